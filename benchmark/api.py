@@ -1,0 +1,369 @@
+"""What a plugin fills: one abstract class per kind, what each declares, and the data that travels between them.
+
+A plugin is a frozen dataclass (its fields are its configuration, and the Hydra schema) plus pure functions of tensors:
+no I/O (datasets and trackers aside), no global randomness, no choice of device. Names mean the same everywhere:
+
+==============  =====================================================================================
+x, x_adv        (B, *S) float32 in [0, 1]: inputs, and what an attack proposes in their place
+y               (B,) int64: the labels to leave, or under a targeted threat the labels to reach
+logits          (B, K) float32: scores before the softmax
+eps, step_size  in units of the [0, 1] input range
+steps           iterations of a method; restarts: how often it starts again
+rng             :class:`benchmark.sampling.SampleRandom`: the only source of randomness
+==============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.threat import Access, Norm, Threat
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+    from benchmark.outcomes import Outcomes
+    from benchmark.sampling import SampleRandom
+    from benchmark.system import System
+    from benchmark.target import Target
+
+__all__ = [
+    "API_VERSION",
+    "Attack",
+    "Batch",
+    "Certifier",
+    "Component",
+    "DataSpec",
+    "Dataset",
+    "Defense",
+    "Examples",
+    "Loss",
+    "Measurement",
+    "Metric",
+    "Model",
+    "Poison",
+    "Splits",
+    "Supports",
+    "Tracker",
+]
+
+API_VERSION = 1
+"""The version of the contracts on this page."""
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What one example looks like; values always lie in [0, 1].
+
+    shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
+    mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
+    class_names: for people; may be empty.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> bool:
+        """Whether one example is (C, H, W)."""
+        return len(self.shape) == 3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A fixed, ordered list of labelled examples.
+
+    ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64.
+    read: gives x (B, *S) float32 in [0, 1] for positions (B,) int64; may read from memory or disk.
+    soft: (N, K) float32 label distributions that training uses in place of `y`, or None.
+    """
+
+    ids: Tensor
+    y: Tensor
+    read: Callable[[Tensor], Tensor] = field(repr=False)
+    soft: Tensor | None = None
+
+    @classmethod
+    def of(cls, ids: Tensor, x: Tensor, y: Tensor, soft: Tensor | None = None) -> Examples:
+        """Examples held in memory: `x` (N, *S) is float in [0, 1], or uint8 that stands for x / 255."""
+        return cls(ids, y, _Stored(x), soft)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def x(self, positions: Tensor | None = None) -> Tensor:
+        """(B, *S) float32 in [0, 1]: the inputs at `positions` (B,) int64; all of them by default."""
+        return self.read(torch.arange(len(self)) if positions is None else positions)
+
+    def take(self, positions: Tensor) -> Examples:
+        """The examples at `positions` (B,) int64, in that order, still read when they are asked for."""
+        soft = None if self.soft is None else self.soft[positions]
+        return Examples(self.ids[positions], self.y[positions], _Chosen(self.read, positions), soft)
+
+    def digest(self) -> str:
+        """sha256 over ids and labels: which examples these are, and in which order."""
+        sha = hashlib.sha256()
+        sha.update(self.ids.numpy().astype("<i8").tobytes())
+        sha.update(self.y.numpy().astype("<i8").tobytes())
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Reads from a tensor in memory."""
+
+    values: Tensor
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        x = self.values[positions]
+        return x.float() / 255.0 if x.dtype == torch.uint8 else x.float()
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Reads through a list of positions."""
+
+    read: Callable[[Tensor], Tensor]
+    positions: Tensor
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        return self.read(self.positions[positions])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A loaded dataset. `train` fits, `select` chooses between epochs and calibrates, `test` is attacked."""
+
+    train: Examples
+    select: Examples
+    test: Examples
+    spec: DataSpec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    ids: (B,) int64. x: (B, *S) float32 in [0, 1]. y: (B,) int64. soft: (B, K) float32 or None.
+    """
+
+    ids: Tensor
+    x: Tensor
+    y: Tensor
+    soft: Tensor | None = None
+
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""A training loss: the mean over the batch, a scalar."""
+
+
+# --- plugins ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Component(ABC):
+    """The root of all plugin kinds.
+
+    api_version: the version of the contracts that the plugin was written for.
+    """
+
+    api_version: ClassVar[int] = API_VERSION
+
+
+@dataclass(frozen=True)
+class Supports:
+    """What an attack or a certifier can do; `benchmark.config.check` refuses the rest before anything is loaded.
+
+    norms: the norms it works in. access: the least access it needs.
+    targeted: whether it can reach a given label. minimal: whether it looks for the smallest perturbation (then it may
+    leave the eps-ball, and its distances make a whole curve). randomized: whether it draws from `rng`.
+    bounded: whether it respects the threat's ball; a corruption that answers to no norm does not, and its candidates
+    are judged by the box and the region alone.
+    """
+
+    norms: frozenset[Norm] = frozenset(Norm)
+    access: Access = Access.gradients
+    targeted: bool = False
+    minimal: bool = False
+    randomized: bool = False
+    bounded: bool = True
+
+
+@dataclass(frozen=True)
+class Attack(Component):
+    """Evasion at test time."""
+
+    supports: ClassVar[Supports]
+
+    @abstractmethod
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """Propose inputs that the system gets wrong; whether they count is decided by the core.
+
+        Args:
+            target: the system, as the threat lets an attacker see it; its rows are the rows of `x`.
+            x: (B, *S) float32 in [0, 1]; must not be changed.
+            y: (B,) int64, the labels to leave or, if `threat.targeted`, to reach.
+            threat: what is allowed; `threat.around(x, rng)` is the set of allowed inputs.
+            rng: randomness per example.
+
+        Returns:
+            (B, *S) in the dtype of `x`: inside the threat, whatever the system does. Rows the attack gave up on may
+            be anything allowed, for example the clean input.
+        """
+
+
+@dataclass(frozen=True)
+class Defense(Component):
+    """Any subset of the stages below; the defaults change nothing.
+
+    randomized: whether predictions of the protected model are random (through `benchmark.sampling.ambient`).
+    differentiable: whether gradients of the protected model are meaningful (a declared surrogate counts).
+    detects: whether `suspicion` is defined.
+    """
+
+    randomized: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+    detects: ClassVar[bool] = False
+
+    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
+        """The training examples to use instead: augmented, relabelled, filtered."""
+        return train
+
+    def build(self, model: nn.Module) -> nn.Module:
+        """The architecture to use instead."""
+        return model
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        """The training loss, a scalar; `inner` is the loss of the stack below."""
+        return inner(model, batch)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Called after each optimiser step, under no_grad: may change the weights in place (projections)."""
+
+    def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> nn.Module:
+        """After training: the classifier to deploy. `fit` trains a module in place by the run's recipe."""
+        return model
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        """At inference: the module that is deployed, from inputs in [0, 1] to logits."""
+        return model
+
+    def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
+        """(B,) float32: higher is more suspicious. The core calibrates the threshold on clean examples."""
+        raise NotImplementedError(f"{type(self).__name__} declares detects=True and defines no suspicion()")
+
+
+@dataclass(frozen=True)
+class Poison(Component):
+    """Changes the training examples before anything is trained on them."""
+
+    rate: float = 0.1
+
+    @abstractmethod
+    def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
+        """The poisoned training examples, and (M,) int64 ids of those that were added or changed.
+
+        The core checks that M is `rate` times the number of clean training examples, rounded down.
+        """
+
+    def trigger(self, x: Tensor) -> Tensor | None:
+        """(B, *S): the inputs with the backdoor's trigger; None where there is none."""
+        return None
+
+
+@dataclass(frozen=True)
+class Dataset(Component):
+    """Where examples come from."""
+
+    @abstractmethod
+    def revision(self, root: Path) -> str:
+        """What identifies the content without loading it: a pinned checksum, or a hash of a folder's listing."""
+
+    @abstractmethod
+    def load(self, root: Path, *, offline: bool) -> Splits:
+        """Read (and where allowed, download into `root`) the examples.
+
+        Raises:
+            DataError: naming the URL, the expected file and its folder where a file is missing or wrong.
+        """
+
+    def files(self, root: Path) -> tuple[Path, ...]:
+        """Files of the user's own whose change must invalidate a cached result (pinned downloads need none)."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Model(Component):
+    """An architecture."""
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> nn.Module:
+        """A module from (B, *S) in [0, 1] to logits (B, K), with the normalisation inside.
+
+        Initial weights come from torch's generator, which the core has seeded.
+        """
+
+    def pretrained(self, spec: DataSpec) -> dict[str, Tensor] | None:
+        """Weights that make training unnecessary, or None to train from the initial ones."""
+        return None
+
+    def files(self) -> tuple[Path, ...]:
+        """Files of the user's own whose change must invalidate a cached result."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Certifier(Component):
+    """Proves a lower bound."""
+
+    supports: ClassVar[Supports]
+
+    @abstractmethod
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number. value, low, high: None where nothing can be measured (never NaN)."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    higher_is_better: bool | None
+
+
+@dataclass(frozen=True)
+class Metric(Component):
+    """A number over verified outcomes."""
+
+    @abstractmethod
+    def build(self) -> torchmetrics.Metric:
+        """A torchmetrics metric: `update(outcomes)`, and `compute()` gives a list of :class:`Measurement`."""
+
+    def measure(self, outcomes: Outcomes) -> list[Measurement]:
+        """The measurements over all outcomes of a cell."""
+        metric: Any = self.build()
+        metric.update(outcomes)
+        return list(metric.compute())
+
+
+@dataclass(frozen=True)
+class Tracker(Component):
+    """Observes a run through the hooks of :mod:`benchmark.hookspecs`; a tracker that fails never loses a record."""

@@ -1,0 +1,245 @@
+"""The set of allowed inputs around a batch: distances, projections, starts and steepest steps, per example.
+
+Everything is written for one example and applied to each row alone; no value depends on the rest of the batch.
+Inputs lie in the box [0, 1]. Distances are computed in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import DataError
+from benchmark.sampling import SampleRandom
+from benchmark.threat import Norm, Region, RegionKind
+
+__all__ = ["Audit", "Ball", "distance", "region_mask", "rows_norm", "tolerance"]
+
+
+def _columns(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) reshaped to broadcast against (B, *S)."""
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def rows_norm(delta: Tensor, norm: Norm) -> Tensor:
+    """(B,) the norm of each row of `delta` (B, *S), in the dtype of `delta`."""
+    flat = delta.flatten(1)
+    if norm is Norm.linf:
+        return flat.abs().amax(1)
+    if norm is Norm.l2:
+        return flat.square().sum(1).sqrt()
+    if norm is Norm.l1:
+        return flat.abs().sum(1)
+    return (flat != 0).sum(1).to(delta.dtype)
+
+
+def distance(x_adv: Tensor, x: Tensor, norm: Norm) -> Tensor:
+    """(B,) float64: how far each row of `x_adv` (B, *S) is from `x` (B, *S)."""
+    return rows_norm(x_adv.double() - x.double(), norm)
+
+
+def tolerance(norm: Norm, eps: float) -> float:
+    """How much of the radius is forgiven to single-precision rounding: one part in a million, plus 1e-6; l0 none."""
+    return 0.0 if norm is Norm.l0 else 1e-6 * (1.0 + eps)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Where each candidate lies against what is allowed.
+
+    distance: (B,) float64, in the threat's norm. excess: (B,) float64, how far beyond the radius (0 inside).
+    outside_box, outside_region, non_finite: (B,) bool.
+    """
+
+    distance: Tensor
+    excess: Tensor
+    outside_box: Tensor
+    outside_region: Tensor
+    non_finite: Tensor
+
+    @property
+    def inside(self) -> Tensor:
+        """(B,) bool: allowed in every respect."""
+        return (self.excess <= 0) & ~(self.outside_box | self.outside_region | self.non_finite)
+
+
+@dataclass(frozen=True)
+class Ball:
+    """What is allowed around `x`: the eps-ball of a norm, the box [0, 1], and nothing outside the mask.
+
+    x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
+    """
+
+    x: Tensor
+    norm: Norm
+    eps: float
+    mask: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Ball:
+        """The balls of the examples at `index` (int64 or bool)."""
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[index]
+        return Ball(self.x[index], self.norm, self.eps, mask)
+
+    def audit(self, x_adv: Tensor) -> Audit:
+        """The core's own judgement of candidates `x_adv` (B, *S); never changes them."""
+        finite = torch.isfinite(x_adv).flatten(1).all(1)
+        far = distance(torch.nan_to_num(x_adv, nan=0.0, posinf=1e9, neginf=-1e9), self.x, self.norm)
+        excess = (far - self.eps).clamp_min(0.0)
+        excess = torch.where(excess <= tolerance(self.norm, self.eps), torch.zeros_like(excess), excess)
+        box = ((x_adv < 0) | (x_adv > 1)).flatten(1).any(1)
+        if self.mask is None:
+            region = torch.zeros_like(box)
+        else:
+            region = ((x_adv != self.x) & ~self.mask).flatten(1).any(1)
+        return Audit(far, excess, box, region, ~finite)
+
+    def project(self, x_adv: Tensor) -> Tensor:
+        """(B, *S): the allowed point for each candidate; a candidate that is allowed stays (up to rounding).
+
+        linf and l1: the Euclidean projection onto ball and box together. l2: onto the ball, then the box, which stays
+        in the ball since `x` is in the box. l0: the `eps` largest changes are kept.
+        """
+        if self.mask is not None:
+            x_adv = torch.where(self.mask, x_adv, self.x)
+        if self.norm is Norm.linf:
+            return torch.minimum(torch.maximum(x_adv, self.x - self.eps), self.x + self.eps).clamp(0.0, 1.0)
+        if math.isinf(self.eps):
+            return x_adv.clamp(0.0, 1.0)
+        if self.norm is Norm.l2:
+            delta = x_adv - self.x
+            size = rows_norm(delta, Norm.l2)
+            scale = torch.where(size > self.eps, self.eps / size.clamp_min(1e-30), torch.ones_like(size))
+            return (self.x + delta * _columns(scale, delta)).clamp(0.0, 1.0)
+        if self.norm is Norm.l1:
+            return self._project_l1(x_adv)
+        delta = (x_adv.clamp(0.0, 1.0) - self.x).flatten(1)
+        keep = min(int(self.eps), delta.shape[1])
+        kept = torch.zeros_like(delta)
+        if keep:
+            top = delta.abs().topk(keep, dim=1).indices
+            kept.scatter_(1, top, delta.gather(1, top))
+        return torch.where(kept.reshape(self.x.shape) != 0, x_adv.clamp(0.0, 1.0), self.x)
+
+    def _project_l1(self, x_adv: Tensor) -> Tensor:
+        """Euclidean projection onto the l1 ball intersected with the box.
+
+        The optimum is sign(u) * clip(|u| - t, 0, room) with one t per row (Croce & Hein, ICML 2021, section 3.1);
+        its l1 norm is piecewise linear in t, so t is read off after sorting the 2 D breakpoints.
+        """
+        u = (x_adv - self.x).flatten(1).double()
+        x = self.x.flatten(1).double()
+        room = torch.where(u > 0, 1.0 - x, x)
+        size = u.abs()
+        inside = torch.minimum(size, room).sum(1) <= self.eps
+        # At breakpoint `size` a coordinate starts to count as t falls, at `size - room` it stops growing.
+        points = torch.cat([size, (size - room).clamp_min(0.0)], 1)
+        slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1)
+        points, order = points.sort(dim=1, descending=True)
+        slopes = slopes.gather(1, order).cumsum(1)
+        gaps = points - torch.cat([points[:, 1:], torch.zeros_like(points[:, :1])], 1)
+        mass = (slopes * gaps).cumsum(1)  # l1 norm of the solution at the next breakpoint
+        first = (mass >= self.eps).to(torch.int8).argmax(1, keepdim=True)
+        before = torch.where(first > 0, mass.gather(1, (first - 1).clamp_min(0)), torch.zeros_like(mass[:, :1]))
+        slope = slopes.gather(1, first).clamp_min(1.0)
+        t = points.gather(1, first) - (self.eps - before) / slope
+        t = torch.where(inside[:, None], torch.zeros_like(t), t)
+        delta = u.sign() * torch.minimum((size - t).clamp_min(0.0), room)
+        return (x + delta).to(self.x.dtype).reshape(self.x.shape).clamp(0.0, 1.0)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """(B, *S): the step of unit norm that raises a linear function the most; zero where the gradient is.
+
+        linf: the sign. l2: the normalised gradient. l1: all on the coordinates of the largest slope, split over ties.
+        l0: the sign on every coordinate; the projection keeps the largest.
+        """
+        if self.mask is not None:
+            gradient = gradient * self.mask
+        if self.norm in (Norm.linf, Norm.l0):
+            return gradient.sign()
+        if self.norm is Norm.l2:
+            peak = _columns(rows_norm(gradient, Norm.linf), gradient)
+            scaled = torch.where(peak > 0, gradient / peak, torch.zeros_like(gradient))
+            size = _columns(rows_norm(scaled, Norm.l2), gradient)
+            return torch.where(size > 0, scaled / size, torch.zeros_like(scaled))
+        flat = gradient.flatten(1)
+        peak = flat.abs().amax(1, keepdim=True)
+        ties = (flat.abs() == peak) & (peak > 0)
+        step = flat.sign() * ties / ties.sum(1, keepdim=True).clamp_min(1)
+        return step.reshape(gradient.shape)
+
+    def random(self, rng: SampleRandom, *, stream: str, draw: int = 0) -> Tensor:
+        """(B, *S): uniform in the ball (before the box cuts it), then in the box and the region.
+
+        l2: a Gaussian direction with radius eps * u^(1/d). l1: exponential spacings with random signs. l0: uniform
+        values on eps random coordinates. An infinite radius draws uniformly in the box.
+        """
+        shape = self.x.shape[1:]
+        size = math.prod(shape)
+        if math.isinf(self.eps):
+            return self.project(rng.uniform(*shape, stream=stream, draw=draw).to(self.x.dtype))
+        if self.norm is Norm.linf:
+            delta = rng.uniform(*shape, stream=stream, draw=draw, low=-self.eps, high=self.eps)
+        elif self.norm is Norm.l2:
+            direction = rng.normal(size, stream=stream, draw=draw)
+            radius = rng.uniform(1, stream=stream + "/radius", draw=draw) ** (1.0 / size)
+            delta = self.eps * radius * direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        elif self.norm is Norm.l1:
+            spacing = -torch.log1p(-rng.uniform(size + 1, stream=stream, draw=draw))
+            signs = rng.signs(size, stream=stream + "/signs", draw=draw)
+            delta = self.eps * signs * spacing[:, :size] / spacing.sum(1, keepdim=True).clamp_min(1e-12)
+        else:
+            order = rng.permutation(size, stream=stream, draw=draw)
+            chosen = torch.zeros(len(rng), size, dtype=torch.bool, device=self.x.device)
+            chosen.scatter_(1, order[:, : min(int(self.eps), size)], True)
+            value = rng.uniform(size, stream=stream + "/values", draw=draw)
+            delta = torch.where(chosen, value - self.x.flatten(1), torch.zeros_like(value))
+        return self.project(self.x + delta.reshape(self.x.shape).to(self.x.dtype))
+
+
+def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
+    """(B or 1, *S) bool: where change is allowed; None for everywhere.
+
+    Raises:
+        DataError: if a mask file does not fit the examples.
+    """
+    if region.kind is RegionKind.full:
+        return None
+    shape = x.shape[1:]
+    if region.kind is RegionKind.file:
+        return _mask_from_file(region, x)
+    if region.kind is RegionKind.random:
+        pixels = math.prod(shape[1:]) if len(shape) > 1 else shape[0]
+        order = rng.permutation(pixels, stream="region")
+        flat = torch.zeros(len(rng), pixels, dtype=torch.bool, device=x.device)
+        flat.scatter_(1, order[:, : region.size], True)
+        if len(shape) == 1:
+            return flat
+        return flat.reshape(len(rng), 1, *shape[1:]).expand(len(rng), *shape)
+    if len(shape) < 2:
+        raise DataError(f"a {region.kind.value} region needs images, and one example here has shape {tuple(shape)}")
+    height, width = shape[-2:]
+    mask = torch.zeros(1, *shape, dtype=torch.bool, device=x.device)
+    if region.kind is RegionKind.square:
+        top, left = max(0, (height - region.size) // 2), max(0, (width - region.size) // 2)
+        mask[..., top : top + region.size, left : left + region.size] = True
+    else:
+        mask[:] = True
+        if 2 * region.size < min(height, width):
+            mask[..., region.size : height - region.size, region.size : width - region.size] = False
+    return mask
+
+
+def _mask_from_file(region: Region, x: Tensor) -> Tensor:
+    import numpy as np
+
+    shape = tuple(x.shape[1:])
+    try:
+        array = np.load(region.path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the mask of threat.region.path {region.path!r} cannot be read: {error}") from error
+    if array.shape not in (shape, shape[1:]):
+        raise DataError(f"the mask in {region.path!r} has shape {array.shape}; one example has shape {shape}")
+    return torch.from_numpy(array != 0).to(x.device).expand(shape)[None]

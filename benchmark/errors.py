@@ -1,0 +1,54 @@
+"""What can go wrong, by name. Each message says what was wrong, what was expected, who owns it and what to do."""
+
+__all__ = [
+    "AccessError",
+    "AttackFault",
+    "BenchmarkError",
+    "BudgetError",
+    "ConfigError",
+    "DataError",
+    "PluginError",
+    "RecordError",
+    "Refused",
+    "StoreError",
+]
+
+
+class BenchmarkError(Exception):
+    """The root of all errors that the harness raises on purpose."""
+
+
+class PluginError(BenchmarkError):
+    """A plugin is unknown, declared twice, broken, misspelt or made for another version."""
+
+
+class ConfigError(BenchmarkError, ValueError):
+    """A configured value is not one that the field can take."""
+
+
+class Refused(BenchmarkError):
+    """The chosen parts do not fit together: the cell is refused before anything is loaded."""
+
+
+class DataError(BenchmarkError):
+    """A dataset, checkpoint or mask file is missing, has the wrong checksum or the wrong content."""
+
+
+class AccessError(BenchmarkError):
+    """An attack asked for something that the threat does not give it."""
+
+
+class BudgetError(AccessError):
+    """An attack asked for more queries per example than the threat allows."""
+
+
+class AttackFault(BenchmarkError):
+    """An attack broke the contract: it changed its inputs, returned the wrong shape, or drew from a global generator."""
+
+
+class StoreError(BenchmarkError):
+    """The store cannot be read or written."""
+
+
+class RecordError(BenchmarkError):
+    """A record, its outcomes or its witness is not what it claims to be."""

@@ -1,0 +1,189 @@
+"""What the attacker may do: norm, exact radius, region, goal, access, awareness and budget.
+
+A :class:`Threat` is configuration and holds no tensors. What it allows around a batch of inputs is a
+:class:`benchmark.ball.Ball`, made by :meth:`Threat.around`: the only norms and projections in the project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.ball import Ball
+    from benchmark.sampling import SampleRandom
+
+__all__ = ["Access", "Goal", "Norm", "Region", "RegionKind", "Threat", "label_of_eps", "parse_eps"]
+
+
+class Norm(Enum):
+    """The distance in which a perturbation is measured, over all features of one example."""
+
+    linf = "linf"
+    l2 = "l2"
+    l1 = "l1"
+    l0 = "l0"
+
+
+class Access(Enum):
+    """What the attacker sees of the system."""
+
+    gradients = "gradients"
+    scores = "scores"
+    labels = "labels"
+    transfer = "transfer"
+
+    def grants(self, needed: Access) -> bool:
+        """Whether an attack that needs `needed` can run under this access.
+
+        A transfer attacker holds a surrogate of its own, with everything in it.
+        """
+        order = (Access.labels, Access.scores, Access.gradients)
+        if self is Access.transfer:
+            return True
+        return needed is not Access.transfer and order.index(needed) <= order.index(self)
+
+
+class Goal(Enum):
+    """Which wrong answer counts: any (`untargeted`), or one given label per example.
+
+    next_class: (y + 1) modulo the number of classes. least_likely: the class with the lowest clean score.
+    random_class: uniform over the classes other than y.
+    """
+
+    untargeted = "untargeted"
+    next_class = "next_class"
+    least_likely = "least_likely"
+    random_class = "random_class"
+
+
+class RegionKind(Enum):
+    """Which features may change."""
+
+    full = "full"
+    square = "square"
+    border = "border"
+    random = "random"
+    file = "file"
+
+
+@dataclass(frozen=True)
+class Region:
+    """Which features may change; the others must stay bit for bit.
+
+    kind: full; `square`, a centred square of `size` pixels a side; `border`, a frame `size` pixels wide; `random`,
+        `size` pixels (features, for tabular data) drawn per example; `file`, the mask in `path`.
+    path: a .npy file of the shape of one example (or one channel of it), non-zero where change is allowed.
+    """
+
+    kind: RegionKind = RegionKind.full
+    size: int = 0
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind in (RegionKind.square, RegionKind.border, RegionKind.random) and self.size < 1:
+            raise ConfigError(f"threat.region.size is {self.size}; a {self.kind.value} region needs at least 1 pixel")
+        if self.kind is RegionKind.file and not self.path:
+            raise ConfigError("threat.region.path is empty; a file region needs the path of a .npy mask")
+
+    def __str__(self) -> str:
+        if self.kind is RegionKind.full:
+            return "full"
+        return f"{self.kind.value}:{Path(self.path).name if self.kind is RegionKind.file else self.size}"
+
+
+def parse_eps(value: str | float | Fraction) -> Fraction:
+    """The exact radius that a person wrote: "8/255", "0.1" and 0.1 mean just that.
+
+    Raises:
+        ConfigError: if the value is no non-negative fraction or decimal number.
+    """
+    try:
+        eps = Fraction(str(value).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(
+            f"threat.eps is {value!r}; expected a fraction such as 8/255 or a number such as 0.1, in units of the "
+            "[0, 1] input range"
+        ) from None
+    if eps < 0:
+        raise ConfigError(f"threat.eps is {value!r}; a radius cannot be negative")
+    return eps
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What the attacker may do.
+
+    norm, eps: the ball, in units of the [0, 1] input range (for l0: the number of features that may change).
+    goal: which wrong answer counts.
+    access: what the attacker sees.
+    aware: whether the attacker sees the defense (adaptive) or only the undefended model (oblivious).
+    region: which features may change.
+    queries: forward passes allowed per example; None is no limit.
+    eot: draws that a gradient is averaged over when the system is randomised (Athalye et al., ICML 2018).
+    surrogate: under transfer access, the key of the system in the store that the attacker holds.
+    """
+
+    norm: Norm = Norm.linf
+    eps: Fraction = Fraction(8, 255)
+    goal: Goal = Goal.untargeted
+    access: Access = Access.gradients
+    aware: bool = True
+    region: Region = Region()
+    queries: int | None = None
+    eot: int = 1
+    surrogate: str = ""
+
+    def __post_init__(self) -> None:
+        if self.queries is not None and self.queries < 1:
+            raise ConfigError(f"threat.queries is {self.queries}; expected at least 1, or null for no limit")
+        if self.eot < 1:
+            raise ConfigError(f"threat.eot is {self.eot}; expected at least 1 draw")
+        if self.norm is Norm.linf and self.eps > 1:
+            raise ConfigError(
+                f"threat.eps is {self.eps} under linf; inputs lie in [0, 1], so a radius in 0-255 units must be "
+                f"divided by 255 ({self.eps}/255)"
+            )
+        if self.norm is Norm.l0 and self.eps.denominator != 1:
+            raise ConfigError(f"threat.eps is {self.eps} under l0; expected a whole number of features")
+        if (self.access is Access.transfer) != bool(self.surrogate):
+            raise ConfigError(
+                f"threat.access is {self.access.value} and threat.surrogate is {self.surrogate!r}; transfer access "
+                "needs the key of a system in the store, and no other access takes one"
+            )
+
+    @property
+    def targeted(self) -> bool:
+        """Whether success means one given label."""
+        return self.goal is not Goal.untargeted
+
+    @property
+    def radius(self) -> float:
+        """eps as a float."""
+        return float(self.eps)
+
+    def unbounded(self) -> Threat:
+        """The same threat with no limit on the distance, for attacks that look for the smallest one."""
+        return dataclasses.replace(self, eps=Fraction(10**12) if self.norm is not Norm.linf else Fraction(1))
+
+    def around(self, x: Tensor, rng: SampleRandom) -> Ball:
+        """The set of allowed inputs around `x` (B, *S); `rng` draws the region where it is random."""
+        from benchmark.ball import Ball, region_mask
+
+        return Ball(x, self.norm, self.radius, region_mask(self.region, x, rng))
+
+
+def label_of_eps(eps: Fraction) -> str:
+    """How a radius is shown to people: fractions of 255 as such, others as a decimal."""
+    if eps.denominator != 1 and 255 % eps.denominator == 0:
+        return f"{eps.numerator * (255 // eps.denominator)}/255"
+    return f"{float(eps):.6g}" if math.isfinite(float(eps)) else "inf"

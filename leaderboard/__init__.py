@@ -1,0 +1,1 @@
+"""The static leaderboard: records in, site out. Imports no torch."""

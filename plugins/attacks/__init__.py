@@ -1,0 +1,1 @@
+"""Evasion attacks: one method, one paper, one file."""

@@ -1,0 +1,1 @@
+"""Datasets: one method, one paper, one file."""

@@ -1,0 +1,1 @@
+"""Measurements over verified outcomes: one method, one paper, one file."""

@@ -1,0 +1,1 @@
+"""Architectures: one method, one paper, one file."""

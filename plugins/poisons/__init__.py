@@ -1,0 +1,1 @@
+"""Poisoning attacks on the training data: one method, one paper, one file."""

@@ -1,0 +1,1 @@
+"""Observers of a run: one method, one paper, one file."""
