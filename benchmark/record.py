@@ -157,7 +157,7 @@ class FileInfo(_Model):
 class Record(_Model):
     """The JSON document of a cell."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     key: str
     status: Status
     error: str | None = None
@@ -193,7 +193,7 @@ class Card(_Model):
     thresholds: of detectors, by defense name.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     key: str
     system: SystemInfo
     seed: int

@@ -22,7 +22,19 @@ from benchmark.errors import PluginError
 if TYPE_CHECKING:
     from benchmark.api import Component
 
-__all__ = ["KINDS", "LISTS", "Declared", "declared", "distribution_of", "find", "load", "name_of", "names", "owner_of", "settings"]
+__all__ = [
+    "KINDS",
+    "LISTS",
+    "Declared",
+    "declared",
+    "distribution_of",
+    "find",
+    "load",
+    "name_of",
+    "names",
+    "owner_of",
+    "settings",
+]
 
 KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
 """The kinds of plugin; each is also a config group."""
@@ -131,7 +143,7 @@ def _load(plugin: Declared) -> type[Component]:
         raise PluginError(f"{where} failed to import: {error}. Try: pip install {missing}") from error
     except Exception as error:
         raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
-    component = _registered(module, where)
+    component: type[Component] = _registered(module, where)
     _check_component(component, plugin, where)
     return component
 

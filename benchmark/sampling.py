@@ -81,9 +81,7 @@ class SampleRandom:
         weyl = (torch.arange(count, dtype=torch.int64, device=self.ids.device) + 1) * _GOLDEN
         return _mix(key.expand(len(self.ids))[:, None] + weyl)
 
-    def uniform(
-        self, *shape: int, stream: str, draw: int | Tensor = 0, low: float = 0.0, high: float = 1.0
-    ) -> Tensor:
+    def uniform(self, *shape: int, stream: str, draw: int | Tensor = 0, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(B, *shape) float32, uniform in [low, high). `draw` is one number for all rows or (B,) int64."""
         bits = self._bits(math.prod(shape), stream, draw)
         unit = _shift(bits, 40).to(torch.float32) * 2.0**-24

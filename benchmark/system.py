@@ -99,7 +99,7 @@ class System(nn.Module):
     def logits(self, x: Tensor, rng: SampleRandom) -> Tensor:
         """(B, K) logits for `x` (B, *S); the bits of a row do not depend on the other rows."""
         with _padded_pass(x, rng) as rows:
-            return self(rows)[: len(x)]
+            return self.forward(rows)[: len(x)]
 
     @torch.no_grad()
     def rejects(self, x: Tensor, rng: SampleRandom) -> Tensor:

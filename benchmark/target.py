@@ -162,7 +162,7 @@ class Target:
     def labels(self, x: Tensor) -> Tensor:
         """(B,) int64 predicted labels for `x` (B, *S); -1 where a detector refuses. One forward pass per row."""
         with torch.no_grad():
-            rng = self._turn(len(x))
+            rng = self._turn()
             logits = self._forward(x)
             labels = logits.argmax(1)
             if self._detectors:
@@ -216,7 +216,7 @@ class Target:
         self._allow(Access.gradients, "a gradient")
         total: tuple[Tensor, Tensor, Tensor] | None = None
         for _ in range(self._draws):
-            rng = self._turn(len(x))
+            rng = self._turn()
             leaf, output = self._graph(x)
             scores = output.detach()[: len(x)].requires_grad_(True)
             with torch.enable_grad():
@@ -250,7 +250,7 @@ class Target:
                 "target.rows(index) to say which example each input belongs to"
             )
 
-    def _turn(self, count: int) -> SampleRandom:
+    def _turn(self) -> SampleRandom:
         """The randomness of the next pass of each row: its turn is the number of passes the example has had."""
         if not self._randomized:
             return self._rng if self._owners is None else self._rng.rows(self._owners)
@@ -265,7 +265,7 @@ class Target:
         total: Tensor | None = None
         with torch.no_grad():
             for _ in range(self._draws):
-                rng = self._turn(len(x))
+                rng = self._turn()
                 self.ledger.charge(self._owners)
                 with sampling.using(padded_random(rng)):
                     now = self._reach()(padded(x.detach()))[: len(x)]
@@ -275,7 +275,7 @@ class Target:
 
     def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x)
-        rng = self._turn(len(x))
+        rng = self._turn()
         self.ledger.charge(self._owners)
         leaf = padded(x.detach()).requires_grad_(True)
         with torch.enable_grad(), sampling.using(padded_random(rng)):
