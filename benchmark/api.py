@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from omegaconf import MISSING
 from torch import Tensor, nn
 
 from benchmark.threat import Access, Norm, Threat
@@ -53,6 +54,7 @@ __all__ = [
     "Splits",
     "Supports",
     "Tracker",
+    "inner",
 ]
 
 API_VERSION = 1
@@ -171,6 +173,15 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 """A training loss: the mean over the batch, a scalar."""
 
 
+def inner(default_name: str) -> Any:
+    """A field that holds another plugin: `attack: Attack = inner("pgd")`.
+
+    On the command line the choice is `attack@defense.adversarial_training.attack=fgsm`, and its parameters are
+    `defense.adversarial_training.attack.steps=7`.
+    """
+    return field(default=MISSING, metadata={"plugin": default_name})
+
+
 # --- plugins ---------------------------------------------------------------------------------------------------------
 
 
@@ -251,12 +262,19 @@ class Defense(Component):
         """The training loss, a scalar; `inner` is the loss of the stack below."""
         return inner(model, batch)
 
+    def training_threat(self) -> Threat | None:
+        """The threat that training defends against, under which the core then selects between epochs."""
+        return None
+
     def after_step(self, model: nn.Module) -> None:
         """Called after each optimiser step, under no_grad: may change the weights in place (projections)."""
 
-    def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> nn.Module:
-        """After training: the classifier to deploy. `fit` trains a module in place by the run's recipe."""
-        return model
+    def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
+        """After training: train further, in place; `fit` trains a module by the run's recipe.
+
+        Whatever needs weights of its own (a purifier, a detector's network) is created in `build`, so that a cached
+        system can be rebuilt from its weights.
+        """
 
     def protect(self, model: nn.Module) -> nn.Module:
         """At inference: the module that is deployed, from inputs in [0, 1] to logits."""

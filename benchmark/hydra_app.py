@@ -1,0 +1,239 @@
+"""`benchmark run`: where Hydra composes configurations, and how sweeps skip what is done.
+
+Schemas of plugins are handed to Hydra lazily by a config source of our own, so that only the chosen plugins are
+imported; a sweeper of our own looks into the store before a job is composed, and sums up when all jobs are done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.errors import CompactHydraException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from benchmark import registry
+from benchmark.errors import BenchmarkError, PluginError
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+
+    from benchmark.publish import CellResult
+
+__all__ = ["complete", "main", "register", "task"]
+
+SCHEMA = "run_schema"
+STATIC = "BENCHMARK_STATIC_SCHEMAS"
+"""Set while a shell completes a line: schemas are then read from source files instead of imported."""
+
+
+def structured(cls: type[Any]) -> DictConfig:
+    """A writable OmegaConf node that checks its keys and values against a frozen dataclass.
+
+    Fields that are not part of the constructor are no configuration; a field made by `benchmark.api.inner` becomes a
+    config group of its own, chosen by an entry of the defaults list.
+    """
+    node: DictConfig = OmegaConf.structured(cls)
+    _writable(node)
+    groups: list[Any] = []
+    with open_dict(node):
+        for field in dataclasses.fields(cls):
+            if not field.init:
+                node.pop(field.name)
+            elif "plugin" in field.metadata:
+                groups.append({f"/{_kind_of(field)}@{field.name}": field.metadata["plugin"]})
+        if groups:
+            node["defaults"] = [*groups, "_self_"]
+    return node
+
+
+def _kind_of(field: dataclasses.Field[Any]) -> str:
+    """The plugin kind of a field annotated with one of the abstract classes."""
+    name = field.type if isinstance(field.type, str) else field.type.__name__
+    return name.rpartition(".")[2].lower()
+
+
+def _writable(node: DictConfig) -> None:
+    """A frozen dataclass gives a read-only node; the schema must take overrides, and freezes when it is resolved."""
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        if not OmegaConf.is_missing(node, key) and OmegaConf.is_config(node[key]):
+            _writable(node[key])
+
+
+class PluginSource(ConfigSource):  # type: ignore[misc]
+    """Gives Hydra the plugins' schemas, by group and name, and the schema of the run."""
+
+    @staticmethod
+    def scheme() -> str:
+        """benchmark://"""
+        return "benchmark"
+
+    def available(self) -> bool:
+        """Always."""
+        return True
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The schema of `kind/name`, packaged as `kind` or, for kinds of which a run takes a list, `kind.name`."""
+        path = config_path.removesuffix(".yaml").strip("/")
+        if path == SCHEMA:
+            return self._result(path, _run_schema(), {"package": "_global_"})
+        kind, _, name = path.partition("/")
+        package = f"{kind}.{name}" if kind in registry.LISTS else kind
+        if os.environ.get(STATIC):
+            from benchmark.catalogue import describe
+
+            node = OmegaConf.create(dict(describe(registry.find(kind, name)).fields))
+        else:
+            try:
+                node = structured(registry.load(kind, name))
+            except PluginError as error:
+                raise CompactHydraException(str(error)) from error
+        return self._result(path, node, {"package": package})
+
+    def _result(self, path: str, node: DictConfig, header: dict[str, str]) -> ConfigResult:
+        return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header=header)
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether it is a kind of plugin."""
+        return config_path.strip("/") in ("", *registry.KINDS)
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether a plugin of that name is declared."""
+        path = config_path.removesuffix(".yaml").strip("/")
+        kind, _, name = path.partition("/")
+        return path == SCHEMA or (kind in registry.KINDS and name in registry.names(kind))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The kinds, or the names of one kind."""
+        path = config_path.strip("/")
+        if path == "":
+            return [] if results_filter is ObjectType.CONFIG else list(registry.KINDS)
+        if path not in registry.KINDS or results_filter is ObjectType.GROUP:
+            return []
+        return registry.names(path)
+
+
+class PluginSearchPath(SearchPathPlugin):  # type: ignore[misc]
+    """Appends the plugins' schemas to what Hydra searches; files in conf/ and in --config-dir come first."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append benchmark://."""
+        search_path.append(provider="benchmark", path="benchmark://")
+
+
+def _run_schema() -> DictConfig:
+    from benchmark.config import RunSchema
+
+    node: DictConfig = OmegaConf.structured(RunSchema)
+    _writable(node)
+    attack = node.training
+    with open_dict(node):
+        node["defaults"] = [{"/attack@training.selection_attack": "pgd"}, "_self_"]
+    del attack
+    return node
+
+
+def _fraction(numerator: object, denominator: object) -> str:
+    """${frac:8,255} is the exact 8/255."""
+    return str(Fraction(str(numerator)) / Fraction(str(denominator)))
+
+
+class MatrixSweeper(BasicSweeper):  # type: ignore[misc]
+    """Hydra's basic sweeper, that skips recorded cells before composing them and reports all failures, not the first."""
+
+    hydra_context: HydraContext
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember where configurations come from."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.hydra_context = hydra_context
+
+    def sweep(self, arguments: list[str]) -> list[CellResult]:
+        """Run what is missing of the matrix, then sum up."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from benchmark.sweep import Matrix
+
+        assert self.config is not None
+        assert self.launcher is not None
+        loader = self.hydra_context.config_loader
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
+        jobs = [job for batch in self.split_arguments(parsed, None) for job in batch]
+        matrix = Matrix(self.config, loader, self._parse_config())
+        todo = matrix.missing(jobs)
+        # An int, since launchers use it as an offset; the batches that the launcher gets keep workers busy.
+        returned: list[JobReturn] = list(self.launcher.launch(todo, initial_job_idx=0)) if todo else []
+        return matrix.finish(todo, returned)
+
+
+_results: list[CellResult] = []
+
+
+def task(cfg: DictConfig) -> dict[str, Any]:
+    """One job: run one cell. Never raises for a cell that fails; returns a plain summary of it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from benchmark.sweep import run_job
+
+    result = run_job(cfg, HydraConfig.get())
+    _results.append(result)
+    return dataclasses.asdict(result)
+
+
+def register() -> None:
+    """Make the plugins' schemas, the sweeper and the resolvers known to Hydra; calling twice is harmless."""
+    plugins = Plugins.instance()
+    for cls in (PluginSource, PluginSearchPath, MatrixSweeper):
+        plugins.register(cls)
+    ConfigStore.instance().store(
+        group="hydra/sweeper",
+        name="matrix",
+        node={"_target_": f"{__name__}.MatrixSweeper", "max_batch_size": None, "params": None},
+        provider="benchmark",
+    )
+    OmegaConf.register_new_resolver("frac", _fraction, replace=True)
+
+
+def main(argv: list[str]) -> int:
+    """Run Hydra's application with these arguments; 0 if every cell is complete or refused, 1 otherwise."""
+    import hydra
+
+    register()
+    os.environ["BENCHMARK_SWEEP"] = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+    sys.argv = ["benchmark run", *argv]
+    application: Callable[[], None] = hydra.main(
+        version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
+    )(task)
+    from benchmark import sweep
+
+    sweep.last_results.clear()
+    _results.clear()
+    try:
+        application()
+    except BenchmarkError:
+        raise
+    results = [*_results, *sweep.last_results]
+    return 1 if any(r.status == "failed" for r in results) else 0
+
+
+def complete(argv: list[str]) -> int:
+    """Shell completion: `benchmark -sc query=bash` with the line in COMP_LINE, as Hydra's scripts call it."""
+    os.environ[STATIC] = "1"
+    line = os.environ.get("COMP_LINE", "")
+    os.environ["COMP_LINE"] = line.replace("benchmark run", "benchmark", 1)
+    return main(argv)
