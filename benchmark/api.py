@@ -355,7 +355,7 @@ class Certifier(Component):
         """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: torchmetrics rebuilds what a metric computes, and refuses frozen dataclasses
 class Measurement:
     """One measured number. value, low, high: None where nothing can be measured (never NaN)."""
 
