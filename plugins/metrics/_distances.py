@@ -1,0 +1,57 @@
+"""Distances of adversarial examples as a torchmetrics metric: quartiles with failures at infinity."""
+
+from __future__ import annotations
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from benchmark.api import Measurement
+from benchmark.outcomes import NORMS, Outcomes
+
+from ._quantiles import finite, gathered, quantile, quantile_interval
+from ._rates import wilson
+
+__all__ = ["DistanceQuartiles"]
+
+QUARTILES = (("q25", 0.25), ("median", 0.5), ("q75", 0.75))
+
+
+class DistanceQuartiles(torchmetrics.Metric):
+    """The distances of every validly attacked example, kept until they are computed: 16 bytes an example."""
+
+    full_state_update = False
+    found: Tensor
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("found", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        for norm in NORMS:
+            self.add_state(norm, [], dist_reduce_fx="cat")
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Keep the distances of a part of a cell; infinite where the attack found nothing."""
+        attacked = outcomes.attacked & outcomes.valid
+        adversarial = outcomes.adversarial[attacked]
+        self.found += adversarial.sum()
+        self.total += attacked.sum()
+        for norm in NORMS:
+            distance = outcomes.distances(norm)[attacked]
+            getattr(self, norm).append(torch.where(adversarial, distance, torch.inf))
+
+    def compute(self) -> list[Measurement]:
+        """The share found, then three quartiles per norm; None where a quartile lies among the failures."""
+        found, total = int(self.found), int(self.total)
+        low, high = wilson(found, total)
+        share = found / total if total else None
+        measured = [Measurement("adversarial_found", share, low, high, "fraction", False)]
+        for norm in NORMS:
+            ordered = gathered(getattr(self, norm)).sort().values
+            unit = "features" if norm == "l0" else "input range"
+            for name, part in QUARTILES:
+                low, high = quantile_interval(ordered, part)
+                value = finite(quantile(ordered, part))
+                measured.append(Measurement(f"distance_{norm}_{name}", value, finite(low), finite(high), unit, True))
+        return measured

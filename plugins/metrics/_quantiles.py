@@ -1,0 +1,55 @@
+"""Quantiles of a sample that may hold infinities, with distribution-free intervals.
+
+David and Nagaraja, Order Statistics, 3rd edition, 2003, section 7.1: the ranks of a quantile's interval are binomial.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["finite", "gathered", "quantile", "quantile_interval"]
+
+
+def gathered(state: Tensor | list[Tensor]) -> Tensor:
+    """(M,) the values of a `cat` state: torchmetrics holds a list, and a tensor after it has merged processes."""
+    if isinstance(state, Tensor):
+        return state
+    return torch.cat(state) if state else torch.empty(0)
+
+
+def quantile(ordered: Tensor, share: float) -> float | None:
+    """The quantile of `ordered` (M,), ascending, between neighbours by linear interpolation; None where M is 0.
+
+    Infinite where the upper neighbour that takes part is infinite.
+    """
+    if len(ordered) == 0:
+        return None
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    low, part = float(ordered[below]), place - below
+    if part == 0 or math.isinf(low):
+        return low
+    return low + part * (float(ordered[below + 1]) - low)
+
+
+def quantile_interval(ordered: Tensor, share: float) -> tuple[float | None, float | None]:
+    """Two of the values of `ordered` (M,), ascending, that hold the quantile between them in 95 % of samples.
+
+    None on the side where the sample is too small to bound it.
+    """
+    if len(ordered) == 0:
+        return None, None
+    from scipy.stats import binom
+
+    first = int(binom.ppf(0.025, len(ordered), share))  # rank, counted from 1, of the lower bound
+    last = int(binom.ppf(0.975, len(ordered), share)) + 1
+    low = float(ordered[first - 1]) if first >= 1 else None
+    return low, float(ordered[last - 1]) if last <= len(ordered) else None
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is infinite: nothing was found there."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,81 @@
+"""Shares of examples with Wilson's 95 % interval, as one torchmetrics metric.
+
+Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from benchmark.api import Measurement
+from benchmark.outcomes import Outcomes
+
+__all__ = ["Z95", "Rate", "Rates", "judged", "wilson"]
+
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of examples, in [0, 1].
+
+    count: from outcomes to (N,) bool hits and (N,) bool examples that are in the denominator; a hit outside the
+    denominator does not count.
+    """
+
+    name: str
+    count: Callable[[Outcomes], tuple[Tensor, Tensor]]
+    higher_is_better: bool
+
+
+class Rates(torchmetrics.Metric):
+    """Several rates over the same outcomes. The counts add up, so that parts of a cell merge exactly."""
+
+    full_state_update = False
+    hits: Tensor
+    totals: Tensor
+
+    def __init__(self, *rates: Rate) -> None:
+        super().__init__()
+        self.rates = rates
+        self.add_state("hits", torch.zeros(len(rates), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("totals", torch.zeros(len(rates), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Count the examples of a part of a cell."""
+        for index, rate in enumerate(self.rates):
+            hit, counted = rate.count(outcomes)
+            self.hits[index] += int((hit & counted).sum())
+            self.totals[index] += int(counted.sum())
+
+    def compute(self) -> list[Measurement]:
+        """One measurement per rate, with its interval; None for all three where nothing was counted."""
+        found = []
+        for rate, hits, total in zip(self.rates, self.hits.tolist(), self.totals.tolist(), strict=True):
+            low, high = wilson(hits, total)
+            value = hits / total if total else None
+            found.append(Measurement(rate.name, value, low, high, "fraction", rate.higher_is_better))
+        return found
+
+
+def judged(outcomes: Outcomes) -> Tensor:
+    """(N,) bool: examples whose verdict is known: all but those whose candidate lay outside the threat."""
+    return ~(outcomes.attacked & ~outcomes.valid)
+
+
+def wilson(hits: int, total: int) -> tuple[float | None, float | None]:
+    """Wilson's score interval at 95 % for `hits` of `total`; (None, None) where total is 0."""
+    if total == 0:
+        return None, None
+    share, weight = hits / total, Z95**2 / total
+    middle = share + weight / 2
+    spread = Z95 * math.sqrt(share * (1 - share) / total + weight / (4 * total))
+    low, high = (middle - spread) / (1 + weight), (middle + spread) / (1 + weight)
+    return 0.0 if hits == 0 else low, 1.0 if hits == total else high  # exact at both ends, whatever the rounding

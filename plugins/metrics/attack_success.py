@@ -1,0 +1,40 @@
+"""Attack success rate: the share of validly attacked examples that the attack broke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark import hookimpl
+from benchmark.api import Metric
+
+if TYPE_CHECKING:
+    import torchmetrics
+    from torch import Tensor
+
+    from benchmark.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class AttackSuccess(Metric):
+    """`attack_success_rate`: broken within eps, of the examples that were right clean and validly attacked.
+
+    The board ranks systems, so the direction is the defender's: lower is better.
+    """
+
+    def build(self) -> torchmetrics.Metric:
+        """The rate, with its Wilson interval."""
+        from ._rates import Rate, Rates
+
+        return Rates(Rate("attack_success_rate", broken, False))
+
+
+def broken(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
+    """(N,) bool broken, of (N,) bool validly attacked."""
+    return outcomes.broken, outcomes.attacked & outcomes.valid
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return AttackSuccess

@@ -1,0 +1,44 @@
+"""Clean accuracy, top-1 and top-5: the share of examples that the system gets right without an attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmark import hookimpl
+from benchmark.api import Metric
+
+if TYPE_CHECKING:
+    import torchmetrics
+    from torch import Tensor
+
+    from benchmark.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class CleanAccuracy(Metric):
+    """`clean_accuracy` and `clean_top5_accuracy` over all examples; an input that a detector refuses is not right."""
+
+    def build(self) -> torchmetrics.Metric:
+        """Both rates, with Wilson intervals."""
+        from ._rates import Rate, Rates
+
+        return Rates(Rate("clean_accuracy", top1, True), Rate("clean_top5_accuracy", top5, True))
+
+
+def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
+    """(N,) bool right at first guess, of (N,) bool all examples."""
+    return outcomes.clean_correct, torch.ones_like(outcomes.clean_correct)
+
+
+def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
+    """(N,) bool right within five guesses, of (N,) bool all examples."""
+    return outcomes.clean_top5, torch.ones_like(outcomes.clean_top5)
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return CleanAccuracy

@@ -1,0 +1,34 @@
+"""Forward and backward passes per attacked example, and queries per broken one, as the core counted them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark import hookimpl
+from benchmark.api import Metric
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+
+@dataclass(frozen=True)
+class Passes(Metric):
+    """`forwards_per_example`, `backwards_per_example` and `queries_per_broken_example`.
+
+    Each plain name is the mean; `_median` and `_max` follow. The first two are over all attacked examples. A query is
+    a forward pass, here over the examples that were broken, as black-box attacks are compared. An attack is neither
+    better nor worse for its cost alone, so there is no direction.
+    """
+
+    def build(self) -> torchmetrics.Metric:
+        """Nine measurements."""
+        from ._passes import PassCounts
+
+        return PassCounts()
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return Passes

@@ -1,0 +1,50 @@
+"""Robust accuracy, top-1 and top-5: the share of examples that the system gets right whatever the attack did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark import hookimpl
+from benchmark.api import Metric
+
+if TYPE_CHECKING:
+    import torchmetrics
+    from torch import Tensor
+
+    from benchmark.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class RobustAccuracy(Metric):
+    """`robust_accuracy` and `robust_top5_accuracy` over the examples whose verdict is known.
+
+    An example that is wrong without an attack counts as broken. One whose candidate lay outside the threat is in
+    neither the numerator nor the denominator; `counts.invalid` says how many there were.
+    """
+
+    def build(self) -> torchmetrics.Metric:
+        """Both rates, with Wilson intervals."""
+        from ._rates import Rate, Rates
+
+        return Rates(Rate("robust_accuracy", top1, True), Rate("robust_top5_accuracy", top5, True))
+
+
+def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
+    """(N,) bool right and not broken, of (N,) bool examples whose verdict is known."""
+    from ._rates import judged
+
+    return outcomes.robust, judged(outcomes)
+
+
+def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
+    """(N,) bool right within five guesses on the candidate, of (N,) bool examples whose verdict is known."""
+    from ._rates import judged
+
+    return outcomes.robust_top5, judged(outcomes)
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return RobustAccuracy
