@@ -1,0 +1,100 @@
+"""The binary version of the CIFAR archives: https://www.cs.toronto.edu/~kriz/cifar.html, "binary version".
+
+A record is one or two label bytes, the last of which is the class, and 3 072 bytes of red, green and blue planes.
+Nothing is unpacked to disk, and no pickle is read.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark.api import DataSpec, Examples, Splits
+from benchmark.errors import DataError
+
+from ._files import Source, fetch
+
+SHAPE = (3, 32, 32)
+PIXELS = 3 * 32 * 32
+SELECT = 5000
+"""The last training rows, which are held out of training to choose between epochs."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an archive holds: record files of the training and test rows, the class names, label bytes per record."""
+
+    train: tuple[str, ...]
+    test: str
+    names: str
+    label_bytes: int
+
+
+def read_records(raw: bytes, label_bytes: int, member: str) -> tuple[Tensor, Tensor]:
+    """(N, 3, 32, 32) uint8 and (N,) int64 from a file of records.
+
+    Raises:
+        DataError: if `raw` is no whole number of records.
+    """
+    size = label_bytes + PIXELS
+    if not raw or len(raw) % size:
+        raise DataError(f"{member} has {len(raw)} bytes; expected a multiple of {size}, the size of a record")
+    records = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(-1, size)
+    return records[:, label_bytes:].reshape(-1, *SHAPE), records[:, label_bytes - 1].long()
+
+
+def read_members(path: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
+    """The content of the `wanted` members of a gzipped tar archive.
+
+    Raises:
+        DataError: if the file is no such archive or a member is missing.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                stream = archive.extractfile(member) if member.name in wanted and member.isfile() else None
+                if stream is not None:
+                    found[member.name] = stream.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is no readable tar.gz archive ({error})") from error
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DataError(f"{path} does not contain {', '.join(missing)}; expected the binary version of the archive")
+    return found
+
+
+def load_cifar(
+    source: Source,
+    folder: Path,
+    layout: Layout,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    offline: bool,
+    select: int = SELECT,
+) -> Splits:
+    """The splits of one archive.
+
+    The last `select` training rows are the select split. The id of a training row is its number; that of a test row
+    is its number plus the number of training rows.
+    """
+    (path,) = fetch((source,), folder, offline=offline)
+    content = read_members(path, (*layout.train, layout.test, layout.names))
+    names = tuple(content[layout.names].decode("ascii").split())
+    batches = [read_records(content.pop(member), layout.label_bytes, member) for member in layout.train]
+    x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+    x_test, y_test = read_records(content.pop(layout.test), layout.label_bytes, layout.test)
+    ids = torch.arange(len(y) + len(y_test))
+    rows = len(y) - select
+    return Splits(
+        Examples.of(ids[:rows], x[:rows], y[:rows]),
+        Examples.of(ids[rows : len(y)], x[rows:], y[rows:]),
+        Examples.of(ids[len(y) :], x_test, y_test),
+        DataSpec(SHAPE, len(names), mean, std, names),
+    )

@@ -1,0 +1,83 @@
+"""The files that a dataset is published as: found in their folder or downloaded into it, and checked before use."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import DataError
+from benchmark.record import content_key, file_sha256
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published file: where it comes from, and the sha256 of its content."""
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name, the last part of the URL."""
+        return self.url.rpartition("/")[2]
+
+
+def pinned(sources: Sequence[Source]) -> str:
+    """What identifies the content of `sources` without reading them."""
+    return content_key([source.sha256 for source in sources])
+
+
+def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Path]:
+    """The files of `sources` in `folder`, in that order, each with the right checksum.
+
+    Raises:
+        DataError: if files are missing and cannot be downloaded, or have another content.
+    """
+    paths = [folder / source.name for source in sources]
+    missing = [(source, path) for source, path in zip(sources, paths, strict=True) if not path.is_file()]
+    if missing and offline:
+        names = ", ".join(path.name for _, path in missing)
+        urls = " and ".join(source.url for source, _ in missing)
+        raise DataError(
+            f"{folder} misses {names}, and this run is offline; put the files there yourself from {urls}, or run once "
+            "with store.offline=false"
+        )
+    for source, path in missing:
+        _download(source, path)
+    for source, path in zip(sources, paths, strict=True):
+        found = file_sha256(path)
+        if found != source.sha256:
+            raise DataError(
+                f"{path} has sha256 {found}, expected {source.sha256}; remove it and fetch it again from {source.url}"
+            )
+    return paths
+
+
+def _download(source: Source, path: Path) -> None:
+    """Write the file in one step, so that nobody ever sees a half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream, urllib.request.urlopen(source.url, timeout=60) as answer:
+            shutil.copyfileobj(answer, stream)
+        found = file_sha256(temporary)
+        if found != source.sha256:
+            raise DataError(
+                f"{source.url} sent a file with sha256 {found}, expected {source.sha256}; put the right {path.name} "
+                f"into {path.parent} yourself"
+            )
+        temporary.replace(path)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(
+            f"{path.parent} misses {path.name}, and its download failed ({error}); put the file there yourself from "
+            f"{source.url}"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

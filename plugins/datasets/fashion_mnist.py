@@ -1,0 +1,51 @@
+"""Fashion-MNIST: 70 000 pictures of clothing. Xiao, Rasul & Vollgraf, 2017, arXiv:1708.07747.
+
+Format and splits as in MNIST: 28x28 grey images of ten classes; the last 5 000 of the 60 000 training rows are the
+select split; the 10 000 test rows are attacked. Mean and deviation are those of all training pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark import hookimpl
+from benchmark.api import Dataset, DataSpec, Splits
+
+from ._files import Source, pinned
+from ._idx import FILES, load_idx
+
+_HOST = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
+_SHA256 = (
+    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+)
+SOURCES = tuple(Source(f"{_HOST}/{name}", sha256) for name, sha256 in zip(FILES, _SHA256, strict=True))
+SPEC = DataSpec(
+    (1, 28, 28),
+    10,
+    (0.2860,),
+    (0.3530,),
+    ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
+
+@dataclass(frozen=True)
+class FashionMNIST(Dataset):
+    """The four published files, in the folder `fashion_mnist` of the data folder."""
+
+    def revision(self, root: Path) -> str:
+        """The published checksums."""
+        return pinned(SOURCES)
+
+    def load(self, root: Path, *, offline: bool) -> Splits:
+        """(1, 28, 28) images, 55 000 / 5 000 / 10 000."""
+        return load_idx(SOURCES, root / "fashion_mnist", SPEC, offline=offline)
+
+
+@hookimpl
+def benchmark_component() -> type[Dataset]:
+    """Register the plugin."""
+    return FashionMNIST

@@ -1,0 +1,151 @@
+"""Images in folders: the layout of ImageNet. Deng et al., CVPR 2009; Russakovsky et al., IJCV 2015.
+
+`train/CLASS/*.jpg`, and `val/CLASS/*.jpg` or, where there is no `val`, `test/CLASS/*.jpg`. Images are read from disk
+when they are asked for: the shorter side is resized to `resize` pixels (bilinear, antialiased) and the middle square of
+`size` pixels is cut out. Classes are the sorted names of the folders in `train`. A twentieth of the training images,
+those whose paths have the smallest hashes, is the select split. An id is a position in the sorted list of paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Dataset, DataSpec, Examples, Splits
+from benchmark.errors import ConfigError, DataError
+from benchmark.record import content_key
+from benchmark.sampling import derive_seed
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Per channel over the training images of ImageNet, as is usual for pretrained models."""
+
+SELECT_PART = 20
+"""One training image in this many is held out to choose between epochs."""
+
+
+def read_image(path: Path, resize: int, size: int) -> Tensor:
+    """(3, size, size) uint8: the middle of the resized image.
+
+    Raises:
+        DataError: if the file is no readable image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+    shorter = min(rgb.size)
+    width, height = (max(resize, round(side * resize / shorter)) for side in rgb.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    cut = rgb.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return torch.frombuffer(bytearray(cut.tobytes()), dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class _Disk:
+    """Reads image files."""
+
+    paths: tuple[Path, ...]
+    resize: int
+    size: int
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        images = [read_image(self.paths[i], self.resize, self.size) for i in positions.tolist()]
+        return torch.stack(images).float() / 255.0 if images else torch.empty(0, 3, self.size, self.size)
+
+
+@dataclass(frozen=True)
+class ImageFolder(Dataset):
+    """A folder of the user's own.
+
+    path: the folder that holds `train`; a relative one is looked for in the data folder.
+    size: of the square input, in pixels. resize: of the shorter side before the cut, at least `size`.
+    """
+
+    path: str = "image_folder"
+    size: int = 224
+    resize: int = 256
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.resize:
+            raise ConfigError(
+                f"dataset.size is {self.size} and dataset.resize is {self.resize}; expected 1 <= size <= resize"
+            )
+
+    def revision(self, root: Path) -> str:
+        """A hash of all paths and file sizes: it sees other, missing and added images, not the content of each."""
+        folder = root / self.path
+        train, test = _listing(folder)
+        return content_key([[p.relative_to(folder).as_posix(), p.stat().st_size] for p in (*train, *test)])
+
+    def load(self, root: Path, *, offline: bool) -> Splits:
+        """(3, size, size) images; labels are read from the names of the folders.
+
+        Raises:
+            DataError: if the layout is another one.
+        """
+        folder = root / self.path
+        train, test = _listing(folder)
+        classes = tuple(sorted({path.parent.name for path in train}))
+        unknown = sorted({path.parent.name for path in test} - set(classes))
+        if unknown:
+            raise DataError(
+                f"{test[0].parents[1]} has classes that {folder / 'train'} has not: {', '.join(unknown[:5])}; expected "
+                "the same names in both"
+            )
+        paths = train + test
+        label = {name: k for k, name in enumerate(classes)}
+        every = Examples(
+            torch.arange(len(paths)),
+            torch.tensor([label[path.parent.name] for path in paths]),
+            _Disk(paths, self.resize, self.size),
+        )
+        held_out = torch.zeros(len(paths), dtype=torch.bool)
+        held_out[_select_rows(train, folder)] = True
+        rows = torch.arange(len(paths))
+        spec = DataSpec((3, self.size, self.size), len(classes), MEAN, STD, classes)
+        return Splits(
+            every.take(rows[: len(train)][~held_out[: len(train)]]),
+            every.take(rows[held_out]),
+            every.take(rows[len(train) :]),
+            spec,
+        )
+
+
+def _select_rows(train: tuple[Path, ...], folder: Path) -> list[int]:
+    """The positions of the training images with the smallest hashes."""
+    order = sorted(range(len(train)), key=lambda i: derive_seed("select", train[i].relative_to(folder).as_posix()))
+    return order[: max(1, len(train) // SELECT_PART)]
+
+
+def _listing(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """All training and all test images, sorted.
+
+    Raises:
+        DataError: if there are none.
+    """
+    test = folder / ("val" if (folder / "val").is_dir() else "test")
+    found = tuple(
+        tuple(sorted(path for path in part.glob("*/*") if path.suffix.lower() in SUFFIXES and path.is_file()))
+        for part in (folder / "train", test)
+    )
+    for part, paths in zip(("train", "val (or test)"), found, strict=True):
+        if not paths:
+            raise DataError(
+                f"{folder} has no images in {part}/CLASS/; expected the layout of ImageNet (https://image-net.org): "
+                "train/CLASS/*.jpg and val/CLASS/*.jpg; set dataset.path to the folder that holds train"
+            )
+    return found[0], found[1]
+
+
+@hookimpl
+def benchmark_component() -> type[Dataset]:
+    """Register the plugin."""
+    return ImageFolder

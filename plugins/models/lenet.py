@@ -1,0 +1,53 @@
+"""LeNet-5. LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86(11), 1998, section II.B.
+
+Two 5x5 convolutions of 6 and 16 maps, each halved, then layers of 120 and 84 units. Differences from the paper, all
+usual today: ReLU for tanh, maximum for trainable subsampling, every map of the second convolution sees all six of the
+first, and a linear output layer for the radial basis functions. As in the paper the input is 32x32: smaller images
+are padded by 2 pixels in the first convolution (which brings MNIST to 32x32), and images that have become smaller than
+the second 5x5 kernel are padded by 2 there too, so that 8x8 digits fit. Any number of channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from benchmark import hookimpl
+from benchmark.api import DataSpec, Model
+
+from ._normalize import Normalize, image_shape
+
+
+@dataclass(frozen=True)
+class LeNet(Model):
+    """61 706 weights on MNIST."""
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """(B, C, H, W) to (B, K), for images of at least 4x4 pixels."""
+        channels, *sides = image_shape(spec, "lenet", 4)
+        first = 2 if min(sides) < 32 else 0
+        halved = [(side + 2 * first - 4) // 2 for side in sides]
+        second = 2 if min(halved) < 5 else 0
+        height, width = [(side + 2 * second - 4) // 2 for side in halved]
+        return nn.Sequential(
+            Normalize(spec),
+            nn.Conv2d(channels, 6, 5, padding=first),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5, padding=second),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * height * width, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, spec.classes),
+        )
+
+
+@hookimpl
+def benchmark_component() -> type[Model]:
+    """Register the plugin."""
+    return LeNet
