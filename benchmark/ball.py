@@ -6,6 +6,7 @@ Inputs lie in the box [0, 1]. Distances are computed in double precision.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -102,10 +103,10 @@ class Ball:
         linf and l1: the Euclidean projection onto ball and box together. l2: onto the ball, then the box, which stays
         in the ball since `x` is in the box. l0: the `eps` largest changes are kept.
         """
+        if self.norm is Norm.linf:
+            return x_adv.clamp(*self._bounds)
         if self.mask is not None:
             x_adv = torch.where(self.mask, x_adv, self.x)
-        if self.norm is Norm.linf:
-            return torch.minimum(torch.maximum(x_adv, self.x - self.eps), self.x + self.eps).clamp(0.0, 1.0)
         if math.isinf(self.eps):
             return x_adv.clamp(0.0, 1.0)
         if self.norm is Norm.l2:
@@ -123,6 +124,14 @@ class Ball:
             kept.scatter_(1, top, delta.gather(1, top))
         return torch.where(kept.reshape(self.x.shape) != 0, x_adv.clamp(0.0, 1.0), self.x)
 
+    @functools.cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest allowed value of each feature under linf, (B, *S) each."""
+        low, high = (self.x - self.eps).clamp_min(0.0), (self.x + self.eps).clamp_max(1.0)
+        if self.mask is None:
+            return low, high
+        return torch.where(self.mask, low, self.x), torch.where(self.mask, high, self.x)
+
     def _project_l1(self, x_adv: Tensor) -> Tensor:
         """Euclidean projection onto the l1 ball intersected with the box.
 
@@ -133,14 +142,14 @@ class Ball:
         x = self.x.flatten(1).double()
         room = torch.where(u > 0, 1.0 - x, x)
         size = u.abs()
-        inside = torch.minimum(size, room).sum(1) <= self.eps
         # At breakpoint `size` a coordinate starts to count as t falls, at `size - room` it stops growing.
         points = torch.cat([size, (size - room).clamp_min(0.0)], 1)
         slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1)
         points, order = points.sort(dim=1, descending=True)
         slopes = slopes.gather(1, order).cumsum(1)
         gaps = points - torch.cat([points[:, 1:], torch.zeros_like(points[:, :1])], 1)
-        mass = (slopes * gaps).cumsum(1)  # l1 norm of the solution at the next breakpoint
+        mass = (slopes * gaps).cumsum(1)  # l1 norm of the solution at the next breakpoint; the last one is t = 0
+        inside = mass[:, -1] <= self.eps
         first = (mass >= self.eps).to(torch.int8).argmax(1, keepdim=True)
         before = torch.where(first > 0, mass.gather(1, (first - 1).clamp_min(0)), torch.zeros_like(mass[:, :1]))
         slope = slopes.gather(1, first).clamp_min(1.0)
@@ -153,15 +162,16 @@ class Ball:
         """(B, *S): the step of unit norm that raises a linear function the most; zero where the gradient is.
 
         linf: the sign. l2: the normalised gradient. l1: all on the coordinates of the largest slope, split over ties.
-        l0: the sign on every coordinate; the projection keeps the largest.
+        l0: the sign on every coordinate; the projection keeps the largest. A coordinate (l2 and l1: a row) whose
+        gradient is not a number has no direction, and its step is zero; so has an infinite one under l2.
         """
         if self.mask is not None:
-            gradient = gradient * self.mask
+            gradient = torch.where(self.mask, gradient, 0.0)
         if self.norm in (Norm.linf, Norm.l0):
             return gradient.sign()
         if self.norm is Norm.l2:
             peak = _columns(rows_norm(gradient, Norm.linf), gradient)
-            scaled = torch.where(peak > 0, gradient / peak, torch.zeros_like(gradient))
+            scaled = torch.where((peak > 0) & (peak < torch.inf), gradient / peak, torch.zeros_like(gradient))
             size = _columns(rows_norm(scaled, Norm.l2), gradient)
             return torch.where(size > 0, scaled / size, torch.zeros_like(scaled))
         flat = gradient.flatten(1)

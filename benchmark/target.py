@@ -143,12 +143,21 @@ class Target:
         view._rows_count = len(index)
         return view
 
+    @property
+    def certain(self) -> bool:
+        """Whether the scores of one pass settle what the system answers: nothing random in it, and no detector."""
+        return not self._randomized and not self._detectors
+
     def remaining(self) -> Tensor | None:
-        """(B,) int64 queries left for each row, or None where there is no limit."""
+        """(B,) int64: how often each row may still be asked about, or None where there is no limit.
+
+        One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget, and on a
+        randomised system one per draw. Rows of the same example share its budget.
+        """
         if self.ledger.queries is None:
             return None
         spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
-        return self.ledger.queries - spent
+        return (self.ledger.queries - spent) // self._draws
 
     def logits(self, x: Tensor) -> Tensor:
         """(B, K) scores for `x` (B, *S), detached; one forward pass per row (per draw, if randomised).

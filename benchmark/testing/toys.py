@@ -1,0 +1,120 @@
+"""Small classifiers whose answers are known on paper: each makes one difficulty visible."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import sampling
+from benchmark.system import StraightThrough
+
+__all__ = ["Broken", "Constant", "Probabilities", "Quantised", "RandomisedLinear", "Scaled", "Sphere"]
+
+
+class Sphere(nn.Module):
+    """Two classes: 0 inside a sphere around `centre`, 1 outside; the l2 distance to the boundary is | ||x-c|| - r |.
+
+    centre: (D,). radius: in input units.
+    """
+
+    def __init__(self, centre: Tensor, radius: float) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre)
+        self.radius = radius
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 2): 0, and how far outside `x` (B, *S) is."""
+        outside = (x.flatten(1) - self.get_buffer("centre")).norm(dim=1) - self.radius
+        return torch.stack([torch.zeros_like(outside), outside], 1)
+
+
+class Constant(nn.Module):
+    """The same logits (K,) for every input.
+
+    connected: whether the logits depend on the input in the graph, with a gradient of zero, or not at all.
+    """
+
+    def __init__(self, logits: Tensor, *, connected: bool = True) -> None:
+        super().__init__()
+        self.register_buffer("logits", logits)
+        self.connected = connected
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K)."""
+        logits = self.get_buffer("logits").expand(len(x), -1)
+        return logits + x.flatten(1).sum(1, keepdim=True) * 0.0 if self.connected else logits
+
+
+class Broken(nn.Module):
+    """A classifier whose logits are right and whose input gradient is not a number."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K)."""
+        logits: Tensor = self.model(x)
+        spoiled: Tensor = StraightThrough.apply(logits, logits * torch.nan)
+        return spoiled
+
+
+class Quantised(nn.Module):
+    """Rounds the input to `levels` + 1 values: its gradient is zero everywhere, unless a surrogate is declared.
+
+    straight_through: whether the backward pass skips the rounding (BPDA with the identity).
+    """
+
+    def __init__(self, model: nn.Module, levels: int, *, straight_through: bool = False) -> None:
+        super().__init__()
+        self.model, self.levels, self.straight_through = model, levels, straight_through
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K)."""
+        rounded = torch.round(x * self.levels) / self.levels
+        logits: Tensor = self.model(StraightThrough.apply(rounded, x) if self.straight_through else rounded)
+        return logits
+
+
+class Probabilities(nn.Module):
+    """Gives the softmax where logits are expected."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K), rows sum to 1."""
+        return torch.softmax(self.model(x), 1)
+
+
+class Scaled(nn.Module):
+    """scale * logits + shift: no label changes, but a large scale saturates the softmax and a shift costs digits."""
+
+    def __init__(self, model: nn.Module, *, scale: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.model, self.scale, self.shift = model, scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K)."""
+        logits: Tensor = self.model(x)
+        return self.scale * logits + self.shift
+
+
+class RandomisedLinear(nn.Module):
+    """A linear classifier whose weights (K, D) get fresh Gaussian noise for each row and pass; its mean is `weight`.
+
+    spread: the standard deviation of the noise.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, spread: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.float())
+        self.register_buffer("bias", bias.float())
+        self.spread = spread
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K); needs `benchmark.sampling.using` around the call."""
+        weight = self.get_buffer("weight")
+        noise = sampling.ambient().normal(*weight.shape, stream="weights")
+        return torch.einsum("bkd,bd->bk", weight + self.spread * noise, x.flatten(1)) + self.get_buffer("bias")

@@ -1,0 +1,90 @@
+"""What the smallest-perturbation attacks share: steps to a linearised boundary, and the way back towards the input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.ball import Ball
+from benchmark.target import Target
+from benchmark.threat import Norm
+
+from ._losses import margin
+from ._steps import can_ask
+
+__all__ = ["approach", "step_to_planes"]
+
+HAIR = 1e-4
+"""How far beyond a boundary the search aims, as a share of the distance: closer than that is not worth a pass."""
+
+
+def step_to_planes(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """The smallest change of `x` in the box [0, 1] with slope . delta >= need, for each of C hyperplanes.
+
+    The change is min(t * rate, room) in the direction of the slope, with rate |slope| under l2 and 1 under linf; what
+    it gains is concave and piecewise linear in t, so Newton's method from t = 0 ends at the exact t (Croce & Hein, ICML
+    2020, arXiv:1907.02044, section 3.1, state the problem; they sort instead).
+
+    Args:
+        slope: (B, C, D), finite. need: (B, C), positive. x: (B, D) in [0, 1]. norm: l2 or linf.
+
+    Returns:
+        delta (B, C, D), and its length (B, C): infinite where the box is too small, and delta then goes as far as it can.
+    """
+    gain = slope.abs()
+    room = torch.where(slope > 0, 1.0 - x[:, None], x[:, None])
+    rate = gain if norm is Norm.l2 else (gain > 0).to(gain.dtype)
+    full = torch.zeros_like(gain, dtype=torch.bool)
+    while True:
+        missing = need - torch.where(full, gain * room, 0.0).sum(2)
+        growth = torch.where(full, 0.0, gain * rate).sum(2)
+        t = torch.where(growth > 0, missing / growth, torch.inf).clamp(0.0, 1e30)
+        reached = full | (t[:, :, None] * rate >= room)
+        if torch.equal(reached, full):
+            break
+        full = reached
+    change = torch.minimum(t[:, :, None] * rate, room)
+    size = change.amax(2) if norm is Norm.linf else change.square().sum(2).sqrt()
+    return change * slope.sign(), torch.where(growth > 0, size, torch.inf)
+
+
+def approach(
+    target: Target, x_adv: Tensor, y: Tensor, *, ball: Ball, at_x: Tensor, at_adv: Tensor, steps: int
+) -> Tensor:
+    """Move adversarial inputs towards the clean ones, as long as they stay adversarial.
+
+    The margin along the segment is followed by the false position method in its Illinois form (Dowell & Jarratt, BIT
+    1971), which needs one or two passes where the boundary is nearly flat.
+
+    Args:
+        target: the system. x_adv: (B, *S), misclassified. y: (B,) the labels to leave. ball: what is allowed.
+        at_x, at_adv: (B,) the margins max_{k != y} z_k - z_y of the clean input (negative) and of `x_adv`.
+
+    Returns:
+        (B, *S), misclassified, on the segments between `ball.x` and `x_adv`; at most `steps` forward passes per row.
+    """
+    result = x_adv
+    index = torch.arange(len(y), device=y.device)
+    low, high = torch.zeros_like(at_x), torch.ones_like(at_x)
+    at_low, at_high = at_x, at_adv
+    side = torch.zeros_like(at_x)  # which end moved last: -1 the lower, 1 the upper
+    for _ in range(steps):
+        share = low + (high - low) * (at_low / (at_low - at_high)).nan_to_num(nan=1.0) + HAIR * high
+        go = (share < high * (1.0 - HAIR)) & can_ask(target)
+        if not bool(go.all()):
+            index, target, low, high, at_low, at_high, side, share = (
+                index[go], target.rows(go), low[go], high[go], at_low[go], at_high[go], side[go], share[go],
+            )  # fmt: skip
+        if len(index) == 0:
+            break
+        clean, far = ball.x[index], x_adv[index]
+        between = ball.rows(index).project(torch.lerp(clean, far, share.reshape(-1, *([1] * (clean.ndim - 1)))))
+        logits = target.logits(between)
+        at_share, broken = margin(logits, y[index]), logits.argmax(1) != y[index]
+        result = result.index_copy(0, index[broken], between[broken])
+        again = torch.where(broken, side > 0, side < 0)
+        at_low = torch.where(broken, torch.where(again, at_low / 2.0, at_low), at_share)
+        at_high = torch.where(broken, at_share, torch.where(again, at_high / 2.0, at_high))
+        low, high = torch.where(broken, low, share), torch.where(broken, share, high)
+        side = torch.where(broken, 1.0, -1.0)
+    return result

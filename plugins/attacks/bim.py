@@ -1,0 +1,77 @@
+"""BIM: the basic iterative method, or iterative FGSM.
+
+Kurakin, Goodfellow & Bengio, ICLR 2017 workshop, arXiv:1607.02533, section 2.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import ascend, at_least, may_settle, positive
+
+
+def kurakin_steps(eps: float) -> int:
+    """The paper's number of iterations, min(eps + 4, 1.25 eps) with eps in units of 1/255, rounded down, at least 1.
+
+    Args:
+        eps: linf radius in units of the [0, 1] input range.
+    """
+    levels = round(eps * 255.0, 6)
+    return max(1, int(min(levels + 4.0, 1.25 * levels)))
+
+
+@dataclass(frozen=True)
+class BIM(Attack):
+    """Steepest steps from the clean input, each followed by the projection into ball and box.
+
+    Differences from the paper: it also works in l2 and l1; the default step follows the radius, where the paper takes
+    1/255 and so walks 1.25 eps in all up to eps = 16/255; an example is left alone once it is broken.
+
+    steps: iterations; None takes :func:`kurakin_steps` of the radius under linf, and 10 under other norms.
+    step_size: length of a step in the threat's norm; None takes 1.25 eps / steps.
+    loss: what is ascended; the paper's is the cross-entropy.
+    stop_on_success: whether a broken example stays at the iterate that broke it. For adversarial training: false.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True)
+
+    steps: int | None = None
+    step_size: float | None = None
+    loss: AttackLoss = AttackLoss.ce
+    stop_on_success: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            at_least(1, steps=self.steps)
+        positive(step_size=self.step_size)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` forward and backward passes per example at most."""
+        steps = self.steps or (kurakin_steps(threat.radius) if threat.norm is Norm.linf else 10)
+        return ascend(
+            target,
+            x,
+            y,
+            ball=threat.around(x, rng),
+            loss=self.loss,
+            targeted=threat.targeted,
+            steps=steps,
+            step_size=1.25 * threat.radius / steps if self.step_size is None else self.step_size,
+            settle=self.stop_on_success and may_settle(target, threat),
+        )[0]
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return BIM

@@ -1,0 +1,52 @@
+"""FGSM: the fast gradient sign method. Goodfellow, Shlens & Szegedy, ICLR 2015, arXiv:1412.6572, section 4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import ascend
+
+
+@dataclass(frozen=True)
+class FGSM(Attack):
+    """One step of length eps along the steepest direction of the loss, then into the box.
+
+    linf: the sign of the gradient. l2: the normalised gradient. l1: the coordinates of the largest slope that still
+    have room. Under a targeted threat the loss of the wanted label is descended.
+
+    loss: what is ascended; the paper's is the cross-entropy.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True)
+
+    loss: AttackLoss = AttackLoss.ce
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """One forward and one backward pass per example."""
+        return ascend(
+            target,
+            x,
+            y,
+            ball=threat.around(x, rng),
+            loss=self.loss,
+            targeted=threat.targeted,
+            steps=1,
+            step_size=threat.radius,
+            settle=False,
+        )[0]
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return FGSM

@@ -1,0 +1,100 @@
+"""Random noise inside the threat: the weakest attack that is none, and a check on all others.
+
+As the baseline beside gradient attacks in Goodfellow, Shlens & Szegedy, ICLR 2015, arXiv:1412.6572, section 4: an
+attack that uses gradients and does worse than noise is broken, or its gradients are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball, rows_norm
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._steps import at_least
+
+
+class NoiseKind(Enum):
+    """How noise is drawn.
+
+    ball: uniform in the ball. uniform, gaussian: each feature from U(-1, 1) or N(0, 1), times eps under linf, scaled to
+    length eps under l2 and l1, as it is under l0 (which keeps the eps largest changes).
+    """
+
+    ball = "ball"
+    uniform = "uniform"
+    gaussian = "gaussian"
+
+
+@dataclass(frozen=True)
+class Noise(Attack):
+    """Adds noise and projects the result into ball, box and region.
+
+    kind: see :class:`NoiseKind`. restarts: how many draws are tried for an example until one succeeds.
+    """
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True)
+
+    kind: NoiseKind = NoiseKind.ball
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, restarts=self.restarts)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The first of `restarts` draws that succeeds, else the last; `restarts` - 1 forward passes at most."""
+        ball = threat.around(x, rng)
+        return noise(target, y, ball=ball, kind=self.kind, restarts=self.restarts, targeted=threat.targeted, rng=rng)
+
+
+def noise(
+    target: Target, y: Tensor, *, ball: Ball, kind: NoiseKind, restarts: int, targeted: bool, rng: SampleRandom
+) -> Tensor:
+    """(B, *S): for each example the first draw that succeeds, else the last; the last draw is not asked about."""
+    result = draw_noise(ball, kind, rng, draw=0)
+    index = torch.arange(len(result), device=result.device)
+    for draw in range(1, restarts):
+        view = target.rows(index)
+        left = view.remaining()
+        if left is not None:
+            index = index[left > 0]
+            view = target.rows(index)
+        if len(index) == 0:
+            break
+        index = index[((view.labels(result[index]) == y[index]) == targeted).logical_not()]
+        if len(index) == 0:
+            break
+        result[index] = draw_noise(ball.rows(index), kind, rng.rows(index), draw=draw)
+    return result
+
+
+def draw_noise(ball: Ball, kind: NoiseKind, rng: SampleRandom, *, draw: int) -> Tensor:
+    """(B, *S): the centre of the ball plus noise, projected into the threat."""
+    if kind is NoiseKind.ball:
+        return ball.random(rng, stream="noise", draw=draw)
+    shape = ball.x.shape[1:]
+    if kind is NoiseKind.uniform:
+        delta = rng.uniform(*shape, stream="noise", draw=draw, low=-1.0, high=1.0)
+    else:
+        delta = rng.normal(*shape, stream="noise", draw=draw)
+    if ball.norm is not Norm.l0:
+        delta = delta * ball.eps
+    if ball.norm in (Norm.l2, Norm.l1):
+        length = rows_norm(delta, ball.norm) / ball.eps if ball.eps else torch.ones(len(delta), device=delta.device)
+        delta = delta / length.reshape(-1, *([1] * len(shape)))
+    return ball.project(ball.x + delta.to(ball.x.dtype))
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Noise
