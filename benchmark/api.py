@@ -186,7 +186,7 @@ def inner(default_name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Component(ABC):
+class Component(ABC):  # noqa: B024 - each kind says what is abstract
     """The root of all plugin kinds.
 
     api_version: the version of the contracts that the plugin was written for.

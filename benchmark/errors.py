@@ -26,7 +26,7 @@ class ConfigError(BenchmarkError, ValueError):
     """A configured value is not one that the field can take."""
 
 
-class Refused(BenchmarkError):
+class Refused(BenchmarkError):  # noqa: N818 - it names a status, as records do
     """The chosen parts do not fit together: the cell is refused before anything is loaded."""
 
 
@@ -42,8 +42,8 @@ class BudgetError(AccessError):
     """An attack asked for more queries per example than the threat allows."""
 
 
-class AttackFault(BenchmarkError):
-    """An attack broke the contract: it changed its inputs, returned the wrong shape, or drew from a global generator."""
+class AttackFault(BenchmarkError):  # noqa: N818 - the word for it throughout
+    """An attack broke the contract: it changed its inputs, gave a wrong shape, or drew from a global generator."""
 
 
 class StoreError(BenchmarkError):

@@ -27,14 +27,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from benchmark import registry
-from benchmark.errors import BenchmarkError, PluginError
+from benchmark.errors import PluginError
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
     from benchmark.publish import CellResult
 
-__all__ = ["complete", "main", "register", "task"]
+__all__ = ["complete", "inner_kinds", "main", "register", "structured", "task"]
 
 SCHEMA = "run_schema"
 STATIC = "BENCHMARK_STATIC_SCHEMAS"
@@ -49,33 +49,36 @@ def structured(cls: type[Any]) -> DictConfig:
     """
     node: DictConfig = OmegaConf.structured(cls)
     _writable(node)
-    groups: list[Any] = []
+    kinds = inner_kinds(cls)
     with open_dict(node):
         for field in dataclasses.fields(cls):
             if not field.init:
                 node.pop(field.name)
-            elif "plugin" in field.metadata:
-                groups.append({f"/{_kind_of(field)}@{field.name}": field.metadata["plugin"]})
-        if groups:
-            node["defaults"] = [*groups, "_self_"]
+        if kinds:
+            chosen = {f.name: f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name in kinds}
+            node["defaults"] = [*({f"/{kinds[name]}@{name}": plugin} for name, plugin in chosen.items()), "_self_"]
     return node
 
 
-def _kind_of(field: dataclasses.Field[Any]) -> str:
-    """The plugin kind of a field annotated with one of the abstract classes."""
-    name = field.type if isinstance(field.type, str) else field.type.__name__
-    return name.rpartition(".")[2].lower()
+def inner_kinds(cls: type[Any]) -> dict[str, str]:
+    """The plugin kind of each field made by `benchmark.api.inner`: its annotation is one of the abstract classes."""
+    hints = {f.name: f.type for f in dataclasses.fields(cls) if "plugin" in f.metadata}
+    names = {name: hint if isinstance(hint, str) else hint.__name__ for name, hint in hints.items()}
+    return {name: hint.rpartition(".")[2].lower() for name, hint in names.items()}
 
 
 def _writable(node: DictConfig) -> None:
     """A frozen dataclass gives a read-only node; the schema must take overrides, and freezes when it is resolved."""
     OmegaConf.set_readonly(node, None)
     for key in node:
-        if not OmegaConf.is_missing(node, key) and OmegaConf.is_config(node[key]):
-            _writable(node[key])
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            OmegaConf.set_readonly(child, None)
+            if not child._is_missing() and not child._is_none():
+                _writable(child)
 
 
-class PluginSource(ConfigSource):  # type: ignore[misc]
+class PluginSource(ConfigSource):
     """Gives Hydra the plugins' schemas, by group and name, and the schema of the run."""
 
     @staticmethod
@@ -105,7 +108,7 @@ class PluginSource(ConfigSource):  # type: ignore[misc]
                 raise CompactHydraException(str(error)) from error
         return self._result(path, node, {"package": package})
 
-    def _result(self, path: str, node: DictConfig, header: dict[str, str]) -> ConfigResult:
+    def _result(self, path: str, node: DictConfig, header: dict[str, str | None]) -> ConfigResult:
         return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header=header)
 
     def is_group(self, config_path: str) -> bool:
@@ -128,7 +131,7 @@ class PluginSource(ConfigSource):  # type: ignore[misc]
         return registry.names(path)
 
 
-class PluginSearchPath(SearchPathPlugin):  # type: ignore[misc]
+class PluginSearchPath(SearchPathPlugin):
     """Appends the plugins' schemas to what Hydra searches; files in conf/ and in --config-dir come first."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -141,10 +144,6 @@ def _run_schema() -> DictConfig:
 
     node: DictConfig = OmegaConf.structured(RunSchema)
     _writable(node)
-    attack = node.training
-    with open_dict(node):
-        node["defaults"] = [{"/attack@training.selection_attack": "pgd"}, "_self_"]
-    del attack
     return node
 
 
@@ -153,8 +152,8 @@ def _fraction(numerator: object, denominator: object) -> str:
     return str(Fraction(str(numerator)) / Fraction(str(denominator)))
 
 
-class MatrixSweeper(BasicSweeper):  # type: ignore[misc]
-    """Hydra's basic sweeper, that skips recorded cells before composing them and reports all failures, not the first."""
+class MatrixSweeper(BasicSweeper):
+    """Hydra's basic sweeper, but recorded cells are skipped before they are composed, and all failures are reported."""
 
     hydra_context: HydraContext
 
@@ -223,10 +222,7 @@ def main(argv: list[str]) -> int:
 
     sweep.last_results.clear()
     _results.clear()
-    try:
-        application()
-    except BenchmarkError:
-        raise
+    application()
     results = [*_results, *sweep.last_results]
     return 1 if any(r.status == "failed" for r in results) else 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["NORMS", "Outcomes", "Witness"]
+__all__ = ["NORMS", "OUTCOMES", "WITNESS", "Outcomes", "Witness", "concatenate"]
 
 NORMS = ("l0", "l1", "l2", "linf")
+OUTCOMES = "outcomes.safetensors"
+WITNESS = "witness.safetensors"
 
 
 @dataclass(frozen=True)
@@ -101,19 +105,48 @@ class Witness:
     x_adv: Tensor
 
     @classmethod
-    def join(cls, parts: Sequence[Witness]) -> Witness:
-        """The parts one after the other."""
-        return cls(torch.cat([p.ids for p in parts]), torch.cat([p.x_adv for p in parts]))
+    def load(cls, path: Path, start: int = 0, stop: int | None = None) -> Witness:
+        """Read rows `start` to `stop` of a witness file, and nothing more of it."""
+        from safetensors import safe_open
 
-    def save(self, path: Path) -> None:
-        """Write ids and inputs as safetensors."""
-        from safetensors.torch import save_file
+        with safe_open(str(path), "pt") as file:
+            return cls(file.get_slice("ids")[start:stop], file.get_slice("x_adv")[start:stop])
 
-        save_file({"ids": self.ids.cpu().contiguous(), "x_adv": self.x_adv.cpu().contiguous()}, str(path))
 
-    @classmethod
-    def load(cls, path: Path) -> Witness:
-        """Read what `save` wrote."""
-        from safetensors.torch import load_file
+def concatenate(sources: Sequence[Path], names: dict[str, str], path: Path) -> None:
+    """Write one safetensors file whose tensors are those of many files, one after the other along the first axis.
 
-        return cls(**load_file(str(path)))
+    The format is eight bytes of header length, a JSON header, then the raw tensors: written part by part, so that
+    memory does not grow with the number of examples.
+
+    Args:
+        sources: files in order. names: the tensor of each file (value) that makes up a tensor of the result (key).
+    """
+    from safetensors import safe_open
+
+    header: dict[str, dict[str, object]] = {}
+    at = 0
+    for name, source_name in names.items():
+        shape: list[int] = []
+        kind = ""
+        for source in sources:
+            with safe_open(str(source), "pt") as file:
+                piece = file.get_slice(source_name)
+                kind, this = piece.get_dtype(), piece.get_shape()
+            shape = [shape[0] + this[0], *this[1:]] if shape else list(this)
+        size = math.prod(shape) * _BYTES[kind]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for source_name in names.values():
+            for source in sources:
+                with safe_open(str(source), "pt") as file:
+                    out.write(file.get_tensor(source_name).contiguous().numpy().tobytes())
+    temporary.replace(path)
+
+
+_BYTES = {"F32": 4, "F64": 8, "I64": 8}

@@ -33,7 +33,7 @@ def padded(x: Tensor) -> Tensor:
 
 
 class StraightThrough(torch.autograd.Function):
-    """The value of the first argument with the gradient of the second: BPDA (Athalye et al., ICML 2018, section 4.1)."""
+    """The value of one tensor with the gradient of another: BPDA (Athalye et al., ICML 2018, section 4.1)."""
 
     @staticmethod
     def forward(ctx: object, value: Tensor, surrogate: Tensor) -> Tensor:

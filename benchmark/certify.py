@@ -1,0 +1,33 @@
+"""certify: lower bounds per example, from certifier plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmark.api import Certifier
+from benchmark.sampling import SampleRandom
+from benchmark.system import System
+from benchmark.threat import Threat
+
+__all__ = ["certify"]
+
+
+def certify(
+    certifiers: Sequence[Certifier],
+    system: System,
+    x: Tensor,
+    y: Tensor,
+    correct: Tensor,
+    *,
+    threat: Threat,
+    rng: SampleRandom,
+) -> Tensor:
+    """(B,) float32: the best certified radius of each example that is right on the clean input, else 0."""
+    best = torch.zeros(len(x), device=x.device)
+    for place, certifier in enumerate(certifiers):
+        radius = certifier.certify(system, x, y, threat=threat, rng=rng.child(place))
+        best = torch.maximum(best, torch.nan_to_num(radius.float(), nan=0.0).clamp_min(0.0))
+    return torch.where(correct, best, torch.zeros_like(best))

@@ -1,0 +1,271 @@
+"""fit: a model and a stack of defenses become a system, trained once and kept under its content hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmark import registry
+from benchmark.api import DataSpec, Defense, Examples, Loss
+from benchmark.attack import device_of
+from benchmark.config import RunConfig
+from benchmark.errors import DataError, StoreError
+from benchmark.load import Loaded, poison
+from benchmark.provenance import provenance
+from benchmark.publish import Observers, TrainingPlan
+from benchmark.record import Card, SystemInfo, file_sha256, to_text, write_atomic
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.store import Store
+from benchmark.system import Detector, System
+
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build", "fit", "initial_weights", "system_info"]
+
+WEIGHTS = "weights.safetensors"
+DETECTOR_FALSE_POSITIVES = 0.05
+"""The share of clean select examples that a calibrated detector refuses."""
+
+
+def fit(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, sweep: str = "") -> tuple[System, Card]:
+    """The trained system of a configuration: from the store, or trained now, by one worker while the others wait."""
+    key = config.system_key()
+    card = store.card(key)
+    if card is None:
+        with store.lock(f"system-{key}"):
+            card = store.card(key) or _train(config, loaded, store, observers, sweep)
+    model = build(config, loaded.splits.spec)
+    path = store.system(key) / WEIGHTS
+    if file_sha256(path) != card.weights_sha256:
+        raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
+    from benchmark.training import load_weights
+
+    load_weights(model, path)
+    return assemble(config, loaded.splits.spec, model, card), card
+
+
+def build(config: RunConfig, spec: DataSpec) -> nn.Module:
+    """The architecture with its initial weights, after the defenses' changes to it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, "init"))
+        model = config.model.build(spec)
+        for defense in config.defenses:
+            model = defense.build(model)
+    return model
+
+
+def assemble(config: RunConfig, spec: DataSpec, model: nn.Module, card: Card) -> System:
+    """The system around trained weights, with the thresholds that its card names."""
+    detectors = [
+        Detector(defense, *card.thresholds[registry.name_of(defense)[1]])
+        for defense in config.defenses
+        if defense.detects
+    ]
+    return System(model, spec, config.defenses, detectors)
+
+
+def system_info(config: RunConfig, key: str) -> SystemInfo:
+    """How records and cards name a system."""
+    return SystemInfo(
+        key=key,
+        dataset=registry.name_of(config.dataset)[1],
+        model=registry.name_of(config.model)[1],
+        defenses=[registry.name_of(d)[1] for d in config.defenses],
+        poison=[registry.name_of(p)[1] for p in config.poisons],
+        config=config.system_settings(),
+    )
+
+
+def _train(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, sweep: str) -> Card:
+    key = config.system_key()
+    plan = TrainingPlan(
+        key, config.system_name, config.system_settings(), config.training.epochs, sweep, store.system(key)
+    )
+    observers.tell("benchmark_training_started", training=plan)
+    card = None
+    try:
+        card = _trained(config, loaded, store, observers, plan)
+    finally:
+        observers.tell("benchmark_training_finished", training=plan, card=card)
+    return card
+
+
+def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, plan: TrainingPlan) -> Card:
+    """Train, calibrate, and put weights and card into the store."""
+    from benchmark import training
+
+    begun = time.perf_counter()
+    spec, splits = loaded.splits.spec, loaded.splits
+    folder = store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
+    train, touched = poison(config, loaded)
+    for place, defense in enumerate(config.defenses):
+        train = defense.prepare(train, spec, SampleRandom(derive_seed(config.seed, "prepare", place), train.ids))
+    model = build(config, spec)
+    history = _fit_weights(config, spec, model, train, splits.select, folder, observers, plan)
+    for place, defense in enumerate(config.defenses):
+        if type(defense).finish is not Defense.finish:
+            defense.finish(model, train, _Further(config, spec, folder / f"finish-{place}"))
+    model.eval()
+    final = folder / "final"
+    final.mkdir(exist_ok=True)
+    training.save_weights(model, final / WEIGHTS)
+    thresholds = _calibrate(config, spec, model, splits.select)
+    selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
+    collapse = training.collapse_warning(history)
+    card = Card(
+        key=plan.key,
+        system=system_info(config, plan.key),
+        seed=config.seed,
+        init_from=config.system.init_from or None,
+        dataset_revision=loaded.revision,
+        splits=loaded.infos,
+        splits_disjoint=loaded.disjoint,
+        train_examples=len(train),
+        poisoned_examples=len(touched),
+        epochs_run=len(history),
+        selected_epoch=None if selected is None else int(selected["epoch"]),
+        robust_selection=None if selected is None else selected.get("select_robust_accuracy"),
+        select_correct=0,
+        select_total=len(splits.select),
+        test_correct=0,
+        test_total=len(splits.test),
+        thresholds=thresholds,
+        warnings=[collapse] if collapse else [],
+        parameters=sum(p.numel() for p in model.parameters()),
+        weights_sha256=file_sha256(final / WEIGHTS),
+        history=history,
+        seconds=0.0,
+    )
+    system, device = assemble(config, spec, model, card), device_of(config.trainer)
+    card = card.model_copy(
+        update={
+            "select_correct": correct(system, splits.select, config.seed, device),
+            "test_correct": correct(system, splits.test, config.seed, device),
+            "seconds": time.perf_counter() - begun,
+            "provenance": provenance(overrides=list(config.overrides)),
+        }
+    )
+    write_atomic(final / "card.json", to_text(card))
+    store.put(final, store.system(plan.key))
+    shutil.rmtree(folder, ignore_errors=True)
+    return card
+
+
+def _fit_weights(
+    config: RunConfig,
+    spec: DataSpec,
+    model: nn.Module,
+    train: Examples,
+    select: Examples,
+    folder: Path,
+    observers: Observers,
+    plan: TrainingPlan,
+) -> list[dict[str, float]]:
+    """Load given weights, or train; the epochs that were trained."""
+    from benchmark import training
+
+    if config.system.init_from:
+        source = initial_weights(config)
+        if not source.is_file():
+            raise DataError(
+                f"system.init_from is {config.system.init_from!r}, and there is no {source}; give the key of a trained "
+                "system of this store (its folder under systems/) or the path of a folder or a .safetensors file"
+            )
+        training.load_weights(model, source)
+    given = config.model.pretrained(spec)
+    if given is not None:
+        model.load_state_dict(given)
+        if not any(_changes_training(defense) for defense in config.defenses):
+            return []
+    threats = [t for t in (d.training_threat() for d in config.defenses) if t is not None]
+    fitting = training.Fitting(
+        model,
+        spec,
+        train,
+        select,
+        config.training,
+        config.defenses,
+        threats[-1] if threats else None,
+        config.seed,
+        folder,
+    )
+    return training.train(
+        fitting,
+        config.trainer,
+        lambda values: observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values),
+    )
+
+
+def _changes_training(defense: Defense) -> bool:
+    """Whether a defense has anything to say while weights are trained."""
+    cls = type(defense)
+    return cls.loss is not Defense.loss or cls.prepare is not Defense.prepare
+
+
+def initial_weights(config: RunConfig) -> Path:
+    """The weights file that `system.init_from` names."""
+    path = Path(config.system.init_from)
+    if path.suffix == ".safetensors":
+        return path
+    if path.is_dir():
+        return path / WEIGHTS
+    return Store(Path(config.store.root)).system(config.system.init_from) / WEIGHTS
+
+
+class _Further:
+    """Trains a module in place by the run's recipe, for defenses that train after the training."""
+
+    def __init__(self, config: RunConfig, spec: DataSpec, folder: Path) -> None:
+        self.config, self.spec, self.folder, self.times = config, spec, folder, 0
+
+    def __call__(self, module: nn.Module, examples: Examples, loss: Loss) -> None:
+        """Train `module` on `examples` under `loss`; the last epoch is kept."""
+        from benchmark import training
+
+        self.times += 1
+        seed = derive_seed(self.config.seed, self.folder.name, self.times)
+        fitting = training.Fitting(
+            module,
+            self.spec,
+            examples,
+            None,
+            self.config.training,
+            (),
+            None,
+            seed,
+            self.folder / str(self.times),
+            loss,
+        )
+        training.train(fitting, dataclasses.replace(self.config.trainer, devices=1, strategy="auto"), lambda _: None)
+
+
+def _calibrate(config: RunConfig, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
+    """Per detector: the threshold that refuses 5 % of the clean select examples, and the spread of their scores."""
+    thresholds = {}
+    for place, defense in enumerate(config.defenses):
+        if not defense.detects:
+            continue
+        system = System(model, spec, config.defenses[:place])
+        scores = torch.cat(
+            [defense.suspicion(system, select.x(at)) for at in torch.arange(len(select)).split(256)]
+        ).detach()
+        ordered = scores.double().sort().values
+        at = min(len(ordered) - 1, int((1 - DETECTOR_FALSE_POSITIVES) * len(ordered)))
+        thresholds[registry.name_of(defense)[1]] = [float(ordered[at]), float(scores.double().std().clamp_min(1e-6))]
+    return thresholds
+
+
+def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
+    """How many examples a system gets right, by the same passes as in the attack stage."""
+    from benchmark.verify import answer
+
+    total = 0
+    system.to(device)
+    for at in torch.arange(len(examples)).split(256):
+        rng = SampleRandom(derive_seed(seed, "cell"), examples.ids[at].to(device)).child("clean")
+        y = examples.y[at].to(device)
+        total += int((answer(system, examples.x(at).to(device), y, rng).label == y).sum())
+    return total

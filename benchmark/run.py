@@ -1,0 +1,321 @@
+"""One run: a cell from configuration to record. Read this first.
+
+load, poison and fit a system; attack it; let the core verify, certify and measure; write the record; tell the
+observers. Each stage is a module of that name; what travels between them are frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+import shutil
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import registry
+from benchmark.attack import Attacked, Job, attack
+from benchmark.config import RunConfig, check
+from benchmark.errors import BenchmarkError, DataError, Refused
+from benchmark.findings import of_cell
+from benchmark.fit import fit, system_info
+from benchmark.load import Loaded, load
+from benchmark.measure import counts, measure
+from benchmark.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.provenance import provenance
+from benchmark.publish import CellResult, Gallery, Observers
+from benchmark.rebuild import configuration, stored_system
+from benchmark.record import (
+    AttackInfo,
+    Audit,
+    Card,
+    Cost,
+    FileInfo,
+    Record,
+    Status,
+    ThreatInfo,
+    content_key,
+    file_sha256,
+)
+from benchmark.store import Store
+from benchmark.system import System
+from benchmark.threat import Access
+
+__all__ = ["CellPlan", "run"]
+
+GALLERY = 6
+"""How many examples observers get to see."""
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell that is about to be computed.
+
+    key: its content address. name: for people. config: every setting, plain data. overrides: what the user passed.
+    sweep: the id of the sweep, "" outside one. folder: where the record will be. work: where it is made.
+    """
+
+    key: str
+    name: str
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+    sweep: str
+    folder: Path
+    work: Path
+
+
+def run(config: RunConfig, sweep: str = "") -> CellResult:
+    """Compute a cell, unless the store has it; a failure becomes a record with that status.
+
+    Args:
+        sweep: the id of the sweep that the cell belongs to.
+    """
+    store = Store(Path(config.store.root))
+    try:
+        check(config)
+        key = config.cell_key()
+    except Refused as refusal:
+        return _without_work(config, store, sweep, "refused", str(refusal))
+    except BenchmarkError as error:
+        return _without_work(config, store, sweep, "failed", str(error))
+    with store.lock(key):
+        known = store.record(key)
+        if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
+            return CellResult(key, config.name, known.status, known.error, cached=True)
+        plan = _plan(config, store, key, sweep)
+        observers = Observers(config.trackers)
+        observers.tell("benchmark_cell_started", plan=plan)
+        try:
+            record, gallery = _compute(config, store, plan, observers)
+        except Exception as error:
+            record, gallery = _failed(config, key, error), None
+        return _publish(store, plan, record, gallery, observers)
+
+
+def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
+    """The stages, one after the other."""
+    loaded, system, card = _system(config, store, observers, plan.sweep)
+    job = Job(
+        config.attack,
+        config.threat,
+        system,
+        _seen(config, store, loaded, system),
+        loaded.attacked,
+        config.seed,
+        config.batch_size,
+        plan.work / "parts",
+        config.certifiers,
+    )
+    attacked = attack(
+        job,
+        config.trainer,
+        lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
+    )
+    record = _record(config, plan, loaded, system, card, attacked)
+    gallery = _gallery(loaded, attacked.outcomes, plan.work / WITNESS)
+    return record, gallery
+
+
+# --- the system, kept warm between the cells of one process ---
+
+_warm: dict[tuple[str, str], tuple[Loaded, System, Card]] = {}
+
+
+def _system(config: RunConfig, store: Store, observers: Observers, sweep: str) -> tuple[Loaded, System, Card]:
+    """Data and fitted system, from this process's memory if the last cells used them too."""
+    key = (str(store.root.absolute()), f"{config.system_key()} {config.examples}")
+    if key not in _warm:
+        loaded = load(config)
+        system, card = fit(config, loaded, store, observers, sweep)
+        while len(_warm) >= 2:
+            _warm.pop(next(iter(_warm)))
+        _warm[key] = (loaded, system, card)
+    return _warm[key]
+
+
+def _seen(config: RunConfig, store: Store, loaded: Loaded, system: System) -> System:
+    """What the attacker works on: the system, its undefended model, or under transfer access its own surrogate."""
+    if config.threat.access is Access.transfer:
+        return surrogate(config, store, loaded)
+    return system if config.threat.aware or not system.defended_at_inference else system.undefended()
+
+
+def surrogate(config: RunConfig, store: Store, loaded: Loaded) -> System:
+    """The system of the store that a transfer attacker holds.
+
+    Raises:
+        DataError: if it is not in the store.
+    """
+    card = store.card(config.threat.surrogate)
+    if card is None:
+        raise DataError(
+            f"threat.surrogate is {config.threat.surrogate!r}, and {store.root}/systems has no such system; train it "
+            "first, and give its key"
+        )
+    theirs = configuration(card.system, card.seed, like=config)
+    return stored_system(theirs, card, store, loaded.splits.spec)
+
+
+# --- what is written ---
+
+
+def _plan(config: RunConfig, store: Store, key: str, sweep: str) -> CellPlan:
+    work = store.scratch(key, {"kind": "cell", "key": key, "name": config.name, "overrides": list(config.overrides)})
+    return CellPlan(key, config.name, config.plain(), config.overrides, sweep, store.cell(key), work)
+
+
+def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, system_key: str) -> Record:
+    """What every record says, whatever became of the cell."""
+    threat, can = config.threat, config.attack.supports
+    owner = registry.distribution_of(config.attack)
+    return Record(
+        key=key,
+        status=status,
+        error=error,
+        suite=config.suite_name,
+        official=config.official,
+        seed=config.seed,
+        system=system_info(config, system_key),
+        threat=ThreatInfo(
+            norm=threat.norm.value,
+            eps=threat.radius,
+            eps_exact=str(threat.eps),
+            access=threat.access.value,
+            aware=threat.aware,
+            targeted=threat.targeted,
+            goal=threat.goal.value,
+            region=str(threat.region),
+            queries=threat.queries,
+            eot=threat.eot,
+            surrogate=threat.surrogate,
+        ),
+        attack=AttackInfo(
+            name=owner["name"],
+            params=registry.settings(config.attack),
+            distribution=owner["distribution"],
+            version=owner["version"],
+            minimal=can.minimal,
+            randomized=can.randomized,
+        ),
+    )
+
+
+def _record(
+    config: RunConfig, plan: CellPlan, loaded: Loaded, system: System, card: Card, attacked: Attacked
+) -> Record:
+    """The record of a complete cell; outcomes and witness are written beside where it will be."""
+    outcomes = attacked.outcomes
+    outcomes.save(plan.work / OUTCOMES)
+    (plan.work / "parts" / WITNESS).replace(plan.work / WITNESS)
+    norm = config.threat.norm.value
+    broken = outcomes.distances(norm)[outcomes.broken]
+    excess = outcomes.excess[outcomes.attacked & ~outcomes.valid]
+    finite = excess[excess.isfinite()]
+    audit = Audit(
+        max_distance=float(broken.max()) if len(broken) else 0.0,
+        max_excess=float(finite.max()) if len(finite) else None,
+        **vars(attacked.audit),
+    )
+    cost = Cost(
+        forwards=int(outcomes.forwards.sum()),
+        backwards=int(outcomes.backwards.sum()),
+        seconds=attacked.seconds,
+        peak_memory_bytes=attacked.peak_memory_bytes,
+    )
+    return _skeleton(config, plan.key, "complete", None, card.key).model_copy(
+        update={
+            "counts": counts(outcomes),
+            "metrics": measure(config.metrics, outcomes),
+            "cost": cost,
+            "audit": audit,
+            "findings": of_cell(config, system, card, loaded.attacked, outcomes),
+            "splits": loaded.infos,
+            "splits_disjoint": loaded.disjoint,
+            "dataset_revision": loaded.revision,
+            "examples_sha256": loaded.attacked.digest(),
+            "weights_sha256": card.weights_sha256,
+            "files": [_file(plan.work / name) for name in (OUTCOMES, WITNESS)],
+            "provenance": _provenance(config),
+        }
+    )
+
+
+def _provenance(config: RunConfig, **more: Any) -> dict[str, Any]:
+    return provenance(
+        overrides=list(config.overrides),
+        trainer=registry.settings(config.trainer),
+        batch_size=config.batch_size,
+        plugins=[
+            {"kind": registry.name_of(part)[0], **registry.distribution_of(part)}
+            for part in (
+                config.dataset,
+                config.model,
+                *config.defenses,
+                *config.poisons,
+                config.attack,
+                *config.certifiers,
+                *config.metrics,
+            )
+        ],
+        **more,
+    )
+
+
+def _file(path: Path) -> FileInfo:
+    return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _failed(config: RunConfig, key: str, error: Exception) -> Record:
+    """The record of a cell that failed, with the sentence for people and the traceback for the plugin's author."""
+    sentence = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(error))
+    record = _skeleton(config, key, "failed", sentence, config.system_key())
+    return record.model_copy(update={"provenance": _provenance(config, traceback=trace)})
+
+
+def _without_work(config: RunConfig, store: Store, sweep: str, status: Status, error: str) -> CellResult:
+    """A cell that ended before anything was loaded."""
+    key = config.cell_key(refused=True)
+    with store.lock(key):
+        known = store.record(key)
+        if status == "refused" and known is not None and known.status == status:
+            return CellResult(key, config.name, status, error, cached=True)
+        plan = _plan(config, store, key, sweep)
+        observers = Observers(config.trackers)
+        observers.tell("benchmark_cell_started", plan=plan)
+        system = content_key({"system": config.system_settings(), "seed": config.seed})
+        record = _skeleton(config, key, status, error, system).model_copy(update={"provenance": _provenance(config)})
+        return _publish(store, plan, record, None, observers)
+
+
+def _publish(store: Store, plan: CellPlan, record: Record, gallery: Gallery | None, observers: Observers) -> CellResult:
+    """Put the record in its place, then tell the observers."""
+    if record.status == "failed":  # finished batches stay for the next attempt; the record goes to its own folder
+        source = plan.work.with_name(f"{plan.key}-record")
+        source.mkdir(parents=True, exist_ok=True)
+    else:
+        shutil.rmtree(plan.work / "parts", ignore_errors=True)
+        (plan.work / "plan.json").unlink(missing_ok=True)
+        source = plan.work
+    folder = store.put_record(record, source)
+    observers.tell("benchmark_cell_finished", plan=plan, record=record, folder=folder, gallery=gallery)
+    return CellResult(record.key, plan.name, record.status, record.error)
+
+
+def _gallery(loaded: Loaded, outcomes: Outcomes, witness: Path) -> Gallery | None:
+    """The first broken examples in the order of the example list; None for data that is no image."""
+    if not loaded.splits.spec.image:
+        return None
+    first = Witness.load(witness, 0, GALLERY)
+    if not len(first.ids):
+        return None
+    at = torch.tensor([int((loaded.attacked.ids == i).nonzero()[0]) for i in first.ids])
+    return Gallery(
+        ids=first.ids,
+        y=outcomes.y[at],
+        clean=loaded.attacked.x(at),
+        adv=first.x_adv,
+        clean_label=outcomes.clean_label[at],
+        adv_label=outcomes.adv_label[at],
+    )
