@@ -31,7 +31,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> lis
 
 
 class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)): two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1 to 4 times the maps."""
+    """relu(residual(x) + shortcut(x)): two 3x3 convolutions, or a bottleneck 1x1, 3x3, 1x1 to 4 times the maps."""
 
     def __init__(self, inputs: int, maps: int, stride: int, bottleneck: bool) -> None:
         super().__init__()

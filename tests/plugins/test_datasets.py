@@ -1,0 +1,501 @@
+"""Every dataset: its format read from small files, its splits, its constants, and what it says when a file is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmark_plugins.datasets import _cifar, _files, _idx, cifar10, cifar100, fashion_mnist, image_folder, mnist
+from PIL import Image
+from torch import Tensor
+
+from benchmark import registry
+from benchmark.api import Dataset, DataSpec, Examples, Splits
+from benchmark.errors import ConfigError, DataError
+
+NAMES = ("breast_cancer", "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic")
+
+
+def make(name: str, **params: Any) -> Dataset:
+    """A dataset by its name, as the harness finds it."""
+    cls: Any = registry.load("dataset", name)
+    dataset: Dataset = cls(**params)
+    return dataset
+
+
+def parts(splits: Splits) -> tuple[Examples, Examples, Examples]:
+    return splits.train, splits.select, splits.test
+
+
+def disjoint(splits: Splits) -> bool:
+    ids = torch.cat([part.ids for part in parts(splits)])
+    return len(set(ids.tolist())) == len(ids)
+
+
+def in_box(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and float(x.min()) >= 0.0 and float(x.max()) <= 1.0
+
+
+def nearest_mean_hits(train: list[Examples], test: Examples) -> int:
+    """How many test examples lie nearest to the mean of their own class."""
+    x, y = torch.cat([t.x() for t in train]).flatten(1).double(), torch.cat([t.y for t in train])
+    means = torch.stack([x[y == k].mean(0) for k in range(int(y.max()) + 1)])
+    return int((torch.cdist(test.x().flatten(1).double(), means).argmin(1) == test.y).sum())
+
+
+# --- embedded sets ---------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_the_fixed_rows_of_scikit_learn(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    splits = make("digits").load(tmp_path, offline=True)
+    rows = (range(1097), range(1097, 1297), range(1297, 1797))
+    for part, expected in zip(parts(splits), rows, strict=True):
+        assert part.ids.tolist() == list(expected)
+        assert part.y.tolist() == bunch.target[list(expected)].tolist()
+        np.testing.assert_array_equal(part.x().numpy() * 16, bunch.images[list(expected)][:, None])
+    assert splits.spec.shape == (1, 8, 8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digits_give_the_known_accuracy_of_the_nearest_class_mean(tmp_path: Path) -> None:
+    splits = make("digits").load(tmp_path, offline=True)
+    assert nearest_mean_hits([splits.train, splits.select], splits.test) == 435
+
+
+def test_breast_cancer_gives_the_known_accuracy_of_the_nearest_class_mean(tmp_path: Path) -> None:
+    splits = make("breast_cancer").load(tmp_path, offline=True)
+    assert [len(part) for part in parts(splits)] == [214, 71, 284]
+    assert nearest_mean_hits([splits.train], splits.test) == 266
+
+
+def test_breast_cancer_is_scaled_by_train_rows_alone_and_clipped(tmp_path: Path) -> None:
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.preprocessing import MinMaxScaler
+
+    bunch = load_breast_cancer()
+    splits = make("breast_cancer").load(tmp_path, offline=True)
+    scaler = MinMaxScaler(clip=True).fit(bunch.data[splits.train.ids.numpy()])
+    for part in parts(splits):
+        rows = part.ids.numpy()
+        np.testing.assert_allclose(part.x().numpy(), scaler.transform(bunch.data[rows]), atol=1e-6)
+        assert part.y.tolist() == bunch.target[rows].tolist()
+    x = splits.train.x()
+    assert x.amin(0).tolist() == [0.0] * 30
+    assert x.amax(0).tolist() == [1.0] * 30
+    assert splits.test.ids.tolist() == list(range(1, 569, 2))
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer"])
+def test_pinned_mean_and_deviation_are_those_of_the_train_split(name: str, tmp_path: Path) -> None:
+    splits = make(name).load(tmp_path, offline=True)
+    x = splits.train.x().double()
+    axes = (0, 2, 3) if splits.spec.image else (0,)
+    np.testing.assert_allclose(splits.spec.mean, x.mean(axes), atol=5.1e-5)
+    np.testing.assert_allclose(splits.spec.std, x.std(axes, correction=0), atol=5.1e-5)
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer", "synthetic"])
+def test_splits_are_disjoint_repeatable_and_in_the_box(name: str, tmp_path: Path) -> None:
+    first, second = make(name).load(tmp_path, offline=True), make(name).load(tmp_path, offline=True)
+    assert disjoint(first)
+    for one, other in zip(parts(first), parts(second), strict=True):
+        assert one.digest() == other.digest()
+        assert torch.equal(one.x(), other.x())
+        assert in_box(one.x())
+        assert set(one.y.tolist()) == set(range(first.spec.classes))
+
+
+@pytest.mark.parametrize(("name", "load"), [("digits", "load_digits"), ("breast_cancer", "load_breast_cancer")])
+def test_another_content_of_the_embedded_set_is_refused(
+    name: str, load: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sklearn.datasets
+
+    changed = getattr(sklearn.datasets, load)()
+    changed.target[0] = 1 - changed.target[0]
+    monkeypatch.setattr(f"sklearn.datasets.{load}", lambda: changed)
+    with pytest.raises(DataError, match=r"sha256 [0-9a-f]{64}, expected [0-9a-f]{64}; install scikit-learn again"):
+        make(name).load(tmp_path, offline=True)
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer", "mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_revisions_are_pinned_and_need_no_file(name: str, tmp_path: Path) -> None:
+    assert make(name).revision(tmp_path) == make(name).revision(tmp_path / "elsewhere") != ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_two_datasets_share_a_revision(tmp_path: Path) -> None:
+    pinned = [make(name).revision(tmp_path) for name in NAMES if name != "image_folder"]
+    assert len(set(pinned)) == len(pinned)
+
+
+# --- synthetic -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 10), ((3, 5, 7), 3), ((20,), 2)])
+def test_synthetic_takes_any_shape_and_is_learnable(shape: tuple[int, ...], classes: int, tmp_path: Path) -> None:
+    splits = make("synthetic", shape=shape, classes=classes, train=60, select=30, test=300).load(tmp_path, offline=True)
+    assert [len(part) for part in parts(splits)] == [60, 30, 300]
+    assert splits.test.x().shape == (300, *shape)
+    assert nearest_mean_hits([splits.train], splits.test) >= 297
+
+
+def test_synthetic_is_its_template_plus_noise_of_the_given_deviation(tmp_path: Path) -> None:
+    dataset: Any = make("synthetic", noise=0.05, test=2000)
+    test = dataset.load(tmp_path, offline=True).test
+    noise = (test.x() - dataset.templates()[test.y]).double()
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.01)  # the box is 5 deviations away
+    assert abs(float(noise.mean())) < 5 * 0.05 / noise.numel() ** 0.5
+    spec = dataset.load(tmp_path, offline=True).spec
+    many: Any = make("synthetic", shape=(3, 32, 32), noise=0.05)
+    assert float(many.load(tmp_path, offline=True).train.x().std()) == pytest.approx(spec.std[0], rel=0.02)
+
+
+def test_synthetic_values_depend_on_the_example_alone(tmp_path: Path) -> None:
+    small = make("synthetic", train=50).load(tmp_path, offline=True)
+    large = make("synthetic", train=10**6).load(tmp_path, offline=True)
+    rows = torch.tensor([7, 3, 49])
+    assert torch.equal(small.train.x()[rows], large.train.x(rows))
+    assert torch.equal(large.train.x(torch.tensor([7])), large.train.x(rows)[:1])
+    assert not torch.equal(small.train.x(), make("synthetic", seed=1).load(tmp_path, offline=True).train.x()[:50])
+
+
+def test_synthetic_draws_from_no_global_generator(tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    make("synthetic").load(tmp_path, offline=True).train.x()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"shape": (8, 8)}, r"dataset\.shape is \[8, 8\]; expected \[C, H, W\]"),
+        ({"classes": 1}, "1 classes .* expected at least 2 classes"),
+        ({"noise": -0.1}, r"dataset\.noise is -0\.1; expected"),
+    ],
+)
+def test_synthetic_refuses_wrong_values(params: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        make("synthetic", **params)
+
+
+def test_synthetic_shape_from_a_configuration_is_a_tuple() -> None:
+    assert make("synthetic", shape=[1, 8, 8]) == make("synthetic")
+    assert hash(make("synthetic", shape=[1, 8, 8])) == hash(make("synthetic"))
+
+
+# --- IDX files -------------------------------------------------------------------------------------------------------
+
+
+def idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """The gzipped IDX file of an array of bytes."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return gzip.compress(head + array.tobytes(), mtime=0)
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def sources(folder: Path, base: str) -> tuple[_files.Source, ...]:
+    """What the files of a folder would be published as below the URL `base`."""
+    names = _idx.FILES
+    digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]
+    return tuple(_files.Source(f"{base}/{name}", sha) for name, sha in zip(names, digests, strict=True))
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path) -> tuple[Path, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A folder with 12 training and 5 test images, and the arrays of all 17."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (17, 28, 28), dtype=np.uint8)
+    y = draw.integers(0, 10, 17, dtype=np.uint8)
+    folder = tmp_path / "published"
+    contents = (x[:12], y[:12], x[12:], y[12:])
+    for name, array in zip(_idx.FILES, contents, strict=True):
+        write(folder / name, idx(array))
+    return folder, x, y
+
+
+def test_idx_files_are_read_into_three_splits(small_mnist: Any) -> None:
+    folder, x, y = small_mnist
+    published = sources(folder, "http://localhost")
+    splits = _idx.load_idx(published, folder, mnist.SPEC, offline=True, select=4)
+    assert disjoint(splits)
+    for part, rows in zip(parts(splits), (range(8), range(8, 12), range(12, 17)), strict=True):
+        assert part.ids.tolist() == list(rows)
+        assert part.y.tolist() == y[list(rows)].tolist()
+        np.testing.assert_allclose(part.x().numpy(), x[list(rows)][:, None] / np.float32(255.0), atol=1e-7)
+        assert in_box(part.x())
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"no gzip", "is no gzip file"),
+        (gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x00"), "begins with '00000d01'; expected an IDX file"),
+        (gzip.compress(b"\x00\x00\x08\x03\x00\x00"), "expected an IDX file of unsigned bytes"),
+        (gzip.compress(b""), "expected an IDX file"),
+        (idx(np.zeros((2, 3), np.uint8))[:-12], "is no gzip file"),
+        (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05abc"), r"holds 3 values; expected 5 for its shape \[5\]"),
+    ],
+)
+def test_a_file_that_is_no_idx_file_is_named(content: bytes, text: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.gz", content)
+    with pytest.raises(DataError, match=rf"x\.gz .*{text}|x\.gz {text}"):
+        _idx.read_idx(tmp_path / "x.gz")
+
+
+def test_images_and_labels_must_go_together(small_mnist: Any) -> None:
+    folder, _, y = small_mnist
+    write(folder / "t10k-labels-idx1-ubyte.gz", idx(y[:4]))
+    published = sources(folder, "http://localhost")
+    with pytest.raises(DataError, match=r"shape \[5, 28, 28\] and t10k-labels.* one of \[4\]; expected N images"):
+        _idx.load_idx(published, folder, mnist.SPEC, offline=True, select=4)
+
+
+@pytest.mark.parametrize(("name", "published"), [("mnist", mnist.SOURCES), ("fashion_mnist", fashion_mnist.SOURCES)])
+def test_a_missing_file_is_named_with_its_url_and_folder(
+    name: str, published: tuple[_files.Source, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        make(name).load(tmp_path, offline=True)
+    text = str(caught.value)
+    assert str(tmp_path / name) in text
+    assert "offline" in text
+    for source in published:
+        assert source.url in text
+        assert source.url.startswith("https://")
+    assert text.count("ubyte.gz") == 8  # four names, four URLs
+
+
+def test_a_file_with_another_content_is_refused_by_its_checksum(small_mnist: Any, tmp_path: Path) -> None:
+    folder, _, _ = small_mnist
+    root = tmp_path / "data"
+    root.mkdir()
+    folder.rename(root / "mnist")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz has sha256 [0-9a-f]{64}, expected 440fcabf"):
+        make("mnist").load(root, offline=True)
+    assert (root / "mnist" / "train-images-idx3-ubyte.gz").is_file()
+
+
+# --- downloads -------------------------------------------------------------------------------------------------------
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+        pass
+
+
+@pytest.fixture
+def server(small_mnist: Any) -> Iterator[str]:
+    """The address of a local server of the published folder."""
+    folder, _, _ = small_mnist
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_address[1]}"
+        http.shutdown()
+        thread.join()
+
+
+def test_missing_files_are_downloaded_and_kept(small_mnist: Any, server: str, tmp_path: Path) -> None:
+    folder, _, _ = small_mnist
+    published, own = sources(folder, server), tmp_path / "own"
+    first = _idx.load_idx(published, own, mnist.SPEC, offline=False, select=4)
+    assert sorted(p.name for p in own.iterdir()) == sorted(_idx.FILES)
+    again = _idx.load_idx(published, own, mnist.SPEC, offline=True, select=4)
+    assert first.test.digest() == again.test.digest()
+
+
+def test_a_download_with_another_content_leaves_nothing_behind(small_mnist: Any, server: str, tmp_path: Path) -> None:
+    source = _files.Source(f"{server}/t10k-labels-idx1-ubyte.gz", "0" * 64)
+    with pytest.raises(DataError, match=rf"{server}.* sent a file with sha256 [0-9a-f]{{64}}, expected 0000"):
+        _files.fetch((source,), tmp_path / "own", offline=False)
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+def test_a_download_that_fails_says_where_to_get_the_file(server: str, tmp_path: Path) -> None:
+    source = _files.Source(f"{server}/absent.gz", "0" * 64)
+    with pytest.raises(DataError, match=r"own misses absent\.gz, and its download failed \(HTTP Error 404.*from http"):
+        _files.fetch((source,), tmp_path / "own", offline=False)
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+# --- CIFAR -----------------------------------------------------------------------------------------------------------
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def load_small_cifar(name: str, folder: Path, rows: int, *, without: str = "") -> tuple[Splits, Any, Any]:
+    """Write a small archive in the layout of a dataset and load it: splits, and the images and labels written."""
+    plugin = {"cifar10": cifar10, "cifar100": cifar100}[name]
+    layout, classes = plugin.LAYOUT, int(name.removeprefix("cifar"))
+    draw = np.random.default_rng(1)
+    x = draw.integers(0, 256, (rows * (len(layout.train) + 1), 3, 32, 32), dtype=np.uint8)
+    y = draw.integers(0, classes, len(x), dtype=np.uint8)
+    coarse = draw.integers(0, 20, len(x), dtype=np.uint8)
+    records = [bytes([*([coarse[i]] if layout.label_bytes == 2 else []), y[i]]) + x[i].tobytes() for i in range(len(x))]
+    members = {layout.names: "".join(f"class{k}\n" for k in range(classes)).encode() + b"\n"}
+    for place, member in enumerate((*layout.train, layout.test)):
+        members[member] = b"".join(records[place * rows : (place + 1) * rows])
+    members.pop(without, None)
+    content = tar(members)
+    source = _files.Source(f"http://localhost/{name}.tar.gz", hashlib.sha256(content).hexdigest())
+    write(folder / f"{name}.tar.gz", content)
+    splits = _cifar.load_cifar(source, folder, layout, plugin.MEAN, plugin.STD, offline=True, select=2)
+    return splits, x, y
+
+
+@pytest.mark.parametrize(("name", "rows", "classes"), [("cifar10", 3, 10), ("cifar100", 7, 100)])
+def test_binary_cifar_archives_are_read_into_three_splits(name: str, rows: int, classes: int, tmp_path: Path) -> None:
+    splits, x, y = load_small_cifar(name, tmp_path, rows)
+    train = len(x) - rows
+    assert disjoint(splits)
+    assert splits.spec.classes == classes
+    assert splits.spec.class_names[3] == "class3"
+    expected = (range(train - 2), range(train - 2, train), range(train, len(x)))
+    for part, ids in zip(parts(splits), expected, strict=True):
+        assert part.ids.tolist() == list(ids)
+        assert part.y.tolist() == y[list(ids)].tolist()
+        np.testing.assert_allclose(part.x().numpy(), x[list(ids)] / np.float32(255.0), atol=1e-7)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{name}.tar.gz"]
+
+
+def test_an_archive_without_a_member_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"does not contain cifar-100-binary/test\.bin; expected the binary version"):
+        load_small_cifar("cifar100", tmp_path, 3, without="cifar-100-binary/test.bin")
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "cut.tar.gz", tar({"a": b"b" * 10000})[:-30])
+    write(tmp_path / "text.tar.gz", b"not an archive")
+    for name in ("cut", "text"):
+        with pytest.raises(DataError, match=rf"{name}\.tar\.gz is no readable tar\.gz archive"):
+            _cifar.read_members(tmp_path / f"{name}.tar.gz", ("a",))
+
+
+def test_half_a_record_is_refused() -> None:
+    with pytest.raises(DataError, match=r"batch has 100 bytes; expected a multiple of 3073"):
+        _cifar.read_records(b"x" * 100, 1, "batch")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_a_missing_archive_is_named_with_its_url_and_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"/{name} misses (cifar-\S+-binary\.tar\.gz), .*offline.*https://\S+/\1"):
+        make(name).load(tmp_path, offline=True)
+
+
+# --- image folder ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A data folder whose `image_folder` has two classes: 30 training images each, 4 and 3 test images."""
+    draw = np.random.default_rng(2)
+    for split, counts in (("train", (30, 30)), ("val", (4, 3))):
+        for label, count in zip(("ant", "bee"), counts, strict=True):
+            for i in range(count):
+                folder = tmp_path / "image_folder" / split / label
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = draw.integers(0, 256, (12, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.{'JPEG' if i else 'png'}")
+    (tmp_path / "image_folder" / "train" / "ant" / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_image_folders_are_read_into_three_splits(images: Path) -> None:
+    splits = make("image_folder", size=8, resize=10).load(images, offline=True)
+    assert [len(part) for part in parts(splits)] == [57, 3, 7]
+    assert disjoint(splits)
+    assert splits.spec == DataSpec((3, 8, 8), 2, splits.spec.mean, splits.spec.std, ("ant", "bee"))
+    assert splits.test.y.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert torch.cat([splits.train.y, splits.select.y]).bincount().tolist() == [30, 30]
+    assert splits.train.x(torch.tensor([0, 5])).shape == (2, 3, 8, 8)
+    assert in_box(splits.test.x())
+
+
+def test_an_image_of_the_wanted_size_keeps_its_pixels(images: Path) -> None:
+    path = images / "image_folder" / "val" / "ant" / "0.png"
+    pixels = np.asarray(Image.open(path))
+    x = make("image_folder", size=6, resize=12).load(images, offline=True).test.x(torch.tensor([0]))[0]
+    np.testing.assert_allclose(x.permute(1, 2, 0) * 255, pixels[3:9, 7:13], atol=1e-4)
+
+
+def test_a_wide_image_is_resized_by_its_shorter_side_and_cut_in_the_middle(tmp_path: Path) -> None:
+    half = np.zeros((40, 160, 3), np.uint8)
+    half[:, 80:] = 255
+    Image.fromarray(half).convert("L").save(tmp_path / "wide.png")
+    x = image_folder.read_image(tmp_path / "wide.png", 20, 16)
+    assert x.shape == (3, 16, 16)
+    assert x[:, :, :7].max() == 0
+    assert x[:, :, 9:].min() == 255
+    Image.fromarray(half.transpose(1, 0, 2)).save(tmp_path / "tall.png")
+    tall = image_folder.read_image(tmp_path / "tall.png", 20, 16)
+    assert torch.equal(tall, x.transpose(1, 2))
+
+
+def test_images_are_read_only_when_they_are_asked_for(images: Path) -> None:
+    broken = images / "image_folder" / "val" / "bee" / "1.JPEG"
+    broken.write_bytes(b"no image")
+    test = make("image_folder", size=8, resize=10).load(images, offline=True).test
+    assert test.x(torch.arange(4)).shape == (4, 3, 8, 8)
+    with pytest.raises(DataError, match=r"bee/1\.JPEG cannot be read as an image"):
+        test.x()
+
+
+def test_the_revision_of_a_folder_follows_its_listing(images: Path) -> None:
+    dataset = make("image_folder")
+    before = dataset.revision(images)
+    assert before == dataset.revision(images)
+    (images / "image_folder" / "val" / "bee" / "2.JPEG").unlink()
+    assert before != dataset.revision(images)
+
+
+def test_an_added_image_moves_hardly_any_other_between_splits(images: Path) -> None:
+    root = images / "image_folder"
+    paths = tuple(sorted(root.glob("train/*/*.*G")) + sorted(root.glob("train/*/*.png")))
+    select = {paths[i] for i in image_folder._select_rows(paths, root)}
+    backwards = paths[::-1]
+    assert select == {backwards[i] for i in image_folder._select_rows(backwards, root)}
+    fewer = paths[:-1]
+    assert len(select & {fewer[i] for i in image_folder._select_rows(fewer, root)}) >= 2
+
+
+def test_an_absolute_path_and_a_test_folder_serve_as_well(images: Path, tmp_path: Path) -> None:
+    (images / "image_folder" / "val").rename(images / "image_folder" / "test")
+    dataset = make("image_folder", path=str(images / "image_folder"), size=8, resize=8)
+    assert len(dataset.load(tmp_path / "elsewhere", offline=True).test) == 7
+
+
+def test_a_folder_of_another_layout_is_refused(images: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere has no images in train/CLASS/; expected the layout of ImageNet"):
+        make("image_folder", path="nowhere").revision(images)
+    (images / "image_folder" / "val" / "bee").rename(images / "image_folder" / "val" / "wasp")
+    with pytest.raises(DataError, match=r"val has classes that .*train has not: wasp; expected the same names"):
+        make("image_folder").load(images, offline=True)
+    with pytest.raises(ConfigError, match=r"dataset\.size is 300 and dataset\.resize is 256"):
+        make("image_folder", size=300)
