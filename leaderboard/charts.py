@@ -1,0 +1,330 @@
+"""Charts as SVG, written when the site is built: no script, no dependency, the same bytes for the same numbers.
+
+Colours come from the style sheet by class, so that a chart follows light, dark and print. Nothing is told by colour
+alone: curves differ in dashes and carry letters, the top group is also bold. Every chart has a title and a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from .display import interval, number, percent
+
+__all__ = ["Bar", "Dot", "Series", "curves", "intervals", "pareto", "scatter", "strip"]
+
+LETTERS = "ABCDEF"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of an interval plot. value, low, high, clean: shares; front: in the top group."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    clean: float | None
+    front: bool
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: (eps, share, low, high), eps ascending. The share holds from its eps to the next one: a step curve."""
+
+    label: str
+    points: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A system in a scatter plot: x and y with their intervals, all shares."""
+
+    label: str
+    x: float
+    x_low: float
+    x_high: float
+    y: float
+    y_low: float
+    y_high: float
+    front: bool
+
+
+def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: int = 480) -> Markup:
+    """An interval plot: a name and its number above a line from 0 to 100 %, with the clean accuracy as a tick."""
+    row, top = 40, 6
+    height = top + row * len(bars) + 22
+    left, right = 4.0, width - 4.0
+    place = _scale(0, 1, left, right)
+    bottom = height - 20
+    parts = [
+        _line("grid", place(tick / 4), top, place(tick / 4), bottom) + _tick_label(place(tick / 4), height - 4, tick)
+        for tick in range(5)
+    ]
+    for at, bar in enumerate(bars):
+        base = top + row * at
+        y = base + 27
+        said = f"{percent(bar.value, bar.low, bar.high)} %"
+        row_parts = [
+            _text("t-front" if bar.front else "t-ink", left, base + 13, _short(bar.label, width // 9), size=13),
+            _text("t-front" if bar.front else "t-ink", right, base + 13, said, size=13, anchor="end"),
+            _line("axis", left, y, right, y),
+            _line("band", place(bar.low), y, place(bar.high), y),
+        ]
+        if bar.clean is not None:
+            row_parts.append(_line("tick", place(bar.clean), y - 6, place(bar.clean), y + 6))
+        row_parts.append(_dot("dot", place(bar.value), y, 5))
+        parts.append(_group("front" if bar.front else "", row_parts))
+    return _svg(name, width, height, title, sentence, parts)
+
+
+def strip(value: float, low: float, high: float, clean: float | None) -> Markup:
+    """The interval of one table row as a line of 100 units; the number stands beside it, so it is decoration."""
+    parts = [_line("axis", 0, 6, 100, 6), _line("band", 100 * low, 6, 100 * high, 6)]
+    if clean is not None:
+        parts.append(_line("tick", 100 * clean, 2, 100 * clean, 10))
+    parts.append(_dot("dot", 100 * value, 6, 3))
+    return Markup('<svg class="strip" viewBox="-4 0 108 12" aria-hidden="true">{}</svg>').format(_join(parts))
+
+
+def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_label: str, mark: float) -> Markup:
+    """Accuracy against eps, a step curve with its band for each of up to six systems; `mark` is the board's eps."""
+    width, height, left, right, top, bottom = 520, 320, 40, 496, 12, 276
+    furthest = max([mark, *(p[0] for one in series for p in one.points)])
+    across, up = _scale(0, furthest, left, right), _scale(0, 1, bottom, top)
+    parts = [_frame(across, up, left, right, top, bottom, _ticks(furthest))]
+    parts.append(_text("", (left + right) / 2, height - 6, eps_label, size=12, anchor="middle"))
+    parts.append(_line("now", across(mark), top, across(mark), bottom))
+    drawn = list(zip(series, LETTERS, strict=False))
+    for at, (one, _) in enumerate(drawn, start=1):
+        upper = [(across(e), up(high)) for e, high in _steps([(p[0], p[3]) for p in one.points], furthest)]
+        lower = [(across(e), up(low)) for e, low in _steps([(p[0], p[2]) for p in one.points], furthest)]
+        parts.append(_path(f"area f{at}", upper + lower[::-1], close=True))
+    taken: list[float] = []
+    for at, (one, letter) in enumerate(drawn, start=1):
+        line = [(across(e), up(v)) for e, v in _steps([(p[0], p[1]) for p in one.points], furthest)]
+        parts.append(_path(f"curve s{at} d{at}", line))
+        y = _free(line[-1][1] + 4, taken, 13)
+        taken.append(y)
+        parts.append(_text(f"f{at} t-front", right + 6, y, letter, size=12))
+    return _svg(name, width, height, title, sentence, parts)
+
+
+def scatter(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: str, y_label: str) -> Markup:
+    """Two shares against each other with both intervals, and the staircase of systems that none beats in both."""
+    width, height, left, right, top, bottom = 520, 360, 40, 500, 24, 310
+    x_low, x_high = _room([dot.x_low for dot in dots], [dot.x_high for dot in dots])
+    y_low, y_high = _room([dot.y_low for dot in dots], [dot.y_high for dot in dots])
+    across, up = _scale(x_low, x_high, left, right), _scale(y_low, y_high, bottom, top)
+    parts: list[Markup] = []
+    for tick in _share_ticks(x_low, x_high):
+        parts.append(_line("grid", across(tick), top, across(tick), bottom))
+        parts.append(_text("", across(tick), bottom + 17, f"{round(100 * tick)} %", size=12, anchor="middle"))
+    for tick in _share_ticks(y_low, y_high):
+        parts.append(_line("grid", left, up(tick), right, up(tick)))
+        parts.append(_text("", left - 6, up(tick) + 4, f"{round(100 * tick)}", size=12, anchor="end"))
+    parts.append(_text("", right, height - 8, f"{x_label} \N{RIGHTWARDS ARROW}", size=12, anchor="end"))
+    parts.append(_text("", 0, 12, f"\N{UPWARDS ARROW} {y_label}", size=12))
+    front = pareto(dots)
+    stairs = _staircase(front, x_low, y_low)
+    if stairs:
+        parts.append(_path("pareto", [(across(x), up(y)) for x, y in stairs]))
+    boxes: list[tuple[float, float, float, float]] = []
+    labels: list[Markup] = []
+    for dot in dots:
+        x, y = across(dot.x), up(dot.y)
+        boxes.append((x - 6, y - 6, x + 6, y + 6))
+    for dot in dots:
+        x, y = across(dot.x), up(dot.y)
+        mark = [
+            Markup("<title>{}</title>").format(
+                f"{dot.label}: {x_label} {percent(dot.x, dot.x_low, dot.x_high)} %, "
+                f"{y_label} {percent(dot.y, dot.y_low, dot.y_high)} % ({interval(dot.y_low, dot.y_high)})"
+            ),
+            _line("cross", across(dot.x_low), y, across(dot.x_high), y),
+            _line("cross", x, up(dot.y_low), x, up(dot.y_high)),
+            _dot("dot", x, y, 5),
+        ]
+        parts.append(_group("front" if dot.front else "", mark))
+        label = _place_label(_short(dot.label, 30), x, y, (left, top, right, bottom), boxes, dot in front)
+        if label is not None:
+            labels.append(label)
+    return _svg(name, width, height, title, sentence, parts + labels)
+
+
+def pareto(dots: Iterable[Dot]) -> list[Dot]:
+    """The dots that no other equals or beats in both directions and beats in one, by falling y."""
+    kept: list[Dot] = []
+    for dot in sorted(dots, key=lambda d: (-d.y, -d.x, d.label)):
+        if not kept or dot.x > kept[-1].x or (dot.x, dot.y) == (kept[-1].x, kept[-1].y):
+            kept.append(dot)
+    return kept
+
+
+def _staircase(front: Sequence[Dot], x_low: float, y_low: float) -> list[tuple[float, float]]:
+    """The corner points of the front, from the left edge to the bottom edge."""
+    if not front:
+        return []
+    corners = [(x_low, front[0].y)]
+    for one, after in zip(front, [*front[1:], None], strict=True):
+        corners.append((one.x, one.y))
+        corners.append((one.x, after.y if after else y_low))
+    return corners
+
+
+def _steps(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """The corners of a step function that keeps each value until the next eps, and the last one up to `end`."""
+    corners: list[tuple[float, float]] = []
+    for eps, value in points:
+        if corners:
+            if corners[-1][1] == value:
+                continue
+            corners.append((eps, corners[-1][1]))
+        corners.append((eps, value))
+    if corners:
+        corners.append((end, corners[-1][1]))
+    return corners
+
+
+def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """The line that takes low to start and high to stop."""
+    span = (high - low) or 1.0
+    return lambda value: start + (value - low) / span * (stop - start)
+
+
+def _room(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:
+    """Axis limits around the intervals, on multiples of 10 %, inside [0, 1] and at least 20 points wide."""
+    low = max(0.0, int(10 * min(lows, default=0.0)) / 10)
+    high = min(1.0, (int(10 * max(highs, default=1.0) - 1e-9) + 1) / 10)
+    return (low, high) if high - low > 0.15 else (max(0.0, high - 0.2), max(0.2, high))
+
+
+def _share_ticks(low: float, high: float) -> list[float]:
+    """Multiples of 10 % or 20 %, whichever gives at most seven."""
+    step = 10 if high - low <= 0.65 else 20
+    return [tick / 100 for tick in range(0, 101, step) if low - 1e-9 <= tick / 100 <= high + 1e-9]
+
+
+def _ticks(high: float) -> list[float]:
+    """Up to six round numbers from 0 to high."""
+    if high <= 0:
+        return [0.0]
+    power = 1e-12
+    while True:
+        for factor in (1, 2, 5):
+            if high / (factor * power) <= 5.001:
+                step = factor * power
+                return [step * at for at in range(int(high / step + 1e-9) + 1)]
+        power *= 10
+
+
+def _frame(
+    across: Callable[[float], float],
+    up: Callable[[float], float],
+    left: float,
+    right: float,
+    top: float,
+    bottom: float,
+    ticks: Sequence[float],
+) -> Markup:
+    """Grid lines with their numbers: shares upwards, eps across."""
+    parts = []
+    for tick in range(5):
+        parts.append(_line("grid", left, up(tick / 4), right, up(tick / 4)))
+        parts.append(_text("", left - 6, up(tick / 4) + 4, f"{25 * tick}", size=12, anchor="end"))
+    for eps in ticks:
+        parts.append(_line("axis", across(eps), bottom, across(eps), bottom + 4))
+        parts.append(_text("", across(eps), bottom + 17, number(eps), size=12, anchor="middle"))
+    return _join(parts)
+
+
+def _place_label(
+    label: str,
+    x: float,
+    y: float,
+    area: tuple[float, float, float, float],
+    boxes: list[tuple[float, float, float, float]],
+    strong: bool,
+) -> Markup | None:
+    """A label beside its dot where it covers nothing, or none; the dot's title names it anyway."""
+    left, top, right, bottom = area
+    wide = 6.4 * len(label)
+    for anchor, at_x, at_y in (
+        ("start", x + 9, y - 7),
+        ("end", x - 9, y - 7),
+        ("start", x + 9, y + 16),
+        ("end", x - 9, y + 16),
+    ):
+        start = at_x if anchor == "start" else at_x - wide
+        box = (start, at_y - 11, start + wide, at_y + 3)
+        inside = box[0] >= left and box[2] <= right and box[1] >= top and box[3] <= bottom
+        if inside and not any(_overlap(box, other) for other in boxes):
+            boxes.append(box)
+            return _text("t-front" if strong else "t-ink", at_x, at_y, label, size=12, anchor=anchor)
+    return None
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _free(y: float, taken: Sequence[float], gap: float) -> float:
+    """The nearest height at or above `y` that is `gap` away from those taken."""
+    while any(abs(y - other) < gap for other in taken):
+        y -= gap / 2
+    return y
+
+
+def _short(label: str, limit: int) -> str:
+    return label if len(label) <= limit else label[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _at(value: float) -> str:
+    """A coordinate with at most one decimal, written in one way only."""
+    text = f"{value:.1f}"
+    text = text[:-2] if text.endswith(".0") else text
+    return "0" if text == "-0" else text
+
+
+def _join(parts: Iterable[Markup]) -> Markup:
+    return Markup("").join(parts)
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(kind, _at(x1), _at(y1), _at(x2), _at(y2))
+
+
+def _path(kind: str, points: Sequence[tuple[float, float]], close: bool = False) -> Markup:
+    text = "L".join(f"{_at(x)} {_at(y)}" for x, y in points)
+    return Markup('<path class="{}" d="M{}{}"/>').format(kind, text, "Z" if close else "")
+
+
+def _dot(kind: str, x: float, y: float, radius: float) -> Markup:
+    return Markup('<circle class="{}" cx="{}" cy="{}" r="{}"/>').format(kind, _at(x), _at(y), _at(radius))
+
+
+def _text(kind: str, x: float, y: float, words: str, *, size: int, anchor: str = "start") -> Markup:
+    extra = Markup("") if anchor == "start" else Markup(' text-anchor="{}"').format(anchor)
+    return Markup('<text class="{}" x="{}" y="{}" font-size="{}"{}>{}</text>').format(
+        kind, _at(x), _at(y), size, extra, words
+    )
+
+
+def _tick_label(x: float, y: float, tick: int) -> Markup:
+    anchor = ("start", "middle", "middle", "middle", "end")[tick]
+    return _text("", x, y, "100 %" if tick == 4 else str(25 * tick), size=11, anchor=anchor)
+
+
+def _group(kind: str, parts: Iterable[Markup]) -> Markup:
+    return (
+        Markup('<g class="{}">{}</g>').format(kind, _join(parts)) if kind else Markup("<g>{}</g>").format(_join(parts))
+    )
+
+
+def _svg(name: str, width: int, height: int, title: str, sentence: str, parts: Iterable[Markup]) -> Markup:
+    return Markup(
+        '<svg role="img" aria-labelledby="{0}-title {0}-desc" viewBox="0 0 {1} {2}" width="{1}" height="{2}">'
+        '<title id="{0}-title">{3}</title><desc id="{0}-desc">{4}</desc>{5}</svg>'
+    ).format(name, width, height, title, sentence, _join(parts))

@@ -1,0 +1,75 @@
+"""How numbers and names are written for people. Shares stay shares in [0, 1] until they get here."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["count", "decimals", "difference", "interval", "number", "percent", "seconds"]
+
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def decimals(low: float | None, high: float | None) -> int:
+    """How many decimals a percentage deserves: its last digit is at most a tenth of the interval's width.
+
+    Args:
+        low, high: the interval as shares; None where there is none, which gives one decimal.
+    """
+    if low is None or high is None:
+        return 1
+    points = 100 * (high - low)
+    if points <= 0:
+        return 1
+    return min(3, max(0, math.ceil(1 - math.log10(points) - 1e-9)))
+
+
+def percent(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A share as a percentage without its sign, rounded as its interval allows."""
+    if value is None:
+        return NOTHING
+    return f"{100 * value:.{decimals(low, high)}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The 95 % interval of a share, in percent, rounded as its own width allows."""
+    if low is None or high is None:
+        return ""
+    places = decimals(low, high)
+    return f"{100 * low:.{places}f}\N{EN DASH}{100 * high:.{places}f}"
+
+
+def difference(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    points = f"{abs(100 * value):.1f}"
+    sign = "" if float(points) == 0 else "+" if value > 0 else MINUS
+    return f"{sign}{points}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, without an exponent where a person would write none."""
+    if value is None:
+        return NOTHING
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e6:
+        places = max(0, 3 - math.floor(math.log10(abs(value))))
+        text = f"{value:,.{places}f}"
+        return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", MINUS)
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands separated by thin spaces."""
+    return NOTHING if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit a person would choose."""
+    if value is None:
+        return NOTHING
+    if value < 100:
+        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    if value < 6000:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h"

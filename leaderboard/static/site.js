@@ -1,0 +1,221 @@
+/* Sort, search, filter, compare and remember the view in the address. Every page is complete without this. */
+(function () {
+  "use strict";
+  var root = document.documentElement;
+  var KEPT = "benchmark-theme";
+
+  function kept() { try { return localStorage.getItem(KEPT); } catch (e) { return null; } }
+  function keep(value) { try { localStorage.setItem(KEPT, value); } catch (e) { /* a private window: nothing is kept */ } }
+  var theme = kept();
+  if (theme === "light" || theme === "dark") { root.setAttribute("data-theme", theme); }
+
+  function make(tag, attributes, text) {
+    var node = document.createElement(tag);
+    Object.keys(attributes || {}).forEach(function (name) { node.setAttribute(name, attributes[name]); });
+    if (text !== undefined) { node.textContent = text; }
+    return node;
+  }
+  function all(selector, inside) { return Array.prototype.slice.call((inside || document).querySelectorAll(selector)); }
+
+  /* the address: #sort=robust,desc&q=cnn&cmp=a,b ; a plain #anchor is left alone */
+  function readState() {
+    var state = {};
+    var text = location.hash.slice(1);
+    if (text.indexOf("=") < 0) { return state; }
+    text.split("&").forEach(function (part) {
+      var at = part.indexOf("=");
+      if (at > 0) { try { state[part.slice(0, at)] = decodeURIComponent(part.slice(at + 1)); } catch (e) { /* no text */ } }
+    });
+    return state;
+  }
+  function writeState(state) {
+    var text = Object.keys(state).sort().filter(function (name) { return state[name]; }).map(function (name) {
+      return name + "=" + encodeURIComponent(state[name]).replace(/%2C/g, ",");
+    }).join("&");
+    history.replaceState(null, "", location.pathname + location.search + (text ? "#" + text : ""));
+  }
+
+  function themeButton() {
+    var place = document.querySelector("[data-theme-place]");
+    if (!place) { return; }
+    var button = make("button", { type: "button", "class": "tool" });
+    function dark() {
+      var set = root.getAttribute("data-theme");
+      return set ? set === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    }
+    function name() { button.textContent = dark() ? "Light" : "Dark"; button.setAttribute("aria-label", button.textContent + " colours"); }
+    button.addEventListener("click", function () {
+      var next = dark() ? "light" : "dark";
+      root.setAttribute("data-theme", next);
+      keep(next);
+      name();
+    });
+    name();
+    place.appendChild(button);
+  }
+
+  function board(table) {
+    var body = table.tBodies[0];
+    var rows = all("tr", body);
+    var heads = all("thead th", table).filter(function (th) { return th.hasAttribute("data-col"); });
+    var prefix = table.id === "main" ? "" : table.id + ".";
+    var controls = document.querySelector('[data-controls="' + table.id + '"]');
+    var search = controls && controls.querySelector('input[type="search"]');
+    var selects = controls ? all("select[data-facet]", controls) : [];
+    var count = controls && controls.querySelector("output");
+    var panel = document.querySelector('[data-compare="' + table.id + '"]');
+    var sort = { col: "", dir: "" };
+    var picked = [];
+
+    function cell(row, th) { return row.cells[th.cellIndex]; }
+    function value(row, th) {
+      var td = cell(row, th);
+      var text = td.getAttribute("data-v");
+      if (th.getAttribute("data-kind") === "text") { return text === null ? td.textContent.trim().toLowerCase() : text.toLowerCase(); }
+      return text === null || text === "" ? NaN : Number(text);
+    }
+    function order(a, b, th, sign) {
+      var p = value(a, th), q = value(b, th);
+      if (typeof p === "number") {
+        if (isNaN(p) || isNaN(q)) { return isNaN(p) - isNaN(q); } /* what was not measured comes last, both ways */
+        return sign * (p - q);
+      }
+      return sign * (p < q ? -1 : p > q ? 1 : 0);
+    }
+    function applySort() {
+      var th = heads.filter(function (h) { return h.getAttribute("data-col") === sort.col; })[0];
+      heads.forEach(function (h) { h.removeAttribute("aria-sort"); });
+      var sorted = rows.slice();
+      if (th) {
+        var sign = sort.dir === "asc" ? 1 : -1;
+        sorted.sort(function (a, b) { return order(a, b, th, sign) || rows.indexOf(a) - rows.indexOf(b); });
+        th.setAttribute("aria-sort", sort.dir === "asc" ? "ascending" : "descending");
+        table.setAttribute("data-resorted", "");
+      } else {
+        table.removeAttribute("data-resorted");
+      }
+      sorted.forEach(function (row) { body.appendChild(row); });
+    }
+    function applyFilter() {
+      var words = search ? search.value.trim().toLowerCase().split(/\s+/) : [];
+      var shown = 0;
+      rows.forEach(function (row) {
+        var text = row.textContent.toLowerCase();
+        var fits = words.every(function (word) { return text.indexOf(word) >= 0; });
+        selects.forEach(function (select) {
+          var has = (row.getAttribute("data-" + select.getAttribute("data-facet")) || "").split(" ");
+          if (select.value && has.indexOf(select.value) < 0) { fits = false; }
+        });
+        row.hidden = !fits;
+        shown += fits ? 1 : 0;
+      });
+      if (count) { count.textContent = shown === rows.length ? rows.length + " rows" : shown + " of " + rows.length + " rows"; }
+    }
+    function applyCompare() {
+      if (!panel) { return; }
+      rows.forEach(function (row) {
+        var box = row.querySelector("input.pick");
+        if (box) { box.checked = picked.indexOf(row.id) >= 0; box.disabled = picked.length === 2 && !box.checked; }
+      });
+      panel.textContent = "";
+      panel.hidden = picked.length !== 2;
+      if (panel.hidden) { return; }
+      var pair = picked.map(function (id) { return document.getElementById(id); });
+      var shown = make("table");
+      var top = make("tr");
+      top.appendChild(make("td"));
+      pair.forEach(function (row) { top.appendChild(make("th", { scope: "col", "class": "num" }, row.getAttribute("data-name"))); });
+      top.appendChild(make("th", { scope: "col", "class": "num" }, "difference"));
+      var head = make("thead");
+      head.appendChild(top);
+      shown.appendChild(head);
+      var lines = make("tbody");
+      heads.forEach(function (th) {
+        if (th.getAttribute("data-kind") !== "number") { return; }
+        var line = make("tr");
+        line.appendChild(make("th", { scope: "row" }, th.getAttribute("data-label")));
+        pair.forEach(function (row) { line.appendChild(make("td", { "class": "num" }, cell(row, th).textContent.replace(/\s+/g, " ").trim())); });
+        var gap = value(pair[0], th) - value(pair[1], th);
+        var points = th.getAttribute("data-unit") === "share";
+        var text = isNaN(gap) ? "" : points ? (100 * gap).toFixed(1) + " points" : String(gap);
+        line.appendChild(make("td", { "class": "num" }, (gap > 0 ? "+" : "") + text.replace("-", "\u2212")));
+        lines.appendChild(line);
+      });
+      shown.appendChild(lines);
+      panel.appendChild(make("h3", {}, "Two systems side by side"));
+      panel.appendChild(shown);
+      var close = make("button", { type: "button", "class": "tool" }, "Clear the comparison");
+      close.addEventListener("click", function () { picked = []; applyCompare(); save(); });
+      panel.appendChild(close);
+    }
+    function save() {
+      var state = readState();
+      state[prefix + "sort"] = sort.col ? sort.col + "," + sort.dir : "";
+      if (search) { state[prefix + "q"] = search.value.trim(); }
+      selects.forEach(function (select) { state[prefix + select.getAttribute("data-facet")] = select.value; });
+      if (panel) { state[prefix + "cmp"] = picked.join(","); }
+      writeState(state);
+    }
+    function restore() {
+      var state = readState();
+      var parts = (state[prefix + "sort"] || "").split(",");
+      sort = { col: parts[0] || "", dir: parts[1] === "asc" ? "asc" : "desc" };
+      if (search) { search.value = state[prefix + "q"] || ""; }
+      selects.forEach(function (select) {
+        select.value = state[prefix + select.getAttribute("data-facet")] || "";
+        if (select.selectedIndex < 0) { select.value = ""; }
+      });
+      picked = (state[prefix + "cmp"] || "").split(",").filter(function (id) {
+        return rows.some(function (row) { return row.id === id && id; });
+      }).slice(0, 2);
+      applySort();
+      applyFilter();
+      applyCompare();
+    }
+
+    heads.forEach(function (th) {
+      var button = make("button", { type: "button" });
+      while (th.firstChild) { button.appendChild(th.firstChild); }
+      th.appendChild(button);
+      button.addEventListener("click", function () {
+        var col = th.getAttribute("data-col");
+        var first = th.getAttribute("data-first") || "desc";
+        var second = first === "desc" ? "asc" : "desc";
+        if (sort.col !== col) { sort = { col: col, dir: first }; }
+        else if (sort.dir === first) { sort = { col: col, dir: second }; }
+        else { sort = { col: "", dir: "" }; } /* a third time: back to the order of the page */
+        applySort();
+        save();
+      });
+    });
+    if (panel) {
+      rows.forEach(function (row) {
+        var name = row.getAttribute("data-name");
+        var box = make("input", { type: "checkbox", "class": "pick", "aria-label": "compare " + name });
+        box.addEventListener("change", function () {
+          picked = box.checked ? picked.concat(row.id) : picked.filter(function (id) { return id !== row.id; });
+          applyCompare();
+          save();
+        });
+        row.querySelector("[data-pick]").appendChild(box);
+      });
+    }
+    if (controls) { controls.hidden = false; }
+    if (search) { search.addEventListener("input", function () { applyFilter(); save(); }); }
+    selects.forEach(function (select) { select.addEventListener("change", function () { applyFilter(); save(); }); });
+    addEventListener("hashchange", restore);
+    restore();
+  }
+
+  document.addEventListener("DOMContentLoaded", function () {
+    themeButton();
+    all("table[data-sortable]").forEach(board);
+    all("button[data-copy]").forEach(function (button) {
+      button.hidden = false;
+      button.addEventListener("click", function () {
+        var text = document.getElementById(button.getAttribute("data-copy")).textContent;
+        navigator.clipboard.writeText(text).then(function () { button.textContent = "Copied"; }, function () { button.textContent = "Select it and copy"; });
+      });
+    });
+  });
+}());

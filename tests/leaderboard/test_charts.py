@@ -1,0 +1,113 @@
+"""Charts: valid XML, points where the numbers say, the Pareto front against brute force."""
+
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+from benchmark_leaderboard.charts import Bar, Dot, Series, curves, intervals, pareto, scatter, strip
+from benchmark_leaderboard.display import count, decimals, difference, interval, number, percent, seconds
+from hypothesis import given
+from hypothesis import strategies as st
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parse(svg: str) -> ElementTree.Element:
+    return ElementTree.fromstring(str(svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+
+
+def dot(x: float, y: float, label: str = "s") -> Dot:
+    return Dot(label, x, max(0, x - 0.03), min(1, x + 0.03), y, max(0, y - 0.03), min(1, y + 0.03), False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "places"),
+    [
+        (0.5, 0.6, 0),
+        (0.5, 0.599, 1),
+        (0.57, 0.66, 1),
+        (0.602, 0.622, 1),
+        (0.5, 0.508, 2),
+        (0.5, 0.5, 1),
+        (None, None, 1),
+    ],
+)
+def test_the_last_digit_is_at_most_a_tenth_of_the_interval(low: float | None, high: float | None, places: int) -> None:
+    assert decimals(low, high) == places
+
+
+@given(st.floats(0, 1), st.floats(0.001, 0.5))
+def test_rounding_never_claims_more_than_the_interval_knows(low: float, width: float) -> None:
+    places = decimals(low, low + width)
+    assert 10**-places <= 100 * width / 10 * (1 + 1e-6) or places == 3
+    assert places == 0 or 10 ** -(places - 1) > 100 * width / 10 * (1 - 1e-6)
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert percent(307 / 500, 0.5706, 0.6556) == "61.4"
+    assert percent(None) == "\u2013"
+    assert interval(0.5706, 0.6556) == "57.1\u201365.6"
+    assert interval(None, None) == ""
+    assert difference(-0.0314) == "\u22123.1"
+    assert difference(0.0314) == "+3.1"
+    assert difference(-0.0001) == "0.0"
+    assert [number(v) for v in (0.1, 8 / 255, 0, 1234.5, -2.0, 1e-9, None)] == [
+        "0.1", "0.03137", "0", "1,234", "\u22122", "1e\u221209", "\u2013",
+    ]  # fmt: skip
+    assert count(1234567) == "1\u202f234\u202f567"
+    assert [seconds(v) for v in (0.25, 12.3, 600.0, 7200.0)] == ["0.25 s", "12 s", "10 min", "2.0 h"]
+
+
+def test_an_interval_plot_puts_dots_and_bands_where_the_numbers_are() -> None:
+    bars = [Bar("one", 0.75, 0.70, 0.80, 0.97, True), Bar("two", 0.25, 0.2, 0.3, None, False)]
+    root = parse(intervals("plot", bars, "Title", "A sentence.", width=408))
+    assert root.attrib["aria-labelledby"] == "plot-title plot-desc"
+    assert [root.find(f"{SVG}{tag}").text for tag in ("title", "desc")] == ["Title", "A sentence."]  # type: ignore[union-attr]
+    assert [float(c.attrib["cx"]) for c in root.iter(f"{SVG}circle")] == [304, 104]
+    bands = [p.attrib["d"] for p in root.iter(f"{SVG}path") if p.attrib["class"] == "band"]
+    assert bands == ["M284 33L324 33", "M84 73L124 73"]
+    assert sum(p.attrib["class"] == "tick" for p in root.iter(f"{SVG}path")) == 1
+    assert "70.0" not in "".join(root.itertext())
+
+
+def test_text_in_charts_is_escaped() -> None:
+    nasty = '<script>alert("1")</script>'
+    svg = intervals("plot", [Bar(nasty, 0.5, 0.4, 0.6, None, False)], nasty, nasty)
+    assert "<script" not in svg
+    assert parse(svg).find(f"{SVG}title").text == nasty  # type: ignore[union-attr]
+    assert "<script" not in scatter("s", [dot(0.5, 0.5, nasty)], nasty, nasty, nasty, nasty)
+    assert "<script" not in curves("c", [Series(nasty, ((0, 1, 1, 1),))], nasty, nasty, nasty, 0.1)
+
+
+def test_a_curve_is_drawn_as_steps_never_as_slopes() -> None:
+    one = Series("one", ((0, 1, 0.9, 1), (0.1, 0.5, 0.4, 0.6), (0.2, 0, 0, 0.1)))
+    root = parse(curves("c", [one], "t", "d", "eps", 0.2))
+    line = next(p.attrib["d"] for p in root.iter(f"{SVG}path") if p.attrib["class"].startswith("curve"))
+    corners = [tuple(map(float, pair.split())) for pair in re.split("[ML]", line)[1:]]
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(corners))
+    assert corners[0] == (40, 12)
+    assert corners[-1] == (496, 276)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
+def test_the_pareto_front_agrees_with_brute_force(places: list[tuple[int, int]]) -> None:
+    dots = [dot(x / 10, y / 10, f"s{at}") for at, (x, y) in enumerate(places)]
+    beaten = {
+        d.label for d in dots for o in dots if o.x >= d.x and o.y >= d.y and (o.x > d.x or o.y > d.y)
+    }  # fmt: skip
+    assert {d.label for d in pareto(dots)} == {d.label for d in dots} - beaten
+
+
+def test_labels_of_a_scatter_plot_do_not_cover_each_other() -> None:
+    crowd = [dot(0.5 + at / 1000, 0.5, f"system number {at}") for at in range(20)]
+    root = parse(scatter("s", [*crowd, dot(0.9, 0.9, "alone")], "t", "d", "clean", "robust"))
+    words = [t.text for t in root.iter(f"{SVG}text")]
+    assert "alone" in words
+    assert sum(str(word).startswith("system number") for word in words) < 5
+    assert sum(t.text is not None and "system number" in t.text for t in root.iter(f"{SVG}title")) == 20
+
+
+def test_a_strip_is_decoration() -> None:
+    assert 'aria-hidden="true"' in strip(0.5, 0.4, 0.6, 0.9)
+    assert 'd="M40 6L60 6"' in strip(0.5, 0.4, 0.6, None)
