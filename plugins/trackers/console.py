@@ -1,0 +1,238 @@
+"""What is being done and how long it will take: progress bars and tables at a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import multiprocessing
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from benchmark import hookimpl
+from benchmark.api import Tracker
+
+if TYPE_CHECKING:
+    from benchmark.publish import Gallery, SweepSummary, TrainingPlan
+    from benchmark.record import Card, Record
+    from benchmark.run import CellPlan
+
+QUIET_SECONDS = 10.0
+"""Without a terminal, a stage that takes longer says how far it is this often."""
+
+COLORS = {"complete": "green", "partial": "yellow", "failed": "red", "refused": "yellow"}
+
+
+@dataclass
+class _Stage:
+    """A stage under way: when it began, when it was last spoken of, and its bar if there is one."""
+
+    title: str
+    began: float
+    spoke: float
+    task: TaskID | None = None
+
+
+@dataclass
+class _Screen:
+    """What is on the screen: at a terminal one bar per stage, elsewhere nothing but the lines that were printed."""
+
+    console: Console
+    bars: Progress | None = None
+    stages: dict[str, _Stage] = field(default_factory=dict)
+
+    def say(self, tag: str, text: str, style: str = "") -> None:
+        """One line; `text` is shown as it is, and not broken where there is no terminal."""
+        line = Text(f"[{tag}] ", style="dim" if self.console.is_terminal else "")
+        line.append(text, style=style if self.console.is_terminal else "")
+        self.console.print(line, soft_wrap=True, highlight=False)
+
+    def advance(self, name: str, title: str, done: int, total: int, values: str = "") -> None:
+        """`done` of `total` steps of a stage."""
+        now = time.monotonic()
+        if name not in self.stages:
+            self.stages[name] = _Stage(title, now, now)
+            if self.console.is_terminal:
+                self.stages[name].task = self._progress().add_task(Text(title).markup, total=total, values="")
+        stage = self.stages[name]
+        if self.bars is not None and stage.task is not None:
+            self.bars.update(stage.task, completed=done, total=total, values=values)
+        elif done and now - stage.spoke >= QUIET_SECONDS:
+            stage.spoke = now
+            left = (now - stage.began) / done * (total - done)
+            detail = f", {values}" if values else ""
+            self.say(name, f"{title}: {done}/{total}{detail}, about {duration(left)} left")
+
+    def close(self) -> None:
+        """Takes the bars off the screen."""
+        self.stages.clear()
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+    def _progress(self) -> Progress:
+        if self.bars is None:
+            self.bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[values]}", markup=False),
+                console=self.console,
+                transient=True,
+            )
+            self.bars.start()
+            atexit.register(self.bars.stop)  # a run that is broken off must not leave the cursor hidden
+        return self.bars
+
+
+@dataclass(frozen=True)
+class ConsoleTracker(Tracker):
+    """Tells the user on standard output; each process of a launcher writes plain lines of its own."""
+
+    _screens: list[_Screen] = field(default_factory=list, init=False, repr=False, compare=False)
+    _titles: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @hookimpl
+    def benchmark_cell_started(self, plan: CellPlan) -> None:
+        """Remembers which cell the stages belong to."""
+        self._titles[:] = [plan.name]
+
+    @hookimpl
+    def benchmark_progress(self, stage: str, done: int, total: int) -> None:
+        """A bar per stage of the cell."""
+        title = self._titles[0] if self._titles else stage
+        self._screen().advance(stage, f"{stage} {title}" if self._screen().console.is_terminal else title, done, total)
+
+    @hookimpl
+    def benchmark_cell_finished(self, plan: CellPlan, record: Record, folder: Path, gallery: Gallery | None) -> None:
+        """One line per cell, and one per finding."""
+        screen = self._screen()
+        screen.close()
+        screen.say("cell", f"{plan.name}: {result_of(record)}", COLORS[record.status] if record.error else "")
+        for finding in record.findings:
+            if finding.severity != "info":
+                screen.say(finding.severity, f"{plan.name}: {finding.name}: {finding.evidence}", "yellow")
+
+    @hookimpl
+    def benchmark_training_started(self, training: TrainingPlan) -> None:
+        """Says what is about to be trained."""
+        self._screen().say("train", f"{training.name}: up to {training.epochs} epochs")
+        self._screen().advance("train", training.name, 0, training.epochs)
+
+    @hookimpl
+    def benchmark_epoch(self, training: TrainingPlan, epoch: int, values: dict[str, float]) -> None:
+        """The epochs as a bar. Epochs are counted from 0."""
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
+        self._screen().advance("train", training.name, epoch + 1, training.epochs, shown)
+
+    @hookimpl
+    def benchmark_training_finished(self, training: TrainingPlan, card: Card | None) -> None:
+        """How good the system became, on clean inputs."""
+        screen = self._screen()
+        screen.close()
+        if card is None:
+            screen.say("train", f"{training.name}: training failed", "red")
+            return
+        clean = percent(card.test_correct / card.test_total) if card.test_total else "not measured"
+        screen.say("train", f"{training.name}: clean {clean}, {card.epochs_run} epochs, {duration(card.seconds)}")
+        for warning in card.warnings:
+            screen.say("warning", f"{training.name}: {warning}", "yellow")
+
+    @hookimpl
+    def benchmark_sweep_finished(self, summary: SweepSummary) -> None:
+        """All cells with every error, the findings, and where the leaderboard is."""
+        screen = self._screen()
+        screen.close()
+        if screen.console.is_terminal:
+            screen.console.print(sweep_table(summary))
+        else:
+            for cell in summary.cells:
+                error = f": {cell.error}" if cell.error else ""
+                screen.say("sweep", f"{cell.status}{' (cached)' if cell.cached else ''}: {cell.name}{error}")
+        for finding in summary.findings:
+            screen.say("finding", finding, "yellow")
+        screen.say("sweep", totals_of(summary))
+        if summary.board is not None:
+            screen.say("sweep", f"leaderboard: {summary.board}")
+
+    def _screen(self) -> _Screen:
+        if not self._screens:
+            worker = multiprocessing.current_process().name != "MainProcess"
+            self._screens.append(_Screen(Console(force_terminal=False if worker else None)))
+        return self._screens[0]
+
+
+def result_of(record: Record) -> str:
+    """The result of a cell in one line; passes are forward passes per attacked example."""
+    if record.status in ("failed", "refused"):
+        return f"{record.status}: {record.error or 'no reason was recorded'}"
+    parts = ["partial"] if record.status == "partial" else []
+    robust, clean, passes = (
+        record.metric(name) for name in ("robust_accuracy", "clean_accuracy", "forwards_per_example")
+    )
+    if robust is not None and robust.value is not None:
+        bounds = (
+            "" if robust.low is None or robust.high is None else f" ({100 * robust.low:.1f} to {100 * robust.high:.1f})"
+        )
+        parts.append(f"robust {percent(robust.value)}{bounds}")
+    if clean is not None and clean.value is not None:
+        parts.append(f"clean {percent(clean.value)}")
+    if record.counts is not None and record.counts.invalid:
+        parts.append(f"{record.counts.invalid} of {record.counts.total} candidates invalid")
+    if passes is not None and passes.value is not None:
+        parts.append(f"{passes.value:.6g} passes")
+    if record.cost is not None:
+        parts.append(duration(record.cost.seconds))
+    return ", ".join(parts) or record.status
+
+
+def totals_of(summary: SweepSummary) -> str:
+    """How many cells ended how."""
+    count = len(summary.cells)
+    statuses = [cell.status for cell in summary.cells]
+    ended = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(sorted(statuses)))
+    cached = sum(cell.cached for cell in summary.cells)
+    stored = f"; {cached} {'was' if cached == 1 else 'were'} in the store already" if cached else ""
+    return (
+        f"{count} cell{'' if count == 1 else 's'}{f': {ended}' if ended else ''}{stored}; {duration(summary.seconds)}"
+    )
+
+
+def sweep_table(summary: SweepSummary) -> Table:
+    """A row per cell, with its error where it has one."""
+    table = Table(title="Cells of the sweep", title_justify="left")
+    table.add_column("cell", overflow="fold")
+    table.add_column("status")
+    table.add_column("error", overflow="fold")
+    for cell in summary.cells:
+        status = f"{cell.status} (cached)" if cell.cached else cell.status
+        table.add_row(Text(cell.name), Text(status, style=COLORS.get(cell.status, "")), Text(cell.error or ""))
+    return table
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] for people."""
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: 3.2 s, 4 min 10 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = math.floor(seconds + 0.5)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@hookimpl
+def benchmark_component() -> type[Tracker]:
+    """Registers the tracker."""
+    return ConsoleTracker

@@ -1,0 +1,212 @@
+"""Weights & Biases: one run per cell and one per training, offline without a key (https://docs.wandb.ai).
+
+Runs lie in `wandb/` of the results folder, beside the records that they are views of. A run's id comes from the key of
+its cell or system, so that a record needs no reference back, and publishing a cell again replaces its run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import hookimpl
+from benchmark.api import Tracker
+
+if TYPE_CHECKING:
+    from benchmark.publish import Gallery, SweepSummary, TrainingPlan
+    from benchmark.record import Card, Record
+    from benchmark.run import CellPlan
+
+
+class Mode(Enum):
+    """auto: online where an API key is configured (and WANDB_MODE does not say otherwise), else offline."""
+
+    auto = "auto"
+    offline = "offline"
+    online = "online"
+
+
+@dataclass(frozen=True)
+class WandbTracker(Tracker):
+    """Publishes cells and trainings as runs; the group of a run is the id of its sweep.
+
+    mode: whether runs are uploaded at once; offline ones are by `wandb sync` later.
+    project, entity: where they belong; an empty entity is the account's default.
+    """
+
+    mode: Mode = Mode.auto
+    project: str = "adversarial-benchmark"
+    entity: str = ""
+    _open: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @hookimpl
+    def benchmark_cell_started(self, plan: CellPlan) -> None:
+        """Opens the cell's run, so that one which never ends is seen."""
+        self._cell_run(plan)
+
+    @hookimpl
+    def benchmark_cell_finished(self, plan: CellPlan, record: Record, folder: Path, gallery: Gallery | None) -> None:
+        """Numbers, table, curve, images and files of the cell; a failed one ends its run as failed."""
+        from ._wandb_views import curve_of, images, result_table, summary_of_cell
+
+        run = self._cell_run(plan)
+        exit_code = 1
+        try:
+            run.tags = (*(run.tags or ()), record.status)
+            for eps, accuracy in curve_of(record, folder):
+                run.log({"curve_eps": eps, "robust_accuracy_at_eps": accuracy})
+            with _staged_inside(run):
+                run.log({"results": result_table(record), **images(gallery)})
+                self._log_files(run, record, folder)
+            run.summary.update(summary_of_cell(record))
+            exit_code = int(record.status == "failed")
+        finally:
+            self._finish(plan.key, exit_code)
+
+    @hookimpl
+    def benchmark_training_started(self, training: TrainingPlan) -> None:
+        """Opens the run of a training."""
+        self._training_run(training)
+
+    @hookimpl
+    def benchmark_epoch(self, training: TrainingPlan, epoch: int, values: dict[str, float]) -> None:
+        """One row of the training's history."""
+        row = {name: float(value) for name, value in values.items()}
+        self._training_run(training).log({**row, "epoch": epoch})
+
+    @hookimpl
+    def benchmark_training_finished(self, training: TrainingPlan, card: Card | None) -> None:
+        """The system's card as summary; a training that failed ends its run as failed."""
+        from ._wandb_views import summary_of_training
+
+        run = self._training_run(training)
+        exit_code = 1
+        try:
+            if card is not None:
+                run.summary.update(summary_of_training(card))
+                exit_code = 0
+        finally:
+            self._finish(training.key, exit_code)
+
+    @hookimpl
+    def benchmark_sweep_finished(self, summary: SweepSummary) -> None:
+        """Ends runs that nobody ended, as failed: their cell or training was broken off."""
+        for key in list(self._open):
+            self._finish(key, 1)
+
+    # --- runs ---
+
+    def _cell_run(self, plan: CellPlan) -> Any:
+        if plan.key not in self._open:
+            config = {**plan.config, "key": plan.key, "sweep": plan.sweep, "overrides": list(plan.overrides)}
+            run = self._start(plan, run_id=plan.key[:16], job_type="cell", config=config)
+            run.define_metric("curve_eps", hidden=True, summary="none")
+            run.define_metric("robust_accuracy_at_eps", step_metric="curve_eps", summary="none")
+        return self._open[plan.key]
+
+    def _training_run(self, training: TrainingPlan) -> Any:
+        if training.key not in self._open:
+            config = {**training.config, "key": training.key, "sweep": training.sweep, "epochs": training.epochs}
+            run = self._start(training, run_id=f"{training.key[:16]}-training", job_type="training", config=config)
+            run.define_metric("epoch", hidden=True)
+            run.define_metric("*", step_metric="epoch")
+        return self._open[training.key]
+
+    def _start(self, plan: CellPlan | TrainingPlan, *, run_id: str, job_type: str, config: dict[str, Any]) -> Any:
+        """A run of its own, whatever else is open in this process."""
+        import wandb
+
+        from ._wandb_views import readable
+
+        _leave_foreign_service()
+        root = plan.folder.resolve().parent.parent
+        root.mkdir(parents=True, exist_ok=True)
+        mode: Any = _mode(wandb.setup().settings) if self.mode is Mode.auto else self.mode.value
+        self._open[plan.key] = run = wandb.init(
+            project=self.project,
+            entity=self.entity or None,
+            id=run_id,
+            name=plan.name,
+            group=plan.sweep or None,
+            job_type=job_type,
+            config=readable(config),
+            mode=mode,
+            dir=str(root),
+            reinit="create_new",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                symlink=False,
+                disable_git=True,
+                disable_code=True,
+                x_disable_stats=True,
+                x_disable_meta=True,
+                x_save_requirements=False,
+            ),
+        )
+        return run
+
+    def _finish(self, key: str, exit_code: int) -> None:
+        self._open.pop(key).finish(exit_code=exit_code)
+
+    def _log_files(self, run: Any, record: Record, folder: Path) -> None:
+        """The record and the files it names, as an artifact. The arrays are read from where they lie, not copied."""
+        import wandb
+
+        artifact = wandb.Artifact(f"cell-{record.key}", type="record", metadata={"status": record.status})
+        artifact.add_file(str(folder.resolve() / "record.json"))
+        for file in record.files:
+            artifact.add_file(str(folder.resolve() / file.path), name=file.path, policy="immutable")
+        run.log_artifact(artifact)
+
+
+@contextlib.contextmanager
+def _staged_inside(run: Any) -> Iterator[None]:
+    """What W&B copies before an upload lies in the run's folder, not in the user's home."""
+    before = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = run.settings.sync_dir
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WANDB_DATA_DIR"]
+        else:
+            os.environ["WANDB_DATA_DIR"] = before
+
+
+def _leave_foreign_service() -> None:
+    """Forget W&B's service process of a parent: on another host, or after the parent's end, its socket is dead."""
+    service = os.environ.get("WANDB_SERVICE", "")
+    if service and f"-{os.getpid()}-" not in service:
+        del os.environ["WANDB_SERVICE"]
+
+
+def _mode(settings: Any) -> str:
+    """The mode that `auto` stands for, given W&B's own settings (environment and settings files)."""
+    if settings.mode != "online":
+        return str(settings.mode)
+    known = settings.api_key or settings.identity_token_file or _netrc_key(settings.base_url)
+    return "online" if known else "offline"
+
+
+def _netrc_key(url: str) -> str | None:
+    """The key that `wandb login` left in the netrc file, if any."""
+    import netrc
+    from urllib.parse import urlsplit
+
+    try:
+        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(url).netloc)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return entry[2] if entry else None
+
+
+@hookimpl
+def benchmark_component() -> type[Tracker]:
+    """Registers the tracker."""
+    return WandbTracker

@@ -1,0 +1,557 @@
+"""The trackers, driven through the core's observers; W&B runs are read back from disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmark_plugins.metrics.clean_accuracy import CleanAccuracy
+from benchmark_plugins.metrics.passes import Passes
+from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
+from benchmark_plugins.trackers import console
+from benchmark_plugins.trackers._wandb_views import curve_of, readable
+from benchmark_plugins.trackers.console import ConsoleTracker, duration
+from benchmark_plugins.trackers.wandb import Mode, WandbTracker
+from PIL import Image
+from torch import Tensor
+
+from benchmark.publish import CellResult, Gallery, Observers, SweepSummary, TrainingPlan
+from benchmark.record import (
+    AttackInfo,
+    Card,
+    Cost,
+    Counts,
+    FileInfo,
+    Finding,
+    MetricValue,
+    Record,
+    SystemInfo,
+    ThreatInfo,
+    file_sha256,
+    to_text,
+)
+from benchmark.run import CellPlan
+from tests.plugins._made_outcomes import made_outcomes
+from tests.plugins._runs_on_disk import runs_in
+
+INF = float("inf")
+DISTANCES = torch.tensor([0.05, 0.1, 0.2, 0.2, 0.4, INF, INF, 0.3, 0.9, 0.9])
+CLEAN = torch.tensor([True] * 8 + [False] * 2)
+VALID = torch.tensor([True] * 7 + [False] + [True] * 2)
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, and a home of its own, in which nothing may appear."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DATA_DIR", "WANDB_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def cell_plan(root: Path, index: int = 0) -> CellPlan:
+    key = f"{index:02d}" + "0123456789abcdef012345"
+    return CellPlan(
+        key=key,
+        name=f"digits/small_cnn+jpeg pgd linf 1/10 seed {index}",
+        config={
+            "attack": {"name": "pgd", "steps": 40 + index},
+            "defenses": [{"name": "jpeg", "quality": 75}, {"name": "label_smoothing", "amount": 0.1}],
+            "seed": index,
+            "examples": None,
+        },
+        overrides=("attack=pgd", f"seed={index}"),
+        sweep="sweep-7",
+        folder=root / "cells" / key,
+        work=root / "work" / key,
+    )
+
+
+def finished(plan: CellPlan, *, status: str = "complete", minimal: bool = True) -> Record:
+    """A record with its files in the plan's folder; a cell that did not complete has no numbers."""
+    plan.folder.mkdir(parents=True)
+    done: dict[str, Any] = {"error": "RuntimeError: it broke [here]"}
+    if status == "complete":
+        outcomes = made_outcomes(
+            CLEAN, valid=VALID, distance=DISTANCES, eps=0.1, forwards=torch.full((10,), 40, dtype=torch.int64)
+        )
+        outcomes.save(plan.folder / "outcomes.safetensors")
+        measured = [m for metric in (CleanAccuracy(), RobustAccuracy(), Passes()) for m in metric.measure(outcomes)]
+        file = plan.folder / "outcomes.safetensors"
+        done = {
+            "counts": Counts(total=10, clean_correct=8, robust_correct=5, clean_top5=8, robust_top5=5, invalid=1),
+            "metrics": [MetricValue(**dataclasses.asdict(m)) for m in measured],
+            "cost": Cost(forwards=320, backwards=160, seconds=3.21, peak_memory_bytes=1000),
+            "findings": [Finding(name="zero_gradients", severity="warning", evidence="4 of 8 are [zero]")],
+            "files": [FileInfo(path=file.name, bytes=file.stat().st_size, sha256=file_sha256(file))],
+        }
+    record = Record(
+        key=plan.key,
+        status=status,  # type: ignore[arg-type]
+        suite=None,
+        official=False,
+        seed=0,
+        system=SystemInfo(
+            key="s", dataset="digits", model="small_cnn", defenses=["jpeg"], poison=[], config={"seed": 0}
+        ),
+        threat=ThreatInfo(
+            norm="linf",
+            eps=0.1,
+            eps_exact="1/10",
+            access="gradients",
+            aware=True,
+            targeted=False,
+            goal="untargeted",
+            region="full",
+            queries=None,
+            eot=1,
+        ),
+        attack=AttackInfo(
+            name="pgd", params={"steps": 40}, distribution="d", version="1", minimal=minimal, randomized=False
+        ),
+        **done,
+    )
+    (plan.folder / "record.json").write_text(to_text(record))
+    return record
+
+
+def gallery(channels: int = 1) -> Gallery:
+    clean = torch.full((3, channels, 8, 8), 0.5)
+    adv = clean.clone()
+    adv[:, :, 0, 0] = 0.6
+    adv[:, :, 7, 7] = 0.4
+    labels = torch.tensor([1, 2, 3])
+    return Gallery(labels + 100, labels, clean, adv, labels, torch.tensor([4, -1, 3]))
+
+
+def training_plan(root: Path) -> TrainingPlan:
+    key = "ff0123456789abcdef012345"
+    return TrainingPlan(key, "digits/small_cnn", {"model": {"name": "small_cnn"}}, 3, "sweep-7", root / "systems" / key)
+
+
+def card_of(plan: TrainingPlan) -> Card:
+    return Card(
+        key=plan.key,
+        system=SystemInfo(key=plan.key, dataset="digits", model="small_cnn", defenses=[], poison=[], config={}),
+        seed=0,
+        init_from=None,
+        dataset_revision="r",
+        splits={},
+        splits_disjoint=True,
+        train_examples=1097,
+        poisoned_examples=0,
+        epochs_run=3,
+        selected_epoch=2,
+        robust_selection=None,
+        select_correct=190,
+        select_total=200,
+        test_correct=486,
+        test_total=500,
+        warnings=["the loss rose"],
+        parameters=1234,
+        weights_sha256="w",
+        seconds=75.0,
+    )
+
+
+def observed(*trackers: Any) -> Callable[..., None]:
+    """Tells the trackers as the core does, and fails where the core would only report."""
+    observers = Observers(trackers)
+
+    def tell(hook: str, **values: Any) -> None:
+        observers.tell(hook, **values)
+        assert observers.problems == []
+
+    return tell
+
+
+# --- W&B ---
+
+
+def test_every_cell_and_training_of_a_process_gets_a_run_of_its_own(tmp_path: Path) -> None:
+    tell = observed(WandbTracker())
+    training = training_plan(tmp_path)
+    plans = [cell_plan(tmp_path, index) for index in range(4)]
+    tell("benchmark_cell_started", plan=plans[0])
+    tell("benchmark_training_started", training=training)  # while the run of the cell is open
+    for epoch, loss in enumerate((0.9, 0.5, 0.1)):
+        tell("benchmark_epoch", training=training, epoch=epoch, values={"epoch": float(epoch), "train_loss": loss})
+    tell("benchmark_training_finished", training=training, card=card_of(training))
+    for plan, status in zip(plans, ("complete", "failed", "refused", "complete"), strict=True):
+        if plan is not plans[0]:
+            tell("benchmark_cell_started", plan=plan)
+        tell("benchmark_progress", stage="attack", done=1, total=2)
+        record = finished(plan, status=status)
+        shown = gallery() if status == "complete" else None
+        tell("benchmark_cell_finished", plan=plan, record=record, folder=plan.folder, gallery=shown)
+    tell("benchmark_sweep_finished", summary=SweepSummary("sweep-7", (), 1.0))
+
+    runs = {run.summary["run_id"]: run for run in runs_in(tmp_path)}
+    assert set(runs) == {plan.key[:16] for plan in plans} | {f"{training.key[:16]}-training"}
+    cells = [runs[plan.key[:16]] for plan in plans]
+    assert [run.summary["exit_code"] for run in cells] == [0, 1, 0, 0]
+    assert [run.summary["state"] for run in cells] == ["finished", "failed", "finished", "finished"]
+    assert [run.summary["tags"] for run in cells] == [["complete"], ["failed"], ["refused"], ["complete"]]
+    assert [run.summary["config"]["seed"] for run in cells] == [0, 1, 2, 3]
+    assert [run.summary["name"] for run in cells] == [plan.name for plan in plans]
+    assert cells[1].summary["summary"]["error"] == "RuntimeError: it broke [here]"
+    assert {run.header["run_group"] for run in runs.values()} == {"sweep-7"}
+    assert {run.header["job_type"] for run in cells} == {"cell"}
+    assert {run.header["project"] for run in runs.values()} == {"adversarial-benchmark"}
+
+    trained = runs[f"{training.key[:16]}-training"]
+    assert trained.header["job_type"] == "training"
+    assert trained.summary["exit_code"] == 0
+    assert [(row["epoch"], row["train_loss"]) for row in trained.history("epoch")] == [(0, 0.9), (1, 0.5), (2, 0.1)]
+    assert trained.summary["summary"]["test_correct"] == 486
+    assert trained.summary["config"]["model"] == {"name": "small_cnn"}
+
+
+def test_a_complete_cell_shows_its_numbers_table_curve_images_and_files(tmp_path: Path) -> None:
+    plan = cell_plan(tmp_path)
+    tell = observed(WandbTracker())
+    tell("benchmark_cell_started", plan=plan)
+    record = finished(plan)
+    tell("benchmark_cell_finished", plan=plan, record=record, folder=plan.folder, gallery=gallery())
+    (run,) = runs_in(tmp_path)
+
+    config = run.summary["config"]
+    assert config["attack"] == {"name": "pgd", "steps": 40}
+    assert config["defenses"]["order"] == "jpeg+label_smoothing"
+    assert config["defenses"]["jpeg"]["quality"] == 75
+    assert config["overrides"] == ["attack=pgd", "seed=0"]
+    assert (config["key"], config["sweep"]) == (plan.key, "sweep-7")
+
+    summary = run.summary["summary"]
+    robust = record.metric("robust_accuracy")
+    assert robust is not None
+    assert robust.value == 5 / 9
+    for name, value in (("", robust.value), ("_low", robust.low), ("_high", robust.high)):
+        assert summary[f"robust_accuracy{name}"] == value
+    assert summary["counts"] == {
+        "total": 10,
+        "clean_correct": 8,
+        "robust_correct": 5,
+        "clean_top5": 8,
+        "robust_top5": 5,
+        "invalid": 1,
+    }
+    assert summary["cost"]["seconds"] == 3.21
+    assert summary["status"] == "complete"
+    assert summary["findings"] == 1
+
+    table = json.loads((run.folder / "files" / summary["results"]["path"]).read_text())
+    row = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert row["system"] == "digits/small_cnn+jpeg"
+    assert (row["attack"], row["norm"], row["eps"]) == ("pgd", "linf", "1/10")
+    assert (row["robust_correct"], row["total"], row["invalid"]) == (5, 10, 1)
+    assert row["robust_accuracy"] == robust.value
+    assert row["findings"] == "zero_gradients"
+
+    curve = [(r["curve_eps"], r["robust_accuracy_at_eps"]) for r in run.history("curve_eps")]
+    exact = [(0, 7 / 9), (0.05, 6 / 9), (0.1, 5 / 9), (0.2, 3 / 9), (0.4, 2 / 9)]  # of nine: one is invalid
+    assert [point[0] for point in curve] == pytest.approx([point[0] for point in exact])
+    assert [point[1] for point in curve] == pytest.approx([point[1] for point in exact])
+
+    for name in ("clean", "adversarial", "difference"):
+        shown = summary[f"examples/{name}"]
+        assert (shown["count"], shown["width"], shown["height"]) == (3, 64, 64)
+    assert summary["examples/adversarial"]["captions"][1] == "102: label 2, seen as refused"
+    pixels = {name: _first_image(run.folder, summary[f"examples/{name}"]) for name in ("clean", "difference")}
+    assert pixels["clean"].unique().tolist() == [128]
+    assert [int(pixels["difference"][i, i]) for i in (0, 32, 63)] == [255, 128, 0]
+
+    files = run.artifact("record")
+    assert set(files) == {"record.json", "outcomes.safetensors"}
+    assert files["outcomes.safetensors"] == plan.folder / "outcomes.safetensors"
+    assert json.loads(files["record.json"].read_text())["key"] == plan.key
+    assert files["record.json"].is_relative_to(run.folder)
+    assert sorted(p.name for p in plan.folder.iterdir()) == ["outcomes.safetensors", "record.json"]
+    assert not (tmp_path / "home" / ".local").exists()
+    assert "WANDB_DATA_DIR" not in os.environ
+
+
+def _first_image(folder: Path, shown: dict[str, Any]) -> Tensor:
+    with Image.open(folder / "files" / shown["filenames"][0]) as image:
+        return torch.tensor(np.asarray(image))
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_images_of_any_number_of_channels(tmp_path: Path, channels: int) -> None:
+    plan = cell_plan(tmp_path)
+    observed(WandbTracker())(
+        "benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=gallery(channels)
+    )
+    (run,) = runs_in(tmp_path)
+    assert run.summary["summary"]["examples/clean"]["count"] == 3
+
+
+def test_a_cell_without_optional_parts_is_published(tmp_path: Path) -> None:
+    plan = dataclasses.replace(cell_plan(tmp_path), sweep="", config={}, overrides=())
+    record = finished(plan, minimal=False).model_copy(update={"metrics": [], "cost": None, "files": [], "findings": []})
+    tell = observed(WandbTracker())
+    tell("benchmark_cell_finished", plan=plan, record=record, folder=plan.folder, gallery=None)
+    (run,) = runs_in(tmp_path)
+    assert run.summary["exit_code"] == 0
+    assert "run_group" not in run.header
+    assert run.history("curve_eps") == []
+    assert "examples/clean" not in run.summary["summary"]
+
+
+def test_a_failure_while_publishing_ends_the_run_and_is_reported(tmp_path: Path) -> None:
+    plan = cell_plan(tmp_path)
+    tracker = WandbTracker()
+    observers = Observers([tracker])
+    observers.tell("benchmark_cell_started", plan=plan)
+    record = finished(plan)
+    (plan.folder / "outcomes.safetensors").write_bytes(b"broken")
+    observers.tell("benchmark_cell_finished", plan=plan, record=record, folder=plan.folder, gallery=None)
+    assert "tracker WandbTracker failed in benchmark_cell_finished" in observers.problems[0]
+    (run,) = runs_in(tmp_path)
+    assert run.summary["exit_code"] == 1
+    assert tracker._open == {}
+
+
+def test_what_was_broken_off_ends_as_failed(tmp_path: Path) -> None:
+    tell = observed(WandbTracker())
+    tell("benchmark_cell_started", plan=cell_plan(tmp_path))
+    tell("benchmark_training_started", training=training_plan(tmp_path))
+    tell("benchmark_training_finished", training=training_plan(tmp_path), card=None)
+    tell("benchmark_sweep_finished", summary=SweepSummary("s", (), 1.0))
+    assert [run.summary["state"] for run in runs_in(tmp_path)] == ["failed", "failed"]
+
+
+def test_a_warm_run_costs_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
+    tell = observed(WandbTracker())
+    took = []
+    for index in range(4):
+        plan = cell_plan(tmp_path, index)
+        record = finished(plan)
+        begun = time.perf_counter()
+        tell("benchmark_cell_started", plan=plan)
+        tell("benchmark_cell_finished", plan=plan, record=record, folder=plan.folder, gallery=gallery())
+        took.append(time.perf_counter() - begun)
+    assert min(took[1:]) < 0.1
+
+
+def test_no_network_is_touched(tmp_path: Path) -> None:
+    """The same hooks in a process whose network, loopback included, is down."""
+    isolate = shutil.which("unshare")
+    if isolate is None or subprocess.run([isolate, "-rn", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody take the network away from a process")
+    script = (
+        "import sys; from pathlib import Path; from tests.plugins.test_trackers import *\n"
+        "plan = cell_plan(Path(sys.argv[1])); tell = observed(WandbTracker())\n"
+        "tell('benchmark_cell_started', plan=plan); record = finished(plan)\n"
+        "tell('benchmark_cell_finished', plan=plan, record=record, folder=plan.folder, gallery=gallery())\n"
+    )
+    command = [isolate, "-rn", sys.executable, "-c", script, str(tmp_path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (run,) = runs_in(tmp_path)
+    assert run.summary["exit_code"] == 0
+
+
+def test_wandb_is_imported_only_by_a_run() -> None:
+    script = "import sys, benchmark_plugins.trackers.wandb as t; t.WandbTracker(); print('wandb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "False\n"
+
+
+def test_auto_goes_online_only_with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from benchmark_plugins.trackers.wandb import _mode
+
+    def settings(**known: Any) -> SimpleNamespace:
+        defaults = {"mode": "online", "api_key": None, "identity_token_file": None}
+        return SimpleNamespace(**{**defaults, "base_url": "https://api.wandb.ai", **known})
+
+    assert _mode(settings()) == "offline"
+    assert _mode(settings(api_key="k" * 40)) == "online"
+    assert _mode(settings(api_key="k" * 40, mode="offline")) == "offline"
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'k' * 40}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert _mode(settings()) == "online"
+    assert _mode(settings(base_url="https://wandb.example.org")) == "offline"
+
+
+def test_the_state_of_a_tracker_is_no_setting() -> None:
+    for tracker in (WandbTracker(), ConsoleTracker()):
+        assert [f.name for f in dataclasses.fields(tracker) if f.init] == (
+            ["mode", "project", "entity"] if isinstance(tracker, WandbTracker) else []
+        )
+    assert WandbTracker() == WandbTracker()
+    assert WandbTracker(mode=Mode.offline) != WandbTracker()
+    assert "_open" not in repr(WandbTracker())
+
+
+def test_settings_that_wandb_cannot_filter_are_made_readable() -> None:
+    config = {"a": [{"name": "jpeg", "q": 1}, {"name": "jpeg", "q": 2}], "b": INF, "c": (1, 2), "d": Path("x"), "e": []}
+    assert readable(config) == {"a": config["a"], "b": "inf", "c": [1, 2], "d": "x", "e": []}
+
+
+def test_a_long_curve_is_thinned_and_stays_exact(tmp_path: Path) -> None:
+    plan = cell_plan(tmp_path)
+    record = finished(plan)
+    distance = torch.rand(1000, generator=torch.Generator().manual_seed(0)).mul(50).round().div(50)  # with many ties
+    outcomes = made_outcomes(torch.ones(1000, dtype=torch.bool), distance=distance, eps=0.5)
+    outcomes.save(plan.folder / "outcomes.safetensors")
+    curve = list(curve_of(record, plan.folder))
+    assert 20 < len(curve) <= 65
+    assert [eps for eps, _ in curve] == sorted({eps for eps, _ in curve})
+    for eps, accuracy in curve:
+        assert accuracy == pytest.approx(float((distance.double() > eps).double().mean()))
+    assert curve[-1] == (pytest.approx(1.0), 0.0)
+
+
+# --- console ---
+
+
+def test_without_a_terminal_a_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = cell_plan(tmp_path)
+    tell = observed(ConsoleTracker())
+    tell("benchmark_cell_started", plan=plan)
+    tell("benchmark_progress", stage="attack", done=0, total=8)
+    tell("benchmark_progress", stage="attack", done=8, total=8)
+    tell("benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=None)
+    assert capsys.readouterr().out.splitlines() == [
+        "[cell] digits/small_cnn+jpeg pgd linf 1/10 seed 0: robust 55.6 % (26.7 to 81.1), clean 80.0 %, "
+        "1 of 10 candidates invalid, 40 passes, 3.2 s",
+        "[warning] digits/small_cnn+jpeg pgd linf 1/10 seed 0: zero_gradients: 4 of 8 are [zero]",
+    ]
+
+
+def test_a_cell_without_a_result_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell = observed(ConsoleTracker())
+    for index, status in enumerate(("failed", "refused")):
+        plan = cell_plan(tmp_path, index)
+        tell("benchmark_cell_finished", plan=plan, record=finished(plan, status=status), folder=tmp_path, gallery=None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == [
+        "failed: RuntimeError: it broke [here]",
+        "refused: RuntimeError: it broke [here]",
+    ]
+
+
+def test_a_long_stage_says_how_long_it_will_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    tell = observed(ConsoleTracker())
+    tell("benchmark_cell_started", plan=cell_plan(tmp_path))
+    for done in range(0, 101, 5):
+        tell("benchmark_progress", stage="attack", done=done, total=100)
+        clock[0] += 3.0  # 0.6 s an example
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "[attack] digits/small_cnn+jpeg pgd linf 1/10 seed 0: 20/100, about 48.0 s left",
+        "[attack] digits/small_cnn+jpeg pgd linf 1/10 seed 0: 40/100, about 36.0 s left",
+    ]
+
+
+def test_a_training_is_told_from_start_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell = observed(ConsoleTracker())
+    training = training_plan(tmp_path)
+    tell("benchmark_training_started", training=training)
+    tell("benchmark_epoch", training=training, epoch=0, values={"epoch": 0.0, "train_loss": 0.5})
+    tell("benchmark_training_finished", training=training, card=card_of(training))
+    tell("benchmark_training_started", training=training)
+    tell("benchmark_training_finished", training=training, card=None)
+    assert capsys.readouterr().out.splitlines() == [
+        "[train] digits/small_cnn: up to 3 epochs",
+        "[train] digits/small_cnn: clean 97.2 %, 3 epochs, 1 min 15 s",
+        "[warning] digits/small_cnn: the loss rose",
+        "[train] digits/small_cnn: up to 3 epochs",
+        "[train] digits/small_cnn: training failed",
+    ]
+
+
+def sweep() -> SweepSummary:
+    cells = (
+        CellResult("a", "digits pgd", "complete"),
+        CellResult("b", "digits fgsm", "complete", cached=True),
+        CellResult("c", "digits [bim]", "failed", "RuntimeError: the first"),
+        CellResult("", "attack=jsma", "refused", "attack.jsma perturbs under l0, and threat.norm is linf"),
+        CellResult("d", "digits deepfool", "failed", "RuntimeError: the second"),
+    )
+    return SweepSummary("s", cells, 125.4, Path("results/leaderboard/index.html"), ("warning: noise_wins: 3 [cells]",))
+
+
+def test_a_sweep_ends_with_every_error_and_the_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
+    observed(ConsoleTracker())("benchmark_sweep_finished", summary=sweep())
+    assert capsys.readouterr().out.splitlines() == [
+        "[sweep] complete: digits pgd",
+        "[sweep] complete (cached): digits fgsm",
+        "[sweep] failed: digits [bim]: RuntimeError: the first",
+        "[sweep] refused: attack=jsma: attack.jsma perturbs under l0, and threat.norm is linf",
+        "[sweep] failed: digits deepfool: RuntimeError: the second",
+        "[finding] warning: noise_wins: 3 [cells]",
+        "[sweep] 5 cells: 2 complete, 2 failed, 1 refused; 1 was in the store already; 2 min 5 s",
+        "[sweep] leaderboard: results/leaderboard/index.html",
+    ]
+
+
+def test_at_a_terminal_there_are_bars_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.openpty()
+    seen: list[bytes] = []
+    screen = threading.Thread(target=_read_all, args=(reader, seen))
+    screen.start()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    for name in ("NO_COLOR", "TTY_COMPATIBLE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    with os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        tell = observed(ConsoleTracker())
+        plan = cell_plan(tmp_path)
+        tell("benchmark_cell_started", plan=plan)
+        tell("benchmark_progress", stage="attack", done=4, total=8)
+        tell("benchmark_progress", stage="attack", done=8, total=8)
+        tell("benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=None)
+        tell("benchmark_sweep_finished", summary=sweep())
+    screen.join(timeout=30)
+    text = b"".join(seen).decode()
+    assert "━" in text  # a bar
+    assert "8/8" in text
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert "seed 0: robust 55.6 % (26.7 to 81.1), clean 80.0 %" in plain
+    assert "┃" in plain  # the table
+    for error in ("RuntimeError: the first", "RuntimeError: the second", "threat.norm is linf"):
+        assert error in plain
+    assert "digits [bim]" in plain
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is back
+
+
+def _read_all(reader: int, seen: list[bytes]) -> None:
+    """What a terminal would show, until its last writer is gone."""
+    with contextlib.suppress(OSError):
+        while part := os.read(reader, 4096):
+            seen.append(part)
+    os.close(reader)
+
+
+def test_durations_are_for_people() -> None:
+    assert [duration(s) for s in (0.04, 59.94, 60, 119.6, 3600, 7500)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min 0 s",
+        "2 min 0 s",
+        "1 h 0 min",
+        "2 h 5 min",
+    ]
