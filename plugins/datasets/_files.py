@@ -43,9 +43,12 @@ def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Pat
     missing = [(source, path) for source, path in zip(sources, paths, strict=True) if not path.is_file()]
     if missing and offline:
         names = ", ".join(path.name for _, path in missing)
-        urls = " and ".join(source.url for source, _ in missing)
+        if len(missing) == 1:
+            where = missing[0][0].url
+        else:
+            where = " and ".join(sorted({f"{source.url.rpartition('/')[0]}/NAME" for source, _ in missing}))
         raise DataError(
-            f"{folder} misses {names}, and this run is offline; put the files there yourself from {urls}, or run once "
+            f"{folder} misses {names}, and this run is offline; download from {where} into that folder, or run once "
             "with store.offline=false"
         )
     for source, path in missing:
