@@ -174,7 +174,9 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 
 def inner(default_name: str) -> Any:
-    """A field that holds another plugin: `attack: Attack = inner("pgd")`.
+    """A field that holds another plugin, by default the one of that name (or named variant in conf/).
+
+    For example `attack: Attack = inner("pgd")`.
 
     On the command line the choice is `attack@defense.adversarial_training.attack=fgsm`, and its parameters are
     `defense.adversarial_training.attack.steps=7`.

@@ -31,7 +31,7 @@ from benchmark.target import Target
 from benchmark.threat import Goal, Threat
 from benchmark.verify import Answer, Verdict, answer, judge
 
-__all__ = ["Attacked", "AuditCounts", "Job", "attack", "attack_batch", "device_of"]
+__all__ = ["Attacked", "AuditCounts", "Job", "attack", "attack_batch", "device_of", "exact_math", "goal_labels"]
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     if len(rows) == 0:
         return _assemble(job, x, y, ids, clean, certified, rows, None, None, time.perf_counter() - begun)
     mine = rng.rows(rows)
-    goal = _goal_labels(job.threat.goal, y[rows], clean.logits[rows], mine)
+    goal = goal_labels(job.threat.goal, y[rows], clean.logits[rows], mine)
     threat = job.threat
     target = Target(
         job.seen,
@@ -260,7 +260,7 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     return _assemble(job, x, y, ids, clean, certified, rows, (verdict, candidate), target, seconds)
 
 
-def _goal_labels(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> Tensor | None:
+def goal_labels(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> Tensor | None:
     """(B,) the labels to reach, none of them the true one; None for an untargeted threat."""
     classes = logits.shape[1]
     if goal is Goal.untargeted:

@@ -81,7 +81,7 @@ class Training:
     schedule: Schedule = Schedule.cosine
     ema: float = 0.0
     patience: int = 0
-    selection_attack: Attack = inner("pgd")
+    selection_attack: Attack = inner("pgd_10")
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
@@ -23,6 +22,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -30,13 +30,12 @@ from benchmark import registry
 from benchmark.errors import PluginError
 
 if TYPE_CHECKING:
-    from hydra.core.utils import JobReturn
-
     from benchmark.publish import CellResult
 
 __all__ = ["complete", "inner_kinds", "main", "register", "structured", "task"]
 
 SCHEMA = "run_schema"
+SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
 STATIC = "BENCHMARK_STATIC_SCHEMAS"
 """Set while a shell completes a line: schemas are then read from source files instead of imported."""
 
@@ -56,7 +55,7 @@ def structured(cls: type[Any]) -> DictConfig:
                 node.pop(field.name)
         if kinds:
             chosen = {f.name: f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name in kinds}
-            node["defaults"] = [*({f"/{kinds[name]}@{name}": plugin} for name, plugin in chosen.items()), "_self_"]
+            node["defaults"] = ["_self_", *({f"/{kinds[name]}@{name}": plugin} for name, plugin in chosen.items())]
     return node
 
 
@@ -152,31 +151,36 @@ def _fraction(numerator: object, denominator: object) -> str:
     return str(Fraction(str(numerator)) / Fraction(str(denominator)))
 
 
-class MatrixSweeper(BasicSweeper):
-    """Hydra's basic sweeper, but recorded cells are skipped before they are composed, and all failures are reported."""
+class MatrixSweeper(Sweeper):
+    """Hydra's grid of overrides, but recorded cells are skipped before they are composed, and all failures reported.
 
-    hydra_context: HydraContext
+    params: the matrix of a suite, as in Hydra's basic sweeper; the command line adds to it and overrides it.
+    """
+
+    def __init__(self, params: DictConfig | None) -> None:
+        self.params = {str(key): value for key, value in (params or {}).items()}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember where configurations come from."""
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.hydra_context = hydra_context
+        """Called by Hydra before `sweep`."""
+        self.composed, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> list[CellResult]:
         """Run what is missing of the matrix, then sum up."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         from benchmark.sweep import Matrix
 
-        assert self.config is not None
         assert self.launcher is not None
-        loader = self.hydra_context.config_loader
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
-        jobs = [job for batch in self.split_arguments(parsed, None) for job in batch]
-        matrix = Matrix(self.config, loader, self._parse_config())
+        lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+        matrix = Matrix(self.composed, self.loader)
         todo = matrix.missing(jobs)
-        # An int, since launchers use it as an offset; the batches that the launcher gets keep workers busy.
-        returned: list[JobReturn] = list(self.launcher.launch(todo, initial_job_idx=0)) if todo else []
+        returned = list(self.launcher.launch(todo, initial_job_idx=0)) if todo else []
         return matrix.finish(todo, returned)
 
 
@@ -199,10 +203,11 @@ def register() -> None:
     plugins = Plugins.instance()
     for cls in (PluginSource, PluginSearchPath, MatrixSweeper):
         plugins.register(cls)
+    plugins.class_name_to_class[SWEEPER] = MatrixSweeper  # Hydra 1.3 takes plugins of this package name only
     ConfigStore.instance().store(
         group="hydra/sweeper",
         name="matrix",
-        node={"_target_": f"{__name__}.MatrixSweeper", "max_batch_size": None, "params": None},
+        node={"_target_": SWEEPER, "params": None},
         provider="benchmark",
     )
     OmegaConf.register_new_resolver("frac", _fraction, replace=True)

@@ -28,7 +28,7 @@ def component(kind: str, described: dict[str, Any]) -> Any:
 
 def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
     """An instance of a frozen dataclass with these plain values, checked as on the command line."""
-    from omegaconf import OmegaConf, SCMode
+    from omegaconf import OmegaConf, SCMode, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     from benchmark.hydra_app import inner_kinds, structured
@@ -40,9 +40,9 @@ def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
         inner[field] = component(kinds[field], {"name": given.pop("name"), "params": given})
     rest = {key: value for key, value in params.items() if key not in kinds}
     node = structured(cls)
-    node.pop("defaults", None)
-    for field in kinds:
-        node.pop(field)
+    with open_dict(node):
+        for field in (*kinds, *(["defaults"] if kinds else [])):
+            del node[field]
     try:
         values = OmegaConf.to_container(OmegaConf.merge(node, rest), structured_config_mode=SCMode.DICT)
         assert isinstance(values, dict)

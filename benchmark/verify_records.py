@@ -1,0 +1,193 @@
+"""`benchmark verify PATH`: prove a record again from its witness, by one forward pass and without attacking.
+
+What is checked: the files are those that the record names; the counts are those of the outcomes; the system can be
+rebuilt and has the weights that the record names; every witness lies inside the threat and is answered wrongly.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import BenchmarkError, RecordError
+from benchmark.record import Record, file_sha256, read_record
+from benchmark.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmark.config import RunConfig
+    from benchmark.outcomes import Outcomes
+    from benchmark.system import System
+
+__all__ = ["Proof", "main", "verify_record"]
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved: how many examples the witness breaks, of how many that the record says are broken."""
+
+    key: str
+    broken: int
+    claimed: int
+
+
+def main(paths: Sequence[str], store: str, data: str) -> int:
+    """Verify every record under the paths, print a line each; 1 if any fails, 2 if there is none."""
+    folders = sorted({p.parent for path in paths for p in _records_under(Path(path))})
+    if not folders:
+        raise RecordError(f"no record.json lies under {', '.join(paths)}; give a cell's folder or a folder of cells")
+    failed = skipped = 0
+    for folder in folders:
+        try:
+            record = read_record(folder)
+            if record.status != "complete":
+                skipped += 1
+                sys.stdout.write(f"skipped  {record.key}  its status is {record.status}\n")
+                continue
+            proof = verify_record(folder, record, Store(Path(store)), Path(data))
+        except BenchmarkError as error:
+            failed += 1
+            sys.stdout.write(f"FAILED   {folder.name}  {error}\n")
+        else:
+            sys.stdout.write(f"verified {proof.key}  {proof.broken} of {proof.claimed} broken examples proved\n")
+    sys.stdout.write(f"{len(folders) - failed - skipped} verified, {failed} failed, {skipped} skipped\n")
+    return 1 if failed else 0
+
+
+def _records_under(path: Path) -> list[Path]:
+    return [path] if path.name == "record.json" else sorted(path.rglob("record.json"))
+
+
+def verify_record(folder: Path, record: Record, store: Store, data: Path) -> Proof:
+    """Prove one record from the files beside it and the system in the store.
+
+    Raises:
+        RecordError: naming the first thing that is not as the record says.
+    """
+    from benchmark.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+
+    for file in record.files:
+        path = folder / Path(file.path).name
+        if not path.is_file() or file_sha256(path) != file.sha256:
+            raise RecordError(f"{path} is missing or has another sha256 than the record names")
+    outcomes = Outcomes.load(folder / OUTCOMES)
+    _counts_agree(record, outcomes)
+    config, system, examples = _rebuilt(record, store, data)
+    if examples.digest() != record.examples_sha256:
+        raise RecordError("the dataset gives another example list than the record names")
+    witness = Witness.load(folder / WITNESS)
+    proved = 0
+    rows = _rows_of(witness.ids, outcomes)
+    for start in range(0, len(rows), BATCH):
+        proved += _prove(config, system, examples, outcomes, rows[start : start + BATCH], witness, start)
+    claimed = int(outcomes.broken.sum())
+    if proved != claimed:
+        raise RecordError(f"the witness breaks {proved} examples, and the record claims {claimed}")
+    return Proof(record.key, proved, claimed)
+
+
+def _counts_agree(record: Record, outcomes: Outcomes) -> None:
+    from benchmark.measure import counts
+
+    said = counts(outcomes)
+    if record.counts != said:
+        raise RecordError(f"the record counts {record.counts}, and its outcomes give {said}")
+
+
+def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, System, Any]:
+    """Configuration, system and example list that the record describes."""
+    import torch
+
+    from benchmark import rebuild
+    from benchmark.config import RunConfig, StoreConfig
+    from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
+
+    card = store.card(record.system.key)
+    if card is None:
+        raise RecordError(
+            f"the system {record.system.key} is not in {store.root}/systems, and without it nothing can be proved; "
+            "name the store that has it with --store"
+        )
+    if card.weights_sha256 != record.weights_sha256:
+        raise RecordError("the system in the store has other weights than the record names")
+    threat = record.threat
+    kind, _, size = threat.region.partition(":")
+    if kind == RegionKind.file.value:
+        raise RecordError(
+            "its region is a mask file, which a record does not hold; verify it where it was run"
+        )
+    made = RunConfig(
+        dataset=rebuild.component("dataset", record.system.config["dataset"]),
+        model=rebuild.component("model", record.system.config["model"]),
+        attack=rebuild.component("attack", {"name": record.attack.name, "params": record.attack.params}),
+        threat=Threat(
+            norm=Norm(threat.norm),
+            eps=parse_eps(threat.eps_exact),
+            goal=Goal(threat.goal),
+            access=Access(threat.access),
+            aware=threat.aware,
+            region=Region(RegionKind(kind), int(size or 0)),
+            queries=threat.queries,
+            eot=threat.eot,
+            surrogate=threat.surrogate,
+        ),
+        store=StoreConfig(root=str(store.root), data=str(data), offline=True),
+    )
+    config = rebuild.configuration(record.system, record.seed, like=made)
+    splits = config.dataset.load(data, offline=True)
+    system = rebuild.stored_system(config, card, store, splits.spec)
+    assert record.counts is not None
+    return config, system, splits.test.take(torch.arange(record.counts.total))
+
+
+def _rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
+    """(M,) int64: where the witness's examples stand in the outcomes."""
+    import torch
+
+    order = outcomes.ids.argsort()
+    at = torch.searchsorted(outcomes.ids[order], ids).clamp_max(len(order) - 1)
+    rows = order[at]
+    if not torch.equal(outcomes.ids[rows], ids) or len(ids.unique()) != len(ids):
+        raise RecordError("the witness holds examples that are not in the outcomes, or holds one twice")
+    if not bool(outcomes.adversarial[rows].all()) or int(outcomes.adversarial.sum()) != len(ids):
+        raise RecordError("the witness is not made of just the examples that the outcomes call adversarial")
+    return rows
+
+
+def _prove(
+    config: RunConfig, system: System, examples: Any, outcomes: Outcomes, rows: torch.Tensor, witness: Any, start: int
+) -> int:
+    """Judge one block of the witness as the run did; how many of its examples are broken."""
+    from benchmark.attack import exact_math, goal_labels
+    from benchmark.sampling import SampleRandom, derive_seed
+    from benchmark.verify import answer, judge
+
+    x, y, ids = examples.x(rows), examples.y[rows], examples.ids[rows]
+    x_adv = witness.x_adv[start : start + len(rows)]
+    rng = SampleRandom(derive_seed(config.seed, "cell"), ids)
+    can = config.attack.supports
+    with exact_math():
+        clean = answer(system, x, y, rng.child("clean"))
+        verdict = judge(
+            system,
+            config.threat.around(x, rng),
+            x_adv,
+            y,
+            goal_labels(config.threat.goal, y, clean.logits, rng),
+            rng.child("verdict"),
+            minimal=can.minimal,
+            bounded=can.bounded,
+        )
+    for name, now in (("outside the threat", ~verdict.valid), ("not misclassified", ~verdict.adversarial)):
+        if bool(now.any()):
+            raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
+    for norm, values in verdict.distances.items():
+        if not (values - outcomes.distances(norm)[rows]).abs().max() <= 1e-5 * (1 + values.abs().max()):
+            raise RecordError(f"the {norm} distances of the witness are not those in the outcomes")
+    return int((verdict.broken & (clean.label == y)).sum())
