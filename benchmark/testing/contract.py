@@ -1,0 +1,141 @@
+"""The contract suite: one named rule per promise of a plugin kind, run over anything that the registry declares.
+
+A third party's whole test file is two lines::
+
+    from benchmark.testing import contract
+    test_contract = contract.tests("attack.acme")
+
+and `benchmark plugins check attack.acme` prints the same rules without pytest. Plugins are built with their defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark import registry
+from benchmark.errors import ConfigError
+from benchmark.testing.rule import Inapplicable, Rule
+
+__all__ = ["Case", "Inapplicable", "Result", "Rule", "build", "cases", "check", "rules", "tests"]
+
+
+@functools.cache
+def rules(kind: str) -> tuple[Rule, ...]:
+    """The rules that every plugin of a kind keeps, in the order in which they are checked."""
+    from benchmark.testing import rules_common
+
+    if kind not in registry.KINDS:
+        raise ConfigError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
+    own = importlib.import_module(f"benchmark.testing.rules_{kind}")
+    return (*rules_common.RULES, *own.RULES)
+
+
+def build(kind: str, name: str, **settings: Any) -> Any:
+    """An instance of an installed plugin with its defaults, and with the default plugins inside it.
+
+    Raises:
+        PluginError: if it cannot be loaded. Inapplicable: if it has a setting that only its user knows.
+    """
+    cls: Any = registry.load(kind, name)
+    for field in dataclasses.fields(cls):
+        if not field.init or field.name in settings:
+            continue
+        if "plugin" in field.metadata:
+            inner_kind = (field.type if isinstance(field.type, str) else field.type.__name__).rpartition(".")[2].lower()
+            settings[field.name] = build(inner_kind, field.metadata["plugin"])
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise Inapplicable(f"{kind}.{name} has no default for {field.name}; pass one to contract.tests")
+    try:
+        return cls(**settings)
+    except ConfigError as error:
+        raise Inapplicable(f"{kind}.{name} cannot be built from its defaults: {error}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _built(kind: str, name: str) -> Any:
+    return build(kind, name)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One rule for one plugin; `settings` replace defaults."""
+
+    kind: str
+    name: str
+    rule: Rule
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.name}-{self.rule.name}"
+
+    def run(self) -> None:
+        """Check the rule.
+
+        Raises:
+            AssertionError: with a sentence, if it is broken. Inapplicable: if it cannot be asked of this plugin.
+        """
+        settings = dict(self.settings)
+        component = build(self.kind, self.name, **settings) if settings else _built(self.kind, self.name)
+        self.rule(component)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one rule went: "pass", "fail" or "skip", with the reason."""
+
+    rule: str
+    status: str
+    reason: str = ""
+
+
+def cases(*names: str, **settings: Any) -> list[Case]:
+    """Every rule of the plugins `kind.name`, or of all that are declared; nothing is imported yet.
+
+    Raises:
+        PluginError: if one of `names` is not installed, or is declared twice.
+    """
+    if names:
+        pairs = [(kind, name) for kind, _, name in (full.partition(".") for full in names)]
+        for kind, name in pairs:
+            registry.find(kind, name)
+    else:
+        pairs = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
+    extra = tuple(sorted(settings.items()))
+    return [Case(kind, name, rule, extra) for kind, name in pairs for rule in rules(kind)]
+
+
+def tests(*names: str, **settings: Any) -> Callable[..., None]:
+    """A pytest function with one named test per plugin and rule: `test_contract = contract.tests("attack.acme")`."""
+    import pytest
+
+    @pytest.mark.parametrize("case", cases(*names, **settings), ids=str)
+    def test_contract(case: Case) -> None:
+        try:
+            case.run()
+        except Inapplicable as reason:
+            pytest.skip(str(reason))
+
+    return test_contract
+
+
+def check(kind: str, name: str) -> Iterator[Result]:
+    """Run every rule on one installed plugin, yielding each result as soon as it is known.
+
+    Raises:
+        PluginError: if it cannot be loaded.
+    """
+    registry.load(kind, name)
+    for case in cases(f"{kind}.{name}"):
+        try:
+            case.run()
+        except Inapplicable as reason:
+            yield Result(case.rule.name, "skip", str(reason))
+        except AssertionError as error:
+            yield Result(case.rule.name, "fail", str(error))
+        else:
+            yield Result(case.rule.name, "pass")

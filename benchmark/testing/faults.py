@@ -1,0 +1,120 @@
+"""Planted faults: plugins that each break one promise, to prove that the contract suite catches them.
+
+Each is a sound plugin with one thing wrong. `FAULTS` names the rules that must fail on it; no other rule may.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmark.api import Component
+from benchmark.testing import faults_attack as attacks
+from benchmark.testing import faults_results as results
+from benchmark.testing import faults_training as training
+from benchmark.testing.faults_unpublished import NamesNoPaper
+
+__all__ = ["FAULTS", "SOUND", "Fault"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A faulty plugin of a kind, and the rules that catch it."""
+
+    kind: str
+    plugin: Component
+    caught_by: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{type(self.plugin).__name__}"
+
+
+SOUND: tuple[tuple[str, Component], ...] = (
+    ("attack", attacks.SoundAttack()),
+    ("dataset", training.SoundDataset()),
+    ("model", training.SoundModel()),
+    ("defense", training.SoundDefense()),
+    ("poison", training.SoundPoison()),
+    ("certifier", results.SoundCertifier()),
+    ("metric", results.SoundMetric()),
+    ("tracker", results.SoundTracker()),
+)
+"""A plugin of each kind that keeps every rule."""
+
+
+def _fault(kind: str, plugin: type[Component], *rules: str) -> Fault:
+    return Fault(kind, plugin(), frozenset(rules))
+
+
+FAULTS: tuple[Fault, ...] = (
+    _fault("attack", attacks.LeavesTheBall, "stays_in_ball_box_and_region"),
+    _fault("attack", attacks.IgnoresTheRegion, "stays_in_ball_box_and_region"),
+    _fault("attack", attacks.NeverMoves, "breaks_an_easy_example"),
+    _fault("attack", attacks.MistakesTheGoal, "breaks_an_easy_example"),
+    _fault("attack", attacks.ReturnsDoubles, "keeps_shape_and_dtype"),
+    _fault("attack", attacks.SqueezesOneExample, "accepts_a_batch_of_one"),
+    _fault("attack", attacks.NeedsThreeChannels, "works_on_every_shape_it_accepts"),
+    _fault("attack", attacks.ChangesItsInput, "leaves_inputs_alone"),
+    _fault("attack", attacks.ChangesTheModel, "leaves_model_alone"),
+    _fault("attack", attacks.AsksBehindTheTarget, "asks_only_through_the_target"),
+    _fault("attack", attacks.DrawsFromTorch, "leaves_global_rng_alone"),
+    _fault("attack", attacks.DrawsFromNumpy, "leaves_global_rng_alone"),
+    _fault("attack", attacks.SeedsPython, "leaves_global_rng_alone"),
+    _fault(
+        "attack",
+        attacks.CountsItsCalls,
+        "same_seed_same_result",
+        "declares_whether_it_is_random",
+        "batch_split_changes_nothing",
+        "ignores_a_constant_added_to_the_logits",
+        "works_against_randomized_systems",
+    ),
+    _fault("attack", attacks.HidesItsRandomness, "declares_whether_it_is_random"),
+    _fault("attack", attacks.NormalisesOverTheBatch, "batch_split_changes_nothing"),
+    _fault("attack", attacks.ReadsLogitsAgainstZero, "ignores_a_constant_added_to_the_logits"),
+    _fault("attack", attacks.UsesGradientsUnderScores, "needs_no_more_access_than_it_declares"),
+    _fault("attack", attacks.OverspendsByOne, "honours_the_query_budget"),
+    _fault("attack", attacks.DividesByTheGradient, "survives_zero_gradients"),
+    _fault("attack", attacks.FollowsNan, "survives_a_system_that_says_nan"),
+    _fault("attack", attacks.DividesByEps, "changes_nothing_at_eps_zero"),
+    _fault("attack", attacks.SupportsNoNorm, "declares_what_it_supports"),
+    _fault("attack", NamesNoPaper, "names_its_paper"),
+    _fault("attack", attacks.HasUnplainSettings, "has_plain_settings"),
+    _fault("attack", attacks.DriftsWhenRandomised, "works_against_randomized_systems"),
+    _fault("dataset", training.SharesExamples, "has_disjoint_splits"),
+    _fault("dataset", training.ForgetsToScale, "has_values_in_the_unit_box"),
+    _fault("dataset", training.CountsLabelsFromOne, "has_labels_in_range"),
+    _fault("dataset", training.ShufflesGlobally, "loads_the_same_again"),
+    _fault("dataset", training.HasAMovingRevision, "has_a_stable_revision"),
+    _fault("model", training.ForgetsAClass, "gives_logits"),
+    _fault("model", training.CentresOverTheBatch, "evaluates_each_row_by_itself"),
+    _fault("model", training.DropsInEvaluation, "evaluates_without_side_effects"),
+    _fault("model", training.HasAnIdleWeight, "gives_gradients"),
+    _fault("model", training.StartsAnywhere, "draws_weights_from_the_seed"),
+    _fault("defense", training.RepeatsIds, "prepares_valid_examples"),
+    _fault("defense", training.AugmentsGlobally, "prepares_the_same_examples_again"),
+    _fault("defense", training.LosesTheMean, "has_a_finite_loss"),
+    _fault("defense", training.WarmsUp, "same_seed_same_loss"),
+    _fault("defense", training.RoundsTheGradientAway, "keeps_the_gradient"),
+    _fault("defense", training.HidesItsRandomness, "declares_whether_it_is_random"),
+    _fault("defense", training.LooksAtTheNeighbours, "batch_split_changes_nothing"),
+    _fault("defense", training.SuspectsTheBatch, "scores_suspicion_per_example"),
+    _fault("poison", training.PoisonsOneMore, "honours_the_declared_rate"),
+    _fault("poison", training.PoisonsInSecret, "changes_only_what_it_names"),
+    _fault("poison", training.PoisonsNothing, "changes_something"),
+    _fault("poison", training.PoisonsInPlace, "leaves_its_input_alone"),
+    _fault("poison", training.TriggersOutside, "puts_its_trigger_in_the_box"),
+    _fault("certifier", results.Overclaims, "proves_nothing_that_is_false"),
+    _fault("certifier", results.CertifiesNothing, "proves_something"),
+    _fault("certifier", results.SamplesGlobally, "same_seed_same_radius"),
+    _fault("certifier", results.AveragesTheBatch, "batch_split_changes_nothing"),
+    _fault("metric", results.GivesText, "gives_numbers_or_none"),
+    _fault("metric", results.GivesNan, "gives_numbers_or_none"),
+    _fault("metric", results.HasNoUnit, "gives_named_measurements"),
+    _fault("metric", results.MissesItsInterval, "has_its_value_in_its_interval"),
+    _fault("metric", results.ForgetsEarlierBatches, "adds_up_over_batches"),
+    _fault("metric", results.ChangesTheOutcomes, "leaves_outcomes_alone"),
+    _fault("tracker", results.TripsOverFailures, "takes_every_event"),
+    _fault("tracker", results.ListensToNobody, "observes_something"),
+    _fault("tracker", results.MisspellsAHook, "observes_something"),
+    _fault("tracker", results.SeedsWhileObserving, "leaves_global_rng_alone"),
+)

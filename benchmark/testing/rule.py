@@ -1,0 +1,44 @@
+"""What a rule of the contract suite is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Inapplicable", "Rule", "demand", "rules_of"]
+
+
+class Inapplicable(Exception):  # noqa: N818 - it is no error: the rule cannot be asked of this plugin
+    """A rule cannot be asked of a plugin; the message says why."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A promise. Called with an instance of a plugin, it raises AssertionError with a sentence if it is not kept."""
+
+    name: str
+    about: str
+    check: Callable[[Any], None]
+
+    def __call__(self, component: Any) -> None:
+        """Check the promise; whatever a plugin raises on the way is a broken promise too."""
+        try:
+            self.check(component)
+        except (AssertionError, Inapplicable):
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"{type(component).__name__} raised {type(error).__name__}: {error}; it must not fail here"
+            ) from error
+
+
+def rules_of(*checks: Callable[[Any], None]) -> tuple[Rule, ...]:
+    """Rules named after the functions that check them."""
+    return tuple(Rule(c.__name__, (c.__doc__ or "").partition("\n")[0], c) for c in checks)
+
+
+def demand(condition: object, sentence: str) -> None:
+    """Fail the rule with a sentence unless the condition holds (also under python -O)."""
+    if not condition:
+        raise AssertionError(sentence)

@@ -1,0 +1,132 @@
+"""Rules for datasets: those whose files are there are read; the others are skipped with the reason."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from benchmark.api import Dataset, Examples, Splits
+from benchmark.errors import ConfigError, DataError
+from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.worlds import global_state, same_state, seeded
+
+FOLDER = "BENCHMARK_DATA"
+"""The environment variable that names the folder of the data files; `data` if it is not set."""
+
+
+def _root() -> Path:
+    return Path(os.environ.get(FOLDER, "data"))
+
+
+def _load(dataset: Dataset) -> Splits:
+    try:
+        return dataset.load(_root(), offline=True)
+    except (DataError, ConfigError) as error:
+        raise Inapplicable(str(error)) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(dataset: Dataset) -> Splits:
+    return _load(dataset)
+
+
+def _splits(dataset: Dataset) -> Iterator[tuple[str, Examples]]:
+    splits = _loaded(dataset)
+    yield from (("train", splits.train), ("select", splits.select), ("test", splits.test))
+
+
+def _some(part: Examples) -> torch.Tensor:
+    """Positions at both ends."""
+    ends = torch.cat([torch.arange(min(32, len(part))), torch.arange(max(0, len(part) - 32), len(part))])
+    positions: torch.Tensor = ends.unique()
+    return positions
+
+
+def has_disjoint_splits(dataset: Dataset) -> None:
+    """No example is in two splits, and no split is empty."""
+    seen: set[int] = set()
+    for name, part in _splits(dataset):
+        demand(len(part) > 0, f"the {name} split is empty")
+        ids = set(part.ids.tolist())
+        demand(len(ids) == len(part), f"the {name} split has {len(part) - len(ids)} repeated ids")
+        demand(not ids & seen, f"{len(ids & seen)} examples of the {name} split are in another split too")
+        seen |= ids
+
+
+def has_values_in_the_unit_box(dataset: Dataset) -> None:
+    """Inputs are float32 in [0, 1], of the shape that the spec says."""
+    spec = _loaded(dataset).spec
+    for name, part in _splits(dataset):
+        x = part.x(_some(part))
+        demand(
+            tuple(x.shape[1:]) == spec.shape, f"{name}: one example is {tuple(x.shape[1:])}; the spec says {spec.shape}"
+        )
+        demand(x.dtype == torch.float32, f"{name}: inputs are {x.dtype}; expected float32")
+        low, high = float(x.min()), float(x.max())
+        demand(low >= 0.0 and high <= 1.0, f"{name}: values from {low:.4g} to {high:.4g}; scale them to [0, 1]")
+
+
+def has_labels_in_range(dataset: Dataset) -> None:
+    """Labels and ids are int64; labels lie in 0..classes-1, and training shows more than one."""
+    splits = _loaded(dataset)
+    for name, part in _splits(dataset):
+        for what, values in (("ids", part.ids), ("labels", part.y)):
+            demand(values.dtype == torch.int64, f"{name}: {what} are {values.dtype}; expected int64")
+        inside = bool(((part.y >= 0) & (part.y < splits.spec.classes)).all())
+        demand(inside, f"{name}: labels outside 0..{splits.spec.classes - 1}")
+    demand(len(splits.train.y.unique()) > 1, "the train split shows a single label")
+    names = splits.spec.class_names
+    demand(len(names) in (0, splits.spec.classes), f"{len(names)} class names for {splits.spec.classes} classes")
+
+
+def has_a_usable_normalisation(dataset: Dataset) -> None:
+    """mean and std have one value, or one per channel or feature, and no std is zero."""
+    spec = _loaded(dataset).spec
+    for what, values in (("mean", spec.mean), ("std", spec.std)):
+        demand(len(values) in (1, spec.shape[0]), f"{what} has {len(values)} values; expected 1 or {spec.shape[0]}")
+    demand(all(s > 0 for s in spec.std), "a std is zero: models would divide by it")
+
+
+def loads_the_same_again(dataset: Dataset) -> None:
+    """Loading twice gives the same examples, and draws nothing from global generators."""
+    with seeded(0):
+        before = global_state()
+        again = _load(dataset)
+        same = same_state(before, global_state())
+    demand(same, "loading drew from a global generator; use one of its own")
+    for (name, one), two in zip(_splits(dataset), (again.train, again.select, again.test), strict=True):
+        demand(one.digest() == two.digest(), f"the {name} split is another one after loading again")
+        at = _some(one)
+        demand(torch.equal(one.x(at), two.x(at)), f"inputs of the {name} split differ after loading again")
+
+
+def reads_in_any_order(dataset: Dataset) -> None:
+    """An input does not depend on which others are read with it, or in which order."""
+    for name, part in _splits(dataset):
+        at = _some(part)
+        demand(
+            torch.equal(part.x(at.flip(0)), part.x(at).flip(0)), f"{name}: reading in another order gives other inputs"
+        )
+
+
+def has_a_stable_revision(dataset: Dataset) -> None:
+    """The revision names the content: a text that is there, and the same twice."""
+    _loaded(dataset)
+    one, two = dataset.revision(_root()), dataset.revision(_root())
+    demand(isinstance(one, str) and one != "", f"the revision is {one!r}; expected a checksum")
+    demand(one == two, "the revision changes although nothing was changed")
+
+
+RULES = rules_of(
+    has_disjoint_splits,
+    has_values_in_the_unit_box,
+    has_labels_in_range,
+    has_a_usable_normalisation,
+    loads_the_same_again,
+    reads_in_any_order,
+    has_a_stable_revision,
+)

@@ -1,0 +1,257 @@
+"""Rules for defenses: each stage that a defense fills is tried on a small system."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark import sampling
+from benchmark.api import Batch, Defense, Examples, Loss
+from benchmark.sampling import SampleRandom
+from benchmark.system import System, padded, padded_random
+from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
+
+
+def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    return F.cross_entropy(model(batch.x), batch.y if batch.soft is None else batch.soft)
+
+
+def _batch(train: Examples, count: int = 8) -> Batch:
+    at = torch.arange(min(count, len(train)))
+    return Batch(train.ids[at], train.x(at), train.y[at], None if train.soft is None else train.soft[at])
+
+
+def _random(ids: Tensor) -> SampleRandom:
+    return SampleRandom(0, ids.clone())
+
+
+def _fit(model: nn.Module, train: Examples, loss: Loss) -> None:
+    """Two steps of gradient descent: enough to see whether training goes through."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    batch = _batch(train)
+    for _ in range(2):
+        with sampling.using(_random(batch.ids)):
+            gradients = torch.autograd.grad(loss(model, batch), trainable, allow_unused=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(trainable, gradients, strict=True):
+                if gradient is not None:
+                    parameter.sub_(0.01 * gradient)
+
+
+def _trained(defense: Defense) -> nn.Module:
+    """A classifier that has been through the stages of training."""
+    train, spec = examples()
+    with seeded(0):
+        model = defense.build(Net(spec))
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        model.train()
+        _fit(model, prepared, partial(_defended_loss, defense))
+        defense.finish(model, prepared, _fit)
+    model.eval()
+    return model
+
+
+def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
+    return defense.loss(model, batch, _cross_entropy, _random(batch.ids))
+
+
+def _system(defense: Defense) -> System:
+    return System(_trained(defense), examples()[1], (defense,))
+
+
+def prepares_valid_examples(defense: Defense) -> None:
+    """The training examples that it gives are valid: unique ids, labels in range, values in [0, 1]."""
+    train, spec = examples()
+    with seeded(0):
+        after = defense.prepare(train, spec, _random(train.ids))
+    count = len(after)
+    demand(count > 0, "prepare left no examples")
+    demand(
+        after.ids.dtype == torch.int64 and after.y.dtype == torch.int64, "prepare gave ids or labels that are not int64"
+    )
+    demand(len(after.ids.unique()) == count, "prepare repeated ids; give new examples ids of their own")
+    demand(len(after.y) == count, f"prepare gave {len(after.y)} labels for {count} examples")
+    demand(
+        bool(((after.y >= 0) & (after.y < spec.classes)).all()), f"prepare gave labels outside 0..{spec.classes - 1}"
+    )
+    x = after.x()
+    demand(tuple(x.shape) == (count, *spec.shape), f"prepare gave inputs of shape {tuple(x.shape)}")
+    demand(x.dtype == torch.float32 and bool(((x >= 0) & (x <= 1)).all()), "prepare gave inputs outside [0, 1]")
+    if after.soft is not None:
+        demand(tuple(after.soft.shape) == (count, spec.classes), "soft labels must have shape (N, classes)")
+        rows = after.soft.sum(1)
+        demand(torch.allclose(rows, torch.ones_like(rows), atol=1e-5), "each row of soft labels must sum to 1")
+
+
+def prepares_the_same_examples_again(defense: Defense) -> None:
+    """Preparing twice gives the same examples, and leaves the ones it was given alone."""
+    train, spec = examples()
+    x, y, ids = train.x().clone(), train.y.clone(), train.ids.clone()
+    given = Examples.of(train.ids, train.x(), train.y)
+    with seeded(0):
+        before = global_state()
+        one = defense.prepare(given, spec, _random(train.ids))
+        one_x = one.x()
+        same = same_state(before, global_state())
+        two = defense.prepare(given, spec, _random(train.ids))
+        two_x = two.x()
+    demand(same, "prepare drew from a global generator or seeded one; draw from `rng`")
+    demand(
+        one.digest() == two.digest() and torch.equal(one_x, two_x),
+        "prepare gave other examples the second time; draw from `rng` alone",
+    )
+    kept = torch.equal(given.x(), x) and torch.equal(given.y, y) and torch.equal(given.ids, ids)
+    demand(kept, "prepare changed the examples that it was given; work on copies")
+
+
+def builds_a_classifier(defense: Defense) -> None:
+    """The architecture that it builds gives logits of the same shape, and gradients to train by."""
+    here = world()
+    with seeded(0):
+        model = defense.build(Net(here.spec))
+    demand(isinstance(model, nn.Module), f"build returned {type(model).__name__}; expected a torch module")
+    with seeded(0), sampling.using(here.rng()):
+        logits = model(here.x)
+    expected = (len(here.x), here.spec.classes)
+    demand(tuple(logits.shape) == expected, f"the built model gives shape {tuple(logits.shape)}; expected {expected}")
+    demand(logits.requires_grad, "nothing in the built model can be trained")
+
+
+def has_a_finite_loss(defense: Defense) -> None:
+    """The training loss is a finite scalar with gradients; the batch and the global generators stay as they are."""
+    train, spec = examples()
+    with seeded(0):
+        model = defense.build(Net(spec)).train()
+        batch = _batch(defense.prepare(train, spec, _random(train.ids)))
+        x, y = batch.x.clone(), batch.y.clone()
+        before = global_state()
+        with sampling.using(_random(batch.ids)):
+            loss = _defended_loss(defense, model, batch)
+        same = same_state(before, global_state())
+    demand(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}; expected a scalar, the mean over the batch")
+    demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
+    demand(loss.requires_grad, "the loss has no gradient")
+    demand(model.training, "the loss left the model in evaluation mode; put it back as it was")
+    demand(all(p.requires_grad for p in model.parameters()), "the loss froze weights; put them back as they were")
+    demand(torch.equal(batch.x, x) and torch.equal(batch.y, y), "the loss changed the batch in place")
+    demand(same, "the loss drew from a global generator; draw from `rng`")
+
+
+def same_seed_same_loss(defense: Defense) -> None:
+    """The same batch and seed give the same loss."""
+    train, spec = examples()
+    values = []
+    for _ in range(2):
+        with seeded(0):
+            model = defense.build(Net(spec)).train()
+            batch = _batch(defense.prepare(train, spec, _random(train.ids)))
+            with sampling.using(_random(batch.ids)):
+                values.append(float(_defended_loss(defense, model, batch).detach()))
+    demand(values[0] == values[1], f"the same batch and seed gave losses {values[0]} and {values[1]}; keep no state")
+
+
+def trains_to_finite_weights(defense: Defense) -> None:
+    """Two steps, its own projection after them, and what it does after training leave finite weights."""
+    model = _trained(defense)
+    with torch.no_grad():
+        defense.after_step(model)
+    for name, value in model.state_dict().items():
+        demand(
+            not value.is_floating_point() or bool(torch.isfinite(value).all()), f"{name} is not finite after training"
+        )
+
+
+def protects_with_logits(defense: Defense) -> None:
+    """The deployed module gives finite float32 logits, and leaves inputs, weights and global generators alone."""
+    here, system = world(), _system(defense)
+    x = here.x.clone()
+    before = copy.deepcopy(system.state_dict())
+    with seeded(0):
+        state = global_state()
+        logits = system.logits(x, here.rng())
+        same = same_state(state, global_state())
+    expected = (len(x), here.spec.classes)
+    demand(
+        tuple(logits.shape) == expected, f"the protected model gives shape {tuple(logits.shape)}; expected {expected}"
+    )
+    demand(logits.dtype == torch.float32, f"the protected model gives {logits.dtype}; expected float32")
+    demand(bool(torch.isfinite(logits).all()), "the protected model gives NaN or infinity")
+    demand(torch.equal(x, here.x), "the protected model changed its input in place")
+    demand(same, "the protected model drew from a global generator; draw from benchmark.sampling.ambient()")
+    changed = [n for n, v in system.state_dict().items() if not torch.equal(v, before[n])]
+    demand(not changed, f"a pass through the protected model changed {', '.join(changed)}")
+
+
+def declares_whether_it_is_random(defense: Defense) -> None:
+    """The same seed gives the same logits, and other seeds do too unless randomized = True."""
+    here, system = world(), _system(defense)
+    one, again, other = (system.logits(here.x, here.rng(seed)) for seed in (1, 1, 2))
+    demand(torch.equal(one, again), "the same seed gave other logits; draw from benchmark.sampling.ambient() alone")
+    if not defense.randomized:
+        demand(torch.equal(one, other), "logits depend on the seed, and the class does not say randomized = True")
+
+
+def batch_split_changes_nothing(defense: Defense) -> None:
+    """What the deployed module says of an input does not depend on the other inputs."""
+    here, system = world(), _system(defense)
+    whole = system.logits(here.x, here.rng())
+    for index in (torch.tensor([2]), torch.tensor([5, 0])):
+        part = system.logits(here.x[index], here.rng().rows(index))
+        demand(
+            torch.equal(part, whole[index]),
+            "logits of an example depend on the batch; compute each row by itself, and draw per row",
+        )
+
+
+def keeps_the_gradient(defense: Defense) -> None:
+    """A defense that says differentiable = True lets a gradient through to the input."""
+    if not defense.differentiable:
+        raise Inapplicable("the defense declares differentiable = False")
+    here, system = world(), _system(defense)
+    x = padded(here.x).requires_grad_(True)
+    with seeded(0), sampling.using(padded_random(here.rng())):
+        logits = system(x)
+    demand(logits.requires_grad, "no gradient reaches the input; declare differentiable = False, or give a surrogate")
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), x)
+    demand(bool(torch.isfinite(gradient).all()), "the gradient of the protected model is not finite")
+    demand(
+        bool((gradient != 0).any()),
+        "the gradient of the protected model is zero everywhere; declare differentiable = False, or give a surrogate "
+        "(benchmark.system.StraightThrough)",
+    )
+
+
+def scores_suspicion_per_example(defense: Defense) -> None:
+    """A detector gives one finite number per example, whatever the batch."""
+    if not defense.detects:
+        raise Inapplicable("the defense detects nothing")
+    here, system = world(), _system(defense)
+    with torch.no_grad(), sampling.using(padded_random(here.rng())):
+        whole = defense.suspicion(system.protected, padded(here.x))[: len(here.x)]
+        demand(whole.shape == (len(here.x),), f"suspicion has shape {tuple(whole.shape)}; expected ({len(here.x)},)")
+        demand(whole.dtype == torch.float32, f"suspicion is {whole.dtype}; expected float32")
+        demand(bool(torch.isfinite(whole).all()), "suspicion is NaN or infinite")
+    index = torch.tensor([4, 1])
+    with torch.no_grad(), sampling.using(padded_random(here.rng().rows(index))):
+        part = defense.suspicion(system.protected, padded(here.x[index]))[:2]
+    demand(torch.equal(part, whole[index]), "suspicion of an example depends on the batch; compute each row by itself")
+
+
+RULES = rules_of(
+    prepares_valid_examples,
+    prepares_the_same_examples_again,
+    builds_a_classifier,
+    has_a_finite_loss,
+    same_seed_same_loss,
+    trains_to_finite_weights,
+    protects_with_logits,
+    declares_whether_it_is_random,
+    batch_split_changes_nothing,
+    keeps_the_gradient,
+    scores_suspicion_per_example,
+)

@@ -1,0 +1,132 @@
+"""Rules for models: each is built for the inputs that it accepts."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.api import DataSpec, Model
+from benchmark.errors import ConfigError, DataError, Refused
+from benchmark.sampling import SampleRandom
+from benchmark.system import System
+from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.worlds import global_state, same_state, seeded
+
+SPECS = (
+    DataSpec((1, 28, 28), 10),
+    DataSpec((3, 32, 32), 10),
+    DataSpec((1, 8, 8), 10),
+    DataSpec((20,), 2),
+)
+"""Grey and colour images of the usual sizes, small ones, and a table."""
+
+
+def _built(model: Model, spec: DataSpec, seed: int = 0) -> nn.Module | None:
+    """The module, or None where the model refuses such inputs with a sentence."""
+    with seeded(seed):
+        try:
+            return model.build(spec)
+        except (ConfigError, DataError, Refused):
+            return None
+
+
+def _first(model: Model) -> tuple[nn.Module, DataSpec, Tensor]:
+    """The module for the first kind of input that the model accepts, that kind, and three inputs."""
+    for spec in SPECS:
+        module = _built(model, spec)
+        if module is not None:
+            return module, spec, _inputs(spec)
+    raise Inapplicable("the model accepts none of the usual inputs with its default settings")
+
+
+def _inputs(spec: DataSpec, count: int = 3) -> Tensor:
+    return SampleRandom(0, torch.arange(count)).uniform(*spec.shape, stream="x")
+
+
+def gives_logits(model: Model) -> None:
+    """Finite float32 logits (B, classes), for one example and for several; other inputs are refused with a sentence."""
+    worked = False
+    for spec in SPECS:
+        module = _built(model, spec)
+        if module is None:
+            continue
+        worked = True
+        demand(isinstance(module, nn.Module), f"build returned {type(module).__name__}; expected a torch module")
+        module.eval()
+        for count in (1, 3):
+            with torch.no_grad(), seeded(0):
+                logits = module(_inputs(spec, count))
+            expected = (count, spec.classes)
+            demand(tuple(logits.shape) == expected, f"{spec.shape}: logits {tuple(logits.shape)}; expected {expected}")
+            demand(logits.dtype == torch.float32, f"{spec.shape}: logits are {logits.dtype}; expected float32")
+            demand(bool(torch.isfinite(logits).all()), f"{spec.shape}: logits are NaN or infinite at the start")
+    if not worked:
+        raise Inapplicable("the model accepts none of the usual inputs with its default settings")
+
+
+def draws_weights_from_the_seed(model: Model) -> None:
+    """The same seed gives the same initial weights."""
+    module, spec, _ = _first(model)
+    again = _built(model, spec)
+    assert again is not None
+    for (name, one), two in zip(module.state_dict().items(), again.state_dict().values(), strict=True):
+        demand(torch.equal(one, two), f"{name} starts differently under the same seed; draw from torch's generator")
+
+
+def evaluates_each_row_by_itself(model: Model) -> None:
+    """In evaluation, the logits of an example do not depend on the others."""
+    module, spec, x = _first(model)
+    system = System(module, spec)
+    rng = SampleRandom(0, torch.arange(len(x)))
+    whole = system.logits(x, rng)
+    for index in (torch.tensor([1]), torch.tensor([2, 0])):
+        part = system.logits(x[index], rng.rows(index))
+        demand(
+            torch.equal(part, whole[index]),
+            "logits in evaluation depend on the batch; use stored statistics, and reduce over features only",
+        )
+
+
+def evaluates_without_side_effects(model: Model) -> None:
+    """In evaluation nothing changes: not the input, not the module, not the global generators; twice is the same."""
+    module, spec, x = _first(model)
+    system = System(module, spec)
+    rng = SampleRandom(0, torch.arange(len(x)))
+    given, before = x.clone(), {name: value.clone() for name, value in module.state_dict().items()}
+    with seeded(0):
+        state = global_state()
+        one = system.logits(given, rng)
+        same = same_state(state, global_state())
+        two = system.logits(given, rng)
+    demand(torch.equal(given, x), "a pass changed the input in place")
+    changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
+    demand(not changed, f"a pass in evaluation changed {', '.join(changed)}")
+    demand(same, "a pass in evaluation drew from a global generator")
+    demand(torch.equal(one, two), "two passes over the same inputs gave other logits")
+
+
+def gives_gradients(model: Model) -> None:
+    """The loss has finite gradients in the input and, in training, in every weight."""
+    module, spec, x = _first(model)
+    module.train()
+    x = torch.cat([x, x.flip(0)]).requires_grad_(True)
+    y = torch.arange(len(x)) % spec.classes
+    with seeded(0):
+        F.cross_entropy(module(x), y).backward()
+    demand(x.grad is not None and bool((x.grad != 0).any()), "no gradient reaches the input")
+    demand(x.grad is not None and bool(torch.isfinite(x.grad).all()), "the gradient in the input is not finite")
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            demand(parameter.grad is not None, f"{name} takes no part in the loss; remove it, or use it")
+            assert parameter.grad is not None
+            demand(bool(torch.isfinite(parameter.grad).all()), f"the gradient in {name} is not finite")
+
+
+RULES = rules_of(
+    gives_logits,
+    draws_weights_from_the_seed,
+    evaluates_each_row_by_itself,
+    evaluates_without_side_effects,
+    gives_gradients,
+)

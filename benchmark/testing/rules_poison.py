@@ -1,0 +1,124 @@
+"""Rules for poisons: what they touch is what they say, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from benchmark.api import DataSpec, Examples, Poison
+from benchmark.sampling import SampleRandom
+from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.worlds import examples, global_state, same_state, seeded
+
+RATES = (0.1, 0.25)
+
+
+def _poisoned(poison: Poison, rate: float, seed: int = 0) -> tuple[Examples, DataSpec, Examples, Tensor]:
+    """The clean examples, their spec, the poisoned ones, and the ids that the poison says it touched."""
+    train, spec = examples()
+    with seeded(0):
+        given = examples()[0]
+        after, touched = dataclasses.replace(poison, rate=rate).corrupt(
+            given, spec, SampleRandom(seed, train.ids.clone())
+        )
+    return train, spec, after, touched
+
+
+def honours_the_declared_rate(poison: Poison) -> None:
+    """As many ids are named as the rate says, each once, and each is an example."""
+    for rate in (*RATES, poison.rate):
+        train, _, after, touched = _poisoned(poison, rate)
+        expected = int(rate * len(train))
+        demand(touched.dtype == torch.int64, f"the touched ids are {touched.dtype}; expected int64")
+        demand(
+            len(touched) == expected,
+            f"rate {rate}: {len(touched)} examples were touched; expected {expected} of {len(train)}, rounded down",
+        )
+        demand(len(touched.unique()) == len(touched), f"rate {rate}: touched ids are repeated")
+        demand(bool(torch.isin(touched, after.ids).all()), f"rate {rate}: touched ids that are no example's")
+
+
+def changes_only_what_it_names(poison: Poison) -> None:
+    """Every example that is not named is as it was, or was there before under the same id."""
+    for rate in RATES:
+        train, _, after, touched = _poisoned(poison, rate)
+        place = {int(i): at for at, i in enumerate(train.ids.tolist())}
+        new = [i for i in after.ids.tolist() if i not in place and i not in set(touched.tolist())]
+        demand(not new, f"rate {rate}: examples {new[:3]} were added and not named")
+        rest = [at for at, i in enumerate(after.ids.tolist()) if i not in set(touched.tolist())]
+        old = torch.tensor([place[int(after.ids[at])] for at in rest])
+        now = torch.tensor(rest)
+        same_x = torch.equal(after.x(now), train.x(old))
+        demand(same_x and torch.equal(after.y[now], train.y[old]), f"rate {rate}: examples were changed and not named")
+
+
+def changes_something(poison: Poison) -> None:
+    """The examples that are named differ from the clean ones."""
+    train, _, after, touched = _poisoned(poison, 0.25)
+    clean = {int(i): at for at, i in enumerate(train.ids.tolist())}
+    now = {int(i): at for at, i in enumerate(after.ids.tolist())}
+    for i in touched.tolist():
+        if i in clean:
+            one, two = torch.tensor([clean[i]]), torch.tensor([now[i]])
+            same = torch.equal(train.x(one), after.x(two)) and torch.equal(train.y[one], after.y[two])
+            demand(not same, f"example {i} is named as poisoned, and is as it was")
+
+
+def gives_valid_examples(poison: Poison) -> None:
+    """Poisoned examples are examples: unique ids, labels in range, values in [0, 1]."""
+    _, spec, after, _ = _poisoned(poison, 0.25)
+    x = after.x()
+    demand(len(after.ids.unique()) == len(after), "ids are repeated; give added examples ids of their own")
+    demand(tuple(x.shape) == (len(after), *spec.shape), f"inputs of shape {tuple(x.shape)}")
+    demand(x.dtype == torch.float32 and bool(((x >= 0) & (x <= 1)).all()), "inputs outside [0, 1]")
+    demand(bool(((after.y >= 0) & (after.y < spec.classes)).all()), f"labels outside 0..{spec.classes - 1}")
+
+
+def same_seed_same_poison(poison: Poison) -> None:
+    """Poisoning twice gives the same examples, and draws nothing from global generators."""
+    train, spec = examples()
+    rng = SampleRandom(0, train.ids.clone())
+    with seeded(0):
+        before = global_state()
+        one, one_ids = poison.corrupt(examples()[0], spec, rng)
+        same = same_state(before, global_state())
+        two, two_ids = poison.corrupt(examples()[0], spec, rng)
+    demand(same, "a global generator was drawn from or seeded; draw from `rng`")
+    demand(torch.equal(one_ids, two_ids), "the second time other examples were poisoned; draw from `rng` alone")
+    demand(one.digest() == two.digest() and torch.equal(one.x(), two.x()), "the second time the poison was another one")
+
+
+def leaves_its_input_alone(poison: Poison) -> None:
+    """The clean examples are not changed in place."""
+    clean, spec = examples()
+    given = Examples.of(clean.ids.clone(), clean.x().clone(), clean.y.clone())
+    with seeded(0):
+        poison.corrupt(given, spec, SampleRandom(0, clean.ids.clone()))
+    kept = torch.equal(given.x(), clean.x()) and torch.equal(given.y, clean.y) and torch.equal(given.ids, clean.ids)
+    demand(kept, "the clean examples were changed in place; work on copies")
+
+
+def puts_its_trigger_in_the_box(poison: Poison) -> None:
+    """A backdoor's trigger gives inputs of the same shape in [0, 1], and changes them."""
+    x = examples()[0].x()
+    given = x.clone()
+    marked = poison.trigger(given)
+    demand(torch.equal(given, x), "the trigger was written into the input; work on a copy")
+    if marked is None:
+        raise Inapplicable("the poison has no trigger")
+    demand(marked.shape == x.shape, f"with the trigger the shape is {tuple(marked.shape)}; expected {tuple(x.shape)}")
+    demand(bool(((marked >= 0) & (marked <= 1)).all()), "with the trigger values leave [0, 1]")
+    demand(not torch.equal(marked, x), "the trigger changes nothing")
+
+
+RULES = rules_of(
+    honours_the_declared_rate,
+    changes_only_what_it_names,
+    changes_something,
+    gives_valid_examples,
+    same_seed_same_poison,
+    leaves_its_input_alone,
+    puts_its_trigger_in_the_box,
+)

@@ -1,0 +1,174 @@
+"""Small fixed systems on which the contract suite tries plugins out; weights have fixed seeds of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark import sampling
+from benchmark.api import DataSpec, Defense, Examples
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.system import StraightThrough, System
+from benchmark.threat import Norm, Threat
+
+__all__ = ["RADII", "SHAPE", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
+
+SHAPE = (3, 6, 6)
+"""One example of the standard world: a small colour image, which every attack on images accepts."""
+
+RADII = {Norm.linf: Fraction(1, 10), Norm.l2: Fraction(1), Norm.l1: Fraction(4), Norm.l0: Fraction(8)}
+"""A radius per norm at which attacks have something to do in the standard world."""
+
+
+def _generator(*parts: object) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed("benchmark.testing", *parts))
+
+
+class Net(nn.Module):
+    """One smooth hidden layer; logits are multiples of 2**-10, so that a constant can be added without rounding.
+
+    flat: the logits ignore the input. shift: added to every logit. bad: the logits are NaN.
+    """
+
+    def __init__(self, spec: DataSpec, *, flat: bool = False, shift: float = 0.0, bad: bool = False) -> None:
+        super().__init__()
+        size, hidden = math.prod(spec.shape), 16
+        draw = _generator(spec.shape, spec.classes)
+        self.first = nn.Parameter(torch.randn(size, hidden, generator=draw) * 2 / math.sqrt(size))
+        self.second = nn.Parameter(torch.randn(hidden, spec.classes, generator=draw))
+        self.bias = nn.Parameter(torch.randn(spec.classes, generator=draw) * 0.1)
+        self.register_buffer("seen", torch.zeros(1))
+        self.flat, self.shift, self.bad = flat, shift, bad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *S) to (B, K)."""
+        hidden = torch.tanh((x.flatten(1) - 0.5) @ self.first)
+        logits = hidden @ self.second * (0.0 if self.flat else 1.0) + self.bias
+        exact: Tensor = StraightThrough.apply(  # type: ignore[no-untyped-call]
+            torch.round(logits.detach() * 1024) / 1024, logits
+        )
+        return exact * torch.nan if self.bad else exact + self.shift
+
+
+@dataclass(frozen=True)
+class Jitter(Defense):
+    """Adds noise to the input at inference: a randomised system."""
+
+    randomized = True
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        """The model behind noise of standard deviation 0.05."""
+        return _Jittered(model)
+
+
+class _Jittered(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x + 0.05 * sampling.ambient().normal(*x.shape[1:], stream="jitter"))
+        return logits
+
+
+@dataclass(frozen=True)
+class World:
+    """A system with a few examples. y: what the system says of x, but for the last example, which it gets wrong."""
+
+    system: System
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+
+    @property
+    def spec(self) -> DataSpec:
+        """What one example looks like."""
+        return self.system.spec
+
+    def rng(self, seed: int = 0) -> SampleRandom:
+        """Randomness for the examples."""
+        return SampleRandom(seed, self.ids.clone())
+
+    def rows(self, index: Tensor) -> World:
+        """The world with these examples only."""
+        return World(self.system, self.x[index], self.y[index], self.ids[index])
+
+
+def _inputs(shape: tuple[int, ...], count: int) -> Tensor:
+    """(count, *shape) in [0, 1], some features on its ends."""
+    return (torch.rand(count, *shape, generator=_generator("x", shape)) * 1.2 - 0.1).clamp(0.0, 1.0)
+
+
+def world(
+    shape: tuple[int, ...] = SHAPE,
+    classes: int = 3,
+    count: int = 6,
+    *,
+    flat: bool = False,
+    shift: float = 0.0,
+    bad: bool = False,
+    randomized: bool = False,
+) -> World:
+    """A fixed world; see :class:`Net` for the ways in which its model can be difficult."""
+    spec = DataSpec(shape, classes)
+    system = System(Net(spec, flat=flat, shift=shift, bad=bad), spec, (Jitter(),) if randomized else ())
+    x = _inputs(shape, count)
+    ids = torch.arange(count, dtype=torch.int64) * 7 + 3
+    y = Net(spec, flat=flat)(x).argmax(1).detach()
+    if count > 1:
+        y[-1] = (y[-1] + 1) % classes
+    return World(system, x, y, ids)
+
+
+def examples(count: int = 40, shape: tuple[int, ...] = SHAPE, classes: int = 3) -> tuple[Examples, DataSpec]:
+    """Labelled training examples held in memory, all labels present."""
+    spec = DataSpec(shape, classes)
+    y = torch.arange(count, dtype=torch.int64) % classes
+    return Examples.of(torch.arange(count, dtype=torch.int64) * 3 + 1, _inputs(shape, count), y), spec
+
+
+def threat_of(norm: Norm, shape: tuple[int, ...] = SHAPE, **changes: object) -> Threat:
+    """A threat of that norm with a radius that suits the size of an example."""
+    eps = RADII[norm] if math.prod(shape) >= RADII[Norm.l0] else min(RADII[norm], Fraction(2))
+    return Threat(**{"norm": norm, "eps": eps, **changes})  # type: ignore[arg-type]
+
+
+GlobalState = tuple[Tensor, object, object]
+
+
+def global_state() -> GlobalState:
+    """The states of the generators of torch, NumPy and Python."""
+    return torch.get_rng_state().clone(), np.random.get_state(), random.getstate()  # noqa: NPY002
+
+
+def same_state(one: GlobalState, other: GlobalState) -> bool:
+    """Whether nothing was drawn in between."""
+    numpy_same = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))  # type: ignore[call-overload]
+    return torch.equal(one[0], other[0]) and numpy_same and one[2] == other[2]
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Global generators in a state of the suite's own inside the block, and as they were after it.
+
+    A plugin that seeds them with 0 or 42 leaves another state than this one.
+    """
+    torch_state, numpy_state, python_state = global_state()
+    own = derive_seed("benchmark.testing", "global", seed) % 2**32
+    torch.manual_seed(own)
+    np.random.seed(own)  # noqa: NPY002
+    random.seed(own)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)  # type: ignore[arg-type]  # noqa: NPY002
+        random.setstate(python_state)  # type: ignore[arg-type]
