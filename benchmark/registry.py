@@ -248,4 +248,5 @@ def settings(component: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(value)
+    """The fields that are configuration; what a tracker holds between hooks (init=False) is not."""
+    return tuple(f for f in dataclasses.fields(value) if f.init)

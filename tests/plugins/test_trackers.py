@@ -44,6 +44,7 @@ from benchmark.record import (
     file_sha256,
     to_text,
 )
+from benchmark.registry import settings
 from benchmark.run import CellPlan
 from tests.plugins._made_outcomes import made_outcomes
 from tests.plugins._runs_on_disk import runs_in
@@ -348,7 +349,7 @@ def test_a_warm_run_costs_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
 
 
 def test_no_network_is_touched(tmp_path: Path) -> None:
-    """The same hooks in a process whose network, loopback included, is down."""
+    """The same hooks in a process whose network, loopback included, is down; it also inherited a dead W&B service."""
     isolate = shutil.which("unshare")
     if isolate is None or subprocess.run([isolate, "-rn", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody take the network away from a process")
@@ -360,7 +361,8 @@ def test_no_network_is_touched(tmp_path: Path) -> None:
     )
     command = [isolate, "-rn", sys.executable, "-c", script, str(tmp_path)]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=120)
+    env = {**os.environ, "WANDB_SERVICE": f"3-1-unix-{tmp_path}/gone"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=env, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (run,) = runs_in(tmp_path)
     assert run.summary["exit_code"] == 0
@@ -377,18 +379,18 @@ def test_auto_goes_online_only_with_a_key(tmp_path: Path, monkeypatch: pytest.Mo
 
     from benchmark_plugins.trackers.wandb import _mode
 
-    def settings(**known: Any) -> SimpleNamespace:
+    def configured(**known: Any) -> SimpleNamespace:
         defaults = {"mode": "online", "api_key": None, "identity_token_file": None}
         return SimpleNamespace(**{**defaults, "base_url": "https://api.wandb.ai", **known})
 
-    assert _mode(settings()) == "offline"
-    assert _mode(settings(api_key="k" * 40)) == "online"
-    assert _mode(settings(api_key="k" * 40, mode="offline")) == "offline"
+    assert _mode(configured()) == "offline"
+    assert _mode(configured(api_key="k" * 40)) == "online"
+    assert _mode(configured(api_key="k" * 40, mode="offline")) == "offline"
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'k' * 40}\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert _mode(settings()) == "online"
-    assert _mode(settings(base_url="https://wandb.example.org")) == "offline"
+    assert _mode(configured()) == "online"
+    assert _mode(configured(base_url="https://wandb.example.org")) == "offline"
 
 
 def test_the_state_of_a_tracker_is_no_setting() -> None:
@@ -396,6 +398,8 @@ def test_the_state_of_a_tracker_is_no_setting() -> None:
         assert [f.name for f in dataclasses.fields(tracker) if f.init] == (
             ["mode", "project", "entity"] if isinstance(tracker, WandbTracker) else []
         )
+    assert settings(WandbTracker()) == {"mode": "auto", "project": "adversarial-benchmark", "entity": ""}
+    assert settings(ConsoleTracker()) == {}
     assert WandbTracker() == WandbTracker()
     assert WandbTracker(mode=Mode.offline) != WandbTracker()
     assert "_open" not in repr(WandbTracker())
