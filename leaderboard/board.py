@@ -1,0 +1,357 @@
+"""What a leaderboard says, as data: the aggregation makes these, the site draws them.
+
+Shares are in [0, 1], intervals are 95 %, distances and radii are in units of the [0, 1] input range (for l0: features).
+Every tuple has a fixed order that depends on the records alone. No text here is escaped: labels, names, parameters and
+error texts may come from strangers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.record import SystemInfo
+
+__all__ = [
+    "Alarm",
+    "AttackStanding",
+    "Board",
+    "Column",
+    "Curve",
+    "CurveSet",
+    "Leaderboard",
+    "Optimality",
+    "Pairs",
+    "Problem",
+    "Protocol",
+    "Rate",
+    "Resolution",
+    "Row",
+    "Run",
+    "Score",
+    "Spread",
+    "Unfinished",
+]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of examples with its 95 % Wilson interval.
+
+    count: how many; the mean over runs where a row has several, so not always whole. total: of how many examples.
+    """
+
+    count: float
+    total: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One number over the runs of a row. deviation: the sample standard deviation, None for a single run."""
+
+    mean: float
+    low: float
+    high: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record that is not on any board. path: relative to the folder that was read. sentence: what is wrong with it."""
+
+    path: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A finding with the cells that show it. row: the key of the row it concerns, "" if it concerns the board.
+
+    severity: info, warning or error. keys: of the cells, sorted.
+    """
+
+    name: str
+    severity: str
+    evidence: str
+    keys: tuple[str, ...]
+    row: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What records must share to be ranked together. key: its content address, usable in a file name.
+
+    Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
+    all of them. suite: its name with its version, None outside suites. official: nothing of the suite was overridden.
+    total: the number of examples.
+    """
+
+    key: str
+    suite: str | None
+    official: bool
+    dataset: str
+    dataset_revision: str
+    examples_sha256: str
+    total: int
+    norm: str
+    eps: float
+    eps_exact: str
+    goal: str
+    aware: bool
+    region: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """An attack with its settings, as a column of a board.
+
+    key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
+    the settings that differ from other columns of that name. versions: of the distribution, sorted.
+    """
+
+    key: str
+    name: str
+    label: str
+    params: dict[str, Any]
+    distribution: str
+    versions: tuple[str, ...]
+    access: str
+    queries: int | None
+    eot: int
+    surrogate: str
+    minimal: bool
+    randomized: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one attack did to one row; means over the row's runs where there are several.
+
+    robust: right, validly attacked and not broken by this attack, as the records count it. broken: how many examples
+    it broke. alone: how many only it broke, of all attacks recorded for the row. invalid: candidates outside the
+    threat. median_distance: over the examples that were right on the clean input, None if it is infinite.
+    forwards, backwards, seconds: of one run. keys: of its cells, sorted.
+    """
+
+    robust: Rate
+    broken: float
+    alone: float
+    invalid: float
+    median_distance: float | None
+    forwards: float
+    backwards: float
+    seconds: float
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained system of a row.
+
+    held: the examples that stayed right under every attack, as packed bits (big-endian, as np.packbits writes them).
+    clean_bits: the examples that were right on the clean input. weights_sha256: of the trained weights.
+    """
+
+    system_key: str
+    seed: int
+    clean: Rate
+    robust: Rate
+    held: bytes
+    clean_bits: bytes
+    weights_sha256: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system: one recipe, with its runs under several seeds.
+
+    key: content address of the recipe without the seed. label: unique on the board.
+    place: position in the strict order, from 1. rank_low, rank_high: the places that Holm-corrected paired tests leave.
+    bootstrap_low, bootstrap_high: the central 95 % of its ranks over resampled examples. best: the share of resamples
+        in which it is first, ties divided.
+    robust: not broken by any attack: an upper bound. certified: proved at this radius: a lower bound, None if nobody
+        tried. clean: right on the clean input.
+    unjudged: examples that no attack validly tried; they count as not robust.
+    carried: examples broken only by candidates that were recorded under another radius and lie within this one.
+    scores: one per column of the board, None where the attack was not run.
+    spread, clean_spread: over the runs.
+    """
+
+    key: str
+    label: str
+    system: SystemInfo
+    place: int
+    rank_low: int
+    rank_high: int
+    bootstrap_low: int
+    bootstrap_high: int
+    best: float
+    robust: Rate
+    clean: Rate
+    certified: Rate | None
+    spread: Spread
+    clean_spread: Spread
+    unjudged: float
+    carried: float
+    scores: tuple[Score | None, ...]
+    runs: tuple[Run, ...]
+    alarms: tuple[Alarm, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Every pair of rows, in the order of the board.
+
+    wins: (R, R) int64: examples that row i holds and row j does not (for rows with several runs: that a larger share
+    of i's runs holds). p: (R, R) exact two-sided McNemar. adjusted: (R, R) after Holm over all pairs of the board.
+    """
+
+    wins: NDArray[np.int64]
+    p: NDArray[np.float64]
+    adjusted: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What this many examples can tell apart.
+
+    separable_neighbours: neighbours in the strict order that differ at 5 % after Holm, of `neighbours`.
+    separable_pairs of pairs: the same over all pairs.
+    detectable: the smallest difference in robust accuracy that one paired test at 5 % finds with 80 % power, at the
+        median disagreement of neighbours; None with fewer than two rows, or where neighbours never disagree.
+    more_examples: how many more examples would separate the first two rows (one test at 5 %, if their disagreements
+        stay in proportion); 0 if they are separated, None if they do not differ at all.
+    """
+
+    neighbours: int
+    separable_neighbours: int
+    pairs: int
+    separable_pairs: int
+    detectable: float | None
+    more_examples: int | None
+
+
+@dataclass(frozen=True)
+class Optimality:
+    """How close an attack comes to the best distances known, 1 being best (AttackBench), mean over the rows.
+
+    low, high: 95 % by bootstrap over examples. rows: how many systems it was computed on. pool: content address of
+    the columns whose smallest distances are the reference.
+    """
+
+    value: float
+    low: float
+    high: float
+    rows: int
+    pool: str
+
+
+@dataclass(frozen=True)
+class AttackStanding:
+    """An attack over all rows of a board. column: its position in `Board.columns`.
+
+    rows: systems it was run on. success: share of the examples right on the clean input that it broke, over those
+    rows. alone: examples that only it broke, summed over the rows. forwards, backwards: mean per attacked example.
+    seconds: mean per cell. optimality: for attacks with distances, None for others.
+    """
+
+    column: int
+    rows: int
+    success: Rate
+    alone: float
+    forwards: float
+    backwards: float
+    seconds: float
+    optimality: Optimality | None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A cell without a result: partial, failed or refused. error: why, "" if the record does not say."""
+
+    key: str
+    status: str
+    system: str
+    attack: str
+    seed: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table: systems under one protocol.
+
+    rows: by robust accuracy, then clean accuracy, then key. ties: (first, last) positions of the maximal groups of
+    neighbours that no test separates; groups overlap, the first one is the front. attacks: the most successful first.
+    alarms: findings about the board itself; rows have their own.
+    """
+
+    protocol: Protocol
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    ties: tuple[tuple[int, int], ...]
+    pairs: Pairs
+    resolution: Resolution
+    attacks: tuple[AttackStanding, ...]
+    unfinished: tuple[Unfinished, ...]
+    alarms: tuple[Alarm, ...]
+
+    @property
+    def front(self) -> int:
+        """How many rows share the first tie group."""
+        return self.ties[0][1] + 1 if self.ties else 0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Robust accuracy against the radius, from the smallest distances that minimal attacks found.
+
+    points: (eps, share, low, high), eps ascending from 0; the share holds from its eps up to the next one. low, high
+    are a simultaneous 95 % band for the whole curve. area: the mean share up to `CurveSet.eps0`, with its 95 %
+    interval. half: the smallest radius at which fewer than half of the examples hold, None if that never happens.
+    attacks: names of the attacks it comes from. row, label: as on the boards of the same protocol.
+    """
+
+    row: str
+    label: str
+    points: tuple[tuple[float, float, float, float], ...]
+    area: float
+    area_low: float
+    area_high: float
+    half: float | None
+    attacks: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CurveSet:
+    """Curves that may be compared: one protocol, apart from the radius.
+
+    key: content address. eps0: how far the curves are drawn and integrated: the largest radius recorded for it.
+    boards: keys of the boards of that protocol, by radius. curves: the largest area first.
+    """
+
+    key: str
+    suite: str | None
+    dataset: str
+    norm: str
+    eps0: float
+    boards: tuple[str, ...]
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything: boards by suite, dataset, norm and radius; curves; records that could not be used."""
+
+    boards: tuple[Board, ...]
+    curves: tuple[CurveSet, ...]
+    problems: tuple[Problem, ...]
