@@ -187,7 +187,7 @@ def result_of(record: Record) -> str:
     if record.counts is not None and record.counts.invalid:
         parts.append(f"{record.counts.invalid} of {record.counts.total} candidates invalid")
     if passes is not None and passes.value is not None:
-        parts.append(f"{passes.value:.6g} passes")
+        parts.append(f"{passes.value:.6g} {'pass' if passes.value == 1 else 'passes'}")
     if record.cost is not None:
         parts.append(duration(record.cost.seconds))
     return ", ".join(parts) or record.status
