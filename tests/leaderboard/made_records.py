@@ -1,0 +1,218 @@
+"""Cells that nobody ran: consistent records with their outcomes, written as the harness writes them, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from benchmark.record import (
+    AttackInfo,
+    Cost,
+    Counts,
+    FileInfo,
+    Finding,
+    Record,
+    SplitInfo,
+    Status,
+    SystemInfo,
+    ThreatInfo,
+    content_key,
+    file_sha256,
+    to_text,
+)
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+
+def made_cell(
+    root: Path,
+    *,
+    clean: Sequence[bool] | Bools,
+    distance: Sequence[float] | NDArray[np.float64],
+    valid: Sequence[bool] | Bools | None = None,
+    certified: Sequence[float] | NDArray[np.float64] | None = None,
+    attack: str = "pgd",
+    params: Mapping[str, Any] | None = None,
+    minimal: bool = False,
+    access: str = "gradients",
+    eps: str = "1/10",
+    norm: str = "linf",
+    goal: str = "untargeted",
+    aware: bool = True,
+    region: str = "full",
+    queries: int | None = None,
+    surrogate: str = "",
+    model: str = "mlp",
+    model_params: Mapping[str, Any] | None = None,
+    defenses: Sequence[str] = (),
+    poison: Sequence[str] = (),
+    seed: int = 0,
+    suite: str | None = "made_v1",
+    official: bool = True,
+    dataset: str = "digits",
+    dataset_revision: str = "r1",
+    examples: str = "",
+    findings: Sequence[Finding] = (),
+    status: Status = "complete",
+    error: str | None = None,
+) -> Path:
+    """Write `cells/<key>/{record.json, outcomes.safetensors, witness.safetensors}` under `root`; returns the folder.
+
+    Args:
+        clean: (N,) right on the clean input. distance: (N,) of the candidate the attack found, in the threat's norm;
+            infinite where it found none; looked at only where the example is clean and the candidate valid.
+        valid: (N,) the candidate was inside the threat; all of them by default. certified: (N,) proved radius.
+        examples: distinguishes example lists of the same length.
+    """
+    clean = np.asarray(clean, dtype=bool)
+    n = len(clean)
+    ok = np.ones(n, dtype=bool) if valid is None else np.asarray(valid, dtype=bool) | ~clean
+    radius = float(Fraction(eps))
+    adversarial = clean & ok & np.isfinite(np.asarray(distance, dtype=np.float32))
+    far = np.where(adversarial, np.asarray(distance, dtype=np.float32), np.float32(np.inf)).astype(np.float32)
+    broken = adversarial & (far <= np.float32(radius))
+    proved = np.zeros(n, np.float32) if certified is None else np.asarray(certified, dtype=np.float32)
+    system_config = {
+        "dataset": {"name": dataset},
+        "model": {"name": model, **(model_params or {})},
+        "defenses": [{"name": d} for d in defenses],
+        "poison": [{"name": p} for p in poison],
+        "training": {"epochs": 5},
+    }
+    system = SystemInfo(
+        key=content_key([system_config, seed]),
+        dataset=dataset,
+        model=model,
+        defenses=list(defenses),
+        poison=list(poison),
+        config=system_config,
+    )
+    threat = ThreatInfo.model_validate(
+        {
+            "norm": norm, "eps": radius, "eps_exact": str(Fraction(eps)), "access": access, "aware": aware,
+            "targeted": goal != "untargeted", "goal": goal, "region": region, "queries": queries, "eot": 1,
+            "surrogate": surrogate,
+        }
+    )  # fmt: skip
+    method = AttackInfo(
+        name=attack,
+        params=dict(params or {}),
+        distribution="adversarial-benchmark",
+        version="0.1.0",
+        minimal=minimal,
+        randomized=attack == "noise",
+    )
+    examples_sha256 = content_key([examples, n]) * 2
+    key = content_key(
+        [system.key, threat.model_dump(), method.model_dump(), seed, suite, official, dataset_revision, examples_sha256,
+         status]
+    )  # fmt: skip
+    record = Record(
+        key=key, status=status, error=error, suite=suite, official=official, seed=seed, system=system, threat=threat,
+        attack=method, findings=list(findings), dataset_revision=dataset_revision,
+    )  # fmt: skip
+    folder = root / "cells" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    if status == "complete":
+        passes = np.where(clean, 10, 0).astype(np.int64)
+        save_file(_arrays(norm, clean, ok, adversarial, broken, far, proved, passes), folder / "outcomes.safetensors")
+        ids = np.flatnonzero(adversarial).astype(np.int64)
+        save_file({"ids": ids, "x_adv": np.zeros((len(ids), 4), np.float32)}, folder / "witness.safetensors")
+        robust = int((clean & ok & ~broken).sum())
+        record = record.model_copy(
+            update={
+                "counts": Counts(
+                    total=n, clean_correct=int(clean.sum()), robust_correct=robust, clean_top5=n,
+                    robust_top5=n, invalid=int((clean & ~ok).sum()),
+                ),
+                "cost": Cost(forwards=int(passes.sum()), backwards=0 if attack == "noise" else int(passes.sum()),
+                             seconds=1.5, peak_memory_bytes=1 << 20),
+                "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
+                "splits_disjoint": True,
+                "examples_sha256": examples_sha256,
+                "weights_sha256": system.key * 2,
+                "files": [_file(folder / name) for name in ("outcomes.safetensors", "witness.safetensors")],
+                "provenance": {"overrides": [f"attack={attack}", f"model={model}", f"seed={seed}"]},
+            }
+        )  # fmt: skip
+    (folder / "record.json").write_text(to_text(record), encoding="utf-8")
+    return folder
+
+
+def made_store(root: Path, *, systems: int = 4, attacks: int = 3, examples: int = 60, seeds: int = 1) -> Path:
+    """A store with a board per radius (1/20 and 1/10 under linf): better systems first, stronger attacks last.
+
+    The attacks are noise, fgsm, pgd, deepfool (minimal), square (scores), then pgd with more and more steps. Returns
+    `root`.
+    """
+    for index in range(systems):
+        for seed in range(seeds):
+            rng = np.random.default_rng([index, seed])
+            clean = rng.random(examples) < 0.97 - 0.01 * (index % 20)
+            exact = rng.gamma(4.0, 0.03 / (1 + 0.3 * (index % 25)), examples)
+            for at in range(attacks):
+                slack = 1 + rng.exponential(1.0 / (1 + at), examples)
+                for eps in ("1/20", "1/10"):
+                    _one_of_many(root, index, seed, at, eps, clean, exact * slack)
+    return root
+
+
+def _one_of_many(root: Path, index: int, seed: int, at: int, eps: str, clean: Bools, found: Any) -> None:
+    names = ("noise", "fgsm", "pgd", "deepfool", "square")
+    name = names[at] if at < len(names) else "pgd"
+    minimal = name == "deepfool"
+    made_cell(
+        root,
+        clean=clean,
+        distance=found if minimal else np.where(found <= float(Fraction(eps)), found, np.inf),
+        attack=name,
+        params={"steps": 10 * (at + 1)} if name == "pgd" else {},
+        minimal=minimal,
+        access="scores" if name == "square" else "labels" if name == "noise" else "gradients",
+        eps=eps,
+        model=("mlp", "linear", "small_cnn")[index % 3],
+        model_params={"width": 8 * (index // 6 + 1)},
+        defenses=((), ("adversarial_training",))[index // 3 % 2],
+        seed=seed,
+    )
+
+
+def _arrays(
+    norm: str, clean: Bools, valid: Bools, adversarial: Bools, broken: Bools, far: Floats, proved: Floats, passes: Any
+) -> dict[str, Any]:
+    """The arrays of `outcomes.safetensors`; the other norms repeat the distances."""
+    n = len(clean)
+    y = np.arange(n, dtype=np.int64) % 10
+    wrong = (y + 1) % 10
+    return {
+        "ids": np.arange(n, dtype=np.int64) + 1000,
+        "y": y,
+        "clean_label": np.where(clean, y, wrong),
+        "adv_label": np.where(clean & ~adversarial, y, wrong),
+        "clean_correct": clean,
+        "clean_top5": np.ones(n, dtype=bool),
+        "attacked": clean.copy(),
+        "valid": valid,
+        "adversarial": adversarial,
+        "broken": broken,
+        "robust_top5": np.ones(n, dtype=bool),
+        **{name: far.copy() for name in ("l0", "l1", "l2", "linf") if name != norm},
+        norm: far,
+        "excess": np.where(valid, np.float32(0), np.float32(0.5)).astype(np.float32),
+        "forwards": passes,
+        "backwards": passes.copy(),
+        "zero_gradient": np.zeros(n, dtype=bool),
+        "bad_gradient": np.zeros(n, dtype=bool),
+        "certified": proved,
+    }
+
+
+def _file(path: Path) -> FileInfo:
+    return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
