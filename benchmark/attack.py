@@ -391,7 +391,7 @@ def _peak_memory(device: torch.device) -> int:
 def _save(part: Attacked, path: Path) -> None:
     from safetensors.torch import save_file
 
-    tensors = {f"outcomes.{k}": v.cpu().contiguous() for k, v in part.outcomes.tensors().items()}
+    tensors = {f"outcomes.{k}": v.cpu().contiguous().clone() for k, v in part.outcomes.tensors().items()}
     assert part.witness is not None
     tensors |= {"witness.ids": part.witness.ids.contiguous(), "witness.x_adv": part.witness.x_adv.contiguous()}
     tensors["audit"] = torch.tensor(list(vars(part.audit).values()))

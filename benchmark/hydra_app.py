@@ -30,6 +30,8 @@ from benchmark import registry
 from benchmark.errors import PluginError
 
 if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+
     from benchmark.publish import CellResult
 
 __all__ = ["complete", "inner_kinds", "main", "register", "structured", "task"]
@@ -93,9 +95,9 @@ class PluginSource(ConfigSource):
         """The schema of `kind/name`, packaged as `kind` or, for kinds of which a run takes a list, `kind.name`."""
         path = config_path.removesuffix(".yaml").strip("/")
         if path == SCHEMA:
-            return self._result(path, _run_schema(), {"package": "_global_"})
+            return self._result(path, _run_schema(), "_global_")
         kind, _, name = path.partition("/")
-        package = f"{kind}.{name}" if kind in registry.LISTS else kind
+        package = f"{kind}.{name}" if kind in registry.LISTS else None
         if os.environ.get(STATIC):
             from benchmark.catalogue import describe
 
@@ -105,10 +107,10 @@ class PluginSource(ConfigSource):
                 node = structured(registry.load(kind, name))
             except PluginError as error:
                 raise CompactHydraException(str(error)) from error
-        return self._result(path, node, {"package": package})
+        return self._result(path, node, package)
 
-    def _result(self, path: str, node: DictConfig, header: dict[str, str | None]) -> ConfigResult:
-        return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header=header)
+    def _result(self, path: str, node: DictConfig, package: str | None) -> ConfigResult:
+        return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header={"package": package})
 
     def is_group(self, config_path: str) -> bool:
         """Whether it is a kind of plugin."""
@@ -174,14 +176,35 @@ class MatrixSweeper(Sweeper):
 
         from benchmark.sweep import Matrix
 
-        assert self.launcher is not None
         lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
         (jobs,) = BasicSweeper.split_arguments(parsed, None)
         matrix = Matrix(self.composed, self.loader)
         todo = matrix.missing(jobs)
-        returned = list(self.launcher.launch(todo, initial_job_idx=0)) if todo else []
-        return matrix.finish(todo, returned)
+        refused: dict[str, str] = {}
+        try:
+            returned = self._launch(todo)
+        except Exception:
+            refused = self._not_composable(todo)
+            if not refused:
+                raise
+            todo = [job for job in todo if " ".join(job) not in refused]
+            returned = self._launch(todo)
+        return matrix.finish(todo, returned, refused)
+
+    def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
+        assert self.launcher is not None
+        return list(self.launcher.launch(jobs, initial_job_idx=0)) if jobs else []
+
+    def _not_composable(self, jobs: list[list[str]]) -> dict[str, str]:
+        """The jobs that Hydra cannot compose, each with the reason; a broken plugin must not stop the others."""
+        reasons = {}
+        for job in jobs:
+            try:
+                self.loader.load_sweep_config(self.composed, job)
+            except Exception as error:
+                reasons[" ".join(job)] = str(error).replace("\n", " ")
+        return reasons
 
 
 _results: list[CellResult] = []
@@ -228,7 +251,11 @@ def main(argv: list[str]) -> int:
     sweep.last_results.clear()
     _results.clear()
     application()
-    results = [*_results, *sweep.last_results]
+    results = sweep.last_results or _results
+    if not sweep.last_results:  # a sweep has told its observers already
+        for result in results:
+            if result.error:
+                sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
     return 1 if any(r.status == "failed" for r in results) else 0
 
 

@@ -84,7 +84,7 @@ class Outcomes:
         """Write the arrays as safetensors."""
         from safetensors.torch import save_file
 
-        save_file({name: value.cpu().contiguous() for name, value in self.tensors().items()}, str(path))
+        save_file({name: value.cpu().contiguous().clone() for name, value in self.tensors().items()}, str(path))
 
     @classmethod
     def load(cls, path: Path) -> Outcomes:

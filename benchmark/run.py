@@ -82,7 +82,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     with store.lock(key):
         known = store.record(key)
         if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
-            return CellResult(key, config.name, known.status, known.error, cached=True)
+            return CellResult(key, config.name, known.status, _again(known), cached=True)
         plan = _plan(config, store, key, sweep)
         observers = Observers(config.trackers)
         observers.tell("benchmark_cell_started", plan=plan)
@@ -158,6 +158,11 @@ def surrogate(config: RunConfig, store: Store, loaded: Loaded) -> System:
 
 
 # --- what is written ---
+
+
+def _again(known: Record) -> str | None:
+    """The error of a recorded cell, with what to do about it."""
+    return f"{known.error} (recorded; retry=failed runs it again)" if known.status == "failed" else known.error
 
 
 def _plan(config: RunConfig, store: Store, key: str, sweep: str) -> CellPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def _choices(key: str, text: str) -> set[str]:
 class Matrix:
     """The jobs of a sweep: which are in the store, which must be run, and what became of them."""
 
-    def __init__(self, config: DictConfig, loader: ConfigLoader, params: Sequence[str]) -> None:
+    def __init__(self, config: DictConfig, loader: ConfigLoader) -> None:
         from benchmark.config import StoreConfig
 
         self.begun = time.perf_counter()
@@ -107,9 +107,11 @@ class Matrix:
                 self.cached.append(CellResult(record.key, " ".join(job), record.status, record.error, cached=True))
         return todo
 
-    def finish(self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn]) -> list[CellResult]:
+    def finish(
+        self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn], not_composable: Mapping[str, str]
+    ) -> list[CellResult]:
         """Sum up: all failures, standing checks across cells, and the leaderboard."""
-        results = list(self.cached)
+        results = [*self.cached, *(CellResult("", job, "failed", why) for job, why in not_composable.items())]
         for job, one in zip(todo, returned, strict=False):
             try:
                 results.append(CellResult(**one.return_value))

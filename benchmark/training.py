@@ -103,6 +103,7 @@ class Fitting(pl.LightningModule):
         self.spec, self.train_examples, self.select_examples = spec, train, select
         self.recipe, self.defenses, self.threat = recipe, tuple(defenses), threat
         self.seed, self.folder, self.base = seed, folder, base
+        self.report: Callable[[dict[str, float]], None] | None = None
         self.losses: list[Tensor] = []
 
     # --- data ---
@@ -191,6 +192,8 @@ class Fitting(pl.LightningModule):
             if score >= best:
                 save_weights(self.deployed, self.folder / BEST)
             write_atomic(self.folder / HISTORY, json.dumps([*history, {**values, "score": score}]) + "\n")
+            if self.report is not None:
+                self.report({**values, "score": score})
 
     def _score(self, select: Examples) -> dict[str, float]:
         system = System(copy.deepcopy(self.deployed), self.spec, self.defenses)
@@ -248,19 +251,6 @@ def read_history(folder: Path) -> History:
     return history
 
 
-class _Report(Callback):
-    """Tells the observers of each epoch, while it is still running."""
-
-    def __init__(self, folder: Path, tell: Callable[[dict[str, float]], None]) -> None:
-        self.folder, self.tell = folder, tell
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Pass on the last entry of the history."""
-        history = read_history(self.folder)
-        if history:
-            self.tell(history[-1])
-
-
 def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]], None]) -> History:
     """Train by the recipe; the module's model ends with the chosen weights.
 
@@ -282,8 +272,7 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     ]
     if recipe.patience:
         callbacks.append(EarlyStopping("score", mode="max", patience=recipe.patience, check_on_train_epoch_end=True))
-    if not spawned:
-        callbacks.append(_Report(folder, tell))
+    fitting.report = None if spawned else tell  # what is spawned must be picklable, and observers need not be
     last = folder / "last.ckpt"
     precision: Any = trainer.precision
     with _quiet_lightning():
