@@ -258,8 +258,8 @@ class Optimality:
 class AttackStanding:
     """An attack over all rows of a board. column: its position in `Board.columns`.
 
-    rows: systems it was run on. success: share of the examples right on the clean input that it broke, over those
-    rows. alone: examples that only it broke, summed over the rows. forwards, backwards: mean per attacked example.
+    rows: systems it was run on. success: the share of the examples right on the clean input that it broke, over those
+    rows; count, total and interval are for one system, since all systems see the same examples. alone: examples that only it broke, summed over the rows. forwards, backwards: mean per attacked example.
     seconds: mean per cell. optimality: for attacks with distances, None for others.
     """
 
@@ -350,8 +350,12 @@ class CurveSet:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Everything: boards by suite, dataset, norm and radius; curves; records that could not be used."""
+    """Everything: boards by suite, dataset, norm and radius; curves; records that could not be used.
+
+    unfinished: cells without a result that fit to no board.
+    """
 
     boards: tuple[Board, ...]
     curves: tuple[CurveSet, ...]
     problems: tuple[Problem, ...]
+    unfinished: tuple[Unfinished, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -69,7 +70,7 @@ def made_cell(
         clean: (N,) right on the clean input. distance: (N,) of the candidate the attack found, in the threat's norm;
             infinite where it found none; looked at only where the example is clean and the candidate valid.
         valid: (N,) the candidate was inside the threat; all of them by default. certified: (N,) proved radius.
-        examples: distinguishes example lists of the same length.
+        examples: shifts the ids by its length: another example list of the same size.
     """
     clean = np.asarray(clean, dtype=bool)
     n = len(clean)
@@ -80,11 +81,13 @@ def made_cell(
     broken = adversarial & (far <= np.float32(radius))
     proved = np.zeros(n, np.float32) if certified is None else np.asarray(certified, dtype=np.float32)
     system_config = {
-        "dataset": {"name": dataset},
-        "model": {"name": model, **(model_params or {})},
-        "defenses": [{"name": d} for d in defenses],
-        "poison": [{"name": p} for p in poison],
+        "dataset": _described(dataset),
+        "model": _described(model, model_params),
+        "defenses": [_described(d) for d in defenses],
+        "poison": [_described(p) for p in poison],
         "training": {"epochs": 5},
+        "precision": "32-true",
+        "init_from": "",
     }
     system = SystemInfo(
         key=content_key([system_config, seed]),
@@ -109,7 +112,9 @@ def made_cell(
         minimal=minimal,
         randomized=attack == "noise",
     )
-    examples_sha256 = content_key([examples, n]) * 2
+    ids = np.arange(n, dtype=np.int64) + 1000 + len(examples)
+    y = np.arange(n, dtype=np.int64) % 10
+    examples_sha256 = hashlib.sha256(ids.tobytes() + y.tobytes()).hexdigest()
     key = content_key(
         [system.key, threat.model_dump(), method.model_dump(), seed, suite, official, dataset_revision, examples_sha256,
          status]
@@ -122,9 +127,11 @@ def made_cell(
     folder.mkdir(parents=True, exist_ok=True)
     if status == "complete":
         passes = np.where(clean, 10, 0).astype(np.int64)
-        save_file(_arrays(norm, clean, ok, adversarial, broken, far, proved, passes), folder / "outcomes.safetensors")
-        ids = np.flatnonzero(adversarial).astype(np.int64)
-        save_file({"ids": ids, "x_adv": np.zeros((len(ids), 4), np.float32)}, folder / "witness.safetensors")
+        save_file(
+            _arrays(norm, ids, y, clean, ok, adversarial, broken, far, proved, passes), folder / "outcomes.safetensors"
+        )
+        shown = ids[adversarial]
+        save_file({"ids": shown, "x_adv": np.zeros((len(shown), 4), np.float32)}, folder / "witness.safetensors")
         robust = int((clean & ok & ~broken).sum())
         record = record.model_copy(
             update={
@@ -184,15 +191,27 @@ def _one_of_many(root: Path, index: int, seed: int, at: int, eps: str, clean: Bo
     )
 
 
+def _described(name: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"name": name, "params": dict(params or {}), "distribution": "adversarial-benchmark", "version": "0.1.0"}
+
+
 def _arrays(
-    norm: str, clean: Bools, valid: Bools, adversarial: Bools, broken: Bools, far: Floats, proved: Floats, passes: Any
+    norm: str,
+    ids: Any,
+    y: Any,
+    clean: Bools,
+    valid: Bools,
+    adversarial: Bools,
+    broken: Bools,
+    far: Floats,
+    proved: Floats,
+    passes: Any,
 ) -> dict[str, Any]:
     """The arrays of `outcomes.safetensors`; the other norms repeat the distances."""
     n = len(clean)
-    y = np.arange(n, dtype=np.int64) % 10
     wrong = (y + 1) % 10
     return {
-        "ids": np.arange(n, dtype=np.int64) + 1000,
+        "ids": ids,
         "y": y,
         "clean_label": np.where(clean, y, wrong),
         "adv_label": np.where(clean & ~adversarial, y, wrong),

@@ -1,0 +1,187 @@
+"""Records and outcomes from disk: what can be read is read, what cannot is reported in one sentence each.
+
+A cell is a folder with `record.json` and, if it is complete, `outcomes.safetensors`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from benchmark.errors import RecordError
+from benchmark.record import Record, file_sha256, read_record
+
+from .board import Problem
+
+__all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_evidence"]
+
+OUTCOMES = "outcomes.safetensors"
+RECORD = "record.json"
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A record and where it lies. place: its path relative to the folder that was read, with slashes."""
+
+    record: Record
+    folder: Path
+    place: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a leaderboard needs of a cell's outcomes.
+
+    clean: (N,) bool, right on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
+    nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the
+    adversarial candidate in the threat's norm, infinite where there is none. certified: (N,) float32, radius proved
+    in that norm.
+    """
+
+    clean: Bools
+    valid: Bools
+    broken: Bools
+    distance: NDArray[np.float32]
+    certified: NDArray[np.float32]
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Every `record.json` below `folder`, sorted by path; hidden folders and a store's unfinished work are left out."""
+    for here, folders, files in os.walk(folder):
+        if RECORD in files:
+            yield Path(here, RECORD)
+            folders.clear()
+        unfinished = "work" if "cells" in folders else ""
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != unfinished)
+
+
+def read(folders: Sequence[Path], *, files: bool = False) -> tuple[list[Cell], list[Problem]]:
+    """All records below the folders, by key, and what is wrong with the others.
+
+    The same cell in two folders counts once; two different records under one key are a problem, and the first stays.
+
+    Args:
+        files: also read every file that a record names, and check its size and hash.
+    """
+    cells: dict[str, Cell] = {}
+    problems: list[Problem] = []
+    for folder in folders:
+        if not folder.is_dir():
+            problems.append(Problem(folder.name, f"{folder.name} is no folder; expected one with cells in it"))
+            continue
+        for path in find(folder):
+            place = path.relative_to(folder).as_posix()
+            try:
+                cell = Cell(_read_record(path, place), path.parent, place)
+                if files:
+                    check_files(cell)
+                known = cells.setdefault(cell.record.key, cell)
+                if known.record != cell.record:
+                    raise RecordError(
+                        f"{place} has the key of {known.place} and says something else; the first one is kept, remove "
+                        "one of them"
+                    )
+            except RecordError as error:
+                problems.append(Problem(place, str(error)))
+    return [cells[key] for key in sorted(cells)], sorted(problems, key=lambda p: (p.path, p.sentence))
+
+
+def _read_record(path: Path, place: str) -> Record:
+    """The record at `path`; errors name it by `place`, so that they are the same on every machine."""
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        raise RecordError(str(error).replace(str(path), place)) from error
+    if record.status == "complete" and record.counts is None:
+        raise RecordError(f"{place} is complete and has no counts; expected how many examples stayed right")
+    if record.counts is not None and record.counts.total == 0:
+        raise RecordError(f"{place} counts no examples; expected at least one")
+    return record
+
+
+def check_files(cell: Cell) -> None:
+    """Compare the files beside a record with the sizes and hashes that it gives, and the example list with its hash.
+
+    Raises:
+        RecordError: if a file is missing, lies elsewhere or differs.
+    """
+    for file in cell.record.files:
+        name = PurePosixPath(file.path)
+        if file.path != name.name or file.path in (".", "..") or "\\" in file.path:
+            raise RecordError(f"{cell.place} names the file {file.path!r}; expected a name beside the record, no path")
+        path = cell.folder / file.path
+        if not path.is_file() or path.is_symlink():
+            raise RecordError(f"{cell.place} names {file.path}, and there is no such file beside it")
+        if path.stat().st_size != file.bytes:
+            raise RecordError(
+                f"{file.path} beside {cell.place} has {path.stat().st_size} bytes, and the record says {file.bytes}"
+            )
+        if file_sha256(path) != file.sha256:
+            raise RecordError(f"{file.path} beside {cell.place} does not have the sha256 that the record gives")
+    if cell.record.status == "complete":
+        _check_examples(cell)
+
+
+def _check_examples(cell: Cell) -> None:
+    """The ids and labels of the outcomes must be the example list that the record claims."""
+    sha = hashlib.sha256()
+    for values in _tensors(cell, ("ids", "y")).values():
+        sha.update(values.astype("<i8").tobytes())
+    if sha.hexdigest() != cell.record.examples_sha256:
+        raise RecordError(f"{cell.place} gives another hash of its example list than its {OUTCOMES} has")
+
+
+def read_evidence(cell: Cell) -> Evidence:
+    """The outcomes of a complete cell, as far as a leaderboard needs them; they must agree with the record's counts.
+
+    Raises:
+        RecordError: if they are missing, malformed, or say something else than the record.
+    """
+    counts = cell.record.counts
+    if counts is None:
+        raise RecordError(f"{cell.place} is {cell.record.status} and has no outcomes")
+    norm = cell.record.threat.norm
+    found = _tensors(cell, ("clean_correct", "valid", "broken", norm, "certified"))
+    for name, values in found.items():
+        kind = "float32" if name in (norm, "certified") else "bool"
+        if values.shape != (counts.total,) or values.dtype != kind:
+            raise RecordError(
+                f"{name} in the {OUTCOMES} of {cell.place} is {values.dtype} {list(values.shape)}; expected {kind} "
+                f"[{counts.total}]"
+            )
+    clean, valid, broken, distance, certified = found.values()
+    if np.isnan(distance).any() or np.isnan(certified).any() or (distance < 0).any() or (certified < 0).any():
+        raise RecordError(f"the {OUTCOMES} of {cell.place} has a distance or certified radius that is NaN or negative")
+    if (broken & ~(clean & valid)).any():
+        raise RecordError(
+            f"the {OUTCOMES} of {cell.place} breaks an example that was wrong before, or by no valid input"
+        )
+    said = (counts.clean_correct, counts.robust_correct, counts.invalid)
+    seen = (int(clean.sum()), int((clean & valid & ~broken).sum()), int((clean & ~valid).sum()))
+    if said != seen:
+        raise RecordError(
+            f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} invalid, and its {OUTCOMES} has "
+            f"{seen[0]}, {seen[1]} and {seen[2]}"
+        )
+    distance[~(clean & valid)] = np.inf
+    return Evidence(clean, valid, broken, distance, certified)
+
+
+def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The named arrays of a cell's outcomes, and nothing more of the file."""
+    try:
+        with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise RecordError(f"{cell.place} is complete, and there is no {OUTCOMES} beside it") from error
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"the {OUTCOMES} of {cell.place} cannot be read: {error}") from error

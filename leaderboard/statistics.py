@@ -1,0 +1,319 @@
+"""Intervals, paired tests and resampling: pure functions of counts and arrays.
+
+Everything is 95 % or 5 % unless an argument says otherwise. Distances are per example: 0 where the clean input was
+already wrong, infinite where nothing was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+__all__ = [
+    "Ranks",
+    "area_under_curve",
+    "clopper_pearson",
+    "detectable_difference",
+    "dkw_half_width",
+    "examples_to_separate",
+    "holm",
+    "mcnemar",
+    "mean_interval",
+    "optimality",
+    "resampled_ranks",
+    "separable_ranks",
+    "spread",
+    "tie_groups",
+    "wilson",
+    "wins",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CHUNK = 64
+
+
+# --- rates ---
+
+
+def wilson(successes: float, total: int, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of a binomial share. Wilson, JASA 22 (1927).
+
+    Args:
+        successes: in [0, total]; need not be whole (a mean over seeds on the same examples).
+
+    Raises:
+        ValueError: if there is no example, or the count does not fit the total.
+    """
+    _check(successes, total)
+    z = special.ndtri(0.5 + level / 2)
+    share = successes / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    low = 0.0 if successes == 0 else max(0.0, float(centre - half))
+    high = 1.0 if successes == total else min(1.0, float(centre + half))
+    return low, high
+
+
+def clopper_pearson(successes: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a binomial share: it never covers less than `level`.
+
+    Clopper and Pearson, Biometrika 26 (1934).
+
+    Raises:
+        ValueError: if there is no example, or the count does not fit the total.
+    """
+    _check(successes, total)
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, total - successes + 1, tail))
+    high = 1.0 if successes == total else float(special.betaincinv(successes + 1, total - successes, 1 - tail))
+    return low, high
+
+
+def _check(successes: float, total: int) -> None:
+    if total < 1 or not 0 <= successes <= total:
+        raise ValueError(f"{successes} of {total} is no share; expected 0 <= successes <= total and total >= 1")
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float, float | None]:
+    """Mean, smallest, largest and sample standard deviation (None for a single value)."""
+    mean = math.fsum(values) / len(values)
+    deviation = None
+    if len(values) > 1:
+        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return mean, min(values), max(values), deviation
+
+
+# --- pairs ---
+
+
+def wins(held: Floats) -> Ints:
+    """(R, R): on how many examples row i has the larger value. held: (R, N), few distinct values, mostly 0 and 1."""
+    count = np.zeros((len(held), len(held)), dtype=np.float64)
+    for value in np.unique(held)[1:]:
+        count += (held == value).astype(np.float32) @ (held < value).astype(np.float32).T
+    return np.rint(count).astype(np.int64)
+
+
+def mcnemar(only_first: Ints | int, only_second: Ints | int) -> Floats:
+    """Two-sided exact p-values of paired binary outcomes, from the numbers of examples that only one side gets right.
+
+    Under the null hypothesis a disagreement goes either way with probability 1/2. McNemar, Psychometrika 12 (1947), in
+    its exact binomial form; 1 where the two never disagree. Works elementwise.
+    """
+    b, c = np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64)
+    p: Floats = np.minimum(1.0, 2.0 * special.bdtr(np.minimum(b, c), b + c, 0.5))
+    return p
+
+
+def holm(p: Floats) -> Floats:
+    """Adjusted p-values (M,): rejecting those up to 5 % keeps the chance of any false rejection at 5 %.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979).
+    """
+    order = np.argsort(p, kind="stable")
+    steps = np.arange(len(p), 0, -1, dtype=np.float64)
+    adjusted = np.empty(len(p), dtype=np.float64)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * steps))
+    return adjusted
+
+
+def tie_groups(separable: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(first, last) of every maximal run of neighbours in which no two rows are separable.
+
+    Args:
+        separable: (R, R), symmetric, in rank order.
+
+    Returns:
+        Groups in rank order. Every row is in at least one; a row that ties with both sides of a difference is in two
+        groups, since not being separable is not transitive.
+    """
+    groups: list[tuple[int, int]] = []
+    first = 0
+    for last in range(len(separable)):
+        apart = np.flatnonzero(separable[last, first:last])
+        if len(apart):
+            groups.append((first, last - 1))
+            first += int(apart[-1]) + 1
+    return [*groups, (first, len(separable) - 1)] if len(separable) else []
+
+
+def separable_ranks(separable: NDArray[np.bool_], value: Floats) -> list[tuple[int, int]]:
+    """The best and the worst rank (from 1) that the tests leave to each row.
+
+    A row cannot come before those that are separably better, nor after those that are separably worse. With
+    family-wise corrected tests all intervals hold together with the same confidence (Mogstad, Romano, Shaikh and
+    Wilhelm, Review of Economic Studies 91 (2024)).
+
+    Args:
+        separable: (R, R), symmetric. value: (R,), larger is better.
+    """
+    better = separable & (value[None, :] > value[:, None])
+    worse = separable & (value[None, :] < value[:, None])
+    return [
+        (1 + int(above), len(value) - int(below))
+        for above, below in zip(better.sum(axis=1), worse.sum(axis=1), strict=True)
+    ]
+
+
+# --- resampling ---
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """low, high: (R,) central 95 % of the ranks of each row, from 1. best: (R,) share of draws in which it is first."""
+
+    low: Ints
+    high: Ints
+    best: Floats
+
+
+def resampled_ranks(held: Floats, draws: int, seed: int, level: float = 0.95) -> Ranks:
+    """Ranks over paired bootstrap samples of the examples: all rows see the same draws. Efron, Ann. Stat. 7 (1979).
+
+    Rows that tie in a draw share it: for `low` they take the best of their ranks, for `high` the worst, and first
+    place is divided among them.
+
+    Args:
+        held: (R, N), larger is better. draws: how many samples. seed: of the draws; same seed, same ranks.
+    """
+    rows, total = held.shape
+    rng = np.random.default_rng(seed)
+    low, high = np.empty((draws, rows), dtype=np.int64), np.empty((draws, rows), dtype=np.int64)
+    best = np.zeros(rows, dtype=np.float64)
+    for start in range(0, draws, CHUNK):
+        scores = np.rint(1e6 * (_multinomial(rng, min(CHUNK, draws - start), total) @ held.T))  # equal means are equal
+        for draw, these in enumerate(scores, start):
+            ordered = np.sort(these)
+            low[draw] = rows - np.searchsorted(ordered, these, side="right") + 1
+            high[draw] = rows - np.searchsorted(ordered, these, side="left")
+            first = low[draw] == 1
+            best += first / first.sum()
+    tail = (1 - level) / 2
+    return Ranks(
+        low=np.quantile(low, tail, axis=0, method="inverted_cdf").astype(np.int64),
+        high=np.quantile(high, 1 - tail, axis=0, method="inverted_cdf").astype(np.int64),
+        best=best / draws,
+    )
+
+
+def _multinomial(rng: np.random.Generator, draws: int, total: int) -> Floats:
+    """(draws, total): how often each example is drawn; by counting positions, which is faster than rng.multinomial."""
+    at = rng.integers(0, total, size=(draws, total)) + total * np.arange(draws)[:, None]
+    return np.bincount(at.ravel(), minlength=draws * total).reshape(draws, total).astype(np.float64)
+
+
+# --- what the number of examples can tell apart ---
+
+
+def detectable_difference(disagreement: float, total: int, level: float = 0.95, power: float = 0.8) -> float:
+    """The smallest difference of two shares that a McNemar test of `total` pairs finds with the given power.
+
+    Connor's formula (Biometrics 43 (1987)), solved for the difference by bisection; at most `disagreement`.
+
+    Args:
+        disagreement: the share of examples on which the two sides differ.
+    """
+    low, high = 0.0, disagreement
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _pairs_needed(disagreement, middle, level, power) > total:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _pairs_needed(disagreement: float, difference: float, level: float, power: float) -> float:
+    if difference <= 0:
+        return math.inf
+    z_level, z_power = float(special.ndtri(0.5 + level / 2)), float(special.ndtri(power))
+    root = z_level * math.sqrt(disagreement) + z_power * math.sqrt(max(0.0, disagreement - difference**2))
+    return (root / difference) ** 2
+
+
+def examples_to_separate(only_first: int, only_second: int, total: int, level: float = 0.95) -> int | None:
+    """How many more examples would make a pair differ, if disagreements keep their proportions.
+
+    The smallest factor on both counts at which the exact McNemar test rejects, as a number of examples beyond `total`,
+    rounded up. None if both counts are equal.
+    """
+    if only_first == only_second:
+        return None
+
+    def apart(factor: float) -> bool:
+        return float(mcnemar(round(factor * only_first), round(factor * only_second))) <= 1 - level
+
+    if apart(1.0):
+        return 0
+    high = 2.0
+    while not apart(high):
+        high *= 2
+    low = high / 2
+    while (high - low) * total > 0.5:
+        middle = (low + high) / 2
+        low, high = (low, middle) if apart(middle) else (middle, high)
+    return math.ceil((high - 1) * total)
+
+
+# --- curves and attacks, from distances ---
+
+
+def dkw_half_width(total: int, level: float = 0.95) -> float:
+    """Half the width of a band that holds a whole empirical curve. Massart, Annals of Probability 18 (1990)."""
+    return math.sqrt(math.log(2 / (1 - level)) / (2 * total))
+
+
+def area_under_curve(distance: Floats, eps0: float) -> tuple[float, float, float]:
+    """The mean of robust accuracy over radii from 0 to `eps0`, with its interval.
+
+    Robust accuracy at eps is the share of distances above eps; integrating that step function exactly gives
+    `mean(min(distance, eps0)) / eps0`: no trapezoids, which are wrong on steps.
+
+    Args:
+        distance: (N,).
+    """
+    parts = np.minimum(distance, eps0) / eps0
+    area = float(parts.mean())
+    low, high = mean_interval(area, parts)
+    return area, max(0.0, low), min(1.0, high)
+
+
+def mean_interval(value: float, parts: Floats, level: float = 0.95) -> tuple[float, float]:
+    """The t interval around `value`, whose deviations per example are those of `parts` (N,); infinite for one."""
+    n = len(parts)
+    if n < 2:
+        return -math.inf, math.inf
+    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * float(parts.std(ddof=1)) / math.sqrt(n)
+    return value - half, value + half
+
+
+def optimality(distance: Floats, best: Floats, eps0: float) -> tuple[float, Floats] | None:
+    """How close an attack comes to the best known distances: 1 if it finds them all, 0 if it finds nothing.
+
+    `1 - (mean min(d, eps0) - mean min(d*, eps0)) / (c * eps0 - mean min(d*, eps0))`: the area between the attack's
+    curve and the best one, of the area between the best one and no attack at all. Cinà et al., AAAI 2025
+    (AttackBench), on exact areas.
+
+    Args:
+        distance: (N,). best: (N,) the smallest known, at most `distance`; 0 where the clean input was already wrong, so
+            that c is the share of the others.
+
+    Returns:
+        The optimality, and the influence of each example on it (N,), of mean 0: their standard error is that of the
+        ratio (delta method), and influences of several systems on the same examples may be averaged. None where even
+        the best attack finds nothing up to eps0.
+    """
+    reference = np.minimum(best, eps0)
+    lost = np.minimum(distance, eps0) - reference
+    room = np.where(best > 0, eps0, 0.0) - reference
+    if room.sum() <= 0:
+        return None
+    ratio = float(lost.sum() / room.sum())
+    return 1.0 - ratio, (ratio * room - lost) / float(room.mean())
