@@ -7,6 +7,7 @@ many processes or in how many sittings the examples are attacked.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import time
@@ -178,8 +179,8 @@ def _attack_in_processes(job: Job, trainer: Trainer, todo: Sequence[tuple[int, i
     fabric = Fabric(
         accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes, strategy=trainer.strategy
     )
-    launch: Any = fabric.launch  # Fabric's annotation leaves out the arguments that it passes on
-    launch(_worker, job, list(todo))
+    # Bound beforehand, since Fabric looks into the arguments that it passes on and takes no frozen dataclasses.
+    fabric.launch(functools.partial(_worker, job=job, todo=list(todo)))
 
 
 def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]]) -> None:

@@ -1,0 +1,50 @@
+"""Small configurations for tests of the pipeline, and attacks that the registry does not know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import registry
+from benchmark.config import RunConfig, StoreConfig, Training
+from benchmark.registry import Declared
+from benchmark.threat import Threat, parse_eps
+
+
+def plugin(kind: str, name: str, **settings: Any) -> Any:
+    return registry.load(kind, name)(**settings)
+
+
+def small_config(root: Path, **changes: Any) -> RunConfig:
+    """A linear model on digits, one epoch, attacked by FGSM: a cell in a fraction of a second."""
+    base = RunConfig(
+        dataset=plugin("dataset", "digits"),
+        model=plugin("model", "linear"),
+        attack=plugin("attack", "fgsm"),
+        threat=Threat(eps=parse_eps("1/10")),
+        metrics=(plugin("metric", "robust_accuracy"),),
+        training=Training(epochs=1, learning_rate=0.01, selection_attack=plugin("attack", "pgd", steps=3)),
+        store=StoreConfig(root=str(root / "results"), data=str(root / "data"), offline=True),
+    )
+    return dataclasses.replace(base, **changes)
+
+
+@contextmanager
+def declared(*classes: tuple[str, type[Any]]) -> Iterator[None]:
+    """Make the registry believe that these (kind, class) pairs were installed by a distribution called test-plugins."""
+    extra = tuple(Declared(kind, cls.__name__.lower(), cls.__module__, "test-plugins", "1.0") for kind, cls in classes)
+    known = (*registry.declared(), *extra)
+    real_load = registry._load
+
+    def load(wanted: Declared) -> Any:
+        return dict(zip(extra, (cls for _, cls in classes), strict=True)).get(wanted) or real_load(wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "declared", lambda: known)
+        patch.setattr(registry, "_load", load)
+        yield
