@@ -186,7 +186,7 @@ _OPERATIONS: dict[type[ast.operator], Any] = {
 }
 
 
-def _value(page: _Page, node: ast.expr) -> Any:
+def _value(page: _Page, node: ast.expr) -> Any:  # noqa: PLR0911 - one way out per form of literal
     """The value of a literal, of arithmetic on literals, of a constant of the module, or the name of an enum member.
 
     Raises:
@@ -486,11 +486,10 @@ def _environment() -> str:
     names: list[str] = [sys.version, sys.prefix]
     for folder in sys.path:
         try:
-            names += sorted(
-                n for n in os.listdir(folder or ".") if n.endswith((".dist-info", ".egg-info", ".egg-link"))
-            )
+            entries = [entry.name for entry in Path(folder or ".").iterdir()]
         except OSError:
             continue
+        names += sorted(name for name in entries if name.endswith((".dist-info", ".egg-info", ".egg-link")))
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
@@ -526,7 +525,12 @@ def _import_in_child(names: Sequence[str]) -> dict[str, str]:
     """Load plugins in a process of their own, so that one that crashes or hangs takes nothing with it."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD], input=json.dumps(names), capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", _CHILD],
+            input=json.dumps(names),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         if done.returncode == 0:
             answers: dict[str, str] = json.loads(done.stdout.rpartition("\n")[2])
@@ -540,7 +544,7 @@ def _import_in_child(names: Sequence[str]) -> dict[str, str]:
 
 
 def catalogue(kind: str | None = None) -> list[Description]:
-    """Every declared plugin, of one kind or of all, with what is wrong with it; plugins of others are really imported."""
+    """Every declared plugin, of one kind or of all, and what is wrong with it; those of others are really imported."""
     found = [describe(plugin) for plugin in registry.declared() if kind is None or plugin.kind == kind]
     order = {name: at for at, name in enumerate(registry.KINDS)}
     found.sort(key=lambda d: (order.get(d.declared.kind, len(order)), d.declared.name, d.declared.distribution))

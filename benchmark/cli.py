@@ -142,20 +142,19 @@ def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
 def _status(options: argparse.Namespace) -> int:
     from benchmark import status
 
-    return status.main(options)
+    return status.main(str(options.store))
 
 
 def _verify(options: argparse.Namespace) -> int:
     from benchmark import verify_records
 
-    return verify_records.main(options)
+    return verify_records.main([str(path) for path in options.paths], str(options.store), str(options.data))
 
 
 def _leaderboard_build(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import build
 
-    options.results = options.results or [Path("results/cells")]
-    status: int = build.main(options)
+    status: int = build.main(results=options.results or [Path("results/cells")], out=options.out)
     return status
 
 

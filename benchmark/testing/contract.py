@@ -13,8 +13,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import importlib.resources
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from benchmark import registry
@@ -32,15 +34,20 @@ def rules(kind: str) -> tuple[Rule, ...]:
     if kind not in registry.KINDS:
         raise ConfigError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
     own = importlib.import_module(f"benchmark.testing.rules_{kind}")
-    return (*rules_common.RULES, *own.RULES)
+    return (*rules_common.rules_for(kind), *own.RULES)
 
 
 def build(kind: str, name: str, **settings: Any) -> Any:
     """An instance of an installed plugin with its defaults, and with the default plugins inside it.
 
+    `name` may also be a variant, a file of settings such as conf/attack/pgd_10.yaml.
+
     Raises:
         PluginError: if it cannot be loaded. Inapplicable: if it has a setting that only its user knows.
     """
+    if name not in registry.names(kind) and _variant(kind, name).is_file():
+        plugin, own = _read_variant(kind, name)
+        return build(kind, plugin, **{**own, **settings})
     cls: Any = registry.load(kind, name)
     for field in dataclasses.fields(cls):
         if not field.init or field.name in settings:
@@ -54,6 +61,22 @@ def build(kind: str, name: str, **settings: Any) -> Any:
         return cls(**settings)
     except ConfigError as error:
         raise Inapplicable(f"{kind}.{name} cannot be built from its defaults: {error}") from error
+
+
+def _variant(kind: str, name: str) -> Traversable:
+    return importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml")
+
+
+def _read_variant(kind: str, name: str) -> tuple[str, dict[str, Any]]:
+    """The plugin that a variant is made from, and its settings in the types of the plugin's fields."""
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.create(_variant(kind, name).read_text(encoding="utf-8"))
+    plugin = next(entry for entry in values.pop("defaults") if entry != "_self_")
+    schema: Any = OmegaConf.structured(registry.load(kind, plugin))
+    OmegaConf.set_readonly(schema, None)  # a frozen dataclass gives a node that refuses to be merged into
+    merged = OmegaConf.merge(schema, values)
+    return plugin, {key: merged[key] for key in values}
 
 
 @functools.lru_cache(maxsize=4)

@@ -292,7 +292,7 @@ class SuspectsTheBatch(SoundDefense):
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """The distance to the batch's mean."""
-        return (x - x.mean(0)).flatten(1).norm(dim=1)
+        return torch.linalg.vector_norm((x - x.mean(0)).flatten(1), dim=1)
 
 
 # --- poisons ---------------------------------------------------------------------------------------------------------

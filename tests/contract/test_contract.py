@@ -1,0 +1,72 @@
+"""The shipped suite over everything that is declared, and over planted faults."""
+
+import pytest
+
+from benchmark import registry
+from benchmark.api import Component
+from benchmark.errors import PluginError
+from benchmark.testing import contract, faults
+
+test_contract = contract.tests()
+
+
+def failing(kind: str, plugin: Component) -> dict[str, str]:
+    """The rules that fail, with their sentences."""
+    failures = {}
+    for rule in contract.rules(kind):
+        try:
+            rule(plugin)
+        except contract.Inapplicable:
+            continue
+        except AssertionError as error:
+            failures[rule.name] = str(error)
+    return failures
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=str)
+def test_a_planted_fault_is_caught_by_its_rule_and_by_no_other(fault: faults.Fault) -> None:
+    failures = failing(fault.kind, fault.plugin)
+    assert set(failures) == fault.caught_by, failures
+    assert all(len(sentence) > 20 for sentence in failures.values())
+
+
+@pytest.mark.parametrize(("kind", "plugin"), faults.SOUND, ids=[kind for kind, _ in faults.SOUND])
+def test_what_the_faults_are_made_from_is_sound(kind: str, plugin: Component) -> None:
+    assert failing(kind, plugin) == {}
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_almost_every_rule_has_a_fault_that_it_catches(kind: str) -> None:
+    caught = {rule for fault in faults.FAULTS for rule in fault.caught_by}
+    without = {rule.name for rule in contract.rules(kind)} - caught
+    assert without <= {
+        "travels_to_workers",  # a plugin that cannot be pickled cannot be a module's frozen dataclass
+        "refuses_what_it_does_not_support",  # asks benchmark.config about installed plugins alone
+        "builds_a_classifier",
+        "trains_to_finite_weights",
+        "protects_with_logits",
+        "has_a_usable_normalisation",
+        "reads_in_any_order",
+        "gives_valid_examples",
+        "same_seed_same_poison",
+        "gives_a_radius_per_example",
+        "gives_zero_where_the_label_is_wrong",
+        "leaves_system_and_inputs_alone",
+    }
+
+
+def test_there_is_one_case_per_plugin_and_rule() -> None:
+    expected = sum(len(registry.names(kind)) * len(contract.rules(kind)) for kind in registry.KINDS)
+    names = [str(case) for case in contract.cases()]
+    assert len(names) == len(set(names)) == expected
+
+
+def test_a_name_that_is_not_installed_is_refused_when_tests_are_collected() -> None:
+    with pytest.raises(PluginError, match=r"no plugin named 'attack\.pdg'; \d+ of kind attack are installed\. Did you"):
+        contract.tests("attack.pdg")
+
+
+def test_settings_replace_defaults() -> None:
+    case = next(c for c in contract.cases("attack.pgd", steps=0) if c.rule.name == "same_seed_same_result")
+    with pytest.raises(contract.Inapplicable, match=r"attack\.pgd cannot be built from its defaults: .*steps is 0"):
+        case.run()

@@ -1,0 +1,168 @@
+"""Static descriptions against what loading says, and beside bad distributions."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import catalogue, registry
+from benchmark.registry import Declared
+from benchmark.threat import Norm
+from tests.conftest import Runner
+
+
+@pytest.mark.parametrize("plugin", registry.declared(), ids=lambda d: d.full_name)
+def test_the_source_says_what_loading_says(plugin: Declared) -> None:
+    said = catalogue.describe(plugin)
+    cls: Any = registry.load(plugin.kind, plugin.name)
+    assert said.problem == ""
+    assert said.class_name == cls.__name__
+    assert list(said.fields) == [f.name for f in dataclasses.fields(cls) if f.init]
+    for field in dataclasses.fields(cls):
+        default = field.default
+        if field.init and isinstance(default, (bool, int, float, str)) and "plugin" not in field.metadata:
+            assert said.fields[field.name] == default, field.name
+    supports = getattr(cls, "supports", None)
+    if supports is None:
+        assert said.supports == {}
+        return
+    flags = {name: getattr(supports, name) for name in ("targeted", "minimal", "randomized", "bounded")}
+    norms = [norm.value for norm in Norm if norm in supports.norms]
+    assert said.supports == {"norms": norms, "access": supports.access.value, **flags}
+
+
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> catalogue.Description:
+    """How a plugin with this source is described."""
+    module = f"planted_{abs(hash(text))}"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = Declared("attack", "planted", module, "planted", "1.0")
+    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
+    return catalogue.describe(plugin)
+
+
+HEAD = '''"""Planted: {summary}. Nobody, 2020, arXiv:2001.00001."""
+import dataclasses
+from dataclasses import dataclass, field
+from typing import ClassVar
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.threat import Access, Norm
+STEPS = 7
+'''
+TAIL = """
+    def perturb(self, target, x, y, *, threat, rng):
+        return x
+
+@hookimpl
+def benchmark_component():
+    return Planted
+"""
+
+
+def test_literals_constants_and_members_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = """
+@dataclass(frozen=True)
+class Planted(Attack):
+    supports: ClassVar[Supports] = Supports(frozenset({Norm.l2, Norm.l0}), access=Access.labels, minimal=True)
+    steps: int = STEPS
+    step_size: float = 2 / 8
+    widths: tuple[int, ...] = (1, -2)
+    norm: Norm = Norm.l1
+    names: list[str] = field(default_factory=list)
+    computed: float = max(1.0, 2.0)
+    hidden: int = field(default=3, init=False)
+"""
+    said = page(tmp_path, monkeypatch, HEAD + body + TAIL)
+    assert said.problem == ""
+    assert said.paper == "Nobody, 2020, arXiv:2001.00001."
+    assert said.fields == {
+        "steps": 7,
+        "step_size": 0.25,
+        "widths": (1, -2),
+        "norm": "l1",
+        "names": [],
+        "computed": None,
+    }
+    assert said.supports["norms"] == ["l2", "l0"]
+    assert said.supports["access"] == "labels"
+    assert said.supports["minimal"] is True
+    assert said.supports["targeted"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def broken(:", "failed to import: SyntaxError"),
+        (
+            "import nowhere_to_be_found.at_all\n",
+            "No module named 'nowhere_to_be_found'. Try: pip install nowhere_to_be_f",
+        ),
+        ("x = 1\n", "registers no component (hooks found: none); a plugin module ends with @hookimpl"),
+        (HEAD + "\n@dataclass\nclass Planted(Attack):\n    steps: int = 1\n" + TAIL, "Planted must be decorated with"),
+        (
+            HEAD
+            + "\n@dataclass(frozen=True)\nclass Planted(Attack):\n    steps: int = 1\n"
+            + TAIL.replace("perturb", "p"),
+            "Planted does not define perturb",
+        ),
+    ],
+    ids=["syntax", "missing", "no hook", "not frozen", "abstract"],
+)
+def test_what_the_file_shows_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str) -> None:
+    said = page(tmp_path, monkeypatch, text)
+    assert said.problem.startswith("plugin 'attack.planted' from planted 1.0")
+    assert sentence in said.problem
+
+
+def test_a_module_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Declared("attack", "gone", "gone_plugin.attacks", "gone", "1.0")
+    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
+    said = catalogue.describe(plugin)
+    assert said.problem.endswith("failed to import: No module named 'gone_plugin'. Try: pip install gone_plugin")
+
+
+CRASH = '''"""Crashes the interpreter when it is imported. No paper."""
+import os
+os._exit(3)
+from benchmark import hookimpl
+
+@hookimpl
+def benchmark_component():
+    return None
+'''
+
+
+def test_a_plugin_that_ends_the_process_is_named_and_the_rest_is_listed(tmp_path: Path, run_python: Runner) -> None:
+    info = tmp_path / "crashing-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[benchmark]\nattack.crashing = crashing_plugin\n")
+    (tmp_path / "crashing_plugin.py").write_text(CRASH)
+    done = run_python("-m", "benchmark", "plugins", "attack", "--json", beside=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = {entry["name"]: entry["problem"] for entry in json.loads(done.stdout)}
+    assert "ended the process with code 3 while it was imported" in said["crashing"]
+    assert said["pgd"] == ""
+
+
+def test_the_real_import_is_remembered(acme: Path, run_python: Runner, tmp_path: Path) -> None:
+    code = """
+import os, sys
+from benchmark import catalogue
+asked = []
+real = catalogue._import_in_child
+catalogue._import_in_child = lambda names: asked.append(sorted(names)) or real(names)
+os.environ["XDG_CACHE_HOME"] = sys.argv[1]
+for _ in range(2):
+    assert all(not d.problem for d in catalogue.catalogue())
+assert "torch" not in sys.modules
+print(asked)
+"""
+    done = run_python("-c", code, str(tmp_path), beside=acme)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("attack.acme_signs") == 1
+    again = run_python("-c", code, str(tmp_path), beside=acme)
+    assert again.stdout == "[]\n"

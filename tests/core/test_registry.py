@@ -1,0 +1,72 @@
+"""Discovery beside distributions of third parties, good and bad."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry
+from benchmark.errors import PluginError
+from tests.conftest import Runner
+
+LOAD = """
+import json, sys
+from benchmark import registry
+from benchmark.errors import PluginError
+said = {}
+for name in sys.argv[1:]:
+    try:
+        said[name] = registry.load("attack", name).__name__
+    except PluginError as error:
+        said[name] = str(error)
+print(json.dumps(said))
+"""
+
+
+def test_a_good_plugin_loads_and_each_bad_one_is_refused_by_name(third_parties: Path, run_python: Runner) -> None:
+    names = ["acme_signs", "broken", "misspelt", "pgd", "future", "other_api", "fgsm"]
+    done = run_python("-c", LOAD, *names, beside=third_parties)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    module = third_parties / "misspelt_plugin.py"
+    assert said == {
+        "acme_signs": "AcmeSigns",
+        "fgsm": "FGSM",
+        "broken": "plugin 'attack.broken' from broken-plugin 0.1.0 failed to import: No module named "
+        "'acme_missing_dependency'. Try: pip install acme_missing_dependency",
+        "misspelt": "plugin 'attack.misspelt' from misspelt-plugin 0.2.0 registers wrongly: unknown hook "
+        f"'benchmark_componnt' in plugin <module 'misspelt_plugin' from '{module}'>; a plugin module ends with "
+        "@hookimpl def benchmark_component()",
+        "pgd": "plugin 'attack.pgd' is declared by adversarial-benchmark 0.1.0 (benchmark_plugins.attacks.pgd) and "
+        "duplicate-plugin 1.0.0 (duplicate_plugin); one name must have one owner: uninstall one of them, or ask its "
+        "author to rename it",
+        "future": "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and 0.1.0 is "
+        "installed; install versions of the two that go together",
+        "other_api": "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin "
+        "contracts, and this harness has version 1; install a release of other-api-plugin made for it",
+    }
+
+
+def test_an_unknown_name_is_answered_with_near_ones() -> None:
+    count = len(registry.names("attack"))
+    with pytest.raises(PluginError) as caught:
+        registry.find("attack", "pdg")
+    assert str(caught.value).startswith(
+        f"no plugin named 'attack.pdg'; {count} of kind attack are installed. Did you mean"
+    )
+    assert "attack.pgd" in str(caught.value)
+
+
+def test_names_need_no_import(run_python: Runner) -> None:
+    code = "import sys; from benchmark import registry; registry.names('attack'); print('torch' in sys.modules)"
+    assert run_python("-c", code).stdout == "False\n"
+
+
+def test_settings_are_plain_data_with_names_of_inner_plugins() -> None:
+    from benchmark.testing import contract
+
+    training = contract.build("defense", "adversarial_training")
+    settings = registry.settings(training)
+    assert settings["attack"]["name"] == "pgd"
+    assert json.loads(json.dumps(settings)) == settings
+    assert registry.name_of(training) == ("defense", "adversarial_training")
