@@ -111,8 +111,8 @@ class Ball:
             return x_adv.clamp(0.0, 1.0)
         if self.norm is Norm.l2:
             delta = x_adv - self.x
-            size = rows_norm(delta, Norm.l2)
-            scale = torch.where(size > self.eps, self.eps / size.clamp_min(1e-30), torch.ones_like(size))
+            size, limit = rows_norm(delta, Norm.l2), self._l2_limit(delta[0].numel() if len(delta) else 1)
+            scale = torch.where(size > limit, limit / size.clamp_min(1e-30), torch.ones_like(size))
             return (self.x + delta * _columns(scale, delta)).clamp(0.0, 1.0)
         if self.norm is Norm.l1:
             return self._project_l1(x_adv)
@@ -123,6 +123,11 @@ class Ball:
             top = delta.abs().topk(keep, dim=1).indices
             kept.scatter_(1, top, delta.gather(1, top))
         return torch.where(kept.reshape(self.x.shape) != 0, x_adv.clamp(0.0, 1.0), self.x)
+
+    def _l2_limit(self, size: int) -> float:
+        """The radius, less what rounding `x` + delta to single precision may add beyond the audit's tolerance."""
+        rounding = math.sqrt(size) * 2.0**-25  # half the distance between neighbours just below 1, per feature
+        return max(0.0, self.eps - max(0.0, rounding - tolerance(Norm.l2, self.eps)))
 
     @functools.cached_property
     def _bounds(self) -> tuple[Tensor, Tensor]:
@@ -156,7 +161,10 @@ class Ball:
         t = points.gather(1, first) - (self.eps - before) / slope
         t = torch.where(inside[:, None], torch.zeros_like(t), t)
         delta = u.sign() * torch.minimum((size - t).clamp_min(0.0), room)
-        return (x + delta).to(self.x.dtype).reshape(self.x.shape).clamp(0.0, 1.0)
+        near = (x + delta).to(self.x.dtype)
+        # Rounded towards x: the other way, the errors of many features add up to more than the tolerance.
+        near = torch.where((near.double() - x).abs() > delta.abs(), near.nextafter(self.x.flatten(1)), near)
+        return near.reshape(self.x.shape).clamp(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """(B, *S): the step of unit norm that raises a linear function the most; zero where the gradient is.

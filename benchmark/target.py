@@ -77,6 +77,7 @@ class Ledger:
         new = self.backwards[rows] == 0
         if not bool(new.any()):
             return
+        new = new & (_occurrence(rows) == 0)  # of several inputs of one example, the first
         size = grad[new].flatten(1).abs().amax(1)
         self.zero_gradient[rows[new]] = size == 0
         self.bad_gradient[rows[new]] = ~torch.isfinite(size)

@@ -55,7 +55,7 @@ class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, K)."""
         logits: Tensor = self.model(x)
-        spoiled: Tensor = StraightThrough.apply(logits, logits * torch.nan)
+        spoiled: Tensor = StraightThrough.apply(logits, logits * torch.nan)  # type: ignore[no-untyped-call]
         return spoiled
 
 
@@ -72,7 +72,9 @@ class Quantised(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, K)."""
         rounded = torch.round(x * self.levels) / self.levels
-        logits: Tensor = self.model(StraightThrough.apply(rounded, x) if self.straight_through else rounded)
+        if self.straight_through:
+            rounded = StraightThrough.apply(rounded, x)  # type: ignore[no-untyped-call]
+        logits: Tensor = self.model(rounded)
         return logits
 
 

@@ -29,7 +29,7 @@ def step_to_planes(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> tuple[
         slope: (B, C, D), finite. need: (B, C), positive. x: (B, D) in [0, 1]. norm: l2 or linf.
 
     Returns:
-        delta (B, C, D), and its length (B, C): infinite where the box is too small, and delta then goes as far as it can.
+        delta (B, C, D), and its length (B, C), infinite where the box is too small: delta then goes as far as it can.
     """
     gain = slope.abs()
     room = torch.where(slope > 0, 1.0 - x[:, None], x[:, None])

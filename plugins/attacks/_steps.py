@@ -36,9 +36,7 @@ def positive(**values: float | None) -> None:
     """
     for name, value in values.items():
         if value is not None and not value > 0:
-            raise ConfigError(
-                f"attack.{name} is {value}; expected a positive number, in units of the [0, 1] input range"
-            )
+            raise ConfigError(f"attack.{name} is {value}; expected more than 0, in units of the [0, 1] input range")
 
 
 def may_settle(target: Target, threat: Threat) -> bool:

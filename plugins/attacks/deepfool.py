@@ -97,11 +97,9 @@ def deepfool(
         moved = here.project(here.x + (1.0 + overshoot) * total[index])
         # An input that is wrong already stays; one without a slope (or with NaN for one) cannot be moved.
         stays = ~(at_x[index] < 0) | (moved == result[index]).flatten(1).all(1)
-        index = index[~stays]
-        index, moved = index, moved[~stays]
+        index, moved = index[~stays], moved[~stays]
         result = result.index_copy(0, index, moved)
-        asking = can_ask(target.rows(index))
-        index = index[asking]
+        index = index[can_ask(target.rows(index))]
         if len(index) == 0:
             break
         logits = target.rows(index).logits(result[index])

@@ -30,7 +30,8 @@ class PGD(Attack):
     Difference from the paper: an example is left alone once it is broken (`stop_on_success`), which breaks the same
     examples at a fraction of the passes.
 
-    steps: iterations of one start. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps.
+    steps: iterations of one start. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps, and
+        10 eps / steps under l1, where a step moves a single feature and a start has changed all of them.
     restarts: how many starts an example gets as long as it is not broken.
     random_start: uniform in the ball; otherwise the clean input. loss: what is ascended.
     stop_on_success: whether a broken example stays at the iterate that broke it. Otherwise all examples run all steps
@@ -66,7 +67,7 @@ class PGD(Attack):
             loss=self.loss,
             targeted=threat.targeted,
             steps=self.steps,
-            step_size=2.5 * threat.radius / self.steps if self.step_size is None else self.step_size,
+            step_size=self.step_size or (10.0 if threat.norm is Norm.l1 else 2.5) * threat.radius / self.steps,
             restarts=self.restarts,
             random_start=self.random_start,
             settle=self.stop_on_success and may_settle(target, threat),
