@@ -292,7 +292,8 @@ class SuspectsTheBatch(SoundDefense):
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """The distance to the batch's mean."""
-        return torch.linalg.vector_norm((x - x.mean(0)).flatten(1), dim=1)
+        distance: Tensor = torch.linalg.vector_norm((x - x.mean(0)).flatten(1), dim=1)
+        return distance
 
 
 # --- poisons ---------------------------------------------------------------------------------------------------------

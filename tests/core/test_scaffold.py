@@ -1,7 +1,7 @@
 """`benchmark new`: what it writes installs and passes its own tests, unedited."""
 
-from xml.etree import ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
