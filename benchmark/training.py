@@ -268,7 +268,7 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     folder.mkdir(parents=True, exist_ok=True)
     spawned = "spawn" in trainer.strategy
     callbacks: list[Callback] = [
-        ModelCheckpoint(dirpath=folder, save_top_k=0, save_last=True, enable_version_counter=False)
+        ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)
     ]
     if recipe.patience:
         callbacks.append(EarlyStopping("score", mode="max", patience=recipe.patience, check_on_train_epoch_end=True))

@@ -1,0 +1,260 @@
+"""Training: deterministic, resumable, by the recipe; the stages of defenses; systems cached by content."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
+from benchmark.config import Optimizer, RunConfig, Schedule, Training
+from benchmark.fit import DETECTOR_FALSE_POSITIVES, fit
+from benchmark.load import load
+from benchmark.publish import Observers
+from benchmark.record import Card
+from benchmark.run import run
+from benchmark.sampling import SampleRandom
+from benchmark.store import Store
+from benchmark.system import System
+from benchmark.threat import Norm
+from benchmark.training import collapse_warning, learning_rate_factor
+from tests.core.cells import declared, plugin, small_config
+
+RECIPE = Training(epochs=3, learning_rate=0.01, selection_attack=plugin("attack", "pgd", steps=3))
+
+
+def _fit(config: RunConfig) -> tuple[System, Card]:
+    return fit(config, load(config), Store(Path(config.store.root)), Observers())
+
+
+def _weights(config: RunConfig) -> dict[str, Tensor]:
+    return dict(_fit(config)[0].model.state_dict())
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def _adversarial(**settings: Any) -> Any:
+    return plugin("defense", "adversarial_training", attack=plugin("attack", "pgd", steps=3), **settings)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    model = plugin("model", "mlp")
+    configs = [small_config(tmp_path / str(i), model=model, training=RECIPE, seed=i // 2) for i in range(3)]
+    one, again, other = (_weights(c) for c in configs)
+    assert _same(one, again)
+    assert not _same(one, other)
+
+
+def test_a_system_is_trained_once_and_its_card_says_how(tmp_path: Path) -> None:
+    config = small_config(tmp_path, training=RECIPE)
+    _, card = _fit(config)
+    stamp = (Store(tmp_path / "results").system(card.key) / "card.json").stat().st_mtime_ns
+    _, again = _fit(config)
+    assert again == card
+    assert (Store(tmp_path / "results").system(card.key) / "card.json").stat().st_mtime_ns == stamp
+    assert card.epochs_run == len(card.history) == 3
+    assert card.train_examples == 1097
+    assert card.test_correct / card.test_total > 0.8
+    assert card.parameters == 64 * 10 + 10
+
+
+def test_tampered_weights_are_not_loaded(tmp_path: Path) -> None:
+    config = small_config(tmp_path, training=RECIPE)
+    _, card = _fit(config)
+    path = Store(tmp_path / "results").system(card.key) / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(Exception, match="is not the file that its card describes"):
+        _fit(config)
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_training_that_was_interrupted_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark import training
+
+    recipe = dataclasses.replace(RECIPE, epochs=5, ema=0.9, optimizer=Optimizer.sgd)
+    defenses = (_adversarial(),)
+    whole = small_config(tmp_path / "whole", training=recipe, defenses=defenses)
+    broken = small_config(tmp_path / "broken", training=recipe, defenses=defenses)
+    expected, card = _fit(whole)
+    real = training.Fitting.training_step
+
+    def stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
+        if self.current_epoch == 3 and batch_idx == 4:
+            raise _Killed
+        return real(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Fitting, "training_step", stop)
+        with pytest.raises(_Killed):
+            _fit(broken)
+    assert (Store(tmp_path / "broken" / "results").work(card.key) / "last.ckpt").is_file()
+    epochs: list[int] = []
+
+    def count(self: Any, batch: Any, batch_idx: int) -> Tensor:
+        epochs.append(self.current_epoch)
+        return real(self, batch, batch_idx)
+
+    monkeypatch.setattr(training.Fitting, "training_step", count)
+    found, again = _fit(broken)
+    assert set(epochs) == {3, 4}
+    assert _same(dict(expected.model.state_dict()), dict(found.model.state_dict()))
+    assert again.weights_sha256 == card.weights_sha256
+    assert again.history == card.history
+
+
+def test_two_processes_train_a_system(tmp_path: Path) -> None:
+    config = small_config(tmp_path, training=RECIPE)
+    config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=2, strategy="ddp_spawn"))
+    _, card = _fit(config)
+    assert card.epochs_run == 3
+    assert card.test_correct / card.test_total > 0.8
+
+
+def test_adversarial_training_without_adversaries_is_plain_training(tmp_path: Path) -> None:
+    plain = small_config(tmp_path, training=RECIPE)
+    mixed = dataclasses.replace(plain, defenses=(_adversarial(ratio=0.0),))
+    assert plain.system_key() != mixed.system_key()
+    loaded, store = load(plain), Store(tmp_path / "results")
+    last = dataclasses.replace(RECIPE, epochs=1)  # one epoch, so that the choice between epochs plays no part
+    one, _ = fit(dataclasses.replace(plain, training=last), loaded, store, Observers())
+    two, _ = fit(dataclasses.replace(mixed, training=last), loaded, store, Observers())
+    assert _same(dict(one.model.state_dict()), dict(two.model.state_dict()))
+
+
+def test_adversarial_training_raises_robust_accuracy(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=12, learning_rate=0.005)
+    model, attack = plugin("model", "small_cnn"), plugin("attack", "pgd", steps=20)
+    plain = small_config(tmp_path, model=model, attack=attack, training=recipe)
+    trained = dataclasses.replace(plain, defenses=(_adversarial(ratio=1.0),))
+    before, after = (Store(tmp_path / "results").record(run(c).key) for c in (plain, trained))
+    assert before is not None
+    assert after is not None
+    assert before.counts is not None
+    assert after.counts is not None
+    assert after.counts.robust_correct - before.counts.robust_correct > 50  # ten points of 500
+    assert after.counts.clean_correct - before.counts.clean_correct > -25
+
+
+def test_fine_tuning_starts_from_a_trained_system(tmp_path: Path) -> None:
+    first = small_config(tmp_path, training=RECIPE)
+    _, card = _fit(first)
+    still = dataclasses.replace(RECIPE, epochs=0)
+    tuned = dataclasses.replace(first, training=still, system=dataclasses.replace(first.system, init_from=card.key))
+    assert _same(_weights(tuned), _weights(first))
+    folder = str(Store(tmp_path / "results").system(card.key))
+    moved = dataclasses.replace(tuned, system=dataclasses.replace(first.system, init_from=folder))
+    assert _same(_weights(moved), _weights(first))
+    lost = dataclasses.replace(tuned, system=dataclasses.replace(first.system, init_from="nowhere"))
+    with pytest.raises(Exception, match="give the key of a trained system"):
+        _fit(lost)
+
+
+def test_the_moving_average_is_what_is_deployed(tmp_path: Path) -> None:
+    averaged = small_config(tmp_path, training=dataclasses.replace(RECIPE, ema=0.5))
+    assert not _same(_weights(averaged), _weights(small_config(tmp_path, training=RECIPE)))
+
+
+def test_early_stopping_ends_training(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=40, patience=2, learning_rate=0.05)
+    _, card = _fit(small_config(tmp_path, training=recipe))
+    assert card.epochs_run < 40
+    scores = [h["score"] for h in card.history]
+    assert card.selected_epoch == max(range(len(scores)), key=lambda i: (scores[i], i))
+
+
+def test_the_epoch_is_chosen_under_attack_if_training_was(tmp_path: Path) -> None:
+    _, card = _fit(small_config(tmp_path, training=RECIPE, defenses=(_adversarial(),)))
+    robust = [h["select_robust_accuracy"] for h in card.history]
+    assert card.robust_selection == max(robust)
+    assert all(h["select_robust_accuracy"] <= h["select_accuracy"] for h in card.history)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        (Schedule.constant, (1.0, 1.0, 1.0)),
+        (Schedule.cosine, (1.0, 0.5, 0.0)),
+        (Schedule.multistep, (1.0, 0.1, 0.01)),
+        (Schedule.one_cycle, (0.0, 0.5 / 0.7, 0.0)),
+    ],
+)
+def test_learning_rate_schedules(schedule: Schedule, values: tuple[float, ...]) -> None:
+    assert [learning_rate_factor(schedule, p) for p in (0.0, 0.5, 1.0)] == pytest.approx(values, abs=1e-12)
+
+
+def test_a_collapse_of_robust_accuracy_is_named() -> None:
+    steady = [{"epoch": i, "select_robust_accuracy": 0.4 + 0.01 * i} for i in range(5)]
+    assert collapse_warning(steady) is None
+    sentence = collapse_warning([*steady, {"epoch": 5, "select_robust_accuracy": 0.01}])
+    assert sentence is not None
+    assert sentence.startswith("catastrophic overfitting: robust accuracy on the select split fell from 44.0% to 1.0%")
+
+
+# --- the stages of a defense, each seen from the outside ---
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryStage(Defense):
+    """Halves the training set, doubles the logits, counts losses, freezes a weight, trains on, shifts, and refuses."""
+
+    detects = True
+
+    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
+        return train.take(torch.arange(len(train) // 2))
+
+    def build(self, model: nn.Module) -> nn.Module:
+        return nn.Sequential(model, _Scale())
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        return inner(model, batch) + 0.0 * sum(p.sum() for p in model.parameters())
+
+    def after_step(self, model: nn.Module) -> None:
+        next(model.parameters()).clamp_(-0.1, 0.1)
+
+    def finish(self, model: nn.Module, train: Examples, fit: Any) -> None:
+        fit(model, train, lambda m, batch: nn.functional.cross_entropy(m(batch.x), batch.y))
+        next(model.parameters()).data.clamp_(-0.05, 0.05)
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return nn.Sequential(model, _Scale(3.0))
+
+    def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
+        return x.flatten(1).mean(1)
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor: float = 2.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def test_every_stage_of_a_defense_takes_part(tmp_path: Path) -> None:
+    with declared(("defense", EveryStage)):
+        config = small_config(tmp_path, defenses=(EveryStage(),), training=RECIPE)
+        system, card = _fit(config)
+        assert card.train_examples == 1097 // 2
+        assert float(next(system.model.parameters()).abs().max()) <= 0.05 + 1e-9
+        splits = load(config).splits
+        x = splits.select.x()
+        assert torch.allclose(system(x), 3.0 * system.model(x))
+        refused = system.rejects(x, SampleRandom(0, splits.select.ids)).float().mean()
+        assert float(refused) == pytest.approx(DETECTOR_FALSE_POSITIVES, abs=0.011)
+        threshold, _ = card.thresholds["everystage"]
+        assert threshold == pytest.approx(float(x.flatten(1).mean(1).quantile(0.95)), abs=0.02)
+        cell = run(config)
+        assert cell.status == "complete", cell.error
+        assert config.threat.norm is Norm.linf
