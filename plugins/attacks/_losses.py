@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.target import RowLoss
 
-__all__ = ["AttackLoss", "ce", "dlr", "margin", "row_loss", "succeeded"]
+__all__ = ["AttackLoss", "ce", "dlr", "dlr_towards", "margin", "row_loss", "succeeded"]
 
 
 class AttackLoss(Enum):
@@ -35,7 +35,8 @@ def ce(logits: Tensor, y: Tensor) -> Tensor:
     normalised step is the same. Unlike the cross-entropy's, its gradient does not vanish in floating point where p_y
     rounds to one; what is left of that kind of gradient masking is not an attack's failure, but arithmetic.
     """
-    return _others(logits, y).logsumexp(1) - logits.gather(1, y[:, None]).squeeze(1)
+    # The differences come first, so that no constant in the logits costs digits.
+    return (_others(logits, y) - logits.gather(1, y[:, None])).logsumexp(1)
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -58,12 +59,27 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def dlr_towards(logits: Tensor, y: Tensor) -> Tensor:
+    """(B,): the targeted form, which rises as `y` (B,) becomes the predicted label.
+
+    Croce & Hein, equation 7, with the greatest of the other logits in place of that of the true label, which a targeted
+    attack is not given. It takes the mean of the third and the fourth logit, since the untargeted form is constant
+    where `y` is third; with fewer than four classes it is the margin.
+    """
+    if logits.shape[1] < 4:
+        return -margin(logits, y)
+    top = logits.topk(4, dim=1).values
+    return -margin(logits, y) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
+
+
 _LOSSES = {AttackLoss.ce: ce, AttackLoss.margin: margin, AttackLoss.dlr: dlr}
 
 
 def row_loss(kind: AttackLoss, y: Tensor, *, targeted: bool) -> RowLoss:
     """The loss to ascend: away from the labels `y` (B,), or towards them if `targeted`."""
     chosen = _LOSSES[kind]
+    if targeted and kind is AttackLoss.dlr:
+        return lambda logits: dlr_towards(logits, y)
     if targeted:
         return lambda logits: -chosen(logits, y)
     return lambda logits: chosen(logits, y)

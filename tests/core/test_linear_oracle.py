@@ -88,7 +88,7 @@ def test_distances_agree_with_a_solver(norm: Norm) -> None:
     x = draw.random((40, 6)).round(1)  # some on the ends of the box
     most = np.where(slope > 0, slope * (1 - x), -slope * x).sum(1)
     margin = most * draw.uniform(0.05, 0.95, 40)
-    ours = half_space_distance(*map(torch.from_numpy, (slope, margin, x)), norm)
+    ours = half_space_distance(torch.from_numpy(slope), torch.from_numpy(margin), torch.from_numpy(x), norm)
     theirs = [_by_program(s, m, v, norm) for s, m, v in zip(slope, margin, x, strict=True)]
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6 if norm is Norm.l2 else 1e-9)
 

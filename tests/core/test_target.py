@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,11 +70,11 @@ def test_each_access_gives_what_it_names_and_no_more() -> None:
         (Access.labels, {"labels"}),
     ):
         target = _target(access=access)
-        calls = {
-            "labels": lambda t=target: t.labels(X),
-            "logits": lambda t=target: t.logits(X),
-            "gradient": lambda t=target: t.gradient(X, _sum),
-            "pullback": lambda t=target: t.pullback(X),
+        calls: dict[str, Callable[[], object]] = {
+            "labels": partial(target.labels, X),
+            "logits": partial(target.logits, X),
+            "gradient": partial(target.gradient, X, _sum),
+            "pullback": partial(target.pullback, X),
         }
         for name, call in calls.items():
             if name in allowed:

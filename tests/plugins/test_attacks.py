@@ -1,0 +1,514 @@
+"""The first attacks, against exact distances, published accuracies, closed forms and models with known answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from benchmark_plugins.attacks._boundary import step_to_planes
+from benchmark_plugins.attacks._losses import AttackLoss, ce, dlr, dlr_towards, margin
+from benchmark_plugins.attacks.bim import BIM, kurakin_steps
+from benchmark_plugins.attacks.deepfool import DeepFool
+from benchmark_plugins.attacks.fgsm import FGSM
+from benchmark_plugins.attacks.noise import Noise, NoiseKind
+from benchmark_plugins.attacks.none import NoAttack
+from benchmark_plugins.attacks.pgd import PGD
+from torch import Tensor, nn
+
+from benchmark.api import Attack, DataSpec
+from benchmark.ball import distance
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.system import System
+from benchmark.target import Ledger, Target
+from benchmark.testing.linear import nearest_class_mean
+from benchmark.testing.toys import Broken, Constant, Probabilities, Quantised, RandomisedLinear, Scaled, Sphere
+from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
+
+DIGITS = nearest_class_mean("digits")
+EXACT = {norm: DIGITS.distance(norm) for norm in Norm}
+GRADIENT: tuple[Attack, ...] = (FGSM(), BIM(), PGD(), DeepFool())
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """x, y, x_adv: of the attacked rows, which are `rows` of the examples. broken: their predicted label is wanted."""
+
+    rows: Tensor
+    x: Tensor
+    y: Tensor
+    x_adv: Tensor
+    broken: Tensor
+    ledger: Ledger
+
+
+def attack(
+    method: Attack,
+    norm: Norm = Norm.linf,
+    eps: float | str = 0.1,
+    *,
+    model: nn.Module | None = None,
+    x: Tensor = DIGITS.x,
+    y: Tensor = DIGITS.y,
+    classes: int = 10,
+    rows: Tensor | None = None,
+    seed: int = 0,
+    batch: int = 512,
+    randomized: bool = False,
+    **threat: Any,
+) -> Result:
+    """Attack the rows that the model gets right (or `rows`), `batch` at a time."""
+    system = System(DIGITS.model() if model is None else model, DataSpec(tuple(x.shape[1:]), classes))
+    x, ids = x.float(), torch.arange(len(x))
+    rng = SampleRandom(seed, ids)
+    if rows is None:
+        rows = (system.logits(x, rng).argmax(1) == y).nonzero().squeeze(1)
+    allowed = Threat(norm, Fraction(str(eps)), **threat)
+    wanted = (y + 1) % classes if allowed.targeted else y
+    parts, ledgers = [], []
+    for at in range(0, len(rows), batch):
+        part = rows[at : at + batch]
+        mine = rng.rows(part)
+        target = Target(
+            system,
+            rng=mine.child("system"),
+            classes=classes,
+            access=allowed.access,
+            queries=allowed.queries,
+            eot=allowed.eot,
+            randomized=randomized,
+        )
+        parts.append(method.perturb(target, x[part], wanted[part], threat=allowed, rng=mine))
+        ledgers.append(target.ledger)
+        assert bool(((parts[-1] >= 0) & (parts[-1] <= 1)).all())
+        if not method.supports.minimal:
+            assert bool(allowed.around(x[part], mine).audit(parts[-1]).inside.all())
+    x_adv = torch.cat(parts)
+    ledger = ledgers[0]
+    ledger.forwards = torch.cat([part.forwards for part in ledgers])
+    ledger.backwards = torch.cat([part.backwards for part in ledgers])
+    said = system.logits(x_adv, rng.rows(rows)).argmax(1)
+    return Result(rows, x[rows], y[rows], x_adv, (said == wanted[rows]) == allowed.targeted, ledger)
+
+
+def robust(result: Result, total: int = 500) -> float:
+    """The share of all examples that is right and stays so."""
+    return int((~result.broken).sum()) / total
+
+
+# --- what is known of the digits ---
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "accuracy"),
+    [
+        *zip(
+            [Norm.linf] * 6, (0.02, 0.05, 0.1, 0.15, 0.2, 0.3), (0.834, 0.776, 0.640, 0.470, 0.254, 0.000), strict=True
+        ),
+        *zip([Norm.l2] * 3, (0.25, 0.5, 1), (0.772, 0.648, 0.282), strict=True),
+    ],
+)
+def test_fgsm_has_its_known_accuracy(norm: Norm, eps: float, accuracy: float) -> None:
+    assert robust(attack(FGSM(), norm, eps)) == accuracy
+
+
+@pytest.mark.parametrize(("eps", "exact"), [(0.02, 0.832), (0.05, 0.766), (0.1, 0.622), (0.15, 0.398), (0.2, 0.126)])
+def test_pgd_with_the_margin_reaches_the_exact_robust_accuracy(eps: float, exact: float) -> None:
+    found = robust(attack(PGD(steps=10, restarts=50, loss=AttackLoss.margin), eps=eps))
+    assert exact <= found <= exact + 0.004
+
+
+@pytest.mark.parametrize("norm", [Norm.l2, Norm.l1])
+@pytest.mark.parametrize("quantile", [0.3, 0.7])
+def test_pgd_comes_close_in_l2_and_l1(norm: Norm, quantile: float) -> None:
+    eps = round(float(EXACT[norm][EXACT[norm] > 0].quantile(quantile)), 3)
+    found = robust(attack(PGD(steps=20, restarts=20, loss=AttackLoss.margin), norm, eps))
+    exact = DIGITS.robust_accuracy(norm, eps)
+    assert exact <= found <= exact + 0.02
+
+
+METHODS: tuple[Attack, ...] = (
+    NoAttack(),
+    *(Noise(kind, restarts=3) for kind in NoiseKind),
+    FGSM(),
+    FGSM(AttackLoss.margin),
+    BIM(),
+    BIM(steps=5, loss=AttackLoss.dlr),
+    PGD(steps=10, restarts=2),
+    PGD(steps=10, restarts=2, stop_on_success=False),
+    PGD(steps=5, random_start=False, loss=AttackLoss.margin),
+)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("norm", list(Norm))
+def test_no_attack_breaks_what_is_out_of_reach(method: Attack, norm: Norm) -> None:
+    if norm not in method.supports.norms:
+        pytest.skip("not one of its norms")
+    eps = {Norm.linf: 0.12, Norm.l2: 0.6, Norm.l1: 1.6, Norm.l0: 2}[norm]
+    result = attack(method, norm, eps)
+    assert bool((EXACT[norm][result.rows][result.broken] <= eps * (1 + 1e-5)).all())
+    if not isinstance(method, (NoAttack, Noise)):
+        assert int(result.broken.sum()) > 50
+
+
+@pytest.mark.parametrize("norm", [Norm.l2, Norm.linf])
+def test_deepfool_finds_nearly_the_smallest_perturbation(norm: Norm) -> None:
+    result = attack(DeepFool(), norm)
+    assert bool(result.broken.all())
+    ratio = distance(result.x_adv, result.x, norm) / EXACT[norm][result.rows]
+    assert float(ratio.min()) >= 1 - 1e-4
+    assert float(ratio.median()) <= 1.001
+    assert float(ratio.mean()) <= 1.005
+    assert float(ratio.max()) <= 1.01
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer"])
+@pytest.mark.parametrize("norm", [Norm.l2, Norm.linf])
+def test_deepfool_works_on_two_and_three_classes(name: str, norm: Norm) -> None:
+    problem = nearest_class_mean(name)
+    result = attack(DeepFool(), norm, model=problem.model(), x=problem.x, y=problem.y, classes=len(problem.weight))
+    assert bool(result.broken.all())
+    ratio = distance(result.x_adv, result.x, norm) / problem.distance(norm)[result.rows]
+    assert float(ratio.min()) >= 1 - 1e-4
+    assert float(ratio.median()) <= 1.002
+
+
+@pytest.mark.parametrize("norm", [Norm.l2, Norm.linf])
+def test_deepfool_without_the_search_is_the_papers(norm: Norm) -> None:
+    """Inside the box the paper's result on a linear model is 1 + overshoot times the exact distance."""
+    weight, centre = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]]), torch.full((4, 3), 0.5)
+    x = centre + torch.tensor([[0.05, 0.0, 0.02], [0.1, -0.04, 0.0], [-0.01, -0.05, 0.0], [0.0, -0.1, 0.1]])
+    model = nn.Linear(3, 2)
+    with torch.no_grad():
+        model.weight.copy_(weight)
+        model.bias.copy_(torch.tensor([0.25, 0.0]))
+    gap = x @ weight[0] + 0.25
+    exact = gap / (weight[0].norm() if norm is Norm.l2 else weight[0].abs().sum())
+    result = attack(DeepFool(search_steps=0), norm, model=model, x=x, y=torch.zeros(4, dtype=torch.int64), classes=2)
+    assert bool(result.broken.all())
+    torch.testing.assert_close(distance(result.x_adv, result.x, norm).float(), 1.02 * (exact + 1e-4), rtol=1e-4, atol=0)
+    assert result.ledger.forwards.tolist() == [2] * 4
+    assert result.ledger.backwards.tolist() == [1] * 4
+
+
+def test_deepfool_crosses_a_sphere_along_the_radius() -> None:
+    centre = torch.full((16,), 0.5)
+    direction = nn.functional.normalize(torch.randn(9, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    depth = torch.linspace(0.02, 0.25, 9)
+    x = centre + (0.3 - depth)[:, None] * direction
+    result = attack(DeepFool(), Norm.l2, model=Sphere(centre, 0.3), x=x, y=torch.zeros(9, dtype=torch.int64), classes=2)
+    assert bool(result.broken.all())
+    torch.testing.assert_close(distance(result.x_adv, result.x, Norm.l2).float(), depth, rtol=2e-3, atol=0)
+
+
+def test_steps_to_planes_are_exact_in_the_box() -> None:
+    from benchmark.testing.linear import half_space_distance
+
+    draw = torch.Generator().manual_seed(3)
+    slope = torch.randn(30, 4, 12, generator=draw, dtype=torch.float64)
+    x = (torch.rand(30, 12, generator=draw, dtype=torch.float64) * 1.4 - 0.2).clamp(0, 1)
+    need = torch.rand(30, 4, generator=draw, dtype=torch.float64) * 5.0 + 0.01
+    for norm in (Norm.l2, Norm.linf):
+        delta, size = step_to_planes(slope, need, x, norm)
+        exact = torch.stack([half_space_distance(slope[:, k], need[:, k], x, norm) for k in range(4)], 1)
+        torch.testing.assert_close(size, exact)
+        assert int(torch.isinf(size).sum()) > 5
+        reached = (slope * delta).sum(2)
+        torch.testing.assert_close(reached[torch.isfinite(size)], need[torch.isfinite(size)])
+        assert bool(((x[:, None] + delta >= -1e-12) & (x[:, None] + delta <= 1 + 1e-12)).all())
+
+
+# --- steps, restarts, passes ---
+
+
+def test_kurakins_number_of_iterations() -> None:
+    assert [kurakin_steps(e / 255) for e in (0, 0.5, 1, 2, 8, 16, 32)] == [1, 1, 1, 2, 10, 20, 36]
+    result = attack(BIM(stop_on_success=False), eps="8/255")
+    assert result.ledger.forwards.unique().tolist() == [10]
+
+
+@pytest.mark.parametrize("norm", [Norm.linf, Norm.l2, Norm.l1])
+def test_bim_with_one_full_step_is_fgsm_bit_for_bit(norm: Norm) -> None:
+    eps = {Norm.linf: 0.1, Norm.l2: 0.5, Norm.l1: 1.5}[norm]
+    one = attack(BIM(steps=1, step_size=eps), norm, eps)
+    assert torch.equal(one.x_adv, attack(FGSM(), norm, eps).x_adv)
+    assert one.ledger.forwards.unique().tolist() == one.ledger.backwards.unique().tolist() == [1]
+
+
+def test_fgsm_moves_by_eps_or_not_at_all() -> None:
+    x = torch.rand(20, 64, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+    result = attack(FGSM(), eps=0.125, x=x, y=DIGITS.logits(x).argmax(1))
+    size = (result.x_adv - result.x).abs()
+    assert bool(((size - 0.125).abs() < 1e-6).logical_or(size == 0).all())
+    never = (DIGITS.weight == DIGITS.weight[0]).all(0)  # pixels that no class uses
+    assert bool((size[:, never] == 0).all())
+    assert bool((size[:, ~never] > 0).float().mean() > 0.95)
+
+
+def test_one_l1_step_goes_to_the_steepest_feature_with_room() -> None:
+    result = attack(FGSM(AttackLoss.margin), Norm.l1, 0.05)
+    changed = (result.x_adv != result.x).sum(1)
+    assert changed.unique().tolist() == [1]
+
+
+def test_passes_are_what_the_methods_promise() -> None:
+    result = attack(PGD(steps=7, restarts=3, stop_on_success=False))
+    assert result.ledger.forwards.unique().tolist() == [7 * 3 + 3]
+    assert result.ledger.backwards.unique().tolist() == [21]
+    alone = attack(PGD(steps=7, stop_on_success=False))
+    assert alone.ledger.forwards.unique().tolist() == alone.ledger.backwards.unique().tolist() == [7]
+    stopping = attack(PGD(steps=7, restarts=3))
+    spent = stopping.ledger.forwards
+    assert spent[~stopping.broken].unique().tolist() == [7 * 3 + 2]
+    assert float(spent[stopping.broken].double().mean()) < 12
+    assert bool((stopping.ledger.backwards <= spent).all())
+    assert attack(Noise(restarts=4)).ledger.forwards.unique().tolist()[-1] == 3
+    assert attack(Noise()).ledger.forwards.unique().tolist() == [0]
+
+
+def test_stopping_at_success_breaks_the_same_examples() -> None:
+    for eps in (0.05, 0.15):
+        stopping, running = (attack(PGD(steps=20, stop_on_success=stop), eps=eps) for stop in (True, False))
+        assert bool((stopping.broken | ~running.broken).all())
+        assert int((stopping.broken & ~running.broken).sum()) <= 5  # the path left the broken region again
+        assert int(stopping.ledger.forwards.sum()) < int(running.ledger.forwards.sum())
+
+
+def test_restarts_steps_and_radius_never_lose_a_success() -> None:
+    def chain(results: list[Result]) -> None:
+        for less, more in itertools.pairwise(results):
+            assert bool((more.broken | ~less.broken).all())
+        assert int(results[-1].broken.sum()) > int(results[0].broken.sum())
+
+    chain([attack(PGD(steps=5, restarts=n), eps=0.15) for n in (1, 2, 3, 8)])
+    chain([attack(PGD(steps=5, restarts=n, stop_on_success=False), eps=0.15) for n in (2, 3, 8)])
+    chain([attack(PGD(steps=n, step_size=0.02), eps=0.15) for n in (3, 4, 10, 30)])
+    chain([attack(BIM(steps=n, step_size=0.02), eps=0.15) for n in (3, 4, 10)])
+    chain([attack(Noise(restarts=n), eps=0.4) for n in (1, 2, 20)])
+
+
+@pytest.mark.parametrize("method", [FGSM(), BIM(), PGD(restarts=3), Noise(restarts=9), DeepFool()], ids=str)
+@pytest.mark.parametrize("queries", [1, 2, 5])
+def test_the_query_budget_is_kept_and_used(method: Attack, queries: int) -> None:
+    free = attack(method, eps=0.15)
+    result = attack(method, eps=0.15, queries=queries)
+    assert bool((result.ledger.forwards <= queries).all())
+    # DeepFool may save its last query: an iteration needs two
+    least = torch.minimum(free.ledger.forwards, torch.tensor(queries)) - int(isinstance(method, DeepFool))
+    assert bool((result.ledger.forwards >= least).all())
+
+
+# --- what must change nothing ---
+
+FEW = torch.arange(0, 500, 17)
+
+
+@pytest.mark.parametrize("method", [*METHODS, DeepFool()], ids=str)
+def test_a_batch_of_one_is_a_batch_of_many(method: Attack) -> None:
+    whole, single, odd = (attack(method, eps=0.15, batch=size, rows=FEW) for size in (512, 1, 7))
+    assert torch.equal(whole.x_adv, single.x_adv)
+    assert torch.equal(whole.x_adv, odd.x_adv)
+    assert torch.equal(whole.ledger.forwards, single.ledger.forwards)
+    assert torch.equal(whole.ledger.backwards, single.ledger.backwards)
+
+
+@pytest.mark.parametrize("method", [FGSM(), BIM(), PGD(), PGD(loss=AttackLoss.dlr), DeepFool()], ids=str)
+@pytest.mark.parametrize("shift", [-50.0, 1000.0])
+def test_a_constant_added_to_all_logits_changes_no_result(method: Attack, shift: float) -> None:
+    """Logits are rounded to multiples of 2^-10, so that the sum is exact, and the gradients are those of the model."""
+
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = DIGITS.model()
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.model(x)
+            return logits + ((logits * 1024).round() / 1024 - logits).detach()
+
+    plain = attack(method, model=Rounded())
+    moved = attack(method, model=Scaled(Rounded(), shift=shift))
+    assert torch.equal(plain.broken, moved.broken)
+    assert torch.equal(plain.ledger.forwards, moved.ledger.forwards)
+    torch.testing.assert_close(plain.x_adv, moved.x_adv, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [FGSM(), BIM(), PGD(), DeepFool()], ids=str)
+def test_saturated_probabilities_hide_no_gradient(method: Attack) -> None:
+    """At 1000 times the logits the cross-entropy of float32 is exactly 0 for most digits, and so is its gradient."""
+    logits = 1000.0 * DIGITS.logits(DIGITS.x).float()
+    assert int((nn.functional.cross_entropy(logits, DIGITS.y, reduction="none") == 0).sum()) > 400
+    result = attack(method, eps=0.15, model=Scaled(DIGITS.model(), scale=1000.0))
+    usual = attack(method, eps=0.15)
+    assert int(result.broken.sum()) >= int(usual.broken.sum()) - 2
+    assert not bool(result.ledger.zero_gradient.any())
+
+
+@pytest.mark.parametrize("method", [*METHODS, DeepFool()], ids=str)
+def test_inputs_and_the_global_generator_are_left_alone(method: Attack) -> None:
+    system = System(DIGITS.model(), DataSpec((64,), 10))
+    x, y = DIGITS.x[:40].float(), DIGITS.y[:40].clone()
+    given, labels, state = x.clone(), y.clone(), torch.get_rng_state()
+    rng = SampleRandom(0, torch.arange(40))
+    x_adv = method.perturb(Target(system, rng=rng, classes=10), given, labels, threat=Threat(), rng=rng)
+    assert torch.equal(given, x)
+    assert torch.equal(labels, y)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert x_adv.dtype == torch.float32
+    assert not x_adv.requires_grad
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_radius_of_zero_is_the_identity(method: Attack) -> None:
+    for norm in method.supports.norms:
+        result = attack(method, norm, 0, rows=FEW)
+        torch.testing.assert_close(result.x_adv, result.x, rtol=0, atol=0)
+
+
+# --- difficult models ---
+
+SPOILED: dict[str, Callable[[], nn.Module]] = {
+    "zero gradient": lambda: Constant(torch.arange(10.0)),
+    "no graph": lambda: Constant(torch.arange(10.0), connected=False),
+    "nan logits": lambda: Constant(torch.full((10,), torch.nan)),
+    "nan gradient": lambda: Broken(DIGITS.model()),
+    "quantised": lambda: Quantised(DIGITS.model(), 4),
+    "probabilities": lambda: Probabilities(DIGITS.model()),
+}
+
+
+@pytest.mark.parametrize("kind", list(SPOILED))
+@pytest.mark.parametrize("method", [*METHODS, DeepFool()], ids=str)
+def test_difficult_models_get_allowed_points(method: Attack, kind: str) -> None:
+    for norm in method.supports.norms:
+        for goal in (Goal.untargeted, Goal.next_class) if method.supports.targeted else (Goal.untargeted,):
+            result = attack(method, norm, 1, model=SPOILED[kind](), rows=FEW, goal=goal)
+            assert bool(torch.isfinite(result.x_adv).all())
+
+
+def test_gradients_fail_on_a_quantised_model_and_bpda_does_not() -> None:
+    blind = attack(FGSM(), eps=0.15, model=Quantised(DIGITS.model(), 8))
+    assert not bool(blind.broken.any())
+    assert bool(blind.ledger.zero_gradient.all())
+    seeing = attack(PGD(), eps=0.15, model=Quantised(DIGITS.model(), 8, straight_through=True))
+    assert robust(seeing) < 0.5
+
+
+def test_a_random_system_is_attacked_to_the_end() -> None:
+    """One lucky draw is no success, so nothing stops early where the answer is random."""
+    model = RandomisedLinear(DIGITS.weight, DIGITS.bias, 0.3)
+    system = System(model, DataSpec((64,), 10))
+    rows = torch.arange(60)
+    rng = SampleRandom(0, rows)
+    target = Target(system, rng=rng, classes=10, eot=4, randomized=True)
+    PGD(steps=5).perturb(
+        target, DIGITS.x[:60].float(), DIGITS.y[:60], threat=Threat(eps=Fraction(1, 5), eot=4), rng=rng
+    )
+    assert target.ledger.forwards.unique().tolist() == [20]
+
+
+def test_a_transfer_attacker_does_not_settle_for_its_own_success() -> None:
+    result = attack(PGD(steps=6), eps=0.2, access=Access.transfer, surrogate="0" * 8)
+    assert result.ledger.forwards.unique().tolist() == [6]
+    assert attack(PGD(steps=6), eps=0.2, aware=False).ledger.forwards.unique().tolist() == [6]
+
+
+# --- goals and regions ---
+
+
+@pytest.mark.parametrize(
+    "method", [FGSM(), BIM(), PGD(), PGD(loss=AttackLoss.margin), PGD(loss=AttackLoss.dlr)], ids=str
+)
+def test_targeted_attacks_reach_the_label(method: Attack) -> None:
+    reached = attack(method, eps=0.3, goal=Goal.next_class)
+    assert float(reached.broken.double().mean()) > (0.3 if isinstance(method, FGSM) else 0.7)
+    less = attack(method, eps=0.1, goal=Goal.next_class)
+    assert int(less.broken.sum()) < int(reached.broken.sum())
+    away = attack(method, eps=0.1)
+    assert int(less.broken.sum()) < int(away.broken.sum())
+
+
+@pytest.mark.parametrize("method", [*METHODS[1:], DeepFool()], ids=str)
+def test_nothing_changes_outside_the_region(method: Attack) -> None:
+    x = DIGITS.x.reshape(-1, 1, 8, 8)
+    region = Region(RegionKind.square, 4)
+    for norm in method.supports.norms:
+        result = attack(method, norm, {Norm.linf: 0.3, Norm.l2: 1, Norm.l1: 3, Norm.l0: 4}[norm], x=x, region=region)
+        mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+        mask[:, 2:6, 2:6] = True
+        assert bool((result.x_adv == result.x)[:, ~mask].all())
+        exact = DIGITS.distance(norm, mask.flatten())[result.rows]
+        far = distance(result.x_adv, result.x, norm)
+        assert bool((exact[result.broken] <= far[result.broken] * (1 + 1e-4) + 1e-9).all())
+        if isinstance(method, DeepFool):
+            reachable = torch.isfinite(exact)
+            assert bool(result.broken[reachable].double().mean() > 0.99)
+            assert float((far / exact)[result.broken].median()) < 1.002
+
+
+# --- noise, losses, values ---
+
+
+def test_noise_has_the_size_it_says() -> None:
+    x = torch.full((200, 64), 0.5)
+    y = DIGITS.logits(x).argmax(1)
+
+    def delta(kind: NoiseKind, norm: Norm, eps: float) -> Tensor:
+        result = attack(Noise(kind), norm, eps, x=x, y=y)
+        return (result.x_adv - result.x).double()
+
+    uniform = delta(NoiseKind.uniform, Norm.linf, 0.2)
+    assert float(uniform.abs().max()) <= 0.2 + 1e-6
+    assert float(uniform.abs().mean()) == pytest.approx(0.1, abs=3 * 0.2 / 12**0.5 / (200 * 64) ** 0.5)
+    for kind in (NoiseKind.uniform, NoiseKind.gaussian):
+        assert delta(kind, Norm.l2, 0.5).norm(dim=1).tolist() == pytest.approx([0.5] * 200, abs=1e-6)
+        assert delta(kind, Norm.l1, 2).abs().sum(1).tolist() == pytest.approx([2.0] * 200, abs=1e-5)
+        assert (delta(kind, Norm.l0, 3) != 0).sum(1).tolist() == [3] * 200
+    assert float((delta(NoiseKind.gaussian, Norm.linf, 0.2).abs() > 0.2 - 1e-6).double().mean()) == pytest.approx(
+        0.3173, abs=0.02
+    )
+    assert 0.86 <= robust(attack(Noise(), eps=0.1)) <= 0.87
+
+
+def test_losses_have_their_closed_forms() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [4.0, -1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 0])
+    assert margin(logits, y).tolist() == [2.0, -4.0]
+    assert dlr(logits, y).tolist() == pytest.approx([1.0, -4.0 / 5.0])
+    plain = nn.functional.cross_entropy(logits, y, reduction="none")
+    torch.testing.assert_close(ce(logits, y).exp().log1p(), plain)
+    (ours,) = torch.autograd.grad(ce(logits, y).sum(), logits)
+    (theirs,) = torch.autograd.grad(plain.sum(), logits, retain_graph=True)
+    wrong = 1.0 - logits.softmax(1).gather(1, y[:, None])
+    torch.testing.assert_close(ours * wrong, theirs)
+    two = logits[:, :2]
+    assert torch.equal(dlr(two, y), margin(two, y))
+    four = torch.tensor([[1.0, 5.0, 3.0, -1.0]], dtype=torch.float64)
+    assert dlr_towards(four, torch.tensor([0])).tolist() == pytest.approx([-4.0 / (5.0 - (1.0 - 1.0) / 2.0)])
+    assert torch.equal(dlr_towards(logits, y), -margin(logits, y))
+    for loss in (ce, margin, dlr):
+        assert torch.autograd.gradcheck(lambda z, f=loss: f(z, y), logits)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: PGD(steps=0), "attack.steps is 0; expected at least 1"),
+        (lambda: PGD(restarts=0), "attack.restarts is 0; expected at least 1"),
+        (lambda: PGD(step_size=-0.1), "attack.step_size is -0.1; expected more than 0, in units of the"),
+        (lambda: PGD(restarts=2, random_start=False), "every restart would be the same: set random_start to true"),
+        (lambda: BIM(steps=0), "attack.steps is 0; expected at least 1"),
+        (lambda: Noise(restarts=0), "attack.restarts is 0; expected at least 1"),
+        (lambda: DeepFool(candidates=1), "attack.candidates is 1; expected at least 2"),
+        (lambda: DeepFool(overshoot=-1.0), "attack.overshoot is -1.0; expected a share of at least 0"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(make: Callable[[], Attack], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        make()
