@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from .display import interval, number, percent
 
-__all__ = ["Bar", "Dot", "Series", "curves", "intervals", "pareto", "scatter", "strip"]
+__all__ = ["LETTERS", "Bar", "Dot", "Series", "curves", "intervals", "pareto", "sample", "scatter", "strip"]
 
 LETTERS = "ABCDEF"
 
@@ -80,13 +80,15 @@ def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: 
     return _svg(name, width, height, title, sentence, parts)
 
 
-def strip(value: float, low: float, high: float, clean: float | None) -> Markup:
+def strip(value: float, low: float, high: float, clean: float | None, front: bool) -> Markup:
     """The interval of one table row as a line of 100 units; the number stands beside it, so it is decoration."""
     parts = [_line("axis", 0, 6, 100, 6), _line("band", 100 * low, 6, 100 * high, 6)]
     if clean is not None:
         parts.append(_line("tick", 100 * clean, 2, 100 * clean, 10))
     parts.append(_dot("dot", 100 * value, 6, 3))
-    return Markup('<svg class="strip" viewBox="-4 0 108 12" aria-hidden="true">{}</svg>').format(_join(parts))
+    return Markup('<svg class="strip" viewBox="-4 0 108 12" aria-hidden="true">{}</svg>').format(
+        _group("front" if front else "", parts)
+    )
 
 
 def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_label: str, mark: float) -> Markup:
@@ -152,6 +154,12 @@ def scatter(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: 
         if label is not None:
             labels.append(label)
     return _svg(name, width, height, title, sentence, parts + labels)
+
+
+def sample(at: int) -> Markup:
+    """The line of curve number `at`, from 0, for a legend."""
+    kind = f"curve s{at + 1} d{at + 1}"
+    return Markup('<svg viewBox="0 0 32 14" aria-hidden="true">{}</svg>').format(_line(kind, 0, 7, 32, 7))
 
 
 def pareto(dots: Iterable[Dot]) -> list[Dot]:

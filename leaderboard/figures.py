@@ -1,0 +1,81 @@
+"""The charts of the site: which numbers of a board go into which chart, and the sentence that says what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from .board import Board, Curve, CurveSet, Row
+from .charts import LETTERS, Bar, Dot, Series, curves, intervals, scatter, strip
+from .display import number, percent
+from .wording import NORMS, radius
+
+__all__ = ["CARD_ROWS", "LETTERS", "PLOT_ROWS", "curve_plot", "interval_plot", "row_strip", "trade_off"]
+
+CARD_ROWS = 5
+PLOT_ROWS = 30
+CURVES = len(LETTERS)
+
+
+def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
+    """The first rows of a board with their intervals."""
+    bars = [
+        Bar(row.label, row.robust.value, row.robust.low, row.robust.high, row.clean.value, place < board.front)
+        for place, row in enumerate(board.rows[:rows])
+    ]
+    first = "; ".join(f"{bar.label} {percent(bar.value, bar.low, bar.high)} %" for bar in bars[:3])
+    more = "" if len(board.rows) <= rows else f" The first {rows} of {len(board.rows)} systems."
+    return intervals(
+        name,
+        bars,
+        f"Robust accuracy at {radius(board.protocol)}",
+        f"Share of examples right under every attack, with 95 % intervals; ticks mark clean accuracy. {first}.{more}",
+        width,
+    )
+
+
+def row_strip(row: Row, front: bool) -> Markup:
+    """The interval of one row, small."""
+    return strip(row.robust.value, row.robust.low, row.robust.high, row.clean.value, front)
+
+
+def trade_off(board: Board, name: str) -> Markup:
+    """Clean against robust accuracy."""
+    dots = [
+        Dot(
+            row.label,
+            row.clean.value,
+            row.clean.low,
+            row.clean.high,
+            row.robust.value,
+            row.robust.low,
+            row.robust.high,
+            place < board.front,
+        )
+        for place, row in enumerate(board.rows)
+    ]
+    return scatter(
+        name,
+        dots,
+        f"Clean against robust accuracy at {radius(board.protocol)}",
+        "Each point is a system with both 95 % intervals; the dashed staircase joins the systems that no other beats "
+        "in both. The numbers are in the table of the board.",
+        "clean accuracy",
+        "robust accuracy",
+    )
+
+
+def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) -> Markup:
+    """Accuracy against radius for up to six systems."""
+    shown = list(chosen)[:CURVES]
+    said = "; ".join(f"{one.label} holds {percent(one.area)} % of examples on average" for one in shown[:3])
+    return curves(
+        name,
+        [Series(one.label, one.points) for one in shown],
+        f"Robust accuracy against the {NORMS[of.norm]} radius",
+        f"Step curves from the smallest distance found for each example, up to eps {number(of.eps0)}, with "
+        f"simultaneous 95 % bands. Up to there {said}.",
+        "eps",
+        mark,
+    )

@@ -1,0 +1,275 @@
+"""From a leaderboard to the files of the site, as text. Nothing here reads or writes files, or knows the time.
+
+Templates get autoescaping and strict names; the style sheet and the script stand inside every page, and a
+Content-Security-Policy names them by hash, so that a page works from a folder, alone, and runs nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
+from markupsafe import Markup
+
+from benchmark.record import Record
+
+from . import charts, display, figures, wording
+from .board import Board, Column, Curve, CurveSet, Leaderboard, Row
+from .downloads import as_csv, as_json
+from .tables import board_rows, curve_rows, matrix_rows
+
+__all__ = ["MARKER", "MATRIX_CELLS", "record_path", "render"]
+
+NAME = "Adversarial Benchmark"
+MARKER = "site.json"
+"""A file that says what the site was built from, and that it is one."""
+MATRIX_CELLS = 2000
+"""How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
+
+
+class _Templates(BaseLoader):
+    """Templates from the installed package, wherever it is."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, None]:
+        file = importlib.resources.files(__package__) / "templates" / template
+        if not file.is_file():
+            raise TemplateNotFound(template)
+        return file.read_text(encoding="utf-8"), None, None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every page has. policy: the Content-Security-Policy, with the hashes of style and script."""
+
+    name: str
+    policy: str
+    style: Markup
+    script: Markup
+    sections: tuple[tuple[str, str], ...]
+    built_from: str
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything stands, relative to the root of the site."""
+
+    boards: Mapping[str, str]
+    rows: Mapping[str, str]
+
+    def board(self, key: str) -> str:
+        """The page of a board."""
+        return f"boards/{self.boards[key]}.html"
+
+    def matrix(self, key: str, page: int) -> str:
+        """A page of the attack-by-system matrix of a board, from 0."""
+        return f"boards/{self.boards[key]}-matrix{f'-{page + 1}' if page else ''}.html"
+
+    def row(self, key: str) -> str:
+        """The page of a system."""
+        return f"systems/{self.rows[key]}.html"
+
+    def attack(self, name: str) -> str:
+        """The page of an attack."""
+        return f"attacks/{wording.slug(name)}-{_digest(name)[:6]}.html"
+
+    def record(self, key: str) -> str:
+        """The copy of a record."""
+        return record_path(key)
+
+
+def record_path(key: str) -> str:
+    """Where the copy of a record stands; a key that is no hash, and might be a path, is hashed."""
+    return f"records/{key if re.fullmatch('[0-9a-f]{16,64}', key) else _digest(key)[:24]}.json"
+
+
+def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[tuple[str, str]]:
+    """Every page and every download: (path relative to the root, text), one after the other.
+
+    Args:
+        leaderboard: what to show. records: by key, of all cells that it names; build copies them beside the pages.
+    """
+    paths = _paths(leaderboard)
+    frame = _frame(leaderboard, records)
+    env = _environment(frame, paths)
+
+    def page(template: str, path: str, section: str, **values: object) -> tuple[str, str]:
+        up = "../" * path.count("/")
+        return path, env.get_template(template).render(up=up, section=section, path=path, **values)
+
+    yield MARKER, as_json({"records": len(records), "content": _digest(" ".join(sorted(records)))})
+    unfinished = [cell for board in leaderboard.boards for cell in board.unfinished]
+    everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
+    yield page("index.html", "index.html", "index.html", **everything)
+    yield page("definitions.html", "definitions.html", "definitions.html")
+    yield page("matrix.html", "matrix.html", "matrix.html", overviews=_overviews(leaderboard))
+    curves = {key: of for of in leaderboard.curves for key in of.boards}
+    for board in leaderboard.boards:
+        key = board.protocol.key
+        pages = _pages(board)
+        wide = len(pages) > 1
+        path = paths.board(key)
+        yield page("board.html", path, "index.html", board=board, curves=curves.get(key), wide=wide, pages=len(pages))
+        for at, rows in enumerate(pages):
+            part = {"board": board, "rows": rows, "at": at, "pages": len(pages)}
+            yield page("cells.html", paths.matrix(key, at), "matrix.html", **part)
+        for name, lines in ((path, board_rows(board)), (paths.matrix(key, 0), matrix_rows(board))):
+            yield name.replace(".html", ".csv"), as_csv(lines)
+            yield name.replace(".html", ".json"), as_json({"protocol": board.protocol.__dict__, "rows": lines})
+    for of in leaderboard.curves:
+        lines = curve_rows(of)
+        yield f"curves/{of.key}.csv", as_csv(lines)
+        yield f"curves/{of.key}.json", as_json({"eps0": of.eps0, "norm": of.norm, "points": lines})
+    yield page("systems.html", "systems.html", "systems.html", systems=_systems(leaderboard))
+    for entries in _systems(leaderboard).values():
+        row = entries[0][1]
+        own = [records[key] for _, entry in entries for key in entry.keys if key in records]
+        yield page(
+            "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
+            curves=_curves_of(leaderboard, row), commands=wording.commands(own), records=own,
+        )  # fmt: skip
+    attacks = _attacks(leaderboard)
+    yield page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
+    for name, uses in attacks.items():
+        yield page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
+
+
+@functools.cache
+def _static(name: str) -> str:
+    return (importlib.resources.files(__package__) / "static" / name).read_text(encoding="utf-8")
+
+
+def _frame(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Frame:
+    style, script = _static("site.css"), _static("site.js")
+    policy = (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return Frame(
+        NAME,
+        policy,
+        Markup(style),
+        Markup(script),
+        (
+            ("Boards", "index.html"),
+            ("Systems", "systems.html"),
+            ("Attacks", "attacks.html"),
+            ("Matrix", "matrix.html"),
+            ("Definitions", "definitions.html"),
+        ),
+        f"Built from {display.count(len(records))} records, content {_digest(' '.join(sorted(records)))[:12]}.",
+    )
+
+
+def _environment(frame: Frame, paths: Paths) -> Environment:
+    env = Environment(
+        loader=_Templates(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    env.filters.update(
+        percent=display.percent,
+        interval=display.interval,
+        number=display.number,
+        count=display.count,
+        seconds=display.seconds,
+        words=wording.words,
+        radius=wording.radius,
+        conditions=wording.conditions,
+        suite_title=wording.suite_title,
+        link=_link,
+        resolution=wording.resolution,
+        heat=lambda value: f"q{round(10 * value)}",
+        json=lambda value: as_json(value).strip(),
+    )
+    env.globals.update(
+        site=frame,
+        paths=paths,
+        answer=wording.answer,
+        strip=figures.row_strip,
+        interval_plot=figures.interval_plot,
+        trade_off=figures.trade_off,
+        curve_plot=figures.curve_plot,
+        card_rows=figures.CARD_ROWS,
+        plot_rows=figures.PLOT_ROWS,
+        letters=figures.LETTERS,
+        sample=charts.sample,
+    )
+    return env
+
+
+def _link(address: object) -> str | None:
+    """An address that may be linked: https, or nothing."""
+    text = str(address)
+    return text if text.startswith("https://") and not any(c in text for c in " \t\r\n\\") else None
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _paths(leaderboard: Leaderboard) -> Paths:
+    """Names that people can read, made unique by a piece of the key."""
+    boards: dict[str, str] = {}
+    rows: dict[str, str] = {}
+    for board in leaderboard.boards:
+        of = board.protocol
+        named = wording.slug(f"{of.suite or 'free'} {of.dataset} {of.norm} {of.eps_exact}")
+        boards[of.key] = f"{named}-{_digest(of.key)[:8]}"
+        for row in board.rows:
+            named = wording.slug(" ".join([row.system.dataset, row.system.model, *row.system.defenses]))
+            rows[row.key] = f"{named}-{_digest(row.key)[:8]}"
+    return Paths(boards, rows)
+
+
+def _suites(leaderboard: Leaderboard) -> dict[str, list[Board]]:
+    grouped: dict[str, list[Board]] = defaultdict(list)
+    for board in leaderboard.boards:
+        grouped[wording.suite_title(board.protocol)].append(board)
+    return dict(grouped)
+
+
+def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
+    """Where each system stands: its boards, by the key of the row."""
+    grouped: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
+    for board in leaderboard.boards:
+        for row in board.rows:
+            grouped[row.key].append((board, row))
+    return dict(grouped)
+
+
+def _attacks(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, int, Column]]]:
+    """Where each attack was used: (board, position of the column, column), by name."""
+    grouped: dict[str, list[tuple[Board, int, Column]]] = defaultdict(list)
+    for board in leaderboard.boards:
+        for at, column in enumerate(board.columns):
+            grouped[column.name].append((board, at, column))
+    return dict(sorted(grouped.items()))
+
+
+def _overviews(leaderboard: Leaderboard) -> list[tuple[str, list[Board], list[tuple[Row, list[Row | None]]]]]:
+    """Per suite: its boards, and for each system its row on each of them, in the order of the first board."""
+    overviews = []
+    for title, boards in _suites(leaderboard).items():
+        rows = {row.key: row for board in boards for row in board.rows}
+        placed = [{row.key: row for row in board.rows} for board in boards]
+        overviews.append((title, boards, [(row, [on.get(key) for on in placed]) for key, row in rows.items()]))
+    return overviews
+
+
+def _pages(board: Board) -> list[tuple[Row, ...]]:
+    """The rows of a board, as many to a page as its columns allow."""
+    size = max(1, MATRIX_CELLS // max(1, len(board.columns)))
+    return [board.rows[at : at + size] for at in range(0, len(board.rows), size)]
+
+
+def _curves_of(leaderboard: Leaderboard, row: Row) -> list[tuple[CurveSet, Curve]]:
+    return [(of, one) for of in leaderboard.curves for one in of.curves if one.row == row.key]

@@ -1,0 +1,117 @@
+"""What the site calls things, and the sentences it says about a board."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+from benchmark.record import Record
+
+from .board import Board, Protocol, Resolution
+from .display import interval, percent
+
+__all__ = ["answer", "commands", "conditions", "radius", "resolution", "slug", "suite_title", "words"]
+
+NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
+PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
+"""Overrides that say where and how a cell was computed, and change no result."""
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and dashes: safe as a file name and in an address."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].strip("-")
+
+
+def words(name: str) -> str:
+    """An identifier as people read it."""
+    return name.replace("_", " ")
+
+
+def radius(protocol: Protocol) -> str:
+    """The norm and its radius, exact: L∞ ≤ 8/255."""
+    unit = " features" if protocol.norm == "l0" else ""
+    return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+
+
+def conditions(protocol: Protocol) -> str:
+    """What is unusual about the threat besides norm and radius; empty for the usual one."""
+    unusual = [] if protocol.aware else ["attacker unaware of the defense"]
+    unusual += [] if protocol.goal in ("untargeted", "any", "") else [f"goal: {words(protocol.goal)}"]
+    unusual += [] if protocol.region in ("full", "") else [f"region: {words(protocol.region)}"]
+    return ", ".join(unusual)
+
+
+def suite_title(protocol: Protocol) -> str:
+    """The suite and the data set, and whether the protocol was kept."""
+    name = f"Suite {protocol.suite}" if protocol.suite else "Outside suites"
+    kept = "" if protocol.official or not protocol.suite else " (unofficial)"
+    return f"{name}{kept}: {words(protocol.dataset)}"
+
+
+def answer(board: Board) -> tuple[str, str]:
+    """What the board says in two breaths: who leads, and by how much."""
+    rows, front = board.rows, board.front
+    best = rows[0]
+    held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
+    if best.robust.value == 0:
+        return "Nothing holds.", f"Every system loses all of the {board.protocol.total} examples to some attack."
+    tail = f"keeps {held} of examples right under every attack ({interval(best.robust.low, best.robust.high)})."
+    if front == 1:
+        return best.label, tail
+    if front == len(rows):
+        return f"No test tells these {front} systems apart.", f"The first, {best.label}, {tail}"
+    last = rows[front - 1]
+    low = percent(last.robust.value, last.robust.low, last.robust.high)
+    return f"{front} systems share the top,", f"from {best.label} with {held} to {last.label} with {low} %."
+
+
+def resolution(of: Resolution, total: int) -> str:
+    """What this many examples can and cannot tell apart."""
+    if of.neighbours == 0:
+        return ""
+    said = (
+        f"{total} examples separate {of.separable_neighbours} of {of.neighbours} neighbours in this order, and "
+        f"{of.separable_pairs} of all {of.pairs} pairs."
+    )
+    if of.detectable is not None:
+        said += f" The smallest difference that one paired test would find is about {100 * of.detectable:.1f} points."
+    if of.more_examples:
+        said += f" About {of.more_examples} more examples would separate the first two."
+    return said
+
+
+def commands(records: Sequence[Record]) -> list[str]:
+    """Command lines that repeat these cells: one sweep where the overrides form a full grid, else one line a cell.
+
+    The overrides are those that the records keep; a record without them gives no line.
+    """
+    lines = []
+    for record in records:
+        kept = record.provenance.get("overrides")
+        if not isinstance(kept, list):
+            continue
+        named = {}
+        for text in kept:
+            name, _, value = str(text).partition("=")
+            if name.partition(".")[0].lstrip("+~") not in PLACE_ONLY:
+                named[name] = value
+        if named not in lines:
+            lines.append(named)
+    grid = _grid(lines)
+    if grid is not None:
+        return [grid]
+    return [shlex.join(["benchmark", "run", *(f"{name}={value}" for name, value in named.items())]) for named in lines]
+
+
+def _grid(lines: Sequence[dict[str, str]]) -> str | None:
+    """The lines as one sweep, if they are exactly all combinations of their values."""
+    if len(lines) < 2 or any(list(line) != list(lines[0]) for line in lines):
+        return None
+    values = {name: list(dict.fromkeys(line[name] for line in lines)) for name in lines[0]}
+    if prod(map(len, values.values())) != len(lines):
+        return None
+    assert {tuple(line.values()) for line in lines} == set(product(*values.values()))
+    return shlex.join(["benchmark", "run", "-m", *(f"{name}={','.join(kept)}" for name, kept in values.items())])
