@@ -1,0 +1,57 @@
+# Two commands: `make quickstart` ends with a leaderboard, `make test` runs every check. Both set up what they need in a
+# virtual environment of their own (VENV) and touch no other; after the first call neither needs a network.
+
+PYTHON ?= python3
+VENV ?= .venv-make
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+export OMP_NUM_THREADS ?= 1
+export WANDB_MODE ?= offline
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint clean
+
+help:
+	@echo "make quickstart   attack and defend small networks on handwritten digits; ends with a leaderboard"
+	@echo "make test         every check: style, types, tests"
+	@echo "make lint         style and types alone"
+	@echo "make clean        remove the environment and what builds left behind; results/ and data/ stay"
+
+quickstart: $(VENV)/.for-running
+	@$(BIN)/benchmark run suite=quickstart
+	@echo "The leaderboard: $(CURDIR)/results/leaderboard/index.html (open it in a browser)"
+
+test: lint
+	@echo "tests"
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+lint: $(VENV)/.for-testing
+	@echo "style"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@echo "types"
+	@$(BIN)/mypy --no-error-summary .
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  "$(PYTHON) is no Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo \
+	  "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.for-running: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "installing into $(VENV), once: a few minutes, most of them for torch"
+	@$(PIP) setuptools wheel
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.for-testing: $(VENV)/.for-running
+	@echo "installing what the tests need"
+	@$(PIP) --no-build-isolation --editable '.[test]'
+	@touch $@
