@@ -227,8 +227,9 @@ class Resolution:
     separable_pairs of pairs: the same over all pairs.
     detectable: the smallest difference in robust accuracy that one paired test at 5 % finds with 80 % power, at the
         median disagreement of neighbours; None with fewer than two rows, or where neighbours never disagree.
-    more_examples: how many more examples would separate the first two rows (one test at 5 %, if their disagreements
-        stay in proportion); 0 if they are separated, None if they do not differ at all.
+    more_examples: about how many more examples would separate the first two rows, if their disagreements stay in
+        proportion (at 5 % divided by the number of pairs, Holm's strictest step); 0 if they are separated, None if
+        there is no difference or no second row.
     """
 
     neighbours: int
@@ -243,8 +244,8 @@ class Resolution:
 class Optimality:
     """How close an attack comes to the best distances known, 1 being best (AttackBench), mean over the rows.
 
-    low, high: 95 % by bootstrap over examples. rows: how many systems it was computed on. pool: content address of
-    the columns whose smallest distances are the reference.
+    low, high: 95 % over examples (delta method). rows: how many systems it was computed on. pool: content address of
+    the attacks whose smallest distances are the reference. Areas go up to the largest radius recorded.
     """
 
     value: float
@@ -259,7 +260,8 @@ class AttackStanding:
     """An attack over all rows of a board. column: its position in `Board.columns`.
 
     rows: systems it was run on. success: the share of the examples right on the clean input that it broke, over those
-    rows; count, total and interval are for one system, since all systems see the same examples. alone: examples that only it broke, summed over the rows. forwards, backwards: mean per attacked example.
+    rows; count, total and interval are for one system, since all systems see the same examples.
+    alone: examples that only it broke, summed over the rows. forwards, backwards: mean per attacked example.
     seconds: mean per cell. optimality: for attacks with distances, None for others.
     """
 

@@ -1,0 +1,157 @@
+"""Findings of a leaderboard: those of the records, and those that only several records together show.
+
+Each check looks at numbers that cannot be, if every attack does what it says; what it returns is evidence against the
+evaluation, not against the system.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from benchmark.record import Record
+
+from .board import Alarm, Column, Score
+
+__all__ = [
+    "black_box_beats_white_box",
+    "certified_yet_broken",
+    "clean_disagrees",
+    "fewer_attacks",
+    "noise_beats_attack",
+    "of_records",
+    "rises_with_eps",
+]
+
+NO_ATTACK = ("noise", "none")
+
+
+def of_records(records: Iterable[Record], row: str) -> list[Alarm]:
+    """The findings that the records carry; the same finding in several cells is one alarm."""
+    cells: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for record in records:
+        for finding in record.findings:
+            cells[finding.name, finding.severity, finding.evidence].append(record.key)
+    return [Alarm(*what, tuple(sorted(keys)), row) for what, keys in sorted(cells.items())]
+
+
+def noise_beats_attack(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """Random noise broke more than an attack that looks where to go."""
+    noise = [scores[key] for key in columns if key in scores and columns[key].name == "noise"]
+    if not noise:
+        return []
+    best = max(noise, key=lambda score: score.broken)
+    return [
+        Alarm(
+            "noise_beats_attack",
+            "warning",
+            f"random noise breaks {best.broken:g} of {best.robust.total} examples and {columns[key].label} "
+            f"{score.broken:g}: that attack is weaker than chance here",
+            tuple(sorted({*best.keys, *score.keys})),
+            row,
+        )
+        for key, score in sorted(scores.items(), key=lambda item: columns[item[0]].label)
+        if columns[key].name not in NO_ATTACK and score.broken < best.broken
+    ]
+
+
+def black_box_beats_white_box(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """An attack that asked for no gradient broke more than every attack that did: the sign of masked gradients."""
+    real = {key: score for key, score in scores.items() if columns[key].name not in NO_ATTACK}
+    white = [key for key in columns if key in real and real[key].backwards > 0]
+    black = [key for key in columns if key in real and real[key].backwards == 0]
+    if not white or not black:
+        return []
+    strongest = max(white, key=lambda key: real[key].broken)
+    winner = max(black, key=lambda key: real[key].broken)
+    if real[winner].broken <= real[strongest].broken:
+        return []
+    return [
+        Alarm(
+            "black_box_beats_white_box",
+            "warning",
+            f"{columns[winner].label} breaks {real[winner].broken:g} of {real[winner].robust.total} examples without a "
+            f"gradient, and {columns[strongest].label}, the strongest attack with gradients, "
+            f"{real[strongest].broken:g}: the gradients may be masked",
+            tuple(sorted({*real[winner].keys, *real[strongest].keys})),
+            row,
+        )
+    ]
+
+
+def rises_with_eps(
+    columns: Mapping[str, Column],
+    small: tuple[str, Mapping[str, Score]],
+    large: tuple[str, Mapping[str, Score]],
+    row: str,
+) -> list[Alarm]:
+    """An attack breaks fewer examples in a larger ball.
+
+    Args:
+        small, large: a radius as text with the scores under it.
+    """
+    found = []
+    for key in sorted(set(small[1]) & set(large[1]), key=lambda key: columns[key].label):
+        before, after = small[1][key], large[1][key]
+        if after.robust.count > before.robust.count:
+            found.append(
+                Alarm(
+                    "accuracy_rises_with_eps",
+                    "warning",
+                    f"{columns[key].label} leaves {after.robust.count:g} of {after.robust.total} examples right at eps "
+                    f"{large[0]} and {before.robust.count:g} at {small[0]}: a larger ball cannot be safer, so the "
+                    "attack fails somewhere",
+                    tuple(sorted({*before.keys, *after.keys})),
+                    row,
+                )
+            )
+    return found
+
+
+def certified_yet_broken(crossed: int, keys: Sequence[str], row: str) -> list[Alarm]:
+    """Examples that were proved robust and are broken: the certificate or the verdict is wrong."""
+    if not crossed:
+        return []
+    return [
+        Alarm(
+            "certified_yet_broken",
+            "error",
+            f"{crossed} examples are certified at this radius and broken all the same: the certificate or the core's "
+            "verdict is wrong",
+            tuple(sorted(keys)),
+            row,
+        )
+    ]
+
+
+def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Alarm]:
+    """Cells of one trained system that do not agree on which clean inputs it gets right."""
+    if not disagreeing:
+        return []
+    return [
+        Alarm(
+            "clean_accuracy_differs",
+            "warning",
+            f"{disagreeing} examples are right on the clean input in some cells of one trained system and wrong in "
+            "others; only those right in all of them count as right",
+            tuple(sorted(keys)),
+            row,
+        )
+    ]
+
+
+def fewer_attacks(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """A row that was not attacked by all attacks of its board: its worst case is over fewer of them."""
+    missing = [column.label for key, column in columns.items() if key not in scores]
+    if not missing:
+        return []
+    shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return [
+        Alarm(
+            "fewer_attacks",
+            "info",
+            f"not attacked by {shown}, as other rows were: its robust accuracy may look better than it is",
+            (),
+            row,
+        )
+    ]
