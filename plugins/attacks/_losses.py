@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.target import RowLoss
 
-__all__ = ["AttackLoss", "ce", "dlr", "dlr_towards", "margin", "row_loss", "succeeded"]
+__all__ = ["AttackLoss", "ce", "dlr", "dlr_targeted", "margin", "row_loss", "succeeded"]
 
 
 class AttackLoss(Enum):
@@ -59,7 +59,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-def dlr_towards(logits: Tensor, y: Tensor) -> Tensor:
+def dlr_targeted(logits: Tensor, y: Tensor) -> Tensor:
     """(B,): the targeted form, which rises as `y` (B,) becomes the predicted label.
 
     Croce & Hein, equation 7, with the greatest of the other logits in place of that of the true label, which a targeted
@@ -79,7 +79,7 @@ def row_loss(kind: AttackLoss, y: Tensor, *, targeted: bool) -> RowLoss:
     """The loss to ascend: away from the labels `y` (B,), or towards them if `targeted`."""
     chosen = _LOSSES[kind]
     if targeted and kind is AttackLoss.dlr:
-        return lambda logits: dlr_towards(logits, y)
+        return lambda logits: dlr_targeted(logits, y)
     if targeted:
         return lambda logits: -chosen(logits, y)
     return lambda logits: chosen(logits, y)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from benchmark_plugins.attacks._boundary import step_to_planes
-from benchmark_plugins.attacks._losses import AttackLoss, ce, dlr, dlr_towards, margin
+from benchmark_plugins.attacks._losses import AttackLoss, ce, dlr, dlr_targeted, margin
 from benchmark_plugins.attacks.bim import BIM, kurakin_steps
 from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.fgsm import FGSM
@@ -490,8 +490,8 @@ def test_losses_have_their_closed_forms() -> None:
     two = logits[:, :2]
     assert torch.equal(dlr(two, y), margin(two, y))
     four = torch.tensor([[1.0, 5.0, 3.0, -1.0]], dtype=torch.float64)
-    assert dlr_towards(four, torch.tensor([0])).tolist() == pytest.approx([-4.0 / (5.0 - (1.0 - 1.0) / 2.0)])
-    assert torch.equal(dlr_towards(logits, y), -margin(logits, y))
+    assert dlr_targeted(four, torch.tensor([0])).tolist() == pytest.approx([-4.0 / (5.0 - (1.0 - 1.0) / 2.0)])
+    assert torch.equal(dlr_targeted(logits, y), -margin(logits, y))
     for loss in (ce, margin, dlr):
         assert torch.autograd.gradcheck(lambda z, f=loss: f(z, y), logits)
 
