@@ -12,7 +12,18 @@ from torch import Tensor
 
 from benchmark.target import RowLoss
 
-__all__ = ["AttackLoss", "ce", "dlr", "dlr_targeted", "margin", "row_loss", "succeeded"]
+__all__ = [
+    "AttackLoss",
+    "ce",
+    "dlr",
+    "dlr_targeted",
+    "dlr_towards",
+    "gap",
+    "likeliest",
+    "margin",
+    "row_loss",
+    "succeeded",
+]
 
 
 class AttackLoss(Enum):
@@ -88,3 +99,24 @@ def row_loss(kind: AttackLoss, y: Tensor, *, targeted: bool) -> RowLoss:
 def succeeded(logits: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
     """(B,) bool: whether the predicted label is what the attacker wants: `y` (B,) if `targeted`, else any other."""
     return (logits.argmax(1) == y) == targeted
+
+
+def gap(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """(B,): z_rival - z_y: how far class `rival` (B,) is ahead of `y` (B,)."""
+    return (logits.gather(1, rival[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+def dlr_towards(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """(B,): the gap to class `rival`, divided by the largest logit less the mean of the third and fourth largest.
+
+    Croce & Hein, ICML 2020, arXiv:2003.01690, equation 7. It needs four classes; with fewer it is the gap itself.
+    """
+    if logits.shape[1] < 4:
+        return gap(logits, y, rival)
+    top = logits.topk(4, dim=1).values
+    return gap(logits, y, rival) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
+
+
+def likeliest(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """(B, C) int64: the C = min(count, K - 1) classes other than `y` with the highest logits, the highest first."""
+    return _others(logits, y).topk(min(count, logits.shape[1] - 1), dim=1).indices
