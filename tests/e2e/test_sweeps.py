@@ -1,0 +1,122 @@
+"""Sweeps as users run them: resumed, killed, spread over workers, with broken parts among the good ones."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.commands import QUICK, benchmark, environment, files, records
+
+MATRIX = ("attack=fgsm,pgd", "defense=[],[gaussian_augmentation]", "seed=0,1")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    benchmark(folder, "run", "-m", *MATRIX, *QUICK, "tracker=[console]")
+    return folder
+
+
+def test_eight_cells_train_four_systems_and_end_with_a_leaderboard(uninterrupted: Path) -> None:
+    found = records(uninterrupted)
+    assert len(found) == 8
+    assert {r["status"] for r in found.values()} == {"complete"}
+    assert len(list((uninterrupted / "results" / "systems").glob("*/card.json"))) == 4
+    assert (uninterrupted / "results" / "leaderboard" / "index.html").is_file()
+
+
+def test_a_second_time_nothing_is_computed(uninterrupted: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (uninterrupted / "results" / "cells").rglob("*")}
+    done = benchmark(uninterrupted, "run", "-m", *MATRIX, *QUICK, "tracker=[console]")
+    assert "8 were in the store already" in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in (uninterrupted / "results" / "cells").rglob("*")} == before
+
+
+def test_status_shows_the_matrix(uninterrupted: Path) -> None:
+    done = benchmark(uninterrupted, "status")
+    assert "digits/linear+gaussian_augmentation  2 done          2 done" in done.stdout
+    assert done.stdout.endswith("8 complete\n")
+
+
+def test_every_record_is_proved_again(uninterrupted: Path) -> None:
+    done = benchmark(uninterrupted, "verify", "results/cells")
+    assert done.stdout.endswith("8 verified, 0 failed, 0 skipped\n")
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_ten_times_ends_with_the_same_records(uninterrupted: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmark", "run", "-m", *MATRIX, *QUICK, "tracker=[]", "batch_size=10"]
+    moment = random.Random(20)
+    killed = 0
+    for _ in range(10):
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moment.uniform(2.0, 7.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 3, "the sweep finished before it could be killed often enough to mean anything"
+    benchmark(tmp_path, "run", "-m", *MATRIX, *QUICK, "tracker=[]", "batch_size=10")
+    assert records(tmp_path) == records(uninterrupted)
+    assert files(tmp_path) == files(uninterrupted)
+    assert not list((tmp_path / "results" / "work").glob("*/plan.json"))
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        pytest.param(("hydra/launcher=submitit_local",), marks=pytest.mark.slow),
+    ],
+    ids=["joblib", "submitit"],
+)
+def test_workers_give_the_same_records_and_a_wandb_run_per_cell(
+    uninterrupted: Path, tmp_path: Path, launcher: tuple[str, ...]
+) -> None:
+    benchmark(tmp_path, "run", "-m", *MATRIX, *QUICK, "tracker=[wandb]", *launcher)
+    assert records(tmp_path) == records(uninterrupted)
+    assert files(tmp_path) == files(uninterrupted)
+    runs = list((tmp_path / "results" / "wandb").rglob("run-*.wandb"))
+    assert len([r for r in runs if "training" not in r.name]) == 8
+    assert len([r for r in runs if "training" in r.name]) == 4
+
+
+def test_one_bad_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
+    done = benchmark(
+        tmp_path, "run", "-m", "attack=fgsm,nonesuch", "threat=linf_01,l0_10", *QUICK, "tracker=[console]", check=False
+    )
+    assert done.returncode == 1
+    assert "Could not find 'attack/nonesuch'" in done.stdout
+    assert "attack.fgsm perturbs under l1, l2, linf, and threat.norm is l0" in done.stdout
+    assert sorted(r["status"] for r in records(tmp_path).values()) == ["complete", "refused"]
+
+
+def test_retry_redoes_what_failed(tmp_path: Path) -> None:
+    words = ("run", "-m", "dataset=mnist", "attack=fgsm,none", "store.offline=true", *QUICK, "tracker=[console]")
+    first = benchmark(tmp_path, *words, check=False)
+    assert first.returncode == 1
+    assert first.stdout.count("train-images-idx3-ubyte.gz") >= 2  # all errors, not the first
+    status = benchmark(tmp_path, "status", check=False)
+    assert status.returncode == 1
+    assert "2 failed" in status.stdout
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "results" / "cells").glob("*/record.json")}
+    time.sleep(0.01)
+    benchmark(tmp_path, *words, check=False)
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    benchmark(tmp_path, *words, "retry=failed", check=False)
+    assert all(p.stat().st_mtime_ns > stamp for p, stamp in stamps.items())
+
+
+def test_a_suite_is_official_until_it_is_changed(tmp_path: Path) -> None:
+    words = ("run", "suite=quickstart", "model=mlp", "defense=[]", "attack=fgsm", "threat.eps=1/10", "tracker=[]")
+    benchmark(tmp_path, *words)
+    benchmark(tmp_path, *words, "training.epochs=1")
+    found = sorted((r["suite"], r["official"]) for r in records(tmp_path).values())
+    assert found == [("quickstart@1", False), ("quickstart@1", True)]
