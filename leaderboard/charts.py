@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from .display import interval, number, percent
+from .display import number, percent
 
 __all__ = ["LETTERS", "Bar", "Dot", "Series", "curves", "intervals", "pareto", "sample", "scatter", "strip"]
 
 LETTERS = "ABCDEF"
+CROWD = 60
+"""More dots than this are drawn small and without their intervals."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,11 @@ def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: 
 
 def strip(value: float, low: float, high: float, clean: float | None, front: bool) -> Markup:
     """The interval of one table row as a line of 100 units; the number stands beside it, so it is decoration."""
-    parts = [_line("axis", 0, 6, 100, 6), _line("band", 100 * low, 6, 100 * high, 6)]
-    if clean is not None:
-        parts.append(_line("tick", 100 * clean, 2, 100 * clean, 10))
-    parts.append(_dot("dot", 100 * value, 6, 3))
-    return Markup('<svg class="strip" viewBox="-4 0 108 12" aria-hidden="true">{}</svg>').format(
-        _group("front" if front else "", parts)
-    )
+    tick = Markup('<path class="tick" d="M{} 2v8"/>').format(_at(100 * clean)) if clean is not None else ""
+    return Markup(
+        '<svg class="strip{}" viewBox="-4 0 108 12" aria-hidden="true"><path class="band" d="M{} 6H{}"/>{}'
+        '<circle class="dot" cx="{}" cy="6" r="3"/></svg>'
+    ).format(" front" if front else "", _at(100 * low), _at(100 * high), tick, _at(100 * value))
 
 
 def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_label: str, mark: float) -> Markup:
@@ -129,6 +129,7 @@ def scatter(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: 
         parts.append(_text("", left - 6, up(tick) + 4, f"{round(100 * tick)}", size=12, anchor="end"))
     parts.append(_text("", right, height - 8, f"{x_label} \N{RIGHTWARDS ARROW}", size=12, anchor="end"))
     parts.append(_text("", 0, 12, f"\N{UPWARDS ARROW} {y_label}", size=12))
+    few = len(dots) <= CROWD
     front = pareto(dots)
     stairs = _staircase(front, x_low, y_low)
     if stairs:
@@ -140,17 +141,14 @@ def scatter(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: 
         boxes.append((x - 6, y - 6, x + 6, y + 6))
     for dot in dots:
         x, y = across(dot.x), up(dot.y)
-        mark = [
-            Markup("<title>{}</title>").format(
-                f"{dot.label}: {x_label} {percent(dot.x, dot.x_low, dot.x_high)} %, "
-                f"{y_label} {percent(dot.y, dot.y_low, dot.y_high)} % ({interval(dot.y_low, dot.y_high)})"
-            ),
-            _line("cross", across(dot.x_low), y, across(dot.x_high), y),
-            _line("cross", x, up(dot.y_low), x, up(dot.y_high)),
-            _dot("dot", x, y, 5),
-        ]
+        mark = [Markup("<title>{}</title>").format(dot.label), _dot("dot", x, y, 5 if few else 3.5)]
+        if few:
+            mark.insert(1, _line("cross", across(dot.x_low), y, across(dot.x_high), y))
+            mark.insert(2, _line("cross", x, up(dot.y_low), x, up(dot.y_high)))
         parts.append(_group("front" if dot.front else "", mark))
-        label = _place_label(_short(dot.label, 30), x, y, (left, top, right, bottom), boxes, dot in front)
+        label = None
+        if few or dot in front:
+            label = _place_label(_short(dot.label, 30), x, y, (left, top, right, bottom), boxes, dot in front)
         if label is not None:
             labels.append(label)
     return _svg(name, width, height, title, sentence, parts + labels)

@@ -13,14 +13,14 @@ Value = str | int | float | bool | None
 
 
 def as_csv(rows: Sequence[Mapping[str, Value]]) -> str:
-    """Comma-separated values with a header, one line per row, nothing for None.
+    """Comma-separated values (RFC 4180) with a header, one line per row, nothing for None.
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers, exact to the
     last bit. Rows may lack columns; the header is the union in order of appearance.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([_harmless(name) for name in columns])
     writer.writerows([[_harmless(row.get(name)) for name in columns] for row in rows])
     return stream.getvalue()

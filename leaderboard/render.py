@@ -33,6 +33,12 @@ MARKER = "site.json"
 MATRIX_CELLS = 2000
 """How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
 
+ATTACK_ROWS = 100
+"""How many systems of a board the page of an attack lists."""
+
+STRIP_ROWS = 100
+"""How many rows of a board draw their interval; the numbers stand in all of them."""
+
 
 class _Templates(BaseLoader):
     """Templates from the installed package, wherever it is."""
@@ -71,6 +77,10 @@ class Paths:
         """A page of the attack-by-system matrix of a board, from 0."""
         return f"boards/{self.boards[key]}-matrix{f'-{page + 1}' if page else ''}.html"
 
+    def anchor(self, key: str) -> str:
+        """A short id on a page, of a board or a system."""
+        return f"k{_digest(key)[:8]}"
+
     def row(self, key: str) -> str:
         """The page of a system."""
         return f"systems/{self.rows[key]}.html"
@@ -104,7 +114,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
         return path, env.get_template(template).render(up=up, section=section, path=path, **values)
 
     yield MARKER, as_json({"records": len(records), "content": _digest(" ".join(sorted(records)))})
-    unfinished = [cell for board in leaderboard.boards for cell in board.unfinished]
+    unfinished = [cell for part in (*leaderboard.boards, leaderboard) for cell in part.unfinished]
     everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
     yield page("index.html", "index.html", "index.html", **everything)
     yield page("definitions.html", "definitions.html", "definitions.html")
@@ -194,6 +204,8 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         interval_plot=figures.interval_plot,
         trade_off=figures.trade_off,
         curve_plot=figures.curve_plot,
+        attack_rows=ATTACK_ROWS,
+        strip_rows=STRIP_ROWS,
         card_rows=figures.CARD_ROWS,
         plot_rows=figures.PLOT_ROWS,
         letters=figures.LETTERS,

@@ -67,6 +67,7 @@
     var sort = { col: "", dir: "" };
     var picked = [];
 
+    function name(row) { return row.querySelector("th a").textContent; }
     function cell(row, th) { return row.cells[th.cellIndex]; }
     function value(row, th) {
       var td = cell(row, th);
@@ -124,7 +125,7 @@
       var shown = make("table");
       var top = make("tr");
       top.appendChild(make("td"));
-      pair.forEach(function (row) { top.appendChild(make("th", { scope: "col", "class": "num" }, row.getAttribute("data-name"))); });
+      pair.forEach(function (row) { top.appendChild(make("th", { scope: "col", "class": "num" }, name(row))); });
       top.appendChild(make("th", { scope: "col", "class": "num" }, "difference"));
       var head = make("thead");
       head.appendChild(top);
@@ -190,8 +191,7 @@
     });
     if (panel) {
       rows.forEach(function (row) {
-        var name = row.getAttribute("data-name");
-        var box = make("input", { type: "checkbox", "class": "pick", "aria-label": "compare " + name });
+        var box = make("input", { type: "checkbox", "class": "pick", "aria-label": "compare " + name(row) });
         box.addEventListener("change", function () {
           picked = box.checked ? picked.concat(row.id) : picked.filter(function (id) { return id !== row.id; });
           applyCompare();

@@ -39,8 +39,8 @@ def made_leaderboard(
     """A board with so many systems and attacks; `text` stands in every field that a stranger can fill."""
     records: dict[str, Record] = {}
     protocol = Protocol(
-        content_key(["board", text]), f"made{text}" if text else "made_v1", True, f"digits{text}", f"r1{text}", "ab" * 32,
-        N, "linf", 0.1, "1/10", "untargeted", True, "full",
+        content_key(["board", text]), f"made{text or '_v1'}", True, f"digits{text}", f"r1{text}", "ab" * 32, N, "linf",
+        0.1, "1/10", "untargeted", True, "full",
     )  # fmt: skip
     names = ("noise", "fgsm", "pgd", "deepfool", "square")
     columns = tuple(
@@ -69,7 +69,7 @@ def made_leaderboard(
     )
     curves = CurveSet("curves1", protocol.suite, protocol.dataset, "linf", 0.1, (protocol.key,), (curve,))
     problems = (Problem(f"cells/x{text}/record.json", f"it is no record{text}"),)
-    return Leaderboard((board,), (curves,), problems), records
+    return Leaderboard((board,), (curves,), problems, ()), records
 
 
 def _row(
@@ -85,7 +85,7 @@ def _row(
         key=content_key([place, text]), dataset=protocol.dataset, model=f"mlp{text}",
         defenses=[f"adversarial_training{text}"] if place % 2 == 0 else [], poison=[], config={"model": {"name": text}},
     )  # fmt: skip
-    scores = []
+    scores: list[Score] = []
     for column in columns:
         key = content_key([place, column.key, text])
         records[key] = Record(

@@ -109,5 +109,6 @@ def test_labels_of_a_scatter_plot_do_not_cover_each_other() -> None:
 
 
 def test_a_strip_is_decoration() -> None:
-    assert 'aria-hidden="true"' in strip(0.5, 0.4, 0.6, 0.9)
-    assert 'd="M40 6L60 6"' in strip(0.5, 0.4, 0.6, None)
+    assert 'aria-hidden="true"' in strip(0.5, 0.4, 0.6, 0.9, True)
+    assert 'd="M40 6H60"' in strip(0.5, 0.4, 0.6, None, False)
+    assert "tick" not in strip(0.5, 0.4, 0.6, None, False)

@@ -1,0 +1,210 @@
+"""Pages: complete without a script, nothing fetched, every link leads somewhere, strangers' text stays text."""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+from posixpath import dirname, join, normpath
+
+import pytest
+from benchmark_leaderboard.board import Leaderboard
+from benchmark_leaderboard.downloads import as_csv, as_json
+from benchmark_leaderboard.render import MATRIX_CELLS, record_path, render
+from benchmark_leaderboard.wording import commands, slug
+
+from tests.leaderboard.made_board import made_leaderboard
+
+NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a test wants to know of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.bad: list[str] = []
+        self.open: list[str] = []
+        self.policy = ""
+        self.sources: dict[str, str] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        if "id" in named:
+            self.ids.append(named["id"])
+        if tag == "a":
+            self.links.append(named["href"])
+        self.loads += [named[n] for n in ("src", "srcset", "data") if n in named]
+        if tag == "link":
+            self.loads.append(named["href"])
+        if named.get("http-equiv") == "Content-Security-Policy":
+            self.policy = named["content"]
+        self.bad += [name for name in named if name.startswith("on") or name == "style"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("style", "script"):
+            self.sources[self.open[-1]] = self.sources.get(self.open[-1], "") + data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def site(systems: int = 3, attacks: int = 3, text: str = "") -> dict[str, str]:
+    leaderboard, records = made_leaderboard(systems, attacks, text)
+    files = dict(render(leaderboard, records))
+    return files | {record_path(key): "{}" for key in records} | {record_path("f" * 24): "{}"}
+
+
+def pages(files: dict[str, str]) -> dict[str, Page]:
+    return {path: Page(text) for path, text in files.items() if path.endswith(".html")}
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, str]:
+    return site()
+
+
+def test_pages_are_well_formed_and_ids_are_unique(plain: dict[str, str]) -> None:
+    for path, page in pages(plain).items():
+        assert not page.open, path
+        assert len(page.ids) == len(set(page.ids)), path
+        assert page.tags.count("h1") == 1, path
+        assert page.tags.count("main") == 1, path
+
+
+def test_every_link_leads_to_a_file_of_the_site_and_to_an_id_on_it(plain: dict[str, str]) -> None:
+    parsed = pages(plain)
+    for path, page in parsed.items():
+        for link in page.links:
+            target, _, anchor = link.partition("#")
+            reached = normpath(join(dirname(path), target)) if target else path
+            assert reached in plain, (path, link)
+            assert not anchor or anchor in parsed[reached].ids, (path, link)
+
+
+def test_nothing_is_fetched_and_the_policy_names_exactly_what_runs(plain: dict[str, str]) -> None:
+    for path, page in pages(plain).items():
+        assert all(load.startswith("data:") for load in page.loads), path
+        assert page.policy.startswith("default-src 'none'; ")
+        for tag in ("style", "script"):
+            assert page.tags.count(tag) == 1, path
+            digest = base64.b64encode(hashlib.sha256(page.sources[tag].encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in page.policy
+        assert not page.bad, path
+        assert "unsafe" not in page.policy
+        outside = re.sub(r"xmlns='http://www\.w3\.org/2000/svg'", "", plain[path])
+        assert "http://" not in outside, path
+
+
+def test_text_of_strangers_is_never_markup() -> None:
+    for path, page in pages(site(text=NASTY)).items():
+        assert page.tags.count("script") == 1, path
+        assert "img" not in page.tags, path
+        assert not page.bad, path
+        assert "49" not in page.text or "{{ 7*7 }}" in page.text
+        if path not in ("definitions.html",):
+            assert "<script>alert(1)</script>" in page.text, path
+
+
+def test_the_numbers_of_the_board_stand_on_its_page_and_link_to_their_records(plain: dict[str, str]) -> None:
+    leaderboard, _ = made_leaderboard()
+    board = leaderboard.boards[0]
+    path = next(p for p in plain if p.startswith("boards/") and p.endswith(".html") and "matrix" not in p)
+    page = Page(plain[path])
+    for row in board.rows:
+        assert f"{100 * row.robust.value:.1f} {100 * row.robust.low:.1f}\u2013{100 * row.robust.high:.1f}" in page.text
+        assert f"{100 * row.clean.value:.1f}" in page.text
+        for score in row.scores:
+            assert score is not None
+            assert f"../records/{score.keys[0]}.json" in page.links
+    assert page.text.count("1\u20132 tied") == 2
+    assert "zero gradients" in page.text
+    assert "2 systems share the top," in page.text
+
+
+def test_failed_cells_and_unusable_files_are_listed_on_the_front_page(plain: dict[str, str]) -> None:
+    text = Page(plain["index.html"]).text
+    assert "failed mlp pgd 0 ValueError: no" in text
+    assert "cells/x/record.json it is no record" in text
+
+
+def test_an_empty_leaderboard_is_a_page_that_says_so() -> None:
+    files = dict(render(Leaderboard((), (), (), ()), {}))
+    assert "There is no complete record yet." in Page(files["index.html"]).text
+
+
+def test_a_board_of_300_systems_and_20_attacks_stays_small() -> None:
+    files = site(300, 20)
+    matrices = [path for path in files if "-matrix" in path and path.endswith(".html")]
+    assert len(matrices) == -(-300 * 20 // MATRIX_CELLS)
+    largest = max((len(text.encode()), path) for path, text in files.items() if path.endswith(".html"))
+    assert largest[0] < 300_000, largest
+
+
+def test_the_same_leaderboard_gives_the_same_bytes() -> None:
+    assert site() == site()
+
+
+def test_downloads_hold_counts_and_unrounded_numbers(plain: dict[str, str]) -> None:
+    leaderboard, _ = made_leaderboard()
+    path = next(p for p in plain if p.startswith("boards/") and p.endswith(".csv") and "matrix" not in p)
+    rows = list(csv.DictReader(io.StringIO(plain[path])))
+    assert [int(row["robust_correct"]) for row in rows] == [int(r.robust.count) for r in leaderboard.boards[0].rows]
+    assert [float(row["robust_low"]) for row in rows] == [r.robust.low for r in leaderboard.boards[0].rows]
+    document = json.loads(plain[path.replace(".csv", ".json")])
+    assert document["protocol"]["eps_exact"] == "1/10"
+    assert len(document["rows"]) == 3
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", " ="])
+def test_a_formula_stays_text_in_a_spreadsheet(start: str) -> None:
+    (line,) = csv.DictReader(io.StringIO(as_csv([{"name": f"{start}cmd()", "value": -1.5}]), newline=""))
+    assert line == {"name": f"'{start}cmd()", "value": "-1.5"}
+
+
+def test_json_refuses_what_is_no_number() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json({"value": float("nan")})
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "a/b", "", "..", "A" * 24, "f" * 65])
+def test_a_record_cannot_be_copied_outside(key: str) -> None:
+    assert re.fullmatch(r"records/[0-9a-f]{24}\.json", record_path(key))
+    assert record_path("0" * 24) == f"records/{'0' * 24}.json"
+
+
+def test_names_in_addresses_are_plain() -> None:
+    assert slug("L\u221e \u2264 8/255 <b>..//") == "l-8-255-b"
+    assert len(slug("x" * 500)) == 48
+
+
+def test_commands_become_one_sweep_only_where_the_grid_is_full() -> None:
+    _, records = made_leaderboard(2, 2)
+    every = [records[key] for key in sorted(records, key=lambda k: records[k].provenance["overrides"][::-1])]
+    assert set(commands(every)) == {"benchmark run -m attack=noise,fgsm seed=0,1"} or len(commands(every)) == 1
+    assert len(commands(every[:3])) == 3
+    assert commands(every[:1]) == [f"benchmark run attack={every[0].attack.name} seed=0"]
+    assert commands([every[0].model_copy(update={"provenance": {}})]) == []
