@@ -1,0 +1,136 @@
+"""From a store to a folder of pages: the same bytes again, all or nothing, and seen by a real browser."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from benchmark_leaderboard import build as build_module
+from benchmark_leaderboard.build import build, main
+
+from benchmark.errors import RecordError
+from tests.leaderboard.made_records import made_cell, made_store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = made_store(tmp_path_factory.mktemp("store"), systems=3, attacks=4, examples=40)
+    made_cell(root, clean=[], distance=[], status="failed", error="ValueError: <b>boom</b>", attack="jsma")
+    return root
+
+
+@pytest.fixture(scope="module")
+def site(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build([store / "cells"], tmp_path_factory.mktemp("site")).parent
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_same_records_give_the_same_bytes(site: Path, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "elsewhere")
+    again = build([tmp_path / "elsewhere" / "cells"], tmp_path / "other" / "name").parent
+    assert content(again) == content(site)
+
+
+def test_every_record_is_copied_as_it_is(site: Path, store: Path) -> None:
+    for path in (store / "cells").glob("*/record.json"):
+        assert (site / "records" / f"{path.parent.name}.json").read_bytes() == path.read_bytes()
+
+
+def test_no_path_of_this_machine_gets_into_the_site(site: Path, store: Path) -> None:
+    for name, data in content(site).items():
+        assert str(store).encode() not in data, name
+        assert str(site).encode() not in data, name
+
+
+def test_every_link_of_the_built_site_leads_somewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        for link in re.findall(r'<a [^>]*href="([^"#]+)', page.read_text(encoding="utf-8")):
+            assert (page.parent / link).is_file(), (page.name, link)
+
+
+def test_a_failed_cell_is_listed_with_its_reason(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert "ValueError: &lt;b&gt;boom&lt;/b&gt;" in text
+    assert "jsma" in text
+
+
+def test_a_site_is_replaced_and_nothing_is_left_beside_it(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "board"
+    page = build([store / "cells"], out)
+    (out / "old.html").write_text("gone next time")
+    assert build([store / "cells"], out) == page == out / "index.html"
+    assert not (out / "old.html").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["board"]
+
+
+def test_somebody_elses_folder_is_not_replaced(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RecordError, match="exists and is no leaderboard site; choose an empty or a new folder"):
+        build([store / "cells"], tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_build_that_fails_leaves_the_old_site(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "board"
+    build([store / "cells"], out)
+    before = content(out)
+
+    def broken(*_: object) -> object:
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr(build_module, "render", broken)
+    with pytest.raises(RuntimeError, match="no page"):
+        build([store / "cells"], out)
+    assert content(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["board"]
+
+
+def test_the_command_prints_where_the_site_is(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([store / "cells"], tmp_path / "board") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'board' / 'index.html'}\n"
+
+
+def test_an_empty_store_gives_a_site_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    page = build([tmp_path / "cells"], tmp_path / "board")
+    assert "There is no complete record yet." in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("", r'<output aria-live="polite">3 rows</output>'),
+        ("#sort=system,desc", r'data-col="system"[^>]*aria-sort="descending"'),
+        ("#q=small_cnn", r'<output aria-live="polite">1 of 3 rows</output>'),
+        ("#cmp=FIRST,SECOND", r"<h3>Two systems side by side</h3>"),
+    ],
+)
+def test_a_browser_without_a_network_runs_the_page_and_restores_the_view(
+    site: Path, tmp_path: Path, state: str, expected: str
+) -> None:
+    page = min(p for p in (site / "boards").glob("*.html") if "matrix" not in p.name)
+    first, second = re.findall(r'<tr id="(\w+)"', page.read_text(encoding="utf-8"))[:2]
+    address = page.as_uri() + state.replace("FIRST", first).replace("SECOND", second)
+    assert re.search(expected, _dump(address, tmp_path))
+
+
+def _dump(address: str, profile: Path) -> str:
+    """The page as Chromium has it after its script ran, with every host name unresolvable."""
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "--virtual-time-budget=3000",
+            "--dump-dom", address,
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout
