@@ -6,7 +6,7 @@ VENV ?= .venv-make
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 export OMP_NUM_THREADS ?= 1
 export WANDB_MODE ?= offline
 

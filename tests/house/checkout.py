@@ -1,0 +1,48 @@
+"""What the house rules look at: the files of the checkout, and their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CODE = ("benchmark", "plugins", "conf", "leaderboard", "tests", "docs", "benchmarks")
+
+
+@functools.cache
+def files() -> tuple[Path, ...]:
+    """Every file of the checkout that git does not ignore, relative to its top."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        names = [Path(name) for name in listed.stdout.split("\0") if name]
+    else:  # an unpacked archive
+        places = [ROOT / folder for folder in CODE]
+        names = [p.relative_to(ROOT) for place in places for p in place.rglob("*") if "__pycache__" not in p.parts]
+        names += [p.relative_to(ROOT) for p in ROOT.glob("*")]
+    return tuple(sorted(name for name in names if (ROOT / name).is_file()))
+
+
+def python_files(*folders: str) -> list[Path]:
+    """The Python files under the given top-level folders."""
+    return [f for f in files() if f.suffix == ".py" and f.parts[0] in folders]
+
+
+def tree(file: Path) -> ast.Module:
+    """The syntax tree of a file of the checkout."""
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), str(file))
+
+
+@functools.cache
+def project() -> dict[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

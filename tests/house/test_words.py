@@ -1,0 +1,196 @@
+"""One name per quantity, methods without side effects, honest file names, nothing of one machine."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.house.checkout import ROOT, files, python_files, tree
+
+METHODS = [f for f in python_files("plugins") if f.parts[1] not in ("trackers",) and f.name != "__init__.py"]
+
+SYNONYMS = {
+    "steps": "n_iter niter num_iter nb_iter iters iterations n_iterations num_iterations max_iter max_iterations "
+    "max_steps n_steps num_steps nb_steps",
+    "eps": "epsilon epsilons eps_max max_eps max_norm budget_eps",
+    "step_size": "stepsize eps_step eps_iter step_length",
+    "restarts": "n_restarts num_restarts nb_restarts random_restarts num_random_init",
+}
+IN_ATTACKS = {
+    "step_size": "alpha lr",
+    "x": "image images imgs inputs samples",
+    "y": "label",
+    "x_adv": "adv adv_x advs x_adversarial",
+}
+
+
+def spelling(words: dict[str, str]) -> dict[str, str]:
+    """From each wrong word to the right one."""
+    return {wrong: right for right, line in words.items() for wrong in line.split()}
+
+
+def synonyms(module: ast.Module, *, attack: bool = False) -> list[str]:
+    """Fields of classes and parameters of functions whose name is not the one of the house."""
+    names = [n.target.id for n in ast.walk(module) if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef):
+            names += [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+    wrong = {**spelling(SYNONYMS), **(spelling(IN_ATTACKS) if attack else {})}
+    return [f"{name}: write {wrong[name]}" for name in names if name in wrong]
+
+
+@pytest.mark.parametrize("file", METHODS, ids=str)
+def test_a_quantity_has_one_name(file: Path) -> None:
+    found = synonyms(tree(file), attack=file.parts[1] == "attacks")
+    assert not found, f"{file}: {'; '.join(found)}"
+
+
+def test_synonyms_are_seen() -> None:
+    source = "class A:\n    n_iter: int = 3\n    alpha: float = 1.0\ndef f(x, *, epsilon): ...\n"
+    assert synonyms(ast.parse(source), attack=True) == [
+        "n_iter: write steps",
+        "alpha: write step_size",
+        "epsilon: write eps",
+    ]
+    assert synonyms(ast.parse("class A:\n    steps: int = 3\n    eps: float = 0.1\n")) == []
+
+
+# --- side effects ---
+
+GLOBAL_RANDOM = {
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "rand_like",
+    "randn_like",
+    "normal",
+    "bernoulli",
+    "multinomial",
+}
+IN_PLACE_RANDOM = {"uniform_", "normal_", "random_", "bernoulli_", "exponential_"}
+FORBIDDEN = {
+    "print": "prints",
+    "input": "reads from the terminal",
+    "open": "opens a file",
+    "torch.manual_seed": "seeds globally",
+    "torch.seed": "seeds globally",
+    "torch.cuda.set_device": "chooses a device",
+    "torch.set_default_dtype": "changes a global setting",
+    "torch.set_num_threads": "changes a global setting",
+}
+FILE_METHODS = {"write_text", "write_bytes", "read_text", "read_bytes", "mkdir", "unlink"}
+
+
+def side_effects(module: ast.Module) -> list[str]:
+    """What a method must not do: print, files, logs, global randomness, a choice of device."""
+    found = []
+    for node in ast.walk(module):
+        for name in _imports(node):
+            if name in ("logging", "random", "warnings", "wandb", "matplotlib", "tqdm"):
+                found.append(f"line {getattr(node, 'lineno', 0)}: imports {name}")
+        if isinstance(node, ast.Call):
+            found += _call(node)
+    return found
+
+
+def _imports(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    return [(node.module or "").partition(".")[0]] if isinstance(node, ast.ImportFrom) and not node.level else []
+
+
+def _call(node: ast.Call) -> list[str]:
+    name = ast.unparse(node.func)
+    line = f"line {node.lineno}:"
+    if name in FORBIDDEN:
+        return [f"{line} {name} {FORBIDDEN[name]}"]
+    seeded = any(k.arg == "generator" for k in node.keywords)
+    last = name.rpartition(".")[2]
+    if (name in {f"torch.{r}" for r in GLOBAL_RANDOM} or last in IN_PLACE_RANDOM) and not seeded:
+        return [f"{line} {name} draws from the global generator"]
+    if name.startswith(("np.random.", "numpy.random.")) and last not in ("default_rng", "Generator"):
+        return [f"{line} {name} draws from the global generator"]
+    if last == "cuda" and isinstance(node.func, ast.Attribute):
+        return [f"{line} {name} chooses a device"]
+    if last in FILE_METHODS:
+        return [f"{line} {name} touches a file"]
+    return []
+
+
+ALLOWED = {
+    "plugins/models/checkpoint.py": "reads the weights that it is named for",
+}
+
+
+@pytest.mark.parametrize("file", [f for f in METHODS if f.parts[1] != "datasets"], ids=str)
+def test_a_method_has_no_side_effects(file: Path) -> None:
+    found = side_effects(tree(file))
+    if file.parts[1] == "models":  # initial weights come from torch's generator, which the core has seeded
+        found = [f for f in found if "global generator" not in f]
+    assert not found or file.as_posix() in ALLOWED, f"{file}: {'; '.join(found)}"
+
+
+@pytest.mark.parametrize("file", [f for f in METHODS if f.parts[1] == "datasets"], ids=str)
+def test_a_dataset_reads_files_and_does_nothing_else(file: Path) -> None:
+    kept = [f for f in side_effects(tree(file)) if not re.search(r"file|imports random", f)]
+    assert not kept, f"{file}: {'; '.join(kept)}"
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("print(x)", "prints"),
+        ("torch.manual_seed(0)", "seeds globally"),
+        ("import logging", "imports logging"),
+        ("torch.rand(3)", "draws from the global generator"),
+        ("np.random.rand(3)", "draws from the global generator"),
+        ("x.uniform_(0, 1)", "draws from the global generator"),
+        ("model.cuda()", "chooses a device"),
+        ("Path('a').write_text('b')", "touches a file"),
+        ("open('a')", "opens a file"),
+    ],
+)
+def test_side_effects_are_seen(source: str, sentence: str) -> None:
+    (found,) = side_effects(ast.parse(source))
+    assert sentence in found
+    assert side_effects(ast.parse("torch.randperm(3, generator=g)")) == []
+
+
+# --- names of files, and what they say ---
+
+
+def test_no_file_is_called_after_nothing() -> None:
+    vague = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base", "tools"}
+    found = [f for f in files() if f.suffix == ".py" and f.parts[0] != "tests" and {f.stem, *f.parts[1:-1]} & vague]
+    assert not found, f"{found}: say what is in them"
+
+
+def test_plugins_are_small_files() -> None:
+    long = [f for f in python_files("plugins") if len((ROOT / f).read_text().splitlines()) > 300]
+    assert not long, f"{long}: one method, one file; what a family shares goes into _name.py"
+
+
+OF_ONE_MACHINE = re.compile(
+    r"(?<![\w>)}.$*/-])/(?:work|root|home/\w+|tmp/\w|opt/wheels|opt/pypi)/|\.\./shared|[.]library/"
+    r"|\b(?:DESIGN|STYLE|FACTS|METHODS|BOARDS|SPEED|BRIEF)\.md\b"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "caught"),
+    [("see ../" + "shared/x", True), ("at /wo" + "rk/main", True), ("results/work/<key>/", False), ("a/root/b", False)],
+)
+def test_paths_of_a_machine_are_seen(text: str, caught: bool) -> None:
+    assert bool(OF_ONE_MACHINE.search(text)) is caught
+
+
+def test_nothing_of_one_machine_is_in_the_files() -> None:
+    found = []
+    for file in files():
+        if file.suffix in (".png", ".safetensors", ".npz", ".gz") or file.parts[0] == ".git":
+            continue
+        text = (ROOT / file).read_text(encoding="utf-8", errors="replace")
+        found += [f"{file}: {match.group()}" for match in OF_ONE_MACHINE.finditer(text)]
+    assert not found, found
