@@ -63,6 +63,7 @@ def made_cell(
     findings: Sequence[Finding] = (),
     status: Status = "complete",
     error: str | None = None,
+    backwards: int = 10,
 ) -> Path:
     """Write `cells/<key>/{record.json, outcomes.safetensors, witness.safetensors}` under `root`; returns the folder.
 
@@ -70,6 +71,7 @@ def made_cell(
         clean: (N,) right on the clean input. distance: (N,) of the candidate the attack found, in the threat's norm;
             infinite where it found none; looked at only where the example is clean and the candidate valid.
         valid: (N,) the candidate was inside the threat; all of them by default. certified: (N,) proved radius.
+        backwards: gradients asked for, per attacked example (noise asks for none).
         examples: shifts the ids by its length: another example list of the same size.
     """
     clean = np.asarray(clean, dtype=bool)
@@ -127,8 +129,10 @@ def made_cell(
     folder.mkdir(parents=True, exist_ok=True)
     if status == "complete":
         passes = np.where(clean, 10, 0).astype(np.int64)
+        gradients = np.where(clean, 0 if attack == "noise" else backwards, 0).astype(np.int64)
         save_file(
-            _arrays(norm, ids, y, clean, ok, adversarial, broken, far, proved, passes), folder / "outcomes.safetensors"
+            _arrays(norm, ids, y, clean, ok, adversarial, broken, far, proved, passes, gradients),
+            folder / "outcomes.safetensors",
         )
         shown = ids[adversarial]
         save_file({"ids": shown, "x_adv": np.zeros((len(shown), 4), np.float32)}, folder / "witness.safetensors")
@@ -139,7 +143,7 @@ def made_cell(
                     total=n, clean_correct=int(clean.sum()), robust_correct=robust, clean_top5=n,
                     robust_top5=n, invalid=int((clean & ~ok).sum()),
                 ),
-                "cost": Cost(forwards=int(passes.sum()), backwards=0 if attack == "noise" else int(passes.sum()),
+                "cost": Cost(forwards=int(passes.sum()), backwards=int(gradients.sum()),
                              seconds=1.5, peak_memory_bytes=1 << 20),
                 "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
                 "splits_disjoint": True,
@@ -206,6 +210,7 @@ def _arrays(
     far: Floats,
     proved: Floats,
     passes: Any,
+    gradients: Any,
 ) -> dict[str, Any]:
     """The arrays of `outcomes.safetensors`; the other norms repeat the distances."""
     n = len(clean)
@@ -226,7 +231,7 @@ def _arrays(
         norm: far,
         "excess": np.where(valid, np.float32(0), np.float32(0.5)).astype(np.float32),
         "forwards": passes,
-        "backwards": passes.copy(),
+        "backwards": gradients,
         "zero_gradient": np.zeros(n, dtype=bool),
         "bad_gradient": np.zeros(n, dtype=bool),
         "certified": proved,

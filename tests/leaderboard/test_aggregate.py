@@ -1,0 +1,443 @@
+"""Boards from cells with known outcomes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmark_leaderboard.aggregate import aggregate
+from benchmark_leaderboard.board import Board, Leaderboard, Row
+from benchmark_leaderboard.load import read
+from benchmark_leaderboard.statistics import wilson
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from benchmark.record import Finding
+from tests.leaderboard.made_records import made_cell, made_store
+
+INF = np.inf
+RIGHT = [True] * 8 + [False] * 2
+
+
+def board_of(root: Path) -> Leaderboard:
+    cells, problems = read([root])
+    return aggregate(cells, problems)
+
+
+def only(leaderboard: Leaderboard) -> Board:
+    assert not leaderboard.problems
+    assert len(leaderboard.boards) == 1
+    return leaderboard.boards[0]
+
+
+def held(row: Row) -> list[bool]:
+    bits = np.unpackbits(np.frombuffer(row.runs[0].held, dtype=np.uint8))[: row.robust.total]
+    return [bool(bit) for bit in bits]
+
+
+def reaching(*broken: int, at: float = 0.05, n: int = 10) -> list[float]:
+    """Distances of an attack that breaks these examples."""
+    return [at if example in broken else INF for example in range(n)]
+
+
+# --- the worst case ---
+
+
+def test_the_worst_case_is_per_example_over_all_attacks(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1, 2), attack="fgsm")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(2, 3), attack="pgd")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(2, 9), attack="square", access="scores", queries=50)
+    board = only(board_of(tmp_path))
+    (row,) = board.rows
+    assert held(row) == [False] * 4 + [True] * 4 + [False] * 2
+    assert (row.robust.count, row.robust.total, row.clean.count) == (4, 10, 8)
+    assert (row.robust.low, row.robust.high) == wilson(4, 10)
+    assert [column.name for column in board.columns] == ["fgsm", "pgd", "square"]
+    scores = [score for score in row.scores if score is not None]
+    assert [score.broken for score in scores] == [3, 2, 1]
+    assert [score.alone for score in scores] == [2, 1, 0]
+    assert [score.robust.count for score in scores] == [5, 6, 7]
+    assert [score.median_distance for score in scores] == [None, None, None]
+
+
+def test_a_smallest_perturbation_counts_at_every_radius(tmp_path: Path) -> None:
+    far = [0.02, 0.06, 0.2, *[INF] * 5, 0.01, 0.01]
+    made_cell(tmp_path, clean=RIGHT, distance=far, attack="deepfool", minimal=True, eps="1/20")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(5), attack="pgd", eps="1/20")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(6, at=0.09), attack="pgd", eps="1/10")
+    small, large = board_of(tmp_path).boards
+    assert (small.protocol.eps_exact, large.protocol.eps_exact) == ("1/20", "1/10")
+    assert held(small.rows[0]) == [False, *[True] * 4, False, True, True, False, False]
+    assert held(large.rows[0]) == [False, False, *[True] * 3, False, False, True, False, False]
+    assert (small.rows[0].carried, large.rows[0].carried) == (0, 3)
+    assert [column.name for column in large.columns] == ["pgd"]
+    assert large.rows[0].scores[0] is not None
+    assert large.rows[0].scores[0].broken == 1
+
+
+def test_nothing_is_carried_between_other_norms_goals_or_regions(tmp_path: Path) -> None:
+    far = [0.01] * 10
+    others: list[dict[str, Any]] = [
+        {"norm": "l2"},
+        {"goal": "next_class"},
+        {"region": "square:3"},
+        {"aware": False},
+        {"suite": "other_v1"},
+        {"suite": None, "official": False},
+        {"official": False},
+        {"dataset_revision": "r2"},
+        {"examples": "x"},
+    ]
+    for other in others:
+        made_cell(tmp_path, clean=RIGHT, distance=far, attack="deepfool", minimal=True, eps="1/20", **other)
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), attack="pgd", eps="1/10")
+    leaderboard = board_of(tmp_path)
+    assert len(leaderboard.boards) == len(others) + 1
+    (mine,) = [b for b in leaderboard.boards if b.protocol.eps_exact == "1/10"]
+    assert mine.rows[0].robust.count == 8
+    assert len({b.protocol.key for b in leaderboard.boards}) == len(others) + 1
+
+
+def test_a_radius_exceeded_by_rounding_is_the_radius(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, at=0.1000001), attack="deepfool", minimal=True, eps="1/5")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), attack="pgd", eps="1/10")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(1, at=0.1), attack="pgd", eps="1/10", queries=9)
+    leaderboard = board_of(tmp_path)
+    assert leaderboard.boards[0].rows[0].robust.count == 6
+    (curve,) = leaderboard.curves[0].curves
+    assert curve.points[1][0] == 0.1  # float32(0.1) is above 0.1
+
+
+def test_invalid_candidates_are_no_break_and_no_proof(tmp_path: Path) -> None:
+    outside = [False, False, *[True] * 8]
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1, 2), valid=outside, attack="pgd")
+    (row,) = only(board_of(tmp_path)).rows
+    assert (row.robust.count, row.unjudged) == (5, 2)
+    assert row.scores[0] is not None
+    assert (row.scores[0].broken, row.scores[0].invalid, row.scores[0].robust.count) == (1, 2, 5)
+    (alarm,) = only(board_of(tmp_path)).alarms
+    assert alarm.evidence == (
+        "2 examples of mlp were validly tried by no attack: they count as not robust until one does"
+    )
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0), attack="fgsm")
+    (row,) = only(board_of(tmp_path)).rows
+    assert held(row) == [False, True, False, *[True] * 5, False, False]
+    assert row.unjudged == 0
+
+
+SYSTEMS = st.lists(
+    st.lists(st.tuples(st.sampled_from(["1/20", "1/10"]), st.booleans(), st.integers(0, 255)), min_size=1, max_size=4),
+    min_size=1,
+    max_size=3,
+)
+
+
+def _write(root: Path, system: int, at: int, attack: tuple[str, bool, int]) -> None:
+    eps, minimal, bits = attack
+    reach = np.array([0.04 if bits >> i & 1 else INF if bits >> (i + 3) & 1 else 0.08 for i in range(10)])
+    if not minimal:
+        reach[reach > float(Fraction(eps))] = INF
+    made_cell(
+        root,
+        clean=RIGHT,
+        distance=reach,
+        eps=eps,
+        minimal=minimal,
+        params={"steps": at},
+        model_params={"width": system},
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SYSTEMS, st.sampled_from(["1/20", "1/10"]), st.booleans(), st.integers(0, 255))
+def test_a_new_attack_never_raises_a_robust_accuracy(
+    tmp_path_factory: pytest.TempPathFactory,
+    systems: list[list[tuple[str, bool, int]]],
+    eps: str,
+    minimal: bool,
+    bits: int,
+) -> None:
+    root = tmp_path_factory.mktemp("store")
+    for system, attacks in enumerate(systems):
+        for at, attack in enumerate(attacks):
+            _write(root, system, at, attack)
+    before = board_of(root)
+    _write(root, 0, 99, (eps, minimal, bits))
+    after = {(b.protocol.key, r.key): r.robust.count for b in board_of(root).boards for r in b.rows}
+    for board in before.boards:
+        for row in board.rows:
+            assert after[board.protocol.key, row.key] <= row.robust.count
+    for small, large in zip(before.boards, before.boards[1:], strict=False):
+        counts = {row.key: row.robust.count for row in small.rows}
+        for row in large.rows:
+            assert row.robust.count <= counts.get(row.key, 10)
+
+
+def test_the_curve_passes_through_the_worst_case_of_every_board(tmp_path: Path) -> None:
+    made_store(tmp_path, systems=4, attacks=6, examples=80)
+    leaderboard = board_of(tmp_path)
+    (curves,) = leaderboard.curves
+    assert curves.eps0 == 0.1
+    assert curves.boards == tuple(board.protocol.key for board in leaderboard.boards)
+    for board in leaderboard.boards:
+        for row in board.rows:
+            (curve,) = [c for c in curves.curves if c.row == row.key]
+            reached = [share for eps, share, _, _ in curve.points if eps <= board.protocol.eps]
+            assert reached[-1] == pytest.approx(row.robust.value)
+
+
+# --- rows and columns ---
+
+
+def test_seeds_of_one_recipe_are_one_row_with_its_spread(tmp_path: Path) -> None:
+    for seed, broken in enumerate([(0,), (0, 1, 2), (1, 2)]):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(*broken), seed=seed)
+    (row,) = only(board_of(tmp_path)).rows
+    assert [run.seed for run in row.runs] == [0, 1, 2]
+    assert row.robust.value == pytest.approx((7 + 5 + 6) / 30)
+    assert (row.spread.low, row.spread.high) == (0.5, 0.7)
+    assert row.spread.deviation == pytest.approx(0.1)
+    assert row.clean_spread.deviation == pytest.approx(0)
+    assert row.robust.total == 10
+    assert row.scores[0] is not None
+    assert len(row.scores[0].keys) == 3
+
+
+def test_labels_say_what_differs_and_no_more(tmp_path: Path) -> None:
+    for width in (8, 16):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(), model_params={"width": width, "depth": 2})
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="linear", defenses=["jpeg", "label_smoothing"])
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="linear", poison=["badnets"], params={"steps": 40})
+    board = only(board_of(tmp_path))
+    assert sorted(row.label for row in board.rows) == [
+        "linear + jpeg + label_smoothing",
+        "linear, poisoned by badnets",
+        "mlp (width=16)",
+        "mlp (width=8)",
+    ]
+    assert sorted(column.label for column in board.columns) == ["pgd", "pgd (steps=40)"]
+
+
+def test_a_row_without_an_attack_of_its_board_says_so(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0))
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(1), attack="fgsm")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="linear")
+    board = only(board_of(tmp_path))
+    first = board.rows[0]
+    assert (first.label, first.scores[0]) == ("linear", None)
+    assert [alarm.evidence for alarm in first.alarms] == [
+        "not attacked by fgsm, as other rows were: its robust accuracy may look better than it is"
+    ]
+    assert not board.rows[1].alarms
+
+
+def test_rows_are_ordered_by_robust_then_clean_accuracy_then_key(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), model="a")
+    made_cell(tmp_path, clean=[True] * 10, distance=reaching(0, 1, 2, 3), model="b")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(5, 6), model="c")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="d")
+    rows = only(board_of(tmp_path)).rows
+    assert [row.label for row in rows[:2]] == ["d", "b"]
+    assert [row.key for row in rows[2:]] == sorted(row.key for row in rows[2:])
+    assert [row.place for row in rows] == [1, 2, 3, 4]
+
+
+# --- ranks ---
+
+
+def test_pairs_are_exact_mcnemar_tests(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n = 200
+    for at in range(4):
+        made_cell(
+            tmp_path,
+            clean=np.ones(n, dtype=bool),
+            distance=np.where(rng.random(n) < 0.2 + 0.12 * at, 0.01, INF),
+            model_params={"width": at},
+        )
+    board = only(board_of(tmp_path))
+    rows = [np.array(held(row)) for row in board.rows]
+    for i in range(4):
+        for j in range(4):
+            b, c = int((rows[i] & ~rows[j]).sum()), int((~rows[i] & rows[j]).sum())
+            assert (board.pairs.wins[i, j], board.pairs.wins[j, i]) == (b, c)
+            assert board.pairs.p[i, j] == pytest.approx(stats.binomtest(b, b + c).pvalue if b + c else 1)
+    assert board.pairs.adjusted[0, 3] == pytest.approx(6 * board.pairs.p[0, 3])
+    assert board.pairs.adjusted[0, 3] < 0.05
+    assert board.resolution.pairs == 6
+    assert board.resolution.neighbours == 3
+    assert board.ties[0][1] < 3
+    assert board.rows[0].rank_high < 4
+    assert sum(row.best for row in board.rows) == pytest.approx(1)
+
+
+def test_an_identical_system_ties(tmp_path: Path) -> None:
+    for model in ("a", "b"):
+        made_cell(tmp_path, clean=[True] * 40, distance=reaching(*range(9), n=40), model=model)
+    board = only(board_of(tmp_path))
+    assert board.ties == ((0, 1),)
+    assert board.front == 2
+    assert [(row.rank_low, row.rank_high, row.best) for row in board.rows] == [(1, 2, 0.5)] * 2
+    assert board.resolution.more_examples is None
+    assert board.resolution.detectable is None
+
+
+def test_the_resolution_says_how_many_examples_are_missing(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=[True] * 100, distance=reaching(*range(10), n=100), model="a")
+    made_cell(tmp_path, clean=[True] * 100, distance=reaching(*range(8, 22), n=100), model="b")
+    resolution = only(board_of(tmp_path)).resolution
+    assert (resolution.neighbours, resolution.separable_neighbours, resolution.pairs) == (1, 0, 1)
+    assert resolution.more_examples is not None
+    factor = 1 + resolution.more_examples / 100
+    assert stats.binomtest(round(8 * factor), round(8 * factor) + round(12 * factor)).pvalue <= 0.05
+    assert stats.binomtest(round(7.8 * factor), round(7.8 * factor) + round(11.7 * factor)).pvalue > 0.04
+    assert resolution.detectable is not None
+    assert 0.04 < resolution.detectable < 0.2
+
+
+def test_the_order_of_the_input_does_not_matter(tmp_path: Path) -> None:
+    made_store(tmp_path, systems=5, attacks=4, examples=50, seeds=2)
+    cells, _ = read([tmp_path])
+    one, two = aggregate(cells), aggregate(cells[::-1])
+    assert _plain(one) == _plain(two)
+
+
+def _plain(leaderboard: Leaderboard) -> str:
+    """Everything a board says, as text; arrays of pairs as lists."""
+    boards = [replace(b, pairs=None) for b in leaderboard.boards]
+    pairs = [(b.pairs.wins.tolist(), b.pairs.p.tolist(), b.pairs.adjusted.tolist()) for b in leaderboard.boards]
+    return repr(replace(leaderboard, boards=tuple(boards))) + repr(pairs)
+
+
+# --- attacks, certificates, findings ---
+
+
+def test_attacks_are_ranked_by_success_and_optimality(tmp_path: Path) -> None:
+    best = np.array([0.02, 0.04, 0.06, 0.08, *[0.3] * 4, 0.1, 0.1])
+    for attack, factor in (("deepfool", 1.5), ("fmn", 1.0)):
+        made_cell(tmp_path, clean=RIGHT, distance=best * factor, attack=attack, minimal=True)
+    board = only(board_of(tmp_path))
+    first, second = board.attacks
+    assert [board.columns[s.column].name for s in board.attacks] == ["fmn", "deepfool"]
+    assert (first.success.count, first.success.total, first.alone, second.alone) == (4, 8, 1, 0)
+    assert first.optimality is not None
+    assert second.optimality is not None
+    assert first.optimality.value == 1.0
+    star = np.minimum(np.where(RIGHT, best, 0), 0.1).mean()
+    mean = np.minimum(np.where(RIGHT, 1.5 * best, 0), 0.1).mean()
+    assert second.optimality.value == pytest.approx(1 - (mean - star) / (0.8 * 0.1 - star))
+    assert second.optimality.low < second.optimality.value < second.optimality.high
+    assert first.forwards == 10
+
+
+def test_a_certificate_is_a_lower_bound_and_a_crossing_is_an_error(tmp_path: Path) -> None:
+    proved = [0.1, 0.1, 0.1, 0.02, *[0.0] * 4, 0.1, 0.0]
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(3, 4), certified=proved)
+    (row,) = only(board_of(tmp_path)).rows
+    assert row.certified is not None
+    assert (row.certified.count, row.robust.count) == (3, 6)
+    assert not row.alarms
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="fgsm")
+    (row,) = only(board_of(tmp_path)).rows
+    (alarm,) = row.alarms
+    assert (alarm.name, alarm.severity, len(alarm.keys)) == ("certified_yet_broken", "error", 2)
+    assert alarm.evidence.startswith("2 examples are certified at this radius and broken all the same")
+
+
+def test_nobody_tried_to_certify(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(3, 4))
+    assert only(board_of(tmp_path)).rows[0].certified is None
+
+
+def alarms_of(row: Row) -> dict[str, str]:
+    return {alarm.name: alarm.evidence for alarm in row.alarms}
+
+
+def test_noise_that_beats_an_attack_is_evidence_against_it(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="noise")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0), attack="fgsm")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 5), attack="pgd")
+    assert alarms_of(only(board_of(tmp_path)).rows[0]) == {
+        "noise_beats_attack": "random noise breaks 2 of 10 examples and fgsm 1: that attack is weaker than chance here"
+    }
+
+
+def test_a_black_box_that_beats_the_white_boxes_hints_at_masking(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="pgd")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1, 2), attack="square", backwards=0)
+    assert alarms_of(only(board_of(tmp_path)).rows[0]) == {
+        "black_box_beats_white_box": "square breaks 3 of 10 examples without a gradient, and pgd, the strongest attack "
+        "with gradients, 2: the gradients may be masked"
+    }
+
+
+def test_accuracy_that_rises_with_the_radius_is_noted_on_the_larger_board(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), eps="1/20")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(4), eps="1/10")
+    small, large = board_of(tmp_path).boards
+    assert not small.rows[0].alarms
+    assert alarms_of(large.rows[0]) == {
+        "accuracy_rises_with_eps": "pgd leaves 7 of 10 examples right at eps 1/10 and 6 at 1/20: a larger ball cannot "
+        "be safer, so the attack fails somewhere"
+    }
+    assert large.rows[0].robust.count == 5
+
+
+def test_findings_of_records_are_gathered_once_per_board(tmp_path: Path) -> None:
+    finding = Finding(name="zero_gradients", severity="warning", evidence="5 of 8 first gradients are zero")
+    for seed in (0, 1):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(), seed=seed, findings=[finding])
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), eps="1/20")
+    small, large = board_of(tmp_path).boards
+    assert not small.rows[0].alarms
+    (alarm,) = large.rows[0].alarms
+    assert (alarm.name, alarm.severity, alarm.evidence, len(alarm.keys)) == (*finding.model_dump().values(), 2)
+
+
+def test_cells_that_disagree_on_the_clean_inputs_are_noted(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching())
+    made_cell(tmp_path, clean=[False, *RIGHT[1:]], distance=reaching(), attack="fgsm")
+    (row,) = only(board_of(tmp_path)).rows
+    assert row.clean.count == 7
+    assert row.robust.count == 7
+    assert alarms_of(row)["clean_accuracy_differs"].startswith("1 examples are right on the clean input in some cells")
+
+
+def test_cells_without_a_result_are_listed_where_they_belong(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching())
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), attack="fgsm", status="failed", error="out of memory")
+    made_cell(
+        tmp_path, clean=RIGHT, distance=reaching(), attack="jsma", norm="l0", eps="3", status="refused", error="no"
+    )
+    leaderboard = board_of(tmp_path)
+    (failed,) = leaderboard.boards[0].unfinished
+    assert (failed.status, failed.attack, failed.system, failed.error) == (
+        "failed",
+        "fgsm",
+        "mlp",
+        "CUDA out of memory",
+    )
+    (refused,) = leaderboard.unfinished
+    assert (refused.status, refused.attack) == ("refused", "jsma")
+
+
+def test_outcomes_that_cannot_be_used_are_reported_and_the_rest_stands(tmp_path: Path) -> None:
+    folder = made_cell(tmp_path, clean=RIGHT, distance=reaching(0))
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(1), attack="fgsm")
+    (folder / "outcomes.safetensors").unlink()
+    leaderboard = board_of(tmp_path)
+    assert leaderboard.boards[0].rows[0].robust.count == 7
+    (problem,) = leaderboard.problems
+    assert problem.sentence == f"{problem.path} is complete, and there is no outcomes.safetensors beside it"
+
+
+def test_nothing_imports_torch() -> None:
+    code = "import sys, benchmark_leaderboard.aggregate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
