@@ -16,6 +16,7 @@ from .display import number, percent
 __all__ = ["LETTERS", "Bar", "Dot", "Series", "curves", "intervals", "pareto", "sample", "scatter", "strip"]
 
 LETTERS = "ABCDEF"
+COLUMN = 2.0
 CROWD = 60
 """More dots than this are drawn small and without their intervals."""
 
@@ -101,15 +102,13 @@ def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_l
     parts.append(_line("now", across(mark), top, across(mark), bottom))
     drawn = list(zip(series, LETTERS, strict=False))
     for at, (one, _) in enumerate(drawn, start=1):
-        upper = [(across(e), up(high)) for e, high in _steps([(p[0], p[3]) for p in one.points], furthest)]
-        lower = [(across(e), up(low)) for e, low in _steps([(p[0], p[2]) for p in one.points], furthest)]
-        parts.append(_path(f"area f{at}", upper + lower[::-1], close=True))
-    taken: list[float] = []
-    for at, (one, letter) in enumerate(drawn, start=1):
-        line = [(across(e), up(v)) for e, v in _steps([(p[0], p[1]) for p in one.points], furthest)]
-        parts.append(_path(f"curve s{at} d{at}", line))
-        y = _free(line[-1][1] + 4, taken, 13)
-        taken.append(y)
+        upper = _steps([(across(p[0]), up(p[3])) for p in one.points], right)
+        lower = _steps([(across(p[0]), up(p[2])) for p in one.points], right)
+        parts.append(_stairs(f"area f{at}", upper, lower))
+    for at, (one, _) in enumerate(drawn, start=1):
+        parts.append(_stairs(f"curve s{at} d{at}", _steps([(across(p[0]), up(p[1])) for p in one.points], right)))
+    ends = _spread([up(one.points[-1][1]) + 4 for one, _ in drawn], 13, bottom)
+    for at, ((_, letter), y) in enumerate(zip(drawn, ends, strict=True), start=1):
         parts.append(_text(f"f{at} t-front", right + 6, y, letter, size=12))
     return _svg(name, width, height, title, sentence, parts)
 
@@ -181,17 +180,34 @@ def _staircase(front: Sequence[Dot], x_low: float, y_low: float) -> list[tuple[f
 
 
 def _steps(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
-    """The corners of a step function that keeps each value until the next eps, and the last one up to `end`."""
+    """The corners of a step function on the page: each height is kept until the next x, the last one up to `end`.
+
+    Steps that begin within the same COLUMN of the page are drawn as one: the last of them.
+    """
+    kept: list[tuple[float, float]] = []
+    for x, y in points:
+        if len(kept) > 1 and x - kept[-1][0] < COLUMN:
+            kept[-1] = (kept[-1][0], y)
+        elif not kept or y != kept[-1][1]:
+            kept.append((x, y))
     corners: list[tuple[float, float]] = []
-    for eps, value in points:
-        if corners:
-            if corners[-1][1] == value:
-                continue
-            corners.append((eps, corners[-1][1]))
-        corners.append((eps, value))
-    if corners:
-        corners.append((end, corners[-1][1]))
+    for (x, y), (after, _) in zip(kept, [*kept[1:], (end, 0.0)], strict=True):
+        corners += [(x, y), (after, y)]
     return corners
+
+
+def _stairs(kind: str, upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]] = ()) -> Markup:
+    """A path through corners that differ in one direction at a time; with `lower`, the area between the two."""
+    text = ""
+    for here, corners in enumerate((upper, lower[::-1])):
+        for at, (x, y) in enumerate(corners):
+            if at == 0:
+                text += f"{'L' if here else 'M'}{_at(x)} {_at(y)}"
+            elif x != corners[at - 1][0]:
+                text += f"H{_at(x)}"
+            elif y != corners[at - 1][1]:
+                text += f"V{_at(y)}"
+    return Markup('<path class="{}" d="{}{}"/>').format(kind, text, "Z" if lower else "")
 
 
 def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
@@ -276,11 +292,17 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _free(y: float, taken: Sequence[float], gap: float) -> float:
-    """The nearest height at or above `y` that is `gap` away from those taken."""
-    while any(abs(y - other) < gap for other in taken):
-        y -= gap / 2
-    return y
+def _spread(heights: Sequence[float], gap: float, bottom: float) -> list[float]:
+    """The heights moved apart until neighbours are `gap` from each other, in the same order, none below `bottom`."""
+    order = sorted(range(len(heights)), key=lambda at: (heights[at], at))
+    placed = [heights[at] for at in order]
+    for at in range(1, len(placed)):
+        placed[at] = max(placed[at], placed[at - 1] + gap)
+    limit = bottom + 4
+    for at in reversed(range(len(placed))):
+        placed[at] = min(placed[at], limit)
+        limit = placed[at] - gap
+    return [height for _, height in sorted(zip(order, placed, strict=True))]
 
 
 def _short(label: str, limit: int) -> str:
@@ -302,9 +324,9 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
     return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(kind, _at(x1), _at(y1), _at(x2), _at(y2))
 
 
-def _path(kind: str, points: Sequence[tuple[float, float]], close: bool = False) -> Markup:
+def _path(kind: str, points: Sequence[tuple[float, float]]) -> Markup:
     text = "L".join(f"{_at(x)} {_at(y)}" for x, y in points)
-    return Markup('<path class="{}" d="M{}{}"/>').format(kind, text, "Z" if close else "")
+    return Markup('<path class="{}" d="M{}"/>').format(kind, text)
 
 
 def _dot(kind: str, x: float, y: float, radius: float) -> Markup:

@@ -114,7 +114,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
         return path, env.get_template(template).render(up=up, section=section, path=path, **values)
 
     yield MARKER, as_json({"records": len(records), "content": _digest(" ".join(sorted(records)))})
-    unfinished = [cell for part in (*leaderboard.boards, leaderboard) for cell in part.unfinished]
+    unfinished = [cell for board in leaderboard.boards for cell in board.unfinished] + [*leaderboard.unfinished]
     everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
     yield page("index.html", "index.html", "index.html", **everything)
     yield page("definitions.html", "definitions.html", "definitions.html")

@@ -24,7 +24,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build([store / "cells"], tmp_path_factory.mktemp("site")).parent
+    page: Path = build([store / "cells"], tmp_path_factory.mktemp("site"))
+    return page.parent
 
 
 def content(folder: Path) -> dict[str, bytes]:

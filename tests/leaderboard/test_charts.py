@@ -80,14 +80,39 @@ def test_text_in_charts_is_escaped() -> None:
     assert "<script" not in curves("c", [Series(nasty, ((0, 1, 1, 1),))], nasty, nasty, nasty, 0.1)
 
 
+def steps_of(svg: str) -> list[str]:
+    line = next(p.attrib["d"] for p in parse(svg).iter(f"{SVG}path") if p.attrib["class"].startswith("curve"))
+    return re.findall(r"[A-Z][^A-Z]*", line)
+
+
 def test_a_curve_is_drawn_as_steps_never_as_slopes() -> None:
-    one = Series("one", ((0, 1, 0.9, 1), (0.1, 0.5, 0.4, 0.6), (0.2, 0, 0, 0.1)))
-    root = parse(curves("c", [one], "t", "d", "eps", 0.2))
-    line = next(p.attrib["d"] for p in root.iter(f"{SVG}path") if p.attrib["class"].startswith("curve"))
-    corners = [tuple(map(float, pair.split())) for pair in re.split("[ML]", line)[1:]]
-    assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(corners))
-    assert corners[0] == (40, 12)
-    assert corners[-1] == (496, 276)
+    one = Series("one", ((0, 1, 0.9, 1), (0.1, 0.5, 0.4, 0.6), (0.15, 0.5, 0.4, 0.6), (0.2, 0, 0, 0.1)))
+    svg = curves("c", [one], "t", "d", "eps", 0.2)
+    assert steps_of(svg) == ["M40 12", "H268", "V144", "H496", "V276"]
+    area = next(p.attrib["d"] for p in parse(svg).iter(f"{SVG}path") if p.attrib["class"].startswith("area"))
+    assert area.startswith("M40 12H268V117.6H496V249.6")
+    assert area.endswith("Z")
+
+
+def test_a_curve_of_many_steps_is_thinned_to_what_the_page_can_show() -> None:
+    many = tuple((k / 1e5, 1 - k / 1e4, max(0.0, 0.99 - k / 1e4), 1 - k / 1e4) for k in range(10_001))
+    steps = steps_of(curves("c", [Series("many", many)], "t", "d", "eps", 0.1))
+    assert len(steps) < 500
+    x, y = 40.0, 12.0
+    for step in steps[1:]:
+        x, y = (float(step[1:]), y) if step[0] == "H" else (x, float(step[1:]))
+        assert abs((x - 40) / 456 - (y - 12) / 264) < 3 / 264
+    assert (x, y) == (496, 276)
+
+
+def test_letters_at_the_ends_of_curves_keep_apart_and_in_order() -> None:
+    ends = (0.3, 0.29, 0.28, 0.01, 0.0, 0.005)
+    lines = [Series(f"s{at}", ((0, 1, 1, 1), (0.1, end, end, end))) for at, end in enumerate(ends)]
+    words = parse(curves("c", lines, "t", "d", "eps", 0.1)).iter(f"{SVG}text")
+    heights = [float(word.attrib["y"]) for word in words if word.text in list("ABCDEF")]
+    assert len(heights) == 6
+    assert sorted(range(6), key=lambda at: heights[at]) == sorted(range(6), key=lambda at: -ends[at])
+    assert all(b - a >= 12.9 for a, b in pairwise(sorted(heights)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
