@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,13 +77,14 @@ def _family(
     group: Family, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem]
 ) -> tuple[list[Board], list[CurveSet]]:
     """The boards of a family by radius, and its curves."""
-    by_recipe: dict[str, list[tuple[Fraction, Cell]]] = defaultdict(list)
+    by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
     by_column: dict[str, list[Record]] = defaultdict(list)
     for eps, cell in cells:
-        by_recipe[recipe_key(cell.record.system)].append((eps, cell))
-        by_column[column_key(cell.record)].append(cell.record)
+        column = column_key(cell.record)
+        by_recipe[recipe_key(cell.record.system)].append((eps, column, cell))
+        by_column[column].append(cell.record)
     known = columns(by_column)
-    names = labels({key: some[0][1].record.system for key, some in by_recipe.items()})
+    names = labels({key: some[0][2].record.system for key, some in by_recipe.items()})
     eps0 = float(max(eps for eps, _ in cells))
     recipes = []
     for key in sorted(by_recipe):
@@ -114,16 +117,16 @@ def _family(
 def _recipe(
     key: str,
     label: str,
-    cells: Sequence[tuple[Fraction, Cell]],
+    cells: Sequence[tuple[Fraction, str, Cell]],
     known: Mapping[str, Column],
     eps0: float,
     bad: list[Problem],
 ) -> _Recipe | None:
     """Everything about one row of a family; its outcomes are dropped at the end."""
     by_system: dict[str, list[Trial]] = defaultdict(list)
-    for eps, cell in cells:
+    for eps, column, cell in cells:
         try:
-            trial = Trial.of(column_key(cell.record), eps, cell, read_evidence(cell))
+            trial = Trial.of(column, eps, cell, read_evidence(cell))
         except RecordError as error:
             bad.append(Problem(cell.place, str(error)))
             continue
@@ -157,7 +160,7 @@ def _recipe(
 
 
 def _disagreement(system: System, row: str) -> list[Alarm]:
-    ever = np.logical_or.reduce([t.evidence.clean for t in system.trials])
+    ever = reduce(np.logical_or, [t.evidence.clean for t in system.trials])
     differing = int((ever & ~system.clean).sum())
     return alarms.clean_disagrees(differing, [t.cell.record.key for t in system.trials], row)
 
@@ -187,13 +190,13 @@ def _draft(
         label=label,
         system=info,
         held=held,
-        robust=rate(float(np.mean([v.held.sum() for _, v in verdicts])), total),
-        clean=rate(float(np.mean([s.clean.sum() for s, _ in verdicts])), total),
-        certified=rate(float(np.mean([p.sum() for p in proved])), total) if len(proved) == len(verdicts) else None,
+        robust=rate(_mean([int(v.held.sum()) for _, v in verdicts]), total),
+        clean=rate(_mean([int(s.clean.sum()) for s, _ in verdicts]), total),
+        certified=rate(_mean([int(p.sum()) for p in proved]), total) if len(proved) == len(verdicts) else None,
         spread=Spread(*spread([run.robust.value for run in runs])),
         clean_spread=Spread(*spread([run.clean.value for run in runs])),
-        unjudged=float(np.mean([v.unjudged for _, v in verdicts])),
-        carried=float(np.mean([v.carried for _, v in verdicts])),
+        unjudged=_mean([v.unjudged for _, v in verdicts]),
+        carried=_mean([v.carried for _, v in verdicts]),
         scores=scores,
         runs=runs,
         alarms=(
@@ -231,16 +234,20 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
     medians = [hit.median_distance for hit in hits]
     finite = [m for m in medians if m is not None]
     return Score(
-        robust=rate(float(np.mean([hit.robust for hit in hits])), total),
-        broken=float(np.mean([hit.broken for hit in hits])),
-        alone=float(np.mean([hit.alone for hit in hits])),
-        invalid=float(np.mean([hit.invalid for hit in hits])),
-        median_distance=float(np.mean(finite)) if len(finite) == len(medians) else None,
-        forwards=float(np.mean([hit.forwards for hit in hits])),
-        backwards=float(np.mean([hit.backwards for hit in hits])),
-        seconds=float(np.mean([hit.seconds for hit in hits])),
+        robust=rate(_mean([hit.robust for hit in hits]), total),
+        broken=_mean([hit.broken for hit in hits]),
+        alone=_mean([hit.alone for hit in hits]),
+        invalid=_mean([hit.invalid for hit in hits]),
+        median_distance=_mean(finite) if len(finite) == len(medians) else None,
+        forwards=_mean([hit.forwards for hit in hits]),
+        backwards=_mean([hit.backwards for hit in hits]),
+        seconds=_mean([hit.seconds for hit in hits]),
         keys=tuple(sorted(key for hit in hits for key in hit.keys)),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)
 
 
 def rate(count: float, total: int) -> Rate:

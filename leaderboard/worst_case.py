@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +61,9 @@ class System:
     @classmethod
     def of(cls, key: str, trials: Sequence[Trial]) -> System:
         """The system of that key, from its trials."""
-        clean = np.logical_and.reduce([t.evidence.clean for t in trials])
-        tried = np.logical_or.reduce([t.evidence.valid for t in trials])
-        certified = np.maximum.reduce([t.evidence.certified for t in trials]).astype(np.float64)
+        clean = reduce(np.logical_and, [t.evidence.clean for t in trials])
+        tried = _any([t.evidence.valid for t in trials])
+        certified = reduce(np.maximum, [t.evidence.certified for t in trials]).astype(np.float64)
         return cls(
             key=key,
             trials=tuple(trials),
@@ -124,18 +125,18 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
     mine: dict[str, list[Trial]] = defaultdict(list)
     for trial in own:
         mine[trial.column].append(trial)
-    broken = {
-        column: clean & np.logical_or.reduce([t.evidence.broken for t in trials]) for column, trials in mine.items()
-    }
+    broken = {column: clean & _any([t.evidence.broken for t in trials]) for column, trials in mine.items()}
     sources = {**broken}
     reach = float(eps) + _forgiven(norm, float(eps))
     for trial in system.trials:
         if trial.eps != eps:
             within = clean & (trial.distance <= reach)
             sources[trial.column] = sources[trial.column] | within if trial.column in sources else within
-    times = np.add.reduce([hit.astype(np.int32) for hit in sources.values()])
-    at_home = np.logical_or.reduce(list(broken.values()))
-    tried = np.logical_or.reduce([t.evidence.valid for t in own])
+    times = np.zeros(len(clean), dtype=np.int32)
+    for hit in sources.values():
+        times += hit
+    at_home = _any(list(broken.values()))
+    tried = _any([t.evidence.valid for t in own])
     certified = None
     if system.certified is not None:
         certified = clean & (system.certified >= float(eps)) & (system.certified > 0)
@@ -154,9 +155,10 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
 
 
 def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hit:
-    valid = np.logical_or.reduce([t.evidence.valid for t in trials])
+    valid = _any([t.evidence.valid for t in trials])
     found = smallest(trials)[clean]
-    median = float(np.median(found)) if len(found) else np.inf
+    half = len(found) // 2  # without this many finite distances the median is infinite, and need not be looked for
+    median = float(np.median(found)) if np.count_nonzero(found < np.inf) > half else np.inf
     costs = [t.cell.record.cost for t in trials if t.cell.record.cost is not None]
     return Hit(
         robust=int((clean & valid & ~broken).sum()),
@@ -173,8 +175,11 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
 
 def smallest(trials: Sequence[Trial]) -> Floats:
     """(N,) the smallest distance over the trials."""
-    distance: Floats = np.minimum.reduce([t.distance for t in trials])
-    return distance
+    return reduce(np.minimum, [t.distance for t in trials])
+
+
+def _any(bits: Sequence[Bools]) -> Bools:
+    return reduce(np.logical_or, bits)
 
 
 def _forgiven(norm: str, eps: float) -> float:
