@@ -22,14 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from omegaconf import MISSING
-from torch import Tensor, nn
 
 from benchmark.threat import Access, Norm, Threat
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # reading configurations must not cost the import of torch
     import torchmetrics
+    from torch import Tensor, nn
 
     from benchmark.outcomes import Outcomes
     from benchmark.sampling import SampleRandom
@@ -109,6 +108,8 @@ class Examples:
 
     def x(self, positions: Tensor | None = None) -> Tensor:
         """(B, *S) float32 in [0, 1]: the inputs at `positions` (B,) int64; all of them by default."""
+        import torch
+
         return self.read(torch.arange(len(self)) if positions is None else positions)
 
     def take(self, positions: Tensor) -> Examples:
@@ -132,7 +133,7 @@ class _Stored:
 
     def __call__(self, positions: Tensor) -> Tensor:
         x = self.values[positions]
-        return x.float() / 255.0 if x.dtype == torch.uint8 else x.float()
+        return x.float() if x.is_floating_point() else x.float() / 255.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Batch:
     soft: Tensor | None = None
 
 
-Loss = Callable[[nn.Module, Batch], Tensor]
+Loss = Callable[["nn.Module", Batch], "Tensor"]
 """A training loss: the mean over the batch, a scalar."""
 
 

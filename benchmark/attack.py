@@ -26,6 +26,7 @@ from benchmark.certify import certify
 from benchmark.config import Trainer
 from benchmark.errors import AttackFault
 from benchmark.outcomes import NORMS, WITNESS, Outcomes, Witness, concatenate
+from benchmark.quiet import QuietInChild, quiet_lightning
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System
 from benchmark.target import Target
@@ -176,14 +177,15 @@ def _attack_in_processes(job: Job, trainer: Trainer, todo: Sequence[tuple[int, i
     """Share the batches out over processes, with Lightning Fabric."""
     from lightning_fabric import Fabric
 
-    fabric = Fabric(
-        accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes, strategy=trainer.strategy
-    )
-    # Bound beforehand, since Fabric looks into the arguments that it passes on and takes no frozen dataclasses.
-    fabric.launch(functools.partial(_worker, job=job, todo=list(todo)))
+    with quiet_lightning():
+        fabric = Fabric(
+            accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes, strategy=trainer.strategy
+        )
+        # Bound beforehand, since Fabric looks into the arguments that it passes on and takes no frozen dataclasses.
+        fabric.launch(functools.partial(_worker, job=job, todo=list(todo), quiet=QuietInChild()))
 
 
-def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]]) -> None:
+def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInChild) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     _attack_ranges(job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _done, _total: None)

@@ -24,7 +24,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from benchmark import registry
 from benchmark.errors import PluginError
@@ -110,7 +110,8 @@ class PluginSource(ConfigSource):
         return self._result(path, node, package)
 
     def _result(self, path: str, node: DictConfig, package: str | None) -> ConfigResult:
-        return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header={"package": package})
+        header: dict[str, str | None] = {"package": package}
+        return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header=header)
 
     def is_group(self, config_path: str) -> bool:
         """Whether it is a kind of plugin."""
@@ -145,7 +146,14 @@ def _run_schema() -> DictConfig:
 
     node: DictConfig = OmegaConf.structured(RunSchema)
     _writable(node)
+    if os.environ.get(STATIC):  # without types, since the plugins' classes are not imported
+        node = OmegaConf.create({str(k): v for k, v in _known(OmegaConf.to_container(node, enum_to_str=True)).items()})
     return node
+
+
+def _known(values: Any) -> Any:
+    """Nested values without those that are missing."""
+    return {k: _known(v) for k, v in values.items() if v != MISSING} if isinstance(values, dict) else values
 
 
 def _fraction(numerator: object, denominator: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -13,21 +12,14 @@ from benchmark import sampling
 from benchmark.api import DataSpec, Defense
 from benchmark.sampling import SampleRandom
 
-__all__ = ["PASS_ROWS", "Detector", "StraightThrough", "System", "padded"]
+__all__ = ["PASS_ROWS", "Detector", "System", "padded", "straight_through"]
 
 PASS_ROWS = 16
 """Forward passes are padded to a multiple of this many rows.
 
 Matrix kernels take other paths for a last few rows, and those round differently: padded, the logits and gradients of
 an example are the same bits in every batch, so that results do not depend on the batch size. Measured for linear,
-convolutional and residual networks on CPU; a multiple of 4 suffices there.
-"""
-
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-"""Intel MKL, behind torch's matrix products on CPU, rounds a row by its place in memory unless told not to.
-
-Without it a network with a layer of, say, 10, 30 or 50 inputs gives other bits for a row at an odd position of the
-batch, padded or not. MKL reads the variable at its first product in a process, so this module is imported before that.
+convolutional and residual networks on CPU; a multiple of 4 suffices there. (What else it takes: benchmark/__init__.py.)
 """
 
 REJECTED = -1
@@ -40,7 +32,7 @@ def padded(x: Tensor) -> Tensor:
     return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing and len(x) else x
 
 
-class StraightThrough(torch.autograd.Function):
+class _StraightThrough(torch.autograd.Function):
     """The value of one tensor with the gradient of another: BPDA (Athalye et al., ICML 2018, section 4.1)."""
 
     @staticmethod
@@ -52,6 +44,12 @@ class StraightThrough(torch.autograd.Function):
     def backward(ctx: object, *grads: Tensor) -> tuple[None, Tensor]:
         """The gradient goes to the surrogate."""
         return None, grads[0]
+
+
+def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
+    """`value` (any shape), with gradients that flow to `surrogate` (the same shape) in its place."""
+    passed: Tensor = _StraightThrough.apply(value, surrogate)  # type: ignore[no-untyped-call]
+    return passed
 
 
 class Detector:

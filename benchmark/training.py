@@ -6,13 +6,10 @@ the epoch alone, so training that was interrupted ends with the same weights as 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
 from benchmark.attack import Job, attack_batch
 from benchmark.config import Optimizer, Schedule, Trainer, Training
+from benchmark.quiet import QuietInChild, quiet_lightning
 from benchmark.record import write_atomic
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System
@@ -95,6 +93,7 @@ class Fitting(pl.LightningModule):
         base: Loss = cross_entropy,
     ) -> None:
         super().__init__()
+        self.quiet = QuietInChild()
         self.model = model
         self.average: AveragedModel | None = None
         if recipe.ema:
@@ -267,15 +266,13 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
         return []
     folder.mkdir(parents=True, exist_ok=True)
     spawned = "spawn" in trainer.strategy
-    callbacks: list[Callback] = [
-        ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)
-    ]
+    callbacks: list[Callback] = [ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
     if recipe.patience:
         callbacks.append(EarlyStopping("score", mode="max", patience=recipe.patience, check_on_train_epoch_end=True))
     fitting.report = None if spawned else tell  # what is spawned must be picklable, and observers need not be
     last = folder / "last.ckpt"
     precision: Any = trainer.precision
-    with _quiet_lightning():
+    with quiet_lightning():
         lightning = pl.Trainer(
             accelerator=trainer.accelerator,
             devices=trainer.devices,
@@ -299,26 +296,6 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
             tell(values)
     load_weights(fitting.model.cpu(), folder / BEST)
     return history
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without the greetings, and without advice that does not apply to batches that are read whole."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def collapse_warning(history: History) -> str | None:

@@ -119,9 +119,7 @@ def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, Syste
     threat = record.threat
     kind, _, size = threat.region.partition(":")
     if kind == RegionKind.file.value:
-        raise RecordError(
-            "its region is a mask file, which a record does not hold; verify it where it was run"
-        )
+        raise RecordError("its region is a mask file, which a record does not hold; verify it where it was run")
     made = RunConfig(
         dataset=rebuild.component("dataset", record.system.config["dataset"]),
         model=rebuild.component("model", record.system.config["model"]),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.system import StraightThrough
+from benchmark.system import straight_through
 
 __all__ = ["Broken", "Constant", "Probabilities", "Quantised", "RandomisedLinear", "Scaled", "Sphere"]
 
@@ -55,7 +55,7 @@ class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, K)."""
         logits: Tensor = self.model(x)
-        spoiled: Tensor = StraightThrough.apply(logits, logits * torch.nan)  # type: ignore[no-untyped-call]
+        spoiled: Tensor = straight_through(logits, logits * torch.nan)
         return spoiled
 
 
@@ -73,7 +73,7 @@ class Quantised(nn.Module):
         """(B, K)."""
         rounded = torch.round(x * self.levels) / self.levels
         if self.straight_through:
-            rounded = StraightThrough.apply(rounded, x)  # type: ignore[no-untyped-call]
+            rounded = straight_through(rounded, x)
         logits: Tensor = self.model(rounded)
         return logits
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmark import sampling
 from benchmark.api import DataSpec, Defense, Examples
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.system import StraightThrough, System
+from benchmark.system import System, straight_through
 from benchmark.threat import Norm, Threat
 
 __all__ = ["RADII", "SHAPE", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
@@ -52,9 +52,7 @@ class Net(nn.Module):
         """(B, *S) to (B, K)."""
         hidden = torch.tanh((x.flatten(1) - 0.5) @ self.first)
         logits = hidden @ self.second * (0.0 if self.flat else 1.0) + self.bias
-        exact: Tensor = StraightThrough.apply(  # type: ignore[no-untyped-call]
-            torch.round(logits.detach() * 1024) / 1024, logits
-        )
+        exact: Tensor = straight_through(torch.round(logits.detach() * 1024) / 1024, logits)
         return exact * torch.nan if self.bad else exact + self.shift
 
 

@@ -29,7 +29,7 @@ class AdversarialTraining(Defense):
     ratio: weight of the adversarial loss; 1 is Madry et al., 0.5 the equal mix, 0 plain training.
     """
 
-    attack: Attack = inner("pgd_10")
+    attack: Attack = inner("pgd_training")
     norm: Norm = Norm.linf
     eps: str = "1/10"
     ratio: float = 0.5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmark import hookimpl
 from benchmark.api import Defense
 from benchmark.errors import ConfigError, Refused
-from benchmark.system import StraightThrough
+from benchmark.system import straight_through
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Compressed(nn.Module):
         self.quality = quality
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(StraightThrough.apply(compressed(x.detach(), self.quality), x))
+        logits: Tensor = self.model(straight_through(compressed(x.detach(), self.quality), x))
         return logits
 
 
