@@ -7,6 +7,7 @@ import math
 __all__ = ["count", "decimals", "difference", "interval", "number", "percent", "seconds"]
 
 NOTHING = "\N{EN DASH}"
+THIN = "\N{NARROW NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -47,7 +48,7 @@ def difference(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, without an exponent where a person would write none."""
+    """Four significant digits, without an exponent where a person would write none; thin spaces between thousands."""
     if value is None:
         return NOTHING
     if value == 0:
@@ -55,13 +56,14 @@ def number(value: float | None) -> str:
     if 1e-4 <= abs(value) < 1e6:
         places = max(0, 3 - math.floor(math.log10(abs(value))))
         text = f"{value:,.{places}f}"
-        return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", MINUS)
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return text.replace(",", THIN).replace("-", MINUS)
     return f"{value:.3g}".replace("-", MINUS)
 
 
 def count(value: int | None) -> str:
     """A whole number with thousands separated by thin spaces."""
-    return NOTHING if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
+    return NOTHING if value is None else f"{value:,}".replace(",", THIN).replace("-", MINUS)
 
 
 def seconds(value: float | None) -> str:

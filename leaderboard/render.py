@@ -39,6 +39,9 @@ ATTACK_ROWS = 100
 STRIP_ROWS = 100
 """How many rows of a board draw their interval; the numbers stand in all of them."""
 
+PAIR_ROWS = 40
+"""Up to how many rows the page of a board carries the paired tests of all its pairs, for the comparison of two."""
+
 
 class _Templates(BaseLoader):
     """Templates from the installed package, wherever it is."""
@@ -194,6 +197,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         link=_link,
         resolution=wording.resolution,
         heat=lambda value: f"q{round(10 * value)}",
+        p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
         json=lambda value: as_json(value).strip(),
     )
     env.globals.update(
@@ -206,6 +210,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         curve_plot=figures.curve_plot,
         attack_rows=ATTACK_ROWS,
         strip_rows=STRIP_ROWS,
+        pair_rows=PAIR_ROWS,
         card_rows=figures.CARD_ROWS,
         plot_rows=figures.PLOT_ROWS,
         letters=figures.LETTERS,

@@ -110,7 +110,7 @@ def _grid(lines: Sequence[dict[str, str]]) -> str | None:
     """The lines as one sweep, if they are exactly all combinations of their values."""
     if len(lines) < 2 or any(list(line) != list(lines[0]) for line in lines):
         return None
-    values = {name: list(dict.fromkeys(line[name] for line in lines)) for name in lines[0]}
+    values = {name: sorted({line[name] for line in lines}, key=lambda text: (len(text), text)) for name in lines[0]}
     if prod(map(len, values.values())) != len(lines):
         return None
     assert {tuple(line.values()) for line in lines} == set(product(*values.values()))

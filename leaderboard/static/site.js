@@ -112,6 +112,15 @@
       });
       if (count) { count.textContent = shown === rows.length ? rows.length + " rows" : shown + " of " + rows.length + " rows"; }
     }
+    /* what the same examples say about two rows; the tests were made when the page was built */
+    function paired(pair) {
+      if (!panel.hasAttribute("data-wins")) { return ""; }
+      var wins = JSON.parse(panel.getAttribute("data-wins")), p = JSON.parse(panel.getAttribute("data-p"));
+      var a = rows.indexOf(pair[0]), b = rows.indexOf(pair[1]);
+      return "On the same examples, " + name(pair[0]) + " holds " + wins[a][b] + " that " + name(pair[1]) + " loses, and loses " +
+        wins[b][a] + " that it holds. Exact McNemar test, corrected for all pairs of this board: p = " + p[a][b] +
+        (p[a][b] < 0.05 ? "." : ", so the two are tied.");
+    }
     function applyCompare() {
       if (!panel) { return; }
       rows.forEach(function (row) {
@@ -144,6 +153,8 @@
       });
       shown.appendChild(lines);
       panel.appendChild(make("h3", {}, "Two systems side by side"));
+      var said = paired(pair);
+      if (said) { panel.appendChild(make("p", {}, said)); }
       panel.appendChild(shown);
       var close = make("button", { type: "button", "class": "tool" }, "Clear the comparison");
       close.addEventListener("click", function () { picked = []; applyCompare(); save(); });

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from benchmark_leaderboard import build as build_module
+from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.build import build, main
+from benchmark_leaderboard.load import read
 
 from benchmark.errors import RecordError
 from tests.leaderboard.made_records import made_cell, made_store
@@ -135,3 +137,15 @@ def _dump(address: str, profile: Path) -> str:
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+def test_a_comparison_says_what_the_paired_test_said(site: Path, store: Path, tmp_path: Path) -> None:
+    leaderboard = aggregate(*read([store / "cells"]))
+    board = leaderboard.boards[0]
+    page = next(p for p in (site / "boards").glob("*.html") if board.protocol.key in p.read_text(encoding="utf-8"))
+    ids = re.findall(r'<tr id="(\w+)"', page.read_text(encoding="utf-8"))
+    dump = _dump(f"{page.as_uri()}#cmp={ids[0]},{ids[2]}&sort=clean,asc", tmp_path)
+    wins, p = board.pairs.wins, board.pairs.adjusted
+    assert f"holds {wins[0, 2]} that {board.rows[2].label} loses, and loses {wins[2, 0]} that it holds" in dump
+    assert f"p = {float(f'{p[0, 2]:.2g}'):g}" in dump

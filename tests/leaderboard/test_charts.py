@@ -53,7 +53,7 @@ def test_numbers_as_people_write_them() -> None:
     assert difference(0.0314) == "+3.1"
     assert difference(-0.0001) == "0.0"
     assert [number(v) for v in (0.1, 8 / 255, 0, 1234.5, -2.0, 1e-9, None)] == [
-        "0.1", "0.03137", "0", "1,234", "\u22122", "1e\u221209", "\u2013",
+        "0.1", "0.03137", "0", "1\u202f234", "\u22122", "1e\u221209", "\u2013",
     ]  # fmt: skip
     assert count(1234567) == "1\u202f234\u202f567"
     assert [seconds(v) for v in (0.25, 12.3, 600.0, 7200.0)] == ["0.25 s", "12 s", "10 min", "2.0 h"]
