@@ -194,7 +194,6 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         radius=wording.radius,
         conditions=wording.conditions,
         suite_title=wording.suite_title,
-        link=_link,
         resolution=wording.resolution,
         heat=lambda value: f"q{round(10 * value)}",
         p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
@@ -217,12 +216,6 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         sample=charts.sample,
     )
     return env
-
-
-def _link(address: object) -> str | None:
-    """An address that may be linked: https, or nothing."""
-    text = str(address)
-    return text if text.startswith("https://") and not any(c in text for c in " \t\r\n\\") else None
 
 
 def _source(text: str) -> str:

@@ -118,8 +118,8 @@
       var wins = JSON.parse(panel.getAttribute("data-wins")), p = JSON.parse(panel.getAttribute("data-p"));
       var a = rows.indexOf(pair[0]), b = rows.indexOf(pair[1]);
       return "On the same examples, " + name(pair[0]) + " holds " + wins[a][b] + " that " + name(pair[1]) + " loses, and loses " +
-        wins[b][a] + " that it holds. Exact McNemar test, corrected for all pairs of this board: p = " + p[a][b] +
-        (p[a][b] < 0.05 ? "." : ", so the two are tied.");
+        wins[b][a] + " that it holds. Exact McNemar test, corrected for all pairs of this board: p " +
+        (p[a][b] < 0.001 ? "< 0.001" : "= " + p[a][b]) + (p[a][b] < 0.05 ? "." : ", so the two are tied.");
     }
     function applyCompare() {
       if (!panel) { return; }
