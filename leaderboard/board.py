@@ -63,7 +63,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Problem:
-    """A record that is on no board. path: relative to the folder that was read. sentence: what is wrong with it."""
+    """A record that is on no board. path: see `load.Cell.place`. sentence: what is wrong with it."""
 
     path: str
     sentence: str

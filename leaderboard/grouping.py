@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ __all__ = ["Family", "base_label", "column_key", "columns", "exact_eps", "family
 
 NORMS = ("linf", "l2", "l1", "l0")
 SHOWN_SETTINGS = 4
+EXACT = re.compile(r"(\d{1,18})(?:/(0*[1-9]\d{0,17}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,10 @@ def exact_eps(cell: Cell) -> Fraction:
         RecordError: if it is none, or disagrees with the record's floating-point radius.
     """
     threat = cell.record.threat
-    try:
-        eps = Fraction(threat.eps_exact)
-    except (ValueError, ZeroDivisionError):
-        raise RecordError(
-            f"{cell.place} has eps_exact {threat.eps_exact!r}; expected a fraction such as 8/255"
-        ) from None
+    numbers = EXACT.fullmatch(threat.eps_exact)
+    if numbers is None:
+        raise RecordError(f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255")
+    eps = Fraction(int(numbers[1]), int(numbers[2] or 1))
     if float(eps) != threat.eps:
         raise RecordError(f"{cell.place} has eps {threat.eps!r} and eps_exact {threat.eps_exact!r}, which differ")
     return eps

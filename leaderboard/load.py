@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,12 +26,16 @@ __all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_
 
 OUTCOMES = "outcomes.safetensors"
 RECORD = "record.json"
+KEY = re.compile(r"[0-9a-f]{24}")
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A record and where it lies. place: its path relative to the folder that was read, with slashes."""
+    """A record and where it lies.
+
+    place: its path with slashes, relative to the folder that was read; with its name in front if several were.
+    """
 
     record: Record
     folder: Path
@@ -79,7 +84,7 @@ def read(folders: Sequence[Path], *, files: bool = False) -> tuple[list[Cell], l
             problems.append(Problem(folder.name, f"{folder.name} is no folder; expected one with cells in it"))
             continue
         for path in find(folder):
-            place = path.relative_to(folder).as_posix()
+            place = path.relative_to(folder if len(folders) == 1 else folder.parent).as_posix()
             try:
                 cell = Cell(_read_record(path, place), path.parent, place)
                 if files:
@@ -101,6 +106,9 @@ def _read_record(path: Path, place: str) -> Record:
         record = read_record(path)
     except RecordError as error:
         raise RecordError(str(error).replace(str(path), place)) from error
+    for name, key in (("key", record.key), ("system.key", record.system.key)):
+        if not KEY.fullmatch(key):
+            raise RecordError(f"{place} has {name} {key[:80]!r}; expected 24 hexadecimal digits")
     if record.status == "complete" and record.counts is None:
         raise RecordError(f"{place} is complete and has no counts; expected how many examples stayed right")
     if record.counts is not None and record.counts.total == 0:
@@ -116,7 +124,7 @@ def check_files(cell: Cell) -> None:
     """
     for file in cell.record.files:
         name = PurePosixPath(file.path)
-        if file.path != name.name or file.path in (".", "..") or "\\" in file.path:
+        if file.path != name.name or file.path in ("", ".", "..") or "\\" in file.path:
             raise RecordError(f"{cell.place} names the file {file.path!r}; expected a name beside the record, no path")
         path = cell.folder / file.path
         if not path.is_file() or path.is_symlink():
@@ -128,6 +136,8 @@ def check_files(cell: Cell) -> None:
         if file_sha256(path) != file.sha256:
             raise RecordError(f"{file.path} beside {cell.place} does not have the sha256 that the record gives")
     if cell.record.status == "complete":
+        if OUTCOMES not in [file.path for file in cell.record.files]:
+            raise RecordError(f"{cell.place} is complete and gives no hash of its {OUTCOMES}")
         _check_examples(cell)
 
 
