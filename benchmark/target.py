@@ -72,11 +72,11 @@ class Ledger:
         """Note whether the first gradient of an example is zero or not finite."""
         if self._all_seen:
             return
-        self._all_seen = owners is None
         rows = torch.arange(len(self.backwards), device=grad.device) if owners is None else owners
         new = self.backwards[rows] == 0
         if not bool(new.any()):
             return
+        self._all_seen = bool((self.backwards > 0).index_fill(0, rows, True).all())
         new = new & (_occurrence(rows) == 0)  # of several inputs of one example, the first
         size = grad[new].flatten(1).abs().amax(1)
         self.zero_gradient[rows[new]] = size == 0

@@ -1,0 +1,301 @@
+"""What does the harness cost around the attacks: per cell, at start-up, in memory, in training?
+
+python -m benchmarks.overhead [--out FILE] [--only cells start memory training] [--device cuda] measures each part in processes of
+its own and ends with 1 if a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.speed import Line
+from benchmarks.timing import machine, table, write
+
+HEAD = ("what", "unit", "measured", "target", "met", "note")
+TINY = ("dataset=synthetic", "model=linear", "training.epochs=1", "attack=none", "examples=16")
+IMAGES = ("dataset=synthetic", "dataset.shape=[3,32,32]", "dataset.test=10000", "model=small_cnn", "training.epochs=0")
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of the harness, in this environment."""
+    return [str(Path(sys.executable).with_name("benchmark")), *arguments]
+
+
+def seconds(arguments: list[str], **environment: str) -> float:
+    """Wall time of a process that must succeed."""
+    begun = time.perf_counter()
+    subprocess.run(arguments, check=True, capture_output=True, env={**os.environ, **environment})
+    return time.perf_counter() - begun
+
+
+def child(function: str, **arguments: object) -> dict[str, float]:
+    """What a function of this file returns in a fresh process."""
+    code = f"import json, benchmarks.overhead as o; print(json.dumps(o.{function}(**{arguments!r})))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+# --- cells ---
+
+
+def sweep_of_cells(store: str, trackers: str, cells: int) -> dict[str, float]:
+    """In one process: a sweep of cells of a trained system, twice; and what their passes alone take. Seconds."""
+    from benchmark.hydra_app import main as application
+    from benchmarks.subjects import subject
+
+    os.environ["WANDB_MODE"] = "offline"
+    common = [*TINY, f"store.root={store}", f"tracker={trackers}"]
+    application([*common, "threat.eps=0.5"])  # trains the system and imports everything
+    trained = subject(Path(store), "cpu", *TINY)
+    begun = time.perf_counter()
+    for _ in range(2):  # one clean pass, one for the verdict
+        trained.system.logits(trained.batch.x, trained.batch.rng)
+    passes = time.perf_counter() - begun
+    times = {"passes": passes}
+    line = "threat.eps=" + ",".join(f"{i}/1000" for i in range(1, cells + 1))
+    for name in ("computed", "cached"):
+        begun = time.perf_counter()
+        application(["-m", *common, line])
+        times[name] = time.perf_counter() - begun
+    complete = len(list((Path(store) / "cells").glob("*/record.json")))
+    assert complete == cells + 1, f"{complete} records instead of {cells + 1}"
+    return times
+
+
+def single_cells(store: str, trackers: str, cells: int) -> dict[str, float]:
+    """In one process: `benchmark.run.run` for cells of a trained system, and composing them. Median seconds."""
+    from benchmark.run import run
+    from benchmarks.subjects import configured
+
+    os.environ["WANDB_MODE"] = "offline"
+    composing, running = [], []
+    for i in range(cells + 2):
+        begun = time.perf_counter()
+        config = configured(Path(store), *TINY, f"tracker={trackers}", f"threat.eps={i + 1}/2000")
+        composed = time.perf_counter()
+        result = run(config)
+        assert result.status == "complete", result.error
+        composing.append(composed - begun)
+        running.append(time.perf_counter() - composed)
+    return {"compose": statistics.median(composing[2:]), "run": statistics.median(running[2:])}
+
+
+def cells(store: Path, _device: str) -> Iterator[Line]:
+    """The harness around a cell whose system is trained."""
+    for trackers, target in (("[]", 0.1), ("[wandb]", 0.25)):
+        with tempfile.TemporaryDirectory(dir=store) as folder:
+            one = child("single_cells", store=folder, trackers=trackers, cells=15)
+        yield Line(f"cell, tracker={trackers}: benchmark.run.run", "s", one["run"], target)
+        yield Line(f"cell, tracker={trackers}: composing its configuration", "s", one["compose"], None)
+        count = 100 if trackers == "[]" else 30
+        with tempfile.TemporaryDirectory(dir=store) as folder:
+            all_of = child("sweep_of_cells", store=folder, trackers=trackers, cells=count)
+        each = (all_of["computed"] - count * all_of["passes"]) / count
+        note = f"{count} cells of one sweep, with Hydra's share and the leaderboard at its end"
+        yield Line(f"cell in a sweep, tracker={trackers}", "s", each, target, note)
+        if trackers == "[]":
+            yield Line("100 cached cells of a sweep again", "s", all_of["cached"], 2.0, "with the leaderboard")
+
+
+# --- start-up ---
+
+
+def start(store: Path, _device: str) -> Iterator[Line]:
+    """From the shell to an answer."""
+    for arguments in (("--help",), ("plugins",), ("plugins", "attack"), ("run", "--help")):
+        taken = statistics.median(seconds(command(*arguments)) for _ in range(5))
+        yield Line("benchmark " + " ".join(arguments), "s", taken, 0.6)
+    with tempfile.TemporaryDirectory(dir=store) as folder:
+        first = ("run", "attack=fgsm", "tracker=[]", f"store.root={folder}")
+        seconds(command(*first, "threat.eps=1/20"))  # trains the system
+        taken = statistics.median(seconds(command(*first, f"threat.eps={i}/100")) for i in range(1, 6))
+        yield Line("benchmark run attack=fgsm, digits, trained system, tracker=[]", "s", taken, 4.0, "500 examples")
+
+
+# --- memory ---
+
+
+def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> dict[str, float]:
+    """In one process: the highest memory of attacking, less what was there before. MiB."""
+    import resource
+    from dataclasses import replace
+
+    import torch
+
+    from benchmark.attack import Job, attack, device_of, exact_math
+    from benchmark.load import load
+    from benchmark_plugins.attacks.pgd import PGD
+    from benchmarks.speed import bare
+    from benchmarks.subjects import Subject, subject
+
+    torch.set_num_threads(1)
+
+    def highest() -> float:
+        if device == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    trained = subject(Path(store), device, *IMAGES, "examples=16")
+    config = replace(trained.config, examples=examples)
+    loaded = load(config)
+    place = device_of(config.trainer)
+
+    def job(batch: int, count: int, folder: str) -> Job:
+        few = loaded.attacked.take(torch.arange(count))
+        plugin = PGD(steps=3, stop_on_success=False)
+        return Job(plugin, config.threat, trained.system, trained.system, few, 0, batch, Path(store) / folder)
+
+    with exact_math():
+        attack(job(16, 16, f"warm-{os.getpid()}"), config.trainer, lambda _done, _total: None)
+        before = highest()
+        if work == "bare":
+            positions = torch.arange(batch_size)
+            x, y = loaded.attacked.x(positions).to(place), loaded.attacked.y[positions].to(place)
+            batch = type(trained.batch)(x, y, positions.to(place))
+            bare(Subject(config, trained.system, batch), batch, 3)()
+        else:
+            attack(job(batch_size, examples, f"{work}-{os.getpid()}"), config.trainer, lambda _done, _total: None)
+        return {"mib": highest() - before}
+
+
+def memory(store: Path, device: str) -> Iterator[Line]:
+    """Memory grows with the batch, not with the dataset."""
+    with tempfile.TemporaryDirectory(dir=store) as folder:
+
+        def measured(work: str, examples: int, batch_size: int) -> float:
+            values = [
+                child("peak", store=folder, device=device, work=work, examples=examples, batch_size=batch_size)["mib"]
+                for _ in range(3)
+            ]
+            return statistics.median(values)
+
+        few, many = measured("attack", 1000, 256), measured("attack", 10000, 256)
+        note = f"{few:.0f} and {many:.0f} MiB above the start, batches of 256 3x32x32 images"
+        yield Line("memory of attacking 10,000 examples / 1,000 examples", "ratio", many / few, 1.1, note)
+        for size in (256, 1024):
+            attacked, alone = measured("attack", size, size), measured("bare", size, size)
+            note = f"{attacked:.0f} and {alone:.0f} MiB, PGD on small_cnn, one batch of {size}"
+            yield Line("memory of an attack / of bare passes", "ratio", attacked / alone, 1.5, note)
+
+
+# --- training ---
+
+
+def epochs(store: str, device: str, count: int) -> dict[str, float]:
+    """In one process: epochs of adversarial training by Lightning, and the same passes bare. Median seconds."""
+    import tempfile as temporary
+
+    import torch
+    import torch.nn.functional as F
+
+    from benchmark.api import Examples
+    from benchmark.attack import device_of
+    from benchmark.fit import build
+    from benchmark.load import load
+    from benchmark.training import Fitting, train
+    from benchmark_plugins.attacks.pgd import PGD
+    from benchmark_plugins.defenses.adversarial_training import AdversarialTraining
+    from benchmarks.subjects import configured
+
+    torch.set_num_threads(1)
+    now = time.process_time if device == "cpu" else time.perf_counter
+    steps = 10
+    config = configured(
+        Path(store),
+        "dataset=digits",
+        "model=small_cnn",
+        f"training.epochs={count}",
+        f"trainer={'gpu' if device == 'cuda' else 'cpu'}",
+    )
+    loaded = load(config)
+    examples: Examples = loaded.splits.train
+    defense = AdversarialTraining(attack=PGD(steps=steps, stop_on_success=False), ratio=1.0)
+    model = build(config, loaded.splits.spec)
+
+    def bare() -> None:
+        place = device_of(config.trainer)
+        model.to(place)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+        for at in torch.arange(len(examples)).split(config.training.batch_size):
+            x, y = examples.x(at).to(place), examples.y[at].to(place)
+            model.eval()
+            for _ in range(steps):
+                leaf = x.clone().requires_grad_()
+                torch.autograd.grad(F.cross_entropy(model(leaf), y), leaf)
+            model.train()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    ends, alone = [], []
+
+    def between(_values: dict[str, float]) -> None:  # takes turns: an epoch of training, an epoch of bare passes
+        begun = now()
+        ends.append(begun)
+        bare()
+        alone.append(now() - begun)
+
+    threat = defense.training_threat()
+    with temporary.TemporaryDirectory(dir=store) as folder:
+        fitting = Fitting(
+            model, loaded.splits.spec, examples, None, config.training, (defense,), threat, 0, Path(folder)
+        )
+        train(fitting, config.trainer, between)
+    whole = [b - a - bare_time for a, b, bare_time in zip(ends, ends[1:], alone, strict=False)]
+    return {"epoch": statistics.median(whole), "bare": statistics.median(alone[1:])}
+
+
+def training(store: Path, device: str) -> Iterator[Line]:
+    """Lightning and the defense around the passes of adversarial training."""
+    values = child("epochs", store=str(store), device=device, count=12)
+    note = f"{values['epoch']:.2f} s; digits, small_cnn, PGD-10, batches of 64; without the choice between epochs"
+    yield Line("epoch of adversarial training / bare passes", "ratio", values["epoch"] / values["bare"], 1.15, note)
+
+
+PARTS: dict[str, Callable[[Path, str], Iterator[Line]]] = {
+    "cells": cells,
+    "start": start,
+    "memory": memory,
+    "training": training,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path("results"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    options.store.mkdir(parents=True, exist_ok=True)
+    found = []
+    for part in options.only:
+        for line in PARTS[part](options.store, options.device):
+            print(*line.cells(), sep=" | ", flush=True)
+            found.append(line)
+    write(
+        options.out,
+        f"""# Overhead of the harness
+
+Seconds depend on the machine, and here on what else it was doing; ratios do not. A tiny cell (16 synthetic examples, a
+linear model, `attack=none`) is nearly all harness.
+
+{table(HEAD, [line.cells() for line in found])}
+
+{machine(options.device)}""",
+    )
+    return 0 if all(line.good for line in found) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,81 @@
+"""What is measured: systems that the harness itself trained, and batches of their test examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark import hydra_app
+from benchmark.attack import device_of
+from benchmark.config import RunConfig, resolve
+from benchmark.fit import fit
+from benchmark.load import load
+from benchmark.publish import Observers
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.store import Store
+from benchmark.system import System
+from benchmark.target import Target
+
+__all__ = ["STD_AND_ADV", "Batch", "Subject", "configured", "subject"]
+
+STD_AND_ADV = {"std": "defense=[]", "adv": "defense=[adversarial_training]"}
+"""The two systems of most tables: undefended, and adversarially trained (linf 1/10)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples on a device. x: (B, *S) in [0, 1]. y, ids: (B,) int64."""
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+
+    @property
+    def rng(self) -> SampleRandom:
+        """The randomness of an attack on these examples."""
+        return SampleRandom(derive_seed(0, "cell"), self.ids)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained system and the configuration that it came from."""
+
+    config: RunConfig
+    system: System
+    batch: Batch
+
+    def first(self, count: int, *, correct: bool = False) -> Batch:
+        """The first `count` examples, or the first that the system gets right."""
+        rows = torch.arange(len(self.batch.y), device=self.batch.y.device)
+        if correct:
+            rows = rows[self.system.logits(self.batch.x, self.batch.rng).argmax(1) == self.batch.y]
+        rows = rows[:count]
+        return Batch(self.batch.x[rows], self.batch.y[rows], self.batch.ids[rows])
+
+    def target(self, batch: Batch) -> Target:
+        """A fresh view of the system for an attack on `batch`."""
+        return Target(self.system, rng=batch.rng.child("system"), classes=self.system.spec.classes)
+
+
+def configured(store: Path, *overrides: str) -> RunConfig:
+    """The configuration that `benchmark run` would compose from these overrides, without trackers."""
+    from hydra import compose, initialize_config_module
+
+    hydra_app.register()
+    with initialize_config_module("benchmark.conf", version_base="1.3"):
+        return resolve(compose("run", [f"store.root={store}", "tracker=[]", *overrides]))
+
+
+def subject(store: Path, device: str, *overrides: str) -> Subject:
+    """The system of a configuration: from the store, or trained now; with all its test examples on the device."""
+    config = configured(store, *overrides)
+    loaded = load(config)
+    system, _ = fit(config, loaded, Store(store), Observers(()))
+    config = replace(config, trainer=replace(config.trainer, accelerator=device))
+    place, examples = device_of(config.trainer), loaded.attacked
+    everything = torch.arange(len(examples))
+    batch = Batch(examples.x(everything).to(place), examples.y.to(place), examples.ids.to(place))
+    return Subject(config, system.to(place), batch)
