@@ -1,0 +1,130 @@
+"""What is left to do, and the best so far: rows of work, one per example or one per example and class to reach."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.ball import Ball
+from benchmark.system import PASS_ROWS
+from benchmark.target import Target
+
+__all__ = ["Best", "PairLoss", "Work", "columns"]
+
+PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From logits (b, K), the labels `y` (b,) and the classes to reach `rival` (b,), to (b,): what a row ascends."""
+
+
+def columns(values: Tensor, like: Tensor) -> Tensor:
+    """(b,) reshaped to broadcast against (b, *S)."""
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def _rank(example: Tensor) -> Tensor:
+    """(b,) int64: how many earlier rows belong to the same example; `example` (b,) does not fall."""
+    places = torch.arange(len(example), device=example.device)
+    first = torch.ones_like(example, dtype=torch.bool)
+    first[1:] = example[1:] != example[:-1]
+    return places - torch.where(first, places, 0).cummax(0).values
+
+
+@dataclass(frozen=True)
+class Work:
+    """Rows that are still worked on, those of one example beside each other.
+
+    target: of these rows. ball: what is allowed around them. y: (b,) the labels to leave, or to reach.
+    rival: (b,) the class that a row tries to reach instead of `y`; `y` itself where any will do.
+    example: (b,) int64, the row's example. pass_rows: how many rows go into one pass: as many as there are examples,
+    so that several rows per example take no more memory than one.
+    """
+
+    target: Target
+    ball: Ball
+    y: Tensor
+    rival: Tensor
+    example: Tensor
+    pass_rows: int
+
+    @classmethod
+    def of(cls, target: Target, ball: Ball, y: Tensor, rivals: Tensor | None, those: Tensor) -> Work:
+        """The work on the examples where `those` (B,) bool is true, one row for each class in `rivals` (B, C)."""
+        index = those.nonzero().squeeze(1)
+        each = 1 if rivals is None else rivals.shape[1]
+        example = index.repeat_interleave(each)
+        labels = y[example]
+        rival = labels if rivals is None else rivals[index].flatten()
+        return cls(target.rows(example), ball.rows(example), labels, rival, example, max(len(y), 2 * PASS_ROWS))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def keep(self, those: Tensor) -> Work:
+        """The rows where `those` (b,) bool is true."""
+        kept = those.nonzero().squeeze(1)
+        return dataclasses.replace(
+            self,
+            target=self.target.rows(kept),
+            ball=self.ball.rows(kept),
+            y=self.y[kept],
+            rival=self.rival[kept],
+            example=self.example[kept],
+        )
+
+    def affordable(self) -> Tensor:
+        """(b,) bool: whether the query budget allows another pass for the row and for those before it."""
+        left = self.target.remaining()
+        if left is None:
+            return torch.ones(len(self), dtype=torch.bool, device=self.y.device)
+        return left > _rank(self.example)
+
+    def gradient(self, x_adv: Tensor, loss: PairLoss) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient (b, *S) of the loss, its value (b,), minus infinity where it is NaN, and the logits (b, K)."""
+        parts = []
+        for at in self._passes():
+            y, rival = self.y[at], self.rival[at]
+            view = self.target if len(y) == len(self) else self.target.rows(at)
+            parts.append(view.gradient(x_adv[at], lambda logits, y=y, rival=rival: loss(logits, y, rival)))  # type: ignore[misc]
+        gradient, value, logits = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+        return gradient, value.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), logits
+
+    def logits(self, x_adv: Tensor) -> Tensor:
+        """(b, K): the scores; one forward pass per row."""
+        return torch.cat([self.target.rows(at).logits(x_adv[at]) for at in self._passes()])
+
+    def _passes(self) -> list[Tensor]:
+        """The rows of each pass. What a random system draws depends on the passes before: there it is a single one."""
+        places = torch.arange(len(self), device=self.y.device)
+        return [places] if not self.target.certain else list(places.split(self.pass_rows))
+
+
+class Best:
+    """Per example the best candidate so far: a success before a failure, then the higher value.
+
+    x_adv: (B, *S). won: (B,) bool, whether it was seen to succeed. value: (B,).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x_adv = x
+        self.won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.value = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+
+    def offer(self, example: Tensor, x_adv: Tensor, won: Tensor, value: Tensor) -> None:
+        """Take over what is better; of several candidates (b, *S) for one example the best, of equals the first."""
+        value = value.to(self.value.dtype)
+        better = (won & ~self.won[example]) | ((won == self.won[example]) & (value > self.value[example]))
+        at = better.nonzero().squeeze(1)
+        if len(at) == 0:
+            return
+        if len(at) > 1:
+            order = value[at].argsort(descending=True, stable=True)
+            order = order[won[at][order].argsort(descending=True, stable=True)]
+            at = at[order]
+            at = at[example[at].argsort(stable=True)]
+            at = at[_rank(example[at]) == 0]
+        rows = example[at]
+        self.x_adv = self.x_adv.index_copy(0, rows, x_adv[at])
+        self.won[rows], self.value[rows] = won[at], value[at]
