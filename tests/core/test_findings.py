@@ -1,0 +1,159 @@
+"""The standing checks: each fires where it should, says why, and is silent on a healthy evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import DataSpec, Defense, Model
+from benchmark.findings import across
+from benchmark.record import Finding, Record
+from benchmark.run import run
+from benchmark.sampling import ambient
+from benchmark.store import Store
+from benchmark.threat import Threat, parse_eps
+from tests.core.cells import declared, plugin, small_config
+
+
+def _findings(root: Path, **changes: Any) -> list[Finding]:
+    result = run(small_config(root, **changes))
+    record = Store(root / "results").record(result.key)
+    assert record is not None
+    assert record.status == "complete", record.error
+    return record.findings
+
+
+class _Head(nn.Module):
+    """A linear classifier with something wrong behind it."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.linear(x.flatten(1))
+        if self.fault == "probabilities":
+            return z.softmax(1)
+        if self.fault == "flat" and not self.training:
+            return (z * 100).round() / 100 + 0 * z.detach()
+        if self.fault == "nan" and z.requires_grad and not self.training:
+            z.register_hook(lambda grad: grad * torch.nan)
+        return z
+
+
+@dataclasses.dataclass(frozen=True)
+class Faulty(Model):
+    fault: str = "none"
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        return _Head(self.fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "finding", "severity"),
+    [
+        ("probabilities", "probabilities_for_logits", "warning"),
+        ("flat", "zero_gradients", "warning"),
+        ("nan", "non_finite_gradients", "error"),
+    ],
+)
+def test_a_faulty_model_is_found_out(tmp_path: Path, fault: str, finding: str, severity: str) -> None:
+    with declared(("model", Faulty)):
+        found = _findings(tmp_path, model=Faulty(fault))
+    assert (finding, severity) in [(f.name, f.severity) for f in found]
+
+
+def test_a_healthy_evaluation_has_no_findings(tmp_path: Path) -> None:
+    with declared(("model", Faulty)):
+        assert _findings(tmp_path, model=Faulty()) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Noisy(Defense):
+    randomized = True
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return _Noise(model)
+
+
+class _Noise(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x + 0.1 * ambient().normal(*x.shape[1:], stream="noise"))
+        return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretlyNoisy(Noisy):
+    randomized = False
+
+
+@pytest.mark.parametrize(
+    ("defense", "finding"), [(Noisy, "randomized_outputs"), (SecretlyNoisy, "undeclared_randomness")]
+)
+def test_random_outputs_are_named(tmp_path: Path, defense: type[Any], finding: str) -> None:
+    with declared(("defense", defense)):
+        assert finding in [f.name for f in _findings(tmp_path, defenses=(defense(),))]
+
+
+def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(tmp_path)
+    run(dataclasses.replace(config, attack=plugin("attack", "none")))
+    path = Store(tmp_path / "results").system(config.system_key()) / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, "test_correct": card["test_correct"] - 40}))
+    monkeypatch.setattr("benchmark.run._warm", {})
+    (finding,) = _findings(tmp_path)
+    assert finding.name == "contradicts_card"
+    assert f"its card says {card['test_correct'] - 40} of 500" in finding.evidence
+
+
+def test_an_implausible_radius_is_named(tmp_path: Path) -> None:
+    found = _findings(tmp_path, threat=Threat(eps=parse_eps("1/2")))
+    assert [f.name for f in found] == ["implausible_radius"]
+
+
+def _altered(record: Record, eps: str, robust: int, attack: str) -> Record:
+    assert record.counts is not None
+    return record.model_copy(
+        update={
+            "key": f"{attack}-{eps}-{robust}",
+            "threat": record.threat.model_copy(update={"eps": float(parse_eps(eps)), "eps_exact": eps}),
+            "counts": record.counts.model_copy(update={"robust_correct": robust}),
+            "attack": record.attack.model_copy(update={"name": attack, "params": {}}),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    root = tmp_path_factory.mktemp("cell")
+    found = Store(root / "results").record(run(small_config(root)).key)
+    assert found is not None
+    return found
+
+
+def test_accuracy_that_rises_with_eps_is_found_across_cells(record: Record) -> None:
+    falling = [_altered(record, "1/20", 300, "pgd"), _altered(record, "1/10", 200, "pgd")]
+    assert across(falling) == []
+    (finding,) = across([_altered(record, "1/20", 300, "pgd"), _altered(record, "1/10", 301, "pgd")])
+    assert finding.name == "accuracy_rises_with_eps"
+    assert "leaves 301 of 500 right at eps 1/10 and 300 at 1/20" in finding.evidence
+
+
+def test_noise_that_beats_an_attack_is_found_across_cells(record: Record) -> None:
+    noise = _altered(record, "1/10", 250, "noise")
+    assert across([noise, _altered(record, "1/10", 250, "pgd")]) == []
+    (finding,) = across([noise, _altered(record, "1/10", 251, "pgd")])
+    assert finding.name == "noise_beats_attack"
+    assert across([noise, _altered(record, "1/20", 300, "pgd")]) == []  # another radius is no comparison

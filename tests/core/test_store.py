@@ -1,0 +1,74 @@
+"""The store: whole or not at all, one worker at a time, forgetful of what has changed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+from benchmark.record import read_record
+from benchmark.run import run
+from benchmark.store import Store
+from tests.core.cells import small_config
+
+
+def test_a_record_that_cannot_be_read_is_computed_again(tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    key = run(config).key
+    path = Store(tmp_path / "results").cell(key) / "record.json"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    assert Store(tmp_path / "results").record(key) is None
+    assert not run(config).cached
+    assert read_record(path).status == "complete"
+
+
+def test_a_folder_appears_whole_and_replaces_an_older_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for text in ("old", "new"):
+        source = store.scratch("k", {"key": "k"})
+        (source / "record.json").write_text(text)
+        store.put(source, store.cell("k"))
+        assert not source.exists()
+    assert (store.cell("k") / "record.json").read_text() == "new"
+    assert [p.name for p in (tmp_path / "cells").iterdir()] == ["k"]
+
+
+def test_the_index_forgets_when_an_input_changes(tmp_path: Path) -> None:
+    store, data = Store(tmp_path), tmp_path / "weights.safetensors"
+    data.write_bytes(b"one")
+    store.remember("line", "key", [data])
+    assert store.recall("line") == "key"
+    data.write_bytes(b"other")
+    assert store.recall("line") is None
+    assert store.recall("another line") is None
+    (tmp_path / "index" / "line.json").write_text("{}")
+    assert store.recall("line") is None
+
+
+def _hold(root: str, log: str) -> None:
+    with Store(Path(root)).lock("key"):
+        with Path(log).open("a") as stream:
+            stream.write("in ")
+        time.sleep(0.1)
+        with Path(log).open("a") as stream:
+            stream.write("out ")
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_hold, args=(str(tmp_path), str(log))) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert log.read_text() == "in out " * 3
+
+
+def test_what_was_interrupted_is_listed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.scratch("k", {"kind": "cell", "key": "k", "name": "a cell", "overrides": ["seed=1"]})
+    (note,) = store.unfinished()
+    assert note == json.loads((store.work("k") / "plan.json").read_text())
