@@ -5,6 +5,8 @@ A cell is a folder with `record.json` and, if it is complete, `outcomes.safetens
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import os
 import re
@@ -77,6 +79,23 @@ def read(folders: Sequence[Path], *, files: bool = False) -> tuple[list[Cell], l
     Args:
         files: also read every file that a record names, and check its size and hash.
     """
+    with _uncollected():
+        return _read(folders, files)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's cycle collector waits: over thousands of growing records it takes more time than reading them."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+def _read(folders: Sequence[Path], files: bool) -> tuple[list[Cell], list[Problem]]:
     cells: dict[str, Cell] = {}
     problems: list[Problem] = []
     for folder in folders:
