@@ -1,0 +1,171 @@
+"""What the documentation prints is run: commands compose or run, programs run, tables name what there is."""
+
+import dataclasses
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from benchmark import hydra_app, registry
+from benchmark.cli import main
+from benchmark.config import check, resolve
+from benchmark.outcomes import Outcomes
+from benchmark.record import Record
+from benchmark.run import run
+from benchmark.threat import Goal, RegionKind, Threat
+from tests.core.cells import small_config
+from tests.house.checkout import ROOT
+from tests.house.pages import PAGES, blocks, commands
+
+COMMANDS = commands()
+RUNS = [words for _, words in COMMANDS if words[:2] == ["benchmark", "run"] and "--help" not in words]
+OTHERS = [words for _, words in COMMANDS if words[0] == "benchmark" and words not in RUNS]
+KNOWN = {"benchmark", "make", "pip", "python", "python3", ".venv/bin/pip", "eval"}
+PLACEHOLDERS = {"attack=acme": "attack=pgd"}
+"""`acme` is the package that the page has just written; tests/core/test_scaffold.py installs one and tests it."""
+
+
+def show(words: list[str]) -> str:
+    return shlex.join(words[1:])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished cell in `results`."""
+    folder = tmp_path_factory.mktemp("docs")
+    assert run(small_config(folder, examples=20)).status == "complete"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hydra() -> Iterator[None]:
+    hydra_app.register()
+    with initialize_config_module("benchmark.conf", version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def test_there_are_commands_and_all_are_of_a_known_kind() -> None:
+    assert len(RUNS) >= 20
+    assert len(OTHERS) >= 8
+    assert {words[0] for _, words in COMMANDS} <= KNOWN
+
+
+@pytest.mark.parametrize("words", RUNS, ids=show)
+@pytest.mark.usefixtures("hydra")
+def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
+    options = [PLACEHOLDERS.get(w, w) for w in words[2:] if w not in ("-m", "--multirun", "--cfg", "job")]
+    overrides = OverridesParser.create().parse_overrides(options)
+    swept = any(o.is_sweep_override() for o in overrides)
+    assert not swept or "-m" in words, "a matrix needs -m"
+    (jobs,) = BasicSweeper.split_arguments(overrides, None)
+    for job in {" ".join(jobs[0]): jobs[0], " ".join(jobs[-1]): jobs[-1]}.values():
+        check(resolve(compose("run", job)))
+
+
+@pytest.mark.parametrize("words", OTHERS, ids=show)
+def test_every_other_command_runs(words: list[str], store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if words == ["benchmark", "plugins", "check", "attack.acme"]:
+        pytest.skip("tests/core/test_scaffold.py installs such a package and runs its contract suite")
+    monkeypatch.chdir(store)
+    assert main(words[1:]) == 0
+
+
+def test_the_goals_of_make_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for _, words in COMMANDS:
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), words
+
+
+def test_the_scripts_that_are_named_exist() -> None:
+    for _, words in COMMANDS:
+        if words[0] == "python":
+            assert (ROOT / words[1]).is_file(), words
+
+
+PROGRAMS = [(page.name, at, body) for page in PAGES for at, body in enumerate(blocks(page, "python"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"), [(name, body) for name, _, body in PROGRAMS], ids=[f"{name}-{at}" for name, at, _ in PROGRAMS]
+)
+def test_every_program_runs(
+    name: str, body: str, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "from ._" in body:
+        return  # the worked example of a plugin: tests/house/test_contributing.py
+    monkeypatch.chdir(store)
+    exec(compile(body, name, "exec"), {})
+    assert "print" not in body or capsys.readouterr().out.strip()
+
+
+def test_the_readme_reads_a_record_in_five_lines() -> None:
+    (program,) = blocks(ROOT / "README.md", "python")
+    assert len(program.splitlines()) == 5
+
+
+# --- what is named is there, and what is there is named ---
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_catalogue_of_the_readme_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("catalogue_script", ROOT / "docs" / "catalogue.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script.table().count("\n") == 2 + sum(d.distribution == registry.DISTRIBUTION for d in registry.declared())
+    assert script.filled(text) == text, "run: python docs/catalogue.py"
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_every_field_of_records_and_outcomes_is_explained() -> None:
+    text = page("suites-and-records.md")
+    for name in [*Record.model_fields, *(f.name for f in dataclasses.fields(Outcomes))]:
+        assert f"`{name}`" in text, f"{name} is not explained in docs/suites-and-records.md"
+    for model in ("system", "threat", "attack", "counts", "cost"):
+        annotation = Record.model_fields[model].annotation
+        fields = getattr(annotation, "model_fields", None) or next(
+            a.model_fields for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")
+        )
+        for name in fields:
+            assert f"`{name}`" in text, f"{model}.{name} is not explained in docs/suites-and-records.md"
+
+
+def test_every_key_of_a_threat_is_explained() -> None:
+    text = page("threat-models.md")
+    for field in dataclasses.fields(Threat):
+        assert f"`threat.{field.name}" in text, field.name
+    for word in [*(g.value for g in Goal), *(k.value for k in RegionKind)]:
+        assert f"`{word}`" in text, word
+
+
+def test_every_stage_of_a_plugin_is_explained() -> None:
+    from benchmark import api
+
+    text = page("writing-a-plugin.md")
+    for kind in registry.KINDS:
+        cls = getattr(api, kind.capitalize())
+        methods = [name for name, value in vars(cls).items() if callable(value) and not name.startswith("_")]
+        for name in methods:
+            if name not in ("files", "measure"):  # have useful defaults that few will change
+                assert f"`{name}" in text, f"{kind}.{name} is not explained in docs/writing-a-plugin.md"
