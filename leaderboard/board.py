@@ -135,7 +135,8 @@ class Score:
 
     robust: right, validly attacked and not broken by this attack, as the records count it. broken: how many examples
     it broke. alone: how many only it broke, of all attacks recorded for the row. invalid: candidates outside the
-    threat. median_distance: over the examples that were right on the clean input, None if it is infinite.
+    threat. median_distance: over the examples that were right on the clean input; None if it is infinite, or if the
+    attack does not look for the smallest perturbation.
     forwards, backwards, seconds: of one run. keys: of its cells, sorted.
     """
 

@@ -156,9 +156,9 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
 
 def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hit:
     valid = _any([t.evidence.valid for t in trials])
-    found = smallest(trials)[clean]
-    half = len(found) // 2  # without this many finite distances the median is infinite, and need not be looked for
-    median = float(np.median(found)) if np.count_nonzero(found < np.inf) > half else np.inf
+    median = np.inf
+    if clean.any() and all(t.cell.record.attack.minimal for t in trials):
+        median = float(np.median(smallest(trials)[clean]))
     costs = [t.cell.record.cost for t in trials if t.cell.record.cost is not None]
     return Hit(
         robust=int((clean & valid & ~broken).sum()),

@@ -335,6 +335,7 @@ def test_attacks_are_ranked_by_success_and_optimality(tmp_path: Path) -> None:
     assert second.optimality.value == pytest.approx(1 - (mean - star) / (0.8 * 0.1 - star))
     assert second.optimality.low < second.optimality.value < second.optimality.high
     assert first.forwards == 10
+    assert [score and score.median_distance for score in board.rows[0].scores] == pytest.approx([0.285, 0.19])
 
 
 def test_a_certificate_is_a_lower_bound_and_a_crossing_is_an_error(tmp_path: Path) -> None:
