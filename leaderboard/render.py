@@ -191,6 +191,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         count=display.count,
         seconds=display.seconds,
         words=wording.words,
+        breakable=wording.breakable,
         radius=wording.radius,
         conditions=wording.conditions,
         suite_title=wording.suite_title,

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from itertools import product
 from math import prod
 
+from markupsafe import Markup
+
 from benchmark.record import Record
 
 from .board import Board, Protocol, Resolution
 from .display import interval, percent
 
-__all__ = ["answer", "commands", "conditions", "radius", "resolution", "slug", "suite_title", "words"]
+__all__ = ["answer", "breakable", "commands", "conditions", "radius", "resolution", "slug", "suite_title", "words"]
 
 NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
 PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
@@ -28,6 +30,11 @@ def slug(text: str) -> str:
 def words(name: str) -> str:
     """An identifier as people read it."""
     return name.replace("_", " ")
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line after an underscore or a plus sign."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_+])(?=\w)", name))
 
 
 def radius(protocol: Protocol) -> str:

@@ -13,12 +13,12 @@ import pytest
 from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.downloads import as_csv, as_json
 from benchmark_leaderboard.render import MATRIX_CELLS, record_path, render
-from benchmark_leaderboard.wording import commands, slug
+from benchmark_leaderboard.wording import breakable, commands, slug
 
 from tests.leaderboard.made_board import made_leaderboard
 
 NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
-VOID = {"meta", "link", "img", "br", "input", "hr"}
+VOID = {"meta", "link", "img", "br", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -208,3 +208,9 @@ def test_commands_become_one_sweep_only_where_the_grid_is_full() -> None:
     assert len(commands(every[:3])) == 3
     assert commands(every[:1]) == [f"benchmark run attack={every[0].attack.name} seed=0"]
     assert commands([every[0].model_copy(update={"provenance": {}})]) == []
+
+
+def test_long_names_may_break_after_underscores_and_nowhere_else() -> None:
+    assert breakable("small_cnn + gaussian_augmentation") == "small_<wbr>cnn + gaussian_<wbr>augmentation"
+    assert breakable("<a_b>") == "&lt;a_<wbr>b&gt;"
+    assert breakable("mlp") == "mlp"
