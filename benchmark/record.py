@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import RecordError
+from benchmark.migrations import migrated
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -263,12 +264,24 @@ def read_record(path: Path) -> Record:
     """
     file = path / "record.json" if path.is_dir() else path
     try:
-        return Record.model_validate_json(file.read_bytes())
+        return _parsed(file.read_bytes())
     except OSError as error:
         raise RecordError(f"no record can be read at {file}: {error.strerror}") from error
+    except RecordError as error:
+        raise RecordError(f"{file} cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         raise RecordError(
             f"{file} is not a record of schema version {SCHEMA_VERSION}: {place}: {first['msg']}"
         ) from error
+
+
+def _parsed(content: bytes) -> Record:
+    """A record of the current version at once, one of another version by way of its migrations."""
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        if not any(fault["loc"] == ("schema_version",) for fault in error.errors(include_url=False)):
+            raise
+    return Record.model_validate(migrated(json.loads(content), SCHEMA_VERSION))

@@ -95,7 +95,7 @@ def test_the_same_cell_twice_counts_once_and_a_contradiction_is_named(folder: Pa
 
 
 BAD_RECORDS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
-    ("schema_version: Input should be 1", lambda d: d.update(schema_version=2)),
+    ("it is of schema version 2, and this installation reads up to 1", lambda d: d.update(schema_version=2)),
     ("key '../../etc/passwd'; expected 24 hexadecimal digits", lambda d: d.update(key="../../etc/passwd")),
     ("system.key ''; expected 24 hexadecimal digits", lambda d: d["system"].update(key="")),
     ("counts.robust_correct: Input should be greater than or equal", lambda d: d["counts"].update(robust_correct=-1)),

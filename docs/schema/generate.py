@@ -1,0 +1,42 @@
+"""JSON Schema of records and cards, made from the models: `python docs/schema/generate.py` brings the files up to date.
+
+A published file of an earlier version is never changed; a new version gets a file of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from benchmark.record import SCHEMA_VERSION, Card, Record
+
+FOLDER = Path(__file__).parent
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schemas() -> dict[str, str]:
+    """The files by name."""
+    return {
+        f"record-{SCHEMA_VERSION}.json": text(Record, "the record of a cell"),
+        f"card-{SCHEMA_VERSION}.json": text(Card, "the card of a trained system"),
+    }
+
+
+def text(model: type[BaseModel], title: str) -> str:
+    """The schema of what is written, with sorted keys."""
+    schema = {**model.model_json_schema(mode="serialization"), "$schema": DIALECT, "title": title}
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def main() -> int:
+    """Write the files."""
+    for name, content in schemas().items():
+        (FOLDER / name).write_text(content, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
