@@ -1,0 +1,150 @@
+"""HopSkipJump: boundary steps along Monte Carlo gradients of the label. Chen et al., S&P 2020, arXiv:1904.02144."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball, rows_norm
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._decisions import Nearest, bisect, first_wins
+from ._queries import Oracle, columns, fold, gaussian, uniform
+from ._steps import at_least
+
+HALVINGS = 15
+"""How often a step that does not end in an adversarial input is halved before it is given up."""
+
+LEAST_PROBE = 1e-5
+"""The least change of a feature that a probe makes: single precision hides smaller ones."""
+
+
+@dataclass(frozen=True)
+class HopSkipJump(Attack):
+    """Returns to the boundary by bisection, estimates its normal from labels around it, steps along, and repeats.
+
+    Differences from the paper: the nearest adversarial input is returned, not the last; a step is given up after
+    15 halvings; probes keep a least size, which matters for inputs of more than some 10,000 features.
+
+    steps: iterations. probes: labels asked for the first estimate of the normal; iteration t asks probes * sqrt(t).
+    max_probes: the most that one estimate asks. tries: random inputs to start from.
+    """
+
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.l2, Norm.linf}), access=Access.labels, minimal=True, randomized=True
+    )
+
+    steps: int = 64
+    probes: int = 100
+    max_probes: int = 10_000
+    tries: int = 100
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, probes=self.probes, max_probes=self.max_probes)
+        at_least(0, tries=self.tries)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """Misclassified inputs at a small distance, the clean input where none was found.
+
+        Cost per example: some probes * 2/3 * steps^1.5 forward passes, and 2 log2(d) to 3 log2(d) per iteration.
+        """
+        return hop_skip_jump(
+            Oracle(target, y),
+            ball=threat.unbounded().around(x, rng),
+            steps=self.steps,
+            probes=self.probes,
+            max_probes=self.max_probes,
+            tries=self.tries,
+            rng=rng,
+        )
+
+
+def hop_skip_jump(
+    oracle: Oracle, *, ball: Ball, steps: int, probes: int, max_probes: int, tries: int, rng: SampleRandom
+) -> Tensor:
+    """(B, *S): see :class:`HopSkipJump`; `ball` has no limit on the distance."""
+    nearest = first_wins(oracle, ball, rng, tries=tries, name="hop_skip_jump")
+    size = ball.x[0].numel() if len(ball.x) else 1
+    # Where bisection ends, as a share of the distance: 1 / (d sqrt(d)) under l2, 1 / d^2 under linf (section III.C).
+    halvings = math.ceil((1.5 if ball.norm is Norm.l2 else 2.0) * math.log2(size)) + 1
+    x_adv = _to_the_boundary(oracle, nearest, nearest.found, nearest.x_adv, ball, halvings)
+    for step in range(steps):
+        index = nearest.found
+        index = index[oracle.can_ask(index)]
+        if len(index) == 0:
+            break
+        here, start = ball.rows(index), x_adv[index]
+        far = rows_norm(start - here.x, ball.norm)
+        probe = (far / size).clamp_min(LEAST_PROBE * math.sqrt(size)) if step else torch.full_like(far, 0.1)
+        count = min(int(probes * math.sqrt(step + 1)), max_probes)
+        normal = _normal(oracle, index, here, start, probe=probe, count=count, step=step, rng=rng)
+        direction = here.steepest(normal)
+        length, moved = far / math.sqrt(step + 1), start
+        todo = torch.arange(len(index), device=index.device)
+        for _ in range(HALVINGS):
+            ahead = here.rows(todo).project(start[todo] + columns(length[todo], start[todo]) * direction[todo])
+            won = oracle.win(index[todo], ahead)
+            moved = moved.index_copy(0, todo[won], ahead[won])
+            length = length.index_copy(0, todo, length[todo] / 2.0)
+            todo = todo[~won]
+            if len(todo) == 0:
+                break
+        x_adv = _to_the_boundary(oracle, nearest, index, x_adv.index_copy(0, index, moved), ball, halvings)
+    return nearest.x_adv
+
+
+def _to_the_boundary(
+    oracle: Oracle, nearest: Nearest, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int
+) -> Tensor:
+    """(B, *S): `x_adv` with the rows at `index` (b,) moved to the boundary, which are offered as the nearest."""
+    near = bisect(oracle, index, ball.rows(index), x_adv[index], steps=halvings)
+    nearest.offer(index, near)
+    return x_adv.index_copy(0, index, near)
+
+
+def _normal(
+    oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, probe: Tensor, count: int, step: int, rng: SampleRandom
+) -> Tensor:
+    """(b, *S): the normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline).
+
+    probe: (b,) the l2 length of a probe. The draws of iteration `step` are those of no other iteration.
+    """
+    shape, mine = x_adv.shape[1:], rng.rows(index)
+    total, plain = torch.zeros_like(x_adv), torch.zeros_like(x_adv)
+    wins, asked = torch.zeros(2, len(index), dtype=x_adv.dtype, device=x_adv.device)
+    draw = gaussian if ball.norm is Norm.l2 else uniform
+    size = oracle.group(len(index))
+    for first in range(0, count, size):
+        group = min(size, count - first)
+        noise = draw(mine, shape, group, stream=f"hop_skip_jump/probe/{step}", first=first)
+        if ball.mask is not None:
+            noise = torch.where(ball.mask[:, None], noise, 0.0)
+        length = noise.flatten(2).square().sum(2).sqrt().clamp_min(1e-12)
+        ahead = x_adv[:, None] + columns(probe[:, None] / length, noise) * noise
+        ahead = ahead.clamp(0.0, 1.0)
+        won, answered = oracle.wins(index, ahead)
+        made = (ahead - x_adv[:, None]) / columns(probe[:, None].expand(-1, group), ahead)
+        total = fold(torch.where(answered, 2.0 * won - 1.0, 0.0), made, total)
+        plain = fold(answered.to(made.dtype), made, plain)
+        wins, asked = wins + won.sum(1), asked + answered.sum(1)
+        if not bool(answered.any()):
+            break
+    asked = asked.clamp_min(1.0)
+    mean = 2.0 * wins / asked - 1.0
+    # All alike: towards them, or away; else each label less the mean label.
+    mixed = total - columns(mean, total) * plain
+    return torch.where(columns(mean.abs() >= 1.0, total), total, mixed)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return HopSkipJump
