@@ -133,6 +133,11 @@ def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
     build.add_argument(
         "--out", type=Path, default=Path("results/leaderboard"), metavar="PATH", help="default: results/leaderboard"
     )
+    build.add_argument("--check", action="store_true", help="write nothing; 1 if the site is not what the records give")
+    build.add_argument("--single-file", action="store_true", help="one HTML file with everything in it, at --out")
+    build.add_argument(
+        "--board", default="", metavar="NAME", help="with --single-file: only boards with this in a name"
+    )
     build.set_defaults(command=_leaderboard_build)
 
 
@@ -154,7 +159,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _leaderboard_build(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import build
 
-    status: int = build.main(results=options.results or [Path("results/cells")], out=options.out)
+    results = options.results or [Path("results/cells")]
+    status: int = build.main(results, options.out, check=options.check, single=options.single_file, board=options.board)
     return status
 
 

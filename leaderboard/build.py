@@ -6,19 +6,23 @@ The same records give the same bytes: no time, no machine, no order of the disk 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.errors import RecordError
 
 from .aggregate import aggregate
 from .load import read
-from .render import MARKER, record_path, render
+from .render import MARKER, board_names, record_path, render
+from .single import single_file
 
-__all__ = ["build", "main"]
+__all__ = ["build", "build_single", "differences", "main"]
 
 
 def build(results: Sequence[Path], out: Path) -> Path:
@@ -32,17 +36,12 @@ def build(results: Sequence[Path], out: Path) -> Path:
     out = out.absolute()
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RecordError(f"{out} exists and is no leaderboard site; choose an empty or a new folder for it")
-    cells, problems = read(results)
-    leaderboard = aggregate(cells, problems)
-    records = {cell.record.key: cell.record for cell in cells}
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        for path, text in render(leaderboard, records):
-            _write(made / path, text)
-        (made / "records").mkdir()
-        for cell in cells:
-            shutil.copyfile(cell.folder / "record.json", made / record_path(cell.record.key))
+        for path, data in _files(results):
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_bytes(data)
         made.chmod(0o755)
         _swap(made, out)
     finally:
@@ -50,15 +49,98 @@ def build(results: Sequence[Path], out: Path) -> Path:
     return out / "index.html"
 
 
-def main(results: Sequence[Path], out: Path) -> int:
-    """Build, and say where the site is; 0 for the shell."""
-    sys.stdout.write(f"{build(results, out)}\n")
+def build_single(results: Sequence[Path], out: Path, board: str = "") -> Path:
+    """Write one HTML file with everything in it, as the appendix of a paper has it; returns its path.
+
+    Args:
+        board: a part of the names of the boards that it is about; "" takes all.
+
+    Raises:
+        RecordError: if no board has such a name, or `out` is a folder.
+    """
+    if out.is_dir():
+        raise RecordError(f"{out} is a folder; --single-file writes one file, such as {out}.html")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = out.with_name(f".{out.name}.part")
+    made.write_bytes(_single(results, board))
+    made.replace(out)
+    return out
+
+
+def differences(results: Sequence[Path], out: Path) -> list[str]:
+    """The files in which a site built now would differ from the one in `out`, sorted; nothing is written."""
+    old = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    found = []
+    for path, data in _files(results):
+        if path not in old or (out / path).read_bytes() != data:
+            found.append(path)
+        old.discard(path)
+    return sorted([*found, *old])
+
+
+def main(
+    results: Sequence[Path], out: Path, *, check: bool = False, single: bool = False, board: str = ""
+) -> int:  # fmt: skip
+    """Build, and say where the site is; 0 for the shell.
+
+    Args:
+        check: build nothing, and return 1 if the site in `out` is not what the records give, to the byte; where there
+            is no site, two are built in other processes, and compared. single, board: see `build_single`.
+    """
+    if check:
+        return _check(results, out)
+    page = build_single(results, out, board) if single else build(results, out)
+    sys.stdout.write(f"{page}\n")
     return 0
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _files(results: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """Every file of the site: (path relative to its root, content)."""
+    cells, problems = read(results)
+    for path, text in render(aggregate(cells, problems), {cell.record.key: cell.record for cell in cells}):
+        yield path, text.encode()
+    for cell in cells:
+        yield record_path(cell.record.key), (cell.folder / "record.json").read_bytes()
+
+
+def _single(results: Sequence[Path], board: str) -> bytes:
+    cells, problems = read(results)
+    leaderboard = aggregate(cells, problems)
+    if board:
+        names = board_names(leaderboard)
+        kept = tuple(one for one in leaderboard.boards if board in names[one.protocol.key])
+        if not kept:
+            raise RecordError(f"no board is named like {board!r}; there are {', '.join(sorted(names.values()))}")
+        keys = {one.protocol.key for one in kept}
+        curves = tuple(of for of in leaderboard.curves if keys & set(of.boards))
+        leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
+    return single_file(leaderboard, {cell.record.key: cell.record for cell in cells}).encode()
+
+
+def _check(results: Sequence[Path], out: Path) -> int:
+    """0 if the site is as it would be built now."""
+    if not out.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            _elsewhere(results, Path(folder, "site"))
+            return _check(results, Path(folder, "site"))
+    found = differences(results, out)
+    for path in found[:10]:
+        sys.stdout.write(f"differs: {path}\n")
+    if found:
+        sys.stdout.write(f"{len(found)} files of {out.name} are not what these records give; build it again\n")
+        return 1
+    sys.stdout.write("byte-identical\n")
+    return 0
+
+
+def _elsewhere(results: Sequence[Path], out: Path) -> None:
+    """Build in another process, in which sets have another order."""
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    given = [word for path in results for word in ("--results", str(path))]
+    subprocess.run(
+        [sys.executable, "-m", "benchmark", "leaderboard", "build", *given, "--out", str(out)],
+        check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONHASHSEED": seed},
+    )  # fmt: skip
 
 
 def _swap(made: Path, out: Path) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import importlib.resources
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
@@ -25,7 +25,7 @@ from .board import Board, Column, Curve, CurveSet, Leaderboard, Row
 from .downloads import as_csv, as_json
 from .tables import board_rows, curve_rows, matrix_rows
 
-__all__ = ["MARKER", "MATRIX_CELLS", "record_path", "render"]
+__all__ = ["MARKER", "MATRIX_CELLS", "board_names", "record_path", "render", "single_page"]
 
 NAME = "Adversarial Benchmark"
 MARKER = "site.json"
@@ -151,6 +151,19 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
     yield page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
     for name, uses in attacks.items():
         yield page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
+
+
+def single_page(
+    leaderboard: Leaderboard, records: Mapping[str, Record], sheets: Sequence[tuple[str, Markup, Markup]]
+) -> str:
+    """One page around the contents of many: (id, title, content) of each."""
+    env = _environment(_frame(leaderboard, records), _paths(leaderboard))
+    return env.get_template("single.html").render(up="", section="", path="single.html", sheets=sheets)
+
+
+def board_names(leaderboard: Leaderboard) -> Mapping[str, str]:
+    """What the pages of the boards are called, by the key of the board."""
+    return _paths(leaderboard).boards
 
 
 @functools.cache

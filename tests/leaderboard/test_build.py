@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from benchmark_leaderboard import build as build_module
 from benchmark_leaderboard.aggregate import aggregate
-from benchmark_leaderboard.build import build, main
+from benchmark_leaderboard.build import build, build_single, differences, main
 from benchmark_leaderboard.load import read
 
 from benchmark.errors import RecordError
@@ -97,6 +97,40 @@ def test_a_build_that_fails_leaves_the_old_site(store: Path, tmp_path: Path, mon
 def test_the_command_prints_where_the_site_is(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([store / "cells"], tmp_path / "board") == 0
     assert capsys.readouterr().out == f"{tmp_path / 'board' / 'index.html'}\n"
+
+
+def test_a_check_finds_every_file_that_differs(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = build([store / "cells"], tmp_path / "board").parent
+    assert differences([store / "cells"], out) == []
+    assert main([store / "cells"], out, check=True) == 0
+    (out / "matrix.html").write_text("edited by hand")
+    (out / "more.html").write_text("added by hand")
+    (out / "index.html").unlink()
+    assert differences([store / "cells"], out) == ["index.html", "matrix.html", "more.html"]
+    capsys.readouterr()
+    assert main([store / "cells"], out, check=True) == 1
+    assert "3 files of board are not what these records give; build it again\n" in capsys.readouterr().out
+    assert (out / "matrix.html").read_text() == "edited by hand"
+
+
+def test_a_check_without_a_site_builds_in_another_process(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([store / "cells"], tmp_path / "board", check=True) == 0
+    assert capsys.readouterr().out == "byte-identical\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_of_one_board(store: Path, tmp_path: Path) -> None:
+    whole = build_single([store / "cells"], tmp_path / "all.html").read_text(encoding="utf-8")
+    part = build_single([store / "cells"], tmp_path / "one.html", board="1-10").read_text(encoding="utf-8")
+    assert "1/10" in part
+    assert len(part) <= len(whole)
+    with pytest.raises(RecordError, match=r"no board is named like 'l7'; there are .*1-10"):
+        build_single([store / "cells"], tmp_path / "none.html", board="l7")
+    with pytest.raises(RecordError, match="is a folder; --single-file writes one file, such as"):
+        build_single([store / "cells"], tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["all.html", "one.html"]
 
 
 def test_an_empty_store_gives_a_site_that_says_so(tmp_path: Path) -> None:
