@@ -188,6 +188,7 @@ def _attack_in_processes(job: Job, trainer: Trainer, todo: Sequence[tuple[int, i
 def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInChild) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
+    todo = fabric.broadcast(todo)  # processes that started at different times may see different parts on disk
     _attack_ranges(job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _done, _total: None)
     fabric.barrier()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from benchmark import registry
+from benchmark import registry, world
 from benchmark.api import DataSpec, Defense, Examples, Loss
 from benchmark.attack import device_of
 from benchmark.config import RunConfig
@@ -34,9 +35,15 @@ def fit(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, s
     """The trained system of a configuration: from the store, or trained now, by one worker while the others wait."""
     key = config.system_key()
     card = store.card(key)
-    if card is None:
+    if card is None and world.follows(config.trainer):
+        _help_to_train(config, loaded, store)
+        card = store.card(key)
+    elif card is None:
         with store.lock(f"system-{key}"):
             card = store.card(key) or _train(config, loaded, store, observers, sweep)
+        world.wait()
+    if card is None:
+        raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
     model = build(config, loaded.splits.spec)
     path = store.system(key) / WEIGHTS
     if file_sha256(path) != card.weights_sha256:
@@ -100,11 +107,13 @@ def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observe
     begun = time.perf_counter()
     spec, splits = loaded.splits.spec, loaded.splits
     folder = store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
-    train, touched = poison(config, loaded)
-    for place, defense in enumerate(config.defenses):
-        train = defense.prepare(train, spec, SampleRandom(derive_seed(config.seed, "prepare", place), train.ids))
+    train, touched = _training_examples(config, loaded)
     model = build(config, spec)
-    history = _fit_weights(config, spec, model, train, splits.select, folder, observers, plan)
+
+    def tell(values: dict[str, float]) -> None:
+        observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values)
+
+    history = _fit_weights(config, spec, model, train, splits.select, folder, tell)
     for place, defense in enumerate(config.defenses):
         if type(defense).finish is not Defense.finish:
             defense.finish(model, train, _Further(config, spec, folder / f"finish-{place}"))
@@ -154,6 +163,24 @@ def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observe
     return card
 
 
+def _training_examples(config: RunConfig, loaded: Loaded) -> tuple[Examples, Tensor]:
+    """What is trained on, after poisons and defenses, and the ids that poisons touched."""
+    train, touched = poison(config, loaded)
+    for place, defense in enumerate(config.defenses):
+        rng = SampleRandom(derive_seed(config.seed, "prepare", place), train.ids)
+        train = defense.prepare(train, loaded.splits.spec, rng)
+    return train, touched
+
+
+def _help_to_train(config: RunConfig, loaded: Loaded, store: Store) -> None:
+    """What a process that does not lead does while a system is trained: its share of every batch."""
+    splits = loaded.splits
+    train, _ = _training_examples(config, loaded)
+    folder = store.work(config.system_key())
+    _fit_weights(config, splits.spec, build(config, splits.spec), train, splits.select, folder, lambda _: None)
+    world.wait()
+
+
 def _fit_weights(
     config: RunConfig,
     spec: DataSpec,
@@ -161,10 +188,9 @@ def _fit_weights(
     train: Examples,
     select: Examples,
     folder: Path,
-    observers: Observers,
-    plan: TrainingPlan,
+    tell: Callable[[dict[str, float]], None],
 ) -> list[dict[str, float]]:
-    """Load given weights, or train; the epochs that were trained."""
+    """Load given weights, or train; the epochs that were trained, each told as it ends."""
     from benchmark import training
 
     if config.system.init_from:
@@ -192,11 +218,7 @@ def _fit_weights(
         config.seed,
         folder,
     )
-    return training.train(
-        fitting,
-        config.trainer,
-        lambda values: observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values),
-    )
+    return training.train(fitting, config.trainer, tell)
 
 
 def _changes_training(defense: Defense) -> bool:

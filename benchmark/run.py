@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmark import registry
+from benchmark import registry, world
 from benchmark.attack import Attacked, Job, attack
 from benchmark.config import RunConfig, check
 from benchmark.errors import BenchmarkError, DataError, Refused
@@ -79,6 +79,8 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         return _without_work(config, store, sweep, "refused", str(refusal))
     except BenchmarkError as error:
         return _without_work(config, store, sweep, "failed", str(error))
+    if world.follows(config.trainer):
+        return _follow(config, store, key, sweep)
     with store.lock(key):
         known = store.record(key)
         if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
@@ -90,13 +92,27 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
             record, gallery = _compute(config, store, plan, observers)
         except Exception as error:
             record, gallery = _failed(config, key, error), None
-        return _publish(store, plan, record, gallery, observers)
+        result = _publish(store, plan, record, gallery, observers)
+    if config.trainer.strategy == "ddp":
+        world.wait()
+    return result
 
 
 def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
     """The stages, one after the other."""
     loaded, system, card = _system(config, store, observers, plan.sweep)
-    job = Job(
+    attacked = attack(
+        _job(config, store, loaded, system, plan.work),
+        config.trainer,
+        lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
+    )
+    record = _record(config, plan, loaded, system, card, attacked)
+    gallery = _gallery(loaded, attacked.outcomes, plan.work / WITNESS)
+    return record, gallery
+
+
+def _job(config: RunConfig, store: Store, loaded: Loaded, system: System, work: Path) -> Job:
+    return Job(
         config.attack,
         config.threat,
         system,
@@ -104,17 +120,20 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
         loaded.attacked,
         config.seed,
         config.batch_size,
-        plan.work / "parts",
+        work / "parts",
         config.certifiers,
     )
-    attacked = attack(
-        job,
-        config.trainer,
-        lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
-    )
-    record = _record(config, plan, loaded, system, card, attacked)
-    gallery = _gallery(loaded, attacked.outcomes, plan.work / WITNESS)
-    return record, gallery
+
+
+def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult:
+    """What a process that does not lead does: its share of training and attack, and nothing else."""
+    known = store.record(key)
+    if known is not None:
+        return CellResult(key, config.name, known.status, known.error, cached=True)
+    loaded, system, _ = _system(config, store, Observers(), sweep)
+    attack(_job(config, store, loaded, system, store.work(key)), config.trainer, lambda _done, _total: None)
+    world.wait()
+    return CellResult(key, config.name, "complete")
 
 
 # --- the system, kept warm between the cells of one process ---

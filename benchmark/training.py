@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark import world
 from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
 from benchmark.attack import Job, attack_batch
 from benchmark.config import Optimizer, Schedule, Trainer, Training
@@ -290,11 +291,13 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
             num_sanity_val_steps=0,
         )
         lightning.fit(fitting, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    world.wait()  # until the first process has written the history and the chosen weights
     history = read_history(folder)
     if spawned:
         for values in history:
             tell(values)
     load_weights(fitting.model.cpu(), folder / BEST)
+    world.wait()  # until every process has read them
     return history
 
 

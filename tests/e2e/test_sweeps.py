@@ -88,6 +88,33 @@ def test_workers_give_the_same_records_and_a_wandb_run_per_cell(
     assert len([r for r in runs if "training" in r.name]) == 4
 
 
+@pytest.mark.slow
+def test_processes_that_an_outside_launcher_started_share_the_work(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "benchmark", "run", "-m"]
+    trainer = ["trainer=multi_node", "trainer.nodes=1", "trainer.devices=2", "trainer.accelerator=cpu"]
+    words = ["attack=fgsm,pgd", "tracker=[console]", "batch_size=20", *QUICK]
+    done = subprocess.run(
+        [*launcher, *trainer, *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("[sweep] 2 cells: 2 complete") == 1  # only the leading process speaks
+    found = records(tmp_path)
+    assert [r["status"] for r in found.values()] == ["complete", "complete"]
+    again = tmp_path / "again"  # the same system, attacked by one process
+    again.mkdir()
+    (again / "results").mkdir()
+    (tmp_path / "results" / "systems").rename(again / "results" / "systems")
+    benchmark(again, "run", "-m", *words)
+    assert records(again) == found
+    assert files(again) == files(tmp_path)
+
+
 def test_one_bad_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
     done = benchmark(
         tmp_path, "run", "-m", "attack=fgsm,nonesuch", "threat=linf_01,l0_10", *QUICK, "tracker=[console]", check=False
