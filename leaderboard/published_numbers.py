@@ -1,0 +1,150 @@
+"""Numbers from the literature, as data: one JSON file per source in `published/`, each with its citation.
+
+They stand beside measured rows, marked as published and not re-run, and take no part in any rank of a board.
+"""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.errors import RecordError
+
+__all__ = ["Entry", "Evidence", "Metric", "Number", "Protocol", "Source", "load_published", "read_source"]
+
+Evidence = Literal["read", "abstract", "secondary"]
+"""How it is known: read in the source itself, in its abstract, or quoted elsewhere and not found in the source."""
+
+Metric = Literal[
+    "clean_accuracy",
+    "clean_top5_accuracy",
+    "robust_accuracy",
+    "robust_top5_accuracy",
+    "attack_success",
+    "detection_auroc",
+    "corruption_accuracy",
+    "corruption_error",
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Number(_Model):
+    """One published number.
+
+    value: a share in [0, 1], as printed; corruption_error alone is relative to a reference network and may exceed 1.
+    count, total: of how many examples, where it is known. attack: "" for clean data. place: table, section or page.
+    settings: of the attack or the method, as the source gives them.
+    """
+
+    metric: Metric
+    value: float = Field(ge=0)
+    attack: str = ""
+    count: int | None = Field(default=None, ge=0)
+    total: int | None = Field(default=None, gt=0)
+    settings: dict[str, str | int | float] = {}
+    evidence: Evidence = "read"
+    place: str = ""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Number:
+        if self.metric != "corruption_error" and self.value > 1:
+            raise ValueError(f"{self.metric} is {self.value}; expected a share in [0, 1], not a percentage")
+        if self.count is not None and (self.total is None or abs(self.count / self.total - self.value) > 1e-9):
+            raise ValueError(f"{self.count} of {self.total} is not {self.value}")
+        return self
+
+
+class Protocol(_Model):
+    """Under what the numbers were measured. eps_exact: in units of the [0, 1] input range; both None without a ball."""
+
+    dataset: str
+    norm: Literal["linf", "l2", "l1", "l0"] | None = None
+    eps_exact: str | None = Field(default=None, pattern=r"^\d{1,9}(/[1-9]\d{0,8})?$")
+    description: str
+
+    @property
+    def eps(self) -> float | None:
+        """The radius as a number."""
+        return None if self.eps_exact is None else float(Fraction(self.eps_exact))
+
+
+class Entry(_Model):
+    """A system with its numbers under one protocol.
+
+    eps_exact: where the system was attacked with another radius than the protocol's. flags: what the source itself
+    holds against the entry, or says about its kind.
+    """
+
+    system: str
+    protocol: str
+    numbers: tuple[Number, ...] = Field(min_length=1)
+    eps_exact: str | None = Field(default=None, pattern=r"^\d{1,9}(/[1-9]\d{0,8})?$")
+    architecture: str = ""
+    title: str = ""
+    authors: str = ""
+    venue: str = ""
+    url: str = Field(default="", pattern=r"^(https://\S+)?$")
+    flags: tuple[str, ...] = ()
+
+    def number(self, metric: Metric, attack: str | None = None) -> Number | None:
+        """The number of that metric, under that attack if one is named."""
+        return next((n for n in self.numbers if n.metric == metric and attack in (None, n.attack)), None)
+
+
+class Source(_Model):
+    """A publication. key: the name of its file. retrieved: the revision that was read, where it has revisions."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    title: str
+    authors: str
+    year: int | None
+    url: str = Field(default="", pattern=r"^(https://\S+)?$")
+    licence: str = ""
+    retrieved: str = ""
+    note: str = ""
+    protocols: dict[str, Protocol]
+    entries: tuple[Entry, ...]
+
+    @model_validator(mode="after")
+    def _known_protocols(self) -> Source:
+        unknown = sorted({entry.protocol for entry in self.entries} - set(self.protocols))
+        if unknown:
+            raise ValueError(f"its entries name the protocols {unknown}, which it does not describe")
+        return self
+
+
+def read_source(file: Traversable) -> Source:
+    """One file of `published/`.
+
+    Raises:
+        RecordError: naming the first thing that is wrong with it.
+    """
+    try:
+        document: Any = json.loads(file.read_text(encoding="utf-8"))
+        source = Source.model_validate(document)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            fault = error.errors()[0]
+            first = f"{'.'.join(str(part) for part in fault['loc']) or 'the document'}: {fault['msg']}"
+        raise RecordError(f"{file.name} holds no published numbers that can be used: {first}") from error
+    if file.name != f"{source.key}.json":
+        raise RecordError(f"{file.name} has the key {source.key!r}; expected the name of the file")
+    return source
+
+
+def load_published(folder: Traversable | None = None) -> tuple[Source, ...]:
+    """Every source of the folder (by default the one that comes with the leaderboard), by key."""
+    folder = folder or files(__package__).joinpath("published")
+    found = [file for file in folder.iterdir() if file.name.endswith(".json")] if folder.is_dir() else []
+    return tuple(read_source(file) for file in sorted(found, key=lambda file: file.name))
