@@ -1,7 +1,7 @@
 """What does the harness cost around the attacks: per cell, at start-up, in memory, in training?
 
-python -m benchmarks.overhead [--out FILE] [--only cells start memory training] [--device cuda] measures each part in processes of
-its own and ends with 1 if a target is missed.
+python -m benchmarks.overhead [--out FILE] [--only cells start memory training] [--device cuda] measures each part in
+processes of its own, and ends with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def child(function: str, **arguments: object) -> dict[str, float]:
 
 
 def sweep_of_cells(store: str, trackers: str, cells: int) -> dict[str, float]:
-    """In one process: a sweep of cells of a trained system, twice; and what their passes alone take. Seconds."""
+    """In one process: a sweep of cells of a trained system, twice, and their passes alone. Seconds of CPU and wall."""
+    import torch
+
     from benchmark.hydra_app import main as application
     from benchmarks.subjects import subject
 
@@ -57,16 +59,22 @@ def sweep_of_cells(store: str, trackers: str, cells: int) -> dict[str, float]:
     common = [*TINY, f"store.root={store}", f"tracker={trackers}"]
     application([*common, "threat.eps=0.5"])  # trains the system and imports everything
     trained = subject(Path(store), "cpu", *TINY)
-    begun = time.perf_counter()
-    for _ in range(2):  # one clean pass, one for the verdict
-        trained.system.logits(trained.batch.x, trained.batch.rng)
-    passes = time.perf_counter() - begun
-    times = {"passes": passes}
+    torch.set_num_threads(1)
+    times = {}
+
+    def timed(name: str, work: Callable[[], object]) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        times[name], times[f"{name}_wall"] = time.process_time() - cpu, time.perf_counter() - wall
+
+    def passes() -> None:
+        for _ in range(2):  # one clean pass, one for the verdict
+            trained.system.logits(trained.batch.x, trained.batch.rng)
+
     line = "threat.eps=" + ",".join(f"{i}/1000" for i in range(1, cells + 1))
-    for name in ("computed", "cached"):
-        begun = time.perf_counter()
-        application(["-m", *common, line])
-        times[name] = time.perf_counter() - begun
+    timed("passes", passes)
+    timed("computed", lambda: application(["-m", *common, line]))
+    timed("cached", lambda: application(["-m", *common, line]))
     complete = len(list((Path(store) / "cells").glob("*/record.json")))
     assert complete == cells + 1, f"{complete} records instead of {cells + 1}"
     return times
@@ -100,11 +108,13 @@ def cells(store: Path, _device: str) -> Iterator[Line]:
         count = 100 if trackers == "[]" else 30
         with tempfile.TemporaryDirectory(dir=store) as folder:
             all_of = child("sweep_of_cells", store=folder, trackers=trackers, cells=count)
-        each = (all_of["computed"] - count * all_of["passes"]) / count
-        note = f"{count} cells of one sweep, with Hydra's share and the leaderboard at its end"
-        yield Line(f"cell in a sweep, tracker={trackers}", "s", each, target, note)
+        clock, unit = ("", "CPU s") if trackers == "[]" else ("_wall", "s")  # W&B works in a process of its own
+        each = (all_of[f"computed{clock}"] - count * all_of[f"passes{clock}"]) / count
+        note = f"{count} cells, with Hydra composing each; {all_of['computed_wall'] / count:.2f} s of wall time"
+        yield Line(f"cell in a sweep, tracker={trackers}", unit, each, target, note)
         if trackers == "[]":
-            yield Line("100 cached cells of a sweep again", "s", all_of["cached"], 2.0, "with the leaderboard")
+            note = f"with the leaderboard; {all_of['cached_wall']:.2f} s of wall time"
+            yield Line("100 cached cells of a sweep again", "CPU s", all_of["cached"], 2.0, note)
 
 
 # --- start-up ---
@@ -131,10 +141,10 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
     from dataclasses import replace
 
     import torch
+    from benchmark_plugins.attacks.pgd import PGD
 
     from benchmark.attack import Job, attack, device_of, exact_math
     from benchmark.load import load
-    from benchmark_plugins.attacks.pgd import PGD
     from benchmarks.speed import bare
     from benchmarks.subjects import Subject, subject
 
@@ -197,14 +207,14 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
 
     import torch
     import torch.nn.functional as F
+    from benchmark_plugins.attacks.pgd import PGD
+    from benchmark_plugins.defenses.adversarial_training import AdversarialTraining
 
     from benchmark.api import Examples
     from benchmark.attack import device_of
     from benchmark.fit import build
     from benchmark.load import load
     from benchmark.training import Fitting, train
-    from benchmark_plugins.attacks.pgd import PGD
-    from benchmark_plugins.defenses.adversarial_training import AdversarialTraining
     from benchmarks.subjects import configured
 
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """How fast are the attacks? Against the model's own passes, and against the fastest peer that does the same.
 
-python -m benchmarks.speed [--out FILE] [--device cuda] [--threads 1 2] [--rounds 7] prints ratios of medians of runs that
-take turns in one process, and ends with 1 if a target is missed.
+python -m benchmarks.speed [--out FILE] [--device cuda] [--threads 1 2] [--rounds 7] prints ratios of medians of runs
+that take turns in one process, and ends with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
+from benchmark_plugins.attacks.deepfool import DeepFool
+from benchmark_plugins.attacks.fgsm import FGSM
+from benchmark_plugins.attacks.pgd import PGD
 from torch import Tensor
 
 from benchmark.api import Attack, Examples
 from benchmark.attack import Job, attack_batch
 from benchmark.threat import Norm, Threat
-from benchmark_plugins.attacks.deepfool import DeepFool
-from benchmark_plugins.attacks.fgsm import FGSM
-from benchmark_plugins.attacks.pgd import PGD
 from benchmarks.peers import Budget, offers
 from benchmarks.subjects import STD_AND_ADV, Batch, Subject, subject
 from benchmarks.timing import alternate, machine, ratio, table, write
@@ -138,7 +138,8 @@ def asked_for_success(
     def broken(x_adv: Tensor) -> int:
         return int((subject.system.logits(x_adv.detach(), batch.rng).argmax(1) != batch.y).sum())
 
-    note = f"passes {share:.2f}; wrong after ours {broken(mine())}, after {fastest} {broken(theirs[fastest]())} of {len(batch.y)}"
+    wrong = f"wrong after ours {broken(mine())}, after {fastest} {broken(theirs[fastest]())} of {len(batch.y)}"
+    note = f"passes {share:.2f}; {wrong}"
     what = f"PGD-{steps} {norm} until broken, small_cnn {name}, batch {len(batch.y)}"
     yield Line(what, fastest, ratio(times, "ours", fastest), target, note)
 
