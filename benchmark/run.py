@@ -71,6 +71,9 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     Args:
         sweep: the id of the sweep that the cell belongs to.
     """
+    if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        missing = f"trainer.accelerator is {config.trainer.accelerator}, and torch sees no CUDA device; use trainer=cpu"
+        return CellResult("", config.name, "failed", missing)  # says nothing of the cell, so nothing is recorded
     store = Store(Path(config.store.root))
     try:
         check(config)

@@ -200,6 +200,26 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_loaded(tmp_path: P
     assert run(config).cached
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, so the cell can be computed")
+def test_a_missing_device_is_named_and_leaves_no_record(tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    result = run(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accelerator="gpu")))
+    assert result.status == "failed"
+    assert "torch sees no CUDA device; use trainer=cpu" in str(result.error)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_nearly_what_the_cpu_gives(tmp_path: Path) -> None:
+    config = small_config(tmp_path, attack=plugin("attack", "pgd", steps=10))
+    here = _outcomes(run(config), tmp_path)
+    there = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accelerator="gpu"))
+    Store(tmp_path / "results").cell(config.cell_key()).rename(tmp_path / "kept")
+    found = _outcomes(run(there), tmp_path)
+    assert int((here["broken"] != found["broken"]).sum()) <= 2
+
+
 def test_a_failed_cell_is_redone_only_when_asked(tmp_path: Path) -> None:
     config = small_config(tmp_path, dataset=plugin("dataset", "mnist"))
     first = run(config)
