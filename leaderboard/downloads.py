@@ -1,15 +1,44 @@
-"""Tables as files: CSV that no spreadsheet runs, and JSON that keeps every digit."""
+"""Tables as files: CSV that no spreadsheet runs, JSON that keeps every digit, LaTeX and Markdown to paste, BibTeX."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-__all__ = ["Value", "as_csv", "as_json"]
+__all__ = ["FORMATS", "Table", "Value", "as_bibtex", "as_csv", "as_json", "as_latex", "as_markdown", "files"]
 
 Value = str | int | float | bool | None
+FORMATS = (("CSV", "csv"), ("JSON", "json"), ("LaTeX", "tex"), ("Markdown", "md"), ("BibTeX", "bib"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for download, for machines and for people.
+
+    rows: counts and unrounded numbers, by column. head, lines: what the page shows, rounded; the first column is a
+    name. about: what the JSON says besides.
+    """
+
+    caption: str
+    rows: Sequence[Mapping[str, Value]]
+    head: tuple[str, ...]
+    lines: Sequence[tuple[str, ...]]
+    about: Mapping[str, object] = field(default_factory=dict)
+
+
+def files(stem: str, table: Table, publisher: str) -> Iterator[tuple[str, str]]:
+    """The table in every format: (path, text). publisher: the name of the site, for the citation."""
+    exact = as_csv(table.rows)
+    yield f"{stem}.csv", exact
+    yield f"{stem}.json", as_json({**table.about, "caption": table.caption, "rows": table.rows})
+    yield f"{stem}.tex", as_latex(table)
+    yield f"{stem}.md", as_markdown(table)
+    yield f"{stem}.bib", as_bibtex(table.caption, hashlib.sha256(exact.encode()).hexdigest(), publisher)
 
 
 def as_csv(rows: Sequence[Mapping[str, Value]]) -> str:
@@ -31,7 +60,68 @@ def as_json(document: object) -> str:
     return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def as_latex(table: Table) -> str:
+    """A table environment with the rules of the package booktabs."""
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_latex(table.caption)}}}",
+        f"\\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        "\\toprule",
+        " & ".join(map(_latex, table.head)) + " \\\\",
+        "\\midrule",
+        *(" & ".join(map(_latex, line)) + " \\\\" for line in table.lines),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    """A table with pipes, numbers to the right, the caption below."""
+    ruler = [":---", *["---:"] * (len(table.head) - 1)]
+    lines = [[_markdown(cell) for cell in line] for line in (table.head, *table.lines)]
+    lines.insert(1, ruler)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_markdown(table.caption)}\n"
+
+
+def as_bibtex(title: str, sha256: str, publisher: str) -> str:
+    """A reference to one table, which names its content: the same numbers have the same entry."""
+    fields = {
+        "title": f"{{{_latex(title)}}}",
+        "author": f"{{{_latex(publisher)}}}",
+        "howpublished": "Table of measured results",
+        "note": f"sha256 of the table as CSV: {sha256}",
+    }
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@misc{{benchmark-{sha256[:12]},\n{lines}\n}}\n"
+
+
 def _harmless(value: Value) -> Value:
     if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
         return f"'{value}"
     return value
+
+
+LATEX = {
+    "\\": "\\textbackslash{}", "{": "\\textbraceleft{}", "}": "\\textbraceright{}", "&": "\\&", "%": "\\%", "$": "\\$",
+    "#": "\\#", "_": "\\_", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
+    ">": "\\textgreater{}", "|": "\\textbar{}", '"': "\\textquotedbl{}", "\N{INFINITY}": "$\\infty$",
+    "\N{LESS-THAN OR EQUAL TO}": "$\\le$", "\N{EN DASH}": "--", "\N{MINUS SIGN}": "$-$",
+    "\N{NARROW NO-BREAK SPACE}": "\\,", "\N{HORIZONTAL ELLIPSIS}": "\\ldots{}",
+}  # fmt: skip
+"""Braces as commands: BibTeX counts braces, escaped or not."""
+MARKDOWN = re.compile(r"([\\`*_{}\[\]|~&<>])")
+
+
+def _latex(text: str) -> str:
+    """The text as LaTeX prints it; what is no printable character is a space."""
+    return "".join(LATEX.get(sign, sign if sign.isprintable() else " ") for sign in text)
+
+
+def _markdown(text: str) -> str:
+    """The text as Markdown shows it, in one line: nothing in it is markup, or HTML."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in text)
+    return MARKDOWN.sub(r"\\\1", plain).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")

@@ -21,9 +21,21 @@ from markupsafe import Markup
 from benchmark.record import Record
 
 from . import charts, display, figures, wording
+from .badges import board_badge, row_badge
 from .board import Board, Column, Curve, CurveSet, Leaderboard, Row
-from .downloads import as_csv, as_json
-from .tables import board_rows, curve_rows, matrix_rows
+from .downloads import FORMATS, as_json, files
+from .exchange import every_eval_ever
+from .feed import feed
+from .tables import (
+    attack_table,
+    attacks_table,
+    board_table,
+    curves_table,
+    matrix_table,
+    overview_table,
+    system_table,
+    systems_table,
+)
 
 __all__ = ["MARKER", "MATRIX_CELLS", "board_names", "record_path", "render", "single_page"]
 
@@ -88,6 +100,14 @@ class Paths:
         """The page of a system."""
         return f"systems/{self.rows[key]}.html"
 
+    def badge(self, board: str, row: str = "") -> str:
+        """The badge of a board, or of a system on it."""
+        return f"badges/{self.boards[board]}{f'--{self.rows[row]}' if row else ''}.svg"
+
+    def export(self, row: str) -> str:
+        """The document of a system in the format of Every Eval Ever."""
+        return f"every_eval_ever/{self.rows[row]}.json"
+
     def attack(self, name: str) -> str:
         """The page of an attack."""
         return f"attacks/{wording.slug(name)}-{_digest(name)[:6]}.html"
@@ -121,7 +141,10 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
     everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
     yield page("index.html", "index.html", "index.html", **everything)
     yield page("definitions.html", "definitions.html", "definitions.html")
-    yield page("matrix.html", "matrix.html", "matrix.html", overviews=_overviews(leaderboard))
+    overviews = _overviews(leaderboard)
+    yield page("matrix.html", "matrix.html", "matrix.html", overviews=overviews)
+    for at, overview in enumerate(overviews, start=1):
+        yield from files(f"matrix-{at}", overview_table(*overview), NAME)
     curves = {key: of for of in leaderboard.curves for key in of.boards}
     for board in leaderboard.boards:
         key = board.protocol.key
@@ -132,14 +155,16 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
         for at, rows in enumerate(pages):
             part = {"board": board, "rows": rows, "at": at, "pages": len(pages)}
             yield page("cells.html", paths.matrix(key, at), "matrix.html", **part)
-        for name, lines in ((path, board_rows(board)), (paths.matrix(key, 0), matrix_rows(board))):
-            yield name.replace(".html", ".csv"), as_csv(lines)
-            yield name.replace(".html", ".json"), as_json({"protocol": board.protocol.__dict__, "rows": lines})
+        yield paths.badge(key), board_badge(board)
+        yield from ((paths.badge(key, row.key), row_badge(board, row)) for row in board.rows)
+        yield from files(_stem(path), board_table(board), NAME)
+        yield from files(f"{_stem(path)}-attacks", attacks_table(board), NAME)
+        yield from files(_stem(paths.matrix(key, 0)), matrix_table(board), NAME)
     for of in leaderboard.curves:
-        lines = curve_rows(of)
-        yield f"curves/{of.key}.csv", as_csv(lines)
-        yield f"curves/{of.key}.json", as_json({"eps0": of.eps0, "norm": of.norm, "points": lines})
+        yield from files(f"curves/{of.key}", curves_table(of), NAME)
+    yield "feed.xml", feed(leaderboard, records, NAME, {key: paths.row(key) for key in paths.rows})
     yield page("systems.html", "systems.html", "systems.html", systems=_systems(leaderboard))
+    yield from files("systems", systems_table(_systems(leaderboard)), NAME)
     for entries in _systems(leaderboard).values():
         row = entries[0][1]
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
@@ -147,10 +172,13 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
             curves=_curves_of(leaderboard, row), commands=wording.commands(own), records=own,
         )  # fmt: skip
+        yield from files(_stem(paths.row(row.key)), system_table(entries), NAME)
+        yield paths.export(row.key), as_json(every_eval_ever(entries, records, NAME))
     attacks = _attacks(leaderboard)
     yield page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
     for name, uses in attacks.items():
         yield page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
+        yield from files(_stem(paths.attack(name)), attack_table(name, uses), NAME)
 
 
 def single_page(
@@ -211,6 +239,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         resolution=wording.resolution,
         heat=lambda value: f"q{round(10 * value)}",
         p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
+        inline=lambda svg: svg.replace(Markup(' xmlns="http://www.w3.org/2000/svg"'), "").strip(),
         json=lambda value: as_json(value).strip(),
     )
     env.globals.update(
@@ -228,8 +257,15 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         plot_rows=figures.PLOT_ROWS,
         letters=figures.LETTERS,
         sample=charts.sample,
+        formats=FORMATS,
+        badge=row_badge,
+        badge_of=board_badge,
     )
     return env
+
+
+def _stem(path: str) -> str:
+    return path.removesuffix(".html")
 
 
 def _source(text: str) -> str:

@@ -12,10 +12,21 @@ from markupsafe import Markup
 
 from benchmark.record import Record
 
-from .board import Board, Protocol, Resolution
+from .board import Board, Protocol, Resolution, Row
 from .display import interval, percent
 
-__all__ = ["answer", "breakable", "commands", "conditions", "radius", "resolution", "slug", "suite_title", "words"]
+__all__ = [
+    "answer",
+    "breakable",
+    "commands",
+    "conditions",
+    "radius",
+    "rank",
+    "resolution",
+    "slug",
+    "suite_title",
+    "words",
+]
 
 NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
 PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
@@ -41,6 +52,11 @@ def radius(protocol: Protocol) -> str:
     """The norm and its radius, exact: L∞ ≤ 8/255."""
     unit = " features" if protocol.norm == "l0" else ""
     return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+
+
+def rank(row: Row) -> str:
+    """The places that the tests leave to a row: 3, or 3-9."""
+    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}\N{EN DASH}{row.rank_high}"
 
 
 def conditions(protocol: Protocol) -> str:

@@ -46,7 +46,7 @@ class Page(HTMLParser):
             self.links.append(named["href"])
         self.loads += [named[n] for n in ("src", "srcset", "data") if n in named]
         if tag == "link":
-            self.loads.append(named["href"])
+            (self.links if named["rel"] == "alternate" else self.loads).append(named["href"])
         if named.get("http-equiv") == "Content-Security-Policy":
             self.policy = named["content"]
         self.bad += [name for name in named if name.startswith("on") or name == "style"]
