@@ -1,0 +1,35 @@
+"""Negative images: every value replaced by its complement. Hosseini, Xiao, Jaiswal & Poovendran, 2017, arXiv:1703.06857.
+
+What a person still reads and a classifier trained on one polarity often does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Threat
+
+
+@dataclass(frozen=True)
+class Negative(Attack):
+    """x becomes 1 - x, wherever the region allows it; the norm of the threat does not apply."""
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels, bounded=False)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """(B, *S): the negatives; applying it twice gives the input back. No pass through the system."""
+        mask = threat.around(x, rng).mask
+        return 1.0 - x if mask is None else (1.0 - x).where(mask, x)
+
+
+@hookimpl
+def benchmark_component() -> type[Negative]:
+    """Register the plugin."""
+    return Negative
