@@ -1,4 +1,4 @@
-"""Negative images: every value replaced by its complement. Hosseini, Xiao, Jaiswal & Poovendran, 2017, arXiv:1703.06857.
+"""Negative images: each value replaced by its complement. Hosseini, Xiao, Jaiswal & Poovendran, arXiv:1703.06857.
 
 What a person still reads and a classifier trained on one polarity often does not.
 """
