@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["NORMS", "OUTCOMES", "WITNESS", "Outcomes", "Witness", "concatenate"]
+__all__ = ["GALLERY", "NORMS", "OUTCOMES", "WITNESS", "Outcomes", "Witness", "concatenate"]
 
 NORMS = ("l0", "l1", "l2", "linf")
 OUTCOMES = "outcomes.safetensors"
 WITNESS = "witness.safetensors"
+GALLERY = "gallery.safetensors"
 
 
 @dataclass(frozen=True)

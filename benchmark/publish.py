@@ -38,7 +38,8 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A few attacked examples by a fixed rule: the first broken ones of the example list, then the first others.
+    """A few attacked examples by a fixed rule: the first broken ones of the example list, then the first other
+    adversarial ones, which were found outside the radius. They are also what `gallery.safetensors` holds.
 
     ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1].
     """

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from benchmark import registry, world
 from benchmark.attack import Attacked, Job, attack
@@ -22,7 +23,7 @@ from benchmark.findings import of_cell
 from benchmark.fit import fit, system_info
 from benchmark.load import Loaded, load
 from benchmark.measure import counts, measure
-from benchmark.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
 from benchmark.provenance import provenance
 from benchmark.publish import CellResult, Gallery, Observers
 from benchmark.rebuild import configuration, stored_system
@@ -44,8 +45,10 @@ from benchmark.threat import Access
 
 __all__ = ["CellPlan", "run"]
 
-GALLERY = 6
-"""How many examples observers get to see."""
+SHOWN = 6
+"""How many examples the gallery of a cell has at most."""
+GALLERY_BYTES = 1 << 22
+"""How large the images of a stored gallery may be together."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,8 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
         config.trainer,
         lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
     )
-    record = _record(config, plan, loaded, system, card, attacked)
-    gallery = _gallery(loaded, attacked.outcomes, plan.work / WITNESS)
-    return record, gallery
+    gallery = _keep(plan.work, loaded, attacked.outcomes)
+    return _record(config, plan, loaded, system, card, attacked), gallery
 
 
 def _job(config: RunConfig, store: Store, loaded: Loaded, system: System, work: Path) -> Job:
@@ -231,10 +233,8 @@ def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, sy
 def _record(
     config: RunConfig, plan: CellPlan, loaded: Loaded, system: System, card: Card, attacked: Attacked
 ) -> Record:
-    """The record of a complete cell; outcomes and witness are written beside where it will be."""
+    """The record of a complete cell, whose other files lie in the plan's folder already."""
     outcomes = attacked.outcomes
-    outcomes.save(plan.work / OUTCOMES)
-    (plan.work / "parts" / WITNESS).replace(plan.work / WITNESS)
     norm = config.threat.norm.value
     broken = outcomes.distances(norm)[outcomes.broken]
     excess = outcomes.excess[outcomes.attacked & ~outcomes.valid]
@@ -262,7 +262,7 @@ def _record(
             "dataset_revision": loaded.revision,
             "examples_sha256": loaded.attacked.digest(),
             "weights_sha256": card.weights_sha256,
-            "files": [_file(plan.work / name) for name in (OUTCOMES, WITNESS)],
+            "files": [_file(plan.work / n) for n in (OUTCOMES, WITNESS, GALLERY) if (plan.work / n).is_file()],
             "provenance": _provenance(config),
         }
     )
@@ -330,19 +330,32 @@ def _publish(store: Store, plan: CellPlan, record: Record, gallery: Gallery | No
     return CellResult(record.key, plan.name, record.status, record.error)
 
 
+def _keep(work: Path, loaded: Loaded, outcomes: Outcomes) -> Gallery | None:
+    """Write outcomes, witness and gallery of a finished attack into the folder of its work; the gallery is returned."""
+    outcomes.save(work / OUTCOMES)
+    (work / "parts" / WITNESS).replace(work / WITNESS)
+    (work / GALLERY).unlink(missing_ok=True)
+    gallery = _gallery(loaded, outcomes, work / WITNESS)
+    if gallery is not None:
+        fits = GALLERY_BYTES // (2 * 4 * gallery.clean[0].numel())
+        if fits:
+            save_file({name: value[:fits].contiguous() for name, value in vars(gallery).items()}, work / GALLERY)
+    return gallery
+
+
 def _gallery(loaded: Loaded, outcomes: Outcomes, witness: Path) -> Gallery | None:
-    """The first broken examples in the order of the example list; None for data that is no image."""
-    if not loaded.splits.spec.image:
+    """Broken examples, then other adversarial ones, each in the order of the example list; None without images."""
+    found = outcomes.adversarial.nonzero().flatten()
+    if not loaded.splits.spec.image or not len(found):
         return None
-    first = Witness.load(witness, 0, GALLERY)
-    if not len(first.ids):
-        return None
-    at = torch.tensor([int((loaded.attacked.ids == i).nonzero()[0]) for i in first.ids])
+    broken = outcomes.broken[found]
+    rows = torch.cat([broken.nonzero(), (~broken).nonzero()]).flatten()[:SHOWN]
+    at = found[rows]
     return Gallery(
-        ids=first.ids,
+        ids=outcomes.ids[at],
         y=outcomes.y[at],
         clean=loaded.attacked.x(at),
-        adv=first.x_adv,
+        adv=torch.cat([Witness.load(witness, row, row + 1).x_adv for row in rows.tolist()]),
         clean_label=outcomes.clean_label[at],
         adv_label=outcomes.adv_label[at],
     )

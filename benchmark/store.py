@@ -1,7 +1,8 @@
 """Where results are kept: plain files under content hashes, written atomically, safe for any number of workers.
 
 =======================  ==========================================================================================
-cells/<key>/             record.json, outcomes.safetensors, witness.safetensors: appears whole or not at all
+cells/<key>/             record.json, outcomes.safetensors, witness.safetensors, for images also
+                         gallery.safetensors: appears whole or not at all
 systems/<key>/           card.json, weights.safetensors: appears whole or not at all
 work/<key>/              what an unfinished cell or training has so far; plan.json says which it is
 index/<hash>.json        which cell a line of a sweep leads to, so that a finished one need not be composed again
