@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmark import registry, world
 from benchmark.api import DataSpec, Defense, Examples, Loss
-from benchmark.attack import device_of
 from benchmark.config import RunConfig
+from benchmark.devices import device_of
 from benchmark.errors import DataError, StoreError
 from benchmark.load import Loaded, poison
 from benchmark.provenance import provenance

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmark import world
 from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.attack import Job, attack_batch
+from benchmark.batch import Job, attack_batch
 from benchmark.config import Optimizer, Schedule, Trainer, Training
 from benchmark.quiet import QuietInChild, quiet_lightning
 from benchmark.record import write_atomic

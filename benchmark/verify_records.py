@@ -38,11 +38,14 @@ class Proof:
 
 
 def main(paths: Sequence[str], store: str, data: str) -> int:
-    """Verify every record under the paths, print a line each; 1 if any fails, 2 if there is none."""
+    """Verify every record under the paths, print a line each; 1 if any is not proved, 2 if there is none.
+
+    A record that is disproved has failed; one for which a plugin or data are missing here is only unproved.
+    """
     folders = sorted({p.parent for path in paths for p in _records_under(Path(path))})
     if not folders:
         raise RecordError(f"no record.json lies under {', '.join(paths)}; give a cell's folder or a folder of cells")
-    failed = skipped = 0
+    failed = unproved = skipped = 0
     for folder in folders:
         try:
             record = read_record(folder)
@@ -51,13 +54,18 @@ def main(paths: Sequence[str], store: str, data: str) -> int:
                 sys.stdout.write(f"skipped  {record.key}  its status is {record.status}\n")
                 continue
             proof = verify_record(folder, record, Store(Path(store)), Path(data))
-        except BenchmarkError as error:
+        except RecordError as error:
             failed += 1
             sys.stdout.write(f"FAILED   {folder.name}  {error}\n")
+        except BenchmarkError as error:
+            unproved += 1
+            sys.stdout.write(f"unproved {folder.name}  {error}\n")
         else:
             sys.stdout.write(f"verified {proof.key}  {proof.broken} of {proof.claimed} broken examples proved\n")
-    sys.stdout.write(f"{len(folders) - failed - skipped} verified, {failed} failed, {skipped} skipped\n")
-    return 1 if failed else 0
+    verified = len(folders) - failed - unproved - skipped
+    rest = f"{skipped} skipped" + (f", {unproved} not proved for want of a part" if unproved else "")
+    sys.stdout.write(f"{verified} verified, {failed} failed, {rest}\n")
+    return 1 if failed or unproved else 0
 
 
 def _records_under(path: Path) -> list[Path]:
@@ -162,7 +170,8 @@ def _prove(
     config: RunConfig, system: System, examples: Any, outcomes: Outcomes, rows: torch.Tensor, witness: Any, start: int
 ) -> int:
     """Judge one block of the witness as the run did; how many of its examples are broken."""
-    from benchmark.attack import exact_math, goal_labels
+    from benchmark.batch import goal_labels
+    from benchmark.devices import exact_math
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.verify import answer, judge
 

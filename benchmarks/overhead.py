@@ -159,7 +159,9 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
     import torch
     from benchmark_plugins.attacks.pgd import PGD
 
-    from benchmark.attack import Job, attack, device_of, exact_math
+    from benchmark.attack import attack
+    from benchmark.batch import Job
+    from benchmark.devices import device_of, exact_math
     from benchmark.load import load
     from benchmarks.speed import bare
     from benchmarks.subjects import Subject, subject
@@ -227,7 +229,7 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
     from benchmark_plugins.defenses.adversarial_training import AdversarialTraining
 
     from benchmark.api import Examples
-    from benchmark.attack import device_of
+    from benchmark.devices import device_of
     from benchmark.fit import build
     from benchmark.load import load
     from benchmark.training import Fitting, train
@@ -313,8 +315,8 @@ def main() -> int:
         options.out,
         f"""# Overhead of the harness
 
-Seconds depend on the machine, and seconds of wall time on what else it was doing; ratios do not. A tiny cell (16 synthetic examples, a
-linear model, `attack=none`) is nearly all harness.
+Seconds depend on the machine, and those of wall time on what else it was doing; ratios do not. A tiny cell (16 synthetic
+examples, a linear model, `attack=none`) is nearly all harness.
 
 {table(HEAD, [line.cells() for line in found])}
 

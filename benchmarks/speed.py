@@ -19,7 +19,7 @@ from benchmark_plugins.attacks.pgd import PGD
 from torch import Tensor
 
 from benchmark.api import Attack, Examples
-from benchmark.attack import Job, attack_batch
+from benchmark.batch import Job, attack_batch
 from benchmark.threat import Norm, Threat
 from benchmarks.peers import Budget, offers
 from benchmarks.subjects import STD_AND_ADV, Batch, Subject, subject

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmark import hydra_app
-from benchmark.attack import device_of
 from benchmark.config import RunConfig, resolve
+from benchmark.devices import device_of
 from benchmark.fit import fit
 from benchmark.load import load
 from benchmark.publish import Observers
