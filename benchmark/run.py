@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark import registry, world
-from benchmark.attack import Attacked, Job, attack
+from benchmark.attack import attack
+from benchmark.batch import Attacked, Job
 from benchmark.config import RunConfig, check
 from benchmark.errors import BenchmarkError, DataError, Refused
 from benchmark.findings import of_cell
