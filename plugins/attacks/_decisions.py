@@ -11,7 +11,7 @@ from benchmark.threat import Norm
 
 from ._queries import Oracle, columns
 
-__all__ = ["Nearest", "bisect", "blend", "first_wins"]
+__all__ = ["Nearest", "bisect", "blend", "first_wins", "only_clean", "random_wins"]
 
 
 class Nearest:
@@ -41,33 +41,57 @@ class Nearest:
 
 
 def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Nearest:
-    """Look for any adversarial input: the clean one, its negative, then `tries` random ones in the box.
+    """Look for any adversarial input: the clean one, then the first of :func:`random_wins`.
 
-    Random inputs are by turns uniform noise, and black and white dots of a random density, which classifiers put into
-    different classes. At most `tries` + 2 queries per example.
+    At most `tries` + 2 queries per example.
     """
+    nearest = only_clean(oracle, ball)
+    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    x_adv, won = random_wins(oracle, index, ball.rows(index), rng.rows(index), tries=tries, name=name)
+    nearest.offer(index[won], x_adv[won])
+    return nearest
+
+
+def only_clean(oracle: Oracle, ball: Ball) -> Nearest:
+    """Ask about the clean inputs, which need no attack where they are misclassified; one query per example."""
     nearest = Nearest(ball)
     index = torch.arange(len(ball.x), device=ball.x.device)
-    shape = ball.x.shape[1:]
-    for attempt in range(tries + 2):
-        index = index[oracle.can_ask(index)]
-        if len(index) == 0:
-            break
-        here, mine = ball.rows(index), rng.rows(index)
-        noise = mine.uniform(*shape, stream=f"{name}/start", draw=attempt)
-        if attempt == 0:
-            x_adv = here.x
-        elif attempt == 1:
-            x_adv = here.project(1.0 - here.x)
-        elif attempt % 2 == 0:
-            x_adv = here.project(noise.to(here.x.dtype))
-        else:
-            density = columns(mine.uniform(1, stream=f"{name}/density", draw=attempt).squeeze(1), noise)
-            x_adv = here.project((noise < density).to(here.x.dtype))
-        won = oracle.win(index, x_adv)
-        nearest.offer(index[won], x_adv[won])
-        index = index[~won]
+    won = oracle.win(index, ball.x)
+    nearest.offer(index[won], ball.x[won])
     return nearest
+
+
+def random_wins(
+    oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, *, tries: int, name: str
+) -> tuple[Tensor, Tensor]:
+    """Look for an adversarial input anywhere in the box: the negative of the clean one, then `tries` random ones.
+
+    Random inputs are by turns black and white dots of a random density, which classifiers put into different classes,
+    and uniform noise. ball, rng: of the examples `index` (b,).
+
+    Returns:
+        (b, *S), and (b,) bool: whether it was seen to succeed. At most `tries` + 1 queries per example.
+    """
+    found, won = ball.x, torch.zeros(len(index), dtype=torch.bool, device=index.device)
+    todo = torch.arange(len(index), device=index.device)
+    shape = ball.x.shape[1:]
+    for attempt in range(tries + 1):
+        todo = todo[oracle.can_ask(index[todo])]
+        if len(todo) == 0:
+            break
+        here, mine = ball.rows(todo), rng.rows(todo)
+        noise = mine.uniform(*shape, stream=f"{name}/start", draw=attempt).to(here.x.dtype)
+        if attempt == 0:
+            noise = 1.0 - here.x
+        elif attempt % 2 == 1:
+            density = columns(mine.uniform(1, stream=f"{name}/density", draw=attempt).squeeze(1), noise)
+            noise = (noise < density).to(here.x.dtype)
+        x_adv = here.project(noise)
+        here_won = oracle.win(index[todo], x_adv)
+        found = found.index_copy(0, todo[here_won], x_adv[here_won])
+        won[todo[here_won]] = True
+        todo = todo[~here_won]
+    return found, won
 
 
 def blend(ball: Ball, x_adv: Tensor, share: Tensor) -> Tensor:

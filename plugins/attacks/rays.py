@@ -1,0 +1,138 @@
+"""RayS: a search for the ray to the nearest boundary over signs. Chen & Gu, KDD 2020, arXiv:2006.12792."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._decisions import only_clean
+from ._queries import Oracle, columns
+from ._steps import at_least, positive
+
+
+@dataclass(frozen=True)
+class RayS(Attack):
+    """Flips blocks of signs of the direction, from all of them down to single ones, and keeps what is adversarial.
+
+    A flip that is adversarial at the present radius is followed by bisection of the radius. There is nothing to
+    estimate and nothing random. Differences from the paper: radii are bisected to a share of themselves, and the search
+    begins again with the largest blocks after the smallest, until no flip succeeds any more.
+
+    rounds: how often all blocks of all sizes are tried at most. tolerance: where bisection ends, as a share of the
+        radius.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}), access=Access.labels, minimal=True)
+
+    rounds: int = 10
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        at_least(1, rounds=self.rounds)
+        positive(tolerance=self.tolerance)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """Misclassified inputs at a small distance, the clean input where none was found.
+
+        Cost per example: one forward pass per flip, 2 d flips per round, and some 10 for each that succeeds.
+        """
+        ball = threat.unbounded().around(x, rng)
+        return rays(Oracle(target, y), ball=ball, rounds=self.rounds, tolerance=self.tolerance)
+
+
+@dataclass
+class _Search:
+    """Where the search of each example stands. Each takes one step per pass, whatever the others are at.
+
+    sign: (B, D), -1 or 1, the best direction so far. radius: (B,), where it is adversarial (1: perhaps nowhere).
+    level, block: (B,) int64, the block of signs to flip next; block -1 flips none. low: (B,), a radius that is not
+    adversarial, or NaN where a flip is tried. improved: (B,) bool, whether the radius fell in this round. rounds: (B,).
+    """
+
+    sign: Tensor
+    radius: Tensor
+    level: Tensor
+    block: Tensor
+    low: Tensor
+    improved: Tensor
+    rounds: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Search:
+        """All signs positive, all features at the end of the box."""
+        count, device = len(x), x.device
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
+        return cls(
+            sign=torch.ones_like(x.flatten(1)),
+            radius=torch.ones(count, dtype=x.dtype, device=device),
+            level=zero,
+            block=zero - 1,
+            low=torch.full((count,), torch.nan, dtype=x.dtype, device=device),
+            improved=zero > 0,
+            rounds=zero,
+        )
+
+    def flipped(self, index: Tensor) -> Tensor:
+        """(b, D): the direction of the examples `index` with the present block flipped."""
+        sign = self.sign[index]
+        size = _block_size(sign.shape[1], self.level[index])
+        place = torch.arange(sign.shape[1], device=sign.device)
+        return torch.where(place // size[:, None] == self.block[index][:, None], -sign, sign)
+
+    def advance(self, index: Tensor) -> None:
+        """The examples `index` go on to the next block, of the next size after the last block."""
+        count = self.sign.shape[1]
+        self.block[index] += 1
+        ended = index[self.block[index] * _block_size(count, self.level[index]) >= count]
+        self.block[ended] = 0
+        self.level[ended] += 1
+        over = ended[_block_size(count, self.level[ended] - 1) == 1]
+        self.level[over] = 0
+        self.rounds[over] += torch.where(self.improved[over], 1, 10**9)
+        self.improved[over] = False
+
+
+def _block_size(count: int, level: Tensor) -> Tensor:
+    """(b,) int64: `count` features split into 2^level blocks."""
+    blocks = 2 ** level.clamp_max(math.ceil(math.log2(max(2, count))))
+    return (count + blocks - 1) // blocks
+
+
+def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor:
+    """(B, *S): see :class:`RayS`; `ball` has no limit on the distance."""
+    nearest = only_clean(oracle, ball)
+    state = _Search.of(ball.x)
+    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    while len(index := index[oracle.can_ask(index) & (state.rounds[index] < rounds)]):
+        here = ball.rows(index)
+        low, high = state.low[index], state.radius[index]
+        flips = torch.isnan(low)
+        sign = torch.where(flips[:, None], state.flipped(index), state.sign[index])
+        radius = torch.where(flips, high, (low + high) / 2.0)
+        x_adv = here.project(here.x + columns(radius, here.x) * sign.reshape(here.x.shape))
+        won = oracle.win(index, x_adv)
+        nearest.offer(index[won], x_adv[won])
+        state.sign[index[won]], state.radius[index[won]] = sign[won], radius[won]
+        state.improved[index] |= won & ~flips
+        low = torch.where(flips, torch.where(won, 0.0, torch.nan), torch.where(won, low, radius))
+        settled = ~torch.isnan(low) & (state.radius[index] - low <= tolerance * state.radius[index])
+        state.low[index] = torch.where(settled, torch.nan, low)
+        state.advance(index[settled | (flips & ~won)])
+    return nearest.x_adv
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return RayS
