@@ -9,7 +9,7 @@ from benchmark.ball import Ball
 from benchmark.target import Target
 from benchmark.threat import Norm
 
-from ._losses import margin
+from ._losses import lead, succeeded
 from ._steps import can_ask
 
 __all__ = ["approach", "step_to_planes"]
@@ -49,7 +49,15 @@ def step_to_planes(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> tuple[
 
 
 def approach(
-    target: Target, x_adv: Tensor, y: Tensor, *, ball: Ball, at_x: Tensor, at_adv: Tensor, steps: int
+    target: Target,
+    x_adv: Tensor,
+    y: Tensor,
+    *,
+    ball: Ball,
+    at_x: Tensor,
+    at_adv: Tensor,
+    steps: int,
+    targeted: bool = False,
 ) -> Tensor:
     """Move adversarial inputs towards the clean ones, as long as they stay adversarial.
 
@@ -57,11 +65,12 @@ def approach(
     1971), which needs one or two passes where the boundary is nearly flat.
 
     Args:
-        target: the system. x_adv: (B, *S), misclassified. y: (B,) the labels to leave. ball: what is allowed.
-        at_x, at_adv: (B,) the margins max_{k != y} z_k - z_y of the clean input (negative) and of `x_adv`.
+        target: the system. x_adv: (B, *S), adversarial. ball: what is allowed.
+        y: (B,) the labels to leave, or to reach if `targeted`.
+        at_x, at_adv: (B,) the leads of the clean input (negative) and of `x_adv`: see :func:`._losses.lead`.
 
     Returns:
-        (B, *S), misclassified, on the segments between `ball.x` and `x_adv`; at most `steps` forward passes per row.
+        (B, *S), adversarial, on the segments between `ball.x` and `x_adv`; at most `steps` forward passes per row.
     """
     result = x_adv
     index = torch.arange(len(y), device=y.device)
@@ -80,7 +89,8 @@ def approach(
         clean, far = ball.x[index], x_adv[index]
         between = ball.rows(index).project(torch.lerp(clean, far, share.reshape(-1, *([1] * (clean.ndim - 1)))))
         logits = target.logits(between)
-        at_share, broken = margin(logits, y[index]), logits.argmax(1) != y[index]
+        at_share = lead(logits, y[index], targeted=targeted)
+        broken = succeeded(logits, y[index], targeted=targeted)
         result = result.index_copy(0, index[broken], between[broken])
         again = torch.where(broken, side > 0, side < 0)
         at_low = torch.where(broken, torch.where(again, at_low / 2.0, at_low), at_share)

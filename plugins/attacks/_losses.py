@@ -19,6 +19,7 @@ __all__ = [
     "dlr_targeted",
     "dlr_towards",
     "gap",
+    "lead",
     "likeliest",
     "margin",
     "row_loss",
@@ -99,6 +100,11 @@ def row_loss(kind: AttackLoss, y: Tensor, *, targeted: bool) -> RowLoss:
 def succeeded(logits: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
     """(B,) bool: whether the predicted label is what the attacker wants: `y` (B,) if `targeted`, else any other."""
     return (logits.argmax(1) == y) == targeted
+
+
+def lead(logits: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
+    """(B,): the margin, and its negative if `targeted`: positive where the attacker succeeds, negative where not."""
+    return -margin(logits, y) if targeted else margin(logits, y)
 
 
 def gap(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:

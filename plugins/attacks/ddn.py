@@ -1,0 +1,114 @@
+"""DDN: decoupled direction and norm. Rony et al., CVPR 2019, arXiv:1811.09600, algorithm 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import rows_norm
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss, row_loss
+from ._minimal import Asked, Nearest, Rows, annealed, descend, wide
+from ._steps import at_least, positive
+
+LAST_STEP = 0.01
+"""The last step as a share of the first."""
+
+
+@dataclass(frozen=True)
+class DDN(Attack):
+    """Follows the gradient on a sphere around the input that shrinks after every success and grows after a failure.
+
+    Differences from the paper: the nearest success is moved back towards the input as far as it stays one
+    (`search_steps`; 0 is the paper's). What is ascended is the margin; the gradient of the paper's cross-entropy
+    (`loss`) is at the boundary a mixture of those of all classes, and does not point to the nearest one. Where a
+    gradient is zero the authors' program moves at random, and this not at all.
+
+    steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
+    gamma: by which share the sphere shrinks and grows. loss: what is ascended.
+    search_steps: forward passes for the way back.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
+
+    steps: int = 100
+    step_size: float = 1.0
+    init_radius: float = 1.0
+    gamma: float = 0.05
+    loss: AttackLoss = AttackLoss.margin
+    search_steps: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        at_least(0, search_steps=self.search_steps)
+        positive(step_size=self.step_size, init_radius=self.init_radius)
+        if not 0 < self.gamma < 1:
+            raise ConfigError(f"attack.gamma is {self.gamma}; expected a share between 0 and 1, such as 0.05")
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The nearest success found, at whatever distance; the clean input where there is none.
+
+        Cost per example: `steps` forward and backward passes, and the search.
+        """
+        ball = threat.unbounded().around(x, rng)
+        nearest = Nearest(ball, y, targeted=threat.targeted)
+        ddn(
+            target,
+            nearest,
+            steps=self.steps,
+            step_size=self.step_size,
+            init_radius=self.init_radius,
+            gamma=self.gamma,
+            loss=self.loss,
+        )
+        return nearest.found(target, search_steps=self.search_steps)
+
+
+@dataclass
+class _Sphere(Rows):
+    """radius: (b,)."""
+
+    radius: Tensor
+
+
+def ddn(
+    target: Target,
+    nearest: Nearest,
+    *,
+    steps: int,
+    step_size: float,
+    init_radius: float,
+    gamma: float,
+    loss: AttackLoss,
+) -> None:
+    """See :class:`DDN`; what is found goes to `nearest`."""
+
+    def ascended(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+        return row_loss(loss, y, targeted=nearest.targeted)(logits)
+
+    def move(rows: _Sphere, asked: Asked, step: int) -> _Sphere:
+        length = annealed(step_size, LAST_STEP * step_size, step, steps)
+        delta = rows.x_adv - asked.ball.x + length * asked.ball.steepest(asked.gradient)
+        radius = rows.radius * torch.where(asked.won, 1.0 - gamma, 1.0 + gamma)
+        x_adv = asked.ball.x + delta * wide(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
+        return _Sphere(rows.index, asked.ball.project(x_adv), radius)
+
+    x = nearest.ball.x
+    index = torch.arange(len(x), device=x.device)
+    radius = torch.full((len(x),), init_radius, dtype=x.dtype, device=x.device)
+    descend(target, _Sphere(index, x, radius), nearest, steps=steps, loss=ascended, move=move)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return DDN
