@@ -23,7 +23,7 @@ RISES = 0.75
 RADII = (3, 2, 1)
 SHARES = (0.3, 0.3, 0.4)
 """The l1 climb: the radius as a multiple of eps, and the share of the steps spent there."""
-SPARSER, SMALLEST = 1.5, 10.0
+SPARSER, SMALLEST = 1.5, 1000.0
 FIRST_SHARE = 0.2
 """The share of the features that the first sparse steps move; by how much it and the step size shrink, at most."""
 
@@ -181,7 +181,8 @@ class _Sparse:
         """Move as many features as the best point has, over 1.5; where that fell, start anew from it with a full step.
 
         Croce & Hein, ICML 2021, section 3.3. Difference from the paper: where neither has happened and the loss has not
-        risen either, the features become fewer still, or steps that are signs would keep their differences for ever.
+        risen either, the features become fewer still, or steps that are signs would keep their differences for ever;
+        and the smallest step is eps / 1000, not eps / 10, so that the climb converges.
         """
         spread = rows_norm(self.top - ball.x, Norm.l0)
         sparser = spread < 0.95 * self.spread

@@ -64,14 +64,17 @@ class Work:
 
     def keep(self, those: Tensor) -> Work:
         """The rows where `those` (b,) bool is true."""
-        kept = those.nonzero().squeeze(1)
+        return self.rows(those.nonzero().squeeze(1))
+
+    def rows(self, index: Tensor) -> Work:
+        """The rows at `index` (int64, does not fall, may repeat)."""
         return dataclasses.replace(
             self,
-            target=self.target.rows(kept),
-            ball=self.ball.rows(kept),
-            y=self.y[kept],
-            rival=self.rival[kept],
-            example=self.example[kept],
+            target=self.target.rows(index),
+            ball=self.ball.rows(index),
+            y=self.y[index],
+            rival=self.rival[index],
+            example=self.example[index],
         )
 
     def affordable(self) -> Tensor:
@@ -119,7 +122,7 @@ class Best:
         at = better.nonzero().squeeze(1)
         if len(at) == 0:
             return
-        if len(at) > 1:
+        if bool((_rank(example[at]) > 0).any()):
             order = value[at].argsort(descending=True, stable=True)
             order = order[won[at][order].argsort(descending=True, stable=True)]
             at = at[order]

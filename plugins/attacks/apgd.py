@@ -91,6 +91,7 @@ class APGD(Attack):
             steps=self.steps,
             restarts=self.restarts,
             settle=may_settle(target, threat),
+            those=torch.ones_like(y, dtype=torch.bool),
             rng=rng,
         ).x_adv
 
@@ -106,6 +107,7 @@ def apgd(
     steps: int,
     restarts: int,
     settle: bool,
+    those: Tensor,
     rng: SampleRandom,
 ) -> Best:
     """The best of all climbs, per example.
@@ -113,12 +115,13 @@ def apgd(
     Args:
         rivals: (B, C) the classes to try for a targeted loss; None if `targeted`, and for the other losses.
         settle: whether an example is left at its first success; otherwise every climb runs to its end.
+        those: (B,) bool, the examples to attack.
     """
     best = Best(ball.x)
     ascent = climb_sparse if ball.norm is Norm.l1 else climb
     climbs = 1 if rivals is None else rivals.shape[1]
     for restart in range(restarts):
-        work = Work.of(target, ball, y, rivals, ~(best.won & settle))
+        work = Work.of(target, ball, y, rivals, those & ~(best.won & settle))
         if len(work) == 0:
             break
         index = work.example[::climbs]

@@ -1,0 +1,166 @@
+"""The proposals of Square: where the windows lie, how large they are, and what changes in them.
+
+Andriushchenko et al., ECCV 2020, arXiv:1912.00049, algorithms 2 and 3. Inputs here are (b, C, H, W); what is no image
+is a line of features, (b, 1, 1, D).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.sampling import SampleRandom
+from benchmark.threat import Norm
+
+__all__ = ["Moves", "as_image", "change_linf", "change_mass", "first_linf", "first_mass", "moves"]
+
+HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""After which query of 10000 the share of the features in a window is halved (section 4.1 of the paper)."""
+
+Image = tuple[int, int, int]
+
+
+def as_image(shape: tuple[int, ...]) -> Image:
+    """(C, H, W) of one example: its own shape if it has three dimensions, else a line of all its features."""
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    return 1, 1, int(torch.Size(shape).numel())
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What was drawn for one proposal per row.
+
+    side: (b,) the length of the window; top, left: (b,) its corner; top2, left2: (b,) that of the window which gives
+    its change away under l2 and l1. sign: (b, C) -1 or 1. turned: (b,) bool.
+    """
+
+    side: Tensor
+    top: Tensor
+    left: Tensor
+    top2: Tensor
+    left2: Tensor
+    sign: Tensor
+    turned: Tensor
+
+    def at(self, index: Tensor | int) -> Moves:
+        """Those at `index` of the first dimension."""
+        return Moves(**{name: value[index] for name, value in vars(self).items()})
+
+
+def moves(
+    rng: SampleRandom, query: Tensor, limit: Tensor, shape: Image, *, p_init: float, norm: Norm, edges: bool
+) -> Moves:
+    """Draw for the queries `query` (b,) of `limit` (b,): a row's draw depends on its example and query alone."""
+    channels, height, width = shape
+    done = query * 10000 // limit
+    halvings = (done[:, None] > torch.tensor(HALVED_AFTER, device=query.device)).sum(1)
+    area = p_init * height * width / 2.0 ** halvings.double()
+    line = height == 1
+    side = (area if line else area.sqrt()).round().long().clamp_min(1)
+    longest = width if line else min(height, width)
+    if norm is not Norm.linf:  # the change in a window is an odd pyramid of at least three
+        side = side.clamp_min(3)
+        side = side + 1 - side % 2
+    side = side.clamp_max(longest)
+    drawn = rng.uniform(5 + channels, stream="square", draw=query)
+
+    def corner(unit: Tensor, length: int) -> Tensor:
+        # The authors' program never lets a window reach the last row and column.
+        places = (length - side + (1 if edges or line else 0)).clamp_min(1)
+        return (unit * places).long().clamp_max(places - 1)
+
+    top, top2 = (torch.zeros_like(side) if line else corner(drawn[:, at], height) for at in (0, 2))
+    left, left2 = (corner(drawn[:, at], width) for at in (1, 3))
+    sign = torch.where(drawn[:, 5:] < 0.5, -1.0, 1.0)
+    return Moves(side, top, left, top2, left2, sign, (drawn[:, 4] < 0.5) | line)
+
+
+def _window(top: Tensor, left: Tensor, side: Tensor, shape: Image) -> Tensor:
+    """(b, 1, H, W) bool: the features in the window."""
+    i, j = torch.arange(shape[1], device=top.device), torch.arange(shape[2], device=top.device)
+    rows = (i >= top[:, None]) & (i < (top + side)[:, None])
+    cols = (j >= left[:, None]) & (j < (left + side)[:, None])
+    return (rows[:, :, None] & cols[:, None, :])[:, None]
+
+
+def first_linf(rng: SampleRandom, shape: Image) -> Tensor:
+    """(b, C, H, W): vertical stripes of -1 and 1, one wide."""
+    channels, height, width = shape
+    signs = rng.signs(channels, 1, width, stream="square/start")
+    return signs.expand(-1, -1, height, -1)
+
+
+def change_linf(move: Moves, shape: Image) -> Tensor:
+    """(b, C, H, W): the sign of each channel inside the window, 0 outside."""
+    return _window(move.top, move.left, move.side, shape) * move.sign[:, :, None, None]
+
+
+def _pyramid(i: Tensor, j: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    """(b, H, W): rings around the centre of a rectangle whose values fall off as sums of 1 / n^2; 0 outside.
+
+    i: (b, H), j: (b, W): coordinates in the rectangle. height, width: (b,).
+    """
+    inside = ((i >= 0) & (i < height[:, None]))[:, :, None] & ((j >= 0) & (j < width[:, None]))[:, None, :]
+    ring = torch.maximum((i - height[:, None] // 2).abs()[:, :, None], (j - width[:, None] // 2).abs()[:, None, :])
+    rings = torch.maximum(height, width) // 2 + 1
+    terms = 1.0 / torch.arange(1, int(rings.max()) + 1, device=i.device, dtype=torch.float64).square()
+    sums = torch.cat([terms.new_zeros(1), terms.cumsum(0)])
+    value = sums[rings][:, None, None] - sums[ring.clamp_max(len(sums) - 1)]
+    return _unit(torch.where(inside, value, 0.0))
+
+
+def _unit(values: Tensor) -> Tensor:
+    """(b, H, W) scaled to length 1 in l2, where it is not zero."""
+    return values / values.square().sum((1, 2), keepdim=True).sqrt().clamp_min(1e-12)
+
+
+def _eta(top: Tensor, left: Tensor, side: Tensor, turned: Tensor, shape: Image) -> Tensor:
+    """(b, 1, H, W): a positive and a negative pyramid side by side in the window, of length 1 in l2 (section 4.3)."""
+    i = torch.arange(shape[1], device=top.device) - top[:, None]
+    j = torch.arange(shape[2], device=top.device) - left[:, None]
+    tall = torch.where(turned & (shape[1] == 1), 1, side)  # a line has windows of height one
+    half, rest = side // 2, side - side // 2
+    upright = _pyramid(i, j, half, side) - _pyramid(i - half[:, None], j, rest, side)
+    lying = _pyramid(i, j, tall, half) - _pyramid(i, j - half[:, None], tall, rest)
+    return _unit(torch.where(turned[:, None, None], lying, upright))[:, None]
+
+
+def first_mass(rng: SampleRandom, shape: Image) -> Tensor:
+    """(b, C, H, W): a grid of windows, five to a side, each of length 1 with random signs per channel."""
+    channels, height, width = shape
+    side = max(1, (width if height == 1 else min(height, width)) // 5)
+    down, across = (1 if height == 1 else height // side), width // side
+    signs = rng.signs(down, across, channels, stream="square/start")
+    turned = (rng.uniform(down, across, stream="square/turned") < 0.5) | (height == 1)
+    full = torch.full((len(rng),), side, device=rng.ids.device)
+    margins = (0 if height == 1 else (height - down * side) // 2), (width - across * side) // 2
+    total = torch.zeros(len(rng), *shape, device=full.device, dtype=torch.float64)
+    for row in range(down):
+        for col in range(across):
+            window = _eta(full * row + margins[0], full * col + margins[1], full, turned[:, row, col], shape)
+            total = total + window * signs[:, row, col, :, None, None]
+    return total
+
+
+def change_mass(move: Moves, delta: Tensor, norm: Norm, eps: float) -> Tensor:
+    """(b, C, H, W): `delta` with the length of one window, and what is left of eps, moved into another window.
+
+    Algorithm 3 for l2; under l1 all lengths are sums instead of roots of sums of squares.
+    """
+    shape = (delta.shape[1], delta.shape[2], delta.shape[3])
+    here, there = (_window(*corner, move.side, shape) for corner in ((move.top, move.left), (move.top2, move.left2)))
+    power = 2.0 if norm is Norm.l2 else 1.0
+
+    def mass(values: Tensor) -> Tensor:
+        return values.abs().pow(power).sum((2, 3), keepdim=True)
+
+    spare = (eps**power - mass(delta).sum(1, keepdim=True)).clamp_min(0.0) / shape[0]
+    budget = spare + mass(delta * (here | there))
+    inside = delta * here
+    old = inside / mass(inside).pow(1.0 / power).clamp_min(1e-12)
+    new = _eta(move.top, move.left, move.side, move.turned, shape).to(delta.dtype) * move.sign[:, :, None, None] + old
+    new = new * (budget / mass(new).clamp_min(1e-12)).pow(1.0 / power)
+    return torch.where(here, new, torch.where(there, 0.0, delta))

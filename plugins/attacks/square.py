@@ -1,0 +1,177 @@
+"""Square: random search with square windows, from scores alone. Andriushchenko et al., ECCV 2020, arXiv:1912.00049."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball, rows_norm
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._losses import AttackLoss, row_loss, succeeded
+from ._squares import Image, Moves, as_image, change_linf, change_mass, first_linf, first_mass, moves
+from ._steps import at_least, may_settle
+from ._survivors import Best, Work, columns
+
+BLOCK = 64
+"""For how many rounds ahead windows are drawn at once."""
+
+
+@dataclass(frozen=True)
+class Square(Attack):
+    """Changes one random window at a time and keeps the change if it raises the margin.
+
+    Differences from the paper: every example has windows of its own, the first input counts as a query, and what is
+    not an image (one, two or more than three dimensions) is a line of features with windows along it. The l1 form is
+    that of Croce & Hein, ICML 2021, arXiv:2103.01208: as l2, with the projection onto ball and box.
+
+    queries: forward passes per example at most; the schedule of window sizes is stretched to them, or to
+        `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
+    edges: whether windows reach the last row and column, which they do not in the authors' program.
+    proposals: how many windows are tried in one pass; the best one counts. 1 is the paper's algorithm.
+    """
+
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), access=Access.scores, targeted=True, randomized=True
+    )
+
+    queries: int = 5000
+    p_init: float = 0.8
+    edges: bool = False
+    proposals: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, queries=self.queries, proposals=self.proposals)
+        if not 0.0 < self.p_init <= 1.0:
+            raise ConfigError(f"attack.p_init is {self.p_init}; expected a share of the image in (0, 1]")
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The candidate of the highest margin that was asked about; `queries` forward passes per example at most."""
+        return square(
+            target,
+            y,
+            ball=threat.around(x, rng),
+            queries=self.queries,
+            p_init=self.p_init,
+            edges=self.edges,
+            proposals=self.proposals,
+            targeted=threat.targeted,
+            settle=may_settle(target, threat),
+            those=torch.ones_like(y, dtype=torch.bool),
+            rng=rng,
+        ).x_adv
+
+
+def square(
+    target: Target,
+    y: Tensor,
+    *,
+    ball: Ball,
+    queries: int,
+    p_init: float,
+    edges: bool,
+    proposals: int,
+    targeted: bool,
+    settle: bool,
+    those: Tensor,
+    rng: SampleRandom,
+) -> Best:
+    """The best candidate per example; see :class:`Square`.
+
+    Args:
+        settle: whether an example is left once it is broken. those: (B,) bool, the examples to attack.
+    """
+    best = Best(ball.x)
+    left = target.remaining()
+    limit = torch.full_like(y, queries) if left is None else left.clamp(0, queries)
+    shape = as_image(tuple(ball.x.shape[1:]))
+    query, drawn_at = 0, 0
+    work, drawn = Work.of(target, ball, y, None, those & (limit > 0)), None
+    while len(work):
+        if query == 0:
+            x_adv = work.ball.project(_first(work.ball, rng.rows(work.example), shape))
+            _ask(work, x_adv, best, targeted=targeted)
+            query = 1
+        else:
+            if drawn is None or query - drawn_at >= BLOCK * proposals:
+                drawn, drawn_at = _draw(work, rng, query, limit, shape, proposals, p_init, edges), query
+            turns = range(query - drawn_at, query - drawn_at + proposals)
+            _round(work, [drawn.at(turn) for turn in turns], limit - query, best, shape, targeted=targeted)
+            query += proposals
+        now = ~(best.won & settle) & (limit > query)
+        stays = now[work.example]
+        if not bool(stays.all()):
+            kept = stays.nonzero().squeeze(1)
+            work = work.keep(stays)
+            drawn = drawn and Moves(**{name: value[:, kept] for name, value in vars(drawn).items()})
+    return best
+
+
+def _ask(work: Work, x_adv: Tensor, best: Best, *, targeted: bool) -> None:
+    logits = work.logits(x_adv)
+    value = row_loss(AttackLoss.margin, work.y, targeted=targeted)(logits)
+    best.offer(work.example, x_adv, succeeded(logits, work.y, targeted=targeted), value)
+
+
+def _draw(
+    work: Work, rng: SampleRandom, query: int, limit: Tensor, shape: Image, proposals: int, p_init: float, edges: bool
+) -> Moves:
+    """The moves of the next rounds: each field (queries, b, ...)."""
+    count = BLOCK * proposals
+    example = work.example.repeat(count)
+    queries = torch.arange(query, query + count, device=example.device).repeat_interleave(len(work))
+    flat = moves(rng.rows(example), queries, limit[example], shape, p_init=p_init, norm=work.ball.norm, edges=edges)
+    return Moves(**{name: value.reshape(count, len(work), *value.shape[1:]) for name, value in vars(flat).items()})
+
+
+def _round(work: Work, drawn: list[Moves], spare: Tensor, best: Best, shape: Image, *, targeted: bool) -> None:
+    """Ask about one or several proposals per row; `spare` (B,): how many queries each example has left."""
+    if len(drawn) > 1:
+        places = torch.arange(len(work), device=work.y.device).repeat_interleave(len(drawn))
+        turn = torch.arange(len(drawn), device=places.device).repeat(len(work))
+        move = Moves(**{n: torch.stack([getattr(d, n) for d in drawn], 1).flatten(0, 1) for n in vars(drawn[0])})
+        afford = (turn < spare[work.example[places]]).nonzero().squeeze(1)
+        places, move = places[afford], move.at(afford)
+        work = work.rows(places)
+    else:
+        move = drawn[0]
+    current = best.x_adv[work.example].reshape(-1, *shape)
+    if work.ball.norm is Norm.linf:
+        proposal = current + 2.0 * work.ball.eps * change_linf(move, shape).to(current.dtype)
+    else:
+        x = work.ball.x.reshape(-1, *shape)
+        proposal = x + _scaled(work.ball, change_mass(move, current - x, work.ball.norm, work.ball.eps), shape)
+    _ask(work, work.ball.project(proposal.reshape(work.ball.x.shape)), best, targeted=targeted)
+
+
+def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
+    """(b, *S): the first candidate, before its projection."""
+    if ball.norm is Norm.linf:
+        delta = ball.eps * first_linf(rng, shape).to(ball.x.dtype)
+    else:
+        delta = _scaled(ball, first_mass(rng, shape).to(ball.x.dtype), shape)
+    return ball.x + delta.reshape(ball.x.shape)
+
+
+def _scaled(ball: Ball, delta: Tensor, shape: Image) -> Tensor:
+    """(b, C, H, W): inside the region, and under l2 of length eps; under l1 the projection is left to cut it."""
+    if ball.mask is not None:
+        mask = ball.mask.reshape(-1, *shape)
+        delta = torch.where(mask, delta, 0.0)
+    if ball.norm is Norm.l2:
+        delta = delta * columns(ball.eps / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
+    return delta
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Square
