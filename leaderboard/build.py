@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmark.errors import RecordError
 
 from .aggregate import aggregate
+from .gallery import read_pictures
 from .load import read
 from .render import MARKER, board_names, record_path, render
 from .single import single_file
@@ -97,7 +98,9 @@ def main(
 def _files(results: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Every file of the site: (path relative to its root, content)."""
     cells, problems = read(results)
-    for path, text in render(aggregate(cells, problems), {cell.record.key: cell.record for cell in cells}):
+    named = {cell.record.key: cell for cell in cells}
+    records = {key: cell.record for key, cell in named.items()}
+    for path, text in render(aggregate(cells, problems), records, lambda key: read_pictures(named[key])):
         yield path, text.encode()
     for cell in cells:
         yield record_path(cell.record.key), (cell.folder / "record.json").read_bytes()
@@ -114,7 +117,9 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         keys = {one.protocol.key for one in kept}
         curves = tuple(of for of in leaderboard.curves if keys & set(of.boards))
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
-    return single_file(leaderboard, {cell.record.key: cell.record for cell in cells}).encode()
+    named = {cell.record.key: cell for cell in cells}
+    records = {key: cell.record for key, cell in named.items()}
+    return single_file(leaderboard, records, lambda key: read_pictures(named[key])).encode()
 
 
 def _check(results: Sequence[Path], out: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "decimals", "difference", "interval", "number", "percent", "seconds"]
+__all__ = ["THIN", "count", "decimals", "difference", "interval", "number", "percent", "seconds"]
 
 NOTHING = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"

@@ -12,7 +12,7 @@ import hashlib
 import importlib.resources
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
@@ -26,6 +26,7 @@ from .board import Board, Column, Curve, CurveSet, Leaderboard, Row
 from .downloads import FORMATS, as_json, files
 from .exchange import every_eval_ever
 from .feed import feed
+from .gallery import Pictures, exhibits
 from .tables import (
     attack_table,
     attacks_table,
@@ -122,11 +123,14 @@ def record_path(key: str) -> str:
     return f"records/{key if re.fullmatch('[0-9a-f]{16,64}', key) else _digest(key)[:24]}.json"
 
 
-def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[tuple[str, str]]:
+def render(
+    leaderboard: Leaderboard, records: Mapping[str, Record], read: Callable[[str], Pictures | None] = lambda _: None
+) -> Iterator[tuple[str, str]]:
     """Every page and every download: (path relative to the root, text), one after the other.
 
     Args:
         leaderboard: what to show. records: by key, of all cells that it names; build copies them beside the pages.
+        read: gives the pictures of a cell by its key, None if it has none.
     """
     paths = _paths(leaderboard)
     frame = _frame(leaderboard, records)
@@ -171,6 +175,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Iterator[
         yield page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
             curves=_curves_of(leaderboard, row), commands=wording.commands(own), records=own,
+            gallery=exhibits(entries, read),
         )  # fmt: skip
         yield from files(_stem(paths.row(row.key)), system_table(entries), NAME)
         yield paths.export(row.key), as_json(every_eval_ever(entries, records, NAME))
@@ -259,6 +264,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         sample=charts.sample,
         formats=FORMATS,
         badge=row_badge,
+        answered=wording.answered,
         badge_of=board_badge,
     )
     return env

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from posixpath import dirname, join, normpath
 
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from markupsafe import Markup
 from benchmark.record import Record
 
 from .board import Leaderboard
+from .gallery import Pictures
 from .render import render, single_page
 
 __all__ = ["DOWNLOAD_BYTES", "single_file"]
@@ -33,9 +34,11 @@ MAIN = re.compile(r'(<main id="content">.*</main>)', re.DOTALL)
 INNER = re.compile(r'<main id="content"><div class="wrap">\n(.*)</div></main>', re.DOTALL)
 
 
-def single_file(leaderboard: Leaderboard, records: Mapping[str, Record]) -> str:
+def single_file(
+    leaderboard: Leaderboard, records: Mapping[str, Record], read: Callable[[str], Pictures | None] = lambda _: None
+) -> str:
     """Every page of the leaderboard, as one page."""
-    files = dict(render(leaderboard, records))
+    files = dict(render(leaderboard, records, read))
     order = sorted((path for path in files if path.endswith(".html")), key=lambda path: path == "definitions.html")
     pages = {path: f"p{at}" for at, path in enumerate(order)}
     tables = _Tables({path: text for path, text in files.items() if path.endswith(".csv")})

@@ -17,6 +17,7 @@ from .display import interval, percent
 
 __all__ = [
     "answer",
+    "answered",
     "breakable",
     "commands",
     "conditions",
@@ -89,6 +90,11 @@ def answer(board: Board) -> tuple[str, str]:
     last = rows[front - 1]
     low = percent(last.robust.value, last.robust.low, last.robust.high)
     return f"{front} systems share the top,", f"from {best.label} with {held} to {last.label} with {low} %."
+
+
+def answered(label: int) -> str:
+    """What a system said of an attacked input, by its label; -1 is a detector's refusal."""
+    return "refused" if label == -1 else f"taken for {label}"
 
 
 def resolution(of: Resolution, total: int) -> str:

@@ -146,3 +146,8 @@ def test_the_export_has_what_the_schema_of_every_eval_ever_requires() -> None:
 def test_a_table_with_no_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         dict(files("t", Table("t", [{"value": value}], ("V",), [("1",)]), "House"))
+
+
+def test_thousands_keep_their_narrow_space() -> None:
+    assert as_latex(table("1\u202f844")).splitlines()[8].startswith("1\\,844 &")
+    assert as_markdown(table("1\u202f844")).splitlines()[2].startswith("| 1\u202f844 |")
