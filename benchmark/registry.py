@@ -134,7 +134,7 @@ def load(kind: str, name: str) -> type[Component]:
 
 @functools.cache
 def _load(plugin: Declared) -> type[Component]:
-    _check_version(plugin)
+    check_version(plugin)
     where = f"plugin '{plugin.full_name}' from {plugin.owner}"
     try:
         module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
@@ -148,7 +148,7 @@ def _load(plugin: Declared) -> type[Component]:
     return component
 
 
-def _check_version(plugin: Declared) -> None:
+def check_version(plugin: Declared) -> None:
     from packaging.specifiers import SpecifierSet
 
     if plugin.requires and not SpecifierSet(plugin.requires).contains(__version__, prereleases=True):

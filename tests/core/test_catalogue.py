@@ -151,10 +151,10 @@ def test_a_plugin_that_ends_the_process_is_named_and_the_rest_is_listed(tmp_path
 def test_the_real_import_is_remembered(acme: Path, run_python: Runner, tmp_path: Path) -> None:
     code = """
 import os, sys
-from benchmark import catalogue
+from benchmark import catalogue, trial_import
 asked = []
-real = catalogue._import_in_child
-catalogue._import_in_child = lambda names: asked.append(sorted(names)) or real(names)
+real = trial_import._import_in_child
+trial_import._import_in_child = lambda names: asked.append(sorted(names)) or real(names)
 os.environ["XDG_CACHE_HOME"] = sys.argv[1]
 for _ in range(2):
     assert all(not d.problem for d in catalogue.catalogue())
