@@ -1,0 +1,174 @@
+"""AutoAttack: four attacks without parameters, each on what the ones before left. Croce & Hein, ICML 2020.
+
+arXiv:2003.01690, section 5; the l1 form is Croce & Hein, ICML 2021, arXiv:2103.01208, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import likeliest
+from ._steps import at_least, can_ask, may_settle
+from ._survivors import Best
+from .apgd import APGDLoss, apgd
+from .fab import FAB, fab
+from .square import Square, square
+
+TARGETS = 9
+"""How many classes APGD-T and FAB-T try; APGD-T five under l1."""
+
+Part = Callable[[Tensor], Best]
+"""An attack on the examples where its argument (B,) bool is true."""
+
+
+class Version(Enum):
+    """Which attacks, in which order.
+
+    standard: APGD with cross-entropy, APGD-T, FAB-T, Square. plus: APGD with cross-entropy and with DLR and FAB, five
+    starts each, then Square, APGD-T, FAB-T. rand, for randomised systems: APGD with cross-entropy and with DLR; the
+    paper averages 20 draws, which is `threat.eot=20`.
+    """
+
+    standard = "standard"
+    plus = "plus"
+    rand = "rand"
+
+
+@dataclass(frozen=True)
+class AutoAttack(Attack):
+    """Runs its parts one after the other, each on the examples that are still right.
+
+    Differences from the paper: those of the parts (:mod:`.apgd`, :mod:`.fab`, :mod:`.square`), of which the targeted
+    ones take all classes of an example in one batch; FAB stops at a success within eps, since no nearer one is needed;
+    two and three classes, inputs that are no images, regions and targeted threats work (there APGD-T and FAB-T have
+    the one class of the threat).
+
+    version: see :class:`Version`. steps: iterations of APGD and FAB. queries: of Square. proposals: how many windows
+    Square tries in a pass; 1 is the paper's algorithm.
+    """
+
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, randomized=True
+    )
+
+    version: Version = Version.standard
+    steps: int = 100
+    queries: int = 5000
+    proposals: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, queries=self.queries, proposals=self.proposals)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The first success, else the point of the highest cross-entropy.
+
+        Cost of an example that stands, in the standard version: 101 forward and backward passes for APGD, 909 for
+        APGD-T, 1800 forward and 900 backward for FAB-T, 5000 forward for Square, and one to rank the classes.
+        """
+        x_adv, won = x, torch.zeros_like(y, dtype=torch.bool)
+        for place, part in enumerate(self._parts(target, x, y, threat, rng)):
+            if bool(won.all()):
+                break
+            found = part(~won)
+            taken = found.won & ~won if place else found.value > -torch.inf
+            x_adv = torch.where(taken.reshape(-1, *([1] * (x.ndim - 1))), found.x_adv, x_adv)
+            won = won | found.won
+        return x_adv.clone()
+
+    def _parts(self, target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> list[Part]:
+        """The attacks of this version, in order."""
+        ball, targeted, settle = threat.around(x, rng), threat.targeted, may_settle(target, threat)
+        sparse = ball.norm is Norm.l1
+        ranking: list[Tensor] = []
+
+        def rivals(those: Tensor, count: int) -> Tensor | None:
+            """(B, count): the classes to try, from one pass over the examples that are left."""
+            if targeted:
+                return None
+            if not ranking:
+                index = (those & can_ask(target)).nonzero().squeeze(1)
+                ranks = y[:, None].expand(-1, min(TARGETS, target.classes - 1)).clone()
+                if len(index):
+                    ranks[index] = likeliest(target.rows(index).logits(x[index]), y[index], TARGETS)
+                ranking.append(ranks)
+            return ranking[0][:, :count]
+
+        def ascend(loss: APGDLoss, restarts: int, those: Tensor) -> Best:
+            return apgd(
+                target,
+                y,
+                ball=ball,
+                loss=loss,
+                rivals=rivals(those, 5 if sparse else TARGETS) if loss.one_class_each else None,
+                targeted=targeted,
+                steps=self.steps,
+                restarts=restarts,
+                settle=settle,
+                those=those,
+                rng=rng.child("autoattack", loss.value),
+            )
+
+        def to_boundary(classes: int, restarts: int, those: Tensor) -> Best:
+            default = FAB()
+            return fab(
+                target,
+                y,
+                ball=ball,
+                rivals=rivals(those, classes) if classes else None,
+                targeted=targeted,
+                bounded=True,
+                steps=self.steps,
+                restarts=restarts,
+                alpha_max=default.alpha_max,
+                eta=default.eta,
+                beta=default.beta,
+                search_steps=default.search_steps,
+                settle=settle,
+                those=those,
+                rng=rng.child("autoattack", "fab", classes),
+            )
+
+        def search(those: Tensor) -> Best:
+            return square(
+                target,
+                y,
+                ball=ball,
+                queries=self.queries,
+                p_init=Square().p_init,
+                edges=False,
+                proposals=self.proposals,
+                targeted=targeted,
+                settle=settle,
+                those=those,
+                rng=rng.child("autoattack", "square"),
+            )
+
+        starts = 5 if sparse or self.version is Version.plus else 1
+        ce = partial(ascend, APGDLoss.ce, starts)
+        dlr = partial(ascend, APGDLoss.dlr, starts)
+        apgd_t = partial(ascend, APGDLoss.dlr_targeted, 1)
+        fab_t = partial(to_boundary, TARGETS, 1)
+        if self.version is Version.rand:
+            return [ce, dlr]
+        if self.version is Version.plus:
+            return [ce, dlr, partial(to_boundary, 0, 5), search, apgd_t, fab_t]
+        return [ce, apgd_t, fab_t, search]
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return AutoAttack
