@@ -23,6 +23,7 @@ from benchmark.record import Card, SystemInfo, file_sha256, to_text, write_atomi
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.store import Store
 from benchmark.system import Detector, System
+from benchmark.weights import load_weights, save_weights
 
 __all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build", "fit", "initial_weights", "system_info"]
 
@@ -48,8 +49,6 @@ def fit(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, s
     path = store.system(key) / WEIGHTS
     if file_sha256(path) != card.weights_sha256:
         raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
-    from benchmark.training import load_weights
-
     load_weights(model, path)
     return assemble(config, loaded.splits.spec, model, card), card
 
@@ -120,7 +119,7 @@ def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observe
     model.eval()
     final = folder / "final"
     final.mkdir(exist_ok=True)
-    training.save_weights(model, final / WEIGHTS)
+    save_weights(model, final / WEIGHTS)
     thresholds = _calibrate(config, spec, model, splits.select)
     selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
     collapse = training.collapse_warning(history)
@@ -200,7 +199,7 @@ def _fit_weights(
                 f"system.init_from is {config.system.init_from!r}, and there is no {source}; give the key of a trained "
                 "system of this store (its folder under systems/) or the path of a folder or a .safetensors file"
             )
-        training.load_weights(model, source)
+        load_weights(model, source)
     given = config.model.pretrained(spec)
     if given is not None:
         model.load_state_dict(given)

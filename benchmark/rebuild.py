@@ -78,7 +78,7 @@ def stored_system(config: RunConfig, card: Card, store: Store, spec: DataSpec) -
     """
     from benchmark.fit import WEIGHTS, assemble, build
     from benchmark.record import file_sha256
-    from benchmark.training import load_weights
+    from benchmark.weights import load_weights
 
     path: Path = store.system(card.key) / WEIGHTS
     if not path.is_file() or file_sha256(path) != card.weights_sha256:

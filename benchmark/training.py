@@ -30,6 +30,7 @@ from benchmark.record import write_atomic
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System
 from benchmark.threat import Threat
+from benchmark.weights import load_weights, save_weights
 
 __all__ = ["Fitting", "History", "train"]
 
@@ -224,22 +225,6 @@ def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     if schedule is Schedule.one_cycle:
         return max(0.0, min(progress / 0.3, (1.0 - progress) / 0.7))
     return 1.0
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a module's state as safetensors, atomically."""
-    from safetensors.torch import save_file
-
-    temporary = path.with_name(f".{path.name}.part")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, str(temporary))
-    temporary.replace(path)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read what `save_weights` wrote; names and shapes must agree."""
-    from safetensors.torch import load_file
-
-    model.load_state_dict(load_file(str(path)))
 
 
 def read_history(folder: Path) -> History:
