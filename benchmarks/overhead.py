@@ -315,8 +315,8 @@ def main() -> int:
         options.out,
         f"""# Overhead of the harness
 
-Seconds depend on the machine, and those of wall time on what else it was doing; ratios do not. A tiny cell (16 synthetic
-examples, a linear model, `attack=none`) is nearly all harness.
+Seconds depend on the machine, and those of wall time on what else it was doing; ratios do not. A tiny cell (16
+synthetic examples, a linear model, `attack=none`) is nearly all harness.
 
 {table(HEAD, [line.cells() for line in found])}
 
