@@ -1,0 +1,168 @@
+"""Sign-OPT: descent on the distance along a direction, by signs. Cheng et al., ICLR 2020, arXiv:1909.10773."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball, rows_norm
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._decisions import Nearest, bisect, first_wins
+from ._queries import Oracle, columns, fold, gaussian
+from ._steps import at_least, positive
+
+DOUBLINGS = 12
+"""How often a step that succeeds is doubled, and one that does not is quartered."""
+
+
+@dataclass(frozen=True)
+class SignOPT(Attack):
+    """Turns the direction to the boundary downhill; whether a turn makes it nearer costs one label to know.
+
+    Differences from the paper: a direction is that of an input in the box; a step of the line search is only measured
+    by bisection if it leads nearer than the best so far, which one label tells.
+
+    steps: iterations. probes: labels asked per gradient. starts: random directions tried at first.
+    smoothing: length of a turn that the gradient is estimated with, where directions have length 1.
+    step_size: initial length of a turn. search_steps: bisections per distance. tries: random inputs to start from.
+    """
+
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.l2}), access=Access.labels, minimal=True, randomized=True
+    )
+
+    steps: int = 1000
+    probes: int = 200
+    starts: int = 100
+    smoothing: float = 1e-2
+    step_size: float = 0.2
+    search_steps: int = 12
+    tries: int = 100
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, probes=self.probes, search_steps=self.search_steps)
+        at_least(0, starts=self.starts, tries=self.tries)
+        positive(smoothing=self.smoothing, step_size=self.step_size)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """Misclassified inputs at a small distance, the clean input where none was found.
+
+        Cost per example: `probes` forward passes per iteration, and some 30 for its line search. An example is done
+        once even the shortest turn leads nowhere nearer.
+        """
+        return sign_opt(
+            Oracle(target, y),
+            ball=threat.unbounded().around(x, rng),
+            steps=self.steps,
+            probes=self.probes,
+            starts=self.starts,
+            smoothing=self.smoothing,
+            step_size=self.step_size,
+            search_steps=self.search_steps,
+            tries=self.tries,
+            rng=rng,
+        )
+
+
+def sign_opt(
+    oracle: Oracle,
+    *,
+    ball: Ball,
+    steps: int,
+    probes: int,
+    starts: int,
+    smoothing: float,
+    step_size: float,
+    search_steps: int,
+    tries: int,
+    rng: SampleRandom,
+) -> Tensor:
+    """(B, *S): see :class:`SignOPT`; `ball` has no limit on the distance."""
+    nearest = first_wins(oracle, ball, rng, tries=tries, name="sign_opt")
+    index = nearest.found
+    nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps))
+    for trial in range(starts):
+        noise = rng.rows(index).normal(*ball.x.shape[1:], stream="sign_opt/direction", draw=trial)
+        _turned(oracle, nearest, index, ball, ball.rows(index).steepest(noise), search_steps)
+    for step in range(steps):
+        index = index[oracle.can_ask(index)]
+        if len(index) == 0:
+            break
+        here, start = ball.rows(index), nearest.x_adv[index]
+        uphill = _gradient(oracle, index, here, start, probes=probes, smoothing=smoothing, step=step, rng=rng)
+        unit = here.steepest(start - here.x)
+        length = torch.full((len(index),), step_size, dtype=start.dtype, device=start.device)
+        growing, todo = torch.ones(len(index), dtype=torch.bool, device=index.device), torch.arange(len(index))
+        todo = todo.to(index.device)
+        for attempt in range(DOUBLINGS):
+            turned = unit[todo] - columns(length[todo], start[todo]) * uphill[todo]
+            better = _turned(oracle, nearest, index[todo], ball, here.rows(todo).steepest(turned), search_steps)
+            if attempt == 0:
+                growing = better  # a first turn that succeeds is lengthened until one fails, else shortened
+            keep = better == growing[todo]
+            length = length.index_copy(0, todo, length[todo] * torch.where(growing[todo], 2.0, 0.25))
+            todo = todo[keep]
+            if len(todo) == 0:
+                break
+    return nearest.x_adv
+
+
+def _turned(oracle: Oracle, nearest: Nearest, index: Tensor, ball: Ball, unit: Tensor, search_steps: int) -> Tensor:
+    """(b,) bool: whether the boundary is nearer in the direction `unit` (b, *S) than the nearest so far: one label.
+
+    If so, it is found by bisection.
+    """
+    here = ball.rows(index)
+    radius = nearest.far[index].to(unit.dtype)
+    x_adv = here.project(here.x + columns(radius, unit) * unit)
+    won = oracle.win(index, x_adv)
+    rows = won.nonzero().squeeze(1)
+    near = bisect(oracle, index[rows], here.rows(rows), x_adv[rows], steps=search_steps)
+    nearer = nearest.offer(index[rows], near)
+    return won.index_copy(0, rows, nearer)
+
+
+def _gradient(
+    oracle: Oracle,
+    index: Tensor,
+    ball: Ball,
+    x_adv: Tensor,
+    *,
+    probes: int,
+    smoothing: float,
+    step: int,
+    rng: SampleRandom,
+) -> Tensor:
+    """(b, *S), unit length: the mean of random turns, each with the sign of the change of distance (equation 5)."""
+    total, delta = torch.zeros_like(x_adv), x_adv - ball.x
+    radius = rows_norm(delta, Norm.l2)
+    unit = delta / columns(radius.clamp_min(1e-12), delta)
+    size = oracle.group(len(index))
+    for first in range(0, probes, size):
+        group = min(size, probes - first)
+        turn = gaussian(rng.rows(index), x_adv.shape[1:], group, stream=f"sign_opt/turn/{step}", first=first)
+        if ball.mask is not None:
+            turn = torch.where(ball.mask[:, None], turn, 0.0)
+        turn = turn / columns(turn.flatten(2).square().sum(2).sqrt().clamp_min(1e-12), turn)
+        turned = unit[:, None] + smoothing * turn
+        turned = turned / columns(turned.flatten(2).square().sum(2).sqrt().clamp_min(1e-12), turned)
+        ahead = ball.x[:, None] + columns(radius[:, None].expand(-1, group), turned) * turned
+        won, answered = oracle.wins(index, ahead.clamp(0.0, 1.0))
+        total = fold(torch.where(answered, 1.0 - 2.0 * won, 0.0), turn, total)
+        if not bool(answered.any()):
+            break
+    return ball.steepest(total)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return SignOPT
