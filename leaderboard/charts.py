@@ -6,14 +6,15 @@ alone: curves differ in dashes and carry letters, the top group is also bold. Ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from .display import number, percent
+from .display import THIN, number, percent
 
-__all__ = ["LETTERS", "Bar", "Dot", "Series", "curves", "intervals", "pareto", "sample", "scatter", "strip"]
+__all__ = ["LETTERS", "Bar", "Dot", "Series", "costs", "curves", "intervals", "pareto", "sample", "scatter", "strip"]
 
 LETTERS = "ABCDEF"
 COLUMN = 2.0
@@ -115,29 +116,59 @@ def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_l
 
 def scatter(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: str, y_label: str) -> Markup:
     """Two shares against each other with both intervals, and the staircase of systems that none beats in both."""
+    low, high = _room([dot.x_low for dot in dots], [dot.x_high for dot in dots])
+    ticks = tuple((tick, f"{round(100 * tick)} %") for tick in _share_ticks(low, high))
+    return _plane(name, dots, title, sentence, _Axis(low, high, ticks, x_label, rising=True), y_label)
+
+
+def costs(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: str, y_label: str) -> Markup:
+    """A share against a cost, which is better when it is small: the staircase of what nothing beats in both.
+
+    The cost is drawn as log(1 + cost), so that what costs nothing has a place too.
+    """
+    turned = [replace(dot, x=-_log(dot.x), x_low=-_log(dot.x_high), x_high=-_log(dot.x_low)) for dot in dots]
+    powers = range(1 + max((math.ceil(math.log10(max(1.0, 1.05 * dot.x_high))) for dot in dots), default=1))
+    ticks = ((0.0, "0"), *((-_log(10.0**power), f"{10**power:,}".replace(",", THIN)) for power in powers))
+    return _plane(name, turned, title, sentence, _Axis(ticks[-1][0], 0, ticks, x_label, rising=False), y_label)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The horizontal axis of a plane. rising: drawn from low to high; if not, from high to low, low being worse."""
+
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    label: str
+    rising: bool
+
+
+def _log(cost: float) -> float:
+    return math.log10(1 + cost)
+
+
+def _plane(name: str, dots: Sequence[Dot], title: str, sentence: str, axis: _Axis, y_label: str) -> Markup:
+    """Dots with intervals and labels, grid, and the staircase of the Pareto front."""
     width, height, left, right, top, bottom = 520, 360, 40, 500, 24, 310
-    x_low, x_high = _room([dot.x_low for dot in dots], [dot.x_high for dot in dots])
     y_low, y_high = _room([dot.y_low for dot in dots], [dot.y_high for dot in dots])
-    across, up = _scale(x_low, x_high, left, right), _scale(y_low, y_high, bottom, top)
+    across = _scale(axis.low, axis.high, *((left, right) if axis.rising else (right, left)))
+    up = _scale(y_low, y_high, bottom, top)
     parts: list[Markup] = []
-    for tick in _share_ticks(x_low, x_high):
+    for tick, said in axis.ticks:
         parts.append(_line("grid", across(tick), top, across(tick), bottom))
-        parts.append(_text("", across(tick), bottom + 17, f"{round(100 * tick)} %", size=12, anchor="middle"))
+        parts.append(_text("", across(tick), bottom + 17, said, size=12, anchor="middle"))
     for tick in _share_ticks(y_low, y_high):
         parts.append(_line("grid", left, up(tick), right, up(tick)))
         parts.append(_text("", left - 6, up(tick) + 4, f"{round(100 * tick)}", size=12, anchor="end"))
-    parts.append(_text("", right, height - 8, f"{x_label} \N{RIGHTWARDS ARROW}", size=12, anchor="end"))
+    parts.append(_text("", right, height - 8, f"{axis.label} \N{RIGHTWARDS ARROW}", size=12, anchor="end"))
     parts.append(_text("", 0, 12, f"\N{UPWARDS ARROW} {y_label}", size=12))
     few = len(dots) <= CROWD
     front = pareto(dots)
-    stairs = _staircase(front, x_low, y_low)
+    stairs = _staircase(front, axis.low, y_low)
     if stairs:
         parts.append(_path("pareto", [(across(x), up(y)) for x, y in stairs]))
-    boxes: list[tuple[float, float, float, float]] = []
+    boxes = [(across(d.x) - 6, up(d.y) - 6, across(d.x) + 6, up(d.y) + 6) for d in dots]
     labels: list[Markup] = []
-    for dot in dots:
-        x, y = across(dot.x), up(dot.y)
-        boxes.append((x - 6, y - 6, x + 6, y + 6))
     for dot in dots:
         x, y = across(dot.x), up(dot.y)
         mark = [Markup("<title>{}</title>").format(dot.label), _dot("dot", x, y, 5 if few else 3.5)]
@@ -272,7 +303,7 @@ def _place_label(
 ) -> Markup | None:
     """A label beside its dot where it covers nothing, or none; the dot's title names it anyway."""
     left, top, right, bottom = area
-    wide = 6.4 * len(label)
+    wide = (7.6 if strong else 6.6) * len(label)
     for anchor, at_x, at_y in (
         ("start", x + 9, y - 7),
         ("end", x - 9, y - 7),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from .board import Board, Curve, CurveSet, Row
-from .charts import LETTERS, Bar, Dot, Series, curves, intervals, scatter, strip
+from .charts import LETTERS, Bar, Dot, Series, costs, curves, intervals, scatter, strip
 from .display import number, percent
 from .wording import NORMS, radius
 
-__all__ = ["CARD_ROWS", "LETTERS", "PLOT_ROWS", "curve_plot", "interval_plot", "row_strip", "trade_off"]
+__all__ = ["CARD_ROWS", "LETTERS", "PLOT_ROWS", "attack_costs", "curve_plot", "interval_plot", "row_strip", "trade_off"]
 
 CARD_ROWS = 5
 PLOT_ROWS = 30
@@ -63,6 +63,34 @@ def trade_off(board: Board, name: str) -> Markup:
         "in both. The numbers are in the table of the board.",
         "clean accuracy",
         "robust accuracy",
+    )
+
+
+def attack_costs(board: Board, name: str) -> Markup:
+    """What each attack breaks against what it costs."""
+    best = max((standing.success.value for standing in board.attacks), default=0.0)
+    dots = [
+        Dot(
+            board.columns[standing.column].label,
+            passes,
+            passes,
+            passes,
+            standing.success.value,
+            standing.success.low,
+            standing.success.high,
+            standing.success.value == best,
+        )
+        for standing in board.attacks
+        for passes in [standing.forwards + standing.backwards]
+    ]
+    return costs(
+        name,
+        dots,
+        f"Success against cost of the attacks at {radius(board.protocol)}",
+        "Each point is an attack with the 95 % interval of its success; the dashed staircase joins the attacks that no "
+        "other beats in both. The numbers are in the table of the attacks.",
+        "passes per example",
+        "success",
     )
 
 

@@ -254,6 +254,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         strip=figures.row_strip,
         interval_plot=figures.interval_plot,
         trade_off=figures.trade_off,
+        attack_costs=figures.attack_costs,
         curve_plot=figures.curve_plot,
         attack_rows=ATTACK_ROWS,
         strip_rows=STRIP_ROWS,

@@ -1,11 +1,12 @@
 """Charts: valid XML, points where the numbers say, the Pareto front against brute force."""
 
+import math
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from benchmark_leaderboard.charts import Bar, Dot, Series, curves, intervals, pareto, scatter, strip
+from benchmark_leaderboard.charts import Bar, Dot, Series, costs, curves, intervals, pareto, scatter, strip
 from benchmark_leaderboard.display import count, decimals, difference, interval, number, percent, seconds
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +138,18 @@ def test_a_strip_is_decoration() -> None:
     assert 'aria-hidden="true"' in strip(0.5, 0.4, 0.6, 0.9, True)
     assert 'd="M40 6H60"' in strip(0.5, 0.4, 0.6, None, False)
     assert "tick" not in strip(0.5, 0.4, 0.6, None, False)
+
+
+def test_a_cost_chart_is_logarithmic_and_its_front_is_cheap_and_high() -> None:
+    dots = [
+        Dot(label, cost, cost, cost, share, share - 0.02, share + 0.02, False)
+        for label, cost, share in [("free", 0, 0.05), ("cheap", 9, 0.4), ("dear", 99, 0.6), ("worse", 50, 0.3)]
+    ]
+    root = parse(costs("c", dots, "t", "d", "passes", "success"))
+    places = [float(c.attrib["cx"]) for c in root.iter(f"{SVG}circle")]
+    at = {tick: 40 + 460 * math.log10(1 + tick) / math.log10(1001) for tick in (0, 9, 99, 50)}
+    assert places == pytest.approx([at[0], at[9], at[99], at[50]], abs=0.05)
+    (stairs,) = [p.attrib["d"] for p in root.iter(f"{SVG}path") if p.attrib["class"] == "pareto"]
+    corners = [float(x) for x in re.findall(r"[ML](\S+) ", stairs)]
+    assert corners == pytest.approx([500, at[99], at[99], at[9], at[9], at[0], at[0]], abs=0.05)
+    assert [t.text for t in root.iter(f"{SVG}text")][:5] == ["0", "1", "10", "100", "1\u202f000"]
