@@ -1,4 +1,4 @@
-"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`.
+"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`, `submit`.
 
 Everything that is slow to import is imported by the command that needs it: help, listings and records load no torch.
 """
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_verify(commands)
     _add_leaderboard(commands)
+    _add_submit(commands)
     return parser
 
 
@@ -139,6 +140,39 @@ def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
         "--board", default="", metavar="NAME", help="with --single-file: only boards with this in a name"
     )
     build.set_defaults(command=_leaderboard_build)
+    _add_leaderboard_check(actions)
+    retract = actions.add_parser("retract", help="take a published cell off its boards, with a reason")
+    retract.add_argument("cell", type=Path, metavar="PATH", help="the folder of the cell; its files stay")
+    retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for everybody to read")
+    retract.add_argument("--by", default="", metavar="KEY", help="the cell that supersedes it")
+    retract.set_defaults(command=_leaderboard_retract)
+
+
+def _add_leaderboard_check(actions: Commands[argparse.ArgumentParser]) -> None:
+    check = actions.add_parser(
+        "check",
+        help="review a submission",
+        description="Judge a submission as data, prove its witnesses where weights and data are at hand, and print the "
+        "review in Markdown. Ends with 1 if it is refused.",
+    )
+    check.add_argument("submission", type=Path, metavar="PATH", help="a folder or a zip that benchmark submit made")
+    check.add_argument("--results", type=Path, action="append", metavar="PATH", help="what is published already")
+    check.add_argument("--store", type=Path, metavar="PATH", help="trained systems, beside those that are submitted")
+    check.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    check.add_argument("--into", type=Path, metavar="PATH", help="add an accepted submission to these results")
+    check.set_defaults(command=_leaderboard_check)
+
+
+def _add_submit(commands: Commands[argparse.ArgumentParser]) -> None:
+    submit = commands.add_parser("submit", help="pack finished cells for a leaderboard")
+    submit.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
+    submit.add_argument("--out", type=Path, required=True, metavar="PATH", help="a folder, or a file ending in .zip")
+    submit.add_argument("--name", required=True, help="who submits, as the board should say")
+    submit.add_argument("--url", default="", help="a page about it, https only")
+    submit.add_argument("--note", default="", help="a word to the reviewers")
+    submit.add_argument("--weights", action="store_true", help="pack the weights too, so that anybody can verify")
+    submit.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    submit.set_defaults(command=_submit)
 
 
 # --- commands of other modules ---
@@ -161,6 +195,37 @@ def _leaderboard_build(options: argparse.Namespace) -> int:
 
     results = options.results or [Path("results/cells")]
     status: int = build.main(results, options.out, check=options.check, single=options.single_file, board=options.board)
+    return status
+
+
+def _leaderboard_check(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import check
+
+    status: int = check.main(
+        options.submission, options.results or [], store=options.store, data=options.data, into=options.into
+    )
+    return status
+
+
+def _leaderboard_retract(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import retraction
+
+    print(retraction.withdraw(options.cell, options.reason, by=options.by))
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import submission
+
+    status: int = submission.main(
+        options.paths,
+        options.store,
+        options.out,
+        name=options.name,
+        url=options.url,
+        note=options.note,
+        weights=options.weights,
+    )
     return status
 
 

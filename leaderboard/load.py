@@ -23,6 +23,7 @@ from benchmark.errors import RecordError
 from benchmark.record import Record, file_sha256, read_record
 
 from .board import Problem
+from .retraction import withdrawal
 
 __all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_evidence"]
 
@@ -75,6 +76,7 @@ def read(folders: Sequence[Path], *, files: bool = False) -> tuple[list[Cell], l
     """All records below the folders, by key, and what is wrong with the others.
 
     The same cell in two folders counts once; two different records under one key are a problem, and the first stays.
+    Cells that were retracted or superseded are left out, and their reason is told among the problems.
 
     Args:
         files: also read every file that a record names, and check its size and hash.
@@ -116,7 +118,28 @@ def _read(folders: Sequence[Path], files: bool) -> tuple[list[Cell], list[Proble
                     )
             except RecordError as error:
                 problems.append(Problem(place, str(error)))
+    problems += _withdrawn(cells)
     return [cells[key] for key in sorted(cells)], sorted(problems, key=lambda p: (p.path, p.sentence))
+
+
+def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
+    """Take retracted and superseded cells away, and say why each was."""
+    told = []
+    known = set(cells)
+    for key, cell in list(cells.items()):
+        try:
+            said = withdrawal(cell.folder)
+        except RecordError as error:
+            told.append(Problem(cell.place, f"{cell.place} stays on its boards: {error}"))
+            continue
+        if said is None:
+            continue
+        if said.by and said.by not in known:
+            told.append(Problem(cell.place, f"{cell.place} stays: {said.by}, which supersedes it, is not here"))
+            continue
+        told.append(Problem(cell.place, f"{cell.place} {said.sentence}"))
+        del cells[key]
+    return told
 
 
 def _read_record(path: Path, place: str) -> Record:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .load import Cell, Evidence
 
-__all__ = ["Hit", "System", "Trial", "Verdict", "judge"]
+__all__ = ["Hit", "System", "Trial", "Verdict", "forgiven", "judge"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ class Trial:
         """The trial with its distances."""
         radius = float(eps)
         distance = evidence.distance.astype(np.float64)
-        rounded = (distance > radius) & (distance <= radius + _forgiven(cell.record.threat.norm, radius))
+        rounded = (distance > radius) & (distance <= radius + forgiven(cell.record.threat.norm, radius))
         distance[rounded] = radius
         return cls(column, eps, cell, evidence, distance)
 
@@ -127,7 +127,7 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
         mine[trial.column].append(trial)
     broken = {column: clean & _any([t.evidence.broken for t in trials]) for column, trials in mine.items()}
     sources = {**broken}
-    reach = float(eps) + _forgiven(norm, float(eps))
+    reach = float(eps) + forgiven(norm, float(eps))
     for trial in system.trials:
         if trial.eps != eps:
             within = clean & (trial.distance <= reach)
@@ -182,6 +182,6 @@ def _any(bits: Sequence[Bools]) -> Bools:
     return reduce(np.logical_or, bits)
 
 
-def _forgiven(norm: str, eps: float) -> float:
+def forgiven(norm: str, eps: float) -> float:
     """How much of the radius the core's verdict forgives to single-precision rounding (`benchmark.ball.tolerance`)."""
     return 0.0 if norm == "l0" else 1e-6 * (1.0 + eps)

@@ -1,0 +1,219 @@
+"""Submissions: sound ones are packed, accepted and attributed; what was published is never replaced."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from benchmark_leaderboard.aggregate import aggregate
+from benchmark_leaderboard.check import check, main
+from benchmark_leaderboard.load import read
+from benchmark_leaderboard.parcel import Submitter, opened
+from benchmark_leaderboard.retraction import withdraw
+from benchmark_leaderboard.review import comment, read_review
+from benchmark_leaderboard.submission import pack
+
+from benchmark.cli import main as cli
+from benchmark.errors import RecordError
+from benchmark.record import read_record
+from benchmark.run import run
+from benchmark.store import Store
+from tests.core.cells import plugin, small_config
+from tests.leaderboard.made_records import made_cell
+from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_card, made_submission
+
+
+def test_what_is_packed_is_accepted_as_folder_and_as_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("parcel.zip", "parcel"):
+        assert main(made_submission(tmp_path / "store", tmp_path / name), [], store=None, data=tmp_path, into=None) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("## Can be accepted\n\nSubmitted by `Somebody`.\n")
+        assert "| `mlp` | `pgd` | 5 of 10 | self-reported | `its system's weights are not at hand` |" in said
+        assert "| `made_v1, digits, linf 1/10` | `mlp` | 0.5000 of 10 | 1 | `new` |" in said
+
+
+def test_the_same_cells_give_the_same_zip(tmp_path: Path) -> None:
+    one = made_submission(tmp_path / "store", tmp_path / "one.zip")
+    two = made_submission(tmp_path / "store", tmp_path / "two.zip")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_an_accepted_submission_is_added_with_its_review_and_only_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parcel, results = made_submission(tmp_path / "store", tmp_path / "parcel.zip"), tmp_path / "results"
+    assert main(parcel, [results], store=None, data=tmp_path, into=results) == 0
+    (cell,) = read([results], files=True)[0]
+    assert cell.place.startswith("made_v1/")
+    review = read_review(cell.folder)
+    assert review is not None
+    assert (review.tier, review.submitter.name, review.key) == ("self-reported", "Somebody", cell.record.key)
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert main(parcel, [results], store=None, data=tmp_path, into=results) == 1
+    said = capsys.readouterr().out
+    assert f"is published already, as made_v1/{cell.record.key}/record.json; supersede that one if it was wrong" in said
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+    (cell.folder / "record.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"review\.json belongs to another record\.json than the one beside it"):
+        read_review(cell.folder)
+
+
+def test_the_review_tells_what_moves(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    made_cell(results, clean=[True] * 10, distance=[float("inf")] * 10, model="cnn", minimal=True)
+    with opened(made_submission(tmp_path / "store", tmp_path / "parcel")) as root:
+        review = check(root, [results])
+    assert {(e.row, e.before) for e in review.effects} == {("mlp", "new"), ("cnn", "1 to 1, 1.0000")}
+    assert {(e.low, e.high) for e in review.effects} == {(1, 2)}, "ten examples do not tell them apart"
+
+
+def test_the_reviewers_own_run_makes_a_re_run_or_a_refusal(tmp_path: Path) -> None:
+    parcel = made_submission(tmp_path / "store", tmp_path / "parcel")
+    review = check(parcel, store=tmp_path / "store")
+    assert [v.tier for v in review.verdicts] == ["re-run"]
+    (path,) = (tmp_path / "store").rglob("record.json")
+    path.write_text(path.read_text(encoding="utf-8").replace('"backwards": 80', '"backwards": 81'), encoding="utf-8")
+    (refusal,) = check(parcel, store=tmp_path / "store").refusals
+    assert refusal.endswith("differs from the cell that was run here")
+
+
+def test_the_same_weights_under_another_name_are_mentioned(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    made_submission(results, tmp_path / "first", model="cnn")
+    record = read_record(next((results / "cells").iterdir()))
+    spoiler = Spoiler(made_submission(tmp_path / "store", tmp_path / "parcel"))
+    spoiler.record(lambda d: d.update(weights_sha256=record.weights_sha256))
+    spoiler.card(lambda d: d.update(weights_sha256=record.weights_sha256))
+    (warning,) = check(tmp_path / "parcel", [results]).warnings
+    assert "has the weights of cells/" in warning
+
+
+def test_text_of_a_submitter_cannot_leave_its_place_in_the_review(tmp_path: Path) -> None:
+    parcel = made_submission(tmp_path / "store", tmp_path / "parcel")
+    spoiler = Spoiler(parcel)
+    spoiler.manifest(lambda d: d.update(note="a `b` | c\n# Heading\n![x](y) @everybody"))
+    text = comment(check(parcel))
+    assert "Note: `a 'b' \u00a6 c # Heading ![x](y) @everybody`" in text
+    assert "\n# Heading" not in text
+
+
+# --- packing ---
+
+
+def test_only_sound_and_complete_cells_are_packed(tmp_path: Path) -> None:
+    folder = made_cell(tmp_path, clean=CLEAN, distance=FAR, minimal=True)
+    with pytest.raises(RecordError, match=r"card\.json is missing; expected the card of every system"):
+        pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
+    made_card(tmp_path, read_record(folder))
+    made_cell(tmp_path, clean=CLEAN, distance=FAR, status="failed", error="it broke", seed=1)
+    manifest = pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
+    assert len(manifest.files) == 4
+    with pytest.raises(RecordError, match="exists; name a new file or folder"):
+        pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
+    with pytest.raises(RecordError, match="no complete cell lies under"):
+        pack([tmp_path / "systems"], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
+    (folder / "witness.safetensors").unlink()
+    with pytest.raises(RecordError, match=r"witness\.safetensors is missing"):
+        pack([tmp_path], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_command_line_packs_checks_and_retracts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_submission(tmp_path, tmp_path / "unused")
+    out, results = str(tmp_path / "p.zip"), str(tmp_path / "results")
+    assert cli(["submit", str(tmp_path / "cells"), "--store", str(tmp_path), "--out", out, "--name", "A"]) == 0
+    assert "1 cells, 4 files" in capsys.readouterr().out
+    assert cli(["leaderboard", "check", out, "--into", results]) == 0
+    (record,) = Path(results).rglob("record.json")
+    assert cli(["leaderboard", "retract", str(record.parent), "--reason", "wrong labels"]) == 0
+    cells, (problem,) = read([Path(results)])
+    assert not cells
+    assert "was retracted on " in problem.sentence
+    assert problem.sentence.endswith(": wrong labels")
+    (tmp_path / "p.zip").write_bytes(b"PK")
+    assert cli(["leaderboard", "check", out]) == 1
+    assert "cannot be unpacked" in capsys.readouterr().out
+
+
+# --- real systems ---
+
+
+def test_a_witness_is_proved_with_the_weights_and_another_systems_witness_is_not(tmp_path: Path) -> None:
+    store = tmp_path / "results"
+    mine = run(small_config(tmp_path, attack=plugin("attack", "pgd", steps=5)))
+    theirs = run(small_config(tmp_path, attack=plugin("attack", "pgd", steps=5), seed=1))
+    cell, other = Store(store).cell(mine.key), Store(store).cell(theirs.key)
+    parcel = tmp_path / "parcel"
+    pack([cell], store, parcel, submitter=Submitter(name="A"), weights=True)
+    review = check(parcel, data=tmp_path / "data")
+    ((verdict,), broken) = review.verdicts, int(read_record(cell).counts.clean_correct)  # type: ignore[union-attr]
+    assert verdict.tier == "witness-verified"
+    assert verdict.why.endswith("broken examples proved")
+    assert broken > 0
+    results = tmp_path / "published"
+    assert main(parcel, [], store=None, data=tmp_path / "data", into=results) == 0
+
+    third = run(small_config(tmp_path, attack=plugin("attack", "fgsm")))
+    pack([Store(store).cell(third.key)], store, tmp_path / "third", submitter=Submitter(name="B"), weights=True)
+    (found,) = check(tmp_path / "third", [results], data=tmp_path / "data").verdicts
+    assert found.tier == "independently attacked"
+    assert found.why.endswith("of a system submitted by A")
+
+    swapped = Spoiler(parcel)
+    for name in ("outcomes.safetensors", "witness.safetensors", "gallery.safetensors"):
+        shutil.copyfile(other / name, swapped.cell / name)
+    stolen = json.loads((other / "record.json").read_bytes())
+    swapped.record(lambda d: d.update({name: stolen[name] for name in ("counts", "cost", "audit", "metrics", "files")}))
+    (refusal,) = check(parcel, data=tmp_path / "data").refusals
+    assert refusal.startswith(f"cells/{cell.name}: the witness of example ")
+    assert refusal.endswith("is not misclassified")
+
+
+# --- withdrawing ---
+
+
+def test_a_superseded_cell_leaves_the_board_and_stays_on_disk(tmp_path: Path) -> None:
+    old = made_cell(tmp_path, clean=CLEAN, distance=FAR, minimal=True)
+    new = made_cell(tmp_path, clean=CLEAN, distance=FAR, minimal=True, params={"steps": 2})
+    assert len(aggregate(*read([tmp_path])).boards[0].columns) == 2
+    withdraw(old, "a bug in the attack", by=new.name)
+    cells, (problem,) = read([tmp_path])
+    assert [cell.record.key for cell in cells] == [new.name]
+    assert problem.sentence.startswith(f"cells/{old.name}/record.json was superseded by {new.name} on ")
+    assert (old / "record.json").is_file()
+    with pytest.raises(RecordError, match="was withdrawn before; what was said then is never changed"):
+        withdraw(old, "another reason")
+    shutil.rmtree(new)
+    cells, (problem,) = read([tmp_path])
+    assert [cell.record.key for cell in cells] == [old.name]
+    assert problem.sentence.endswith(f"stays: {new.name}, which supersedes it, is not here")
+
+
+def test_a_withdrawal_needs_a_record_a_reason_and_a_key(tmp_path: Path) -> None:
+    folder = made_cell(tmp_path, clean=CLEAN, distance=FAR)
+    for arguments, sentence in [
+        ((tmp_path, "r", ""), r"holds no record\.json; give the folder of a published cell"),
+        ((folder, "", ""), "reason: String should have at least 1 character"),
+        ((folder, "r", "latest"), "by: String should match pattern"),
+        ((folder, "r", folder.name), "cannot supersede itself"),
+    ]:
+        with pytest.raises(RecordError, match=sentence):
+            withdraw(arguments[0], arguments[1], by=arguments[2])
+    (folder / "retracted.json").write_text("{}", encoding="utf-8")
+    cells, (problem,) = read([tmp_path])
+    assert len(cells) == 1
+    assert "stays on its boards" in problem.sentence
+
+
+def test_an_archive_of_another_tool_works_too(tmp_path: Path) -> None:
+    """Folders as entries, no modes, stored instead of deflated."""
+    parcel = made_submission(tmp_path / "store", tmp_path / "parcel")
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
+        for path in sorted(parcel.rglob("*")):
+            archive.write(path, path.relative_to(parcel).as_posix() + ("/" if path.is_dir() else ""))
+    with opened(tmp_path / "made.zip") as root:
+        assert check(root).accepted
