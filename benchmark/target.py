@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmark import sampling
 from benchmark.errors import AccessError, AttackFault, BudgetError
 from benchmark.sampling import SampleRandom
-from benchmark.system import REJECTED, Detector, padded, padded_random
+from benchmark.system import PASS_ROWS, REJECTED, Detector, padded, padded_random
 from benchmark.threat import Access
 
 __all__ = ["Ledger", "RowLoss", "Target"]
@@ -126,6 +126,7 @@ class Target:
         self._randomized = randomized
         self._detectors = detectors
         self._owners: Tensor | None = None
+        self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
         self.ledger = Ledger(len(rng), rng.ids.device, queries)
         self.access = access
@@ -141,6 +142,7 @@ class Target:
         view = object.__new__(Target)
         view.__dict__.update(self.__dict__)
         view._owners = index if self._owners is None else self._owners[index]
+        view._fixed = None
         view._rows_count = len(index)
         return view
 
@@ -201,7 +203,11 @@ class Target:
         logits = torch.stack([output.detach()[: len(x)] for _, output in passes]).mean(0)
 
         def pull(cotangent: Tensor) -> Tensor:
-            grads = [self._backward(leaf, output, cotangent, keep=True) for leaf, output in passes]
+            rest = cotangent.new_zeros(-len(cotangent) % PASS_ROWS, cotangent.shape[1])
+            full = torch.cat([cotangent, rest]) if len(rest) else cotangent
+            grads = [
+                self._pulled(leaf, output, full.to(output.dtype), len(cotangent), keep=True) for leaf, output in passes
+            ]
             return torch.stack(grads).mean(0) if len(grads) > 1 else grads[0]
 
         return logits, pull
@@ -228,11 +234,10 @@ class Target:
         for _ in range(self._draws):
             rng = self._turn()
             leaf, output = self._graph(x)
-            scores = output.detach()[: len(x)].requires_grad_(True)
+            scores = output if len(output) == len(x) else output[: len(x)]
             with torch.enable_grad():
                 value = loss(scores)
-                (cotangent,) = torch.autograd.grad(value.sum(), scores)
-            grad = self._backward(leaf, output, cotangent, keep=False)
+            grad = self._pulled(leaf, value.sum(), None, len(x), keep=False)
             value = value.detach()
             if self._detectors:
                 penalty, push = self._suspicion(x, rng)
@@ -263,7 +268,9 @@ class Target:
     def _turn(self) -> SampleRandom:
         """The randomness of the next pass of each row: its turn is the number of passes the example has had."""
         if not self._randomized:
-            return self._rng if self._owners is None else self._rng.rows(self._owners)
+            if self._fixed is None:
+                self._fixed = self._rng if self._owners is None else self._rng.rows(self._owners)
+            return self._fixed
         rng = self._rng if self._owners is None else self._rng.rows(self._owners)
         spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
         if self._owners is not None:  # several inputs of one example in one pass take consecutive turns
@@ -292,15 +299,12 @@ class Target:
             output: Tensor = self._reach()(leaf)
         return leaf, output
 
-    def _backward(self, leaf: Tensor, output: Tensor, cotangent: Tensor, *, keep: bool) -> Tensor:
-        count = len(cotangent)
-        if not output.requires_grad:  # nothing in the system is differentiable: its gradient is zero
-            grad = torch.zeros_like(leaf)
-        else:
-            rest = cotangent.new_zeros(len(output) - count, cotangent.shape[1])
-            full = torch.cat([cotangent, rest]) if len(rest) else cotangent
-            (found,) = torch.autograd.grad(output, leaf, full.to(output.dtype), retain_graph=keep, allow_unused=True)
-            grad = torch.zeros_like(leaf) if found is None else found
+    def _pulled(self, leaf: Tensor, root: Tensor, cotangent: Tensor | None, count: int, *, keep: bool) -> Tensor:
+        """(B, *S): the gradient of `root` at the leaf's first `count` rows, looked at and charged."""
+        found: Tensor | None = None  # nothing in the system is differentiable: its gradient is zero
+        if root.requires_grad:
+            (found,) = torch.autograd.grad(root, leaf, cotangent, retain_graph=keep, allow_unused=True)
+        grad = torch.zeros_like(leaf) if found is None else found
         grad = grad[:count]
         self.ledger.look_at(self._owners, grad)
         self.ledger.charge_backward(self._owners)

@@ -97,10 +97,11 @@ def pgd(
     """
 
     def climb(index: Tensor, restart: int) -> tuple[Tensor, Tensor]:
-        here = ball.rows(index)
+        every = len(index) == len(y)  # then no row needs to be looked up, in any step
+        here = ball if every else ball.rows(index)
         start = here.random(rng.rows(index), stream="pgd/start", draw=restart) if random_start else here.x
         return ascend(
-            target.rows(index),
+            target if every else target.rows(index),
             start,
             y[index],
             ball=here,
