@@ -34,10 +34,7 @@ def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
     from benchmark.hydra_app import inner_kinds, structured
 
     kinds = inner_kinds(cls)
-    inner = {}
-    for field in kinds:
-        given = dict(params[field])
-        inner[field] = component(kinds[field], {"name": given.pop("name"), "params": given})
+    inner = {field: component(kind, params[field]) for field, kind in kinds.items()}
     rest = {key: value for key, value in params.items() if key not in kinds}
     node = structured(cls)
     with open_dict(node):

@@ -228,12 +228,12 @@ def distribution_of(component: Component) -> dict[str, str]:
 
 
 def settings(component: Any) -> dict[str, Any]:
-    """The configuration of a component as plain data; a component inside it carries its name."""
+    """The configuration of a component as plain data; a component inside it comes with its name and version."""
     from benchmark.api import Component
 
     def plain(value: Any) -> Any:
         if isinstance(value, Component):
-            return {"name": name_of(value)[1], **{f.name: plain(getattr(value, f.name)) for f in _fields(value)}}
+            return {**distribution_of(value), "params": settings(value)}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {f.name: plain(getattr(value, f.name)) for f in _fields(value)}
         if isinstance(value, dict):

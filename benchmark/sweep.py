@@ -26,6 +26,9 @@ __all__ = ["Matrix", "last_results", "run_job"]
 FREE = ("tracker", "trainer", "store", "retry", "hydra", "batch_size")
 """Groups and keys whose overrides leave the protocol of a suite as it is: they change no result."""
 
+NOT_FREE = "trainer.precision"
+"""The one key of those groups that can change a result."""
+
 last_results: list[CellResult] = []
 """The cells of the last sweep of this process, for the exit code."""
 
@@ -60,7 +63,8 @@ def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
     for override in overrides:
         key, _, value = override.partition("=")
         key = key.lstrip("+~")
-        if key == "suite" or key.split("@")[0].split(".")[0].split("/")[0] in FREE:
+        group = key.split("@")[0].split(".")[0].split("/")[0]
+        if key == "suite" or (group in FREE and key != NOT_FREE):
             continue
         if value not in allowed.get(key, ()):
             return False

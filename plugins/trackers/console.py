@@ -154,6 +154,8 @@ class ConsoleTracker(Tracker):
             screen.console.print(sweep_table(summary))
         else:
             for cell in summary.cells:
+                if cell.status == "complete":
+                    continue  # it had a line of its own, or was in the store already
                 error = f": {cell.error}" if cell.error else ""
                 screen.say("sweep", f"{cell.status}{' (cached)' if cell.cached else ''}: {cell.name}{error}")
         for finding in summary.findings:

@@ -500,8 +500,6 @@ def sweep() -> SweepSummary:
 def test_a_sweep_ends_with_every_error_and_the_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
     observed(ConsoleTracker())("benchmark_sweep_finished", summary=sweep())
     assert capsys.readouterr().out.splitlines() == [
-        "[sweep] complete: digits pgd",
-        "[sweep] complete (cached): digits fgsm",
         "[sweep] failed: digits [bim]: RuntimeError: the first",
         "[sweep] refused: attack=jsma: attack.jsma perturbs under l0, and threat.norm is linf",
         "[sweep] failed: digits deepfool: RuntimeError: the second",
