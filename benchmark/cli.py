@@ -121,6 +121,7 @@ def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
     verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     verify.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
     verify.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    verify.add_argument("--distances", action="store_true", help="only measure the candidates; needs no weights")
     verify.set_defaults(command=_verify)
 
 
@@ -187,7 +188,8 @@ def _status(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from benchmark import verify_records
 
-    return verify_records.main([str(path) for path in options.paths], str(options.store), str(options.data))
+    paths = [str(path) for path in options.paths]
+    return verify_records.main(paths, str(options.store), str(options.data), distances=options.distances)
 
 
 def _leaderboard_build(options: argparse.Namespace) -> int:

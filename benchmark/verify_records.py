@@ -2,6 +2,7 @@
 
 What is checked: the files are those that the record names; the counts are those of the outcomes; the system can be
 rebuilt and has the weights that the record names; every witness lies inside the threat and is answered wrongly.
+Where the weights are not at hand, the distances of the witness can still be measured: `--distances`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from benchmark.config import RunConfig
     from benchmark.outcomes import Outcomes
     from benchmark.system import System
+    from benchmark.threat import Threat
 
-__all__ = ["Proof", "main", "verify_record"]
+__all__ = ["Proof", "main", "measure_witness", "verify_record"]
 
 BATCH = 256
 
@@ -37,10 +39,13 @@ class Proof:
     claimed: int
 
 
-def main(paths: Sequence[str], store: str, data: str) -> int:
+def main(paths: Sequence[str], store: str, data: str, *, distances: bool = False) -> int:
     """Verify every record under the paths, print a line each; 1 if any is not proved, 2 if there is none.
 
     A record that is disproved has failed; one for which a plugin or data are missing here is only unproved.
+
+    Args:
+        distances: only measure how far the candidates are, which needs the data and no system.
     """
     folders = sorted({p.parent for path in paths for p in _records_under(Path(path))})
     if not folders:
@@ -53,6 +58,10 @@ def main(paths: Sequence[str], store: str, data: str) -> int:
                 skipped += 1
                 sys.stdout.write(f"skipped  {record.key}  its status is {record.status}\n")
                 continue
+            if distances:
+                count = measure_witness(folder, record, Path(data))
+                sys.stdout.write(f"measured {record.key}  {count} candidates lie where the outcomes say\n")
+                continue
             proof = verify_record(folder, record, Store(Path(store)), Path(data))
         except RecordError as error:
             failed += 1
@@ -62,9 +71,9 @@ def main(paths: Sequence[str], store: str, data: str) -> int:
             sys.stdout.write(f"unproved {folder.name}  {error}\n")
         else:
             sys.stdout.write(f"verified {proof.key}  {proof.broken} of {proof.claimed} broken examples proved\n")
-    verified = len(folders) - failed - unproved - skipped
+    done = len(folders) - failed - unproved - skipped
     rest = f"{skipped} skipped" + (f", {unproved} not proved for want of a part" if unproved else "")
-    sys.stdout.write(f"{verified} verified, {failed} failed, {rest}\n")
+    sys.stdout.write(f"{done} {'measured' if distances else 'verified'}, {failed} failed, {rest}\n")
     return 1 if failed or unproved else 0
 
 
@@ -78,14 +87,9 @@ def verify_record(folder: Path, record: Record, store: Store, data: Path) -> Pro
     Raises:
         RecordError: naming the first thing that is not as the record says.
     """
-    from benchmark.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+    from benchmark.outcomes import WITNESS, Witness
 
-    for file in record.files:
-        path = folder / Path(file.path).name
-        if not path.is_file() or file_sha256(path) != file.sha256:
-            raise RecordError(f"{path} is missing or has another sha256 than the record names")
-    outcomes = Outcomes.load(folder / OUTCOMES)
-    _counts_agree(record, outcomes)
+    outcomes = _outcomes(folder, record)
     config, system, examples = _rebuilt(record, store, data)
     if examples.digest() != record.examples_sha256:
         raise RecordError("the dataset gives another example list than the record names")
@@ -98,6 +102,55 @@ def verify_record(folder: Path, record: Record, store: Store, data: Path) -> Pro
     if proved != claimed:
         raise RecordError(f"the witness breaks {proved} examples, and the record claims {claimed}")
     return Proof(record.key, proved, claimed)
+
+
+def measure_witness(folder: Path, record: Record, data: Path) -> int:
+    """Measure the candidates of a record against the clean examples; returns how many there are.
+
+    This proves that they are where the outcomes say, inside box and region, and not that the system answers wrongly.
+
+    Raises:
+        RecordError: naming the first thing that is not as the record says.
+    """
+    import torch
+
+    from benchmark import rebuild
+    from benchmark.ball import distance
+    from benchmark.outcomes import NORMS, WITNESS, Witness
+    from benchmark.sampling import SampleRandom, derive_seed
+    from benchmark.threat import Norm
+
+    outcomes = _outcomes(folder, record)
+    splits = rebuild.component("dataset", record.system.config["dataset"]).load(data, offline=True)
+    examples = splits.test.take(torch.arange(len(outcomes)))
+    if examples.digest() != record.examples_sha256:
+        raise RecordError("the dataset gives another example list than the record names")
+    witness = Witness.load(folder / WITNESS)
+    rows = _rows_of(witness.ids, outcomes)
+    for start in range(0, len(rows), BATCH):
+        at = rows[start : start + BATCH]
+        x, x_adv, ids = examples.x(at), witness.x_adv[start : start + BATCH], examples.ids[at]
+        if x.shape != x_adv.shape:
+            raise RecordError(f"the witness has inputs {list(x_adv.shape[1:])}, and the dataset {list(x.shape[1:])}")
+        audit = _threat(record).around(x, SampleRandom(derive_seed(record.seed, "cell"), ids)).audit(x_adv)
+        outside = audit.outside_box | audit.outside_region | audit.non_finite
+        if bool(outside.any()):
+            raise RecordError(f"the witness of example {int(ids[outside][0])} is outside the threat")
+        _distances_agree({n: distance(x_adv, x, Norm(n)).float() for n in NORMS}, outcomes, at)
+    return len(rows)
+
+
+def _outcomes(folder: Path, record: Record) -> Outcomes:
+    """The outcomes beside a record, which must name its files and count what they hold."""
+    from benchmark.outcomes import OUTCOMES, Outcomes
+
+    for file in record.files:
+        path = folder / Path(file.path).name
+        if not path.is_file() or file_sha256(path) != file.sha256:
+            raise RecordError(f"{path} is missing or has another sha256 than the record names")
+    outcomes = Outcomes.load(folder / OUTCOMES)
+    _counts_agree(record, outcomes)
+    return outcomes
 
 
 def _counts_agree(record: Record, outcomes: Outcomes) -> None:
@@ -114,7 +167,6 @@ def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, Syste
 
     from benchmark import rebuild
     from benchmark.config import RunConfig, StoreConfig
-    from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
     card = store.card(record.system.key)
     if card is None:
@@ -124,25 +176,11 @@ def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, Syste
         )
     if card.weights_sha256 != record.weights_sha256:
         raise RecordError("the system in the store has other weights than the record names")
-    threat = record.threat
-    kind, _, size = threat.region.partition(":")
-    if kind == RegionKind.file.value:
-        raise RecordError("its region is a mask file, which a record does not hold; verify it where it was run")
     made = RunConfig(
         dataset=rebuild.component("dataset", record.system.config["dataset"]),
         model=rebuild.component("model", record.system.config["model"]),
         attack=rebuild.component("attack", {"name": record.attack.name, "params": record.attack.params}),
-        threat=Threat(
-            norm=Norm(threat.norm),
-            eps=parse_eps(threat.eps_exact),
-            goal=Goal(threat.goal),
-            access=Access(threat.access),
-            aware=threat.aware,
-            region=Region(RegionKind(kind), int(size or 0)),
-            queries=threat.queries,
-            eot=threat.eot,
-            surrogate=threat.surrogate,
-        ),
+        threat=_threat(record),
         store=StoreConfig(root=str(store.root), data=str(data), offline=True),
     )
     config = rebuild.configuration(record.system, record.seed, like=made)
@@ -150,6 +188,31 @@ def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, Syste
     system = rebuild.stored_system(config, card, store, splits.spec)
     assert record.counts is not None
     return config, system, splits.test.take(torch.arange(record.counts.total))
+
+
+def _threat(record: Record) -> Threat:
+    """The threat that a record describes.
+
+    Raises:
+        RecordError: if its region is a mask file.
+    """
+    from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
+
+    threat = record.threat
+    kind, _, size = threat.region.partition(":")
+    if kind == RegionKind.file.value:
+        raise RecordError("its region is a mask file, which a record does not hold; verify it where it was run")
+    return Threat(
+        norm=Norm(threat.norm),
+        eps=parse_eps(threat.eps_exact),
+        goal=Goal(threat.goal),
+        access=Access(threat.access),
+        aware=threat.aware,
+        region=Region(RegionKind(kind), int(size or 0)),
+        queries=threat.queries,
+        eot=threat.eot,
+        surrogate=threat.surrogate,
+    )
 
 
 def _rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
@@ -194,7 +257,11 @@ def _prove(
     for name, now in (("outside the threat", ~verdict.valid), ("not misclassified", ~verdict.adversarial)):
         if bool(now.any()):
             raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
-    for norm, values in verdict.distances.items():
+    _distances_agree(verdict.distances, outcomes, rows)
+    return int((verdict.broken & (clean.label == y)).sum())
+
+
+def _distances_agree(found: dict[str, torch.Tensor], outcomes: Outcomes, rows: torch.Tensor) -> None:
+    for norm, values in found.items():
         if not (values - outcomes.distances(norm)[rows]).abs().max() <= 1e-5 * (1 + values.abs().max()):
             raise RecordError(f"the {norm} distances of the witness are not those in the outcomes")
-    return int((verdict.broken & (clean.label == y)).sum())

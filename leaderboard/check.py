@@ -9,10 +9,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.record import Card, read_record
 
@@ -153,15 +154,15 @@ class Proof:
 def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path | None) -> dict[str, Proof]:
     """Prove every witness whose system can be loaded, by `benchmark verify` in another process."""
     found = {}
-    by_store: dict[Path, list[str]] = {}
+    by_store: dict[Path | None, list[str]] = {}
+    known = {plugin.name for plugin in registry.declared() if plugin.kind == "dataset"}
     for key, cell in cells.items():
-        place = _store_of(cell, root, store)
-        if data is None or place is None:
-            found[key] = Proof(False, False, "its system's weights are not at hand")
+        if data is None or cell.record.system.dataset not in known:
+            found[key] = Proof(False, False, "its data are not at hand")
         elif cell.record.threat.region.startswith("file"):
             found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
         else:
-            by_store.setdefault(place, []).append(key)
+            by_store.setdefault(_store_of(cell, root, store), []).append(key)
     for place, keys in by_store.items():
         found.update(_verified(root, keys, place, data or Path()))
     return found
@@ -172,8 +173,10 @@ def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
     return next((p for p in places if (p / "systems" / cell.record.system.key / WEIGHTS).is_file()), None)
 
 
-def _verified(root: Path, keys: Sequence[str], store: Path, data: Path) -> dict[str, Proof]:
-    command = [sys.executable, "-m", "benchmark", "verify", "--store", str(store), "--data", str(data)]
+def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
+    """What `benchmark verify` says of these cells: a proof with the weights in the store, or distances without."""
+    command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
+    command += ["--store", str(store)] if store else ["--distances"]
     command += [str(root / "cells" / key) for key in keys]
     try:
         done = subprocess.run(
@@ -187,8 +190,14 @@ def _verified(root: Path, keys: Sequence[str], store: Path, data: Path) -> dict[
         word, _, rest = line.partition(" ")
         key, _, sentence = rest.strip().partition(" ")
         said[key] = Proof(word == "verified", word == "FAILED", sentence.strip())
+    if store is None:
+        said = {key: replace(proof, sentence=_without_weights(proof)) for key, proof in said.items()}
     missing = Proof(False, True, "its witness could not be proved: the process that tried ended")
     return {key: said.get(key, missing) for key in keys}
+
+
+def _without_weights(proof: Proof) -> str:
+    return proof.sentence if proof.fails else f"{proof.sentence}; its system's weights are not at hand"
 
 
 def _bound_memory() -> None:

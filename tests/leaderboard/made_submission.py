@@ -37,7 +37,7 @@ def made_card(root: Path, record: Record) -> Path:
 
 def made_submission(root: Path, out: Path, **changes: Any) -> Path:
     """Pack one made cell; returns `out`. changes: as for `made_cell`."""
-    folder = made_cell(root, **{"clean": CLEAN, "distance": FAR, "minimal": True, **changes})
+    folder = made_cell(root, **{"clean": CLEAN, "distance": FAR, "minimal": True, "dataset": "made_up", **changes})
     made_card(root, read_record(folder))
     pack([folder], root, out, submitter=Submitter(name="Somebody"))
     return out

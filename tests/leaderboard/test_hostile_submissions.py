@@ -470,7 +470,9 @@ def test_something_that_is_no_submission_is_refused(tmp_path: Path, capsys: pyte
 
 
 def test_cells_of_a_suite_must_share_its_example_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made_cell(tmp_path / "published", clean=CLEAN, distance=FAR, minimal=True, model="other", examples="x")
+    made_cell(
+        tmp_path / "published", clean=CLEAN, distance=FAR, minimal=True, model="other", examples="x", dataset="made_up"
+    )
     made_submission(tmp_path / "store", tmp_path / "parcel")
     said = refusal(tmp_path / "parcel", tmp_path, capsys)
     assert "was made on another example list than the other cells of the suite" in said

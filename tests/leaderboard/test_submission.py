@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.check import check, main
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.parcel import Submitter, opened
 from benchmark_leaderboard.retraction import withdraw
-from benchmark_leaderboard.review import comment, read_review
+from benchmark_leaderboard.review import comment, put, read_review
 from benchmark_leaderboard.submission import pack
 
 from benchmark.cli import main as cli
@@ -31,8 +33,8 @@ def test_what_is_packed_is_accepted_as_folder_and_as_zip(tmp_path: Path, capsys:
         assert main(made_submission(tmp_path / "store", tmp_path / name), [], store=None, data=tmp_path, into=None) == 0
         said = capsys.readouterr().out
         assert said.startswith("## Can be accepted\n\nSubmitted by `Somebody`.\n")
-        assert "| `mlp` | `pgd` | 5 of 10 | self-reported | `its system's weights are not at hand` |" in said
-        assert "| `made_v1, digits, linf 1/10` | `mlp` | 0.5000 of 10 | 1 | `new` |" in said
+        assert "| `mlp` | `pgd` | 5 of 10 | self-reported | `its data are not at hand` |" in said
+        assert "| `made_v1, made_up, linf 1/10` | `mlp` | 0.5000 of 10 | 1 | `new` |" in said
 
 
 def test_the_same_cells_give_the_same_zip(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_an_accepted_submission_is_added_with_its_review_and_only_once(
 
 def test_the_review_tells_what_moves(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    made_cell(results, clean=[True] * 10, distance=[float("inf")] * 10, model="cnn", minimal=True)
+    made_cell(results, clean=[True] * 10, distance=[np.inf] * 10, model="cnn", minimal=True, dataset="made_up")
     with opened(made_submission(tmp_path / "store", tmp_path / "parcel")) as root:
         review = check(root, [results])
     assert {(e.row, e.before) for e in review.effects} == {("mlp", "new"), ("cnn", "1 to 1, 1.0000")}
@@ -155,13 +157,29 @@ def test_a_witness_is_proved_with_the_weights_and_another_systems_witness_is_not
     assert verdict.why.endswith("broken examples proved")
     assert broken > 0
     results = tmp_path / "published"
-    assert main(parcel, [], store=None, data=tmp_path / "data", into=results) == 0
+    put(review, results)
 
     third = run(small_config(tmp_path, attack=plugin("attack", "fgsm")))
     pack([Store(store).cell(third.key)], store, tmp_path / "third", submitter=Submitter(name="B"), weights=True)
     (found,) = check(tmp_path / "third", [results], data=tmp_path / "data").verdicts
     assert found.tier == "independently attacked"
     assert found.why.endswith("of a system submitted by A")
+
+    pack([cell], store, tmp_path / "without", submitter=Submitter(name="A"))
+    (verdict,) = check(tmp_path / "without", data=tmp_path / "data").verdicts
+    assert verdict.tier == "self-reported"
+    assert verdict.why.endswith("candidates lie where the outcomes say; its system's weights are not at hand")
+    moved = Spoiler(tmp_path / "without")
+    (moved.cell / "gallery.safetensors").unlink()
+    moved.record(lambda d: d.update(files=[f for f in d["files"] if f["path"] != "gallery.safetensors"]))
+    moved.arrays("witness.safetensors", lambda a: a["x_adv"].__setitem__(0, 1 - a["x_adv"][0]))
+    (refusal,) = check(tmp_path / "without", data=tmp_path / "data").refusals
+    assert refusal.startswith(f"cells/{cell.name}: the l")
+    assert refusal.endswith("distances of the witness are not those in the outcomes")
+    shutil.copyfile(store / "systems" / moved.system.name / "weights.safetensors", moved.system / "weights.safetensors")
+    moved.seal_manifest()
+    (refusal,) = check(tmp_path / "without", data=tmp_path / "data").refusals
+    assert re.match(rf"cells/{cell.name}: the witness of example \d+ is outside the threat", refusal)
 
     swapped = Spoiler(parcel)
     for name in ("outcomes.safetensors", "witness.safetensors", "gallery.safetensors"):
