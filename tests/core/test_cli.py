@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -28,13 +27,10 @@ sys.stderr.write(f"{code} {heavy}")
     "words",
     [["--help"], ["--version"], ["plugins"], ["plugins", "attack", "--json"], ["run", "--help"], ["new", "--help"]],
 )
-def test_looking_around_is_quick_and_loads_nothing_heavy(words: list[str], run_python: Runner) -> None:
-    start = time.perf_counter()
+def test_looking_around_loads_nothing_heavy(words: list[str], run_python: Runner) -> None:
     done = run_python("-c", NO_TORCH, *words)
-    seconds = time.perf_counter() - start
-    assert done.stderr == "0 []"
+    assert done.stderr == "0 []"  # what makes it slow is what it loads; the seconds are in benchmarks/
     assert done.stdout
-    assert seconds < 5, seconds  # a tenth of it on an idle machine; loading torch shows in the list above
 
 
 def test_every_plugin_is_listed_and_each_bad_one_with_its_reason(third_parties: Path, run_python: Runner) -> None:
