@@ -10,6 +10,7 @@ import base64
 import functools
 import hashlib
 import importlib.resources
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,12 +28,14 @@ from .downloads import FORMATS, as_json, files
 from .exchange import every_eval_ever
 from .feed import feed
 from .gallery import Pictures, exhibits
+from .pairs import PAIR_ROWS, comparable, held_bits, neighbours
 from .tables import (
     attack_table,
     attacks_table,
     board_table,
     curves_table,
     matrix_table,
+    neighbours_table,
     overview_table,
     system_table,
     systems_table,
@@ -49,11 +52,11 @@ MATRIX_CELLS = 2000
 ATTACK_ROWS = 100
 """How many systems of a board the page of an attack lists."""
 
-STRIP_ROWS = 100
+STRIP_ROWS = 80
 """How many rows of a board draw their interval; the numbers stand in all of them."""
 
-PAIR_ROWS = 40
-"""Up to how many rows the page of a board carries the paired tests of all its pairs, for the comparison of two."""
+GRID_ROWS = 24
+"""Up to how many systems the page of comparisons shows every pair in a table."""
 
 
 class _Templates(BaseLoader):
@@ -108,6 +111,10 @@ class Paths:
     def export(self, row: str) -> str:
         """The document of a system in the format of Every Eval Ever."""
         return f"every_eval_ever/{self.rows[row]}.json"
+
+    def compare(self, key: str) -> str:
+        """The page that compares the systems of a board."""
+        return f"boards/{self.boards[key]}-compare.html"
 
     def attack(self, name: str) -> str:
         """The page of an attack."""
@@ -164,6 +171,8 @@ def render(
         yield from files(_stem(path), board_table(board), NAME)
         yield from files(f"{_stem(path)}-attacks", attacks_table(board), NAME)
         yield from files(_stem(paths.matrix(key, 0)), matrix_table(board), NAME)
+        yield page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths))
+        yield from files(_stem(paths.compare(key)), neighbours_table(board), NAME)
     for of in leaderboard.curves:
         yield from files(f"curves/{of.key}", curves_table(of), NAME)
     yield "feed.xml", feed(leaderboard, records, NAME, {key: paths.row(key) for key in paths.rows})
@@ -201,7 +210,9 @@ def board_names(leaderboard: Leaderboard) -> Mapping[str, str]:
 
 @functools.cache
 def _static(name: str) -> str:
-    return (importlib.resources.files(__package__) / "static" / name).read_text(encoding="utf-8")
+    """A file of the package without its indentation, which every page would carry."""
+    text = (importlib.resources.files(__package__) / "static" / name).read_text(encoding="utf-8")
+    return re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
 
 def _frame(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Frame:
@@ -246,6 +257,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
         inline=lambda svg: svg.replace(Markup(' xmlns="http://www.w3.org/2000/svg"'), "").strip(),
         json=lambda value: as_json(value).strip(),
+        short_json=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
     )
     env.globals.update(
         site=frame,
@@ -259,6 +271,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         attack_rows=ATTACK_ROWS,
         strip_rows=STRIP_ROWS,
         pair_rows=PAIR_ROWS,
+        grid_rows=GRID_ROWS,
         card_rows=figures.CARD_ROWS,
         plot_rows=figures.PLOT_ROWS,
         letters=figures.LETTERS,
@@ -336,6 +349,17 @@ def _pages(board: Board) -> list[tuple[Row, ...]]:
     """The rows of a board, as many to a page as its columns allow."""
     size = max(1, MATRIX_CELLS // max(1, len(board.columns)))
     return [board.rows[at : at + size] for at in range(0, len(board.rows), size)]
+
+
+def _comparison(board: Board, paths: Paths) -> dict[str, object]:
+    """What the page of comparisons gets. duel: for the script, what it needs to compare any two rows."""
+    rows = comparable(board)
+    duel = {
+        "total": board.protocol.total,
+        "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],
+        "p": [[float(f"{p:.2g}") for p in line[: len(rows)]] for line in board.pairs.adjusted[: len(rows)].tolist()],
+    }
+    return {"board": board, "rows": rows, "duel": duel, "next_to": neighbours(board)}
 
 
 def _curves_of(leaderboard: Leaderboard, row: Row) -> list[tuple[CurveSet, Curve]]:

@@ -27,6 +27,7 @@ DOWNLOAD_BYTES = 1_000_000
 
 ANCHOR = re.compile(r'<a ([^>]*?)href="([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
 NAMES = re.compile(r' (id|aria-labelledby|data-controls|data-compare|data-copy)="([^"]*)"')
+PAGE = re.compile(r' data-page="[^"]*"')
 REGION = re.compile(r'role="region" aria-label="([^"]*)"')
 DOWNLOADS = re.compile(r'<p class="downloads">([^<]*): <a href="([^"]*)"[^>]*>CSV</a>.*?</p>\n', re.DOTALL)
 TITLE = re.compile(r"<title>(.*?) · [^<]*</title>", re.DOTALL)
@@ -69,6 +70,7 @@ def _part(page: str, path: str, name: str, pages: Mapping[str, str], tables: _Ta
     assert title is not None
     assert content is not None
     text = NAMES.sub(lambda m: f' {m[1]}="{" ".join(f"{name}-{word}" for word in m[2].split())}"', content[1])
+    text = PAGE.sub("", text)  # the script's own way to another page
     text = REGION.sub(lambda m: f'role="region" aria-label="{m[1]} ({title[1]})"', text)
     text = DOWNLOADS.sub(lambda m: _download(m[1], normpath(join(dirname(path), m[2])), tables), text)
     return Markup(title[1]), Markup(_inside(text, path, pages))

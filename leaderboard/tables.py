@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from .board import Board, Column, CurveSet, Rate, Row, Score
 from .display import count, interval, number, percent, seconds
 from .downloads import Table, Value
+from .pairs import neighbours
 from .wording import radius, rank, suite_title, words
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "board_table",
     "curves_table",
     "matrix_table",
+    "neighbours_table",
     "overview_table",
     "system_table",
     "systems_table",
@@ -103,6 +105,27 @@ def attacks_table(board: Board) -> Table:
             )
             for column, s in named
         ],
+    )
+
+
+def neighbours_table(board: Board) -> Table:
+    """One line per system and the next one in the order, on the same examples."""
+    found = neighbours(board)
+    return Table(
+        f"Neighbours at {_place(board)} on the same {count(board.protocol.total)} examples: exact McNemar tests, "
+        "corrected by Holm's method for all pairs.",
+        [
+            {
+                "system": row.label,
+                "next": after.label,
+                "only_first_holds": won,
+                "only_next_holds": lost,
+                "adjusted_p": p,
+            }
+            for row, after, won, lost, p in found
+        ],
+        ("System", "Next", "Only the first", "Only the next", "Corrected p"),
+        [(row.label, after.label, str(won), str(lost), f"{p:.2g}") for row, after, won, lost, p in found],
     )
 
 

@@ -66,6 +66,8 @@
     var panel = document.querySelector('[data-compare="' + table.id + '"]');
     var sort = { col: "", dir: "" };
     var picked = [];
+    var dropped = [];
+    var boxes = [];
 
     function name(row) { return row.querySelector("th a").textContent; }
     function cell(row, th) { return row.cells[th.cellIndex]; }
@@ -152,16 +154,50 @@
         lines.appendChild(line);
       });
       shown.appendChild(lines);
-      panel.appendChild(make("h3", {}, "Two systems side by side"));
+      panel.appendChild(make("h2", {}, "Two systems side by side"));
       var said = paired(pair);
       if (said) { panel.appendChild(make("p", {}, said)); }
       panel.appendChild(shown);
+      if (panel.hasAttribute("data-page")) {
+        var more = make("p");
+        more.appendChild(make("a", { href: panel.getAttribute("data-page") + "#cmp=" + picked.join(",") }, "Example by example"));
+        panel.appendChild(more);
+      }
       var close = make("button", { type: "button", "class": "tool" }, "Clear the comparison");
       close.addEventListener("click", function () { picked = []; applyCompare(); save(); });
       panel.appendChild(close);
     }
+    function applyColumns() {
+      heads.forEach(function (th) {
+        var gone = dropped.indexOf(th.getAttribute("data-col")) >= 0;
+        th.hidden = gone;
+        rows.forEach(function (row) { cell(row, th).hidden = gone; });
+      });
+      boxes.forEach(function (box) { box.checked = dropped.indexOf(box.value) < 0; });
+    }
+    function columnChooser() {
+      var chooser = make("details", { "class": "columns" });
+      chooser.appendChild(make("summary", {}, "Columns"));
+      var list = make("div");
+      heads.forEach(function (th) {
+        if (th.classList.contains("pin")) { return; }
+        var label = make("label", {}, " " + th.getAttribute("data-label"));
+        var box = make("input", { type: "checkbox", value: th.getAttribute("data-col") });
+        box.addEventListener("change", function () {
+          dropped = boxes.filter(function (one) { return !one.checked; }).map(function (one) { return one.value; });
+          applyColumns();
+          save();
+        });
+        boxes.push(box);
+        label.insertBefore(box, label.firstChild);
+        list.appendChild(label);
+      });
+      chooser.appendChild(list);
+      controls.appendChild(chooser);
+    }
     function save() {
       var state = readState();
+      state[prefix + "hide"] = dropped.join(",");
       state[prefix + "sort"] = sort.col ? sort.col + "," + sort.dir : "";
       if (search) { state[prefix + "q"] = search.value.trim(); }
       selects.forEach(function (select) { state[prefix + select.getAttribute("data-facet")] = select.value; });
@@ -180,6 +216,10 @@
       picked = (state[prefix + "cmp"] || "").split(",").filter(function (id) {
         return rows.some(function (row) { return row.id === id && id; });
       }).slice(0, 2);
+      dropped = (state[prefix + "hide"] || "").split(",").filter(function (col) {
+        return boxes.some(function (box) { return box.value === col; });
+      });
+      applyColumns();
       applySort();
       applyFilter();
       applyCompare();
@@ -208,9 +248,11 @@
           applyCompare();
           save();
         });
-        row.querySelector("[data-pick]").appendChild(box);
+        var head = row.querySelector("th");
+        head.insertBefore(box, head.firstChild);
       });
     }
+    if (controls && heads.length > 3) { columnChooser(); }
     if (controls) { controls.hidden = false; }
     if (search) { search.addEventListener("input", function () { applyFilter(); save(); }); }
     selects.forEach(function (select) { select.addEventListener("change", function () { applyFilter(); save(); }); });
@@ -218,9 +260,99 @@
     restore();
   }
 
+  /* two systems of a board on the same examples, from the bits that the page carries */
+  function duel(box) {
+    var known = JSON.parse(box.getAttribute("data-duel"));
+    if (known.rows.length < 2) { return; }
+    var selects = all("select[data-side]", box), place = box.querySelector("[data-duel-place]");
+    var prefix = box.id === "duel" ? "" : box.id + ".";
+
+    function shares(row) { /* of each example: in how many runs it was held */
+      var runs = row.held.map(function (text) { return atob(text); });
+      var counts = [];
+      for (var at = 0; at < known.total; at++) {
+        var held = 0;
+        runs.forEach(function (bits) { held += bits.charCodeAt(at >> 3) >> (7 - at % 8) & 1; });
+        counts.push(held / runs.length);
+      }
+      return counts;
+    }
+    function line(cells) {
+      var tr = make("tr");
+      cells.forEach(function (cell, at) {
+        var number = typeof cell === "number";
+        tr.appendChild(make(number || cell === "" ? "td" : "th", number ? { "class": "num" } : cell === "" ? {} : { scope: at ? "col" : "row" }, String(cell).replace(/_/g, "_\u200b")));
+      });
+      return tr;
+    }
+    function examples(name, list) {
+      var part = make("div");
+      part.appendChild(make("h3", {}, "Only " + name + " holds"));
+      part.appendChild(make("p", { "class": "places note" }, list.length
+        ? "Positions in the example list, from 0: " + list.slice(0, 200).join(", ") + (list.length > 200 ? " and " + (list.length - 200) + " more." : ".")
+        : "No example."));
+      return part;
+    }
+    function show() {
+      var at = selects.map(function (select) { return select.selectedIndex; });
+      var pair = at.map(function (index) { return known.rows[index]; });
+      var first = shares(pair[0]), second = shares(pair[1]), both = 0, neither = 0, only = [[], []];
+      first.forEach(function (value, index) {
+        if (value === second[index]) { both += value; neither += 1 - value; }
+        else { only[value > second[index] ? 0 : 1].push(index); }
+      });
+      var single = pair[0].held.length === 1 && pair[1].held.length === 1;
+      var p = known.p[at[0]][at[1]];
+      place.textContent = "";
+      var left = make("div");
+      if (single) {
+        var table = make("table");
+        table.appendChild(make("caption", {}, "Examples, under all attacks"));
+        var head = make("thead");
+        head.appendChild(line(["", pair[1].name + " holds", pair[1].name + " loses"]));
+        var body = make("tbody");
+        body.appendChild(line([pair[0].name + " holds", both, only[0].length]));
+        body.appendChild(line([pair[0].name + " loses", only[1].length, neither]));
+        table.appendChild(head);
+        table.appendChild(body);
+        left.appendChild(table);
+      }
+      left.appendChild(make("p", {}, at[0] === at[1] ? "Choose two different systems." :
+        pair[0].name + " does better on " + only[0].length + " examples, " + pair[1].name + " on " + only[1].length +
+        ". Exact McNemar test, corrected for all pairs of this board: p\u00a0" + (p < 0.001 ? "<\u00a00.001" : "=\u00a0" + p) + (p < 0.05 ? "." : ", so the two are tied.")));
+      place.appendChild(left);
+      if (at[0] !== at[1]) {
+        var right = make("div");
+        right.appendChild(examples(pair[0].name, only[0]));
+        right.appendChild(examples(pair[1].name, only[1]));
+        place.appendChild(right);
+      }
+    }
+    function restore() {
+      var wanted = (readState()[prefix + "cmp"] || "").split(",");
+      selects.forEach(function (select, index) {
+        select.value = wanted[index] || "";
+        if (select.selectedIndex < 0) { select.selectedIndex = index; }
+      });
+      show();
+    }
+    selects.forEach(function (select) {
+      select.addEventListener("change", function () {
+        var state = readState();
+        state[prefix + "cmp"] = selects.map(function (one) { return one.value; }).join(",");
+        writeState(state);
+        show();
+      });
+    });
+    box.hidden = false;
+    addEventListener("hashchange", restore);
+    restore();
+  }
+
   document.addEventListener("DOMContentLoaded", function () {
     themeButton();
     all("table[data-sortable]").forEach(board);
+    all("[data-duel]").forEach(duel);
     all("button[data-copy]").forEach(function (button) {
       button.hidden = false;
       button.addEventListener("click", function () {

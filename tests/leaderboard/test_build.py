@@ -1,20 +1,15 @@
-"""From a store to a folder of pages: the same bytes again, all or nothing, and seen by a real browser."""
+"""From a store to a folder of pages: the same bytes again, all or nothing."""
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from benchmark_leaderboard import build as build_module
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.build import build, build_single, differences, main
-from benchmark_leaderboard.load import read
 
 from benchmark.errors import RecordError
 from tests.leaderboard.made_records import made_cell, made_store
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -137,49 +132,3 @@ def test_an_empty_store_gives_a_site_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     page = build([tmp_path / "cells"], tmp_path / "board")
     assert "There is no complete record yet." in page.read_text(encoding="utf-8")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        ("", r'<output aria-live="polite">3 rows</output>'),
-        ("#sort=system,desc", r'data-col="system"[^>]*aria-sort="descending"'),
-        ("#q=small_cnn", r'<output aria-live="polite">1 of 3 rows</output>'),
-        ("#cmp=FIRST,SECOND", r"<h3>Two systems side by side</h3>"),
-    ],
-)
-def test_a_browser_without_a_network_runs_the_page_and_restores_the_view(
-    site: Path, tmp_path: Path, state: str, expected: str
-) -> None:
-    page = min(p for p in (site / "boards").glob("*.html") if "matrix" not in p.name)
-    first, second = re.findall(r'<tr id="(\w+)"', page.read_text(encoding="utf-8"))[:2]
-    address = page.as_uri() + state.replace("FIRST", first).replace("SECOND", second)
-    assert re.search(expected, _dump(address, tmp_path))
-
-
-def _dump(address: str, profile: Path) -> str:
-    """The page as Chromium has it after its script ran, with every host name unresolvable."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "--virtual-time-budget=3000",
-            "--dump-dom", address,
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-def test_a_comparison_says_what_the_paired_test_said(site: Path, store: Path, tmp_path: Path) -> None:
-    leaderboard = aggregate(*read([store / "cells"]))
-    board = leaderboard.boards[0]
-    page = next(p for p in (site / "boards").glob("*.html") if board.protocol.key in p.read_text(encoding="utf-8"))
-    ids = re.findall(r'<tr id="(\w+)"', page.read_text(encoding="utf-8"))
-    dump = _dump(f"{page.as_uri()}#cmp={ids[0]},{ids[2]}&sort=clean,asc", tmp_path)
-    wins, p = board.pairs.wins, board.pairs.adjusted
-    assert f"holds {wins[0, 2]} that {board.rows[2].label} loses, and loses {wins[2, 0]} that it holds" in dump
-    assert ("p &lt; 0.001" if p[0, 2] < 0.001 else f"p = {float(f'{p[0, 2]:.2g}'):g}") in dump

@@ -1,0 +1,161 @@
+"""The site in a real browser without a network: its script, and axe-core's look at every kind of page."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmark_leaderboard.aggregate import aggregate
+from benchmark_leaderboard.board import Leaderboard
+from benchmark_leaderboard.build import build, build_single
+from benchmark_leaderboard.load import read
+from benchmark_leaderboard.render import board_names
+
+from tests.leaderboard.browser import CHROMIUM, dump
+from tests.leaderboard.made_records import made_cell, made_store
+
+AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = made_store(tmp_path_factory.mktemp("store"), systems=3, attacks=4, examples=40)
+    made_cell(root, clean=[], distance=[], status="failed", error="ValueError: <b>boom</b>", attack="jsma")
+    return root
+
+
+@pytest.fixture(scope="module")
+def leaderboard(store: Path) -> Leaderboard:
+    return aggregate(*read([store / "cells"]))
+
+
+@pytest.fixture(scope="module")
+def site(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page: Path = build([store / "cells"], tmp_path_factory.mktemp("site"))
+    return page.parent
+
+
+def board_page(site: Path, leaderboard: Leaderboard, kind: str = "") -> Path:
+    """The page of the first board, or the one of that kind beside it."""
+    names = board_names(leaderboard)
+    return site / "boards" / f"{names[leaderboard.boards[0].protocol.key]}{kind}.html"
+
+
+def ids(page: Path) -> list[str]:
+    return re.findall(r'<tr id="(\w+)"', page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("", r'<output aria-live="polite">3 rows</output>'),
+        ("#sort=system,desc", r'data-col="system"[^>]*aria-sort="descending"'),
+        ("#q=small_cnn", r'<output aria-live="polite">1 of 3 rows</output>'),
+        ("#cmp=FIRST,SECOND", r"<h2>Two systems side by side</h2>"),
+        ("#hide=clean,attacks", r'data-col="clean"[^>]*hidden=""'),
+    ],
+)
+def test_the_page_restores_the_view_of_its_address(
+    site: Path, leaderboard: Leaderboard, tmp_path: Path, state: str, expected: str
+) -> None:
+    page = board_page(site, leaderboard)
+    first, second = ids(page)[:2]
+    address = page.as_uri() + state.replace("FIRST", first).replace("SECOND", second)
+    assert re.search(expected, dump(address, tmp_path))
+
+
+def test_a_comparison_says_what_the_paired_test_said(site: Path, leaderboard: Leaderboard, tmp_path: Path) -> None:
+    board = leaderboard.boards[0]
+    page = board_page(site, leaderboard)
+    shown = ids(page)
+    seen = dump(f"{page.as_uri()}#cmp={shown[0]},{shown[2]}&sort=clean,asc", tmp_path)
+    wins, p = board.pairs.wins, board.pairs.adjusted
+    assert f"holds {wins[0, 2]} that {board.rows[2].label} loses, and loses {wins[2, 0]} that it holds" in seen
+    assert ("p &lt; 0.001" if p[0, 2] < 0.001 else f"p = {float(f'{p[0, 2]:.2g}'):g}") in seen
+    assert re.search(r'href="[^"]*-compare\.html#cmp=\w+,\w+">Example by example<', seen)
+
+
+def test_two_systems_example_by_example(site: Path, leaderboard: Leaderboard, tmp_path: Path) -> None:
+    board = leaderboard.boards[0]
+    page = board_page(site, leaderboard, "-compare")
+    shown = ids(board_page(site, leaderboard))
+    seen = unescape(dump(f"{page.as_uri()}#cmp={shown[2]},{shown[0]}", tmp_path))
+    total = board.protocol.total
+    third, first = (np.unpackbits(np.frombuffer(board.rows[at].runs[0].held, np.uint8))[:total] == 1 for at in (2, 0))
+    cells = [int(text) for text in re.findall(r'<td class="num">(\d+)</td>', seen.split("data-duel-place")[-1])[:4]]
+    assert cells == [(third & first).sum(), (third & ~first).sum(), (first & ~third).sum(), (~third & ~first).sum()]
+    for one, other, name in ((third, first, board.rows[2].label), (first, third, board.rows[0].label)):
+        places = ", ".join(map(str, np.flatnonzero(one & ~other)))
+        said = f"Positions in the example list, from 0: {places}." if places else "No example."
+        assert f'>Only {name} holds</h3><p class="places note">{said}</p>' in seen
+
+
+def every_kind(site: Path) -> Iterable[Path]:
+    """One page of each kind."""
+    yield from (
+        site / name for name in ("index.html", "matrix.html", "systems.html", "attacks.html", "definitions.html")
+    )
+    boards = sorted((site / "boards").glob("*.html"), key=lambda path: (len(path.name), path.name))
+    yield boards[0]
+    yield next(path for path in boards if path.name.endswith("-matrix.html"))
+    yield next(path for path in boards if path.name.endswith("-compare.html"))
+    yield min((site / "systems").glob("*.html"))
+    yield min((site / "attacks").glob("*.html"))
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: npm install --no-save axe-core")
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_axe_finds_nothing_to_complain_about(site: Path, store: Path, tmp_path: Path, colours: str, width: int) -> None:
+    single = build_single([store / "cells"], tmp_path / "single.html")
+    frames = []
+    for at, page in enumerate([*every_kind(site), single]):
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+        text = text.replace('<html lang="en">', f'<html lang="en" data-theme="{colours}">')
+        text = text.replace("</body>", f"<script>{AXE.read_text(encoding='utf-8')}</script></body>")
+        copy = tmp_path / f"{at}.html"
+        copy.write_text(text, encoding="utf-8")
+        frames.append((copy.name, page.name))
+        if shown := ids(page)[:2]:
+            frames.append((f"{copy.name}#cmp={','.join(shown)}&hide=clean", f"{page.name}, two compared"))
+    harness = tmp_path / "harness.html"
+    harness.write_text(
+        f"<!doctype html><body><script>{HARNESS}look({json.dumps(frames)}, {width});</script></body>", encoding="utf-8"
+    )
+    flags = ("--allow-file-access-from-files", "--window-size=1300,2000", "--timeout=90000")
+    seen = dump(harness.as_uri(), tmp_path / "profile", *flags)
+    found = json.loads(unescape(seen.split('<pre id="found">')[1].split("</pre>")[0]))
+    assert [name for name, _ in found] == [name for _, name in frames]
+    complaints = "\n".join(f"{name}: {problem}" for name, problems in found for problem in problems)
+    assert not complaints, complaints
+
+
+HARNESS = """
+async function look(pages, width) {
+  const found = [];
+  for (const [file, name] of pages) {
+    const frame = document.createElement("iframe");
+    frame.style.cssText = "border:0;height:1500px;width:" + width + "px";
+    const ready = new Promise((done) => { frame.onload = done; });
+    frame.src = file;
+    document.body.appendChild(frame);
+    await ready;
+    const axe = frame.contentWindow.axe;
+    const result = await axe.run(frame.contentDocument, { resultTypes: ["violations"] });
+    found.push([name, result.violations.map((v) => v.id + " (" + v.impact + "): " +
+      v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0] ? n.any[0].message : "")).join(" | "))]);
+    frame.remove();
+  }
+  const pre = document.createElement("pre");
+  pre.id = "found";
+  pre.textContent = JSON.stringify(found);
+  document.body.appendChild(pre);
+}
+"""
