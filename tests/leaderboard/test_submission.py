@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -144,51 +148,105 @@ def test_the_command_line_packs_checks_and_retracts(tmp_path: Path, capsys: pyte
 # --- real systems ---
 
 
-def test_a_witness_is_proved_with_the_weights_and_another_systems_witness_is_not(tmp_path: Path) -> None:
-    store = tmp_path / "results"
-    mine = run(small_config(tmp_path, attack=plugin("attack", "pgd", steps=5)))
-    theirs = run(small_config(tmp_path, attack=plugin("attack", "pgd", steps=5), seed=1))
-    cell, other = Store(store).cell(mine.key), Store(store).cell(theirs.key)
-    parcel = tmp_path / "parcel"
-    pack([cell], store, parcel, submitter=Submitter(name="A"), weights=True)
-    review = check(parcel, data=tmp_path / "data")
-    ((verdict,), broken) = review.verdicts, int(read_record(cell).counts.clean_correct)  # type: ignore[union-attr]
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `benchmark verify` without a process of its own, which would import torch again each time."""
+
+    def verify(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "benchmark"]
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            status = cli(command[3:])
+        return subprocess.CompletedProcess(command, status, said.getvalue(), "")
+
+    monkeypatch.setattr("benchmark_leaderboard.check.subprocess.run", verify)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cells: PGD on two systems, FGSM on the first."""
+    root = tmp_path_factory.mktemp("cells")
+    for seed, attack in ((0, plugin("attack", "pgd", steps=5)), (1, plugin("attack", "pgd", steps=5)),
+                         (0, plugin("attack", "fgsm"))):  # fmt: skip
+        assert run(small_config(root, attack=attack, seed=seed)).status == "complete"
+    return root / "results"
+
+
+def cell_of(store: Path, attack: str, seed: int = 0) -> Path:
+    (found,) = [r.key for r in Store(store).records() if (r.attack.name, r.seed) == (attack, seed)]
+    return Store(store).cell(found)
+
+
+def packed(store: Path, cell: Path, out: Path, *, name: str = "A", weights: bool = True) -> Path:
+    pack([cell], store, out, submitter=Submitter(name=name), weights=weights)
+    return out
+
+
+def test_a_witness_is_proved_by_another_process(store: Path, tmp_path: Path) -> None:
+    (verdict,) = check(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"), data=tmp_path).verdicts
     assert verdict.tier == "witness-verified"
-    assert verdict.why.endswith("broken examples proved")
-    assert broken > 0
-    results = tmp_path / "published"
-    put(review, results)
+    assert re.fullmatch(r"(\d+) of \1 broken examples proved", verdict.why)
 
-    third = run(small_config(tmp_path, attack=plugin("attack", "fgsm")))
-    pack([Store(store).cell(third.key)], store, tmp_path / "third", submitter=Submitter(name="B"), weights=True)
-    (found,) = check(tmp_path / "third", [results], data=tmp_path / "data").verdicts
-    assert found.tier == "independently attacked"
-    assert found.why.endswith("of a system submitted by A")
 
-    pack([cell], store, tmp_path / "without", submitter=Submitter(name="A"))
-    (verdict,) = check(tmp_path / "without", data=tmp_path / "data").verdicts
+@pytest.mark.usefixtures("in_this_process")
+def test_an_attack_on_somebody_elses_system_is_independent(store: Path, tmp_path: Path) -> None:
+    put(check(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"), data=tmp_path), tmp_path / "published")
+    for name, tier in (("B", "independently attacked"), ("A", "witness-verified")):
+        parcel = packed(store, cell_of(store, "fgsm"), tmp_path / name, name=name)
+        (verdict,) = check(parcel, [tmp_path / "published"], data=tmp_path).verdicts
+        assert verdict.tier == tier
+        assert verdict.why.endswith("of a system submitted by A") == (name == "B")
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -> None:
+    mine, theirs = cell_of(store, "pgd"), cell_of(store, "pgd", seed=1)
+    swapped = Spoiler(packed(store, mine, tmp_path / "parcel"))
+    for path in theirs.glob("*.safetensors"):
+        shutil.copyfile(path, swapped.cell / path.name)
+    stolen = json.loads((theirs / "record.json").read_bytes())
+    swapped.record(lambda d: d.update({name: stolen[name] for name in ("counts", "cost", "audit", "metrics", "files")}))
+    (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
+    assert re.fullmatch(rf"cells/{mine.name}: the witness of example \d+ is not misclassified", refusal)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tmp_path: Path) -> None:
+    cell = cell_of(store, "pgd")
+    parcel = packed(store, cell, tmp_path / "parcel", weights=False)
+    (verdict,) = check(parcel, data=tmp_path).verdicts
     assert verdict.tier == "self-reported"
     assert verdict.why.endswith("candidates lie where the outcomes say; its system's weights are not at hand")
-    moved = Spoiler(tmp_path / "without")
+    moved = Spoiler(parcel)
     (moved.cell / "gallery.safetensors").unlink()
     moved.record(lambda d: d.update(files=[f for f in d["files"] if f["path"] != "gallery.safetensors"]))
     moved.arrays("witness.safetensors", lambda a: a["x_adv"].__setitem__(0, 1 - a["x_adv"][0]))
-    (refusal,) = check(tmp_path / "without", data=tmp_path / "data").refusals
-    assert refusal.startswith(f"cells/{cell.name}: the l")
-    assert refusal.endswith("distances of the witness are not those in the outcomes")
+    (refusal,) = check(parcel, data=tmp_path).refusals
+    assert re.fullmatch(rf"cells/{cell.name}: the l\w+ distances of the witness are not those in the outcomes", refusal)
     shutil.copyfile(store / "systems" / moved.system.name / "weights.safetensors", moved.system / "weights.safetensors")
     moved.seal_manifest()
-    (refusal,) = check(tmp_path / "without", data=tmp_path / "data").refusals
-    assert re.match(rf"cells/{cell.name}: the witness of example \d+ is outside the threat", refusal)
+    (refusal,) = check(parcel, data=tmp_path).refusals
+    assert re.fullmatch(rf"cells/{cell.name}: the witness of example \d+ is outside the threat", refusal)
 
-    swapped = Spoiler(parcel)
-    for name in ("outcomes.safetensors", "witness.safetensors", "gallery.safetensors"):
-        shutil.copyfile(other / name, swapped.cell / name)
-    stolen = json.loads((other / "record.json").read_bytes())
-    swapped.record(lambda d: d.update({name: stolen[name] for name in ("counts", "cost", "audit", "metrics", "files")}))
-    (refusal,) = check(parcel, data=tmp_path / "data").refusals
-    assert refusal.startswith(f"cells/{cell.name}: the witness of example ")
-    assert refusal.endswith("is not misclassified")
+
+@pytest.mark.usefixtures("in_this_process")
+def test_examples_that_are_not_the_datasets_are_refused(tmp_path: Path) -> None:
+    made_submission(tmp_path / "store", tmp_path / "parcel", dataset="digits")
+    (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
+    assert refusal.endswith("the dataset gives another example list than the record names")
+
+
+def test_a_picture_that_is_not_the_witness_is_refused(store: Path, tmp_path: Path) -> None:
+    spoiler = Spoiler(packed(store, cell_of(store, "pgd"), tmp_path / "parcel", weights=False))
+    for change in (
+        lambda a: a["adv"].__setitem__((0, 0), 0.5),
+        lambda a: a["clean"].__setitem__((0, 0), 0.5),
+        lambda a: a["y"].__setitem__(0, 7 - a["y"][0]),
+    ):
+        kept = (spoiler.cell / "gallery.safetensors").read_bytes()
+        spoiler.arrays("gallery.safetensors", change)
+        (refusal,) = check(tmp_path / "parcel").refusals
+        assert "otherwise than outcomes.safetensors and witness.safetensors have it" in refusal
+        spoiler.replace("gallery.safetensors", kept)
 
 
 # --- withdrawing ---
