@@ -1,0 +1,139 @@
+"""Parsimonious attack: lazy greedy local search over corners. Moon et al., ICML 2019, arXiv:1905.06635."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._estimates import Best
+from ._queries import Oracle
+from ._steps import at_least
+
+
+@dataclass(frozen=True)
+class Parsimonious(Attack):
+    """Chooses for each block of pixels x + eps or x - eps by lazy greedy insertion and deletion, then halves blocks.
+
+    Differences from the paper: all blocks are candidates at once, not in random groups of 64; and the margin takes
+    the place of the cross-entropy.
+
+    block: side of the first blocks, in pixels. rounds: insertions and deletions per size of block.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}), access=Access.scores, targeted=True)
+
+    block: int = 4
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, block=self.block, rounds=self.rounds)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """Two to four forward passes per block of each size; an example that is broken costs nothing more."""
+        return parsimonious(
+            Oracle(target, y, threat.targeted),
+            Best(target, threat, x),
+            ball=threat.around(x, rng),
+            block=self.block,
+            rounds=self.rounds,
+        )
+
+
+def parsimonious(oracle: Oracle, best: Best, *, ball: Ball, block: int, rounds: int) -> Tensor:
+    """(B, *S): see :class:`Parsimonious`."""
+    x = ball.x
+    index = best.todo(oracle, torch.arange(len(x), device=x.device))
+    best.offer(index, x[index], *oracle.value(index, x[index]))
+    search = _Search(oracle, best, ball)
+    index = best.todo(oracle, index)
+    search.value[index] = search.ask(index, search.up[index][:, None])[:, 0]
+    while block >= 1:
+        blocks = blocks_of(x.shape[1:], block).to(x.device)
+        for _ in range(rounds):
+            for insert in (True, False):
+                index = best.todo(oracle, index)
+                search.sweep(index, blocks, insert=insert)
+        block //= 2
+    return best.x_adv
+
+
+def blocks_of(shape: torch.Size, side: int) -> Tensor:
+    """(M, D) bool: the blocks of `side` pixels a side, each in one channel; runs of features for tabular data."""
+    grid = shape[1:] if len(shape) > 1 else shape
+    number = torch.zeros(1, dtype=torch.int64)
+    for length in grid:
+        each = -(-length // side)
+        number = (number[:, None] * each + torch.arange(length) // side).flatten()
+    channels = torch.arange(shape[0] if len(shape) > 1 else 1)
+    number = (channels[:, None] * (int(number.max()) + 1) + number).flatten()
+    return torch.arange(int(number.max()) + 1)[:, None] == number
+
+
+class _Search:
+    """The sets of all examples. up: (B, D) bool, the features at x + eps. value: (B,), the margin there."""
+
+    def __init__(self, oracle: Oracle, best: Best, ball: Ball) -> None:
+        self._oracle, self._best, self._ball = oracle, best, ball
+        self.up = torch.zeros(ball.x.flatten(1).shape, dtype=torch.bool, device=ball.x.device)
+        self.value = torch.full((len(ball.x),), -torch.inf, dtype=ball.x.dtype, device=ball.x.device)
+
+    def ask(self, index: Tensor, up: Tensor) -> Tensor:
+        """(b, n): the margins of n sets `up` (b, n, D) per example; the best of them are offered."""
+        b, n = up.shape[:2]
+        repeated = self._ball.rows(index.repeat_interleave(n))
+        step = torch.where(up.reshape(repeated.x.shape), self._ball.eps, -self._ball.eps)
+        proposals = repeated.project(repeated.x + step).reshape(b, n, *self._ball.x.shape[1:])
+        values, won, _ = self._oracle.values(index, proposals)
+        self._best.offer_all(index, proposals, values, won)
+        return values
+
+    def sweep(self, index: Tensor, blocks: Tensor, *, insert: bool) -> None:
+        """Insert blocks (or delete them) as long as that raises the margin, the most useful first (algorithm 1).
+
+        What a block gained when it was last asked about bounds what it gains now, as the sets grow; so only the first
+        of the list is asked about again, and taken if it is still not behind the second.
+        """
+        gains = torch.full((len(index), len(blocks)), -torch.inf, device=index.device)
+        # A block is a candidate if most of it is not yet where it would go (blocks of an earlier size may be mixed).
+        share = (self.up[index].float() @ blocks.T.float()) / blocks.sum(1)
+        candidate = share < 0.5 if insert else share >= 0.5
+        size = self._oracle.group(len(index))
+        for first in range(0, len(blocks), size):
+            part = blocks[first : first + size]
+            changed = self._changed(index, part, insert=insert)
+            useful = candidate[:, first : first + size]
+            rows = useful.any(1).nonzero().squeeze(1)
+            fresh = self.ask(index[rows], changed[rows]) - self.value[index[rows], None]
+            gains[rows, first : first + size] = torch.where(useful[rows], fresh, -torch.inf)
+        where = torch.arange(len(index), device=index.device)
+        while len(where := where[gains[where].amax(1) > 0]):
+            where = where[torch.isin(index[where], self._best.todo(self._oracle, index[where]))]
+            if len(where) == 0:
+                break
+            rows, top = index[where], gains[where].argmax(1)
+            changed = torch.where(blocks[top], insert, self.up[rows])
+            value = self.ask(rows, changed[:, None])[:, 0]
+            fresh = value - self.value[rows]
+            gains[where, top] = -torch.inf
+            taken = (fresh > 0) & (fresh >= gains[where].amax(1))
+            gains[where, top] = torch.where(taken, -torch.inf, fresh)
+            self.up[rows[taken]], self.value[rows[taken]] = changed[taken], value[taken]
+
+    def _changed(self, index: Tensor, blocks: Tensor, *, insert: bool) -> Tensor:
+        return torch.where(blocks[None], insert, self.up[index][:, None])
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Parsimonious

@@ -1,0 +1,101 @@
+"""SPSA: a gradient from simultaneous random signs, with Adam. Uesato et al., ICML 2018, arXiv:1802.05666."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Norm, Threat
+
+from ._estimates import Best, Noise, antithetic, finite
+from ._queries import Oracle, uniform
+from ._steps import at_least, positive
+
+
+@dataclass(frozen=True)
+class SPSA(Attack):
+    """Adam on the margin, whose gradient is estimated from queries at x + sigma v and x - sigma v with random signs v.
+
+    Difference from the paper: the best iterate is returned.
+
+    steps: iterations. pairs: pairs of queries per estimate (the paper takes up to 4096). sigma: the length of a change.
+    step_size: Adam's, per feature.
+    """
+
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.linf}), access=Access.scores, targeted=True, randomized=True
+    )
+
+    steps: int = 100
+    pairs: int = 64
+    sigma: float = 0.01
+    step_size: float = 0.01
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, pairs=self.pairs)
+        positive(sigma=self.sigma, step_size=self.step_size)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        return spsa(
+            Oracle(target, y, threat.targeted),
+            Best(target, threat, x),
+            ball=threat.around(x, rng),
+            steps=self.steps,
+            step_size=self.step_size,
+            pairs=self.pairs,
+            sigma=self.sigma,
+            rng=rng,
+        )
+
+
+def spsa(
+    oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, pairs: int, sigma: float, rng: SampleRandom
+) -> Tensor:
+    """(B, *S): see :class:`SPSA`. Adam's decay rates are .9 and .999."""
+    x_adv = ball.x
+    first, second = torch.zeros_like(x_adv), torch.zeros_like(x_adv)
+    index = torch.arange(len(x_adv), device=x_adv.device)
+    for step in range(steps + 1):
+        index = best.todo(oracle, index)
+        if len(index) == 0:
+            break
+        value, won = oracle.value(index, x_adv[index])
+        best.offer(index, x_adv[index], value, won)
+        index = best.todo(oracle, index)
+        if step == steps or len(index) == 0:
+            break
+        here = ball.rows(index)
+
+        noise = _signs(ball.x.shape[1:], step)
+        gradient = finite(antithetic(oracle, index, here, x_adv[index], rng=rng, noise=noise, pairs=pairs, sigma=sigma))
+        first[index] = 0.9 * first[index] + 0.1 * gradient
+        second[index] = 0.999 * second[index] + 0.001 * gradient.square()
+        mean, spread = first[index] / (1.0 - 0.9 ** (step + 1)), second[index] / (1.0 - 0.999 ** (step + 1))
+        moved = x_adv[index] + step_size * mean / (spread.sqrt() + 1e-8)
+        x_adv = x_adv.index_copy(0, index, here.project(moved))
+    return best.x_adv
+
+
+def _signs(shape: torch.Size, step: int) -> Noise:
+    """Random signs, others in each iteration."""
+
+    def noise(rng: SampleRandom, count: int, first: int) -> Tensor:
+        drawn = uniform(rng, shape, count, stream=f"spsa/{step}", first=first)
+        return torch.where(drawn < 0, -1.0, 1.0)
+
+    return noise
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return SPSA
