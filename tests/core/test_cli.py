@@ -115,8 +115,8 @@ def test_what_the_user_can_mend_is_one_sentence(
 def noting(seen: list[object], code: int) -> object:
     """A function that notes what it is given, and returns an exit code."""
 
-    def call(*given: object) -> int:
-        seen.append(given)
+    def call(*given: object, **named: object) -> int:
+        seen.append((*given, *named.values()))
         return code
 
     return call
@@ -164,7 +164,8 @@ def test_other_commands_get_their_paths(monkeypatch: pytest.MonkeyPatch) -> None
     fake(monkeypatch, "benchmark.verify_records", main=noting(seen, 1))
     assert cli.main(["status"]) == 0
     assert cli.main(["verify", "a", "b", "--store", "s"]) == 1
-    assert seen == [("results",), (["a", "b"], "s", "data")]
+    assert cli.main(["verify", "a", "--distances"]) == 1
+    assert seen == [("results",), (["a", "b"], "s", "data", False), (["a"], "results", "data", True)]
 
 
 def test_help_of_run_shows_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:

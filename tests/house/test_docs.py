@@ -28,7 +28,7 @@ from tests.house.pages import PAGES, blocks, commands
 COMMANDS = commands()
 RUNS = [words for _, words in COMMANDS if words[:2] == ["benchmark", "run"] and "--help" not in words]
 OTHERS = [words for _, words in COMMANDS if words[0] == "benchmark" and words not in RUNS]
-KNOWN = {"benchmark", "make", "pip", "python", "python3", ".venv/bin/pip", "eval"}
+KNOWN = {"benchmark", "make", "pip", "torchrun", "python", "python3", ".venv/bin/pip", "eval"}
 PLACEHOLDERS = {"attack=acme": "attack=pgd"}
 """`acme` is the package that the page has just written; tests/core/test_scaffold.py installs one and tests it."""
 
