@@ -21,6 +21,8 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 Image = tuple[int, int, int]
 
+_POWER = {Norm.l2: 2.0, Norm.l1: 1.0}
+
 
 def as_image(shape: tuple[int, ...]) -> Image:
     """(C, H, W) of one example: its own shape if it has three dimensions, else a line of all its features."""
@@ -98,37 +100,41 @@ def change_linf(move: Moves, shape: Image) -> Tensor:
     return _window(move.top, move.left, move.side, shape) * move.sign[:, :, None, None]
 
 
-def _pyramid(i: Tensor, j: Tensor, height: Tensor, width: Tensor) -> Tensor:
+def _pyramid(i: Tensor, j: Tensor, height: Tensor, width: Tensor, power: float) -> Tensor:
     """(b, H, W): rings around the centre of a rectangle whose values fall off as sums of 1 / n^2; 0 outside.
+
+    The length of the values is 1: in l2 where `power` is 2, in l1 where it is 1, and then they fall off with 1 / n^4.
 
     i: (b, H), j: (b, W): coordinates in the rectangle. height, width: (b,).
     """
     inside = ((i >= 0) & (i < height[:, None]))[:, :, None] & ((j >= 0) & (j < width[:, None]))[:, None, :]
     ring = torch.maximum((i - height[:, None] // 2).abs()[:, :, None], (j - width[:, None] // 2).abs()[:, None, :])
     rings = torch.maximum(height, width) // 2 + 1
-    terms = 1.0 / torch.arange(1, int(rings.max()) + 1, device=i.device, dtype=torch.float64).square()
+    terms = 1.0 / torch.arange(1, int(rings.max()) + 1, device=i.device, dtype=torch.float64).pow(4.0 / power)
     sums = torch.cat([terms.new_zeros(1), terms.cumsum(0)])
     value = sums[rings][:, None, None] - sums[ring.clamp_max(len(sums) - 1)]
-    return _unit(torch.where(inside, value, 0.0))
+    return _unit(torch.where(inside, value, 0.0), power)
 
 
-def _unit(values: Tensor) -> Tensor:
-    """(b, H, W) scaled to length 1 in l2, where it is not zero."""
-    return values / values.square().sum((1, 2), keepdim=True).sqrt().clamp_min(1e-12)
+def _unit(values: Tensor, power: float) -> Tensor:
+    """(b, H, W) scaled to length 1, where it is not zero."""
+    return values / values.abs().pow(power).sum((1, 2), keepdim=True).pow(1.0 / power).clamp_min(1e-12)
 
 
-def _eta(top: Tensor, left: Tensor, side: Tensor, turned: Tensor, shape: Image) -> Tensor:
-    """(b, 1, H, W): a positive and a negative pyramid side by side in the window, of length 1 in l2 (section 4.3)."""
+def _eta(top: Tensor, left: Tensor, side: Tensor, turned: Tensor, shape: Image, power: float) -> Tensor:
+    """(b, 1, H, W): a positive and a negative pyramid side by side in the window, of length 1 (section 4.3)."""
     i = torch.arange(shape[1], device=top.device) - top[:, None]
     j = torch.arange(shape[2], device=top.device) - left[:, None]
-    tall = torch.where(turned & (shape[1] == 1), 1, side)  # a line has windows of height one
+    length = torch.where(turned & (shape[1] == 1), 1, side)  # a line has windows of height one
     half, rest = side // 2, side - side // 2
-    upright = _pyramid(i, j, half, side) - _pyramid(i - half[:, None], j, rest, side)
-    lying = _pyramid(i, j, tall, half) - _pyramid(i, j - half[:, None], tall, rest)
-    return _unit(torch.where(turned[:, None, None], lying, upright))[:, None]
+    high, high2 = torch.where(turned, length, half), torch.where(turned, length, rest)
+    broad, broad2 = torch.where(turned, half, side), torch.where(turned, rest, side)
+    down, across = torch.where(turned, 0, half)[:, None], torch.where(turned, half, 0)[:, None]
+    upper, lower = _pyramid(i, j, high, broad, power), _pyramid(i - down, j - across, high2, broad2, power)
+    return _unit(upper - lower, power)[:, None]
 
 
-def first_mass(rng: SampleRandom, shape: Image) -> Tensor:
+def first_mass(rng: SampleRandom, shape: Image, norm: Norm) -> Tensor:
     """(b, C, H, W): a grid of windows, five to a side, each of length 1 with random signs per channel."""
     channels, height, width = shape
     side = max(1, (width if height == 1 else min(height, width)) // 5)
@@ -140,7 +146,8 @@ def first_mass(rng: SampleRandom, shape: Image) -> Tensor:
     total = torch.zeros(len(rng), *shape, device=full.device, dtype=torch.float64)
     for row in range(down):
         for col in range(across):
-            window = _eta(full * row + margins[0], full * col + margins[1], full, turned[:, row, col], shape)
+            corner = full * row + margins[0], full * col + margins[1]
+            window = _eta(*corner, full, turned[:, row, col], shape, _POWER[norm])
             total = total + window * signs[:, row, col, :, None, None]
     return total
 
@@ -148,19 +155,25 @@ def first_mass(rng: SampleRandom, shape: Image) -> Tensor:
 def change_mass(move: Moves, delta: Tensor, norm: Norm, eps: float) -> Tensor:
     """(b, C, H, W): `delta` with the length of one window, and what is left of eps, moved into another window.
 
-    Algorithm 3 for l2; under l1 all lengths are sums instead of roots of sums of squares.
+    Algorithm 3 for l2. Under l1 all lengths are sums instead of roots of sums of squares, and each channel gets what
+    all of them should share, for the projection to cut: a change of few features, as in the authors' program.
     """
     shape = (delta.shape[1], delta.shape[2], delta.shape[3])
     here, there = (_window(*corner, move.side, shape) for corner in ((move.top, move.left), (move.top2, move.left2)))
-    power = 2.0 if norm is Norm.l2 else 1.0
+    power = _POWER[norm]
 
     def mass(values: Tensor) -> Tensor:
         return values.abs().pow(power).sum((2, 3), keepdim=True)
 
     spare = (eps**power - mass(delta).sum(1, keepdim=True)).clamp_min(0.0) / shape[0]
     budget = spare + mass(delta * (here | there))
+    if norm is Norm.l1:
+        budget = budget * shape[0]
     inside = delta * here
     old = inside / mass(inside).pow(1.0 / power).clamp_min(1e-12)
-    new = _eta(move.top, move.left, move.side, move.turned, shape).to(delta.dtype) * move.sign[:, :, None, None] + old
+    new = (
+        _eta(move.top, move.left, move.side, move.turned, shape, power).to(delta.dtype) * move.sign[:, :, None, None]
+        + old
+    )
     new = new * (budget / mass(new).clamp_min(1e-12)).pow(1.0 / power)
     return torch.where(here, new, torch.where(there, 0.0, delta))

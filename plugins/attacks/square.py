@@ -157,7 +157,7 @@ def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
     if ball.norm is Norm.linf:
         delta = ball.eps * first_linf(rng, shape).to(ball.x.dtype)
     else:
-        delta = _scaled(ball, first_mass(rng, shape).to(ball.x.dtype), shape)
+        delta = _scaled(ball, first_mass(rng, shape, ball.norm).to(ball.x.dtype), shape)
     return ball.x + delta.reshape(ball.x.shape)
 
 
