@@ -20,6 +20,7 @@ from benchmark.errors import RecordError
 from .aggregate import aggregate
 from .gallery import read_pictures
 from .load import read
+from .published_numbers import load_published
 from .render import MARKER, board_names, record_path, render
 from .single import single_file
 
@@ -100,7 +101,9 @@ def _files(results: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     cells, problems = read(results)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    for path, text in render(aggregate(cells, problems), records, lambda key: read_pictures(named[key])):
+    for path, text in render(
+        aggregate(cells, problems), records, lambda key: read_pictures(named[key]), load_published()
+    ):
         yield path, text.encode()
     for cell in cells:
         yield record_path(cell.record.key), (cell.folder / "record.json").read_bytes()

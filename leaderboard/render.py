@@ -28,7 +28,9 @@ from .downloads import FORMATS, as_json, files
 from .exchange import every_eval_ever
 from .feed import feed
 from .gallery import Pictures, exhibits
+from .literature import beside, listing_table, listings, place, range_of, share, under
 from .pairs import PAIR_ROWS, comparable, held_bits, neighbours
+from .published_numbers import Source
 from .tables import (
     attack_table,
     attacks_table,
@@ -116,6 +118,14 @@ class Paths:
         """The page that compares the systems of a board."""
         return f"boards/{self.boards[key]}-compare.html"
 
+    def source(self, key: str) -> str:
+        """The page of a publication."""
+        return f"published/{wording.slug(key)}-{_digest(key)[:6]}.html"
+
+    def listing(self, key: str, protocol: str) -> str:
+        """The downloads of one table of a publication, without the ending."""
+        return f"{_stem(self.source(key))}-{wording.slug(protocol)}-{_digest(protocol)[:6]}"
+
     def attack(self, name: str) -> str:
         """The page of an attack."""
         return f"attacks/{wording.slug(name)}-{_digest(name)[:6]}.html"
@@ -131,16 +141,19 @@ def record_path(key: str) -> str:
 
 
 def render(
-    leaderboard: Leaderboard, records: Mapping[str, Record], read: Callable[[str], Pictures | None] = lambda _: None
+    leaderboard: Leaderboard,
+    records: Mapping[str, Record],
+    read: Callable[[str], Pictures | None] = lambda _: None,
+    published: Sequence[Source] = (),
 ) -> Iterator[tuple[str, str]]:
     """Every page and every download: (path relative to the root, text), one after the other.
 
     Args:
         leaderboard: what to show. records: by key, of all cells that it names; build copies them beside the pages.
-        read: gives the pictures of a cell by its key, None if it has none.
+        read: gives the pictures of a cell by its key, None if it has none. published: numbers of the literature.
     """
     paths = _paths(leaderboard)
-    frame = _frame(leaderboard, records)
+    frame = _frame(records, bool(published))
     env = _environment(frame, paths)
 
     def page(template: str, path: str, section: str, **values: object) -> tuple[str, str]:
@@ -162,7 +175,8 @@ def render(
         pages = _pages(board)
         wide = len(pages) > 1
         path = paths.board(key)
-        yield page("board.html", path, "index.html", board=board, curves=curves.get(key), wide=wide, pages=len(pages))
+        shown = {"board": board, "curves": curves.get(key), "wide": wide, "pages": len(pages)}
+        yield page("board.html", path, "index.html", **shown, beside=beside(board, published))
         for at, rows in enumerate(pages):
             part = {"board": board, "rows": rows, "at": at, "pages": len(pages)}
             yield page("cells.html", paths.matrix(key, at), "matrix.html", **part)
@@ -188,6 +202,12 @@ def render(
         )  # fmt: skip
         yield from files(_stem(paths.row(row.key)), system_table(entries), NAME)
         yield paths.export(row.key), as_json(every_eval_ever(entries, records, NAME))
+    if published:
+        yield page("published.html", "published.html", "published.html", sources=published)
+    for source in published:
+        yield page("source.html", paths.source(source.key), "published.html", source=source)
+        for listing in listings(source):
+            yield from files(paths.listing(source.key, listing.name), listing_table(source, listing), NAME)
     attacks = _attacks(leaderboard)
     yield page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
     for name, uses in attacks.items():
@@ -199,7 +219,7 @@ def single_page(
     leaderboard: Leaderboard, records: Mapping[str, Record], sheets: Sequence[tuple[str, Markup, Markup]]
 ) -> str:
     """One page around the contents of many: (id, title, content) of each."""
-    env = _environment(_frame(leaderboard, records), _paths(leaderboard))
+    env = _environment(_frame(records), _paths(leaderboard))
     return env.get_template("single.html").render(up="", section="", path="single.html", sheets=sheets)
 
 
@@ -215,7 +235,7 @@ def _static(name: str) -> str:
     return re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
 
-def _frame(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Frame:
+def _frame(records: Mapping[str, Record], published: bool = False) -> Frame:
     style, script = _static("site.css"), _static("site.js")
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src 'self' data:; "
@@ -231,6 +251,7 @@ def _frame(leaderboard: Leaderboard, records: Mapping[str, Record]) -> Frame:
             ("Systems", "systems.html"),
             ("Attacks", "attacks.html"),
             ("Matrix", "matrix.html"),
+            *((("Published", "published.html"),) if published else ()),
             ("Definitions", "definitions.html"),
         ),
         f"Built from {display.count(len(records))} records, content {_digest(' '.join(sorted(records)))[:12]}.",
@@ -253,6 +274,10 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         conditions=wording.conditions,
         suite_title=wording.suite_title,
         resolution=wording.resolution,
+        place=place,
+        published=share,
+        range_of=range_of,
+        under=under,
         heat=lambda value: f"q{round(10 * value)}",
         p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
         inline=lambda svg: svg.replace(Markup(' xmlns="http://www.w3.org/2000/svg"'), "").strip(),
@@ -278,6 +303,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         sample=charts.sample,
         formats=FORMATS,
         badge=row_badge,
+        listings=listings,
         answered=wording.answered,
         badge_of=board_badge,
     )

@@ -38,7 +38,7 @@ INNER = re.compile(r'<main id="content"><div class="wrap">\n(.*)</div></main>', 
 def single_file(
     leaderboard: Leaderboard, records: Mapping[str, Record], read: Callable[[str], Pictures | None] = lambda _: None
 ) -> str:
-    """Every page of the leaderboard, as one page."""
+    """Every page of the leaderboard, as one page; numbers of the literature stay on the site."""
     files = dict(render(leaderboard, records, read))
     order = sorted((path for path in files if path.endswith(".html")), key=lambda path: path == "definitions.html")
     pages = {path: f"p{at}" for at, path in enumerate(order)}

@@ -1,0 +1,149 @@
+"""Published numbers on the site: beside measured rows, marked, in no rank, and escaped like everything else."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from benchmark_leaderboard.literature import beside, listing_table, listings, place, range_of, share
+from benchmark_leaderboard.published_numbers import Entry, Number, Protocol, Source, load_published
+from benchmark_leaderboard.render import render
+
+from tests.leaderboard.made_board import made_leaderboard
+from tests.leaderboard.test_render import NASTY, Page
+
+
+def number(metric: str, value: float, total: int | None = None, attack: str = "", **more: str) -> Number:
+    count = round(value * total) if total else None
+    return Number.model_validate(
+        {"metric": metric, "value": value, "attack": attack, "count": count, "total": total, **more}
+    )
+
+
+def entry(name: str, robust: float, total: int | None, text: str = "") -> Entry:
+    numbers = (number("clean_accuracy", 0.95), number("robust_accuracy", robust, total, f"autoattack{text}"))
+    return Entry(
+        system=name + text, protocol="p", numbers=numbers, url="https://example.org/paper", venue=f"V{text}",
+        flags=(f"odd{text}",) if text else (), architecture=text,
+    )  # fmt: skip
+
+
+def source(text: str = "", eps: str = "2/20", total: int | None = 1000) -> Source:
+    protocol = Protocol(dataset=f"digits{text}", norm="linf", eps_exact=eps, description=f"how{text}")
+    entries = (entry("worse", 0.25, total, text), entry("best", 0.75, total, text), entry("good", 0.72, total, text))
+    return Source(
+        key="made", title=f"Made{text}", authors=f"A{text}", year=2020, note=f"note{text}", licence=text,
+        retrieved=text, protocols={"p": protocol}, entries=entries,
+    )  # fmt: skip
+
+
+def test_entries_stand_by_value_with_ranks_of_unpaired_tests() -> None:
+    (listing,) = listings(source())
+    assert [(line.entry.system, line.rank) for line in listing.lines] == [
+        ("best", "1\u20132"), ("good", "1\u20132"), ("worse", "3"),
+    ]  # fmt: skip
+    assert listing.columns == ("clean accuracy", "robust accuracy, autoattack")
+    assert (listing.alike, listing.neighbours) == (1, 2)
+    assert place(listing) == "digits, L\u221e \u2264 2/20"
+
+
+def test_without_counts_there_is_no_rank_and_the_order_is_that_of_the_source() -> None:
+    (listing,) = listings(source(total=None))
+    assert [(line.entry.system, line.rank) for line in listing.lines] == [("worse", ""), ("best", ""), ("good", "")]
+    assert listing.neighbours == 0
+
+
+def test_a_number_keeps_the_digits_that_its_source_printed() -> None:
+    assert [share(number("attack_success", value)) for value in (0.9589, 0.005, 0.98, 1.0)] == [
+        "95.89",
+        "0.5",
+        "98",
+        "100",
+    ]
+    assert range_of(number("robust_accuracy", 0.98)) == ""
+    assert share(number("robust_accuracy", 0.7107, 10_000)) == "71.1"
+    assert range_of(number("robust_accuracy", 0.5, 1000)) == "46.9\u201353.1"
+
+
+def test_only_the_same_data_set_norm_and_radius_stand_beside_a_board() -> None:
+    board = made_leaderboard()[0].boards[0]
+    (found,) = beside(board, [source(), source(eps="1/5"), source(text="x")])
+    assert [line.entry.system for line in found.lines] == ["best", "good", "worse"]
+    robust, clean = found.lines[0].numbers
+    assert robust is not None
+    assert clean is not None
+    assert (robust.value, clean.value) == (0.75, 0.95)
+    other = replace(board, protocol=replace(board.protocol, norm="l2"))
+    assert beside(other, [source()]) == []
+
+
+def test_published_numbers_change_no_row_of_a_board_and_are_marked() -> None:
+    leaderboard, records = made_leaderboard()
+    plain = dict(render(leaderboard, records))
+    files = dict(render(leaderboard, records, published=[source()]))
+    boards = [path for path in plain if path.startswith("boards/")]
+    for path in boards:
+        if not path.endswith(".html"):
+            assert files[path] == plain[path]
+    page = Page(next(files[path] for path in boards if path.endswith(".html")))
+    assert "published, not re-run" in page.text
+    table = re.compile(r'<table id="main".*?</table>', re.DOTALL)
+    shown = [table.search(site[boards[0]]) for site in (plain, files) if "<table" in site[boards[0]]]
+    assert len({match[0] for match in shown if match}) == 1
+    assert "published.html" not in plain
+
+
+def test_strangers_text_in_a_source_is_never_markup() -> None:
+    leaderboard, records = made_leaderboard()
+    files = dict(render(leaderboard, records, published=[source(text=NASTY)]))
+    for path in (path for path in files if path.startswith("published") and path.endswith(".html")):
+        page = Page(files[path])
+        assert page.tags.count("script") == 1
+        assert "img" not in page.tags
+        assert not page.bad
+        assert "<script>alert(1)</script>" in page.text
+        assert not page.open
+        assert len(page.ids) == len(set(page.ids))
+
+
+def test_links_leave_the_site_only_for_https_and_say_so() -> None:
+    leaderboard, records = made_leaderboard()
+    files = dict(render(leaderboard, records, published=[source()]))
+    for path, text in files.items():
+        if path.endswith(".html"):
+            away = re.findall(r'<a href="(\w+:[^"]*)"([^>]*)>', text)
+            assert all(link.startswith("https://") and "noreferrer" in rest for link, rest in away), path
+
+
+def test_the_download_has_a_line_for_every_number() -> None:
+    of = source()
+    (listing,) = listings(of)
+    rows = listing_table(of, listing).rows
+    assert len(rows) == 6
+    assert {row["value"] for row in rows} == {0.95, 0.25, 0.72, 0.75}
+
+
+def test_the_published_numbers_that_come_with_the_package_fit_on_pages() -> None:
+    leaderboard, records = made_leaderboard()
+    files = dict(render(leaderboard, records, published=load_published()))
+    pages = {path: text for path, text in files.items() if path.startswith("published/") and path.endswith(".html")}
+    assert len(pages) == len(load_published())
+    for path, text in pages.items():
+        assert len(text.encode()) < 300_000, path
+    robustbench = next(path for path in pages if "robustbench" in path)
+    lines = list(
+        csv.DictReader(
+            io.StringIO(
+                next(t for p, t in files.items() if p.endswith(".csv") and "cifar10-linf" in p and "robustbench" in p)
+            )
+        )
+    )
+    assert len({line["system"] for line in lines}) == 100
+    assert "Rank" in pages[robustbench]
+
+
+@pytest.mark.parametrize("unsafe", ["http://example.org", "javascript:alert(1)", "https://a b"])
+def test_a_source_has_no_other_links(unsafe: str) -> None:
+    with pytest.raises(ValueError, match="url"):
+        Source.model_validate({**source().model_dump(), "url": unsafe})
