@@ -1,4 +1,4 @@
-"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`, `submit`.
+"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`, `submit`, `publish`.
 
 Everything that is slow to import is imported by the command that needs it: help, listings and records load no torch.
 """
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_leaderboard(commands)
     _add_submit(commands)
+    _add_publish(commands)
     return parser
 
 
@@ -176,6 +177,16 @@ def _add_submit(commands: Commands[argparse.ArgumentParser]) -> None:
     submit.set_defaults(command=_submit)
 
 
+def _add_publish(commands: Commands[argparse.ArgumentParser]) -> None:
+    publish = commands.add_parser("publish", help="tell a tracker of results that were made without it")
+    publish.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
+    publish.add_argument("--tracker", required=True, metavar="NAME", help="such as wandb")
+    publish.add_argument(
+        "--sweep", default="", metavar="NAME", help="what the cells belong to: the group of their runs"
+    )
+    publish.set_defaults(command=_publish)
+
+
 # --- commands of other modules ---
 
 
@@ -229,6 +240,12 @@ def _submit(options: argparse.Namespace) -> int:
         weights=options.weights,
     )
     return status
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from benchmark import republish
+
+    return republish.main(options.paths, options.tracker, options.sweep)
 
 
 def _new(options: argparse.Namespace) -> int:

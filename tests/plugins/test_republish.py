@@ -1,0 +1,110 @@
+"""Results that were made where there was no W&B reach it from their records; read back from disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmark import hookimpl
+from benchmark.api import Tracker
+from benchmark.cli import main
+from benchmark.errors import RecordError
+from benchmark.publish import Observers
+from benchmark.record import Record
+from benchmark.republish import republish
+from benchmark.run import run
+from benchmark.store import Store
+from tests.core.cells import plugin, small_config
+from tests.plugins._runs_on_disk import runs_in
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener(Tracker):
+    """Remembers what it is told."""
+
+    heard: list[tuple[str, Any]] = dataclasses.field(default_factory=list, compare=False)
+
+    @hookimpl
+    def benchmark_cell_started(self, plan: Any) -> None:
+        self.heard.append(("started", plan))
+
+    @hookimpl
+    def benchmark_training_started(self, training: Any) -> None:
+        self.heard.append(("training", training))
+
+    @hookimpl
+    def benchmark_epoch(self, training: Any, epoch: int, values: dict[str, float]) -> None:
+        self.heard.append(("epoch", (epoch, values)))
+
+    @hookimpl
+    def benchmark_training_finished(self, training: Any, card: Any) -> None:
+        self.heard.append(("trained", card))
+
+    @hookimpl
+    def benchmark_cell_finished(self, plan: Any, record: Record, folder: Path, gallery: Any) -> None:
+        self.heard.append(("finished", (record, folder, gallery)))
+
+    def of(self, kind: str) -> list[Any]:
+        return [what for name, what in self.heard if name == kind]
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DATA_DIR", "WANDB_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def test_a_tracker_hears_what_it_would_have_heard(tmp_path: Path) -> None:
+    live, later = Listener(), Listener()
+    config = small_config(tmp_path, defenses=(plugin("defense", "label_smoothing"),), examples=40)
+    result = run(dataclasses.replace(config, trackers=(live,)))
+    (told,) = republish([tmp_path / "results" / "cells"], Observers([later]), "again")
+    assert (told.key, told.status, told.name) == (result.key, "complete", result.name)
+    for kind in ("epoch", "trained"):
+        assert later.of(kind) == live.of(kind), kind
+    assert len(later.of("epoch")) == 1
+    (record, folder, gallery), (first, _, shown) = later.of("finished")[0], live.of("finished")[0]
+    assert (record, folder) == (first, Store(tmp_path / "results").cell(result.key))
+    assert all(torch.equal(value, getattr(shown, name)) for name, value in vars(gallery).items())
+    (plan,), (was,) = later.of("started"), live.of("started")
+    assert (plan.key, plan.name, plan.folder, plan.overrides) == (was.key, was.name, was.folder, was.overrides)
+    assert plan.sweep == "again"
+    same = set(plan.config) - {"threat"}
+    assert {name: plan.config[name] for name in same} == {name: was.config[name] for name in same}
+
+
+def test_wandb_runs_are_rebuilt_from_records_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results"
+    done = run(small_config(tmp_path, examples=40))
+    assert main(["publish", "--tracker", "wandb", str(results / "cells"), "--sweep", "later"]) == 0
+    assert capsys.readouterr().out.endswith("1 cells published, 0 problems\n")
+    runs = {r.header["job_type"]: r for r in runs_in(results)}
+    assert set(runs) == {"cell", "training"}
+    cell = runs["cell"]
+    record = json.loads((results / "cells" / done.key / "record.json").read_text(encoding="utf-8"))
+    assert cell.summary["run_id"] == done.key[:16]
+    assert cell.summary["name"] == done.name
+    assert cell.header["run_group"] == "later"
+    assert cell.summary["summary"]["counts"] == record["counts"]
+    assert cell.summary["summary"]["examples/clean"]["count"] > 0
+    assert set(cell.artifact("record")) == {"record.json", *(file["path"] for file in record["files"])}
+    assert len(runs["training"].history("train_loss")) == 1
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(small_config(tmp_path, examples=20))
+    bad = tmp_path / "results" / "cells" / "bad"
+    bad.mkdir()
+    (bad / "record.json").write_text("{}", encoding="utf-8")
+    assert main(["publish", "--tracker", "console", str(tmp_path / "results" / "cells")]) == 1
+    said = capsys.readouterr()
+    assert "1 cells published, 1 problems" in said.out
+    assert "bad/record.json is not a record of schema version 1" in said.err
+    with pytest.raises(RecordError, match=r"no record\.json lies under"):
+        republish([tmp_path / "home"], Observers())
