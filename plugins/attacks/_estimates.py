@@ -15,7 +15,7 @@ from benchmark.threat import Threat
 from ._queries import Oracle, fold
 from ._steps import may_settle
 
-__all__ = ["Best", "Estimate", "Noise", "antithetic", "climb", "default_step", "finite"]
+__all__ = ["Best", "Estimate", "Noise", "antithetic", "climb", "default_step", "finite", "visited"]
 
 Estimate = Callable[[Tensor, Ball, Tensor, int], Tensor]
 """From the examples (b,) int64, their balls, their inputs (b, *S) and the number of the step, to a gradient (b, *S)."""
@@ -123,3 +123,13 @@ def antithetic(
 def default_step(step_size: float | None, threat: Threat, steps: int) -> float:
     """`step_size`, or where it is None, a step with which the ball is crossed in a fifth of the steps."""
     return step_size or min(5.0 / steps, 1.0) * threat.radius
+
+
+def visited(rng: SampleRandom, features: int, count: int, step: int, *, stream: str) -> Tensor:
+    """(b, n) int64: the coordinates of iteration `step`: `count` of them, or what is left of a sweep over all.
+
+    Each sweep visits every coordinate once, in an order of its own for each example.
+    """
+    per_sweep = -(-features // count)
+    order = rng.permutation(features, stream=f"{stream}/order", draw=step // per_sweep)
+    return order[:, (step % per_sweep) * count :][:, :count]

@@ -19,7 +19,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-from ._estimates import Best, climb, finite
+from ._estimates import Best, climb, finite, visited
 from ._queries import Oracle
 from ._steps import at_least, positive
 
@@ -56,18 +56,11 @@ class RandomCoordinate(Attack):
             size = threat.radius if threat.norm is Norm.linf else threat.radius / 4.0
 
         def estimate(index: Tensor, here: Ball, x_adv: Tensor, step: int) -> Tensor:
-            chosen = visited(rng.rows(index), x_adv[0].numel(), self.coordinates, step)
+            chosen = visited(rng.rows(index), x_adv[0].numel(), self.coordinates, step, stream="random_coordinate")
             return slopes(oracle, index, here, x_adv, chosen, self.difference)
 
         best = Best(target, threat, x)
         return climb(oracle, best, ball=ball, start=x, steps=self.steps, step_size=size, estimate=estimate)
-
-
-def visited(rng: SampleRandom, features: int, count: int, step: int) -> Tensor:
-    """(b, n) int64: the coordinates of iteration `step`, `count` of them but not beyond the end of a sweep over all."""
-    per_sweep = -(-features // count)
-    order = rng.permutation(features, stream="random_coordinate/order", draw=step // per_sweep)
-    return order[:, (step % per_sweep) * count :][:, :count]
 
 
 def slopes(oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, chosen: Tensor, difference: float) -> Tensor:

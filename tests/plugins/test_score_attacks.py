@@ -7,15 +7,17 @@ from fractions import Fraction
 
 import pytest
 import torch
-from benchmark_plugins.attacks._estimates import antithetic
+from benchmark_plugins.attacks._estimates import antithetic, visited
 from benchmark_plugins.attacks._queries import Oracle, gaussian, uniform
+from benchmark_plugins.attacks.bandits import Bandits, spread, tiled
 from benchmark_plugins.attacks.nes import NES
 from benchmark_plugins.attacks.one_pixel import OnePixel
 from benchmark_plugins.attacks.parsimonious import Parsimonious, blocks_of
-from benchmark_plugins.attacks.random_coordinate import RandomCoordinate, slopes, visited
+from benchmark_plugins.attacks.random_coordinate import RandomCoordinate, slopes
 from benchmark_plugins.attacks.simba import Basis, SimBA, waves
 from benchmark_plugins.attacks.spsa import SPSA
 from benchmark_plugins.attacks.surrogate_gradient import SurrogateGradient, shepard
+from benchmark_plugins.attacks.zoo import ZOO, Solver, Steps, differences
 from torch import Tensor, nn
 
 import benchmark.target
@@ -44,6 +46,8 @@ METHODS: tuple[tuple[Attack, Norm, float], ...] = (
     (SimBA(basis=Basis.dct), Norm.l2, 0.7),
     (OnePixel(), Norm.l0, 0.9),
     (Parsimonious(), Norm.linf, 0.95),
+    (Bandits(steps=300), Norm.linf, 0.75),
+    (Bandits(steps=300), Norm.l2, 0.75),
 )
 EACH = pytest.mark.parametrize(("method", "norm"), [m[:2] for m in METHODS], ids=str)
 
@@ -188,7 +192,7 @@ def test_lines_through_coordinates_have_the_slopes_of_the_model() -> None:
     ball = Threat(Norm.linf, Fraction(1, 10)).around(x, rng)
     total = torch.zeros_like(x)
     for step in range(3):
-        chosen = visited(rng, 12, 5, step)
+        chosen = visited(rng, 12, 5, step, stream="test")
         total += slopes(oracle, torch.arange(3), ball, x, chosen, 0.01)
     torch.testing.assert_close(total, slope.expand(3, -1), rtol=1e-3, atol=1e-4)  # each coordinate once per sweep
     assert oracle.target.ledger.forwards.tolist() == [24] * 3
@@ -277,3 +281,81 @@ def test_blocks_partition_the_features() -> None:
 def test_settings_are_checked(build: type, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         build()
+
+
+# --- ZOO and Bandits ---
+
+
+def test_newton_solves_a_separable_quadratic_in_one_visit_per_coordinate() -> None:
+    draw = torch.Generator().manual_seed(0)
+    centre, start = torch.rand(2, 4, 9, generator=draw, dtype=torch.float64)
+    scale = 0.1 + torch.rand(4, 9, generator=draw, dtype=torch.float64)
+    x, state, rows, h = start.clone(), Steps(Solver.newton, 1.0, start), torch.arange(4), 1e-3
+
+    def value(at: Tensor) -> Tensor:
+        squares: Tensor = scale * (at - centre).square()
+        return squares.sum(1) / 2.0
+
+    rng = SampleRandom(0, rows)
+    for step in range(3):  # nine coordinates, four at a time
+        chosen = visited(rng, 9, 4, step, stream="test")
+        ahead = torch.stack([torch.zeros_like(x).scatter_(1, chosen[:, k : k + 1], h) for k in range(chosen.shape[1])])
+        plus, minus = (torch.stack([value(x + sign * a) for a in ahead], 1) for sign in (1, -1))
+        slope, curvature = differences(plus, minus, value(x)[:, None], h)
+        x = x.scatter_add(1, chosen, state.change(rows, chosen, slope, curvature))
+    torch.testing.assert_close(x, centre, rtol=0, atol=1e-7)
+
+
+def test_solvers_take_the_steps_of_the_paper() -> None:
+    like, rows, chosen = torch.zeros(2, 5, dtype=torch.float64), torch.arange(2), torch.tensor([[1, 4], [0, 2]])
+    slope = torch.tensor([[0.3, -2.0], [1e-3, 5.0]], dtype=torch.float64)
+    curvature = torch.tensor([[-1.0, 0.01], [2.0, 0.5]], dtype=torch.float64)
+    adam = Steps(Solver.adam, 0.01, like)
+    torch.testing.assert_close(adam.change(rows, chosen, slope, curvature), -0.01 * slope.sign(), rtol=1e-4, atol=0)
+    other = torch.tensor([[0, 4], [3, 2]])  # the first of each is new, the second has its second step
+    change = adam.change(rows, other, -slope, curvature)
+    torch.testing.assert_close(change[:, 0], 0.01 * slope[:, 0].sign(), rtol=1e-4, atol=0)
+    mean = (0.9 * 0.1 - 0.1) * slope[:, 1] / (1 - 0.81)
+    torch.testing.assert_close(change[:, 1], -0.01 * mean / slope[:, 1].abs(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(Steps(Solver.sgd, 0.01, like).change(rows, chosen, slope, curvature), -0.01 * slope)
+    newton = Steps(Solver.newton, 1.0, like).change(rows, chosen, slope, curvature)
+    torch.testing.assert_close(newton, -slope / torch.tensor([[1.0, 0.1], [2.0, 0.5]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps", "median"), [(Solver.adam, 60, 1.01), (Solver.sgd, 100, 1.005), (Solver.newton, 60, 1.2)]
+)
+def test_zoo_comes_near_the_exact_distances_and_never_below(solver: Solver, steps: int, median: float) -> None:
+    result = attack(ZOO(steps=steps, solver=solver), Norm.l2, rows=FEW[::2])
+    assert bool(result.broken.all())
+    assert float(result.ratio.min()) >= 1 - 1e-4
+    assert float(result.ratio.median()) <= median
+    # 64 features: every iteration asks about all of them, at two points each, and about the iterate.
+    assert result.forwards.tolist() == [129 * steps * 5] * 7
+
+
+def test_zoo_leaves_misclassified_inputs() -> None:
+    wrong = (DIGITS.logits(DIGITS.x).argmax(1) != DIGITS.y).nonzero().squeeze(1)[:8]
+    result = attack(ZOO(steps=3), Norm.l2, rows=wrong)
+    assert bool((result.far == 0).all())
+    assert result.forwards.tolist() == [1] * 8
+
+
+def test_zoo_and_bandits_reach_a_label_within_a_budget_batch_by_batch() -> None:
+    for method, norm in ((ZOO(steps=8, step_size=0.1, constant=5.0), Norm.l2), (Bandits(steps=100), Norm.linf)):
+        whole, single = (
+            attack(method, norm, 0.4, rows=FEW[:6], batch=n, queries=1001, goal=Goal.next_class) for n in (6, 1)
+        )
+        assert torch.equal(whole.x_adv, single.x_adv)
+        assert torch.equal(whole.forwards, single.forwards)
+        assert int(whole.broken.sum()) >= 4
+
+
+def test_tiles_share_a_value() -> None:
+    for shape, tile, small in (((3, 5, 7), 2, (3, 3, 4)), ((9,), 4, (3,)), ((2, 5), 5, (2, 1))):
+        assert tiled(torch.Size(shape), tile) == torch.Size(small)
+        values = torch.arange(2 * torch.Size(small).numel(), dtype=torch.float32).reshape(2, *small)
+        wide = spread(values, torch.Size(shape), tile)
+        assert wide.shape == (2, *shape)
+        assert torch.equal(wide[..., ::tile] if len(shape) < 3 else wide[..., ::tile, ::tile], values)
+        assert set(wide.flatten().tolist()) == set(values.flatten().tolist())
