@@ -23,6 +23,7 @@ from .load import read
 from .published_numbers import load_published
 from .render import MARKER, board_names, record_path, render
 from .single import single_file
+from .tiers import reviews_of
 
 __all__ = ["build", "build_single", "differences", "main"]
 
@@ -99,11 +100,11 @@ def main(
 def _files(results: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Every file of the site: (path relative to its root, content)."""
     cells, problems = read(results)
+    reviews, misfits = reviews_of(cells)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    for path, text in render(
-        aggregate(cells, problems), records, lambda key: read_pictures(named[key]), load_published()
-    ):
+    leaderboard = aggregate(cells, [*problems, *misfits])
+    for path, text in render(leaderboard, records, lambda key: read_pictures(named[key]), load_published(), reviews):
         yield path, text.encode()
     for cell in cells:
         yield record_path(cell.record.key), (cell.folder / "record.json").read_bytes()
@@ -111,7 +112,8 @@ def _files(results: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
 
 def _single(results: Sequence[Path], board: str) -> bytes:
     cells, problems = read(results)
-    leaderboard = aggregate(cells, problems)
+    reviews, misfits = reviews_of(cells)
+    leaderboard = aggregate(cells, [*problems, *misfits])
     if board:
         names = board_names(leaderboard)
         kept = tuple(one for one in leaderboard.boards if board in names[one.protocol.key])
@@ -122,7 +124,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    return single_file(leaderboard, records, lambda key: read_pictures(named[key])).encode()
+    return single_file(leaderboard, records, lambda key: read_pictures(named[key]), reviews).encode()
 
 
 def _check(results: Sequence[Path], out: Path) -> int:

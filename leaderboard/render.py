@@ -31,6 +31,7 @@ from .gallery import Pictures, exhibits
 from .literature import beside, listing_table, listings, place, range_of, share, under
 from .pairs import PAIR_ROWS, comparable, held_bits, neighbours
 from .published_numbers import Source
+from .review import ReviewFile
 from .tables import (
     attack_table,
     attacks_table,
@@ -42,6 +43,7 @@ from .tables import (
     system_table,
     systems_table,
 )
+from .tiers import weakest
 
 __all__ = ["MARKER", "MATRIX_CELLS", "board_names", "record_path", "render", "single_page"]
 
@@ -145,16 +147,19 @@ def render(
     records: Mapping[str, Record],
     read: Callable[[str], Pictures | None] = lambda _: None,
     published: Sequence[Source] = (),
+    reviews: Mapping[str, ReviewFile] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Every page and every download: (path relative to the root, text), one after the other.
 
     Args:
         leaderboard: what to show. records: by key, of all cells that it names; build copies them beside the pages.
         read: gives the pictures of a cell by its key, None if it has none. published: numbers of the literature.
+        reviews: of cells that were submitted, by key.
     """
     paths = _paths(leaderboard)
     frame = _frame(records, bool(published))
     env = _environment(frame, paths)
+    env.globals.update(reviews=reviews or {}, tier=lambda row: weakest(row, reviews or {}))
 
     def page(template: str, path: str, section: str, **values: object) -> tuple[str, str]:
         up = "../" * path.count("/")
@@ -197,7 +202,7 @@ def render(
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
-            curves=_curves_of(leaderboard, row), commands=wording.commands(own), records=own,
+            curves=_curves_of(leaderboard, row), commands=wording.commands(own), own=own,
             gallery=exhibits(entries, read),
         )  # fmt: skip
         yield from files(_stem(paths.row(row.key)), system_table(entries), NAME)

@@ -19,6 +19,7 @@ from benchmark.record import Record
 from .board import Leaderboard
 from .gallery import Pictures
 from .render import render, single_page
+from .review import ReviewFile
 
 __all__ = ["DOWNLOAD_BYTES", "single_file"]
 
@@ -36,10 +37,13 @@ INNER = re.compile(r'<main id="content"><div class="wrap">\n(.*)</div></main>', 
 
 
 def single_file(
-    leaderboard: Leaderboard, records: Mapping[str, Record], read: Callable[[str], Pictures | None] = lambda _: None
+    leaderboard: Leaderboard,
+    records: Mapping[str, Record],
+    read: Callable[[str], Pictures | None] = lambda _: None,
+    reviews: Mapping[str, ReviewFile] | None = None,
 ) -> str:
     """Every page of the leaderboard, as one page; numbers of the literature stay on the site."""
-    files = dict(render(leaderboard, records, read))
+    files = dict(render(leaderboard, records, read, reviews=reviews))
     order = sorted((path for path in files if path.endswith(".html")), key=lambda path: path == "definitions.html")
     pages = {path: f"p{at}" for at, path in enumerate(order)}
     tables = _Tables({path: text for path, text in files.items() if path.endswith(".csv")})
