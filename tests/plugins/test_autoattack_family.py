@@ -303,7 +303,7 @@ def test_models_without_an_answer_are_survived(method: Attack, norm: Norm) -> No
 @pytest.mark.parametrize("method", FAMILY, ids=name_of)
 def test_a_constant_in_the_logits_changes_no_verdict(method: Attack) -> None:
     rows = some(40)
-    eps = 0.2 if isinstance(method, Square) else 0.14
+    eps = 0.3 if isinstance(method, Square) else 0.14
     plain = attack(method, Norm.linf, eps, rows=rows)
     shifted = attack(method, Norm.linf, eps, rows=rows, model=Scaled(DIGITS.model(), shift=-64.0))
     assert int((plain.broken != shifted.broken).sum()) <= 1  # single precision loses digits to the shift
