@@ -1,4 +1,4 @@
-"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`, `submit`, `publish`.
+"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`, `submit`, and the like.
 
 Everything that is slow to import is imported by the command that needs it: help, listings and records load no torch.
 """
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_leaderboard(commands)
     _add_submit(commands)
     _add_publish(commands)
+    _add_report(commands)
     return parser
 
 
@@ -141,6 +142,9 @@ def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
     build.add_argument(
         "--board", default="", metavar="NAME", help="with --single-file: only boards with this in a name"
     )
+    build.add_argument(
+        "--since", type=Path, action="append", metavar="PATH", help="results of the last release: adds what changed"
+    )
     build.set_defaults(command=_leaderboard_build)
     _add_leaderboard_check(actions)
     retract = actions.add_parser("retract", help="take a published cell off its boards, with a reason")
@@ -187,6 +191,14 @@ def _add_publish(commands: Commands[argparse.ArgumentParser]) -> None:
     publish.set_defaults(command=_publish)
 
 
+def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="give a tracker the boards, curves and site of a sweep")
+    report.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    report.add_argument("--tracker", default="wandb", metavar="NAME", help="default: wandb")
+    report.add_argument("--name", default="report", help="of the run, for people")
+    report.set_defaults(command=_report)
+
+
 # --- commands of other modules ---
 
 
@@ -207,7 +219,14 @@ def _leaderboard_build(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import build
 
     results = options.results or [Path("results/cells")]
-    status: int = build.main(results, options.out, check=options.check, single=options.single_file, board=options.board)
+    status: int = build.main(
+        results,
+        options.out,
+        check=options.check,
+        single=options.single_file,
+        board=options.board,
+        since=options.since or (),
+    )
     return status
 
 
@@ -239,6 +258,13 @@ def _submit(options: argparse.Namespace) -> int:
         note=options.note,
         weights=options.weights,
     )
+    return status
+
+
+def _report(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import report
+
+    status: int = report.main(options.store, options.tracker, options.name)
     return status
 
 

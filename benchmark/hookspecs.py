@@ -11,7 +11,7 @@ from benchmark import GROUP
 
 if TYPE_CHECKING:
     from benchmark.api import Component
-    from benchmark.publish import Gallery, SweepSummary, TrainingPlan
+    from benchmark.publish import Gallery, Report, SweepSummary, TrainingPlan
     from benchmark.record import Card, Record
     from benchmark.run import CellPlan
 
@@ -56,3 +56,8 @@ def benchmark_cell_finished(plan: CellPlan, record: Record, folder: Path, galler
 @hookspec
 def benchmark_sweep_finished(summary: SweepSummary) -> None:
     """All cells of a sweep are done; called once, in the process that was started by the user."""
+
+
+@hookspec
+def benchmark_report(report: Report) -> None:
+    """Somebody asked for a report of many cells: tables, curves and a site, all made from records."""

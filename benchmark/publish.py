@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from benchmark.api import Tracker
 
-__all__ = ["CellResult", "Gallery", "Observers", "SweepSummary", "TrainingPlan"]
+__all__ = ["CellResult", "Gallery", "Observers", "Report", "Series", "SweepSummary", "Table", "TrainingPlan"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,40 @@ class SweepSummary:
     seconds: float
     board: Path | None = None
     findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Plain numbers and words. name: usable in a path. rows: as long as columns."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Curves over one axis. lines: (label, xs, ys)."""
+
+    name: str
+    x: str
+    y: str
+    lines: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What many cells say together.
+
+    key: content address of the cells. name: for people. root: the results folder. site: the folder of the leaderboard.
+    """
+
+    key: str
+    name: str
+    root: Path
+    site: Path
+    tables: tuple[Table, ...]
+    series: tuple[Series, ...]
 
 
 @dataclass

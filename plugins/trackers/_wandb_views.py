@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.publish import Gallery
+    from benchmark.publish import Gallery, Report
     from benchmark.record import Card, Record
 
-__all__ = ["curve_of", "images", "readable", "result_table", "summary_of_cell", "summary_of_training"]
+__all__ = [
+    "charts_of",
+    "curve_of",
+    "images",
+    "readable",
+    "result_table",
+    "summary_of_cell",
+    "summary_of_training",
+    "tables_of",
+]
 
 CURVE_POINTS = 64
 SMALLEST_SIDE = 64  # pixels; smaller images are shown enlarged
@@ -98,6 +107,32 @@ def result_table(record: Record) -> Any:
         row[name] = None if record.cost is None else getattr(record.cost, name)
     row["findings"] = ", ".join(finding.name for finding in record.findings)
     return wandb.Table(columns=list(row), data=[list(row.values())])
+
+
+def tables_of(report: Report) -> dict[str, Any]:
+    """The tables of a report by their names."""
+    import wandb
+
+    return {
+        table.name: wandb.Table(columns=[*table.columns], data=[list(row) for row in table.rows])
+        for table in report.tables
+    }
+
+
+def charts_of(report: Report) -> dict[str, Any]:
+    """A chart for each set of curves."""
+    import wandb
+
+    return {
+        series.name: wandb.plot.line_series(
+            xs=[list(xs) for _, xs, _ in series.lines],
+            ys=[list(ys) for _, _, ys in series.lines],
+            keys=[label for label, _, _ in series.lines],
+            title=f"{series.y} against {series.x}",
+            xname=series.x,
+        )
+        for series in report.series
+    }
 
 
 def curve_of(record: Record, folder: Path) -> Iterator[tuple[float, float]]:

@@ -18,7 +18,7 @@ from benchmark import hookimpl
 from benchmark.api import Tracker
 
 if TYPE_CHECKING:
-    from benchmark.publish import Gallery, SweepSummary, TrainingPlan
+    from benchmark.publish import Gallery, Report, SweepSummary, TrainingPlan
     from benchmark.record import Card, Record
     from benchmark.run import CellPlan
 
@@ -99,12 +99,32 @@ class WandbTracker(Tracker):
         for key in list(self._open):
             self._finish(key, 1)
 
+    @hookimpl
+    def benchmark_report(self, report: Report) -> None:
+        """One run with a table per board, the curves, and the site as an artifact."""
+        import wandb
+
+        from ._wandb_views import charts_of, tables_of
+
+        run = self._start(report, report.root, run_id=f"{report.key[:16]}-report", job_type="report", config={})
+        exit_code = 1
+        try:
+            with _staged_inside(run):
+                run.log({**tables_of(report), **charts_of(report)})
+                artifact = wandb.Artifact(f"leaderboard-{report.key}", type="leaderboard")
+                artifact.add_dir(str(report.site.resolve()))
+                run.log_artifact(artifact)
+            exit_code = 0
+        finally:
+            self._finish(report.key, exit_code)
+
     # --- runs ---
 
     def _cell_run(self, plan: CellPlan) -> Any:
         if plan.key not in self._open:
             config = {**plan.config, "key": plan.key, "sweep": plan.sweep, "overrides": list(plan.overrides)}
-            run = self._start(plan, run_id=plan.key[:16], job_type="cell", config=config)
+            root = plan.folder.resolve().parent.parent
+            run = self._start(plan, root, run_id=plan.key[:16], job_type="cell", config=config, sweep=plan.sweep)
             run.define_metric("curve_eps", hidden=True, summary="none")
             run.define_metric("robust_accuracy_at_eps", step_metric="curve_eps", summary="none")
         return self._open[plan.key]
@@ -112,19 +132,29 @@ class WandbTracker(Tracker):
     def _training_run(self, training: TrainingPlan) -> Any:
         if training.key not in self._open:
             config = {**training.config, "key": training.key, "sweep": training.sweep, "epochs": training.epochs}
-            run = self._start(training, run_id=f"{training.key[:16]}-training", job_type="training", config=config)
+            root = training.folder.resolve().parent.parent
+            run_id = f"{training.key[:16]}-training"
+            run = self._start(training, root, run_id=run_id, job_type="training", config=config, sweep=training.sweep)
             run.define_metric("epoch", hidden=True)
             run.define_metric("*", step_metric="epoch")
         return self._open[training.key]
 
-    def _start(self, plan: CellPlan | TrainingPlan, *, run_id: str, job_type: str, config: dict[str, Any]) -> Any:
-        """A run of its own, whatever else is open in this process."""
+    def _start(
+        self,
+        plan: CellPlan | TrainingPlan | Report,
+        root: Path,
+        *,
+        run_id: str,
+        job_type: str,
+        config: dict[str, Any],
+        sweep: str = "",
+    ) -> Any:
+        """A run of its own in `root`, whatever else is open in this process."""
         import wandb
 
         from ._wandb_views import readable
 
         _leave_foreign_service()
-        root = plan.folder.resolve().parent.parent
         root.mkdir(parents=True, exist_ok=True)
         mode: Any = _mode(wandb.setup().settings) if self.mode is Mode.auto else self.mode.value
         self._open[plan.key] = run = wandb.init(
@@ -132,7 +162,7 @@ class WandbTracker(Tracker):
             entity=self.entity or None,
             id=run_id,
             name=plan.name,
-            group=plan.sweep or None,
+            group=sweep or None,
             job_type=job_type,
             config=readable(config),
             mode=mode,

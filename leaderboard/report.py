@@ -1,0 +1,93 @@
+"""`benchmark report`: the boards and curves of a store as plain tables, and its site, for a tracker."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmark import registry
+from benchmark.errors import RecordError
+from benchmark.publish import Observers, Report, Series, Table
+from benchmark.record import content_key
+
+from .aggregate import aggregate
+from .board import Board, CurveSet
+from .build import build
+from .load import read
+
+__all__ = ["main", "report_of"]
+
+COLUMNS = ("system", "rank_low", "rank_high", "robust", "robust_low", "robust_high", "clean", "certified", "total",
+           "seeds", "attacks", "alarms")  # fmt: skip
+
+
+def main(store: Path, tracker: str, name: str) -> int:
+    """Build the site of a store and give the report to a tracker; 1 if the tracker failed."""
+    made: Any = registry.load("tracker", tracker)()
+    observers = Observers([made])
+    report = report_of(store, name)
+    observers.tell("benchmark_report", report=report)
+    sys.stdout.write(
+        f"{len(report.tables)} boards, {len(report.series)} sets of curves, {report.site / 'index.html'}\n"
+    )
+    return 1 if observers.problems else 0
+
+
+def report_of(store: Path, name: str) -> Report:
+    """The report on every cell of a store; its site is built into the store's folder `leaderboard`.
+
+    Raises:
+        RecordError: if there is no cell.
+    """
+    cells, problems = read([store / "cells"])
+    if not cells:
+        raise RecordError(f"{store} holds no cell that can be read; name a store with --store")
+    leaderboard = aggregate(cells, problems)
+    site = build([store / "cells"], store / "leaderboard").parent
+    return Report(
+        key=content_key([cell.record.key for cell in cells]),
+        name=name,
+        root=store.resolve(),
+        site=site,
+        tables=tuple(_table(board) for board in leaderboard.boards),
+        series=tuple(_series(curves) for curves in leaderboard.curves),
+    )
+
+
+def _table(board: Board) -> Table:
+    p = board.protocol
+    rows = [
+        (
+            row.label,
+            row.rank_low,
+            row.rank_high,
+            row.robust.value,
+            row.robust.low,
+            row.robust.high,
+            row.clean.value,
+            row.certified.value if row.certified else None,
+            row.robust.total,
+            len(row.runs),
+            sum(score is not None for score in row.scores),
+            ", ".join(sorted({alarm.name for alarm in row.alarms})),
+        )
+        for row in board.rows
+    ]
+    return Table(
+        f"boards/{_slug(p.suite or 'no suite', p.dataset, p.norm, p.eps_exact, p.key[:6])}", COLUMNS, tuple(rows)
+    )
+
+
+def _series(curves: CurveSet) -> Series:
+    lines = tuple(
+        (curve.label, tuple(point[0] for point in curve.points), tuple(point[1] for point in curve.points))
+        for curve in curves.curves
+    )
+    name = f"curves/{_slug(curves.suite or 'no suite', curves.dataset, curves.norm, curves.key[:6])}"
+    return Series(name, f"{curves.norm} radius", "robust accuracy", lines)
+
+
+def _slug(*words: str) -> str:
+    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", word) for word in words)
