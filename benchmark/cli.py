@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_leaderboard(commands)
     _add_submit(commands)
+    _add_lower(commands)
     _add_publish(commands)
     _add_report(commands)
     return parser
@@ -181,6 +182,17 @@ def _add_submit(commands: Commands[argparse.ArgumentParser]) -> None:
     submit.set_defaults(command=_submit)
 
 
+def _add_lower(commands: Commands[argparse.ArgumentParser]) -> None:
+    lower = commands.add_parser("lower", help="record adversarial examples of yours against a finished cell")
+    lower.add_argument(
+        "cell", type=Path, metavar="CELL", help="the folder of the cell; its system must be in the store"
+    )
+    lower.add_argument("--examples", type=Path, required=True, metavar="FILE", help="safetensors with ids and x_adv")
+    lower.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    lower.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    lower.set_defaults(command=_lower)
+
+
 def _add_publish(commands: Commands[argparse.ArgumentParser]) -> None:
     publish = commands.add_parser("publish", help="tell a tracker of results that were made without it")
     publish.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
@@ -266,6 +278,12 @@ def _report(options: argparse.Namespace) -> int:
 
     status: int = report.main(options.store, options.tracker, options.name)
     return status
+
+
+def _lower(options: argparse.Namespace) -> int:
+    from benchmark import given
+
+    return given.main(options.cell, options.examples, options.store, options.data)
 
 
 def _publish(options: argparse.Namespace) -> int:

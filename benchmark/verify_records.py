@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from benchmark.outcomes import Outcomes
     from benchmark.system import System
     from benchmark.threat import Threat
+    from benchmark.verify import Answer, Verdict
 
-__all__ = ["Proof", "main", "measure_witness", "verify_record"]
+__all__ = ["GIVEN", "Proof", "checked_outcomes", "judged", "main", "measure_witness", "rebuilt", "verify_record"]
 
 BATCH = 256
+GIVEN = "given_examples"
+"""The name of the attack in a record of candidates that somebody gave (`benchmark.given`): there is no such plugin."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,13 @@ def verify_record(folder: Path, record: Record, store: Store, data: Path) -> Pro
     """
     from benchmark.outcomes import WITNESS, Witness
 
-    outcomes = _outcomes(folder, record)
-    config, system, examples = _rebuilt(record, store, data)
+    outcomes = checked_outcomes(folder, record)
+    config, system, examples = rebuilt(record, store, data)
     if examples.digest() != record.examples_sha256:
         raise RecordError("the dataset gives another example list than the record names")
     witness = Witness.load(folder / WITNESS)
     proved = 0
-    rows = _rows_of(witness.ids, outcomes)
+    rows = rows_of(witness.ids, outcomes)
     for start in range(0, len(rows), BATCH):
         proved += _prove(config, system, examples, outcomes, rows[start : start + BATCH], witness, start)
     claimed = int(outcomes.broken.sum())
@@ -120,13 +123,13 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.threat import Norm
 
-    outcomes = _outcomes(folder, record)
+    outcomes = checked_outcomes(folder, record)
     splits = rebuild.component("dataset", record.system.config["dataset"]).load(data, offline=True)
     examples = splits.test.take(torch.arange(len(outcomes)))
     if examples.digest() != record.examples_sha256:
         raise RecordError("the dataset gives another example list than the record names")
     witness = Witness.load(folder / WITNESS)
-    rows = _rows_of(witness.ids, outcomes)
+    rows = rows_of(witness.ids, outcomes)
     for start in range(0, len(rows), BATCH):
         at = rows[start : start + BATCH]
         x, x_adv, ids = examples.x(at), witness.x_adv[start : start + BATCH], examples.ids[at]
@@ -140,7 +143,7 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     return len(rows)
 
 
-def _outcomes(folder: Path, record: Record) -> Outcomes:
+def checked_outcomes(folder: Path, record: Record) -> Outcomes:
     """The outcomes beside a record, which must name its files and count what they hold."""
     from benchmark.outcomes import OUTCOMES, Outcomes
 
@@ -161,7 +164,7 @@ def _counts_agree(record: Record, outcomes: Outcomes) -> None:
         raise RecordError(f"the record counts {record.counts}, and its outcomes give {said}")
 
 
-def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, System, Any]:
+def rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, System, Any]:
     """Configuration, system and example list that the record describes."""
     import torch
 
@@ -179,7 +182,7 @@ def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, Syste
     made = RunConfig(
         dataset=rebuild.component("dataset", record.system.config["dataset"]),
         model=rebuild.component("model", record.system.config["model"]),
-        attack=rebuild.component("attack", {"name": record.attack.name, "params": record.attack.params}),
+        attack=_attack(record),
         threat=_threat(record),
         store=StoreConfig(root=str(store.root), data=str(data), offline=True),
     )
@@ -188,6 +191,15 @@ def _rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, Syste
     system = rebuild.stored_system(config, card, store, splits.spec)
     assert record.counts is not None
     return config, system, splits.test.take(torch.arange(record.counts.total))
+
+
+def _attack(record: Record) -> Any:
+    """The attack that the record names; for given candidates one that has none of its own."""
+    from benchmark import rebuild
+
+    given = record.attack.name == GIVEN
+    described = {"name": "none", "params": {}} if given else record.attack.model_dump(include={"name", "params"})
+    return rebuild.component("attack", described)
 
 
 def _threat(record: Record) -> Threat:
@@ -215,7 +227,7 @@ def _threat(record: Record) -> Threat:
     )
 
 
-def _rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
+def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
     """(M,) int64: where the witness's examples stand in the outcomes."""
     import torch
 
@@ -232,14 +244,27 @@ def _rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
 def _prove(
     config: RunConfig, system: System, examples: Any, outcomes: Outcomes, rows: torch.Tensor, witness: Any, start: int
 ) -> int:
-    """Judge one block of the witness as the run did; how many of its examples are broken."""
+    """Prove one block of the witness; how many of its examples are broken."""
+    x_adv = witness.x_adv[start : start + len(rows)]
+    clean, verdict = judged(config, system, examples, rows, x_adv)
+    ids = examples.ids[rows]
+    for name, now in (("outside the threat", ~verdict.valid), ("not misclassified", ~verdict.adversarial)):
+        if bool(now.any()):
+            raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
+    _distances_agree(verdict.distances, outcomes, rows)
+    return int((verdict.broken & (clean.label == examples.y[rows])).sum())
+
+
+def judged(
+    config: RunConfig, system: System, examples: Any, rows: torch.Tensor, x_adv: torch.Tensor
+) -> tuple[Answer, Verdict]:
+    """What the run would say of these candidates for the examples at `rows`: of the clean inputs, and of them."""
     from benchmark.batch import goal_labels
     from benchmark.devices import exact_math
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.verify import answer, judge
 
     x, y, ids = examples.x(rows), examples.y[rows], examples.ids[rows]
-    x_adv = witness.x_adv[start : start + len(rows)]
     rng = SampleRandom(derive_seed(config.seed, "cell"), ids)
     can = config.attack.supports
     with exact_math():
@@ -254,11 +279,7 @@ def _prove(
             minimal=can.minimal,
             bounded=can.bounded,
         )
-    for name, now in (("outside the threat", ~verdict.valid), ("not misclassified", ~verdict.adversarial)):
-        if bool(now.any()):
-            raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
-    _distances_agree(verdict.distances, outcomes, rows)
-    return int((verdict.broken & (clean.label == y)).sum())
+    return clean, verdict
 
 
 def _distances_agree(found: dict[str, torch.Tensor], outcomes: Outcomes, rows: torch.Tensor) -> None:
