@@ -23,6 +23,7 @@ __all__ = [
     "likeliest",
     "margin",
     "row_loss",
+    "softplus",
     "succeeded",
 ]
 
@@ -105,6 +106,14 @@ def succeeded(logits: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
 def lead(logits: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
     """(B,): the margin, and its negative if `targeted`: positive where the attacker succeeds, negative where not."""
     return -margin(logits, y) if targeted else margin(logits, y)
+
+
+def softplus(values: Tensor) -> Tensor:
+    """log(1 + exp(values)), any shape.
+
+    torch's own rounds a value by its place in the batch, on CPU; so do its sigmoid and its atanh.
+    """
+    return values.clamp_min(0.0) + (-values.abs()).exp().log1p()
 
 
 def gap(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:

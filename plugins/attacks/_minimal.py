@@ -20,7 +20,20 @@ from ._boundary import approach, step_to_planes
 from ._losses import gap, lead, likeliest, succeeded
 from ._steps import can_ask
 
-__all__ = ["Asked", "Nearest", "Rows", "annealed", "descend", "lead_over", "look_round", "unit", "wide", "within"]
+__all__ = [
+    "Asked",
+    "Nearest",
+    "Rows",
+    "adam",
+    "annealed",
+    "descend",
+    "lead_over",
+    "look_round",
+    "nearer",
+    "unit",
+    "wide",
+    "within",
+]
 
 
 def wide(values: Tensor, like: Tensor) -> Tensor:
@@ -38,6 +51,17 @@ def unit(gradient: Tensor) -> Tensor:
     peak = wide(rows_norm(gradient, Norm.linf), gradient)
     scaled = gradient / torch.where(peak > 0, peak, 1.0)
     return scaled / wide(rows_norm(scaled, Norm.l2), gradient).clamp_min(1.0)
+
+
+def adam(gradient: Tensor, first: Tensor, second: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Adam's change for a unit step size, and its two moments (Kingma & Ba, ICLR 2015, arXiv:1412.6980, algorithm 1).
+
+    gradient, first, second: (b, *S). step: 0 for the first change, one number or one per row, to broadcast.
+    """
+    first = torch.lerp(gradient, first, 0.9)
+    second = torch.lerp(gradient.square(), second, 0.999)
+    change = first / (1.0 - 0.9 ** (step + 1)) / ((second / (1.0 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+    return change, first, second
 
 
 def within(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
@@ -118,6 +142,17 @@ def look_round(target: Target, ball: Ball, y: Tensor, candidates: int) -> tuple[
         size, nearest = torch.where(nearer, far, size), torch.where(nearer, rival, nearest)
         gradient = torch.where(wide(nearer, slope), slope, gradient)
     return logits, nearest, gradient
+
+
+def nearer(delta: Tensor, amount: Tensor, norm: Norm) -> Tensor:
+    """The proximal map of `amount` (b,) times the norm: the change (b, *S) that is left of `delta` (b, *S).
+
+    l1: each change shrinks by `amount`. l2: the length does. linf: what exceeds a limit is cut off, `amount` in all
+    (Moreau: `delta` less its projection onto the dual ball).
+    """
+    if norm is Norm.l1:
+        return delta.sign() * (delta.abs() - wide(amount, delta)).clamp_min(0.0)
+    return delta - within(delta, amount, Norm.l1 if norm is Norm.linf else Norm.l2)
 
 
 class Nearest:

@@ -1,0 +1,252 @@
+"""The attacks of Carlini & Wagner, IEEE S&P 2017, arXiv:1608.04644: l2 (section VI.A), l0 (VI.B) and linf (VI.C)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import ce, lead, softplus
+from ._minimal import Nearest, adam, wide
+from ._steps import at_least, can_ask, positive
+from ._weights import STALLED, Weighed, ask_clean, search_weight
+
+EDGE = 1e-4
+"""By how much inputs are drawn into the box, so that their places on the tanh curve are finite."""
+LARGEST, FACTOR = {Norm.linf: 20.0, Norm.l0: 2e6}, {Norm.linf: 2.0, Norm.l0: 4.0}
+"""The greatest weight of the scores that is tried, and by how much it grows after a failure."""
+UNCHANGED, FROZEN = 1e-3, 0.3
+"""l0: a change that is none, and how many features are frozen at once, as a share of the root of those changed."""
+LEAST_TAU, TAU_SHARE = 1.0 / 256.0, 0.9
+"""linf: the threshold below which nothing is tried, and by how much it falls after each success."""
+
+
+class CarliniWagnerLoss(Enum):
+    """The paper's objectives, of which each is 0 or less only where the attacker succeeds (section IV.A).
+
+    With F the probabilities, Z the logits, and t the label to reach: f1 = -log2 F_t - 1, f2 = (max F_i - F_t)+,
+    f3 = softplus(max F_i - F_t) - log 2, f4 = (0.5 - F_t)+, f5 = -log(2 F_t), f6 = (max Z_i - Z_t)+, f7 =
+    softplus(max Z_i - Z_t) - log 2, the maxima over i other than t. Untargeted, 1 - F_y takes the place of F_t in f1,
+    f4 and f5, and the differences of f2, f3, f6 and f7 are taken from y to the greatest of the others. The signs of f1
+    and f5 are those that make them objectives; as printed they are none.
+    """
+
+    f1 = "f1"
+    f2 = "f2"
+    f3 = "f3"
+    f4 = "f4"
+    f5 = "f5"
+    f6 = "f6"
+    f7 = "f7"
+
+
+def objective(kind: CarliniWagnerLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
+    """(b,): see :class:`CarliniWagnerLoss`."""
+    odds = -ce(logits, y) if targeted else ce(logits, y)  # log of P / (1 - P), P the probability of success
+    if kind is CarliniWagnerLoss.f1:
+        return softplus(-odds) / math.log(2.0) - 1.0
+    if kind is CarliniWagnerLoss.f4:
+        return (0.5 - 1.0 / (1.0 + (-odds).exp())).clamp_min(0.0)
+    if kind is CarliniWagnerLoss.f5:
+        return softplus(-odds) - math.log(2.0)
+    in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+    behind = -lead(logits if in_logits else logits.softmax(1), y, targeted=targeted)
+    if kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f6):
+        return behind.clamp_min(0.0)
+    return softplus(behind) - math.log(2.0)
+
+
+@dataclass(frozen=True)
+class CarliniWagner(Attack):
+    """Adam on the distance plus c times an objective of the scores, in a variable whose tanh is the input.
+
+    l2: the weight c of the objective is found by bisection. linf: the sum of what exceeds a threshold takes the place
+    of the distance, and the threshold falls after every success. l0: features are frozen, those of the least effect
+    first, until the others do not suffice.
+
+    Differences from the paper: far fewer steps by default (the paper: 10000); the nearest success is moved straight
+    back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features, not pixels.
+
+    steps: iterations for one c at most; an objective that stops falling ends them.
+    searches: l2: how many c are tried. initial_c: the first; None takes 1e-3, under linf 1e-5.
+    step_size: Adam's; None takes 0.02 (the paper: 0.01), under linf 0.005. loss: the objective.
+    search_steps: forward passes for the way back.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.linf, Norm.l0}), targeted=True, minimal=True)
+
+    steps: int = 1000
+    searches: int = 9
+    initial_c: float | None = None
+    step_size: float | None = None
+    loss: CarliniWagnerLoss = CarliniWagnerLoss.f6
+    search_steps: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, searches=self.searches)
+        at_least(0, search_steps=self.search_steps)
+        positive(initial_c=self.initial_c, step_size=self.step_size)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The nearest success found, at whatever distance; the clean input where there is none.
+
+        Cost per example: a forward pass; `searches` * `steps` forward and backward passes at most under l2, and `steps`
+        for each weight and threshold (or number of features) under linf and l0; the search.
+        """
+        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
+        index = ask_clean(target, nearest)
+        linf = threat.norm is Norm.linf
+        step_size = self.step_size or (0.005 if linf else 0.02)
+        initial_c = self.initial_c or (1e-5 if linf else 1e-3)
+        if threat.norm is Norm.l2:
+            search_weight(
+                target,
+                nearest,
+                index,
+                searches=self.searches,
+                steps=self.steps,
+                initial_c=initial_c,
+                objective=partial(objective, self.loss, threat.targeted),
+                size=lambda delta: delta.square().flatten(1).sum(1),
+                start=lambda rows, c: _Curve.at(rows, x[rows], c),
+                move=partial(_Curve.onward, step_size=step_size),
+            )
+        else:
+            tighten(target, nearest, index, loss=self.loss, steps=self.steps, initial_c=initial_c, step_size=step_size)
+        return nearest.found(target, search_steps=self.search_steps)
+
+
+@dataclass
+class _Curve(Weighed):
+    """w: (b, *S), x_adv = (tanh w + 1) / 2 where change is allowed. first, second: (b, *S), Adam's moments."""
+
+    w: Tensor
+    first: Tensor
+    second: Tensor
+
+    @classmethod
+    def at(cls, index: Tensor, x: Tensor, c: Tensor) -> _Curve:
+        """At the clean inputs `x` (b, *S)."""
+        inner = (2.0 * x - 1.0) * (1.0 - EDGE)
+        w = (inner.log1p() - (-inner).log1p()) / 2.0  # the inverse of tanh
+        zero = torch.zeros_like(x)
+        return cls(index, x, c, torch.full_like(c, torch.inf), w, zero, zero)
+
+    def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, *, step_size: float) -> None:
+        """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
+        slope = gradient * (1.0 - self.w.tanh().square()) / 2.0
+        change, self.first, self.second = adam(slope, self.first, self.second, step)
+        self.w = self.w - step_size * change
+        self.x_adv = ball.project((self.w.tanh() + 1.0) / 2.0)
+
+
+@dataclass
+class _Trial(_Curve):
+    """base: (b, *S), where `w` was at the last success. count: (b,) int64, steps since. slope: (b, *S), the last
+    gradient of the objective before that. tau: (b,), linf's threshold. free: (b, *S) bool, what is not frozen.
+    """
+
+    base: Tensor
+    count: Tensor
+    slope: Tensor
+    tau: Tensor
+    free: Tensor
+
+    def restart(self, those: Tensor) -> None:
+        """Start anew from `base` where `those` (b,) bool is true."""
+        far = wide(those, self.w)
+        self.w = torch.where(far, self.base, self.w)
+        self.first, self.second = self.first * ~far, self.second * ~far
+        self.count = torch.where(those, 0, self.count)
+        self.last = torch.where(those, torch.inf, self.last)
+
+    def freeze(self, those: Tensor, delta: Tensor) -> None:
+        """Of the rows `those` (b,) bool, freeze what has not changed and some of what changed to the least effect."""
+        changed = self.free & (delta.abs() > UNCHANGED)
+        effect = torch.where(changed, (self.slope * delta).abs(), torch.inf).flatten(1)
+        count = (FROZEN * changed.flatten(1).sum(1).sqrt()).long().clamp_min(1)
+        rank = effect.argsort(dim=1, stable=True).argsort(dim=1)
+        kept = changed & (rank >= count[:, None]).reshape(changed.shape)
+        self.free = torch.where(wide(those, delta), kept, self.free)
+
+
+def tighten(
+    target: Target,
+    nearest: Nearest,
+    index: Tensor,
+    *,
+    loss: CarliniWagnerLoss,
+    steps: int,
+    initial_c: float,
+    step_size: float,
+) -> None:
+    """The linf and l0 attacks on the examples `index` (b,); what is found goes to `nearest`.
+
+    After a success the threshold falls or features are frozen, and the row goes on from there; after a failure the
+    weight c is doubled, and the row starts again from its last success.
+    """
+    linf = nearest.ball.norm is Norm.linf
+    x, mask = nearest.ball.x[index], nearest.ball.rows(index).mask
+    start = _Curve.at(index, x, torch.full_like(nearest.size[index], initial_c))
+    free = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.expand(x.shape)
+    rows = _Trial(
+        **vars(start),
+        base=start.w,
+        count=torch.zeros_like(index),
+        slope=torch.zeros_like(x),
+        tau=torch.ones_like(start.c),
+        free=free,
+    )
+    while True:
+        left = can_ask(target.rows(rows.index)) & (rows.c <= LARGEST[nearest.ball.norm]) & (rows.tau >= LEAST_TAU)
+        left &= rows.free.flatten(1).any(1)
+        rows = rows if bool(left.all()) else rows.keep(left)
+        if len(rows.index) == 0:
+            return
+        y, ball = nearest.y[rows.index], nearest.ball.rows(rows.index)
+        gradient, value, logits = target.rows(rows.index).gradient(
+            rows.x_adv, partial(objective, loss, nearest.targeted, y)
+        )
+        gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        delta = rows.x_adv - ball.x
+        far = delta.abs().flatten(1).amax(1)
+        done = nearest.offer(rows.index, rows.x_adv, logits)
+        rows.slope = torch.where(wide(value > 0, delta), gradient, rows.slope)
+        if linf:
+            done = done & (far <= rows.tau * (1.0 + 1.0 / TAU_SHARE) / 2.0)
+            over = (delta.abs() - wide(rows.tau, delta)).clamp_min(0.0)
+            size, push = over.flatten(1).sum(1), delta.sign() * (over > 0)
+            rows.tau = torch.where(done, TAU_SHARE * torch.minimum(rows.tau, far), rows.tau)
+        else:
+            size, push = delta.square().flatten(1).sum(1), 2.0 * delta
+            rows.freeze(done, delta)
+        check = rows.count % max(steps // 10, 1) == 0
+        total = size + rows.c * value
+        failed = ~done & ((check & ~(total <= STALLED * rows.last)) | (rows.count + 1 >= steps))
+        rows.last = torch.where(check, total, rows.last)
+        rows.count = rows.count + 1
+        rows.base = torch.where(wide(done, delta), rows.w, rows.base)
+        rows.c = torch.where(failed, FACTOR[nearest.ball.norm] * rows.c, rows.c)
+        rows.restart(done | failed)
+        going = wide(~(done | failed), delta)
+        push = torch.where(going, push + wide(rows.c, delta) * gradient, 0.0)
+        rows.onward(ball, push, wide((rows.count - 1).clamp_min(0), delta), step_size=step_size)
+        rows.x_adv = torch.where(rows.free, rows.x_adv, ball.x)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return CarliniWagner

@@ -1,0 +1,124 @@
+"""JSMA: the Jacobian-based saliency map attack. Papernot et al., EuroS&P 2016, arXiv:1511.07528, algorithm 3."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._minimal import Nearest
+from ._steps import can_ask
+
+
+class Saliency(Enum):
+    """What the map is made of: the softmax probabilities (the paper's), or the logits less their mean.
+
+    Either way the slopes of all classes add up to zero, so that the sum of the others is minus that of the wanted one.
+    """
+
+    probabilities = "probabilities"
+    logits = "logits"
+
+
+@dataclass(frozen=True)
+class JSMA(Attack):
+    """Moves the most salient pair of features by theta, again and again, until the example succeeds.
+
+    A pair is salient where moving it raises the wanted class (alpha > 0) and lowers the sum of the others (beta < 0);
+    the most salient has the greatest -alpha * beta. As beta is -alpha here, that is the pair of the steepest two
+    features, which takes no comparison of all pairs. Features that have reached the end of the box are left out.
+
+    Difference from the paper: untargeted, the roles change: alpha is the fall of the class to leave, and -beta the rise
+    of the sum of the others (NT-JSMA: Wiyatno & Xu 2018, arXiv:1808.07945).
+
+    theta: by how much a feature moves: upwards, or downwards if negative. gamma: the share of the features that may be
+    changed. saliency: what the map is made of.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, minimal=True)
+
+    theta: float = 1.0
+    gamma: float = 0.145
+    saliency: Saliency = Saliency.probabilities
+
+    def __post_init__(self) -> None:
+        if not 0 < abs(self.theta) <= 1:
+            raise ConfigError(f"attack.theta is {self.theta}; expected a change from -1 to 1 other than 0")
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"attack.gamma is {self.gamma}; expected a share of the features, above 0 and at most 1")
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The first success; the clean input where the map is empty or too many features would change.
+
+        Cost per example and pair: one forward and one backward pass; the same once more at the end.
+        """
+        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
+        jsma(target, nearest, theta=self.theta, gamma=self.gamma, saliency=self.saliency)
+        return nearest.x_adv
+
+
+def jsma(target: Target, nearest: Nearest, *, theta: float, gamma: float, saliency: Saliency) -> None:
+    """See :class:`JSMA`; what is found goes to `nearest`."""
+    x_adv, features = nearest.ball.x, nearest.ball.x[0].numel() if len(nearest.y) else 0
+    index = torch.arange(len(nearest.y), device=nearest.y.device)
+    # Each pair may be moved until both features are at the end of the box.
+    for step in range(int(gamma * features / 2.0) * math.ceil(1.0 / abs(theta)) + 1):
+        index = index[can_ask(target.rows(index))]
+        if len(index) == 0:
+            return
+        ball, y, now = nearest.ball.rows(index), nearest.y[index], x_adv[index]
+        logits, alpha = slopes(target.rows(index), now, y, saliency, targeted=nearest.targeted)
+        won = nearest.offer(index, now, logits, clean=step == 0)
+        movable = (now < 1.0) if theta > 0 else (now > 0.0)
+        if ball.mask is not None:
+            movable = movable & ball.mask
+        pair, score = best_pair(alpha.flatten(1) * (1.0 if theta > 0 else -1.0), movable.flatten(1))
+        moved = now.flatten(1).scatter_add(1, pair, torch.full_like(pair, theta, dtype=now.dtype))
+        moved = ball.project(moved.reshape(now.shape))
+        changed = (moved != ball.x).flatten(1).sum(1)
+        going = ~won & (score > 0) & (changed <= gamma * features)
+        index = index[going]
+        x_adv = x_adv.index_copy(0, index, moved[going])
+
+
+def slopes(target: Target, x_adv: Tensor, y: Tensor, saliency: Saliency, *, targeted: bool) -> tuple[Tensor, Tensor]:
+    """The logits (b, K) at `x_adv` (b, *S), and the slope of the class to raise (b, *S), 0 where it is no number.
+
+    Untargeted, it is minus that of `y`.
+    """
+    logits, pull = target.pullback(x_adv)
+    own = torch.zeros_like(logits).scatter_(1, y[:, None], 1.0)
+    if saliency is Saliency.probabilities:
+        likely = logits.double().softmax(1).to(logits.dtype)
+        alpha = pull((likely * own).sum(1, keepdim=True) * (own - likely))
+    else:
+        alpha = pull(own - 1.0 / logits.shape[1])
+    alpha = alpha.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return logits, alpha if targeted else -alpha
+
+
+def best_pair(alpha: Tensor, movable: Tensor) -> tuple[Tensor, Tensor]:
+    """The most salient pair (b, 2) int64 of the features that are `movable` (b, D) bool, and its score (b,).
+
+    The score is -alpha * beta = alpha^2 of the pair's sum, and 0 where the map is empty. alpha: (b, D).
+    """
+    steepest, pair = torch.where(movable, alpha, -torch.inf).topk(2, dim=1)
+    total = steepest.sum(1)
+    return pair, torch.where(total > 0, total.square(), 0.0)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return JSMA

@@ -1,0 +1,181 @@
+"""The attack of Szegedy et al., ICLR 2014, arXiv:1312.6199, section 4.1: box-constrained L-BFGS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss, row_loss, softplus
+from ._minimal import Nearest, wide
+from ._steps import at_least, can_ask, positive
+from ._weights import Weighed, ask_clean
+
+MEMORY = 10
+"""How many pairs of changes stand for the curvature."""
+ENOUGH = 1e-4
+"""The share of the fall that the slope promises which a step must bring (Armijo's rule)."""
+SHORTEST = 1e-6
+"""A step shortened below this share ends the descent."""
+
+
+@dataclass(frozen=True)
+class LBFGS(Attack):
+    """L-BFGS on ||delta||_2^2 + c * loss in the box, for the least weight c that succeeds.
+
+    Features at an end of the box that the slope pushes against stay there; the others take a quasi-Newton step (Liu &
+    Nocedal, Mathematical Programming 1989), shortened until the objective falls, and are cut off at the box.
+
+    Differences from the paper: it is written for batches; c weighs the loss and not the distance, and the distance is
+    squared; the loss is log(1 + exp(-lead)), the cross-entropy of the two classes at stake, since that of all classes
+    (`loss`) pulls past the nearest point of the boundary; it may be untargeted; the nearest success is moved straight
+    back towards the input as far as it stays one (`search_steps`).
+
+    steps: passes for one c at most. searches: how many c are tried: tenfold up to the first success, then bisection.
+    initial_c: the first. loss: margin for the loss above, ce for the cross-entropy of all classes (untargeted: of
+    leaving the label). search_steps: forward passes for the way back.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
+
+    steps: int = 50
+    searches: int = 9
+    initial_c: float = 1e-2
+    loss: AttackLoss = AttackLoss.margin
+    search_steps: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, searches=self.searches)
+        at_least(0, search_steps=self.search_steps)
+        positive(initial_c=self.initial_c)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The nearest success found, at whatever distance; the clean input where there is none.
+
+        Cost per example: a forward pass, `searches` * `steps` forward and backward passes at most, and the search.
+        """
+        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
+        index = ask_clean(target, nearest)
+        lower, upper = torch.zeros_like(nearest.size), torch.full_like(nearest.size, torch.inf)
+        c = torch.full_like(nearest.size, self.initial_c)
+        for _ in range(self.searches):
+            broken = descend_in_box(target, nearest, index, c, loss=self.loss, steps=self.steps)
+            upper = torch.where(broken, torch.minimum(upper, c), upper)
+            lower = torch.where(broken, lower, torch.maximum(lower, c))
+            c = torch.where(torch.isfinite(upper), (lower + upper) / 2.0, 10.0 * c)
+        return nearest.found(target, search_steps=self.search_steps)
+
+
+def two_classes(kind: AttackLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
+    """(b,): log(1 + exp(-a)), with a the lead for margin, and the log-odds of success for ce."""
+    return softplus(-row_loss(kind, y, targeted=targeted)(logits))
+
+
+@dataclass
+class _Quasi(Weighed):
+    """x_adv: the next point to ask about. at: (b, *S), the last point accepted. gradient: there; last: the objective.
+
+    direction: (b, *S). share: (b,), of it. steps, turns: (b, MEMORY, D), the changes of points and of gradients.
+    """
+
+    at: Tensor
+    gradient: Tensor
+    direction: Tensor
+    share: Tensor
+    steps: Tensor
+    turns: Tensor
+
+    @classmethod
+    def start(cls, index: Tensor, x: Tensor, c: Tensor) -> _Quasi:
+        """At the clean inputs `x` (b, *S)."""
+        zero, none = torch.zeros_like(x), x.new_zeros(len(x), MEMORY, x[0].numel() if len(x) else 1)
+        return cls(index, x, c, torch.full_like(c, torch.inf), x, zero, zero, torch.ones_like(c), none, none)
+
+    def onward(self, gradient: Tensor, total: Tensor, ball: Ball) -> Tensor:
+        """Accept `x_adv` or shorten the step, given the objective and its gradient there; (b,) bool: go on."""
+        promised = (self.gradient * (self.x_adv - self.at)).flatten(1).sum(1)
+        fell = total <= torch.where(torch.isfinite(self.last), self.last + ENOUGH * promised, torch.inf)
+        far = wide(fell, gradient)
+        step, turn = (self.x_adv - self.at).flatten(1), (gradient - self.gradient).flatten(1)
+        curved = fell & torch.isfinite(self.last) & ((step * turn).sum(1) > 1e-12)
+        self.steps = torch.where(curved[:, None, None], torch.cat([self.steps[:, 1:], step[:, None]], 1), self.steps)
+        self.turns = torch.where(curved[:, None, None], torch.cat([self.turns[:, 1:], turn[:, None]], 1), self.turns)
+        self.at, self.gradient = torch.where(far, self.x_adv, self.at), torch.where(far, gradient, self.gradient)
+        self.last = torch.where(fell, total, self.last)
+        held = torch.where(self.gradient > 0, self.at <= 0.0, self.at >= 1.0)
+        if ball.mask is not None:
+            held = held | ~ball.mask
+        free = torch.where(held, 0.0, self.gradient).flatten(1)
+        found = _two_loops(free, self.steps * ~held.flatten(1)[:, None], self.turns * ~held.flatten(1)[:, None])
+        downhill = (found * free).sum(1) < 0
+        found = torch.where(downhill[:, None], found, -free).reshape(self.at.shape)
+        self.direction = torch.where(far, found, self.direction)
+        # The first step is no longer than a tenth of the box's side.
+        first = (0.1 / self.direction.flatten(1).abs().amax(1).clamp_min(0.1)).clamp_max(1.0)
+        known = self.steps[:, -1].any(1) & downhill
+        self.share = torch.where(fell, torch.where(known, 1.0, first), self.share / 2.0)
+        self.x_adv = ball.project(self.at + wide(self.share, gradient) * self.direction)
+        return (self.share > SHORTEST) & (self.x_adv != self.at).flatten(1).any(1)
+
+
+def _two_loops(gradient: Tensor, steps: Tensor, turns: Tensor) -> Tensor:
+    """(b, D): minus the inverse curvature times `gradient` (b, D).
+
+    steps, turns: (b, MEMORY, D), the newest last; pairs without curvature are left out.
+    """
+    inner = (steps * turns).sum(2)
+    used = inner > 1e-12
+    weight = torch.where(used, 1.0 / inner.clamp_min(1e-12), 0.0)
+    found, shares = gradient, []
+    for k in range(MEMORY - 1, -1, -1):
+        share = weight[:, k] * (steps[:, k] * found).sum(1)
+        shares.append(share)
+        found = found - share[:, None] * turns[:, k]
+    size = turns.square().sum(2)
+    scale = torch.ones_like(inner[:, 0])
+    for k in range(MEMORY):
+        scale = torch.where(used[:, k], inner[:, k] / size[:, k].clamp_min(1e-12), scale)
+    found = scale[:, None] * found
+    for k in range(MEMORY):
+        share = shares[MEMORY - 1 - k] - weight[:, k] * (turns[:, k] * found).sum(1)
+        found = found + share[:, None] * steps[:, k]
+    return -found
+
+
+def descend_in_box(
+    target: Target, nearest: Nearest, index: Tensor, c: Tensor, *, loss: AttackLoss, steps: int
+) -> Tensor:
+    """(B,) bool: which of the examples `index` (b,) succeeded at their weights `c` (B,); they go to `nearest`."""
+    broken = torch.zeros_like(nearest.y, dtype=torch.bool)
+    rows = _Quasi.start(index, nearest.ball.x[index], c[index])
+    for _ in range(steps):
+        left = can_ask(target.rows(rows.index))
+        rows = rows if bool(left.all()) else rows.keep(left)
+        if len(rows.index) == 0:
+            break
+        y, ball = nearest.y[rows.index], nearest.ball.rows(rows.index)
+        gradient, value, logits = target.rows(rows.index).gradient(
+            rows.x_adv, partial(two_classes, loss, nearest.targeted, y)
+        )
+        broken[rows.index] |= nearest.offer(rows.index, rows.x_adv, logits)
+        delta = rows.x_adv - ball.x
+        slope = 2.0 * delta + wide(rows.c, delta) * gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        going = rows.onward(slope, delta.square().flatten(1).sum(1) + rows.c * value, ball)
+        rows = rows if bool(going.all()) else rows.keep(going)
+    return broken
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return LBFGS

@@ -1,0 +1,117 @@
+"""PDPGD: primal-dual proximal gradient descent. Matyasko & Chau, 2021, arXiv:2106.01538, section 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._minimal import Asked, Nearest, Rows, descend, lead_over, nearer, unit, wide
+from ._steps import at_least, positive
+
+LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
+"""The last steps as shares of the first; they fall exponentially in between."""
+AVERAGE = 0.9
+"""Of the weight that the primal step uses: an exponential moving average of the dual variable."""
+
+
+@dataclass(frozen=True)
+class PDPGD(Attack):
+    """Descends distance + weight * objective: a gradient step on the objective, a proximal step on the distance.
+
+    The weight, the dual variable, grows in the logarithm while the example does not succeed, and falls while it does.
+
+    Differences from the paper: the gradient is normalised, and the objective is the margin; up to the first success an
+    untargeted attack makes for the class whose linearised boundary is nearest (`candidates`; 1 leaves that out); the
+    nearest success is moved straight back towards the input as far as it stays one (`search_steps`).
+
+    steps: iterations. step_size: of the first primal step. dual_step_size: of the first dual step.
+    initial_weight: the dual variable at the start.
+    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    search_steps: forward passes for the way back.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l1, Norm.l2, Norm.linf}), targeted=True, minimal=True)
+
+    steps: int = 500
+    step_size: float = 1.0
+    dual_step_size: float = 0.05
+    initial_weight: float = 1.0
+    candidates: int = 10
+    search_steps: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, candidates=self.candidates)
+        at_least(0, search_steps=self.search_steps)
+        positive(step_size=self.step_size, dual_step_size=self.dual_step_size, initial_weight=self.initial_weight)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The nearest success found, at whatever distance; the clean input where there is none.
+
+        Cost per example: `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
+        """
+        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
+        pdpgd(
+            target,
+            nearest,
+            steps=self.steps,
+            step_size=self.step_size,
+            dual_step_size=self.dual_step_size,
+            initial_weight=self.initial_weight,
+            candidates=self.candidates,
+        )
+        return nearest.found(target, search_steps=self.search_steps)
+
+
+@dataclass
+class _Dual(Rows):
+    """weight, average: (b,), the logarithm of the dual variable and its moving average."""
+
+    weight: Tensor
+    average: Tensor
+
+
+def pdpgd(
+    target: Target,
+    nearest: Nearest,
+    *,
+    steps: int,
+    step_size: float,
+    dual_step_size: float,
+    initial_weight: float,
+    candidates: int,
+) -> None:
+    """See :class:`PDPGD`; what is found goes to `nearest`."""
+    norm = nearest.ball.norm
+
+    def move(rows: _Dual, asked: Asked, step: int) -> _Dual:
+        done = step / max(steps - 1, 1)
+        length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
+        # On the simplex of (distance, objective) with the dual variable as their ratio.
+        share = 1.0 / (1.0 + (-rows.average).exp())
+        delta = rows.x_adv - asked.ball.x + length * wide(share, rows.x_adv) * unit(asked.gradient)
+        delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
+        x_adv = asked.ball.project(asked.ball.x + nearer(delta, length * (1.0 - share), norm))
+        weight = rows.weight + dual_length * torch.where(asked.won, -1.0, 1.0)
+        return _Dual(rows.index, x_adv, weight, AVERAGE * rows.average + (1.0 - AVERAGE) * weight)
+
+    x = nearest.ball.x
+    weight = torch.full_like(nearest.size, initial_weight).log()
+    rows = _Dual(torch.arange(len(x), device=x.device), x, weight, weight)
+    loss = partial(lead_over, targeted=nearest.targeted)
+    descend(target, rows, nearest, steps=steps, candidates=candidates, loss=loss, move=move)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return PDPGD
