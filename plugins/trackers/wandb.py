@@ -112,7 +112,8 @@ class WandbTracker(Tracker):
             with _staged_inside(run):
                 run.log({**tables_of(report), **charts_of(report)})
                 artifact = wandb.Artifact(f"leaderboard-{report.key}", type="leaderboard")
-                artifact.add_dir(str(report.site.resolve()))
+                for file in sorted(path for path in report.site.resolve().rglob("*") if path.is_file()):
+                    artifact.add_file(str(file), name=file.relative_to(report.site.resolve()).as_posix())
                 run.log_artifact(artifact)
             exit_code = 0
         finally:
