@@ -127,7 +127,7 @@ class Oracle:
 
     @property
     def _pass_rows(self) -> int:
-        return max(len(self.y), 4 * PASS_ROWS)
+        return max(len(self.y), 8 * PASS_ROWS)
 
     def _no_logits(self, proposals: Tensor) -> Tensor:
         return proposals.new_zeros(0, self.target.classes)
@@ -136,8 +136,10 @@ class Oracle:
         return self.y[index][:, None].expand(answered.shape)[answered]
 
     def _ask(self, index: Tensor, proposals: Tensor, answered: Tensor, question: _Question, empty: Tensor) -> Tensor:
-        owners = index[:, None].expand(answered.shape)[answered]
-        asked = proposals[answered]
+        owners, asked = index.repeat_interleave(proposals.shape[1]), proposals.flatten(0, 1)
+        if not bool(answered.all()):
+            rows = answered.flatten()
+            owners, asked = owners[rows], asked[rows]
         if len(asked) == 0:
             return empty
         # What a random system draws depends on the passes before, which must not depend on the batch: a single pass.

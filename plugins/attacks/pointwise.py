@@ -96,6 +96,8 @@ def _put_back(oracle: Oracle, nearest: Nearest, index: Tensor, x: Tensor, x_adv:
         place[todo] = torch.where(some, last, count)
         # At the end of a sweep: smaller groups, or single features again as long as that puts any back.
         over = todo[~some]
+        if len(over) == 0:
+            continue
         done = (size[over] == 1) & ~fell[over]
         size[over] = (size[over] // 2).clamp_min(1)
         sweep[over] += 1

@@ -89,9 +89,10 @@ def simba(
         back[index] = turn
         place[index] += (~turn).long()
         over = index[place[index] == size]
-        place[over] = 0
-        sweep[over] += 1
-        order[over] = _order(rng.rows(over), x.shape[1:], basis, sweep[over])
+        if len(over):
+            place[over] = 0
+            sweep[over] += 1
+            order[over] = _order(rng.rows(over), x.shape[1:], basis, sweep[over])
     return best.x_adv
 
 

