@@ -20,18 +20,22 @@ from benchmark.errors import RecordError
 from .aggregate import aggregate
 from .gallery import read_pictures
 from .load import read
+from .paths import record_path
 from .published_numbers import load_published
-from .render import MARKER, board_names, record_path, render
+from .render import MARKER, Extras, board_names, render
 from .single import single_file
 from .tiers import reviews_of
 
 __all__ = ["build", "build_single", "differences", "main"]
 
 
-def build(results: Sequence[Path], out: Path) -> Path:
+def build(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> Path:
     """Build the site from the cells below `results` into the folder `out`; returns its index page.
 
     The site holds a copy of every record that it names. A reader sees the old site or the new one, never a mixture.
+
+    Args:
+        since: the results of the last release, for a page that says what moved.
 
     Raises:
         RecordError: if `out` exists and is not a site that this made, so that nobody's folder is replaced.
@@ -42,7 +46,7 @@ def build(results: Sequence[Path], out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        for path, data in _files(results):
+        for path, data in _files(results, since):
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_bytes(data)
         made.chmod(0o755)
@@ -70,11 +74,11 @@ def build_single(results: Sequence[Path], out: Path, board: str = "") -> Path:
     return out
 
 
-def differences(results: Sequence[Path], out: Path) -> list[str]:
+def differences(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> list[str]:
     """The files in which a site built now would differ from the one in `out`, sorted; nothing is written."""
     old = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     found = []
-    for path, data in _files(results):
+    for path, data in _files(results, since):
         if path not in old or (out / path).read_bytes() != data:
             found.append(path)
         old.discard(path)
@@ -82,29 +86,42 @@ def differences(results: Sequence[Path], out: Path) -> list[str]:
 
 
 def main(
-    results: Sequence[Path], out: Path, *, check: bool = False, single: bool = False, board: str = ""
-) -> int:  # fmt: skip
+    results: Sequence[Path],
+    out: Path,
+    *,
+    check: bool = False,
+    single: bool = False,
+    board: str = "",
+    since: Sequence[Path] = (),
+) -> int:
     """Build, and say where the site is; 0 for the shell.
 
     Args:
         check: build nothing, and return 1 if the site in `out` is not what the records give, to the byte; where there
-            is no site, two are built in other processes, and compared. single, board: see `build_single`.
+            is no site, one is built in another process, and compared. single, board: see `build_single`. since: see
+            `build`.
     """
     if check:
-        return _check(results, out)
-    page = build_single(results, out, board) if single else build(results, out)
+        return _check(results, out, since)
+    page = build_single(results, out, board) if single else build(results, out, since)
     sys.stdout.write(f"{page}\n")
     return 0
 
 
-def _files(results: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Every file of the site: (path relative to its root, content)."""
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
     leaderboard = aggregate(cells, [*problems, *misfits])
-    for path, text in render(leaderboard, records, lambda key: read_pictures(named[key]), load_published(), reviews):
+    extras = Extras(
+        pictures=lambda key: read_pictures(named[key]),
+        published=load_published(),
+        reviews=reviews,
+        before=aggregate(*read(since)) if since else None,
+    )
+    for path, text in render(leaderboard, records, extras):
         yield path, text.encode()
     for cell in cells:
         yield record_path(cell.record.key), (cell.folder / "record.json").read_bytes()
@@ -124,16 +141,17 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    return single_file(leaderboard, records, lambda key: read_pictures(named[key]), reviews).encode()
+    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews)
+    return single_file(leaderboard, records, extras).encode()
 
 
-def _check(results: Sequence[Path], out: Path) -> int:
+def _check(results: Sequence[Path], out: Path, since: Sequence[Path]) -> int:
     """0 if the site is as it would be built now."""
     if not out.exists():
         with tempfile.TemporaryDirectory() as folder:
-            _elsewhere(results, Path(folder, "site"))
-            return _check(results, Path(folder, "site"))
-    found = differences(results, out)
+            _elsewhere(results, Path(folder, "site"), since)
+            return _check(results, Path(folder, "site"), since)
+    found = differences(results, out, since)
     for path in found[:10]:
         sys.stdout.write(f"differs: {path}\n")
     if found:
@@ -143,10 +161,11 @@ def _check(results: Sequence[Path], out: Path) -> int:
     return 0
 
 
-def _elsewhere(results: Sequence[Path], out: Path) -> None:
+def _elsewhere(results: Sequence[Path], out: Path, since: Sequence[Path]) -> None:
     """Build in another process, in which sets have another order."""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     given = [word for path in results for word in ("--results", str(path))]
+    given += [word for path in since for word in ("--since", str(path))]
     subprocess.run(
         [sys.executable, "-m", "benchmark", "leaderboard", "build", *given, "--out", str(out)],
         check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONHASHSEED": seed},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from posixpath import dirname, join, normpath
 
 from markupsafe import Markup
@@ -17,9 +17,7 @@ from markupsafe import Markup
 from benchmark.record import Record
 
 from .board import Leaderboard
-from .gallery import Pictures
-from .render import render, single_page
-from .review import ReviewFile
+from .render import Extras, render, single_page
 
 __all__ = ["DOWNLOAD_BYTES", "single_file"]
 
@@ -36,14 +34,9 @@ MAIN = re.compile(r'(<main id="content">.*</main>)', re.DOTALL)
 INNER = re.compile(r'<main id="content"><div class="wrap">\n(.*)</div></main>', re.DOTALL)
 
 
-def single_file(
-    leaderboard: Leaderboard,
-    records: Mapping[str, Record],
-    read: Callable[[str], Pictures | None] = lambda _: None,
-    reviews: Mapping[str, ReviewFile] | None = None,
-) -> str:
+def single_file(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> str:
     """Every page of the leaderboard, as one page; numbers of the literature stay on the site."""
-    files = dict(render(leaderboard, records, read, reviews=reviews))
+    files = dict(render(leaderboard, records, extras))
     order = sorted((path for path in files if path.endswith(".html")), key=lambda path: path == "definitions.html")
     pages = {path: f"p{at}" for at, path in enumerate(order)}
     tables = _Tables({path: text for path, text in files.items() if path.endswith(".csv")})

@@ -14,7 +14,7 @@ from benchmark_leaderboard import gallery as gallery_module
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.gallery import Pictures, exhibits, png, read_pictures
 from benchmark_leaderboard.load import Cell
-from benchmark_leaderboard.render import render
+from benchmark_leaderboard.render import Extras, render
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -110,7 +110,7 @@ def test_large_images_are_shown_as_means_over_blocks() -> None:
 
 def test_the_page_of_a_system_has_its_pictures_with_words_for_them() -> None:
     leaderboard, records = made_leaderboard(2, 2)
-    files = dict(render(leaderboard, records, lambda _: pictures()))
+    files = dict(render(leaderboard, records, Extras(pictures=lambda _: pictures())))
     text = next(text for path, text in files.items() if path.startswith("systems/") and path.endswith(".html"))
     assert text.count("<img ") == 9
     assert re.findall(r'alt="([^"]*)"', text)[:3] == [

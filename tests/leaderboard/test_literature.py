@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from benchmark_leaderboard.literature import beside, listing_table, listings, place, range_of, share
 from benchmark_leaderboard.published_numbers import Entry, Number, Protocol, Source, load_published
-from benchmark_leaderboard.render import render
+from benchmark_leaderboard.render import Extras, render
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.test_render import NASTY, Page
@@ -81,7 +81,7 @@ def test_only_the_same_data_set_norm_and_radius_stand_beside_a_board() -> None:
 def test_published_numbers_change_no_row_of_a_board_and_are_marked() -> None:
     leaderboard, records = made_leaderboard()
     plain = dict(render(leaderboard, records))
-    files = dict(render(leaderboard, records, published=[source()]))
+    files = dict(render(leaderboard, records, Extras(published=[source()])))
     boards = [path for path in plain if path.startswith("boards/")]
     for path in boards:
         if not path.endswith(".html"):
@@ -96,7 +96,7 @@ def test_published_numbers_change_no_row_of_a_board_and_are_marked() -> None:
 
 def test_strangers_text_in_a_source_is_never_markup() -> None:
     leaderboard, records = made_leaderboard()
-    files = dict(render(leaderboard, records, published=[source(text=NASTY)]))
+    files = dict(render(leaderboard, records, Extras(published=[source(text=NASTY)])))
     for path in (path for path in files if path.startswith("published") and path.endswith(".html")):
         page = Page(files[path])
         assert page.tags.count("script") == 1
@@ -109,7 +109,7 @@ def test_strangers_text_in_a_source_is_never_markup() -> None:
 
 def test_links_leave_the_site_only_for_https_and_say_so() -> None:
     leaderboard, records = made_leaderboard()
-    files = dict(render(leaderboard, records, published=[source()]))
+    files = dict(render(leaderboard, records, Extras(published=[source()])))
     for path, text in files.items():
         if path.endswith(".html"):
             away = re.findall(r'<a href="(\w+:[^"]*)"([^>]*)>', text)
@@ -126,7 +126,7 @@ def test_the_download_has_a_line_for_every_number() -> None:
 
 def test_the_published_numbers_that_come_with_the_package_fit_on_pages() -> None:
     leaderboard, records = made_leaderboard()
-    files = dict(render(leaderboard, records, published=load_published()))
+    files = dict(render(leaderboard, records, Extras(published=load_published())))
     pages = {path: text for path, text in files.items() if path.startswith("published/") and path.endswith(".html")}
     assert len(pages) == len(load_published())
     for path, text in pages.items():

@@ -12,7 +12,8 @@ from posixpath import dirname, join, normpath
 import pytest
 from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.downloads import as_csv, as_json
-from benchmark_leaderboard.render import MATRIX_CELLS, record_path, render
+from benchmark_leaderboard.paths import record_path
+from benchmark_leaderboard.render import MATRIX_CELLS, render
 from benchmark_leaderboard.wording import breakable, commands, slug
 
 from tests.leaderboard.made_board import made_leaderboard

@@ -6,7 +6,7 @@ import pytest
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.parcel import Submitter
-from benchmark_leaderboard.render import render
+from benchmark_leaderboard.render import Extras, render
 from benchmark_leaderboard.review import REVIEW, ReviewFile, Tier
 from benchmark_leaderboard.tiers import reviews_of, weakest
 
@@ -40,7 +40,7 @@ def test_a_row_has_the_weakest_tier_of_its_submitted_records(tiers: tuple[Tier, 
 def test_the_board_shows_the_tier_and_the_system_its_reasons() -> None:
     leaderboard, records = made_leaderboard(text=NASTY)
     row = leaderboard.boards[0].rows[0]
-    files = dict(render(leaderboard, records, reviews={row.keys[0]: review(row.keys[0], "re-run", text=NASTY)}))
+    files = dict(render(leaderboard, records, Extras(reviews={row.keys[0]: review(row.keys[0], "re-run", text=NASTY)})))
     board = Page(next(text for path, text in files.items() if path.startswith("boards/") and path.endswith(".html")))
     assert board.text.count("re-run") == 1
     pages = [Page(text) for path, text in files.items() if path.startswith("systems/") and path.endswith(".html")]
