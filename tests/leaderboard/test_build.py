@@ -49,7 +49,7 @@ def test_no_path_of_this_machine_gets_into_the_site(site: Path, store: Path) -> 
 def test_every_link_of_the_built_site_leads_somewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         for link in re.findall(r'<a [^>]*href="([^"#]+)', page.read_text(encoding="utf-8")):
-            assert (page.parent / link).is_file(), (page.name, link)
+            assert link.startswith("https://") or (page.parent / link).is_file(), (page.name, link)
 
 
 def test_a_failed_cell_is_listed_with_its_reason(site: Path) -> None:
