@@ -480,3 +480,62 @@ def test_cells_of_a_suite_must_share_its_example_list(tmp_path: Path, capsys: py
 
 def test_there_are_at_least_forty_kinds() -> None:
     assert len(KINDS) + len(ZIPS) + len(BYTES) >= 100
+
+
+def places(document: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every text in a JSON document."""
+    if isinstance(document, str):
+        return [path]
+    items = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [found for key, value in items for found in places(value, (*path, key))]
+
+
+def test_a_script_or_a_formula_in_any_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finding = {"name": "some_finding", "severity": "info", "evidence": "none"}
+    metric = {"name": "m", "value": 0.5, "low": None, "high": None, "unit": "share", "higher_is_better": True}
+    spoiler = Spoiler(made_submission(tmp_path / "store", tmp_path / "parcel"))
+    spoiler.record(lambda d: d.update(findings=[finding], metrics=[metric], error="none"))
+    spoiler.card(lambda d: d.update(warnings=["one"]))
+    assert main(tmp_path / "parcel", [], store=None, data=tmp_path, into=None) == 0
+    capsys.readouterr()
+    tried = 0
+    for path, change in (
+        (spoiler.cell / "record.json", spoiler.record),
+        (spoiler.system / "card.json", spoiler.card),
+        (tmp_path / "parcel" / "manifest.json", spoiler.manifest),
+    ):
+        kept = path.read_bytes()
+        for place in places(json.loads(kept)):
+            for text in (f"x{SCRIPT}", "=1+1"):
+                change(set_in(*place, to=text))
+                refusal(tmp_path / "parcel", tmp_path, capsys)
+                path.write_bytes(kept)
+                spoiler.seal_manifest()
+                tried += 1
+    assert tried > 100
+
+
+@pytest.mark.parametrize("name", ["record.json", OUTCOMES, WITNESS, "card.json", "manifest.json"])
+def test_random_damage_is_refused_or_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Whatever byte is changed, and however well the hashes are forged, the check ends with a review."""
+    spoiler = Spoiler(made_submission(tmp_path / "store", tmp_path / "parcel"))
+    (path,) = (tmp_path / "parcel").rglob(name)
+    kept = {file: file.read_bytes() for file in (tmp_path / "parcel").rglob("*") if file.is_file()}
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        raw = bytearray(kept[path])
+        for _ in range(rng.integers(1, 4)):
+            raw[rng.integers(0, len(raw))] = rng.integers(0, 256)
+        path.write_bytes(bytes(raw))
+        if name.endswith("safetensors"):
+            spoiler.seal()
+        elif name != "manifest.json":
+            spoiler.seal_manifest()
+        refused += main(tmp_path / "parcel", [], store=None, data=tmp_path, into=None)
+        for file, content in kept.items():
+            file.write_bytes(content)
+    assert capsys.readouterr().out.count("## Refused") == refused
+    assert refused >= (5 if name == WITNESS else 30)
