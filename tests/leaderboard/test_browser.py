@@ -37,7 +37,8 @@ def leaderboard(store: Path) -> Leaderboard:
 
 @pytest.fixture(scope="module")
 def site(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    page: Path = build([store / "cells"], tmp_path_factory.mktemp("site"))
+    before = made_store(tmp_path_factory.mktemp("before"), systems=2, attacks=3, examples=40)
+    page: Path = build([store / "cells"], tmp_path_factory.mktemp("site"), [before / "cells"])
     return page.parent
 
 
@@ -107,6 +108,7 @@ def every_kind(site: Path) -> Iterable[Path]:
     yield next(path for path in boards if path.name.endswith("-compare.html"))
     yield min((site / "systems").glob("*.html"))
     yield min((site / "attacks").glob("*.html"))
+    yield min((site / "published").glob("*.html"))
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: npm install --no-save axe-core")
