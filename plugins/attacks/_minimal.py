@@ -259,7 +259,7 @@ def descend(
         candidates: with more than two, untargeted, the class to reach is chosen by :func:`look_round`, and followed up
             to the first success.
         loss: from logits (b, K), labels (b,) and the class to reach (b,), or the label itself where any will do, to
-            (b,): what gradients are taken of.
+            (b,): what gradients are taken of. Towards a class it is the lead over the label, or a multiple of it.
         move: from the rows, what was learnt of them, and the step, to the rows at their next points.
     """
     look = candidates > 2 and not nearest.targeted
@@ -272,7 +272,10 @@ def descend(
             return
         view, y, ball = target.rows(rows.index), nearest.y[rows.index], nearest.ball.rows(rows.index)
         if step == 0 and look:
-            logits, followed[rows.index], gradient = look_round(view, ball, y, candidates)
+            logits, rival, gradient = look_round(view, ball, y, candidates)
+            followed[rows.index] = rival
+            per_lead = (loss(logits, y, rival) / gap(logits, y, rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
+            gradient = gradient * wide(per_lead.to(gradient.dtype), gradient)
         else:
             rival = torch.where(torch.isfinite(nearest.size[rows.index]), y, followed[rows.index])
             gradient, _, logits = view.gradient(rows.x_adv, partial(_of, loss, y, rival))

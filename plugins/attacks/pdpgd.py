@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark import hookimpl
 from benchmark.api import Attack, Supports
+from benchmark.ball import rows_norm
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
@@ -35,7 +36,8 @@ class PDPGD(Attack):
     nearest success is moved straight back towards the input as far as it stays one (`search_steps`).
 
     steps: iterations. step_size: of the first primal step. dual_step_size: of the first dual step.
-    initial_weight: the dual variable at the start.
+    initial_weight: the dual variable at the start, as a multiple of the least one at which a first step would leave the
+    input.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
     search_steps: forward passes for the way back.
     """
@@ -72,6 +74,13 @@ class PDPGD(Attack):
         return nearest.found(target, search_steps=self.search_steps)
 
 
+def slope_norm(gradient: Tensor, norm: Norm) -> Tensor:
+    """(b,): by how much a step of unit `norm` along `gradient` (b, *S) raises a linear function, 1 where it is zero."""
+    dual = {Norm.linf: Norm.l1, Norm.l1: Norm.linf}.get(norm, norm)
+    size = rows_norm(gradient, dual)
+    return torch.where(size > 0, size, 1.0)
+
+
 @dataclass
 class _Dual(Rows):
     """weight, average: (b,), the logarithm of the dual variable and its moving average."""
@@ -94,15 +103,17 @@ def pdpgd(
     norm = nearest.ball.norm
 
     def move(rows: _Dual, asked: Asked, step: int) -> _Dual:
+        weight = rows.weight if step else rows.weight - slope_norm(unit(asked.gradient), norm).log()
+        average = rows.average if step else weight
         done = step / max(steps - 1, 1)
         length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
         # On the simplex of (distance, objective) with the dual variable as their ratio.
-        share = 1.0 / (1.0 + (-rows.average).exp())
+        share = 1.0 / (1.0 + (-average).exp())
         delta = rows.x_adv - asked.ball.x + length * wide(share, rows.x_adv) * unit(asked.gradient)
         delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
         x_adv = asked.ball.project(asked.ball.x + nearer(delta, length * (1.0 - share), norm))
-        weight = rows.weight + dual_length * torch.where(asked.won, -1.0, 1.0)
-        return _Dual(rows.index, x_adv, weight, AVERAGE * rows.average + (1.0 - AVERAGE) * weight)
+        weight = weight + dual_length * torch.where(asked.won, -1.0, 1.0)
+        return _Dual(rows.index, x_adv, weight, AVERAGE * average + (1.0 - AVERAGE) * weight)
 
     x = nearest.ball.x
     weight = torch.full_like(nearest.size, initial_weight).log()
