@@ -102,6 +102,9 @@ def checked_card(folder: Path) -> Card:
         correct, total = getattr(card, f"{part}_correct"), getattr(card, f"{part}_total")
         if not 0 <= correct <= total:
             raise RecordError(f"{place}/{CARD} counts {correct} of {total} {part} examples right")
+    numbers = (card.train_examples, card.poisoned_examples, card.epochs_run, card.parameters, card.seconds)
+    if min(numbers) < 0:
+        raise RecordError(f"{place}/{CARD} counts examples, epochs, parameters or seconds below zero")
     weights = folder / WEIGHTS
     if weights.is_file():
         open_arrays(weights, f"{place}/{WEIGHTS}")
@@ -131,6 +134,18 @@ def _record(path: Path) -> Record:
         raise RecordError(f"{name} counts no examples, or more than {MOST_EXAMPLES}")
     if record.cost is None:
         raise RecordError(f"{name} has no cost; expected the passes that the attack used")
+    if record.official and not record.suite:
+        raise RecordError(f"{name} calls itself official and names no suite")
+    threat = record.threat
+    if threat.eot < 1 or (threat.queries is not None and threat.queries < 1):
+        raise RecordError(
+            f"{name} allows {threat.queries} queries and averages {threat.eot} draws; expected at least one"
+        )
+    if threat.targeted != (threat.goal != "untargeted"):
+        raise RecordError(f"{name} has the goal {threat.goal!r} and says targeted {threat.targeted}")
+    overrides = record.provenance.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
+        raise RecordError(f"{name} has provenance.overrides that is no list of texts")
     return record
 
 

@@ -243,6 +243,11 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "other data": (of(set_in("dataset_revision", to="r2")), "was made with another revision of the dataset"),
     "no card": (no_card, "card.json is missing, and cells/"),
     "a system too many": (stranger_system, "belongs to no cell of the submission"),
+    "official without a suite": (of(set_in("suite", to=None)), "calls itself official and names no suite"),
+    "no draws": (of(set_in("threat", "eot", to=0)), "allows None queries and averages 0 draws; expected at least one"),
+    "two goals": (of(set_in("threat", "goal", to="next_class")), "has the goal 'next_class' and says targeted False"),
+    "overrides that are none": (of(set_in("provenance", "overrides", to=7)), "has provenance.overrides that is no"),
+    "negative network": (lambda s: s.card(set_in("parameters", to=-1)), "or seconds below zero"),
     "leaking split": (
         of(set_in("splits_disjoint", to=False)), "does not say that training and test examples are disjoint"),
     # numbers
