@@ -36,7 +36,7 @@ NAME = "Adversarial Benchmark"
 ATTACK_ROWS = 100
 """How many systems of a board the page of an attack lists."""
 
-STRIP_ROWS = 80
+STRIP_ROWS = 40
 """How many rows of a board draw their interval; the numbers stand in all of them."""
 
 GRID_ROWS = 24
