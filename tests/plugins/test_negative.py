@@ -18,7 +18,7 @@ def _negative(x: torch.Tensor, region: Region | None = None) -> torch.Tensor:
     target = Target(torch.nn.Identity(), rng=rng, classes=10, access=Access.labels)
     threat = Threat(norm=Norm.linf, eps=Fraction(1, 10), region=region or Region())
     y = torch.zeros(len(x), dtype=torch.int64)
-    x_adv = Negative().perturb(target, x, y, threat=threat, rng=rng)
+    x_adv: torch.Tensor = Negative().perturb(target, x, y, threat=threat, rng=rng)
     assert int(target.ledger.forwards.sum()) == 0
     return x_adv
 
