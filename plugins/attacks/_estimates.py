@@ -1,4 +1,8 @@
-"""What the score-based attacks share: ascent on the margin along a gradient that is estimated from scores."""
+"""What the score-based attacks share: ascent on the margin along a gradient that is estimated from scores.
+
+Differences are taken at points that may lie outside ball and box by the length of the difference, as in the papers'
+programs: cut off there, they would be no differences of that length. Candidates never lie outside.
+"""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def sign_opt(
         uphill = _gradient(oracle, index, here, start, probes=probes, smoothing=smoothing, step=step, rng=rng)
         unit = here.steepest(start - here.x)
         length = torch.full((len(index),), step_size, dtype=start.dtype, device=start.device)
-        growing, todo = torch.ones(len(index), dtype=torch.bool, device=index.device), torch.arange(len(index))
-        todo = todo.to(index.device)
+        todo = torch.arange(len(index), device=index.device)
+        growing = torch.ones_like(todo, dtype=torch.bool)
         for attempt in range(DOUBLINGS):
             turned = unit[todo] - columns(length[todo], start[todo]) * uphill[todo]
             better = _turned(oracle, nearest, index[todo], ball, here.rows(todo).steepest(turned), search_steps)

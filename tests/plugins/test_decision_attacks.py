@@ -36,15 +36,16 @@ METHODS: tuple[tuple[Attack, Norm], ...] = (
 )
 
 
-# The median and the mean ratio to the exact distance, with some slack. At 5000 queries over 60 digits they were, for
-# HopSkipJump under l2 1.032 and 1.38, under linf 1.055 and 1.36; for Boundary 1.027 and 1.22; for RayS 1.001 and 1.08;
-# for GeoDA under l2 1.047 and 1.22, under linf 1.049 and 1.26; for Sign-OPT 1.003 and 1.06; for Pointwise 1.0 and 1.13.
+# The median and the mean ratio to the exact distance, with slack, on few digits and with fewer queries. With at most
+# 5000 queries on all 435 digits they were, for HopSkipJump under l2 1.053 and 1.27, under linf 1.055 and 1.27; for
+# Boundary 1.029 and 1.15; for RayS 1.001 and 1.05; for GeoDA under l2 1.051 and 1.18, under linf 1.048 and 1.16; for
+# Sign-OPT 1.003 and 1.06; for Pointwise 1.0 and 1.11.
 @pytest.mark.parametrize(
     ("method", "norm", "queries", "median", "mean"),
     [
         (HopSkipJump(), Norm.l2, 2500, 1.1, 1.6),
         (HopSkipJump(), Norm.linf, 2500, 1.15, 1.6),
-        (Boundary(), Norm.l2, 1500, 1.15, 1.5),
+        (Boundary(), Norm.l2, 1000, 1.2, 1.6),
         (RayS(), Norm.linf, 800, 1.003, 1.2),
         (GeoDA(), Norm.l2, 5000, 1.07, 1.4),
         (GeoDA(), Norm.linf, 5000, 1.08, 1.5),
@@ -74,7 +75,7 @@ def test_candidates_are_adversarial_or_the_clean_input(method: Attack, norm: Nor
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_more_queries_never_lead_further_away(method: Attack, norm: Norm) -> None:
-    results = [attack(method, norm, rows=FEW, queries=queries) for queries in (100, 250, 500)]
+    results = [attack(method, norm, rows=FEW, queries=queries) for queries in (100, 200, 300)]
     if isinstance(method, GeoDA):  # how it spends a budget depends on the budget
         results = results[::2]
     for less, more in itertools.pairwise(results):
@@ -84,10 +85,9 @@ def test_more_queries_never_lead_further_away(method: Attack, norm: Norm) -> Non
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_a_batch_of_one_is_a_batch_of_many(method: Attack, norm: Norm) -> None:
-    whole, single, odd = (attack(method, norm, rows=FEW[:3], batch=n, queries=130) for n in (3, 1, 2))
-    for other in (single, odd):
-        assert torch.equal(whole.x_adv, other.x_adv)
-        assert torch.equal(whole.forwards, other.forwards)
+    whole, single = (attack(method, norm, rows=FEW[:3], batch=n, queries=130) for n in (3, 1))
+    assert torch.equal(whole.x_adv, single.x_adv)
+    assert torch.equal(whole.forwards, single.forwards)
 
 
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
