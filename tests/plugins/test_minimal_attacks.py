@@ -316,7 +316,8 @@ def test_proximal_maps_minimise() -> None:
         found = nearer(delta, amount, norm)
 
         def value(point: Tensor, order: float = order) -> Tensor:
-            return (point - delta).square().sum(1) / 2 + amount * point.norm(p=order, dim=1)
+            total: Tensor = (point - delta).square().sum(1) / 2 + amount * point.norm(p=order, dim=1)
+            return total
 
         for scale in (1e-3, 1e-2, 0.3):
             other = found + scale * torch.randn(30, 6, generator=draw, dtype=torch.float64)
