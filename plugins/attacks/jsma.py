@@ -78,12 +78,12 @@ def jsma(target: Target, nearest: Nearest, *, theta: float, gamma: float, salien
         if len(index) == 0:
             return
         ball, y, now = nearest.ball.rows(index), nearest.y[index], x_adv[index]
-        logits, alpha = slopes(target.rows(index), now, y, saliency, targeted=nearest.targeted)
+        logits, rise = slopes(target.rows(index), now, y, saliency, targeted=nearest.targeted)
         won = nearest.offer(index, now, logits, clean=step == 0)
         movable = (now < 1.0) if theta > 0 else (now > 0.0)
         if ball.mask is not None:
             movable = movable & ball.mask
-        pair, score = best_pair(alpha.flatten(1) * (1.0 if theta > 0 else -1.0), movable.flatten(1))
+        pair, score = best_pair(rise.flatten(1) * (1.0 if theta > 0 else -1.0), movable.flatten(1))
         moved = now.flatten(1).scatter_add(1, pair, torch.full_like(pair, theta, dtype=now.dtype))
         moved = ball.project(moved.reshape(now.shape))
         changed = (moved != ball.x).flatten(1).sum(1)
@@ -101,19 +101,19 @@ def slopes(target: Target, x_adv: Tensor, y: Tensor, saliency: Saliency, *, targ
     own = torch.zeros_like(logits).scatter_(1, y[:, None], 1.0)
     if saliency is Saliency.probabilities:
         likely = logits.double().softmax(1).to(logits.dtype)
-        alpha = pull((likely * own).sum(1, keepdim=True) * (own - likely))
+        rise = pull((likely * own).sum(1, keepdim=True) * (own - likely))
     else:
-        alpha = pull(own - 1.0 / logits.shape[1])
-    alpha = alpha.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    return logits, alpha if targeted else -alpha
+        rise = pull(own - 1.0 / logits.shape[1])
+    rise = rise.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return logits, rise if targeted else -rise
 
 
-def best_pair(alpha: Tensor, movable: Tensor) -> tuple[Tensor, Tensor]:
+def best_pair(rise: Tensor, movable: Tensor) -> tuple[Tensor, Tensor]:
     """The most salient pair (b, 2) int64 of the features that are `movable` (b, D) bool, and its score (b,).
 
-    The score is -alpha * beta = alpha^2 of the pair's sum, and 0 where the map is empty. alpha: (b, D).
+    The score is rise^2 of the pair's sum (-alpha * beta in the paper), and 0 where the map is empty. rise: (b, D).
     """
-    steepest, pair = torch.where(movable, alpha, -torch.inf).topk(2, dim=1)
+    steepest, pair = torch.where(movable, rise, -torch.inf).topk(2, dim=1)
     total = steepest.sum(1)
     return pair, torch.where(total > 0, total.square(), 0.0)
 
