@@ -1,0 +1,100 @@
+"""DI-FGSM: gradients through random resizing and padding. Xie et al., CVPR 2019, arXiv:1803.06978."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import at_least, positive
+from ._transfer import Asked, Slope, ascend_with_momentum, image_size, not_negative
+
+
+@dataclass(frozen=True)
+class DIFGSM(Attack):
+    """Shrinks each image by chance and puts it somewhere in a black frame before the gradient is taken. Images only.
+
+    Difference from the paper: images shrink, where the paper's grow from 299 to at most 330 pixels a side, about the
+    same ratio; so a system of a fixed input size will do.
+
+    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
+    momentum: decay of the sum of slopes. loss: what is ascended.
+    smallest: least side of a shrunk image, as a part of the whole. probability: of an image being changed in a step.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, randomized=True)
+
+    steps: int = 10
+    step_size: float | None = None
+    momentum: float = 1.0
+    loss: AttackLoss = AttackLoss.ce
+    smallest: float = 0.9
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum)
+        if not 0 < self.smallest <= 1:
+            raise ConfigError(f"attack.smallest is {self.smallest}; expected more than 0, and at most 1")
+        if not 0 <= self.probability <= 1:
+            raise ConfigError(f"attack.probability is {self.probability}; expected 0 to 1")
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` forward and backward passes per example."""
+        image_size(x, "di_fgsm")
+        return ascend_with_momentum(
+            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            steps=self.steps,
+            step_size=self.step_size or threat.radius / self.steps,
+            momentum=self.momentum,
+            slope=diverse(self.smallest, self.probability),
+        )
+
+
+def diverse(smallest: float, probability: float) -> Slope:
+    """The gradient through a resizing and a place, drawn anew for each example and step."""
+
+    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+        drawn = asked.rng.uniform(4, stream="di_fgsm", draw=step).to(x_adv.dtype)
+        ratio = smallest + (1.0 - smallest) * drawn[:, 0]
+        ratio = ratio.where(drawn[:, 1] < probability, 1.0)
+        return asked.gradient_through(lambda x: framed(x, ratio, drawn[:, 2], drawn[:, 3]), x_adv)
+
+    return slope
+
+
+def framed(x: Tensor, ratio: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Images shrunk to the nearest pixels, in a black frame of the old size.
+
+    Args:
+        x: (B, C, H, W). ratio: (B,) in (0, 1], of the new sides to the old. down, right: (B,) in [0, 1), the place as a
+            part of the room that there is.
+    """
+    for dim, place in ((2, down), (3, right)):
+        length = x.shape[dim]
+        short = (ratio * length).round().clamp(1, length)
+        first = (place * (length - short + 1)).floor()
+        at = torch.arange(length, device=x.device, dtype=x.dtype) - first[:, None]
+        inside = (at >= 0) & (at < short[:, None])
+        # Whole numbers throughout, so that no division rounds to the pixel beside.
+        source = torch.div(at.long() * length, short[:, None].long(), rounding_mode="floor").clamp(0, length - 1)
+        shape = (-1, 1, length, 1) if dim == 2 else (-1, 1, 1, length)
+        x = x.gather(dim, source.reshape(shape).expand_as(x)) * inside.reshape(shape)
+    return x
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return DIFGSM

@@ -1,0 +1,54 @@
+"""MI-FGSM: iterative FGSM with momentum. Dong et al., CVPR 2018, arXiv:1710.06081, algorithm 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import at_least, positive
+from ._transfer import Asked, ascend_with_momentum, not_negative
+
+
+@dataclass(frozen=True)
+class MIFGSM(Attack):
+    """Steps along the decayed sum of the normalised gradients.
+
+    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
+    momentum: decay of the sum of slopes. loss: what is ascended.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
+
+    steps: int = 10
+    step_size: float | None = None
+    momentum: float = 1.0
+    loss: AttackLoss = AttackLoss.ce
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` forward and backward passes per example."""
+        return ascend_with_momentum(
+            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            steps=self.steps,
+            step_size=self.step_size or threat.radius / self.steps,
+            momentum=self.momentum,
+        )
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return MIFGSM

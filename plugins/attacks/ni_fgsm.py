@@ -1,0 +1,65 @@
+"""NI-FGSM: a Nesterov look ahead. Lin et al., ICLR 2020, arXiv:1908.06281, section 3.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import at_least, positive
+from ._transfer import Asked, Slope, ascend_with_momentum, not_negative
+
+
+@dataclass(frozen=True)
+class NIFGSM(Attack):
+    """Takes the gradient where the momentum would lead, momentum * step_size * velocity from where it stands.
+
+    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
+    momentum: decay of the sum of slopes. loss: what is ascended.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
+
+    steps: int = 10
+    step_size: float | None = None
+    momentum: float = 1.0
+    loss: AttackLoss = AttackLoss.ce
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` forward and backward passes per example."""
+        step_size = self.step_size or threat.radius / self.steps
+        return ascend_with_momentum(
+            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            steps=self.steps,
+            step_size=step_size,
+            momentum=self.momentum,
+            slope=ahead(step_size * self.momentum),
+        )
+
+
+def ahead(length: float) -> Slope:
+    """The gradient at `length` velocities from where the attack stands, in the box."""
+
+    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+        return asked.gradient((x_adv + length * velocity).clamp(0.0, 1.0))
+
+    return slope
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return NIFGSM

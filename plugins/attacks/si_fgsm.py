@@ -1,0 +1,71 @@
+"""SI-FGSM: gradients of darker copies. Lin et al., ICLR 2020, arXiv:1908.06281, section 3.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import at_least, positive
+from ._transfer import Asked, Slope, ascend_with_momentum, not_negative
+
+
+@dataclass(frozen=True)
+class SIFGSM(Attack):
+    """Takes the mean of the gradients, with respect to x, of the losses at x, x / 2, x / 4 and so on.
+
+    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
+    momentum: decay of the sum of slopes. loss: what is ascended.
+    copies: how many, the first of which is x itself; 5 in the paper.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
+
+    steps: int = 10
+    step_size: float | None = None
+    momentum: float = 1.0
+    loss: AttackLoss = AttackLoss.ce
+    copies: int = 5
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, copies=self.copies)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` * `copies` forward and backward passes per example."""
+        return ascend_with_momentum(
+            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            steps=self.steps,
+            step_size=self.step_size or threat.radius / self.steps,
+            momentum=self.momentum,
+            slope=scaled(self.copies),
+            passes=self.copies,
+        )
+
+
+def scaled(copies: int) -> Slope:
+    """The mean over the copies of the gradient at x / 2^i, times 1 / 2^i by the chain rule."""
+
+    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+        total = torch.zeros_like(x_adv)
+        for copy in range(copies):
+            total = total + asked.gradient(x_adv * 0.5**copy) * 0.5**copy
+        return total / copies
+
+    return slope
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return SIFGSM

@@ -1,0 +1,88 @@
+"""TI-FGSM: gradients smoothed over translations. Dong et al., CVPR 2019, arXiv:1904.02884, section 3.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import at_least, positive
+from ._transfer import Asked, Slope, ascend_with_momentum, image_size, not_negative
+
+
+@dataclass(frozen=True)
+class TIFGSM(Attack):
+    """Smooths each gradient with a Gaussian, which stands for the mean over shifted images. For images only.
+
+    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
+    momentum: decay of the sum of slopes. loss: what is ascended.
+    kernel: side of the Gaussian in pixels, odd; it ends three standard deviations from its centre. 15 in the paper, for
+        inputs of 299 pixels a side.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
+
+    steps: int = 10
+    step_size: float | None = None
+    momentum: float = 1.0
+    loss: AttackLoss = AttackLoss.ce
+    kernel: int = 15
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, kernel=self.kernel)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum)
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"attack.kernel is {self.kernel}; expected an odd number, so that it has a centre")
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` forward and backward passes per example."""
+        image_size(x, "ti_fgsm")
+        return ascend_with_momentum(
+            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            steps=self.steps,
+            step_size=self.step_size or threat.radius / self.steps,
+            momentum=self.momentum,
+            slope=translated(self.kernel),
+        )
+
+
+def translated(kernel: int) -> Slope:
+    """The gradient after the Gaussian."""
+
+    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+        return smoothed(asked.gradient(x_adv), kernel)
+
+    return slope
+
+
+def smoothed(image: Tensor, kernel: int) -> Tensor:
+    """(B, C, H, W) after a Gaussian of that side, whose weights sum to one; beyond the edges there are zeros.
+
+    Sums of shifted images: a convolution of the library may round an image by its place in the batch.
+    """
+    weights = (-0.5 * torch.linspace(-3.0, 3.0, kernel, dtype=torch.float64).square()).exp()
+    weights = weights / weights.sum()
+    reach = kernel // 2
+    for dim in (2, 3):
+        length = image.shape[dim]
+        edge = (0, 0, reach, reach) if dim == 2 else (reach, reach)
+        wide = torch.nn.functional.pad(image, edge)
+        image = sum((weight * wide.narrow(dim, at, length) for at, weight in enumerate(weights.tolist())), 0 * image)
+    return image
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return TIFGSM

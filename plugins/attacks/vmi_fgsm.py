@@ -1,0 +1,77 @@
+"""VMI-FGSM: momentum with variance tuning. Wang & He, CVPR 2021, arXiv:2103.15571, algorithm 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss
+from ._steps import at_least, positive
+from ._transfer import Asked, Tuning, ascend_with_momentum, not_negative
+
+
+@dataclass(frozen=True)
+class VMIFGSM(Attack):
+    """Corrects each gradient by how far, a step before, the mean gradient of the neighbourhood was from it.
+
+    Difference from the paper: neighbours are uniform in the ball of the threat's norm, and lie in the box and region.
+
+    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
+    momentum: decay of the sum of slopes. loss: what is ascended.
+    neighbours: how many are drawn in a step. spread: radius of the neighbourhood in units of eps.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, randomized=True)
+
+    steps: int = 10
+    step_size: float | None = None
+    momentum: float = 1.0
+    loss: AttackLoss = AttackLoss.ce
+    neighbours: int = 20
+    spread: float = 1.5
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, neighbours=self.neighbours)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum, spread=self.spread)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` * (1 + `neighbours`) forward and backward passes per example."""
+        return ascend_with_momentum(
+            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            steps=self.steps,
+            step_size=self.step_size or threat.radius / self.steps,
+            momentum=self.momentum,
+            tuning=variance(self.neighbours, self.spread),
+            passes=1 + self.neighbours,
+        )
+
+
+def variance(neighbours: int, spread: float) -> Tuning:
+    """The mean gradient of neighbours less the gradient: equation 4 of the paper."""
+
+    def tuning(asked: Asked, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
+        around = Ball(x_adv, asked.ball.norm, spread * asked.ball.eps, asked.ball.mask)
+        total = torch.zeros_like(x_adv)
+        for which in range(neighbours):
+            near = around.random(asked.rng, stream="vmi_fgsm", draw=step * neighbours + which)
+            total = total + (asked.gradient(near) - gradient)
+        return total / neighbours
+
+    return tuning
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return VMIFGSM
