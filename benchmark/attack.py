@@ -19,7 +19,7 @@ from benchmark.devices import device_of, exact_math
 from benchmark.parts import batches_of, finished_parts, gaps, join_parts, save_part
 from benchmark.quiet import QuietInChild, quiet_lightning
 
-__all__ = ["attack"]
+__all__ = ["attack", "share"]
 
 
 def attack(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> Attacked:
@@ -28,6 +28,12 @@ def attack(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> 
     Args:
         progress: called with (done, total) after each batch.
     """
+    share(job, trainer, progress)
+    return join_parts(job)
+
+
+def share(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> None:
+    """Attack what is not yet attacked, alone or with other processes; the parts are on disk when it returns."""
     job.folder.mkdir(parents=True, exist_ok=True)
     todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size)
     if trainer.devices * trainer.nodes > 1:
@@ -35,7 +41,6 @@ def attack(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> 
         progress(len(job.examples), len(job.examples))
     else:
         _attack_ranges(job, todo, device_of(trainer), progress)
-    return join_parts(job)
 
 
 def _attack_ranges(

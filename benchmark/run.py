@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark import registry, world
-from benchmark.attack import attack
+from benchmark.attack import attack, share
 from benchmark.batch import Attacked, Job
 from benchmark.config import RunConfig, check
 from benchmark.errors import BenchmarkError, DataError, Refused
@@ -137,7 +137,7 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
     if known is not None:
         return CellResult(key, config.name, known.status, known.error, cached=True)
     loaded, system, _ = _system(config, store, Observers(), sweep)
-    attack(_job(config, store, loaded, system, store.work(key)), config.trainer, lambda _done, _total: None)
+    share(_job(config, store, loaded, system, store.work(key)), config.trainer, lambda _done, _total: None)
     world.wait()
     return CellResult(key, config.name, "complete")
 

@@ -66,7 +66,7 @@ def translated(kernel: int) -> Slope:
     return slope
 
 
-def smoothed(image: Tensor, kernel: int) -> Tensor:
+def smoothed(values: Tensor, kernel: int) -> Tensor:
     """(B, C, H, W) after a Gaussian of that side, whose weights sum to one; beyond the edges there are zeros.
 
     Sums of shifted images: a convolution of the library may round an image by its place in the batch.
@@ -75,11 +75,11 @@ def smoothed(image: Tensor, kernel: int) -> Tensor:
     weights = weights / weights.sum()
     reach = kernel // 2
     for dim in (2, 3):
-        length = image.shape[dim]
+        length = values.shape[dim]
         edge = (0, 0, reach, reach) if dim == 2 else (reach, reach)
-        wide = torch.nn.functional.pad(image, edge)
-        image = sum((weight * wide.narrow(dim, at, length) for at, weight in enumerate(weights.tolist())), 0 * image)
-    return image
+        wide = torch.nn.functional.pad(values, edge)
+        values = sum((weight * wide.narrow(dim, at, length) for at, weight in enumerate(weights.tolist())), 0 * values)
+    return values
 
 
 @hookimpl

@@ -59,7 +59,7 @@ def test_a_sweep_killed_ten_times_ends_with_the_same_records(uninterrupted: Path
     for _ in range(10):
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
         try:
-            process.wait(timeout=moment.uniform(2.0, 7.0))
+            process.wait(timeout=moment.uniform(1.0, 3.2))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
