@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.errors import DataError
 from benchmark.sampling import SampleRandom
-from benchmark.threat import Norm, Region, RegionKind
+from benchmark.threat import Norm
 
-__all__ = ["Audit", "Ball", "distance", "region_mask", "rows_norm", "tolerance"]
+__all__ = ["Audit", "Ball", "distance", "rows_norm", "tolerance"]
 
 
 def _columns(values: Tensor, like: Tensor) -> Tensor:
@@ -47,24 +46,40 @@ def tolerance(norm: Norm, eps: float) -> float:
     return 0.0 if norm is Norm.l0 else 1e-6 * (1.0 + eps)
 
 
+def _grid_value(place: Tensor, levels: int) -> Tensor:
+    """place / (levels - 1) in single precision, as 8-bit values are read: a value has one representation."""
+    return place.float() / (levels - 1)
+
+
+def _on_grid(values: Tensor, levels: int) -> Tensor:
+    """The value of the grid next to each of `values`."""
+    return _grid_value((values.double() * (levels - 1)).round(), levels).to(values.dtype)
+
+
 @dataclass(frozen=True)
 class Audit:
     """Where each candidate lies against what is allowed.
 
     distance: (B,) float64, in the threat's norm. excess: (B,) float64, how far beyond the radius (0 inside).
-    outside_box, outside_region, non_finite: (B,) bool.
+    outside_box, outside_region, off_grid, non_finite: (B,) bool.
     """
 
     distance: Tensor
     excess: Tensor
     outside_box: Tensor
     outside_region: Tensor
+    off_grid: Tensor
     non_finite: Tensor
+
+    @property
+    def allowed(self) -> Tensor:
+        """(B,) bool: allowed in every respect but the distance."""
+        return ~(self.outside_box | self.outside_region | self.off_grid | self.non_finite)
 
     @property
     def inside(self) -> Tensor:
         """(B,) bool: allowed in every respect."""
-        return (self.excess <= 0) & ~(self.outside_box | self.outside_region | self.non_finite)
+        return (self.excess <= 0) & self.allowed
 
 
 @dataclass(frozen=True)
@@ -72,17 +87,19 @@ class Ball:
     """What is allowed around `x`: the eps-ball of a norm, the box [0, 1], and nothing outside the mask.
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
+    levels: how many values a changed feature can have, or None for real numbers; see :meth:`quantise`.
     """
 
     x: Tensor
     norm: Norm
     eps: float
     mask: Tensor | None = None
+    levels: int | None = None
 
     def rows(self, index: Tensor) -> Ball:
         """The balls of the examples at `index` (int64 or bool)."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[index]
-        return Ball(self.x[index], self.norm, self.eps, mask)
+        return Ball(self.x[index], self.norm, self.eps, mask, self.levels)
 
     def audit(self, x_adv: Tensor) -> Audit:
         """The core's own judgement of candidates `x_adv` (B, *S); never changes them."""
@@ -95,7 +112,10 @@ class Ball:
             region = torch.zeros_like(box)
         else:
             region = ((x_adv != self.x) & ~self.mask).flatten(1).any(1)
-        return Audit(far, excess, box, region, ~finite)
+        off_grid = torch.zeros_like(box)
+        if self.levels is not None:
+            off_grid = ((x_adv != self.x) & (x_adv != _on_grid(x_adv, self.levels))).flatten(1).any(1)
+        return Audit(far, excess, box, region, off_grid, ~finite)
 
     def project(self, x_adv: Tensor) -> Tensor:
         """(B, *S): the allowed point for each candidate; a candidate that is allowed stays (up to rounding).
@@ -166,6 +186,58 @@ class Ball:
         near = torch.where((near.double() - x).abs() > delta.abs(), near.nextafter(self.x.flatten(1)), near)
         return near.reshape(self.x.shape).clamp(0.0, 1.0)
 
+    def quantise(self, x_adv: Tensor) -> Tensor:
+        """(B, *S): `x_adv` with each changed feature rounded to k / (levels - 1); itself where there are no levels.
+
+        The values allowed for a feature are the grid and its value in `x`. Each is rounded to the nearer of the allowed
+        values on both sides of it, towards `x` if both are as near. Where that takes a row out of the ball in which it
+        was, the features whose rounding gained the most distance are rounded towards `x` instead, no more of them than
+        it takes: a row in the ball stays in it, and in its box and region. What is on the grid stays.
+        """
+        if self.levels is None:
+            return x_adv
+        away, towards = self._neighbours(x_adv)
+        near = torch.where((away - x_adv).abs() < (x_adv - towards).abs(), away, towards)
+        if self.norm is Norm.l0 or math.isinf(self.eps):
+            return near  # no feature changes that was left alone
+        limit = self.eps + tolerance(self.norm, self.eps)
+        was_inside = distance(x_adv, self.x, self.norm) <= limit
+        if self.norm is Norm.linf:
+            left = (near.double() - self.x.double()).abs() > limit
+            return torch.where(left & _columns(was_inside, left), towards, near)
+        left = was_inside & (distance(near, self.x, self.norm) > limit)
+        if not bool(left.any()):
+            return near
+        return near.index_copy(0, left.nonzero().squeeze(1), self.rows(left)._nearer(near[left], towards[left]))
+
+    def _neighbours(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *S) each: the allowed values next to `x_adv`, away from `x` and towards it."""
+        assert self.levels is not None
+        top = self.levels - 1
+        place = x_adv.double() * top
+        whole = place.round()
+        place = torch.where((place - whole).abs() <= top * 2.0**-24, whole, place)  # on the grid but for its rounding
+        floor, ceil = (_grid_value(k, self.levels).to(x_adv.dtype) for k in (place.floor(), place.ceil()))
+        up = x_adv > self.x
+        away, towards = torch.where(up, ceil, floor), torch.where(up, floor, ceil)
+        passed = torch.where(up, towards < self.x, towards > self.x)
+        towards = torch.where(passed, self.x, towards)
+        same = x_adv == self.x
+        return torch.where(same, self.x, away), torch.where(same, self.x, towards)
+
+    def _nearer(self, near: Tensor, towards: Tensor) -> Tensor:
+        """(B, *S): `near` with the fewest features set to `towards` that bring its rows into the ball (l1, l2)."""
+        power = 2 if self.norm is Norm.l2 else 1
+        x = self.x.double().flatten(1)
+        cost = (near.double().flatten(1) - x).abs() ** power
+        gain, order = (cost - (towards.double().flatten(1) - x).abs() ** power).sort(
+            stable=True, dim=1, descending=True
+        )
+        total = cost.sum(1, keepdim=True)
+        left = total - torch.cat([torch.zeros_like(total), gain.cumsum(1)[:, :-1]], 1)  # before the n-th of them
+        back = torch.zeros_like(left, dtype=torch.bool).scatter_(1, order, left > self.eps**power)
+        return torch.where(back.reshape(near.shape), towards, near)
+
     def steepest(self, gradient: Tensor) -> Tensor:
         """(B, *S): the step of unit norm that raises a linear function the most; zero where the gradient is.
 
@@ -215,49 +287,3 @@ class Ball:
             value = rng.uniform(size, stream=stream + "/values", draw=draw)
             delta = torch.where(chosen, value - self.x.flatten(1), torch.zeros_like(value))
         return self.project(self.x + delta.reshape(self.x.shape).to(self.x.dtype))
-
-
-def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
-    """(B or 1, *S) bool: where change is allowed; None for everywhere.
-
-    Raises:
-        DataError: if a mask file does not fit the examples.
-    """
-    if region.kind is RegionKind.full:
-        return None
-    shape = x.shape[1:]
-    if region.kind is RegionKind.file:
-        return _mask_from_file(region, x)
-    if region.kind is RegionKind.random:
-        pixels = math.prod(shape[1:]) if len(shape) > 1 else shape[0]
-        order = rng.permutation(pixels, stream="region")
-        flat = torch.zeros(len(rng), pixels, dtype=torch.bool, device=x.device)
-        flat.scatter_(1, order[:, : region.size], True)
-        if len(shape) == 1:
-            return flat
-        return flat.reshape(len(rng), 1, *shape[1:]).expand(len(rng), *shape)
-    if len(shape) < 2:
-        raise DataError(f"a {region.kind.value} region needs images, and one example here has shape {tuple(shape)}")
-    height, width = shape[-2:]
-    mask = torch.zeros(1, *shape, dtype=torch.bool, device=x.device)
-    if region.kind is RegionKind.square:
-        top, left = max(0, (height - region.size) // 2), max(0, (width - region.size) // 2)
-        mask[..., top : top + region.size, left : left + region.size] = True
-    else:
-        mask[:] = True
-        if 2 * region.size < min(height, width):
-            mask[..., region.size : height - region.size, region.size : width - region.size] = False
-    return mask
-
-
-def _mask_from_file(region: Region, x: Tensor) -> Tensor:
-    import numpy as np
-
-    shape = tuple(x.shape[1:])
-    try:
-        array = np.load(region.path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"the mask of threat.region.path {region.path!r} cannot be read: {error}") from error
-    if array.shape not in (shape, shape[1:]):
-        raise DataError(f"the mask in {region.path!r} has shape {array.shape}; one example has shape {shape}")
-    return torch.from_numpy(array != 0).to(x.device).expand(shape)[None]

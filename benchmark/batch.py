@@ -5,6 +5,7 @@ What comes out is a function of the examples of the batch, each by itself, and o
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from dataclasses import dataclass
@@ -19,15 +20,16 @@ from benchmark import registry
 from benchmark.api import Attack, Certifier, Examples
 from benchmark.certify import certify
 from benchmark.devices import peak_memory
-from benchmark.errors import AttackFault
+from benchmark.errors import AttackFault, ConfigError
 from benchmark.outcomes import NORMS, Outcomes, Witness
+from benchmark.references import References
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System
-from benchmark.target import Target
+from benchmark.target import Ledger, Target
 from benchmark.threat import Goal, Threat
 from benchmark.verify import Answer, Verdict, answer, judge
 
-__all__ = ["Attacked", "AuditCounts", "Job", "attack_batch", "goal_labels"]
+__all__ = ["Attacked", "AuditCounts", "Job", "attack_batch", "goals"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Job:
     """What a worker needs to attack any part of a cell.
 
     system: what is judged. seen: what the attacker works on: the system itself, its undefended model, or a surrogate.
-    examples: the cell's example list. folder: where finished batches are kept.
+    examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     """
 
     attack: Attack
@@ -47,6 +49,7 @@ class Job:
     batch_size: int
     folder: Path
     certifiers: tuple[Certifier, ...] = ()
+    owned: References | None = None
 
 
 @dataclass(frozen=True)
@@ -87,59 +90,119 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     clean = answer(job.system, x, y, rng.child("clean"))
     correct = clean.label == y
     rows = correct.nonzero().squeeze(1)
+    threat = job.threat.settled(job.system, x, y, rng)
     begun = time.perf_counter()
-    certified = certify(job.certifiers, job.system, x, y, correct, threat=job.threat, rng=rng.child("certify"))
+    certified = certify(job.certifiers, job.system, x, y, correct, threat=threat, rng=rng.child("certify"))
     if len(rows) == 0:
-        return _assemble(job, x, y, ids, clean, certified, rows, None, None, time.perf_counter() - begun)
-    mine = rng.rows(rows)
-    goal = goal_labels(job.threat.goal, y[rows], clean.logits[rows], mine)
-    threat = job.threat
+        return _assemble(job, x, y, ids, clean, certified, rows, None, time.perf_counter() - begun)
+    attempts = _attempts(job, threat, x[rows], y[rows], clean.logits[rows], rng.rows(rows))
+    return _assemble(job, x, y, ids, clean, certified, rows, attempts, time.perf_counter() - begun)
+
+
+def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
+    """What each attack is to reach: (B,) labels, none of them the true one; None for any wrong label.
+
+    One attack, but for the goal `all`: there as many as there are other labels.
+    """
+    classes = logits.shape[1]
+    if goal is Goal.untargeted:
+        return (None,)
+    if goal is Goal.next_class:
+        return ((y + 1) % classes,)
+    if goal is Goal.random_class:
+        return ((y + 1 + rng.integers(classes - 1, 1, stream="goal").squeeze(1)) % classes,)
+    if goal is Goal.all:
+        return tuple((y + step) % classes for step in range(1, classes))
+    return (logits.scatter(1, y[:, None], torch.inf).argmin(1),)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """What came of attacking some examples, once or for each label to reach.
+
+    verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
+    """
+
+    verdict: Verdict
+    candidate: Tensor
+    ledger: Ledger
+    reached: Tensor
+
+
+def _attempts(job: Job, threat: Threat, x: Tensor, y: Tensor, logits: Tensor, rng: SampleRandom) -> _Attempts:
+    """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
+
+    That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
+    one that is invalid; else the nearest that is adversarial; else the first.
+    """
+    wanted = goals(threat.goal, y, logits, rng)
+    if threat.queries is not None and len(wanted) > 1:
+        if threat.queries < len(wanted):
+            raise ConfigError(
+                f"threat.queries is {threat.queries}, and threat.goal=all shares them out over {len(wanted)} labels; "
+                f"allow {len(wanted)} at least"
+            )
+        threat = dataclasses.replace(threat, queries=threat.queries // len(wanted))
+    kept = _attempt(job, threat, x, y, wanted[0], rng if len(wanted) == 1 else rng.child("goal", 0), rng)
+    reached = [kept.verdict.broken]
+    for place, goal in enumerate(wanted[1:], start=1):
+        made = _attempt(job, threat, x, y, goal, rng.child("goal", place), rng)
+        better = _better(made.verdict, kept.verdict, threat.norm.value if job.attack.supports.minimal else "")
+        kept.ledger.add(made.ledger)
+        reached.append(made.verdict.broken)
+        candidate = torch.where(better.reshape(-1, *([1] * (x.ndim - 1))), made.candidate, kept.candidate)
+        kept = _Attempts(kept.verdict.replaced(better, made.verdict), candidate, kept.ledger, kept.reached)
+    return dataclasses.replace(kept, reached=torch.stack(reached, 1))
+
+
+def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
+    """(b,) bool: where the new attack is to be kept; `norm`, if any, decides among equals by the distance."""
+
+    def rank(of: Verdict) -> Tensor:
+        return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
+
+    nearer = new.distances[norm] < old.distances[norm] if norm else torch.zeros_like(new.broken)
+    return (rank(new) < rank(old)) | ((rank(new) == rank(old)) & nearer)
+
+
+def _attempt(
+    job: Job, threat: Threat, x: Tensor, y: Tensor, goal: Tensor | None, rng: SampleRandom, examples: SampleRandom
+) -> _Attempts:
+    """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
+    ball, can = threat.around(x, examples), job.attack.supports
     target = Target(
         job.seen,
-        rng=mine.child("system"),
+        rng=rng.child("system"),
         classes=job.system.spec.classes,
         access=threat.access,
         queries=threat.queries,
         eot=threat.eot,
         randomized=job.seen.randomized,
         detectors=job.seen.detectors,
+        ball=ball,
+        owned=job.owned,
     )
-    candidate = _propose(job, target, x[rows], y[rows] if goal is None else goal, mine)
-    can = job.attack.supports
+    candidate = ball.quantise(_propose(job, threat, target, x, y if goal is None else goal, rng))
     verdict = judge(
         job.system,
-        threat.around(x[rows], mine),
+        ball,
         candidate,
-        y[rows],
+        y,
         goal,
-        mine.child("verdict"),
+        examples.child("verdict"),
         minimal=can.minimal,
         bounded=can.bounded,
     )
-    seconds = time.perf_counter() - begun
-    return _assemble(job, x, y, ids, clean, certified, rows, (verdict, candidate), target, seconds)
+    return _Attempts(verdict, candidate, target.ledger, verdict.broken[:, None])
 
 
-def goal_labels(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> Tensor | None:
-    """(B,) the labels to reach, none of them the true one; None for an untargeted threat."""
-    classes = logits.shape[1]
-    if goal is Goal.untargeted:
-        return None
-    if goal is Goal.next_class:
-        return (y + 1) % classes
-    if goal is Goal.random_class:
-        return (y + 1 + rng.integers(classes - 1, 1, stream="goal").squeeze(1)) % classes
-    worst = logits.scatter(1, y[:, None], torch.inf).argmin(1)
-    return worst
-
-
-def _propose(job: Job, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
+def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
     """The attack's candidates, after checks that nothing but its own tensors was touched."""
     owner = registry.owner_of(type(job.attack))
     name = f"{owner.full_name} from {owner.owner}"
     x_given, y_given = x.clone(), y.clone()
     before = _generators(x.device)
-    candidate = job.attack.perturb(target, x_given, y_given, threat=job.threat, rng=rng)
+    candidate = job.attack.perturb(target, x_given, y_given, threat=threat, rng=rng)
     if _generators(x.device) != before:
         raise AttackFault(
             f"{name} drew from a global random generator; randomness must come from `rng`, or no result of it can be "
@@ -174,8 +237,7 @@ def _assemble(
     clean: Answer,
     certified: Tensor,
     rows: Tensor,
-    judged: tuple[Verdict, Tensor] | None,
-    target: Target | None,
+    attempts: _Attempts | None,
     seconds: float,
 ) -> Attacked:
     """Spread what is known of the attacked rows over the whole batch."""
@@ -195,8 +257,10 @@ def _assemble(
     }
     witness = Witness(ids[:0].cpu(), x[:0].cpu())
     audit = AuditCounts()
-    if judged is not None and target is not None:
-        verdict, candidate = judged
+    if job.threat.goal is Goal.all:
+        full["reached"] = torch.zeros(count, job.system.spec.classes - 1, dtype=torch.bool, device=device)
+    if attempts is not None:
+        verdict, ledger = attempts.verdict, attempts.ledger
         known = {
             "adv_label": torch.where(verdict.valid, verdict.label, clean.label[rows]),
             "valid": verdict.valid,
@@ -204,15 +268,16 @@ def _assemble(
             "broken": verdict.broken,
             "robust_top5": verdict.top5 & clean.top5[rows],
             "excess": verdict.excess,
-            "forwards": target.ledger.forwards,
-            "backwards": target.ledger.backwards,
-            "zero_gradient": target.ledger.zero_gradient,
-            "bad_gradient": target.ledger.bad_gradient,
+            "forwards": ledger.forwards,
+            "backwards": ledger.backwards,
+            "zero_gradient": ledger.zero_gradient,
+            "bad_gradient": ledger.bad_gradient,
+            "reached": attempts.reached,
             **verdict.distances,
         }
         full = {name: value.index_copy(0, rows, known[name]) for name, value in full.items()}
         kept = verdict.adversarial
-        witness = Witness(ids[rows][kept].cpu(), candidate[kept].cpu())
+        witness = Witness(ids[rows][kept].cpu(), attempts.candidate[kept].cpu())
         audit = AuditCounts(
             int(verdict.outside_ball.sum()),
             int(verdict.outside_box.sum()),

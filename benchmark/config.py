@@ -156,6 +156,7 @@ class ThreatSchema:
     queries: int | None = None
     eot: int = 1
     surrogate: str = ""
+    levels: int | None = None
 
 
 @dataclass
@@ -266,7 +267,9 @@ class RunConfig:
 
     def threat_settings(self) -> dict[str, Any]:
         """The threat as plain data, eps exact."""
-        return {**registry.settings(self.threat), "eps": str(self.threat.eps)}
+        settings = {**registry.settings(self.threat), "eps": str(self.threat.eps)}
+        del settings["masks"]
+        return settings
 
     @property
     def suite_name(self) -> str | None:

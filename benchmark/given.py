@@ -167,6 +167,8 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
         "bad_gradient": nothing.clone(),
         "certified": torch.zeros(n),
     }
+    if before.reached is not None:
+        found["reached"] = torch.zeros_like(before.reached)
     for start in range(0, len(ids), BATCH):
         at = rows[start : start + BATCH]
         clean, verdict = judged(config, system, examples, at, x_adv[start : start + BATCH])
@@ -181,6 +183,8 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
         found["adv_label"][at] = verdict.label
         found["robust_top5"][at] = verdict.top5
         found["adversarial"][at] = found["broken"][at] = True
+        if before.reached is not None:
+            found["reached"][at, (verdict.label - examples.y[at] - 1) % (before.reached.shape[1] + 1)] = True
         for norm in NORMS:
             found[norm][at] = verdict.distances[norm]
     return Outcomes(**found)

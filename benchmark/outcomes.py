@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -35,6 +34,8 @@ class Outcomes:
     forwards, backwards: (N,) int64: passes the attack used for the example.
     zero_gradient, bad_gradient: (N,) bool: the first gradient was zero, or not finite.
     certified: (N,) float32: certified radius in the threat's norm (0 where nothing was certified).
+    reached: (N, K - 1) bool, under the goal `all` only: which of the labels y + 1, ..., y + K - 1 (modulo K) were
+    reached within eps; an example is broken if any was.
     """
 
     ids: Tensor
@@ -58,6 +59,7 @@ class Outcomes:
     zero_gradient: Tensor
     bad_gradient: Tensor
     certified: Tensor
+    reached: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,13 +75,13 @@ class Outcomes:
         return values
 
     def tensors(self) -> dict[str, Tensor]:
-        """The arrays by name."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The arrays by name; without those that the threat's goal does not have."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod
     def join(cls, parts: Sequence[Outcomes]) -> Outcomes:
         """The parts one after the other."""
-        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(cls)})
+        return cls(**{name: torch.cat([p.tensors()[name] for p in parts]) for name in parts[0].tensors()})
 
     def save(self, path: Path) -> None:
         """Write the arrays as safetensors."""

@@ -61,7 +61,7 @@ class SystemInfo(_Model):
 
 
 class ThreatInfo(_Model):
-    """What the attacker may do; eps in units of the [0, 1] input range."""
+    """What the attacker may do; eps in units of the [0, 1] input range. levels: values of a changed feature, if few."""
 
     norm: Literal["linf", "l2", "l1", "l0"]
     eps: float = Field(ge=0)
@@ -74,6 +74,7 @@ class ThreatInfo(_Model):
     queries: int | None
     eot: int
     surrogate: str = ""
+    levels: int | None = None
 
 
 class AttackInfo(_Model):

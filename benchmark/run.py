@@ -40,6 +40,7 @@ from benchmark.record import (
     content_key,
     file_sha256,
 )
+from benchmark.references import References
 from benchmark.store import Store
 from benchmark.system import System
 from benchmark.threat import Access
@@ -128,6 +129,7 @@ def _job(config: RunConfig, store: Store, loaded: Loaded, system: System, work: 
         config.batch_size,
         work / "parts",
         config.certifiers,
+        References.of(loaded.splits.train, loaded.splits.spec.classes),
     )
 
 
@@ -219,6 +221,7 @@ def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, sy
             queries=threat.queries,
             eot=threat.eot,
             surrogate=threat.surrogate,
+            levels=threat.levels,
         ),
         attack=AttackInfo(
             name=owner["name"],

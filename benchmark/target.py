@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
+from benchmark.ball import Ball
 from benchmark.errors import AccessError, AttackFault, BudgetError
+from benchmark.references import OWNED, References
 from benchmark.sampling import SampleRandom
 from benchmark.system import PASS_ROWS, REJECTED, Detector, padded, padded_random
 from benchmark.threat import Access
@@ -68,6 +70,11 @@ class Ledger:
         else:
             self.backwards = self.backwards.index_add(0, owners, torch.ones_like(owners))
 
+    def add(self, later: Ledger) -> None:
+        """Count what another attack on the same examples cost afterwards; the first gradients are those of this one."""
+        self.forwards = self.forwards + later.forwards
+        self.backwards = self.backwards + later.backwards
+
     def look_at(self, owners: Tensor | None, grad: Tensor) -> None:
         """Note whether the first gradient of an example is zero or not finite."""
         if self._all_seen:
@@ -103,6 +110,9 @@ class Target:
         classes: K. access, eot, queries: from the threat.
         randomized: whether the model draws from `benchmark.sampling.ambient`.
         detectors: what may reject an input, if the attacker knows of it.
+        ball: what is allowed around the examples. Where it has levels, the system answers to what would be handed in,
+            which is each input after :meth:`benchmark.ball.Ball.quantise`, with a gradient as if nothing was rounded.
+        owned: inputs of known labels that the attacker has; None if there are none.
     """
 
     def __init__(
@@ -116,6 +126,8 @@ class Target:
         eot: int = 1,
         randomized: bool = False,
         detectors: tuple[Detector, ...] = (),
+        ball: Ball | None = None,
+        owned: References | None = None,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -125,6 +137,8 @@ class Target:
         self._draws = eot if randomized else 1
         self._randomized = randomized
         self._detectors = detectors
+        self._ball = ball if ball is not None and ball.levels is not None else None
+        self._owned = owned
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
@@ -162,6 +176,21 @@ class Target:
         spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
         return (self.ledger.queries - spent) // self._draws
 
+    def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.
+
+        What the system says of them is not known, and costs a query to learn.
+
+        Args:
+            labels: (B,) int64. rank: which of them, from 0.
+
+        Returns:
+            x (b, *S) in [0, 1], and (B,) bool with b true values: the rows for which there is such an input.
+        """
+        if self._owned is None or rank >= OWNED:
+            return torch.empty(0, device=labels.device), torch.zeros_like(labels, dtype=torch.bool)
+        return self._owned.at(labels, rank)
+
     def logits(self, x: Tensor) -> Tensor:
         """(B, K) scores for `x` (B, *S), detached; one forward pass per row (per draw, if randomised).
 
@@ -179,7 +208,7 @@ class Target:
             labels = logits.argmax(1)
             if self._detectors:
                 with sampling.using(padded_random(rng)):
-                    rows = padded(x.detach())
+                    rows = padded(self._handed_in(x))
                     for detector in self._detectors:
                         margin = detector.margin(self._reach(), rows)[: len(x)]
                         labels = torch.where(margin > 0, REJECTED, labels)
@@ -265,6 +294,12 @@ class Target:
                 "target.rows(index) to say which example each input belongs to"
             )
 
+    def _handed_in(self, x: Tensor) -> Tensor:
+        """(B, *S): what the system would get if the attacker ended with `x`, detached."""
+        if self._ball is None:
+            return x.detach()
+        return (self._ball if self._owners is None else self._ball.rows(self._owners)).quantise(x.detach())
+
     def _turn(self) -> SampleRandom:
         """The randomness of the next pass of each row: its turn is the number of passes the example has had."""
         if not self._randomized:
@@ -285,7 +320,7 @@ class Target:
                 rng = self._turn()
                 self.ledger.charge(self._owners)
                 with sampling.using(padded_random(rng)):
-                    now = self._reach()(padded(x.detach()))[: len(x)]
+                    now = self._reach()(padded(self._handed_in(x)))[: len(x)]
                 total = now if total is None else total + now
         assert total is not None
         return total / self._draws if self._draws > 1 else total
@@ -294,7 +329,7 @@ class Target:
         self._check(x)
         rng = self._turn()
         self.ledger.charge(self._owners)
-        leaf = padded(x.detach()).requires_grad_(True)
+        leaf = padded(self._handed_in(x)).requires_grad_(True)
         with torch.enable_grad(), sampling.using(padded_random(rng)):
             output: Tensor = self._reach()(leaf)
         return leaf, output
@@ -312,7 +347,7 @@ class Target:
 
     def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
         """(B,) by how much detectors are exceeded, and its gradient (B, *S)."""
-        leaf = padded(x.detach()).requires_grad_(True)
+        leaf = padded(self._handed_in(x)).requires_grad_(True)
         with torch.enable_grad(), sampling.using(padded_random(rng)):
             amount = torch.zeros(len(leaf), device=x.device)
             for detector in self._detectors:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.ball import Ball
+    from benchmark.region import Masks
     from benchmark.sampling import SampleRandom
+    from benchmark.system import System
 
 __all__ = ["Access", "Goal", "Norm", "Region", "RegionKind", "Threat", "label_of_eps", "parse_eps"]
+
+
+MOST_LEVELS = 65536
+"""Single precision tells no finer grid in [0, 1] apart from its rounding."""
 
 
 class Norm(Enum):
@@ -57,13 +63,15 @@ class Goal(Enum):
     """Which wrong answer counts: any (`untargeted`), or one given label per example.
 
     next_class: (y + 1) modulo the number of classes. least_likely: the class with the lowest clean score.
-    random_class: uniform over the classes other than y.
+    random_class: uniform over the classes other than y. all: every class other than y, one attack after the other
+    (Carlini & Wagner, S&P 2017, section VI.A: best, average and worst case).
     """
 
     untargeted = "untargeted"
     next_class = "next_class"
     least_likely = "least_likely"
     random_class = "random_class"
+    all = "all"
 
 
 class RegionKind(Enum):
@@ -72,7 +80,9 @@ class RegionKind(Enum):
     full = "full"
     square = "square"
     border = "border"
+    stripes = "stripes"
     random = "random"
+    saliency = "saliency"
     file = "file"
 
 
@@ -80,8 +90,11 @@ class RegionKind(Enum):
 class Region:
     """Which features may change; the others must stay bit for bit.
 
-    kind: full; `square`, a centred square of `size` pixels a side; `border`, a frame `size` pixels wide; `random`,
-        `size` pixels (features, for tabular data) drawn per example; `file`, the mask in `path`.
+    kind: full; `square`, a centred square of `size` pixels a side; `border`, a frame `size` pixels wide; `stripes`,
+        bands of `size` rows, by turns open and fixed, the first one open; `random`, `size` pixels drawn per example;
+        `saliency`, the `size` pixels by which the score of the true label changes most (Simonyan, Vedaldi & Zisserman,
+        2014, arXiv:1312.6034, section 3): see :func:`benchmark.region.salient`; `file`, the mask in `path`. For tabular
+        data, features take the place of the pixels and rows of stripes, random and saliency.
     path: a .npy file of the shape of one example (or one channel of it), non-zero where change is allowed.
     """
 
@@ -90,7 +103,7 @@ class Region:
     path: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind in (RegionKind.square, RegionKind.border, RegionKind.random) and self.size < 1:
+        if self.kind not in (RegionKind.full, RegionKind.file) and self.size < 1:
             raise ConfigError(f"threat.region.size is {self.size}; a {self.kind.value} region needs at least 1 pixel")
         if self.kind is RegionKind.file and not self.path:
             raise ConfigError("threat.region.path is empty; a file region needs the path of a .npy mask")
@@ -131,6 +144,10 @@ class Threat:
     queries: forward passes allowed per example; None is no limit.
     eot: draws that a gradient is averaged over when the system is randomised (Athalye et al., ICML 2018).
     surrogate: under transfer access, the key of the system in the store that the attacker holds.
+    levels: what is handed in has that many values per feature, k / (levels - 1), 256 for images of 8 bits; None leaves
+        real numbers. A feature that is left as it is may lie between them. The core rounds every candidate so, and
+        what the attacker asks about as well: see :meth:`benchmark.ball.Ball.quantise`.
+    masks: the region of each example where it is its own, filled in by the core (:meth:`settled`); no configuration.
     """
 
     norm: Norm = Norm.linf
@@ -142,12 +159,19 @@ class Threat:
     queries: int | None = None
     eot: int = 1
     surrogate: str = ""
+    levels: int | None = None
+    masks: Masks | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.queries is not None and self.queries < 1:
             raise ConfigError(f"threat.queries is {self.queries}; expected at least 1, or null for no limit")
         if self.eot < 1:
             raise ConfigError(f"threat.eot is {self.eot}; expected at least 1 draw")
+        if self.levels is not None and not 2 <= self.levels <= MOST_LEVELS:
+            raise ConfigError(
+                f"threat.levels is {self.levels}; expected 2 to {MOST_LEVELS} values per feature (256 are 8 bits), or "
+                "null for real numbers"
+            )
         if self.norm is Norm.linf and self.eps > 1:
             raise ConfigError(
                 f"threat.eps is {self.eps} under linf; inputs lie in [0, 1], so a radius in 0-255 units must be "
@@ -175,11 +199,33 @@ class Threat:
         """The same threat with no limit on the distance, for attacks that look for the smallest one."""
         return dataclasses.replace(self, eps=Fraction(10**12) if self.norm is not Norm.linf else Fraction(1))
 
-    def around(self, x: Tensor, rng: SampleRandom) -> Ball:
-        """The set of allowed inputs around `x` (B, *S); `rng` draws the region where it is random."""
-        from benchmark.ball import Ball, region_mask
+    def settled(self, system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Threat:
+        """The same threat with the region of each example fixed, where that is its own (random, saliency).
 
-        return Ball(x, self.norm, self.radius, region_mask(self.region, x, rng))
+        Whatever calls :meth:`around` afterwards sees the same region, with any `rng` that holds the examples' ids.
+
+        Args:
+            system: what is judged. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
+        """
+        from benchmark.region import Masks, region_mask, salient
+
+        if self.region.kind not in (RegionKind.random, RegionKind.saliency):
+            return self
+        drawn = self.region.kind is RegionKind.random
+        mask = region_mask(self.region, x, rng) if drawn else salient(system, x, y, rng, self.region.size)
+        assert mask is not None
+        return dataclasses.replace(self, masks=Masks.of(rng.ids, mask))
+
+    def around(self, x: Tensor, rng: SampleRandom) -> Ball:
+        """The set of allowed inputs around `x` (B, *S); `rng` says which examples these are.
+
+        It also draws the region where that is random and not yet :meth:`settled`.
+        """
+        from benchmark.ball import Ball
+        from benchmark.region import region_mask
+
+        mask = region_mask(self.region, x, rng) if self.masks is None else self.masks.at(rng.ids)
+        return Ball(x, self.norm, self.radius, mask, self.levels)
 
 
 def label_of_eps(eps: Fraction) -> str:

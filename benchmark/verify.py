@@ -43,6 +43,13 @@ class Verdict:
     outside_region: Tensor
     non_finite: Tensor
 
+    def replaced(self, rows: Tensor, other: Verdict) -> Verdict:
+        """This verdict with the rows (B,) bool of another one."""
+        mine, theirs = vars(self), vars(other)
+        both = {n: torch.where(rows, theirs[n], mine[n]) for n in mine if n != "distances"}
+        far = {n: torch.where(rows, other.distances[n], self.distances[n]) for n in NORMS}
+        return Verdict(**both, distances=far)
+
 
 def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     """One forward pass: the system's labels for `x` (B, *S), with true labels `y` (B,)."""
@@ -74,7 +81,7 @@ def judge(
         bounded: the attack answers to the norm at all; others are judged by box and region alone.
     """
     audit = ball.audit(candidate)
-    valid = ~(audit.outside_box | audit.outside_region | audit.non_finite)
+    valid = audit.allowed
     within = audit.excess <= 0
     outside_ball = ~within & ~audit.non_finite
     if bounded and not minimal:

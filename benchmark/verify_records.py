@@ -121,9 +121,12 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     from benchmark.ball import distance
     from benchmark.outcomes import NORMS, WITNESS, Witness
     from benchmark.sampling import SampleRandom, derive_seed
-    from benchmark.threat import Norm
+    from benchmark.threat import Norm, RegionKind
 
     outcomes = checked_outcomes(folder, record)
+    threat = _threat(record)
+    if threat.region.kind is RegionKind.saliency:
+        raise RecordError("its region depends on the system; verify it where the system is, without --distances")
     splits = rebuild.component("dataset", record.system.config["dataset"]).load(data, offline=True)
     examples = splits.test.take(torch.arange(len(outcomes)))
     if examples.digest() != record.examples_sha256:
@@ -135,10 +138,9 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
         x, x_adv, ids = examples.x(at), witness.x_adv[start : start + BATCH], examples.ids[at]
         if x.shape != x_adv.shape:
             raise RecordError(f"the witness has inputs {list(x_adv.shape[1:])}, and the dataset {list(x.shape[1:])}")
-        audit = _threat(record).around(x, SampleRandom(derive_seed(record.seed, "cell"), ids)).audit(x_adv)
-        outside = audit.outside_box | audit.outside_region | audit.non_finite
-        if bool(outside.any()):
-            raise RecordError(f"the witness of example {int(ids[outside][0])} is outside the threat")
+        audit = threat.around(x, SampleRandom(derive_seed(record.seed, "cell"), ids)).audit(x_adv)
+        if not bool(audit.allowed.all()):
+            raise RecordError(f"the witness of example {int(ids[~audit.allowed][0])} is outside the threat")
         _distances_agree({n: distance(x_adv, x, Norm(n)).float() for n in NORMS}, outcomes, at)
     return len(rows)
 
@@ -224,6 +226,7 @@ def _threat(record: Record) -> Threat:
         queries=threat.queries,
         eot=threat.eot,
         surrogate=threat.surrogate,
+        levels=threat.levels,
     )
 
 
@@ -259,7 +262,7 @@ def judged(
     config: RunConfig, system: System, examples: Any, rows: torch.Tensor, x_adv: torch.Tensor
 ) -> tuple[Answer, Verdict]:
     """What the run would say of these candidates for the examples at `rows`: of the clean inputs, and of them."""
-    from benchmark.batch import goal_labels
+    from benchmark.batch import goals
     from benchmark.devices import exact_math
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.verify import answer, judge
@@ -269,12 +272,13 @@ def judged(
     can = config.attack.supports
     with exact_math():
         clean = answer(system, x, y, rng.child("clean"))
+        wanted = goals(config.threat.goal, y, clean.logits, rng)
         verdict = judge(
             system,
-            config.threat.around(x, rng),
+            config.threat.settled(system, x, y, rng).around(x, rng),
             x_adv,
             y,
-            goal_labels(config.threat.goal, y, clean.logits, rng),
+            wanted[0] if len(wanted) == 1 else None,  # with several, the witness reaches one of them: any wrong label
             rng.child("verdict"),
             minimal=can.minimal,
             bounded=can.bounded,

@@ -1,0 +1,34 @@
+"""Targets reached: how many labels an example can be turned into. Carlini & Wagner, S&P 2017, section VI.A."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark import hookimpl
+from benchmark.api import Metric
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+
+@dataclass(frozen=True)
+class TargetsReached(Metric):
+    """`targets_reached` and `every_target_reached`, under `threat.goal=all`; under other goals there is nothing to say.
+
+    The first is the average case: the share of the labels that were reached within eps, its mean over the examples that
+    were right clean and validly attacked. The second is the worst case: the share of these examples for which all
+    labels were. The best case, any label, is `attack_success_rate`. Lower is better, as there.
+    """
+
+    def build(self) -> torchmetrics.Metric:
+        """Both, with 95 % intervals over the examples."""
+        from ._targets import Targets
+
+        return Targets()
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return TargetsReached
