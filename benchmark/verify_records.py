@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import BenchmarkError, RecordError
+from benchmark.errors import BenchmarkError, DataError, RecordError
 from benchmark.record import Record, file_sha256, read_record
 from benchmark.store import Store
 
@@ -113,7 +113,7 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     This proves that they are where the outcomes say, inside box and region, and not that the system answers wrongly.
 
     Raises:
-        RecordError: naming the first thing that is not as the record says.
+        RecordError: naming the first thing that is not as the record says. DataError: if its region is not known here.
     """
     import torch
 
@@ -126,7 +126,7 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     outcomes = checked_outcomes(folder, record)
     threat = _threat(record)
     if threat.region.kind is RegionKind.saliency:
-        raise RecordError("its region depends on the system; verify it where the system is, without --distances")
+        raise DataError("its region depends on the system; verify it where the system is, without --distances")
     splits = rebuild.component("dataset", record.system.config["dataset"]).load(data, offline=True)
     examples = splits.test.take(torch.arange(len(outcomes)))
     if examples.digest() != record.examples_sha256:

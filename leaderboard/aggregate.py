@@ -277,7 +277,7 @@ def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[li
             error=record.error or "",
         )
         meant = (record.suite, record.official, record.system.dataset, threat.norm, exact_eps(cell), threat.goal,
-                 threat.aware, threat.region)  # fmt: skip
+                 threat.aware, threat.region, threat.levels)  # fmt: skip
         fitting = [board.protocol.key for board in boards if _meant(board) == meant]
         for key in fitting:
             found[key].append(shown)
@@ -288,4 +288,4 @@ def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[li
 
 def _meant(board: Board) -> tuple[object, ...]:
     p = board.protocol
-    return (p.suite, p.official, p.dataset, p.norm, Fraction(p.eps_exact), p.goal, p.aware, p.region)
+    return (p.suite, p.official, p.dataset, p.norm, Fraction(p.eps_exact), p.goal, p.aware, p.region, p.levels)

@@ -105,6 +105,7 @@ class Protocol:
     goal: str
     aware: bool
     region: str
+    levels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ KINDS = {
     **dict.fromkeys(("zero_gradient", "bad_gradient"), "BOOL"),
     **dict.fromkeys(("l0", "l1", "l2", "linf", "excess", "certified"), "F32"),
 }
+REACHED = "reached"
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -158,8 +160,18 @@ def _outcomes(cell: Cell) -> Arrays:
     assert cell.record.counts is not None
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
-    file.expect(KINDS, rows=cell.record.counts.total)
-    return {array: np.array(file.read(array)) for array in KINDS}
+    names = [*KINDS, REACHED] if cell.record.threat.goal == "all" else [*KINDS]
+    rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
+    rest.expect(KINDS, rows=cell.record.counts.total)
+    if (REACHED in file.arrays) != (REACHED in names) or not _one_per_label(file, cell.record.counts.total):
+        raise RecordError(f"{name} has no sound array {REACHED!r}, which the goal all has and no other")
+    return {array: np.array(file.read(array)) for array in names}
+
+
+def _one_per_label(file: ArrayFile, rows: int) -> bool:
+    """Whether the labels reached, if they are there, are bools (rows, K - 1)."""
+    kind, shape, _ = file.arrays.get(REACHED, ("BOOL", (rows, 1), 0))
+    return kind == "BOOL" and len(shape) == 2 and shape[0] == rows and shape[1] > 0
 
 
 def _check_outcomes(cell: Cell, a: Arrays) -> None:
@@ -188,6 +200,8 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "an adversarial candidate with the right answer":
             ~a["adversarial"] | (a["adv_label"] != a["y"]),
         "norms that contradict each other": ordered | ~found,
+        "a broken example that reached no label, or another one that did":
+            a[REACHED].any(axis=1) == a["broken"] if REACHED in a else np.ones_like(a["broken"]),
     }  # fmt: skip
     for fault, holds in rules.items():
         if not holds.all():

@@ -72,6 +72,7 @@ def _result(of: Protocol, name: str, metric: str, said: str, rate: Rate, details
         "eps": of.eps_exact,
         "goal": of.goal,
         "region": of.region,
+        **({} if of.levels is None else {"levels": str(of.levels)}),
         "attacker_knows_the_defense": "yes" if of.aware else "no",
     }
     return {

@@ -37,18 +37,24 @@ class Family:
     goal: str
     aware: bool
     region: str
+    levels: int | None
 
     @property
     def key(self) -> str:
         """Its content address."""
-        return content_key(asdict(self))
+        return content_key(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What it is told apart by. Real numbers go without saying, as before there were levels."""
+        return {name: value for name, value in asdict(self).items() if name != "levels" or value is not None}
 
     @property
     def order(self) -> tuple[object, ...]:
         """Where it comes among others: suites by name, records outside suites first, then by dataset and norm."""
         return (
             self.suite or "", not self.official, self.dataset, NORMS.index(self.norm), self.goal, not self.aware,
-            self.region, self.key,
+            self.region, self.levels or 0, self.key,
         )  # fmt: skip
 
 
@@ -66,12 +72,13 @@ def family(record: Record) -> Family:
         goal=threat.goal,
         aware=threat.aware,
         region=threat.region,
+        levels=threat.levels,
     )
 
 
 def protocol(group: Family, eps: Fraction) -> Protocol:
     """The family at one radius."""
-    key = content_key({**asdict(group), "eps": str(eps)})
+    key = content_key({**group.content, "eps": str(eps)})
     return Protocol(key=key, eps=float(eps), eps_exact=str(eps), **asdict(group))
 
 

@@ -65,6 +65,7 @@ def conditions(protocol: Protocol) -> str:
     unusual = [] if protocol.aware else ["attacker unaware of the defense"]
     unusual += [] if protocol.goal in ("untargeted", "any", "") else [f"goal: {words(protocol.goal)}"]
     unusual += [] if protocol.region in ("full", "") else [f"region: {words(protocol.region)}"]
+    unusual += [] if protocol.levels is None else [f"{protocol.levels} values per feature"]
     return ", ".join(unusual)
 
 
