@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from benchmark.ball import Ball, distance, rows_norm
+from benchmark.references import OWNED
 from benchmark.sampling import SampleRandom
 from benchmark.threat import Norm
 
 from ._queries import Oracle, columns
 
-__all__ = ["Nearest", "bisect", "blend", "first_wins", "only_clean", "random_wins"]
+__all__ = ["Nearest", "bisect", "blend", "first_wins", "only_clean", "owned", "starts"]
 
 
 class Nearest:
@@ -41,19 +42,19 @@ class Nearest:
 
 
 def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Nearest:
-    """Look for any adversarial input: the clean one, then the first of :func:`random_wins`.
+    """Look for any adversarial input: the clean one, then the first of :func:`starts`.
 
-    At most `tries` + 2 queries per example.
+    At most `tries` + OWNED + 2 queries per example.
     """
     nearest = only_clean(oracle, ball)
     index = torch.isinf(nearest.far).nonzero().squeeze(1)
-    x_adv, won = random_wins(oracle, index, ball.rows(index), rng.rows(index), tries=tries, name=name)
+    x_adv, won = starts(oracle, index, ball.rows(index), rng.rows(index), tries=tries, name=name)
     nearest.offer(index[won], x_adv[won])
     return nearest
 
 
 def only_clean(oracle: Oracle, ball: Ball) -> Nearest:
-    """Ask about the clean inputs, which need no attack where they are misclassified; one query per example."""
+    """Ask about the clean inputs, which need no attack where they succeed as they are; one query per example."""
     nearest = Nearest(ball)
     index = torch.arange(len(ball.x), device=ball.x.device)
     won = oracle.win(index, ball.x)
@@ -61,37 +62,66 @@ def only_clean(oracle: Oracle, ball: Ball) -> Nearest:
     return nearest
 
 
-def random_wins(
-    oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, *, tries: int, name: str
+def starts(
+    oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, *, tries: int, name: str, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Look for an adversarial input anywhere in the box: the negative of the clean one, then `tries` random ones.
+    """Look for an input that succeeds, however far away: where the region allows no change, it is the clean one.
 
-    Random inputs are by turns black and white dots of a random density, which classifiers put into different classes,
-    and uniform noise. ball, rng: of the examples `index` (b,).
+    Without a label to reach: the negative of the clean input, then `tries` random inputs, then those of other labels
+    that the attacker owns. With one, those of that label come first, since random inputs are seldom taken for it.
+
+    Args:
+        index: (b,) int64. ball, rng: of these examples. first: which of the inputs that are owned begins.
 
     Returns:
-        (b, *S), and (b,) bool: whether it was seen to succeed. At most `tries` + 1 queries per example.
+        (b, *S), and (b,) bool: whether it was seen to succeed. At most `tries` + OWNED + 1 queries per example.
     """
     found, won = ball.x, torch.zeros(len(index), dtype=torch.bool, device=index.device)
     todo = torch.arange(len(index), device=index.device)
-    shape = ball.x.shape[1:]
-    for attempt in range(tries + 1):
+    drawn, own = [(False, at) for at in range(tries + 1)], [(True, (first + at) % OWNED) for at in range(OWNED)]
+    for is_own, at in [*own, *drawn] if oracle.targeted else [*drawn, *own]:
         todo = todo[oracle.can_ask(index[todo])]
         if len(todo) == 0:
             break
-        here, mine = ball.rows(todo), rng.rows(todo)
-        noise = mine.uniform(*shape, stream=f"{name}/start", draw=attempt).to(here.x.dtype)
-        if attempt == 0:
-            noise = 1.0 - here.x
-        elif attempt % 2 == 1:
-            density = columns(mine.uniform(1, stream=f"{name}/density", draw=attempt).squeeze(1), noise)
-            noise = (noise < density).to(here.x.dtype)
-        x_adv = here.project(noise)
-        here_won = oracle.win(index[todo], x_adv)
-        found = found.index_copy(0, todo[here_won], x_adv[here_won])
-        won[todo[here_won]] = True
-        todo = todo[~here_won]
+        rows = todo
+        if is_own:
+            begin, have = owned(oracle, index[todo], at)
+            rows, begin = todo[have], begin.to(found.dtype)
+            if len(rows) == 0:
+                continue
+        else:
+            begin = _drawn(ball.x[todo], rng.rows(todo), at, name)
+        x_adv = ball.rows(rows).project(begin)
+        here_won = oracle.win(index[rows], x_adv)
+        found = found.index_copy(0, rows[here_won], x_adv[here_won])
+        won[rows[here_won]] = True
+        todo = todo[~won[todo]]
     return found, won
+
+
+def owned(oracle: Oracle, index: Tensor, at: int) -> tuple[Tensor, Tensor]:
+    """The attacker's own input number `at` for each of the examples `index` (b,), as `Target.reference` gives it.
+
+    It is one of the label to reach; without a target, labels other than the one to leave take turns.
+    """
+    y, others = oracle.y[index], oracle.target.classes - 1
+    if oracle.targeted:
+        return oracle.target.reference(y, at)
+    return oracle.target.reference((y + 1 + at % others) % (others + 1), at // others)
+
+
+def _drawn(x: Tensor, rng: SampleRandom, at: int, name: str) -> Tensor:
+    """(b, *S): the negative of `x` at first, then by turns dots and uniform noise.
+
+    The dots are black and white and of a random density: classifiers put them into different classes.
+    """
+    if at == 0:
+        return 1.0 - x
+    noise = rng.uniform(*x.shape[1:], stream=f"{name}/start", draw=at).to(x.dtype)
+    if at % 2 == 0:
+        return noise
+    density = columns(rng.uniform(1, stream=f"{name}/density", draw=at).squeeze(1), noise)
+    return (noise < density).to(x.dtype)
 
 
 def blend(ball: Ball, x_adv: Tensor, share: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Boundary(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.l2}), access=Access.labels, minimal=True, randomized=True
+        norms=frozenset({Norm.l2}), access=Access.labels, targeted=True, minimal=True, randomized=True
     )
 
     steps: int = 5000
@@ -61,7 +61,7 @@ class Boundary(Attack):
         Cost per example: 1.2 forward passes per iteration, and the start.
         """
         return boundary(
-            Oracle(target, y),
+            Oracle(target, y, threat.targeted),
             ball=threat.unbounded().around(x, rng),
             steps=self.steps,
             side=self.side,

@@ -39,7 +39,7 @@ class HopSkipJump(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.l2, Norm.linf}), access=Access.labels, minimal=True, randomized=True
+        norms=frozenset({Norm.l2, Norm.linf}), access=Access.labels, targeted=True, minimal=True, randomized=True
     )
 
     steps: int = 64
@@ -57,7 +57,7 @@ class HopSkipJump(Attack):
         Cost per example: some probes * 2/3 * steps^1.5 forward passes, and 2 log2(d) to 3 log2(d) per iteration.
         """
         return hop_skip_jump(
-            Oracle(target, y),
+            Oracle(target, y, threat.targeted),
             ball=threat.unbounded().around(x, rng),
             steps=self.steps,
             probes=self.probes,

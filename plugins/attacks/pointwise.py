@@ -15,7 +15,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-from ._decisions import Nearest, only_clean, random_wins
+from ._decisions import Nearest, only_clean, starts
 from ._queries import Oracle
 from ._steps import at_least
 
@@ -31,7 +31,7 @@ class Pointwise(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.l0}), access=Access.labels, minimal=True, randomized=True
+        norms=frozenset({Norm.l0}), access=Access.labels, targeted=True, minimal=True, randomized=True
     )
 
     restarts: int = 10
@@ -47,7 +47,9 @@ class Pointwise(Attack):
         Cost per example and restart: two forward passes per feature at the least.
         """
         ball = threat.unbounded().around(x, rng)
-        return pointwise(Oracle(target, y), ball=ball, restarts=self.restarts, tries=self.tries, rng=rng)
+        return pointwise(
+            Oracle(target, y, threat.targeted), ball=ball, restarts=self.restarts, tries=self.tries, rng=rng
+        )
 
 
 def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: SampleRandom) -> Tensor:
@@ -59,7 +61,7 @@ def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: Sam
         if len(index) == 0:
             break
         here, mine = ball.rows(index), rng.rows(index).child("pointwise", restart)
-        x_adv, won = random_wins(oracle, index, here, mine, tries=tries, name="pointwise")
+        x_adv, won = starts(oracle, index, here, mine, tries=tries, name="pointwise", first=restart)
         rows = won.nonzero().squeeze(1)
         nearest.offer(index[rows], x_adv[rows])
         _put_back(oracle, nearest, index[rows], ball.x, x_adv[rows], mine.rows(rows))

@@ -15,7 +15,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-from ._decisions import Nearest, bisect, first_wins
+from ._decisions import Nearest, bisect, first_wins, owned
 from ._queries import Oracle, columns, fold, gaussian
 from ._steps import at_least, positive
 
@@ -30,13 +30,14 @@ class SignOPT(Attack):
     Differences from the paper: a direction is that of an input in the box; a step of the line search is only measured
     by bisection if it leads nearer than the best so far, which one label tells.
 
-    steps: iterations. probes: labels asked per gradient. starts: random directions tried at first.
+    steps: iterations. probes: labels asked per gradient. starts: directions tried at first, random ones, or with a
+        label to reach those to its inputs that the attacker owns, which are fewer.
     smoothing: length of a turn that the gradient is estimated with, where directions have length 1.
     step_size: initial length of a turn. search_steps: bisections per distance. tries: random inputs to start from.
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.l2}), access=Access.labels, minimal=True, randomized=True
+        norms=frozenset({Norm.l2}), access=Access.labels, targeted=True, minimal=True, randomized=True
     )
 
     steps: int = 1000
@@ -59,7 +60,7 @@ class SignOPT(Attack):
         once even the shortest turn leads nowhere nearer.
         """
         return sign_opt(
-            Oracle(target, y),
+            Oracle(target, y, threat.targeted),
             ball=threat.unbounded().around(x, rng),
             steps=self.steps,
             probes=self.probes,
@@ -90,8 +91,16 @@ def sign_opt(
     index = nearest.found
     nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps))
     for trial in range(starts):
-        noise = rng.rows(index).normal(*ball.x.shape[1:], stream="sign_opt/direction", draw=trial)
-        _turned(oracle, nearest, index, ball, ball.rows(index).steepest(noise), search_steps)
+        rows = index
+        if oracle.targeted:
+            begin, have = owned(oracle, index, trial)
+            if not bool(have.any()):
+                break
+            rows = index[have]
+            direction = begin - ball.x[rows]
+        else:
+            direction = rng.rows(index).normal(*ball.x.shape[1:], stream="sign_opt/direction", draw=trial)
+        _turned(oracle, nearest, rows, ball, ball.rows(rows).steepest(direction), search_steps)
     for step in range(steps):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
