@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +23,11 @@ from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 BUDGET = 256
 """Forward passes per example in the standard trials: keeps them short. Attacks that overspend get another trial
 without a limit, and are reported by `honours_the_query_budget` alone."""
+
+REGIONS = {
+    RegionKind.square: 3, RegionKind.border: 1, RegionKind.stripes: 1, RegionKind.random: 5, RegionKind.saliency: 5
+}  # fmt: skip
+"""Every kind of region but the mask file, and a size of it for the standard world."""
 
 SHAPES = ((12,), (4, 5), (1, 8, 8), (3, 8, 8))
 """Tabular, sequence, grey and colour: inputs of rank 2, 3 and 4."""
@@ -68,11 +73,14 @@ def _target(here: World, threat: Threat, seed: int) -> Target:
         queries=threat.queries,
         eot=threat.eot,
         randomized=here.system.randomized,
+        ball=threat.around(here.x, here.rng(seed)),
+        owned=here.owned,
     )
 
 
 def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch_seed: int = 0) -> Trial:
     """Run the attack once, exactly as it is asked to; the global generators are as they were afterwards."""
+    threat = threat.settled(here.system, here.x, here.y, here.rng(seed))
     target = _target(here, threat, seed)
     with seeded(torch_seed):
         x_adv = attack.perturb(target, here.x.clone(), _labels(here, threat), threat=threat, rng=here.rng(seed))
@@ -146,10 +154,13 @@ def keeps_shape_and_dtype(attack: Attack) -> None:
 
 
 def stays_in_ball_box_and_region(attack: Attack) -> None:
-    """Every candidate is allowed by the threat."""
+    """Every candidate is allowed by the threat, in every kind of region, and rounded to 8 bits where that is asked."""
     for run in _trials(attack):
         _demand_allowed(attack, run)
-    regions = (Region(RegionKind.square, 3), Region(RegionKind.border, 1), Region(RegionKind.random, 5))
+    for run in _trials(attack, levels=256):
+        x_adv = run.threat.around(run.here.x, run.here.rng()).quantise(run.x_adv)
+        _demand_allowed(attack, replace(run, x_adv=x_adv))
+    regions = tuple(Region(kind, size) for kind, size in REGIONS.items())
     for norm, region in itertools.product(norms_of(attack), regions):
         try:
             run = trial(attack, norm, region=region)

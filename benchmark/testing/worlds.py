@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmark import sampling
 from benchmark.api import DataSpec, Defense, Examples
+from benchmark.references import References
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System, straight_through
 from benchmark.threat import Norm, Threat
@@ -94,6 +95,13 @@ class World:
     def rng(self, seed: int = 0) -> SampleRandom:
         """Randomness for the examples."""
         return SampleRandom(seed, self.ids.clone())
+
+    @property
+    def owned(self) -> References:
+        """Inputs that an attacker has, labelled as the system does."""
+        x = torch.rand(40, *self.spec.shape, generator=_generator("owned", self.spec.shape))
+        y = self.system.logits(x, SampleRandom(0, torch.arange(len(x)))).argmax(1)
+        return References.of(Examples.of(torch.arange(len(x)), x, y), self.spec.classes)
 
     def rows(self, index: Tensor) -> World:
         """The world with these examples only."""
