@@ -181,6 +181,7 @@ def _attempt(
         detectors=job.seen.detectors,
         ball=ball,
         owned=job.owned,
+        passes=job.seen.passes,
     )
     candidate = ball.quantise(_propose(job, threat, target, x, y if goal is None else goal, rng))
     verdict = judge(

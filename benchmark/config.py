@@ -145,7 +145,7 @@ class RegionSchema:
 
 @dataclass
 class ThreatSchema:
-    """See benchmark.threat.Threat; eps may be written 8/255, 0.1 or ${frac:8,255}."""
+    """See benchmark.threat.Threat; eps may be written 8/255, 0.1 or ${frac:8,255}, and surrogate may be a list."""
 
     norm: Norm = Norm.linf
     eps: str = "8/255"
@@ -155,7 +155,7 @@ class ThreatSchema:
     region: RegionSchema = field(default_factory=RegionSchema)
     queries: int | None = None
     eot: int = 1
-    surrogate: str = ""
+    surrogate: Any = ""
     levels: int | None = None
 
 
@@ -357,7 +357,9 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
 def _threat(schema: ThreatSchema) -> Threat:
     values = {f.name: getattr(schema, f.name) for f in dataclasses.fields(schema)}
     region = Region(**{f.name: getattr(schema.region, f.name) for f in dataclasses.fields(schema.region)})
-    return Threat(**{**values, "eps": parse_eps(schema.eps), "region": region})
+    held = schema.surrogate if isinstance(schema.surrogate, list) else [schema.surrogate]
+    exact = {"eps": parse_eps(schema.eps), "region": region, "surrogate": ",".join(map(str, held))}
+    return Threat(**{**values, **exact})
 
 
 def check(config: RunConfig) -> None:

@@ -38,6 +38,7 @@ def of_cell(config: RunConfig, system: System, card: Card, examples: Examples, o
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(config),
+        _surrogate_is_target(config, card),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -154,6 +155,19 @@ def _implausible_radius(config: RunConfig) -> Finding | None:
         name="implausible_radius",
         severity="warning",
         evidence=f"under linf a radius of {config.threat.eps} turns every input grey: no system can resist",
+    )
+
+
+def _surrogate_is_target(config: RunConfig, card: Card) -> Finding | None:
+    held = config.threat.surrogates
+    if card.key not in held:
+        return None
+    whose = "the surrogate is" if len(held) == 1 else f"one of the {len(held)} surrogates is"
+    return Finding(
+        name="surrogate_is_target",
+        severity="warning",
+        evidence=f"{whose} the attacked system itself ({card.key}): this is a white-box attack by another name, and "
+        "says nothing of transfer",
     )
 
 

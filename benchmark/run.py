@@ -19,7 +19,7 @@ from benchmark import registry, world
 from benchmark.attack import attack, share
 from benchmark.batch import Attacked, Job
 from benchmark.config import RunConfig, check
-from benchmark.errors import BenchmarkError, DataError, Refused
+from benchmark.errors import BenchmarkError, Refused
 from benchmark.findings import of_cell
 from benchmark.fit import fit, system_info
 from benchmark.load import Loaded, load
@@ -27,7 +27,6 @@ from benchmark.measure import counts, measure
 from benchmark.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
 from benchmark.provenance import provenance
 from benchmark.publish import CellResult, Gallery, Observers
-from benchmark.rebuild import configuration, stored_system
 from benchmark.record import (
     AttackInfo,
     Audit,
@@ -42,6 +41,7 @@ from benchmark.record import (
 )
 from benchmark.references import References
 from benchmark.store import Store
+from benchmark.surrogate import named, surrogate
 from benchmark.system import System
 from benchmark.threat import Access
 
@@ -82,6 +82,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     store = Store(Path(config.store.root))
     try:
         check(config)
+        config = named(config, store)
         key = config.cell_key()
     except Refused as refusal:
         return _without_work(config, store, sweep, "refused", str(refusal))
@@ -166,22 +167,6 @@ def _seen(config: RunConfig, store: Store, loaded: Loaded, system: System) -> Sy
     if config.threat.access is Access.transfer:
         return surrogate(config, store, loaded)
     return system if config.threat.aware or not system.defended_at_inference else system.undefended()
-
-
-def surrogate(config: RunConfig, store: Store, loaded: Loaded) -> System:
-    """The system of the store that a transfer attacker holds.
-
-    Raises:
-        DataError: if it is not in the store.
-    """
-    card = store.card(config.threat.surrogate)
-    if card is None:
-        raise DataError(
-            f"threat.surrogate is {config.threat.surrogate!r}, and {store.root}/systems has no such system; train it "
-            "first, and give its key"
-        )
-    theirs = configuration(card.system, card.seed, like=config)
-    return stored_system(theirs, card, store, loaded.splits.spec)
 
 
 # --- what is written ---

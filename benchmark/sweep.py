@@ -37,6 +37,7 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
     """Run the cell that Hydra composed; whatever goes wrong becomes the cell's status."""
     from benchmark.config import resolve
     from benchmark.run import run
+    from benchmark.surrogate import watched
 
     overrides = tuple(hydra_cfg.overrides.task)
     sweep = os.environ.get("BENCHMARK_SWEEP", "") if hydra_cfg.mode and hydra_cfg.mode.name == "MULTIRUN" else ""
@@ -47,7 +48,8 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
     result = run(config, sweep)
     if result.key and result.status != "failed":
         line = cfg_line(overrides, _fingerprint_of(hydra_cfg))
-        Store(Path(config.store.root)).remember(line, result.key, list(config.input_files()))
+        store = Store(Path(config.store.root))
+        store.remember(line, result.key, [*config.input_files(), *watched(config, store)])
     return result
 
 

@@ -70,6 +70,7 @@ class System(nn.Module):
     """A trained classifier with the defenses that act at inference.
 
     model: the trained classifier without protection. protected: what is deployed. detectors: what may reject.
+    passes: how many passes one pass counts as, which is more than one for an ensemble.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class System(nn.Module):
             protected = defense.protect(protected)
         self.protected = protected
         self.randomized = any(defense.randomized for defense in self.defenses)
+        self.passes = 1
         self.eval().requires_grad_(False)
 
     @property

@@ -63,12 +63,12 @@ class Ledger:
             )
         self.forwards = new
 
-    def charge_backward(self, owners: Tensor | None) -> None:
-        """Count one backward pass for the examples `owners` (or all)."""
+    def charge_backward(self, owners: Tensor | None, times: int = 1) -> None:
+        """Count `times` backward passes for the examples `owners` (or all)."""
         if owners is None:
-            self.backwards = self.backwards + 1
+            self.backwards = self.backwards + times
         else:
-            self.backwards = self.backwards.index_add(0, owners, torch.ones_like(owners))
+            self.backwards = self.backwards.index_add(0, owners, torch.full_like(owners, times))
 
     def add(self, later: Ledger) -> None:
         """Count what another attack on the same examples cost afterwards; the first gradients are those of this one."""
@@ -113,6 +113,7 @@ class Target:
         ball: what is allowed around the examples. Where it has levels, the system answers to what would be handed in,
             which is each input after :meth:`benchmark.ball.Ball.quantise`, with a gradient as if nothing was rounded.
         owned: inputs of known labels that the attacker has; None if there are none.
+        passes: how many passes one pass of the model counts as.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Target:
         detectors: tuple[Detector, ...] = (),
         ball: Ball | None = None,
         owned: References | None = None,
+        passes: int = 1,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -139,6 +141,7 @@ class Target:
         self._detectors = detectors
         self._ball = ball if ball is not None and ball.levels is not None else None
         self._owned = owned
+        self._passes = passes
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
@@ -169,12 +172,12 @@ class Target:
         """(B,) int64: how often each row may still be asked about, or None where there is no limit.
 
         One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget, and on a
-        randomised system one per draw. Rows of the same example share its budget.
+        randomised system one per draw, on an ensemble one per member. Rows of the same example share its budget.
         """
         if self.ledger.queries is None:
             return None
         spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
-        return (self.ledger.queries - spent) // self._draws
+        return (self.ledger.queries - spent) // (self._draws * self._passes)
 
     def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.
@@ -318,7 +321,7 @@ class Target:
         with torch.no_grad():
             for _ in range(self._draws):
                 rng = self._turn()
-                self.ledger.charge(self._owners)
+                self.ledger.charge(self._owners, self._passes)
                 with sampling.using(padded_random(rng)):
                     now = self._reach()(padded(self._handed_in(x)))[: len(x)]
                 total = now if total is None else total + now
@@ -328,7 +331,7 @@ class Target:
     def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x)
         rng = self._turn()
-        self.ledger.charge(self._owners)
+        self.ledger.charge(self._owners, self._passes)
         leaf = padded(self._handed_in(x)).requires_grad_(True)
         with torch.enable_grad(), sampling.using(padded_random(rng)):
             output: Tensor = self._reach()(leaf)
@@ -342,7 +345,7 @@ class Target:
         grad = torch.zeros_like(leaf) if found is None else found
         grad = grad[:count]
         self.ledger.look_at(self._owners, grad)
-        self.ledger.charge_backward(self._owners)
+        self.ledger.charge_backward(self._owners, self._passes)
         return grad
 
     def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:

@@ -143,7 +143,8 @@ class Threat:
     region: which features may change.
     queries: forward passes allowed per example; None is no limit.
     eot: draws that a gradient is averaged over when the system is randomised (Athalye et al., ICML 2018).
-    surrogate: under transfer access, the key of the system in the store that the attacker holds.
+    surrogate: under transfer access, the key of the system in the store that the attacker holds; those of several,
+        whose scores it averages, are joined by commas.
     levels: what is handed in has that many values per feature, k / (levels - 1), 256 for images of 8 bits; None leaves
         real numbers. A feature that is left as it is may lie between them. The core rounds every candidate so, and
         what the attacker asks about as well: see :meth:`benchmark.ball.Ball.quantise`.
@@ -184,6 +185,11 @@ class Threat:
                 f"threat.access is {self.access.value} and threat.surrogate is {self.surrogate!r}; transfer access "
                 "needs the key of a system in the store, and no other access takes one"
             )
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The systems that a transfer attacker holds."""
+        return tuple(self.surrogate.split(",")) if self.surrogate else ()
 
     @property
     def targeted(self) -> bool:
