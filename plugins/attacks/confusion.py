@@ -1,0 +1,105 @@
+"""Confusion: inputs about which the system is as unsure as it can be. No paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import RowLoss, Target
+from benchmark.threat import Norm, Threat
+
+from ._descent import top_probability
+from ._steps import at_least, can_ask, positive
+
+LAST = 1e-4
+"""The last step as a part of the first: what is left of the way to where two labels are as likely."""
+
+
+class Doubt(Enum):
+    """What is raised. top: minus the log-probability of the predicted label. entropy: of all labels."""
+
+    top = "top"
+    entropy = "entropy"
+
+
+@dataclass(frozen=True)
+class Confusion(Attack):
+    """Steepest ascent of the system's doubt in the ball; per example the iterate with the least sure answer.
+
+    Which label comes out does not matter to it. So `robust accuracy` says little about it: two labels that are as
+    likely are broken by a coin's toss. `confused` (metric.confidence) says how unsure the system was made.
+
+    steps: iterations. step_size: of the first one, in the threat's norm; None takes 2 eps. Later ones fall
+    geometrically to a ten-thousandth of it. doubt: see :class:`Doubt`; the entropy is smooth, and leads to a lower
+    probability of the predicted label too.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}))
+
+    steps: int = 50
+    step_size: float | None = None
+    doubt: Doubt = Doubt.entropy
+
+    def __post_init__(self) -> None:
+        at_least(2, steps=self.steps)
+        positive(step_size=self.step_size)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` forward and backward passes per example, and one forward pass for the last iterate."""
+        return confusion(
+            target,
+            ball=threat.around(x, rng),
+            loss=_top if self.doubt is Doubt.top else _entropy,
+            steps=self.steps,
+            step_size=self.step_size or 2.0 * threat.radius,
+        )
+
+
+def _top(logits: Tensor) -> Tensor:
+    """(B,): minus the largest log-probability."""
+    return -logits.log_softmax(1).amax(1)
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """(B,): the entropy of the answer, in nats."""
+    logs = logits.log_softmax(1)
+    return -(logs.exp() * logs).sum(1)
+
+
+def confusion(target: Target, *, ball: Ball, loss: RowLoss, steps: int, step_size: float) -> Tensor:
+    """(B, *S): see :class:`Confusion`; an example whose query budget ends keeps the best it has seen."""
+    result = ball.x
+    least = torch.full((len(result),), torch.inf, device=result.device)
+    index, x_adv = torch.arange(len(result), device=result.device), result
+    for step in range(steps + 1):
+        left = can_ask(target.rows(index))
+        index, x_adv = index[left], x_adv[left]
+        if len(index) == 0:
+            break
+        view, here = target.rows(index), ball.rows(index)
+        if step < steps:
+            gradient, _, logits = view.gradient(x_adv, loss)
+        else:
+            logits = view.logits(x_adv)
+        sure = top_probability(logits)
+        better = sure < least[index]
+        result = result.index_copy(0, index[better], x_adv[better])
+        least[index[better]] = sure[better]
+        if step < steps:
+            length = step_size * LAST ** (step / (steps - 1))
+            x_adv = here.project(x_adv + length * here.steepest(gradient))
+    return result
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Confusion

@@ -1,0 +1,108 @@
+"""Random viewing conditions: what a camera would see. Athalye et al., ICML 2018, arXiv:1707.07397, section 3.1.
+
+It is the home of EOT over transformations. Before each pass an example is turned, scaled, moved, lit and overlaid with
+noise anew. Since the system is then random, every attack averages its gradients over `threat.eot` draws of the
+conditions, and the verdict is made under conditions that no attack has seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import hookimpl, sampling
+from benchmark.api import Defense
+from benchmark.errors import ConfigError, Refused
+
+
+@dataclass(frozen=True)
+class RandomTransform(Defense):
+    """Draw rotation, scale, place, light and noise per example and pass, uniformly.
+
+    Around the middle of the image, between pixels by bilinear interpolation; beyond its edge the edge goes on.
+    Difference from the paper: the image moves over its own surroundings, not over another background.
+
+    rotation: largest angle to either side, in degrees. smallest, largest: scale, 1 is none.
+    translation: largest shift in each direction, as a share of the side. brightness: largest shift of all values.
+    noise: standard deviation. Both in units of the [0, 1] input range, which is where the result is clipped to.
+    """
+
+    randomized = True
+
+    rotation: float = 22.5
+    smallest: float = 0.9
+    largest: float = 1.4
+    translation: float = 0.1
+    brightness: float = 0.05
+    noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("rotation", "translation", "brightness", "noise"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"random_transform.{name} is {getattr(self, name)}; expected at least 0")
+        if not 0 < self.smallest <= self.largest:
+            raise ConfigError(
+                f"random_transform draws scales from {self.smallest} to {self.largest}; expected 0 < smallest <= "
+                "largest, with 1 for the size as it is"
+            )
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        """The model behind a camera."""
+        return _Viewed(model, self)
+
+
+class _Viewed(nn.Module):
+    def __init__(self, model: nn.Module, ranges: RandomTransform) -> None:
+        super().__init__()
+        self.model, self.ranges = model, ranges
+
+    def forward(self, x: Tensor) -> Tensor:
+        ranges, rng = self.ranges, sampling.ambient()
+        if x.ndim != 4:
+            raise Refused(
+                f"defense.random_transform needs images of shape (C, H, W), and one input has {tuple(x.shape[1:])}"
+            )
+        drawn = rng.uniform(4, stream="random_transform", low=-1.0, high=1.0).to(x.dtype)
+        middle, half = (ranges.largest + ranges.smallest) / 2.0, (ranges.largest - ranges.smallest) / 2.0
+        scale = middle + half * rng.uniform(1, stream="random_transform/scale", low=-1.0).to(x.dtype).squeeze(1)
+        shift = drawn[:, 1:3] * ranges.translation * torch.tensor(x.shape[2:], device=x.device)
+        seen = transformed(x, drawn[:, 0] * ranges.rotation, scale, shift)
+        seen = seen + ranges.brightness * drawn[:, 3].reshape(-1, 1, 1, 1)
+        seen = seen + ranges.noise * rng.normal(*x.shape[1:], stream="random_transform/noise").to(x.dtype)
+        logits: Tensor = self.model(seen.clamp(0.0, 1.0))
+        return logits
+
+
+def transformed(x: Tensor, degrees: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """(B, C, H, W): images turned and scaled around their middle, then shifted; differentiable in `x`.
+
+    Args:
+        x: (B, C, H, W). degrees: (B,), counter-clockwise. scale: (B,). shift: (B, 2) in pixels, down and right.
+    """
+    height, width = x.shape[2:]
+    angle = degrees.double() * (math.pi / 180.0)
+    cos, sin = (v.to(x.dtype).reshape(-1, 1, 1) for v in (angle.cos(), angle.sin()))
+    size = scale.reshape(-1, 1, 1)
+    centre = ((height - 1) / 2.0, (width - 1) / 2.0)
+    rows = torch.arange(height, dtype=x.dtype, device=x.device)[:, None] - centre[0] - shift[:, 0].reshape(-1, 1, 1)
+    columns = torch.arange(width, dtype=x.dtype, device=x.device) - centre[1] - shift[:, 1].reshape(-1, 1, 1)
+    from_row = (cos * rows + sin * columns) / size + centre[0]
+    from_column = (cos * columns - sin * rows) / size + centre[1]
+    top, left = from_row.floor(), from_column.floor()
+    down, right = from_row - top, from_column - left
+    flat, result = x.flatten(2), torch.zeros_like(x)
+    for row, share_row in ((top, 1.0 - down), (top + 1.0, down)):
+        for column, share_column in ((left, 1.0 - right), (left + 1.0, right)):
+            place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            picked = flat.gather(2, place.flatten(1)[:, None].expand(-1, x.shape[1], -1)).reshape(x.shape)
+            result = result + picked * (share_row * share_column)[:, None]
+    return result
+
+
+@hookimpl
+def benchmark_component() -> type[RandomTransform]:
+    """Register the plugin."""
+    return RandomTransform
