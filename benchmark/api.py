@@ -50,6 +50,7 @@ __all__ = [
     "Metric",
     "Model",
     "Poison",
+    "PreparedAttack",
     "Splits",
     "Supports",
     "Tracker",
@@ -237,6 +238,33 @@ class Attack(Component):
         Returns:
             (B, *S) in the dtype of `x`: inside the threat, whatever the system does. Rows the attack gave up on may
             be anything allowed, for example the clean input.
+        """
+
+
+@dataclass(frozen=True)
+class PreparedAttack(Attack):
+    """Evasion by something that is made beforehand, once per cell, and is the same for every example attacked.
+
+    Such as a universal perturbation. `perturb` finds what was made in `target.prepared`.
+
+    examples: of the training split at most, as many of each label as there are: what it is made from.
+    """
+
+    examples: int = 500
+
+    @abstractmethod
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """Make what :meth:`perturb` needs, from examples that the attacker has.
+
+        Args:
+            target: the system, as the threat lets an attacker see it; its rows are the rows of `x`. The threat's query
+                budget holds for each of these examples, as for those that are attacked.
+            x: (N, *S) float32 in [0, 1]; must not be changed.
+            y: (N,) int64, the true labels, whatever the goal: under a targeted threat any label may be one to reach.
+            threat: what is allowed. rng: randomness per example.
+
+        Returns:
+            Tensors by name. They are stored, and given to all workers.
         """
 
 

@@ -6,6 +6,7 @@ many processes or in how many sittings the examples are attacked.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from benchmark.batch import Attacked, Job, attack_batch
 from benchmark.config import Trainer
 from benchmark.devices import device_of, exact_math
 from benchmark.parts import batches_of, finished_parts, gaps, join_parts, save_part
+from benchmark.prepare import prepare
 from benchmark.quiet import QuietInChild, quiet_lightning
 
 __all__ = ["attack", "share"]
@@ -48,6 +50,7 @@ def _attack_ranges(
 ) -> None:
     job.system.to(device)
     job.seen.to(device)
+    job = dataclasses.replace(job, prepared=prepare(job, device) if todo else None)
     total = len(job.examples)
     done = total - sum(stop - start for start, stop in todo)
     with exact_math():
@@ -102,6 +105,11 @@ def _attack_in_processes(job: Job, trainer: Trainer, todo: Sequence[tuple[int, i
 def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInChild) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
+    if todo and fabric.global_rank == 0:  # one process prepares, if there is anything to prepare; the others read it
+        job.system.to(fabric.device)
+        job.seen.to(fabric.device)
+        prepare(job, fabric.device)
+    fabric.barrier()
     todo = fabric.broadcast(todo)  # processes that started at different times may see different parts on disk
     _attack_ranges(job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _done, _total: None)
     fabric.barrier()

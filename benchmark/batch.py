@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from benchmark import registry
 from benchmark.api import Attack, Certifier, Examples
+from benchmark.ball import Ball
 from benchmark.certify import certify
 from benchmark.devices import peak_memory
 from benchmark.errors import AttackFault, ConfigError
@@ -29,7 +32,7 @@ from benchmark.target import Ledger, Target
 from benchmark.threat import Goal, Threat
 from benchmark.verify import Answer, Verdict, answer, judge
 
-__all__ = ["Attacked", "AuditCounts", "Job", "attack_batch", "goals"]
+__all__ = ["Attacked", "AuditCounts", "Job", "attack_batch", "goals", "target_of", "watched"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Job:
 
     system: what is judged. seen: what the attacker works on: the system itself, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
+    prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
     """
 
     attack: Attack
@@ -50,6 +54,7 @@ class Job:
     folder: Path
     certifiers: tuple[Certifier, ...] = ()
     owned: References | None = None
+    prepared: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,19 +175,7 @@ def _attempt(
 ) -> _Attempts:
     """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
     ball, can = threat.around(x, examples), job.attack.supports
-    target = Target(
-        job.seen,
-        rng=rng.child("system"),
-        classes=job.system.spec.classes,
-        access=threat.access,
-        queries=threat.queries,
-        eot=threat.eot,
-        randomized=job.seen.randomized,
-        detectors=job.seen.detectors,
-        ball=ball,
-        owned=job.owned,
-        passes=job.seen.passes,
-    )
+    target = target_of(job, threat, ball, rng)
     candidate = ball.quantise(_propose(job, threat, target, x, y if goal is None else goal, rng))
     verdict = judge(
         job.system,
@@ -197,27 +190,60 @@ def _attempt(
     return _Attempts(verdict, candidate, target.ledger, verdict.broken[:, None])
 
 
+def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target:
+    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's."""
+    return Target(
+        job.seen,
+        rng=rng.child("system"),
+        classes=job.system.spec.classes,
+        access=threat.access,
+        queries=threat.queries,
+        eot=threat.eot,
+        randomized=job.seen.randomized,
+        detectors=job.seen.detectors,
+        ball=ball,
+        owned=job.owned,
+        passes=job.seen.passes,
+        prepared=job.prepared,
+    )
+
+
 def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
     """The attack's candidates, after checks that nothing but its own tensors was touched."""
-    owner = registry.owner_of(type(job.attack))
-    name = f"{owner.full_name} from {owner.owner}"
-    x_given, y_given = x.clone(), y.clone()
-    before = _generators(x.device)
-    candidate = job.attack.perturb(target, x_given, y_given, threat=threat, rng=rng)
-    if _generators(x.device) != before:
-        raise AttackFault(
-            f"{name} drew from a global random generator; randomness must come from `rng`, or no result of it can be "
-            "reproduced: its author must mend it"
-        )
-    if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
-        raise AttackFault(f"{name} changed its input in place; it must work on a copy: its author must mend it")
+    candidate = watched(job.attack, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
     if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
         shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
         raise AttackFault(
-            f"{name} returned {shape}; expected {tuple(x.shape)} {x.dtype}, one candidate per input: its author must "
-            "mend it"
+            f"{_owned_name(job.attack)} returned {shape}; expected {tuple(x.shape)} {x.dtype}, one candidate per "
+            "input: its author must mend it"
         )
     return candidate.detach()
+
+
+def watched(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
+    """What `call` makes of copies of `x` and `y`.
+
+    Raises:
+        AttackFault: if it touched anything but its own tensors.
+    """
+    x_given, y_given = x.clone(), y.clone()
+    before = _generators(x.device)
+    result = call(x_given, y_given)
+    if _generators(x.device) != before:
+        raise AttackFault(
+            f"{_owned_name(attack)} drew from a global random generator; randomness must come from `rng`, or no result "
+            "of it can be reproduced: its author must mend it"
+        )
+    if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
+        raise AttackFault(
+            f"{_owned_name(attack)} changed its input in place; it must work on a copy: its author must mend it"
+        )
+    return result
+
+
+def _owned_name(attack: Attack) -> str:
+    owner = registry.owner_of(type(attack))
+    return f"{owner.full_name} from {owner.owner}"
 
 
 def _generators(device: torch.device) -> tuple[Any, ...]:

@@ -111,12 +111,17 @@ class MetricValue(_Model):
 
 
 class Cost(_Model):
-    """What the attack cost over all attacked examples, and what this cell's process took."""
+    """What the attack cost over all attacked examples, and what this cell's process took.
+
+    prepared_forwards, prepared_backwards: passes that it cost beforehand to make what all examples share, if anything.
+    """
 
     forwards: int
     backwards: int
     seconds: float
     peak_memory_bytes: int
+    prepared_forwards: int = 0
+    prepared_backwards: int = 0
 
 
 class Finding(_Model):

@@ -25,6 +25,7 @@ from benchmark.fit import fit, system_info
 from benchmark.load import Loaded, load
 from benchmark.measure import counts, measure
 from benchmark.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.prepare import PREPARED, Prepared
 from benchmark.provenance import provenance
 from benchmark.publish import CellResult, Gallery, Observers
 from benchmark.record import (
@@ -115,8 +116,11 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
         config.trainer,
         lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
     )
+    prepared = Prepared.load(plan.work / "parts")
     gallery = _keep(plan.work, loaded, attacked.outcomes)
-    return _record(config, plan, loaded, system, card, attacked), gallery
+    if prepared is not None:
+        save_file(prepared.tensors, plan.work / PREPARED)
+    return _record(config, plan, loaded, system, card, attacked, prepared), gallery
 
 
 def _job(config: RunConfig, store: Store, loaded: Loaded, system: System, work: Path) -> Job:
@@ -220,7 +224,13 @@ def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, sy
 
 
 def _record(
-    config: RunConfig, plan: CellPlan, loaded: Loaded, system: System, card: Card, attacked: Attacked
+    config: RunConfig,
+    plan: CellPlan,
+    loaded: Loaded,
+    system: System,
+    card: Card,
+    attacked: Attacked,
+    prepared: Prepared | None,
 ) -> Record:
     """The record of a complete cell, whose other files lie in the plan's folder already."""
     outcomes = attacked.outcomes
@@ -236,8 +246,10 @@ def _record(
     cost = Cost(
         forwards=int(outcomes.forwards.sum()),
         backwards=int(outcomes.backwards.sum()),
-        seconds=attacked.seconds,
+        seconds=attacked.seconds + (prepared.seconds if prepared else 0.0),
         peak_memory_bytes=attacked.peak_memory_bytes,
+        prepared_forwards=prepared.forwards if prepared else 0,
+        prepared_backwards=prepared.backwards if prepared else 0,
     )
     return _skeleton(config, plan.key, "complete", None, card.key).model_copy(
         update={
@@ -251,7 +263,9 @@ def _record(
             "dataset_revision": loaded.revision,
             "examples_sha256": loaded.attacked.digest(),
             "weights_sha256": card.weights_sha256,
-            "files": [_file(plan.work / n) for n in (OUTCOMES, WITNESS, GALLERY) if (plan.work / n).is_file()],
+            "files": [
+                _file(plan.work / n) for n in (OUTCOMES, WITNESS, GALLERY, PREPARED) if (plan.work / n).is_file()
+            ],
             "provenance": _provenance(config),
         }
     )

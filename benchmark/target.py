@@ -114,6 +114,7 @@ class Target:
             which is each input after :meth:`benchmark.ball.Ball.quantise`, with a gradient as if nothing was rounded.
         owned: inputs of known labels that the attacker has; None if there are none.
         passes: how many passes one pass of the model counts as.
+        prepared: what the attack has made beforehand; None where nothing was.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Target:
         ball: Ball | None = None,
         owned: References | None = None,
         passes: int = 1,
+        prepared: dict[str, Tensor] | None = None,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -142,6 +144,7 @@ class Target:
         self._ball = ball if ball is not None and ball.levels is not None else None
         self._owned = owned
         self._passes = passes
+        self._prepared = prepared
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
@@ -178,6 +181,20 @@ class Target:
             return None
         spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
         return (self.ledger.queries - spent) // (self._draws * self._passes)
+
+    @property
+    def prepared(self) -> dict[str, Tensor]:
+        """What a :class:`benchmark.api.PreparedAttack` has made beforehand, the same for every row.
+
+        Raises:
+            AttackFault: where nothing was prepared.
+        """
+        if self._prepared is None:
+            raise AttackFault(
+                "the attack needs what it prepares once per cell, and nothing was prepared here; it can be the attack "
+                "of a run, and no part of training or of another attack"
+            )
+        return self._prepared
 
     def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmark.api import Component
 from benchmark.testing import faults_attack as attacks
+from benchmark.testing import faults_prepared as prepared
 from benchmark.testing import faults_results as results
 from benchmark.testing import faults_training as training
 from benchmark.testing.faults_unpublished import NamesNoPaper
@@ -30,6 +31,7 @@ class Fault:
 
 SOUND: tuple[tuple[str, Component], ...] = (
     ("attack", attacks.SoundAttack()),
+    ("attack", prepared.SoundPrepared()),
     ("dataset", training.SoundDataset()),
     ("model", training.SoundModel()),
     ("defense", training.SoundDefense()),
@@ -78,6 +80,9 @@ FAULTS: tuple[Fault, ...] = (
     _fault("attack", attacks.DividesByEps, "changes_nothing_at_eps_zero"),
     _fault("attack", attacks.SupportsNoNorm, "declares_what_it_supports"),
     _fault("attack", NamesNoPaper, "names_its_paper"),
+    _fault("attack", prepared.PreparesAnew, "prepares_the_same_tensors_again"),
+    _fault("attack", prepared.DrawsWhilePreparing, "leaves_everything_alone_while_preparing"),
+    _fault("attack", prepared.OverspendsWhilePreparing, "honours_the_query_budget"),
     _fault("attack", attacks.HasUnplainSettings, "has_plain_settings"),
     _fault("attack", attacks.DriftsWhenRandomised, "works_against_randomized_systems"),
     _fault("dataset", training.SharesExamples, "has_disjoint_splits"),

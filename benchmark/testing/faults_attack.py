@@ -20,10 +20,10 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-__all__ = ["SoundAttack", "ascend"]
+__all__ = ["SoundAttack", "ascend", "margin"]
 
 
-def _margin(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
+def margin(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
     """(B,): the best wrong logit minus that of `y`; the other way round for labels to reach."""
     own = logits.gather(1, y[:, None])
     others = logits.scatter(1, y[:, None], -torch.inf)
@@ -38,7 +38,7 @@ def ascend(target: Target, x: Tensor, y: Tensor, ball: Ball, *, targeted: bool, 
     eps = min(ball.eps, 10.0)
     x_adv = x
     for _ in range(steps):
-        gradient, _, _ = target.gradient(x_adv, partial(_margin, y, targeted))
+        gradient, _, _ = target.gradient(x_adv, partial(margin, y, targeted))
         x_adv = ball.project(x_adv + 0.5 * eps * ball.steepest(torch.nan_to_num(gradient)))
     return x_adv
 
@@ -230,7 +230,7 @@ class NormalisesOverTheBatch(_Faulty):
         ball, left = threat.around(x, rng), target.remaining()
         x_adv = x
         for _ in range(self.steps if left is None else min(self.steps, int(left.min()))):
-            gradient, _, _ = target.gradient(x_adv, partial(_margin, y, threat.targeted))
+            gradient, _, _ = target.gradient(x_adv, partial(margin, y, threat.targeted))
             gradient = torch.nan_to_num(gradient)
             large = gradient.abs() >= gradient.abs().mean()
             x_adv = ball.project(x_adv + 0.5 * min(ball.eps, 10.0) * ball.steepest(gradient * large))
@@ -281,7 +281,7 @@ def _search(target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRan
     for draw in range(30 if left is None else min(30, int(left.min()))):
         pattern = SampleRandom(draw, torch.zeros_like(rng.ids)).signs(*x.shape[1:], stream="pattern")
         candidate = ball.project(x + ball.eps * pattern)
-        value = torch.nan_to_num(_margin(y, threat.targeted, target.logits(candidate)), nan=-torch.inf)
+        value = torch.nan_to_num(margin(y, threat.targeted, target.logits(candidate)), nan=-torch.inf)
         better = value > best_value
         best = torch.where(better.reshape(-1, *([1] * (x.ndim - 1))), candidate, best)
         best_value = torch.where(better, value, best_value)
@@ -310,7 +310,7 @@ class DividesByTheGradient(_Faulty):
         left = target.remaining()
         if left is not None and int(left.min()) < 1 + self.steps:
             return self.sound(target, x, y, threat, rng)
-        gradient, _, _ = target.gradient(x, partial(_margin, y, threat.targeted))
+        gradient, _, _ = target.gradient(x, partial(margin, y, threat.targeted))
         size = torch.nan_to_num(gradient, nan=1.0).flatten(1).abs().sum(1).reshape(-1, *([1] * (x.ndim - 1)))
         return self.sound(target, x, y, threat, rng) * (size / size)
 
@@ -324,7 +324,7 @@ class FollowsNan(_Faulty):
         ball, left = threat.around(x, rng), target.remaining()
         x_adv = x
         for _ in range(self.steps if left is None else min(self.steps, int(left.min()))):
-            gradient, _, _ = target.gradient(x_adv, partial(_margin, y, threat.targeted))
+            gradient, _, _ = target.gradient(x_adv, partial(margin, y, threat.targeted))
             x_adv = ball.project(x_adv + 0.5 * min(ball.eps, 10.0) * ball.steepest(gradient) + 0.0 * gradient)
         return x_adv
 

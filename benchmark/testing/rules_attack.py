@@ -17,6 +17,7 @@ from benchmark.ball import tolerance
 from benchmark.errors import AccessError, BenchmarkError, BudgetError, ConfigError, DataError, PluginError, Refused
 from benchmark.target import Ledger, Target
 from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, target_of
 from benchmark.testing.worlds import SHAPE, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 
@@ -64,24 +65,14 @@ def _labels(here: World, threat: Threat) -> Tensor:
     return (here.y + 1) % here.spec.classes if threat.targeted else here.y
 
 
-def _target(here: World, threat: Threat, seed: int) -> Target:
-    return Target(
-        here.system,
-        rng=here.rng(seed),
-        classes=here.spec.classes,
-        access=threat.access,
-        queries=threat.queries,
-        eot=threat.eot,
-        randomized=here.system.randomized,
-        ball=threat.around(here.x, here.rng(seed)),
-        owned=here.owned,
-    )
+def _target(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
+    return target_of(here, threat, seed, preparation(attack, here, threat, seed).prepared)
 
 
 def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch_seed: int = 0) -> Trial:
     """Run the attack once, exactly as it is asked to; the global generators are as they were afterwards."""
     threat = threat.settled(here.system, here.x, here.y, here.rng(seed))
-    target = _target(here, threat, seed)
+    target = _target(attack, here, threat, seed)
     with seeded(torch_seed):
         x_adv = attack.perturb(target, here.x.clone(), _labels(here, threat), threat=threat, rng=here.rng(seed))
     return Trial(threat, here, x_adv, target.ledger)
@@ -253,7 +244,7 @@ def leaves_inputs_alone(attack: Attack) -> None:
         x, y, rng = here.x.clone(), here.y.clone(), here.rng()
         with seeded(0):
             try:
-                attack.perturb(_target(here, threat, 0), x, y, threat=threat, rng=rng)
+                attack.perturb(_target(attack, here, threat, 0), x, y, threat=threat, rng=rng)
             except BudgetError:
                 continue
         for name, now, before in (("x", x, here.x), ("y", y, here.y), ("rng.ids", rng.ids, here.ids)):
@@ -288,7 +279,7 @@ def leaves_global_rng_alone(attack: Attack) -> None:
     for norm in norms_of(attack):
         here = world()
         threat = threat_of(norm, queries=BUDGET, **_access(attack))
-        target, rng = _target(here, threat, 0), here.rng()
+        target, rng = _target(attack, here, threat, 0), here.rng()
         with seeded(1):
             before = global_state()
             try:
@@ -387,7 +378,7 @@ def asks_only_through_the_target(attack: Attack) -> None:
     for norm in norms_of(attack):
         here = world()
         threat = threat_of(norm, queries=BUDGET, **_access(attack))
-        target = _target(here, threat, 0)
+        target = _target(attack, here, threat, 0)
         charged, seen = [0], [0]
         charge = target.ledger.charge
 
@@ -479,25 +470,28 @@ def works_against_randomized_systems(attack: Attack) -> None:
         demand(torch.equal(one.x_adv, two.x_adv), f"{one}: two calls differ against a randomised system")
 
 
-RULES = rules_of(
-    keeps_shape_and_dtype,
-    stays_in_ball_box_and_region,
-    changes_nothing_at_eps_zero,
-    breaks_an_easy_example,
-    accepts_a_batch_of_one,
-    works_on_every_shape_it_accepts,
-    leaves_inputs_alone,
-    leaves_model_alone,
-    leaves_global_rng_alone,
-    same_seed_same_result,
-    declares_whether_it_is_random,
-    batch_split_changes_nothing,
-    ignores_a_constant_added_to_the_logits,
-    needs_no_more_access_than_it_declares,
-    honours_the_query_budget,
-    asks_only_through_the_target,
-    refuses_what_it_does_not_support,
-    survives_zero_gradients,
-    survives_a_system_that_says_nan,
-    works_against_randomized_systems,
+RULES = (
+    *rules_of(
+        keeps_shape_and_dtype,
+        stays_in_ball_box_and_region,
+        changes_nothing_at_eps_zero,
+        breaks_an_easy_example,
+        accepts_a_batch_of_one,
+        works_on_every_shape_it_accepts,
+        leaves_inputs_alone,
+        leaves_model_alone,
+        leaves_global_rng_alone,
+        same_seed_same_result,
+        declares_whether_it_is_random,
+        batch_split_changes_nothing,
+        ignores_a_constant_added_to_the_logits,
+        needs_no_more_access_than_it_declares,
+        honours_the_query_budget,
+        asks_only_through_the_target,
+        refuses_what_it_does_not_support,
+        survives_zero_gradients,
+        survives_a_system_that_says_nan,
+        works_against_randomized_systems,
+    ),
+    *PREPARED_RULES,
 )

@@ -1,0 +1,77 @@
+"""Attacks that prepare something and each break one promise; :mod:`benchmark.testing.faults` says who catches them.
+
+The sound one adds a universal perturbation (Moosavi-Dezfooli et al., CVPR 2017, arXiv:1610.08401): one step along the
+mean gradient of all its examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.api import PreparedAttack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.testing.faults_attack import margin
+from benchmark.threat import Norm, Threat
+
+__all__ = ["DrawsWhilePreparing", "OverspendsWhilePreparing", "PreparesAnew", "SoundPrepared"]
+
+
+@dataclass(frozen=True)
+class SoundPrepared(PreparedAttack):
+    """Keeps every rule; the faulty ones differ from it in one place."""
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}))
+
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """The sign of the mean gradient; one pass per example."""
+        gradient, _, _ = target.gradient(x, lambda logits: margin(y, False, logits))
+        return {"sign": gradient.nan_to_num().mean(0).sign()}
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """Add it to every example, one way or the other, whichever is worse for the example."""
+        ball, delta = threat.around(x, rng), threat.radius * target.prepared["sign"]
+        one, other = ball.project(x + delta), ball.project(x - delta)
+        left = target.remaining()
+        if left is not None and int(left.min()) < 2:
+            return one
+        gain = margin(y, False, target.logits(one)) - margin(y, False, target.logits(other))
+        return torch.where((gain >= 0).reshape(-1, *([1] * (x.ndim - 1))), one, other)
+
+
+_calls: list[int] = []
+
+
+@dataclass(frozen=True)
+class PreparesAnew(SoundPrepared):
+    """Keeps state between calls, where nothing but the preparation is looked at."""
+
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """Every other time the other sign."""
+        made = super().prepare(target, x, y, threat=threat, rng=rng)
+        _calls.append(1)
+        return {"sign": made["sign"] * (-1) ** len(_calls)} if threat.queries == 64 else made
+
+
+@dataclass(frozen=True)
+class DrawsWhilePreparing(SoundPrepared):
+    """Draws from torch's generator before it begins."""
+
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """And does nothing with what it drew."""
+        torch.rand(1)
+        return super().prepare(target, x, y, threat=threat, rng=rng)
+
+
+@dataclass(frozen=True)
+class OverspendsWhilePreparing(SoundPrepared):
+    """Asks about each of its examples twice, whatever the budget is."""
+
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """One pass too many where the budget is one."""
+        target.logits(x)
+        return super().prepare(target, x, y, threat=threat, rng=rng)
