@@ -12,7 +12,13 @@ from benchmark.threat import Norm
 
 from ._queries import Oracle, columns
 
-__all__ = ["Nearest", "bisect", "blend", "first_wins", "only_clean", "owned", "starts"]
+__all__ = [
+    "Nearest", "TreeSum", "bisect", "blend", "drawn_at_once", "first_wins", "only_clean", "owned", "starts"
+]  # fmt: skip
+
+
+DRAWN = 1 << 18
+"""How many random numbers are little memory: 2 MiB while they are drawn."""
 
 
 class Nearest:
@@ -39,6 +45,46 @@ class Nearest:
     def found(self) -> Tensor:
         """(n,) int64: the examples for which something was found that is not the clean input itself."""
         return (torch.isfinite(self.far) & (self.far > 0)).nonzero().squeeze(1)
+
+
+class TreeSum:
+    """A sum of tensors (b, *S), added in pairs, and the pairs in pairs.
+
+    Its bits do not depend on how many are added at a time, if that is a power of two (of the last ones, any number).
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, Tensor]] = []  # of falling size, each the sum of 2^level of them
+
+    def add(self, values: Tensor) -> None:
+        """Add `values` (b, n, *S) along their second axis."""
+        level = 0
+        while values.shape[1] > 1:
+            if values.shape[1] % 2:
+                values = torch.cat([values, torch.zeros_like(values[:, :1])], 1)
+            values, level = values[:, 0::2] + values[:, 1::2], level + 1
+        total = values[:, 0]
+        while self._parts and self._parts[-1][0] == level:
+            total, level = self._parts.pop()[1] + total, level + 1
+        self._parts.append((level, total))
+
+    def total(self) -> Tensor:
+        """(b, *S)."""
+        *before, (_, total) = self._parts
+        for _, part in reversed(before):
+            total = part + total
+        return total
+
+
+def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
+    """How many directions of `size` numbers to draw at once for each of `count` examples, a power of two.
+
+    Enough to fill a pass, and more where that is little memory: then drawing them takes little time beside asking.
+    """
+    enough = oracle.group(count)
+    if oracle.target.certain:
+        enough = max(enough, DRAWN // max(1, count * size))
+    return 1 << (enough.bit_length() - 1)
 
 
 def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Nearest:

@@ -91,6 +91,8 @@ class Oracle:
         """From labels alone: won and answered, (b, n) bool each."""
         answered = self.answers(index, proposals.shape[1])
         labels = self._ask(index, proposals, answered, Target.labels, self.y[:0])
+        if len(labels) == answered.numel():
+            return (labels.reshape(answered.shape) == self.y[index, None]) == self.targeted, answered
         won = torch.zeros_like(answered)
         won[answered] = (labels == self._labels(answered, index)) == self.targeted
         return won, answered
@@ -127,7 +129,7 @@ class Oracle:
 
     @property
     def _pass_rows(self) -> int:
-        return max(len(self.y), 8 * PASS_ROWS)
+        return max(len(self.y), 4 * PASS_ROWS)
 
     def _no_logits(self, proposals: Tensor) -> Tensor:
         return proposals.new_zeros(0, self.target.classes)
@@ -144,5 +146,7 @@ class Oracle:
             return empty
         # What a random system draws depends on the passes before, which must not depend on the batch: a single pass.
         size = self._pass_rows if self.target.certain else len(asked)
+        if len(asked) <= size:
+            return question(self.target.rows(owners), asked)
         parts = zip(owners.split(size), asked.split(size), strict=True)
         return torch.cat([question(self.target.rows(owner), x) for owner, x in parts])

@@ -16,26 +16,29 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._decisions import bisect, first_wins
-from ._queries import Oracle, columns
+from ._queries import Oracle, columns, gaussian
 from ._steps import at_least, positive
 
-LEVEL_RATE, NEARER_RATE = 0.5, 0.25
+TOGETHER = 5
+"""How many steps are tried from the same point, in one pass."""
+
+LEVEL_RATE, NEARER_RATE = 0.5, 0.3
 """Which share of the points at the same distance, and of those nearer by, is to succeed."""
 
-MEMORY = 0.9
-"""How much of the past the running rates of success keep at each new proposal."""
+LEVEL_MEMORY, NEARER_MEMORY = 0.7, 0.5
+"""How much of the past the running rates of success keep each time that they are measured."""
 
 
 @dataclass(frozen=True)
 class Boundary(Attack):
     """Takes a random step at the same distance, then one towards the clean input, and keeps what is adversarial.
 
-    Differences from the paper: the walk begins on the boundary, found by bisection; the point at the same distance is
-    asked about in every fifth iteration only, as in the authors' program; and the rates of success, by which the steps
-    are adapted, are running means. The same targets as the paper's: about half of the points at the same distance and
-    a quarter of those nearer by succeed.
+    Differences from the paper: the walk begins on the boundary, found by bisection; five steps are tried from the same
+    point, and the nearest that succeeds is taken; of the points at the same distance only the first of the five is
+    asked about; and the rates of success, by which the lengths of the steps are adapted, are running means. About half
+    of the points at the same distance are to succeed, as in the paper, and of those nearer by slightly more than there.
 
-    steps: iterations. side: initial length of the step at the same distance, as a share of the distance.
+    steps: steps that are tried. side: initial length of the step at the same distance, as a share of the distance.
     ahead: initial length of the step towards the clean input, as a share of the distance.
     growth: by how much a step grows or shrinks at a time. tries: random inputs to start from.
     """
@@ -45,9 +48,9 @@ class Boundary(Attack):
     )
 
     steps: int = 5000
-    side: float = 0.1
-    ahead: float = 0.02
-    growth: float = 1.1
+    side: float = 0.2
+    ahead: float = 0.1
+    growth: float = 1.3
     tries: int = 100
 
     def __post_init__(self) -> None:
@@ -56,9 +59,9 @@ class Boundary(Attack):
         positive(side=self.side, ahead=self.ahead, growth=self.growth)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Inputs that succeed at a small distance, the clean input where none was found.
 
-        Cost per example: 1.2 forward passes per iteration, and the start.
+        Cost per example: 1.2 forward passes per step, and the start.
         """
         return boundary(
             Oracle(target, y, threat.targeted),
@@ -81,41 +84,54 @@ def boundary(
     nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=10))
     walk = torch.tensor([side, ahead], device=ball.x.device).repeat(len(ball.x), 1)  # per example: both lengths
     rate = torch.tensor([LEVEL_RATE, NEARER_RATE], device=ball.x.device).repeat(len(ball.x), 1)
-    for step in range(steps):
+    for first in range(0, steps, TOGETHER):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
             break
-        here = ball.rows(index)
-        noise = rng.rows(index).normal(*ball.x.shape[1:], stream="boundary/walk", draw=step)
+        here, count = ball.rows(index), min(TOGETHER, steps - first)
+        noise = gaussian(rng.rows(index), ball.x.shape[1:], count, stream="boundary/walk", first=first)
         if here.mask is not None:
-            noise = torch.where(here.mask, noise, 0.0)
+            noise = torch.where(here.mask[:, None], noise, 0.0)
         level = _level(nearest.x_adv[index] - here.x, noise, walk[index, 0])
-        if step % 5 == 0:
-            won = oracle.win(index, here.project(here.x + level))
-            _adapt(walk, rate, index, 0, won, LEVEL_RATE, growth)
-        nearer = here.project(here.x + columns(1.0 - walk[index, 1], level) * level)
-        won = oracle.win(index, nearer)
-        nearest.offer(index[won], nearer[won])
-        _adapt(walk, rate, index, 1, won, NEARER_RATE, growth)
+        nearer = columns(1.0 - walk[index, 1], level) * level
+        asked = (here.x[:, None] + torch.cat([nearer, level[:, :1]], 1)).clamp(0.0, 1.0)
+        won, answered = oracle.wins(index, asked)
+        far = (asked[:, :count] - here.x[:, None]).flatten(2).square().sum(2)
+        best = torch.where(won[:, :count], far, torch.inf).argmin(1)
+        some = won[:, :count].any(1).nonzero().squeeze(1)
+        nearest.offer(index[some], asked[some, best[some]])
+        measured = torch.stack([won[:, count], won[:, :count].float().mean(1)], 1)
+        whole = answered.all(1)
+        _adapt(walk, rate, index[whole], measured[whole], growth)
     return nearest.x_adv
 
 
 def _level(delta: Tensor, noise: Tensor, side: Tensor) -> Tensor:
-    """(b, *S): `delta` after a step along `noise` on the sphere around the clean input; `side` (b,) is its length."""
+    """(b, n, *S): `delta` (b, *S) after steps along `noise` (b, n, *S) on the sphere around the clean input.
+
+    side: (b,) the length of a step, as a share of the radius.
+    """
     far, zero = rows_norm(delta, Norm.l2), 1e-12
-    unit = delta / columns(far.clamp_min(zero), delta)
-    across = noise - columns((noise * unit).flatten(1).sum(1), delta) * unit
-    across = across * columns(side * far / rows_norm(across, Norm.l2).clamp_min(zero), delta)
-    moved = delta + across
-    return moved * columns(far / rows_norm(moved, Norm.l2).clamp_min(zero), delta)
+    unit = (delta / columns(far.clamp_min(zero), delta))[:, None]
+    across = noise - columns((noise * unit).flatten(2).sum(2), noise) * unit
+    moved = delta[:, None] + columns((side * far)[:, None] / _lengths(across).clamp_min(zero), across) * across
+    return columns(far[:, None] / _lengths(moved).clamp_min(zero), moved) * moved
 
 
-def _adapt(walk: Tensor, rate: Tensor, index: Tensor, kind: int, won: Tensor, wanted: float, growth: float) -> None:
-    """Keep the running rate of success of one `kind` of step, and lengthen or shorten it towards the `wanted` rate."""
-    rate[index, kind] = MEMORY * rate[index, kind] + (1.0 - MEMORY) * won
-    longer = rate[index, kind] > wanted
-    factor = torch.where(longer, growth, 1.0 / growth)
-    walk[index, kind] = (walk[index, kind] * factor).clamp(1e-7, 0.5)
+def _lengths(delta: Tensor) -> Tensor:
+    """(b, n): the l2 norms of `delta` (b, n, *S)."""
+    return delta.flatten(2).square().sum(2).sqrt()
+
+
+def _adapt(walk: Tensor, rate: Tensor, index: Tensor, measured: Tensor, growth: float) -> None:
+    """Lengthen or shorten both kinds of steps of the examples `index` (b,) towards the rates that they are to have.
+
+    measured: (b, 2) the shares of points at the same distance, and of those nearer by, that succeeded now.
+    """
+    memory = torch.tensor([LEVEL_MEMORY, NEARER_MEMORY], device=walk.device)
+    wanted = torch.tensor([LEVEL_RATE, NEARER_RATE], device=walk.device)
+    rate[index] = memory * rate[index] + (1.0 - memory) * measured
+    walk[index] = (walk[index] * torch.where(rate[index] > wanted, growth, 1.0 / growth)).clamp(1e-7, 0.5)
 
 
 @hookimpl

@@ -16,8 +16,8 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-from ._decisions import bisect, first_wins
-from ._queries import Oracle, columns, fold, gaussian
+from ._decisions import TreeSum, bisect, drawn_at_once, first_wins
+from ._queries import Oracle, columns, gaussian
 from ._steps import at_least, positive
 
 DOUBLINGS = 10
@@ -117,18 +117,18 @@ def _normal(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, count: int, noise: float, step: int, rng: SampleRandom
 ) -> Tensor:
     """(b, *S): the mean of the noise, each with the sign of the side it led to (equation 10)."""
-    total = torch.zeros_like(x_adv)
-    size = oracle.group(len(index))
+    total = TreeSum()
+    size = drawn_at_once(oracle, len(index), x_adv[0].numel())
     for first in range(0, count, size):
         group = min(size, count - first)
         made = gaussian(rng.rows(index), x_adv.shape[1:], group, stream=f"geoda/probe/{step}", first=first)
         if ball.mask is not None:
             made = torch.where(ball.mask[:, None], made, 0.0)
         won, answered = oracle.wins(index, (x_adv[:, None] + noise * made).clamp(0.0, 1.0))
-        total = fold(torch.where(answered, 2.0 * won - 1.0, 0.0), made, total)
+        total.add(columns(torch.where(answered, 2.0 * won - 1.0, 0.0), made) * made)
         if not bool(answered.any()):
             break
-    return total
+    return total.total()
 
 
 @hookimpl

@@ -16,8 +16,8 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-from ._decisions import Nearest, bisect, first_wins
-from ._queries import Oracle, columns, fold, gaussian, uniform
+from ._decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins
+from ._queries import Oracle, columns, gaussian, uniform
 from ._steps import at_least
 
 HALVINGS = 15
@@ -118,10 +118,10 @@ def _normal(
     probe: (b,) the l2 length of a probe. The draws of iteration `step` are those of no other iteration.
     """
     shape, mine = x_adv.shape[1:], rng.rows(index)
-    total, plain = torch.zeros_like(x_adv), torch.zeros_like(x_adv)
+    total, plain = TreeSum(), TreeSum()
     wins, asked = torch.zeros(2, len(index), dtype=x_adv.dtype, device=x_adv.device)
     draw = gaussian if ball.norm is Norm.l2 else uniform
-    size = oracle.group(len(index))
+    size = drawn_at_once(oracle, len(index), x_adv[0].numel())
     for first in range(0, count, size):
         group = min(size, count - first)
         noise = draw(mine, shape, group, stream=f"hop_skip_jump/probe/{step}", first=first)
@@ -132,16 +132,17 @@ def _normal(
         ahead = ahead.clamp(0.0, 1.0)
         won, answered = oracle.wins(index, ahead)
         made = (ahead - x_adv[:, None]) / columns(probe[:, None].expand(-1, group), ahead)
-        total = fold(torch.where(answered, 2.0 * won - 1.0, 0.0), made, total)
-        plain = fold(answered.to(made.dtype), made, plain)
+        total.add(columns(torch.where(answered, 2.0 * won - 1.0, 0.0), made) * made)
+        plain.add(columns(answered.to(made.dtype), made) * made)
         wins, asked = wins + won.sum(1), asked + answered.sum(1)
         if not bool(answered.any()):
             break
     asked = asked.clamp_min(1.0)
     mean = 2.0 * wins / asked - 1.0
     # All alike: towards them, or away; else each label less the mean label.
-    mixed = total - columns(mean, total) * plain
-    return torch.where(columns(mean.abs() >= 1.0, total), total, mixed)
+    sided = total.total()
+    mixed = sided - columns(mean, sided) * plain.total()
+    return torch.where(columns(mean.abs() >= 1.0, sided), sided, mixed)
 
 
 @hookimpl

@@ -15,8 +15,8 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
-from ._decisions import Nearest, bisect, first_wins, owned
-from ._queries import Oracle, columns, fold, gaussian
+from ._decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins, owned
+from ._queries import Oracle, columns, gaussian
 from ._steps import at_least, positive
 
 DOUBLINGS = 12
@@ -151,10 +151,10 @@ def _gradient(
     rng: SampleRandom,
 ) -> Tensor:
     """(b, *S), unit length: the mean of random turns, each with the sign of the change of distance (equation 5)."""
-    total, delta = torch.zeros_like(x_adv), x_adv - ball.x
+    total, delta = TreeSum(), x_adv - ball.x
     radius = rows_norm(delta, Norm.l2)
     unit = delta / columns(radius.clamp_min(1e-12), delta)
-    size = oracle.group(len(index))
+    size = drawn_at_once(oracle, len(index), x_adv[0].numel())
     for first in range(0, probes, size):
         group = min(size, probes - first)
         turn = gaussian(rng.rows(index), x_adv.shape[1:], group, stream=f"sign_opt/turn/{step}", first=first)
@@ -165,10 +165,10 @@ def _gradient(
         turned = turned / columns(turned.flatten(2).square().sum(2).sqrt().clamp_min(1e-12), turned)
         ahead = ball.x[:, None] + columns(radius[:, None].expand(-1, group), turned) * turned
         won, answered = oracle.wins(index, ahead.clamp(0.0, 1.0))
-        total = fold(torch.where(answered, 1.0 - 2.0 * won, 0.0), turn, total)
+        total.add(columns(torch.where(answered, 1.0 - 2.0 * won, 0.0), turn) * turn)
         if not bool(answered.any()):
             break
-    return ball.steepest(total)
+    return ball.steepest(total.total())
 
 
 @hookimpl
