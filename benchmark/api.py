@@ -370,6 +370,20 @@ class Model(Component):
         """Weights that make training unnecessary, or None to train from the initial ones."""
         return None
 
+    def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
+        """Fit `module`, which :meth:`build` made, in place and without gradients: for models that have none.
+
+        A model that defines it is not trained by the recipe. What it learns must fit into the state of the module, as
+        built: it is stored and read back like any weights. train: with labels only, none of them soft. seed: below
+        2**31, for whatever in it is random; nothing is drawn from global generators.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradients and defines no learn()")
+
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether it fits itself, and is not trained by gradients."""
+        return cls.learn is not Model.learn
+
     def files(self) -> tuple[Path, ...]:
         """Files of the user's own whose change must invalidate a cached result."""
         return ()

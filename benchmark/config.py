@@ -386,6 +386,7 @@ def check(config: RunConfig) -> None:
             f"attack.{attack} needs {can.access.value}, and threat.access is {threat.access.value}; choose an attack "
             f"that is content with {threat.access.value}, or threat.access={can.access.value}"
         )
+    _check_learner(config)
     for certifier in config.certifiers:
         if threat.norm not in certifier.supports.norms:
             raise Refused(
@@ -393,3 +394,24 @@ def check(config: RunConfig) -> None:
                 f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, and threat.norm is "
                 f"{threat.norm.value}; choose another certifier or norm"
             )
+
+
+BY_GRADIENTS = ("build", "loss", "training_threat", "after_step", "finish")
+"""The stages of a defense that change what is trained by gradients, or how."""
+
+
+def _check_learner(config: RunConfig) -> None:
+    """A model that is not trained by gradients takes no defense that changes such training, and no weights to start."""
+    if not config.model.learns():
+        return
+    model = registry.name_of(config.model)[1]
+    for defense in config.defenses:
+        stages = [stage for stage in BY_GRADIENTS if getattr(type(defense), stage) is not getattr(Defense, stage)]
+        if stages:
+            raise Refused(
+                f"model.{model} is not trained by gradients, and defense.{registry.name_of(defense)[1]} is about such "
+                f"training (its {', '.join(stages)}); choose a defense that changes the data or acts at inference, or "
+                "another model"
+            )
+    if config.system.init_from:
+        raise Refused(f"model.{model} is not trained by gradients, so it cannot go on from system.init_from")

@@ -90,7 +90,7 @@ def _outputs(config: RunConfig, system: System, examples: Examples) -> list[Find
     from benchmark.sampling import SampleRandom, derive_seed
 
     at = torch.arange(min(PROBED, len(examples)))
-    device = next((p.device for p in system.parameters()), torch.device("cpu"))
+    device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
     x, ids = examples.x(at).to(device), examples.ids[at].to(device)
     rng = SampleRandom(derive_seed(config.seed, "probe"), ids)
     first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))

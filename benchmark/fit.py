@@ -15,7 +15,7 @@ from benchmark import registry, world
 from benchmark.api import DataSpec, Defense, Examples, Loss
 from benchmark.config import RunConfig
 from benchmark.devices import device_of
-from benchmark.errors import DataError, StoreError
+from benchmark.errors import DataError, Refused, StoreError
 from benchmark.load import Loaded, poison
 from benchmark.provenance import provenance
 from benchmark.publish import Observers, TrainingPlan
@@ -87,9 +87,8 @@ def system_info(config: RunConfig, key: str) -> SystemInfo:
 
 def _train(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, sweep: str) -> Card:
     key = config.system_key()
-    plan = TrainingPlan(
-        key, config.system_name, config.system_settings(), config.training.epochs, sweep, store.system(key)
-    )
+    epochs = 0 if config.model.learns() else config.training.epochs
+    plan = TrainingPlan(key, config.system_name, config.system_settings(), epochs, sweep, store.system(key))
     observers.tell("benchmark_training_started", training=plan)
     card = None
     try:
@@ -192,6 +191,14 @@ def _fit_weights(
     """Load given weights, or train; the epochs that were trained, each told as it ends."""
     from benchmark import training
 
+    if config.model.learns():
+        if train.soft is not None:
+            raise Refused(
+                f"model.{registry.name_of(config.model)[1]} learns from labels, and a defense made them soft; leave "
+                "that defense out, or choose a model that is trained by gradients"
+            )
+        config.model.learn(model, train, spec, derive_seed(config.seed, "learn") % 2**31)
+        return []
     if config.system.init_from:
         source = initial_weights(config)
         if not source.is_file():

@@ -95,6 +95,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("model", training.DropsInEvaluation, "evaluates_without_side_effects"),
     _fault("model", training.HasAnIdleWeight, "gives_gradients"),
     _fault("model", training.StartsAnywhere, "draws_weights_from_the_seed"),
+    _fault("model", training.LearnsOnAndOn, "fits_itself_by_the_seed"),
     _fault("defense", training.RepeatsIds, "prepares_valid_examples"),
     _fault("defense", training.AugmentsGlobally, "prepares_the_same_examples_again"),
     _fault("defense", training.LosesTheMean, "has_a_finite_loss"),

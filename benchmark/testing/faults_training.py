@@ -183,6 +183,18 @@ class StartsAnywhere(SoundModel):
         return module
 
 
+@dataclass(frozen=True)
+class LearnsOnAndOn(SoundModel):
+    """Fits itself to something else each time."""
+
+    def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
+        """Another bias each time."""
+        _builds[0] += 1
+        assert isinstance(module, _Linear)
+        with torch.no_grad():
+            module.layer.bias.fill_(0.01 * _builds[0])
+
+
 # --- defenses --------------------------------------------------------------------------------------------------------
 
 

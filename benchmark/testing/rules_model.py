@@ -11,7 +11,7 @@ from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import global_state, same_state, seeded
+from benchmark.testing.worlds import examples, global_state, same_state, seeded
 
 SPECS = (
     DataSpec((1, 8, 8), 10),
@@ -20,6 +20,10 @@ SPECS = (
     DataSpec((20,), 2),
 )
 """Small images first, since most rules use the first kind that a model accepts; the usual sizes; a table."""
+
+
+LEARNT = 60
+"""Examples that a model that fits itself is given."""
 
 
 def _built(model: Model, spec: DataSpec, seed: int = 0) -> nn.Module | None:
@@ -38,6 +42,14 @@ def _first(model: Model) -> tuple[nn.Module, DataSpec, Tensor]:
         if module is not None:
             return module, spec, _inputs(spec)
     raise Inapplicable("the model accepts none of the usual inputs with its default settings")
+
+
+def _fitted(model: Model) -> tuple[nn.Module, DataSpec, Tensor]:
+    """As :func:`_first`; a model that fits itself has done so."""
+    module, spec, x = _first(model)
+    if model.learns():
+        model.learn(module, examples(LEARNT, spec.shape, spec.classes)[0], spec, 0)
+    return module, spec, x
 
 
 def _inputs(spec: DataSpec, count: int = 3) -> Tensor:
@@ -76,7 +88,7 @@ def draws_weights_from_the_seed(model: Model) -> None:
 
 def evaluates_each_row_by_itself(model: Model) -> None:
     """In evaluation, the logits of an example do not depend on the others."""
-    module, spec, x = _first(model)
+    module, spec, x = _fitted(model)
     system = System(module, spec)
     rng = SampleRandom(0, torch.arange(len(x)))
     whole = system.logits(x, rng)
@@ -90,7 +102,7 @@ def evaluates_each_row_by_itself(model: Model) -> None:
 
 def evaluates_without_side_effects(model: Model) -> None:
     """In evaluation nothing changes: not the input, not the module, not the global generators; twice is the same."""
-    module, spec, x = _first(model)
+    module, spec, x = _fitted(model)
     system = System(module, spec)
     rng = SampleRandom(0, torch.arange(len(x)))
     given, before = x.clone(), {name: value.clone() for name, value in module.state_dict().items()}
@@ -108,6 +120,8 @@ def evaluates_without_side_effects(model: Model) -> None:
 
 def gives_gradients(model: Model) -> None:
     """The loss has finite gradients in the input and, in training, in every weight."""
+    if model.learns():
+        raise Inapplicable("the model fits itself, without gradients")
     module, spec, x = _first(model)
     module.train()
     x = torch.cat([x, x.flip(0)]).requires_grad_(True)
@@ -123,10 +137,36 @@ def gives_gradients(model: Model) -> None:
             demand(bool(torch.isfinite(parameter.grad).all()), f"the gradient in {name} is not finite")
 
 
+def fits_itself_by_the_seed(model: Model) -> None:
+    """The same seed and examples give the same state, as large as it was built; nothing global is drawn from."""
+    if not model.learns():
+        raise Inapplicable("the model is trained by gradients")
+    states = []
+    for _ in range(2):
+        module, spec, _ = _first(model)
+        train, built = examples(LEARNT, spec.shape, spec.classes)[0], module.state_dict()
+        before, given = {name: value.clone() for name, value in built.items()}, train.x().clone()
+        with seeded(0):
+            state = global_state()
+            model.learn(module, train, spec, 0)
+            demand(same_state(state, global_state()), "learn drew from a global generator; use `seed`")
+        demand(torch.equal(train.x(), given), "learn changed the examples in place")
+        states.append(module.state_dict())
+        same = {name: (value.shape, value.dtype) for name, value in states[-1].items()}
+        demand(
+            same == {name: (value.shape, value.dtype) for name, value in before.items()},
+            "learn changed the shape or the type of the module's state, so it cannot be read back; build it as large",
+        )
+        demand(any(not torch.equal(value, before[name]) for name, value in states[-1].items()), "learn learned nothing")
+    for name, value in states[0].items():
+        demand(torch.equal(value, states[1][name]), f"{name} differs after learning twice under one seed")
+
+
 RULES = rules_of(
     gives_logits,
     draws_weights_from_the_seed,
     evaluates_each_row_by_itself,
     evaluates_without_side_effects,
     gives_gradients,
+    fits_itself_by_the_seed,
 )

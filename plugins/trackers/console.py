@@ -123,7 +123,8 @@ class ConsoleTracker(Tracker):
     @hookimpl
     def benchmark_training_started(self, training: TrainingPlan) -> None:
         """Says what is about to be trained."""
-        self._screen().say("train", f"{training.name}: up to {training.epochs} epochs")
+        how = f"up to {training.epochs} epochs" if training.epochs else "no epochs"
+        self._screen().say("train", f"{training.name}: {how}")
         self._screen().advance("train", training.name, 0, training.epochs)
 
     @hookimpl
