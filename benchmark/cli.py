@@ -1,4 +1,4 @@
-"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `leaderboard`, `submit`, and the like.
+"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `transfer`, `leaderboard`, and the like.
 
 Everything that is slow to import is imported by the command that needs it: help, listings and records load no torch.
 """
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_new(commands)
     _add_status(commands)
     _add_verify(commands)
+    _add_transfer(commands)
     _add_leaderboard(commands)
     _add_submit(commands)
     _add_lower(commands)
@@ -126,6 +127,20 @@ def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
     verify.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
     verify.add_argument("--distances", action="store_true", help="only measure the candidates; needs no weights")
     verify.set_defaults(command=_verify)
+
+
+def _add_transfer(commands: Commands[argparse.ArgumentParser]) -> None:
+    transfer = commands.add_parser(
+        "transfer",
+        help="try the adversarial examples of each system on all others, without attacking",
+        description="Ask every system of a store about the witnesses of the others under the same threat, and print "
+        "how many fool it. What was measured before is not measured again. The leaderboard shows it.",
+    )
+    transfer.add_argument(
+        "store", nargs="?", type=Path, default=Path("results"), metavar="STORE", help="default: results"
+    )
+    transfer.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    transfer.set_defaults(command=_transfer)
 
 
 def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -225,6 +240,12 @@ def _verify(options: argparse.Namespace) -> int:
 
     paths = [str(path) for path in options.paths]
     return verify_records.main(paths, str(options.store), str(options.data), distances=options.distances)
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    from benchmark import transfer
+
+    return transfer.main(options.store, options.data)
 
 
 def _leaderboard_build(options: argparse.Namespace) -> int:

@@ -1,8 +1,7 @@
 """surrogate: what a transfer attacker holds, which is one system of the store, or several with their scores averaged.
 
-Averaging before the softmax is the ensemble in logits of Dong et al. (CVPR 2018, arXiv:1710.06081, section 3.3), with
-equal weights; that examples made on several models at once transfer further is of Liu, Chen, Liu & Song (ICLR 2017,
-arXiv:1611.02770).
+Averaging before the softmax is the ensemble in logits of Dong et al. (CVPR 2018, arXiv:1710.06081), with equal weights;
+that examples made on several models at once transfer further is of Liu, Chen, Liu & Song (ICLR 2017, arXiv:1611.02770).
 """
 
 from __future__ import annotations
