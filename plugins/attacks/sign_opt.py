@@ -91,15 +91,10 @@ def sign_opt(
     index = nearest.found
     nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps))
     for trial in range(starts):
-        rows = index
-        if oracle.targeted:
-            begin, have = owned(oracle, index, trial)
-            if not bool(have.any()):
-                break
-            rows = index[have]
-            direction = begin - ball.x[rows]
-        else:
-            direction = rng.rows(index).normal(*ball.x.shape[1:], stream="sign_opt/direction", draw=trial)
+        index = index[oracle.can_ask(index)]
+        rows, direction = _direction(oracle, index, ball, rng, trial)
+        if len(rows) == 0:
+            break
         _turned(oracle, nearest, rows, ball, ball.rows(rows).steepest(direction), search_steps)
     for step in range(steps):
         index = index[oracle.can_ask(index)]
@@ -122,6 +117,15 @@ def sign_opt(
             if len(todo) == 0:
                 break
     return nearest.x_adv
+
+
+def _direction(oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, trial: int) -> tuple[Tensor, Tensor]:
+    """The rows of `index` for which there is another direction to begin with, (b,), and the directions (b, *S)."""
+    if not oracle.targeted:
+        return index, rng.rows(index).normal(*ball.x.shape[1:], stream="sign_opt/direction", draw=trial)
+    begin, have = owned(oracle, index, trial)
+    rows = index[have]
+    return rows, begin.to(ball.x.dtype).reshape(-1, *ball.x.shape[1:]) - ball.x[rows]
 
 
 def _turned(oracle: Oracle, nearest: Nearest, index: Tensor, ball: Ball, unit: Tensor, search_steps: int) -> Tensor:

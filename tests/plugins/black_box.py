@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec
+from benchmark.api import Attack, DataSpec, Examples
 from benchmark.ball import distance
+from benchmark.references import References
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.target import Target
@@ -59,13 +60,18 @@ def attack(
     allowed = Threat(norm, Fraction(str(eps)), **{"access": method.supports.access, **threat})
     rng = SampleRandom(seed, rows)
     wanted = ((y + 1) % classes if allowed.targeted else y)[rows]
+    owned = References.of(Examples.of(torch.arange(len(x)), x, y), classes)
     found, spent = [], []
     for part in torch.arange(len(rows)).split(batch):
         mine = rng.rows(part)
-        target = Target(system, rng=mine, classes=classes, access=allowed.access, queries=allowed.queries)
         clean = x[rows[part]].float()
-        x_adv = method.perturb(target, clean, wanted[part], threat=allowed, rng=mine)
-        ball = (allowed.unbounded() if method.supports.minimal else allowed).around(clean, mine)
+        settled = allowed.settled(system, clean, y[rows[part]], mine)
+        ball = settled.around(clean, mine)
+        target = Target(
+            system, rng=mine, classes=classes, access=allowed.access, queries=allowed.queries, ball=ball, owned=owned
+        )
+        x_adv = ball.quantise(method.perturb(target, clean, wanted[part], threat=settled, rng=mine))
+        ball = (settled.unbounded() if method.supports.minimal else settled).around(clean, mine)
         assert bool(ball.audit(x_adv).inside.all())
         found.append(x_adv)
         spent.append(target.ledger.forwards)
