@@ -17,7 +17,7 @@ from benchmark.threat import Access, Goal, Norm, Threat
 
 __all__ = ["PREPARED_RULES", "Preparation", "preparation", "target_of"]
 
-KNOWN = 12
+KNOWN = 8
 """How many examples an attack prepares itself from."""
 
 

@@ -1,0 +1,137 @@
+"""Adversarial patch, one for each image. Karmon, Zoran & Goldberg, ICML 2018, arXiv:1801.02608, section 3.
+
+With the expectation over places, turns and sizes of Brown et al., 2017, arXiv:1712.09665, and on request printable, as
+in Sharif et al., CCS 2016, and Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import RowLoss, Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss, row_loss
+from ._patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
+from ._steps import at_least, positive
+from ._transfer import not_negative
+
+
+@dataclass(frozen=True)
+class Patch(Attack):
+    """Ascend the mean loss over random places of a patch; then put it in a place that was not tried on purpose.
+
+    The size is that of the threat: an l0 budget of eps features is a patch of eps / channels pixels, of any values. It
+    is an attack like others under l0, and weaker than those that choose their pixels. One patch for all images is
+    `universal_patch`.
+
+    Difference from the papers: steps along the sign of an averaged gradient, for patches that end at the box anyway.
+
+    shape: the outline. rotation: largest turn to either side, in degrees. smallest: least size, 1 is the largest.
+    steps: iterations. draws: places that a step averages over. step_size: of a step, in units of the [0, 1] range.
+    momentum: of the averaged gradients. loss: what is ascended. tv, nps: weights of the mean variation between
+    neighbouring texels, and of the mean distance from colours that can be printed.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, randomized=True)
+
+    shape: PatchShape = PatchShape.square
+    rotation: float = 22.5
+    smallest: float = 0.8
+    steps: int = 100
+    draws: int = 1
+    step_size: float = 0.05
+    momentum: float = 0.9
+    loss: AttackLoss = AttackLoss.ce
+    tv: float = 0.0
+    nps: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, draws=self.draws)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum, tv=self.tv, nps=self.nps)
+        check_placement(self.rotation, self.smallest)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """`steps` * `draws` forward and backward passes per example."""
+        blank = sticker(x, threat, self.shape, self.rotation, self.smallest, "patch")
+        if blank is None or len(x) == 0:
+            return x
+        ball = threat.around(x, rng)
+
+        def loss(index: Tensor) -> RowLoss:
+            return row_loss(self.loss, y[index], targeted=threat.targeted)
+
+        patch = torch.full((len(x), x.shape[1], blank.side, blank.side), 0.5, dtype=x.dtype, device=x.device)
+        velocity = torch.zeros_like(patch)
+        index = torch.arange(len(x), device=x.device)
+        for step in range(self.steps):
+            left = target.rows(index).remaining()
+            index = index if left is None else index[left >= self.draws]
+            if len(index) == 0:
+                break
+            slope = patch_slope(
+                target.rows(index),
+                ball.rows(index),
+                patch[index],
+                blank,
+                rng.rows(index),
+                loss(index),
+                draws=self.draws,
+                first=step * self.draws,
+            )
+            slope = slope - penalty_slope(patch[index], self.tv, self.nps)
+            patch[index], velocity[index] = moved(
+                patch[index], velocity[index], slope, step_size=self.step_size, momentum=self.momentum
+            )
+        return put(x, patch, blank.places(rng, stream="patch/shown"), ball.mask)
+
+
+def patch_slope(
+    target: Target,
+    ball: Ball,
+    patch: Tensor,
+    blank: Sticker,
+    rng: SampleRandom,
+    loss: RowLoss,
+    *,
+    draws: int,
+    first: int,
+) -> Tensor:
+    """(b, C, side, side): the gradient of the loss in each row's texels, the mean over `draws` random places.
+
+    patch: (b or 1, C, side, side). first: the number of the first draw.
+    """
+    total = torch.zeros(len(ball.x), *patch.shape[1:], dtype=patch.dtype, device=patch.device)
+    for draw in range(first, first + draws):
+        places = blank.places(rng, stream="patch", draw=draw)
+        leaf = patch.detach().expand(len(ball.x), -1, -1, -1).clone().requires_grad_(True)
+        with torch.enable_grad():
+            shown = put(ball.x, leaf, places, ball.mask)
+        gradient, _, _ = target.gradient(shown.detach(), loss)
+        (pulled,) = torch.autograd.grad(shown, leaf, gradient)
+        total = total + pulled.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return total / draws
+
+
+def moved(
+    patch: Tensor, velocity: Tensor, slope: Tensor, *, step_size: float, momentum: float
+) -> tuple[Tensor, Tensor]:
+    """The texels after a step along the sign of the averaged slope, each row by itself, and the average."""
+    size = slope.flatten(1).abs().mean(1).reshape(-1, 1, 1, 1)
+    velocity = momentum * velocity + slope / torch.where(size > 0, size, 1.0)
+    return (patch + step_size * velocity.sign()).clamp(0.0, 1.0), velocity
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Patch

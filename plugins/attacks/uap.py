@@ -1,0 +1,99 @@
+"""Universal adversarial perturbation. Moosavi-Dezfooli, Fawzi, Fawzi & Frossard, CVPR 2017, arXiv:1610.08401."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import PreparedAttack, Supports
+from benchmark.ball import Ball
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._minimal import within
+from ._steps import at_least, can_ask
+from .deepfool import deepfool
+
+
+@dataclass(frozen=True)
+class UAP(PreparedAttack):
+    """One perturbation for all examples: the sum of the smallest that each needs which is not yet fooled (algorithm 1).
+
+    Example after example, DeepFool looks for the least change that takes the example, already perturbed, to another
+    label than it has clean; the sum is projected onto the ball. Differences from the paper: no order is drawn, and
+    the step to a boundary knows the box [0, 1].
+
+    epochs: how often the examples are gone through at most. fooling: the share of fooled examples that is enough.
+    steps, overshoot, candidates: of DeepFool, see there.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}))
+
+    examples: int = 200
+    epochs: int = 5
+    fooling: float = 0.8
+    steps: int = 10
+    overshoot: float = 0.02
+    candidates: int = 10
+
+    def __post_init__(self) -> None:
+        at_least(1, examples=self.examples, epochs=self.epochs, steps=self.steps)
+        at_least(2, candidates=self.candidates)
+        if not 0 < self.fooling <= 1:
+            raise ConfigError(f"attack.fooling is {self.fooling}; expected a share of the examples above 0, at most 1")
+        if not self.overshoot >= 0:
+            raise ConfigError(f"attack.overshoot is {self.overshoot}; expected a share of at least 0, such as 0.02")
+
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """Per example one forward pass, and per epoch two more and DeepFool's where it is not fooled, one at a time."""
+        index = can_ask(target).nonzero().squeeze(1)
+        delta = torch.zeros_like(x[0])
+        if len(index) == 0:
+            return {"delta": delta}
+        ball, wide = threat.around(x, rng), threat.unbounded().around(x, rng)
+        clean = target.rows(index).logits(x[index]).argmax(1)
+        for _ in range(self.epochs):
+            delta = self._gone_through(target, wide, index, clean, delta, ball)
+            left = can_ask(target.rows(index))
+            index, clean = index[left], clean[left]
+            if len(index) == 0:
+                break
+            fooled = target.rows(index).logits(ball.rows(index).project(x[index] + delta)).argmax(1) != clean
+            if float(fooled.float().mean()) >= self.fooling:
+                break
+        return {"delta": delta}
+
+    def _gone_through(
+        self, target: Target, wide: Ball, index: Tensor, clean: Tensor, delta: Tensor, ball: Ball
+    ) -> Tensor:
+        """The perturbation (*S) after each of the examples `index` (b,), with labels `clean` (b,), in turn."""
+        radius = torch.full((1,), ball.eps, dtype=delta.dtype, device=delta.device)
+        for row, label in zip(index.split(1), clean.split(1), strict=True):
+            here = ball.rows(row).project(wide.x[row] + delta)
+            moved = deepfool(
+                target.rows(row),
+                label,
+                ball=Ball(here, ball.norm, wide.eps, wide.rows(row).mask),
+                steps=self.steps,
+                overshoot=self.overshoot,
+                candidates=self.candidates,
+                search_steps=0,
+            )
+            delta = within((delta + (moved - here)[0])[None], radius, ball.norm)[0]
+        return delta
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The examples plus the perturbation, in box and region. No pass through the system."""
+        return threat.around(x, rng).project(x + target.prepared["delta"].to(x.dtype))
+
+
+@hookimpl
+def benchmark_component() -> type[PreparedAttack]:
+    """The plugin."""
+    return UAP

@@ -1,0 +1,104 @@
+"""Universal adversarial patch: one for all images. Brown et al., 2017, arXiv:1712.09665, section 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import PreparedAttack, Supports
+from benchmark.ball import Ball
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Norm, Threat
+
+from ._losses import AttackLoss, row_loss
+from ._patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
+from ._steps import at_least, positive
+from ._transfer import not_negative
+from ._universal import batches, epochs_within, goals
+from .patch import moved, patch_slope
+
+
+@dataclass(frozen=True)
+class UniversalPatch(PreparedAttack):
+    """Made beforehand from examples of the training split; put on each example in a random place, turn and size.
+
+    Under a targeted threat there is one patch for each label. The size is that of the threat, as for `patch`.
+    Difference from the paper: steps along the sign of an averaged gradient.
+
+    shape, rotation, smallest, step_size, momentum, loss, tv, nps: see `patch`. epochs: how often each example is seen,
+    in another place each time. batch: examples that a step averages over.
+    """
+
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, randomized=True)
+
+    shape: PatchShape = PatchShape.square
+    rotation: float = 22.5
+    smallest: float = 0.8
+    epochs: int = 20
+    batch: int = 50
+    step_size: float = 0.05
+    momentum: float = 0.9
+    loss: AttackLoss = AttackLoss.ce
+    tv: float = 0.0
+    nps: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
+        positive(step_size=self.step_size)
+        not_negative(momentum=self.momentum, tv=self.tv, nps=self.nps)
+        check_placement(self.rotation, self.smallest)
+
+    def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
+        """`epochs` forward and backward passes per example, and under a targeted threat per label to reach."""
+        blank = sticker(x, threat, self.shape, self.rotation, self.smallest, "universal_patch")
+        if blank is None:
+            return {"patch": torch.empty(0)}
+        wanted = goals(target, threat)
+        epochs = epochs_within(target, self.epochs, len(wanted))
+        ball = threat.around(x, rng)
+        patches = [self._trained(target, ball, y, blank, goal, epochs, rng) for goal in wanted]
+        return {"patch": torch.stack(patches)}
+
+    def _trained(
+        self, target: Target, ball: Ball, y: Tensor, blank: Sticker, goal: int | None, epochs: int, rng: SampleRandom
+    ) -> Tensor:
+        """(C, side, side): the patch that makes examples leave their labels `y`, or reach the label `goal`."""
+        x = ball.x
+        patch = torch.full((1, x.shape[1], blank.side, blank.side), 0.5, dtype=x.dtype, device=x.device)
+        velocity = torch.zeros_like(patch)
+        labels = y if goal is None else torch.full_like(y, goal)
+        for epoch in range(epochs):
+            for index in batches(y, goal, self.batch):
+                slope = patch_slope(
+                    target.rows(index),
+                    ball.rows(index),
+                    patch,
+                    blank,
+                    rng.rows(index),
+                    row_loss(self.loss, labels[index], targeted=goal is not None),
+                    draws=1,
+                    first=epoch,
+                ).mean(0, keepdim=True)
+                slope = slope - penalty_slope(patch, self.tv, self.nps)
+                patch, velocity = moved(patch, velocity, slope, step_size=self.step_size, momentum=self.momentum)
+        return patch[0]
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The examples with the patch on them. No pass through the system."""
+        blank = sticker(x, threat, self.shape, self.rotation, self.smallest, "universal_patch")
+        if blank is None or len(x) == 0:
+            return x
+        patch = target.prepared["patch"].to(x.dtype)
+        patch = patch[y] if threat.targeted else patch
+        return put(x, patch, blank.places(rng, stream="patch/shown"), threat.around(x, rng).mask)
+
+
+@hookimpl
+def benchmark_component() -> type[PreparedAttack]:
+    """The plugin."""
+    return UniversalPatch
