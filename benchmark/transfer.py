@@ -73,12 +73,11 @@ def main(root: Path, data: Path) -> int:
     """Measure what is not yet measured, and print a matrix per threat; 0 for the shell."""
     store = Store(root)
     records = [r for r in store.records() if r.status == "complete"]
+    if not records:
+        raise RecordError(f"{root}/cells has no complete record; give the folder of a store")
     groups = _groups(records)
     if not groups:
-        raise RecordError(
-            f"{root}/cells has no two systems that were attacked under one threat on the same examples; run an attack "
-            "on several systems first"
-        )
+        sys.stdout.write("no two systems were attacked under one threat on the same examples: nothing to try\n")
     for systems in groups:
         found, passes, problems = measure(systems, store, data)
         _show(systems, found, passes, problems)
@@ -145,9 +144,10 @@ def measure(systems: Systems, store: Store, data: Path) -> tuple[dict[tuple[str,
 def read_pair(path: Path) -> Pair | None:
     """A pair that was measured, or None if there is none that can be read."""
     try:
-        return Pair.model_validate_json(path.read_bytes())
+        pair = Pair.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
+    return pair if pair.transferred <= pair.tried and pair.key == path.stem else None
 
 
 def _current(known: Pair, cells: Sequence[Record], target: Record) -> bool:

@@ -25,6 +25,7 @@ from .published_numbers import load_published
 from .render import MARKER, Extras, board_names, render
 from .single import single_file
 from .tiers import reviews_of
+from .transfer import read_pairs
 
 __all__ = ["build", "build_single", "differences", "main"]
 
@@ -112,14 +113,16 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     """Every file of the site: (path relative to its root, content)."""
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
+    pairs, faults = read_pairs(cells)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    leaderboard = aggregate(cells, [*problems, *misfits])
+    leaderboard = aggregate(cells, [*problems, *misfits, *faults])
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,
+        pairs=pairs,
     )
     for path, text in render(leaderboard, records, extras):
         yield path, text.encode()
@@ -130,7 +133,8 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
 def _single(results: Sequence[Path], board: str) -> bytes:
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
-    leaderboard = aggregate(cells, [*problems, *misfits])
+    pairs, faults = read_pairs(cells)
+    leaderboard = aggregate(cells, [*problems, *misfits, *faults])
     if board:
         names = board_names(leaderboard)
         kept = tuple(one for one in leaderboard.boards if board in names[one.protocol.key])
@@ -141,7 +145,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews)
+    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews, pairs=pairs)
     return single_file(leaderboard, records, extras).encode()
 
 

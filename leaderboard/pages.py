@@ -44,7 +44,10 @@ GRID_ROWS = 24
 
 
 class Pages:
-    """Makes pages from templates. published, changed: whether the site has those sections."""
+    """Makes pages from templates.
+
+    published, changed: whether the site has those sections. transfer: the first page of the one about transfer, or "".
+    """
 
     def __init__(
         self,
@@ -54,9 +57,10 @@ class Pages:
         *,
         published: bool = False,
         changed: bool = False,
+        transfer: str = "",
     ) -> None:
         known = reviews or {}
-        self._environment = _environment(_frame(records, published, changed), paths)
+        self._environment = _environment(_frame(records, published, changed, transfer), paths)
         self._environment.globals.update(reviews=known, tier=lambda row: weakest(row, known))
 
     def page(self, template: str, path: str, section: str, **values: object) -> tuple[str, str]:
@@ -94,7 +98,7 @@ def _static(name: str) -> str:
     return re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
 
-def _frame(records: Mapping[str, Record], published: bool, changed: bool) -> Frame:
+def _frame(records: Mapping[str, Record], published: bool, changed: bool, transfer: str) -> Frame:
     style, script = _static("site.css"), _static("site.js")
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src 'self' data:; "
@@ -110,6 +114,7 @@ def _frame(records: Mapping[str, Record], published: bool, changed: bool) -> Fra
             ("Systems", "systems.html"),
             ("Attacks", "attacks.html"),
             ("Matrix", "matrix.html"),
+            *((("Transfer", transfer),) if transfer else ()),
             *((("Published", "published.html"),) if published else ()),
             *((("Changes", "changes.html"),) if changed else ()),
             ("Definitions", "definitions.html"),

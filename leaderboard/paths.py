@@ -48,6 +48,10 @@ class Paths:
         """The page that compares the systems of a board."""
         return f"boards/{self.boards[key]}-compare.html"
 
+    def transfer(self, key: str) -> str:
+        """The page that shows how adversarial examples go from system to system of a board."""
+        return f"boards/{self.boards[key]}-transfer.html"
+
     def source(self, key: str) -> str:
         """The page of a publication."""
         return f"published/{slug(key)}-{digest(key)[:6]}.html"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from benchmark.record import Record
+from benchmark.transfer import Pair
 
 from . import wording
 from .badges import board_badge, row_badge
@@ -34,13 +35,17 @@ from .tables import (
     overview_table,
     system_table,
     systems_table,
+    transfer_table,
 )
+from .transfer import Exchange, exchanges, furthest
 
 __all__ = ["MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
 
 Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
+TRANSFER_ROWS = 24
+"""How many systems the page of a transfer matrix shows."""
 MATRIX_CELLS = 2000
 """How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
 
@@ -56,12 +61,14 @@ class Extras:
 
     pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
+    pairs: how adversarial examples went from system to system.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
     published: Sequence[Source] = ()
     reviews: Mapping[str, ReviewFile] = field(default_factory=dict)
     before: Leaderboard | None = None
+    pairs: Sequence[Pair] = ()
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
@@ -72,12 +79,18 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     """
     extras = extras or Extras()
     paths = paths_of(leaderboard)
-    pages = Pages(paths, records, extras.reviews, published=bool(extras.published), changed=extras.before is not None)
+    shared = exchanges(leaderboard.boards, extras.pairs)
+    first = next((paths.transfer(key) for key in shared), "")
+    pages = Pages(
+        paths, records, extras.reviews,
+        published=bool(extras.published), changed=extras.before is not None, transfer=first,
+    )  # fmt: skip
     yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
     yield "feed.xml", feed(leaderboard, records, NAME, {key: paths.row(key) for key in paths.rows})
     yield from _overview_files(leaderboard, pages)
     for board in leaderboard.boards:
         yield from _board_files(leaderboard, board, pages, paths, extras.published)
+    yield from _transfer_files(leaderboard, shared, pages, paths, first)
     for of in leaderboard.curves:
         yield from files(f"curves/{of.key}", curves_table(of), NAME)
     yield from _system_files(leaderboard, records, pages, paths, extras.pictures)
@@ -139,6 +152,21 @@ def _board_files(
     yield from files(stem(paths.matrix(key, 0)), matrix_table(board), NAME)
     yield pages.page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths))
     yield from files(stem(paths.compare(key)), neighbours_table(board), NAME)
+
+
+def _transfer_files(
+    leaderboard: Leaderboard, shared: Mapping[str, Exchange], pages: Pages, paths: Paths, section: str
+) -> Files:
+    """A transfer matrix per board that has one."""
+    boards = [board for board in leaderboard.boards if board.protocol.key in shared]
+    for board in boards:
+        of = shared[board.protocol.key]
+        path = paths.transfer(board.protocol.key)
+        yield pages.page(
+            "transfer.html", path, section, board=board, others=boards, members=of.members[:TRANSFER_ROWS],
+            shares=of.shares, best=furthest(of), left=max(0, len(of.members) - TRANSFER_ROWS), early=of.early,
+        )  # fmt: skip
+        yield from files(stem(path), transfer_table(board, of), NAME)
 
 
 def _system_files(

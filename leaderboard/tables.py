@@ -8,6 +8,7 @@ from .board import Board, Column, CurveSet, Rate, Row, Score
 from .display import count, interval, number, percent, seconds
 from .downloads import Table, Value
 from .pairs import neighbours
+from .transfer import Exchange
 from .wording import radius, rank, suite_title, words
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "overview_table",
     "system_table",
     "systems_table",
+    "transfer_table",
 ]
 
 Line = dict[str, Value]
@@ -225,6 +227,37 @@ def curves_table(of: CurveSet) -> Table:
             for one in of.curves
         ],
         {"eps0": of.eps0, "norm": of.norm},
+    )
+
+
+def transfer_table(board: Board, of: Exchange) -> Table:
+    """One line per ordered pair for machines; one line per source for people."""
+    head = [f"{at}: {member.label}" for at, member in enumerate(of.members, start=1)]
+    return Table(
+        f"Transfer at {_place(board)}: percent of the examples made on the system of the row, and right on the clean "
+        "input of the system of the column, that fool it.",
+        [
+            {
+                "source": source.label,
+                "source_key": source.system,
+                "target": target.label,
+                "target_key": target.system,
+                "tried": share.total,
+                "transferred": int(share.count),
+                "share": share.value,
+                "share_low": share.low,
+                "share_high": share.high,
+            }
+            for source, line in zip(of.members, of.shares, strict=True)
+            for target, share in zip(of.members, line, strict=True)
+            if share is not None
+        ],
+        ("Made on", *(str(at) for at in range(1, len(head) + 1))),
+        [
+            (name, *("itself" if i == j else _share(share) for j, share in enumerate(of.shares[i])))
+            for i, name in enumerate(head)
+        ],
+        {"protocol": board.protocol.__dict__},
     )
 
 
