@@ -16,11 +16,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmark import hydra_app, registry
 from benchmark.cli import main
-from benchmark.config import check, resolve
+from benchmark.config import ThreatSchema, check, resolve
 from benchmark.outcomes import Outcomes
 from benchmark.record import Record
 from benchmark.run import run
-from benchmark.threat import Goal, RegionKind, Threat
+from benchmark.threat import Goal, RegionKind
 from tests.core.cells import small_config
 from tests.house.checkout import ROOT
 from tests.house.pages import PAGES, blocks, commands
@@ -153,7 +153,7 @@ def test_every_field_of_records_and_outcomes_is_explained() -> None:
 
 def test_every_key_of_a_threat_is_explained() -> None:
     text = page("threat-models.md")
-    for field in dataclasses.fields(Threat):
+    for field in dataclasses.fields(ThreatSchema):
         assert f"`threat.{field.name}" in text, field.name
     for word in [*(g.value for g in Goal), *(k.value for k in RegionKind)]:
         assert f"`{word}`" in text, word
