@@ -203,7 +203,7 @@ def _draft(
             *_here(noted, here),
             *alarms.certified_yet_broken(sum(v.crossed for _, v in verdicts), keys, key),
             *alarms.noise_beats_attack(known, scores, key),
-            *alarms.black_box_beats_white_box(known, scores, key),
+            *alarms.others_beat_white_box(known, scores, key),
         ),
         keys=keys,
     )

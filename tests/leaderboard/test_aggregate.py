@@ -379,6 +379,19 @@ def test_a_black_box_that_beats_the_white_boxes_hints_at_masking(tmp_path: Path)
     }
 
 
+def test_examples_of_another_system_that_beat_the_white_boxes_hint_at_masking(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="pgd")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="square", backwards=0)
+    transfer = {"access": "transfer", "surrogate": "0" * 24}
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(3, 4), attack="bim", **transfer)  # type: ignore[arg-type]
+    assert not alarms_of(only(board_of(tmp_path)).rows[0])
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1, 2), attack="mi_fgsm", **transfer)  # type: ignore[arg-type]
+    assert alarms_of(only(board_of(tmp_path)).rows[0]) == {
+        "transfer_beats_white_box": "mi_fgsm breaks 3 of 10 examples made on another system, and pgd, the strongest "
+        "attack with gradients, 2: the gradients may be masked"
+    }
+
+
 def test_accuracy_that_rises_with_the_radius_is_noted_on_the_larger_board(tmp_path: Path) -> None:
     made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), eps="1/20")
     made_cell(tmp_path, clean=RIGHT, distance=reaching(4), eps="1/10")
