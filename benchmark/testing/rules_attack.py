@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark import registry
-from benchmark.api import Attack, PreparedAttack
+from benchmark.api import Attack, Model, PreparedAttack
 from benchmark.ball import tolerance
 from benchmark.errors import AccessError, BenchmarkError, BudgetError, ConfigError, DataError, PluginError, Refused
 from benchmark.target import Ledger, Target
@@ -412,7 +412,7 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
         registry.name_of(attack)
     except PluginError as error:
         raise Inapplicable(str(error)) from error
-    parts: dict[str, Any] = {"dataset": None, "model": None}
+    parts: dict[str, Any] = {"dataset": None, "model": Model}  # any would do: of a model it is asked whether it learns
     for norm, access, goal in itertools.product(Norm, Access, (Goal.untargeted, Goal.next_class)):
         threat = Threat(
             norm=norm,
