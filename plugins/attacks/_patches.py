@@ -1,7 +1,7 @@
 """What patch attacks share: where a patch lies, how it is put there, and how well it can be printed.
 
 A patch is a square or a disc of texels. The pixels that it covers take the texel nearest to their middle, and all
-others keep their bits. How many pixels it may cover is the budget of an l0 threat, eps / channels, however it is turned.
+others keep their bits. How many pixels it may cover is the budget of an l0 threat, eps / channels, at any turn.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Sticker:
         middle = (self.side - 1) / 2.0
         rows = torch.arange(self.height, device=turn.device)[:, None] - (top.reshape(-1, 1, 1) + middle)
         columns = torch.arange(self.width, device=turn.device) - (left.reshape(-1, 1, 1) + middle)
-        half = scale.reshape(-1, 1, 1) * (self.side / 2.0)
+        # Two texels a side must not fall between pixels, whatever the turn: their middles are 0.71 from the patch's.
+        half = (scale.reshape(-1, 1, 1) * (self.side / 2.0)).clamp_min(min(0.75, self.side / 2.0))
         down, right = (cos * rows + sin * columns) / half, (cos * columns - sin * rows) / half
         far = (
             torch.maximum(down.abs(), right.abs())

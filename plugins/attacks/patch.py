@@ -36,7 +36,8 @@ class Patch(Attack):
     Difference from the papers: steps along the sign of an averaged gradient, for patches that end at the box anyway.
 
     shape: the outline. rotation: largest turn to either side, in degrees. smallest: least size, 1 is the largest.
-    steps: iterations. draws: places that a step averages over. step_size: of a step, in units of the [0, 1] range.
+    steps: iterations. draws: places that a step averages over. step_size: of the first step, in units of the [0, 1]
+    range; the others fall to nothing in a straight line.
     momentum: of the averaged gradients. loss: what is ascended. tv, nps: weights of the mean variation between
     neighbouring texels, and of the mean distance from colours that can be printed.
     """
@@ -90,7 +91,11 @@ class Patch(Attack):
             )
             slope = slope - penalty_slope(patch[index], self.tv, self.nps)
             patch[index], velocity[index] = moved(
-                patch[index], velocity[index], slope, step_size=self.step_size, momentum=self.momentum
+                patch[index],
+                velocity[index],
+                slope,
+                step_size=self.step_size * (1.0 - step / self.steps),
+                momentum=self.momentum,
             )
         return put(x, patch, blank.places(rng, stream="patch/shown"), ball.mask)
 

@@ -73,6 +73,7 @@ class UniversalPatch(PreparedAttack):
         velocity = torch.zeros_like(patch)
         labels = y if goal is None else torch.full_like(y, goal)
         for epoch in range(epochs):
+            step_size = self.step_size * (1.0 - epoch / epochs)
             for index in batches(y, goal, self.batch):
                 slope = patch_slope(
                     target.rows(index),
@@ -85,7 +86,7 @@ class UniversalPatch(PreparedAttack):
                     first=epoch,
                 ).mean(0, keepdim=True)
                 slope = slope - penalty_slope(patch, self.tv, self.nps)
-                patch, velocity = moved(patch, velocity, slope, step_size=self.step_size, momentum=self.momentum)
+                patch, velocity = moved(patch, velocity, slope, step_size=step_size, momentum=self.momentum)
         return patch[0]
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
 import torch
+from benchmark_plugins._warp import transformed
+from benchmark_plugins.attacks._patches import PatchShape, Sticker, sticker, unprintable, variation
+from benchmark_plugins.attacks.patch import Patch
 from benchmark_plugins.attacks.pgd import PGD
-from benchmark_plugins.defenses.random_transform import RandomTransform, transformed
+from benchmark_plugins.attacks.universal_patch import UniversalPatch
+from benchmark_plugins.defenses.random_transform import RandomTransform
 from torch import Tensor
 
-from benchmark.api import DataSpec
+from benchmark.api import Attack, DataSpec
 from benchmark.errors import ConfigError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.target import Target
 from benchmark.testing.linear import LinearClassifier
 from benchmark.testing.worlds import world
-from benchmark.threat import Norm, Threat
+from benchmark.threat import Goal, Norm, Region, RegionKind, Threat
 
 STILL = RandomTransform(rotation=0, smallest=1, largest=1, translation=0, brightness=0, noise=0)
 
@@ -77,7 +82,8 @@ def test_an_image_is_turned_scaled_and_moved_around_its_middle() -> None:
     one, none = torch.ones(1), torch.zeros(1)
 
     def seen(degrees: float = 0.0, scale: float = 1.0, down: float = 0.0, right: float = 0.0) -> Tensor:
-        return transformed(x, degrees * one, scale * one, torch.tensor([[down, right]]))
+        moved: Tensor = transformed(x, degrees * one, scale * one, torch.tensor([[down, right]]))
+        return moved
 
     assert torch.equal(transformed(x, none, one, torch.zeros(1, 2)), x)
     for quarters in range(4):
@@ -130,3 +136,172 @@ def test_conditions_need_images_and_sensible_ranges() -> None:
         RandomTransform(noise=-0.1)
     with pytest.raises(ConfigError, match=r"scales from 2 to 1; expected 0 < smallest <= largest"):
         RandomTransform(smallest=2, largest=1)
+
+
+# --- patches ---
+
+
+def blank(shape: PatchShape, side: int, pixels: int, **turns: float) -> Sticker:
+    return Sticker(shape, 12, 10, side, pixels, turns.get("rotation", 0.0), turns.get("smallest", 1.0))
+
+
+def laid(sticker: Sticker, turn: float = 0.0, scale: float = 1.0, top: int = 3, left: int = 2) -> Tensor:
+    values = (torch.tensor([turn]), torch.tensor([scale]), torch.tensor([top]), torch.tensor([left]))
+    where: Tensor = sticker.laid(*values)[0]
+    return where
+
+
+def test_an_upright_square_shows_each_texel_once() -> None:
+    expected = torch.full((12, 10), -1)
+    expected[3:7, 2:6] = torch.arange(16).reshape(4, 4)
+    assert torch.equal(laid(blank(PatchShape.square, 4, 16)), expected)
+    for quarters in range(4):
+        turned = laid(blank(PatchShape.square, 4, 16), 90.0 * quarters)
+        assert torch.equal(turned[3:7, 2:6], torch.arange(16).reshape(4, 4).rot90(quarters))
+    half = laid(blank(PatchShape.square, 4, 16), scale=0.5)
+    assert torch.equal(half[4:6, 3:5], torch.tensor([[5, 7], [13, 15]]))
+    assert int((half >= 0).sum()) == 4
+
+
+def test_a_disc_covers_the_area_of_a_disc() -> None:
+    disc = Sticker(PatchShape.circle, 64, 64, 40, 64 * 64, 0.0, 1.0)
+    where = laid(disc, top=10, left=10) >= 0
+    assert int(where.sum()) == pytest.approx(torch.pi * 400, rel=0.01)
+    assert torch.equal(where[10:50, 10:50], where[10:50, 10:50].T)
+    assert not bool(where[10, 10])
+
+
+@pytest.mark.parametrize("shape", list(PatchShape), ids=lambda v: v.value)
+@pytest.mark.parametrize("pixels", [1, 2, 7, 9, 30, 120])
+def test_no_turn_or_size_covers_more_pixels_than_the_budget(shape: PatchShape, pixels: int) -> None:
+    x = torch.zeros(300, 1, 12, 10)
+    made = sticker(x, Threat(Norm.l0, Fraction(pixels)), shape, 180.0, 0.3, "patch")
+    assert made is not None
+    covered = (made.places(SampleRandom(0, torch.arange(300)), stream="t") >= 0).sum((1, 2))
+    assert int(covered.max()) <= pixels
+    assert int(covered.min()) >= 1
+    assert made.side >= 1
+    upright = (made.laid(*(torch.zeros(1), torch.ones(1), torch.zeros(1), torch.zeros(1))) >= 0).sum()
+    assert int(upright) >= pixels // 2 or made.side == 10
+
+
+def test_places_are_everywhere_where_the_patch_fits() -> None:
+    made = blank(PatchShape.square, 4, 16)
+    places = made.places(SampleRandom(0, torch.arange(2000)), stream="t")
+    corners = {(int(r), int(c)) for r, c in ((p == 0).nonzero()[0] for p in places)}
+    assert corners == {(r, c) for r in range(9) for c in range(7)}
+
+
+def attacked(
+    method: Attack, model: torch.nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int = 0
+) -> tuple[Tensor, Target]:
+    rng = SampleRandom(seed, torch.arange(len(x)) * 3 + 1)
+    target = Target(System(model, DataSpec(tuple(x.shape[1:]), 2)), rng=rng, classes=2, ball=threat.around(x, rng))
+    return method.perturb(target, x, y, threat=threat, rng=rng), target
+
+
+@pytest.mark.parametrize("shape", list(PatchShape), ids=lambda v: v.value)
+def test_what_the_patch_does_not_cover_keeps_its_bits(shape: PatchShape) -> None:
+    x = torch.rand(8, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    model = linear((3, 12, 10))
+    threat = Threat(Norm.l0, Fraction(60))
+    method = Patch(shape=shape, steps=5)
+    x_adv, target = attacked(method, model, x, torch.zeros(8, dtype=torch.int64), threat)
+    made = sticker(x, threat, shape, method.rotation, method.smallest, "patch")
+    assert made is not None
+    there = made.places(SampleRandom(0, torch.arange(8) * 3 + 1), stream="patch/shown") >= 0
+    assert torch.equal(x_adv[~there[:, None].expand_as(x)], x[~there[:, None].expand_as(x)])
+    assert bool((x_adv != x).any(1)[there].all())
+    assert target.ledger.forwards.unique().tolist() == [5]
+
+
+def test_the_best_patch_against_a_linear_system_is_known() -> None:
+    """In one place only: 1 where the weight is positive, else 0. Over places: the sign of the mean shifted weight."""
+    x = torch.full((4, 1, 9, 9), 0.5)
+    model, y = linear(), torch.zeros(4, dtype=torch.int64)
+    weight = (model.weight[1] - model.weight[0]).reshape(9, 9)
+    whole = Patch(steps=40, rotation=0.0, smallest=1.0)
+    x_adv, _ = attacked(whole, model, x, y, Threat(Norm.l0, Fraction(81)))  # as large as the image: one place
+    assert torch.equal(x_adv[:, 0][:, weight != 0], (weight[weight != 0] > 0).float().expand(4, -1))
+    moving = Patch(steps=400, momentum=1.0, rotation=0.0, smallest=1.0)
+    x_adv, _ = attacked(moving, model, x, y, Threat(Norm.l0, Fraction(25)))
+    mean = torch.stack([weight[t : t + 5, s : s + 5] for t in range(5) for s in range(5)]).mean(0)
+    clear = mean.abs() > 0.15 * mean.abs().max()
+    shown = [adv[0][adv[0] != 0.5] for adv in x_adv]
+    for texels in shown:
+        assert torch.equal(texels.reshape(5, 5)[clear], (mean[clear] > 0).float())
+    assert int(clear.sum()) > 12
+
+
+def test_a_patch_stays_in_the_region_and_an_empty_budget_leaves_the_image() -> None:
+    x, y = torch.full((3, 1, 9, 9), 0.5), torch.zeros(3, dtype=torch.int64)
+    region = Region(RegionKind.square, 5)
+    x_adv, _ = attacked(Patch(steps=3), linear(), x, y, Threat(Norm.l0, Fraction(49), region=region))
+    inside = torch.zeros(9, 9, dtype=torch.bool)
+    inside[2:7, 2:7] = True
+    assert bool((x_adv[:, 0, ~inside] == 0.5).all())
+    assert bool((x_adv[:, 0, inside] != 0.5).any())
+    none, target = attacked(Patch(), linear(), x, y, Threat(Norm.l0, Fraction(0)))
+    assert torch.equal(none, x)
+    assert int(target.ledger.forwards.sum()) == 0
+
+
+def test_a_printable_patch_has_colours_of_the_printer_and_a_smooth_one_varies_less() -> None:
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    assert float(unprintable(levels[torch.randint(3, (1, 3, 4, 4), generator=torch.Generator().manual_seed(0))])) < 1e-5
+    grey = torch.full((1, 3, 4, 4), 0.3)
+    assert float(unprintable(grey)) == pytest.approx((3 * 0.04) ** 0.5, rel=1e-4)
+    ramp = torch.arange(4.0).reshape(1, 1, 1, 4).expand(1, 1, 4, 4) / 4
+    assert float(variation(ramp)) == pytest.approx(0.25, rel=1e-4)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(6, 3, 9, 9, generator=generator)
+    y, threat = torch.zeros(6, dtype=torch.int64), Threat(Norm.l0, Fraction(75))
+    model = linear((3, 9, 9))
+    off, rough = {}, {}
+    for name, weights in {"free": {}, "printable": {"nps": 1e3}, "smooth": {"tv": 1e3}}.items():
+        x_adv, _ = attacked(Patch(rotation=0.0, smallest=1.0, **weights), model, x, y, threat)
+        changed = (x_adv != x).any(1)
+        shown = torch.stack([adv[:, there].reshape(3, 5, 5) for adv, there in zip(x_adv, changed, strict=True)])
+        off[name], rough[name] = float(unprintable(shown).mean()), float(variation(shown).mean())
+    assert off["printable"] < off["free"] / 2
+    assert rough["smooth"] < rough["free"] / 2
+    leaf = torch.rand(2, 3, 4, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: variation(p) + unprintable(p), (leaf,))
+
+
+def test_patches_need_images_and_room_for_a_pixel() -> None:
+    with pytest.raises(
+        Refused, match=r"attack\.patch covers pixels of 3 features, and threat\.eps is 2; choose at leas"
+    ):
+        attacked(
+            Patch(), linear((3, 9, 9)), torch.rand(1, 3, 9, 9), torch.zeros(1).long(), Threat(Norm.l0, Fraction(2))
+        )
+    with pytest.raises(ConfigError, match=r"attack\.rotation is 200; expected 0 to 180 degrees"):
+        Patch(rotation=200)
+    with pytest.raises(ConfigError, match=r"attack\.smallest is 0\.0; expected a scale above 0, and 1 at most"):
+        Patch(smallest=0.0)
+
+
+def test_one_patch_for_all_learns_the_mean_shifted_weight() -> None:
+    x, y = torch.full((20, 1, 9, 9), 0.5), torch.zeros(20, dtype=torch.int64)
+    model = linear()
+    weight = (model.weight[1] - model.weight[0]).reshape(9, 9)
+    threat = Threat(Norm.l0, Fraction(25))
+    method = UniversalPatch(rotation=0.0, smallest=1.0, momentum=1.0, epochs=100)
+    rng = SampleRandom(0, torch.arange(20))
+    system = System(model, DataSpec((1, 9, 9), 2))
+    target = Target(system, rng=rng, classes=2)
+    prepared = method.prepare(target, x, y, threat=threat, rng=rng)
+    mean = torch.stack([weight[t : t + 5, s : s + 5] for t in range(5) for s in range(5)]).mean(0)
+    clear = mean.abs() > 0.15 * mean.abs().max()
+    assert prepared["patch"].shape == (1, 1, 5, 5)
+    assert torch.equal(prepared["patch"][0, 0][clear], (mean[clear] > 0).float())
+    here = Target(system, rng=rng, classes=2, prepared=prepared)
+    x_adv = method.perturb(here, x, y, threat=threat, rng=rng)
+    assert torch.equal(x_adv[x_adv != 0.5].reshape(20, -1), prepared["patch"].flatten().expand(20, -1))
+    assert int(here.ledger.forwards.sum()) == 0
+    goal = dataclasses.replace(threat, goal=Goal.next_class)
+    both = method.prepare(Target(system, rng=rng, classes=2), x, y, threat=goal, rng=rng)["patch"]
+    assert both.shape == (2, 1, 5, 5)
+    assert torch.equal(both[0], torch.full((1, 5, 5), 0.5))  # every example has label 0 already
+    assert torch.equal(both[1][0][clear], (mean[clear] > 0).float())
