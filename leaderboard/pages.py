@@ -12,7 +12,7 @@ import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
@@ -46,7 +46,7 @@ GRID_ROWS = 24
 class Pages:
     """Makes pages from templates.
 
-    published, changed: whether the site has those sections. transfer: the first page of the one about transfer, or "".
+    published, changed: whether the site has those sections. transfer: the keys of the boards with a transfer matrix.
     """
 
     def __init__(
@@ -57,10 +57,12 @@ class Pages:
         *,
         published: bool = False,
         changed: bool = False,
-        transfer: str = "",
+        transfer: Collection[str] = (),
     ) -> None:
         known = reviews or {}
-        self._environment = _environment(_frame(records, published, changed, transfer), paths)
+        first = next((paths.transfer(key) for key in transfer), "")
+        self._environment = _environment(_frame(records, published, changed, first), paths)
+        self._environment.globals["exchanged"] = transfer
         self._environment.globals.update(reviews=known, tier=lambda row: weakest(row, known))
 
     def page(self, template: str, path: str, section: str, **values: object) -> tuple[str, str]:

@@ -80,17 +80,16 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     extras = extras or Extras()
     paths = paths_of(leaderboard)
     shared = exchanges(leaderboard.boards, extras.pairs)
-    first = next((paths.transfer(key) for key in shared), "")
     pages = Pages(
         paths, records, extras.reviews,
-        published=bool(extras.published), changed=extras.before is not None, transfer=first,
+        published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),
     )  # fmt: skip
     yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
     yield "feed.xml", feed(leaderboard, records, NAME, {key: paths.row(key) for key in paths.rows})
     yield from _overview_files(leaderboard, pages)
     for board in leaderboard.boards:
         yield from _board_files(leaderboard, board, pages, paths, extras.published)
-    yield from _transfer_files(leaderboard, shared, pages, paths, first)
+    yield from _transfer_files(leaderboard, shared, pages, paths)
     for of in leaderboard.curves:
         yield from files(f"curves/{of.key}", curves_table(of), NAME)
     yield from _system_files(leaderboard, records, pages, paths, extras.pictures)
@@ -154,10 +153,9 @@ def _board_files(
     yield from files(stem(paths.compare(key)), neighbours_table(board), NAME)
 
 
-def _transfer_files(
-    leaderboard: Leaderboard, shared: Mapping[str, Exchange], pages: Pages, paths: Paths, section: str
-) -> Files:
-    """A transfer matrix per board that has one."""
+def _transfer_files(leaderboard: Leaderboard, shared: Mapping[str, Exchange], pages: Pages, paths: Paths) -> Files:
+    """A transfer matrix per board that has one; the first is the page of the section."""
+    section = next((paths.transfer(key) for key in shared), "")
     boards = [board for board in leaderboard.boards if board.protocol.key in shared]
     for board in boards:
         of = shared[board.protocol.key]
