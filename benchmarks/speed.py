@@ -22,14 +22,13 @@ from benchmark.api import Attack, Examples
 from benchmark.batch import Job, attack_batch
 from benchmark.threat import Norm, Threat
 from benchmarks.peers import Budget, offers
-from benchmarks.subjects import STD_AND_ADV, Batch, Subject, subject
+from benchmarks.subjects import RESNET, STD_AND_ADV, Batch, Subject, subject
 from benchmarks.timing import alternate, machine, ratio, table, write
 
 THREATS = {
     "linf": Threat(norm=Norm.linf, eps=Fraction(1, 10)),
     "l2": Threat(norm=Norm.l2, eps=Fraction(1, 2)),
 }
-RESNET = ("dataset=synthetic", "dataset.shape=[3,32,32]", "dataset.test=16", "model=resnet", "training.epochs=0")
 HEAD = ("what", "against", "ratio", "target", "met", "note")
 
 Run = Callable[[], Tensor]

@@ -19,10 +19,13 @@ from benchmark.store import Store
 from benchmark.system import System
 from benchmark.target import Target
 
-__all__ = ["STD_AND_ADV", "Batch", "Subject", "configured", "subject"]
+__all__ = ["RESNET", "STD_AND_ADV", "Batch", "Subject", "configured", "subject"]
 
 STD_AND_ADV = {"std": "defense=[]", "adv": "defense=[adversarial_training]"}
 """The two systems of most tables: undefended, and adversarially trained (linf 1/10)."""
+
+RESNET = ("dataset=synthetic", "dataset.shape=[3,32,32]", "dataset.test=16", "model=resnet", "training.epochs=0")
+"""A ResNet-18 with random weights, for what depends on the size of a network alone."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Times", "alternate", "clock", "machine", "table", "write"]
+__all__ = ["Times", "alternate", "clock", "machine", "ratio", "table", "write"]
 
 Times = dict[str, list[float]]
 """Seconds of each round, by name."""
@@ -21,19 +21,30 @@ def clock(device: str) -> Callable[[], float]:
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
-def alternate(runs: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> Times:
-    """Every run once to warm up, then `rounds` times in turn; each round begins with another one."""
+def alternate(
+    runs: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", patience: float = float("inf")
+) -> Times:
+    """Every run once to warm up, then `rounds` times in turn; each round begins with another one.
+
+    What takes longer than `patience` seconds to warm up is not run again: that was its time.
+    """
     now = clock(device)
     names = list(runs)
     times: Times = {name: [] for name in names}
+    slow: set[str] = set()
     for turn in range(-1, rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if name in slow:
+                continue
             begun = now()
             runs[name]()
             if device == "cuda":
                 torch.cuda.synchronize()
-            if turn >= 0:
-                times[name].append(now() - begun)
+            taken = now() - begun
+            if turn < 0 and taken > patience:
+                slow.add(name)
+            if turn >= 0 or name in slow:
+                times[name].append(taken)
     return times
 
 

@@ -12,20 +12,27 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-__all__ = ["LIBRARIES", "Attacker", "Budget", "offers"]
+__all__ = ["LIBRARIES", "Attacker", "Budget", "Builder", "offers"]
 
-LIBRARIES = ("foolbox", "torchattacks", "art", "cleverhans")
+LIBRARIES = ("autoattack", "adversarial_library", "foolbox", "torchattacks", "art", "cleverhans")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an attack may do, in the words of the plugins. norm: linf or l2. eps, step_size: in units of [0, 1]."""
+    """What an attack may do, in the words of the plugins.
+
+    norm: linf, l2, l1 or l0. eps, step_size: in units of [0, 1]. searches: how many constants or starts are tried.
+    samples: queries per estimate, or candidates per generation. loss: ce or dlr.
+    """
 
     norm: str
     eps: float
     steps: int = 1
     step_size: float = 0.0
     random_start: bool = False
+    searches: int = 1
+    samples: int = 1
+    loss: str = "ce"
 
 
 Attacker = Callable[[Tensor, Tensor], Tensor]
