@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from benchmark import hookimpl
 from benchmark.api import Defense
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import ConfigError
 from benchmark.system import straight_through
+
+from .._jpeg import compressed
 
 
 @dataclass(frozen=True)
@@ -42,30 +40,8 @@ class _Compressed(nn.Module):
         self.quality = quality
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(straight_through(compressed(x.detach(), self.quality), x))
+        logits: Tensor = self.model(straight_through(compressed(x.detach(), self.quality, owner="defense.jpeg"), x))
         return logits
-
-
-def compressed(x: Tensor, quality: int) -> Tensor:
-    """(B, C, H, W) in [0, 1] after a round trip through JPEG, with C 1 or 3; values are multiples of 1/255.
-
-    Raises:
-        Refused: if `x` is no batch of grey or colour images.
-    """
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise Refused(f"defense.jpeg codes images of 1 or 3 channels, and one input has shape {tuple(x.shape[1:])}")
-    pixels = (x * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    coded = [_round_trip(image, quality) for image in pixels]
-    return torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2).to(x.device).to(x.dtype) / 255.0
-
-
-def _round_trip(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """One (H, W, C) uint8 image through the codec."""
-    grey = pixels.shape[2] == 1
-    stream = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if grey else pixels).save(stream, "JPEG", quality=quality)
-    decoded = np.asarray(Image.open(stream), dtype=np.uint8)
-    return decoded[:, :, None] if grey else decoded
 
 
 @hookimpl

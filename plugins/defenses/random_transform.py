@@ -7,7 +7,6 @@ conditions, and the verdict is made under conditions that no attack has seen.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 from benchmark import hookimpl, sampling
 from benchmark.api import Defense
 from benchmark.errors import ConfigError, Refused
+
+from .._warp import transformed
 
 
 @dataclass(frozen=True)
@@ -74,32 +75,6 @@ class _Viewed(nn.Module):
         seen = seen + ranges.noise * rng.normal(*x.shape[1:], stream="random_transform/noise").to(x.dtype)
         logits: Tensor = self.model(seen.clamp(0.0, 1.0))
         return logits
-
-
-def transformed(x: Tensor, degrees: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """(B, C, H, W): images turned and scaled around their middle, then shifted; differentiable in `x`.
-
-    Args:
-        x: (B, C, H, W). degrees: (B,), counter-clockwise. scale: (B,). shift: (B, 2) in pixels, down and right.
-    """
-    height, width = x.shape[2:]
-    angle = degrees.double() * (math.pi / 180.0)
-    cos, sin = (v.to(x.dtype).reshape(-1, 1, 1) for v in (angle.cos(), angle.sin()))
-    size = scale.reshape(-1, 1, 1)
-    centre = ((height - 1) / 2.0, (width - 1) / 2.0)
-    rows = torch.arange(height, dtype=x.dtype, device=x.device)[:, None] - centre[0] - shift[:, 0].reshape(-1, 1, 1)
-    columns = torch.arange(width, dtype=x.dtype, device=x.device) - centre[1] - shift[:, 1].reshape(-1, 1, 1)
-    from_row = (cos * rows + sin * columns) / size + centre[0]
-    from_column = (cos * columns - sin * rows) / size + centre[1]
-    top, left = from_row.floor(), from_column.floor()
-    down, right = from_row - top, from_column - left
-    flat, result = x.flatten(2), torch.zeros_like(x)
-    for row, share_row in ((top, 1.0 - down), (top + 1.0, down)):
-        for column, share_column in ((left, 1.0 - right), (left + 1.0, right)):
-            place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            picked = flat.gather(2, place.flatten(1)[:, None].expand(-1, x.shape[1], -1)).reshape(x.shape)
-            result = result + picked * (share_row * share_column)[:, None]
-    return result
 
 
 @hookimpl

@@ -1,0 +1,41 @@
+"""JPEG as a function of images: what a defense compresses away, and what a camera does to an image."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmark.errors import Refused
+
+__all__ = ["compressed"]
+
+
+def compressed(x: Tensor, quality: int, *, owner: str) -> Tensor:
+    """(B, C, H, W) in [0, 1] after a round trip through JPEG, with C 1 or 3; values are multiples of 1/255.
+
+    Args:
+        quality: 1 to 100, as in libjpeg. owner: the plugin that an error names.
+
+    Raises:
+        Refused: if `x` is no batch of grey or colour images.
+    """
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise Refused(f"{owner} codes images of 1 or 3 channels, and one input has shape {tuple(x.shape[1:])}")
+    pixels = (x * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    if len(pixels) == 0:
+        return x
+    coded = [_round_trip(one, quality) for one in pixels]
+    return torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2).to(x.device).to(x.dtype) / 255.0
+
+
+def _round_trip(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """One (H, W, C) uint8 image through the codec."""
+    grey = pixels.shape[2] == 1
+    stream = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if grey else pixels).save(stream, "JPEG", quality=quality)
+    decoded = np.asarray(Image.open(stream), dtype=np.uint8)
+    return decoded[:, :, None] if grey else decoded

@@ -1,0 +1,85 @@
+"""Common corruptions at five severities: ImageNet-C. Hendrycks & Dietterich, ICLR 2019, arXiv:1903.12261.
+
+Noise, blur, weather and compression, drawn natively for images of any size. The mean corruption error over many cells
+is on the page of a board.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.errors import ConfigError
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Threat
+
+from ._corruptions import corrupted
+from ._severities import AMOUNTS, Corruption
+from ._steps import at_least
+from ._variations import first_success, in_range
+
+
+@dataclass(frozen=True)
+class CommonCorruption(Attack):
+    """Corrupts the input, whatever the system is; no norm applies.
+
+    Severities are those of CIFAR-10-C for images of at most 64 pixels a side and of ImageNet-C for larger ones, with
+    lengths in proportion to the side. Differences from the authors' programs: nothing is rounded to 8 bits but JPEG;
+    beyond its edge an image goes on with its edge; fog, frost, snow and spatter are drawn from noise, without
+    photographs; glass moves all pixels at once. Saturation needs colours, and JPEG 1 or 3 channels. For the severities
+    of one family the random draws are the same.
+
+    kind: the family. severity: 0 (none) to 5.
+    amount: in place of a severity the one setting that a family has. gaussian_noise, speckle_noise: standard deviation
+        (times the value, for speckles); uniform_noise: the largest change; shot_noise: photons at the value 1;
+        impulse_noise: the share of values that become black or white; gaussian_blur: standard deviation in pixels of
+        an image of 32 (or less), or of 224; brightness: what is added; contrast: what distances from the mean are
+        multiplied with; pixelate: the share of pixels a side that is left; jpeg_compression: quality, 1 to 100.
+    draws: how many random draws are tried for an example until one succeeds; the benchmark has one.
+    """
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)
+
+    kind: Corruption = Corruption.gaussian_noise
+    severity: int = 3
+    amount: float | None = None
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, draws=self.draws)
+        in_range(0, 5, severity=self.severity)
+        if self.amount is None:
+            return
+        if self.kind not in AMOUNTS:
+            raise ConfigError(
+                f"attack.amount is {self.amount}, and {self.kind.value} has more than one setting; leave it out and "
+                "choose attack.severity, or one of " + ", ".join(kind.value for kind in AMOUNTS)
+            )
+        low, high = AMOUNTS[self.kind]
+        in_range(low, high, amount=self.amount)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The corrupted inputs; `draws` - 1 forward passes at most, so none in the benchmark.
+
+        Raises:
+            Refused: if the inputs are no images and the family needs them, or grey and the family needs colours.
+        """
+        if self.severity == 0 and self.amount is None:
+            return x.clone()
+
+        def varied(index: Tensor, at: int) -> Tensor:
+            rows = rng.rows(index)
+            return corrupted(x[index], self.kind, rows, severity=self.severity, amount=self.amount, draw=at)
+
+        return first_success(target, x, y, threat=threat, rng=rng, tries=self.draws, varied=varied)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return CommonCorruption

@@ -1,0 +1,84 @@
+"""Brightness, contrast, saturation and hue that fool. Hosseini & Poovendran, CVPR workshops 2018, arXiv:1804.00499.
+
+They turn the hue of the whole image and shift its saturation, at random, until the label changes (section 3).
+Brightness and contrast are those of VeriVis (Pei, Cao, Yang & Jana, 2017, arXiv:1712.01785, section 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+from benchmark.sampling import SampleRandom
+from benchmark.target import Target
+from benchmark.threat import Access, Threat
+
+from ._colours import brightened, contrasted, from_hsv, to_hsv
+from ._steps import at_least
+from ._variations import Axis, Search, colour, first_success, images, in_range, settings, settings_count
+
+
+@dataclass(frozen=True)
+class Photometric(Attack):
+    """Lights and colours an image anew until the system gets it wrong; no norm applies.
+
+    A range of 0 leaves that respect alone. Saturation and hue need colour images, and grey ones are refused.
+
+    brightness: the largest shift of all values (of the value in HSV, for colours), in units of the [0, 1] input range.
+    contrast: the largest change of the distance from the mean, as a share of it; 1 reaches from grey to twice as much.
+    saturation: the largest shift of the saturation in HSV, which lies in [0, 1].
+    hue: the largest turn of the hue to either side, in degrees; 180 is the whole circle.
+    search: see :class:`Search`. tries: of the random search. values: of each axis of the grid.
+    """
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)
+
+    brightness: float = 0.2
+    contrast: float = 0.3
+    saturation: float = 0.0
+    hue: float = 0.0
+    search: Search = Search.random
+    tries: int = 10
+    values: int = 5
+
+    def __post_init__(self) -> None:
+        at_least(1, tries=self.tries, values=self.values)
+        in_range(0.0, 1.0, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
+        in_range(0.0, 180.0, hue=self.hue)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The first setting that succeeds, else the last; at most one forward pass less than there are settings.
+
+        Raises:
+            Refused: if the inputs are no images, or grey where their colours are to change.
+        """
+        coloured = self.saturation > 0 or self.hue > 0
+        (colour if coloured else images)(x, "attack.photometric")
+        ranges = (self.brightness, self.contrast, self.saturation, self.hue)
+        axes = [Axis(-size, size, self.values) for size in ranges]
+
+        def varied(index: Tensor, at: int) -> Tensor:
+            drawn = settings(axes, self.search, rng.rows(index), at, stream="photometric")
+            light, factor, more, turn = (value.to(x.dtype) for value in drawn)
+            seen = x[index]
+            if self.brightness > 0:
+                seen = brightened(seen, light)
+            seen = contrasted(seen, 1.0 + factor)
+            if not coloured:
+                return seen
+            hue, saturation, value = to_hsv(seen.clamp(0.0, 1.0))
+            more, turn = (each.reshape(-1, 1, 1) for each in (more, turn))
+            return from_hsv(hue + turn / 60.0, (saturation + more).clamp(0.0, 1.0), value)
+
+        tries = settings_count(axes, self.search, self.tries)
+        return first_success(target, x, y, threat=threat, rng=rng, tries=tries, varied=varied)
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Photometric
