@@ -148,16 +148,16 @@ def stays_in_ball_box_and_region(attack: Attack) -> None:
     """Every candidate is allowed by the threat, in every kind of region, and rounded to 8 bits where that is asked."""
     for run in _trials(attack):
         _demand_allowed(attack, run)
-    for run in _trials(attack, levels=256):
-        x_adv = run.threat.around(run.here.x, run.here.rng()).quantise(run.x_adv)
-        _demand_allowed(attack, replace(run, x_adv=x_adv))
-    regions = tuple(Region(kind, size) for kind, size in REGIONS.items())
-    for norm, region in itertools.product(norms_of(attack), regions):
+    for norm, (kind, size) in itertools.product(norms_of(attack), REGIONS.items()):
+        rounded = kind in (RegionKind.stripes, RegionKind.saliency)
+        goal = _goals(attack)[-1] if rounded else Goal.untargeted
         try:
-            run = trial(attack, norm, region=region)
+            limits: dict[str, Any] = {"levels": 256 if rounded else None, "queries": BUDGET // 4}
+            run = trial(attack, norm, region=Region(kind, size), goal=goal, **limits)
         except (Refused, ConfigError):
             continue
-        _demand_allowed(attack, run)
+        ball = run.threat.around(run.here.x, run.here.rng())
+        _demand_allowed(attack, replace(run, x_adv=ball.quantise(run.x_adv)))
 
 
 def changes_nothing_at_eps_zero(attack: Attack) -> None:
