@@ -29,6 +29,7 @@ from .worst_case import forgiven
 __all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell", "same_outcomes"]
 
 WITNESS = "witness.safetensors"
+PREPARED = "prepared.safetensors"
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 BLOCK = 4096
@@ -61,7 +62,7 @@ def checked_cell(folder: Path) -> Cell:
         raise RecordError(f"the record in {place} has the key {record.key}; expected the name of its folder")
     exact_eps(cell)
     named = {file.path: file for file in record.files}
-    if {*named} - {GALLERY} != {OUTCOMES, WITNESS} or len(record.files) != len(named):
+    if {*named} - {GALLERY, PREPARED} != {OUTCOMES, WITNESS} or len(record.files) != len(named):
         raise RecordError(f"{cell.place} names the files {sorted(named)[:4]}; expected {OUTCOMES} and {WITNESS}")
     for name, file in named.items():
         if not (folder / name).is_file():
@@ -77,6 +78,8 @@ def checked_cell(folder: Path) -> Cell:
     _check_witness(cell, outcomes, witness)
     if GALLERY in named:
         _check_gallery(outcomes, witness, open_arrays(folder / GALLERY, f"{place}/{GALLERY}"))
+    if PREPARED in named:
+        open_arrays(folder / PREPARED, f"{place}/{PREPARED}")
     return cell
 
 
@@ -240,8 +243,10 @@ def _check_record(cell: Cell, a: Arrays) -> None:
             f"{cell.place} counts {record.cost.forwards} forward and {record.cost.backwards} backward passes, and its "
             f"{OUTCOMES} gives {passes[0]} and {passes[1]}"
         )
-    if record.cost.seconds < 0 or record.cost.peak_memory_bytes < 0:
+    if min(record.cost.seconds, record.cost.peak_memory_bytes) < 0:
         raise RecordError(f"{cell.place} took a negative time or memory")
+    if min(record.cost.prepared_forwards, record.cost.prepared_backwards) < 0:
+        raise RecordError(f"{cell.place} took a negative number of passes to prepare its attack")
     digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + a["y"].astype("<i8").tobytes()).hexdigest()
     if digest != record.examples_sha256:
         raise RecordError(f"{cell.place} gives another hash of its example list than its {OUTCOMES} has")

@@ -2,7 +2,7 @@
 
 ========================  ========================================================================================
 manifest.json             who submits what, and size and sha256 of every other file
-cells/KEY/                record.json, outcomes.safetensors, witness.safetensors, and gallery.safetensors if any
+cells/KEY/                record.json, outcomes.safetensors, witness.safetensors; gallery and prepared if any
 systems/KEY/              card.json, and weights.safetensors where the submitter gives them
 ========================  ========================================================================================
 """
@@ -33,7 +33,7 @@ __all__ = ["LARGEST", "MANIFEST", "Manifest", "Submitter", "opened", "read_manif
 MANIFEST = "manifest.json"
 PLACES = re.compile(
     r"manifest\.json"
-    r"|cells/[0-9a-f]{24}/(record\.json|(outcomes|witness|gallery)\.safetensors)"
+    r"|cells/[0-9a-f]{24}/(record\.json|(outcomes|witness|gallery|prepared)\.safetensors)"
     r"|systems/[0-9a-f]{24}/(card\.json|weights\.safetensors)"
 )
 MOST_FILES = 10_000
