@@ -5,7 +5,7 @@ cells/<key>/             record.json, outcomes.safetensors, witness.safetensors,
                          gallery.safetensors: appears whole or not at all
 systems/<key>/           card.json, weights.safetensors: appears whole or not at all
 work/<key>/              what an unfinished cell or training has so far; plan.json says which it is
-transfer/<key>.json      how adversarial examples go from one system to another, see :mod:`benchmark.transfer`
+transfer/<key>.json      what the adversarial examples of others do to a system, see :mod:`benchmark.transfer`
 index/<hash>.json        which cell a line of a sweep leads to, so that a finished one need not be composed again
 locks/                   one worker at a time per cell and per training
 =======================  ==========================================================================================

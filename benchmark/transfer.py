@@ -9,12 +9,13 @@ reached on its source. Cells of transfer attacks are no sources: their examples 
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from benchmark.outcomes import Outcomes
     from benchmark.system import System
 
-__all__ = ["FOLDER", "Pair", "conditions", "main", "measure"]
+__all__ = ["FOLDER", "Arrivals", "Pair", "Share", "main", "measure", "read_arrivals"]
 
 FOLDER = "transfer"
 """Where a store keeps what was measured, beside its cells."""
@@ -46,27 +47,36 @@ class Share(_Model):
     """What the witnesses of one cell did. tried: examples that they break, and that the target gets right."""
 
     cell: str
-    witness_sha256: str
     tried: int = Field(ge=0)
     transferred: int = Field(ge=0)
 
 
 class Pair(_Model):
-    """How adversarial examples go from one system to another under one threat.
+    """What the adversarial examples of one system, `source`, do to another.
 
-    key: the address of threat, source and target. source, target: keys of systems. weights_sha256: of the target.
-    cells: those of the source, by key. tried, transferred: how many examples were so by any of the cells.
+    cells: those of the source, by key. witnesses_sha256: over the files of their adversarial examples, in that order.
+    tried, transferred: how many examples were so by any of the cells.
+    """
+
+    source: str
+    cells: list[Share]
+    witnesses_sha256: str
+    tried: int = Field(ge=0)
+    transferred: int = Field(ge=0)
+
+
+class Arrivals(_Model):
+    """What the adversarial examples of all others do to one system under one threat: a column of the matrix, a file.
+
+    key: the address of threat and system. target, weights_sha256: of the system. pairs: by source.
     """
 
     schema_version: Literal[1] = 1
     key: str
-    source: str
     target: str
-    examples_sha256: str
     weights_sha256: str
-    tried: int = Field(ge=0)
-    transferred: int = Field(ge=0)
-    cells: list[Share]
+    examples_sha256: str
+    pairs: list[Pair]
 
 
 def main(root: Path, data: Path) -> int:
@@ -81,6 +91,8 @@ def main(root: Path, data: Path) -> int:
     for systems in groups:
         found, passes, problems = measure(systems, store, data)
         _show(systems, found, passes, problems)
+    if groups:
+        sys.stdout.write("benchmark leaderboard build shows them as heat maps\n")
     return 0
 
 
@@ -101,7 +113,12 @@ def _groups(records: Sequence[Record]) -> list[Systems]:
         if not record.threat.region.startswith("file"):
             grouped[conditions(record)][record.system.key].append(record)
     made = [dict(sorted(systems.items())) for systems in grouped.values() if len(systems) > 1]
-    return sorted(made, key=lambda systems: str(conditions(next(iter(systems.values()))[0])))
+    return sorted(made, key=_order)
+
+
+def _order(systems: Systems) -> tuple[object, ...]:
+    first = next(iter(systems.values()))[0]
+    return first.suite or "", first.system.dataset, first.threat.norm, first.threat.eps, str(conditions(first))
 
 
 def sources(records: Sequence[Record]) -> list[Record]:
@@ -109,77 +126,92 @@ def sources(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.threat.access != "transfer"]
 
 
-def measure(systems: Systems, store: Store, data: Path) -> tuple[dict[tuple[str, str], Pair], int, list[str]]:
-    """Every ordered pair of the systems of one threat, from the store or measured now.
+def measure(systems: Systems, store: Store, data: Path) -> tuple[list[Arrivals], int, list[str]]:
+    """What arrives at each system of one threat from the others, from the store or measured now.
 
     Returns:
-        The pairs by (source, target), how many forward passes were made, and a sentence for each that cannot be.
+        One for each system, how many forward passes were made, and a sentence for each thing that cannot be measured.
     """
-    found: dict[tuple[str, str], Pair] = {}
+    found = []
     problems: dict[str, None] = {}
     asked = 0
     for target, records in systems.items():
-        judge: _Judge | None = None
+        key = content_key([*map(str, conditions(records[0])), target])
+        path = store.root / FOLDER / f"{key}.json"
+        known = read_arrivals(path)
+        judge = _Judge(records[0], store, data)
+        pairs = []
         for source, theirs in systems.items():
             cells = sources(theirs)
             if source == target or not cells:
                 continue
-            key = content_key([*map(str, conditions(cells[0])), source, target])
-            path = store.root / FOLDER / f"{key}.json"
-            known = read_pair(path)
-            if known is None or not _current(known, cells, records[0]):
-                try:
-                    judge = judge or _Judge.of(records[0], store, data)
-                    known = judge.pair(key, source, cells, store)
-                except BenchmarkError as error:
-                    problems[str(error)] = None
-                    continue
-                write_atomic(path, to_text(known))
-                asked += judge.asked
-                judge.asked = 0
-            found[source, target] = known
+            try:
+                pairs.append(_known(known, source, cells, records[0]) or judge.pair(source, cells))
+            except BenchmarkError as error:
+                problems[str(error)] = None
+        now = Arrivals(
+            key=key,
+            target=target,
+            weights_sha256=records[0].weights_sha256,
+            examples_sha256=records[0].examples_sha256,
+            pairs=pairs,
+        )
+        if now != known:
+            write_atomic(path, to_text(now))
+        asked += judge.asked
+        found.append(now)
     return found, asked, list(problems)
 
 
-def read_pair(path: Path) -> Pair | None:
-    """A pair that was measured, or None if there is none that can be read."""
+def read_arrivals(path: Path) -> Arrivals | None:
+    """What was measured before, or None if it cannot be read."""
     try:
-        pair = Pair.model_validate_json(path.read_bytes())
+        found = Arrivals.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return pair if pair.transferred <= pair.tried and pair.key == path.stem else None
+    sound = all(pair.transferred <= pair.tried for pair in found.pairs) and found.key == path.stem
+    return found if sound else None
 
 
-def _current(known: Pair, cells: Sequence[Record], target: Record) -> bool:
-    """Whether a pair was measured from just these cells and that target."""
-    made_from = [(share.cell, share.witness_sha256) for share in known.cells]
-    now = [(cell.key, _witness_sha256(cell)) for cell in cells]
-    return made_from == now and known.weights_sha256 == target.weights_sha256
+def _known(before: Arrivals | None, source: str, cells: Sequence[Record], target: Record) -> Pair | None:
+    """The pair as it was measured before, if from just these cells and that target."""
+    if before is None or before.weights_sha256 != target.weights_sha256:
+        return None
+    now = ([cell.key for cell in cells], _witnesses_sha256(cells))
+    return next(
+        (
+            pair
+            for pair in before.pairs
+            if pair.source == source and ([share.cell for share in pair.cells], pair.witnesses_sha256) == now
+        ),
+        None,
+    )
 
 
-def _witness_sha256(record: Record) -> str:
+def _witnesses_sha256(cells: Sequence[Record]) -> str:
     from benchmark.outcomes import WITNESS
 
-    return next((file.sha256 for file in record.files if file.path == WITNESS), "")
+    named = [next((file.sha256 for file in cell.files if file.path == WITNESS), "") for cell in cells]
+    return hashlib.sha256(" ".join(named).encode()).hexdigest()
 
 
-@dataclass
 class _Judge:
-    """A target, and which clean examples it gets right. asked: forward passes so far."""
+    """A target that is loaded when it is first asked. asked: forward passes so far."""
 
-    record: Record
-    system: System
-    correct: torch.Tensor
-    seed: int
-    asked: int = 0
+    def __init__(self, record: Record, store: Store, data: Path) -> None:
+        self.record, self.store, self.data = record, store, data
+        self.asked = 0
 
-    @classmethod
-    def of(cls, record: Record, store: Store, data: Path) -> _Judge:
-        config, system, _ = rebuilt(record, store, data)
-        correct = checked_outcomes(store.cell(record.key), record).clean_correct
-        return cls(record, system, correct, config.seed)
+    @functools.cached_property
+    def system(self) -> System:
+        return rebuilt(self.record, self.store, self.data)[1]
 
-    def pair(self, key: str, source: str, cells: Sequence[Record], store: Store) -> Pair:
+    @functools.cached_property
+    def correct(self) -> torch.Tensor:
+        """(N,) bool: which clean examples it gets right."""
+        return checked_outcomes(self.store.cell(self.record.key), self.record).clean_correct
+
+    def pair(self, source: str, cells: Sequence[Record]) -> Pair:
         """What the witnesses of the cells of one source do here."""
         import torch
 
@@ -187,28 +219,25 @@ class _Judge:
         transferred = tried.clone()
         shares = []
         for cell in cells:
-            broken, fooled = self._cell(cell, store.cell(cell.key))
-            counted = {"tried": int(broken.sum()), "transferred": int(fooled.sum())}
-            shares.append(Share(cell=cell.key, witness_sha256=_witness_sha256(cell), **counted))
+            broken, fooled = self._cell(cell)
+            shares.append(Share(cell=cell.key, tried=int(broken.sum()), transferred=int(fooled.sum())))
             tried |= broken
             transferred |= fooled
         return Pair(
-            key=key,
             source=source,
-            target=self.record.system.key,
-            examples_sha256=self.record.examples_sha256,
-            weights_sha256=self.record.weights_sha256,
+            cells=shares,
+            witnesses_sha256=_witnesses_sha256(cells),
             tried=int(tried.sum()),
             transferred=int(transferred.sum()),
-            cells=shares,
         )
 
-    def _cell(self, record: Record, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cell(self, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,) bool each: what the cell breaks and the target gets right, and what of it fools the target."""
         import torch
 
         from benchmark.outcomes import WITNESS, Witness
 
+        folder = self.store.cell(record.key)
         outcomes = checked_outcomes(folder, record)
         tried = outcomes.broken & self.correct
         fooled = torch.zeros_like(tried)
@@ -228,7 +257,7 @@ class _Judge:
         from benchmark.system import REJECTED
         from benchmark.verify import answer
 
-        rng = SampleRandom(derive_seed(self.seed, "cell"), outcomes.ids[at]).child("verdict")
+        rng = SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]).child("verdict")
         with exact_math():
             label = answer(self.system, x_adv, outcomes.y[at], rng).label
         self.asked += len(at)
@@ -238,14 +267,14 @@ class _Judge:
 # --- what is printed ---
 
 
-def _show(systems: Systems, found: Mapping[tuple[str, str], Pair], passes: int, problems: Sequence[str]) -> None:
+def _show(systems: Systems, found: Sequence[Arrivals], passes: int, problems: Sequence[str]) -> None:
     first = next(iter(systems.values()))[0]
     threat, counts = first.threat, first.counts
     assert counts is not None
     where = f"{first.suite}, " if first.suite else ""
     sys.stdout.write(
         f"{where}{first.system.dataset}, {threat.norm} {threat.eps_exact}, {threat.goal}, {counts.total} examples: "
-        f"{len(found)} pairs of {len(systems)} systems, {passes} new passes\n"
+        f"{sum(len(one.pairs) for one in found)} pairs of {len(systems)} systems, {passes} new passes\n"
     )
     for problem in problems:
         sys.stdout.write(f"  skipped: {problem}\n")
@@ -254,16 +283,14 @@ def _show(systems: Systems, found: Mapping[tuple[str, str], Pair], passes: int, 
             sys.stdout.write(f"  {line}\n")
 
 
-def _matrix(systems: Systems, found: Mapping[tuple[str, str], Pair]) -> Iterator[str]:
+def _matrix(systems: Systems, found: Sequence[Arrivals]) -> Iterator[str]:
     """Rows are sources, columns targets: transferred/tried."""
+    pairs = {(pair.source, one.target): f"{pair.transferred}/{pair.tried}" for one in found for pair in one.pairs}
     names = [f"{at}  {_name(records[0])}" for at, records in enumerate(systems.values(), start=1)]
     width = max(map(len, names))
     yield " " * width + "".join(f"{at:>10}" for at in range(1, len(names) + 1))
     for name, source in zip(names, systems, strict=True):
-        cells = []
-        for target in systems:
-            pair: Any = found.get((source, target))
-            cells.append("itself" if source == target else f"{pair.transferred}/{pair.tried}" if pair else "-")
+        cells = ["itself" if source == target else pairs.get((source, target), "-") for target in systems]
         yield name.ljust(width) + "".join(f"{cell:>10}" for cell in cells)
 
 

@@ -25,7 +25,7 @@ from .published_numbers import load_published
 from .render import MARKER, Extras, board_names, render
 from .single import single_file
 from .tiers import reviews_of
-from .transfer import read_pairs
+from .transfer import read_transfers
 
 __all__ = ["build", "build_single", "differences", "main"]
 
@@ -113,7 +113,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     """Every file of the site: (path relative to its root, content)."""
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
-    pairs, faults = read_pairs(cells)
+    transfers, faults = read_transfers(cells)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
     leaderboard = aggregate(cells, [*problems, *misfits, *faults])
@@ -122,7 +122,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,
-        pairs=pairs,
+        transfers=transfers,
     )
     for path, text in render(leaderboard, records, extras):
         yield path, text.encode()
@@ -133,7 +133,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
 def _single(results: Sequence[Path], board: str) -> bytes:
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
-    pairs, faults = read_pairs(cells)
+    transfers, faults = read_transfers(cells)
     leaderboard = aggregate(cells, [*problems, *misfits, *faults])
     if board:
         names = board_names(leaderboard)
@@ -145,7 +145,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews, pairs=pairs)
+    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews, transfers=transfers)
     return single_file(leaderboard, records, extras).encode()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from benchmark.record import Record
-from benchmark.transfer import Pair
+from benchmark.transfer import Arrivals
 
 from . import wording
 from .badges import board_badge, row_badge
@@ -61,14 +61,14 @@ class Extras:
 
     pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
-    pairs: how adversarial examples went from system to system.
+    transfers: how adversarial examples went from system to system.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
     published: Sequence[Source] = ()
     reviews: Mapping[str, ReviewFile] = field(default_factory=dict)
     before: Leaderboard | None = None
-    pairs: Sequence[Pair] = ()
+    transfers: Sequence[Arrivals] = ()
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
@@ -79,7 +79,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     """
     extras = extras or Extras()
     paths = paths_of(leaderboard)
-    shared = exchanges(leaderboard.boards, extras.pairs)
+    shared = exchanges(leaderboard.boards, extras.transfers)
     pages = Pages(
         paths, records, extras.reviews,
         published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),

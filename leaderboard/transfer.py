@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.transfer import FOLDER, Pair, read_pair
+from benchmark.transfer import FOLDER, Arrivals, Pair, read_arrivals
 
 from .board import Board, Problem, Rate
 from .load import Cell
 from .statistics import wilson
 
-__all__ = ["Exchange", "Member", "exchanges", "furthest", "read_pairs"]
+__all__ = ["Exchange", "Member", "exchanges", "furthest", "read_transfers"]
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class Exchange:
     early: int
 
 
-def read_pairs(cells: Iterable[Cell]) -> tuple[list[Pair], list[Problem]]:
+def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]]:
     """What was counted in the stores that the cells lie in, in the order of the keys, and which files are no counts."""
-    found: dict[str, Pair] = {}
+    found: dict[str, Arrivals] = {}
     problems = []
     for folder in sorted({cell.folder.parent.parent / FOLDER for cell in cells}):
         for path in sorted(folder.glob("*.json")):
-            pair = read_pair(path)
-            if pair is None:
+            arrivals = read_arrivals(path)
+            if arrivals is None:
                 place = f"{FOLDER}/{path.name}"
                 problems.append(Problem(place, f"{place} is no count of a transfer; benchmark transfer makes it again"))
             else:
-                found.setdefault(pair.key, pair)
+                found.setdefault(arrivals.key, arrivals)
     return [found[key] for key in sorted(found)], problems
 
 
-def exchange(board: Board, pairs: Sequence[Pair]) -> Exchange | None:
+def exchange(board: Board, transfers: Iterable[Arrivals]) -> Exchange | None:
     """The matrix of a board, or None if no pair of its systems was counted."""
     members, cells = [], {}
     for row in board.rows:
@@ -64,9 +64,11 @@ def exchange(board: Board, pairs: Sequence[Pair]) -> Exchange | None:
             members.append(Member(label, row.key, run.system_key))
             cells[run.system_key] = set(run.keys)
     counted = {
-        (pair.source, pair.target): pair
-        for pair in pairs
-        if pair.target in cells and {share.cell for share in pair.cells} <= cells.get(pair.source, set())
+        (pair.source, arrivals.target): pair
+        for arrivals in transfers
+        if arrivals.target in cells
+        for pair in arrivals.pairs
+        if {share.cell for share in pair.cells} <= cells.get(pair.source, set())
     }
     if not counted:
         return None
@@ -106,7 +108,7 @@ def _share(pair: Pair | None) -> Rate | None:
     return Rate(pair.transferred, pair.tried, pair.transferred / pair.tried, *wilson(pair.transferred, pair.tried))
 
 
-def exchanges(boards: Iterable[Board], pairs: Sequence[Pair]) -> Mapping[str, Exchange]:
+def exchanges(boards: Iterable[Board], transfers: Sequence[Arrivals]) -> Mapping[str, Exchange]:
     """The matrices of all boards that have one, by the key of the board."""
-    found = {board.protocol.key: exchange(board, pairs) for board in boards}
+    found = {board.protocol.key: exchange(board, transfers) for board in boards}
     return {key: of for key, of in found.items() if of is not None}

@@ -18,7 +18,7 @@ from benchmark.run import run
 from benchmark.sampling import SampleRandom
 from benchmark.store import Store
 from benchmark.threat import Access, Goal, Region, RegionKind, Threat
-from benchmark.transfer import FOLDER, Pair, read_pair
+from benchmark.transfer import FOLDER, Pair, read_arrivals
 from benchmark.verify_records import rebuilt
 from tests.core.cells import plugin, small_config
 
@@ -56,8 +56,10 @@ def measured(store: Store, capsys: pytest.CaptureFixture[str]) -> tuple[str, dic
     """What the command prints, and the pairs that lie in the store afterwards."""
     capsys.readouterr()
     assert main(["transfer", str(store.root)]) == 0
-    found = [read_pair(path) for path in sorted((store.root / FOLDER).glob("*.json"))]
-    return capsys.readouterr().out, {(pair.source, pair.target): pair for pair in found if pair is not None}
+    found = [read_arrivals(path) for path in sorted((store.root / FOLDER).glob("*.json"))]
+    return capsys.readouterr().out, {
+        (pair.source, arrivals.target): pair for arrivals in found if arrivals is not None for pair in arrivals.pairs
+    }
 
 
 def by_hand(store: Store, source: list[Record], target: Record) -> tuple[int, int]:
@@ -179,7 +181,7 @@ def test_a_system_whose_weights_are_gone_is_named_and_the_others_are_measured(
     said, pairs = measured(store, capsys)
     assert f"  skipped: the system {gone} is not in" in said
     assert len(pairs) == 4
-    assert {pair.target for pair in pairs.values()} == {r.system.key for r in store.records()} - {gone}
+    assert {target for _, target in pairs} == {r.system.key for r in store.records()} - {gone}
 
 
 def test_a_witness_that_was_changed_is_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +190,7 @@ def test_a_witness_that_was_changed_is_named(store: Store, capsys: pytest.Captur
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     said, pairs = measured(store, capsys)
     assert f"skipped: {path} is missing or has another sha256 than the record names" in said
-    assert victim.system.key not in {pair.source for pair in pairs.values()}
+    assert victim.system.key not in {source for source, _ in pairs}
 
 
 def test_a_store_without_two_systems_has_nothing_to_try(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from benchmark_leaderboard.retraction import withdraw
 from scipy.stats import binomtest
 
 from benchmark.record import content_key, read_record, to_text
-from benchmark.transfer import FOLDER, Pair, Share
+from benchmark.transfer import FOLDER, Arrivals, Pair, Share
 from tests.leaderboard.made_records import made_cell
 
 N = 60
@@ -31,16 +31,14 @@ def cell(root: Path, broken: int, **changes: object) -> tuple[str, str]:
 
 
 def counted(root: Path, source: str, target: str, tried: int, transferred: int, *cells: str) -> Path:
-    """A file as `benchmark transfer` writes it."""
+    """A file as `benchmark transfer` writes it, with one source."""
     key = content_key([source, target, *cells])
-    pair = Pair(
-        key=key, source=source, target=target, examples_sha256="e" * 64, weights_sha256="w" * 64, tried=tried,
-        transferred=transferred,
-        cells=[Share(cell=c, witness_sha256="", tried=tried, transferred=transferred) for c in sorted(cells)],
-    )  # fmt: skip
+    shares = [Share(cell=cell, tried=tried, transferred=transferred) for cell in sorted(cells)]
+    pair = Pair(source=source, cells=shares, witnesses_sha256="", tried=tried, transferred=transferred)
+    made = Arrivals(key=key, target=target, weights_sha256="", examples_sha256="", pairs=[pair])
     path = root / FOLDER / f"{key}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(to_text(pair), encoding="utf-8")
+    path.write_text(to_text(made), encoding="utf-8")
     return path
 
 
