@@ -19,15 +19,17 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
-from benchmark.errors import PluginError
+from benchmark.errors import ConfigError, PluginError
+from benchmark.overrides import NO_WORD, sentence
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -40,6 +42,9 @@ SCHEMA = "run_schema"
 SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
 STATIC = "BENCHMARK_STATIC_SCHEMAS"
 """Set while a shell completes a line: schemas are then read from source files instead of imported."""
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Hydra's own switch: with "1" its errors come with the whole traceback."""
 
 
 def structured(cls: type[Any]) -> DictConfig:
@@ -211,7 +216,7 @@ class MatrixSweeper(Sweeper):
             try:
                 self.loader.load_sweep_config(self.composed, job)
             except Exception as error:
-                reasons[" ".join(job)] = str(error).replace("\n", " ")
+                reasons[" ".join(job)] = sentence(error)
         return reasons
 
 
@@ -258,13 +263,35 @@ def main(argv: list[str]) -> int:
 
     sweep.last_results.clear()
     _results.clear()
-    application()
+    _composed(application)
     results = sweep.last_results or _results
     if not sweep.last_results:  # a sweep has told its observers already
         for result in results:
             if result.error:
                 sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
     return 1 if any(r.status == "failed" for r in results) else 0
+
+
+def _composed(application: Callable[[], None]) -> None:
+    """Call Hydra's application; what cannot be composed is one sentence, unless HYDRA_FULL_ERROR asks for all of it.
+
+    Raises:
+        ConfigError: with that sentence.
+    """
+    if os.environ.get(FULL_ERROR) == "1":
+        application()
+        return
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
+    try:
+        application()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(sentence(error)) from error
+    except ValueError as error:
+        if not str(error).startswith(NO_WORD):
+            raise
+        raise ConfigError(sentence(error)) from error
+    finally:
+        del os.environ[FULL_ERROR]
 
 
 def complete(argv: list[str]) -> int:

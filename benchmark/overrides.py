@@ -1,0 +1,105 @@
+"""What is wrong with an override, in one sentence, where Hydra and OmegaConf say it in several lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+from hydra.errors import MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmark import registry
+
+__all__ = ["NO_WORD", "sentence"]
+
+NO_WORD = "Config group override must be a string or a list"
+"""What Hydra says, in a ValueError, where a choice reads as a number."""
+
+FEW = 8
+"""So many names are listed; of more, only those that are near."""
+
+
+def sentence(error: BaseException) -> str:
+    """An error of composing a configuration, for people: what is wrong, and what there is instead.
+
+    A sentence of the harness's own passes as it is.
+    """
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _no_choice(str(error.missing_cfg_file), list(error.options))
+    for beginning, mended in MENDED.items():
+        if text.startswith(beginning):
+            return mended(text, error.__cause__)
+    return " ".join(text.split()) or _first_line(error.__cause__)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _near(word: str, known: list[str]) -> str:
+    """What there is, if that is little; otherwise what may have been meant."""
+    if 0 < len(known) <= FEW:
+        return f" There are: {', '.join(known)}."
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.4)
+    return f" Did you mean {', '.join(close)}?" if close else ""
+
+
+def _no_choice(path: str, options: list[str]) -> str:
+    group, _, name = path.rpartition("/")
+    if not name:
+        return f"nothing is chosen for {group}; write {group}=NAME"
+    more = f" All of them: benchmark plugins {group}" if group in registry.KINDS else ""
+    return f"no {group} named {name!r}; {len(options)} can be chosen.{_near(name, sorted(options))}{more}"
+
+
+def _not_loaded(text: str, cause: BaseException | None) -> str:
+    path = text.split("'")[3]
+    return _no_choice(path, registry.names(path.partition("/")[0]))
+
+
+def _no_key(text: str, cause: BaseException | None) -> str:
+    key = text.split("'")[1]
+    owner = cause.object_type if isinstance(cause, OmegaConfBaseException) else None
+    known = [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
+    full = str(getattr(cause, "full_key", None) or key)
+    above, _, last = full.rpartition(".")
+    if "@" in key:
+        return f"there is no place {key.partition('@')[2]} for a plugin; choose the plugin first that holds it"
+    if not known and above in registry.LISTS:
+        return f"{key} is no setting, since {above} {last!r} is not chosen; choose it first: '{above}=[{last}]'"
+    return f"there is no setting {full}.{_near(last, sorted(known))} All of them: benchmark run --cfg job"
+
+
+def _no_value(text: str, cause: BaseException | None) -> str:
+    return f"{text.removeprefix('Error merging override ')}: {_first_line(cause)}"
+
+
+def _several(text: str, cause: BaseException | None) -> str:
+    given = text.splitlines()[0].split("'")[1]
+    key, _, values = given.partition("=")
+    listed = "" if key in registry.KINDS and key not in registry.LISTS else f"; for a list: '{key}=[{values}]'"
+    return f"{given} gives several values; to run each of them, add -m: benchmark run -m {given}{listed}"
+
+
+def _unreadable(text: str, cause: BaseException | None) -> str:
+    given, reason = text.split("'")[1], "".join(text.splitlines()[1:2])
+    if "=" not in given:
+        return f"{given!r} is no GROUP=CHOICE and no KEY=VALUE; benchmark run --help shows what there is"
+    return f"{given} cannot be read ({reason}); quote what the shell or Hydra takes for its own"
+
+
+def _no_word(text: str, cause: BaseException | None) -> str:
+    return f"{text}; a word that reads as a number, a truth value or null cannot choose a plugin"
+
+
+MENDED: dict[str, Callable[[str, BaseException | None], str]] = {
+    "In 'run': Could not load": _not_loaded,
+    "Could not override": _no_key,
+    "Error merging override": _no_value,
+    "Ambiguous value": _several,
+    "Error parsing override": _unreadable,
+    NO_WORD: _no_word,
+}
+"""By how Hydra's text begins: from it and its cause to a sentence."""
