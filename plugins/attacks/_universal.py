@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.target import Target
 from benchmark.threat import Threat
 
-__all__ = ["batches", "epochs_within", "goals"]
+__all__ = ["batches", "cross_entropy", "epochs_within", "goals"]
 
 
 def goals(target: Target, threat: Threat) -> list[int | None]:
@@ -28,3 +28,8 @@ def epochs_within(target: Target, epochs: int, goals: int) -> int:
     """How often each example can be asked about for each of some goals, `epochs` at most."""
     left = target.remaining()
     return epochs if left is None else min(epochs, int(left.min()) // goals)
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """(B,): minus the log-probability of `y` (B,). Unlike the log-odds it tells which examples matter to a mean."""
+    return logits.logsumexp(1) - logits.gather(1, y[:, None]).squeeze(1)

@@ -19,7 +19,7 @@ from benchmark.threat import Norm, Threat
 
 from ._minimal import within
 from ._steps import at_least, positive
-from ._universal import batches, epochs_within, goals
+from ._universal import batches, cross_entropy, epochs_within, goals
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def universal(
 
 def _gain(y: Tensor, clip: float, targeted: bool, logits: Tensor) -> Tensor:
     """(B,): the cross-entropy of `y`, at most `clip`; minus that of `y` if it is to be reached."""
-    value = logits.logsumexp(1) - logits.gather(1, y[:, None]).squeeze(1)
+    value = cross_entropy(logits, y)
     return -value if targeted else value.clamp_max(clip)
 
 
