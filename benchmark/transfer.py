@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmark.outcomes import Outcomes
     from benchmark.system import System
 
-__all__ = ["FOLDER", "Arrivals", "Pair", "Share", "main", "measure", "read_arrivals"]
+__all__ = ["FOLDER", "Arrivals", "Pair", "main", "measure", "read_arrivals"]
 
 FOLDER = "transfer"
 """Where a store keeps what was measured, beside its cells."""
@@ -43,23 +43,15 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Share(_Model):
-    """What the witnesses of one cell did. tried: examples that they break, and that the target gets right."""
-
-    cell: str
-    tried: int = Field(ge=0)
-    transferred: int = Field(ge=0)
-
-
 class Pair(_Model):
     """What the adversarial examples of one system, `source`, do to another.
 
-    cells: those of the source, by key. witnesses_sha256: over the files of their adversarial examples, in that order.
-    tried, transferred: how many examples were so by any of the cells.
+    tried, transferred: how many examples were so by any cell of the source. cells: how many were tried and transferred
+    by each alone, by its key. witnesses_sha256: over the files of their adversarial examples, in the order of the keys.
     """
 
     source: str
-    cells: list[Share]
+    cells: dict[str, tuple[int, int]]
     witnesses_sha256: str
     tried: int = Field(ge=0)
     transferred: int = Field(ge=0)
@@ -179,11 +171,7 @@ def _known(before: Arrivals | None, source: str, cells: Sequence[Record], target
         return None
     now = ([cell.key for cell in cells], _witnesses_sha256(cells))
     return next(
-        (
-            pair
-            for pair in before.pairs
-            if pair.source == source and ([share.cell for share in pair.cells], pair.witnesses_sha256) == now
-        ),
+        (p for p in before.pairs if p.source == source and (sorted(p.cells), p.witnesses_sha256) == now),
         None,
     )
 
@@ -217,15 +205,15 @@ class _Judge:
 
         tried = torch.zeros(len(self.correct), dtype=torch.bool)
         transferred = tried.clone()
-        shares = []
+        counts = {}
         for cell in cells:
             broken, fooled = self._cell(cell)
-            shares.append(Share(cell=cell.key, tried=int(broken.sum()), transferred=int(fooled.sum())))
+            counts[cell.key] = (int(broken.sum()), int(fooled.sum()))
             tried |= broken
             transferred |= fooled
         return Pair(
             source=source,
-            cells=shares,
+            cells=counts,
             witnesses_sha256=_witnesses_sha256(cells),
             tried=int(tried.sum()),
             transferred=int(transferred.sum()),

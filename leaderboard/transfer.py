@@ -68,12 +68,12 @@ def exchange(board: Board, transfers: Iterable[Arrivals]) -> Exchange | None:
         for arrivals in transfers
         if arrivals.target in cells
         for pair in arrivals.pairs
-        if {share.cell for share in pair.cells} <= cells.get(pair.source, set())
+        if pair.cells.keys() <= cells.get(pair.source, set())
     }
     if not counted:
         return None
     latest = _made_on_them(board)
-    early = sum({share.cell for share in pair.cells} < cells[pair.source] & latest for pair in counted.values())
+    early = sum(pair.cells.keys() < cells[pair.source] & latest for pair in counted.values())
     return Exchange(
         tuple(members),
         tuple(tuple(_share(counted.get((one.system, other.system))) for other in members) for one in members),

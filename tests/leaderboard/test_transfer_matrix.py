@@ -15,7 +15,7 @@ from benchmark_leaderboard.retraction import withdraw
 from scipy.stats import binomtest
 
 from benchmark.record import content_key, read_record, to_text
-from benchmark.transfer import FOLDER, Arrivals, Pair, Share
+from benchmark.transfer import FOLDER, Arrivals, Pair
 from tests.leaderboard.made_records import made_cell
 
 N = 60
@@ -33,8 +33,8 @@ def cell(root: Path, broken: int, **changes: object) -> tuple[str, str]:
 def counted(root: Path, source: str, target: str, tried: int, transferred: int, *cells: str) -> Path:
     """A file as `benchmark transfer` writes it, with one source."""
     key = content_key([source, target, *cells])
-    shares = [Share(cell=cell, tried=tried, transferred=transferred) for cell in sorted(cells)]
-    pair = Pair(source=source, cells=shares, witnesses_sha256="", tried=tried, transferred=transferred)
+    by_cell = dict.fromkeys(cells, (tried, transferred))
+    pair = Pair(source=source, cells=by_cell, witnesses_sha256="", tried=tried, transferred=transferred)
     made = Arrivals(key=key, target=target, weights_sha256="", examples_sha256="", pairs=[pair])
     path = root / FOLDER / f"{key}.json"
     path.parent.mkdir(exist_ok=True)
