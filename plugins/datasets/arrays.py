@@ -1,0 +1,166 @@
+"""Arrays of the user's own, in a NumPy archive (.npz) or a safetensors file. No paper.
+
+`x_train`, `y_train`, `x_test` and `y_test`; also `x_select` and `y_select`, or every twentieth training example is held
+out for the select split. `x` is (N, C, H, W) for images and (N, D) for tables: floats in [0, 1], or bytes that stand for
+x / 255. `y` is (N,): whole numbers from 0. Mean and deviation are those of the training examples, per channel or
+feature. An id is a position in train, then select if it is in the file, then test. Pickled arrays are not read.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmark import hookimpl
+from benchmark.api import Dataset, DataSpec, Examples, Splits
+from benchmark.errors import ConfigError, DataError
+from benchmark.record import file_sha256
+
+SELECT_PART = 20
+"""One training example in this many is held out where the file has no select split."""
+EXPECTED = "x_train, y_train, x_test and y_test, and where there is a select split x_select and y_select"
+CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Arrays(Dataset):
+    """A file of the user's own, read into memory.
+
+    path: the file; a relative one is looked for where the command is run.
+    classes: how many there are, for files that do not show the last ones; 0 is the largest label plus 1.
+    """
+
+    path: str = "data.npz"
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classes < 0 or self.classes == 1:
+            raise ConfigError(f"dataset.classes is {self.classes}; expected at least 2, or 0 to count the labels")
+
+    def revision(self, root: Path) -> str:
+        """sha256 of the file."""
+        return file_sha256(self._file())
+
+    def files(self, root: Path) -> tuple[Path, ...]:
+        """The file."""
+        return (Path(self.path),)
+
+    def load(self, root: Path, *, offline: bool) -> Splits:
+        """The three splits.
+
+        Raises:
+            DataError: if the file is missing or cannot be read, or an array is not what its name says.
+        """
+        file = self._file()
+        arrays = _read(file)
+        parts = [part for part in ("train", "select", "test") if f"x_{part}" in arrays or part != "select"]
+        wanted = [f"{axis}_{part}" for part in parts for axis in "xy"]
+        missing = [name for name in wanted if name not in arrays]
+        if missing:
+            raise DataError(f"{file} has no {' and no '.join(missing)}, but {_listed(arrays)}; expected {EXPECTED}")
+        x = {part: _inputs(f"x_{part} of {file}", arrays[f"x_{part}"]) for part in parts}
+        y = {part: _labels(f"y_{part} of {file}", arrays[f"y_{part}"], len(x[part])) for part in parts}
+        shapes = {tuple(values.shape[1:]) for values in x.values()}
+        if len(shapes) > 1:
+            raise DataError(f"the inputs of {file} have the shapes {sorted(shapes)}; expected one shape in all splits")
+        classes = self.classes or max(int(labels.max()) for labels in y.values()) + 1
+        begin, examples = 0, {}
+        for part in parts:
+            ids = torch.arange(begin, begin + len(y[part]))
+            examples[part] = Examples.of(ids, x[part], y[part])
+            begin += len(ids)
+        train = examples["train"]
+        if "select" not in parts:
+            rows = torch.arange(len(train))
+            held_out = rows % SELECT_PART == SELECT_PART - 1 if len(train) >= SELECT_PART else rows == len(train) - 1
+            examples["select"], train = train.take(rows[held_out]), train.take(rows[~held_out])
+        mean, std = _statistics(train)
+        spec = DataSpec(shapes.pop(), classes, mean, std)
+        return Splits(train, examples["select"], examples["test"], spec)
+
+    def _file(self) -> Path:
+        path = Path(self.path)
+        if not path.is_file():
+            raise DataError(
+                f"dataset.path is {self.path!r}, which is no file in {Path.cwd()}; expected a .npz or .safetensors "
+                f"file with {EXPECTED}"
+            )
+        return path
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The arrays in the file by name; numbers as they are."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise DataError(f"{file} holds a single array; expected an archive (numpy.savez) with {EXPECTED}")
+        with found as archive:
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+        raise DataError(f"{file} cannot be read ({error}); expected numbers in a .npz or .safetensors file") from error
+
+
+def _listed(arrays: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name} {tuple(values.shape)}" for name, values in sorted(arrays.items())) or "nothing"
+
+
+def _inputs(what: str, x: Tensor) -> Tensor:
+    """(N, *S): checked; bytes stay bytes, floats become float32."""
+    shape = tuple(x.shape)
+    if len(shape) not in (2, 4) or 0 in shape:
+        more = f"; grey images need a channel: x[:, None] is {(shape[0], 1, *shape[1:])}" if len(shape) == 3 else ""
+        raise DataError(f"{what} has the shape {shape}; expected (N, C, H, W) for images or (N, D) for tables{more}")
+    if len(shape) == 4 and shape[3] in CHANNELS and shape[1] not in CHANNELS:
+        raise DataError(f"{what} has the shape {shape}, channels last; expected (N, C, H, W): x.transpose(0, 3, 1, 2)")
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise DataError(f"{what} holds {_name(x)}; expected floats in [0, 1], or uint8 for x / 255")
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise DataError(
+            f"{what} holds values from {low:.4g} to {high:.4g}; expected floats in [0, 1], or uint8 for x / 255, and "
+            "any normalisation inside the model"
+        )
+    return x.float()
+
+
+def _labels(what: str, y: Tensor, count: int) -> Tensor:
+    """(N,) int64: checked."""
+    if tuple(y.shape) != (count,):
+        raise DataError(f"{what} has the shape {tuple(y.shape)}; expected ({count},), one label for each input")
+    if y.is_floating_point() or y.is_complex() or int(y.min()) < 0:
+        raise DataError(f"{what} holds {_name(y)} from {y.min().item()}; expected whole numbers from 0")
+    return y.long()
+
+
+def _name(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
+
+
+def _statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation, (N, C, H, W) per channel or (N, D) per feature; a constant one has deviation 1."""
+    count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for rows in torch.arange(len(train)).split(4096):
+        x = train.x(rows).double().flatten(2) if train.x(rows[:1]).ndim == 4 else train.x(rows).double()[:, :, None]
+        count += x.shape[0] * x.shape[2]
+        total, squares = total + x.sum((0, 2)), squares + x.square().sum((0, 2))
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0.0).sqrt()
+    std = torch.where(std > 1e-4, std, 1.0)
+    return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
+
+
+@hookimpl
+def benchmark_component() -> type[Dataset]:
+    """Register the plugin."""
+    return Arrays

@@ -1,0 +1,134 @@
+"""Arrays of the user's own: what a file must hold, and one sentence for each way in which it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from benchmark import registry
+from benchmark.api import Dataset, Splits
+from benchmark.errors import ConfigError, DataError
+from benchmark.testing import rules_dataset
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def grey() -> Arrays:
+    """60 training and 12 test images (1, 4, 5) of 3 classes, as bytes."""
+    draw = np.random.default_rng(3)
+    return {
+        "x_train": draw.integers(0, 256, (60, 1, 4, 5), dtype=np.uint8),
+        "y_train": np.arange(60) % 3,
+        "x_test": draw.integers(0, 256, (12, 1, 4, 5), dtype=np.uint8),
+        "y_test": np.arange(12) % 3,
+    }
+
+
+def dataset(path: Path, **params: Any) -> Dataset:
+    cls: Any = registry.load("dataset", "arrays")
+    made: Dataset = cls(path=str(path), **params)
+    return made
+
+
+def written(folder: Path, arrays: Arrays) -> Path:
+    np.savez(folder / "data.npz", allow_pickle=True, **arrays)
+    return folder / "data.npz"
+
+
+def load(folder: Path, arrays: Arrays, **params: Any) -> Splits:
+    return dataset(written(folder, arrays), **params).load(folder, offline=True)
+
+
+def test_both_kinds_of_file_give_the_same_examples(tmp_path: Path) -> None:
+    arrays = grey()
+    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, tmp_path / "data.safetensors")
+    one = load(tmp_path, arrays)
+    two = dataset(tmp_path / "data.safetensors").load(tmp_path, offline=True)
+    assert one.spec == two.spec
+    assert torch.equal(one.test.x(), two.test.x())
+    np.testing.assert_array_equal(one.test.x() * 255, arrays["x_test"])
+    assert one.test.y.tolist() == arrays["y_test"].tolist()
+
+
+def test_without_a_select_split_every_twentieth_training_example_is_held_out(tmp_path: Path) -> None:
+    splits = load(tmp_path, grey())
+    assert splits.select.ids.tolist() == [19, 39, 59]
+    assert sorted([*splits.train.ids.tolist(), 19, 39, 59]) == list(range(60))
+    assert splits.test.ids.tolist() == list(range(60, 72))
+    own = {**grey(), "x_select": grey()["x_test"][:5], "y_select": grey()["y_test"][:5]}
+    splits = load(tmp_path, own)
+    assert [len(splits.train), len(splits.select), len(splits.test)] == [60, 5, 12]
+    assert splits.test.ids.tolist() == list(range(65, 77))
+
+
+def test_the_statistics_are_those_of_the_training_examples(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    table: Arrays = {
+        "x_train": draw.random((50, 3), dtype=np.float32) * [1.0, 0.5, 0.0],
+        "y_train": np.arange(50) % 2,
+        "x_test": np.ones((4, 3), dtype=np.float32),
+        "y_test": np.zeros(4, dtype=np.int64),
+    }
+    splits = load(tmp_path, table, classes=5)
+    seen = table["x_train"][splits.train.ids.numpy()]
+    np.testing.assert_allclose(splits.spec.mean, seen.mean(0), atol=1e-6)
+    np.testing.assert_allclose(splits.spec.std, [*seen.std(0)[:2], 1.0], atol=1e-6)  # the third is constant
+    assert (splits.spec.shape, splits.spec.classes) == ((3,), 5)
+    colour = {**grey(), "x_train": np.zeros((60, 3, 4, 5), np.uint8), "x_test": np.zeros((12, 3, 4, 5), np.uint8)}
+    assert load(tmp_path, colour).spec.mean == (0.0, 0.0, 0.0)
+
+
+def test_the_promises_of_a_dataset_hold_for_a_file(tmp_path: Path) -> None:
+    made = dataset(written(tmp_path, grey()))
+    for rule in rules_dataset.RULES:
+        rule(made)  # raises where it is broken, and where it does not apply
+
+
+def test_the_revision_is_that_of_the_content(tmp_path: Path) -> None:
+    path = written(tmp_path, grey())
+    before = dataset(path).revision(tmp_path)
+    assert dataset(path).files(tmp_path) == (path,)
+    written(tmp_path, {**grey(), "y_test": np.zeros(12, dtype=np.int64)})
+    assert dataset(path).revision(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"x_test": None}, r"has no x_test, but x_train \(60, 1, 4, 5\), .*; expected x_train, y_train, x_test"),
+        ({"x_train": np.zeros((60, 4, 5))}, r"grey images need a channel: x\[:, None\] is \(60, 1, 4, 5\)"),
+        ({"x_train": np.zeros((60, 8, 8, 3))}, r"channels last; expected \(N, C, H, W\): x.transpose\(0, 3, 1, 2\)"),
+        ({"x_test": np.zeros((12, 3, 4, 5))}, r"have the shapes \[\(1, 4, 5\), \(3, 4, 5\)\]; expected one shape"),
+        ({"x_test": grey()["x_test"] * 1.0}, "holds values from .* to 25[0-9]; expected floats in"),
+        ({"x_test": np.full((12, 1, 4, 5), np.nan)}, "holds values from nan to nan"),
+        ({"x_test": np.zeros((12, 1, 4, 5), np.int32)}, "holds int32; expected floats in"),
+        ({"y_test": np.zeros(11, np.int64)}, r"y_test of .* has the shape \(11,\); expected \(12,\), one label for"),
+        ({"y_test": np.zeros(12)}, "holds float64 from 0.0; expected whole numbers from 0"),
+        ({"y_test": np.full(12, -1)}, "holds int64 from -1; expected whole numbers from 0"),
+        ({"y_test": np.array([None] * 12)}, "cannot be read .Object arrays cannot be loaded.*; expected numbers"),
+    ],
+)
+def test_what_a_file_must_not_hold(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    arrays = {name: value for name, value in {**grey(), **change}.items() if value is not None}
+    with pytest.raises(DataError, match=told):
+        load(tmp_path, arrays)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset.path is '.*none.npz', which is no file in .*; expected a .npz or"):
+        dataset(tmp_path / "none.npz").load(tmp_path, offline=True)
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.safetensors").write_text("no archive")
+    for name in ("text.npz", "text.safetensors"):
+        with pytest.raises(DataError, match="cannot be read"):
+            dataset(tmp_path / name).load(tmp_path, offline=True)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(DataError, match="holds a single array; expected an archive"):
+        dataset(tmp_path / "one.npy").load(tmp_path, offline=True)
+    with pytest.raises(ConfigError, match=r"dataset\.classes is 1; expected at least 2, or 0"):
+        dataset(tmp_path / "x.npz", classes=1)
