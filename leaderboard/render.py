@@ -15,6 +15,7 @@ from . import wording
 from .badges import board_badge, row_badge
 from .board import Board, Column, Curve, CurveSet, Leaderboard, Row
 from .changes import changes, changes_table
+from .corruption import corruption_errors, corruption_table
 from .downloads import as_json, files
 from .exchange import every_eval_ever
 from .feed import feed
@@ -137,9 +138,10 @@ def _board_files(
     parts = _pages(board)
     path = paths.board(key)
     curves = next((of for of in leaderboard.curves if key in of.boards), None)
+    corrupted = corruption_errors(board)
     yield pages.page(
         "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1, pages=len(parts),
-        beside=beside(board, published),
+        beside=beside(board, published), corrupted=corrupted,
     )  # fmt: skip
     for at, rows in enumerate(parts):
         part = {"board": board, "rows": rows, "at": at, "pages": len(parts)}
@@ -149,6 +151,8 @@ def _board_files(
     yield from files(stem(path), board_table(board), NAME)
     yield from files(f"{stem(path)}-attacks", attacks_table(board), NAME)
     yield from files(stem(paths.matrix(key, 0)), matrix_table(board), NAME)
+    if corrupted is not None:
+        yield from files(f"{stem(path)}-corruptions", corruption_table(board, corrupted), NAME)
     yield pages.page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths))
     yield from files(stem(paths.compare(key)), neighbours_table(board), NAME)
 

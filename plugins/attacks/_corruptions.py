@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -115,17 +115,20 @@ IMAGED: dict[Corruption, Callable[[Tensor, Sequence[float], float, SampleRandom]
 
 
 def _pixelated(x: Tensor, share: float) -> Tensor:
-    """(B, C, H, W): means of boxes, `share` times as many a side as there are pixels, then boxes as pixels again."""
+    """(B, C, H, W): means of boxes, `share` times as many a side as there are pixels, shown as pixels again.
+
+    Each pixel is in one box, the one that its middle is in.
+    """
     for axis in (2, 3):
         side = x.shape[axis]
         count = max(1, int(side * share))
+        edges = [int(box * side / count + 0.5) for box in range(count + 1)]
         boxes = []
-        for box in range(count):
-            low, high = box * side / count, (box + 1) * side / count
+        for low, high in pairwise(edges):
             total = torch.zeros_like(x.select(axis, 0))
-            for place in range(math.floor(low), math.ceil(high)):
-                total = total + (min(high, place + 1) - max(low, place)) * x.select(axis, place)
-            boxes.append(total * (count / side))
+            for place in range(low, high):
+                total = total + x.select(axis, place)
+            boxes.append(total / (high - low))
         nearest = [min(count - 1, int((place + 0.5) * count / side)) for place in range(side)]
         x = torch.stack([boxes[box] for box in nearest], axis)
     return x
