@@ -166,6 +166,7 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
         "zero_gradient": nothing.clone(),
         "bad_gradient": nothing.clone(),
         "certified": torch.zeros(n),
+        "confidence": None,
     }
     if before.reached is not None:
         found["reached"] = torch.zeros_like(before.reached)

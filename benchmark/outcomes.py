@@ -34,6 +34,8 @@ class Outcomes:
     forwards, backwards: (N,) int64: passes the attack used for the example.
     zero_gradient, bad_gradient: (N,) bool: the first gradient was zero, or not finite.
     certified: (N,) float32: certified radius in the threat's norm (0 where nothing was certified).
+    confidence: (N,) float32, the probability that the system gives the label which it predicts for the valid candidate,
+    else for the clean input: its largest softmax. None where it was not measured.
     reached: (N, K - 1) bool, under the goal `all` only: which of the labels y + 1, ..., y + K - 1 (modulo K) were
     reached within eps; an example is broken if any was.
     """
@@ -59,6 +61,7 @@ class Outcomes:
     zero_gradient: Tensor
     bad_gradient: Tensor
     certified: Tensor
+    confidence: Tensor | None = None
     reached: Tensor | None = None
 
     def __len__(self) -> int:
@@ -75,7 +78,7 @@ class Outcomes:
         return values
 
     def tensors(self) -> dict[str, Tensor]:
-        """The arrays by name; without those that the threat's goal does not have."""
+        """The arrays by name; without those that are None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod

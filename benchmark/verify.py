@@ -20,10 +20,15 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system says of inputs. label: (B,) int64, -1 where refused. top5: (B,) bool: `y` among the best five."""
+    """What a system says of inputs.
+
+    label: (B,) int64, -1 where refused. top5: (B,) bool: `y` among the best five. confidence: (B,) float32, the largest
+    softmax, refused or not; 1 where a score is no number. logits: (B, K).
+    """
 
     label: Tensor
     top5: Tensor
+    confidence: Tensor
     logits: Tensor
 
 
@@ -33,6 +38,7 @@ class Verdict:
 
     label: Tensor
     top5: Tensor
+    confidence: Tensor
     valid: Tensor
     adversarial: Tensor
     broken: Tensor
@@ -58,7 +64,8 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     if system.detectors:
         label = torch.where(system.rejects(x, rng), REJECTED, label)
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
-    return Answer(label, (best == y[:, None]).any(1) & (label != REJECTED), logits)
+    sure = logits.float().softmax(1).amax(1).nan_to_num(nan=1.0)
+    return Answer(label, (best == y[:, None]).any(1) & (label != REJECTED), sure, logits)
 
 
 def judge(
@@ -97,6 +104,7 @@ def judge(
     return Verdict(
         label=said.label,
         top5=said.top5,
+        confidence=said.confidence,
         valid=valid,
         adversarial=adversarial,
         broken=adversarial & (within if bounded else torch.ones_like(within)),

@@ -46,6 +46,7 @@ KINDS = {
     **dict.fromkeys(("l0", "l1", "l2", "linf", "excess", "certified"), "F32"),
 }
 REACHED = "reached"
+CONFIDENCE = "confidence"
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -163,9 +164,10 @@ def _outcomes(cell: Cell) -> Arrays:
     assert cell.record.counts is not None
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
-    names = [*KINDS, REACHED] if cell.record.threat.goal == "all" else [*KINDS]
+    kinds = {**KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else KINDS
+    names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
-    rest.expect(KINDS, rows=cell.record.counts.total)
+    rest.expect(kinds, rows=cell.record.counts.total)
     if (REACHED in file.arrays) != (REACHED in names) or not _one_per_label(file, cell.record.counts.total):
         raise RecordError(f"{name} has no sound array {REACHED!r}, which the goal all has and no other")
     return {array: np.array(file.read(array)) for array in names}
@@ -203,6 +205,8 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "an adversarial candidate with the right answer":
             ~a["adversarial"] | (a["adv_label"] != a["y"]),
         "norms that contradict each other": ordered | ~found,
+        "a confidence that is no probability":
+            (a[CONFIDENCE] >= 0) & (a[CONFIDENCE] <= 1 + ROUNDING) if CONFIDENCE in a else np.ones_like(a["broken"]),
         "a broken example that reached no label, or another one that did":
             a[REACHED].any(axis=1) == a["broken"] if REACHED in a else np.ones_like(a["broken"]),
     }  # fmt: skip

@@ -48,6 +48,7 @@ def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, vali
         zero_gradient=torch.zeros(count, dtype=torch.bool),
         bad_gradient=torch.zeros(count, dtype=torch.bool),
         certified=torch.zeros(count),
+        confidence=0.3 + 0.7 * torch.rand(count, generator=draw),
     )
 
 

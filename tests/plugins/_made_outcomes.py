@@ -17,6 +17,7 @@ def made_outcomes(
     forwards: Tensor | None = None,
     clean_top5: Tensor | None = None,
     robust_top5: Tensor | None = None,
+    confidence: Tensor | None = None,
 ) -> Outcomes:
     """Outcomes whose parts agree; `distance` (N,) is what the attack found on each example, infinite for nothing."""
     n = len(clean_correct)
@@ -49,6 +50,7 @@ def made_outcomes(
         zero_gradient=torch.zeros(n, dtype=torch.bool),
         bad_gradient=torch.zeros(n, dtype=torch.bool),
         certified=torch.zeros(n),
+        confidence=confidence,
     )
 
 

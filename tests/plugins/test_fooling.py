@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,16 +12,23 @@ from benchmark_plugins.attacks._descent import DescentLoss, falling, squared
 from benchmark_plugins.attacks.confusion import Confusion, Doubt
 from benchmark_plugins.attacks.fooling import Fooling
 from benchmark_plugins.attacks.gradient_descent import GradientDescent, step
+from benchmark_plugins.metrics.confidence import Confidence
 from torch import Tensor, nn
 
 from benchmark.api import Attack, DataSpec
 from benchmark.ball import Ball, distance
 from benchmark.errors import ConfigError
+from benchmark.outcomes import Outcomes
+from benchmark.record import read_record
+from benchmark.run import run as run_cell
 from benchmark.sampling import SampleRandom
+from benchmark.store import Store
 from benchmark.system import System
 from benchmark.target import Target
 from benchmark.testing.linear import LinearClassifier, nearest_class_mean
 from benchmark.threat import Goal, Norm, Region, RegionKind, Threat
+from tests.core.cells import plugin, small_config
+from tests.plugins._made_outcomes import made_outcomes
 
 DIGITS = nearest_class_mean("digits")
 X, Y = DIGITS.x[:60].float(), DIGITS.y[:60]
@@ -159,3 +168,41 @@ def test_confusion_costs_what_it_says() -> None:
     _, target = run(Confusion(steps=7), Threat(Norm.linf, Fraction(1, 10)), sharp(1.0), X, Y)
     assert target.ledger.forwards.unique().tolist() == [8]
     assert target.ledger.backwards.unique().tolist() == [7]
+
+
+def test_confidence_of_five_examples_by_hand() -> None:
+    """One is wrong clean, one invalid; of the three that count two are below 0.55."""
+    outcomes = made_outcomes(
+        torch.tensor([True, False, True, True, True]),
+        valid=torch.tensor([True, True, False, True, True]),
+        confidence=torch.tensor([0.5, 0.1, 0.2, 0.9, 0.4]),
+    )
+    mean, share = Confidence().measure(outcomes)
+    assert (mean.name, mean.unit, mean.higher_is_better) == ("attacked_confidence", "probability", None)
+    assert mean.value == pytest.approx(0.6)
+    assert share.value == pytest.approx(2 / 3)
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.high - mean.value == pytest.approx(1.96 * (0.14 / 3 / 3) ** 0.5, rel=1e-3)
+    unknown = dataclasses.replace(outcomes, confidence=None)
+    assert [(m.value, m.low, m.high) for m in Confidence().measure(unknown)] == [(None, None, None)] * 2
+    with pytest.raises(ConfigError, match=r"metric\.confidence\.threshold is 0; expected a probability above 0"):
+        Confidence(threshold=0)
+
+
+def test_a_cell_says_how_unsure_its_system_was_made(tmp_path: Path) -> None:
+    found = {}
+    for name in ("none", "confusion"):
+        config = small_config(tmp_path, attack=plugin("attack", name), metrics=(Confidence(),), examples=60)
+        result = run_cell(config)
+        assert result.status == "complete", result.error
+        folder = Store(tmp_path / "results").cell(result.key)
+        outcomes, record = Outcomes.load(folder / "outcomes.safetensors"), read_record(folder)
+        assert outcomes.confidence is not None
+        assert bool(((outcomes.confidence > 0.1) & (outcomes.confidence <= 1)).all())
+        found[name] = record.metric("attacked_confidence"), record.metric("confused"), outcomes.confidence
+    before, after = found["none"], found["confusion"]
+    assert bool((after[2] <= before[2]).all())
+    assert before[0] is not None
+    assert after[0] is not None
+    assert (before[0].value or 0) > (after[0].value or 0)

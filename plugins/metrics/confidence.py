@@ -1,0 +1,43 @@
+"""Confidence: how sure the system is of its answers under attack, and how often it is confused. No paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark import hookimpl
+from benchmark.api import Metric
+from benchmark.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+
+@dataclass(frozen=True)
+class Confidence(Metric):
+    """`attacked_confidence` and `confused` over the examples that were right clean and validly attacked.
+
+    The first is the mean probability of the predicted label, right or wrong; it has no direction, since being sure is
+    good only of a right answer. The second is the share of examples whose predicted label has less than `threshold`:
+    the success of `attack=confusion`, whatever the label is.
+
+    threshold: a probability; two labels that are as likely have at most 1/2 each.
+    """
+
+    threshold: float = 0.55
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ConfigError(f"metric.confidence.threshold is {self.threshold}; expected a probability above 0")
+
+    def build(self) -> torchmetrics.Metric:
+        """Both, with 95 % intervals over the examples."""
+        from ._doubts import Doubts
+
+        return Doubts(self.threshold)
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return Confidence
