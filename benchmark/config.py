@@ -286,7 +286,8 @@ class RunConfig:
     def name(self) -> str:
         """The cell, for people."""
         attack, threat = registry.name_of(self.attack)[1], self.threat
-        return f"{self.system_name} {attack} {threat.norm.value} {threat.eps} seed {self.seed}"
+        held = f" from {', '.join(name[:8] for name in threat.surrogates)}" if threat.surrogates else ""
+        return f"{self.system_name} {attack} {threat.norm.value} {threat.eps}{held} seed {self.seed}"
 
     def plain(self) -> dict[str, Any]:
         """Every setting as plain data."""

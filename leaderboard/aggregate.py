@@ -18,7 +18,18 @@ from benchmark.record import Record, SystemInfo, content_key
 from . import alarms
 from .board import Alarm, Board, Column, Curve, CurveSet, Leaderboard, Problem, Rate, Run, Score, Spread, Unfinished
 from .curves import curve
-from .grouping import Family, base_label, column_key, columns, exact_eps, family, labels, protocol, recipe_key
+from .grouping import (
+    Family,
+    base_label,
+    column_key,
+    columns,
+    exact_eps,
+    family,
+    labels,
+    protocol,
+    recipe_key,
+    system_names,
+)
 from .load import Cell, read_evidence
 from .ranking import Draft, ranked
 from .standing import Close, closeness
@@ -36,6 +47,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
     """
     bad = list(problems)
     families: dict[Family, list[tuple[Fraction, Cell]]] = defaultdict(list)
+    systems = system_names(cell.record for cell in cells)
     unfinished: list[Cell] = []
     for cell in sorted(cells, key=lambda c: c.record.key):
         try:
@@ -50,7 +62,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
     boards: list[Board] = []
     curve_sets: list[CurveSet] = []
     for group in sorted(families, key=lambda f: f.order):
-        made, curves = _family(group, families[group], bad)
+        made, curves = _family(group, families[group], bad, systems)
         boards += made
         curve_sets += curves
     placed, homeless = _with_unfinished(boards, unfinished)
@@ -74,7 +86,7 @@ class _Recipe:
 
 
 def _family(
-    group: Family, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem]
+    group: Family, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem], systems: Mapping[str, str]
 ) -> tuple[list[Board], list[CurveSet]]:
     """The boards of a family by radius, and its curves."""
     by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
@@ -83,7 +95,7 @@ def _family(
         column = column_key(cell.record)
         by_recipe[recipe_key(cell.record.system)].append((eps, column, cell))
         by_column[column].append(cell.record)
-    known = columns(by_column)
+    known = columns(by_column, systems)
     names = labels({key: some[0][2].record.system for key, some in by_recipe.items()})
     eps0 = float(max(eps for eps, _ in cells))
     recipes = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,7 +16,18 @@ from benchmark.record import Record, SystemInfo, content_key
 from .board import Column, Protocol
 from .load import Cell
 
-__all__ = ["Family", "base_label", "column_key", "columns", "exact_eps", "family", "labels", "protocol", "recipe_key"]
+__all__ = [
+    "Family",
+    "base_label",
+    "column_key",
+    "columns",
+    "exact_eps",
+    "family",
+    "labels",
+    "protocol",
+    "recipe_key",
+    "system_names",
+]
 
 NORMS = ("linf", "l2", "l1", "l0")
 SHOWN_SETTINGS = 4
@@ -111,10 +122,26 @@ def column_key(record: Record) -> str:
     return content_key(_column_settings(record))[:16]
 
 
-def columns(records: Mapping[str, list[Record]]) -> dict[str, Column]:
-    """The column of each key, by name and settings, with labels that tell them apart."""
+def system_names(records: Iterable[Record]) -> dict[str, str]:
+    """What people call each trained system of the records: its label, with the seed if that is not 0."""
+    made = {}
+    for record in records:
+        seed = f", seed {record.seed}" if record.seed else ""
+        made[record.system.key] = f"{base_label(record.system)}{seed}"
+    return made
+
+
+def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None = None) -> dict[str, Column]:
+    """The column of each key, by name and settings, with labels that tell them apart.
+
+    Args:
+        names: of surrogates, by the key of the system; others are shown by the beginning of their key.
+    """
     first = {key: group[0] for key, group in records.items()}
     settings = {key: _flat(_column_settings(record)) for key, record in first.items()}
+    for key, record in first.items():
+        held = record.threat.surrogate.split(",") if record.threat.surrogate else ["none"]
+        settings[key]["surrogate"] = " and ".join((names or {}).get(system, system[:8]) for system in held)
     names = _told_apart({key: record.attack.name for key, record in first.items()}, settings)
     made = {}
     for key in sorted(

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.record import Finding
+from benchmark.record import Finding, read_record
 from tests.leaderboard.made_records import made_cell, made_store
 
 INF = np.inf
@@ -389,6 +389,23 @@ def test_examples_of_another_system_that_beat_the_white_boxes_hint_at_masking(tm
     assert alarms_of(only(board_of(tmp_path)).rows[0]) == {
         "transfer_beats_white_box": "mi_fgsm breaks 3 of 10 examples made on another system, and pgd, the strongest "
         "attack with gradients, 2: the gradients may be masked"
+    }
+
+
+def test_a_column_names_the_systems_of_a_transfer_attacker(tmp_path: Path) -> None:
+    keys = []
+    for model, seed in ("linear", 0), ("linear", 1), ("mlp", 0):
+        folder = made_cell(tmp_path, clean=RIGHT, distance=reaching(0), model=model, seed=seed, suite="another")
+        keys.append(read_record(folder).system.key)
+    for surrogate in keys[1], f"{keys[0]},{keys[2]}", "0123456789abcdef01234567":
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(0), access="transfer", surrogate=surrogate)
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1))
+    (board,) = [board for board in board_of(tmp_path).boards if board.protocol.suite == "made_v1"]
+    assert {column.label for column in board.columns} == {
+        "pgd (access=transfer, surrogate=linear, seed 1)",
+        "pgd (access=transfer, surrogate=linear and mlp)",
+        "pgd (access=transfer, surrogate=01234567)",
+        "pgd (access=gradients, surrogate=none)",
     }
 
 
