@@ -163,6 +163,17 @@ def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     build.set_defaults(command=_leaderboard_build)
     _add_leaderboard_check(actions)
+    pack = actions.add_parser(
+        "pack",
+        help="add cells to published results, in little room",
+        description="Add complete cells to the folder of their suite among published results: outcomes as packed bits "
+        "with exact distances, witnesses as copies or as links with their sha256. What is there stays as it is.",
+    )
+    pack.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
+    pack.add_argument("--into", type=Path, default=Path("leaderboard/results"), metavar="PATH",
+                      help="default: leaderboard/results")  # fmt: skip
+    pack.add_argument("--link", default="", metavar="URL", help="where the cells are as KEY/FILE: link, do not copy")
+    pack.set_defaults(command=_leaderboard_pack)
     retract = actions.add_parser("retract", help="take a published cell off its boards, with a reason")
     retract.add_argument("cell", type=Path, metavar="PATH", help="the folder of the cell; its files stay")
     retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for everybody to read")
@@ -269,6 +280,13 @@ def _leaderboard_check(options: argparse.Namespace) -> int:
     status: int = check.main(
         options.submission, options.results or [], store=options.store, data=options.data, into=options.into
     )
+    return status
+
+
+def _leaderboard_pack(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import pack
+
+    status: int = pack.main(options.paths, options.into, options.link)
     return status
 
 

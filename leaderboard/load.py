@@ -1,6 +1,7 @@
 """Records and outcomes from disk: what can be read is read, what cannot is reported in one sentence each.
 
-A cell is a folder with `record.json` and, if it is complete, `outcomes.safetensors`. Imports no torch.
+A cell is a folder with `record.json` and, if it is complete, `outcomes.safetensors`, or the form of it that published
+results have: see :mod:`.packed`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmark.errors import RecordError
 from benchmark.record import Record, file_sha256, read_record
 
 from .board import Problem
+from .packed import ARRAYS, examples_name, read_document, unpacked
 from .retraction import withdrawal
 
 __all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_evidence"]
@@ -72,7 +74,9 @@ def find(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != unfinished)
 
 
-def read(folders: Sequence[Path], *, files: bool = False) -> tuple[list[Cell], list[Problem]]:
+def read(
+    folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False
+) -> tuple[list[Cell], list[Problem]]:
     """All records below the folders, by key, and what is wrong with the others.
 
     The same cell in two folders counts once; two different records under one key are a problem, and the first stays.
@@ -80,9 +84,10 @@ def read(folders: Sequence[Path], *, files: bool = False) -> tuple[list[Cell], l
 
     Args:
         files: also read every file that a record names, and check its size and hash.
+        withdrawn: keep the cells that were retracted or superseded.
     """
     with _uncollected():
-        return _read(folders, files)
+        return _read(folders, files, withdrawn)
 
 
 @contextlib.contextmanager
@@ -97,7 +102,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _read(folders: Sequence[Path], files: bool) -> tuple[list[Cell], list[Problem]]:
+def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[Cell], list[Problem]]:
     cells: dict[str, Cell] = {}
     problems: list[Problem] = []
     for folder in folders:
@@ -118,7 +123,8 @@ def _read(folders: Sequence[Path], files: bool) -> tuple[list[Cell], list[Proble
                     )
             except RecordError as error:
                 problems.append(Problem(place, str(error)))
-    problems += _withdrawn(cells)
+    if not withdrawn:
+        problems += _withdrawn(cells)
     return [cells[key] for key in sorted(cells)], sorted(problems, key=lambda p: (p.path, p.sentence))
 
 
@@ -161,10 +167,26 @@ def _read_record(path: Path, place: str) -> Record:
 def check_files(cell: Cell) -> None:
     """Compare the files beside a record with the sizes and hashes that it gives, and the example list with its hash.
 
+    Of a packed cell those that are there, and those that stand for the outcomes.
+
     Raises:
         RecordError: if a file is missing, lies elsewhere or differs.
     """
+    packed = read_document(cell.folder)
+    if packed is not None:
+        for path, info in (
+            (cell.folder / ARRAYS, packed.arrays),
+            (cell.folder.parent / examples_name(cell.record), packed.examples),
+        ):
+            if path.name != info.path or not path.is_file() or file_sha256(path) != info.sha256:
+                raise RecordError(f"{path.name} of {cell.place} is missing, or has another sha256 than packed.json says")
+        named = {file.path: file.sha256 for file in cell.record.files}
+        for link in packed.links:
+            if named.get(link.path) != link.sha256:
+                raise RecordError(f"packed.json of {cell.place} links {link.path} with another sha256 than the record's")
     for file in cell.record.files:
+        if packed is not None and not (cell.folder / file.path).exists():
+            continue
         name = PurePosixPath(file.path)
         if file.path != name.name or file.path in ("", ".", "..") or "\\" in file.path:
             raise RecordError(f"{cell.place} names the file {file.path!r}; expected a name beside the record, no path")
@@ -234,6 +256,15 @@ def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in names}
     except FileNotFoundError as error:
-        raise RecordError(f"{cell.place} is complete, and there is no {OUTCOMES} beside it") from error
+        return _unpacked(cell, names, error)
     except (OSError, SafetensorError) as error:
         raise RecordError(f"the {OUTCOMES} of {cell.place} cannot be read: {error}") from error
+
+
+def _unpacked(cell: Cell, names: Sequence[str], absent: FileNotFoundError) -> dict[str, NDArray[Any]]:
+    try:
+        return unpacked(cell.record, cell.folder, names)
+    except RecordError as error:
+        raise RecordError(f"{cell.place} is packed: {error}") from error
+    except FileNotFoundError:
+        raise RecordError(f"{cell.place} is complete, and there is no {OUTCOMES} beside it") from absent

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmark import __version__
 from benchmark.errors import RecordError
-from benchmark.record import file_sha256, to_text, write_atomic
+from benchmark.record import Record, file_sha256, to_text, write_atomic
 
 from .check_text import quoted
 from .load import RECORD, Cell
 from .parcel import Submitter
 
-__all__ = ["REVIEW", "Effect", "Review", "ReviewFile", "Tier", "Verdict", "comment", "put", "read_review"]
+__all__ = ["REVIEW", "Effect", "Review", "ReviewFile", "Tier", "Verdict", "comment", "put", "read_review",
+           "suite_folder"]  # fmt: skip
 
 REVIEW = "review.json"
 Tier = Literal["self-reported", "witness-verified", "re-run", "independently attacked"]
@@ -132,8 +133,7 @@ def put(review: Review, into: Path) -> None:
     assert review.submitter is not None
     for verdict in review.verdicts:
         record = verdict.cell.record
-        suite = "".join(c if c.isalnum() or c in "._-" else "-" for c in record.suite or "no-suite").lstrip(".")
-        final = into / suite / record.key
+        final = into / suite_folder(record) / record.key
         if final.exists():
             raise RecordError(f"{final} exists; results are never replaced, supersede the old one instead")
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +152,11 @@ def put(review: Review, into: Path) -> None:
         )
         write_atomic(made / REVIEW, to_text(sidecar))
         made.rename(final)
+
+
+def suite_folder(record: Record) -> str:
+    """The folder of a record's suite among published results."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in record.suite or "no-suite").lstrip(".")
 
 
 def read_review(folder: Path) -> ReviewFile | None:
