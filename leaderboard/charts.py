@@ -18,6 +18,8 @@ __all__ = ["LETTERS", "Bar", "Dot", "Series", "costs", "curves", "intervals", "p
 
 LETTERS = "ABCDEF"
 COLUMN = 2.0
+NAMED = 60
+"""How many dots of a plane have a name of their own; those of its front always do."""
 CROWD = 60
 """More dots than this are drawn small and without their intervals."""
 
@@ -169,7 +171,11 @@ def _plane(name: str, dots: Sequence[Dot], title: str, sentence: str, axis: _Axi
         parts.append(_path("pareto", [(across(x), up(y)) for x, y in stairs]))
     boxes = [(across(d.x) - 6, up(d.y) - 6, across(d.x) + 6, up(d.y) + 6) for d in dots]
     labels: list[Markup] = []
-    for dot in dots:
+    named = [dot for at, dot in enumerate(dots) if at < NAMED or dot in front]
+    rest = [(across(dot.x), up(dot.y)) for dot in dots if dot not in named]
+    if rest:
+        parts.append(_cloud(rest))
+    for dot in named:
         x, y = across(dot.x), up(dot.y)
         mark = [Markup("<title>{}</title>").format(dot.label), _dot("dot", x, y, 5 if few else 3.5)]
         if few:
@@ -182,6 +188,11 @@ def _plane(name: str, dots: Sequence[Dot], title: str, sentence: str, axis: _Axi
         if label is not None:
             labels.append(label)
     return _svg(name, width, height, title, sentence, parts + labels)
+
+
+def _cloud(points: Sequence[tuple[float, float]]) -> Markup:
+    """Many dots as one path, without names."""
+    return Markup('<path class="cloud" d="{}"/>').format("".join(f"M{_at(x)} {_at(y)}h0" for x, y in points))
 
 
 def sample(at: int) -> Markup:

@@ -36,6 +36,9 @@ NAME = "Adversarial Benchmark"
 ATTACK_ROWS = 100
 """How many systems of a board the page of an attack lists."""
 
+CURVE_ROWS = 40
+"""How many curves of a board have their areas in a table."""
+
 STRIP_ROWS = 40
 """How many rows of a board draw their interval; the numbers stand in all of them."""
 
@@ -162,6 +165,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         attack_costs=figures.attack_costs,
         curve_plot=figures.curve_plot,
         attack_rows=ATTACK_ROWS,
+        curve_rows=CURVE_ROWS,
         strip_rows=STRIP_ROWS,
         pair_rows=PAIR_ROWS,
         grid_rows=GRID_ROWS,

@@ -47,7 +47,7 @@ MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
 TRANSFER_ROWS = 24
 """How many systems the page of a transfer matrix shows."""
-MATRIX_CELLS = 2000
+MATRIX_CELLS = 1600
 """How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
 
 
