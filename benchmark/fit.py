@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 import time
@@ -20,7 +21,7 @@ from benchmark.load import Loaded, poison
 from benchmark.provenance import provenance
 from benchmark.publish import Observers, TrainingPlan
 from benchmark.record import Card, SystemInfo, file_sha256, to_text, write_atomic
-from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.sampling import SampleRandom, derive_seed, using
 from benchmark.store import Store
 from benchmark.system import Detector, System
 from benchmark.weights import load_weights, save_weights
@@ -87,18 +88,30 @@ def system_info(config: RunConfig, key: str) -> SystemInfo:
 
 def _train(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, sweep: str) -> Card:
     key = config.system_key()
-    epochs = 0 if config.model.learns() else config.training.epochs
+    given = config.model.pretrained(loaded.splits.spec)
+    untrained = config.model.learns() or (given is not None and not _trains_further(config))
+    epochs = 0 if untrained else config.training.epochs
     plan = TrainingPlan(key, config.system_name, config.system_settings(), epochs, sweep, store.system(key))
     observers.tell("benchmark_training_started", training=plan)
     card = None
     try:
-        card = _trained(config, loaded, store, observers, plan)
+        card = _trained(config, loaded, given, store, observers, plan)
+    except Exception:  # it failed, and was not interrupted: what it has so far stays, the note that it goes on does not
+        (store.work(key) / "plan.json").unlink(missing_ok=True)
+        raise
     finally:
         observers.tell("benchmark_training_finished", training=plan, card=card)
     return card
 
 
-def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observers, plan: TrainingPlan) -> Card:
+def _trained(
+    config: RunConfig,
+    loaded: Loaded,
+    given: dict[str, Tensor] | None,
+    store: Store,
+    observers: Observers,
+    plan: TrainingPlan,
+) -> Card:
     """Train, calibrate, and put weights and card into the store."""
     from benchmark import training
 
@@ -107,11 +120,13 @@ def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observe
     folder = store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
     train, touched = _training_examples(config, loaded)
     model = build(config, spec)
+    if not config.model.learns():
+        _check_answers(config, spec, model, splits.select)
 
     def tell(values: dict[str, float]) -> None:
         observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values)
 
-    history = _fit_weights(config, spec, model, train, splits.select, folder, tell)
+    history = _fit_weights(config, spec, model, given, train, splits.select, folder, tell)
     for place, defense in enumerate(config.defenses):
         if type(defense).finish is not Defense.finish:
             defense.finish(model, train, _Further(config, spec, folder / f"finish-{place}"))
@@ -161,6 +176,29 @@ def _trained(config: RunConfig, loaded: Loaded, store: Store, observers: Observe
     return card
 
 
+def _check_answers(config: RunConfig, spec: DataSpec, model: nn.Module, examples: Examples) -> None:
+    """That the architecture takes what the dataset gives, and answers with a score per class: one pass of a copy.
+
+    Raises:
+        DataError: with both shapes.
+    """
+    names = [f"{kind}.{name}" for kind, name in (registry.name_of(config.model), registry.name_of(config.dataset))]
+    x = examples.take(torch.arange(min(2, len(examples)))).x()
+    rng = SampleRandom(derive_seed(config.seed, "shapes"), examples.ids[: len(x)])
+    try:
+        with torch.no_grad(), torch.random.fork_rng(), using(rng):
+            logits = copy.deepcopy(model).eval()(x)
+    except RuntimeError as error:
+        raise DataError(
+            f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
+        ) from error
+    if tuple(logits.shape) != (len(x), spec.classes):
+        raise DataError(
+            f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset has "
+            f"{spec.classes} classes, so expected {(len(x), spec.classes)}"
+        )
+
+
 def _training_examples(config: RunConfig, loaded: Loaded) -> tuple[Examples, Tensor]:
     """What is trained on, after poisons and defenses, and the ids that poisons touched."""
     train, touched = poison(config, loaded)
@@ -174,8 +212,8 @@ def _help_to_train(config: RunConfig, loaded: Loaded, store: Store) -> None:
     """What a process that does not lead does while a system is trained: its share of every batch."""
     splits = loaded.splits
     train, _ = _training_examples(config, loaded)
-    folder = store.work(config.system_key())
-    _fit_weights(config, splits.spec, build(config, splits.spec), train, splits.select, folder, lambda _: None)
+    folder, given = store.work(config.system_key()), config.model.pretrained(splits.spec)
+    _fit_weights(config, splits.spec, build(config, splits.spec), given, train, splits.select, folder, lambda _: None)
     world.wait()
 
 
@@ -183,6 +221,7 @@ def _fit_weights(
     config: RunConfig,
     spec: DataSpec,
     model: nn.Module,
+    given: dict[str, Tensor] | None,
     train: Examples,
     select: Examples,
     folder: Path,
@@ -207,10 +246,9 @@ def _fit_weights(
                 "system of this store (its folder under systems/) or the path of a folder or a .safetensors file"
             )
         load_weights(model, source)
-    given = config.model.pretrained(spec)
     if given is not None:
         model.load_state_dict(given)
-        if not any(_changes_training(defense) for defense in config.defenses):
+        if not _trains_further(config):
             return []
     threats = [t for t in (d.training_threat() for d in config.defenses) if t is not None]
     fitting = training.Fitting(
@@ -227,10 +265,12 @@ def _fit_weights(
     return training.train(fitting, config.trainer, tell)
 
 
-def _changes_training(defense: Defense) -> bool:
+def _trains_further(config: RunConfig) -> bool:
     """Whether a defense has anything to say while weights are trained."""
-    cls = type(defense)
-    return cls.loss is not Defense.loss or cls.prepare is not Defense.prepare
+    return any(
+        type(defense).loss is not Defense.loss or type(defense).prepare is not Defense.prepare
+        for defense in config.defenses
+    )
 
 
 def initial_weights(config: RunConfig) -> Path:

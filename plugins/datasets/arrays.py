@@ -1,9 +1,9 @@
 """Arrays of the user's own, in a NumPy archive (.npz) or a safetensors file. No paper.
 
 `x_train`, `y_train`, `x_test` and `y_test`; also `x_select` and `y_select`, or every twentieth training example is held
-out for the select split. `x` is (N, C, H, W) for images and (N, D) for tables: floats in [0, 1], or bytes that stand for
-x / 255. `y` is (N,): whole numbers from 0. Mean and deviation are those of the training examples, per channel or
-feature. An id is a position in train, then select if it is in the file, then test. Pickled arrays are not read.
+out for the select split. `x` is (N, C, H, W) for images and (N, D) for tables: floats in [0, 1], or bytes for x / 255.
+`y` is (N,): whole numbers from 0. Mean and deviation are those of the training examples, per channel or feature. An id
+is a position in train, then select if it is in the file, then test. Pickled arrays are not read.
 """
 
 from __future__ import annotations

@@ -58,7 +58,10 @@ class Checkpoint(Model):
         try:
             weights = safetensors.torch.load(raw)
         except SafetensorError as error:
-            raise DataError(f"{path} is no safetensors file ({error}); expected the state dict of a model") from error
+            raise DataError(
+                f"{path} is no safetensors file ({error}); expected one that "
+                "safetensors.torch.save_file(model.state_dict(), path) wrote"
+            ) from error
         self._check(weights, spec)
         return weights
 

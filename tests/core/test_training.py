@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
+from benchmark.api import Batch, DataSpec, Defense, Examples, Loss, Model
 from benchmark.config import Optimizer, RunConfig, Schedule, Training
 from benchmark.fit import DETECTOR_FALSE_POSITIVES, fit
 from benchmark.load import load
@@ -258,3 +258,35 @@ def test_every_stage_of_a_defense_takes_part(tmp_path: Path) -> None:
         cell = run(config)
         assert cell.status == "complete", cell.error
         assert config.threat.norm is Norm.linf
+
+
+# --- what an architecture makes of the data ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Seven(Model):
+    """Seven scores, whatever the dataset."""
+
+    wide: int = 64
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(self.wide, 7))
+
+    def pretrained(self, spec: DataSpec) -> dict[str, Tensor] | None:
+        return None if self.wide == 64 else {}
+
+
+@pytest.mark.parametrize(
+    ("wide", "told"),
+    [
+        (64, "model.seven answers 2 examples of dataset.digits with the shape (2, 7); the dataset has 10 classes, so"),
+        (63, "model.seven cannot take the examples of dataset.digits, which have the shape (1, 8, 8): mat1 and mat2"),
+    ],
+)
+def test_an_architecture_that_does_not_fit_the_data_is_named(wide: int, told: str, tmp_path: Path) -> None:
+    with declared(("model", Seven)):
+        cell = run(small_config(tmp_path, model=Seven(wide)))
+        assert cell.status == "failed"
+        assert told in str(cell.error)
+    notes = Store(tmp_path / "results").unfinished()
+    assert [note["kind"] for note in notes] == ["cell"]  # a training that failed was not interrupted
