@@ -41,10 +41,13 @@ class Exchange:
 
 
 def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]]:
-    """What was counted in the stores that the cells lie in, in the order of the keys, and which files are no counts."""
+    """What was counted in the stores that the cells lie in, in the order of the keys, and which files are no counts.
+
+    The folder of the counts lies beside that of the cells, as in a store, or beside the cells themselves.
+    """
     found: dict[str, Arrivals] = {}
     problems = []
-    for folder in sorted({cell.folder.parent.parent / FOLDER for cell in cells}):
+    for folder in sorted({above / FOLDER for cell in cells for above in cell.folder.parents[:2]}):
         for path in sorted(folder.glob("*.json")):
             arrivals = read_arrivals(path)
             if arrivals is None:

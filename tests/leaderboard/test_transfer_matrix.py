@@ -125,6 +125,13 @@ def test_the_same_counts_give_the_same_bytes(root: Path, tmp_path: Path) -> None
     assert differences([elsewhere], out) == []  # the folder of the store instead of that of its cells
 
 
+def test_published_results_have_the_counts_beside_their_cells(root: Path, tmp_path: Path) -> None:
+    out = build([root / "cells"], tmp_path / "site").parent
+    (root / "cells").rename(tmp_path / "suite")
+    (root / FOLDER).rename(tmp_path / "suite" / FOLDER)
+    assert differences([tmp_path / "suite"], out) == []
+
+
 def test_counts_fall_with_the_cells_that_they_were_made_from(root: Path) -> None:
     (linear,) = [p.parent for p in root.glob("cells/*/record.json") if read_record(p).system.model == "linear"]
     withdraw(linear, "measured on the wrong split")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmark.api import Attack, DataSpec, Examples
 from benchmark.cli import main
+from benchmark.config import SystemConfig
 from benchmark.errors import ConfigError, DataError
 from benchmark.outcomes import OUTCOMES, Outcomes
 from benchmark.run import run
@@ -148,9 +149,10 @@ def test_a_class_without_examples_is_named() -> None:
          "model.boosted_trees is not trained by gradients, and defense.adversarial_training is about such training "
          "(its loss, training_threat)"),
         ({"defenses": (plugin("defense", "label_smoothing"),)}, "failed", "a defense made them soft"),
+        ({"system": SystemConfig(init_from="0123")}, "refused", "so it cannot go on from system.init_from"),
     ],
 )  # fmt: skip
-def test_defenses_that_need_training_by_gradients_are_refused(
+def test_what_needs_training_by_gradients_is_refused(
     tmp_path: Path, changes: dict[str, Any], status: str, text: str
 ) -> None:
     result = run(small_config(tmp_path, model=SMALL, examples=10, **changes))
