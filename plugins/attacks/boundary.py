@@ -34,9 +34,10 @@ class Boundary(Attack):
     """Takes a random step at the same distance, then one towards the clean input, and keeps what is adversarial.
 
     Differences from the paper: the walk begins on the boundary, found by bisection; five steps are tried from the same
-    point, and the nearest that succeeds is taken; of the points at the same distance only the first of the five is
-    asked about; and the rates of success, by which the lengths of the steps are adapted, are running means. About half
-    of the points at the same distance are to succeed, as in the paper, and of those nearer by slightly more than there.
+    point, the nearest that succeeds is taken, and the others that succeed are tried again from the new point; of the
+    points at the same distance only the first of the five is asked about; and the rates of success, by which the
+    lengths of the steps are adapted, are running means. About half of the points at the same distance are to succeed,
+    as in the paper, and of those nearer by slightly more than there.
 
     steps: steps that are tried. side: initial length of the step at the same distance, as a share of the distance.
     ahead: initial length of the step towards the clean input, as a share of the distance.
@@ -84,6 +85,8 @@ def boundary(
     nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=10))
     walk = torch.tensor([side, ahead], device=ball.x.device).repeat(len(ball.x), 1)  # per example: both lengths
     rate = torch.tensor([LEVEL_RATE, NEARER_RATE], device=ball.x.device).repeat(len(ball.x), 1)
+    last = torch.zeros(len(ball.x), TOGETHER, *ball.x.shape[1:], dtype=ball.x.dtype, device=ball.x.device)
+    again = torch.zeros(len(ball.x), TOGETHER, dtype=torch.bool, device=ball.x.device)  # which of the last steps
     for first in range(0, steps, TOGETHER):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
@@ -92,14 +95,16 @@ def boundary(
         noise = gaussian(rng.rows(index), ball.x.shape[1:], count, stream="boundary/walk", first=first)
         if here.mask is not None:
             noise = torch.where(here.mask[:, None], noise, 0.0)
+        noise = torch.where(columns(again[index, :count], noise), last[index, :count], noise)
         level = _level(nearest.x_adv[index] - here.x, noise, walk[index, 0])
         nearer = columns(1.0 - walk[index, 1], level) * level
         asked = (here.x[:, None] + torch.cat([nearer, level[:, :1]], 1)).clamp(0.0, 1.0)
         won, answered = oracle.wins(index, asked)
-        far = (asked[:, :count] - here.x[:, None]).flatten(2).square().sum(2)
-        best = torch.where(won[:, :count], far, torch.inf).argmin(1)
+        taken = torch.where(won[:, :count], _lengths(asked[:, :count] - here.x[:, None]), torch.inf).argmin(1)
         some = won[:, :count].any(1).nonzero().squeeze(1)
-        nearest.offer(index[some], asked[some, best[some]])
+        nearest.offer(index[some], asked[some, taken[some]])
+        others = torch.arange(count, device=index.device) != taken[:, None]
+        last[index, :count], again[index, :count] = noise, won[:, :count] & others
         measured = torch.stack([won[:, count], won[:, :count].float().mean(1)], 1)
         whole = answered.all(1)
         _adapt(walk, rate, index[whole], measured[whole], growth)
