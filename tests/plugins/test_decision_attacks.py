@@ -43,7 +43,7 @@ AIMED = (*((*case, Goal.untargeted) for case in METHODS), *((*case, Goal.next_cl
 
 # The median and the mean ratio to the exact distance, with slack, on few digits and with fewer queries. With at most
 # 5000 queries on all 435 digits they were, for HopSkipJump under l2 1.053 and 1.27, under linf 1.055 and 1.27; for
-# Boundary 1.024 and 1.12; for RayS 1.001 and 1.05; for GeoDA under l2 1.051 and 1.18, under linf 1.048 and 1.16; for
+# Boundary 1.017 and 1.10; for RayS 1.001 and 1.05; for GeoDA under l2 1.051 and 1.18, under linf 1.048 and 1.16; for
 # Sign-OPT 1.003 and 1.06; for Pointwise 1.0 and 1.11.
 @pytest.mark.parametrize(
     ("method", "norm", "queries", "median", "mean"),
