@@ -162,12 +162,13 @@ def _surrogate_is_target(config: RunConfig, card: Card) -> Finding | None:
     held = config.threat.surrogates
     if card.key not in held:
         return None
-    whose = "the surrogate is" if len(held) == 1 else f"one of the {len(held)} surrogates is"
+    alone = len(held) == 1
+    whose, what = ("the surrogate is", "is") if alone else (f"one of the {len(held)} surrogates is", "is in part")
     return Finding(
         name="surrogate_is_target",
         severity="warning",
-        evidence=f"{whose} the attacked system itself ({card.key}): this is a white-box attack by another name, and "
-        "says nothing of transfer",
+        evidence=f"{whose} the attacked system itself ({card.key}): this {what} a white-box attack by another name, "
+        "and says nothing of transfer",
     )
 
 
