@@ -120,8 +120,7 @@ class Ball:
     def project(self, x_adv: Tensor) -> Tensor:
         """(B, *S): the allowed point for each candidate; a candidate that is allowed stays (up to rounding).
 
-        linf and l1: the Euclidean projection onto ball and box together. l2: onto the ball, then the box, which stays
-        in the ball since `x` is in the box. l0: the `eps` largest changes are kept.
+        linf, l2 and l1: the Euclidean projection onto ball and box together. l0: the `eps` largest changes are kept.
         """
         if self.norm is Norm.linf:
             return x_adv.clamp(*self._bounds)
@@ -130,10 +129,7 @@ class Ball:
         if math.isinf(self.eps):
             return x_adv.clamp(0.0, 1.0)
         if self.norm is Norm.l2:
-            delta = x_adv - self.x
-            size, limit = rows_norm(delta, Norm.l2), self._l2_limit(delta[0].numel() if len(delta) else 1)
-            scale = torch.where(size > limit, limit / size.clamp_min(1e-30), torch.ones_like(size))
-            return (self.x + delta * _columns(scale, delta)).clamp(0.0, 1.0)
+            return self._project_l2(x_adv)
         if self.norm is Norm.l1:
             return self._project_l1(x_adv)
         delta = (x_adv.clamp(0.0, 1.0) - self.x).flatten(1)
@@ -156,6 +152,30 @@ class Ball:
         if self.mask is None:
             return low, high
         return torch.where(self.mask, low, self.x), torch.where(self.mask, high, self.x)
+
+    def _project_l2(self, x_adv: Tensor) -> Tensor:
+        """Euclidean projection onto the l2 ball intersected with the box.
+
+        The optimum is x + sign(u) * min(s |u|, room) with one s in (0, 1] per row. A feature that has reached the end
+        of its room leaves more of the radius to the others, so s grows until no more features do: a few rounds.
+        """
+        u = (x_adv - self.x).flatten(1)
+        x = self.x.flatten(1)
+        limit = self._l2_limit(u.shape[1])
+        room, size = torch.where(u > 0, 1.0 - x, x), u.abs()
+        scale = (limit / rows_norm(u, Norm.l2).clamp_min(1e-30)).clamp_max(1.0)
+        moved = torch.minimum(size * scale[:, None], room)
+        for _ in range(u.shape[1]):
+            short = (scale < 1.0) & (rows_norm(moved, Norm.l2) < limit * (1.0 - 1e-6))
+            if not bool(short.any()):
+                break
+            full = moved >= room
+            left = limit**2 - (moved * full).square().sum(1)
+            free = (size * ~full).square().sum(1)
+            grown = torch.where(free > 0, (left / free).sqrt(), 1.0).clamp_max(1.0)
+            scale = torch.where(short, grown.maximum(scale), scale)
+            moved = torch.minimum(size * scale[:, None], room)
+        return (x + u.sign() * moved).reshape(self.x.shape)
 
     def _project_l1(self, x_adv: Tensor) -> Tensor:
         """Euclidean projection onto the l1 ball intersected with the box.

@@ -93,6 +93,26 @@ def test_l2_projection_scales_to_the_sphere_where_the_box_is_far() -> None:
     torch.testing.assert_close(got - x, torch.tensor([[0.06, 0.0, 0.08, 0.0], [0.03, 0.0, 0.04, 0.0]]))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_l2_projection_is_the_nearest_point_of_ball_and_box(seed: int) -> None:
+    x, wild = _batch(seed, count=4, size=12)
+    got = Ball(x.double(), Norm.l2, 0.6).project(wild.double())
+    assert bool((distance(got, x.double(), Norm.l2) > 0.6 - 1e-6).any())  # the box alone does not settle it
+    for row in range(4):
+        centre, point = x[row].double().numpy(), wild[row].double().numpy()
+        best = minimize(
+            lambda z, p=point: ((z - p) ** 2).sum(),
+            centre,
+            jac=lambda z, p=point: 2 * (z - p),
+            bounds=[(0, 1)] * 12,
+            constraints={"type": "ineq", "fun": lambda z, c=centre: 0.36 - ((z - c) ** 2).sum()},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        assert best.success
+        torch.testing.assert_close(got[row], torch.from_numpy(best.x), rtol=0.0, atol=1e-5)
+
+
 def test_l0_projection_keeps_the_largest_changes() -> None:
     x = torch.full((1, 5), 0.5)
     got = Ball(x, Norm.l0, 2.0).project(x + torch.tensor([[0.1, -0.4, 0.2, 0.3, 0.0]]))

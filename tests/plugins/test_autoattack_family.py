@@ -167,8 +167,8 @@ def test_the_step_to_a_plane_is_the_shortest_from_either_side(norm: Norm, share:
     ("norm", "eps", "accuracy"),
     [
         *((Norm.linf, *pair) for pair in ((0.02, 0.832), (0.05, 0.766), (0.1, 0.622), (0.15, 0.398), (0.2, 0.126))),
-        *((Norm.l2, *pair) for pair in ((0.25, 0.762), (0.75, 0.356), (1, 0.120))),
-        (Norm.l1, 3, 0.092),
+        *((Norm.l2, *pair) for pair in ((0.25, 0.762), (0.5, 0.590), (0.75, 0.356), (1, 0.120))),
+        *((Norm.l1, *pair) for pair in ((0.5, 0.776), (1, 0.670), (1.5, 0.530), (2, 0.358), (3, 0.092))),
     ],
 )
 def test_apgd_towards_each_class_has_the_exact_robust_accuracy(norm: Norm, eps: float, accuracy: float) -> None:
