@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__, registry
 from benchmark.errors import RecordError
+from benchmark.provenance import provenance
 from benchmark.record import (
     AttackInfo,
     Audit,
@@ -107,7 +108,7 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
                 FileInfo(path=name, bytes=(work / name).stat().st_size, sha256=file_sha256(work / name))
                 for name in (OUTCOMES, WITNESS)
             ],
-            "provenance": {"against": base.key},
+            "provenance": provenance(against=base.key),
         }
     )
     store.put_record(record, work)

@@ -30,6 +30,7 @@ from .grouping import (
     recipe_key,
     system_names,
 )
+from .history import history
 from .load import Cell, read_evidence
 from .ranking import Draft, ranked
 from .standing import Close, closeness
@@ -161,7 +162,7 @@ def _recipe(
             last = max(drafts)
             rising = alarms.rises_with_eps(known, (str(last), drafts[last].scores), (str(eps), draft.scores), key)
             draft = replace(draft, alarms=(*draft.alarms, *rising))
-        drafts[eps] = draft
+        drafts[eps] = replace(draft, history=history([s for s, _ in verdicts], eps, norm, known))
     return _Recipe(
         key=key,
         info=info,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.record import SystemInfo
+from benchmark.record import Record, SystemInfo
 
 __all__ = [
     "Alarm",
@@ -33,7 +33,9 @@ __all__ = [
     "Run",
     "Score",
     "Spread",
+    "Step",
     "Unfinished",
+    "Withdrawn",
 ]
 
 
@@ -67,6 +69,16 @@ class Problem:
 
     path: str
     sentence: str
+
+
+@dataclass(frozen=True)
+class Withdrawn(Problem):
+    """A record that was retracted or superseded. by: the key of the one that took its place, "" if none did."""
+
+    record: Record
+    date: str
+    reason: str
+    by: str
 
 
 @dataclass(frozen=True)
@@ -171,6 +183,22 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What the records of one day did to the worst case of a row.
+
+    date: YYYY-MM-DD, "" for records that do not know theirs. attacks: labels of those recorded at this radius.
+    entered: how many runs were recorded for the first time. robust: the worst case afterwards, mean over the runs.
+    through: the attacks that broke what had held until that day, and how many examples each of a run, the most first.
+    """
+
+    date: str
+    attacks: tuple[str, ...]
+    entered: int
+    robust: Rate
+    through: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class Row:
     """A system: one recipe, with its runs under several seeds.
 
@@ -183,7 +211,7 @@ class Row:
     unjudged: examples that no attack validly tried; they count as not robust.
     carried: examples broken only by candidates that were recorded under another radius and lie within this one.
     scores: one per column of the board, None where the attack was not run.
-    spread, clean_spread: over the runs.
+    spread, clean_spread: over the runs. history: how the worst case came to be, day by day.
     """
 
     key: str
@@ -206,6 +234,7 @@ class Row:
     runs: tuple[Run, ...]
     alarms: tuple[Alarm, ...]
     keys: tuple[str, ...]
+    history: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from benchmark.errors import RecordError
 from benchmark.record import Record, file_sha256, read_record
 
-from .board import Problem
+from .board import Problem, Withdrawn
 from .packed import ARRAYS, examples_name, read_document, unpacked
 from .retraction import withdrawal
 
@@ -74,9 +74,7 @@ def find(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != unfinished)
 
 
-def read(
-    folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False
-) -> tuple[list[Cell], list[Problem]]:
+def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False) -> tuple[list[Cell], list[Problem]]:
     """All records below the folders, by key, and what is wrong with the others.
 
     The same cell in two folders counts once; two different records under one key are a problem, and the first stays.
@@ -130,7 +128,7 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
 
 def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
     """Take retracted and superseded cells away, and say why each was."""
-    told = []
+    told: list[Problem] = []
     known = set(cells)
     for key, cell in list(cells.items()):
         try:
@@ -143,7 +141,8 @@ def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
         if said.by and said.by not in known:
             told.append(Problem(cell.place, f"{cell.place} stays: {said.by}, which supersedes it, is not here"))
             continue
-        told.append(Problem(cell.place, f"{cell.place} {said.sentence}"))
+        sentence = f"{cell.place} {said.sentence}"
+        told.append(Withdrawn(cell.place, sentence, cell.record, said.date, said.reason, said.by))
         del cells[key]
     return told
 
@@ -172,20 +171,9 @@ def check_files(cell: Cell) -> None:
     Raises:
         RecordError: if a file is missing, lies elsewhere or differs.
     """
-    packed = read_document(cell.folder)
-    if packed is not None:
-        for path, info in (
-            (cell.folder / ARRAYS, packed.arrays),
-            (cell.folder.parent / examples_name(cell.record), packed.examples),
-        ):
-            if path.name != info.path or not path.is_file() or file_sha256(path) != info.sha256:
-                raise RecordError(f"{path.name} of {cell.place} is missing, or has another sha256 than packed.json says")
-        named = {file.path: file.sha256 for file in cell.record.files}
-        for link in packed.links:
-            if named.get(link.path) != link.sha256:
-                raise RecordError(f"packed.json of {cell.place} links {link.path} with another sha256 than the record's")
+    packed = _check_packed(cell)
     for file in cell.record.files:
-        if packed is not None and not (cell.folder / file.path).exists():
+        if packed and not (cell.folder / file.path).exists():
             continue
         name = PurePosixPath(file.path)
         if file.path != name.name or file.path in ("", ".", "..") or "\\" in file.path:
@@ -203,6 +191,22 @@ def check_files(cell: Cell) -> None:
         if OUTCOMES not in [file.path for file in cell.record.files]:
             raise RecordError(f"{cell.place} is complete and gives no hash of its {OUTCOMES}")
         _check_examples(cell)
+
+
+def _check_packed(cell: Cell) -> bool:
+    """Whether the cell is packed; if it is, what stands for its outcomes must be what `packed.json` says."""
+    packed = read_document(cell.folder)
+    if packed is None:
+        return False
+    examples = cell.folder.parent / examples_name(cell.record)
+    for path, info in ((cell.folder / ARRAYS, packed.arrays), (examples, packed.examples)):
+        if path.name != info.path or not path.is_file() or file_sha256(path) != info.sha256:
+            raise RecordError(f"{path.name} of {cell.place} is missing, or has another sha256 than packed.json gives")
+    named = {file.path: file.sha256 for file in cell.record.files}
+    for link in packed.links:
+        if named.get(link.path) != link.sha256:
+            raise RecordError(f"packed.json of {cell.place} links {link.path} with another sha256 than the record")
+    return True
 
 
 def _check_examples(cell: Cell) -> None:

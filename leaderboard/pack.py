@@ -1,4 +1,4 @@
-"""`benchmark leaderboard pack`: add finished or reviewed cells to published results, in the form that takes little room.
+"""`benchmark leaderboard pack`: add finished or reviewed cells to published results, in little room.
 
 Published results are append-only: a cell that is there already stays as it is, and a different one is refused.
 """
@@ -18,7 +18,7 @@ from benchmark.errors import RecordError
 from benchmark.record import FileInfo, file_sha256, to_text, write_atomic
 
 from .gallery import GALLERY
-from .load import OUTCOMES, RECORD, Cell, check_files, read, read_evidence
+from .load import OUTCOMES, RECORD, Cell, read, read_evidence
 from .packed import ARRAYS, DOCUMENT, Link, Packed, examples_name, packed_arrays
 from .retraction import RETRACTED, SUPERSEDED
 from .review import REVIEW, suite_folder

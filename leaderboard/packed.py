@@ -121,7 +121,7 @@ def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, ND
     try:
         with safe_open(folder / ARRAYS, framework="numpy") as file:
             known = file.keys()
-            found = {}
+            found: dict[str, NDArray[Any]] = {}
             for name in names:
                 if name in BITS:
                     found[name] = _bits(file.get_tensor(name), total, name)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmark.record import SystemInfo
 
 from . import alarms
-from .board import Alarm, Board, Column, Pairs, Protocol, Rate, Resolution, Row, Run, Score, Spread
+from .board import Alarm, Board, Column, Pairs, Protocol, Rate, Resolution, Row, Run, Score, Spread, Step
 from .standing import Close, standings
 from .statistics import (
     detectable_difference,
@@ -50,6 +50,7 @@ class Draft:
     runs: tuple[Run, ...]
     alarms: tuple[Alarm, ...]
     keys: tuple[str, ...]
+    history: tuple[Step, ...] = ()
 
 
 def ranked(
@@ -136,6 +137,7 @@ def _row(
         runs=row.runs,
         alarms=(*row.alarms, *alarms.fewer_attacks(shown, row.scores, row.key)),
         keys=row.keys,
+        history=row.history,
     )
 
 

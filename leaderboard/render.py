@@ -20,6 +20,7 @@ from .downloads import as_json, files
 from .exchange import every_eval_ever
 from .feed import feed
 from .gallery import Pictures, exhibits
+from .history import events, history_table
 from .literature import beside, listing_table, listings
 from .pages import NAME, Pages
 from .pairs import comparable, held_bits, neighbours
@@ -93,7 +94,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     yield from _transfer_files(leaderboard, shared, pages, paths)
     for of in leaderboard.curves:
         yield from files(f"curves/{of.key}", curves_table(of), NAME)
-    yield from _system_files(leaderboard, records, pages, paths, extras.pictures)
+    yield from _system_files(leaderboard, records, pages, paths, extras)
     yield from _published_files(extras.published, pages, paths)
     if extras.before is not None:
         moved = changes(extras.before, leaderboard)
@@ -176,20 +177,24 @@ def _system_files(
     records: Mapping[str, Record],
     pages: Pages,
     paths: Paths,
-    pictures: Callable[[str], Pictures | None],
+    extras: Extras,
 ) -> Files:
     """The list of systems, and each with everything that is known of it."""
     systems = _systems(leaderboard)
     yield pages.page("systems.html", "systems.html", "systems.html", systems=systems)
     yield from files("systems", systems_table(systems), NAME)
+    released = _systems(extras.before) if extras.before else {}
     for entries in systems.values():
         row = entries[0][1]
+        told = events(entries, leaderboard.problems)
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield pages.page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
             curves=_curves_of(leaderboard, row), commands=wording.commands(own), own=own,
-            gallery=exhibits(entries, pictures),
+            gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
         )  # fmt: skip
+        names = [wording.radius(event.board.protocol) if event.board else "" for event in told]
+        yield from files(f"{stem(paths.row(row.key))}-history", history_table(entries, told, names), NAME)
         yield from files(stem(paths.row(row.key)), system_table(entries), NAME)
         yield paths.export(row.key), as_json(every_eval_ever(entries, records, NAME))
 

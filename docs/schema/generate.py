@@ -1,4 +1,4 @@
-"""JSON Schema of records and cards, made from the models: `python docs/schema/generate.py` brings the files up to date.
+"""JSON Schema of every document that is published, from the models: `python docs/schema/generate.py` writes the files.
 
 A published file of an earlier version is never changed; a new version gets a file of its own.
 """
@@ -9,6 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from benchmark_leaderboard import packed
+from benchmark_leaderboard.parcel import Manifest
+from benchmark_leaderboard.retraction import Withdrawal
+from benchmark_leaderboard.review import ReviewFile
 from pydantic import BaseModel
 
 from benchmark.record import SCHEMA_VERSION, Card, Record
@@ -22,6 +26,10 @@ def schemas() -> dict[str, str]:
     return {
         f"record-{SCHEMA_VERSION}.json": text(Record, "the record of a cell"),
         f"card-{SCHEMA_VERSION}.json": text(Card, "the card of a trained system"),
+        f"packed-{packed.SCHEMA_VERSION}.json": text(packed.Packed, "what stands for the files of a published record"),
+        "manifest-1.json": text(Manifest, "the contents of a submission"),
+        "review-1.json": text(ReviewFile, "what a review says of a record"),
+        "withdrawal-1.json": text(Withdrawal, "why a record was retracted or superseded"),
     }
 
 

@@ -35,7 +35,7 @@ def written(folder: Path) -> dict[str, Any]:
 
 def test_the_published_schema_is_the_one_of_the_models() -> None:
     made = runpy.run_path(str(FOLDER / "generate.py"))["schemas"]()
-    assert set(made) == {"record-1.json", "card-1.json"}
+    assert set(made) == {path.name for path in FOLDER.glob("*.json")} >= {"record-1.json", "card-1.json"}
     for name, text in made.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, "run: python docs/schema/generate.py"
 
