@@ -42,7 +42,7 @@ class Confusion(Attack):
     probability of the predicted label too.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}))
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}))
 
     steps: int = 50
     step_size: float | None = None

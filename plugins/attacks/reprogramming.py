@@ -46,7 +46,7 @@ class Reprogramming(PreparedAttack):
 
     task: Task = Task.squares
     share: float = 0.5
-    epochs: int = 50
+    epochs: int = 20
     batch: int = 50
     step_size: float = 0.05
     decay: float = 0.96
