@@ -45,6 +45,7 @@ class Description:
     """A plugin as its source file describes it.
 
     summary, paper: from the first paragraph of the file's docstring; paper is "" where it names none.
+    about: the docstring of the class, which explains its settings.
     fields: the configuration, name -> default (None where the default is no literal).
     supports: of attacks and certifiers: norms and access by name, and the flags; empty for other kinds.
     flags: other declarations of the class that are true or false, such as a defense's `randomized`.
@@ -55,6 +56,7 @@ class Description:
     summary: str = ""
     paper: str = ""
     class_name: str = ""
+    about: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     supports: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, bool] = field(default_factory=dict)
@@ -93,6 +95,7 @@ def describe(plugin: Declared) -> Description:
         summary,
         paper,
         class_name=found[1].name,
+        about=ast.get_docstring(found[1]) or "",
         fields=fields_of(line),
         supports=_declared_support(values),
         flags=_flags(values),

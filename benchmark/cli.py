@@ -8,18 +8,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
+import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark import __version__, registry
-from benchmark.errors import BenchmarkError, PluginError
-
-if TYPE_CHECKING:
-    from benchmark.catalogue import Description
+from benchmark.errors import BenchmarkError, ConfigError, PluginError, RecordError
 
 __all__ = ["main"]
 
@@ -27,9 +22,12 @@ EPILOG = """\
 examples:
   benchmark run attack=pgd threat=linf_8_255
   benchmark run -m attack=fgsm,pgd 'defense=[],[adversarial_training]' seed=0,1,2
+  benchmark status
   benchmark plugins attack
-  benchmark plugins check attack.pgd
+  benchmark plugins attack.pgd
   benchmark new attack acme
+
+COMMAND --help says more about each.
 """
 
 
@@ -37,13 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 where something failed, 2 for what the user can mend, 130 if interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except BenchmarkError as error:
         sys.stderr.write(f"benchmark: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("benchmark: interrupted; the same command goes on where it stopped\n")
         return 130
+    return status
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -88,16 +91,32 @@ def _parser() -> argparse.ArgumentParser:
 Commands = argparse._SubParsersAction
 
 
+def _add_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--store", type=Path, default=Path("results"), metavar="PATH", help="what store.root was; default: results"
+    )
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data", type=Path, default=Path("data"), metavar="PATH", help="the folder of the data files; default: data"
+    )
+
+
 def _add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
     plugins = commands.add_parser(
         "plugins",
-        help="list what is installed, or check one plugin",
-        description="List the installed plugins, or run the contract suite on one: benchmark plugins check attack.pgd",
+        help="list what is installed, show the settings of one plugin, or check it",
+        description="List the installed plugins (benchmark plugins, or benchmark plugins attack), show one with "
+        "settings (benchmark plugins attack.pgd), or run the contract suite (benchmark plugins check attack.pgd).",
     )
     plugins.add_argument(
-        "kind", nargs="?", metavar="KIND | check", help=f"one of {', '.join(registry.KINDS)}, or check"
+        "kind",
+        nargs="?",
+        metavar="KIND | KIND.NAME | check",
+        help=f"one of {', '.join(registry.KINDS)}; one plugin, such as attack.pgd; or check",
     )
-    plugins.add_argument("name", nargs="?", metavar="NAME", help="after check: the plugin, such as attack.pgd")
+    plugins.add_argument("name", nargs="?", metavar="KIND.NAME", help="after check: the plugin, such as attack.pgd")
     plugins.add_argument("--json", action="store_true", help="print JSON")
     plugins.set_defaults(command=_plugins)
 
@@ -110,21 +129,35 @@ def _add_new(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     new.add_argument("kind", metavar="KIND", choices=registry.KINDS, help=f"one of {', '.join(registry.KINDS)}")
     new.add_argument("name", metavar="NAME", help="lower case, such as acme; the plugin is then KIND=NAME")
-    new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where the package's folder goes")
+    new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where its folder goes; default: here")
     new.set_defaults(command=_new)
 
 
 def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
-    status = commands.add_parser("status", help="show the matrix of a store: done, missing, failed, refused")
-    status.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    status = commands.add_parser(
+        "status",
+        help="show the matrix of a store: done, missing, failed, refused",
+        description="Show what is done, missing, failed, refused and interrupted, with every error and finding. Ends "
+        "with 1 if a cell failed, and with --at-least also if one is less robust than that or none is complete.",
+    )
+    _add_store(status)
+    status.add_argument("--json", action="store_true", help="print JSON: every cell with its counts, or its traceback")
+    status.add_argument(
+        "--at-least", type=float, metavar="SHARE", help="the robust accuracy that each cell must have, such as 0.4"
+    )
     status.set_defaults(command=_status)
 
 
 def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
-    verify = commands.add_parser("verify", help="prove records again from their witnesses, without attacking")
+    verify = commands.add_parser(
+        "verify",
+        help="prove records again from their witnesses, without attacking",
+        description="Prove by one forward pass that what the records claim broken is broken, and that counts, files, "
+        "examples and weights are those that they name. Ends with 1 if one is not proved.",
+    )
     verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
-    verify.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
-    verify.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    _add_store(verify)
+    _add_data(verify)
     verify.add_argument("--distances", action="store_true", help="only measure the candidates; needs no weights")
     verify.set_defaults(command=_verify)
 
@@ -136,19 +169,30 @@ def _add_transfer(commands: Commands[argparse.ArgumentParser]) -> None:
         description="Ask every system of a store about the witnesses of the others under the same threat, and print "
         "how many fool it. What was measured before is not measured again. The leaderboard shows it.",
     )
-    transfer.add_argument(
-        "store", nargs="?", type=Path, default=Path("results"), metavar="STORE", help="default: results"
-    )
-    transfer.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    _add_store(transfer)
+    _add_data(transfer)
     transfer.set_defaults(command=_transfer)
 
 
 def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
-    leaderboard = commands.add_parser("leaderboard", help="build the static site from records")
+    leaderboard = commands.add_parser(
+        "leaderboard",
+        help="build the static site from records, review submissions, retract",
+        description="Build the static site from records, and keep published results.",
+    )
     actions = leaderboard.add_subparsers(title="actions", metavar="ACTION", required=True)
-    build = actions.add_parser("build", help="records in, pages out")
+    build = actions.add_parser(
+        "build",
+        help="records in, pages out",
+        description="Build the site, which opens from disk and fetches nothing, from the records below some folders. "
+        "The same records give the same bytes.",
+    )
     build.add_argument(
-        "--results", type=Path, action="append", metavar="PATH", help="may be given again; default: results/cells"
+        "--results",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="a folder of cells; may be given again; default: results/cells",
     )
     build.add_argument(
         "--out", type=Path, default=Path("results/leaderboard"), metavar="PATH", help="default: results/leaderboard"
@@ -174,8 +218,12 @@ def _add_leaderboard(commands: Commands[argparse.ArgumentParser]) -> None:
                       help="default: leaderboard/results")  # fmt: skip
     pack.add_argument("--link", default="", metavar="URL", help="where the cells are as KEY/FILE: link, do not copy")
     pack.set_defaults(command=_leaderboard_pack)
-    retract = actions.add_parser("retract", help="take a published cell off its boards, with a reason")
-    retract.add_argument("cell", type=Path, metavar="PATH", help="the folder of the cell; its files stay")
+    retract = actions.add_parser(
+        "retract",
+        help="take a published cell off its boards, with a reason",
+        description="Put a file beside a cell that says why it does not count. Build the site again afterwards.",
+    )
+    retract.add_argument("cell", type=Path, metavar="CELL", help="the folder of the cell; its files stay")
     retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for everybody to read")
     retract.add_argument("--by", default="", metavar="KEY", help="the cell that supersedes it")
     retract.set_defaults(command=_leaderboard_retract)
@@ -191,36 +239,51 @@ def _add_leaderboard_check(actions: Commands[argparse.ArgumentParser]) -> None:
     check.add_argument("submission", type=Path, metavar="PATH", help="a folder or a zip that benchmark submit made")
     check.add_argument("--results", type=Path, action="append", metavar="PATH", help="what is published already")
     check.add_argument("--store", type=Path, metavar="PATH", help="trained systems, beside those that are submitted")
-    check.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    _add_data(check)
     check.add_argument("--into", type=Path, metavar="PATH", help="add an accepted submission to these results")
     check.set_defaults(command=_leaderboard_check)
 
 
 def _add_submit(commands: Commands[argparse.ArgumentParser]) -> None:
-    submit = commands.add_parser("submit", help="pack finished cells for a leaderboard")
+    submit = commands.add_parser(
+        "submit",
+        help="pack finished cells for a leaderboard",
+        description="Pack complete cells with the cards of their systems, each checked as a reviewer will.",
+    )
     submit.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     submit.add_argument("--out", type=Path, required=True, metavar="PATH", help="a folder, or a file ending in .zip")
-    submit.add_argument("--name", required=True, help="who submits, as the board should say")
-    submit.add_argument("--url", default="", help="a page about it, https only")
-    submit.add_argument("--note", default="", help="a word to the reviewers")
+    submit.add_argument("--name", required=True, metavar="NAME", help="who submits, as the board should say")
+    submit.add_argument("--url", default="", metavar="URL", help="a page about it, https only")
+    submit.add_argument("--note", default="", metavar="TEXT", help="a word to the reviewers")
     submit.add_argument("--weights", action="store_true", help="pack the weights too, so that anybody can verify")
-    submit.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    _add_store(submit)
     submit.set_defaults(command=_submit)
 
 
 def _add_lower(commands: Commands[argparse.ArgumentParser]) -> None:
-    lower = commands.add_parser("lower", help="record adversarial examples of yours against a finished cell")
+    lower = commands.add_parser(
+        "lower",
+        help="record adversarial examples of yours against a finished cell",
+        description="Judge candidates of yours by the threat of a cell and one forward pass, and record them as a cell "
+        "of their own, which benchmark submit packs. One that is not valid or breaks nothing is refused by name.",
+    )
     lower.add_argument(
         "cell", type=Path, metavar="CELL", help="the folder of the cell; its system must be in the store"
     )
-    lower.add_argument("--examples", type=Path, required=True, metavar="FILE", help="safetensors with ids and x_adv")
-    lower.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
-    lower.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="default: data")
+    lower.add_argument(
+        "--examples", type=Path, required=True, metavar="FILE", help="safetensors: ids (int64), x_adv (float32)"
+    )
+    _add_store(lower)
+    _add_data(lower)
     lower.set_defaults(command=_lower)
 
 
 def _add_publish(commands: Commands[argparse.ArgumentParser]) -> None:
-    publish = commands.add_parser("publish", help="tell a tracker of results that were made without it")
+    publish = commands.add_parser(
+        "publish",
+        help="tell a tracker of results that were made without it",
+        description="Tell a tracker of finished cells and their systems from the records alone: a run for each.",
+    )
     publish.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     publish.add_argument("--tracker", required=True, metavar="NAME", help="such as wandb")
     publish.add_argument(
@@ -230,10 +293,14 @@ def _add_publish(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
-    report = commands.add_parser("report", help="give a tracker the boards, curves and site of a sweep")
-    report.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    report = commands.add_parser(
+        "report",
+        help="give a tracker the boards, curves and site of a store",
+        description="Make one run of a whole store: a table per board, the curves, and the site as an artifact.",
+    )
+    _add_store(report)
     report.add_argument("--tracker", default="wandb", metavar="NAME", help="default: wandb")
-    report.add_argument("--name", default="report", help="of the run, for people")
+    report.add_argument("--name", default="report", metavar="NAME", help="of the run; default: report")
     report.set_defaults(command=_report)
 
 
@@ -243,7 +310,7 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 def _status(options: argparse.Namespace) -> int:
     from benchmark import status
 
-    return status.main(str(options.store))
+    return status.main(options.store, as_json=options.json, at_least=options.at_least)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -262,7 +329,12 @@ def _transfer(options: argparse.Namespace) -> int:
 def _leaderboard_build(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import build
 
+    if options.board and not options.single_file:
+        raise ConfigError("--board chooses what goes into --single-file; give both, or leave it out")
     results = options.results or [Path("results/cells")]
+    missing = [str(path) for path in (*results, *(options.since or ())) if not path.exists()]
+    if missing:
+        raise RecordError(f"there is no {' and no '.join(missing)}; name folders of cells")
     status: int = build.main(
         results,
         options.out,
@@ -336,7 +408,7 @@ def _new(options: argparse.Namespace) -> int:
 
     folder = write_package(options.kind, options.name, options.into)
     print(f"wrote {folder}/")
-    print(f"  cd {folder} && pip install -e . && pytest")
+    print(f"  cd {folder} && pip install -e '.[test]' && pytest")
     print(f"  benchmark plugins check {options.kind}.{options.name}")
     return 0
 
@@ -346,70 +418,13 @@ def _new(options: argparse.Namespace) -> int:
 
 def _run(arguments: list[str]) -> int:
     if "--hydra-help" not in arguments and any(word in ("-h", "--help") for word in arguments):
-        print(_run_help())
+        from benchmark.run_help import run_help
+
+        print(run_help())
         return 0
     from benchmark import hydra_app
 
     return hydra_app.main(arguments)
-
-
-def _variants(group: str) -> list[str]:
-    """The named settings of a group: the files of conf/GROUP/."""
-    import importlib.resources
-
-    folder = importlib.resources.files("benchmark.conf").joinpath(group)
-    if not folder.is_dir():
-        return []
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
-def _groups() -> list[tuple[str, list[str]]]:
-    """Every config group with its choices: plugins and named settings."""
-    import importlib.resources
-
-    folders = [f.name for f in importlib.resources.files("benchmark.conf").iterdir() if f.is_dir()]
-    own = sorted(set(folders) - set(registry.KINDS) - {"__pycache__", "hydra"})
-    return [(group, sorted({*registry.names(group), *_variants(group)})) for group in (*registry.KINDS, *own)]
-
-
-def _run_help() -> str:
-    width = max(60, min(120, shutil.get_terminal_size().columns))
-    lines = [
-        "usage: benchmark run [-m] [GROUP=CHOICE | KEY=VALUE]...",
-        "",
-        "Run one cell (dataset, model, defenses, attack, threat, seed), or with -m the whole matrix of the choices",
-        "that are separated by commas. What is recorded already is not computed again.",
-        "",
-        "groups (those marked * take an ordered list: 'defense=[label_smoothing,jpeg]', or [] for none):",
-    ]
-    for group, choices in _groups():
-        label = f"  {group + ('*' if group in registry.LISTS else ''):<12}"
-        text = ", ".join(choices) or "(none installed)"
-        lines += textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label))
-    lines += [
-        "",
-        "keys that are often set:",
-        "  seed=0 examples=500 batch_size=256      which cell, how many test examples, how many at a time",
-        "  threat.norm=linf threat.eps=8/255       the ball; also threat.access, .queries, .goal, .aware, .region",
-        "  attack.steps=100                        any parameter of the chosen plugins",
-        "  defense.jpeg.quality=50                 of a plugin in a list: by its name",
-        "  training.epochs=20 trainer=gpu          the recipe, and the machine",
-        "  system.init_from=KEY                    train on from a trained system",
-        "  retry=failed                            compute failed cells again",
-        "  store.root=results store.data=data      where results and data files are",
-        "",
-        "examples:",
-        "  benchmark run attack=pgd threat=linf_8_255",
-        "  benchmark run -m attack=fgsm,pgd 'defense=[],[adversarial_training]' seed=0,1,2",
-        "  benchmark run -m suite=quickstart",
-        "  benchmark run -m hydra/launcher=joblib hydra.launcher.n_jobs=4 attack=fgsm,pgd seed=0,1",
-        "",
-        "more:",
-        "  benchmark run --cfg job [...]           print the composed configuration instead of running it",
-        "  benchmark run --hydra-help              Hydra's own flags",
-        '  eval "$(benchmark -sc install=bash)"    shell completion (also zsh, fish)',
-    ]
-    return "\n".join(lines)
 
 
 # --- benchmark plugins ---
@@ -420,76 +435,9 @@ def _plugins(options: argparse.Namespace) -> int:
         if not options.name:
             raise PluginError("benchmark plugins check needs the name of a plugin, such as attack.pgd")
         return _check(options.name, as_json=options.json)
-    if options.kind is not None and options.kind not in registry.KINDS:
-        raise PluginError(
-            f"{options.kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}, or check"
-        )
-    if options.name:
-        raise PluginError(f"unexpected {options.name!r}; to check a plugin: benchmark plugins check {options.name}")
-    from benchmark.catalogue import catalogue
+    from benchmark import listing
 
-    found = catalogue(options.kind)
-    if options.json:
-        print(json.dumps([_plain(d) for d in found], indent=2))
-    else:
-        print(_table(found))
-    return 0
-
-
-def _plain(description: Description) -> dict[str, object]:
-    """A description as JSON."""
-    declared = description.declared
-    return {
-        "kind": declared.kind,
-        "name": declared.name,
-        "distribution": declared.distribution,
-        "version": declared.version,
-        "module": declared.module,
-        "summary": description.summary,
-        "paper": description.paper,
-        "supports": description.supports,
-        "flags": description.flags,
-        "fields": json.loads(json.dumps(description.fields, default=str)),
-        "problem": description.problem,
-    }
-
-
-def _abilities(description: Description) -> str:
-    """What it supports, in a few words."""
-    can = description.supports
-    if can:
-        words = [*can["norms"], str(can["access"])]
-        words += [flag for flag in ("targeted", "minimal", "randomized") if can.get(flag)]
-        if not can.get("bounded", True):
-            words.append("unbounded")
-        return " ".join(words)
-    words = [name for name in ("randomized", "detects") if description.flags.get(name)]
-    if description.declared.kind == "defense" and not description.flags.get("differentiable", True):
-        words.append("not differentiable")
-    return ", ".join(words)
-
-
-def _table(found: Sequence[Description]) -> str:
-    """Plugins by kind, each in one line, and what is wrong with those that cannot be loaded."""
-    sound = [d for d in found if not d.problem]
-    lines: list[str] = []
-    rows = [(d.declared.name, d.declared.owner, _abilities(d), d.paper or d.summary) for d in sound]
-    widths = [max((len(row[at]) for row in rows), default=0) for at in range(3)]
-    room = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 0
-    for kind in dict.fromkeys(d.declared.kind for d in sound):
-        members = [row for d, row in zip(sound, rows, strict=True) if d.declared.kind == kind]
-        lines.append(f"{kind} ({len(members)})")
-        for row in members:
-            line = "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-            lines.append((line if not room or len(line) <= room else line[: room - 3] + "...").rstrip())
-        lines.append("")
-    broken = list(dict.fromkeys(d.problem for d in found if d.problem))
-    if broken:
-        lines += [f"cannot be used ({len(broken)})", *(f"  {problem}" for problem in broken), ""]
-    lines.append(
-        f"{len(sound)} plugins can be used, {len(broken)} cannot. Check one: benchmark plugins check KIND.NAME"
-    )
-    return "\n".join(lines)
+    return listing.main(options.kind, options.name, as_json=options.json)
 
 
 def _check(full_name: str, *, as_json: bool) -> int:

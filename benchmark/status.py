@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import ConfigError, StoreError
 from benchmark.findings import across
 from benchmark.record import Record
 from benchmark.store import Store
@@ -16,14 +18,83 @@ __all__ = ["main", "matrix"]
 MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused", "partial": "partial"}
 
 
-def main(store: str) -> int:
-    """Print the matrix, the errors and the findings of a store; 1 if any cell failed."""
-    kept = Store(Path(store))
+def main(store: Path, *, as_json: bool = False, at_least: float | None = None) -> int:
+    """Print the matrix, the errors and the findings of a store; 1 if any cell failed.
+
+    Args:
+        at_least: the robust accuracy that every complete cell must have, without a finding that is an error; where one
+            has not, or none is complete, the answer is 1 too.
+
+    Raises:
+        StoreError: if there is no such folder.
+        ConfigError: if `at_least` is no share.
+    """
+    if at_least is not None and not 0.0 <= at_least <= 1.0:
+        raise ConfigError(f"--at-least is {at_least}; expected a share between 0 and 1, such as 0.4 for 40 %")
+    if not store.is_dir() and (at_least is not None or store != Path("results")):
+        raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
+    kept = Store(store)
     records = kept.records()
     unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
+    short = [] if at_least is None else _below(records, at_least)
+    if as_json:
+        sys.stdout.write(json.dumps(_plain(kept, records, unfinished, short), indent=2) + "\n")
+    else:
+        _print(store, records, unfinished, short)
+    return 1 if short or any(r.status == "failed" for r in records) else 0
+
+
+def _below(records: list[Record], share: float) -> list[str]:
+    """What keeps the store from having that robust accuracy everywhere: a sentence each."""
+    complete = [r for r in records if r.status == "complete" and r.counts is not None]
+    if not complete:
+        return ["no cell is complete"]
+    found = []
+    for record in complete:
+        robust = _robust(record)
+        if robust is not None and robust < share:
+            found.append(f"{record.key}  {_cell(record)}: robust {robust:.4g}, expected at least {share:.4g}")
+        found += [
+            f"{record.key}  {_cell(record)}: the finding {f.name}" for f in record.findings if f.severity == "error"
+        ]
+    return found
+
+
+def _robust(record: Record) -> float | None:
+    """The share of all examples that are robust."""
+    return None if record.counts is None else record.counts.robust_correct / record.counts.total
+
+
+def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]], short: list[str]) -> dict[str, Any]:
+    """Everything as JSON; a record.json in `folder` has more."""
+    cells = [
+        {
+            "key": r.key,
+            "status": r.status,
+            "error": r.error,
+            "traceback": r.provenance.get("traceback"),
+            "suite": r.suite,
+            "official": r.official,
+            "seed": r.seed,
+            "system": r.system.model_dump(exclude={"config"}),
+            "threat": r.threat.model_dump(),
+            "attack": r.attack.model_dump(exclude={"params"}),
+            "counts": None if r.counts is None else r.counts.model_dump(),
+            "robust_accuracy": _robust(r),
+            "findings": [f.model_dump() for f in r.findings],
+            "folder": str(kept.cell(r.key)),
+        }
+        for r in records
+    ]
+    findings = [f.model_dump() for f in across(records)]
+    return {"cells": cells, "interrupted": unfinished, "findings": findings, "below": short}
+
+
+def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]], short: list[str]) -> None:
+    """The matrix, the errors, the findings and the totals."""
     if not records and not unfinished:
         sys.stdout.write(f"{store} holds no cells yet; `benchmark run` makes some\n")
-        return 0
+        return
     sys.stdout.write(matrix(records) + "\n")
     for record in records:
         if record.error:
@@ -33,11 +104,12 @@ def main(store: str) -> int:
         sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; {where} goes on with it\n")
     for finding in _findings(records):
         sys.stdout.write(finding + "\n")
+    for sentence in short:
+        sys.stdout.write(f"below  {sentence}\n")
     counts = Counter(r.status for r in records)
     parts = [f"{counts[s]} {s}" for s in ("complete", "failed", "refused") if counts[s]]
     parts += [f"{len(unfinished)} interrupted"] if unfinished else []
     sys.stdout.write(", ".join(parts) + "\n")
-    return 1 if counts["failed"] else 0
 
 
 def _findings(records: list[Record]) -> list[str]:

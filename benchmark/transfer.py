@@ -1,4 +1,4 @@
-"""`benchmark transfer STORE`: do the adversarial examples made on one system fool the others?
+"""`benchmark transfer`: do the adversarial examples made on one system fool the others?
 
 No attack is run: every other system that was attacked under the same threat is asked about the witnesses of finished
 cells, one forward pass each. Such matrices of sources and targets are those of Papernot, McDaniel & Goodfellow (2016,

@@ -55,7 +55,7 @@ def store(root: Path, tmp_path: Path) -> Store:
 def measured(store: Store, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[tuple[str, str], Pair]]:
     """What the command prints, and the pairs that lie in the store afterwards."""
     capsys.readouterr()
-    assert main(["transfer", str(store.root)]) == 0
+    assert main(["transfer", "--store", str(store.root)]) == 0
     found = [read_arrivals(path) for path in sorted((store.root / FOLDER).glob("*.json"))]
     return capsys.readouterr().out, {
         (pair.source, arrivals.target): pair for arrivals in found if arrivals is not None for pair in arrivals.pairs
@@ -193,7 +193,7 @@ def test_a_witness_that_was_changed_is_named(store: Store, capsys: pytest.Captur
 
 
 def test_a_store_without_two_systems_has_nothing_to_try(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["transfer", str(tmp_path)]) == 2
+    assert main(["transfer", "--store", str(tmp_path)]) == 2
     assert f"{tmp_path}/cells has no complete record; give the folder of a store" in capsys.readouterr().err
     finished(tmp_path, "fgsm")
     mask = tmp_path / "mask.npy"
@@ -201,5 +201,5 @@ def test_a_store_without_two_systems_has_nothing_to_try(tmp_path: Path, capsys: 
     for seed in (0, 1):
         finished(tmp_path, "fgsm", Threat(eps=EPS, region=Region(RegionKind.file, path=str(mask))), seed=seed)
     capsys.readouterr()
-    assert main(["transfer", str(tmp_path / "results")]) == 0
+    assert main(["transfer", "--store", str(tmp_path / "results")]) == 0
     assert capsys.readouterr().out.startswith("no two systems were attacked under one threat on the same examples")

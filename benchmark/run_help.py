@@ -1,0 +1,68 @@
+"""What `benchmark run --help` prints: the groups with their choices, read without importing a plugin, and examples."""
+
+from __future__ import annotations
+
+import importlib.resources
+import shutil
+import textwrap
+
+from benchmark import registry
+
+__all__ = ["run_help"]
+
+
+def run_help() -> str:
+    """The whole text, as wide as the terminal."""
+    width = max(60, min(120, shutil.get_terminal_size().columns))
+    lines = [
+        "usage: benchmark run [-m] [GROUP=CHOICE | KEY=VALUE]...",
+        "",
+        "Run one cell (dataset, model, defenses, attack, threat, seed), or with -m the whole matrix of the choices",
+        "that are separated by commas. What is recorded already is not computed again.",
+        "",
+        "groups (those marked * take an ordered list: 'defense=[label_smoothing,jpeg]', or [] for none):",
+    ]
+    for group, choices in _groups():
+        label = f"  {group + ('*' if group in registry.LISTS else ''):<12}"
+        text = ", ".join(choices) or "(none installed)"
+        lines += textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label))
+    lines += [
+        "",
+        "keys that are often set:",
+        "  seed=0 examples=500 batch_size=256      which cell, how many test examples, how many at a time",
+        "  threat.norm=linf threat.eps=8/255       the ball; also threat.access, .queries, .goal, .aware, .region",
+        "  attack.steps=100                        any setting of the chosen plugins (benchmark plugins attack.pgd)",
+        "  defense.jpeg.quality=50                 of a plugin in a list: by its name",
+        "  training.epochs=20 trainer=gpu          the recipe, and the machine",
+        "  system.init_from=KEY                    train on from a trained system",
+        "  retry=failed                            compute failed cells again",
+        "  store.root=results store.data=data      where results and data files are",
+        "",
+        "examples:",
+        "  benchmark run attack=pgd threat=linf_8_255",
+        "  benchmark run model=checkpoint model.path=net.safetensors model@model.model=resnet dataset=arrays",
+        "  benchmark run -m attack=fgsm,pgd 'defense=[],[adversarial_training]' seed=0,1,2",
+        "  benchmark run suite=quickstart",
+        "  benchmark run -m hydra/launcher=joblib hydra.launcher.n_jobs=4 attack=fgsm,pgd seed=0,1",
+        "",
+        "more:",
+        "  benchmark run --cfg job [...]           print the composed configuration instead of running it",
+        "  benchmark run --hydra-help              Hydra's own flags",
+        '  eval "$(benchmark -sc install=bash)"    shell completion (also zsh, fish)',
+    ]
+    return "\n".join(lines)
+
+
+def _variants(group: str) -> list[str]:
+    """The named settings of a group: the files of conf/GROUP/."""
+    folder = importlib.resources.files("benchmark.conf").joinpath(group)
+    if not folder.is_dir():
+        return []
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _groups() -> list[tuple[str, list[str]]]:
+    """Every config group with its choices: plugins and named settings."""
+    folders = [f.name for f in importlib.resources.files("benchmark.conf").iterdir() if f.is_dir()]
+    own = sorted(set(folders) - set(registry.KINDS) - {"__pycache__", "hydra"})
+    return [(group, sorted({*registry.names(group), *_variants(group)})) for group in (*registry.KINDS, *own)]
