@@ -1,0 +1,102 @@
+"""The classic table, written into classic-table.md from the records of a store.
+
+`python docs/classic_table.py results`, after `benchmark run suite=classic_digits`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from benchmark_leaderboard.display import interval, percent
+from benchmark_leaderboard.published_numbers import Number, load_published
+from benchmark_leaderboard.statistics import wilson
+
+from benchmark.errors import RecordError
+from benchmark.record import Record, read_record
+
+PAGE = Path(__file__).parent / "classic-table.md"
+SUITE = "classic_digits"
+BEGIN, END = "<!-- table: python docs/classic_table.py STORE -->\n", "<!-- end of table -->\n"
+
+ROWS = {
+    "none": ("clean", ""),
+    "noise": ("noise, uniform in linf 0.3", "noise"),
+    "negative": ("semantic: the negative", "semantic"),
+    "fgsm": ("FGSM, 0.3", "fgsm"),
+    "bim": ("BIM, 0.3", "bim"),
+    "pgd": ("PGD, 10 steps of 0.05 to 0.3", "pgd"),
+    "deepfool": ("DeepFool, overshoot 0.02, 50 steps", "deepfool"),
+    "carlini_wagner": ("Carlini-Wagner, linf, 100 steps", "carlini_wagner"),
+}
+"""By plugin: what the row is called, and what the published table calls the attack."""
+
+
+def records(store: Path) -> dict[str, Record]:
+    """The official cells of the suite, by attack.
+
+    Raises:
+        RecordError: if one is missing.
+    """
+    found = {}
+    for path in sorted((store / "cells").glob("*/record.json")):
+        record = read_record(path)
+        if (record.suite or "").partition("@")[0] == SUITE and record.official and record.status == "complete":
+            found[record.attack.name] = record
+    missing = [name for name in ROWS if name not in found]
+    if missing:
+        raise RecordError(f"{store} has no complete cell of {SUITE} for {', '.join(missing)}; run the suite first")
+    return {name: found[name] for name in ROWS}
+
+
+def published() -> dict[tuple[str, int], Number]:
+    """The figures for LeNet on MNIST, by attack and 1 or 5."""
+    (source,) = [source for source in load_published() if source.key == "scratchai"]
+    (entry,) = [entry for entry in source.entries if entry.system == "lenet"]
+    return {(number.attack, 5 if "top5" in number.metric else 1): number for number in entry.numbers}
+
+
+def table(cells: Mapping[str, Record]) -> str:
+    """The table in Markdown, in percent."""
+    known = published()
+    lines = [
+        "| attack | top-1 | 95 % | top-5 | 95 % | passes | published top-1 | published top-5 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (title, called) in ROWS.items():
+        counts, cost = cells[name].counts, cells[name].cost
+        assert counts is not None
+        assert cost is not None
+        measured = [_measured(right, counts.total) for right in (counts.robust_correct, counts.robust_top5)]
+        passes = f"{(cost.forwards + cost.backwards) / max(1, counts.clean_correct):.4g}"
+        cited = [_cited(known.get((called, top))) for top in (1, 5)]
+        lines.append("| " + " | ".join([title, *measured[0], *measured[1], passes, *cited]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _measured(right: int, total: int) -> tuple[str, str]:
+    low, high = wilson(right, total)
+    return percent(right / total, low, high), interval(low, high)
+
+
+def _cited(number: Number | None) -> str:
+    return "" if number is None else f"{100 * number.value:.4g}" + ("*" if number.evidence == "secondary" else "")
+
+
+def filled(text: str, made: str) -> str:
+    """The page with the table between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{made}{END}{after}"
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Write the table of the store that is named into the page."""
+    (store,) = arguments
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), table(records(Path(store)))), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
