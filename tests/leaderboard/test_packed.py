@@ -29,8 +29,8 @@ N = 10_000
 def cell(tmp_path: Path) -> Path:
     """A published cell of eleven examples: packed bits that do not fill their last byte."""
     made_cell(tmp_path, clean=[True] * 9 + [False] * 2, distance=[0.05, 0.2, *[np.inf] * 9], certified=[0.01] * 11)
-    (made,) = pack([tmp_path / "cells"], tmp_path / "published", link=URL)
-    return made
+    made: list[Path] = pack([tmp_path / "cells"], tmp_path / "published", link=URL)
+    return made[0]
 
 
 def test_a_packed_store_gives_the_same_site_to_the_byte(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The statistics against scipy, brute force and properties."""
+"""The statistics against scipy, statsmodels, brute force and properties."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as theirs_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 COUNTS = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 BITS = st.tuples(st.integers(1, 6), st.integers(1, 12)).flatmap(
@@ -44,6 +47,24 @@ def test_intervals_of_shares_are_those_of_scipy(pair: tuple[int, int]) -> None:
     for ours, method in ((wilson(k, n), "wilson"), (clopper_pearson(k, n), "exact")):
         theirs = test.proportion_ci(0.95, method=method)
         assert ours == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+@given(COUNTS)
+def test_intervals_of_shares_are_those_of_statsmodels(pair: tuple[int, int]) -> None:
+    k, n = pair
+    for ours, method in ((wilson(k, n), "wilson"), (clopper_pearson(k, n), "beta")):
+        assert ours == pytest.approx(proportion_confint(k, n, 0.05, method=method), abs=1e-9)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_that_of_statsmodels(b: int, c: int) -> None:
+    expected = theirs_mcnemar([[10, b], [c, 10]], exact=True).pvalue if b + c else 1.0
+    assert float(mcnemar(b, c)) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
+    assert holm(np.array(p)) == pytest.approx(multipletests(p, method="holm")[1], rel=1e-9)
 
 
 def test_wilson_by_hand() -> None:
