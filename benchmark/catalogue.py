@@ -79,7 +79,7 @@ def describe(plugin: Declared) -> Description:
         top = module.partition(".")[0]
         missing = module if exists(top) else top
         return Description(
-            plugin, problem=f"{where} failed to import: No module named {missing!r}. Try: pip install {top}"
+            plugin, problem=f"{where} failed to import: No module named {missing!r}. The package must hold {top}"
         )
     summary, paper = _words(page)
     problem = _missing_import(page, where) or _hook_problem(page, where)
@@ -188,8 +188,8 @@ def _class_problem(
     api = page_of(API)
     assert api is not None
     name = line[0][1].name
-    if plugin.kind not in registry.KINDS:
-        return f"{where} is of kind {plugin.kind!r}; expected one of {', '.join(registry.KINDS)}"
+    if plugin.kind not in registry.KINDS or not plugin.name:
+        return f"{where} {registry.misnamed(plugin)}"
     expected = literal(api, api.constants["API_VERSION"])
     page, node = values["api_version"] if "api_version" in values else (api, api.constants["API_VERSION"])
     version = literal(page, node) if isinstance(node, (ast.Constant, ast.Name)) else expected
@@ -206,7 +206,11 @@ def _class_problem(
             if isinstance(item, ast.FunctionDef):
                 marked = any("abstractmethod" in ast.unparse(d) for d in item.decorator_list)
                 abstract = abstract | {item.name} if marked else abstract - {item.name}
-    return f"{where}: {name} does not define {', '.join(sorted(abstract))}" if abstract else ""
+    if abstract:
+        return f"{where}: {name} does not define {', '.join(sorted(abstract))}"
+    if plugin.kind in ("attack", "certifier") and "supports" not in values:
+        return f"{where}: {name} does not declare {registry.SUPPORTS}"
+    return ""
 
 
 def catalogue(kind: str | None = None) -> list[Description]:

@@ -24,7 +24,7 @@ from benchmark.api import (
     Tracker,
     inner,
 )
-from benchmark.errors import ConfigError, Refused
+from benchmark.errors import BenchmarkError, ConfigError, Refused
 from benchmark.record import content_key
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
@@ -323,6 +323,11 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
         schema: Any = {key: OmegaConf.to_object(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg}
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
+    except BenchmarkError:
+        raise
+    except Exception as error:  # a plugin's __post_init__ that raises something else
+        owner = registry.blamed(error) or "a setting"
+        raise ConfigError(f"{owner} raised {type(error).__name__}: {error}") from error
     for kind in ("dataset", "model", "attack"):
         if schema[kind] is None:
             raise ConfigError(f"no {kind} is chosen; choose one of: {', '.join(registry.names(kind))}")

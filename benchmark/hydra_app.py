@@ -112,6 +112,12 @@ class PluginSource(ConfigSource):
                 node = structured(registry.load(kind, name))
             except PluginError as error:
                 raise CompactHydraException(str(error)) from error
+            except OmegaConfBaseException as error:
+                raise CompactHydraException(
+                    f"plugin '{kind}.{name}' from {registry.find(kind, name).owner} has a field that is no setting "
+                    f"({str(error).splitlines()[0]}); expected int, float, str, bool, an Enum, an optional or a list "
+                    "of those, or benchmark.api.inner"
+                ) from error
         return self._result(path, node, package)
 
     def _result(self, path: str, node: DictConfig, package: str | None) -> ConfigResult:

@@ -11,7 +11,9 @@ import difflib
 import functools
 import importlib.metadata
 import inspect
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -26,6 +28,7 @@ __all__ = [
     "KINDS",
     "LISTS",
     "Declared",
+    "blamed",
     "declared",
     "distribution_of",
     "find",
@@ -41,6 +44,9 @@ KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric
 
 LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
 """The kinds of which a run takes an ordered list."""
+
+SUPPORTS = "supports: ClassVar[Supports] = Supports(...)"
+"""What attacks and certifiers must declare, as it is written."""
 
 DISTRIBUTION = "adversarial-benchmark"
 
@@ -139,8 +145,9 @@ def _load(plugin: Declared) -> type[Component]:
     try:
         module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        raise PluginError(f"{where} failed to import: {error}. Try: pip install {missing}") from error
+        missing, own = (error.name or "").partition(".")[0], plugin.module.partition(":")[0].partition(".")[0]
+        advice = f"The package must hold {own}" if missing == own else f"Try: pip install {missing}"
+        raise PluginError(f"{where} failed to import: {error}. {advice}") from error
     except Exception as error:
         raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
     component: type[Component] = _registered(module, where)
@@ -187,8 +194,8 @@ def _check_component(component: Any, plugin: Declared, where: str) -> None:
     from benchmark import api
 
     expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
-    if plugin.kind not in KINDS:
-        raise PluginError(f"{where} is of kind {plugin.kind!r}; expected one of {', '.join(KINDS)}")
+    if plugin.kind not in KINDS or not plugin.name:
+        raise PluginError(f"{where} {misnamed(plugin)}")
     if not (isinstance(component, type) and issubclass(component, expected)):
         raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
     if component.api_version != api.API_VERSION:
@@ -201,6 +208,15 @@ def _check_component(component: Any, plugin: Declared, where: str) -> None:
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise PluginError(f"{where}: {component.__name__} does not define {missing}")
+    if "supports" in getattr(expected, "__annotations__", {}) and not hasattr(component, "supports"):
+        raise PluginError(f"{where}: {component.__name__} does not declare {SUPPORTS}")
+
+
+def misnamed(plugin: Declared) -> str:
+    """What is wrong with the name of an entry point that names no kind, or nothing of it."""
+    if plugin.kind in KINDS:
+        return f"is named {plugin.full_name!r}; expected KIND.NAME, such as {plugin.kind}.acme"
+    return f"is of kind {plugin.kind!r}; expected one of {', '.join(KINDS)}"
 
 
 def name_of(component: Component) -> tuple[str, str]:
@@ -216,9 +232,21 @@ def owner_of(cls: type[Component]) -> Declared:
         PluginError: if the class is no installed plugin's.
     """
     for plugin in declared():
-        if plugin.module.partition(":")[0] == cls.__module__ and _load(plugin) is cls:
+        same = plugin.module.partition(":")[0] == cls.__module__ and plugin.kind in KINDS and plugin.name
+        if same and _load(plugin) is cls:
             return plugin
     raise PluginError(f"{cls.__module__}.{cls.__name__} is no installed plugin; declare its entry point and reinstall")
+
+
+def blamed(error: BaseException) -> str:
+    """`kind.name from OWNER (FILE, line N)`: the plugin in whose code an error arose, innermost; "" if in none's."""
+    modules = {plugin.module.partition(":")[0]: plugin for plugin in declared()}
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        plugin = modules.get(str(frame.f_globals.get("__name__")))
+        if plugin is not None:
+            found = f"{plugin.full_name} from {plugin.owner} ({Path(frame.f_code.co_filename).name}, line {line})"
+    return found
 
 
 def distribution_of(component: Component) -> dict[str, str]:

@@ -219,6 +219,7 @@ def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, sy
             version=owner["version"],
             minimal=can.minimal,
             randomized=can.randomized,
+            bounded=can.bounded,
         ),
     )
 
@@ -298,7 +299,10 @@ def _file(path: Path) -> FileInfo:
 
 def _failed(config: RunConfig, key: str, error: Exception) -> Record:
     """The record of a cell that failed, with the sentence for people and the traceback for the plugin's author."""
-    sentence = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
+    sentence = str(error)
+    if not isinstance(error, BenchmarkError):
+        owner = registry.blamed(error)
+        sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
     trace = "".join(traceback.format_exception(error))
     record = _skeleton(config, key, "failed", sentence, config.system_key())
     return record.model_copy(update={"provenance": _provenance(config, traceback=trace)})

@@ -15,6 +15,9 @@ __all__ = ["write_package"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
+_VALUES = frozenset({"true", "false", "yes", "no", "on", "off", "null", "none", "nan", "inf"})
+"""What the command line reads as a value, or what means that nothing is chosen: no names."""
+
 _CHOICES = {kind: f"'{kind}=[$name]'" if kind in registry.LISTS else f"{kind}=$name" for kind in registry.KINDS}
 
 
@@ -27,7 +30,7 @@ def write_package(kind: str, name: str, into: Path = Path()) -> Path:
     """
     if kind not in registry.KINDS:
         raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in _VALUES:
         raise ConfigError(f"{name!r} cannot name a plugin; expected lower-case words such as acme or two_words")
     if name in registry.names(kind):
         owner = registry.find(kind, name).owner

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmark import catalogue, registry
+from benchmark.errors import PluginError
 from benchmark.registry import Declared
 from benchmark.threat import Norm
 from tests.conftest import Runner
@@ -108,8 +109,12 @@ class Planted(Attack):
             + TAIL.replace("perturb", "p"),
             "Planted does not define perturb",
         ),
+        (
+            HEAD + "\n@dataclass(frozen=True)\nclass Planted(Attack):\n    steps: int = 1\n" + TAIL,
+            "Planted does not declare supports: ClassVar[Supports] = Supports(...)",
+        ),
     ],
-    ids=["syntax", "missing", "no hook", "not frozen", "abstract"],
+    ids=["syntax", "missing", "no hook", "not frozen", "abstract", "no supports"],
 )
 def test_what_the_file_shows_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str) -> None:
     said = page(tmp_path, monkeypatch, text)
@@ -117,11 +122,33 @@ def test_what_the_file_shows_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sentence in said.problem
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("attack.", "is named 'attack.'; expected KIND.NAME, such as attack.acme"),
+        ("atack.x", "is of kind 'atack'; exp"),
+    ],
+)
+def test_an_entry_point_that_names_no_plugin_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sentence: str
+) -> None:
+    module, (kind, _, short) = f"names_{len(name)}", name.partition(".")
+    body = "\n@dataclass(frozen=True)\nclass Planted(Attack):\n    supports: ClassVar[Supports] = Supports()\n"
+    (tmp_path / f"{module}.py").write_text(HEAD + body + TAIL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = Declared(kind, short, module, "planted", "1.0")
+    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
+    assert sentence in catalogue.describe(plugin).problem
+    with pytest.raises(PluginError) as caught:
+        registry.load(kind, short)
+    assert sentence in str(caught.value)
+
+
 def test_a_module_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Declared("attack", "gone", "gone_plugin.attacks", "gone", "1.0")
     monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
     said = catalogue.describe(plugin)
-    assert said.problem.endswith("failed to import: No module named 'gone_plugin'. Try: pip install gone_plugin")
+    assert said.problem.endswith("failed to import: No module named 'gone_plugin'. The package must hold gone_plugin")
 
 
 CRASH = '''"""Crashes the interpreter when it is imported. No paper."""

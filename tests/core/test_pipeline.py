@@ -149,6 +149,12 @@ class _ReturnsNan(Attack):
         return torch.where(y.reshape(-1, 1, 1, 1) == 3, torch.nan, x)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Raises(SoundAttack):
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: Any) -> Tensor:
+        raise ZeroDivisionError("of its own")
+
+
 SCORES = Threat(eps=parse_eps("1/10"), access=Access.scores)
 
 
@@ -158,6 +164,8 @@ SCORES = Threat(eps=parse_eps("1/10"), access=Access.scores)
         (ChangesItsInput, None, "attack.changesitsinput from test-plugins 1.0 changed its input in place"),
         (DrawsFromTorch, None, "drew from a global random generator"),
         (DrawsFromNumpy, None, "drew from a global random generator"),
+        (_Raises, None, "from test-plugins 1.0 (test_pipeline.py, line "),
+        (_Raises, None, ") raised ZeroDivisionError: of its own"),
         (_AsksForGradients, SCORES, "the attack asked for a gradient, and threat.access is scores"),
     ],
 )
