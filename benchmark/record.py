@@ -78,7 +78,8 @@ class ThreatInfo(_Model):
 
 
 class AttackInfo(_Model):
-    """Which attack, with every parameter. minimal: it looks for the smallest perturbation."""
+    """Which attack, with every parameter. minimal: it looks for the smallest perturbation. bounded: it answers to the
+    threat's norm; what another one finds is judged by box and region alone."""
 
     name: str
     params: Json
@@ -86,6 +87,7 @@ class AttackInfo(_Model):
     version: str
     minimal: bool
     randomized: bool
+    bounded: bool = True
 
 
 class Counts(_Model):

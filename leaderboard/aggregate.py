@@ -16,7 +16,21 @@ from benchmark.errors import RecordError
 from benchmark.record import Record, SystemInfo, content_key
 
 from . import alarms
-from .board import Alarm, Board, Column, Curve, CurveSet, Leaderboard, Problem, Rate, Run, Score, Spread, Unfinished
+from .board import (
+    ANY_CHANGE,
+    Alarm,
+    Board,
+    Column,
+    Curve,
+    CurveSet,
+    Leaderboard,
+    Problem,
+    Rate,
+    Run,
+    Score,
+    Spread,
+    Unfinished,
+)
 from .curves import curve
 from .grouping import (
     Family,
@@ -57,7 +71,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
             bad.append(Problem(cell.place, str(error)))
             continue
         if cell.record.status == "complete":
-            families[family(cell.record)].append((eps, cell))
+            families[family(cell.record)].append((eps if cell.record.attack.bounded else Fraction(0), cell))
         else:
             unfinished.append(cell)
     boards: list[Board] = []
@@ -101,7 +115,7 @@ def _family(
     eps0 = float(max(eps for eps, _ in cells))
     recipes = []
     for key in sorted(by_recipe):
-        recipe = _recipe(key, names[key], by_recipe[key], known, eps0, bad)
+        recipe = _recipe(key, names[key], by_recipe[key], known, (group.norm, eps0), bad)
         if recipe is not None:
             recipes.append(recipe)
     pool = content_key(sorted(known))[:16]
@@ -132,10 +146,15 @@ def _recipe(
     label: str,
     cells: Sequence[tuple[Fraction, str, Cell]],
     known: Mapping[str, Column],
-    eps0: float,
+    reach: tuple[str, float],
     bad: list[Problem],
 ) -> _Recipe | None:
-    """Everything about one row of a family; its outcomes are dropped at the end."""
+    """Everything about one row of a family; its outcomes are dropped at the end.
+
+    Args:
+        reach: the family's norm, and how far its curves go.
+    """
+    norm, eps0 = reach
     by_system: dict[str, list[Trial]] = defaultdict(list)
     for eps, column, cell in cells:
         try:
@@ -148,7 +167,6 @@ def _recipe(
     if not systems:
         return None
     systems.sort(key=lambda s: (min(t.cell.record.seed for t in s.trials), s.key))
-    norm = systems[0].trials[0].cell.record.threat.norm
     info = systems[0].trials[0].cell.record.system
     noted = [
         *alarms.of_records((t.cell.record for s in systems for t in s.trials), key),
@@ -217,6 +235,7 @@ def _draft(
             *alarms.certified_yet_broken(sum(v.crossed for _, v in verdicts), keys, key),
             *alarms.noise_beats_attack(known, scores, key),
             *alarms.others_beat_white_box(known, scores, key),
+            *alarms.out_of_order(known, scores, key),
         ),
         keys=keys,
     )
@@ -281,6 +300,7 @@ def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[li
     homeless = []
     for cell in cells:
         record, threat = cell.record, cell.record.threat
+        under = (threat.norm, exact_eps(cell)) if record.attack.bounded else (ANY_CHANGE, Fraction(0))
         shown = Unfinished(
             key=record.key,
             status=record.status,
@@ -289,8 +309,8 @@ def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[li
             seed=record.seed,
             error=record.error or "",
         )
-        meant = (record.suite, record.official, record.system.dataset, threat.norm, exact_eps(cell), threat.goal,
-                 threat.aware, threat.region, threat.levels)  # fmt: skip
+        meant = (record.suite, record.official, record.system.dataset, *under, threat.goal, threat.aware,
+                 threat.region, threat.levels)  # fmt: skip
         fitting = [board.protocol.key for board in boards if _meant(board) == meant]
         for key in fitting:
             found[key].append(shown)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark.record import Record, SystemInfo
 
 __all__ = [
+    "ANY_CHANGE",
     "Alarm",
     "AttackStanding",
     "Board",
@@ -37,6 +38,9 @@ __all__ = [
     "Unfinished",
     "Withdrawn",
 ]
+
+ANY_CHANGE = "any"
+"""The norm of a board of attacks that answer to none."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Protocol:
 
     Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
     all of them. suite: its name with its version, None outside suites. official: nothing of the suite was overridden.
-    total: the number of examples.
+    total: the number of examples. norm: ANY_CHANGE, with an eps of 0, for attacks that answer to no norm.
     """
 
     key: str

@@ -183,7 +183,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
     """What must hold for every example, whoever ran it. Every sentence is one that a person can act upon."""
     threat = cell.record.threat
     distance = a[threat.norm]
-    within = (distance <= threat.eps + 2 * forgiven(threat.norm, threat.eps)) | (not _bounded(cell.record.attack.name))
+    within = (distance <= threat.eps + 2 * forgiven(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
     ordered = (a["linf"] <= a["l2"] * (1 + ROUNDING)) & (a["l2"] <= a["l1"] * (1 + ROUNDING))
     found = np.isfinite(distance)
     floats = np.stack([a[name] for name in ("l0", "l1", "l2", "linf", "certified")])
@@ -219,16 +219,21 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
 
 
 @functools.cache
-def _bounded(attack: str) -> bool:
-    """Whether an attack answers to the ball; one that is not installed is taken to."""
+def _bounded(attack: str) -> bool | None:
+    """Whether an attack answers to the norm; None for one that is not installed."""
     known = [d.supports for d in catalogue("attack") if d.declared.name == attack and d.supports]
-    return bool(known[0].get("bounded", True)) if known else True
+    return bool(known[0].get("bounded", True)) if known else None
 
 
 def _check_record(cell: Cell, a: Arrays) -> None:
     """Counts, costs, hashes and findings of the record, against its arrays."""
     record = cell.record
     assert record.cost is not None
+    if _bounded(record.attack.name) is (not record.attack.bounded):
+        raise RecordError(
+            f"{cell.place} says attack.bounded is {str(record.attack.bounded).lower()}; attack.{record.attack.name} "
+            f"{'answers to no norm' if record.attack.bounded else 'answers to the norm of the threat'}"
+        )
     said = record.counts
     seen = Counts(
         total=len(a["ids"]),

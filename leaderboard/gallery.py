@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import RecordError
 
-from .board import Board, Column, Row
+from .board import ANY_CHANGE, Board, Column, Row
 from .load import Cell
 
 __all__ = ["GALLERY", "Exhibit", "Picture", "Pictures", "exhibits", "png", "read_pictures"]
@@ -170,7 +170,7 @@ def _strongest(board: Board, row: Row) -> Iterator[tuple[Column, str]]:
 
 
 def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
-    """The examples whose adversarial image lies within the radius, up to rounding."""
+    """The examples whose adversarial image lies within the radius, up to rounding, where there is one."""
     for at in range(len(of.ids)):
         clean, adv = of.clean[at], of.adv[at]
         delta = adv.astype(np.float64) - clean
@@ -180,7 +180,7 @@ def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
             "l1": float(np.abs(delta).sum()),
             "l0": float((delta != 0).sum()),
         }
-        if size[norm] > eps + 1e-6 * (1 + eps) or size["linf"] == 0:
+        if size["linf"] == 0 or (norm != ANY_CHANGE and size[norm] > eps + 1e-6 * (1 + eps)):
             continue
         gain = 0.5 / size["linf"]
         yield Picture(

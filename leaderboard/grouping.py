@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.errors import RecordError
 from benchmark.record import Record, SystemInfo, content_key
 
-from .board import Column, Protocol
+from .board import ANY_CHANGE, Column, Protocol
 from .load import Cell
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "system_names",
 ]
 
-NORMS = ("linf", "l2", "l1", "l0")
+NORMS = ("linf", "l2", "l1", "l0", ANY_CHANGE)
 SHOWN_SETTINGS = 4
 EXACT = re.compile(r"(\d{1,18})(?:/(0*[1-9]\d{0,17}))?", re.ASCII)
 
@@ -70,7 +70,7 @@ class Family:
 
 
 def family(record: Record) -> Family:
-    """The family of a complete record."""
+    """The family of a complete record. Attacks that answer to no norm are compared among themselves."""
     threat = record.threat
     return Family(
         suite=record.suite,
@@ -79,7 +79,7 @@ def family(record: Record) -> Family:
         dataset_revision=record.dataset_revision,
         examples_sha256=record.examples_sha256,
         total=record.counts.total if record.counts else 0,
-        norm=threat.norm,
+        norm=threat.norm if record.attack.bounded else ANY_CHANGE,
         goal=threat.goal,
         aware=threat.aware,
         region=threat.region,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from benchmark.record import Record
 
-from .board import Board, Protocol, Resolution, Row
+from .board import ANY_CHANGE, Board, Protocol, Resolution, Row
 from .display import interval, percent
 
 __all__ = [
@@ -50,7 +50,9 @@ def breakable(name: str) -> Markup:
 
 
 def radius(protocol: Protocol) -> str:
-    """The norm and its radius, exact: L∞ ≤ 8/255."""
+    """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
+    if protocol.norm == ANY_CHANGE:
+        return "changes of no norm"
     unit = " features" if protocol.norm == "l0" else ""
     return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
 

@@ -11,6 +11,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from .board import ANY_CHANGE
 from .load import Cell, Evidence
 
 __all__ = ["Hit", "System", "Trial", "Verdict", "forgiven", "judge"]
@@ -138,7 +139,7 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
     at_home = _any(list(broken.values()))
     tried = _any([t.evidence.valid for t in own])
     certified = None
-    if system.certified is not None:
+    if system.certified is not None and norm != ANY_CHANGE:
         certified = clean & (system.certified >= float(eps)) & (system.certified > 0)
     return Verdict(
         held=clean & (times == 0) & tried,
