@@ -20,11 +20,14 @@ __all__ = [
     "noise_beats_attack",
     "of_records",
     "others_beat_white_box",
+    "out_of_order",
     "rises_with_eps",
 ]
 
 NO_ATTACK = ("noise", "none")
 TRANSFER = "transfer"
+ORDER = (("bim", "fgsm"), ("pgd", "fgsm"), ("apgd", "fgsm"), ("autoattack", "pgd"), ("autoattack", "apgd"))
+"""Pairs of a stronger attack and a weaker one, which does a part of what it does."""
 
 
 def of_records(records: Iterable[Record], row: str) -> list[Alarm]:
@@ -99,6 +102,42 @@ def _masked(
         tuple(sorted({*best.keys, *white.keys})),
         row,
     )
+
+
+def out_of_order(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """An attack broke less than one that does a part of what it does: FGSM is one step of PGD (Carlini et al., 2019).
+
+    Of attacks with several settings the best is meant, among those with one access, surrogate and draws; an attack with
+    a smaller budget is not compared.
+    """
+    found = []
+    for stronger, weaker in ORDER:
+        for key, score in sorted(scores.items(), key=lambda item: columns[item[0]].label):
+            if columns[key].name != weaker:
+                continue
+            rivals = [k for k in scores if columns[k].name == stronger and _as_free(columns[k], columns[key])]
+            if not rivals:
+                continue
+            best = max(rivals, key=lambda k: (scores[k].broken, columns[k].label))
+            if scores[best].broken < score.broken:
+                found.append(
+                    Alarm(
+                        "attacks_out_of_order",
+                        "warning",
+                        f"{columns[best].label} breaks {scores[best].broken:g} of {score.robust.total} examples and "
+                        f"{columns[key].label} {score.broken:g}: the first does more of the same, so it "
+                        "fails somewhere",
+                        tuple(sorted({*scores[best].keys, *score.keys})),
+                        row,
+                    )
+                )
+    return found
+
+
+def _as_free(one: Column, other: Column) -> bool:
+    """Whether the first attack had the access of the other, and at least its budget."""
+    same = (one.access, one.surrogate, one.eot) == (other.access, other.surrogate, other.eot)
+    return same and (one.queries is None or (other.queries is not None and one.queries >= other.queries))
 
 
 def rises_with_eps(

@@ -15,6 +15,7 @@ from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Board, Leaderboard, Row
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.statistics import wilson
+from benchmark_leaderboard.wording import radius
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -80,6 +81,30 @@ def test_a_smallest_perturbation_counts_at_every_radius(tmp_path: Path) -> None:
     assert [column.name for column in large.columns] == ["pgd"]
     assert large.rows[0].scores[0] is not None
     assert large.rows[0].scores[0].broken == 1
+
+
+def test_attacks_of_no_norm_share_a_board_of_their_own(tmp_path: Path) -> None:
+    """A negative image breaks a system, and says nothing of what holds within a radius."""
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="pgd", eps="1/10")
+    proved = [0.2] * 10
+    for norm, eps in (("linf", "1/10"), ("l2", "1/2")):
+        made_cell(
+            tmp_path, clean=RIGHT, distance=reaching(2, 3, 4, at=0.9), attack="negative", bounded=False, norm=norm,
+            eps=eps, certified=proved,
+        )  # fmt: skip
+    made_cell(
+        tmp_path, clean=RIGHT, distance=reaching(), attack="blur", bounded=False, status="failed", error="no images"
+    )
+    board = board_of(tmp_path)
+    within, changed = board.boards
+    assert (within.protocol.norm, within.protocol.eps_exact, radius(within.protocol)) == ("linf", "1/10", "L∞ ≤ 1/10")
+    assert held(within.rows[0]) == [False, False, *[True] * 6, False, False]
+    assert (changed.protocol.norm, radius(changed.protocol)) == ("any", "changes of no norm")
+    assert held(changed.rows[0]) == [True, True, False, False, False, True, True, True, False, False]
+    assert [column.name for column in changed.columns] == ["negative"]
+    assert not [alarm for alarm in changed.alarms if "certified" in alarm.name]
+    assert [cell.attack for cell in changed.unfinished] == ["blur"]
+    assert not board.curves
 
 
 def test_nothing_is_carried_between_other_norms_goals_or_regions(tmp_path: Path) -> None:
@@ -377,6 +402,22 @@ def test_a_black_box_that_beats_the_white_boxes_hints_at_masking(tmp_path: Path)
         "black_box_beats_white_box": "square breaks 3 of 10 examples without a gradient, and pgd, the strongest attack "
         "with gradients, 2: the gradients may be masked"
     }
+
+
+def test_a_part_of_an_attack_that_beats_the_whole_is_evidence_against_it(tmp_path: Path) -> None:
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="fgsm")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), attack="bim")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(2), attack="pgd", params={"steps": 3})
+    assert alarms_of(only(board_of(tmp_path)).rows[0]) == {
+        "attacks_out_of_order": "pgd breaks 1 of 10 examples and fgsm 2: the first does more of the same, so it fails "
+        "somewhere"
+    }
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(2, 3), attack="pgd", params={"steps": 40})
+    assert not alarms_of(only(board_of(tmp_path)).rows[0])
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0), attack="autoattack", queries=30)
+    assert not alarms_of(only(board_of(tmp_path)).rows[0])  # fewer passes than the others may use
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(0), attack="autoattack")
+    assert alarms_of(only(board_of(tmp_path)).rows[0])["attacks_out_of_order"].startswith("autoattack")
 
 
 def test_examples_of_another_system_that_beat_the_white_boxes_hint_at_masking(tmp_path: Path) -> None:
