@@ -48,11 +48,11 @@ def foggy(x: Tensor, amount: float, decay: float, rng: SampleRandom) -> Tensor:
     return (x + amount * clouds) * brightest / (brightest + amount)
 
 
-def frosted(x: Tensor, image: float, ice: float, rng: SampleRandom) -> Tensor:
-    """(B, C, H, W): `image` times the image plus `ice` times crystals: bright ridges of a rough landscape."""
+def frosted(x: Tensor, clear: float, ice: float, rng: SampleRandom) -> Tensor:
+    """(B, C, H, W): `clear` times the image plus `ice` times crystals: bright ridges of a rough landscape."""
     land = plasma(rng, x.shape[2], x.shape[3], 1.4, stream="frost", like=x)
     crystals = 0.2 + 0.8 * (1.0 - (2.0 * land - 1.0).abs()) ** 2
-    return image * x + ice * crystals
+    return clear * x + ice * crystals
 
 
 def snowed(
