@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from benchmark.errors import RecordError
 from benchmark.record import FileInfo, file_sha256, to_text
 
@@ -24,7 +26,12 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def main(paths: Sequence[Path], store: Path, out: Path, *, name: str, url: str, note: str, weights: bool) -> int:
     """Pack, and say what is in it; 0 for the shell."""
-    manifest = pack(paths, store, out, submitter=Submitter(name=name, url=url), note=note, weights=weights)
+    try:
+        submitter = Submitter(name=name, url=url)
+        manifest = pack(paths, store, out, submitter=submitter, note=note, weights=weights)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise RecordError(f"--{first['loc'][0]} is {str(first['input'])[:80]!r}: {first['msg']}") from error
     cells = sum(file.path.endswith(RECORD) for file in manifest.files)
     size = sum(file.bytes for file in manifest.files)
     sys.stdout.write(f"{out}: {cells} cells, {len(manifest.files)} files, {size} bytes\n")

@@ -173,7 +173,10 @@ class ConsoleTracker(Tracker):
 
 
 def result_of(record: Record) -> str:
-    """The result of a cell in one line; passes are forward passes per attacked example."""
+    """The result of a cell in one line, without intervals where their metrics are not chosen.
+
+    Passes are forward passes per attacked example.
+    """
     if record.status in ("failed", "refused"):
         return f"{record.status}: {record.error or 'no reason was recorded'}"
     parts = ["partial"] if record.status == "partial" else []
@@ -185,8 +188,12 @@ def result_of(record: Record) -> str:
             "" if robust.low is None or robust.high is None else f" ({100 * robust.low:.1f} to {100 * robust.high:.1f})"
         )
         parts.append(f"robust {percent(robust.value)}{bounds}")
+    elif record.counts is not None:
+        parts.append(f"robust {percent(record.counts.robust_correct / record.counts.total)}")
     if clean is not None and clean.value is not None:
         parts.append(f"clean {percent(clean.value)}")
+    elif record.counts is not None:
+        parts.append(f"clean {percent(record.counts.clean_correct / record.counts.total)}")
     if record.counts is not None and record.counts.invalid:
         parts.append(f"{record.counts.invalid} of {record.counts.total} candidates invalid")
     if passes is not None and passes.value is not None:

@@ -98,6 +98,22 @@ def test_the_same_weights_under_another_name_are_mentioned(tmp_path: Path) -> No
     assert "has the weights of cells/" in warning
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--name", "A", "--url", "http://plain"], "--url is 'http://plain': String should match pattern '^(https://"),
+        (["--name", "x" * 101], f"--name is '{'x' * 80}': String should have at most 100 characters"),
+    ],
+)
+def test_a_submitter_that_cannot_be_is_one_sentence(
+    given: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(["submit", str(tmp_path), "--out", str(tmp_path / "out.zip"), *given]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"benchmark: {sentence}")
+    assert said.count("\n") == 1
+
+
 def test_text_of_a_submitter_cannot_leave_its_place_in_the_review(tmp_path: Path) -> None:
     parcel = made_submission(tmp_path / "store", tmp_path / "parcel")
     spoiler = Spoiler(parcel)

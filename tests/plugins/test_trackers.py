@@ -23,7 +23,7 @@ from benchmark_plugins.metrics.passes import Passes
 from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
 from benchmark_plugins.trackers import console
 from benchmark_plugins.trackers._wandb_views import curve_of, readable
-from benchmark_plugins.trackers.console import ConsoleTracker, duration
+from benchmark_plugins.trackers.console import ConsoleTracker, duration, result_of
 from benchmark_plugins.trackers.wandb import Mode, WandbTracker
 from PIL import Image
 from torch import Tensor
@@ -425,6 +425,13 @@ def test_without_a_terminal_a_cell_is_one_line(tmp_path: Path, capsys: pytest.Ca
         "1 of 10 candidates invalid, 40 passes, 3.2 s",
         "[warning] digits/small_cnn+jpeg pgd linf 1/10 seed 0: zero_gradients: 4 of 8 are [zero]",
     ]
+
+
+def test_a_cell_without_the_usual_metrics_says_what_was_counted(tmp_path: Path) -> None:
+    record = finished(cell_plan(tmp_path)).model_copy(update={"metrics": []})
+    assert record.counts is not None
+    share = 100 * record.counts.robust_correct / record.counts.total
+    assert result_of(record).startswith(f"robust {share:.1f} %, clean 80.0 %, 1 of 10 candidates invalid, ")
 
 
 def test_a_cell_without_a_result_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
