@@ -47,8 +47,12 @@ def build(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> Pat
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
+        folders = {""}
         for path, data in _files(results, since):
-            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            parent = path.rpartition("/")[0]
+            if parent not in folders:
+                (made / parent).mkdir(parents=True)
+                folders.add(parent)
             (made / path).write_bytes(data)
         made.chmod(0o755)
         _swap(made, out)

@@ -47,7 +47,8 @@ def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]
     """
     found: dict[str, Arrivals] = {}
     problems = []
-    for folder in sorted({above / FOLDER for cell in cells for above in cell.folder.parents[:2]}):
+    around = {cell.folder.parent for cell in cells}
+    for folder in sorted({above / FOLDER for parent in around for above in (parent, parent.parent)}):
         for path in sorted(folder.glob("*.json")):
             arrivals = read_arrivals(path)
             if arrivals is None:
