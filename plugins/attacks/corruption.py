@@ -31,8 +31,9 @@ class CommonCorruption(Attack):
     Severities are those of CIFAR-10-C for images of at most 64 pixels a side and of ImageNet-C for larger ones, with
     lengths in proportion to the side. Differences from the authors' programs: nothing is rounded to 8 bits but JPEG;
     beyond its edge an image goes on with its edge; fog, frost, snow and spatter are drawn from noise, without
-    photographs; glass moves all pixels at once. Saturation needs colours, and JPEG 1 or 3 channels. For the severities
-    of one family the random draws are the same.
+    photographs; glass moves all pixels at once; of small images, the severities of glass, snow, frost and elastic stand
+    in the order of their effect, and the last pixelation is coarser. Saturation needs colours, and JPEG 1 or 3
+    channels. For the severities of one family the random draws are the same.
 
     kind: the family. severity: 0 (none) to 5.
     amount: in place of a severity the one setting that a family has. gaussian_noise, speckle_noise: standard deviation

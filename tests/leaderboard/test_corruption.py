@@ -38,6 +38,7 @@ def cells(root: Path, wrong: dict[str, tuple[int, ...]], clean_wrong: int, **sys
                 attack="corruption",
                 params={"kind": kind, "severity": severity, "amount": None, "draws": 1},
                 access="labels",
+                bounded=False,
                 backwards=0,
                 **system,  # type: ignore[arg-type]
             )
