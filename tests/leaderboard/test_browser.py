@@ -14,7 +14,10 @@ from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.build import build, build_single
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.render import board_names
+from benchmark_leaderboard.retraction import withdraw
 
+from benchmark.record import to_text
+from benchmark.transfer import FOLDER, Arrivals, Pair
 from tests.leaderboard.browser import CHROMIUM, dump
 from tests.leaderboard.made_records import made_cell, made_store
 
@@ -27,7 +30,25 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is install
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = made_store(tmp_path_factory.mktemp("store"), systems=3, attacks=4, examples=40)
     made_cell(root, clean=[], distance=[], status="failed", error="ValueError: <b>boom</b>", attack="jsma")
+    for severity in range(1, 6):
+        made_cell(root, clean=[True] * 40, distance=[0.05] * 4 * severity + [np.inf] * (40 - 4 * severity), eps="1",
+                  attack="corruption", params={"kind": "fog", "severity": severity})  # fmt: skip
+    wrong = made_cell(
+        root, clean=[True] * 40, distance=[np.inf] * 40, attack="ead", model="linear", model_params={"width": 8}
+    )
+    withdraw(wrong, "a bug in <b>the attack</b>")
+    exchanged(root)
     return root
+
+
+def exchanged(root: Path) -> None:
+    """Write what `benchmark transfer` could have counted from the first system of the first board to the second."""
+    first, second = aggregate(*read([root / "cells"])).boards[0].rows[:2]
+    source, target = first.runs[0].system_key, second.runs[0].system_key
+    pair = Pair(source=source, cells=dict.fromkeys(first.keys, (9, 4)), witnesses_sha256="", tried=20, transferred=9)
+    made = Arrivals(key="0" * 24, target=target, weights_sha256="", examples_sha256="", pairs=[pair])
+    (root / FOLDER).mkdir()
+    (root / FOLDER / f"{made.key}.json").write_text(to_text(made), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +127,11 @@ def every_kind(site: Path) -> Iterable[Path]:
     yield boards[0]
     yield next(path for path in boards if path.name.endswith("-matrix.html"))
     yield next(path for path in boards if path.name.endswith("-compare.html"))
+    yield next(path for path in boards if path.name.endswith("-transfer.html"))
+    yield next(path for path in boards if "Mean corruption" in path.read_text(encoding="utf-8"))
+    yield site / "changes.html"
+    yield site / "published.html"
+    yield next(path for path in (site / "systems").glob("*.html") if "retracted" in path.read_text(encoding="utf-8"))
     yield min((site / "systems").glob("*.html"))
     yield min((site / "attacks").glob("*.html"))
     yield min((site / "published").glob("*.html"))
