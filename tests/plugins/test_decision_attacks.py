@@ -33,7 +33,7 @@ METHODS: tuple[tuple[Attack, Norm], ...] = (
     (RayS(), Norm.linf),
     (GeoDA(), Norm.l2),
     (GeoDA(), Norm.linf),
-    (SignOPT(), Norm.l2),
+    (SignOPT(starts=10), Norm.l2),
     (Pointwise(), Norm.l0),
 )
 
