@@ -47,9 +47,13 @@ class Moves:
     sign: Tensor
     turned: Tensor
 
-    def at(self, index: Tensor | int) -> Moves:
+    def at(self, index: Tensor) -> Moves:
         """Those at `index` of the first dimension."""
         return Moves(**{name: value[index] for name, value in vars(self).items()})
+
+    def of(self, queries: slice, rows: Tensor) -> Moves:
+        """Of moves (queries, b, ...), those of some queries and rows: the queries of one row after the other."""
+        return Moves(**{n: value[queries][:, rows].transpose(0, 1).flatten(0, 1) for n, value in vars(self).items()})
 
 
 def moves(

@@ -15,6 +15,9 @@ from benchmark.target import Target
 
 __all__ = ["Best", "PairLoss", "Work", "columns"]
 
+FORWARD_ROWS = 2
+"""A forward pass has so many times the rows of one with a gradient, which keeps what every layer computes."""
+
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From logits (b, K), the labels `y` (b,) and the classes to reach `rival` (b,), to (b,): what a row ascends."""
 
@@ -96,12 +99,15 @@ class Work:
 
     def logits(self, x_adv: Tensor) -> Tensor:
         """(b, K): the scores; one forward pass per row."""
-        return torch.cat([self.target.rows(at).logits(x_adv[at]) for at in self._passes()])
+        parts = self._passes(FORWARD_ROWS)
+        if len(parts) == 1:
+            return self.target.logits(x_adv)
+        return torch.cat([self.target.rows(at).logits(x_adv[at]) for at in parts])
 
-    def _passes(self) -> list[Tensor]:
+    def _passes(self, times: int = 1) -> list[Tensor]:
         """The rows of each pass. What a random system draws depends on the passes before: there it is a single one."""
         places = torch.arange(len(self), device=self.y.device)
-        return [places] if not self.target.certain else list(places.split(self.pass_rows))
+        return [places] if not self.target.certain else list(places.split(times * self.pass_rows))
 
 
 class Best:

@@ -57,7 +57,7 @@ class AutoAttack(Attack):
     the one class of the threat).
 
     version: see :class:`Version`. steps: iterations of APGD and FAB. queries: of Square. proposals: how many windows
-    Square tries in a pass; 1 is the paper's algorithm.
+    Square tries in a pass at most; 1 is the paper's algorithm.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -67,7 +67,7 @@ class AutoAttack(Attack):
     version: Version = Version.standard
     steps: int = 100
     queries: int = 5000
-    proposals: int = 1
+    proposals: int = 16
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, queries=self.queries, proposals=self.proposals)

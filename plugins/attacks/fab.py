@@ -25,14 +25,16 @@ from ._losses import gap, lead, likeliest, succeeded
 from ._steps import at_least, can_ask, may_settle
 from ._survivors import Best, Work, columns
 
+DUAL = {Norm.linf: Norm.l1, Norm.l2: Norm.l2, Norm.l1: Norm.linf}
+"""The norm of a slope which says how much a step of length 1 gains."""
+
 
 @dataclass(frozen=True)
 class FAB(Attack):
     """Projects onto the nearest linearised boundary in the box, with a pull towards the clean input, and steps back.
 
-    Differences from the paper: the nearest boundary is the one nearest in the box, not in all of space; the classes of
-    the targeted form are approached side by side; the final search along the segment to the clean input is the false
-    position method.
+    Differences from the paper: the classes of the targeted form are approached side by side; the final search along the
+    segment to the clean input is the false position method.
 
     steps: iterations. restarts: the first start is the clean input, the others are random, half as far as the best
         success so far, or half of eps if that is nearer.
@@ -167,16 +169,15 @@ def _nearest_plane(work: Work, x_adv: Tensor, *, targeted: bool, each: bool) -> 
         )
         return _masked(slope, work.ball), value.neg()
     logits, pull = work.target.pullback(x_adv)
-    classes = torch.arange(logits.shape[1], device=logits.device)
+    rivals = (work.y[:, None] + torch.arange(1, logits.shape[1], device=logits.device)) % logits.shape[1]
+    needs = logits.gather(1, work.y[:, None]) - logits.gather(1, rivals)
+    away = torch.zeros_like(logits).scatter(1, work.y[:, None], -1.0)
     nearest = logits.new_full((len(work),), torch.inf)
     found, need = x_adv.new_zeros(x_adv.flatten(1).shape), torch.zeros_like(nearest)
-    for turn in range(1, len(classes)):
-        rival = (work.y + turn) % len(classes)
-        cotangent = (classes == rival[:, None]).to(logits.dtype) - (classes == work.y[:, None]).to(logits.dtype)
-        slope, missing = _masked(pull(cotangent), work.ball), -gap(logits, work.y, rival)
-        length = rows_norm(_to_plane(slope, missing, x_adv.flatten(1), work.ball.norm), work.ball.norm)
-        gain = slope.abs().sum(1) > 0
-        better = gain & (length < nearest)
+    for turn in range(rivals.shape[1]):
+        slope, missing = _masked(pull(away.scatter(1, rivals[:, turn : turn + 1], 1.0)), work.ball), needs[:, turn]
+        length = missing.abs() / rows_norm(slope, DUAL[work.ball.norm])  # not smaller than anything where 0 / 0
+        better = length < nearest
         nearest = torch.where(better, length, nearest)
         found, need = torch.where(better[:, None], slope, found), torch.where(better, missing, need)
     return found, need
@@ -219,8 +220,8 @@ def _step(
     """One iteration (algorithm 1 of the paper): the rows that go on, and where they are."""
     x, norm = work.ball.x.flatten(1), work.ball.norm
     here = x_adv.flatten(1)
-    from_here = _to_plane(slope, need, here, norm)
-    from_x = _to_plane(slope, need + (slope * (here - x)).sum(1), x, norm)
+    needs = torch.cat([need, need + (slope * (here - x)).sum(1)])
+    from_here, from_x = _to_plane(torch.cat([slope, slope]), needs, torch.cat([here, x]), norm).chunk(2)
     far, far_x = (rows_norm(delta, norm).clamp_min(1e-8) for delta in (from_here, from_x))
     alpha = (far / (far + far_x)).clamp_max(alpha_max)[:, None]
     mixed = (1.0 - alpha) * (here + eta * from_here) + alpha * (x + eta * from_x)

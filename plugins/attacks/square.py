@@ -21,8 +21,11 @@ from ._squares import Image, Moves, as_image, change_linf, change_mass, first_li
 from ._steps import at_least, may_settle
 from ._survivors import Best, Work, columns
 
-BLOCK = 64
-"""For how many rounds ahead windows are drawn at once."""
+AHEAD = 64
+"""For how many passes ahead windows are drawn at once."""
+
+PATIENCE = 100
+"""After how many queries a pass takes one proposal more: the later, the rarer is one that is accepted."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Square(Attack):
     queries: forward passes per example at most; the schedule of window sizes is stretched to them, or to
         `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
     edges: whether windows reach the last row and column, which they do not in the authors' program.
-    proposals: how many windows are tried in one pass; the best one counts. 1 is the paper's algorithm.
+    proposals: how many windows are tried in one pass at most; the best one counts. It begins with one, and with another
+        one after every hundred queries, when few proposals are still accepted. 1 is the paper's algorithm.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -46,7 +50,7 @@ class Square(Attack):
     queries: int = 5000
     p_init: float = 0.8
     edges: bool = False
-    proposals: int = 1
+    proposals: int = 16
 
     def __post_init__(self) -> None:
         at_least(1, queries=self.queries, proposals=self.proposals)
@@ -93,25 +97,27 @@ def square(
     left = target.remaining()
     limit = torch.full_like(y, queries) if left is None else left.clamp(0, queries)
     shape = as_image(tuple(ball.x.shape[1:]))
-    query, drawn_at = 0, 0
+    query, drawn_at, drawn_to = 0, 0, 0
     work, drawn = Work.of(target, ball, y, None, those & (limit > 0)), None
+    rows = torch.arange(len(work), device=y.device)  # of what was drawn, those that are still worked on
     while len(work):
         if query == 0:
             x_adv = work.ball.project(_first(work.ball, rng.rows(work.example), shape))
             _ask(work, x_adv, best, targeted=targeted)
             query = 1
         else:
-            if drawn is None or query - drawn_at >= BLOCK * proposals:
-                drawn, drawn_at = _draw(work, rng, query, limit, shape, proposals, p_init, edges), query
-            turns = range(query - drawn_at, query - drawn_at + proposals)
-            _round(work, [drawn.at(turn) for turn in turns], limit - query, best, shape, targeted=targeted)
-            query += proposals
-        now = ~(best.won & settle) & (limit > query)
-        stays = now[work.example]
+            count = min(proposals, 1 + query // PATIENCE)
+            if drawn is None or query + count > drawn_to:
+                drawn_at, drawn_to = query, query + AHEAD * count
+                drawn = _draw(work, rng, drawn_at, drawn_to, limit, shape, p_init, edges)
+                rows = torch.arange(len(work), device=y.device)
+            move = drawn.of(slice(query - drawn_at, query - drawn_at + count), rows)
+            _round(work, move, count, limit - query, best, shape, targeted=targeted)
+            query += count
+        stays = (~(best.won & settle) & (limit > query))[work.example]
         if not bool(stays.all()):
             kept = stays.nonzero().squeeze(1)
-            work = work.keep(stays)
-            drawn = drawn and Moves(**{name: value[:, kept] for name, value in vars(drawn).items()})
+            work, rows = work.rows(kept), rows[kept]
     return best
 
 
@@ -122,27 +128,28 @@ def _ask(work: Work, x_adv: Tensor, best: Best, *, targeted: bool) -> None:
 
 
 def _draw(
-    work: Work, rng: SampleRandom, query: int, limit: Tensor, shape: Image, proposals: int, p_init: float, edges: bool
+    work: Work, rng: SampleRandom, first: int, last: int, limit: Tensor, shape: Image, p_init: float, edges: bool
 ) -> Moves:
-    """The moves of the next rounds: each field (queries, b, ...)."""
-    count = BLOCK * proposals
+    """The moves of the queries from `first` to before `last`: each field (queries, b, ...)."""
+    count = last - first
     example = work.example.repeat(count)
-    queries = torch.arange(query, query + count, device=example.device).repeat_interleave(len(work))
+    queries = torch.arange(first, last, device=example.device).repeat_interleave(len(work))
     flat = moves(rng.rows(example), queries, limit[example], shape, p_init=p_init, norm=work.ball.norm, edges=edges)
     return Moves(**{name: value.reshape(count, len(work), *value.shape[1:]) for name, value in vars(flat).items()})
 
 
-def _round(work: Work, drawn: list[Moves], spare: Tensor, best: Best, shape: Image, *, targeted: bool) -> None:
-    """Ask about one or several proposals per row; `spare` (B,): how many queries each example has left."""
-    if len(drawn) > 1:
-        places = torch.arange(len(work), device=work.y.device).repeat_interleave(len(drawn))
-        turn = torch.arange(len(drawn), device=places.device).repeat(len(work))
-        move = Moves(**{n: torch.stack([getattr(d, n) for d in drawn], 1).flatten(0, 1) for n in vars(drawn[0])})
-        afford = (turn < spare[work.example[places]]).nonzero().squeeze(1)
-        places, move = places[afford], move.at(afford)
+def _round(
+    work: Work, move: Moves, count: int, spare: Tensor, best: Best, shape: Image, *, targeted: bool
+) -> None:
+    """Ask about `count` proposals per row; `spare` (B,): how many queries each example has left."""
+    if count > 1:
+        places = torch.arange(len(work), device=work.y.device).repeat_interleave(count)
+        turn = torch.arange(count, device=places.device).repeat(len(work))
+        afford = turn < spare[work.example[places]]
+        if not bool(afford.all()):
+            left = afford.nonzero().squeeze(1)
+            places, move = places[left], move.at(left)
         work = work.rows(places)
-    else:
-        move = drawn[0]
     current = best.x_adv[work.example].reshape(-1, *shape)
     if work.ball.norm is Norm.linf:
         proposal = current + 2.0 * work.ball.eps * change_linf(move, shape).to(current.dtype)
