@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -170,3 +171,13 @@ def test_every_stage_of_a_plugin_is_explained() -> None:
         for name in methods:
             if name not in ("files", "measure"):  # have useful defaults that few will change
                 assert f"`{name}" in text, f"{kind}.{name} is not explained in docs/writing-a-plugin.md"
+
+
+def test_every_hook_of_a_tracker_is_explained() -> None:
+    from benchmark import hookspecs
+
+    text = " ".join(page("writing-a-plugin.md").split())
+    for name, hook in vars(hookspecs).items():
+        if name.startswith("benchmark_"):
+            arguments = ", ".join(inspect.signature(hook).parameters)
+            assert f"{name}({arguments})" in text, name
