@@ -16,7 +16,7 @@ from benchmarks.peers import Attacker, Budget
 
 @contextlib.contextmanager
 def _without_plots() -> Iterator[None]:
-    """Empty modules in the place of two that it imports for plots and a perceptual distance, which nobody needs here."""
+    """Empty modules in the place of two that it imports for plots and a perceptual distance, not needed here."""
     missing = [name for name in ("visdom", "torchvision", "torchvision.models") if name not in sys.modules]
     for name in missing:
         sys.modules[name] = ModuleType(name)

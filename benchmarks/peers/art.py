@@ -26,17 +26,18 @@ class _Probabilities(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x).softmax(1)
+        probabilities: Tensor = self.model(x).softmax(1)
+        return probabilities
 
 
-def _attacker(model: nn.Module, cls: Any, *, probabilities: bool = False, **settings: Any) -> Attacker:
+def _attacker(model: nn.Module, cls: Any, **settings: Any) -> Attacker:
     made: dict[tuple[int, ...], Any] = {}
 
     def attack_for(x: Tensor) -> Any:
         shape = tuple(x.shape)
         if shape not in made:
             wrapped = PyTorchClassifier(
-                _Probabilities(model) if probabilities else model,
+                model,
                 nn.CrossEntropyLoss(),
                 shape[1:],
                 model(x[:1]).shape[1],
@@ -89,7 +90,11 @@ def _deepfool(model: nn.Module, budget: Budget) -> Attacker:
 
 def _searched(cls: Any) -> Builder:
     def build(model: nn.Module, budget: Budget) -> Attacker:
-        searches = {"binary_search_steps": budget.searches} if "binary_search_steps" in inspect.signature(cls).parameters else {}
+        searches = (
+            {"binary_search_steps": budget.searches}
+            if "binary_search_steps" in inspect.signature(cls).parameters
+            else {}
+        )
         return _attacker(model, cls, max_iter=budget.steps, learning_rate=budget.step_size, **searches)
 
     return build
@@ -108,13 +113,13 @@ def _zoo(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"max_iter": budget.steps, "binary_search_steps": budget.searches, "nb_parallel": budget.samples}
     plain = {"use_resize": False, "use_importance": False, "initial_const": 0.5, "variable_h": 0.01}
     return _attacker(
-        model, evasion.ZooAttack, probabilities=True, learning_rate=budget.step_size, batch_size=1, **settings, **plain
+        _Probabilities(model), evasion.ZooAttack, learning_rate=budget.step_size, batch_size=1, **settings, **plain
     )
 
 
 def _simba(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"attack": "px", "epsilon": budget.step_size, "max_iter": budget.steps, "batch_size": 1}
-    return _attacker(model, evasion.SimBA, probabilities=True, **settings)
+    return _attacker(_Probabilities(model), evasion.SimBA, **settings)
 
 
 def _boundary(model: nn.Module, budget: Budget) -> Attacker:

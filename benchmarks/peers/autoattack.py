@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from pyautoattack import AutoAttack
@@ -21,9 +23,16 @@ def _settings(model: nn.Module, budget: Budget) -> dict[str, Any]:
     return {"norm": NORMS[budget.norm], "eps": budget.eps, "device": next(model.parameters()).device}
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _quiet(attack: Any) -> Attacker:
     def run(x: Tensor, y: Tensor) -> Tensor:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _silence():
             candidates: Tensor = attack.perturb(x, y)
         return candidates
 
@@ -52,7 +61,7 @@ def _autoattack(model: nn.Module, budget: Budget) -> Attacker:
     attack = AutoAttack(model, version="standard", **_settings(model, budget))
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _silence():
             candidates: Tensor = attack.run_standard_evaluation(x, y)[0]
         return candidates
 
