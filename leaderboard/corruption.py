@@ -17,7 +17,7 @@ from .board import Board, Rate, Row
 from .display import count, interval, percent
 from .downloads import Table
 from .statistics import wilson
-from .wording import radius
+from .wording import words
 
 __all__ = [
     "FAMILIES",
@@ -158,7 +158,7 @@ def corruption_table(board: Board, found: CorruptionErrors) -> Table:
     """The table for download: one line per system."""
     against = found.baseline.label if found.baseline else "none"
     return Table(
-        f"Corruption errors at {radius(board.protocol)}, means over five severities on {count(board.protocol.total)} "
+        f"Corruption errors, means over five severities, on {count(board.protocol.total)} {words(board.protocol.dataset)} "
         f"examples, in percent with 95 % Wilson intervals; mean corruption errors against {against}.",
         [
             {
