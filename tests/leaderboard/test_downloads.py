@@ -62,9 +62,8 @@ def test_every_table_of_the_site_is_there_in_every_format_with_the_same_lines() 
     leaderboard, records = made_leaderboard(text=NASTY)
     made = dict(render(leaderboard, records))
     stems = [path.removesuffix(".csv") for path in made if path.endswith(".csv")]
-    assert (
-        len(stems) == 5 + 1 + 1 + 3 + 3
-    )  # board, attacks, matrix, pairs, curves; overview; systems; each system, each attack
+    # board, attacks, matrix, pairs, curves; overview; systems; each system and its history; each attack
+    assert len(stems) == 5 + 1 + 1 + 3 + 3 + 3
     for stem in stems:
         rows = list(csv.reader(io.StringIO(made[f"{stem}.csv"], newline="")))
         document = json.loads(made[f"{stem}.json"])
