@@ -95,11 +95,12 @@ def declared() -> tuple[Declared, ...]:
         points = [p for p in distribution.entry_points if p.group == GROUP]
         if not points:
             continue
-        name = distribution.metadata["Name"]
+        metadata = distribution.metadata  # parsed each time that it is asked for
+        name, version = metadata["Name"], metadata["Version"]
         requires = "" if name == DISTRIBUTION else _requirement(distribution)
         for point in points:
             kind, _, short = point.name.partition(".")
-            found.add(Declared(kind, short, point.value, name, distribution.version, requires))
+            found.add(Declared(kind, short, point.value, name, version, requires))
     return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version)))
 
 

@@ -9,7 +9,7 @@ import ast
 import functools
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def source_of(module: str) -> Path | None:
     return None
 
 
+@functools.cache
 def exists(package: str) -> bool:
     """Whether a top-level package can be found."""
     if package in sys.builtin_module_names or package in sys.stdlib_module_names:
@@ -91,7 +92,7 @@ def page_of(module: str) -> Page | None:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     constants: dict[str, ast.expr] = {}
     imports: dict[str, tuple[str, str]] = {}
-    for node in ast.walk(tree):
+    for node in _at_top(tree.body):
         if isinstance(node, ast.ImportFrom):
             origin = absolute(module, path, node)
             imports.update({alias.asname or alias.name: (origin, alias.name) for alias in node.names})
@@ -101,6 +102,15 @@ def page_of(module: str) -> Page | None:
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             constants[node.target.id] = node.value
     return Page(module, path, tree, classes, constants, imports)
+
+
+def _at_top(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module that run as it is imported, those under `if` and `try` among them."""
+    for node in body:
+        yield node
+        if isinstance(node, (ast.If, ast.Try)):
+            for part in (node.body, node.orelse, *(h.body for h in getattr(node, "handlers", ()))):
+                yield from _at_top(part)
 
 
 def absolute(module: str, path: Path, node: ast.ImportFrom) -> str:
