@@ -158,8 +158,8 @@ def corruption_table(board: Board, found: CorruptionErrors) -> Table:
     """The table for download: one line per system."""
     against = found.baseline.label if found.baseline else "none"
     return Table(
-        f"Corruption errors, means over five severities, on {count(board.protocol.total)} {words(board.protocol.dataset)} "
-        f"examples, in percent with 95 % Wilson intervals; mean corruption errors against {against}.",
+        f"Corruption errors on {count(board.protocol.total)} {words(board.protocol.dataset)} examples, means over five "
+        f"severities, in percent with 95 % Wilson intervals; mean corruption errors against {against}.",
         [
             {
                 "system": line.row.label,
