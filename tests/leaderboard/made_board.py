@@ -20,6 +20,7 @@ from benchmark_leaderboard.board import (
     Run,
     Score,
     Spread,
+    Step,
     Unfinished,
 )
 
@@ -107,5 +108,5 @@ def _row(
         clean, None, spread, spread, 0, 0, tuple(scores),
         (Run(system.key, 0, clean, robust, b"", b"", "cd" * 32, keys),),
         (Alarm("zero_gradients", "warning", f"the first gradient is zero{text}", keys[:1], content_key(place)),),
-        keys,
+        keys, (Step("2026-01-01", tuple(column.label for column in columns), 1, robust, ()),),
     )  # fmt: skip
