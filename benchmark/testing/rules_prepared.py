@@ -51,7 +51,7 @@ def preparation(attack: Attack, here: World, threat: Threat, seed: int = 0) -> P
     if not isinstance(attack, PreparedAttack):
         return Preparation(None)
     ids = torch.arange(KNOWN, dtype=torch.int64) * 5 + 1001
-    x = world(here.spec.shape, here.spec.classes, count=KNOWN).x.flip(0)
+    x = world(here.spec.shape, here.spec.classes, count=KNOWN).x.flip(0).to(here.x.dtype)
     y = torch.arange(KNOWN, dtype=torch.int64) % here.spec.classes
     known = dataclasses.replace(here, x=x, y=y, ids=ids)
     threat = dataclasses.replace(threat, masks=None).settled(here.system, x, y, known.rng(seed))
