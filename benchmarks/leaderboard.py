@@ -1,0 +1,136 @@
+"""What does a large leaderboard take? A board of 300 systems, 20 attacks and 10,000 examples; 10,000 records.
+
+python -m benchmarks.leaderboard [--out FILE] [--folder DIR] makes the records (6 GB, packed 0.3 GB), builds the
+site in processes of its own, and ends with 1 if a target is missed. The records are made up, in the harness's own form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.timing import machine, table, write
+from tests.leaderboard.made_records import made_cell
+
+SYSTEMS, ATTACKS, EXAMPLES = 300, 20, 10_000
+RECORDS = 10_000
+NAMES = ("noise", "fgsm", "pgd", "deepfool", "square")
+HEAD = ("what", "unit", "measured", "target", "met", "note")
+
+
+def make(root: Path, systems: int, attacks: int, examples: int) -> None:
+    """Cells of so many systems under so many attacks at one radius; every fifth attack looks for the smallest."""
+    for system in range(systems):
+        rng = np.random.default_rng(system)
+        clean = rng.random(examples) < 0.95 - 0.15 * system / systems
+        exact = rng.gamma(4.0, 0.03 / (1 + 0.01 * (system % 100)), examples)
+        for attack in range(attacks):
+            found = exact * (1 + rng.exponential(1 / (1 + attack), examples))
+            minimal = NAMES[attack % 5] == "deepfool"
+            made_cell(
+                root,
+                clean=clean,
+                distance=found if minimal else np.where(found <= 0.1, found, np.inf),
+                attack=NAMES[attack % 5],
+                params={"steps": attack},
+                minimal=minimal,
+                model_params={"width": system},
+                defenses=("adversarial_training",) if system % 2 else (),
+            )
+
+
+def child(function: str, *arguments: object) -> dict[str, float]:
+    """What a function of this file returns in a fresh process, with its CPU and wall time and its largest memory."""
+    code = (
+        "import json, resource, time, benchmarks.leaderboard as b; from pathlib import Path; "
+        f"cpu, wall = time.process_time(), time.perf_counter(); found = b.{function}(*{arguments!r}); "
+        "print(json.dumps({**found, 'cpu': time.process_time() - cpu, 'wall': time.perf_counter() - wall, "
+        "'memory': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def load(folder: str) -> dict[str, float]:
+    """Read every record below a folder."""
+    from benchmark_leaderboard.load import read
+
+    cells, problems = read([Path(folder)])
+    return {"records": len(cells), "problems": len(problems)}
+
+
+def site(folder: str, out: str) -> dict[str, float]:
+    """Build the site of a folder."""
+    from benchmark_leaderboard.build import build
+
+    pages = [p.stat().st_size for p in build([Path(folder)], Path(out)).parent.rglob("*.html")]
+    return {"pages": len(pages), "largest": max(pages)}
+
+
+def packed(folder: str, into: str) -> dict[str, float]:
+    """Pack the cells of a folder."""
+    from benchmark_leaderboard.pack import pack
+
+    return {"cells": len(pack([Path(folder)], Path(into), link="https://example.org/cells"))}
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def line(what: str, unit: str, value: float, target: float, note: str) -> tuple[object, ...]:
+    """A row of the table; targets are upper bounds."""
+    return what, unit, value, f"< {target:g}", "yes" if value < target else "NO", note
+
+
+def measured(root: Path) -> Iterator[tuple[object, ...]]:
+    """The rows of the table, one after the other."""
+    raw, small = root / "store", root / "published"
+    if not raw.is_dir():
+        make(raw, SYSTEMS, ATTACKS, EXAMPLES)
+    if not small.is_dir():
+        child("packed", str(raw / "cells"), str(small))
+    cells = SYSTEMS * ATTACKS
+    kept = size(small) / cells / 1000
+    yield line("a packed cell", "kB", kept, 60, f"of {size(raw / 'cells') / cells / 1000:.0f} kB as the run wrote it")
+    board = f"{SYSTEMS} systems, {ATTACKS} attacks, {EXAMPLES} examples"
+    for name, folder in (("packed", small), ("as runs wrote them", raw)):
+        took = child("site", str(folder), str(root / f"site-{folder.name}"))
+        yield line(f"site, {name}", "s of CPU", took["cpu"], 10, f"{board}; {took['wall']:.1f} s of wall time")
+        yield line(f"site, {name}", "GB", took["memory"], 1, "largest resident memory")
+        yield line(f"site, {name}", "kB", took["largest"] / 1000, 300, f"the largest of {took['pages']:.0f} pages")
+    many = root / "many"
+    if not many.is_dir():
+        make(many, RECORDS // ATTACKS, ATTACKS, 20)
+    took = child("load", str(many / "cells"))
+    yield line("load", "s of CPU", took["cpu"], 5, f"{took['records']:.0f} records; {took['wall']:.1f} s of wall time")
+
+
+def main() -> int:
+    """Measure, print, and keep the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps the records, and finds them there the next time")
+    options = parser.parse_args()
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = list(measured(options.folder or Path(scratch)))
+    where = f"{machine('cpu')}; {os.cpu_count()} processors, load {os.getloadavg()[1]:.0f}"
+    took = f"Written by `python -m benchmarks.leaderboard`, in {time.perf_counter() - begun:.0f} s."
+    write(options.out, f"# A large leaderboard\n\n{where}. {took}\n\n{table(HEAD, lines)}")
+    return 0 if all(row[4] == "yes" for row in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
