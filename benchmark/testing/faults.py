@@ -53,6 +53,8 @@ FAULTS: tuple[Fault, ...] = (
     _fault("attack", attacks.NeverMoves, "breaks_an_easy_example"),
     _fault("attack", attacks.MistakesTheGoal, "breaks_an_easy_example"),
     _fault("attack", attacks.ReturnsDoubles, "keeps_shape_and_dtype"),
+    _fault("attack", attacks.ReturnsSingles, "keeps_shape_and_dtype"),
+    _fault("attack", attacks.KnowsTenClasses, "works_on_every_shape_it_accepts"),
     _fault("attack", attacks.SqueezesOneExample, "accepts_a_batch_of_one"),
     _fault("attack", attacks.NeedsThreeChannels, "works_on_every_shape_it_accepts"),
     _fault("attack", attacks.ChangesItsInput, "leaves_inputs_alone"),

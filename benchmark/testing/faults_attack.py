@@ -112,6 +112,25 @@ class ReturnsDoubles(_Faulty):
 
 
 @dataclass(frozen=True)
+class ReturnsSingles(_Faulty):
+    """Returns float32 whatever it is given."""
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right candidates, rounded."""
+        return self.sound(target, x, y, threat, rng).float()
+
+
+@dataclass(frozen=True)
+class KnowsTenClasses(_Faulty):
+    """Has a place for ten classes, and no more."""
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right candidates, after a look at a list that is too short."""
+        _places = torch.zeros(10)[y]
+        return self.sound(target, x, y, threat, rng)
+
+
+@dataclass(frozen=True)
 class SqueezesOneExample(_Faulty):
     """Loses the batch dimension of a single example."""
 

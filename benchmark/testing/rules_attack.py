@@ -33,6 +33,9 @@ REGIONS = {
 SHAPES = ((12,), (4, 5), (1, 8, 8), (3, 8, 8))
 """Tabular, sequence, grey and colour: inputs of rank 2, 3 and 4."""
 
+MANY, FEW_PASSES = 1000, 6
+"""As many classes as ImageNet has, and a budget for attacks whose passes cost as many rows."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -135,8 +138,10 @@ def _demand_allowed(attack: Attack, run: Trial) -> None:
 
 
 def keeps_shape_and_dtype(attack: Attack) -> None:
-    """One candidate per input, float32, detached."""
-    for run in _trials(attack):
+    """One candidate per input, detached, in single precision or in double, as the input is."""
+    singles = _trials(attack)
+    doubles = (trial(attack, n, world(count=2).double(), queries=BUDGET // 4) for n in norms_of(attack))
+    for run in itertools.chain(singles, doubles):
         x = run.here.x
         demand(isinstance(run.x_adv, Tensor), f"{run}: returned {type(run.x_adv).__name__}; expected a tensor")
         demand(run.x_adv.shape == x.shape, f"{run}: returned shape {tuple(run.x_adv.shape)}; expected {tuple(x.shape)}")
@@ -211,14 +216,14 @@ def accepts_a_batch_of_one(attack: Attack) -> None:
 
 
 def works_on_every_shape_it_accepts(attack: Attack) -> None:
-    """Inputs of rank 2, 3 and 4, one and three channels, two, three and ten classes; others refused with a sentence."""
+    """Inputs of rank 2, 3 and 4, one and three channels, two, three, ten and a thousand classes, or a refusal."""
     index = torch.arange(2)
     worked = 0
     for norm in norms_of(attack):
-        for shape, classes in (*((s, 3) for s in SHAPES), (SHAPE, 2), (SHAPE, 10)):
+        for shape, classes in (*((s, 3) for s in SHAPES), (SHAPE, 2), (SHAPE, 10), (SHAPE, MANY)):
             here = world(shape, classes).rows(index)
             try:
-                run = trial(attack, norm, here)
+                run = trial(attack, norm, here, queries=FEW_PASSES if classes == MANY else BUDGET)
             except (Refused, DataError, ConfigError):
                 continue
             except (AccessError, PluginError):

@@ -99,13 +99,17 @@ class World:
     @property
     def owned(self) -> References:
         """Inputs that an attacker has, labelled as the system does."""
-        x = torch.rand(40, *self.spec.shape, generator=_generator("owned", self.spec.shape))
+        x = torch.rand(40, *self.spec.shape, generator=_generator("owned", self.spec.shape)).to(self.x.dtype)
         y = self.system.logits(x, SampleRandom(0, torch.arange(len(x)))).argmax(1)
         return References.of(Examples.of(torch.arange(len(x)), x, y), self.spec.classes)
 
     def rows(self, index: Tensor) -> World:
         """The world with these examples only."""
         return World(self.system, self.x[index], self.y[index], self.ids[index])
+
+    def double(self) -> World:
+        """The world in double precision; its system is changed in place."""
+        return World(self.system.double(), self.x.double(), self.y, self.ids)
 
 
 def _inputs(shape: tuple[int, ...], count: int) -> Tensor:

@@ -77,7 +77,7 @@ def _entropy(logits: Tensor) -> Tensor:
 def confusion(target: Target, *, ball: Ball, loss: RowLoss, steps: int, step_size: float) -> Tensor:
     """(B, *S): see :class:`Confusion`; an example whose query budget ends keeps the best it has seen."""
     result = ball.x
-    least = torch.full((len(result),), torch.inf, device=result.device)
+    least = torch.full((len(result),), torch.inf, dtype=result.dtype, device=result.device)
     index, x_adv = torch.arange(len(result), device=result.device), result
     for step in range(steps + 1):
         left = can_ask(target.rows(index))

@@ -103,7 +103,7 @@ class _Search:
         What a block gained when it was last asked about bounds what it gains now, as the sets grow; so only the first
         of the list is asked about again, and taken if it is still not behind the second.
         """
-        gains = torch.full((len(index), len(blocks)), -torch.inf, device=index.device)
+        gains = torch.full((len(index), len(blocks)), -torch.inf, dtype=self.value.dtype, device=index.device)
         # A block is a candidate if most of it is not yet where it would go (blocks of an earlier size may be mixed).
         share = (self.up[index].float() @ blocks.T.float()) / blocks.sum(1)
         candidate = share < 0.5 if insert else share >= 0.5

@@ -178,6 +178,22 @@ def test_apgd_towards_each_class_has_the_exact_robust_accuracy(norm: Norm, eps: 
     assert not bool((run.broken & (EXACT[norm][run.rows] > eps)).any())
 
 
+@pytest.mark.parametrize(
+    ("norm", "eps"),
+    [
+        *((Norm.linf, eps) for eps in (0.02, 0.05, 0.1, 0.15, 0.2)),
+        *((Norm.l2, eps) for eps in (0.25, 0.5, 0.75, 1)),
+        *((Norm.l1, eps) for eps in (0.5, 1, 1.5, 2, 3)),
+    ],
+)
+def test_apgd_towards_each_class_is_exact_where_it_is_close(norm: Norm, eps: float) -> None:
+    """Every example whose distance is within a tenth of the radius, at every radius of the published table."""
+    share = EXACT[norm] / eps
+    rows = ((share > 0.9) & (share < 1.1)).nonzero().squeeze(1)
+    run = attack(APGD(loss=APGDLoss.margin_targeted), norm, eps, rows=rows)
+    assert torch.equal(run.broken, EXACT[norm][rows] <= eps)
+
+
 @pytest.mark.parametrize(("eps", "accuracy"), [(0.05, 0.8805), (0.1, 0.7149), (0.15, 0.4575)])
 def test_autoattack_has_the_exact_robust_accuracy(eps: float, accuracy: float) -> None:
     run = attack(AutoAttack(steps=40, queries=50), Norm.linf, eps)
@@ -213,7 +229,7 @@ def test_fab_finds_the_smallest_perturbation(norm: Norm, targets: int) -> None:
     ratio = distance(run.x_adv, run.x, norm) / EXACT[norm][run.rows]
     assert float(ratio.min()) >= 1 - 1e-4
     assert float(ratio.median()) <= 1.001
-    assert float(ratio.mean()) <= 1.002  # 1.006 is asked for
+    assert float(ratio.mean()) <= (1.002 if targets else 1.003)  # 1.006 is asked for
 
 
 @pytest.mark.parametrize("norm", NORMS)

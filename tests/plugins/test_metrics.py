@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from benchmark_plugins.metrics._rates import wilson
 from benchmark_plugins.metrics.attack_success import AttackSuccess
 from benchmark_plugins.metrics.clean_accuracy import CleanAccuracy
 from benchmark_plugins.metrics.distances import Distances
+from benchmark_plugins.metrics.optimality_gap import OptimalityGap
 from benchmark_plugins.metrics.passes import Passes
 from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
 from scipy.stats import binom, binomtest
@@ -20,6 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from benchmark.api import Measurement, Metric
 from benchmark.outcomes import NORMS, Outcomes
+from benchmark.threat import Norm
 from tests.plugins._made_outcomes import made_outcomes, part, random_outcomes
 
 ALL: list[Metric] = [CleanAccuracy(), RobustAccuracy(), AttackSuccess(), Distances(), Passes()]
@@ -207,3 +210,25 @@ def test_measuring_twice_gives_the_same_and_leaves_outcomes_alone(metric: Metric
     before = {name: value.clone() for name, value in outcomes.tensors().items()}
     assert metric.measure(outcomes) == metric.measure(outcomes)
     assert all(torch.equal(value, before[name]) for name, value in outcomes.tensors().items())
+
+
+def test_optimality_ratios_by_hand() -> None:
+    far = torch.tensor([0.02, 0.05, 0.3, math.inf, 0.4, 0.1])
+    outcomes = made_outcomes(torch.tensor([True, True, True, True, True, False]), distance=far)
+    known = dataclasses.replace(outcomes, certified=torch.tensor([0.02, 0.04, 0.2, 0.1, 0.0, 0.1]))
+    found = named(OptimalityGap(), known)
+    # 1, 1.25, 1.5 and a failure; of one nothing is certified, and one is wrong already
+    assert found["optimality_found"].value == 0.75
+    assert found["optimality_ratio_least"].value == pytest.approx(1.0)
+    assert found["optimality_ratio_median"].value == pytest.approx(1.375)
+    assert found["optimality_ratio_mean"].value is None  # a failure is infinitely far
+    three = named(OptimalityGap(), part(known, 0, 3))
+    assert three["optimality_ratio_mean"].value == pytest.approx(1.25)
+    assert three["optimality_ratio_mean"].high == pytest.approx(1.25 + 1.96 * 0.25 / 3**0.5, abs=1e-4)
+    other = named(OptimalityGap(norm=Norm.l2), part(known, 0, 3))
+    assert other["optimality_ratio_median"].value == pytest.approx(2.5)  # made outcomes are twice as far there
+
+
+def test_nothing_certified_has_no_optimality() -> None:
+    found = named(OptimalityGap(), by_hand())
+    assert {m.value for m in found.values()} == {None}
