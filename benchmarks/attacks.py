@@ -138,16 +138,16 @@ def bounded() -> Iterator[Case]:
     half, most_of = (0.5, 0.85), ("foolbox", "torchattacks", "cleverhans", "art")
     for norm in ("linf", "l2"):
         yield stepped("fgsm", FGSM, norm, 1, 256, most_of)
-    yield stepped("fgsm", FGSM, "l1", 1, 256, ("art",))  # Foolbox divides the gradient: no steepest step
+    yield stepped("fgsm", FGSM, "l1", 1, 256, ("foolbox", "art"))
     for norm in ("linf", "l2", "l1"):
-        yield stepped("bim", BIM, norm, 10, 256, most_of if norm != "l1" else ())
+        yield stepped("bim", BIM, norm, 10, 256, most_of)
         yield stepped(
             "pgd",
             PGD,
             norm,
             40,
             256,
-            (*most_of, "adversarial_library") if norm != "l1" else ("art",),
+            (*most_of, "adversarial_library") if norm != "l1" else ("foolbox", "art"),
             settings={"random_start": False},
             most=half if norm != "l1" else (None, None),
             step_size=2.5 * float(RADII[norm]) / 40 if norm != "l1" else 10.0 * float(RADII[norm]) / 40,

@@ -25,16 +25,14 @@ from ._losses import gap, lead, likeliest, succeeded
 from ._steps import at_least, can_ask, may_settle
 from ._survivors import Best, Work, columns
 
-DUAL = {Norm.linf: Norm.l1, Norm.l2: Norm.l2, Norm.l1: Norm.linf}
-"""The norm of a slope which says how much a step of length 1 gains."""
-
 
 @dataclass(frozen=True)
 class FAB(Attack):
     """Projects onto the nearest linearised boundary in the box, with a pull towards the clean input, and steps back.
 
-    Differences from the paper: the classes of the targeted form are approached side by side; the final search along the
-    segment to the clean input is the false position method.
+    Differences from the paper: the nearest boundary is the one nearest in the box, not in all of space; the classes of
+    the targeted form are approached side by side; the final search along the segment to the clean input is the false
+    position method.
 
     steps: iterations. restarts: the first start is the clean input, the others are random, half as far as the best
         success so far, or half of eps if that is nearer.
@@ -176,8 +174,8 @@ def _nearest_plane(work: Work, x_adv: Tensor, *, targeted: bool, each: bool) -> 
     found, need = x_adv.new_zeros(x_adv.flatten(1).shape), torch.zeros_like(nearest)
     for turn in range(rivals.shape[1]):
         slope, missing = _masked(pull(away.scatter(1, rivals[:, turn : turn + 1], 1.0)), work.ball), needs[:, turn]
-        length = missing.abs() / rows_norm(slope, DUAL[work.ball.norm])  # not smaller than anything where 0 / 0
-        better = length < nearest
+        length = rows_norm(_to_plane(slope, missing, x_adv.flatten(1), work.ball.norm), work.ball.norm)
+        better = (slope.abs().sum(1) > 0) & (length < nearest)
         nearest = torch.where(better, length, nearest)
         found, need = torch.where(better[:, None], slope, found), torch.where(better, missing, need)
     return found, need
