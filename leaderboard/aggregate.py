@@ -236,7 +236,6 @@ def _draft(
             *alarms.noise_beats_attack(known, scores, key),
             *alarms.others_beat_white_box(known, scores, key),
             *alarms.out_of_order(known, scores, key),
-            *alarms.out_of_order(known, scores, key),
         ),
         keys=keys,
     )

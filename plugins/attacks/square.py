@@ -138,9 +138,7 @@ def _draw(
     return Moves(**{name: value.reshape(count, len(work), *value.shape[1:]) for name, value in vars(flat).items()})
 
 
-def _round(
-    work: Work, move: Moves, count: int, spare: Tensor, best: Best, shape: Image, *, targeted: bool
-) -> None:
+def _round(work: Work, move: Moves, count: int, spare: Tensor, best: Best, shape: Image, *, targeted: bool) -> None:
     """Ask about `count` proposals per row; `spare` (B,): how many queries each example has left."""
     if count > 1:
         places = torch.arange(len(work), device=work.y.device).repeat_interleave(count)

@@ -42,6 +42,7 @@ def made_cell(
     attack: str = "pgd",
     params: Mapping[str, Any] | None = None,
     minimal: bool = False,
+    bounded: bool = True,
     access: str = "gradients",
     eps: str = "1/10",
     norm: str = "linf",
@@ -80,7 +81,7 @@ def made_cell(
     radius = float(Fraction(eps))
     adversarial = clean & ok & np.isfinite(np.asarray(distance, dtype=np.float32))
     far = np.where(adversarial, np.asarray(distance, dtype=np.float32), np.float32(np.inf)).astype(np.float32)
-    broken = adversarial & (far <= np.float32(radius))
+    broken = adversarial & ((far <= np.float32(radius)) | (not bounded))
     proved = np.zeros(n, np.float32) if certified is None else np.asarray(certified, dtype=np.float32)
     system_config = {
         "dataset": _described(dataset),
@@ -113,6 +114,7 @@ def made_cell(
         version="0.1.0",
         minimal=minimal,
         randomized=attack == "noise",
+        bounded=bounded,
     )
     ids = np.arange(n, dtype=np.int64) + 1000 + len(examples)
     y = np.arange(n, dtype=np.int64) % 10
