@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.api import Measurement
 from benchmark.outcomes import Outcomes
 
-__all__ = ["Z95", "Rate", "Rates", "judged", "wilson"]
+__all__ = ["Z95", "Rate", "Rates", "wilson"]
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -63,11 +63,6 @@ class Rates(torchmetrics.Metric):
             value = hits / total if total else None
             found.append(Measurement(rate.name, value, low, high, "fraction", rate.higher_is_better))
         return found
-
-
-def judged(outcomes: Outcomes) -> Tensor:
-    """(N,) bool: examples whose verdict is known: all but those whose candidate lay outside the threat."""
-    return ~(outcomes.attacked & ~outcomes.valid)
 
 
 def wilson(hits: int, total: int) -> tuple[float | None, float | None]:

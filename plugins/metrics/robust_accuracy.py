@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from benchmark import hookimpl
 from benchmark.api import Metric
 
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RobustAccuracy(Metric):
-    """`robust_accuracy` and `robust_top5_accuracy` over the examples whose verdict is known.
+    """`robust_accuracy` and `robust_top5_accuracy` over all examples, as the counts of a record have them.
 
-    An example that is wrong without an attack counts as broken. One whose candidate lay outside the threat is in
-    neither the numerator nor the denominator; `counts.invalid` says how many there were.
+    An example that is wrong without an attack is not robust. One whose candidate lay outside the threat is not either,
+    nor is it broken: `counts.invalid` says how many there were, so an attack that is never valid raises no share.
     """
 
     def build(self) -> torchmetrics.Metric:
@@ -31,17 +33,13 @@ class RobustAccuracy(Metric):
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right and not broken, of (N,) bool examples whose verdict is known."""
-    from ._rates import judged
-
-    return outcomes.robust, judged(outcomes)
+    """(N,) bool right and not broken, of (N,) bool all examples."""
+    return outcomes.robust, torch.ones_like(outcomes.robust)
 
 
 def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right within five guesses on the candidate, of (N,) bool examples whose verdict is known."""
-    from ._rates import judged
-
-    return outcomes.robust_top5, judged(outcomes)
+    """(N,) bool right within five guesses on the candidate, of (N,) bool all examples."""
+    return outcomes.robust_top5, torch.ones_like(outcomes.robust_top5)
 
 
 @hookimpl

@@ -81,9 +81,9 @@ def test_rates_of_ten_examples_by_hand() -> None:
     assert clean["clean_accuracy"].high == pytest.approx(0.9433, abs=5e-5)
     assert clean["clean_top5_accuracy"].value == 1.0
     robust = named(RobustAccuracy(), outcomes)
-    assert robust["robust_accuracy"].value == 4 / 9  # the invalid one is in neither count
-    assert (robust["robust_accuracy"].low, robust["robust_accuracy"].high) == wilson(4, 9)
-    assert robust["robust_top5_accuracy"].value == 7 / 9
+    assert robust["robust_accuracy"].value == 0.4  # the invalid one is neither robust nor broken
+    assert (robust["robust_accuracy"].low, robust["robust_accuracy"].high) == wilson(4, 10)
+    assert robust["robust_top5_accuracy"].value == 0.7
     success = named(AttackSuccess(), outcomes)["attack_success_rate"]
     assert success.value == 3 / 7
     assert (success.low, success.high) == wilson(3, 7)
@@ -111,9 +111,11 @@ def test_accuracies_agree_with_torchmetrics() -> None:
     accuracy = MulticlassAccuracy(num_classes=10, average="micro")
     expected = float(accuracy(outcomes.clean_label, outcomes.y))
     assert named(CleanAccuracy(), outcomes)["clean_accuracy"].value == pytest.approx(expected, abs=1e-7)
-    valid = outcomes.valid
     accuracy.reset()
-    expected = float(accuracy(outcomes.adv_label[valid], outcomes.y[valid]))
+    nowhere = torch.where(
+        outcomes.valid, outcomes.adv_label, (outcomes.y + 1) % 10
+    )  # an invalid candidate is not right
+    expected = float(accuracy(nowhere, outcomes.y))
     assert named(RobustAccuracy(), outcomes)["robust_accuracy"].value == pytest.approx(expected, abs=1e-7)
 
 
@@ -124,7 +126,7 @@ def test_invalid_candidates_never_count_as_robust() -> None:
     assert named(AttackSuccess(), invalid)["attack_success_rate"].value == 1.0
     nothing = made_outcomes(clean_correct, valid=torch.zeros(6, dtype=torch.bool))
     robust = named(RobustAccuracy(), nothing)["robust_accuracy"]
-    assert (robust.value, robust.low, robust.high) == (None, None, None)
+    assert (robust.value, robust.low, robust.high) == (0.0, *wilson(0, 6))
 
 
 def test_distances_of_ten_examples_by_hand() -> None:
