@@ -38,8 +38,8 @@ def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
 
 
 def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right within five guesses on the candidate, of (N,) bool all examples."""
-    return outcomes.robust_top5, torch.ones_like(outcomes.robust_top5)
+    """(N,) bool right within five guesses on a valid candidate, of (N,) bool all examples."""
+    return outcomes.robust_top5 & outcomes.valid, torch.ones_like(outcomes.robust_top5)
 
 
 @hookimpl

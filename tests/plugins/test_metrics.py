@@ -112,10 +112,8 @@ def test_accuracies_agree_with_torchmetrics() -> None:
     expected = float(accuracy(outcomes.clean_label, outcomes.y))
     assert named(CleanAccuracy(), outcomes)["clean_accuracy"].value == pytest.approx(expected, abs=1e-7)
     accuracy.reset()
-    nowhere = torch.where(
-        outcomes.valid, outcomes.adv_label, (outcomes.y + 1) % 10
-    )  # an invalid candidate is not right
-    expected = float(accuracy(nowhere, outcomes.y))
+    label = torch.where(outcomes.valid, outcomes.adv_label, (outcomes.y + 1) % 10)  # an invalid one is not right
+    expected = float(accuracy(label, outcomes.y))
     assert named(RobustAccuracy(), outcomes)["robust_accuracy"].value == pytest.approx(expected, abs=1e-7)
 
 
