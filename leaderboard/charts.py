@@ -22,12 +22,15 @@ NAMED = 60
 """How many dots of a plane have a name of their own; those of its front always do."""
 CROWD = 60
 """More dots than this are drawn small and without their intervals."""
+GLYPH = (8.4, 9.4)
+"""How wide a letter of an interval plot may be, regular and bold: on narrow screens they are larger."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of an interval plot. value, low, high, clean: shares; front: in the top group."""
+    """One row of an interval plot. rank: for people. value, low, high, clean: shares. front: in the top group."""
 
+    rank: str
     label: str
     value: float
     low: float
@@ -59,7 +62,7 @@ class Dot:
 
 
 def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: int = 480) -> Markup:
-    """An interval plot: a name and its number above a line from 0 to 100 %, with the clean accuracy as a tick."""
+    """An interval plot: rank, name and number above a line from 0 to 100 %, with the clean accuracy as a tick."""
     row, top = 40, 6
     height = top + row * len(bars) + 22
     left, right = 4.0, width - 4.0
@@ -73,9 +76,12 @@ def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: 
         base = top + row * at
         y = base + 27
         said = f"{percent(bar.value, bar.low, bar.high)} %"
+        kind = "t-front" if bar.front else "t-ink"
+        letters = int((right - left) / GLYPH[bar.front]) - len(bar.rank) - len(said) - 2
+        name_of = Markup('<tspan class="rank">{}</tspan> {}').format(bar.rank, _short(bar.label, letters))
         row_parts = [
-            _text("t-front" if bar.front else "t-ink", left, base + 13, _short(bar.label, width // 9), size=13),
-            _text("t-front" if bar.front else "t-ink", right, base + 13, said, size=13, anchor="end"),
+            _text(kind, left, base + 13, name_of, size=13),
+            _text(kind, right, base + 13, said, size=13, anchor="end"),
             _line("axis", left, y, right, y),
             _line("band", place(bar.low), y, place(bar.high), y),
         ]
@@ -184,7 +190,7 @@ def _plane(name: str, dots: Sequence[Dot], title: str, sentence: str, axis: _Axi
         parts.append(_group("front" if dot.front else "", mark))
         label = None
         if few or dot in front:
-            label = _place_label(_short(dot.label, 30), x, y, (left, top, right, bottom), boxes, dot in front)
+            label = _place_label(_short(dot.label, 34), x, y, (left, top, right, bottom), boxes, dot in front)
         if label is not None:
             labels.append(label)
     return _svg(name, width, height, title, sentence, parts + labels)
@@ -375,7 +381,7 @@ def _dot(kind: str, x: float, y: float, radius: float) -> Markup:
     return Markup('<circle class="{}" cx="{}" cy="{}" r="{}"/>').format(kind, _at(x), _at(y), _at(radius))
 
 
-def _text(kind: str, x: float, y: float, words: str, *, size: int, anchor: str = "start") -> Markup:
+def _text(kind: str, x: float, y: float, words: str | Markup, *, size: int, anchor: str = "start") -> Markup:
     extra = Markup("") if anchor == "start" else Markup(' text-anchor="{}"').format(anchor)
     return Markup('<text class="{}" x="{}" y="{}" font-size="{}"{}>{}</text>').format(
         kind, _at(x), _at(y), size, extra, words

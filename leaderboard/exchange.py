@@ -1,4 +1,4 @@
-"""An export in the format of Every Eval Ever (EvalEval coalition), JSON Schema version 0.2.2, one document per system.
+"""An export in the format of Every Eval Ever (EvalEval coalition), JSON Schema version 0.3.0, one document per system.
 
 That format knows no threat models: norm, radius, goal, region and the attacker's knowledge go into the details of the
 metric. Scores are shares, 1 is best, with the Wilson interval; the count of examples stands as `num_samples`.
@@ -17,7 +17,7 @@ from .wording import radius
 
 __all__ = ["SCHEMA", "every_eval_ever"]
 
-SCHEMA = "0.2.2"
+SCHEMA = "0.3.0"
 Json = dict[str, object]
 
 
@@ -44,6 +44,8 @@ def every_eval_ever(entries: Sequence[tuple[Board, Row]], records: Mapping[str, 
             "name": row.label,
             "id": model,
             "additional_details": {
+                "deployment_type": "self_deployed",
+                "model_availability": "unknown",
                 "model": row.system.model,
                 "defenses": ", ".join(row.system.defenses),
                 "poison": ", ".join(row.system.poison),

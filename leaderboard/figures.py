@@ -9,11 +9,11 @@ from markupsafe import Markup
 from .board import Board, Curve, CurveSet, Row
 from .charts import LETTERS, Bar, Dot, Series, costs, curves, intervals, scatter, strip
 from .display import number, percent
-from .wording import NORMS, radius
+from .wording import NORMS, radius, rank
 
 __all__ = ["CARD_ROWS", "LETTERS", "PLOT_ROWS", "attack_costs", "curve_plot", "interval_plot", "row_strip", "trade_off"]
 
-CARD_ROWS = 5
+CARD_ROWS = 6
 PLOT_ROWS = 30
 CURVES = len(LETTERS)
 
@@ -21,16 +21,25 @@ CURVES = len(LETTERS)
 def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
     """The first rows of a board with their intervals."""
     bars = [
-        Bar(row.label, row.robust.value, row.robust.low, row.robust.high, row.clean.value, place < board.front)
+        Bar(
+            rank(row),
+            row.label,
+            row.robust.value,
+            row.robust.low,
+            row.robust.high,
+            row.clean.value,
+            place < board.front,
+        )
         for place, row in enumerate(board.rows[:rows])
     ]
-    first = "; ".join(f"{bar.label} {percent(bar.value, bar.low, bar.high)} %" for bar in bars[:3])
+    first = "; ".join(f"{bar.rank}: {bar.label} {percent(bar.value, bar.low, bar.high)} %" for bar in bars[:3])
     more = "" if len(board.rows) <= rows else f" The first {rows} of {len(board.rows)} systems."
     return intervals(
         name,
         bars,
         f"Robust accuracy at {radius(board.protocol)}",
-        f"Share of examples right under every attack, with 95 % intervals; ticks mark clean accuracy. {first}.{more}",
+        "Ranks, and shares of examples right under every attack with 95 % intervals; ticks mark clean accuracy. "
+        f"{first}.{more}",
         width,
     )
 

@@ -21,6 +21,7 @@ __all__ = [
     "breakable",
     "commands",
     "conditions",
+    "heading",
     "radius",
     "rank",
     "resolution",
@@ -55,6 +56,12 @@ def radius(protocol: Protocol) -> str:
         return "changes of no norm"
     unit = " features" if protocol.norm == "l0" else ""
     return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+
+
+def heading(protocol: Protocol) -> str:
+    """The radius at the head of something."""
+    said = radius(protocol)
+    return said[0].upper() + said[1:]
 
 
 def rank(row: Row) -> str:

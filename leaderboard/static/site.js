@@ -296,27 +296,27 @@
     function show() {
       var at = selects.map(function (select) { return select.selectedIndex; });
       var pair = at.map(function (index) { return known.rows[index]; });
-      var first = shares(pair[0]), second = shares(pair[1]), both = 0, neither = 0, only = [[], []];
-      first.forEach(function (value, index) {
-        if (value === second[index]) { both += value; neither += 1 - value; }
-        else { only[value > second[index] ? 0 : 1].push(index); }
+      var first = shares(pair[0]), second = shares(pair[1]), both = 0, one = 0, other = 0, neither = 0, only = [[], []];
+      first.forEach(function (p, index) { /* with several runs, the mean over all pairs of runs */
+        var q = second[index];
+        both += p * q; one += p * (1 - q); other += q * (1 - p); neither += (1 - p) * (1 - q);
+        if (p !== q) { only[p > q ? 0 : 1].push(index); }
       });
-      var single = pair[0].held.length === 1 && pair[1].held.length === 1;
+      function rounded(value) { return Math.round(10 * value) / 10; }
+      var several = pair[0].held.length > 1 || pair[1].held.length > 1;
       var p = known.p[at[0]][at[1]];
       place.textContent = "";
       var left = make("div");
-      if (single) {
-        var table = make("table");
-        table.appendChild(make("caption", {}, "Examples, under all attacks"));
-        var head = make("thead");
-        head.appendChild(line(["", pair[1].name + " holds", pair[1].name + " loses"]));
-        var body = make("tbody");
-        body.appendChild(line([pair[0].name + " holds", both, only[0].length]));
-        body.appendChild(line([pair[0].name + " loses", only[1].length, neither]));
-        table.appendChild(head);
-        table.appendChild(body);
-        left.appendChild(table);
-      }
+      var table = make("table");
+      table.appendChild(make("caption", {}, "Examples, under all attacks" + (several ? "; means over all pairs of runs" : "")));
+      var head = make("thead");
+      head.appendChild(line(["", pair[1].name + " holds", pair[1].name + " loses"]));
+      var body = make("tbody");
+      body.appendChild(line([pair[0].name + " holds", rounded(both), rounded(one)]));
+      body.appendChild(line([pair[0].name + " loses", rounded(other), rounded(neither)]));
+      table.appendChild(head);
+      table.appendChild(body);
+      left.appendChild(table);
       left.appendChild(make("p", {}, at[0] === at[1] ? "Choose two different systems." :
         pair[0].name + " does better on " + only[0].length + " examples, " + pair[1].name + " on " + only[1].length +
         ". Exact McNemar test, corrected for all pairs of this board: p\u00a0" + (p < 0.001 ? "<\u00a00.001" : "=\u00a0" + p) + (p < 0.05 ? "." : ", so the two are tied.")));

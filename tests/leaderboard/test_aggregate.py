@@ -15,7 +15,7 @@ from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Board, Leaderboard, Row
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.statistics import wilson
-from benchmark_leaderboard.wording import radius
+from benchmark_leaderboard.wording import heading, radius
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -100,6 +100,7 @@ def test_attacks_of_no_norm_share_a_board_of_their_own(tmp_path: Path) -> None:
     assert (within.protocol.norm, within.protocol.eps_exact, radius(within.protocol)) == ("linf", "1/10", "L∞ ≤ 1/10")
     assert held(within.rows[0]) == [False, False, *[True] * 6, False, False]
     assert (changed.protocol.norm, radius(changed.protocol)) == ("any", "changes of no norm")
+    assert heading(changed.protocol) == "Changes of no norm"
     assert held(changed.rows[0]) == [True, True, False, False, False, True, True, True, False, False]
     assert [column.name for column in changed.columns] == ["negative"]
     assert not [alarm for alarm in changed.alarms if "certified" in alarm.name]

@@ -118,6 +118,26 @@ def test_two_systems_example_by_example(site: Path, leaderboard: Leaderboard, tm
         assert f'>Only {name} holds</h3><p class="places note">{said}</p>' in seen
 
 
+def test_systems_with_several_runs_are_compared_over_all_pairs_of_runs(tmp_path: Path) -> None:
+    store = made_store(tmp_path, systems=2, attacks=3, examples=40, seeds=2)
+    leaderboard = aggregate(*read([store / "cells"]))
+    site = build([store / "cells"], tmp_path / "site").parent
+    board = leaderboard.boards[0]
+    seen = unescape(dump(board_page(site, leaderboard, "-compare").as_uri(), tmp_path / "profile"))
+    p, q = (
+        np.mean([np.unpackbits(np.frombuffer(run.held, np.uint8))[: board.protocol.total] for run in row.runs], axis=0)
+        for row in board.rows
+    )
+    cells = [
+        float(text) for text in re.findall(r'<td class="num">([\d.]+)</td>', seen.split("data-duel-place")[-1])[:4]
+    ]
+    assert cells == pytest.approx(
+        [(p * q).sum(), (p * (1 - q)).sum(), (q * (1 - p)).sum(), ((1 - p) * (1 - q)).sum()], abs=0.051
+    )
+    assert sum(cells) == pytest.approx(board.protocol.total, abs=0.2)
+    assert "means over all pairs of runs" in seen
+
+
 def every_kind(site: Path) -> Iterable[Path]:
     """One page of each kind."""
     yield from (

@@ -61,7 +61,7 @@ def test_numbers_as_people_write_them() -> None:
 
 
 def test_an_interval_plot_puts_dots_and_bands_where_the_numbers_are() -> None:
-    bars = [Bar("one", 0.75, 0.70, 0.80, 0.97, True), Bar("two", 0.25, 0.2, 0.3, None, False)]
+    bars = [Bar("1", "one", 0.75, 0.70, 0.80, 0.97, True), Bar("2 to 3", "two", 0.25, 0.2, 0.3, None, False)]
     root = parse(intervals("plot", bars, "Title", "A sentence.", width=408))
     assert root.attrib["aria-labelledby"] == "plot-title plot-desc"
     assert [root.find(f"{SVG}{tag}").text for tag in ("title", "desc")] == ["Title", "A sentence."]  # type: ignore[union-attr]
@@ -70,11 +70,22 @@ def test_an_interval_plot_puts_dots_and_bands_where_the_numbers_are() -> None:
     assert bands == ["M284 33L324 33", "M84 73L124 73"]
     assert sum(p.attrib["class"] == "tick" for p in root.iter(f"{SVG}path")) == 1
     assert "70.0" not in "".join(root.itertext())
+    assert ["".join(text.itertext()) for text in root.iter(f"{SVG}text")][5::2] == ["1 one", "2 to 3 two"]
+
+
+@pytest.mark.parametrize("front", [True, False])
+def test_a_long_name_leaves_room_for_its_number(front: bool) -> None:
+    bar = Bar("12 to 140", "a_name_without_end" * 20, 0.5, 0.49995, 0.50005, None, front)
+    root = parse(intervals("plot", [bar], "Title", "A sentence.", width=420))
+    name, number = ("".join(text.itertext()) for text in list(root.iter(f"{SVG}text"))[5:])
+    assert name.startswith("12 to 140 a_name")
+    assert name.endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert 30 < len(name) < 420 / (15 * (0.62 if front else 0.56)) - len(number)
 
 
 def test_text_in_charts_is_escaped() -> None:
     nasty = '<script>alert("1")</script>'
-    svg = intervals("plot", [Bar(nasty, 0.5, 0.4, 0.6, None, False)], nasty, nasty)
+    svg = intervals("plot", [Bar(nasty, nasty, 0.5, 0.4, 0.6, None, False)], nasty, nasty)
     assert "<script" not in svg
     assert parse(svg).find(f"{SVG}title").text == nasty  # type: ignore[union-attr]
     assert "<script" not in scatter("s", [dot(0.5, 0.5, nasty)], nasty, nasty, nasty, nasty)

@@ -128,7 +128,11 @@ def test_the_export_has_what_the_schema_of_every_eval_ever_requires() -> None:
     }  # fmt: skip
     assert document["source_metadata"]["source_type"] in ("documentation", "evaluation_run")
     assert {"name", "id"} <= set(document["model_info"])
-    assert all(isinstance(value, str) for value in document["model_info"]["additional_details"].values())
+    details = document["model_info"]["additional_details"]
+    assert all(isinstance(value, str) for value in details.values())
+    assert document["schema_version"] == "0.3.0"
+    assert details["deployment_type"] in ("self_deployed", "externally_managed", "unknown")
+    assert details["model_availability"] in ("open_weights", "closed_weights", "unknown")
     clean, robust = document["evaluation_results"]
     for result in (clean, robust):
         assert {"evaluation_name", "source_data", "metric_config", "score_details"} <= set(result)

@@ -6,17 +6,23 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from posixpath import dirname, join, normpath
 
 import pytest
-from benchmark_leaderboard.board import Leaderboard
+from benchmark_leaderboard.aggregate import aggregate
+from benchmark_leaderboard.board import Leaderboard, Optimality
+from benchmark_leaderboard.display import interval, percent
 from benchmark_leaderboard.downloads import as_csv, as_json
-from benchmark_leaderboard.paths import record_path
+from benchmark_leaderboard.load import read
+from benchmark_leaderboard.paths import paths_of, record_path
 from benchmark_leaderboard.render import MATRIX_CELLS, render
 from benchmark_leaderboard.wording import breakable, commands, slug
 
 from tests.leaderboard.made_board import made_leaderboard
+from tests.leaderboard.made_records import made_store
 
 NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
 VOID = {"meta", "link", "img", "br", "input", "hr", "wbr"}
@@ -144,6 +150,35 @@ def test_the_numbers_of_the_board_stand_on_its_page_and_link_to_their_records(pl
     assert page.text.count("1\u20132 tied") == 2
     assert "zero gradients" in page.text
     assert "2 systems share the top," in page.text
+
+
+def test_several_runs_are_one_row_with_their_range(tmp_path: Path) -> None:
+    made_store(tmp_path, systems=1, attacks=2, examples=40, seeds=3)
+    cells, problems = read([tmp_path / "cells"])
+    leaderboard = aggregate(cells, problems)
+    paths = paths_of(leaderboard)
+    files = pages(dict(render(leaderboard, {cell.record.key: cell.record for cell in cells})))
+    board = leaderboard.boards[1]
+    (row,) = board.rows
+    assert row.spread.deviation
+    assert row.spread.low < row.robust.value < row.spread.high
+    spread = interval(row.spread.low, row.spread.high)
+    assert f"runs {spread}" in files[paths.board(board.protocol.key)].text
+    said = f"the mean of 3 runs between {spread} (standard deviation {percent(row.spread.deviation)} points)"
+    assert said in files[paths.row(row.key)].text
+
+
+def test_the_pool_of_an_optimality_is_named_on_the_board() -> None:
+    leaderboard, records = made_leaderboard()
+    board = leaderboard.boards[0]
+    standing = replace(board.attacks[0], optimality=Optimality(0.9, 0.8, 1.0, 3, "5c0d0da2ffff"))
+    known = replace(leaderboard, boards=(replace(board, attacks=(standing, *board.attacks[1:])),))
+    (text,) = (
+        page.text
+        for path, page in pages(dict(render(known, records))).items()
+        if re.search(r"^boards/[^/]*-\w{8}\.html$", path)
+    )
+    assert "that the pool 5c0d0da2 found" in text
 
 
 def test_failed_cells_and_unusable_files_are_listed_on_the_front_page(plain: dict[str, str]) -> None:
