@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import registry
+from benchmark import naming, registry
 from benchmark.api import (
     Attack,
     Certifier,
@@ -279,15 +279,18 @@ class RunConfig:
     @property
     def system_name(self) -> str:
         """dataset/model+defense+..., for people."""
-        parts = [*(registry.name_of(d)[1] for d in self.defenses), *(registry.name_of(p)[1] for p in self.poisons)]
-        return "+".join([f"{registry.name_of(self.dataset)[1]}/{registry.name_of(self.model)[1]}", *parts])
+        parts = [registry.name_of(part)[1] for part in (*self.defenses, *self.poisons)]
+        return naming.system_name(registry.name_of(self.dataset)[1], registry.name_of(self.model)[1], parts)
 
     @property
     def name(self) -> str:
         """The cell, for people."""
-        attack, threat = registry.name_of(self.attack)[1], self.threat
-        held = f" from {', '.join(name[:8] for name in threat.surrogates)}" if threat.surrogates else ""
-        return f"{self.system_name} {attack} {threat.norm.value} {threat.eps}{held} seed {self.seed}"
+        threat = self.threat
+        allowed = naming.threat_name(
+            threat.norm.value, str(threat.eps), aware=threat.aware, goal=threat.goal.value, region=str(threat.region),
+            queries=threat.queries, levels=threat.levels, surrogate=threat.surrogate,
+        )  # fmt: skip
+        return naming.cell_name(self.system_name, registry.name_of(self.attack)[1], allowed, self.seed)
 
     def plain(self) -> dict[str, Any]:
         """Every setting as plain data."""

@@ -256,7 +256,11 @@ def register() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run Hydra's application with these arguments; 0 if every cell is complete or refused, 1 otherwise."""
+    """Run Hydra's application with these arguments.
+
+    Returns:
+        1 if a cell failed; 2 if the one cell of a single run was refused; 0 otherwise.
+    """
     import hydra
 
     register()
@@ -270,12 +274,14 @@ def main(argv: list[str]) -> int:
     sweep.last_results.clear()
     _results.clear()
     _composed(application)
-    results = sweep.last_results or _results
-    if not sweep.last_results:  # a sweep has told its observers already
-        for result in results:
+    code = 1 if any(r.status == "failed" for r in sweep.last_results or _results) else 0
+    if not sweep.last_results:  # a sweep has told its observers already, and may hold cells whose parts do not fit
+        for result in _results:
             if result.error:
                 sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
-    return 1 if any(r.status == "failed" for r in results) else 0
+            if result.status == "refused":
+                code = code or 2
+    return code
 
 
 def _composed(application: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable
 
 from hydra.errors import MissingConfigException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
@@ -73,7 +74,12 @@ def _no_key(text: str, cause: BaseException | None) -> str:
 
 
 def _no_value(text: str, cause: BaseException | None) -> str:
-    return f"{text.removeprefix('Error merging override ')}: {_first_line(cause)}"
+    given = text.removeprefix("Error merging override ")
+    held = getattr(cause, "child_node", None)
+    if isinstance(held, DictConfig) and "is not a subclass of" in str(cause):
+        key, settings = given.partition("=")[0], [str(name) for name in held]
+        return f"{given}: {key} has the settings {', '.join(settings)}; give one of them, as {key}.{settings[0]}=VALUE"
+    return f"{given}: {_first_line(cause)}"
 
 
 def _several(text: str, cause: BaseException | None) -> str:

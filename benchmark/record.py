@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmark import naming
 from benchmark.errors import RecordError
 from benchmark.migrations import migrated
 
@@ -59,6 +60,11 @@ class SystemInfo(_Model):
     poison: list[str]
     config: Json
 
+    @property
+    def name(self) -> str:
+        """dataset/model+defense+..., for people."""
+        return naming.system_name(self.dataset, self.model, [*self.defenses, *self.poison])
+
 
 class ThreatInfo(_Model):
     """What the attacker may do; eps in units of the [0, 1] input range. levels: values of a changed feature, if few."""
@@ -75,6 +81,14 @@ class ThreatInfo(_Model):
     eot: int
     surrogate: str = ""
     levels: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Norm and radius, and what else is not as usual, for people."""
+        return naming.threat_name(
+            self.norm, self.eps_exact, aware=self.aware, goal=self.goal, region=self.region,
+            queries=self.queries, levels=self.levels, surrogate=self.surrogate,
+        )  # fmt: skip
 
 
 class AttackInfo(_Model):
@@ -188,6 +202,11 @@ class Record(_Model):
     weights_sha256: str = ""
     files: list[FileInfo] = []
     provenance: Json = {}
+
+    @property
+    def name(self) -> str:
+        """The cell, for people."""
+        return naming.cell_name(self.system.name, self.attack.name, self.threat.name, self.seed)
 
     def metric(self, name: str) -> MetricValue | None:
         """The measurement of that name, if it was taken."""

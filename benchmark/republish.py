@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import registry
 from benchmark.errors import BenchmarkError, RecordError
 from benchmark.publish import CellResult, Gallery, Observers, SweepSummary, TrainingPlan
-from benchmark.record import Card, Record, SystemInfo, file_sha256, read_record
+from benchmark.record import Card, Record, file_sha256, read_record
 from benchmark.store import Store
 
 if TYPE_CHECKING:
@@ -88,23 +88,18 @@ def _plan(record: Record, folder: Path, sweep: str) -> CellPlan:
         "seed": record.seed,
         "suite": record.suite,
     }
-    name = f"{_name(record.system)} {attack.name} {record.threat.norm} {record.threat.eps_exact} seed {record.seed}"
     overrides = tuple(str(word) for word in record.provenance.get("overrides", []))
-    return CellPlan(record.key, name, config, overrides, sweep, folder, folder)
+    return CellPlan(record.key, record.name, config, overrides, sweep, folder, folder)
 
 
 def _tell_training(observers: Observers, card: Card, folder: Path, sweep: str) -> None:
     config = card.system.config
     epochs = config.get("training", {}).get("epochs", card.epochs_run)
-    training = TrainingPlan(card.key, _name(card.system), config, epochs, sweep, folder)
+    training = TrainingPlan(card.key, card.system.name, config, epochs, sweep, folder)
     observers.tell("benchmark_training_started", training=training)
     for values in card.history:
         observers.tell("benchmark_epoch", training=training, epoch=int(values["epoch"]), values=values)
     observers.tell("benchmark_training_finished", training=training, card=card)
-
-
-def _name(system: SystemInfo) -> str:
-    return "+".join([f"{system.dataset}/{system.model}", *system.defenses, *system.poison])
 
 
 def _gallery(folder: Path, record: Record) -> Gallery | None:

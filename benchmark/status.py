@@ -53,9 +53,9 @@ def _below(records: list[Record], share: float) -> list[str]:
     for record in complete:
         robust = _robust(record)
         if robust is not None and robust < share:
-            found.append(f"{record.key}  {_cell(record)}: robust {robust:.4g}, expected at least {share:.4g}")
+            found.append(f"{record.key}  {record.name}: robust {robust:.4g}, expected at least {share:.4g}")
         found += [
-            f"{record.key}  {_cell(record)}: the finding {f.name}" for f in record.findings if f.severity == "error"
+            f"{record.key}  {record.name}: the finding {f.name}" for f in record.findings if f.severity == "error"
         ]
     return found
 
@@ -98,7 +98,7 @@ def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]],
     sys.stdout.write(matrix(records) + "\n")
     for record in records:
         if record.error:
-            sys.stdout.write(f"{record.status}  {record.key}  {_cell(record)}: {record.error}\n")
+            sys.stdout.write(f"{record.status}  {record.key}  {record.name}: {record.error}\n")
     for note in unfinished:
         where = f"benchmark run {' '.join(note['overrides'])}" if note.get("overrides") else "its command"
         sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; {where} goes on with it\n")
@@ -113,21 +113,12 @@ def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]],
 
 
 def _findings(records: list[Record]) -> list[str]:
-    own = [f"{f.severity}  {r.key}  {_cell(r)}: {f.name}: {f.evidence}" for r in records for f in r.findings]
+    own = [f"{f.severity}  {r.key}  {r.name}: {f.name}: {f.evidence}" for r in records for f in r.findings]
     return [*own, *(f"{f.severity}  {f.name}: {f.evidence}" for f in across(records))]
 
 
-def _system(record: Record) -> str:
-    system = record.system
-    return "+".join([f"{system.dataset}/{system.model}", *system.defenses, *system.poison])
-
-
-def _cell(record: Record) -> str:
-    return f"{_system(record)} {_column(record)} seed {record.seed}"
-
-
 def _column(record: Record) -> str:
-    return f"{record.attack.name} {record.threat.norm} {record.threat.eps_exact}"
+    return f"{record.attack.name} {record.threat.name}"
 
 
 def matrix(records: list[Record]) -> str:
@@ -136,10 +127,10 @@ def matrix(records: list[Record]) -> str:
     A place that other systems have and this one lacks is shown as missing.
     """
     columns = sorted({_column(r) for r in records})
-    rows = sorted({_system(r) for r in records})
+    rows = sorted({r.system.name for r in records})
     places: dict[tuple[str, str], Counter[str]] = {}
     for record in records:
-        places.setdefault((_system(record), _column(record)), Counter())[record.status] += 1
+        places.setdefault((record.system.name, _column(record)), Counter())[record.status] += 1
 
     def text(row: str, column: str) -> str:
         found: Any = places.get((row, column))

@@ -18,7 +18,7 @@ from benchmark.config import RunConfig
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.load import Loaded
 from benchmark.rebuild import configuration, stored_system
-from benchmark.record import Card, SystemInfo
+from benchmark.record import Card
 from benchmark.store import Store
 from benchmark.system import Detector, System
 
@@ -116,7 +116,7 @@ def _card(name: str, store: Store) -> Card:
     keys = sorted(path.parent.name for path in (store.root / "systems").glob("*/card.json"))
     cards = [card for card in map(store.card, keys) if card is not None]
     found = [card for card in cards if name and card.key.startswith(name)]
-    found = found or [card for card in cards if _name(card.system) == name]
+    found = found or [card for card in cards if card.system.name == name]
     if len(found) == 1:
         return found[0]
     known = ", ".join(map(_shown, (found or cards)[:LISTED])) + (", ..." if len(found or cards) > LISTED else "")
@@ -128,12 +128,8 @@ def _card(name: str, store: Store) -> Card:
     )
 
 
-def _name(system: SystemInfo) -> str:
-    return "+".join([f"{system.dataset}/{system.model}", *system.defenses, *system.poison])
-
-
 def _shown(card: Card) -> str:
-    return f"{_name(card.system)} with seed {card.seed} ({card.key[:8]})"
+    return f"{card.system.name} with seed {card.seed} ({card.key[:8]})"
 
 
 def _refuse_another_kind(config: RunConfig, card: Card) -> None:

@@ -147,7 +147,7 @@ def curve_of(record: Record, folder: Path) -> Iterator[tuple[float, float]]:
 
     outcomes = Outcomes.load(file)
     judged = outcomes.valid | ~outcomes.attacked
-    total, right = int(judged.sum()), int((judged & outcomes.clean_correct).sum())
+    total, right = len(judged), int((judged & outcomes.clean_correct).sum())
     if total == 0:
         return
     fell = outcomes.distances(record.threat.norm)[judged & outcomes.adversarial].double().sort().values.tolist()

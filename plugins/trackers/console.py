@@ -115,6 +115,8 @@ class ConsoleTracker(Tracker):
         """One line per cell, and one per finding."""
         screen = self._screen()
         screen.close()
+        if record.error and not plan.sweep:
+            return  # the command itself says it, on standard error
         screen.say("cell", f"{plan.name}: {result_of(record)}", COLORS[record.status] if record.error else "")
         for finding in record.findings:
             if finding.severity != "info":

@@ -38,6 +38,16 @@ def test_the_default_run() -> None:
     assert config.threat.eps == Fraction(1, 10)
 
 
+def test_a_name_says_what_is_unusual_about_the_threat() -> None:
+    unusual = ["threat.aware=false", "threat.goal=next_class", "threat.queries=500", "threat.levels=256"]
+    config = _config("threat.region.kind=stripes", "threat.region.size=2", *unusual)
+    assert config.name == (
+        "digits/small_cnn pgd linf 1/10 oblivious next_class stripes:2 500 queries 256 levels seed 0"
+    )
+    transfer = _config("attack=pgd", "threat.access=transfer", "threat.surrogate='0123456789ab,ba9876543210'")
+    assert transfer.name.endswith(" linf 1/10 from 01234567, ba987654 seed 0")
+
+
 def test_defenses_keep_their_order_and_their_settings() -> None:
     one = _config("defense=[label_smoothing,jpeg]", "defense.jpeg.quality=50")
     assert one.system_name == "digits/small_cnn+label_smoothing+jpeg"
@@ -66,6 +76,11 @@ def test_a_radius_is_exact(text: str) -> None:
         ("sede=3", "there is no setting sede. Did you mean seed, "),
         ("attack.steps=abc", "attack.steps=abc: Value 'abc' of type 'str' could not be converted to Integer"),
         ("threat.norm=l7", "threat.norm=l7: Invalid value 'l7', expected one of"),
+        (
+            "threat.region=stripes",
+            "threat.region has the settings kind, size, path; give one of them, as threat.region.",
+        ),
+        ("training=3", "training=3: training has the settings epochs, batch_size, optimizer, "),
         ("seed=zero", "Value 'zero' of type 'str' could not be converted to Integer"),
         ("attack=pdg", "no attack named 'pdg'; "),
         ("attack=pdg", " Did you mean pdpgd, pgd, "),

@@ -195,7 +195,7 @@ def test_candidates_outside_the_threat_are_excluded_and_reported(tmp_path: Path,
     assert [f.name for f in record.findings] == ["invalid_candidates"]
     robust = record.metric("robust_accuracy")
     assert robust is not None
-    expected = record.counts.robust_correct / (record.counts.total - record.counts.invalid)
+    expected = record.counts.robust_correct / record.counts.total
     assert robust.value == pytest.approx(expected)
 
 

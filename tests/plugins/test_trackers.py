@@ -238,7 +238,7 @@ def test_a_complete_cell_shows_its_numbers_table_curve_images_and_files(tmp_path
     summary = run.summary["summary"]
     robust = record.metric("robust_accuracy")
     assert robust is not None
-    assert robust.value == 5 / 9
+    assert robust.value == 0.5
     for name, value in (("", robust.value), ("_low", robust.low), ("_high", robust.high)):
         assert summary[f"robust_accuracy{name}"] == value
     assert summary["counts"] == {
@@ -262,7 +262,7 @@ def test_a_complete_cell_shows_its_numbers_table_curve_images_and_files(tmp_path
     assert row["findings"] == "zero_gradients"
 
     curve = [(r["curve_eps"], r["robust_accuracy_at_eps"]) for r in run.history("curve_eps")]
-    exact = [(0, 7 / 9), (0.05, 6 / 9), (0.1, 5 / 9), (0.2, 3 / 9), (0.4, 2 / 9)]  # of nine: one is invalid
+    exact = [(0, 0.7), (0.05, 0.6), (0.1, 0.5), (0.2, 0.3), (0.4, 0.2)]  # an invalid one is never robust
     assert [point[0] for point in curve] == pytest.approx([point[0] for point in exact])
     assert [point[1] for point in curve] == pytest.approx([point[1] for point in exact])
 
@@ -421,7 +421,7 @@ def test_without_a_terminal_a_cell_is_one_line(tmp_path: Path, capsys: pytest.Ca
     tell("benchmark_progress", stage="attack", done=8, total=8)
     tell("benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=None)
     assert capsys.readouterr().out.splitlines() == [
-        "[cell] digits/small_cnn+jpeg pgd linf 1/10 seed 0: robust 55.6 % (26.7 to 81.1), clean 80.0 %, "
+        "[cell] digits/small_cnn+jpeg pgd linf 1/10 seed 0: robust 50.0 % (23.7 to 76.3), clean 80.0 %, "
         "1 of 10 candidates invalid, 40 passes, 3.2 s",
         "[warning] digits/small_cnn+jpeg pgd linf 1/10 seed 0: zero_gradients: 4 of 8 are [zero]",
     ]
@@ -525,7 +525,7 @@ def test_at_a_terminal_there_are_bars_and_a_table(tmp_path: Path, monkeypatch: p
     assert "━" in text  # a bar
     assert "8/8" in text
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    assert "seed 0: robust 55.6 % (26.7 to 81.1), clean 80.0 %" in plain
+    assert "seed 0: robust 50.0 % (23.7 to 76.3), clean 80.0 %" in plain
     assert "┃" in plain  # the table
     for error in ("RuntimeError: the first", "RuntimeError: the second", "threat.norm is linf"):
         assert error in plain
