@@ -51,9 +51,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Beside:
-    """Published entries for the dataset, norm and radius of a board. more: how many others there are."""
+    """Published entries for the dataset, norm and radius of a board. name: of their protocol. more: how many others."""
 
     source: Source
+    name: str
     lines: tuple[Line, ...]
     more: int
 
@@ -72,7 +73,7 @@ def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
             same = (protocol.dataset, protocol.norm) == (of.dataset, of.norm) and protocol.eps_exact is not None
             if same and Fraction(protocol.eps_exact or "0") == Fraction(of.eps_exact):
                 lines = [_best(line.entry, line.rank) for line in _ordered(source, ranked_entries(source, name), name)]
-                found.append(Beside(source, tuple(lines[:SHOWN]), max(0, len(lines) - SHOWN)))
+                found.append(Beside(source, name, tuple(lines[:SHOWN]), max(0, len(lines) - SHOWN)))
     return found
 
 

@@ -29,7 +29,7 @@ from .paths import Paths, digest
 from .review import ReviewFile
 from .tiers import weakest
 
-__all__ = ["NAME", "Pages"]
+__all__ = ["GRID_ROWS", "NAME", "Pages"]
 
 NAME = "Adversarial Benchmark"
 

@@ -22,10 +22,11 @@ from .feed import feed
 from .gallery import Pictures, exhibits
 from .history import events, history_table
 from .literature import beside, listing_table, listings
-from .pages import NAME, Pages
+from .pages import GRID_ROWS, NAME, Pages
 from .pairs import comparable, held_bits, neighbours
 from .paths import Paths, digest, paths_of, stem
 from .published_numbers import Source
+from .registers import attacks_register, published_register, reviews_register, runs_register, unfinished_register
 from .review import ReviewFile
 from .tables import (
     attack_table,
@@ -35,6 +36,7 @@ from .tables import (
     matrix_table,
     neighbours_table,
     overview_table,
+    pairs_table,
     system_table,
     systems_table,
     transfer_table,
@@ -102,6 +104,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
         yield from files("changes", changes_table(moved), NAME)
     attacks = _attacks(leaderboard)
     yield pages.page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
+    yield from files("attacks", attacks_register(attacks), NAME)
     for name, uses in attacks.items():
         yield pages.page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
         yield from files(stem(paths.attack(name)), attack_table(name, uses), NAME)
@@ -124,6 +127,8 @@ def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
     unfinished = [cell for board in leaderboard.boards for cell in board.unfinished] + [*leaderboard.unfinished]
     everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
     yield pages.page("index.html", "index.html", "index.html", **everything)
+    if unfinished:
+        yield from files("unfinished", unfinished_register(unfinished), NAME)
     yield pages.page("definitions.html", "definitions.html", "definitions.html")
     overviews = _overviews(leaderboard)
     yield pages.page("matrix.html", "matrix.html", "matrix.html", overviews=overviews)
@@ -154,7 +159,10 @@ def _board_files(
     yield from files(stem(paths.matrix(key, 0)), matrix_table(board), NAME)
     if corrupted is not None:
         yield from files(f"{stem(path)}-corruptions", corruption_table(board, corrupted), NAME)
-    yield pages.page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths))
+    compared = comparable(board)
+    yield pages.page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths, compared))
+    if 1 < len(compared) <= GRID_ROWS:
+        yield from files(f"{stem(paths.compare(key))}-pairs", pairs_table(board, compared), NAME)
     yield from files(stem(paths.compare(key)), neighbours_table(board), NAME)
 
 
@@ -183,6 +191,9 @@ def _system_files(
     systems = _systems(leaderboard)
     yield pages.page("systems.html", "systems.html", "systems.html", systems=systems)
     yield from files("systems", systems_table(systems), NAME)
+    yield from files("runs", runs_register(systems), NAME)
+    if extras.reviews:
+        yield from files("reviews", reviews_register(extras.reviews, records), NAME)
     released = _systems(extras.before) if extras.before else {}
     for entries in systems.values():
         row = entries[0][1]
@@ -203,6 +214,7 @@ def _published_files(published: Sequence[Source], pages: Pages, paths: Paths) ->
     """The numbers of the literature, a page for each source."""
     if published:
         yield pages.page("published.html", "published.html", "published.html", sources=published)
+        yield from files("published", published_register(published), NAME)
     for source in published:
         yield pages.page("source.html", paths.source(source.key), "published.html", source=source)
         for listing in listings(source):
@@ -250,9 +262,8 @@ def _pages(board: Board) -> list[tuple[Row, ...]]:
     return [board.rows[at : at + size] for at in range(0, len(board.rows), size)]
 
 
-def _comparison(board: Board, paths: Paths) -> dict[str, object]:
+def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, object]:
     """What the page of comparisons gets. duel: for the script, what it needs to compare any two rows."""
-    rows = comparable(board)
     duel = {
         "total": board.protocol.total,
         "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],

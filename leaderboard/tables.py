@@ -19,6 +19,7 @@ __all__ = [
     "matrix_table",
     "neighbours_table",
     "overview_table",
+    "pairs_table",
     "system_table",
     "systems_table",
     "transfer_table",
@@ -128,6 +129,33 @@ def neighbours_table(board: Board) -> Table:
         ],
         ("System", "Next", "Only the first", "Only the next", "Corrected p"),
         [(row.label, after.label, str(won), str(lost), f"{p:.2g}") for row, after, won, lost, p in found],
+    )
+
+
+def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
+    """One line per pair of the first rows of a board, the better placed system first."""
+    of = board.pairs
+    found = [
+        (row, other, int(of.wins[i, j]), int(of.wins[j, i]), float(of.p[i, j]), float(of.adjusted[i, j]))
+        for i, row in enumerate(rows)
+        for j, other in enumerate(rows[i + 1 :], start=i + 1)
+    ]
+    return Table(
+        f"Every pair at {_place(board)} on the same {count(board.protocol.total)} examples: exact McNemar tests, "
+        "corrected by Holm's method for all pairs.",
+        [
+            {
+                "system": row.label,
+                "other": other.label,
+                "only_first_holds": won,
+                "only_other_holds": lost,
+                "p": p,
+                "adjusted_p": adjusted,
+            }
+            for row, other, won, lost, p, adjusted in found
+        ],
+        ("System", "Other", "Only the first", "Only the other", "Corrected p"),
+        [(row.label, other.label, str(won), str(lost), f"{p:.2g}") for row, other, won, lost, _, p in found],
     )
 
 

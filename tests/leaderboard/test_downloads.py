@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from posixpath import dirname, join, normpath
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,10 @@ from benchmark_leaderboard.badges import row_badge
 from benchmark_leaderboard.downloads import FORMATS, Table, as_bibtex, as_json, as_latex, as_markdown, files
 from benchmark_leaderboard.exchange import every_eval_ever
 from benchmark_leaderboard.feed import EPOCH, feed, stamp
-from benchmark_leaderboard.render import render
+from benchmark_leaderboard.parcel import Submitter
+from benchmark_leaderboard.published_numbers import load_published
+from benchmark_leaderboard.render import Extras, render
+from benchmark_leaderboard.review import ReviewFile
 
 from tests.leaderboard.made_board import made_leaderboard
 
@@ -62,8 +66,9 @@ def test_every_table_of_the_site_is_there_in_every_format_with_the_same_lines() 
     leaderboard, records = made_leaderboard(text=NASTY)
     made = dict(render(leaderboard, records))
     stems = [path.removesuffix(".csv") for path in made if path.endswith(".csv")]
-    # board, attacks, matrix, pairs, curves; overview; systems; each system and its history; each attack
-    assert len(stems) == 5 + 1 + 1 + 3 + 3 + 3
+    # board, attacks, matrix, neighbours, pairs, curves; overview; systems, runs, all attacks, what has no result; each
+    # system and its history; each attack
+    assert len(stems) == 6 + 1 + 4 + 3 + 3 + 3
     for stem in stems:
         rows = list(csv.reader(io.StringIO(made[f"{stem}.csv"], newline="")))
         document = json.loads(made[f"{stem}.json"])
@@ -76,6 +81,30 @@ def test_every_table_of_the_site_is_there_in_every_format_with_the_same_lines() 
         assert len(columns) == 1
         assert made[f"{stem}.tex"].count("\\\\\n") == len(lines) - 1
         assert "\\input" not in made[f"{stem}.tex"]
+
+
+def test_every_table_of_a_page_has_its_downloads_below_it() -> None:
+    leaderboard, records = made_leaderboard()
+    key = leaderboard.boards[0].rows[0].keys[0]
+    review = ReviewFile(
+        key=key, tier="re-run", why="", submitter=Submitter(name="Ann"), record_sha256="", checked_with=""
+    )
+    reviews = {key: review}
+    extras = Extras(published=load_published(), reviews=reviews, before=made_leaderboard(2)[0])
+    made = dict(render(leaderboard, records, extras))
+    linked = set()
+    for path, text in made.items():
+        if not path.endswith(".html"):
+            continue
+        tables = re.split(r"<table\b", text)[1:]
+        for table in tables:
+            after = table.split("</table></div>\n")[1].lstrip()
+            assert after.startswith('<p class="downloads">'), f"{path}: {table[:80]}"
+            links = re.findall(r'href="([^"]*)" download', after.partition("</p>")[0])
+            assert len(links) == len(FORMATS)
+            linked |= {normpath(join(dirname(path), link)) for link in links}
+    assert {"boards", "systems", "attacks", "published", "curves", ""} == {dirname(path) for path in linked}
+    assert linked <= set(made)
 
 
 def test_the_citation_names_the_content_of_the_table() -> None:
