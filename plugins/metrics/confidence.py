@@ -11,6 +11,9 @@ from benchmark.errors import ConfigError
 
 if TYPE_CHECKING:
     import torchmetrics
+    from torch import Tensor
+
+    from benchmark.outcomes import Outcomes
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,16 @@ class Confidence(Metric):
 
     def build(self) -> torchmetrics.Metric:
         """Both, with 95 % intervals over the examples."""
-        from ._doubts import Doubts
+        from ._means import Mean, MeanAndShare
 
-        return Doubts(self.threshold)
+        def unsure(confidence: Tensor) -> Tensor:
+            return confidence < self.threshold
+
+        return MeanAndShare(Mean(_confidence, unsure, "attacked_confidence", "probability", None, "confused"))
+
+
+def _confidence(outcomes: Outcomes) -> Tensor | None:
+    return outcomes.confidence
 
 
 @hookimpl

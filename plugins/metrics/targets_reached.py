@@ -10,6 +10,9 @@ from benchmark.api import Metric
 
 if TYPE_CHECKING:
     import torchmetrics
+    from torch import Tensor
+
+    from benchmark.outcomes import Outcomes
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,17 @@ class TargetsReached(Metric):
 
     def build(self) -> torchmetrics.Metric:
         """Both, with 95 % intervals over the examples."""
-        from ._targets import Targets
+        from ._means import Mean, MeanAndShare
 
-        return Targets()
+        return MeanAndShare(Mean(_reached, _all, "targets_reached", "fraction", False, "every_target_reached"))
+
+
+def _reached(outcomes: Outcomes) -> Tensor | None:
+    return None if outcomes.reached is None else outcomes.reached.double().mean(1)
+
+
+def _all(share: Tensor) -> Tensor:
+    return share == 1
 
 
 @hookimpl
