@@ -224,6 +224,16 @@ class Attack(Component):
 
     supports: ClassVar[Supports]
 
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Called when the data is known, and before anything is trained: what `supports` cannot say, such as colours.
+
+        Args:
+            spec: what one example looks like. threat: what is allowed.
+
+        Raises:
+            Refused: with what the attack needs, in one sentence, where it can do nothing with such examples.
+        """
+
     @abstractmethod
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Propose inputs that the system gets wrong; whether they count is decided by the core.

@@ -27,7 +27,7 @@ class ConfigError(BenchmarkError, ValueError):
 
 
 class Refused(BenchmarkError):  # noqa: N818 - it names a status, as records do
-    """The chosen parts do not fit together: the cell is refused before anything is loaded."""
+    """The chosen parts do not fit together: the cell is refused, before anything is loaded where that can be known."""
 
 
 class DataError(BenchmarkError):

@@ -101,7 +101,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         try:
             record, gallery = _compute(config, store, plan, observers)
         except Exception as error:
-            record, gallery = _failed(config, key, error), None
+            record, gallery = _ended(config, key, error), None
         result = _publish(store, plan, record, gallery, observers)
     if config.trainer.strategy == "ddp":
         world.wait()
@@ -157,8 +157,9 @@ _warm: dict[tuple[str, str], tuple[Loaded, System, Card]] = {}
 def _system(config: RunConfig, store: Store, observers: Observers, sweep: str) -> tuple[Loaded, System, Card]:
     """Data and fitted system, from this process's memory if the last cells used them too."""
     key = (str(store.root.absolute()), f"{config.system_key()} {config.examples}")
+    loaded = _warm[key][0] if key in _warm else load(config)
+    config.attack.check(loaded.splits.spec, config.threat)
     if key not in _warm:
-        loaded = load(config)
         system, card = fit(config, loaded, store, observers, sweep)
         while len(_warm) >= 2:
             _warm.pop(next(iter(_warm)))
@@ -297,14 +298,18 @@ def _file(path: Path) -> FileInfo:
     return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
-def _failed(config: RunConfig, key: str, error: Exception) -> Record:
-    """The record of a cell that failed, with the sentence for people and the traceback for the plugin's author."""
+def _ended(config: RunConfig, key: str, error: Exception) -> Record:
+    """The record of a cell that a plugin refused, or that failed.
+
+    With the sentence for people and the traceback for the plugin's author.
+    """
     sentence = str(error)
     if not isinstance(error, BenchmarkError):
         owner = registry.blamed(error)
         sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
     trace = "".join(traceback.format_exception(error))
-    record = _skeleton(config, key, "failed", sentence, config.system_key())
+    status: Status = "refused" if isinstance(error, Refused) else "failed"
+    record = _skeleton(config, key, status, sentence, config.system_key())
     return record.model_copy(update={"provenance": _provenance(config, traceback=trace)})
 
 

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from benchmark.errors import Refused
 
-__all__ = ["compressed"]
+__all__ = ["codable", "compressed"]
+
+
+def codable(shape: tuple[int, ...], owner: str) -> None:
+    """Refuse inputs of a `shape` that is none of a grey or colour image.
+
+    Raises:
+        Refused: naming `owner`.
+    """
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise Refused(f"{owner} codes images of 1 or 3 channels, and one input has shape {tuple(shape)}")
 
 
 def compressed(x: Tensor, quality: int, *, owner: str) -> Tensor:
@@ -23,8 +33,7 @@ def compressed(x: Tensor, quality: int, *, owner: str) -> Tensor:
     Raises:
         Refused: if `x` is no batch of grey or colour images.
     """
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise Refused(f"{owner} codes images of 1 or 3 channels, and one input has shape {tuple(x.shape[1:])}")
+    codable(tuple(x.shape[1:]), owner)
     pixels = (x * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     if len(pixels) == 0:
         return x

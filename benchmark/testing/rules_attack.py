@@ -74,6 +74,7 @@ def _target(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
 
 def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch_seed: int = 0) -> Trial:
     """Run the attack once, exactly as it is asked to; the global generators are as they were afterwards."""
+    attack.check(here.spec, threat)
     threat = threat.settled(here.system, here.x, here.y, here.rng(seed))
     target = _target(attack, here, threat, seed)
     with seeded(torch_seed):

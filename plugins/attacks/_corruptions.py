@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.sampling import SampleRandom
 
-from .._jpeg import compressed
+from .._jpeg import codable, compressed
 from .._warp import sampled
 from ._blurs import defocused, gaussian_blurred, motion_blurred, through_glass, zoom_blurred
 from ._colours import brightened, contrasted, from_hsv, to_hsv
@@ -33,6 +33,18 @@ ANY_SHAPE = (
 """The families that take each feature by itself, so that inputs need not be images."""
 
 
+def check_shape(shape: tuple[int, ...], kind: Corruption) -> None:
+    """Refuse inputs of a `shape` that the family cannot corrupt.
+
+    Raises:
+        Refused: if they are no images and the family needs them, or grey and the family needs colours.
+    """
+    if kind not in ANY_SHAPE:
+        (colour if kind is Corruption.saturate else images)(shape, f"{OWNER} with kind={kind.value}")
+    if kind is Corruption.jpeg_compression:
+        codable(shape, f"{OWNER} with kind={kind.value}")
+
+
 def corrupted(
     x: Tensor, kind: Corruption, rng: SampleRandom, *, severity: int = 1, amount: float | None = None, draw: int = 0
 ) -> Tensor:
@@ -41,13 +53,8 @@ def corrupted(
     Args:
         severity: 1 to 5. amount: the setting of the family, in place of a severity. draw: which of the random draws;
             two severities share theirs.
-
-    Raises:
-        Refused: if the inputs are no images and the family needs them, or grey and the family needs colours.
     """
     rng = rng.child("corruption", kind.value, draw)
-    if kind not in ANY_SHAPE:
-        (colour if kind is Corruption.saturate else images)(x, f"{OWNER} with kind={kind.value}")
     side = max(x.shape[2:]) if x.ndim == 4 else 1
     large = side > SMALL_SIDE
     settings = (LARGE if large else SMALL)[kind][severity - 1] if amount is None else (amount,)

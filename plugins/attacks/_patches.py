@@ -107,20 +107,21 @@ class Sticker:
 
 
 def sticker(
-    x: Tensor, threat: Threat, shape: PatchShape, rotation: float, smallest: float, name: str
+    size: tuple[int, ...], threat: Threat, shape: PatchShape, rotation: float, smallest: float, name: str
 ) -> Sticker | None:
-    """The largest patch that the threat allows on images `x` (B, C, H, W); None if it allows no pixel.
+    """The largest patch that the threat allows on images of shape (C, H, W); None if it allows no pixel.
 
     Raises:
         Refused: where one example is no image, or eps allows fewer features than one pixel has channels.
     """
-    height, width = image_size(x, name)
-    if 0 < threat.radius < x.shape[1]:
+    height, width = image_size(size, name)
+    channels = size[0]
+    if 0 < threat.radius < channels:
         raise Refused(
-            f"attack.{name} covers pixels of {x.shape[1]} features, and threat.eps is {threat.eps}; choose at least "
-            f"{x.shape[1]}"
+            f"attack.{name} covers pixels of {channels} features, and threat.eps is {threat.eps}; choose at least "
+            f"{channels}"
         )
-    pixels = min(int(threat.radius) // x.shape[1], height * width)
+    pixels = min(int(threat.radius) // channels, height * width)
     if pixels == 0:
         return None
     side = math.isqrt(pixels) if shape is PatchShape.square else max(1, int(2.0 * math.sqrt(pixels / math.pi)))

@@ -38,15 +38,15 @@ def not_negative(**values: float) -> None:
             raise ConfigError(f"attack.{name} is {value}; expected at least 0")
 
 
-def image_size(x: Tensor, name: str) -> tuple[int, int]:
-    """Height and width of the images `x` (B, C, H, W).
+def image_size(shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    """Height and width of images of that `shape` (C, H, W).
 
     Raises:
-        Refused: where one example is no image.
+        Refused: where it is the shape of no image.
     """
-    if x.ndim != 4:
-        raise Refused(f"attack.{name} needs images of shape (C, H, W), and one example has shape {tuple(x.shape[1:])}")
-    return x.shape[2], x.shape[3]
+    if len(shape) != 3:
+        raise Refused(f"attack.{name} needs images of shape (C, H, W), and one example has shape {tuple(shape)}")
+    return shape[1], shape[2]
 
 
 @dataclass(frozen=True)

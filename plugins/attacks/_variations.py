@@ -98,26 +98,26 @@ def first_success(
     return result
 
 
-def images(x: Tensor, owner: str) -> None:
-    """Refuse what is no batch of images.
+def images(shape: tuple[int, ...], owner: str) -> None:
+    """Refuse inputs of a `shape` that is none of an image.
 
     Raises:
         Refused: naming `owner`.
     """
-    if x.ndim != 4:
-        raise Refused(f"{owner} needs images of shape (C, H, W), and one input has shape {tuple(x.shape[1:])}")
+    if len(shape) != 3:
+        raise Refused(f"{owner} needs images of shape (C, H, W), and one input has shape {tuple(shape)}")
 
 
-def colour(x: Tensor, owner: str) -> None:
-    """Refuse images that have no colour.
+def colour(shape: tuple[int, ...], owner: str) -> None:
+    """Refuse images of a `shape` (C, H, W) that has no colours.
 
     Raises:
         Refused: naming `owner`.
     """
-    images(x, owner)
-    if x.shape[1] != 3:
+    images(shape, owner)
+    if shape[0] != 3:
         raise Refused(
-            f"{owner} changes colours, which needs images of 3 channels (red, green, blue), and these have {x.shape[1]}"
+            f"{owner} changes colours, which needs images of 3 channels (red, green, blue), and these have {shape[0]}"
         )
 
 

@@ -12,13 +12,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Supports
+from benchmark.api import Attack, DataSpec, Supports
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Threat
 
-from ._corruptions import corrupted
+from ._corruptions import check_shape, corrupted
 from ._severities import AMOUNTS, Corruption
 from ._steps import at_least
 from ._variations import first_success, in_range
@@ -64,12 +64,13 @@ class CommonCorruption(Attack):
         low, high = AMOUNTS[self.kind]
         in_range(low, high, amount=self.amount)
 
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The corrupted inputs; `draws` - 1 forward passes at most, so none in the benchmark.
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image where the family needs one, and grey images where it needs colours."""
+        if self.severity > 0 or self.amount is not None:
+            check_shape(spec.shape, self.kind)
 
-        Raises:
-            Refused: if the inputs are no images and the family needs them, or grey and the family needs colours.
-        """
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The corrupted inputs; `draws` - 1 forward passes at most, so none in the benchmark."""
         if self.severity == 0 and self.amount is None:
             return x.clone()
 

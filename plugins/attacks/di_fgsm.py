@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Supports
+from benchmark.api import Attack, DataSpec, Supports
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -50,9 +50,12 @@ class DIFGSM(Attack):
         if not 0 <= self.probability <= 1:
             raise ConfigError(f"attack.probability is {self.probability}; expected 0 to 1")
 
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image."""
+        image_size(spec.shape, "di_fgsm")
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
-        image_size(x, "di_fgsm")
         return ascend_with_momentum(
             Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
             steps=self.steps,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Supports
+from benchmark.api import Attack, DataSpec, Supports
 from benchmark.ball import Ball
 from benchmark.sampling import SampleRandom
 from benchmark.target import RowLoss, Target
@@ -61,9 +61,16 @@ class Patch(Attack):
         not_negative(momentum=self.momentum, tv=self.tv, nps=self.nps)
         check_placement(self.rotation, self.smallest)
 
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image, and a radius that allows less than a pixel."""
+        self._blank(spec.shape, threat)
+
+    def _blank(self, size: tuple[int, ...], threat: Threat) -> Sticker | None:
+        return sticker(size, threat, self.shape, self.rotation, self.smallest, "patch")
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` * `draws` forward and backward passes per example."""
-        blank = sticker(x, threat, self.shape, self.rotation, self.smallest, "patch")
+        blank = self._blank(tuple(x.shape[1:]), threat)
         if blank is None or len(x) == 0:
             return x
         ball = threat.around(x, rng)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Supports
+from benchmark.api import Attack, DataSpec, Supports
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Threat
@@ -50,14 +50,16 @@ class Photometric(Attack):
         in_range(0.0, 1.0, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
         in_range(0.0, 180.0, hue=self.hue)
 
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The first setting that succeeds, else the last; at most one forward pass less than there are settings.
+    @property
+    def _coloured(self) -> bool:
+        return self.saturation > 0 or self.hue > 0
 
-        Raises:
-            Refused: if the inputs are no images, or grey where their colours are to change.
-        """
-        coloured = self.saturation > 0 or self.hue > 0
-        (colour if coloured else images)(x, "attack.photometric")
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image, and grey images where their colours are to change."""
+        (colour if self._coloured else images)(spec.shape, "attack.photometric")
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The first setting that succeeds, else the last; at most one forward pass less than there are settings."""
         ranges = (self.brightness, self.contrast, self.saturation, self.hue)
         axes = [Axis(-size, size, self.values) for size in ranges]
 
@@ -68,7 +70,7 @@ class Photometric(Attack):
             if self.brightness > 0:
                 seen = brightened(seen, light)
             seen = contrasted(seen, 1.0 + factor)
-            if not coloured:
+            if not self._coloured:
                 return seen
             hue, saturation, value = to_hsv(seen.clamp(0.0, 1.0))
             more, turn = (each.reshape(-1, 1, 1) for each in (more, turn))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import PreparedAttack, Supports
+from benchmark.api import DataSpec, PreparedAttack, Supports
 from benchmark.errors import ConfigError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -59,9 +59,13 @@ class Reprogramming(PreparedAttack):
         if not 0 < self.decay <= 1:
             raise ConfigError(f"attack.decay is {self.decay}; expected a factor above 0, at most 1")
 
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image, and one too small for a picture and a program, and labels that the task lacks."""
+        self._side(spec.shape, spec.classes)
+
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
         """`epochs` forward and backward passes per picture; there is one for each example, which counts them."""
-        side = self._side(target, x)
+        side = self._side(tuple(x.shape[1:]), target.classes)
         mask = threat.around(x, rng).mask
         around = _around(x, side)
         weight = torch.zeros_like(x[0])
@@ -85,23 +89,23 @@ class Reprogramming(PreparedAttack):
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The program around a picture for each example. No pass through the system."""
-        side = self._side(target, x)
+        side = self._side(tuple(x.shape[1:]), target.classes)
         other = 1 + rng.integers(target.classes - 1, 1, stream="reprogramming/other").squeeze(1)
         labels = y if threat.targeted else (y + other) % target.classes
         shown = pictures(self.task, labels, target.classes, side, rng, draw=None)
         return embedded(x, target.prepared["program"].to(x.dtype), shown, threat.around(x, rng).mask)
 
-    def _side(self, target: Target, x: Tensor) -> int:
+    def _side(self, size: tuple[int, ...], classes: int) -> int:
         """How many pixels a side the picture has.
 
         Raises:
             Refused: if one example is no image, or one too small for a picture and a program.
         """
-        shorter, least = min(image_size(x, "reprogramming")), least_side(self.task, target.classes)
+        shorter, least = min(image_size(size, "reprogramming")), least_side(self.task, classes)
         side = max(least, int(self.share * shorter))
         if side >= shorter:
             raise Refused(
-                f"attack.reprogramming needs pictures of {least} pixels a side for {target.classes} labels, and room "
+                f"attack.reprogramming needs pictures of {least} pixels a side for {classes} labels, and room "
                 f"for a program around them; one image has {shorter}"
             )
         return side

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Supports
+from benchmark.api import Attack, DataSpec, Supports
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -58,13 +58,12 @@ class Spatial(Attack):
                 "smallest <= largest, where 1 is the size as it is"
             )
 
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The first setting that succeeds, else the last; at most one forward pass less than there are settings.
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image."""
+        images(spec.shape, "attack.spatial")
 
-        Raises:
-            Refused: if the inputs are no images.
-        """
-        images(x, "attack.spatial")
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The first setting that succeeds, else the last; at most one forward pass less than there are settings."""
         shift = Axis(-self.translation, self.translation, self.shifts)
         axes = (
             Axis(-self.rotation, self.rotation, self.angles),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Supports
+from benchmark.api import Attack, DataSpec, Supports
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -45,9 +45,12 @@ class TIFGSM(Attack):
         if self.kernel % 2 == 0:
             raise ConfigError(f"attack.kernel is {self.kernel}; expected an odd number, so that it has a centre")
 
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image."""
+        image_size(spec.shape, "ti_fgsm")
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
-        image_size(x, "ti_fgsm")
         return ascend_with_momentum(
             Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
             steps=self.steps,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark import hookimpl
-from benchmark.api import PreparedAttack, Supports
+from benchmark.api import DataSpec, PreparedAttack, Supports
 from benchmark.ball import Ball
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -53,9 +53,16 @@ class UniversalPatch(PreparedAttack):
         not_negative(momentum=self.momentum, tv=self.tv, nps=self.nps)
         check_placement(self.rotation, self.smallest)
 
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse what is no image, and a radius that allows less than a pixel."""
+        self._blank(spec.shape, threat)
+
+    def _blank(self, size: tuple[int, ...], threat: Threat) -> Sticker | None:
+        return sticker(size, threat, self.shape, self.rotation, self.smallest, "universal_patch")
+
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
         """`epochs` forward and backward passes per example, and under a targeted threat per label to reach."""
-        blank = sticker(x, threat, self.shape, self.rotation, self.smallest, "universal_patch")
+        blank = self._blank(tuple(x.shape[1:]), threat)
         if blank is None:
             return {"patch": torch.empty(0)}
         wanted = goals(target, threat)
@@ -91,7 +98,7 @@ class UniversalPatch(PreparedAttack):
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The examples with the patch on them. No pass through the system."""
-        blank = sticker(x, threat, self.shape, self.rotation, self.smallest, "universal_patch")
+        blank = self._blank(tuple(x.shape[1:]), threat)
         if blank is None or len(x) == 0:
             return x
         patch = target.prepared["patch"].to(x.dtype)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import hookimpl
-from benchmark.api import Attack, Batch, Defense, Loss, inner
+from benchmark.api import Attack, Batch, DataSpec, Defense, Examples, Loss, inner
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -42,6 +42,11 @@ class AdversarialTraining(Defense):
     def training_threat(self) -> Threat:
         """The ball that is trained on, with gradients."""
         return Threat(norm=self.norm, eps=Fraction(parse_eps(self.eps)))
+
+    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
+        """The examples as they are, if the attack can do something with them."""
+        self.attack.check(spec, self.training_threat())
+        return train
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
         """ratio * loss on adversarial examples + (1 - ratio) * loss on clean ones."""

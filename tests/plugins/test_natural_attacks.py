@@ -7,6 +7,8 @@ import dataclasses
 import functools
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,11 +30,13 @@ from scipy import ndimage, stats
 from sklearn.datasets import load_digits as read_digits
 from torch import Tensor, nn
 
-from benchmark.api import Attack
+from benchmark.api import Attack, DataSpec
 from benchmark.errors import ConfigError, Refused
+from benchmark.run import run as cell
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
+from tests.core.cells import plugin, small_config
 
 THREAT = Threat(norm=Norm.linf, eps=Fraction(1, 10), access=Access.labels)
 KINDS = list(Corruption)
@@ -212,17 +216,41 @@ def test_the_known_ranges_are_asked_for() -> None:
 
 
 def test_what_cannot_be_done_is_refused_with_what_is_needed() -> None:
-    x, y = correct(3)
+    grey, table = DataSpec((1, 8, 8), 10), DataSpec((12,), 12)
     for attack in (Photometric(hue=90), CommonCorruption(Corruption.saturate)):
         with pytest.raises(Refused, match=r"needs images of 3 channels .* and these have 1"):
-            tried(attack, x, y)
-    rng, threat = SampleRandom(0, torch.arange(2)), THREAT
-    target = Target(nn.Flatten(), rng=rng, classes=12, access=Access.labels)
+            attack.check(grey, THREAT)
     for other in (Spatial(), Photometric(), CommonCorruption(Corruption.snow)):
         with pytest.raises(Refused, match=r"needs images of shape \(C, H, W\), and one input has shape \(12,\)"):
-            other.perturb(target, torch.rand(2, 12), torch.zeros(2).long(), threat=threat, rng=rng)
-    noisy = CommonCorruption().perturb(target, torch.full((2, 12), 0.5), torch.zeros(2).long(), threat=threat, rng=rng)
+            other.check(table, THREAT)
+    with pytest.raises(Refused, match=r"jpeg_compression codes images of 1 or 3 channels, .* has shape \(2,"):
+        CommonCorruption(Corruption.jpeg_compression).check(DataSpec((2, 8, 8), 10), THREAT)
+    for fits in (CommonCorruption(), CommonCorruption(Corruption.snow, severity=0)):
+        fits.check(table, THREAT)
+    for fits in (Photometric(), Spatial(), CommonCorruption(Corruption.jpeg_compression)):
+        fits.check(grey, THREAT)
+    rng = SampleRandom(0, torch.arange(2))
+    target = Target(nn.Flatten(), rng=rng, classes=12, access=Access.labels)
+    noisy = CommonCorruption().perturb(target, torch.full((2, 12), 0.5), torch.zeros(2).long(), threat=THREAT, rng=rng)
     assert noisy.shape == (2, 12)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["attacked", "trained"])
+def test_a_cell_that_needs_colours_is_refused_on_grey_images_before_anything_is_trained(
+    tmp_path: Path, trained: bool
+) -> None:
+    hue = Photometric(hue=90.0)
+    parts: dict[str, Any] = (
+        {"defenses": (plugin("defense", "adversarial_training", attack=hue),)}
+        if trained
+        else {"attack": hue, "threat": Threat(access=Access.labels)}
+    )
+    config = small_config(tmp_path, **parts)
+    result = cell(config)
+    assert result.status == "refused"
+    assert str(result.error).startswith("attack.photometric changes colours, which needs images of 3 channels")
+    assert not (tmp_path / "results" / "systems").exists()
+    assert cell(config).cached
 
 
 # --- colours and light ---

@@ -174,8 +174,7 @@ def test_a_disc_covers_the_area_of_a_disc() -> None:
 @pytest.mark.parametrize("shape", list(PatchShape), ids=lambda v: v.value)
 @pytest.mark.parametrize("pixels", [1, 2, 7, 9, 30, 120])
 def test_no_turn_or_size_covers_more_pixels_than_the_budget(shape: PatchShape, pixels: int) -> None:
-    x = torch.zeros(300, 1, 12, 10)
-    made = sticker(x, Threat(Norm.l0, Fraction(pixels)), shape, 180.0, 0.3, "patch")
+    made = sticker((1, 12, 10), Threat(Norm.l0, Fraction(pixels)), shape, 180.0, 0.3, "patch")
     assert made is not None
     covered = (made.places(SampleRandom(0, torch.arange(300)), stream="t") >= 0).sum((1, 2))
     assert int(covered.max()) <= pixels
@@ -207,7 +206,7 @@ def test_what_the_patch_does_not_cover_keeps_its_bits(shape: PatchShape) -> None
     threat = Threat(Norm.l0, Fraction(60))
     method = Patch(shape=shape, steps=5)
     x_adv, target = attacked(method, model, x, torch.zeros(8, dtype=torch.int64), threat)
-    made = sticker(x, threat, shape, method.rotation, method.smallest, "patch")
+    made = sticker((3, 12, 10), threat, shape, method.rotation, method.smallest, "patch")
     assert made is not None
     there = made.places(SampleRandom(0, torch.arange(8) * 3 + 1), stream="patch/shown") >= 0
     assert torch.equal(x_adv[~there[:, None].expand_as(x)], x[~there[:, None].expand_as(x)])
@@ -273,9 +272,9 @@ def test_patches_need_images_and_room_for_a_pixel() -> None:
     with pytest.raises(
         Refused, match=r"attack\.patch covers pixels of 3 features, and threat\.eps is 2; choose at leas"
     ):
-        attacked(
-            Patch(), linear((3, 9, 9)), torch.rand(1, 3, 9, 9), torch.zeros(1).long(), Threat(Norm.l0, Fraction(2))
-        )
+        Patch().check(DataSpec((3, 9, 9), 2), Threat(Norm.l0, Fraction(2)))
+    with pytest.raises(Refused, match=r"attack\.universal_patch needs images of shape \(C, H, W\), .* shape \(7,\)"):
+        UniversalPatch().check(DataSpec((7,), 2), Threat(Norm.l0, Fraction(2)))
     with pytest.raises(ConfigError, match=r"attack\.rotation is 200; expected 0 to 180 degrees"):
         Patch(rotation=200)
     with pytest.raises(ConfigError, match=r"attack\.smallest is 0\.0; expected a scale above 0, and 1 at most"):

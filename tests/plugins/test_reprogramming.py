@@ -182,11 +182,9 @@ def test_what_does_not_fit_is_refused() -> None:
         Refused, match=r"attack\.task=digits has 10 labels, and the system has 11 classes; choose attack"
     ):
         least_side(Task.digits, 11)
-    x, rng = torch.zeros(1, 1, 5, 5), SampleRandom(0, torch.arange(1))
-    target = Target(System(host(size=5), DataSpec((1, 5, 5), 30)), rng=rng, classes=30)
     with pytest.raises(
         Refused, match=r"needs pictures of 6 pixels a side for 30 labels, and room for a program around"
     ):
-        Reprogramming().prepare(target, x, torch.zeros(1).long(), threat=THREAT, rng=rng)
+        Reprogramming().check(DataSpec((1, 5, 5), 30), THREAT)
     with pytest.raises(ConfigError, match=r"attack\.share is 1\.0; expected a part of the image's side"):
         Reprogramming(share=1.0)

@@ -14,7 +14,7 @@ from benchmark_plugins.attacks.si_fgsm import SIFGSM
 from benchmark_plugins.attacks.ti_fgsm import TIFGSM, smoothed
 from benchmark_plugins.attacks.vmi_fgsm import VMIFGSM
 
-from benchmark.api import Attack
+from benchmark.api import Attack, DataSpec
 from benchmark.errors import ConfigError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
@@ -83,7 +83,7 @@ def test_an_image_is_shrunk_to_its_nearest_pixels() -> None:
 @pytest.mark.parametrize(("method", "name"), [(TIFGSM(), "ti_fgsm"), (DIFGSM(), "di_fgsm")])
 def test_tables_have_no_translations(method: Attack, name: str) -> None:
     with pytest.raises(Refused, match=rf"attack\.{name} needs images of shape \(C, H, W\).*\(7,\)"):
-        run(method, shape=(7,))
+        method.check(DataSpec((7,), 3), Threat())
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
