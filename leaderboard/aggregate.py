@@ -192,7 +192,7 @@ def _recipe(
 
 def _disagreement(system: System, row: str) -> list[Alarm]:
     ever = reduce(np.logical_or, [t.evidence.clean for t in system.trials])
-    differing = int((ever & ~system.clean).sum())
+    differing = int(np.count_nonzero(ever & ~system.clean))
     return alarms.clean_disagrees(differing, [t.cell.record.key for t in system.trials], row)
 
 
@@ -221,9 +221,11 @@ def _draft(
         label=label,
         system=info,
         held=held,
-        robust=rate(_mean([int(v.held.sum()) for _, v in verdicts]), total),
-        clean=rate(_mean([int(s.clean.sum()) for s, _ in verdicts]), total),
-        certified=rate(_mean([int(p.sum()) for p in proved]), total) if len(proved) == len(verdicts) else None,
+        robust=rate(_mean([int(np.count_nonzero(v.held)) for _, v in verdicts]), total),
+        clean=rate(_mean([int(np.count_nonzero(s.clean)) for s, _ in verdicts]), total),
+        certified=rate(_mean([int(np.count_nonzero(p)) for p in proved]), total)
+        if len(proved) == len(verdicts)
+        else None,
         spread=Spread(*spread([run.robust.value for run in runs])),
         clean_spread=Spread(*spread([run.clean.value for run in runs])),
         unjudged=_mean([v.unjudged for _, v in verdicts]),
@@ -253,8 +255,8 @@ def _run(system: System, verdict: Verdict) -> Run:
     return Run(
         system_key=system.key,
         seed=min(record.seed for record in records),
-        clean=rate(int(system.clean.sum()), total),
-        robust=rate(int(verdict.held.sum()), total),
+        clean=rate(int(np.count_nonzero(system.clean)), total),
+        robust=rate(int(np.count_nonzero(verdict.held)), total),
         held=_packed(verdict.held),
         clean_bits=_packed(system.clean),
         weights_sha256=min(record.weights_sha256 for record in records),

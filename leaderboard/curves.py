@@ -32,38 +32,41 @@ def curve(row: str, label: str, runs: Sequence[System], names: dict[str, str], e
     distances = np.stack([run.distance for run in runs])
     half = dkw_half_width(distances.shape[1])
     area, low, high = area_under_curve(np.minimum(distances, eps0).mean(axis=0), eps0)
+    ordered = np.sort(distances, axis=None)
     trials = [trial for run in runs for trial in run.trials]
     return Curve(
         row=row,
         label=label,
         points=tuple(
-            (eps, share, max(0.0, share - half), min(1.0, share + half))
-            for eps, share in step_points(distances.ravel(), eps0)
+            (eps, share, max(0.0, share - half), min(1.0, share + half)) for eps, share in step_points(ordered, eps0)
         ),
         area=area,
         area_low=low,
         area_high=high,
-        half=_half(distances.ravel()),
+        half=_half(ordered),
         attacks=tuple(sorted({names[trial.column] for trial in trials})),
         keys=tuple(sorted(trial.cell.record.key for trial in trials)),
     )
 
 
-def step_points(distances: Floats, eps0: float, limit: int = POINTS) -> list[tuple[float, float]]:
+def step_points(ordered: Floats, eps0: float, limit: int = POINTS) -> list[tuple[float, float]]:
     """(eps, share of distances above eps) at the steps of the curve from 0 to `eps0`, at most `limit` of them.
 
     Every point lies on the exact curve; where there are more steps, those kept are spaced evenly by rank.
+
+    Args:
+        ordered: (N,) the distances, ascending.
     """
-    ordered = np.sort(distances)
-    steps = np.unique(ordered[(ordered > 0) & (ordered <= eps0)])
+    steps = ordered[slice(*np.searchsorted(ordered, [0.0, eps0], side="right"))]
+    steps = steps[np.flatnonzero(np.diff(steps, prepend=0.0))]
     if len(steps) > limit - 1:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, limit - 1).round().astype(np.int64))]
     radii = np.concatenate([[0.0], steps])
     above = len(ordered) - np.searchsorted(ordered, radii, side="right")
-    return [(float(eps), float(count) / len(ordered)) for eps, count in zip(radii, above, strict=True)]
+    return list(zip(radii.tolist(), (above / len(ordered)).tolist(), strict=True))
 
 
-def _half(distances: Floats) -> float | None:
+def _half(ordered: Floats) -> float | None:
     """The smallest radius at which fewer than half of the distances lie above."""
-    middle = float(np.sort(distances)[len(distances) // 2])
+    middle = float(ordered[len(ordered) // 2])
     return middle if np.isfinite(middle) else None

@@ -58,7 +58,7 @@ def history(systems: Sequence[System], eps: Fraction, norm: str, known: Mapping[
         for at, trial in by_day[date]:
             own = trial.eps == eps
             hit = systems[at].clean & (trial.evidence.broken if own else trial.distance <= reach)
-            if at in begun and (fresh := int((hit & ~before[at]).sum())):
+            if at in begun and (fresh := int(np.count_nonzero(hit & ~before[at]))):
                 new[known[trial.column].label].append(fresh)
             lost[at] |= hit
             if own:
@@ -68,7 +68,7 @@ def history(systems: Sequence[System], eps: Fraction, norm: str, known: Mapping[
         if not begun or not (here or new):
             continue
         total = len(systems[0].clean)
-        held = fsum(int((systems[at].clean & tried[at] & ~lost[at]).sum()) for at in begun) / len(begun)
+        held = fsum(int(np.count_nonzero(systems[at].clean & tried[at] & ~lost[at])) for at in begun) / len(begun)
         steps.append(
             Step(
                 date=date,

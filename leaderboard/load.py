@@ -237,20 +237,22 @@ def read_evidence(cell: Cell) -> Evidence:
                 f"[{counts.total}]"
             )
     clean, valid, broken, distance, certified = found.values()
-    if np.isnan(distance).any() or np.isnan(certified).any() or (distance < 0).any() or (certified < 0).any():
+    if not (distance.min() >= 0 and certified.min() >= 0):  # a NaN is the minimum, and not >= 0
         raise RecordError(f"the {OUTCOMES} of {cell.place} has a distance or certified radius that is NaN or negative")
-    if (broken & ~(clean & valid)).any():
+    tried = clean & valid
+    if (broken & ~tried).any():
         raise RecordError(
             f"the {OUTCOMES} of {cell.place} breaks an example that was wrong before, or by no valid input"
         )
     said = (counts.clean_correct, counts.robust_correct, counts.invalid)
-    seen = (int(clean.sum()), int((clean & valid & ~broken).sum()), int((clean & ~valid).sum()))
+    right, judged = int(np.count_nonzero(clean)), int(np.count_nonzero(tried))
+    seen = (right, int(np.count_nonzero(tried & ~broken)), right - judged)
     if said != seen:
         raise RecordError(
             f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} invalid, and its {OUTCOMES} has "
             f"{seen[0]}, {seen[1]} and {seen[2]}"
         )
-    distance[~(clean & valid)] = np.inf
+    np.copyto(distance, np.inf, where=~tried)
     return Evidence(clean, valid, broken, distance, certified)
 
 

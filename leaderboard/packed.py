@@ -152,9 +152,9 @@ def _bits(packed: NDArray[Any], total: int, name: str) -> NDArray[np.bool_]:
 
 
 def _distances(known: NDArray[Any], adversarial: NDArray[np.bool_]) -> NDArray[np.float32]:
-    count = int(adversarial.sum())
-    if known.dtype != np.float32 or known.shape != (count,):
-        raise RecordError(f"{DISTANCE} in {ARRAYS} is {known.dtype} {list(known.shape)}; expected float32 [{count}]")
+    at = np.flatnonzero(adversarial)
+    if known.dtype != np.float32 or known.shape != at.shape:
+        raise RecordError(f"{DISTANCE} in {ARRAYS} is {known.dtype} {list(known.shape)}; expected float32 [{len(at)}]")
     found = np.full(len(adversarial), np.inf, np.float32)
-    found[adversarial] = known
+    found[at] = known
     return found

@@ -133,22 +133,23 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
         if trial.eps != eps:
             within = clean & (trial.distance <= reach)
             sources[trial.column] = sources[trial.column] | within if trial.column in sources else within
-    times = np.zeros(len(clean), dtype=np.int32)
+    once, twice = np.zeros_like(clean), np.zeros_like(clean)
     for hit in sources.values():
-        times += hit
+        twice |= once & hit
+        once |= hit
     at_home = _any(list(broken.values()))
     tried = _any([t.evidence.valid for t in own])
     certified = None
     if system.certified is not None and norm != ANY_CHANGE:
         certified = clean & (system.certified >= float(eps)) & (system.certified > 0)
     return Verdict(
-        held=clean & (times == 0) & tried,
-        unjudged=int((clean & (times == 0) & ~tried).sum()),
-        carried=int(((times > 0) & ~at_home).sum()),
+        held=clean & tried & ~once,
+        unjudged=int(np.count_nonzero(clean & ~tried & ~once)),
+        carried=int(np.count_nonzero(once & ~at_home)),
         certified=certified,
-        crossed=int((certified & (times > 0)).sum()) if certified is not None else 0,
+        crossed=int(np.count_nonzero(certified & once)) if certified is not None else 0,
         hits={
-            column: _hit(clean, trials, broken[column], int((sources[column] & (times == 1)).sum()))
+            column: _hit(clean, trials, broken[column], int(np.count_nonzero(sources[column] & ~twice)))
             for column, trials in mine.items()
         },
         keys=tuple(sorted(t.cell.record.key for t in own)),
@@ -162,10 +163,10 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
         median = float(np.median(smallest(trials)[clean]))
     costs = [t.cell.record.cost for t in trials if t.cell.record.cost is not None]
     return Hit(
-        robust=int((clean & valid & ~broken).sum()),
-        broken=int(broken.sum()),
+        robust=int(np.count_nonzero(clean & valid & ~broken)),
+        broken=int(np.count_nonzero(broken)),
         alone=alone,
-        invalid=int((clean & ~valid).sum()),
+        invalid=int(np.count_nonzero(clean & ~valid)),
         median_distance=median if np.isfinite(median) else None,
         forwards=sum(c.forwards for c in costs),
         backwards=sum(c.backwards for c in costs),
