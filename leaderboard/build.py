@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from benchmark.errors import RecordError
 
 from .aggregate import aggregate
 from .gallery import read_pictures
-from .load import read
+from .load import RECORD, read, uncollected
 from .paths import record_path
 from .published_numbers import load_published
 from .render import MARKER, Extras, board_names, render
@@ -47,13 +47,8 @@ def build(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> Pat
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        folders = {""}
-        for path, data in _files(results, since):
-            parent = path.rpartition("/")[0]
-            if parent not in folders:
-                (made / parent).mkdir(parents=True)
-                folders.add(parent)
-            (made / path).write_bytes(data)
+        with uncollected():
+            _write(_files(results, since), made)
         made.chmod(0o755)
         _swap(made, out)
     finally:
@@ -83,10 +78,11 @@ def differences(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) 
     """The files in which a site built now would differ from the one in `out`, sorted; nothing is written."""
     old = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     found = []
-    for path, data in _files(results, since):
-        if path not in old or (out / path).read_bytes() != data:
-            found.append(path)
-        old.discard(path)
+    with uncollected():
+        for path, data in _files(results, since):
+            if path not in old or (out / path).read_bytes() != data:
+                found.append(path)
+            old.discard(path)
     return sorted([*found, *old])
 
 
@@ -131,7 +127,17 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     for path, text in render(leaderboard, records, extras):
         yield path, text.encode()
     for cell in cells:
-        yield record_path(cell.record.key), (cell.folder / "record.json").read_bytes()
+        yield record_path(cell.record.key), (cell.folder / RECORD).read_bytes()
+
+
+def _write(files: Iterable[tuple[str, bytes]], root: Path) -> None:
+    folders = {""}
+    for path, data in files:
+        parent = path.rpartition("/")[0]
+        if parent not in folders:
+            (root / parent).mkdir(parents=True)
+            folders.add(parent)
+        (root / path).write_bytes(data)
 
 
 def _single(results: Sequence[Path], board: str) -> bytes:

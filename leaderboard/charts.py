@@ -6,11 +6,12 @@ alone: curves differ in dashes and carry letters, the top group is also bold. Ev
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from .display import THIN, number, percent
 
@@ -106,7 +107,7 @@ def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_l
     width, height, left, right, top, bottom = 520, 320, 40, 496, 12, 276
     furthest = max([mark, *(p[0] for one in series for p in one.points)])
     across, up = _scale(0, furthest, left, right), _scale(0, 1, bottom, top)
-    parts = [_frame(across, up, left, right, top, bottom, _ticks(furthest))]
+    parts = [_frame(furthest, left, right, top, bottom)]
     parts.append(_text("", (left + right) / 2, height - 6, eps_label, size=12, anchor="middle"))
     parts.append(_line("now", across(mark), top, across(mark), bottom))
     drawn = list(zip(series, LETTERS, strict=False))
@@ -255,7 +256,7 @@ def _stairs(kind: str, upper: Sequence[tuple[float, float]], lower: Sequence[tup
                 text += f"H{_at(x)}"
             elif y != corners[at - 1][1]:
                 text += f"V{_at(y)}"
-    return Markup('<path class="{}" d="{}{}"/>').format(kind, text, "Z" if lower else "")
+    return Markup(f'<path class="{kind}" d="{text}{"Z" if lower else ""}"/>')
 
 
 def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
@@ -290,21 +291,16 @@ def _ticks(high: float) -> list[float]:
         power *= 10
 
 
-def _frame(
-    across: Callable[[float], float],
-    up: Callable[[float], float],
-    left: float,
-    right: float,
-    top: float,
-    bottom: float,
-    ticks: Sequence[float],
-) -> Markup:
-    """Grid lines with their numbers: shares upwards, eps across."""
+@functools.lru_cache(16)
+def _frame(furthest: float, left: float, right: float, top: float, bottom: float) -> Markup:
+    """Grid lines with their numbers: shares upwards, eps across up to `furthest`."""
+    across, up = _scale(0, furthest, left, right), _scale(0, 1, bottom, top)
     parts = []
     for tick in range(5):
         parts.append(_line("grid", left, up(tick / 4), right, up(tick / 4)))
-        parts.append(_text("", left - 6, up(tick / 4) + 4, f"{25 * tick}", size=12, anchor="end"))
-    for eps in ticks:
+        said = "100 %" if tick == 4 else str(25 * tick)
+        parts.append(_text("", left - 6, up(tick / 4) + 4, said, size=12, anchor="end"))
+    for eps in _ticks(furthest):
         parts.append(_line("axis", across(eps), bottom, across(eps), bottom + 4))
         parts.append(_text("", across(eps), bottom + 17, number(eps), size=12, anchor="middle"))
     return _join(parts)
@@ -369,23 +365,21 @@ def _join(parts: Iterable[Markup]) -> Markup:
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(kind, _at(x1), _at(y1), _at(x2), _at(y2))
+    return Markup(f'<path class="{kind}" d="M{_at(x1)} {_at(y1)}L{_at(x2)} {_at(y2)}"/>')
 
 
 def _path(kind: str, points: Sequence[tuple[float, float]]) -> Markup:
     text = "L".join(f"{_at(x)} {_at(y)}" for x, y in points)
-    return Markup('<path class="{}" d="M{}"/>').format(kind, text)
+    return Markup(f'<path class="{kind}" d="M{text}"/>')
 
 
 def _dot(kind: str, x: float, y: float, radius: float) -> Markup:
-    return Markup('<circle class="{}" cx="{}" cy="{}" r="{}"/>').format(kind, _at(x), _at(y), _at(radius))
+    return Markup(f'<circle class="{kind}" cx="{_at(x)}" cy="{_at(y)}" r="{_at(radius)}"/>')
 
 
 def _text(kind: str, x: float, y: float, words: str | Markup, *, size: int, anchor: str = "start") -> Markup:
-    extra = Markup("") if anchor == "start" else Markup(' text-anchor="{}"').format(anchor)
-    return Markup('<text class="{}" x="{}" y="{}" font-size="{}"{}>{}</text>').format(
-        kind, _at(x), _at(y), size, extra, words
-    )
+    extra = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return Markup(f'<text class="{kind}" x="{_at(x)}" y="{_at(y)}" font-size="{size}"{extra}>{escape(words)}</text>')
 
 
 def _tick_label(x: float, y: float, tick: int) -> Markup:

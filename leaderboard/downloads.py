@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -53,7 +54,9 @@ def as_csv(rows: Sequence[Mapping[str, Value]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([_harmless(name) for name in columns])
-    writer.writerows([[_harmless(row.get(name)) for name in columns] for row in rows])
+    writer.writerows(
+        [_harmless(value) if isinstance(value, str) else value for value in map(row.get, columns)] for row in rows
+    )
     return stream.getvalue()
 
 
@@ -103,14 +106,14 @@ def as_bibtex(title: str, sha256: str, publisher: str) -> str:
 
 def _with_rows(head: Mapping[str, object], rows: Sequence[Mapping[str, Value]]) -> str:
     """JSON with a row in each line, which is quicker to write, and to compare, than a value in each."""
-    lines = [json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) for row in rows]
+    encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False).encode
+    lines = map(encode, rows)
     return as_json(head).removesuffix("\n}\n") + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"
 
 
-def _harmless(value: Value) -> Value:
-    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        return f"'{value}"
-    return value
+@functools.lru_cache(1024)
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 LATEX = {
@@ -125,11 +128,13 @@ _LATEX = str.maketrans(LATEX)
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~&<>])")
 
 
+@functools.lru_cache(1024)
 def _latex(text: str) -> str:
     """The text as LaTeX prints it; what is no printable character is a space."""
     return _plain(text).translate(_LATEX)
 
 
+@functools.lru_cache(1024)
 def _markdown(text: str) -> str:
     """The text as Markdown shows it, in one line: nothing in it is markup, or HTML."""
     return MARKDOWN.sub(r"\\\1", _plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")

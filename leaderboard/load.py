@@ -27,7 +27,7 @@ from .board import Problem, Withdrawn
 from .packed import ARRAYS, examples_name, read_document, unpacked
 from .retraction import withdrawal
 
-__all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_evidence"]
+__all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_evidence", "uncollected"]
 
 OUTCOMES = "outcomes.safetensors"
 RECORD = "record.json"
@@ -84,13 +84,13 @@ def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = Fals
         files: also read every file that a record names, and check its size and hash.
         withdrawn: keep the cells that were retracted or superseded.
     """
-    with _uncollected():
+    with uncollected():
         return _read(folders, files, withdrawn)
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Python's cycle collector waits: over thousands of growing records it takes more time than reading them."""
+def uncollected() -> Iterator[None]:
+    """Python's cycle collector waits: it walks over thousands of records again and again, and none is garbage."""
     running = gc.isenabled()
     gc.disable()
     try:
