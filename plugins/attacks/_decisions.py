@@ -81,7 +81,7 @@ def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
 
     Enough to fill a pass, and more where that is little memory: then drawing them takes little time beside asking.
     """
-    enough = oracle.group(count)
+    enough = oracle.group(count, size)
     if oracle.target.certain:
         enough = max(enough, DRAWN // max(1, count * size))
     return 1 << (enough.bit_length() - 1)

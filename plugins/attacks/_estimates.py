@@ -108,7 +108,7 @@ def antithetic(
     f is the margin. A pair that the budget cuts in two is left out. ball, x_adv: of the examples `index` (b,).
     """
     total = torch.zeros_like(x_adv)
-    size = max(1, oracle.group(len(index)) // 2)
+    size = max(1, oracle.group(len(index), x_adv[0].numel()) // 2)
     for first in range(0, pairs, size):
         group = min(size, pairs - first)
         made = noise(rng.rows(index), group, first)

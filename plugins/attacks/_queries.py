@@ -17,6 +17,9 @@ from ._losses import margin, succeeded
 
 __all__ = ["Oracle", "columns", "fold", "gaussian", "inside", "uniform"]
 
+PASS_VALUES = 1 << 15
+"""How many input values a pass may have, if those of all examples are fewer: a pass of few small inputs costs as much."""
+
 _Question = Callable[[Target, Tensor], Tensor]
 
 
@@ -66,8 +69,8 @@ class Oracle:
     """Asks about proposals (b, n, *S) for the examples `index` (b,) int64, without ever exceeding a budget.
 
     Of the n proposals of an example, those that its budget no longer allows are not asked about: they are not
-    `answered`, and do not win. All the proposals of a call share passes of as many rows as there are examples, so that
-    several proposals take little more memory than one.
+    `answered`, and do not win. All the proposals of a call share passes of as many rows as there are examples, or some
+    more where they are few or small, so that several proposals take little more memory than one.
 
     y: (B,) the labels to leave, or to reach if `targeted`.
     """
@@ -123,13 +126,12 @@ class Oracle:
         values, won, _ = self.values(index, x_adv[:, None])
         return values.squeeze(1), won.squeeze(1)
 
-    def group(self, count: int) -> int:
-        """How many proposals per example to make at once where `count` examples are worked on: to fill a pass."""
-        return max(1, self._pass_rows // max(1, count)) if self.target.certain else PASS_ROWS
+    def group(self, count: int, size: int) -> int:
+        """How many proposals per example, of `size` features, to make at once for `count` examples: to fill a pass."""
+        return max(1, self._pass_rows(size) // max(1, count)) if self.target.certain else PASS_ROWS
 
-    @property
-    def _pass_rows(self) -> int:
-        return max(len(self.y), 4 * PASS_ROWS)
+    def _pass_rows(self, size: int) -> int:
+        return max(len(self.y), 4 * PASS_ROWS, PASS_VALUES // max(1, size))
 
     def _no_logits(self, proposals: Tensor) -> Tensor:
         return proposals.new_zeros(0, self.target.classes)
@@ -145,7 +147,7 @@ class Oracle:
         if len(asked) == 0:
             return empty
         # What a random system draws depends on the passes before, which must not depend on the batch: a single pass.
-        size = self._pass_rows if self.target.certain else len(asked)
+        size = self._pass_rows(asked[0].numel()) if self.target.certain else len(asked)
         if len(asked) <= size:
             return question(self.target.rows(owners), asked)
         parts = zip(owners.split(size), asked.split(size), strict=True)

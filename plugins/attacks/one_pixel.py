@@ -144,7 +144,7 @@ def _children(rng: SampleRandom, parents: Tensor, weight: float, step: int) -> T
 def _assess(oracle: Oracle, best: Best, index: Tensor, ball: Ball, members: Tensor) -> Tensor:
     """(b, P): the margin of each candidate; the best of them are offered."""
     here, value = ball.rows(index), torch.full(members.shape[:2], -torch.inf, device=members.device)
-    size = oracle.group(len(index))
+    size = oracle.group(len(index), here.x[0].numel())
     for first in range(0, members.shape[1], size):
         part = slice(first, first + size)
         proposals = inside(here, painted(here.x, members[:, part]))

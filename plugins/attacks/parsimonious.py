@@ -107,7 +107,7 @@ class _Search:
         # A block is a candidate if most of it is not yet where it would go (blocks of an earlier size may be mixed).
         share = (self.up[index].float() @ blocks.T.float()) / blocks.sum(1)
         candidate = share < 0.5 if insert else share >= 0.5
-        size = self._oracle.group(len(index))
+        size = self._oracle.group(len(index), blocks.shape[1])
         for first in range(0, len(blocks), size):
             part = blocks[first : first + size]
             changed = self._changed(index, part, insert=insert)

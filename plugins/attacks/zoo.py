@@ -140,7 +140,7 @@ def _around(oracle: Oracle, index: Tensor, x_adv: Tensor, chosen: Tensor, differ
     NaN where the budget cuts a pair in two.
     """
     flat, (b, n) = x_adv.flatten(1), chosen.shape
-    size = max(1, oracle.group(max(1, b)) // 2)
+    size = max(1, oracle.group(b, flat.shape[1]) // 2)
     values = []
     for part in chosen.split(size, dim=1):
         change = torch.zeros(b, part.shape[1], flat.shape[1], dtype=flat.dtype, device=flat.device)
