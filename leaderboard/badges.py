@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from .board import Board, Row
-from .display import interval, percent
+from .display import interval, percent, several
 from .wording import radius, rank
 
 __all__ = ["board_badge", "row_badge"]
@@ -28,7 +28,7 @@ def board_badge(board: Board) -> Markup:
     """How large a board is, and how many share its top."""
     return _badge(
         radius(board.protocol),
-        f"{len(board.rows)} systems, {len(board.columns)} attacks, {board.front} at the top",
+        f"{several(len(board.rows), 'system')}, {several(len(board.columns), 'attack')}, {board.front} at the top",
         "#0f5f9e",
     )
 

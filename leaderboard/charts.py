@@ -29,7 +29,8 @@ GLYPH = (8.4, 9.4)
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of an interval plot. rank: for people. value, low, high, clean: shares. front: in the top group."""
+    """One row of an interval plot. rank: for people. value, low, high, clean, certified: shares. front: in the
+    top group."""
 
     rank: str
     label: str
@@ -37,6 +38,7 @@ class Bar:
     low: float
     high: float
     clean: float | None
+    certified: float | None
     front: bool
 
 
@@ -88,18 +90,21 @@ def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: 
         ]
         if bar.clean is not None:
             row_parts.append(_line("tick", place(bar.clean), y - 6, place(bar.clean), y + 6))
+        if bar.certified is not None:
+            row_parts.append(_proved(place(bar.certified), y + 5))
         row_parts.append(_dot("dot", place(bar.value), y, 5))
         parts.append(_group("front" if bar.front else "", row_parts))
     return _svg(name, width, height, title, sentence, parts)
 
 
-def strip(value: float, low: float, high: float, clean: float | None, front: bool) -> Markup:
+def strip(value: float, low: float, high: float, clean: float | None, certified: float | None, front: bool) -> Markup:
     """The interval of one table row as a line of 100 units; the number stands beside it, so it is decoration."""
     tick = Markup('<path class="tick" d="M{} 2v8"/>').format(_at(100 * clean)) if clean is not None else ""
+    mark = _proved(100 * certified, 8) if certified is not None else ""
     return Markup(
-        '<svg class="strip{}" viewBox="-4 0 108 12" aria-hidden="true"><path class="band" d="M{} 6H{}"/>{}'
+        '<svg class="strip{}" viewBox="-4 0 108 12" aria-hidden="true"><path class="band" d="M{} 6H{}"/>{}{}'
         '<circle class="dot" cx="{}" cy="6" r="3"/></svg>'
-    ).format(" front" if front else "", _at(100 * low), _at(100 * high), tick, _at(100 * value))
+    ).format(" front" if front else "", _at(100 * low), _at(100 * high), tick, mark, _at(100 * value))
 
 
 def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_label: str, mark: float) -> Markup:
@@ -380,6 +385,11 @@ def _dot(kind: str, x: float, y: float, radius: float) -> Markup:
 def _text(kind: str, x: float, y: float, words: str | Markup, *, size: int, anchor: str = "start") -> Markup:
     extra = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return Markup(f'<text class="{kind}" x="{_at(x)}" y="{_at(y)}" font-size="{size}"{extra}>{escape(words)}</text>')
+
+
+def _proved(x: float, y: float) -> Markup:
+    """A triangle below a line, whose point is at x: at least so much is proved."""
+    return Markup(f'<path class="proved" d="M{_at(x)} {_at(y)}l4 6h-8Z"/>')
 
 
 def _tick_label(x: float, y: float, tick: int) -> Markup:

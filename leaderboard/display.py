@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["THIN", "count", "decimals", "difference", "interval", "number", "percent", "seconds"]
+__all__ = ["THIN", "count", "decimals", "difference", "interval", "number", "percent", "seconds", "several"]
 
 NOTHING = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -64,6 +64,11 @@ def number(value: float | None) -> str:
 def count(value: int | None) -> str:
     """A whole number with thousands separated by thin spaces."""
     return NOTHING if value is None else f"{value:,}".replace(",", THIN).replace("-", MINUS)
+
+
+def several(value: int, noun: str) -> str:
+    """So many of something: 1 system, 2 systems."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def seconds(value: float | None) -> str:

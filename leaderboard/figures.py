@@ -21,17 +21,10 @@ CURVES = len(LETTERS)
 def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
     """The first rows of a board with their intervals."""
     bars = [
-        Bar(
-            rank(row),
-            row.label,
-            row.robust.value,
-            row.robust.low,
-            row.robust.high,
-            row.clean.value,
-            place < board.front,
-        )
+        Bar(rank(row), row.label, row.robust.value, row.robust.low, row.robust.high, row.clean.value, _certified(row),
+            place < board.front)
         for place, row in enumerate(board.rows[:rows])
-    ]
+    ]  # fmt: skip
     first = "; ".join(f"{bar.rank}: {bar.label} {percent(bar.value, bar.low, bar.high)} %" for bar in bars[:3])
     more = "" if len(board.rows) <= rows else f" The first {rows} of {len(board.rows)} systems."
     return intervals(
@@ -46,7 +39,11 @@ def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
 
 def row_strip(row: Row, front: bool) -> Markup:
     """The interval of one row, small."""
-    return strip(row.robust.value, row.robust.low, row.robust.high, row.clean.value, front)
+    return strip(row.robust.value, row.robust.low, row.robust.high, row.clean.value, _certified(row), front)
+
+
+def _certified(row: Row) -> float | None:
+    return row.certified.value if row.certified else None
 
 
 def trade_off(board: Board, name: str) -> Markup:

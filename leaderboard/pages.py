@@ -124,7 +124,7 @@ def _frame(records: Mapping[str, Record], published: bool, changed: bool, transf
             *((("Changes", "changes.html"),) if changed else ()),
             ("Definitions", "definitions.html"),
         ),
-        f"Built from {display.count(len(records))} records, content {digest(' '.join(sorted(records)))[:12]}.",
+        f"Built from {display.several(len(records), 'record')}, content {digest(' '.join(sorted(records)))[:12]}.",
     )
 
 
@@ -139,6 +139,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         count=display.count,
         difference=display.difference,
         seconds=display.seconds,
+        several=display.several,
         words=wording.words,
         breakable=wording.breakable,
         radius=wording.radius,

@@ -43,13 +43,15 @@ from .tables import (
 )
 from .transfer import Exchange, exchanges, furthest
 
-__all__ = ["MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
+__all__ = ["BOARD_COLUMNS", "MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
 
 Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
 TRANSFER_ROWS = 24
 """How many systems the page of a transfer matrix shows."""
+BOARD_COLUMNS = 24
+"""With more attacks than these a board leaves the columns to its matrix."""
 MATRIX_CELLS = 1600
 """How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
 
@@ -146,7 +148,8 @@ def _board_files(
     curves = next((of for of in leaderboard.curves if key in of.boards), None)
     corrupted = corruption_errors(board)
     yield pages.page(
-        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1, pages=len(parts),
+        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1,
+        columned=len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS, pages=len(parts),
         beside=beside(board, published), corrupted=corrupted,
     )  # fmt: skip
     for at, rows in enumerate(parts):

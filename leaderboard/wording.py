@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from benchmark.record import Record
 
-from .board import ANY_CHANGE, Board, Protocol, Resolution, Row
+from .board import ANY_CHANGE, Board, Protocol, Rate, Resolution, Row
 from .display import interval, percent
 
 __all__ = [
@@ -92,7 +92,9 @@ def answer(board: Board) -> tuple[str, str]:
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:
         return "Nothing holds.", f"Every system loses all of the {board.protocol.total} examples to some attack."
-    tail = f"keeps {held} of examples right under every attack ({interval(best.robust.low, best.robust.high)})."
+    tail = f"keeps {held} of examples right under every attack ({_unbroken(best.robust)})"
+    of = best.certified
+    tail += f", and {percent(of.value, of.low, of.high)} % are proved to hold." if of else "."
     if front == 1:
         return best.label, tail
     if front == len(rows):
@@ -100,6 +102,11 @@ def answer(board: Board) -> tuple[str, str]:
     last = rows[front - 1]
     low = percent(last.robust.value, last.robust.low, last.robust.high)
     return f"{front} systems share the top,", f"from {best.label} with {held} to {last.label} with {low} %."
+
+
+def _unbroken(rate: Rate) -> str:
+    """An interval that stays in one line."""
+    return interval(rate.low, rate.high).replace("\N{EN DASH}", "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}")
 
 
 def answered(label: int) -> str:
@@ -111,10 +118,13 @@ def resolution(of: Resolution, total: int) -> str:
     """What this many examples can and cannot tell apart."""
     if of.neighbours == 0:
         return ""
-    said = (
-        f"{total} examples separate {of.separable_neighbours} of {of.neighbours} neighbours in this order, and "
-        f"{of.separable_pairs} of all {of.pairs} pairs."
-    )
+    if of.neighbours == 1:
+        said = f"{total} examples {'separate' if of.separable_pairs else 'do not separate'} the two systems."
+    else:
+        said = (
+            f"{total} examples separate {of.separable_neighbours} of {of.neighbours} neighbours in this order, and "
+            f"{of.separable_pairs} of all {of.pairs} pairs."
+        )
     if of.detectable is not None:
         said += f" The smallest difference that one paired test would find is about {100 * of.detectable:.1f} points."
     if of.more_examples:

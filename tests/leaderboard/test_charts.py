@@ -61,7 +61,7 @@ def test_numbers_as_people_write_them() -> None:
 
 
 def test_an_interval_plot_puts_dots_and_bands_where_the_numbers_are() -> None:
-    bars = [Bar("1", "one", 0.75, 0.70, 0.80, 0.97, True), Bar("2 to 3", "two", 0.25, 0.2, 0.3, None, False)]
+    bars = [Bar("1", "one", 0.75, 0.70, 0.80, 0.97, 0.5, True), Bar("2 to 3", "two", 0.25, 0.2, 0.3, None, None, False)]
     root = parse(intervals("plot", bars, "Title", "A sentence.", width=408))
     assert root.attrib["aria-labelledby"] == "plot-title plot-desc"
     assert [root.find(f"{SVG}{tag}").text for tag in ("title", "desc")] == ["Title", "A sentence."]  # type: ignore[union-attr]
@@ -69,13 +69,14 @@ def test_an_interval_plot_puts_dots_and_bands_where_the_numbers_are() -> None:
     bands = [p.attrib["d"] for p in root.iter(f"{SVG}path") if p.attrib["class"] == "band"]
     assert bands == ["M284 33L324 33", "M84 73L124 73"]
     assert sum(p.attrib["class"] == "tick" for p in root.iter(f"{SVG}path")) == 1
+    assert [p.attrib["d"] for p in root.iter(f"{SVG}path") if p.attrib["class"] == "proved"] == ["M204 38l4 6h-8Z"]
     assert "70.0" not in "".join(root.itertext())
     assert ["".join(text.itertext()) for text in root.iter(f"{SVG}text")][5::2] == ["1 one", "2 to 3 two"]
 
 
 @pytest.mark.parametrize("front", [True, False])
 def test_a_long_name_leaves_room_for_its_number(front: bool) -> None:
-    bar = Bar("12 to 140", "a_name_without_end" * 20, 0.5, 0.49995, 0.50005, None, front)
+    bar = Bar("12 to 140", "a_name_without_end" * 20, 0.5, 0.49995, 0.50005, None, None, front)
     root = parse(intervals("plot", [bar], "Title", "A sentence.", width=420))
     name, number = ("".join(text.itertext()) for text in list(root.iter(f"{SVG}text"))[5:])
     assert name.startswith("12 to 140 a_name")
@@ -85,7 +86,7 @@ def test_a_long_name_leaves_room_for_its_number(front: bool) -> None:
 
 def test_text_in_charts_is_escaped() -> None:
     nasty = '<script>alert("1")</script>'
-    svg = intervals("plot", [Bar(nasty, nasty, 0.5, 0.4, 0.6, None, False)], nasty, nasty)
+    svg = intervals("plot", [Bar(nasty, nasty, 0.5, 0.4, 0.6, None, None, False)], nasty, nasty)
     assert "<script" not in svg
     assert parse(svg).find(f"{SVG}title").text == nasty  # type: ignore[union-attr]
     assert "<script" not in scatter("s", [dot(0.5, 0.5, nasty)], nasty, nasty, nasty, nasty)
@@ -146,9 +147,9 @@ def test_labels_of_a_scatter_plot_do_not_cover_each_other() -> None:
 
 
 def test_a_strip_is_decoration() -> None:
-    assert 'aria-hidden="true"' in strip(0.5, 0.4, 0.6, 0.9, True)
-    assert 'd="M40 6H60"' in strip(0.5, 0.4, 0.6, None, False)
-    assert "tick" not in strip(0.5, 0.4, 0.6, None, False)
+    assert 'aria-hidden="true"' in strip(0.5, 0.4, 0.6, 0.9, 0.3, True)
+    assert 'd="M40 6H60"' in strip(0.5, 0.4, 0.6, None, None, False)
+    assert "tick" not in strip(0.5, 0.4, 0.6, None, None, False)
 
 
 def test_a_cost_chart_is_logarithmic_and_its_front_is_cheap_and_high() -> None:

@@ -13,13 +13,13 @@ from posixpath import dirname, join, normpath
 
 import pytest
 from benchmark_leaderboard.aggregate import aggregate
-from benchmark_leaderboard.board import Leaderboard, Optimality
+from benchmark_leaderboard.board import Leaderboard, Optimality, Rate, Resolution
 from benchmark_leaderboard.display import interval, percent
 from benchmark_leaderboard.downloads import as_csv, as_json
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.paths import paths_of, record_path
-from benchmark_leaderboard.render import MATRIX_CELLS, render
-from benchmark_leaderboard.wording import breakable, commands, slug
+from benchmark_leaderboard.render import BOARD_COLUMNS, MATRIX_CELLS, render
+from benchmark_leaderboard.wording import answer, breakable, commands, resolution, slug
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_store
@@ -179,6 +179,35 @@ def test_the_pool_of_an_optimality_is_named_on_the_board() -> None:
         if re.search(r"^boards/[^/]*-\w{8}\.html$", path)
     )
     assert "that the pool 5c0d0da2 found" in text
+
+
+def test_what_is_proved_stands_beside_what_was_attacked() -> None:
+    leaderboard, records = made_leaderboard()
+    board = leaderboard.boards[0]
+    proved = replace(board.rows[0], certified=Rate(300, 500, 0.6, 0.55, 0.65))
+    known = replace(leaderboard, boards=(replace(board, rows=(proved, *board.rows[1:])),))
+    files = dict(render(known, records))
+    shown = files[paths_of(known).board(board.protocol.key)]
+    assert re.findall(r'data-col="(\w+)"', shown)[:5] == ["rank", "system", "robust", "certified", "clean"]
+    assert shown.count('class="proved"') == 2  # the row's line, and the plot
+    front = pages(files)["index.html"].text
+    assert "proved to hold" in front
+    assert "proved to hold" not in pages(dict(render(leaderboard, records)))["index.html"].text
+    alone = replace(board, rows=(replace(proved, rank_high=1), *board.rows[1:]), ties=((0, 0), (1, 2)))
+    assert answer(alone)[1].endswith(", and 60 % are proved to hold.")
+
+
+def test_a_board_of_very_many_attacks_leaves_the_columns_to_its_matrix() -> None:
+    for attacks, columns in ((BOARD_COLUMNS, BOARD_COLUMNS), (BOARD_COLUMNS + 1, 0)):
+        files = site(2, attacks)
+        (path,) = (name for name in files if re.fullmatch(r"boards/[^/]*-\w{8}\.html", name))
+        assert len(re.findall(r'data-col="a\d+"', files[path])) == columns
+        assert (f"What each of the {attacks} attacks left standing" in files[path]) == (not columns)
+
+
+@pytest.mark.parametrize(("pairs", "said"), [(0, "do not separate the two"), (1, "separate the two")])
+def test_two_systems_have_one_pair(pairs: int, said: str) -> None:
+    assert resolution(Resolution(1, pairs, 1, pairs, None, None), 50) == f"50 examples {said} systems."
 
 
 def test_failed_cells_and_unusable_files_are_listed_on_the_front_page(plain: dict[str, str]) -> None:
