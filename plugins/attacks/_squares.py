@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.sampling import SampleRandom
 from benchmark.threat import Norm
 
-__all__ = ["Moves", "as_image", "change_linf", "change_mass", "first_linf", "first_mass", "moves"]
+__all__ = ["Moves", "as_image", "change_linf", "change_mass", "first_linf", "first_mass", "moves", "worth_asking"]
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After which query of 10000 the share of the features in a window is halved (section 4.1 of the paper)."""
@@ -47,13 +47,9 @@ class Moves:
     sign: Tensor
     turned: Tensor
 
-    def at(self, index: Tensor) -> Moves:
-        """Those at `index` of the first dimension."""
+    def at(self, *index: Tensor) -> Moves:
+        """Those at `index` of the first dimension, or at several of as many dimensions."""
         return Moves(**{name: value[index] for name, value in vars(self).items()})
-
-    def of(self, queries: slice, rows: Tensor) -> Moves:
-        """Of moves (queries, b, ...), those of some queries and rows: the queries of one row after the other."""
-        return Moves(**{n: value[queries][:, rows].transpose(0, 1).flatten(0, 1) for n, value in vars(self).items()})
 
 
 def moves(
@@ -102,6 +98,38 @@ def first_linf(rng: SampleRandom, shape: Image) -> Tensor:
 def change_linf(move: Moves, shape: Image) -> Tensor:
     """(b, C, H, W): the sign of each channel inside the window, 0 outside."""
     return _window(move.top, move.left, move.side, shape) * move.sign[:, :, None, None]
+
+
+def worth_asking(move: Moves, left: Tensor, rises: Tensor, falls: Tensor) -> Tensor:
+    """(b, Q) bool: which of the linf proposals (b, Q, ...) for one candidate per row are all that there is to ask.
+
+    Not those that change nothing, and of the same ones only the first.
+
+    Args:
+        left: (b, Q) bool, the proposals in question.
+        rises, falls: (b, C, H, W) bool, the features of the candidate that can still become larger, or smaller.
+    """
+    channels, height, width = rises.shape[1:]
+    free = torch.stack([falls, rises], 1).int().cumsum(3).cumsum(4)
+    table = torch.nn.functional.pad(free, (1, 0, 1, 0)).flatten(1)  # sums over all rectangles from the first corner
+    up = (move.sign > 0).long()
+    first = (up * channels + torch.arange(channels, device=up.device)) * (height + 1) * (width + 1)
+    side, top, start = (values[:, :, None] for values in (move.side, move.top, move.left))
+
+    def total(i: Tensor, j: Tensor) -> Tensor:
+        return table.gather(1, (first + i * (width + 1) + j).flatten(1))
+
+    low, end = (top + side).clamp_max(height), start + side  # a window on a line is one high
+    inside = total(low, end) - total(top, end) - total(low, start) + total(top, start)
+    changes = left & (inside > 0).reshape(up.shape).any(2)
+    if channels > 24:  # too many patterns of signs for one number; and no two proposals are the same
+        return changes
+    key = ((move.side * height + move.top) * width + move.left) * 2**channels
+    key = (key + (up << torch.arange(channels, device=up.device)).sum(2)).masked_fill(~changes, -1)
+    key, order = key.sort(dim=1, stable=True)
+    new = torch.ones_like(changes)
+    new[:, 1:] = key[:, 1:] != key[:, :-1]
+    return changes & torch.empty_like(new).scatter_(1, order, new)
 
 
 def _pyramid(i: Tensor, j: Tensor, height: Tensor, width: Tensor, power: float) -> Tensor:

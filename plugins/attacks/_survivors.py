@@ -18,6 +18,9 @@ __all__ = ["Best", "PairLoss", "Work", "columns"]
 FORWARD_ROWS = 2
 """A forward pass has so many times the rows of one with a gradient, which keeps what every layer computes."""
 
+PASS_VALUES = 2**14
+"""A pass may have so many input values even if all examples together have fewer: one of few values costs as much."""
+
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From logits (b, K), the labels `y` (b,) and the classes to reach `rival` (b,), to (b,): what a row ascends."""
 
@@ -42,7 +45,7 @@ class Work:
     target: of these rows. ball: what is allowed around them. y: (b,) the labels to leave, or to reach.
     rival: (b,) the class that a row tries to reach instead of `y`; `y` itself where any will do.
     example: (b,) int64, the row's example. pass_rows: how many rows go into one pass: as many as there are examples,
-    so that several rows per example take no more memory than one.
+    so that several rows per example take no more memory than one; more where the inputs are small.
     """
 
     target: Target
@@ -60,7 +63,8 @@ class Work:
         example = index.repeat_interleave(each)
         labels = y[example]
         rival = labels if rivals is None else rivals[index].flatten()
-        return cls(target.rows(example), ball.rows(example), labels, rival, example, max(len(y), 2 * PASS_ROWS))
+        most = max(len(y), 2 * PASS_ROWS, PASS_VALUES // max(ball.x[0].numel(), 1) if len(y) else 0)
+        return cls(target.rows(example), ball.rows(example), labels, rival, example, most)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -117,23 +121,27 @@ class Best:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.x_adv = x
+        self.x_adv = x.clone()
         self.won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.value = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
 
-    def offer(self, example: Tensor, x_adv: Tensor, won: Tensor, value: Tensor) -> None:
-        """Take over what is better; of several candidates (b, *S) for one example the best, of equals the first."""
+    def offer(self, example: Tensor, x_adv: Tensor, won: Tensor, value: Tensor) -> Tensor:
+        """Take over what is better; of several candidates (b, *S) for one example the best, of equals the first.
+
+        Returns:
+            (n,) int64: the examples that have got a better one. Those of `example` (b,) do not fall.
+        """
         value = value.to(self.value.dtype)
         better = (won & ~self.won[example]) | ((won == self.won[example]) & (value > self.value[example]))
         at = better.nonzero().squeeze(1)
-        if len(at) == 0:
-            return
-        if bool((_rank(example[at]) > 0).any()):
+        rows = example[at]
+        if bool((rows[1:] == rows[:-1]).any()):
             order = value[at].argsort(descending=True, stable=True)
             order = order[won[at][order].argsort(descending=True, stable=True)]
             at = at[order]
             at = at[example[at].argsort(stable=True)]
             at = at[_rank(example[at]) == 0]
-        rows = example[at]
-        self.x_adv = self.x_adv.index_copy(0, rows, x_adv[at])
-        self.won[rows], self.value[rows] = won[at], value[at]
+            rows = example[at]
+        if len(at):
+            self.x_adv[rows], self.won[rows], self.value[rows] = x_adv[at], won[at], value[at]
+        return rows

@@ -76,7 +76,7 @@ class AutoAttack(Attack):
         """The first success, else the point of the highest cross-entropy.
 
         Cost of an example that stands, in the standard version: 101 forward and backward passes for APGD, 909 for
-        APGD-T, 1800 forward and 900 backward for FAB-T, 5000 forward for Square, and one to rank the classes.
+        APGD-T, 1800 forward and 900 backward for FAB-T, 5000 forward for Square at most, one to rank the classes.
         """
         x_adv, won = x, torch.zeros_like(y, dtype=torch.bool)
         for place, part in enumerate(self._parts(target, x, y, threat, rng)):

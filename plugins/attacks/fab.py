@@ -127,17 +127,21 @@ def fab(
             break
         x_adv = _start(work, best, rng, restart)
         for _ in range(steps):
-            left = work.affordable()
-            work, x_adv = work.keep(left), x_adv[left]
+            work, x_adv = _only(work.affordable(), work, x_adv)
             if len(work) == 0:
                 break
             slope, need = _nearest_plane(work, x_adv, targeted=targeted, each=rivals is not None)
             work, x_adv = step(work, x_adv, slope, need, best)
-            left = ~(best.won[work.example] & (settle and bounded))
-            work, x_adv = work.keep(left), x_adv[left]
+            if settle and bounded:
+                work, x_adv = _only(~best.won[work.example], work, x_adv)
     if search_steps:
         _search(target, y, ball, best, targeted=targeted, bounded=bounded, settle=settle, steps=search_steps)
     return best
+
+
+def _only(those: Tensor, work: Work, x_adv: Tensor) -> tuple[Work, Tensor]:
+    """The rows where `those` (b,) bool is true."""
+    return (work, x_adv) if bool(those.all()) else (work.keep(those), x_adv[those])
 
 
 def _start(work: Work, best: Best, rng: SampleRandom, restart: int) -> Tensor:
@@ -225,7 +229,7 @@ def _step(
     mixed = (1.0 - alpha) * (here + eta * from_here) + alpha * (x + eta * from_x)
     moved = _inside(mixed.reshape(x_adv.shape), work.ball)
     alive = (moved != x_adv).flatten(1).any(1) & work.affordable()
-    work, moved = work.keep(alive), moved[alive]
+    work, moved = _only(alive, work, moved)
     if len(work) == 0:
         return work, moved
     won = succeeded(work.logits(moved), work.y, targeted=targeted)

@@ -17,12 +17,12 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._losses import AttackLoss, row_loss, succeeded
-from ._squares import Image, Moves, as_image, change_linf, change_mass, first_linf, first_mass, moves
+from ._squares import Image, Moves, as_image, change_linf, change_mass, first_linf, first_mass, moves, worth_asking
 from ._steps import at_least, may_settle
 from ._survivors import Best, Work, columns
 
 AHEAD = 64
-"""For how many passes ahead windows are drawn at once."""
+"""For how many passes ahead windows are drawn at once, and proposals remembered."""
 
 PATIENCE = 100
 """After how many queries a pass takes one proposal more: the later, the rarer is one that is accepted."""
@@ -33,11 +33,13 @@ class Square(Attack):
     """Changes one random window at a time and keeps the change if it raises the margin.
 
     Differences from the paper: every example has windows of its own, the first input counts as a query, and what is
-    not an image (one, two or more than three dimensions) is a line of features with windows along it. The l1 form is
-    that of Croce & Hein, ICML 2021, arXiv:2103.01208: as l2, with the projection onto ball and box.
+    not an image (one, two or more than three dimensions) is a line of features with windows along it. Under linf what
+    is known is not asked: proposals that change nothing, and most that failed on the same candidate, which on small
+    images are nearly all; they count as tried. The l1 form is that of Croce & Hein, ICML 2021, arXiv:2103.01208: as l2,
+    with the projection onto ball and box.
 
-    queries: forward passes per example at most; the schedule of window sizes is stretched to them, or to
-        `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
+    queries: proposals per example, and so forward passes at most; the schedule of window sizes is stretched to them, or
+        to `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
     edges: whether windows reach the last row and column, which they do not in the authors' program.
     proposals: how many windows are tried in one pass at most; the best one counts. It begins with one, and with another
         one after every hundred queries, when few proposals are still accepted. 1 is the paper's algorithm.
@@ -97,64 +99,79 @@ def square(
     left = target.remaining()
     limit = torch.full_like(y, queries) if left is None else left.clamp(0, queries)
     shape = as_image(tuple(ball.x.shape[1:]))
-    query, drawn_at, drawn_to = 0, 0, 0
-    work, drawn = Work.of(target, ball, y, None, those & (limit > 0)), None
-    rows = torch.arange(len(work), device=y.device)  # of what was drawn, those that are still worked on
-    while len(work):
-        if query == 0:
-            x_adv = work.ball.project(_first(work.ball, rng.rows(work.example), shape))
-            _ask(work, x_adv, best, targeted=targeted)
-            query = 1
-        else:
-            count = min(proposals, 1 + query // PATIENCE)
-            if drawn is None or query + count > drawn_to:
-                drawn_at, drawn_to = query, query + AHEAD * count
-                drawn = _draw(work, rng, drawn_at, drawn_to, limit, shape, p_init, edges)
-                rows = torch.arange(len(work), device=y.device)
-            move = drawn.of(slice(query - drawn_at, query - drawn_at + count), rows)
-            _round(work, move, count, limit - query, best, shape, targeted=targeted)
-            query += count
-        stays = (~(best.won & settle) & (limit > query))[work.example]
-        if not bool(stays.all()):
-            kept = stays.nonzero().squeeze(1)
-            work, rows = work.rows(kept), rows[kept]
-    return best
+    work = Work.of(target, ball, y, None, those & (limit > 0))
+    if len(work):
+        _ask(work, work.ball.project(_first(work.ball, rng.rows(work.example), shape)), best, targeted=targeted)
+    query = 1
+    while True:
+        work = work.keep((~(best.won & settle) & (limit > query))[work.example])
+        if len(work) == 0:
+            return best
+        count = min(proposals, 1 + query // PATIENCE)
+        drawn = _draw(work, rng, query, query + AHEAD * count, limit, shape, p_init, edges)
+        left = torch.arange(query, query + AHEAD * count, device=y.device) < limit[work.example][:, None]
+        _try(work, drawn, left, count, best, shape, targeted=targeted, settle=settle)
+        query += AHEAD * count
 
 
-def _ask(work: Work, x_adv: Tensor, best: Best, *, targeted: bool) -> None:
+def _ask(work: Work, x_adv: Tensor, best: Best, *, targeted: bool) -> Tensor:
+    """(n,) int64: the examples for which a candidate is better than those before."""
     logits = work.logits(x_adv)
     value = row_loss(AttackLoss.margin, work.y, targeted=targeted)(logits)
-    best.offer(work.example, x_adv, succeeded(logits, work.y, targeted=targeted), value)
+    return best.offer(work.example, x_adv, succeeded(logits, work.y, targeted=targeted), value)
 
 
 def _draw(
     work: Work, rng: SampleRandom, first: int, last: int, limit: Tensor, shape: Image, p_init: float, edges: bool
 ) -> Moves:
-    """The moves of the queries from `first` to before `last`: each field (queries, b, ...)."""
+    """The moves of the queries from `first` to before `last`: each field (b, queries, ...)."""
     count = last - first
-    example = work.example.repeat(count)
-    queries = torch.arange(first, last, device=example.device).repeat_interleave(len(work))
+    example = work.example.repeat_interleave(count)
+    queries = torch.arange(first, last, device=example.device).repeat(len(work))
     flat = moves(rng.rows(example), queries, limit[example], shape, p_init=p_init, norm=work.ball.norm, edges=edges)
-    return Moves(**{name: value.reshape(count, len(work), *value.shape[1:]) for name, value in vars(flat).items()})
+    return Moves(**{name: value.reshape(len(work), count, *value.shape[1:]) for name, value in vars(flat).items()})
 
 
-def _round(work: Work, move: Moves, count: int, spare: Tensor, best: Best, shape: Image, *, targeted: bool) -> None:
-    """Ask about `count` proposals per row; `spare` (B,): how many queries each example has left."""
-    if count > 1:
-        places = torch.arange(len(work), device=work.y.device).repeat_interleave(count)
-        turn = torch.arange(count, device=places.device).repeat(len(work))
-        afford = turn < spare[work.example[places]]
-        if not bool(afford.all()):
-            left = afford.nonzero().squeeze(1)
-            places, move = places[left], move.at(left)
-        work = work.rows(places)
+def _try(
+    work: Work, move: Moves, left: Tensor, count: int, best: Best, shape: Image, *, targeted: bool, settle: bool
+) -> None:
+    """Ask about the proposals (b, Q, ...) where `left` (b, Q) bool is true, `count` per row and pass."""
+    known = work.ball.norm is Norm.linf and work.target.certain
+    ahead = _worth_asking(work, move, left, best, shape) if known else left
+    while True:
+        turn = ahead.cumsum(1)
+        row, query = (ahead & (turn <= count)).nonzero(as_tuple=True)
+        if len(row) == 0:
+            return
+        better = _ask_about(work.rows(row), move.at(row, query), best, shape, targeted=targeted)
+        ahead = ahead & (turn > count)
+        if settle:
+            ahead = ahead & ~best.won[work.example][:, None]
+        if known and len(better):  # of a new candidate nothing is known
+            at = torch.searchsorted(work.example, better)
+            last = torch.zeros_like(turn[:, 0]).scatter_reduce_(0, row, query, "amax")[at]
+            later = left[at] & (torch.arange(left.shape[1], device=at.device) > last[:, None])
+            if settle:
+                later = later & ~best.won[better][:, None]
+            ahead[at] = _worth_asking(work.rows(at), move.at(at), later, best, shape)
+
+
+def _ask_about(work: Work, move: Moves, best: Best, shape: Image, *, targeted: bool) -> Tensor:
+    """Ask about one proposal (b, ...) per row; (n,) int64, the examples that it changes."""
     current = best.x_adv[work.example].reshape(-1, *shape)
     if work.ball.norm is Norm.linf:
         proposal = current + 2.0 * work.ball.eps * change_linf(move, shape).to(current.dtype)
     else:
         x = work.ball.x.reshape(-1, *shape)
         proposal = x + _scaled(work.ball, change_mass(move, current - x, work.ball.norm, work.ball.eps), shape)
-    _ask(work, work.ball.project(proposal.reshape(work.ball.x.shape)), best, targeted=targeted)
+    return _ask(work, work.ball.project(proposal.reshape(work.ball.x.shape)), best, targeted=targeted)
+
+
+def _worth_asking(work: Work, move: Moves, left: Tensor, best: Best, shape: Image) -> Tensor:
+    """(b, Q) bool: of the proposals where `left` is true, those that change the candidate; of equal ones the first."""
+    current = best.x_adv[work.example]
+    rises, falls = (work.ball.project(current + by * work.ball.eps) != current for by in (2.0, -2.0))
+    return worth_asking(move, left, rises.reshape(-1, *shape), falls.reshape(-1, *shape))
 
 
 def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:

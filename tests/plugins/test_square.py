@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_plugins.attacks._squares import Moves, _eta, as_image, change_linf, change_mass, first_mass, moves
+from benchmark_plugins.attacks._squares import (
+    Moves,
+    _eta,
+    as_image,
+    change_linf,
+    change_mass,
+    first_mass,
+    moves,
+    worth_asking,
+)
 from benchmark_plugins.attacks.square import Square
 from torch import Tensor
 
@@ -132,12 +141,61 @@ def test_every_query_is_spent_and_none_more(queries: int, allowed: int | None, s
     model = Count()
     system = System(model, DataSpec((1, 8, 8), 3))
     rng = SampleRandom(0, torch.arange(16))
-    threat = Threat(Norm.linf, Fraction(1, 10), access=Access.scores, queries=allowed)
+    threat = Threat(Norm.l2, Fraction(1, 2), access=Access.scores, queries=allowed)
     target = Target(system, rng=rng, classes=3, access=Access.scores, queries=allowed)
     x, y = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(16).long()
     Square(queries=queries, proposals=proposals).perturb(target, x, y, threat=threat, rng=rng)
     assert set(target.ledger.forwards.tolist()) == {spent}
     assert sum(len(seen) for seen in model.seen) == 16 * spent  # 16 rows fill a pass without padding
+
+
+class Recorded(torch.nn.Module):
+    """A linear classifier of images that notes what it is asked."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(2)
+        self.weight = torch.randn(3, channels * side * side, generator=draw)
+        self.seen: list[tuple[float, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += [tuple(row.tolist()) for row in x.flatten(1)[:1]]  # the pass of a single row is padded with it
+        return x.flatten(1) @ self.weight.T
+
+
+@pytest.mark.parametrize(("channels", "side", "share"), [(1, 6, 0.35), (3, 4, 0.75), (26, 3, 1.0)])
+def test_what_is_known_is_not_asked_and_nothing_changes(channels: int, side: int, share: float) -> None:
+    """Beside a system that may answer otherwise each time, of which nothing is known, though it does not."""
+    found, asked, rng = [], [], SampleRandom(0, torch.tensor([7]))
+    x = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    x = torch.where(x < 0.3, torch.zeros_like(x), x)  # features that cannot become smaller
+    for randomized in (True, False):
+        model = Recorded(channels, side)
+        system = System(model, DataSpec((channels, side, side), 3))
+        threat = Threat(Norm.linf, Fraction(1, 1000), access=Access.scores)
+        target = Target(system, rng=rng, classes=3, access=Access.scores, randomized=randomized)
+        y = (x.flatten(1) @ model.weight.T).argmax(1)
+        found.append(Square(queries=600, proposals=1).perturb(target, x, y, threat=threat, rng=rng))
+        assert int(target.ledger.forwards) == len(model.seen)
+        asked.append(model.seen)
+    assert torch.equal(*found)
+    assert len(asked[0]) == 600
+    assert len(asked[1]) <= share * 600
+    assert set(asked[1]) == set(asked[0])
+
+
+def test_only_the_first_of_the_same_proposals_and_none_without_a_change_is_worth_a_question() -> None:
+    zero = torch.zeros(1, 6).long()
+    sign = torch.tensor([[[1.0, 1.0], [1.0, 1.0], [-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]])
+    top = torch.tensor([[0, 0, 0, 0, 1, 1]])
+    move = Moves(zero + 2, top, zero, zero, zero, sign, zero.bool())
+    rises, falls = torch.ones(2, 1, 2, 3, 3, dtype=torch.bool)
+    falls[:] = False
+    rises[:, :, 1:] = False
+    every = torch.ones(1, 6, dtype=torch.bool)
+    assert worth_asking(move, every, rises, falls).tolist() == [[True, False, False, True, False, False]]
+    every[0, 0] = False
+    assert worth_asking(move, every, rises, falls).tolist() == [[False, True, False, True, False, False]]
 
 
 def attack(method: Square, norm: Norm, eps: float, rows: Tensor, shape: tuple[int, ...] = (1, 8, 8)) -> Tensor:
