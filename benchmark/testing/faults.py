@@ -48,13 +48,15 @@ def _fault(kind: str, plugin: type[Component], *rules: str) -> Fault:
 
 
 FAULTS: tuple[Fault, ...] = (
-    _fault("attack", attacks.LeavesTheBall, "stays_in_ball_box_and_region"),
-    _fault("attack", attacks.IgnoresTheRegion, "stays_in_ball_box_and_region"),
+    _fault("attack", attacks.LeavesTheBall, "stays_in_ball_box_and_region", "works_on_every_shape_it_accepts"),
+    _fault("attack", attacks.IgnoresTheRegion, "stays_in_ball_box_and_region", "works_on_every_shape_it_accepts"),
     _fault("attack", attacks.NeverMoves, "breaks_an_easy_example"),
     _fault("attack", attacks.MistakesTheGoal, "breaks_an_easy_example"),
     _fault("attack", attacks.ReturnsDoubles, "keeps_shape_and_dtype"),
     _fault("attack", attacks.ReturnsSingles, "keeps_shape_and_dtype"),
     _fault("attack", attacks.KnowsTenClasses, "works_on_every_shape_it_accepts"),
+    _fault("attack", attacks.NeedsThreeClassesForATarget, "works_on_every_shape_it_accepts"),
+    _fault("attack", attacks.NeedsSinglesInARegion, "works_on_every_shape_it_accepts"),
     _fault("attack", attacks.SqueezesOneExample, "accepts_a_batch_of_one"),
     _fault("attack", attacks.NeedsThreeChannels, "works_on_every_shape_it_accepts"),
     _fault("attack", attacks.ChangesItsInput, "leaves_inputs_alone"),

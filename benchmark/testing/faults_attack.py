@@ -131,6 +131,30 @@ class KnowsTenClasses(_Faulty):
 
 
 @dataclass(frozen=True)
+class NeedsThreeClassesForATarget(_Faulty):
+    """Looks for a second rival of the label to reach, and there is none of two classes."""
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right candidates, after a look at the scores."""
+        if threat.targeted and target.remaining() is not None:
+            target.logits(x).topk(3)
+        return self.sound(target, x, y, threat, rng)
+
+
+@dataclass(frozen=True)
+class NeedsSinglesInARegion(_Faulty):
+    """Fills what lies outside the region with single precision, whatever the input is."""
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right candidates, if their precision fits."""
+        x_adv = self.sound(target, x, y, threat, rng)
+        mask = threat.around(x, rng).mask
+        return (
+            x_adv if mask is None else x_adv.index_copy(0, torch.arange(len(x)), x_adv.float().where(mask, x.float()))
+        )
+
+
+@dataclass(frozen=True)
 class SqueezesOneExample(_Faulty):
     """Loses the batch dimension of a single example."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +19,10 @@ from benchmark.api import Attack, Model, PreparedAttack
 from benchmark.ball import tolerance
 from benchmark.errors import AccessError, BenchmarkError, BudgetError, ConfigError, DataError, PluginError, Refused
 from benchmark.target import Ledger, Target
+from benchmark.testing.combinations import combinations
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, target_of
-from benchmark.testing.worlds import SHAPE, World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 
 BUDGET = 256
@@ -30,10 +34,7 @@ REGIONS = {
 }  # fmt: skip
 """Every kind of region but the mask file, and a size of it for the standard world."""
 
-SHAPES = ((12,), (4, 5), (1, 8, 8), (3, 8, 8))
-"""Tabular, sequence, grey and colour: inputs of rank 2, 3 and 4."""
-
-MANY, FEW_PASSES = 1000, 6
+MANY, FEW_PASSES = 1000, 3
 """As many classes as ImageNet has, and a budget for attacks whose passes cost as many rows."""
 
 
@@ -181,28 +182,33 @@ def breaks_an_easy_example(attack: Attack) -> None:
     if not attack.supports.bounded:
         raise Inapplicable("a corruption answers to no norm; nothing says that it must break a system")
     wide = {Norm.linf: Fraction(1, 2), Norm.l2: Fraction(5), Norm.l1: Fraction(50), Norm.l0: Fraction(108)}
+    budgets = (BUDGET, 4 * BUDGET, *([None] if attack.supports.access is Access.gradients else []))
     asked = False
+    here = world()
+    here = here.rows(torch.arange(len(here.x) - 1))
     for norm, goal in itertools.product(norms_of(attack), _goals(attack)):
-        here = world()
-        here = here.rows(torch.arange(len(here.x) - 1))
-        run = trial(attack, norm, here, goal=goal, eps=wide[norm], queries=None if _cheap(attack) else 4 * BUDGET)
+        for queries in budgets:
+            run = trial(attack, norm, here, goal=goal, eps=wide[norm], queries=queries)
+            broken = _successes(run)
+            if bool(broken.any()):
+                break
         if not bool(run.ledger.forwards.any()) and not isinstance(attack, PreparedAttack):
             continue
         asked = True
-        said = here.system(run.x_adv.float()).argmax(1)
-        y = _labels(here, run.threat)
-        broken = (said == y) if run.threat.targeted else (said != y)
         demand(
             bool(broken.any()),
-            f"{run}: broke none of {len(y)} easy examples"
+            f"{run}: broke none of {len(broken)} easy examples"
             + (" (y holds the labels to reach under a targeted threat)" if run.threat.targeted else ""),
         )
     if not asked:
         raise Inapplicable("the attack asks the system nothing: it is a control")
 
 
-def _cheap(attack: Attack) -> bool:
-    return attack.supports.access is Access.gradients
+def _successes(run: Trial) -> Tensor:
+    """(B,) bool: where the system says what the attacker wants."""
+    said: Tensor = run.here.system(run.x_adv.float()).argmax(1)
+    y = _labels(run.here, run.threat)
+    return said == y if run.threat.targeted else said != y
 
 
 def accepts_a_batch_of_one(attack: Attack) -> None:
@@ -217,26 +223,48 @@ def accepts_a_batch_of_one(attack: Attack) -> None:
 
 
 def works_on_every_shape_it_accepts(attack: Attack) -> None:
-    """Inputs of rank 2, 3 and 4, one and three channels, two, three, ten and a thousand classes, or a refusal."""
-    index = torch.arange(2)
+    """Inputs of rank 2, 3 and 4, one and three channels, two to a thousand classes, in both precisions, or a refusal.
+
+    Each two of these, of the regions, and of the goals and kinds of access that are declared, occur together.
+    """
     worked = 0
-    for norm in norms_of(attack):
-        for shape, classes in (*((s, 3) for s in SHAPES), (SHAPE, 2), (SHAPE, 10), (SHAPE, MANY)):
-            here = world(shape, classes).rows(index)
+    granted = [access for access in Access if access.grants(attack.supports.access)]
+    with tempfile.TemporaryDirectory() as folder:
+        for norm, tried in itertools.product(norms_of(attack), combinations()):
+            access = granted[tried.access % len(granted)]
+            here = world(tried.shape, tried.classes).rows(torch.arange(2))
+            changes: dict[str, Any] = {
+                "region": _region(tried.region, tried.shape, folder),
+                "access": access,
+                "surrogate": "toy" if access is Access.transfer else "",
+                "goal": Goal.next_class if tried.targeted and attack.supports.targeted else Goal.untargeted,
+                "queries": FEW_PASSES if tried.classes == MANY else BUDGET // 8,
+            }
             try:
-                run = trial(attack, norm, here, queries=FEW_PASSES if classes == MANY else BUDGET)
+                run = trial(attack, norm, here.double() if tried.double else here, **changes)
             except (Refused, DataError, ConfigError):
                 continue
             except (AccessError, PluginError):
                 raise
             except Exception as error:
                 raise AssertionError(
-                    f"{type(error).__name__} on examples of shape {shape} with {classes} classes under {norm.value}: "
-                    f"{error}; handle them, or raise benchmark.errors.Refused with what is needed"
+                    f"{type(error).__name__} on examples of shape {tried.shape} with {tried.classes} classes under "
+                    f"{norm.value}, region {tried.region.value}, access {access.value}, {changes['goal'].value}, "
+                    f"{'double' if tried.double else 'single'} precision: {error}; handle them, or raise "
+                    "benchmark.errors.Refused with what is needed"
                 ) from error
-            _demand_usable(run)
+            _demand_allowed(attack, run)
             worked += 1
     demand(worked or not norms_of(attack), "the attack refuses every shape of input")
+
+
+def _region(kind: RegionKind, shape: tuple[int, ...], folder: str) -> Region:
+    """A region of that kind for examples of that shape; a mask file of every other feature is written into `folder`."""
+    if kind is not RegionKind.file:
+        return Region(kind, REGIONS.get(kind, 0))
+    path = f"{folder}/{'x'.join(map(str, shape))}.npy"
+    np.save(path, np.arange(math.prod(shape)).reshape(shape) % 2 == 0)
+    return Region(kind, path=path)
 
 
 # --- what is left alone ---

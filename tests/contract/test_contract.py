@@ -1,11 +1,16 @@
 """The shipped suite over everything that is declared, and over planted faults."""
 
+import dataclasses
+import itertools
+
 import pytest
 
 from benchmark import registry
 from benchmark.api import Component
 from benchmark.errors import PluginError
 from benchmark.testing import contract, faults
+from benchmark.testing.combinations import CLASSES, SHAPES, combinations
+from benchmark.threat import Access, RegionKind
 
 test_contract = contract.tests()
 
@@ -53,6 +58,16 @@ def test_almost_every_rule_has_a_fault_that_it_catches(kind: str) -> None:
         "gives_zero_where_the_label_is_wrong",
         "leaves_system_and_inputs_alone",
     }
+
+
+def test_each_two_of_any_values_are_tried_together() -> None:
+    rows = [dataclasses.astuple(combination) for combination in combinations()]
+    values = [set(column) for column in zip(*rows, strict=True)]
+    every = (set(RegionKind), set(SHAPES), set(CLASSES), set(range(len(Access))), {False, True}, {False, True})
+    assert values == list(every)
+    for one, other in itertools.combinations(range(len(every)), 2):
+        together = {(row[one], row[other]) for row in rows}
+        assert together == set(itertools.product(every[one], every[other]))
 
 
 def test_there_is_one_case_per_plugin_and_rule() -> None:

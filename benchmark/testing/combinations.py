@@ -1,0 +1,47 @@
+"""What is declared, combined: few trials in which each two values of any two properties occur together.
+
+All combinations of seven regions, four shapes, four numbers of classes, four kinds of access, two goals and two
+precisions would be 1792 trials for each norm. Most faults need one value or two, and these 28 have every two: an
+orthogonal array of strength two (Rao, 1947) over the field of four elements, one block of which is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmark.threat import RegionKind
+
+__all__ = ["CLASSES", "SHAPES", "Combination", "combinations"]
+
+SHAPES = ((12,), (4, 5), (1, 8, 8), (3, 8, 8))
+"""Tabular, sequence, grey and colour: inputs of rank 2, 3 and 4."""
+
+CLASSES = (2, 3, 10, 1000)
+"""Two and three, for which many losses have too few logits; ten; and as many as ImageNet has."""
+
+TWICE, THRICE = (0, 2, 3, 1), (0, 3, 1, 2)
+"""Products with two and three in the field of four elements, whose sum is the exclusive or."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What is tried at once. access: a number from 0 to 3, modulo those that are granted. double: in that precision."""
+
+    region: RegionKind
+    shape: tuple[int, ...]
+    classes: int
+    access: int
+    targeted: bool
+    double: bool
+
+
+def combinations() -> Iterator[Combination]:
+    """28 of them."""
+    for number, region in enumerate(RegionKind):
+        for place, shape in enumerate(SHAPES):
+            at = number % 4
+            rest = at ^ THRICE[place]
+            yield Combination(
+                region, shape, CLASSES[at ^ place], at ^ TWICE[place], targeted=rest % 2 == 1, double=rest >= 2
+            )
