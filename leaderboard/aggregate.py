@@ -277,6 +277,7 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
         backwards=_mean([hit.backwards for hit in hits]),
         seconds=_mean([hit.seconds for hit in hits]),
         keys=tuple(sorted(key for hit in hits for key in hit.keys)),
+        top5=_mean([hit.top5 for hit in hits]),
     )
 
 

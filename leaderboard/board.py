@@ -154,7 +154,8 @@ class Score:
     it broke. alone: how many only it broke, of all attacks recorded for the row. invalid: candidates outside the
     threat. median_distance: over the examples that were right on the clean input; None if it is infinite, or if the
     attack does not look for the smallest perturbation.
-    forwards, backwards, seconds: of one run. keys: of its cells, sorted.
+    forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still among the
+    first five answers.
     """
 
     robust: Rate
@@ -166,6 +167,7 @@ class Score:
     backwards: float
     seconds: float
     keys: tuple[str, ...]
+    top5: float
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         difference=display.difference,
         seconds=display.seconds,
         several=display.several,
+        setting=lambda value: value if isinstance(value, str) else json.dumps(value),
         words=wording.words,
         breakable=wording.breakable,
         radius=wording.radius,

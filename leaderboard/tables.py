@@ -192,12 +192,13 @@ def system_table(entries: Sequence[tuple[Board, Row]]) -> Table:
     return Table(
         f"What each attack did to {entries[0][1].label}, in percent with 95 % intervals.",
         [{**_where(board), **_score_line(row, column, score)} for board, row, column, score in tried],
-        ("Attack", "Threat", "Robust", "95 %", "Alone", "Median distance", "Forwards", "Backwards", "Time"),
+        ("Attack", "Threat", "Robust", "95 %", "Top 5", "Alone", "Median distance", "Forwards", "Backwards", "Time"),
         [
             (
                 column.label,
                 radius(board.protocol),
                 *_both(score.robust),
+                percent(score.top5 / score.robust.total, score.robust.low, score.robust.high),
                 number(score.alone),
                 number(score.median_distance),
                 number(score.forwards),
@@ -344,6 +345,7 @@ def _score_line(row: Row, column: Column, score: Score) -> Line:
         "robust_accuracy": score.robust.value,
         "robust_low": score.robust.low,
         "robust_high": score.robust.high,
+        "robust_top5_correct": score.top5,
         "broken": score.broken,
         "broken_by_it_alone": score.alone,
         "excluded_candidates": score.invalid,

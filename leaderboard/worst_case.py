@@ -91,6 +91,7 @@ class Hit:
     backwards: int
     seconds: float
     keys: tuple[str, ...]
+    top5: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +173,7 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
         backwards=sum(c.backwards for c in costs),
         seconds=sum(c.seconds for c in costs),
         keys=tuple(sorted(t.cell.record.key for t in trials)),
+        top5=min(t.cell.record.counts.robust_top5 for t in trials if t.cell.record.counts is not None),
     )
 
 

@@ -98,7 +98,7 @@ def _row(
             provenance={"overrides": [f"attack={column.name}", f"seed={place}", "store.root=/secret", "tracker=[]"]},
         )  # fmt: skip
         robust = max(0, 420 - 400 * place // systems - 11 * len(scores))
-        scores.append(Score(rate(robust), 40, len(scores) == 1, 0, 0.07, 400, 400, 1.5, (key,)))
+        scores.append(Score(rate(robust), 40, len(scores) == 1, 0, 0.07, 400, 400, 1.5, (key,), robust + 30))
     keys = tuple(score.keys[0] for score in scores)
     robust, clean = rate(int(scores[-1].robust.count) - 7), rate(480 - place % 50)
     spread = Spread(robust.value, robust.low, robust.high, None)

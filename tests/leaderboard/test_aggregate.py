@@ -236,6 +236,17 @@ def test_seeds_of_one_recipe_are_one_row_with_its_spread(tmp_path: Path) -> None
     assert len(row.scores[0].keys) == 3
 
 
+def test_the_first_five_answers_are_the_records_and_the_worst_of_an_attack(tmp_path: Path) -> None:
+    for seed, kept in enumerate((9, 6)):
+        path = made_cell(tmp_path, clean=RIGHT, distance=reaching(0), seed=seed) / "record.json"
+        text = path.read_text(encoding="utf-8")
+        assert text.count('"robust_top5": 10') == 1
+        path.write_text(text.replace('"robust_top5": 10', f'"robust_top5": {kept}'), encoding="utf-8")
+    (row,) = only(board_of(tmp_path)).rows
+    assert row.scores[0] is not None
+    assert row.scores[0].top5 == 7.5
+
+
 def test_labels_say_what_differs_and_no_more(tmp_path: Path) -> None:
     for width in (8, 16):
         made_cell(tmp_path, clean=RIGHT, distance=reaching(), model_params={"width": width, "depth": 2})
