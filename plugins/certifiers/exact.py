@@ -35,14 +35,13 @@ class Exact(Certifier):
     supports: ClassVar[Supports] = Supports()
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: a hundred-thousandth below the exact distance; 0 for a ReLU network under l2 and l0.
+        """(B,) float32: a hundred-thousandth below the exact distance.
 
         Raises:
-            Refused: if the system is neither linear nor a multilayer ReLU network, or is protected at inference.
+            Refused: if the system is neither linear nor a multilayer ReLU network, or is protected at inference; for
+                networks with hidden layers also under l2 and l0, in which there is no linear program.
             DataError: if a program was not solved.
         """
-        import torch
-
         from benchmark.testing.relu import SOLVED, ReLUNet
 
         if system.defended_at_inference or system.randomized:
@@ -52,7 +51,10 @@ class Exact(Certifier):
         except DataError as error:
             raise Refused(f"certifier.exact: {error}") from error
         if len(net.weights) > 1 and threat.norm not in SOLVED:
-            return torch.zeros(len(x), device=x.device)
+            raise Refused(
+                f"certifier.exact solves networks with hidden layers under {', '.join(n.value for n in SOLVED)}, and "
+                f"threat.norm is {threat.norm.value}; choose another norm, a linear model, or no certifier"
+            )
         far = net.distance(x.cpu(), y.cpu(), threat.norm) * (1.0 - ROUNDING)
         whole = float(x[0].numel())  # no change in the box is larger, under any norm
         return far.clamp_max(whole).float().to(x.device)
