@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from benchmark import registry
 from benchmark.errors import RecordError
-from benchmark.record import Card, read_record
+from benchmark.findings import ROUNDING
+from benchmark.record import Card, Record, read_record
 
 from .aggregate import aggregate
 from .board import Alarm, Board, Leaderboard, Row
@@ -111,6 +112,12 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
         yield f"{cell.place} was made with other weights than the card in systems/{card.key} names"
     elif card.dataset_revision != record.dataset_revision:
         yield f"{cell.place} was made with another revision of the dataset than its system"
+    elif _surprising(card, record):
+        assert record.counts is not None
+        yield (
+            f"{cell.place} is right on {record.counts.clean_correct} clean examples of {card.test_total}, and the card "
+            f"of its system says {card.test_correct}"
+        )
     for other in (*known, *(c for key, c in sorted(cells.items()) if key < record.key)):
         if other.record.key == record.key:
             yield f"{cell.place} is published already, as {other.place}; supersede that one if it was wrong"
@@ -119,6 +126,14 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
         lists = (record.examples_sha256, other.record.examples_sha256)
         if record.official and other.record.official and record.suite and ours == theirs and lists[0] != lists[1]:
             yield f"{cell.place} was made on another example list than the other cells of the suite"
+
+
+def _surprising(card: Card, record: Record) -> bool:
+    """Whether a system that draws nothing is right on other examples of the same test than its card says."""
+    if record.counts is None or record.counts.total != card.test_total:
+        return False
+    drawn = "randomized_outputs" in [finding.name for finding in record.findings]
+    return not drawn and abs(record.counts.clean_correct - card.test_correct) > ROUNDING * card.test_total
 
 
 def _alarms(leaderboard: Leaderboard) -> Iterator[Alarm]:

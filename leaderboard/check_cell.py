@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import json
@@ -149,10 +150,25 @@ def _record(path: Path) -> Record:
         )
     if threat.targeted != (threat.goal != "untargeted"):
         raise RecordError(f"{name} has the goal {threat.goal!r} and says targeted {threat.targeted}")
+    _check_date(record.provenance.get("created"), name)
     overrides = record.provenance.get("overrides", [])
     if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
         raise RecordError(f"{name} has provenance.overrides that is no list of texts")
     return record
+
+
+def _check_date(said: Any, name: str) -> None:
+    """The day on which a record was made stands in histories and feeds."""
+    if said is None:
+        return
+    try:
+        made = datetime.datetime.strptime(str(said), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.UTC)
+    except ValueError as error:
+        raise RecordError(
+            f"{name} was created {str(said)[:40]!r}; expected a date like 2026-01-31T12:00:00Z"
+        ) from error
+    if made > datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1):
+        raise RecordError(f"{name} was created {said}, which has not come yet")
 
 
 def _first(error: ValidationError) -> str:
@@ -207,6 +223,13 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "norms that contradict each other": ordered | ~found,
         "a confidence that is no probability":
             (a[CONFIDENCE] >= 0) & (a[CONFIDENCE] <= 1 + ROUNDING) if CONFIDENCE in a else np.ones_like(a["broken"]),
+        "a certified radius around a wrong answer": (a["certified"] == 0) | a["clean_correct"],
+        "an adversarial candidate nearer than its certified radius":
+            ~a["adversarial"] | (distance * (1 + ROUNDING) + forgiven(threat.norm, threat.eps) >= a["certified"]),
+        "gradients of an attack that may not see them":
+            (a["backwards"] == 0) | (threat.access not in ("scores", "labels")),
+        "more queries than the threat allows": a["forwards"] <= (threat.queries or np.inf),
+        "a first gradient that is not finite": ~a["bad_gradient"],
         "a broken example that reached no label, or another one that did":
             a[REACHED].any(axis=1) == a["broken"] if REACHED in a else np.ones_like(a["broken"]),
     }  # fmt: skip
@@ -219,21 +242,23 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
 
 
 @functools.cache
-def _bounded(attack: str) -> bool | None:
-    """Whether an attack answers to the norm; None for one that is not installed."""
+def _declared(attack: str) -> Mapping[str, bool]:
+    """What an attack declares about itself, by the name in the record; empty for one that is not installed."""
     known = [d.supports for d in catalogue("attack") if d.declared.name == attack and d.supports]
-    return bool(known[0].get("bounded", True)) if known else None
+    kinds = {"bounded": True, "minimal": False, "randomized": False}
+    return {kind: bool(known[0].get(kind, usual)) for kind, usual in kinds.items()} if known else {}
 
 
 def _check_record(cell: Cell, a: Arrays) -> None:
     """Counts, costs, hashes and findings of the record, against its arrays."""
     record = cell.record
     assert record.cost is not None
-    if _bounded(record.attack.name) is (not record.attack.bounded):
-        raise RecordError(
-            f"{cell.place} says attack.bounded is {str(record.attack.bounded).lower()}; attack.{record.attack.name} "
-            f"{'answers to no norm' if record.attack.bounded else 'answers to the norm of the threat'}"
-        )
+    for kind, is_so in _declared(record.attack.name).items():
+        if getattr(record.attack, kind) is not is_so:
+            raise RecordError(
+                f"{cell.place} says attack.{kind} is {str(not is_so).lower()}; attack.{record.attack.name} declares "
+                f"{str(is_so).lower()}"
+            )
     said = record.counts
     seen = Counts(
         total=len(a["ids"]),
@@ -259,11 +284,14 @@ def _check_record(cell: Cell, a: Arrays) -> None:
     digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + a["y"].astype("<i8").tobytes()).hexdigest()
     if digest != record.examples_sha256:
         raise RecordError(f"{cell.place} gives another hash of its example list than its {OUTCOMES} has")
-    value = {m.name: m.value for m in record.metrics}.get("robust_accuracy")
-    if value is not None and abs(value - seen.robust_correct / seen.total) > 1e-6:
-        raise RecordError(f"{cell.place} gives a robust_accuracy of {value}, and its counts give another")
-    if seen.invalid and "invalid_candidates" not in [finding.name for finding in record.findings]:
+    _check_metrics(cell, seen)
+    named = [finding.name for finding in record.findings]
+    if seen.invalid and "invalid_candidates" not in named:
         raise RecordError(f"{cell.place} has {seen.invalid} invalid candidates and no finding that says so")
+    asked = a["attacked"] & (a["backwards"] > 0)
+    blind = int((a["zero_gradient"] & asked).sum())
+    if 10 * blind > int(asked.sum()) and "zero_gradients" not in named:
+        raise RecordError(f"{cell.place} has {blind} first gradients that are zero and no finding that says so")
     errors = [finding.name for finding in record.findings if finding.severity == "error"]
     if errors:
         raise RecordError(
@@ -271,6 +299,28 @@ def _check_record(cell: Cell, a: Arrays) -> None:
         )
     if record.splits_disjoint is not True:
         raise RecordError(f"{cell.place} does not say that training and test examples are disjoint")
+
+
+def _check_metrics(cell: Cell, seen: Counts) -> None:
+    """What counts say too must agree with them, and no number may stand twice."""
+    counted = {
+        "robust_accuracy": seen.robust_correct,
+        "robust_top5_accuracy": seen.robust_top5,
+        "clean_accuracy": seen.clean_correct,
+        "clean_top5_accuracy": seen.clean_top5,
+    }
+    names = [metric.name for metric in cell.record.metrics]
+    for metric in cell.record.metrics:
+        if names.count(metric.name) > 1:
+            raise RecordError(f"{cell.place} gives the metric {metric.name} twice; expected each once")
+        value = metric.value
+        if value is None or metric.name not in counted:
+            continue
+        if abs(value - counted[metric.name] / seen.total) > 1e-6:
+            raise RecordError(f"{cell.place} gives a {metric.name} of {value}, and its counts give another")
+        low, high = (end if end is not None else value for end in (metric.low, metric.high))
+        if not low <= value <= high:
+            raise RecordError(f"{cell.place} gives a {metric.name} of {value} outside its interval {low} to {high}")
 
 
 def _check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:

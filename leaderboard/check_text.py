@@ -15,6 +15,10 @@ __all__ = ["check_names", "check_texts", "quoted"]
 LONGEST = 20_000
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+:@/ -]{0,98}[A-Za-z0-9_.+])?")
 MARKUP = re.compile(r"<\s*[A-Za-z/!?]|&#|(?:javascript|vbscript|data)\s*:\s*[^\s/]*[,(/]", re.IGNORECASE)
+HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and signs that show nothing."""
+PILED = re.compile(r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}")
 FORMULA = re.compile(r"\s*(?:[=@]|[+-].*[(|!])", re.DOTALL)
 
 
@@ -27,11 +31,13 @@ def check_texts(document: Any, name: str) -> None:
     for place, text in _texts(document, ""):
         if len(text) > LONGEST:
             raise RecordError(f"{place} in {name} has {len(text)} characters; expected at most {LONGEST}")
-        hidden = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") and c not in "\n\t"), "")
+        hidden = next((c for c in text if (unicodedata.category(c) in HIDDEN or c in BLANK) and c not in "\n\t"), "")
         if hidden:
             raise RecordError(
                 f"{place} in {name} holds the invisible character U+{ord(hidden):04X}; expected plain text"
             )
+        if PILED.search(unicodedata.normalize("NFD", text)):
+            raise RecordError(f"{place} in {name} piles accents up; expected plain text")
         if MARKUP.search(text):
             raise RecordError(f"{place} in {name} holds markup or a script; expected plain text")
         if FORMULA.match(text):

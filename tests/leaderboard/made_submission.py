@@ -37,7 +37,9 @@ def made_card(root: Path, record: Record) -> Path:
 
 def made_submission(root: Path, out: Path, **changes: Any) -> Path:
     """Pack one made cell; returns `out`. changes: as for `made_cell`."""
-    folder = made_cell(root, **{"clean": CLEAN, "distance": FAR, "minimal": True, "dataset": "made_up", **changes})
+    folder = made_cell(
+        root, **{"clean": CLEAN, "distance": FAR, "attack": "fmn", "minimal": True, "dataset": "made_up", **changes}
+    )
     made_card(root, read_record(folder))
     pack([folder], root, out, submitter=Submitter(name="Somebody"))
     return out
@@ -109,7 +111,7 @@ class Spoiler:
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)
         self.seal()
 
-    def outcome(self, name: str, at: int, value: Any) -> None:
+    def outcome(self, name: str, at: int | slice, value: Any) -> None:
         """Change one example in one array of the outcomes, and make every hash fit."""
         self.arrays("outcomes.safetensors", lambda a: a[name].__setitem__(at, value))
 

@@ -67,7 +67,7 @@ def of(record: Callable[[dict[str, Any]], object]) -> Spoil:
     return lambda s: s.record(record)
 
 
-def array(name: str, at: int, value: Any) -> Spoil:
+def array(name: str, at: int | slice, value: Any) -> Spoil:
     return lambda s: s.outcome(name, at, value)
 
 
@@ -208,6 +208,10 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "formula after a space": (of(set_in("error", to=" @SUM(1)")), "begins like a spreadsheet formula"),
     "hidden direction": (of(set_in("attack", "version", to="1.0\u202egp")), "holds the invisible character U+202E"),
     "control character": (of(set_in("error", to="a\u001b[31m")), "holds the invisible character U+001B"),
+    "line that is none": (of(set_in("error", to="a\u2028b")), "holds the invisible character U+2028"),
+    "name that shows nothing": (
+        lambda s: s.manifest(set_in("submitter", "name", to="\u3164")), "holds the invisible character U+3164"),
+    "accents piled up": (of(set_in("error", to="Z" + "\u0301" * 30)), "error in cells/"),
     "endless text": (of(set_in("error", to="a" * 30_000)), "has 30000 characters; expected at most 20000"),
     "markdown in a name": (of(set_in("attack", "name", to="pgd`|![x](y)")), "attack holds the name"),
     "path in a suite": (of(set_in("suite", to="../../etc")), "suite holds the name '../../etc'"),
@@ -259,6 +263,29 @@ KINDS: dict[str, tuple[Spoil, str]] = {
                                   "higher_is_better": True}])),
         "gives a robust_accuracy of 0.99, and its counts give another",
     ),
+    "another flattering metric": (
+        of(set_in("metrics", to=[{"name": "clean_accuracy", "value": 0.9, "low": 0.8, "high": 1.0, "unit": "",
+                                  "higher_is_better": True}])),
+        "gives a clean_accuracy of 0.9, and its counts give another",
+    ),
+    "interval beside its number": (
+        of(set_in("metrics", to=[{"name": "robust_accuracy", "value": 0.5, "low": 0.8, "high": 0.9, "unit": "",
+                                  "higher_is_better": True}])),
+        "gives a robust_accuracy of 0.5 outside its interval 0.8 to 0.9",
+    ),
+    "metric told twice": (
+        of(set_in("metrics", to=[{"name": "m", "value": value, "low": None, "high": None, "unit": "",
+                                  "higher_is_better": True} for value in (0.1, 0.9)])),
+        "gives the metric m twice; expected each once",
+    ),
+    "record from the future": (
+        of(set_in("provenance", "created", to="9999-12-31T23:59:59Z")), "9999-12-31T23:59:59Z, which has not come yet"),
+    "date that is none": (
+        of(set_in("provenance", "created", to="long ago")), "was created 'long ago'; expected a date like 2026-"),
+    "attack in disguise": (
+        of(set_in("attack", "minimal", to=False)), "attack.minimal is false; attack.fmn declares true"),
+    "right more often than trained": (
+        lambda s: s.card(set_in("test_correct", to=5)), "8 clean examples of 10, and the card of its system says 5"),
     "negative time": (of(set_in("cost", "seconds", to=-1.0)), "took a negative time or memory"),
     "error that was found": (
         of(set_in("findings", to=[{"name": "zero_gradient", "severity": "error", "evidence": "all"}])),
@@ -281,6 +308,15 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "distance of nothing": (array("linf", 5, 0.3), "has a distance without an adversarial candidate"),
     "break of a wrong example": (array("broken", 9, True), "has a broken example without an adversarial candidate"),
     "unattacked example": (array("attacked", 0, False), "an example that was attacked though it was wrong, or not"),
+    "certificate of a wrong answer": (array("certified", 9, 0.05), "has a certified radius around a wrong answer"),
+    "certificate beyond a break": (
+        array("certified", 0, 0.06), "has an adversarial candidate nearer than its certified radius (example 1000)"),
+    "gradients behind closed doors": (
+        of(set_in("threat", "access", to="labels")), "has gradients of an attack that may not see them"),
+    "more queries than allowed": (of(set_in("threat", "queries", to=9)), "has more queries than the threat allows"),
+    "blind attack without its finding": (
+        array("zero_gradient", slice(None), True), "has 8 first gradients that are zero and no finding that says so"),
+    "gradient that is no number": (array("bad_gradient", 0, True), "has a first gradient that is not finite"),
     "negative passes": (array("forwards", 0, -5), "has a number of passes that is negative"),
     "hidden break": (lambda s: s.arrays(OUTCOMES, more_broken), "counts robust_correct 5, and its outcomes"),
     "hidden invalid candidates": (
@@ -418,6 +454,12 @@ def twice(archive: zipfile.ZipFile) -> None:
         archive.writestr("manifest.json", "{}")
 
 
+def encrypted(archive: zipfile.ZipFile) -> None:
+    """The second member says that it is encrypted, in the directory at the end."""
+    archive.infolist()[1].flag_bits |= 1
+    archive._didModify = True  # type: ignore[attr-defined]  # so that the directory is written again
+
+
 ZIPS: dict[str, tuple[Callable[[zipfile.ZipFile], object], str]] = {
     "path traversal": (lambda z: z.writestr("../../evil.json", "{}"), "'../../evil.json' is no place in a submission"),
     "absolute path": (lambda z: z.writestr("/etc/cron.d/evil", "x"), "is no place in a submission"),
@@ -427,6 +469,7 @@ ZIPS: dict[str, tuple[Callable[[zipfile.ZipFile], object], str]] = {
     "bomb": (bomb, "more than 200 times its own size"),
     "many files": (many, "it holds 10006 files"),
     "one name twice": (twice, "holds two files of one name"),
+    "encrypted": (encrypted, "is encrypted; expected plain files"),
     "executable": (lambda z: z.writestr("run.sh", "rm -rf /"), "'run.sh' is no place in a submission"),
 }  # fmt: skip
 

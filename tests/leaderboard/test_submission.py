@@ -37,7 +37,7 @@ def test_what_is_packed_is_accepted_as_folder_and_as_zip(tmp_path: Path, capsys:
         assert main(made_submission(tmp_path / "store", tmp_path / name), [], store=None, data=tmp_path, into=None) == 0
         said = capsys.readouterr().out
         assert said.startswith("## Can be accepted\n\nSubmitted by `Somebody`.\n")
-        assert "| `mlp` | `pgd` | 5 of 10 | self-reported | `its data are not at hand` |" in said
+        assert "| `mlp` | `fmn` | 5 of 10 | self-reported | `its data are not at hand` |" in said
         assert "| `made_v1, made_up, linf 1/10` | `mlp` | 0.5000 of 10 | 1 | `new` |" in said
 
 
@@ -127,7 +127,7 @@ def test_text_of_a_submitter_cannot_leave_its_place_in_the_review(tmp_path: Path
 
 
 def test_only_sound_and_complete_cells_are_packed(tmp_path: Path) -> None:
-    folder = made_cell(tmp_path, clean=CLEAN, distance=FAR, minimal=True)
+    folder = made_cell(tmp_path, clean=CLEAN, distance=FAR, attack="fmn", minimal=True)
     with pytest.raises(RecordError, match=r"card\.json is missing; expected the card of every system"):
         pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
     made_card(tmp_path, read_record(folder))
@@ -221,6 +221,9 @@ def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -
         shutil.copyfile(path, swapped.cell / path.name)
     stolen = json.loads((theirs / "record.json").read_bytes())
     swapped.record(lambda d: d.update({name: stolen[name] for name in ("counts", "cost", "audit", "metrics", "files")}))
+    (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
+    assert "clean examples of 500, and the card of its system says" in refusal
+    swapped.card(lambda d: d.update(test_correct=stolen["counts"]["clean_correct"]))
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
     assert re.fullmatch(rf"cells/{mine.name}: the witness of example \d+ is not misclassified", refusal)
 
