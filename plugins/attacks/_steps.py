@@ -114,17 +114,26 @@ def ascend(
                 result = result.index_copy(0, rows.index, x_adv)
                 settled[rows.index[done]] = True
                 rows, x_adv, gradient = rows.keep(~done), x_adv[~done], gradient[~done]
-        x_adv = rows.ball.project(x_adv.add(_direction(rows.ball, x_adv, gradient), alpha=step_size))
+        x_adv = rows.ball.project(_stepped(rows.ball, x_adv, gradient, step_size))
     return result.index_copy(0, rows.index, x_adv), settled
 
 
-def _direction(ball: Ball, x_adv: Tensor, gradient: Tensor) -> Tensor:
-    """(B, *S): the steepest step of unit norm at `x_adv`.
+def _stepped(ball: Ball, x_adv: Tensor, gradient: Tensor, length: float) -> Tensor:
+    """(B, *S): `x_adv` after the steepest step of that length.
 
-    Under l1 it is made of few coordinates, and is lost if those are at the end of the box that it points to; they are
-    left out (Croce & Hein, ICML 2021, arXiv:2103.01208, section 3.2). The projection settles this for other norms.
+    Under l1 that is made of few features, and what would leave the box is lost; the projection settles this for other
+    norms. So features with room (Croce & Hein, ICML 2021, arXiv:2103.01208, section 3.2) go to the end of the box one
+    after the other, from the largest slope down, until the length is used up: the steepest step in the box. They go
+    beyond that end, for the projection to cut, or it would take from them what the ball has no room for.
     """
-    if ball.norm is Norm.l1:
-        stuck = torch.where(gradient > 0, x_adv >= 1.0, x_adv <= 0.0)
-        gradient = torch.where(stuck, 0.0, gradient)
-    return ball.steepest(gradient)
+    if ball.norm is not Norm.l1:
+        return x_adv.add(ball.steepest(gradient), alpha=length)
+    room = torch.where(gradient > 0, 1.0 - x_adv, x_adv)
+    usable = room > 0 if ball.mask is None else (room > 0) & ball.mask
+    slope = torch.where(usable, gradient, 0.0).nan_to_num(nan=0.0).flatten(1)
+    gain, order = slope.abs().sort(dim=1, descending=True, stable=True)
+    room = room.flatten(1).gather(1, order)
+    left = length + room - room.cumsum(1)  # before a feature takes its part
+    spent = torch.where(left >= room, length, left.clamp_min(0.0))
+    spent = torch.where(gain > 0, spent, 0.0)
+    return x_adv + (torch.zeros_like(spent).scatter_(1, order, spent) * slope.sign()).reshape(x_adv.shape)

@@ -21,8 +21,8 @@ from ._steps import ascend
 class FGSM(Attack):
     """One step of length eps along the steepest direction of the loss, then into the box.
 
-    linf: the sign of the gradient. l2: the normalised gradient. l1: the coordinates of the largest slope that still
-    have room. Under a targeted threat the loss of the wanted label is descended.
+    linf: the sign of the gradient. l2: the normalised gradient. l1: the features of the largest slopes, one after the
+    other to the end of the box until eps is used up. Under a targeted threat the loss of the wanted label is descended.
 
     loss: what is ascended; the paper's is the cross-entropy.
     """

@@ -18,6 +18,7 @@ from benchmark_plugins.attacks.fgsm import FGSM
 from benchmark_plugins.attacks.noise import Noise, NoiseKind
 from benchmark_plugins.attacks.none import NoAttack
 from benchmark_plugins.attacks.pgd import PGD
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from benchmark.api import Attack, DataSpec
@@ -180,7 +181,7 @@ def test_deepfool_works_on_two_and_three_classes(name: str, norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", [Norm.l2, Norm.linf])
-def test_deepfool_without_the_search_is_the_papers(norm: Norm) -> None:
+def test_deepfool_without_half_steps_and_search_is_the_papers(norm: Norm) -> None:
     """Inside the box the paper's result on a linear model is 1 + overshoot times the exact distance."""
     weight, centre = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]]), torch.full((4, 3), 0.5)
     x = centre + torch.tensor([[0.05, 0.0, 0.02], [0.1, -0.04, 0.0], [-0.01, -0.05, 0.0], [0.0, -0.1, 0.1]])
@@ -190,7 +191,7 @@ def test_deepfool_without_the_search_is_the_papers(norm: Norm) -> None:
         model.bias.copy_(torch.tensor([0.25, 0.0]))
     gap = x @ weight[0] + 0.25
     exact = gap / (weight[0].norm() if norm is Norm.l2 else weight[0].abs().sum())
-    result = attack(DeepFool(search_steps=0), norm, model=model, x=x, y=torch.zeros(4, dtype=torch.int64), classes=2)
+    result = attack(DeepFool(halved=0, search_steps=0), norm, model=model, x=x, y=torch.zeros(4, dtype=torch.int64), classes=2)
     assert bool(result.broken.all())
     torch.testing.assert_close(distance(result.x_adv, result.x, norm).float(), 1.02 * (exact + 1e-4), rtol=1e-4, atol=0)
     assert result.ledger.forwards.tolist() == [2] * 4
@@ -255,6 +256,22 @@ def test_one_l1_step_goes_to_the_steepest_feature_with_room() -> None:
     result = attack(FGSM(AttackLoss.margin), Norm.l1, 0.05)
     changed = (result.x_adv != result.x).sum(1)
     assert changed.unique().tolist() == [1]
+
+
+@pytest.mark.parametrize("side", [8, 4])
+def test_one_l1_step_is_the_steepest_in_the_box(side: int) -> None:
+    x = DIGITS.x[::200].float()
+    y, allowed = DIGITS.logits(x).argmax(1), torch.zeros(8, 8)
+    allowed[4 - side // 2 : 4 + side // 2, 4 - side // 2 : 4 + side // 2] = 1
+    region = Region(RegionKind.square, side)
+    result = attack(FGSM(AttackLoss.margin), Norm.l1, 3, x=x.reshape(-1, 1, 8, 8), y=y, region=region)
+    rival = DIGITS.logits(x).scatter(1, y[:, None], -torch.inf).argmax(1)
+    slope = DIGITS.weight[rival] - DIGITS.weight[y]
+    rooms = torch.cat([1 - x, x], 1) * allowed.flatten().repeat(2)  # of a change up, and of a change down
+    for row, delta in enumerate((result.x_adv - result.x).flatten(1)):
+        bounds = [(0, room) for room in rooms[row].tolist()]
+        best = linprog(torch.cat([-slope[row], slope[row]]).numpy(), A_ub=[[1.0] * 128], b_ub=[3.0], bounds=bounds)
+        assert float((slope[row] * delta).sum()) == pytest.approx(-best.fun, abs=1e-5)
 
 
 def test_passes_are_what_the_methods_promise() -> None:
