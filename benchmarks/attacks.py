@@ -1,16 +1,19 @@
 """Our attacks beside every library that has them: how strong, how fast, how many passes.
 
-python -m benchmarks.attacks [--out FILE] [--device cuda] [--only NAME ...] [--rounds 3] ends with 1 if ours is weaker
-than a peer whose algorithm is right, or a target is missed.
+python -m benchmarks.attacks [--out FILE] [--device cuda] [--only NAME ...] [--missing] [--rounds 3] ends with 1 if ours
+is weaker than a peer whose algorithm is right, or a target is missed. Rows are kept in the store, so that the page is
+made of all that were measured, in however many parts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ from benchmark_plugins.attacks.one_pixel import OnePixel
 from benchmark_plugins.attacks.parsimonious import Parsimonious
 from benchmark_plugins.attacks.pdpgd import PDPGD
 from benchmark_plugins.attacks.pgd import PGD
+from benchmark_plugins.attacks.pointwise import Pointwise
 from benchmark_plugins.attacks.random_coordinate import RandomCoordinate
 from benchmark_plugins.attacks.rays import RayS
 from benchmark_plugins.attacks.si_fgsm import SIFGSM
@@ -56,6 +60,7 @@ from benchmark_plugins.attacks.zoo import ZOO
 from torch import Tensor
 
 from benchmark.api import Attack
+from benchmark.target import Target
 from benchmark.threat import Goal, Norm, Threat
 from benchmark.verify import judge
 from benchmarks.peers import Attacker, Budget, offers
@@ -426,6 +431,10 @@ def row(case: Case, place: int, name: str, subject: Subject, rounds: int, device
 # --- query attacks on a network of the usual size ---
 
 INSIDE = 0.9
+FEW = 40
+"""Queries per example."""
+SMALL = {"linf": Fraction(1, 100), "l2": Fraction(1, 2), "l0": Fraction(3)}
+SHARES = ("attack", "norm", "passes", "inside the model", "at least 90 %")
 
 
 def queries() -> dict[str, tuple[Attack, str]]:
@@ -440,16 +449,19 @@ def queries() -> dict[str, tuple[Attack, str]]:
         "ZOO": (ZOO(steps=2, coordinates=8, search_steps=1), "l2"),
         "Random coordinate": (RandomCoordinate(steps=2, coordinates=8), "l2"),
         "Surrogate gradient": (SurrogateGradient(steps=2, pairs=8), "linf"),
-        "One-pixel": (OnePixel(steps=2, population=8), "l0"),
-        "Boundary": (Boundary(steps=10, tries=10), "l2"),
-        "HopSkipJump": (HopSkipJump(steps=1, probes=10, tries=10), "l2"),
-        "GeoDA": (GeoDA(steps=1, probes=20, tries=10), "l2"),
-        "Sign-OPT": (SignOPT(steps=1, probes=10, starts=2, tries=10), "l2"),
-        "RayS": (RayS(rounds=1, tolerance=0.1), "linf"),
+        "One-pixel": (OnePixel(steps=2, population=10), "l0"),
+        "Boundary": (Boundary(steps=20, tries=5), "l2"),
+        "HopSkipJump": (HopSkipJump(steps=1, probes=10, tries=5), "l2"),
+        "GeoDA": (GeoDA(steps=1, probes=10, tries=5), "l2"),
+        "Sign-OPT": (SignOPT(steps=1, probes=10, starts=2, tries=5), "l2"),
+        "RayS": (RayS(tolerance=0.1), "linf"),
+        "Pointwise": (Pointwise(tries=5), "l0"),
     }
 
 
-def inside_the_model(store: Path, rounds: int, device: str, only: Sequence[str]) -> Iterator[tuple[list[object], bool]]:
+def inside_the_model(
+    store: Path, device: str, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, list[object], bool]]:
     """The share of a query attack's time that its passes take on a ResNet-18 for 3 x 32 x 32 inputs."""
     resnet = subject(store, device, *RESNET)
     batch = resnet.first(16)
@@ -472,21 +484,41 @@ def inside_the_model(store: Path, rounds: int, device: str, only: Sequence[str])
 
     hooks = resnet.system.register_forward_pre_hook(enter), resnet.system.register_forward_hook(leave)
     for name, (attack, norm) in queries().items():
-        if only and not any(word in name.lower() for word in only):
+        if not wanted(name):
             continue
-        threat = Threat(norm=Norm(norm), eps=RADII[norm] / (10 if norm == "linf" else 1))
-        shares, passes = [], 0.0
-        for turn in range(rounds + 1):
-            within, started = 0.0, now()
-            target = resnet.target(batch)
-            attack.perturb(target, batch.x, labels, threat=threat, rng=batch.rng)
-            if turn:
-                shares.append(within / (now() - started))
-            passes = float(target.ledger.forwards.double().mean())
-        share = statistics.median(shares)
-        yield [name, norm, f"{passes:.0f}", f"{share:.1%}", "yes" if share >= INSIDE else "NO"], share >= INSIDE
+        threat = Threat(norm=Norm(norm), eps=SMALL[norm])
+        target = Target(resnet.system, rng=batch.rng.child("system"), classes=resnet.system.spec.classes, queries=FEW)
+        within, started = 0.0, now()
+        attack.perturb(target, batch.x, labels, threat=threat, rng=batch.rng)
+        share = within / (now() - started)
+        good = share >= INSIDE
+        passes = float(target.ledger.forwards.double().mean())
+        yield name, [name, norm, f"{passes:.0f}", f"{share:.1%}", "yes" if good else "NO"], good
     for hook in hooks:
         hook.remove()
+
+
+# --- rows that were measured, in however many parts ---
+
+
+class Kept:
+    """Rows as they were last measured, in a file. A row is a table's name and its own: its cells, verdict and day."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.rows: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+    def add(self, key: str, cells: list[object], good: bool) -> None:
+        """Print a row and keep it."""
+        print(*cells, sep=" | ", flush=True)
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+        self.rows[key] = {"cells": [str(cell) for cell in cells], "good": good, "measured": now}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(json.dumps(self.rows, indent=1), "utf-8")
+
+    def of(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Those of these rows that were measured, in this order."""
+        return [self.rows[key] for key in keys if key in self.rows]
 
 
 def main() -> int:
@@ -494,40 +526,45 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("results"))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cases whose name contains one of these")
+    parser.add_argument("--missing", action="store_true", help="measure only what the store has no row of")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    only = [word.lower() for word in options.only]
+    kept = Kept(options.store / "benchmarks" / f"attacks_{options.device}.json")
+
+    def wanted(name: str, key: str) -> bool:
+        named = not options.only or any(word.lower() in name.lower() for word in options.only)
+        return named and not (options.missing and key in kept.rows)
+
+    compared = [(f"{case.name}/{case.norm}/{name}", case, name) for case in cases() for name in case.systems]
     trained = {
         n: subject(options.store, options.device, "dataset=digits", "model=small_cnn", d)
         for n, d in STD_AND_ADV.items()
     }
-    rows, good = [], True
-    for case in cases():
-        if only and not any(word in case.name.lower() for word in only):
-            continue
-        for name in case.systems:
-            cells, fine = row(case, list(STD_AND_ADV).index(name), name, trained[name], options.rounds, options.device)
-            print(*cells, sep=" | ", flush=True)
-            rows.append(cells)
-            good &= fine
-    shares = []
-    for cells, fine in inside_the_model(options.store, options.rounds, options.device, only):
-        print(*cells, sep=" | ", flush=True)
-        shares.append(cells)
-        good &= fine
+    for key, case, name in compared:
+        if wanted(case.name, key):
+            place = list(STD_AND_ADV).index(name)
+            kept.add(key, *row(case, place, name, trained[name], options.rounds, options.device))
+    todo = (options.store, options.device, lambda name: wanted(name, f"inside/{name}"))
+    for name, cells, good in inside_the_model(*todo):
+        kept.add(f"inside/{name}", cells, good)
+    rows, shares = kept.of([key for key, *_ in compared]), kept.of([f"inside/{name}" for name in queries()])
+    days = sorted(kept_row["measured"] for kept_row in (*rows, *shares))
     write(
         options.out,
         PAGE.format(
             rounds=options.rounds,
             patience=PATIENCE,
-            rows=table(HEAD, rows),
-            shares=table(("attack", "norm", "passes", "inside the model", "at least 90 %"), shares),
+            few=FEW,
+            rows=table(HEAD, [kept_row["cells"] for kept_row in rows]),
+            shares=table(SHARES, [kept_row["cells"] for kept_row in shares]),
             machine=machine(options.device),
+            first=days[0],
+            last=days[-1],
         ),
     )
-    return 0 if good else 1
+    return 0 if all(kept_row["good"] for kept_row in (*rows, *shares)) else 1
 
 
 PAGE = """# Our attacks and the peers'
@@ -543,13 +580,13 @@ warm-up; what takes longer than {patience:.0f} s is run once. "own passes": as m
 ours made, per example. "passes": forward + backward, per example; "defined": by the attack's definition, for an example
 that is never broken.
 
-{machine}
+{machine}; rows measured from {first} to {last} UTC.
 
 {rows}
 
 ## Query attacks on ResNet-18, 3 x 32 x 32
 
-The share of their time inside the model, batches of 16.
+The share of their time inside the model: batches of 16, random weights, at most {few} queries each, one run.
 
 {shares}"""
 

@@ -7,7 +7,9 @@ import inspect
 import io
 import warnings
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from art.attacks import evasion
 from art.estimators.classification import PyTorchClassifier
@@ -28,6 +30,18 @@ class _Probabilities(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         probabilities: Tensor = self.model(x).softmax(1)
         return probabilities
+
+
+class _Single(nn.Module):
+    """ART's attacks on labels hand in double precision."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x.float())
+        return logits
 
 
 def _attacker(model: nn.Module, cls: Any, **settings: Any) -> Attacker:
@@ -51,7 +65,9 @@ def _attacker(model: nn.Module, cls: Any, **settings: Any) -> Attacker:
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         attack = attack_for(x)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # NumPy 2 has no `mat` any more, which GeoDA calls.
+        renamed = mock.patch.object(np, "mat", np.asmatrix, create=True)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), renamed:
             warnings.simplefilter("ignore")
             return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x)
 
@@ -112,6 +128,7 @@ def _one_pixel(model: nn.Module, budget: Budget) -> Attacker:
 def _zoo(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"max_iter": budget.steps, "binary_search_steps": budget.searches, "nb_parallel": budget.samples}
     plain = {"use_resize": False, "use_importance": False, "initial_const": 0.5, "variable_h": 0.01}
+    plain["abort_early"] = False  # the whole budget
     return _attacker(
         _Probabilities(model), evasion.ZooAttack, learning_rate=budget.step_size, batch_size=1, **settings, **plain
     )
@@ -119,21 +136,23 @@ def _zoo(model: nn.Module, budget: Budget) -> Attacker:
 
 def _simba(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"attack": "px", "epsilon": budget.step_size, "max_iter": budget.steps, "batch_size": 1}
-    return _attacker(_Probabilities(model), evasion.SimBA, **settings)
+    attack = _attacker(_Probabilities(model), evasion.SimBA, **settings)
+    return lambda x, y: attack(x, nn.functional.one_hot(y))
 
 
 def _boundary(model: nn.Module, budget: Budget) -> Attacker:
-    return _attacker(model, evasion.BoundaryAttack, targeted=False, max_iter=budget.steps, num_trial=1, sample_size=20)
+    settings = {"max_iter": budget.steps, "num_trial": 1, "sample_size": 20}
+    return _attacker(_Single(model), evasion.BoundaryAttack, targeted=False, **settings)
 
 
 def _hop_skip_jump(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"norm": NORMS[budget.norm], "max_iter": budget.steps, "init_eval": budget.samples}
-    return _attacker(model, evasion.HopSkipJump, **settings)
+    return _attacker(_Single(model), evasion.HopSkipJump, **settings)
 
 
 def _geoda(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"norm": NORMS[budget.norm], "max_iter": budget.samples, "sub_dim": 8, "bin_search_tol": 0.001}
-    return _attacker(model, evasion.GeoDA, **settings)
+    return _attacker(_Single(model), evasion.GeoDA, **settings)
 
 
 def _sign_opt(model: nn.Module, budget: Budget) -> Attacker:
