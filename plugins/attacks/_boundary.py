@@ -1,4 +1,4 @@
-"""What the smallest-perturbation attacks share: steps to a linearised boundary, and the way back towards the input."""
+"""What the smallest-perturbation attacks share: linearised boundaries, steps to them, and the way back to the input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from benchmark.ball import Ball
 from benchmark.target import Target
 from benchmark.threat import Norm
 
-from ._losses import lead, succeeded
+from ._losses import gap, lead, likeliest, succeeded
 from ._steps import can_ask
+from ._vectors import wide
 
-__all__ = ["approach", "step_to_planes"]
+__all__ = ["approach", "look_round", "step_to_planes", "towards", "usable"]
 
 HAIR = 1e-4
 """How far beyond a boundary the search aims, as a share of the distance: closer than that is not worth a pass."""
@@ -98,3 +99,58 @@ def approach(
         low, high = torch.where(broken, low, share), torch.where(broken, share, high)
         side = torch.where(broken, 1.0, -1.0)
     return result
+
+
+def usable(gradient: Tensor, ball: Ball) -> Tensor:
+    """(b, *S): `gradient` where it is a number and in the region, 0 elsewhere."""
+    gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return gradient if ball.mask is None else torch.where(ball.mask, gradient, 0.0)
+
+
+def towards(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """(b, K): what pulls back to the gradient of how far class `rival` (b,) is ahead of `y` (b,)."""
+    return torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0).scatter_(1, y[:, None], -1.0)
+
+
+def _reach(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> Tensor:
+    """(b,): the size of the smallest change of `x` (b, D) in the box with slope . delta >= need (b,); infinite if none.
+
+    Under l0 the last feature counts by the share of it that is needed, so that there are no ties.
+    """
+    if norm in (Norm.l2, Norm.linf):
+        return step_to_planes(slope[:, None], need[:, None], x, norm)[1][:, 0]
+    gain = slope.abs()
+    room = torch.where(slope > 0, 1.0 - x, x)
+    order = (gain if norm is Norm.l1 else gain * room).argsort(dim=1, descending=True)
+    gained = (gain * room).gather(1, order)
+    spent = room.gather(1, order) if norm is Norm.l1 else torch.ones_like(gained)
+    totals = gained.cumsum(1)
+    last = (totals < need[:, None]).sum(1, keepdim=True)
+    at = last.clamp_max(totals.shape[1] - 1)
+    share = (need[:, None] - totals.gather(1, at) + gained.gather(1, at)) / gained.gather(1, at).clamp_min(1e-30)
+    size = spent.cumsum(1).gather(1, at) - (1.0 - share) * spent.gather(1, at)
+    return torch.where(last < totals.shape[1], size, torch.inf).squeeze(1)
+
+
+def look_round(target: Target, ball: Ball, y: Tensor, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The class whose linearised boundary is nearest to the clean input in the box, as DeepFool finds it.
+
+    Args:
+        target: the system. ball: around the clean inputs (b, *S). y: (b,) the labels to leave.
+        candidates: how many classes are considered: `y` and those with the next highest scores.
+
+    Returns:
+        logits (b, K); the class (b,); the gradient of its lead over `y` (b, *S). One forward pass and
+        `candidates` - 1 backward passes per row.
+    """
+    logits, pull = target.pullback(ball.x)
+    size = torch.full((len(y),), torch.inf, dtype=ball.x.dtype, device=y.device)
+    nearest, gradient = y, torch.zeros_like(ball.x)
+    for rank, rival in enumerate(likeliest(logits, y, candidates - 1).unbind(1)):
+        slope = usable(pull(towards(logits, y, rival)), ball)
+        need = gap(logits, y, rival).neg().clamp_min(0.0)
+        far = _reach(slope.flatten(1), need, ball.x.flatten(1), ball.norm)
+        nearer = (far < size) | (rank == 0)
+        size, nearest = torch.where(nearer, far, size), torch.where(nearer, rival, nearest)
+        gradient = torch.where(wide(nearer, slope), slope, gradient)
+    return logits, nearest, gradient

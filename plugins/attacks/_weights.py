@@ -13,8 +13,9 @@ from torch import Tensor
 from benchmark.ball import Ball
 from benchmark.target import Target
 
-from ._minimal import Nearest, Rows, wide
+from ._minimal import Nearest, Rows
 from ._steps import can_ask
+from ._vectors import wide
 
 __all__ = ["STALLED", "Weighed", "ask_clean", "search_weight"]
 

@@ -16,8 +16,9 @@ from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
 from ._losses import dlr, dlr_targeted, dlr_towards
-from ._minimal import Asked, Nearest, Rows, descend, nearer, wide
+from ._minimal import Asked, Nearest, Rows, descend, patient
 from ._steps import at_least, positive
+from ._vectors import nearer, wide
 
 CHECK, IMPROVED, GROWTH = 10, 0.95, 1.2
 """Every so many steps the penalty is sharpened by the last, unless the constraint fell below that share or was met."""
@@ -37,11 +38,14 @@ class ALMA(Attack):
     Differences from the paper: up to the first success an untargeted attack makes for the class whose linearised
     boundary is nearest (`candidates`; 1 leaves that out); under l1 the step on the distance is proximal, so that small
     changes end at zero; the nearest success is moved straight back towards the input as far as it stays one
-    (`search_steps`); where a gradient is zero the authors' program moves at random, and this not at all.
+    (`search_steps`); an example that has settled is left (`patience`; 1 is the paper's); where a gradient is zero the
+    authors' program moves at random, and this not at all.
 
     steps: iterations. step_size: length of the first step, in l2; the steps fall exponentially.
     last_share: the last as a share of the first. multiplier, sharpness: of the penalty at the start.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    leaves none.
     search_steps: forward passes for the way back.
     """
 
@@ -53,10 +57,12 @@ class ALMA(Attack):
     multiplier: float = 1.0
     sharpness: float = 1.0
     candidates: int = 10
+    patience: float = 0.2
     search_steps: int = 8
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, candidates=self.candidates)
+        patient(self.patience)
         at_least(0, search_steps=self.search_steps)
         positive(step_size=self.step_size, multiplier=self.multiplier, sharpness=self.sharpness)
         if not 0 < self.last_share <= 1:
@@ -65,7 +71,7 @@ class ALMA(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
-        Cost per example: `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
+        Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
         alma(
@@ -77,14 +83,19 @@ class ALMA(Attack):
             multiplier=self.multiplier,
             sharpness=self.sharpness,
             candidates=self.candidates,
+            patience=self.patience,
         )
         return nearest.found(target, search_steps=self.search_steps)
 
 
-def pull(value: Tensor, multiplier: Tensor, sharpness: Tensor) -> Tensor:
-    """(b,): the derivative of the penalty by the constraint's `value` (b,); equal to `multiplier` at 0."""
-    above = multiplier + 2.0 * multiplier * sharpness * value + (sharpness * value).square() / 2.0
-    return torch.where(value >= 0, above, multiplier / (1.0 - sharpness * value.clamp_max(0.0)).square())
+def pull(value: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
+    """(b,) each, a and b: a * multiplier + b is the derivative of the penalty by the constraint's `value` (b,).
+
+    It is the multiplier at 0.
+    """
+    sharp = sharpness * value
+    above, below = sharp.clamp_min(0.0), sharp.clamp_max(0.0)
+    return (1.0 + 2.0 * above) / (1.0 - below).square(), above.square() / 2.0
 
 
 @dataclass
@@ -111,33 +122,36 @@ def alma(
     multiplier: float,
     sharpness: float,
     candidates: int,
+    patience: float,
 ) -> None:
     """See :class:`ALMA`; what is found goes to `nearest`."""
 
-    def ratio(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    def ratio(logits: Tensor, y: Tensor, rival: Tensor | None) -> Tensor:
         if nearest.targeted:
             return dlr_targeted(logits, y)
-        return torch.where(rival == y, dlr(logits, y), dlr_towards(logits, y, rival))
+        any_other = dlr(logits, y)
+        return any_other if rival is None else torch.where(rival == y, any_other, dlr_towards(logits, y, rival))
 
     def move(rows: _Lagrangian, asked: Asked, step: int) -> _Lagrangian:
-        value = -ratio(asked.logits, asked.y, asked.y).nan_to_num(nan=0.0).to(rows.square.dtype)
+        value = asked.value if asked.anyhow else ratio(asked.logits, asked.nearest.y, None)
+        value = -value.nan_to_num(nan=0.0).to(rows.square.dtype)
         met = rows.met | asked.won
         sharper, before = rows.sharpness, rows.before if step else value
         if step and (step + 1) % CHECK == 0:
             sharper = torch.where(met | (value < IMPROVED * before), sharper, GROWTH * sharper)
             before, met = value, torch.zeros_like(met)
-        weight = rows.multiplier
+        weight, (times, plus) = rows.multiplier, pull(value, sharper)
         if step:
-            weight = SMOOTH * weight + (1.0 - SMOOTH) * pull(value, weight, sharper)
-            weight = weight.clamp(*BOUNDS)
-        delta = rows.x_adv - asked.ball.x
+            weight = (SMOOTH * weight + (1.0 - SMOOTH) * (times * weight + plus)).clamp(*BOUNDS)
+        delta = asked.delta
         away = delta.sign() if asked.ball.norm is Norm.l1 else 2.0 * delta
-        slope = away - wide(pull(value, weight, sharper), delta) * asked.gradient
+        push = wide(times * weight + plus, delta) * asked.gradient
+        slope = away - push
         size = slope.flatten(1).square().sum(1)
         square = SMOOTH * rows.square + (1.0 - SMOOTH) * size if step else size
         length = step_size * last_share ** (step / max(steps - 1, 1)) / square.sqrt().clamp_min(1e-12)
         if asked.ball.norm is Norm.l1:
-            delta = nearer(delta - wide(length, delta) * (slope - away), length, Norm.l1)
+            delta = nearer(delta + wide(length, delta) * push, length, Norm.l1)
         else:
             delta = delta - wide(length, delta) * slope
         x_adv = asked.ball.project(asked.ball.x + delta)
@@ -153,7 +167,9 @@ def alma(
         before=zero,
         met=zero.bool(),
     )
-    descend(target, rows, nearest, steps=steps, candidates=candidates, loss=ratio, move=move)
+    descend(
+        target, rows, nearest, steps=steps, candidates=candidates, patience=patience, loss=lambda _: ratio, move=move
+    )
 
 
 @hookimpl

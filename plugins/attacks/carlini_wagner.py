@@ -19,8 +19,9 @@ from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
 from ._losses import ce, lead, softplus
-from ._minimal import Nearest, adam, wide
+from ._minimal import Nearest
 from ._steps import at_least, can_ask, positive
+from ._vectors import adam, wide
 from ._weights import STALLED, Weighed, ask_clean, search_weight
 
 EDGE = 1e-4

@@ -17,8 +17,9 @@ from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
 from ._losses import AttackLoss, row_loss
-from ._minimal import Asked, Nearest, Rows, annealed, descend, wide
+from ._minimal import Asked, Loss, Nearest, Rows, descend, patient
 from ._steps import at_least, positive
+from ._vectors import annealed, unit, wide
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""
@@ -28,13 +29,17 @@ LAST_STEP = 0.01
 class DDN(Attack):
     """Follows the gradient on a sphere around the input that shrinks after every success and grows after a failure.
 
-    Differences from the paper: the nearest success is moved back towards the input as far as it stays one
-    (`search_steps`; 0 is the paper's). What is ascended is the margin; the gradient of the paper's cross-entropy
-    (`loss`) is at the boundary a mixture of those of all classes, and does not point to the nearest one. Where a
+    Differences from the paper: what is ascended is the cross-entropy for the first steps only, and then the margin
+    (`margin_share`; 0 is the paper's): the gradient of the first is at the boundary a mixture of those of all classes,
+    and does not point to the nearest one; the nearest success is moved back towards the input as far as it stays one
+    (`search_steps`; 0 is the paper's); an example that has settled is left (`patience`; 1 is the paper's). Where a
     gradient is zero the authors' program moves at random, and this not at all.
 
     steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
-    gamma: by which share the sphere shrinks and grows. loss: what is ascended.
+    gamma: by which share the sphere shrinks and grows. loss: what is ascended at first.
+    margin_share: the share of the steps, the last ones, in which it is the margin.
+    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    leaves none.
     search_steps: forward passes for the way back.
     """
 
@@ -44,20 +49,25 @@ class DDN(Attack):
     step_size: float = 1.0
     init_radius: float = 1.0
     gamma: float = 0.05
-    loss: AttackLoss = AttackLoss.margin
+    loss: AttackLoss = AttackLoss.ce
+    margin_share: float = 0.75
+    patience: float = 0.2
     search_steps: int = 8
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
+        patient(self.patience)
         at_least(0, search_steps=self.search_steps)
         positive(step_size=self.step_size, init_radius=self.init_radius)
         if not 0 < self.gamma < 1:
             raise ConfigError(f"attack.gamma is {self.gamma}; expected a share between 0 and 1, such as 0.05")
+        if not 0 <= self.margin_share <= 1:
+            raise ConfigError(f"attack.margin_share is {self.margin_share}; expected 0 to 1")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
-        Cost per example: `steps` forward and backward passes, and the search.
+        Cost per example: at most `steps` forward and backward passes, and the search.
         """
         ball = threat.unbounded().around(x, rng)
         nearest = Nearest(ball, y, targeted=threat.targeted)
@@ -69,6 +79,8 @@ class DDN(Attack):
             init_radius=self.init_radius,
             gamma=self.gamma,
             loss=self.loss,
+            margin_share=self.margin_share,
+            patience=self.patience,
         )
         return nearest.found(target, search_steps=self.search_steps)
 
@@ -89,23 +101,26 @@ def ddn(
     init_radius: float,
     gamma: float,
     loss: AttackLoss,
+    margin_share: float,
+    patience: float,
 ) -> None:
     """See :class:`DDN`; what is found goes to `nearest`."""
 
-    def ascended(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
-        return row_loss(loss, y, targeted=nearest.targeted)(logits)
+    def ascended(step: int) -> Loss:
+        kind = loss if step < (1.0 - margin_share) * steps else AttackLoss.margin
+        return lambda logits, y, _: row_loss(kind, y, targeted=nearest.targeted)(logits)
 
     def move(rows: _Sphere, asked: Asked, step: int) -> _Sphere:
         length = annealed(step_size, LAST_STEP * step_size, step, steps)
-        delta = rows.x_adv - asked.ball.x + length * asked.ball.steepest(asked.gradient)
+        delta = asked.delta + length * unit(asked.gradient)
         radius = rows.radius * torch.where(asked.won, 1.0 - gamma, 1.0 + gamma)
-        x_adv = asked.ball.x + delta * wide(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
-        return _Sphere(rows.index, asked.ball.project(x_adv), radius)
+        delta *= wide(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
+        return _Sphere(rows.index, asked.ball.project(asked.ball.x + delta), radius)
 
     x = nearest.ball.x
     index = torch.arange(len(x), device=x.device)
     radius = torch.full((len(x),), init_radius, dtype=x.dtype, device=x.device)
-    descend(target, _Sphere(index, x, radius), nearest, steps=steps, loss=ascended, move=move)
+    descend(target, _Sphere(index, x, radius), nearest, steps=steps, patience=patience, loss=ascended, move=move)
 
 
 @hookimpl

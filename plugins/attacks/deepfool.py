@@ -16,23 +16,30 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._boundary import approach, step_to_planes
-from ._losses import margin
+from ._boundary import approach, step_to_planes, towards, usable
+from ._losses import likeliest, margin
 from ._steps import at_least, can_ask
+from ._vectors import TINY
 
 BEYOND = 1e-4
 """How far behind a linearised boundary a step aims, in the unit of the norm; the authors' program does the same."""
+STRAIGHT = 3
+"""How many steps are taken as if there was no box; those after them are the smallest in the box."""
+FOLLOWED, PATIENCE = 2, 10
+"""How many classes are considered after the first step, those whose boundaries were the nearest, and for how long."""
 
 
 @dataclass(frozen=True)
 class DeepFool(Attack):
     """Steps to the nearest linearised boundary until the label changes, then back to just behind the boundary.
 
-    Differences from the paper: the distance to a boundary is that in the box [0, 1] and in the threat's region, which
-    the paper does not know of; and the result is moved back towards the input as far as it stays misclassified
-    (`search_steps`; 0 is the paper's algorithm, whose distances are 1 + overshoot times too large).
+    Differences from the paper: the first steps go half-way, since a curved boundary is not where the first slopes have
+    it (`halved`; 0 is the paper's); the result is moved back towards the input as far as it stays misclassified
+    (`search_steps`; 0 is the paper's, whose distances are 1 + overshoot times too large); which boundary is the nearest
+    is decided in the box [0, 1] and in the threat's region, and after the first step between the two nearest; from the
+    fourth on the steps are the smallest in the box, which cuts the others short.
 
-    steps: iterations. overshoot: by how much the sum of the steps is exceeded.
+    steps: iterations. overshoot: by how much the sum of the steps is exceeded. halved: how many steps go half-way.
     candidates: how many classes are considered: the present one and those with the next highest clean scores.
     search_steps: forward passes for the way back.
     """
@@ -42,19 +49,21 @@ class DeepFool(Attack):
     steps: int = 50
     overshoot: float = 0.02
     candidates: int = 10
+    halved: int = 2
     search_steps: int = 8
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
         at_least(2, candidates=self.candidates)
-        at_least(0, search_steps=self.search_steps)
+        at_least(0, halved=self.halved, search_steps=self.search_steps)
         if not self.overshoot >= 0:
             raise ConfigError(f"attack.overshoot is {self.overshoot}; expected a share of at least 0, such as 0.02")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs at a small distance, whatever it is; where none was found, the last iterate.
 
-        Cost per example: two forward and `candidates` - 1 backward passes per iteration, and the search.
+        Cost per example: a forward pass per iteration, another where it is not halved, and the search; `candidates` - 1
+        backward passes for the first iteration, two for the next nine, and `candidates` - 1 for those after.
         """
         return deepfool(
             target,
@@ -63,12 +72,21 @@ class DeepFool(Attack):
             steps=self.steps,
             overshoot=self.overshoot,
             candidates=self.candidates,
+            halved=self.halved,
             search_steps=self.search_steps,
         )
 
 
 def deepfool(
-    target: Target, y: Tensor, *, ball: Ball, steps: int, overshoot: float, candidates: int, search_steps: int
+    target: Target,
+    y: Tensor,
+    *,
+    ball: Ball,
+    steps: int,
+    overshoot: float,
+    candidates: int,
+    halved: int,
+    search_steps: int,
 ) -> Tensor:
     """(B, *S): see :class:`DeepFool`; `ball` has no limit on the distance."""
     x, result = ball.x, ball.x
@@ -81,24 +99,36 @@ def deepfool(
         index = index[can_ask(target.rows(index))]
         if len(index) == 0:
             break
-        view, labels = target.rows(index), y[index]
-        logits, pull = view.pullback(result[index])
+        labels, here, now = y[index], ball.rows(index), result[index]
+        logits, pull = target.rows(index).pullback(now)
+        ahead, won = margin(logits, labels), logits.argmax(1) != labels
         if step == 0:
-            at_x[index] = margin(logits, labels)
-            rivals[index] = logits.scatter(1, labels[:, None], -torch.inf).topk(count, dim=1).indices
-        needs, slopes = [], []
-        for rank in range(count):
-            rival = rivals[index, rank]
-            cotangent = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0).scatter_(1, labels[:, None], -1.0)
-            slopes.append(pull(cotangent).flatten(1))
+            at_x[index] = ahead
+            rivals[index] = likeliest(logits, labels, count)
+        at_adv[index] = ahead
+        slopes, needs = [], []
+        for rank in range(min(count, FOLLOWED) if 0 < step < PATIENCE else count):
+            cotangent = towards(logits, labels, rivals[index, rank])
+            slopes.append(usable(pull(cotangent), here).flatten(1))
             needs.append((logits * cotangent).sum(1).neg())
-        here = ball.rows(index)
-        total[index] += _nearest(torch.stack(slopes, 1), torch.stack(needs, 1), result[index], here)
+        slope = torch.stack(slopes, 1)
+        delta, size = _steps(
+            slope, torch.stack(needs, 1).clamp_min(0.0), now.flatten(1), ball.norm, boxed=step >= STRAIGHT
+        )
+        if step == 0:
+            rivals[index] = rivals[index].gather(1, size.argsort(dim=1, stable=True))
+        nearest = size.argmin(1)[:, None, None].expand(-1, 1, delta.shape[2])
+        half = step < min(halved, steps - 1)
+        total[index] += delta.gather(1, nearest).reshape(now.shape) * (0.5 if half else 1.0)
         moved = here.project(here.x + (1.0 + overshoot) * total[index])
-        # An input that is wrong already stays; one without a slope (or with NaN for one) cannot be moved.
-        stays = ~(at_x[index] < 0) | (moved == result[index]).flatten(1).all(1)
-        index, moved = index[~stays], moved[~stays]
+        # An input that is wrong stays; one without a slope (or with NaN for one) cannot be moved.
+        going = ~won & (ahead < 0) & slope.flatten(1).any(1)
+        if step >= STRAIGHT:
+            going &= (moved != now).flatten(1).any(1)
+        index, moved = index[going], moved[going]
         result = result.index_copy(0, index, moved)
+        if half:
+            continue  # hardly any has crossed, and the next step asks anyway
         index = index[can_ask(target.rows(index))]
         if len(index) == 0:
             break
@@ -121,15 +151,19 @@ def deepfool(
     return result.index_copy(0, rows, nearer)
 
 
-def _nearest(slope: Tensor, need: Tensor, x: Tensor, ball: Ball) -> Tensor:
-    """(B, *S): the step just behind the nearest of the boundaries slope (B, C, D) . delta = need (B, C)."""
-    slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    if ball.mask is not None:
-        slope = slope * ball.mask.flatten(1)[:, None]
-    dual = slope.abs().sum(2) if ball.norm is Norm.linf else slope.square().sum(2).sqrt()
-    delta, size = step_to_planes(slope, need.clamp_min(0.0) + BEYOND * dual, x.flatten(1), ball.norm)
-    chosen = size.argmin(1)[:, None, None].expand(-1, 1, delta.shape[2])
-    return delta.gather(1, chosen).reshape(x.shape)
+def _steps(slope: Tensor, need: Tensor, x: Tensor, norm: Norm, *, boxed: bool) -> tuple[Tensor, Tensor]:
+    """The steps just behind the boundaries slope (b, C, D) . delta = need (b, C), and their lengths.
+
+    Returns:
+        delta (b, C, D): the smallest in the box around `x` (b, D) if `boxed`, else the smallest of all; and (b, C), the
+        length of the smallest in the box, infinite where there is none.
+    """
+    dual = slope.abs().sum(2) if norm is Norm.linf else slope.square().sum(2).sqrt()
+    delta, size = step_to_planes(slope, need + BEYOND * dual, x, norm)
+    if boxed:
+        return delta, size
+    direction = slope.sign() if norm is Norm.linf else slope / dual.clamp_min(TINY)[:, :, None]
+    return direction * (need / dual.clamp_min(TINY) + BEYOND)[:, :, None], size
 
 
 @hookimpl

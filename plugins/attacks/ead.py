@@ -16,8 +16,9 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._minimal import Nearest, nearer
+from ._minimal import Nearest
 from ._steps import at_least, positive
+from ._vectors import nearer
 from ._weights import Weighed, ask_clean, search_weight
 from .carlini_wagner import CarliniWagnerLoss, objective
 

@@ -16,8 +16,9 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._minimal import Asked, Nearest, Rows, annealed, descend, lead_over, unit, within
+from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
 from ._steps import at_least, positive
+from ._vectors import annealed, unit, within
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,14 @@ class FMN(Attack):
     may stall in it when many features are at the end of the box; up to then an untargeted attack makes for the class
     whose linearised boundary is nearest, not for the one with the highest score (`candidates`; 1 is the paper's); under
     l0 the changes that are kept are those with the largest effect on the scores, slope times change, and not the
-    largest; the nearest success is moved back towards the input as far as it stays one (`search_steps`, not under l0).
+    largest; the nearest success is moved back towards the input as far as it stays one (`search_steps`, not under l0);
+    an example that has settled is left (`patience`; 1 is the paper's).
 
     steps: iterations. step_size, last_step_size: of the first and the last step, in l2, along a cosine.
     gamma, last_gamma: by which share the ball shrinks and grows, first and last.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    leaves none.
     search_steps: forward passes for the way back.
     """
 
@@ -44,10 +48,12 @@ class FMN(Attack):
     gamma: float = 0.05
     last_gamma: float = 0.001
     candidates: int = 10
+    patience: float = 0.2
     search_steps: int = 8
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, candidates=self.candidates)
+        patient(self.patience)
         at_least(0, search_steps=self.search_steps)
         positive(step_size=self.step_size, last_step_size=self.last_step_size)
         if not 0 < self.last_gamma <= self.gamma < 1:
@@ -59,7 +65,7 @@ class FMN(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
-        Cost per example: `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
+        Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
         fmn(
@@ -69,6 +75,7 @@ class FMN(Attack):
             step_size=(self.step_size, self.last_step_size),
             gamma=(self.gamma, self.last_gamma),
             candidates=self.candidates,
+            patience=self.patience,
         )
         return nearest.found(target, search_steps=self.search_steps)
 
@@ -88,13 +95,14 @@ def fmn(
     step_size: tuple[float, float],
     gamma: tuple[float, float],
     candidates: int,
+    patience: float,
 ) -> None:
     """See :class:`FMN`; what is found goes to `nearest`."""
     norm = nearest.ball.norm
 
     def move(rows: _InBall, asked: Asked, step: int) -> _InBall:
         share, length = annealed(*gamma, step, steps), annealed(*step_size, step, steps)
-        limit = nearest.size[rows.index]
+        limit = asked.nearest.size
         shrunk, grown = torch.minimum(rows.radius * (1.0 - share), limit), rows.radius * (1.0 + share)
         if norm is Norm.l0:  # whole features, and one at least
             shrunk, grown = (
@@ -102,7 +110,7 @@ def fmn(
                 torch.maximum(grown.floor(), rows.radius + 1.0),
             )
         radius = torch.where(asked.won, shrunk, grown)
-        delta = rows.x_adv + length * unit(asked.gradient) - asked.ball.x
+        delta = asked.delta + length * unit(asked.gradient)
         if norm is Norm.l0:
             delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
             effect = within(delta * asked.gradient, radius, norm)
@@ -115,7 +123,16 @@ def fmn(
     index = torch.arange(len(x), device=x.device)
     radius = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     loss = partial(lead_over, targeted=nearest.targeted)
-    descend(target, _InBall(index, x, radius), nearest, steps=steps, candidates=candidates, loss=loss, move=move)
+    descend(
+        target,
+        _InBall(index, x, radius),
+        nearest,
+        steps=steps,
+        candidates=candidates,
+        patience=patience,
+        loss=lambda _: loss,
+        move=move,
+    )
 
 
 @hookimpl

@@ -52,14 +52,14 @@ class GradientDescent(Attack):
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
         rows = Rows(torch.arange(len(y), device=y.device), x)
 
-        def loss(logits: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+        def loss(logits: Tensor, labels: Tensor, _: Tensor | None) -> Tensor:
             value: RowLoss = falling(self.loss, labels, targeted=threat.targeted)
             return value(logits)
 
         def move(rows: Rows, asked: Asked, _: int) -> Rows:
             return Rows(rows.index, step(rows.x_adv, asked.gradient, asked.ball, self.step_size, self.penalty))
 
-        descend(target, rows, nearest, steps=self.steps, loss=loss, move=move)
+        descend(target, rows, nearest, steps=self.steps, loss=lambda _: loss, move=move)
         return nearest.x_adv
 
 

@@ -17,8 +17,9 @@ from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
 from ._losses import AttackLoss, row_loss, softplus
-from ._minimal import Nearest, wide
+from ._minimal import Nearest
 from ._steps import at_least, can_ask, positive
+from ._vectors import wide
 from ._weights import Weighed, ask_clean
 
 MEMORY = 10

@@ -16,8 +16,9 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._minimal import Asked, Nearest, Rows, descend, lead_over, nearer, unit, wide
+from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
 from ._steps import at_least, positive
+from ._vectors import nearer, unit, wide
 
 LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""
@@ -33,12 +34,15 @@ class PDPGD(Attack):
 
     Differences from the paper: the gradient is normalised, and the objective is the margin; up to the first success an
     untargeted attack makes for the class whose linearised boundary is nearest (`candidates`; 1 leaves that out); the
-    nearest success is moved straight back towards the input as far as it stays one (`search_steps`).
+    nearest success is moved straight back towards the input as far as it stays one (`search_steps`); an example that
+    has settled is left (`patience`; 1 is the paper's).
 
     steps: iterations. step_size: of the first primal step. dual_step_size: of the first dual step.
     initial_weight: the dual variable at the start, as a multiple of the least one at which a first step would leave the
     input.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    leaves none.
     search_steps: forward passes for the way back.
     """
 
@@ -49,17 +53,19 @@ class PDPGD(Attack):
     dual_step_size: float = 0.05
     initial_weight: float = 1.0
     candidates: int = 10
+    patience: float = 0.4
     search_steps: int = 8
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, candidates=self.candidates)
+        patient(self.patience)
         at_least(0, search_steps=self.search_steps)
         positive(step_size=self.step_size, dual_step_size=self.dual_step_size, initial_weight=self.initial_weight)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
-        Cost per example: `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
+        Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
         pdpgd(
@@ -70,6 +76,7 @@ class PDPGD(Attack):
             dual_step_size=self.dual_step_size,
             initial_weight=self.initial_weight,
             candidates=self.candidates,
+            patience=self.patience,
         )
         return nearest.found(target, search_steps=self.search_steps)
 
@@ -98,6 +105,7 @@ def pdpgd(
     dual_step_size: float,
     initial_weight: float,
     candidates: int,
+    patience: float,
 ) -> None:
     """See :class:`PDPGD`; what is found goes to `nearest`."""
     norm = nearest.ball.norm
@@ -109,7 +117,7 @@ def pdpgd(
         length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
         # On the simplex of (distance, objective) with the dual variable as their ratio.
         share = 1.0 / (1.0 + (-average).exp())
-        delta = rows.x_adv - asked.ball.x + length * wide(share, rows.x_adv) * unit(asked.gradient)
+        delta = asked.delta + wide(length * share, rows.x_adv) * unit(asked.gradient)
         delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
         x_adv = asked.ball.project(asked.ball.x + nearer(delta, length * (1.0 - share), norm))
         weight = weight + dual_length * torch.where(asked.won, -1.0, 1.0)
@@ -119,7 +127,9 @@ def pdpgd(
     weight = torch.full_like(nearest.size, initial_weight).log()
     rows = _Dual(torch.arange(len(x), device=x.device), x, weight, weight)
     loss = partial(lead_over, targeted=nearest.targeted)
-    descend(target, rows, nearest, steps=steps, candidates=candidates, loss=loss, move=move)
+    descend(
+        target, rows, nearest, steps=steps, candidates=candidates, patience=patience, loss=lambda _: loss, move=move
+    )
 
 
 @hookimpl

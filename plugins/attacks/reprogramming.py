@@ -19,11 +19,11 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Threat
 
-from ._minimal import adam
 from ._steps import at_least, positive
 from ._tasks import Task, least_side, pictures
 from ._transfer import image_size
 from ._universal import cross_entropy, epochs_within
+from ._vectors import adam
 
 
 @dataclass(frozen=True)

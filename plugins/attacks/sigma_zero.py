@@ -17,8 +17,9 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._minimal import Asked, Nearest, Rows, adam, annealed, descend, lead_over, wide
+from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
 from ._steps import at_least, positive
+from ._vectors import adam, annealed, wide
 
 LAST_STEP = 0.1
 """The last step as a share of the first."""
@@ -33,11 +34,14 @@ class SigmaZero(Attack):
     The threshold rises while the example succeeds, which makes the change sparser, and falls while it does not.
 
     Differences from the paper: it can be targeted; up to the first success an untargeted attack makes for the class
-    whose linearised boundary is nearest, not for the one with the highest score (`candidates`; 1 is the paper's).
+    whose linearised boundary is nearest, not for the one with the highest score (`candidates`; 1 is the paper's); an
+    example that has settled is left (`patience`; 1 is the paper's).
 
     steps: iterations. step_size: of the first, falling to a tenth along a cosine. sigma: how sharp the stand-in is.
     threshold: the first one, in units of the [0, 1] input range.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    leaves none.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, minimal=True)
@@ -47,9 +51,11 @@ class SigmaZero(Attack):
     sigma: float = 1e-3
     threshold: float = 0.3
     candidates: int = 10
+    patience: float = 0.3
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, candidates=self.candidates)
+        patient(self.patience)
         positive(step_size=self.step_size, sigma=self.sigma)
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"attack.threshold is {self.threshold}; expected 0 to 1, such as 0.3")
@@ -57,7 +63,7 @@ class SigmaZero(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The success with the fewest changes found, however many; the clean input where there is none.
 
-        Cost per example: `steps` forward and backward passes, and `candidates` - 2 more backward.
+        Cost per example: at most `steps` forward and backward passes, and `candidates` - 2 more backward.
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
         sigma_zero(
@@ -68,6 +74,7 @@ class SigmaZero(Attack):
             sigma=self.sigma,
             threshold=self.threshold,
             candidates=self.candidates,
+            patience=self.patience,
         )
         return nearest.x_adv
 
@@ -90,13 +97,14 @@ def sigma_zero(
     sigma: float,
     threshold: float,
     candidates: int,
+    patience: float,
 ) -> None:
     """See :class:`SigmaZero`; what is found goes to `nearest`."""
 
     def move(rows: _Sparse, asked: Asked, step: int) -> _Sparse:
         length = annealed(step_size, LAST_STEP * step_size, step, steps)
-        delta = rows.x_adv - asked.ball.x
-        sparsity = 2.0 * sigma * delta / (delta.square() + sigma).square() / delta[0].numel()
+        delta = asked.delta
+        sparsity = 2.0 * sigma / delta[0].numel() * delta / (delta.square() + sigma).square()
         slope = sparsity - torch.where(wide(asked.won, delta), 0.0, asked.gradient)
         peak = wide(rows_norm(slope, Norm.linf), delta)
         change, first, second = adam(slope / torch.where(peak > 0, peak, 1.0), rows.first, rows.second, step)
@@ -110,7 +118,9 @@ def sigma_zero(
     zero = torch.zeros_like(x)
     rows = _Sparse(torch.arange(len(x), device=x.device), x, zero, zero, torch.full_like(nearest.size, threshold))
     loss = partial(lead_over, targeted=nearest.targeted)
-    descend(target, rows, nearest, steps=steps, candidates=candidates, loss=loss, move=move)
+    descend(
+        target, rows, nearest, steps=steps, candidates=candidates, patience=patience, loss=lambda _: loss, move=move
+    )
 
 
 @hookimpl

@@ -10,17 +10,24 @@ from torch import Tensor
 
 from benchmark import hookimpl
 from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
+from benchmark.ball import rows_norm
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._boundary import step_to_planes
+from ._boundary import look_round, step_to_planes, towards, usable
 from ._losses import gap
-from ._minimal import Nearest
+from ._minimal import SETTLED, Nearest, Rows, only
 from ._steps import at_least, can_ask
-from .deepfool import deepfool
+from ._vectors import TINY, wide
+from .deepfool import BEYOND, PATIENCE
+
+WHOLE = 2
+"""Of the steps from the clean input, how many go all the way; the others stop half-way from the crossing."""
+
+MISSES = 2
+"""An example is left after so many crossings in a row that were no nearer."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,15 @@ class SuperDeepFool(Attack):
     """Runs DeepFool to the boundary, then steps from the clean input onto the boundary as linearised there, and so on
     until that step crosses it; algorithm 2 with m = infinity and n = 1.
 
-    Differences from the paper: the steps are those in the box [0, 1] and in the threat's region; the search back is
-    that of false position, not bisection; the nearest crossing is kept.
+    Differences from the paper: DeepFool makes for one class, at first for that whose linearised boundary is nearest in
+    the box [0, 1] and in the threat's region, then for the one that it reached; the steps from the clean input are
+    those in the box, and after the first two they go half-way, which keeps them from going round in circles; two
+    crossings in a row that are no nearer end the search; the search back is that of false position, not bisection; the
+    nearest crossing is kept.
 
-    rounds: how often DeepFool is run. steps, candidates, overshoot: of DeepFool. search_steps: forward passes for the
-    way back.
+    rounds: how often DeepFool is run. steps, overshoot: of DeepFool.
+    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    search_steps: forward passes for the way back.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), minimal=True)
@@ -53,7 +64,8 @@ class SuperDeepFool(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
-        Cost per example: a forward pass; per round a run of DeepFool, two forward and one backward pass; the search.
+        Cost per example: a forward and a backward pass for each step of DeepFool and each step from the clean input,
+        `candidates` - 2 more backward passes, and the search.
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=False)
         superdeepfool(
@@ -67,56 +79,83 @@ class SuperDeepFool(Attack):
         return nearest.found(target, search_steps=self.search_steps)
 
 
+@dataclass
+class _OnTheWay(Rows):
+    """rival: (b,) int64, the class to reach. rounds, steps: (b,) int64, runs of DeepFool and steps of this one.
+
+    placed: (b,) bool, whether `x_adv` is the end of a step from the clean input. missed: (b,) int64, how many crossings
+    in a row were no nearer.
+    """
+
+    rival: Tensor
+    rounds: Tensor
+    steps: Tensor
+    placed: Tensor
+    missed: Tensor
+
+
 def superdeepfool(
     target: Target, nearest: Nearest, *, rounds: int, steps: int, candidates: int, overshoot: float
 ) -> None:
     """See :class:`SuperDeepFool`; what is found goes to `nearest`."""
-    ball, y = nearest.ball, nearest.y
-
-    def ask(index: Tensor, x_adv: Tensor, *, clean: bool = False) -> Tensor:
-        """(b,) int64: those of `index` (b,) that could be asked about and did not succeed."""
-        able = can_ask(target.rows(index))
-        index, x_adv = index[able], x_adv[able]
-        if len(index) == 0:
-            return index
-        return index[~nearest.offer(index, x_adv, target.rows(index).logits(x_adv), clean=clean)]
-
-    point = ball.x
-    index = ask(torch.arange(len(y), device=y.device), point, clean=True)
-    for _ in range(rounds):
-        if len(index) == 0:
-            return
-        start = Ball(point[index], ball.norm, ball.eps, ball.rows(index).mask)
-        crossed = deepfool(
-            target.rows(index),
-            y[index],
-            ball=start,
-            steps=steps,
-            overshoot=overshoot,
-            candidates=candidates,
-            search_steps=0,
+    zero = torch.zeros_like(nearest.y)
+    index = torch.arange(len(zero), device=zero.device)
+    rows = _OnTheWay(index, nearest.ball.x, nearest.y, zero, zero, zero.bool(), zero)
+    view, part, first = target, nearest, True
+    while True:
+        able = can_ask(view)
+        if not bool(able.all()):
+            rows, view, part = only(able, rows, target, nearest, part)
+        if len(rows.index) == 0:
+            break
+        ball, y, least = part.ball, part.y, part.size
+        if first:
+            logits, rival, slope = look_round(view, ball, y, candidates)
+        else:
+            logits, pull = view.pullback(rows.x_adv)
+        delta = rows.x_adv - ball.x
+        won = part.see(rows.x_adv, delta, logits, clean=first)
+        if not first:
+            rival = torch.where(won, logits.argmax(1), rows.rival)
+            slope = usable(pull(towards(logits, y, rival)), ball)
+        missed = torch.where(won, torch.where(part.size <= (1.0 - SETTLED) * least, 0, rows.missed + 1), rows.missed)
+        # The boundary as linearised here: slope . change = need.
+        need = -gap(logits, y, rival)
+        onto, size = _onto(slope, need + (slope * delta).flatten(1).sum(1), ball.x)
+        onward = ~rows.placed & (missed < MISSES) & torch.isfinite(size) & (size > 0) & (not first)
+        going = torch.where(won, onward, rows.steps < steps) & slope.flatten(1).any(1) & (rows.rounds < rounds)
+        step = _behind(slope, need, rows.x_adv, boxed=rows.steps >= PATIENCE)
+        to = torch.where(wide(won, delta), ball.x + onto, rows.x_adv + (1.0 + overshoot) * step)
+        half = wide(won & (rows.rounds >= WHOLE), delta)
+        rows = _OnTheWay(
+            rows.index,
+            ball.project(torch.where(half, (rows.x_adv + to) / 2.0, to)),
+            rival,
+            rows.rounds + won.long(),
+            torch.where(won, 0, rows.steps + 1),
+            won,
+            missed,
         )
-        able = can_ask(target.rows(index))
-        index, crossed = index[able], crossed[able]
-        if len(index) == 0:
-            return
-        here = ball.rows(index)
-        logits, pull = target.rows(index).pullback(crossed)
-        won = nearest.offer(index, crossed, logits)
-        rival = logits.argmax(1)
-        cotangent = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0).scatter_(1, y[index][:, None], -1.0)
-        slope = pull(cotangent).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        if here.mask is not None:
-            slope = torch.where(here.mask, slope, 0.0)
-        # The boundary as linearised at the crossing: slope . (x - crossed) + lead = 0, seen from the clean input.
-        need = (slope * (crossed - here.x)).flatten(1).sum(1) - gap(logits, y[index], rival)
-        delta, size = step_to_planes(
-            slope.flatten(1)[:, None], need.clamp_min(0.0)[:, None], here.x.flatten(1), ball.norm
-        )
-        sure = won & torch.isfinite(size[:, 0]) & (size[:, 0] > 0)
-        index, moved = index[sure], here.project(here.x + delta.reshape(slope.shape))[sure]
-        point = point.index_copy(0, index, moved)
-        index = ask(index, moved)
+        first = False
+        if not bool(going.all()):
+            rows, view, part = only(going, rows, target, nearest, part)
+    if part is not nearest:
+        nearest.put(rows.index, part)
+
+
+def _onto(slope: Tensor, need: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest changes (b, *S) in the box with slope . change >= need (b,), and their lengths (b,)."""
+    change, size = step_to_planes(slope.flatten(1)[:, None], need.clamp_min(0.0)[:, None], x.flatten(1), Norm.l2)
+    return change.reshape(x.shape), size[:, 0]
+
+
+def _behind(slope: Tensor, need: Tensor, x: Tensor, *, boxed: Tensor) -> Tensor:
+    """(b, *S): DeepFool's step, just behind the boundary; in the box where `boxed` (b,) bool."""
+    dual = rows_norm(slope, Norm.l2)
+    plain = slope * wide((need.clamp_min(0.0) / dual.clamp_min(TINY) + BEYOND) / dual.clamp_min(TINY), slope)
+    if not bool(boxed.any()):
+        return plain
+    return torch.where(wide(boxed, plain), _onto(slope, need.clamp_min(0.0) + BEYOND * dual, x)[0], plain)
 
 
 @hookimpl

@@ -16,8 +16,8 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._minimal import within
 from ._steps import at_least, can_ask
+from ._vectors import within
 from .deepfool import deepfool
 
 
@@ -87,6 +87,7 @@ class UAP(PreparedAttack):
                 steps=self.steps,
                 overshoot=self.overshoot,
                 candidates=self.candidates,
+                halved=0,
                 search_steps=0,
             )
             delta = within((delta + (moved - here)[0])[None], radius, ball.norm)[0]

@@ -17,9 +17,9 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._minimal import within
 from ._steps import at_least, positive
 from ._universal import batches, cross_entropy, epochs_within, goals
+from ._vectors import within
 
 
 @dataclass(frozen=True)
