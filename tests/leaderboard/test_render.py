@@ -126,6 +126,20 @@ def test_nothing_is_fetched_and_the_policy_names_exactly_what_runs(plain: dict[s
         assert "http://" not in outside, path
 
 
+def test_dark_colours_are_for_screens_and_never_for_paper(plain: dict[str, str]) -> None:
+    style = pages(plain)["index.html"].sources["style"]
+    depth, begun, dark = 0, 0, []
+    for at, sign in enumerate(style):
+        depth += (sign == "{") - (sign == "}")
+        if sign == "}" and depth == 0:
+            block = style[begun : at + 1]
+            if "color-scheme: dark" in block:
+                dark.append(block.partition("{")[0].strip())
+            begun = at + 1
+    assert dark == ["@media screen and (prefers-color-scheme: dark)", "@media screen"]
+    assert "@media print" in style
+
+
 def test_text_of_strangers_is_never_markup() -> None:
     for path, page in pages(site(text=NASTY)).items():
         assert page.tags.count("script") == 1, path
