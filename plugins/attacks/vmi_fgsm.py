@@ -15,9 +15,13 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._losses import AttackLoss
+from ._losses import AttackLoss, row_loss
 from ._steps import at_least, positive
+from ._survivors import columns
 from ._transfer import Asked, Tuning, ascend_with_momentum, not_negative
+
+SURE = -20.0
+"""Log-odds of the other classes below which inputs count alike: the gradient of the cross-entropy is lost there."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class VMIFGSM(Attack):
     """Corrects each gradient by how far, a step before, the mean gradient of the neighbourhood was from it.
 
     Difference from the paper: neighbours are uniform in the ball of the threat's norm, and lie in the box and region.
+    Slopes under the cross-entropy are those of the cross-entropy itself here, as neighbours that are nearer to being
+    broken count for more.
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
     momentum: decay of the sum of slopes. loss: what is ascended.
@@ -52,9 +58,19 @@ class VMIFGSM(Attack):
             steps=self.steps,
             step_size=self.step_size or threat.radius / self.steps,
             momentum=self.momentum,
+            slope=lambda asked, x_adv, velocity, step: slope_at(asked, x_adv),
             tuning=variance(self.neighbours, self.spread),
             passes=1 + self.neighbours,
         )
+
+
+def slope_at(asked: Asked, x: Tensor) -> Tensor:
+    """(B, *S): the gradient of the loss at `x` (B, *S), for `ce` of `_losses` that of the cross-entropy itself."""
+    gradient, odds, _ = asked.target.gradient(x, row_loss(asked.loss, asked.y, targeted=asked.targeted))
+    if asked.loss is not AttackLoss.ce:
+        return gradient
+    odds = (-odds if asked.targeted else odds).clamp_min(SURE)
+    return gradient * columns(1.0 / (1.0 + (-odds).exp()), gradient)  # times 1 - p_y
 
 
 def variance(neighbours: int, spread: float) -> Tuning:
@@ -65,7 +81,7 @@ def variance(neighbours: int, spread: float) -> Tuning:
         total = torch.zeros_like(x_adv)
         for which in range(neighbours):
             near = around.random(asked.rng, stream="vmi_fgsm", draw=step * neighbours + which)
-            total = total + (asked.gradient(near) - gradient)
+            total = total + (slope_at(asked, near) - gradient)
         return total / neighbours
 
     return tuning

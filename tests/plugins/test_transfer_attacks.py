@@ -6,18 +6,22 @@ from fractions import Fraction
 
 import pytest
 import torch
+from benchmark_plugins.attacks._losses import AttackLoss
+from benchmark_plugins.attacks._transfer import Asked
 from benchmark_plugins.attacks.bim import BIM
 from benchmark_plugins.attacks.di_fgsm import DIFGSM, framed
 from benchmark_plugins.attacks.mi_fgsm import MIFGSM
 from benchmark_plugins.attacks.ni_fgsm import NIFGSM
 from benchmark_plugins.attacks.si_fgsm import SIFGSM
 from benchmark_plugins.attacks.ti_fgsm import TIFGSM, smoothed
-from benchmark_plugins.attacks.vmi_fgsm import VMIFGSM
+from benchmark_plugins.attacks.vmi_fgsm import VMIFGSM, slope_at
 
 from benchmark.api import Attack, DataSpec
 from benchmark.errors import ConfigError, Refused
 from benchmark.sampling import SampleRandom
+from benchmark.system import System
 from benchmark.target import Target
+from benchmark.testing.toys import Scaled
 from benchmark.testing.worlds import world
 from benchmark.threat import Norm, Threat
 
@@ -60,6 +64,24 @@ def test_passes_are_those_declared(method: Attack, passes: int) -> None:
     _, target = run(method)
     assert target.ledger.forwards.unique().tolist() == [passes]
     assert target.ledger.backwards.unique().tolist() == [passes]
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_neighbours_count_as_in_the_cross_entropy(targeted: bool) -> None:
+    here = world((2, 6, 5))
+    leaf = here.x.clone().requires_grad_()
+    logits = here.system(leaf)
+    sign = -1.0 if targeted else 1.0
+    (expected,) = torch.autograd.grad(sign * torch.nn.functional.cross_entropy(logits, here.y, reduction="sum"), leaf)
+    target = Target(here.system, rng=here.rng(), classes=3)
+    ball = Threat(Norm.linf, Fraction(1, 5)).around(here.x, here.rng())
+    asked = Asked(target, ball, here.y, here.rng(), AttackLoss.ce, targeted)
+    torch.testing.assert_close(slope_at(asked, here.x), expected)
+    sure = Scaled(here.system.model, scale=1e4)  # p_y rounds to one, and the gradient of the cross-entropy to zero
+    y = sure(here.x).argmax(1)
+    view = Target(System(sure, here.system.spec), rng=here.rng(), classes=3)
+    slope = slope_at(Asked(view, ball, y, here.rng(), AttackLoss.ce, False), here.x)
+    assert bool((slope.flatten(1).abs().amax(1) > 0).all())
 
 
 def test_the_gaussian_is_the_one_of_the_paper() -> None:
