@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "record_given"]
 
+NAMED = 8
+"""How many examples a refusal names."""
+
 
 def main(cell: Path, examples: Path, store: Path, data: Path) -> int:
     """Judge and record the examples, and say what they do; 0 for the shell."""
@@ -181,7 +184,7 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
             ("breaks nothing", ~verdict.broken),
         ):
             if bool(now.any()):
-                raise RecordError(f"the candidate of example {int(before.ids[at][now][0])} {name}")
+                raise RecordError(f"{_candidates(before.ids[at][now].tolist())} {name}; leave it out")
         found["adv_label"][at] = verdict.label
         found["robust_top5"][at] = verdict.top5
         found["adversarial"][at] = found["broken"][at] = True
@@ -190,3 +193,11 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
         for norm in NORMS:
             found[norm][at] = verdict.distances[norm]
     return Outcomes(**found)
+
+
+def _candidates(ids: list[int]) -> str:
+    """Those of these examples, at the beginning of a sentence."""
+    if len(ids) == 1:
+        return f"the candidate of example {ids[0]}"
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return f"each candidate of the examples {', '.join(map(str, ids[:NAMED]))}{more}"

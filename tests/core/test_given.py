@@ -94,10 +94,12 @@ def test_candidates_that_prove_nothing_are_refused(
 def test_clean_inputs_break_nothing(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
     root, weak, _ = world
     test = plugin("dataset", "digits").load(tmp_path, offline=True).test
-    right = Outcomes.load(weak / "outcomes.safetensors").clean_correct.nonzero().flatten()[:3]
-    save_file({"ids": test.ids[right], "x_adv": test.x(right)}, str(tmp_path / "f.safetensors"))
-    with pytest.raises(RecordError, match=r"the candidate of example \d+ breaks nothing"):
-        record_given(weak, tmp_path / "f.safetensors", Store(root / "results"), tmp_path)
+    for count, named in ((1, "the candidate of example ID"), (3, "each candidate of the examples ID, ID, ID"),
+                         (10, "each candidate of the examples " + ", ".join(["ID"] * 8) + " and 2 more")):  # fmt: skip
+        right = Outcomes.load(weak / "outcomes.safetensors").clean_correct.nonzero().flatten()[:count]
+        save_file({"ids": test.ids[right], "x_adv": test.x(right)}, str(tmp_path / "f.safetensors"))
+        with pytest.raises(RecordError, match=f"{named.replace('ID', '[0-9]+')} breaks nothing; leave it out"):
+            record_given(weak, tmp_path / "f.safetensors", Store(root / "results"), tmp_path)
     (tmp_path / "f.safetensors").write_bytes(b"\x80\x04junk")
     with pytest.raises(RecordError, match="cannot be read as safetensors"):
         record_given(weak, tmp_path / "f.safetensors", Store(root / "results"), tmp_path)
