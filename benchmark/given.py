@@ -184,7 +184,7 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
             ("breaks nothing", ~verdict.broken),
         ):
             if bool(now.any()):
-                raise RecordError(f"{_candidates(before.ids[at][now].tolist())} {name}; leave it out")
+                raise RecordError(f"{_named(before.ids[at][now].tolist())} {name}; leave it out")
         found["adv_label"][at] = verdict.label
         found["robust_top5"][at] = verdict.top5
         found["adversarial"][at] = found["broken"][at] = True
@@ -195,7 +195,7 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
     return Outcomes(**found)
 
 
-def _candidates(ids: list[int]) -> str:
+def _named(ids: list[int]) -> str:
     """Those of these examples, at the beginning of a sentence."""
     if len(ids) == 1:
         return f"the candidate of example {ids[0]}"
