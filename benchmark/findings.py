@@ -222,6 +222,8 @@ def _noise_beats(records: Sequence[Record]) -> list[Finding]:
             assert record.counts is not None
             if record.attack.name in ("noise", "none") or not noise or record.counts.robust_correct <= min(noise):
                 continue
+            if not record.attack.bounded:
+                continue  # noise in a ball says nothing of an attack that answers to none
             found.append(
                 Finding(
                     name="noise_beats_attack",

@@ -157,3 +157,5 @@ def test_noise_that_beats_an_attack_is_found_across_cells(record: Record) -> Non
     (finding,) = across([noise, _altered(record, "1/10", 251, "pgd")])
     assert finding.name == "noise_beats_attack"
     assert across([noise, _altered(record, "1/20", 300, "pgd")]) == []  # another radius is no comparison
+    fog = _altered(record, "1/10", 251, "corruption")
+    assert across([noise, fog.model_copy(update={"attack": fog.attack.model_copy(update={"bounded": False})})]) == []
