@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .board import Board, Leaderboard, Row
+from .board import Board, Leaderboard, Row, Withdrawn
 from .display import NOTHING, interval, percent
 from .downloads import Table, Value
 from .wording import radius, rank, suite_title
 
-__all__ = ["Change", "Changes", "changes", "changes_table"]
+__all__ = ["Change", "Changes", "Tally", "changes", "changes_table", "tally"]
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,33 @@ class Changes:
     rows: tuple[Change, ...]
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many records came and went, whether or not a number moved. withdrawn: those that somebody took away."""
+
+    added: int
+    gone: int
+    withdrawn: tuple[Withdrawn, ...]
+
+
+def tally(before: Leaderboard, now: Leaderboard) -> Tally:
+    """What happened to the records on the boards."""
+    old, new = _keys(before), _keys(now)
+    taken = [one for one in now.problems if isinstance(one, Withdrawn) and one.record.key in old]
+    return Tally(len(new - old), len(old - new), tuple(taken))
+
+
 def changes(before: Leaderboard, now: Leaderboard) -> list[Changes]:
     """Every board on which something changed, in the order of the site; boards that are gone come last."""
     old = {board.protocol.key: board for board in before.boards}
+    reasons = {one.record.key: one.reason for one in now.problems if isinstance(one, Withdrawn)}
     found = []
     for board in now.boards:
         earlier = old.pop(board.protocol.key, None)
-        rows = _rows(earlier, board)
+        rows = _rows(earlier, board, reasons)
         if rows:
             found.append(Changes(board, "" if earlier else "new", tuple(rows)))
-    return found + [Changes(board, "gone", tuple(_rows(board, None))) for board in old.values()]
+    return found + [Changes(board, "gone", tuple(_rows(board, None, reasons))) for board in old.values()]
 
 
 def changes_table(found: Sequence[Changes]) -> Table:
@@ -64,7 +81,7 @@ def changes_table(found: Sequence[Changes]) -> Table:
     )
 
 
-def _rows(before: Board | None, now: Board | None) -> list[Change]:
+def _rows(before: Board | None, now: Board | None, reasons: Mapping[str, str]) -> list[Change]:
     old = {row.key: row for row in before.rows} if before else {}
     new = {row.key: row for row in now.rows} if now else {}
     names = {**_attacks(before), **_attacks(now)}
@@ -74,7 +91,7 @@ def _rows(before: Board | None, now: Board | None) -> list[Change]:
         if was is None or is_now is None or _state(was) != _state(is_now):
             some = is_now or was
             assert some is not None
-            found.append(Change(some.label, was, is_now, _why(was, is_now, names)))
+            found.append(Change(some.label, was, is_now, _why(was, is_now, names, reasons)))
     return found
 
 
@@ -82,24 +99,31 @@ def _state(row: Row) -> tuple[object, ...]:
     return row.robust, row.clean, row.rank_low, row.rank_high
 
 
-def _why(before: Row | None, now: Row | None, names: dict[str, str]) -> tuple[str, ...]:
+def _why(before: Row | None, now: Row | None, names: Mapping[str, str], reasons: Mapping[str, str]) -> tuple[str, ...]:
     if before is None:
         return ("new system",)
     if now is None:
-        return ("its records were withdrawn, or are not among the results",)
+        told = sorted({reasons[key] for key in before.keys if key in reasons})
+        return (f"its records were withdrawn: {', '.join(told)}" if told else "its records are not among the results",)
     added, removed = set(now.keys) - set(before.keys), set(before.keys) - set(now.keys)
     why = []
     if added:
-        why.append(f"new records: {_named(added, names)}")
+        why.append(f"new records: {_named(added, names, {})}")
     if removed:
-        why.append(f"records withdrawn or replaced: {_named(removed, names)}")
+        why.append(f"records withdrawn or replaced: {_named(removed, names, reasons)}")
     if not why and before.robust != now.robust:
         why.append("records at another radius")
     return tuple(why) or ("others moved",)
 
 
-def _named(keys: set[str], names: dict[str, str]) -> str:
-    return ", ".join(sorted({names.get(key, key[:8]) for key in keys}))
+def _named(keys: set[str], names: Mapping[str, str], reasons: Mapping[str, str]) -> str:
+    """The attacks of these records, with the reason why one was taken away."""
+    named = {f"{names.get(key, key[:8])}{f' ({reasons[key]})' if key in reasons else ''}" for key in keys}
+    return ", ".join(sorted(named))
+
+
+def _keys(of: Leaderboard) -> set[str]:
+    return {key for board in of.boards for row in board.rows for key in row.keys}
 
 
 def _attacks(board: Board | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from benchmark.transfer import Arrivals
 from . import wording
 from .badges import board_badge, row_badge
 from .board import Board, Column, Curve, CurveSet, Leaderboard, Row
-from .changes import changes, changes_table
+from .changes import changes, changes_table, tally
 from .corruption import corruption_errors, corruption_table
 from .downloads import as_json, files
 from .exchange import every_eval_ever
@@ -102,7 +102,8 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     yield from _published_files(extras.published, pages, paths)
     if extras.before is not None:
         moved = changes(extras.before, leaderboard)
-        yield pages.page("changes.html", "changes.html", "changes.html", changed=moved)
+        counted = tally(extras.before, leaderboard)
+        yield pages.page("changes.html", "changes.html", "changes.html", changed=moved, tally=counted)
         yield from files("changes", changes_table(moved), NAME)
     attacks = _attacks(leaderboard)
     yield pages.page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)

@@ -9,9 +9,10 @@ import pytest
 from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.build import build, differences, main
-from benchmark_leaderboard.changes import changes
+from benchmark_leaderboard.changes import changes, tally
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.render import Extras, render
+from benchmark_leaderboard.retraction import withdraw
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell
@@ -20,9 +21,9 @@ from tests.leaderboard.test_render import NASTY, Page
 N = 40
 
 
-def cell(root: Path, model: str, attack: str, broken: int, eps: str = "1/10") -> None:
+def cell(root: Path, model: str, attack: str, broken: int, eps: str = "1/10") -> Path:
     distance = [0.05 if at < broken else 0.5 for at in range(N)]
-    made_cell(root, clean=[True] * N, distance=distance, model=model, attack=attack, eps=eps)
+    return made_cell(root, clean=[True] * N, distance=distance, model=model, attack=attack, eps=eps)
 
 
 def state(root: Path) -> Leaderboard:
@@ -50,7 +51,7 @@ def test_each_row_that_moved_has_its_reason(releases: tuple[Path, Path]) -> None
     told = {change.label: change for change in found.rows}
     assert told["mlp"].why == ("new records: pgd",)
     assert told["new"].why == ("new system",)
-    assert told["old"].why == ("its records were withdrawn, or are not among the results",)
+    assert told["old"].why == ("its records are not among the results",)
     mlp = told["mlp"]
     assert mlp.before is not None
     assert mlp.now is not None
@@ -67,6 +68,24 @@ def test_withdrawn_records_and_boards_are_named(releases: tuple[Path, Path], tmp
     new, gone = changes(state(releases[0]), state(tmp_path / "other"))
     assert [(of.state, of.board.protocol.eps_exact) for of in (new, gone)] == [("new", "1/5"), ("gone", "1/10")]
     assert all(change.now is None for change in gone.rows)
+
+
+def test_a_withdrawal_gives_its_reason(releases: tuple[Path, Path], tmp_path: Path) -> None:
+    before = state(releases[1])
+    withdraw(cell(releases[1], "mlp", "pgd", 9), "a bug in <b>pgd</b>")
+    withdraw(cell(releases[1], "new", "fgsm", 20), "trained on the test split")
+    now = state(releases[1])
+    (found,) = changes(before, now)
+    told = {change.label: change.why for change in found.rows}
+    assert told["mlp"] == ("records withdrawn or replaced: pgd (a bug in <b>pgd</b>)",)
+    assert told["new"] == ("its records were withdrawn: trained on the test split",)
+    counted = tally(before, now)
+    assert (counted.added, counted.gone) == (0, 2)
+    assert sorted(one.reason for one in counted.withdrawn) == ["a bug in <b>pgd</b>", "trained on the test split"]
+    site = build([releases[1] / "cells"], tmp_path / "site", [releases[0] / "cells"]).parent
+    text = (site / "changes.html").read_text(encoding="utf-8")
+    assert "0 records came in since then, 1 record left." in text  # old: the two that were withdrawn came after it
+    assert "<b>pgd</b>" not in text
 
 
 def test_the_page_and_its_table_say_the_same(releases: tuple[Path, Path], tmp_path: Path) -> None:
