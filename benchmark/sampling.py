@@ -35,13 +35,13 @@ def derive_seed(*parts: object) -> int:
 
 def _shift(z: Tensor, bits: int) -> Tensor:
     """Logical right shift of signed 64-bit integers."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _MIX1
-    z = (z ^ _shift(z, 27)) * _MIX2
-    return z ^ _shift(z, 31)
+    z = (z ^ _shift(z, 30)).mul_(_MIX1)
+    z = _shift(z, 27).bitwise_xor_(z).mul_(_MIX2)
+    return _shift(z, 31).bitwise_xor_(z)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class SampleRandom:
     def normal(self, *shape: int, stream: str, draw: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32, standard normal, by the Box-Muller transform in double precision."""
         bits = self._bits(math.prod(shape), stream, draw)
-        radius = (_shift(bits, 32).to(torch.float64) + 0.5) * 2.0**-32
-        angle = (bits & 0xFFFFFFFF).to(torch.float64) * (2.0**-32 * 2.0 * math.pi)
-        values = torch.sqrt(-2.0 * torch.log(radius)) * torch.cos(angle)
+        radius = _shift(bits, 32).to(torch.float64).add_(0.5).mul_(2.0**-32)
+        angle = bits.bitwise_and_(0xFFFFFFFF).to(torch.float64).mul_(2.0**-32 * 2.0 * math.pi)
+        values = radius.log_().mul_(-2.0).sqrt_().mul_(angle.cos_())
         return values.to(torch.float32).reshape(len(self.ids), *shape)
 
     def integers(self, high: int, *shape: int, stream: str, draw: int | Tensor = 0) -> Tensor:
