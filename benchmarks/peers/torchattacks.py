@@ -93,7 +93,7 @@ ATTACKS: dict[tuple[str, str], Builder] = {
     ("ni_fgsm", "linf"): _transfer("NIFGSM"),
     ("si_fgsm", "linf"): _transfer("SINIFGSM"),
     ("di_fgsm", "linf"): _transfer("DIFGSM", decay=1.0),
-    ("ti_fgsm", "linf"): _transfer("TIFGSM", decay=1.0, len_kernel=7),
+    ("ti_fgsm", "linf"): _transfer("TIFGSM", decay=1.0, len_kernel=7, diversity_prob=0.0),
     ("vmi_fgsm", "linf"): _transfer("VMIFGSM"),
     ("apgd", "linf"): _apgd,
     ("apgd", "l2"): _apgd,
