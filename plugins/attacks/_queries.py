@@ -18,7 +18,7 @@ from ._losses import margin, succeeded
 __all__ = ["Oracle", "columns", "fold", "gaussian", "inside", "uniform"]
 
 PASS_VALUES = 1 << 15
-"""How many input values a pass may have, if those of all examples are fewer: a pass of few small inputs costs as much."""
+"""How many input values a pass may have, if those of all examples are fewer: a few small inputs cost as much."""
 
 _Question = Callable[[Target, Tensor], Tensor]
 

@@ -80,7 +80,7 @@ class _Search:
             block=zero - 1,
             low=torch.full((count,), torch.nan, dtype=x.dtype, device=device),
             improved=zero > 0,
-            rounds=zero,
+            rounds=zero.clone(),
         )
 
     def flipped(self, index: Tensor) -> Tensor:

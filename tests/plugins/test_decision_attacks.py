@@ -69,6 +69,15 @@ def test_distances_come_near_the_exact_ones_and_never_below(
     assert float(result.ratio.mean()) <= mean
 
 
+def test_a_round_of_rays_tries_the_blocks_of_all_sizes() -> None:
+    one, two = (attack(RayS(rounds=rounds), Norm.linf, rows=FEW) for rounds in (1, 2))
+    blocks = 64 + 32 + 16 + 8 + 4 + 2 + 1
+    assert int(one.forwards.min()) >= blocks + 2  # the clean input and the first ray
+    assert bool((two.forwards >= one.forwards + blocks).all())
+    assert bool((two.far <= one.far).all())
+    assert bool((two.far < one.far).any())
+
+
 @pytest.mark.parametrize(("method", "norm"), METHODS, ids=str)
 def test_candidates_are_adversarial_or_the_clean_input(method: Attack, norm: Norm) -> None:
     for queries in (1, 2, 60):
