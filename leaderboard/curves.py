@@ -11,7 +11,7 @@ from .board import Curve
 from .statistics import area_under_curve, dkw_half_width
 from .worst_case import System
 
-__all__ = ["curve", "step_points"]
+__all__ = ["curve", "half_held", "step_points"]
 
 POINTS = 100
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ def curve(row: str, label: str, runs: Sequence[System], names: dict[str, str], e
         area=area,
         area_low=low,
         area_high=high,
-        half=_half(ordered),
+        half=half_held(ordered),
         attacks=tuple(sorted({names[trial.column] for trial in trials})),
         keys=tuple(sorted(trial.cell.record.key for trial in trials)),
     )
@@ -66,7 +66,7 @@ def step_points(ordered: Floats, eps0: float, limit: int = POINTS) -> list[tuple
     return list(zip(radii.tolist(), (above / len(ordered)).tolist(), strict=True))
 
 
-def _half(ordered: Floats) -> float | None:
+def half_held(ordered: Floats) -> float | None:
     """The smallest radius at which fewer than half of the distances lie above."""
     middle = float(ordered[len(ordered) // 2])
     return middle if np.isfinite(middle) else None

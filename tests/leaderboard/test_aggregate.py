@@ -306,7 +306,12 @@ def test_pairs_are_exact_mcnemar_tests(tmp_path: Path) -> None:
             b, c = int((rows[i] & ~rows[j]).sum()), int((~rows[i] & rows[j]).sum())
             assert (board.pairs.wins[i, j], board.pairs.wins[j, i]) == (b, c)
             assert board.pairs.p[i, j] == pytest.approx(stats.binomtest(b, b + c).pvalue if b + c else 1)
-    assert board.pairs.adjusted[0, 3] == pytest.approx(6 * board.pairs.p[0, 3])
+    ordered = sorted((board.pairs.p[i, j], i, j) for i in range(4) for j in range(i + 1, 4))
+    largest = 0.0
+    for left, (p, i, j) in zip(range(6, 0, -1), ordered, strict=True):
+        largest = max(largest, min(1.0, left * p))
+        assert board.pairs.adjusted[i, j] == pytest.approx(largest, rel=1e-9, abs=0)
+        assert board.pairs.adjusted[j, i] == board.pairs.adjusted[i, j]
     assert board.pairs.adjusted[0, 3] < 0.05
     assert board.resolution.pairs == 6
     assert board.resolution.neighbours == 3
@@ -337,6 +342,13 @@ def test_the_resolution_says_how_many_examples_are_missing(tmp_path: Path) -> No
     assert stats.binomtest(round(7.8 * factor), round(7.8 * factor) + round(11.7 * factor)).pvalue > 0.04
     assert resolution.detectable is not None
     assert 0.04 < resolution.detectable < 0.2
+    made_cell(tmp_path, clean=[True] * 100, distance=reaching(*range(60, 100), n=100), model="c")
+    with_a_third = only(board_of(tmp_path)).resolution
+    assert with_a_third.pairs == 3
+    assert with_a_third.more_examples is not None
+    factor = 1 + with_a_third.more_examples / 100
+    assert stats.binomtest(round(8 * factor), round(8 * factor) + round(12 * factor)).pvalue <= 0.05 / 3
+    assert with_a_third.more_examples > resolution.more_examples
 
 
 def test_the_order_of_the_input_does_not_matter(tmp_path: Path) -> None:

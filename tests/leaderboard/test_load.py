@@ -67,6 +67,14 @@ def test_evidence_is_what_the_outcomes_say(folder: Path, tmp_path: Path) -> None
     assert evidence.valid.all()
 
 
+def test_only_a_valid_candidate_of_a_right_example_has_a_distance(folder: Path, tmp_path: Path) -> None:
+    retensor(folder, linf=np.full(10, 0.07, dtype=np.float32))
+    cells, _ = read([tmp_path])
+    (cell,) = [c for c in cells if c.record.attack.minimal]
+    evidence = read_evidence(cell)
+    assert evidence.distance.tolist() == [pytest.approx(0.07) if right else np.inf for right in RIGHT]
+
+
 def test_folders_are_searched_in_order_without_hidden_and_unfinished_ones(tmp_path: Path) -> None:
     for place in ("cells/b", "cells/a", "cells/.old-a", "work/c", "suite/work/d", "cells/a/inner"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
@@ -126,7 +134,9 @@ BAD_OUTCOMES: list[tuple[str, dict[str, Any]]] = [
     ("is float64 [10]; expected float32 [10]", {"linf": np.full(10, np.inf)}),
     ("is uint8 [10]; expected bool [10]", {"valid": np.ones(10, dtype=np.uint8)}),
     ("that is NaN or negative", {"linf": np.full(10, np.nan, dtype=np.float32)}),
+    ("that is NaN or negative", {"linf": np.array([-0.1] + [np.inf] * 9, dtype=np.float32)}),
     ("that is NaN or negative", {"certified": np.full(10, -1, dtype=np.float32)}),
+    ("that is NaN or negative", {"certified": np.array([np.nan] + [0] * 9, dtype=np.float32)}),
     ("breaks an example that was wrong before", {"broken": np.array([False] * 9 + [True])}),
     ("8 right, 7 robust and 0 invalid, and its outcomes", {"broken": np.zeros(10, dtype=bool)}),
 ]  # fmt: skip

@@ -150,6 +150,24 @@ def test_resampled_ranks_of_two_systems_follow_the_binomial_law() -> None:
     assert ranks.high.tolist() == [2, 2]
 
 
+def test_resampled_ranks_leave_out_two_and_a_half_percent_on_either_side() -> None:
+    """Of two systems, the worse one comes level or better in 3 to 4.5 % of the samples, by the exact law."""
+    only_first, only_second, total = 13, 5, 60
+    held = np.zeros((2, total))
+    held[0, :only_first] = 1
+    held[1, only_first : only_first + only_second] = 1
+    share = (only_first / total, only_second / total, 1 - (only_first + only_second) / total)
+    level = sum(
+        stats.multinomial.pmf((b, c, total - b - c), total, share)
+        for b in range(total + 1)
+        for c in range(b, total + 1 - b)
+    )
+    assert 0.03 < level < 0.045
+    ranks = resampled_ranks(held, 8000, seed=5)
+    assert ranks.low.tolist() == [1, 1]  # 2 if five percent were left out
+    assert ranks.high.tolist() == [2, 2]
+
+
 @settings(max_examples=30)
 @given(BITS, st.integers(0, 5))
 def test_resampled_ranks_do_not_depend_on_the_order_of_rows(rows: list[list[int]], seed: int) -> None:
@@ -185,6 +203,13 @@ def test_detectable_difference_is_found_with_the_power_it_claims(disagreement: f
     drawn = rng.multinomial(total, p, size=4000)
     z = (drawn[:, 0] - drawn[:, 1]) / np.sqrt(np.maximum(1, drawn[:, 0] + drawn[:, 1]))
     assert (np.abs(z) > stats.norm.ppf(0.975)).mean() == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(("disagreement", "total"), [(0.2, 500), (0.9, 60), (1.0, 30)])
+def test_detectable_difference_solves_connors_formula(disagreement: float, total: int) -> None:
+    found = detectable_difference(disagreement, total)
+    root = stats.norm.ppf(0.975) * math.sqrt(disagreement) + stats.norm.ppf(0.8) * math.sqrt(disagreement - found**2)
+    assert (root / found) ** 2 == pytest.approx(total)
 
 
 def test_examples_to_separate() -> None:
