@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import tempfile
 import warnings
 from typing import Any
 from unittest import mock
@@ -65,9 +66,10 @@ def _attacker(model: nn.Module, cls: Any, **settings: Any) -> Attacker:
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         attack = attack_for(x)
-        # NumPy 2 has no `mat` any more, which GeoDA calls.
+        # GeoDA calls `mat`, which NumPy 2 has no more, and leaves a file where it is run.
         renamed = mock.patch.object(np, "mat", np.asmatrix, create=True)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), renamed:
+        elsewhere = contextlib.chdir(tempfile.gettempdir())
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), renamed, elsewhere:
             warnings.simplefilter("ignore")
             return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x)
 

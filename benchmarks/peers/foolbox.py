@@ -72,6 +72,10 @@ def _hop_skip_jump(model: nn.Module, budget: Budget) -> Attacker:
     return _attacker(model, foolbox.attacks.HopSkipJumpAttack(steps=budget.steps, **settings), None)
 
 
+def _pointwise(model: nn.Module, budget: Budget) -> Attacker:
+    return _attacker(model, foolbox.attacks.PointwiseAttack(l2_binary_search=False), None)
+
+
 ATTACKS = {
     (name, norm): builder
     for name, builder, norms in (
@@ -86,6 +90,7 @@ ATTACKS = {
         ("fmn", _fmn, ("linf", "l2", "l1", "l0")),
         ("boundary", _boundary, ("l2",)),
         ("hop_skip_jump", _hop_skip_jump, ("linf", "l2")),
+        ("pointwise", _pointwise, ("l0",)),
     )
     for norm in norms
 }
