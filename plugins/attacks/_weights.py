@@ -13,14 +13,18 @@ from torch import Tensor
 from benchmark.ball import Ball
 from benchmark.target import Target
 
-from ._minimal import Nearest, Rows
+from ._boundary import usable
+from ._minimal import Nearest, Rows, only
 from ._steps import can_ask
-from ._vectors import wide
+from ._vectors import TINY, wide
 
-__all__ = ["STALLED", "Weighed", "ask_clean", "search_weight"]
+__all__ = ["STALLED", "Tried", "Weighed", "ask_clean", "least", "search_weight"]
 
 STALLED = 0.9999
 """Of its value a tenth of the steps ago: an objective above that has stopped falling, and its row is given up."""
+
+FIRST = (1e-10, 1e3)
+"""Between these is the first weight, where it goes by the slope: an objective that is flat at first says little."""
 
 
 @dataclass
@@ -31,7 +35,47 @@ class Weighed(Rows):
     last: Tensor
 
 
-W = TypeVar("W", bound=Weighed)
+@dataclass
+class Tried(Weighed):
+    """lower, upper: (b,), the greatest weight that failed and the least that succeeded. broken: (b,) bool, whether this
+    one did. count, left: (b,) int64, the steps with this weight and the weights that are left.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    broken: Tensor
+    count: Tensor
+    left: Tensor
+
+    @staticmethod
+    def at(index: Tensor, x: Tensor, searches: int) -> dict[str, Tensor]:
+        """The fields at the clean inputs `x` (b, *S); the weight is not yet known."""
+        zero = x.new_zeros(len(index))
+        return {
+            "index": index,
+            "x_adv": x,
+            "c": zero,
+            "last": zero + torch.inf,
+            "lower": zero,
+            "upper": zero + torch.inf,
+            "broken": zero.bool(),
+            "count": zero.long(),
+            "left": zero.long() + searches,
+        }
+
+    def next_weight(self, those: Tensor) -> None:
+        """Where `those` (b,) bool is true, the next weight: tenfold up to the first success, then bisection."""
+        self.upper = torch.where(those & self.broken, torch.minimum(self.upper, self.c), self.upper)
+        self.lower = torch.where(those & ~self.broken, torch.maximum(self.lower, self.c), self.lower)
+        other = torch.where(torch.isfinite(self.upper), (self.lower + self.upper) / 2.0, 10.0 * self.c)
+        self.c = torch.where(those, other, self.c)
+        self.last = torch.where(those, torch.inf, self.last)
+        self.broken = self.broken & ~those
+        self.count = torch.where(those, 0, self.count)
+        self.left = self.left - those.long()
+
+
+W = TypeVar("W", bound=Tried)
 
 
 def ask_clean(target: Target, nearest: Nearest) -> Tensor:
@@ -46,50 +90,59 @@ def ask_clean(target: Target, nearest: Nearest) -> Tensor:
 def search_weight(
     target: Target,
     nearest: Nearest,
-    index: Tensor,
+    rows: W,
     *,
-    searches: int,
     steps: int,
-    initial_c: float,
+    initial_c: float | None,
     objective: Callable[[Tensor, Tensor], Tensor],
     size: Callable[[Tensor], Tensor],
-    start: Callable[[Tensor, Tensor], W],
-    move: Callable[[W, Ball, Tensor, int], None],
+    move: Callable[[W, Ball, Tensor, Tensor, int], None],
 ) -> None:
-    """Descend ||delta||^2 + c * objective for `searches` weights c: tenfold up to the first success, then bisection.
+    """Descend ||delta||^2 + c * objective for one weight c after the other, each from where the last one ended.
 
     Args:
-        target: the system. nearest: what is found. index: (b,), the examples to work on.
-        steps: iterations for one c at most. initial_c: the first c.
+        target: the system. nearest: what is found. rows: the examples to work on, at the clean inputs.
+        steps: iterations for one c at most; a row whose objective has stopped falling goes on to its next c.
+        initial_c: the first c; None takes the least at which a linear objective would come to 0.
         objective: from labels (b,) and logits (b, K) to (b,). size: of delta (b, *S), the rest of what is descended,
             (b,): it decides whether a row is still falling.
-        start: the rows for examples (b,) and weights (b,). move: changes the rows in place, given the gradient of
-            ||delta||^2 + c * objective, and the step.
+        move: changes the rows in place, given the gradient of ||delta||^2 + c * objective, delta (b, *S) each, and the
+            number of steps before.
 
     Cost: a forward and a backward pass per step and example.
     """
-    lower, upper = torch.zeros_like(nearest.size), torch.full_like(nearest.size, torch.inf)
-    c = torch.full_like(nearest.size, initial_c)
-    for _ in range(searches):
-        rows = start(index, c[index])
-        broken = torch.zeros_like(nearest.y, dtype=torch.bool)
-        for step in range(steps):
-            left = can_ask(target.rows(rows.index))
-            if not bool(left.all()):
-                rows = rows.keep(left)
-            if len(rows.index) == 0:
-                break
-            y, ball = nearest.y[rows.index], nearest.ball.rows(rows.index)
-            gradient, value, logits = target.rows(rows.index).gradient(rows.x_adv, partial(objective, y))
-            broken[rows.index] |= nearest.offer(rows.index, rows.x_adv, logits)
-            delta = rows.x_adv - ball.x
-            slope = 2.0 * delta + wide(rows.c, delta) * gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-            move(rows, ball, slope, step)
-            if step % max(steps // 10, 1) == 0:
-                total = size(delta) + rows.c * value
-                falling = total <= STALLED * rows.last
-                rows.last = total
-                rows = rows if bool(falling.all()) else rows.keep(falling)
-        upper = torch.where(broken, torch.minimum(upper, c), upper)
-        lower = torch.where(broken, lower, torch.maximum(lower, c))
-        c = torch.where(torch.isfinite(upper), (lower + upper) / 2.0, 10.0 * c)
+    part, view = nearest.rows(rows.index), target.rows(rows.index)
+    every, step = max(steps // 10, 1), 0
+    while True:
+        able = view.remaining()
+        if able is not None and bool((able <= 0).any()):
+            rows, view, part = only(able > 0, rows, target, nearest, part)
+        if len(rows.index) == 0:
+            break
+        gradient, value, logits = view.gradient(rows.x_adv, partial(objective, part.y))
+        gradient = usable(gradient, part.ball)
+        if step == 0:
+            rows.c = rows.c + initial_c if initial_c is not None else least(gradient, value)
+        delta = rows.x_adv - part.ball.x
+        rows.broken = rows.broken | part.see(rows.x_adv, delta, logits)
+        check = step % every == 0
+        if check:
+            total = size(delta) + rows.c * value
+            done = ~(total <= STALLED * rows.last) | (rows.count + every > steps)
+            rows.last = total
+        move(rows, part.ball, 2.0 * delta + wide(rows.c, delta) * gradient, delta, step)
+        rows.count = rows.count + 1
+        if check and bool(done.any()):
+            rows.next_weight(done)
+            rows, view, part = only(rows.left > 0, rows, target, nearest, part)
+        step += 1
+    nearest.put(rows.index, part)
+
+
+def least(gradient: Tensor, value: Tensor) -> Tensor:
+    """(b,): the c at which ||delta||^2 + c * objective is least where the objective is 0, if that is linear.
+
+    gradient: (b, *S) of the objective at the clean inputs. value: (b,), the objective there.
+    """
+    steep = gradient.flatten(1).square().sum(1).clamp_min(TINY)
+    return (2.0 * value.abs() / steep).nan_to_num(nan=1.0).clamp(*FIRST)

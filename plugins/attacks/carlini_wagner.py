@@ -18,16 +18,19 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
+from ._boundary import usable
 from ._losses import ce, lead, softplus
-from ._minimal import Nearest
+from ._minimal import Nearest, only
 from ._steps import at_least, can_ask, positive
-from ._vectors import adam, wide
-from ._weights import STALLED, Weighed, ask_clean, search_weight
+from ._vectors import TINY, adam, wide
+from ._weights import FIRST, STALLED, Tried, ask_clean, least, search_weight
 
-EDGE = 1e-4
+EDGE = 2e-3
 """By how much inputs are drawn into the box, so that their places on the tanh curve are finite."""
-LARGEST, FACTOR = {Norm.linf: 20.0, Norm.l0: 2e6}, {Norm.linf: 2.0, Norm.l0: 4.0}
-"""The greatest weight of the scores that is tried, and by how much it grows after a failure."""
+UNDER = 0.1
+"""linf: the first weight of the scores, as a share of that at which they pull as hard at a feature as its distance."""
+GROWTH, FACTOR = {Norm.linf: 2e6, Norm.l0: 2e9}, {Norm.linf: 2.0, Norm.l0: 4.0}
+"""The greatest weight of the scores that is tried, as a multiple of the first, and its growth after a failure."""
 UNCHANGED, FROZEN = 1e-3, 0.3
 """l0: a change that is none, and how many features are frozen at once, as a share of the root of those changed."""
 LEAST_TAU, TAU_SHARE = 1.0 / 256.0, 0.9
@@ -53,20 +56,23 @@ class CarliniWagnerLoss(Enum):
     f7 = "f7"
 
 
+_OF_MARGINS = (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3, CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+
+
 def objective(kind: CarliniWagnerLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
     """(b,): see :class:`CarliniWagnerLoss`."""
+    if kind in _OF_MARGINS:
+        in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+        behind = -lead(logits if in_logits else logits.softmax(1), y, targeted=targeted)
+        if kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f6):
+            return behind.clamp_min(0.0)
+        return softplus(behind) - math.log(2.0)
     odds = -ce(logits, y) if targeted else ce(logits, y)  # log of P / (1 - P), P the probability of success
     if kind is CarliniWagnerLoss.f1:
         return softplus(-odds) / math.log(2.0) - 1.0
     if kind is CarliniWagnerLoss.f4:
         return (0.5 - 1.0 / (1.0 + (-odds).exp())).clamp_min(0.0)
-    if kind is CarliniWagnerLoss.f5:
-        return softplus(-odds) - math.log(2.0)
-    in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
-    behind = -lead(logits if in_logits else logits.softmax(1), y, targeted=targeted)
-    if kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f6):
-        return behind.clamp_min(0.0)
-    return softplus(behind) - math.log(2.0)
+    return softplus(-odds) - math.log(2.0)
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,15 @@ class CarliniWagner(Attack):
     of the distance, and the threshold falls after every success. l0: features are frozen, those of the least effect
     first, until the others do not suffice.
 
-    Differences from the paper: far fewer steps by default (the paper: 10000); the nearest success is moved straight
-    back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features, not pixels.
+    Differences from the paper: far fewer steps by default (the paper: 10000); under l2 each c goes on from where the
+    one before it ended, and an example whose objective has stopped falling goes on to its next c; the first c is found
+    from the slope of the objective; the nearest success is moved straight back towards the input as far as it stays one
+    (`search_steps`, not under l0); l0 counts features, not pixels.
 
-    steps: iterations for one c at most; an objective that stops falling ends them.
-    searches: l2: how many c are tried. initial_c: the first; None takes 1e-3, under linf 1e-5.
-    step_size: Adam's; None takes 0.02 (the paper: 0.01), under linf 0.005. loss: the objective.
+    steps: iterations for one c at most. searches: l2: how many c are tried.
+    initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
+    one at which it pulls a tenth as hard at a feature as the threshold (1e-5).
+    step_size: Adam's; None takes 0.02, under linf 0.01 (the paper: 0.01 and 0.005). loss: the objective.
     search_steps: forward passes for the way back.
     """
 
@@ -108,59 +117,58 @@ class CarliniWagner(Attack):
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
         index = ask_clean(target, nearest)
-        linf = threat.norm is Norm.linf
-        step_size = self.step_size or (0.005 if linf else 0.02)
-        initial_c = self.initial_c or (1e-5 if linf else 1e-3)
+        step_size = self.step_size or (0.01 if threat.norm is Norm.linf else 0.02)
         if threat.norm is Norm.l2:
             search_weight(
                 target,
                 nearest,
-                index,
-                searches=self.searches,
+                _Curve.start(index, x[index], self.searches),
                 steps=self.steps,
-                initial_c=initial_c,
+                initial_c=self.initial_c,
                 objective=partial(objective, self.loss, threat.targeted),
                 size=lambda delta: delta.square().flatten(1).sum(1),
-                start=lambda rows, c: _Curve.at(rows, x[rows], c),
                 move=partial(_Curve.onward, step_size=step_size),
             )
         else:
-            tighten(target, nearest, index, loss=self.loss, steps=self.steps, initial_c=initial_c, step_size=step_size)
+            tighten(
+                target, nearest, index, loss=self.loss, steps=self.steps, initial_c=self.initial_c, step_size=step_size
+            )
         return nearest.found(target, search_steps=self.search_steps)
 
 
 @dataclass
-class _Curve(Weighed):
-    """w: (b, *S), x_adv = (tanh w + 1) / 2 where change is allowed. first, second: (b, *S), Adam's moments."""
+class _Curve(Tried):
+    """w: (b, *S), x_adv = (bent + 1) / 2 where change is allowed. bent: its tanh. first, second: Adam's moments."""
 
     w: Tensor
+    bent: Tensor
     first: Tensor
     second: Tensor
 
     @classmethod
-    def at(cls, index: Tensor, x: Tensor, c: Tensor) -> _Curve:
+    def start(cls, index: Tensor, x: Tensor, searches: int) -> _Curve:
         """At the clean inputs `x` (b, *S)."""
-        inner = (2.0 * x - 1.0) * (1.0 - EDGE)
-        w = (inner.log1p() - (-inner).log1p()) / 2.0  # the inverse of tanh
+        bent = (2.0 * x - 1.0) * (1.0 - EDGE)
+        w = (bent.log1p() - (-bent).log1p()) / 2.0  # the inverse of tanh
         zero = torch.zeros_like(x)
-        return cls(index, x, c, torch.full_like(c, torch.inf), w, zero, zero)
+        return cls(**cls.at(index, x, searches), w=w, bent=bent, first=zero, second=zero)
 
-    def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, *, step_size: float) -> None:
+    def onward(self, ball: Ball, gradient: Tensor, _: Tensor, step: int | Tensor, *, step_size: float) -> None:
         """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
-        slope = gradient * (1.0 - self.w.tanh().square()) / 2.0
+        slope = gradient * (0.5 - 0.5 * self.bent.square())
         change, self.first, self.second = adam(slope, self.first, self.second, step)
         self.w = self.w - step_size * change
-        self.x_adv = ball.project((self.w.tanh() + 1.0) / 2.0)
+        self.bent = self.w.tanh()
+        self.x_adv = ball.project((self.bent + 1.0) / 2.0)
 
 
 @dataclass
 class _Trial(_Curve):
-    """base: (b, *S), where `w` was at the last success. count: (b,) int64, steps since. slope: (b, *S), the last
-    gradient of the objective before that. tau: (b,), linf's threshold. free: (b, *S) bool, what is not frozen.
+    """base: (b, *S), where `w` was at the last success. slope: (b, *S), the last gradient of the objective
+    before that. tau: (b,), linf's threshold. free: (b, *S) bool, what is not frozen.
     """
 
     base: Tensor
-    count: Tensor
     slope: Tensor
     tau: Tensor
     free: Tensor
@@ -169,6 +177,7 @@ class _Trial(_Curve):
         """Start anew from `base` where `those` (b,) bool is true."""
         far = wide(those, self.w)
         self.w = torch.where(far, self.base, self.w)
+        self.bent = torch.where(far, self.base.tanh(), self.bent)
         self.first, self.second = self.first * ~far, self.second * ~far
         self.count = torch.where(those, 0, self.count)
         self.last = torch.where(those, torch.inf, self.last)
@@ -190,40 +199,43 @@ def tighten(
     *,
     loss: CarliniWagnerLoss,
     steps: int,
-    initial_c: float,
+    initial_c: float | None,
     step_size: float,
 ) -> None:
     """The linf and l0 attacks on the examples `index` (b,); what is found goes to `nearest`.
 
     After a success the threshold falls or features are frozen, and the row goes on from there; after a failure the
-    weight c is doubled, and the row starts again from its last success.
+    weight c grows, and the row starts again from its last success, or goes on if there was none.
     """
-    linf = nearest.ball.norm is Norm.linf
+    norm, linf = nearest.ball.norm, nearest.ball.norm is Norm.linf
     x, mask = nearest.ball.x[index], nearest.ball.rows(index).mask
-    start = _Curve.at(index, x, torch.full_like(nearest.size[index], initial_c))
+    start = _Curve.start(index, x, 1)
     free = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.expand(x.shape)
     rows = _Trial(
         **vars(start),
         base=start.w,
-        count=torch.zeros_like(index),
         slope=torch.zeros_like(x),
         tau=torch.ones_like(start.c),
         free=free,
     )
+    part, view, first = nearest.rows(index), target.rows(index), True
+    every = max(steps // 10, 1)
     while True:
-        left = can_ask(target.rows(rows.index)) & (rows.c <= LARGEST[nearest.ball.norm]) & (rows.tau >= LEAST_TAU)
-        left &= rows.free.flatten(1).any(1)
-        rows = rows if bool(left.all()) else rows.keep(left)
+        left = can_ask(view) & (rows.c <= rows.upper) & (rows.tau >= LEAST_TAU) & rows.free.flatten(1).any(1)
+        if not bool(left.all()):
+            rows, view, part = only(left, rows, target, nearest, part)
         if len(rows.index) == 0:
-            return
-        y, ball = nearest.y[rows.index], nearest.ball.rows(rows.index)
-        gradient, value, logits = target.rows(rows.index).gradient(
-            rows.x_adv, partial(objective, loss, nearest.targeted, y)
-        )
-        gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        delta = rows.x_adv - ball.x
+            break
+        gradient, value, logits = view.gradient(rows.x_adv, partial(objective, loss, nearest.targeted, part.y))
+        gradient = usable(gradient, part.ball)
+        if first:
+            steepest = gradient.flatten(1).abs().amax(1)
+            by_slope = (UNDER / steepest.clamp_min(TINY)).clamp(*FIRST) if linf else least(gradient, value)
+            rows.c = by_slope if initial_c is None else rows.c + initial_c
+            rows.upper, first = GROWTH[norm] * rows.c, False
+        delta = rows.x_adv - part.ball.x
         far = delta.abs().flatten(1).amax(1)
-        done = nearest.offer(rows.index, rows.x_adv, logits)
+        done = part.see(rows.x_adv, delta, logits)
         rows.slope = torch.where(wide(value > 0, delta), gradient, rows.slope)
         if linf:
             done = done & (far <= rows.tau * (1.0 + 1.0 / TAU_SHARE) / 2.0)
@@ -233,18 +245,20 @@ def tighten(
         else:
             size, push = delta.square().flatten(1).sum(1), 2.0 * delta
             rows.freeze(done, delta)
-        check = rows.count % max(steps // 10, 1) == 0
+        check = rows.count % every == 0
         total = size + rows.c * value
         failed = ~done & ((check & ~(total <= STALLED * rows.last)) | (rows.count + 1 >= steps))
         rows.last = torch.where(check, total, rows.last)
         rows.count = rows.count + 1
-        rows.base = torch.where(wide(done, delta), rows.w, rows.base)
-        rows.c = torch.where(failed, FACTOR[nearest.ball.norm] * rows.c, rows.c)
+        onward = done | (failed & torch.isinf(part.size))
+        rows.base = torch.where(wide(onward, delta), rows.w, rows.base)
+        rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)
         rows.restart(done | failed)
         going = wide(~(done | failed), delta)
         push = torch.where(going, push + wide(rows.c, delta) * gradient, 0.0)
-        rows.onward(ball, push, wide((rows.count - 1).clamp_min(0), delta), step_size=step_size)
-        rows.x_adv = torch.where(rows.free, rows.x_adv, ball.x)
+        rows.onward(part.ball, push, delta, wide((rows.count - 1).clamp_min(0), delta), step_size=step_size)
+        rows.x_adv = torch.where(rows.free, rows.x_adv, part.ball.x)
+    nearest.put(rows.index, part)
 
 
 @hookimpl

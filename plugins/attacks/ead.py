@@ -18,8 +18,8 @@ from benchmark.threat import Norm, Threat
 
 from ._minimal import Nearest
 from ._steps import at_least, positive
-from ._vectors import nearer
-from ._weights import Weighed, ask_clean, search_weight
+from ._vectors import nearer, wide
+from ._weights import Tried, ask_clean, search_weight
 from .carlini_wagner import CarliniWagnerLoss, objective
 
 
@@ -30,12 +30,14 @@ class EAD(Attack):
     The objective is that of Carlini & Wagner, and its weight c is found by bisection. Of all successes the nearest in
     l1 is kept.
 
-    Differences from the paper: fewer steps by default; success is looked for at the points where gradients are taken,
-    which saves a forward pass per step; the nearest success is moved straight back towards the input as far as it stays
-    one (`search_steps`).
+    Differences from the paper: fewer steps by default; each c goes on from where the one before it ended, and an
+    example whose objective has stopped falling goes on to its next c; success is looked for at the points where
+    gradients are taken, which saves a forward pass per step; the nearest success is moved straight back towards the
+    input as far as it stays one (`search_steps`).
 
-    steps: iterations for one c at most; an objective that stops falling ends them. searches: how many c are tried.
-    initial_c: the first. step_size: of the first step; the steps fall with the square root of what is left of them.
+    steps: iterations for one c at most. searches: how many c are tried.
+    initial_c: the first; None takes that at which a linear objective would come to 0 under l2 (the paper: 1e-3).
+    step_size: of the first step; the steps fall with the square root of what is left of them.
     beta: by how much every step shrinks each change, a times the step size. loss: the objective.
     search_steps: forward passes for the way back.
     """
@@ -44,7 +46,7 @@ class EAD(Attack):
 
     steps: int = 500
     searches: int = 9
-    initial_c: float = 1e-3
+    initial_c: float | None = None
     step_size: float = 0.01
     beta: float = 0.03
     loss: CarliniWagnerLoss = CarliniWagnerLoss.f6
@@ -61,16 +63,15 @@ class EAD(Attack):
         Cost per example: a forward pass, `searches` * `steps` forward and backward passes at most, and the search.
         """
         nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
+        index = ask_clean(target, nearest)
         search_weight(
             target,
             nearest,
-            ask_clean(target, nearest),
-            searches=self.searches,
+            _Accelerated(**_Accelerated.at(index, x[index], self.searches), before=x[index]),
             steps=self.steps,
             initial_c=self.initial_c,
             objective=partial(objective, self.loss, threat.targeted),
             size=partial(elastic, beta=self.beta / self.step_size),
-            start=lambda rows, c: _Accelerated(rows, x[rows], c, torch.full_like(c, torch.inf), x[rows]),
             move=partial(_Accelerated.onward, steps=self.steps, step_size=self.step_size, beta=self.beta),
         )
         return nearest.found(target, search_steps=self.search_steps)
@@ -83,17 +84,20 @@ def elastic(delta: Tensor, beta: float) -> Tensor:
 
 
 @dataclass
-class _Accelerated(Weighed):
+class _Accelerated(Tried):
     """before: (b, *S), the last proximal point; `x_adv` is ahead of it by the momentum."""
 
     before: Tensor
 
-    def onward(self, ball: Ball, gradient: Tensor, step: int, *, steps: int, step_size: float, beta: float) -> None:
-        """A proximal step (equations 4 and 5), and the momentum of FISTA."""
-        length = step_size * (1.0 - step / steps) ** 0.5
-        delta = self.x_adv - length * gradient - ball.x
+    def onward(
+        self, ball: Ball, gradient: Tensor, delta: Tensor, _: int, *, steps: int, step_size: float, beta: float
+    ) -> None:
+        """A proximal step (equations 4 and 5), and the momentum of FISTA, from the beginning for every weight."""
+        step = self.count.to(delta.dtype)
+        length = step_size * (1.0 - step / steps).sqrt()
+        delta = delta - wide(length, delta) * gradient
         point = ball.project(ball.x + nearer(delta, torch.full_like(self.c, beta), Norm.l1))
-        self.x_adv = ball.project(point + step / (step + 3.0) * (point - self.before))
+        self.x_adv = ball.project(point + wide(step / (step + 3.0), point) * (point - self.before))
         self.before = point
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from benchmark_plugins.attacks._vectors import adam, annealed, nearer, within
+from benchmark_plugins.attacks._weights import least
 from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective
 from benchmark_plugins.attacks.ddn import DDN
@@ -267,6 +269,35 @@ def test_every_objective_of_carlini_and_wagner_works(kind: CarliniWagnerLoss) ->
     assert float(result.ratio.median()) <= (2.0 if flat else 1.15)
 
 
+def test_the_first_weight_brings_a_linear_objective_to_zero() -> None:
+    draw = torch.Generator().manual_seed(5)
+    gradient, value = torch.randn(20, 1, 3, 4, generator=draw), torch.rand(20, generator=draw) + 0.1
+    c = least(gradient, value)
+    delta = -c.reshape(-1, 1, 1, 1) * gradient / 2.0  # the minimiser of ||delta||^2 + c * (value + gradient . delta)
+    torch.testing.assert_close(value + (gradient * delta).flatten(1).sum(1), torch.zeros(20), rtol=0, atol=1e-5)
+    flat = least(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]))
+    assert bool((torch.isfinite(flat) & (flat > 0)).all())
+
+
+@pytest.mark.parametrize("method", [CarliniWagner(steps=60), EAD(steps=60)], ids=name)
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_search_for_the_weight_does_not_depend_on_the_scale_of_the_scores(method: Attack, scale: float) -> None:
+    norm = Norm.l2 if isinstance(method, CarliniWagner) else Norm.l1
+    plain = attack(method, norm, rows=FEW)
+    scaled = attack(method, norm, rows=FEW, model=Scaled(DIGITS.model(), scale=scale, shift=0.0))
+    assert bool(scaled.broken.all())
+    torch.testing.assert_close(scaled.ratio.mean(), plain.ratio.mean(), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize(("method", "norm"), [(FMN(), Norm.l2), (DDN(), Norm.l2), (ALMA(steps=200), Norm.l1)], ids=name)
+def test_settled_examples_are_left(method: DDN | FMN | ALMA, norm: Norm) -> None:
+    patient = dataclasses.replace(method, patience=1.0)
+    soon, late = attack(method, norm, rows=CORRECT[::8]), attack(patient, norm, rows=CORRECT[::8])
+    assert bool((late.forwards >= method.steps).all())
+    assert float(soon.forwards.double().mean()) < 0.9 * method.steps
+    assert float(soon.ratio.mean()) <= 1.005 * float(late.ratio.mean())
+
+
 def test_jsma_takes_papernots_pairs() -> None:
     x, wanted = DIGITS.x[:1].float(), torch.tensor([1])
     rng = SampleRandom(0, torch.arange(1))
@@ -350,6 +381,8 @@ def test_almas_penalty_has_one_slope_at_the_boundary() -> None:
     ("make", "said"),
     [
         (lambda: DDN(gamma=1.5), r"attack.gamma is 1.5; expected a share between 0 and 1"),
+        (lambda: DDN(margin_share=2.0), r"attack.margin_share is 2.0; expected 0 to 1"),
+        (lambda: FMN(patience=0.0), r"attack.patience is 0.0; expected above 0 and at most 1"),
         (lambda: DDN(steps=0), r"attack.steps is 0; expected at least 1"),
         (lambda: FMN(gamma=0.01, last_gamma=0.1), r"attack.gamma is 0.01 and attack.last_gamma 0.1"),
         (lambda: FMN(candidates=0), r"attack.candidates is 0; expected at least 1"),
