@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,25 +93,29 @@ class Work:
 
     def gradient(self, x_adv: Tensor, loss: PairLoss) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient (b, *S) of the loss, its value (b,), minus infinity where it is NaN, and the logits (b, K)."""
-        parts = []
-        for at in self._passes():
-            y, rival = self.y[at], self.rival[at]
-            view = self.target if len(y) == len(self) else self.target.rows(at)
-            parts.append(view.gradient(x_adv[at], lambda logits, y=y, rival=rival: loss(logits, y, rival)))  # type: ignore[misc]
-        gradient, value, logits = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+        parts = [
+            self._gradient(x_adv, loss) if at is None else self.rows(at)._gradient(x_adv[at], loss)
+            for at in self._passes()
+        ]
+        gradient, value, logits = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         return gradient, value.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), logits
+
+    def _gradient(self, x_adv: Tensor, loss: PairLoss) -> tuple[Tensor, Tensor, Tensor]:
+        return self.target.gradient(x_adv, lambda logits: loss(logits, self.y, self.rival))
 
     def logits(self, x_adv: Tensor) -> Tensor:
         """(b, K): the scores; one forward pass per row."""
-        parts = self._passes(FORWARD_ROWS)
-        if len(parts) == 1:
-            return self.target.logits(x_adv)
-        return torch.cat([self.target.rows(at).logits(x_adv[at]) for at in parts])
+        parts = [
+            self.target.logits(x_adv) if at is None else self.target.rows(at).logits(x_adv[at])
+            for at in self._passes(FORWARD_ROWS)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _passes(self, times: int = 1) -> list[Tensor]:
-        """The rows of each pass. What a random system draws depends on the passes before: there it is a single one."""
-        places = torch.arange(len(self), device=self.y.device)
-        return [places] if not self.target.certain else list(places.split(times * self.pass_rows))
+    def _passes(self, times: int = 1) -> Sequence[Tensor | None]:
+        """The rows of each pass, or None for all. A random system draws by the passes before: there it is one."""
+        if len(self) <= times * self.pass_rows or not self.target.certain:
+            return [None]
+        return list(torch.arange(len(self), device=self.y.device).split(times * self.pass_rows))
 
 
 class Best:

@@ -20,10 +20,14 @@ from benchmark.sampling import SampleRandom
 from benchmark.target import Target
 from benchmark.threat import Norm, Threat
 
-from ._boundary import approach, step_to_planes
+from ._boundary import approach
 from ._losses import gap, lead, likeliest, succeeded
+from ._planes import nearest_plane, to_plane
 from ._steps import at_least, can_ask, may_settle
 from ._survivors import Best, Work, columns
+
+TOGETHER = 16
+"""The boundaries of how many classes are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +180,15 @@ def _nearest_plane(work: Work, x_adv: Tensor, *, targeted: bool, each: bool) -> 
     away = torch.zeros_like(logits).scatter(1, work.y[:, None], -1.0)
     nearest = logits.new_full((len(work),), torch.inf)
     found, need = x_adv.new_zeros(x_adv.flatten(1).shape), torch.zeros_like(nearest)
-    for turn in range(rivals.shape[1]):
-        slope, missing = _masked(pull(away.scatter(1, rivals[:, turn : turn + 1], 1.0)), work.ball), needs[:, turn]
-        length = rows_norm(_to_plane(slope, missing, x_adv.flatten(1), work.ball.norm), work.ball.norm)
-        better = (slope.abs().sum(1) > 0) & (length < nearest)
-        nearest = torch.where(better, length, nearest)
-        found, need = torch.where(better[:, None], slope, found), torch.where(better, missing, need)
+    for first in range(0, rivals.shape[1], TOGETHER):
+        turns = range(first, min(first + TOGETHER, rivals.shape[1]))
+        slopes = torch.stack(
+            [_masked(pull(away.scatter(1, rivals[:, turn : turn + 1], 1.0)), work.ball) for turn in turns], 1
+        )
+        missing = needs[:, first : first + TOGETHER]
+        length, which = nearest_plane(slopes, missing, x_adv.flatten(1), work.ball.norm, nearest)
+        at = (length < nearest).nonzero().squeeze(1)
+        nearest[at], found[at], need[at] = length[at], slopes[at, which[at]], missing[at, which[at]]
     return found, need
 
 
@@ -189,21 +196,6 @@ def _masked(slope: Tensor, ball: Ball) -> Tensor:
     """(b, D): finite, and zero outside the region."""
     slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     return (slope if ball.mask is None else torch.where(ball.mask, slope, 0.0)).flatten(1)
-
-
-def _to_plane(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """(b, D): the smallest change of `x` (b, D) in the box to the plane slope . delta = need, from either side."""
-    side = torch.where(need < 0, -1.0, 1.0).to(slope.dtype)
-    toward, need = slope * side[:, None], need.abs()
-    if norm is not Norm.l1:
-        return step_to_planes(toward[:, None], need[:, None], x, norm)[0].squeeze(1)
-    # Under l1 the features of the steepest slopes go to the end of the box, one after the other.
-    gain, order = toward.abs().sort(dim=1, descending=True, stable=True)
-    room = torch.where(toward > 0, 1.0 - x, x).gather(1, order)
-    gained = (gain * room).cumsum(1)
-    missing = (need[:, None] - (gained - gain * room)).clamp_min(0.0)
-    spent = torch.where(gain > 0, torch.minimum(missing / gain.clamp_min(1e-30), room), 0.0)
-    return torch.zeros_like(toward).scatter(1, order, spent) * toward.sign()
 
 
 def _step(
@@ -223,7 +215,7 @@ def _step(
     x, norm = work.ball.x.flatten(1), work.ball.norm
     here = x_adv.flatten(1)
     needs = torch.cat([need, need + (slope * (here - x)).sum(1)])
-    from_here, from_x = _to_plane(torch.cat([slope, slope]), needs, torch.cat([here, x]), norm).chunk(2)
+    from_here, from_x = to_plane(torch.cat([slope, slope]), needs, torch.cat([here, x]), norm).chunk(2)
     far, far_x = (rows_norm(delta, norm).clamp_min(1e-8) for delta in (from_here, from_x))
     alpha = (far / (far + far_x)).clamp_max(alpha_max)[:, None]
     mixed = (1.0 - alpha) * (here + eta * from_here) + alpha * (x + eta * from_x)

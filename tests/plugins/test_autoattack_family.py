@@ -10,10 +10,11 @@ import pytest
 import torch
 from benchmark_plugins.attacks._apgd import checkpoints
 from benchmark_plugins.attacks._losses import dlr_towards, gap, likeliest
+from benchmark_plugins.attacks._planes import nearest_plane, to_plane
 from benchmark_plugins.attacks._survivors import Best
 from benchmark_plugins.attacks.apgd import APGD, APGDLoss
 from benchmark_plugins.attacks.autoattack import AutoAttack, Version
-from benchmark_plugins.attacks.fab import FAB, _to_plane
+from benchmark_plugins.attacks.fab import FAB
 from benchmark_plugins.attacks.square import Square
 from torch import Tensor, nn
 
@@ -151,13 +152,39 @@ def test_the_step_to_a_plane_is_the_shortest_from_either_side(norm: Norm, share:
     reach = (slope.abs() * torch.where(slope > 0, 1 - x, x)).sum(1)
     for side in (1.0, -1.0):
         room = reach if side > 0 else (slope.abs() * torch.where(slope < 0, 1 - x, x)).sum(1)
-        delta = _to_plane(slope, side * share * room, x, norm)
+        delta = to_plane(slope, side * share * room, x, norm)
         assert bool(((x + delta >= -1e-12) & (x + delta <= 1 + 1e-12)).all())
         gained = side * (slope * delta).sum(1)
         torch.testing.assert_close(gained, min(share, 1.0) * room)
         if share < 1:
             best = half_space_distance(side * slope, share * room, x, norm)
             torch.testing.assert_close(distance(x + delta, x, norm), best)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_nearest_plane_is_the_nearest_in_the_box(norm: Norm) -> None:
+    draw = torch.Generator().manual_seed(4)
+    x = torch.rand(60, 9, generator=draw, dtype=torch.float64) ** 3  # near the lower end, which is in the way
+    slopes = torch.randn(60, 7, 9, generator=draw, dtype=torch.float64)
+    needs = torch.randn(60, 7, generator=draw, dtype=torch.float64) * 2.0
+    slopes[:, 3] = 0.0
+    side = needs.sign()
+    reach = torch.where(side[:, :, None] * slopes > 0, 1.0 - x[:, None], x[:, None]).mul(slopes.abs()).sum(2)
+    exact = torch.full_like(needs, torch.inf)
+    for plane in {*range(7)} - {3}:
+        ok = reach[:, plane] > needs[:, plane].abs() * 1.001
+        toward = side[ok, plane, None] * slopes[ok, plane]
+        exact[ok, plane] = half_space_distance(toward, needs[ok, plane].abs(), x[ok], norm)
+    assert 20 < int(exact.isinf().sum()) - 60 < 300
+    limit = torch.full((60,), torch.inf, dtype=torch.float64)
+    length, which = nearest_plane(slopes, needs, x, norm, limit)
+    sure = exact.amin(1).isfinite()
+    assert torch.equal(which[sure], exact.argmin(1)[sure])
+    torch.testing.assert_close(length[sure], exact.amin(1)[sure])
+    free = needs.abs() / slopes.norm(p={Norm.linf: 1, Norm.l2: 2, Norm.l1: torch.inf}[norm], dim=2)
+    assert bool((free.argmin(1) != exact.argmin(1))[sure].any())  # the box decides
+    half, _ = nearest_plane(slopes, needs, x, norm, limit.fill_(float(length.median())))
+    assert torch.equal(half, torch.where(length < length.median(), length, torch.inf))
 
 
 # --- what is exact ---
