@@ -275,6 +275,17 @@ def test_a_row_without_an_attack_of_its_board_says_so(tmp_path: Path) -> None:
     assert not board.rows[1].alarms
 
 
+def test_examples_given_against_one_row_are_no_attack_that_others_lack(tmp_path: Path) -> None:
+    for model in ("a", "b"):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(0), model=model)
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(1), model="a", attack="given_examples")
+    board = only(board_of(tmp_path))
+    assert [row.system.model for row in board.rows] == ["b", "a"]
+    assert [row.alarms for row in board.rows] == [(), ()]
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(1), model="a", attack="fgsm")
+    assert [alarm.name for alarm in only(board_of(tmp_path)).rows[0].alarms] == ["fewer_attacks"]
+
+
 def test_rows_are_ordered_by_robust_then_clean_accuracy_then_key(tmp_path: Path) -> None:
     made_cell(tmp_path, clean=RIGHT, distance=reaching(0, 1), model="a")
     made_cell(tmp_path, clean=[True] * 10, distance=reaching(0, 1, 2, 3), model="b")
