@@ -20,7 +20,7 @@ from ._vectors import TINY, wide
 
 __all__ = ["STALLED", "Tried", "Weighed", "ask_clean", "least", "search_weight"]
 
-STALLED = 0.9999
+STALLED = 0.995
 """Of its value a tenth of the steps ago: an objective above that has stopped falling, and its row is given up."""
 
 FIRST = (1e-10, 1e3)
