@@ -17,6 +17,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+DRAWN = 1 << 17
+"""How many random numbers are little memory: 1 MiB while they are drawn."""
+
+
 class Nearest:
     """Per example the nearest input that was seen to succeed. x_adv: (B, *S), the clean input where there is none.
 
@@ -73,9 +77,14 @@ class TreeSum:
 
 
 def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
-    """How many directions of `size` numbers to draw at once for each of `count` examples, a power of two that fills a
-    pass, so that a :class:`TreeSum` does not depend on it."""
-    return 1 << (oracle.group(count, size).bit_length() - 1)
+    """How many directions of `size` numbers to draw at once for each of `count` examples, a power of two.
+
+    Enough to fill a pass, and more where that is little memory: then drawing them takes little time beside asking.
+    """
+    enough = oracle.group(count, size)
+    if oracle.target.certain:
+        enough = max(enough, DRAWN // max(1, count * size))
+    return 1 << (enough.bit_length() - 1)
 
 
 def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Nearest:
