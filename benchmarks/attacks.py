@@ -285,7 +285,7 @@ def black_box() -> Iterator[Case]:
     for norm in ("l2", "linf"):
         mine, budget = HopSkipJump(steps=8), Budget(norm, 1.0, 8, samples=100)
         trusted = ("foolbox", "cleverhans")
-        yield Case("HopSkipJump 8", "hop_skip_jump", norm, mine, budget, 32, trusted, **fast)
+        yield Case("HopSkipJump 8", "hop_skip_jump", norm, mine, budget, 16, trusted, **fast)
     mine, budget = GeoDA(probes=1000), Budget("l2", 1.0, samples=1000)
     yield Case("GeoDA 1000", "geoda", "l2", mine, budget, 32, ("art",), random=True)
     mine, budget = SignOPT(steps=20, probes=50), Budget("l2", 1.0, 10, samples=50)
