@@ -191,7 +191,9 @@ def test_deepfool_without_half_steps_and_search_is_the_papers(norm: Norm) -> Non
         model.bias.copy_(torch.tensor([0.25, 0.0]))
     gap = x @ weight[0] + 0.25
     exact = gap / (weight[0].norm() if norm is Norm.l2 else weight[0].abs().sum())
-    result = attack(DeepFool(halved=0, search_steps=0), norm, model=model, x=x, y=torch.zeros(4, dtype=torch.int64), classes=2)
+    result = attack(
+        DeepFool(halved=0, search_steps=0), norm, model=model, x=x, y=torch.zeros(4, dtype=torch.int64), classes=2
+    )
     assert bool(result.broken.all())
     torch.testing.assert_close(distance(result.x_adv, result.x, norm).float(), 1.02 * (exact + 1e-4), rtol=1e-4, atol=0)
     assert result.ledger.forwards.tolist() == [2] * 4
