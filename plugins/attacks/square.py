@@ -24,7 +24,7 @@ from ._survivors import Best, Work, columns
 AHEAD = 64
 """For how many passes ahead windows are drawn at once, and proposals remembered."""
 
-PATIENCE = 100
+PATIENCE = 50
 """After how many queries a pass takes one proposal more: the later, the rarer is one that is accepted."""
 
 
@@ -42,7 +42,7 @@ class Square(Attack):
         to `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
     edges: whether windows reach the last row and column, which they do not in the authors' program.
     proposals: how many windows are tried in one pass at most; the best one counts. It begins with one, and with another
-        one after every hundred queries, when few proposals are still accepted. 1 is the paper's algorithm.
+        one after every fifty queries, when few proposals are still accepted. 1 is the paper's algorithm.
     """
 
     supports: ClassVar[Supports] = Supports(
