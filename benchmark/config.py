@@ -237,8 +237,12 @@ class RunConfig:
 
     def cell_key(self, *, refused: bool = False) -> str:
         """The content address of the cell; a refused one is named without looking at any file."""
+        from benchmark.record import file_sha256
+
+        path = Path(self.threat.region.path)
         return content_key(
             {
+                **({"mask": file_sha256(path)} if path.is_file() and not refused else {}),
                 "system": self.system_settings() if refused else self.system_key(),
                 "attack": _described(self.attack),
                 "threat": self.threat_settings(),
@@ -252,10 +256,11 @@ class RunConfig:
         )
 
     def revision(self) -> str:
-        """What identifies the content of the dataset, and of the files of the user that plugins read."""
+        """What identifies the content of the dataset, and of the files of the user that dataset and model read."""
         from benchmark.record import file_sha256
 
-        files = {str(p): file_sha256(p) for p in self.input_files() if p.is_file()}
+        read = (*self.dataset.files(Path(self.store.data)), *self.model.files())
+        files = {str(p): file_sha256(p) for p in read if p.is_file()}
         return content_key({"dataset": self.dataset.revision(Path(self.store.data)), "files": files})
 
     def input_files(self) -> tuple[Path, ...]:

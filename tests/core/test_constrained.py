@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from benchmark_leaderboard.aggregate import aggregate
@@ -204,6 +205,18 @@ def test_results_under_saliency_do_not_depend_on_the_batch_size(tmp_path: Path) 
         key = run(dataclasses.replace(base, batch_size=size, store=place)).key
         found.append((tmp_path / str(size) / "cells" / key / "witness.safetensors").read_bytes())
     assert found[0] == found[1]
+
+
+def test_a_mask_file_belongs_to_the_cell_and_not_to_its_system(tmp_path: Path) -> None:
+    path, keys = tmp_path / "mask.npy", set()
+    config = small_config(tmp_path, examples=20)
+    masked = dataclasses.replace(config, threat=Threat(region=Region(RegionKind.file, path=str(path))))
+    for every in (2, 3):
+        np.save(path, np.arange(64).reshape(8, 8) % every == 0)
+        keys.add(masked.cell_key())
+        assert masked.system_key() == config.system_key()
+    assert len(keys | {config.cell_key()}) == 3
+    assert masked.cell_key(refused=True) not in keys  # looks at no file
 
 
 def test_cells_of_different_levels_are_never_ranked_together(tmp_path: Path) -> None:
