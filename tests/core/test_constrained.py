@@ -92,7 +92,7 @@ def _passes(attack: Any, threat: Threat, rows: Tensor, step: int) -> Tensor:
 
 
 def test_all_targets_share_one_budget() -> None:
-    attack = plugin("attack", "square")
+    attack = plugin("attack", "simba")  # it asks about something new as long as it may
     threat = Threat(Norm.linf, parse_eps("1/100"), goal=Goal.all, queries=50)
     spent = _attacked(attack, threat).outcomes.forwards
     assert int(spent.max()) == 9 * (50 // 9) <= 50
