@@ -83,11 +83,14 @@ def test_a_plugin_that_breaks_a_rule_fails_the_check(tmp_path: Path, run_python:
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     failed = [line for line in lines if line.startswith("fail")]
-    assert len(failed) == 1
+    assert [line.split(":")[0].removeprefix("fail  ") for line in failed] == [
+        "stays_in_ball_box_and_region",
+        "works_on_every_shape_it_accepts",
+    ]
     assert failed[0].startswith(
         "fail  stays_in_ball_box_and_region: under linf 1/10, access gradients: went to distance"
     )
-    assert re.fullmatch(r"2\d passed, 1 failed, \d skipped", lines[-1])
+    assert re.fullmatch(r"2\d passed, 2 failed, \d skipped", lines[-1])
 
 
 def test_json_says_what_the_table_says(capsys: pytest.CaptureFixture[str]) -> None:
