@@ -13,7 +13,8 @@ from benchmark.ball import Ball, rows_norm
 from benchmark.threat import Norm
 
 from ._losses import succeeded
-from ._survivors import Best, PairLoss, Work, columns
+from ._survivors import Best, PairLoss, Work
+from ._vectors import columns
 
 __all__ = ["checkpoints", "climb", "climb_sparse"]
 

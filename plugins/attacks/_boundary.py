@@ -11,7 +11,7 @@ from benchmark.threat import Norm
 
 from ._losses import gap, lead, likeliest, succeeded
 from ._steps import can_ask
-from ._vectors import wide
+from ._vectors import columns
 
 __all__ = ["approach", "look_round", "step_to_planes", "towards", "usable"]
 
@@ -152,5 +152,5 @@ def look_round(target: Target, ball: Ball, y: Tensor, candidates: int) -> tuple[
         far = _reach(slope.flatten(1), need, ball.x.flatten(1), ball.norm)
         nearer = (far < size) | (rank == 0)
         size, nearest = torch.where(nearer, far, size), torch.where(nearer, rival, nearest)
-        gradient = torch.where(wide(nearer, slope), slope, gradient)
+        gradient = torch.where(columns(nearer, slope), slope, gradient)
     return logits, nearest, gradient

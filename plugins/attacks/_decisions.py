@@ -10,7 +10,8 @@ from benchmark.references import OWNED
 from benchmark.sampling import SampleRandom
 from benchmark.threat import Norm
 
-from ._queries import Oracle, columns
+from ._queries import Oracle
+from ._vectors import columns
 
 __all__ = [
     "Nearest", "TreeSum", "bisect", "blend", "drawn_at_once", "first_wins", "only_clean", "owned", "starts"

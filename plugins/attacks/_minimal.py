@@ -19,7 +19,7 @@ from benchmark.threat import Norm
 
 from ._boundary import approach, look_round, usable
 from ._losses import gap, lead, succeeded
-from ._vectors import wide
+from ._vectors import columns
 
 SETTLED = 1e-3
 """By what share a success has to come nearer for the search for others to go on."""
@@ -92,7 +92,7 @@ class Nearest:
         ahead = lead(logits, self.y, targeted=self.targeted).to(size.dtype)
         if clean:
             self.at_x = ahead
-        self.x_adv = torch.where(wide(better, x_adv), x_adv, self.x_adv)
+        self.x_adv = torch.where(columns(better, x_adv), x_adv, self.x_adv)
         self.size, self.at_adv = torch.where(better, size, self.size), torch.where(better, ahead, self.at_adv)
         return won
 
@@ -213,7 +213,7 @@ def descend(
             logits, rival, gradient = look_round(view, part.ball, part.y, candidates)
             value = loss(0)(logits, part.y, rival)
             per_lead = (value / gap(logits, part.y, rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
-            gradient = gradient * wide(per_lead.to(gradient.dtype), gradient)
+            gradient = gradient * columns(per_lead.to(gradient.dtype), gradient)
         else:
             gradient, value, logits = view.gradient(rows.x_adv, partial(_of, loss(step), part.y, rival))
             gradient = usable(gradient, part.ball)

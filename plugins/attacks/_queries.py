@@ -14,18 +14,14 @@ from benchmark.system import PASS_ROWS
 from benchmark.target import Target
 
 from ._losses import margin, succeeded
+from ._vectors import columns
 
-__all__ = ["Oracle", "columns", "fold", "gaussian", "inside", "uniform"]
+__all__ = ["Oracle", "fold", "gaussian", "inside", "uniform"]
 
 PASS_VALUES = 1 << 15
 """How many input values a pass may have, if those of all examples are fewer: a few small inputs cost as much."""
 
 _Question = Callable[[Target, Tensor], Tensor]
-
-
-def columns(values: Tensor, like: Tensor) -> Tensor:
-    """`values` (b,) or (b, n), reshaped to broadcast against `like` (b, *S) or (b, n, *S)."""
-    return values.reshape(*values.shape, *([1] * (like.ndim - values.ndim)))
 
 
 def fold(weights: Tensor, directions: Tensor, start: Tensor) -> Tensor:

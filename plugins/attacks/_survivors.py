@@ -13,7 +13,7 @@ from benchmark.ball import Ball
 from benchmark.system import PASS_ROWS
 from benchmark.target import Target
 
-__all__ = ["Best", "PairLoss", "Work", "columns"]
+__all__ = ["Best", "PairLoss", "Work"]
 
 FORWARD_ROWS = 2
 """A forward pass has so many times the rows of one with a gradient, which keeps what every layer computes."""
@@ -23,11 +23,6 @@ PASS_VALUES = 2**14
 
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From logits (b, K), the labels `y` (b,) and the classes to reach `rival` (b,), to (b,): what a row ascends."""
-
-
-def columns(values: Tensor, like: Tensor) -> Tensor:
-    """(b,) reshaped to broadcast against (b, *S)."""
-    return values.reshape(-1, *([1] * (like.ndim - 1)))
 
 
 def _rank(example: Tensor) -> Tensor:

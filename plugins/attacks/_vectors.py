@@ -10,15 +10,15 @@ from torch import Tensor
 from benchmark.ball import rows_norm
 from benchmark.threat import Norm
 
-__all__ = ["TINY", "adam", "annealed", "nearer", "unit", "wide", "within"]
+__all__ = ["TINY", "adam", "annealed", "columns", "nearer", "unit", "within"]
 
 TINY = 1e-37
 """Less than any length that matters: what lengths are divided by instead, where they are 0."""
 
 
-def wide(values: Tensor, like: Tensor) -> Tensor:
-    """(b,) reshaped to broadcast against (b, *S)."""
-    return values.reshape(-1, *([1] * (like.ndim - 1)))
+def columns(values: Tensor, like: Tensor) -> Tensor:
+    """`values` (b,) or (b, n), reshaped to broadcast against `like` (b, *S) or (b, n, *S)."""
+    return values.reshape(*values.shape, *([1] * (like.ndim - values.ndim)))
 
 
 def annealed(first: float, last: float, step: int, steps: int) -> float:
@@ -30,7 +30,7 @@ def unit(gradient: Tensor) -> Tensor:
     """(b, *S): each row divided by its l2 length, 0 where that is 0."""
     # In double precision no square of a single-precision number is lost.
     size = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
-    return gradient / wide(size.to(gradient.dtype).clamp_min(TINY), gradient)
+    return gradient / columns(size.to(gradient.dtype).clamp_min(TINY), gradient)
 
 
 def adam(gradient: Tensor, first: Tensor, second: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,10 +50,10 @@ def within(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
     Clipping the result into the box does not leave the ball. l0 keeps the largest changes, as many as `radius`.
     """
     if norm is Norm.linf:
-        limit = wide(radius, delta)
+        limit = columns(radius, delta)
         return delta.clamp(-limit, limit)
     if norm is Norm.l2:
-        return delta * wide((radius / rows_norm(delta, Norm.l2).clamp_min(1e-30)).clamp_max(1.0), delta)
+        return delta * columns((radius / rows_norm(delta, Norm.l2).clamp_min(1e-30)).clamp_max(1.0), delta)
     size = delta.abs().flatten(1)
     order = size.sort(dim=1, descending=True).values
     if norm is Norm.l0:
@@ -77,6 +77,6 @@ def nearer(delta: Tensor, amount: Tensor, norm: Norm) -> Tensor:
     (Moreau: `delta` less its projection onto the dual ball).
     """
     if norm is Norm.l1:
-        limit = wide(amount, delta)
+        limit = columns(amount, delta)
         return delta - delta.clamp(-limit, limit)
     return delta - within(delta, amount, Norm.l1 if norm is Norm.linf else Norm.l2)

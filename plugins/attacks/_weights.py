@@ -16,7 +16,7 @@ from benchmark.target import Target
 from ._boundary import usable
 from ._minimal import Nearest, Rows, only
 from ._steps import can_ask
-from ._vectors import TINY, wide
+from ._vectors import TINY, columns
 
 __all__ = ["STALLED", "Tried", "Weighed", "ask_clean", "least", "search_weight"]
 
@@ -130,7 +130,7 @@ def search_weight(
             total = size(delta) + rows.c * value
             done = ~(total <= STALLED * rows.last) | (rows.count + every > steps)
             rows.last = total
-        move(rows, part.ball, 2.0 * delta + wide(rows.c, delta) * gradient, delta, step)
+        move(rows, part.ball, 2.0 * delta + columns(rows.c, delta) * gradient, delta, step)
         rows.count = rows.count + 1
         if check and bool(done.any()):
             rows.next_weight(done)

@@ -18,7 +18,7 @@ from benchmark.threat import Norm, Threat
 from ._losses import dlr, dlr_targeted, dlr_towards
 from ._minimal import Asked, Nearest, Rows, descend, patient
 from ._steps import at_least, positive
-from ._vectors import nearer, wide
+from ._vectors import columns, nearer
 
 CHECK, IMPROVED, GROWTH = 10, 0.95, 1.2
 """Every so many steps the penalty is sharpened by the last, unless the constraint fell below that share or was met."""
@@ -145,15 +145,15 @@ def alma(
             weight = (SMOOTH * weight + (1.0 - SMOOTH) * (times * weight + plus)).clamp(*BOUNDS)
         delta = asked.delta
         away = delta.sign() if asked.ball.norm is Norm.l1 else 2.0 * delta
-        push = wide(times * weight + plus, delta) * asked.gradient
+        push = columns(times * weight + plus, delta) * asked.gradient
         slope = away - push
         size = slope.flatten(1).square().sum(1)
         square = SMOOTH * rows.square + (1.0 - SMOOTH) * size if step else size
         length = step_size * last_share ** (step / max(steps - 1, 1)) / square.sqrt().clamp_min(1e-12)
         if asked.ball.norm is Norm.l1:
-            delta = nearer(delta + wide(length, delta) * push, length, Norm.l1)
+            delta = nearer(delta + columns(length, delta) * push, length, Norm.l1)
         else:
-            delta = delta - wide(length, delta) * slope
+            delta = delta - columns(length, delta) * slope
         x_adv = asked.ball.project(asked.ball.x + delta)
         return _Lagrangian(rows.index, x_adv, weight, sharper, square, before, met)
 

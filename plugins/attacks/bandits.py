@@ -16,8 +16,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._estimates import Best, climb, default_step, finite
-from ._queries import Oracle, columns
+from ._queries import Oracle
 from ._steps import at_least, positive
+from ._vectors import columns
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._decisions import bisect, first_wins
-from ._queries import Oracle, columns, gaussian
+from ._queries import Oracle, gaussian
 from ._steps import at_least, positive
+from ._vectors import columns
 
 TOGETHER = 5
 """How many steps are tried from the same point, in one pass."""

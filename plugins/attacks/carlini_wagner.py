@@ -22,7 +22,7 @@ from ._boundary import usable
 from ._losses import ce, lead, softplus
 from ._minimal import Nearest, only
 from ._steps import at_least, can_ask, positive
-from ._vectors import TINY, adam, wide
+from ._vectors import TINY, adam, columns
 from ._weights import FIRST, STALLED, Tried, ask_clean, least, search_weight
 
 EDGE = 2e-3
@@ -175,7 +175,7 @@ class _Trial(_Curve):
 
     def restart(self, those: Tensor) -> None:
         """Start anew from `base` where `those` (b,) bool is true."""
-        far = wide(those, self.w)
+        far = columns(those, self.w)
         self.w = torch.where(far, self.base, self.w)
         self.bent = torch.where(far, self.base.tanh(), self.bent)
         self.first, self.second = self.first * ~far, self.second * ~far
@@ -189,7 +189,7 @@ class _Trial(_Curve):
         count = (FROZEN * changed.flatten(1).sum(1).sqrt()).long().clamp_min(1)
         rank = effect.argsort(dim=1, stable=True).argsort(dim=1)
         kept = changed & (rank >= count[:, None]).reshape(changed.shape)
-        self.free = torch.where(wide(those, delta), kept, self.free)
+        self.free = torch.where(columns(those, delta), kept, self.free)
 
 
 def tighten(
@@ -236,10 +236,10 @@ def tighten(
         delta = rows.x_adv - part.ball.x
         far = delta.abs().flatten(1).amax(1)
         done = part.see(rows.x_adv, delta, logits)
-        rows.slope = torch.where(wide(value > 0, delta), gradient, rows.slope)
+        rows.slope = torch.where(columns(value > 0, delta), gradient, rows.slope)
         if linf:
             done = done & (far <= rows.tau * (1.0 + 1.0 / TAU_SHARE) / 2.0)
-            over = (delta.abs() - wide(rows.tau, delta)).clamp_min(0.0)
+            over = (delta.abs() - columns(rows.tau, delta)).clamp_min(0.0)
             size, push = over.flatten(1).sum(1), delta.sign() * (over > 0)
             rows.tau = torch.where(done, TAU_SHARE * torch.minimum(rows.tau, far), rows.tau)
         else:
@@ -251,12 +251,12 @@ def tighten(
         rows.last = torch.where(check, total, rows.last)
         rows.count = rows.count + 1
         onward = done | (failed & torch.isinf(part.size))
-        rows.base = torch.where(wide(onward, delta), rows.w, rows.base)
+        rows.base = torch.where(columns(onward, delta), rows.w, rows.base)
         rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)
         rows.restart(done | failed)
-        going = wide(~(done | failed), delta)
-        push = torch.where(going, push + wide(rows.c, delta) * gradient, 0.0)
-        rows.onward(part.ball, push, delta, wide((rows.count - 1).clamp_min(0), delta), step_size=step_size)
+        going = columns(~(done | failed), delta)
+        push = torch.where(going, push + columns(rows.c, delta) * gradient, 0.0)
+        rows.onward(part.ball, push, delta, columns((rows.count - 1).clamp_min(0), delta), step_size=step_size)
         rows.x_adv = torch.where(rows.free, rows.x_adv, part.ball.x)
     nearest.put(rows.index, part)
 

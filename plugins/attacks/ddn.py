@@ -19,7 +19,7 @@ from benchmark.threat import Norm, Threat
 from ._losses import AttackLoss, row_loss
 from ._minimal import Asked, Loss, Nearest, Rows, descend, patient
 from ._steps import at_least, positive
-from ._vectors import annealed, unit, wide
+from ._vectors import annealed, columns, unit
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""
@@ -114,7 +114,7 @@ def ddn(
         length = annealed(step_size, LAST_STEP * step_size, step, steps)
         delta = asked.delta + length * unit(asked.gradient)
         radius = rows.radius * torch.where(asked.won, 1.0 - gamma, 1.0 + gamma)
-        delta *= wide(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
+        delta *= columns(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
         return _Sphere(rows.index, asked.ball.project(asked.ball.x + delta), radius)
 
     x = nearest.ball.x

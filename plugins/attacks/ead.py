@@ -18,7 +18,7 @@ from benchmark.threat import Norm, Threat
 
 from ._minimal import Nearest
 from ._steps import at_least, positive
-from ._vectors import nearer, wide
+from ._vectors import columns, nearer
 from ._weights import Tried, ask_clean, search_weight
 from .carlini_wagner import CarliniWagnerLoss, objective
 
@@ -95,9 +95,9 @@ class _Accelerated(Tried):
         """A proximal step (equations 4 and 5), and the momentum of FISTA, from the beginning for every weight."""
         step = self.count.to(delta.dtype)
         length = step_size * (1.0 - step / steps).sqrt()
-        delta = delta - wide(length, delta) * gradient
+        delta = delta - columns(length, delta) * gradient
         point = ball.project(ball.x + nearer(delta, torch.full_like(self.c, beta), Norm.l1))
-        self.x_adv = ball.project(point + wide(step / (step + 3.0), point) * (point - self.before))
+        self.x_adv = ball.project(point + columns(step / (step + 3.0), point) * (point - self.before))
         self.before = point
 
 

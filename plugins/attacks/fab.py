@@ -24,7 +24,8 @@ from ._boundary import approach
 from ._losses import gap, lead, likeliest, succeeded
 from ._planes import nearest_plane, to_plane
 from ._steps import at_least, can_ask, may_settle
-from ._survivors import Best, Work, columns
+from ._survivors import Best, Work
+from ._vectors import columns
 
 TOGETHER = 16
 """The boundaries of how many classes are compared at once."""

@@ -17,8 +17,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._decisions import TreeSum, bisect, drawn_at_once, first_wins
-from ._queries import Oracle, columns, gaussian
+from ._queries import Oracle, gaussian
 from ._steps import at_least, positive
+from ._vectors import columns
 
 DOUBLINGS = 10
 """How often the way along the normal is doubled before the normal is given up."""

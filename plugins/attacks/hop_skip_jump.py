@@ -17,8 +17,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins
-from ._queries import Oracle, columns, gaussian, uniform
+from ._queries import Oracle, gaussian, uniform
 from ._steps import at_least
+from ._vectors import columns
 
 HALVINGS = 15
 """How often a step that does not end in an adversarial input is halved before it is given up."""

@@ -19,7 +19,7 @@ from benchmark.threat import Norm, Threat
 from ._losses import AttackLoss, row_loss, softplus
 from ._minimal import Nearest
 from ._steps import at_least, can_ask, positive
-from ._vectors import wide
+from ._vectors import columns
 from ._weights import Weighed, ask_clean
 
 MEMORY = 10
@@ -106,7 +106,7 @@ class _Quasi(Weighed):
         """Accept `x_adv` or shorten the step, given the objective and its gradient there; (b,) bool: go on."""
         promised = (self.gradient * (self.x_adv - self.at)).flatten(1).sum(1)
         fell = total <= torch.where(torch.isfinite(self.last), self.last + ENOUGH * promised, torch.inf)
-        far = wide(fell, gradient)
+        far = columns(fell, gradient)
         step, turn = (self.x_adv - self.at).flatten(1), (gradient - self.gradient).flatten(1)
         curved = fell & torch.isfinite(self.last) & ((step * turn).sum(1) > 1e-12)
         self.steps = torch.where(curved[:, None, None], torch.cat([self.steps[:, 1:], step[:, None]], 1), self.steps)
@@ -125,7 +125,7 @@ class _Quasi(Weighed):
         first = (0.1 / self.direction.flatten(1).abs().amax(1).clamp_min(0.1)).clamp_max(1.0)
         known = self.steps[:, -1].any(1) & downhill
         self.share = torch.where(fell, torch.where(known, 1.0, first), self.share / 2.0)
-        self.x_adv = ball.project(self.at + wide(self.share, gradient) * self.direction)
+        self.x_adv = ball.project(self.at + columns(self.share, gradient) * self.direction)
         return (self.share > SHORTEST) & (self.x_adv != self.at).flatten(1).any(1)
 
 
@@ -170,7 +170,7 @@ def descend_in_box(
         )
         broken[rows.index] |= nearest.offer(rows.index, rows.x_adv, logits)
         delta = rows.x_adv - ball.x
-        slope = 2.0 * delta + wide(rows.c, delta) * gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        slope = 2.0 * delta + columns(rows.c, delta) * gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         going = rows.onward(slope, delta.square().flatten(1).sum(1) + rows.c * value, ball)
         rows = rows if bool(going.all()) else rows.keep(going)
     return broken

@@ -18,7 +18,7 @@ from benchmark.threat import Norm, Threat
 
 from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
 from ._steps import at_least, positive
-from ._vectors import nearer, unit, wide
+from ._vectors import columns, nearer, unit
 
 LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""
@@ -117,7 +117,7 @@ def pdpgd(
         length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
         # On the simplex of (distance, objective) with the dual variable as their ratio.
         share = 1.0 / (1.0 + (-average).exp())
-        delta = asked.delta + wide(length * share, rows.x_adv) * unit(asked.gradient)
+        delta = asked.delta + columns(length * share, rows.x_adv) * unit(asked.gradient)
         delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
         x_adv = asked.ball.project(asked.ball.x + nearer(delta, length * (1.0 - share), norm))
         weight = weight + dual_length * torch.where(asked.won, -1.0, 1.0)

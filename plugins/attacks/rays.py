@@ -17,8 +17,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._decisions import only_clean
-from ._queries import Oracle, columns
+from ._queries import Oracle
 from ._steps import at_least, positive
+from ._vectors import columns
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from benchmark.threat import Norm, Threat
 
 from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
 from ._steps import at_least, positive
-from ._vectors import adam, annealed, wide
+from ._vectors import adam, annealed, columns
 
 LAST_STEP = 0.1
 """The last step as a share of the first."""
@@ -105,13 +105,13 @@ def sigma_zero(
         length = annealed(step_size, LAST_STEP * step_size, step, steps)
         delta = asked.delta
         sparsity = 2.0 * sigma / delta[0].numel() * delta / (delta.square() + sigma).square()
-        slope = sparsity - torch.where(wide(asked.won, delta), 0.0, asked.gradient)
-        peak = wide(rows_norm(slope, Norm.linf), delta)
+        slope = sparsity - torch.where(columns(asked.won, delta), 0.0, asked.gradient)
+        peak = columns(rows_norm(slope, Norm.linf), delta)
         change, first, second = adam(slope / torch.where(peak > 0, peak, 1.0), rows.first, rows.second, step)
         delta = asked.ball.project(rows.x_adv - length * change) - asked.ball.x
         sign = torch.where(asked.won, 1.0, -1.0)
         limit = (rows.threshold + RATE * length * sign).clamp(0.0, 1.0)
-        kept = delta.abs() >= wide(limit, delta)
+        kept = delta.abs() >= columns(limit, delta)
         return _Sparse(rows.index, torch.where(kept, asked.ball.x + delta, asked.ball.x), first, second, limit)
 
     x = nearest.ball.x

@@ -16,8 +16,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins, owned
-from ._queries import Oracle, columns, gaussian
+from ._queries import Oracle, gaussian
 from ._steps import at_least, positive
+from ._vectors import columns
 
 DOUBLINGS = 12
 """How often a step that succeeds is doubled, and one that does not is quartered."""

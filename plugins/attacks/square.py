@@ -19,7 +19,8 @@ from benchmark.threat import Access, Norm, Threat
 from ._losses import AttackLoss, row_loss, succeeded
 from ._squares import Image, Moves, as_image, change_linf, change_mass, first_linf, first_mass, moves, worth_asking
 from ._steps import at_least, may_settle
-from ._survivors import Best, Work, columns
+from ._survivors import Best, Work
+from ._vectors import columns
 
 AHEAD = 64
 """For how many passes ahead windows are drawn at once, and proposals remembered."""

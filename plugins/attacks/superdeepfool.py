@@ -20,7 +20,7 @@ from ._boundary import look_round, step_to_planes, towards, usable
 from ._losses import gap
 from ._minimal import SETTLED, Nearest, Rows, only
 from ._steps import at_least, can_ask
-from ._vectors import TINY, wide
+from ._vectors import TINY, columns
 from .deepfool import BEYOND, PATIENCE
 
 WHOLE = 2
@@ -125,8 +125,8 @@ def superdeepfool(
         onward = ~rows.placed & (missed < MISSES) & torch.isfinite(size) & (size > 0) & (not first)
         going = torch.where(won, onward, rows.steps < steps) & slope.flatten(1).any(1) & (rows.rounds < rounds)
         step = _behind(slope, need, rows.x_adv, boxed=rows.steps >= PATIENCE)
-        to = torch.where(wide(won, delta), ball.x + onto, rows.x_adv + (1.0 + overshoot) * step)
-        half = wide(won & (rows.rounds >= WHOLE), delta)
+        to = torch.where(columns(won, delta), ball.x + onto, rows.x_adv + (1.0 + overshoot) * step)
+        half = columns(won & (rows.rounds >= WHOLE), delta)
         rows = _OnTheWay(
             rows.index,
             ball.project(torch.where(half, (rows.x_adv + to) / 2.0, to)),
@@ -152,10 +152,10 @@ def _onto(slope: Tensor, need: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 def _behind(slope: Tensor, need: Tensor, x: Tensor, *, boxed: Tensor) -> Tensor:
     """(b, *S): DeepFool's step, just behind the boundary; in the box where `boxed` (b,) bool."""
     dual = rows_norm(slope, Norm.l2)
-    plain = slope * wide((need.clamp_min(0.0) / dual.clamp_min(TINY) + BEYOND) / dual.clamp_min(TINY), slope)
+    plain = slope * columns((need.clamp_min(0.0) / dual.clamp_min(TINY) + BEYOND) / dual.clamp_min(TINY), slope)
     if not bool(boxed.any()):
         return plain
-    return torch.where(wide(boxed, plain), _onto(slope, need.clamp_min(0.0) + BEYOND * dual, x)[0], plain)
+    return torch.where(columns(boxed, plain), _onto(slope, need.clamp_min(0.0) + BEYOND * dual, x)[0], plain)
 
 
 @hookimpl

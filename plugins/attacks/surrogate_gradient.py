@@ -20,8 +20,9 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._estimates import Best, climb, default_step
-from ._queries import Oracle, columns, gaussian
+from ._queries import Oracle, gaussian
 from ._steps import at_least, positive
+from ._vectors import columns
 
 
 @dataclass(frozen=True)

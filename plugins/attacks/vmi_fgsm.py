@@ -17,8 +17,8 @@ from benchmark.threat import Norm, Threat
 
 from ._losses import AttackLoss, row_loss
 from ._steps import at_least, positive
-from ._survivors import columns
 from ._transfer import Asked, Tuning, ascend_with_momentum, not_negative
+from ._vectors import columns
 
 SURE = -20.0
 """Log-odds of the other classes below which inputs count alike: the gradient of the cross-entropy is lost there."""
