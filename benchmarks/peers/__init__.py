@@ -7,12 +7,14 @@ prepared once is not timed; what is returned is called with a batch.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["LIBRARIES", "Attacker", "Budget", "Builder", "offers"]
+__all__ = ["LIBRARIES", "Attacker", "Budget", "Builder", "offers", "reseeded"]
 
 LIBRARIES = ("autoattack", "adversarial_library", "foolbox", "torchattacks", "art", "cleverhans")
 
@@ -55,3 +57,17 @@ def offers(attack: str, norm: str) -> dict[str, Builder]:
         if (attack, norm) in builders:
             found[library] = builders[attack, norm]
     return found
+
+
+def reseeded(attack: Any, run: Attacker) -> Attacker:
+    """`run` with another `attack.seed` each time: some attacks seed the global generator with it in every call.
+
+    With the one number that is their default, several runs of theirs would be one.
+    """
+    seeds = itertools.count()
+
+    def with_next_seed(x: Tensor, y: Tensor) -> Tensor:
+        attack.seed = next(seeds)
+        return run(x, y)
+
+    return with_next_seed

@@ -14,7 +14,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from benchmarks.peers import Attacker, Budget
+from benchmarks.peers import Attacker, Budget, reseeded
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
@@ -36,7 +36,7 @@ def _quiet(attack: Any) -> Attacker:
             candidates: Tensor = attack.perturb(x, y)
         return candidates
 
-    return run
+    return reseeded(attack, run)
 
 
 def _apgd(model: nn.Module, budget: Budget) -> Attacker:

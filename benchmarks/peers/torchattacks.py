@@ -8,7 +8,7 @@ from __future__ import annotations
 import torchattacks
 from torch import nn
 
-from benchmarks.peers import Attacker, Budget, Builder
+from benchmarks.peers import Attacker, Budget, Builder, reseeded
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 
@@ -48,12 +48,12 @@ def _transfer(name: str, **settings: float) -> Builder:
 def _apgd(model: nn.Module, budget: Budget) -> Attacker:
     settings = {"norm": NORMS[budget.norm], "eps": budget.eps, "steps": budget.steps, "loss": budget.loss}
     attack: Attacker = torchattacks.APGD(model, n_restarts=budget.searches, **settings)
-    return attack
+    return reseeded(attack, attack)
 
 
 def _square(model: nn.Module, budget: Budget) -> Attacker:
     attack: Attacker = torchattacks.Square(model, norm=NORMS[budget.norm], eps=budget.eps, n_queries=budget.steps)
-    return attack
+    return reseeded(attack, attack)
 
 
 def _deepfool(model: nn.Module, budget: Budget) -> Attacker:
