@@ -45,7 +45,7 @@ def pack(
     """Write a submission of every complete cell below `paths`; each is checked first, as a reviewer would.
 
     Args:
-        store: where the systems of the cells are. out: a file that ends with .zip, or a folder; must not exist.
+        store: where the systems are that do not lie in the store of their cells. out: a file that ends with .zip, or a folder; must not exist.
         weights: also pack the weights, so that anybody can prove the witnesses again.
 
     Raises:
@@ -72,22 +72,33 @@ def pack(
 
 def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tuple[str, Path]]:
     """(place in the submission, file) of everything to pack."""
-    systems = set()
+    systems: dict[str, Path] = {}
     for record in sorted({found for path in paths for found in find(path)}):
         folder = record.parent
         if json.loads(record.read_bytes()).get("status") != "complete":
             continue
         cell = checked_cell(folder)
-        systems.add(cell.record.system.key)
+        systems[cell.record.system.key] = _system(cell.record.system.key, folder, store)
         for name in (RECORD, *(file.path for file in cell.record.files)):
             yield f"cells/{folder.name}/{name}", folder / name
     if not systems:
         raise RecordError(f"no complete cell lies under {', '.join(map(str, paths))}; give cells or folders of cells")
-    for key in sorted(systems):
-        folder = store / "systems" / key
+    for key, folder in sorted(systems.items()):
         checked_card(folder)
         for name in (CARD, WEIGHTS) if weights else (CARD,):
             yield f"systems/{key}/{name}", folder / name
+
+
+def _system(key: str, cell: Path, store: Path) -> Path:
+    """The folder of the system of a `cell`, which is as a rule in the store that the cell lies in."""
+    places = [root / "systems" / key for root in (cell.parent.parent, store)]
+    for place in places:
+        if (place / CARD).is_file():
+            return place
+    raise RecordError(
+        f"cell {cell.name} is of system {key}, and neither {places[0]} nor {places[1]} has its {CARD}; "
+        "name the store in which it was run with --store"
+    )
 
 
 def _write_folder(out: Path, manifest: str, sources: dict[str, Path]) -> None:

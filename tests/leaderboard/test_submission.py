@@ -128,11 +128,13 @@ def test_text_of_a_submitter_cannot_leave_its_place_in_the_review(tmp_path: Path
 
 def test_only_sound_and_complete_cells_are_packed(tmp_path: Path) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR, attack="fmn", minimal=True)
-    with pytest.raises(RecordError, match=r"card\.json is missing; expected the card of every system"):
-        pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
+    with pytest.raises(RecordError, match=r"has its card\.json; name the store in which it was run with --store"):
+        pack([tmp_path], tmp_path / "another", tmp_path / "out.zip", submitter=Submitter(name="A"))
+    made_card(tmp_path / "another", read_record(folder))
+    pack([tmp_path], tmp_path / "another", tmp_path / "elsewhere.zip", submitter=Submitter(name="A"))
     made_card(tmp_path, read_record(folder))
     made_cell(tmp_path, clean=CLEAN, distance=FAR, status="failed", error="it broke", seed=1)
-    manifest = pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
+    manifest = pack([tmp_path], tmp_path / "empty", tmp_path / "out.zip", submitter=Submitter(name="A"))
     assert len(manifest.files) == 4
     with pytest.raises(RecordError, match="exists; name a new file or folder"):
         pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
