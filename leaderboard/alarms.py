@@ -7,7 +7,7 @@ evaluation, not against the system.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from benchmark.record import Record
 from benchmark.verify_records import GIVEN
@@ -23,6 +23,7 @@ __all__ = [
     "others_beat_white_box",
     "out_of_order",
     "rises_with_eps",
+    "spared",
 ]
 
 NO_ATTACK = ("noise", "none")
@@ -202,21 +203,46 @@ def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Ala
     ]
 
 
-def fewer_attacks(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+def spared(columns: Mapping[str, Column], rows: Sequence[tuple[Mapping[str, Score], Set[str]]]) -> list[set[str]]:
+    """Per row, the attacks that it did not meet and half of the rows or more did: with one such, it has no rank.
+
+    Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
+    from a surrogate that a system itself has been.
+
+    Args:
+        rows: the scores of each by column, and the keys of its trained systems.
+    """
+    usual = {
+        key: set(column.surrogate.split(","))
+        for key, column in columns.items()
+        if column.name != GIVEN and 2 * sum(key in scores for scores, _ in rows) >= len(rows)
+    }
+    return [
+        {key for key, surrogates in usual.items() if key not in scores and not surrogates & systems}
+        for scores, systems in rows
+    ]
+
+
+def fewer_attacks(
+    columns: Mapping[str, Column], scores: Mapping[str, Score], without: Set[str], row: str
+) -> list[Alarm]:
     """A row that was not attacked by all attacks of its board: its worst case is over fewer of them.
 
-    Examples that somebody gave against another system are no attack that this row could have been spared.
+    Args:
+        without: those that :func:`spared` names.
     """
-    missing = [column.label for key, column in columns.items() if key not in scores and column.name != GIVEN]
+    missing = {key: column.label for key, column in columns.items() if key not in scores and column.name != GIVEN}
     if not missing:
         return []
-    shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-    return [
-        Alarm(
-            "fewer_attacks",
-            "info",
-            f"not attacked by {shown}, as other rows were: its robust accuracy may look better than it is",
-            (),
-            row,
+    severity, others, so = (
+        (
+            "warning",
+            "at least half of the",
+            "without them it has no rank, as the worst case over fewer attacks looks better than it is",
         )
-    ]
+        if without
+        else ("info", "some other", "its robust accuracy may look better than it is")
+    )
+    named = [label for key, label in missing.items() if key in without or not without]
+    shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+    return [Alarm("fewer_attacks", severity, f"not attacked by {shown}, as {others} rows were: {so}", (), row)]

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from .board import Board, Row
 from .display import interval, percent, several
-from .wording import radius, rank
+from .wording import radius, standing
 
 __all__ = ["board_badge", "row_badge"]
 
@@ -19,7 +19,7 @@ def row_badge(board: Board, row: Row) -> Markup:
     return _badge(
         f"robust at {radius(board.protocol)}",
         f"{percent(row.robust.value, row.robust.low, row.robust.high)} % "
-        f"({interval(row.robust.low, row.robust.high)}), rank {rank(row)} of {len(board.rows)}",
+        f"({interval(row.robust.low, row.robust.high)}), {standing(board, row)}",
         "#0f5f9e" if row.place <= board.front else "#575b64",
     )
 

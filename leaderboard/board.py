@@ -211,7 +211,7 @@ class Row:
     key: content address of the recipe without the seed. label: unique on the board.
     place: position in the strict order, from 1. rank_low, rank_high: the places that Holm-corrected paired tests leave.
     bootstrap_low, bootstrap_high: the central 95 % of its ranks over resampled examples. best: the share of resamples
-        in which it is first, ties divided.
+        in which it is first, ties divided. None, all five, for a row without a rank: see `Board.ranked`.
     robust: not broken by any attack: an upper bound. certified: proved at this radius: a lower bound, None if nobody
         tried. clean: right on the clean input.
     unjudged: examples that no attack validly tried; they count as not robust.
@@ -224,11 +224,11 @@ class Row:
     label: str
     system: SystemInfo
     place: int
-    rank_low: int
-    rank_high: int
-    bootstrap_low: int
-    bootstrap_high: int
-    best: float
+    rank_low: int | None
+    rank_high: int | None
+    bootstrap_low: int | None
+    bootstrap_high: int | None
+    best: float | None
     robust: Rate
     clean: Rate
     certified: Rate | None
@@ -245,7 +245,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Every pair of rows, in the order of the board.
+    """Every pair of rows with a rank, in the order of the board.
 
     wins: (R, R) int64: examples that row i holds and row j does not (for rows with several runs: that a larger share
     of i's runs holds). p: (R, R) exact two-sided McNemar. adjusted: (R, R) after Holm over all pairs of the board.
@@ -328,8 +328,9 @@ class Unfinished:
 class Board:
     """One table: systems under one protocol.
 
-    rows: by robust accuracy, then clean accuracy, then key. ties: (first, last) positions of the maximal groups of
-    neighbours that no test separates; groups overlap, the first one is the front. attacks: the most successful first.
+    rows: by robust accuracy, then clean accuracy, then key; those without a rank come last.
+    ties: (first, last) positions of the maximal groups of neighbours that no test separates; groups overlap, the first
+    one is the front. attacks: the most successful first.
     alarms: findings about the board itself; rows have their own.
     """
 
@@ -342,6 +343,14 @@ class Board:
     attacks: tuple[AttackStanding, ...]
     unfinished: tuple[Unfinished, ...]
     alarms: tuple[Alarm, ...]
+
+    @property
+    def ranked(self) -> int:
+        """How many rows have a rank: those that met every attack that half of the rows or more met. They come first.
+
+        The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
+        """
+        return len(self.pairs.p)
 
     @property
     def front(self) -> int:

@@ -256,18 +256,21 @@ def _effects(before: Leaderboard, after: Leaderboard) -> Iterator[Effect]:
                 yield Effect(
                     board=_name(board),
                     row=row.label,
-                    low=row.rank_low,
-                    high=row.rank_high,
+                    rank=_rank(row),
                     robust=row.robust.value,
                     total=row.robust.total,
-                    before="new"
-                    if was is None
-                    else f"{was[0].rank_low} to {was[0].rank_high}, {was[0].robust.value:.4f}",
+                    before="new" if was is None else f"{_rank(was[0])}, {was[0].robust.value:.4f}",
                 )
 
 
-def _place(row: Row) -> tuple[int, int, float]:
+def _place(row: Row) -> tuple[int | None, int | None, float]:
     return row.rank_low, row.rank_high, row.robust.value
+
+
+def _rank(row: Row) -> str:
+    if row.rank_low is None:
+        return "not ranked"
+    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low} to {row.rank_high}"
 
 
 def _name(board: Board) -> str:

@@ -63,7 +63,9 @@ def _results(board: Board, row: Row) -> list[Json]:
         _result(of, "clean accuracy", "accuracy", "Share of examples right without an attack.", row.clean, {}),
         _result(
             of, f"robust accuracy at {radius(of)}", "adversarial_benchmark.robust_accuracy", robust, row.robust,
-            {"rank_low": str(row.rank_low), "rank_high": str(row.rank_high), "systems": str(len(board.rows))},
+            {}
+            if row.rank_low is None
+            else {"rank_low": str(row.rank_low), "rank_high": str(row.rank_high), "systems": str(board.ranked)},
         ),
     ]  # fmt: skip
 

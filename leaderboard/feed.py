@@ -11,7 +11,7 @@ from benchmark.record import Record, content_key
 
 from .board import Board, Leaderboard, Row
 from .display import interval, percent
-from .wording import radius, rank, suite_title
+from .wording import radius, standing, suite_title
 
 __all__ = ["EPOCH", "feed", "stamp"]
 
@@ -52,7 +52,7 @@ def _entry(board: Board, row: Row, when: str, page: str) -> str:
     held = f"{percent(row.robust.value, row.robust.low, row.robust.high)} %"
     said = (
         f"{held} of {row.robust.total} examples hold under every attack (95 % interval "
-        f"{interval(row.robust.low, row.robust.high)}), rank {rank(row)} of {len(board.rows)}; "
+        f"{interval(row.robust.low, row.robust.high)}), {standing(board, row)}; "
         f"{suite_title(board.protocol)}."
     )
     return (

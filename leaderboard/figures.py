@@ -59,7 +59,7 @@ def trade_off(board: Board, name: str) -> Markup:
             row.robust.high,
             place < board.front,
         )
-        for place, row in enumerate(board.rows)
+        for place, row in enumerate(board.rows[: board.ranked])
     ]
     return scatter(
         name,

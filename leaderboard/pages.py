@@ -162,6 +162,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         site=frame,
         paths=paths,
         answer=wording.answer,
+        standing=wording.standing,
         strip=figures.row_strip,
         interval_plot=figures.interval_plot,
         trade_off=figures.trade_off,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from itertools import pairwise
 
 from .board import Board, Row
 
@@ -16,10 +17,10 @@ BITS_BYTES = 120_000
 
 
 def comparable(board: Board) -> tuple[Row, ...]:
-    """The first rows of the board, as many as fit on the page with their outcomes."""
+    """The first rows of the board with a rank, as many as fit on the page with their outcomes."""
     kept: list[Row] = []
     left = BITS_BYTES
-    for row in board.rows[:PAIR_ROWS]:
+    for row in board.rows[: min(PAIR_ROWS, board.ranked)]:
         left -= sum(len(text) for text in held_bits(row))
         if left < 0:
             break
@@ -33,9 +34,13 @@ def held_bits(row: Row) -> list[str]:
 
 
 def neighbours(board: Board) -> Sequence[tuple[Row, Row, int, int, float]]:
-    """Each row and the next one: (row, next, examples only the first holds, only the second, corrected p)."""
-    wins, p = board.pairs.wins, board.pairs.adjusted
+    """Each row with a rank and the next one.
+
+    Returns:
+        Of each pair (row, next, examples only the first holds, only the second, corrected p).
+    """
+    wins, p, rows = board.pairs.wins, board.pairs.adjusted, board.rows[: board.ranked]
     return [
         (row, after, int(wins[at, at + 1]), int(wins[at + 1, at]), float(p[at, at + 1]))
-        for at, (row, after) in enumerate(zip(board.rows, board.rows[1:], strict=False))
+        for at, (row, after) in enumerate(pairwise(rows))
     ]

@@ -53,6 +53,17 @@ class Draft:
     history: tuple[Step, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Ranks:
+    """See `board.Row`."""
+
+    low: int | None = None
+    high: int | None = None
+    drawn_low: int | None = None
+    drawn_high: int | None = None
+    best: float | None = None
+
+
 def ranked(
     protocol: Protocol,
     known: Mapping[str, Column],
@@ -66,28 +77,21 @@ def ranked(
         known: columns of the whole family, in order; those that no row has are left out.
         close: per draft, how close minimal attacks came to the best distances. pool: the reference for that.
     """
-    order = sorted(range(len(drafts)), key=lambda at: _place(drafts[at]))
+    spared = alarms.spared(known, [(row.scores, {run.system_key for run in row.runs}) for row in drafts])
+    order = sorted(range(len(drafts)), key=lambda at: (bool(spared[at]), *_place(drafts[at])))
     rows = [drafts[at] for at in order]
+    tested = [drafts[at] for at in order if not spared[at]]
     shown = {key: column for key, column in known.items() if any(key in row.scores for row in rows)}
-    held = np.stack([row.held for row in rows])
+    held = np.stack([row.held for row in tested]) if tested else np.zeros((0, protocol.total))
     pairs = _pairs(held)
     apart = pairs.adjusted <= LEVEL
-    value = np.array([row.robust.value for row in rows])
-    bounds = separable_ranks(apart, value)
-    drawn = resampled_ranks(held, DRAWS, SEED)
+    ranks = [*_ranks(tested, held, apart), *[_Ranks()] * (len(rows) - len(tested))]
     return Board(
         protocol=protocol,
         columns=tuple(shown.values()),
         rows=tuple(
-            _row(
-                row,
-                at + 1,
-                bounds[at],
-                (int(drawn.low[at]), int(drawn.high[at])),
-                float(drawn.best[at]),
-                shown,
-            )
-            for at, row in enumerate(rows)
+            _row(drafts[at], place, ranks, spared[at], shown)
+            for place, (at, ranks) in enumerate(zip(order, ranks, strict=True), 1)
         ),
         ties=tuple(tie_groups(apart)),
         pairs=pairs,
@@ -108,24 +112,28 @@ def _place(row: Draft) -> tuple[float, float, str]:
     return (-row.robust.count, -row.clean.count, row.key)
 
 
-def _row(
-    row: Draft,
-    place: int,
-    bounds: tuple[int, int],
-    drawn: tuple[int, int],
-    best: float,
-    shown: Mapping[str, Column],
-) -> Row:
+def _ranks(rows: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np.bool_]) -> list[_Ranks]:
+    """The ranks of rows that met the same attacks."""
+    if not rows:
+        return []
+    bounds = separable_ranks(apart, np.array([row.robust.value for row in rows]))
+    drawn = resampled_ranks(held, DRAWS, SEED)
+    return [
+        _Ranks(*bounds[at], int(drawn.low[at]), int(drawn.high[at]), float(drawn.best[at])) for at in range(len(rows))
+    ]
+
+
+def _row(row: Draft, place: int, ranks: _Ranks, spared: set[str], shown: Mapping[str, Column]) -> Row:
     return Row(
         key=row.key,
         label=row.label,
         system=row.system,
         place=place,
-        rank_low=bounds[0],
-        rank_high=bounds[1],
-        bootstrap_low=drawn[0],
-        bootstrap_high=drawn[1],
-        best=best,
+        rank_low=ranks.low,
+        rank_high=ranks.high,
+        bootstrap_low=ranks.drawn_low,
+        bootstrap_high=ranks.drawn_high,
+        best=ranks.best,
         robust=row.robust,
         clean=row.clean,
         certified=row.certified,
@@ -135,7 +143,7 @@ def _row(
         carried=row.carried,
         scores=tuple(row.scores.get(key) for key in shown),
         runs=row.runs,
-        alarms=(*row.alarms, *alarms.fewer_attacks(shown, row.scores, row.key)),
+        alarms=(*row.alarms, *alarms.fewer_attacks(shown, row.scores, spared, row.key)),
         keys=row.keys,
         history=row.history,
     )
@@ -156,7 +164,7 @@ def _resolution(pairs: Pairs, total: int) -> Resolution:
     rows = len(pairs.p)
     count = rows * (rows - 1) // 2
     apart = pairs.adjusted <= LEVEL
-    first = np.arange(rows - 1)
+    first = np.arange(max(0, rows - 1))
     disagree = (pairs.wins + pairs.wins.T)[first, first + 1] / total
     typical = float(np.median(disagree)) if rows > 1 else 0.0
     more = None
@@ -165,7 +173,7 @@ def _resolution(pairs: Pairs, total: int) -> Resolution:
         if not apart[0, 1]:
             more = examples_to_separate(int(pairs.wins[0, 1]), int(pairs.wins[1, 0]), total, 1 - LEVEL / count)
     return Resolution(
-        neighbours=rows - 1,
+        neighbours=max(0, rows - 1),
         separable_neighbours=int(apart[first, first + 1].sum()),
         pairs=count,
         separable_pairs=int(np.triu(apart, 1).sum()),

@@ -37,12 +37,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Effect:
-    """A row whose place on a board changes. low, high: the ranks that tests leave. before: what it was."""
+    """A row whose place on a board changes. rank: what tests leave of it, or that it has none. before: what it was."""
 
     board: str
     row: str
-    low: int
-    high: int
+    rank: str
     robust: float
     total: int
     before: str
@@ -110,10 +109,9 @@ def _lines(review: Review) -> Iterator[str]:
         yield "| board | row | robust accuracy | rank | before |"
         yield "|---|---|---|---|---|"
         for effect in review.effects[:MOST_LINES]:
-            rank = str(effect.low) if effect.low == effect.high else f"{effect.low} to {effect.high}"
             yield (
                 f"| {quoted(effect.board, 100)} | {quoted(effect.row, 80)} | {effect.robust:.4f} of {effect.total} "
-                f"| {rank} | {quoted(effect.before)} |"
+                f"| {effect.rank} | {quoted(effect.before)} |"
             )
         if len(review.effects) > MOST_LINES:
             yield f"\n{len(review.effects) - MOST_LINES} more rows move."

@@ -26,6 +26,7 @@ __all__ = [
     "rank",
     "resolution",
     "slug",
+    "standing",
     "suite_title",
     "words",
 ]
@@ -65,8 +66,15 @@ def heading(protocol: Protocol) -> str:
 
 
 def rank(row: Row) -> str:
-    """The places that the tests leave to a row: 3, or 3-9."""
+    """The places that the tests leave to a row: 3, or 3-9; a dash for a row without a rank."""
+    if row.rank_low is None:
+        return "\N{EN DASH}"
     return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}\N{EN DASH}{row.rank_high}"
+
+
+def standing(board: Board, row: Row) -> str:
+    """Its rank among how many."""
+    return "not ranked" if row.rank_low is None else f"rank {rank(row)} of {board.ranked}"
 
 
 def conditions(protocol: Protocol) -> str:
@@ -87,7 +95,9 @@ def suite_title(protocol: Protocol) -> str:
 
 def answer(board: Board) -> tuple[str, str]:
     """What the board says in two breaths: who leads, and by how much."""
-    rows, front = board.rows, board.front
+    rows, front = board.rows[: board.ranked], board.front
+    if not rows:
+        return "Nothing can be ranked.", "No system met every attack that at least half of the systems met."
     best = rows[0]
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:

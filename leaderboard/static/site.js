@@ -119,6 +119,7 @@
       if (!panel.hasAttribute("data-wins")) { return ""; }
       var wins = JSON.parse(panel.getAttribute("data-wins")), p = JSON.parse(panel.getAttribute("data-p"));
       var a = rows.indexOf(pair[0]), b = rows.indexOf(pair[1]);
+      if (Math.max(a, b) >= wins.length) { return "Only systems with a rank met the same attacks, and are tested against each other."; }
       return "On the same examples, " + name(pair[0]) + " holds " + wins[a][b] + " that " + name(pair[1]) + " loses, and loses " +
         wins[b][a] + " that it holds. Exact McNemar test, corrected for all pairs of this board: p " +
         (p[a][b] < 0.001 ? "< 0.001" : "= " + p[a][b]) + (p[a][b] < 0.05 ? "." : ", so the two are tied.");

@@ -15,7 +15,7 @@ from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Board, Leaderboard, Row
 from benchmark_leaderboard.load import read
 from benchmark_leaderboard.statistics import wilson
-from benchmark_leaderboard.wording import heading, radius
+from benchmark_leaderboard.wording import answer, heading, radius
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -266,13 +266,61 @@ def test_a_row_without_an_attack_of_its_board_says_so(tmp_path: Path) -> None:
     made_cell(tmp_path, clean=RIGHT, distance=reaching(0))
     made_cell(tmp_path, clean=RIGHT, distance=reaching(1), attack="fgsm")
     made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="linear")
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(2), model="small_cnn")
     board = only(board_of(tmp_path))
     first = board.rows[0]
-    assert (first.label, first.scores[0]) == ("linear", None)
-    assert [alarm.evidence for alarm in first.alarms] == [
-        "not attacked by fgsm, as other rows were: its robust accuracy may look better than it is"
+    assert (first.label, first.scores[0], first.rank_low) == ("linear", None, 1)
+    assert [(alarm.severity, alarm.evidence) for alarm in first.alarms] == [
+        ("info", "not attacked by fgsm, as some other rows were: its robust accuracy may look better than it is")
     ]
-    assert not board.rows[1].alarms
+    assert not board.rows[2].alarms
+
+
+def test_a_row_that_was_spared_a_usual_attack_has_no_rank(tmp_path: Path) -> None:
+    for model, broken in (("a", (0, 1, 2)), ("b", (0, 1))):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(), model=model, attack="noise")
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(*broken), model=model)
+    alone = only(board_of(tmp_path))
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="spared", attack="noise")
+    board = only(board_of(tmp_path))
+    assert [row.label for row in board.rows] == ["b", "a", "spared"]
+    assert (board.ranked, board.front, board.ties) == (2, 2, alone.ties)
+    assert [replace(row, keys=()) for row in board.rows[:2]] == [replace(row, keys=()) for row in alone.rows]
+    spared = board.rows[2]
+    assert (spared.robust.count, spared.place) == (8, 3)
+    ranks = (spared.rank_low, spared.rank_high, spared.bootstrap_low, spared.bootstrap_high, spared.best)
+    assert ranks == (None,) * 5
+    assert [(alarm.name, alarm.severity) for alarm in spared.alarms] == [("fewer_attacks", "warning")]
+    assert spared.alarms[0].evidence.startswith("not attacked by pgd, as at least half of the rows were: ")
+    assert answer(board)[0] == "No test tells these 2 systems apart."
+
+
+def test_a_surrogate_need_not_be_attacked_from_itself(tmp_path: Path) -> None:
+    held = read_record(made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="held"))
+    for model in ("a", "b"):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(0), model=model)
+        made_cell(
+            tmp_path,
+            clean=RIGHT,
+            distance=reaching(1),
+            model=model,
+            attack="mi_fgsm",
+            access="transfer",
+            surrogate=held.system.key,
+        )
+    board = only(board_of(tmp_path))
+    assert (board.rows[0].label, board.ranked) == ("held", 3)
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="spared")
+    assert only(board_of(tmp_path)).rows[3].label == "spared"
+    assert only(board_of(tmp_path)).ranked == 3
+
+
+def test_rows_of_which_none_met_all_usual_attacks_have_no_ranks(tmp_path: Path) -> None:
+    for model, attack in (("a", "pgd"), ("b", "fgsm")):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(0), model=model, attack=attack)
+    board = only(board_of(tmp_path))
+    assert (board.ranked, board.front, board.resolution.pairs) == (0, 0, 0)
+    assert answer(board)[0] == "Nothing can be ranked."
 
 
 def test_examples_given_against_one_row_are_no_attack_that_others_lack(tmp_path: Path) -> None:
@@ -283,7 +331,7 @@ def test_examples_given_against_one_row_are_no_attack_that_others_lack(tmp_path:
     assert [row.system.model for row in board.rows] == ["b", "a"]
     assert [row.alarms for row in board.rows] == [(), ()]
     made_cell(tmp_path, clean=RIGHT, distance=reaching(1), model="a", attack="fgsm")
-    assert [alarm.name for alarm in only(board_of(tmp_path)).rows[0].alarms] == ["fewer_attacks"]
+    assert [len(row.alarms) for row in only(board_of(tmp_path)).rows] == [0, 1]
 
 
 def test_rows_are_ordered_by_robust_then_clean_accuracy_then_key(tmp_path: Path) -> None:

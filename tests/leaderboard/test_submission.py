@@ -70,11 +70,12 @@ def test_an_accepted_submission_is_added_with_its_review_and_only_once(
 
 def test_the_review_tells_what_moves(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    made_cell(results, clean=[True] * 10, distance=[np.inf] * 10, model="cnn", minimal=True, dataset="made_up")
+    same = {"attack": "fmn", "minimal": True, "dataset": "made_up"}
+    made_cell(results, clean=[True] * 10, distance=[np.inf] * 10, model="cnn", **same)  # type: ignore[arg-type]
     with opened(made_submission(tmp_path / "store", tmp_path / "parcel")) as root:
         review = check(root, [results])
-    assert {(e.row, e.before) for e in review.effects} == {("mlp", "new"), ("cnn", "1 to 1, 1.0000")}
-    assert {(e.low, e.high) for e in review.effects} == {(1, 2)}, "ten examples do not tell them apart"
+    assert {(e.row, e.before) for e in review.effects} == {("mlp", "new"), ("cnn", "1, 1.0000")}
+    assert {e.rank for e in review.effects} == {"1 to 2"}, "ten examples do not tell them apart"
 
 
 def test_the_reviewers_own_run_makes_a_re_run_or_a_refusal(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ def test_counts_fall_with_the_cells_that_they_were_made_from(root: Path) -> None
     (linear,) = [p.parent for p in root.glob("cells/*/record.json") if read_record(p).system.model == "linear"]
     withdraw(linear, "measured on the wrong split")
     assert table(site(root)[".html"]) == [
-        ["1 small_ cnn", "100 itself", NONE],
-        ["2 mlp", "100.0 of 38", "100 itself"],
+        ["1 mlp", "100 itself", "100.0 of 38"],
+        ["2 small_ cnn", NONE, "100 itself"],
     ]
 
 
