@@ -93,7 +93,7 @@ class CarliniWagner(Attack):
     initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
     one at which it pulls a tenth as hard at a feature as the threshold (1e-5).
     step_size: Adam's; None takes 0.02, under linf 0.01 (the paper: 0.01 and 0.005). loss: the objective.
-    patience: l2: an example is left whose nearest success has not come nearer by a thousandth in that share of the
+    patience: l2: an example is left whose nearest success has not come nearer by a hundredth in that share of the
     `searches`; 1 leaves none.
     search_steps: forward passes for the way back.
     """

@@ -43,7 +43,7 @@ class EAD(Attack):
     initial_c: the first; None takes half as much again as brings a linear objective to 0 (the paper: 1e-3).
     step_size: of the first step with each c; the steps fall with the square root of what is left of them.
     beta: by how much every step shrinks each change, a times the step size. loss: the objective.
-    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the
+    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the
     `searches`; 1 leaves none.
     search_steps: forward passes for the way back.
     """
