@@ -114,7 +114,8 @@ def antithetic(
         made = noise(rng.rows(index), group, first)
         if ball.mask is not None:
             made = torch.where(ball.mask[:, None], made, 0.0)
-        both = torch.stack([x_adv[:, None] + sigma * made, x_adv[:, None] - sigma * made], 2).flatten(1, 2)
+        here, change = x_adv[:, None], sigma * made
+        both = torch.stack([here + change, here - change], 2).flatten(1, 2)
         values, _, answered = oracle.values(index, both)
         values, whole = values.reshape(len(index), group, 2), answered.reshape(len(index), group, 2).all(2)
         weight = torch.where(whole, (values[:, :, 0] - values[:, :, 1]) / (2.0 * sigma * pairs), 0.0)

@@ -21,7 +21,7 @@ from ._boundary import approach, look_round, usable
 from ._losses import gap, lead, succeeded
 from ._vectors import columns
 
-SETTLED = 1e-3
+SETTLED = 1e-2
 """By what share a success has to come nearer for the search for others to go on."""
 
 __all__ = [

@@ -16,9 +16,9 @@ from benchmark.target import Target
 from ._losses import margin, succeeded
 from ._vectors import columns
 
-__all__ = ["Oracle", "fold", "gaussian", "inside", "uniform"]
+__all__ = ["Oracle", "fold", "gaussian", "inside", "signs", "uniform"]
 
-PASS_VALUES = 1 << 15
+PASS_VALUES = 1 << 16
 """How many input values a pass may have, if those of all examples are fewer: a few small inputs cost as much."""
 
 _Question = Callable[[Target, Tensor], Tensor]
@@ -30,8 +30,8 @@ def fold(weights: Tensor, directions: Tensor, start: Tensor) -> Tensor:
     Added one after the other, so that the bits do not depend on how the n directions are split over calls.
     """
     total = start
-    for rank in range(directions.shape[1]):
-        total = total + columns(weights[:, rank], total) * directions[:, rank]
+    for change in (columns(weights, directions) * directions).unbind(1):
+        total = total + change
     return total
 
 
@@ -45,6 +45,12 @@ def uniform(rng: SampleRandom, shape: torch.Size, count: int, *, stream: str, fi
     """(b, count, *S): noise uniform in [-1, 1), the draws `first` to `first` + count - 1 of each example's stream."""
     repeated, draw = _draws(rng, count, first)
     return repeated.uniform(*shape, stream=stream, draw=draw, low=-1.0).reshape(len(rng), count, *shape)
+
+
+def signs(rng: SampleRandom, shape: torch.Size, count: int, *, stream: str, first: int = 0) -> Tensor:
+    """(b, count, *S): random signs, the draws `first` to `first` + count - 1 of each example's stream."""
+    repeated, draw = _draws(rng, count, first)
+    return repeated.signs(*shape, stream=stream, draw=draw).reshape(len(rng), count, *shape)
 
 
 def _draws(rng: SampleRandom, count: int, first: int) -> tuple[SampleRandom, Tensor]:
@@ -111,10 +117,13 @@ class Oracle:
         labels = self._labels(answered, index)
         value = margin(logits, labels)
         value = torch.where(torch.isnan(value), -torch.inf, -value if self.targeted else value)
+        success = succeeded(logits, labels, targeted=self.targeted) & (value > -torch.inf)
+        if len(value) == answered.numel():
+            return value.reshape(answered.shape), success.reshape(answered.shape), answered
         values = torch.full(answered.shape, -torch.inf, dtype=value.dtype, device=value.device)
         won = torch.zeros_like(answered)
         values[answered] = value
-        won[answered] = succeeded(logits, labels, targeted=self.targeted) & (value > -torch.inf)
+        won[answered] = success
         return values, won, answered
 
     def value(self, index: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:

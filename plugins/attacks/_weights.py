@@ -14,16 +14,16 @@ from benchmark.ball import Ball
 from benchmark.target import Target
 
 from ._boundary import usable
-from ._minimal import Nearest, Rows, only
+from ._minimal import SETTLED, Nearest, Rows, only
 from ._steps import can_ask
 from ._vectors import TINY, columns
 
-__all__ = ["STALLED", "Tried", "Weighed", "ask_clean", "least", "search_weight"]
+__all__ = ["STALLED", "Tried", "Weighed", "ask_clean", "least", "misses", "search_weight"]
 
 STALLED = 0.995
-"""Of its value a tenth of the steps ago: an objective above that has stopped falling, and its row is given up."""
+"""Of its value at the last check: an objective above that has stopped falling, and its row is given up."""
 
-FIRST = (1e-10, 1e3)
+FIRST = (1e-10, 1e4)
 """Between these is the first weight, where it goes by the slope: an objective that is flat at first says little."""
 
 
@@ -38,7 +38,8 @@ class Weighed(Rows):
 @dataclass
 class Tried(Weighed):
     """lower, upper: (b,), the greatest weight that failed and the least that succeeded. broken: (b,) bool, whether this
-    one did. count, left: (b,) int64, the steps with this weight and the weights that are left.
+    one did. count, left: (b,) int64, the steps with this weight and the weights that are left. size: (b,), how far the
+    nearest success was when this weight began. missed: (b,) int64, how many weights in a row brought none nearer.
     """
 
     lower: Tensor
@@ -46,6 +47,8 @@ class Tried(Weighed):
     broken: Tensor
     count: Tensor
     left: Tensor
+    size: Tensor
+    missed: Tensor
 
     @staticmethod
     def at(index: Tensor, x: Tensor, searches: int) -> dict[str, Tensor]:
@@ -61,10 +64,15 @@ class Tried(Weighed):
             "broken": zero.bool(),
             "count": zero.long(),
             "left": zero.long() + searches,
+            "size": zero + torch.inf,
+            "missed": zero.long(),
         }
 
-    def next_weight(self, those: Tensor) -> None:
-        """Where `those` (b,) bool is true, the next weight: tenfold up to the first success, then bisection."""
+    def next_weight(self, those: Tensor, size: Tensor) -> None:
+        """Where `those` (b,) bool is true, the next weight: tenfold up to the first success, then bisection.
+
+        size: (b,), how far the nearest success is.
+        """
         self.upper = torch.where(those & self.broken, torch.minimum(self.upper, self.c), self.upper)
         self.lower = torch.where(those & ~self.broken, torch.maximum(self.lower, self.c), self.lower)
         other = torch.where(torch.isfinite(self.upper), (self.lower + self.upper) / 2.0, 10.0 * self.c)
@@ -73,6 +81,9 @@ class Tried(Weighed):
         self.broken = self.broken & ~those
         self.count = torch.where(those, 0, self.count)
         self.left = self.left - those.long()
+        missed = torch.where(size <= (1.0 - SETTLED) * self.size, 0, self.missed + 1)
+        self.missed = torch.where(those, missed, self.missed)
+        self.size = torch.where(those, size, self.size)
 
 
 W = TypeVar("W", bound=Tried)
@@ -93,7 +104,10 @@ def search_weight(
     rows: W,
     *,
     steps: int,
+    every: int,
+    misses: int,
     initial_c: float | None,
+    likely_c: Callable[[Tensor, Tensor], Tensor],
     objective: Callable[[Tensor, Tensor], Tensor],
     size: Callable[[Tensor], Tensor],
     move: Callable[[W, Ball, Tensor, Tensor, int], None],
@@ -103,7 +117,10 @@ def search_weight(
     Args:
         target: the system. nearest: what is found. rows: the examples to work on, at the clean inputs.
         steps: iterations for one c at most; a row whose objective has stopped falling goes on to its next c.
-        initial_c: the first c; None takes the least at which a linear objective would come to 0.
+        every: this is checked after so many steps.
+        misses: an example is left after so many c in a row that brought the nearest success no nearer by SETTLED.
+        initial_c: the first c; None takes `likely_c` of the objective's gradient (b, *S) and the objective (b,) at the
+            clean inputs.
         objective: from labels (b,) and logits (b, K) to (b,). size: of delta (b, *S), the rest of what is descended,
             (b,): it decides whether a row is still falling.
         move: changes the rows in place, given the gradient of ||delta||^2 + c * objective, delta (b, *S) each, and the
@@ -112,7 +129,7 @@ def search_weight(
     Cost: a forward and a backward pass per step and example.
     """
     part, view = nearest.rows(rows.index), target.rows(rows.index)
-    every, step = max(steps // 10, 1), 0
+    step = 0
     while True:
         able = view.remaining()
         if able is not None and bool((able <= 0).any()):
@@ -122,7 +139,7 @@ def search_weight(
         gradient, value, logits = view.gradient(rows.x_adv, partial(objective, part.y))
         gradient = usable(gradient, part.ball)
         if step == 0:
-            rows.c = rows.c + initial_c if initial_c is not None else least(gradient, value)
+            rows.c = rows.c + (likely_c(gradient, value) if initial_c is None else initial_c)
         delta = rows.x_adv - part.ball.x
         rows.broken = rows.broken | part.see(rows.x_adv, delta, logits)
         check = step % every == 0
@@ -133,10 +150,17 @@ def search_weight(
         move(rows, part.ball, 2.0 * delta + columns(rows.c, delta) * gradient, delta, step)
         rows.count = rows.count + 1
         if check and bool(done.any()):
-            rows.next_weight(done)
-            rows, view, part = only(rows.left > 0, rows, target, nearest, part)
+            rows.next_weight(done, part.size)
+            going = (rows.left > 0) & (rows.missed < misses)
+            if not bool(going.all()):
+                rows, view, part = only(going, rows, target, nearest, part)
         step += 1
     nearest.put(rows.index, part)
+
+
+def misses(patience: float, searches: int) -> int:
+    """How many weights in a row may bring nothing nearer: that share of them, and one at least."""
+    return max(round(patience * searches), 1)
 
 
 def least(gradient: Tensor, value: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class ALMA(Attack):
     steps: iterations. step_size: length of the first step, in l2; the steps fall exponentially.
     last_share: the last as a share of the first. multiplier, sharpness: of the penalty at the start.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
     search_steps: forward passes for the way back.
     """

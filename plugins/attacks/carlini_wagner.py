@@ -20,10 +20,10 @@ from benchmark.threat import Norm, Threat
 
 from ._boundary import usable
 from ._losses import ce, lead, softplus
-from ._minimal import Nearest, only
+from ._minimal import Nearest, only, patient
 from ._steps import at_least, can_ask, positive
 from ._vectors import TINY, adam, columns
-from ._weights import FIRST, STALLED, Tried, ask_clean, least, search_weight
+from ._weights import FIRST, STALLED, Tried, ask_clean, least, misses, search_weight
 
 EDGE = 2e-3
 """By how much inputs are drawn into the box, so that their places on the tanh curve are finite."""
@@ -84,14 +84,17 @@ class CarliniWagner(Attack):
     first, until the others do not suffice.
 
     Differences from the paper: far fewer steps by default (the paper: 10000); under l2 each c goes on from where the
-    one before it ended, and an example whose objective has stopped falling goes on to its next c; the first c is found
-    from the slope of the objective; the nearest success is moved straight back towards the input as far as it stays one
-    (`search_steps`, not under l0); l0 counts features, not pixels.
+    one before it ended, an example whose objective has stopped falling goes on to its next c, and one that has settled
+    is left (`patience`; 1 is the paper's); the first c is found from the slope of the objective; the nearest success is
+    moved straight back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features, not
+    pixels.
 
     steps: iterations for one c at most. searches: l2: how many c are tried.
     initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
     one at which it pulls a tenth as hard at a feature as the threshold (1e-5).
     step_size: Adam's; None takes 0.02, under linf 0.01 (the paper: 0.01 and 0.005). loss: the objective.
+    patience: l2: an example is left whose nearest success has not come nearer by a hundredth in that share of the
+    `searches`; 1 leaves none.
     search_steps: forward passes for the way back.
     """
 
@@ -102,10 +105,12 @@ class CarliniWagner(Attack):
     initial_c: float | None = None
     step_size: float | None = None
     loss: CarliniWagnerLoss = CarliniWagnerLoss.f6
+    patience: float = 0.4
     search_steps: int = 8
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, searches=self.searches)
+        patient(self.patience)
         at_least(0, search_steps=self.search_steps)
         positive(initial_c=self.initial_c, step_size=self.step_size)
 
@@ -124,7 +129,10 @@ class CarliniWagner(Attack):
                 nearest,
                 _Curve.start(index, x[index], self.searches),
                 steps=self.steps,
+                every=max(self.steps // 10, 1),
+                misses=misses(self.patience, self.searches),
                 initial_c=self.initial_c,
+                likely_c=least,
                 objective=partial(objective, self.loss, threat.targeted),
                 size=lambda delta: delta.square().flatten(1).sum(1),
                 move=partial(_Curve.onward, step_size=step_size),

@@ -38,7 +38,7 @@ class DDN(Attack):
     steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
     gamma: by which share the sphere shrinks and grows. loss: what is ascended at first.
     margin_share: the share of the steps, the last ones, in which it is the margin.
-    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
     search_steps: forward passes for the way back.
     """

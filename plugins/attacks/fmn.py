@@ -35,7 +35,7 @@ class FMN(Attack):
     steps: iterations. step_size, last_step_size: of the first and the last step, in l2, along a cosine.
     gamma, last_gamma: by which share the ball shrinks and grows, first and last.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
     search_steps: forward passes for the way back.
     """
@@ -48,7 +48,7 @@ class FMN(Attack):
     gamma: float = 0.05
     last_gamma: float = 0.001
     candidates: int = 10
-    patience: float = 0.2
+    patience: float = 0.15
     search_steps: int = 8
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ class PDPGD(Attack):
     initial_weight: the dual variable at the start, as a multiple of the least one at which a first step would leave the
     input.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
     search_steps: forward passes for the way back.
     """

@@ -40,7 +40,7 @@ class SigmaZero(Attack):
     steps: iterations. step_size: of the first, falling to a tenth along a cosine. sigma: how sharp the stand-in is.
     threshold: the first one, in units of the [0, 1] input range.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a thousandth in that share of the steps; 1
+    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
     """
 

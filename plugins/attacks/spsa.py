@@ -16,7 +16,7 @@ from benchmark.target import Target
 from benchmark.threat import Access, Norm, Threat
 
 from ._estimates import Best, Noise, antithetic, finite
-from ._queries import Oracle, uniform
+from ._queries import Oracle, signs
 from ._steps import at_least, positive
 
 
@@ -89,8 +89,7 @@ def _signs(shape: torch.Size, step: int) -> Noise:
     """Random signs, others in each iteration."""
 
     def noise(rng: SampleRandom, count: int, first: int) -> Tensor:
-        drawn = uniform(rng, shape, count, stream=f"spsa/{step}", first=first)
-        return torch.where(drawn < 0, -1.0, 1.0)
+        return signs(rng, shape, count, stream=f"spsa/{step}", first=first)
 
     return noise
 

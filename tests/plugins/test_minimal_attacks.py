@@ -14,7 +14,7 @@ from benchmark_plugins.attacks._weights import least
 from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective
 from benchmark_plugins.attacks.ddn import DDN
-from benchmark_plugins.attacks.ead import EAD
+from benchmark_plugins.attacks.ead import AMPLE, EAD, ample
 from benchmark_plugins.attacks.fmn import FMN
 from benchmark_plugins.attacks.jsma import JSMA, Saliency, best_pair, slopes
 from benchmark_plugins.attacks.lbfgs import LBFGS
@@ -276,6 +276,16 @@ def test_the_first_weight_brings_a_linear_objective_to_zero() -> None:
     delta = -c.reshape(-1, 1, 1, 1) * gradient / 2.0  # the minimiser of ||delta||^2 + c * (value + gradient . delta)
     torch.testing.assert_close(value + (gradient * delta).flatten(1).sum(1), torch.zeros(20), rtol=0, atol=1e-5)
     flat = least(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]))
+    assert bool((torch.isfinite(flat) & (flat > 0)).all())
+
+
+def test_the_first_weight_of_the_elastic_net_is_that_of_a_linear_objective() -> None:
+    gradient, value = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.rand(20) + 0.1
+    c = ample(gradient, value, beta=0.6) / AMPLE
+    # the minimiser of ||delta||_2^2 + 0.6 ||delta||_1 + c * (value + gradient . delta)
+    delta = -gradient.sign() * (c.reshape(-1, 1, 1, 1) * gradient.abs() - 0.6).clamp_min(0.0) / 2.0
+    torch.testing.assert_close(value + (gradient * delta).flatten(1).sum(1), torch.zeros(20), rtol=0, atol=1e-5)
+    flat = ample(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]), beta=0.6)
     assert bool((torch.isfinite(flat) & (flat > 0)).all())
 
 
