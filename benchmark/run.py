@@ -189,8 +189,6 @@ def _plan(config: RunConfig, store: Store, key: str, sweep: str) -> CellPlan:
 
 def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, system_key: str) -> Record:
     """What every record says, whatever became of the cell."""
-    threat, can = config.threat, config.attack.supports
-    owner = registry.distribution_of(config.attack)
     return Record(
         key=key,
         status=status,
@@ -199,29 +197,41 @@ def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, sy
         official=config.official,
         seed=config.seed,
         system=system_info(config, system_key),
-        threat=ThreatInfo(
-            norm=threat.norm.value,
-            eps=threat.radius,
-            eps_exact=str(threat.eps),
-            access=threat.access.value,
-            aware=threat.aware,
-            targeted=threat.targeted,
-            goal=threat.goal.value,
-            region=str(threat.region),
-            queries=threat.queries,
-            eot=threat.eot,
-            surrogate=threat.surrogate,
-            levels=threat.levels,
-        ),
-        attack=AttackInfo(
-            name=owner["name"],
-            params=registry.settings(config.attack),
-            distribution=owner["distribution"],
-            version=owner["version"],
-            minimal=can.minimal,
-            randomized=can.randomized,
-            bounded=can.bounded,
-        ),
+        threat=threat_info(config),
+        attack=attack_info(config),
+    )
+
+
+def threat_info(config: RunConfig) -> ThreatInfo:
+    """The threat, as records have it."""
+    threat = config.threat
+    return ThreatInfo(
+        norm=threat.norm.value,
+        eps=threat.radius,
+        eps_exact=str(threat.eps),
+        access=threat.access.value,
+        aware=threat.aware,
+        targeted=threat.targeted,
+        goal=threat.goal.value,
+        region=str(threat.region),
+        queries=threat.queries,
+        eot=threat.eot,
+        surrogate=threat.surrogate,
+        levels=threat.levels,
+    )
+
+
+def attack_info(config: RunConfig) -> AttackInfo:
+    """The attack with its settings, as records have it."""
+    can, owner = config.attack.supports, registry.distribution_of(config.attack)
+    return AttackInfo(
+        name=owner["name"],
+        params=registry.settings(config.attack),
+        distribution=owner["distribution"],
+        version=owner["version"],
+        minimal=can.minimal,
+        randomized=can.randomized,
+        bounded=can.bounded,
     )
 
 

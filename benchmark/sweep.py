@@ -14,6 +14,7 @@ from benchmark.errors import BenchmarkError
 from benchmark.publish import CellResult, Observers, SweepSummary
 from benchmark.record import content_key
 from benchmark.store import Store
+from benchmark.suites import official
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 __all__ = ["Matrix", "last_results", "run_job"]
-
-FREE = ("tracker", "trainer", "store", "retry", "hydra", "batch_size")
-"""Groups and keys whose overrides leave the protocol of a suite as it is: they change no result."""
-
-NOT_FREE = "trainer.precision"
-"""The one key of those groups that can change a result."""
 
 last_results: list[CellResult] = []
 """The cells of the last sweep of this process, for the exit code."""
@@ -51,36 +46,6 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
         store = Store(Path(config.store.root))
         store.remember(line, result.key, [*config.input_files(), *watched(config, store)])
     return result
-
-
-# --- suites ---
-
-
-def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
-    """Whether a job is a cell of its suite's matrix, with nothing overridden that could change a result."""
-    params = dict(hydra_cfg.sweeper.params or {}) if "params" in hydra_cfg.sweeper else {}
-    if not any(o.startswith("suite=") for o in overrides):
-        return False
-    allowed = {key: _choices(key, str(value)) for key, value in params.items()}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        key = key.lstrip("+~")
-        group = key.split("@")[0].split(".")[0].split("/")[0]
-        if key == "suite" or (group in FREE and key != NOT_FREE):
-            continue
-        if value not in allowed.get(key, ()):
-            return False
-    return bool(params)
-
-
-def _choices(key: str, text: str) -> set[str]:
-    """The values of one line of a sweep, as Hydra would pass them on."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
-    if not override.is_sweep_override():
-        return {str(override.get_value_element_as_str())}
-    return {str(v) for v in override.sweep_string_iterator()}
 
 
 # --- the matrix ---

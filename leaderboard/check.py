@@ -17,6 +17,8 @@ from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.findings import ROUNDING
 from benchmark.record import Card, Record, read_record
+from benchmark.suites import departure
+from benchmark.verify_records import GIVEN
 
 from .aggregate import aggregate
 from .board import Alarm, Board, Leaderboard, Row
@@ -118,6 +120,9 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
             f"{cell.place} is right on {record.counts.clean_correct} clean examples of {card.test_total}, and the card "
             f"of its system says {card.test_correct}"
         )
+    departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
+    if departed:
+        yield f"{cell.place} calls itself official, and {departed}; run the suite as it is, or submit it as unofficial"
     for other in (*known, *(c for key, c in sorted(cells.items()) if key < record.key)):
         if other.record.key == record.key:
             yield f"{cell.place} is published already, as {other.place}; supersede that one if it was wrong"
