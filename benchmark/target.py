@@ -19,7 +19,7 @@ from benchmark.ball import Ball
 from benchmark.errors import AccessError, AttackFault, BudgetError
 from benchmark.references import OWNED, References
 from benchmark.sampling import SampleRandom
-from benchmark.system import PASS_ROWS, REJECTED, Detector, padded, padded_random
+from benchmark.system import REJECTED, Detector, padded, padded_random
 from benchmark.threat import Access
 
 __all__ = ["Ledger", "RowLoss", "Target"]
@@ -267,11 +267,11 @@ class Target:
         logits = _mean([output.detach()[: len(x)] for _, output in passes])
 
         def pull(cotangent: Tensor) -> Tensor:
-            each = (cotangent if cotangent.ndim == 3 else cotangent[:, None]).transpose(0, 1).contiguous()
-            each = torch.nn.functional.pad(each, (0, 0, 0, -len(x) % PASS_ROWS))
+            several = (cotangent if cotangent.ndim == 3 else cotangent[:, None]).transpose(0, 1)
+            full = passes[0][1].new_zeros(len(several), *passes[0][1].shape)
+            full[:, : len(x)] = several
             grads = [
-                _mean([_gradient(output, leaf, one.to(output.dtype), keep=True) for leaf, output in passes])[: len(x)]
-                for one in each
+                _mean([_gradient(output, leaf, one, keep=True) for leaf, output in passes])[: len(x)] for one in full
             ]
             self._noted(grads[0], len(grads) * len(passes))
             return torch.stack(grads, 1) if cotangent.ndim == 3 else grads[0]
