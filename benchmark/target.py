@@ -19,7 +19,7 @@ from benchmark.ball import Ball
 from benchmark.errors import AccessError, AttackFault, BudgetError
 from benchmark.references import OWNED, References
 from benchmark.sampling import SampleRandom
-from benchmark.system import PASS_ROWS, REJECTED, Detector, padded, padded_random
+from benchmark.system import REJECTED, Detector, padded, padded_random
 from benchmark.threat import Access
 
 __all__ = ["Ledger", "RowLoss", "Target"]
@@ -101,6 +101,18 @@ def _occurrence(owners: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, places - start)
 
 
+def _mean(draws: list[Tensor]) -> Tensor:
+    return torch.stack(draws).mean(0) if len(draws) > 1 else draws[0]
+
+
+def _gradient(root: Tensor, leaf: Tensor, cotangent: Tensor | None, *, keep: bool) -> Tensor:
+    """The gradient of `root` in the shape of `leaf`; zero where nothing in the system is differentiable."""
+    found: Tensor | None = None
+    if root.requires_grad:
+        (found,) = torch.autograd.grad(root, leaf, cotangent, retain_graph=keep, allow_unused=True)
+    return torch.zeros_like(leaf) if found is None else found
+
+
 class Target:
     """A batch's view of a system, for an attacker.
 
@@ -159,6 +171,8 @@ class Target:
         """The target of the examples at `index` (int64, may repeat; or bool); passes are charged to the examples."""
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
+        if torch.equal(index, torch.arange(len(self), device=index.device)):
+            return self
         view = object.__new__(Target)
         view.__dict__.update(self.__dict__)
         view._owners = index if self._owners is None else self._owners[index]
@@ -242,22 +256,25 @@ class Target:
 
         Returns:
             logits (B, K), detached, after one forward pass per row; and pull(cotangent (B, K)) -> (B, *S), the sum
-            over classes of cotangent times the input gradient, one backward pass per row each time it is called.
+            over classes of cotangent times the input gradient, one backward pass per row; or n of them at once,
+            pull(cotangent (B, n, K)) -> (B, n, *S), n backward passes per row.
 
         Raises:
             AccessError: unless the threat gives gradients. BudgetError: if a row's budget is spent.
         """
         self._allow(Access.gradients, "a gradient")
         passes = [self._graph(x) for _ in range(self._draws)]
-        logits = torch.stack([output.detach()[: len(x)] for _, output in passes]).mean(0)
+        logits = _mean([output.detach()[: len(x)] for _, output in passes])
 
         def pull(cotangent: Tensor) -> Tensor:
-            rest = cotangent.new_zeros(-len(cotangent) % PASS_ROWS, cotangent.shape[1])
-            full = torch.cat([cotangent, rest]) if len(rest) else cotangent
+            several = (cotangent if cotangent.ndim == 3 else cotangent[:, None]).transpose(0, 1)
+            full = passes[0][1].new_zeros(len(several), *passes[0][1].shape)
+            full[:, : len(x)] = several
             grads = [
-                self._pulled(leaf, output, full.to(output.dtype), len(cotangent), keep=True) for leaf, output in passes
+                _mean([_gradient(output, leaf, one, keep=True) for leaf, output in passes])[: len(x)] for one in full
             ]
-            return torch.stack(grads).mean(0) if len(grads) > 1 else grads[0]
+            self._noted(grads[0], len(grads) * len(passes))
+            return torch.stack(grads, 1) if cotangent.ndim == 3 else grads[0]
 
         return logits, pull
 
@@ -286,7 +303,8 @@ class Target:
             scores = output if len(output) == len(x) else output[: len(x)]
             with torch.enable_grad():
                 value = loss(scores)
-            grad = self._pulled(leaf, value.sum(), None, len(x), keep=False)
+            grad = _gradient(value.sum(), leaf, None, keep=False)[: len(x)]
+            self._noted(grad, 1)
             value = value.detach()
             if self._detectors:
                 penalty, push = self._suspicion(x, rng)
@@ -354,16 +372,10 @@ class Target:
             output: Tensor = self._reach()(leaf)
         return leaf, output
 
-    def _pulled(self, leaf: Tensor, root: Tensor, cotangent: Tensor | None, count: int, *, keep: bool) -> Tensor:
-        """(B, *S): the gradient of `root` at the leaf's first `count` rows, looked at and charged."""
-        found: Tensor | None = None  # nothing in the system is differentiable: its gradient is zero
-        if root.requires_grad:
-            (found,) = torch.autograd.grad(root, leaf, cotangent, retain_graph=keep, allow_unused=True)
-        grad = torch.zeros_like(leaf) if found is None else found
-        grad = grad[:count]
+    def _noted(self, grad: Tensor, times: int) -> None:
+        """Look at a gradient (B, *S), and charge for so many."""
         self.ledger.look_at(self._owners, grad)
-        self.ledger.charge_backward(self._owners, self._passes)
-        return grad
+        self.ledger.charge_backward(self._owners, times * self._passes)
 
     def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
         """(B,) by how much detectors are exceeded, and its gradient (B, *S)."""

@@ -32,21 +32,22 @@ def step_to_planes(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> tuple[
     Returns:
         delta (B, C, D), and its length (B, C), infinite where the box is too small: delta then goes as far as it can.
     """
-    gain = slope.abs()
-    room = torch.where(slope > 0, 1.0 - x[:, None], x[:, None])
-    rate = gain if norm is Norm.l2 else (gain > 0).to(gain.dtype)
-    full = torch.zeros_like(gain, dtype=torch.bool)
+    gain, side = slope.abs(), slope.sign()
+    room = side.clamp_min(0.0) - side * x[:, None]
+    rate = gain if norm is Norm.l2 else side.abs()
+    most, pace = gain * room, gain * rate
+    need, t = need[:, :, None], torch.zeros_like(need[:, :, None])
     while True:
-        missing = need - torch.where(full, gain * room, 0.0).sum(2)
-        growth = torch.where(full, 0.0, gain * rate).sum(2)
-        t = torch.where(growth > 0, missing / growth, torch.inf).clamp(0.0, 1e30)
-        reached = full | (t[:, :, None] * rate >= room)
-        if torch.equal(reached, full):
+        free = torch.addcmul(room, t, rate, value=-1.0).clamp_min_(0.0).sign_()  # 1 before the end of the room, else 0
+        growth = (free * pace).sum(2, keepdim=True)
+        missing = need - torch.addcmul(most, free, most, value=-1.0).sum(2, keepdim=True)
+        later = torch.fmax(t, (missing / growth).clamp_max(1e30))
+        if torch.equal(later, t):
             break
-        full = reached
-    change = torch.minimum(t[:, :, None] * rate, room)
+        t = later
+    change = torch.minimum(t * rate, room)
     size = change.amax(2) if norm is Norm.linf else change.square().sum(2).sqrt()
-    return change * slope.sign(), torch.where(growth > 0, size, torch.inf)
+    return change * side, torch.where(growth.squeeze(2) > 0, size, torch.inf)
 
 
 def approach(

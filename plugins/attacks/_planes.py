@@ -25,47 +25,63 @@ _MOST: dict[Norm, Callable[[Tensor], Tensor]] = {
 """What a step of length one gains at most along slopes (..., D)."""
 
 
-def to_plane(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """(b, D): the smallest change of `x` (b, D) in the box to the plane slope . delta = need, from either side."""
-    side = torch.where(need < 0, -1.0, 1.0).to(slope.dtype)
-    toward, need = slope * side[:, None], need.abs()
+def to_plane(slope: Tensor, need: Tensor, points: Tensor, norm: Norm) -> Tensor:
+    """The smallest changes of several points in the box to one plane, from either side.
+
+    Args:
+        slope: (b, D), finite. points: (b, P, D) in [0, 1].
+        need: (b,), of any sign: the plane is where slope . delta = need for the first of the points.
+
+    Returns:
+        (b, P, D).
+    """
+    needs = need[:, None] + (slope[:, None] * (points[:, :1] - points)).sum(2)
+    toward = slope[:, None] * torch.ones_like(needs).copysign(needs)[:, :, None]
+    needs = needs.abs()
     if norm is not Norm.l1:
-        return step_to_planes(toward[:, None], need[:, None], x, norm)[0].squeeze(1)
+        alone = toward.flatten(0, 1)[:, None]
+        return step_to_planes(alone, needs.reshape(-1, 1), points.flatten(0, 1), norm)[0].reshape(points.shape)
     # Under l1 the features of the steepest slopes go to the end of the box, one after the other.
-    gain, order = toward.abs().sort(dim=1, descending=True, stable=True)
-    room = torch.where(toward > 0, 1.0 - x, x).gather(1, order)
-    gained = (gain * room).cumsum(1)
-    missing = (need[:, None] - (gained - gain * room)).clamp_min(0.0)
-    spent = torch.where(gain > 0, torch.minimum(missing / gain.clamp_min(1e-30), room), 0.0)
-    return torch.zeros_like(toward).scatter(1, order, spent) * toward.sign()
+    gain, order = (of_all[:, None] for of_all in slope.abs().sort(dim=1, descending=True, stable=True))
+    side, order = toward.sign(), order.expand(points.shape)
+    room = (side.clamp_min(0.0) - side * points).gather(2, order)
+    gained = gain * room
+    missing = (needs[:, :, None] - (gained.cumsum(2) - gained)).clamp_min(0.0)
+    spent = torch.minimum(missing / gain.clamp_min(1e-30), room)
+    return torch.zeros_like(points).scatter_(2, order, spent) * side
 
 
-def nearest_plane(slopes: Tensor, needs: Tensor, x: Tensor, norm: Norm, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest of the planes slope . delta = need to each point in the box.
+def nearest_plane(slopes: Tensor, needs: Tensor, points: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Which of the planes slope . delta = need is the nearest to the first of the points in the box, and the way to it.
 
     Without the box a plane is no farther, and that distance is known at once; so only planes that may be the nearest
     are looked at in the box.
 
     Args:
-        slopes: (b, C, D), finite. needs: (b, C), of any sign. x: (b, D) in [0, 1].
-        limit: (b,), the length from which on none is of interest.
+        slopes: (b, C, D), finite. needs: (b, C), of any sign. points: (b, P, D) in [0, 1].
 
     Returns:
-        length (b,), infinite where none is nearer than the limit, and which (b,) int64 of the C planes. Planes without
-        a slope are none.
+        which (b,) int64 of the C planes, and the smallest changes of all points to it (b, P, D). Planes without a slope
+        are the nearest only where there is no other.
     """
-    bound = torch.where(slopes.abs().amax(2) > 0, needs.abs() / _MOST[norm](slopes), torch.inf)
-    least = torch.zeros_like(bound, dtype=torch.bool).scatter(1, bound.argmin(1, keepdim=True), True)
-    lengths = torch.full_like(bound, torch.inf)
-    for chosen in (least, ~least):
-        row, plane = (chosen & (bound < torch.minimum(limit, lengths.amin(1))[:, None])).nonzero(as_tuple=True)
-        lengths[row, plane] = _in_box(slopes[row, plane], needs[row, plane], x[row], norm)
-    length, which = lengths.min(1)
-    return torch.where(length < limit, length, torch.inf), which
+    most = _MOST[norm](slopes)
+    bound = torch.where(most > 0, needs.abs() / most, torch.inf)
+    rows, which = torch.arange(len(points), device=points.device), bound.argmin(1)
+    slope, need = slopes[rows, which], needs[rows, which]
+    change = to_plane(slope, need, points, norm)
+    length = _length(slope, need, change[:, 0], norm)
+    row, plane = (bound.scatter(1, which[:, None], torch.inf) < length[:, None]).nonzero(as_tuple=True)
+    if len(row):
+        slope, need, lengths = slopes[row, plane], needs[row, plane], torch.full_like(bound, torch.inf)
+        lengths[row, plane] = _length(slope, need, to_plane(slope, need, points[row, :1], norm)[:, 0], norm)
+        other, plane = lengths.min(1)
+        at = (other < length).nonzero().squeeze(1)
+        which[at] = plane[at]
+        change[at] = to_plane(slopes[at, which[at]], needs[at, which[at]], points[at], norm)
+    return which, change
 
 
-def _in_box(slope: Tensor, need: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """(b,): how far the planes are from `x` (b, D) in the box; `OUTSIDE` where there is no point of them in it."""
-    delta = to_plane(slope, need, x, norm)
+def _length(slope: Tensor, need: Tensor, delta: Tensor, norm: Norm) -> Tensor:
+    """(b,): the length of `delta` (b, D), the way to a plane in the box; `OUTSIDE` where it does not reach it."""
     reached = (slope * delta).sum(1).abs() >= 0.999 * need.abs()
     return torch.where(reached, rows_norm(delta, norm), OUTSIDE)

@@ -131,7 +131,7 @@ class Best:
             (n,) int64: the examples that have got a better one. Those of `example` (b,) do not fall.
         """
         value = value.to(self.value.dtype)
-        better = (won & ~self.won[example]) | ((won == self.won[example]) & (value > self.value[example]))
+        better = torch.where(won == self.won[example], value > self.value[example], won)
         at = better.nonzero().squeeze(1)
         rows = example[at]
         if bool((rows[1:] == rows[:-1]).any()):

@@ -125,7 +125,15 @@ def fab(
         those: (B,) bool, the examples to attack.
     """
     best = Best(ball.x)
-    step = partial(_step, alpha_max=alpha_max, eta=eta, beta=beta, targeted=targeted, bounded=bounded)
+    step = partial(
+        _step,
+        alpha_max=alpha_max,
+        eta=eta,
+        beta=beta,
+        targeted=targeted,
+        each=rivals is not None,
+        bounded=bounded,
+    )
     for restart in range(restarts):
         work = Work.of(target, ball, y, rivals, those & ~(best.won & (settle and bounded)))
         if len(work) == 0:
@@ -135,8 +143,7 @@ def fab(
             work, x_adv = _only(work.affordable(), work, x_adv)
             if len(work) == 0:
                 break
-            slope, need = _nearest_plane(work, x_adv, targeted=targeted, each=rivals is not None)
-            work, x_adv = step(work, x_adv, slope, need, best)
+            work, x_adv = step(work, x_adv, best)
             if settle and bounded:
                 work, x_adv = _only(~best.won[work.example], work, x_adv)
     if search_steps:
@@ -165,62 +172,55 @@ def _inside(x_adv: Tensor, ball: Ball) -> Tensor:
     return x_adv.clamp(0.0, 1.0) if ball.mask is None else torch.where(ball.mask, x_adv.clamp(0.0, 1.0), ball.x)
 
 
-def _nearest_plane(work: Work, x_adv: Tensor, *, targeted: bool, each: bool) -> tuple[Tensor, Tensor]:
-    """The linearised boundary slope (b, D) . delta = need (b,) around `x_adv`: of a row's own class, or the nearest.
+def _to_boundary(work: Work, points: Tensor, x_adv: Tensor, *, targeted: bool, each: bool) -> Tensor:
+    """(b, 2, D): how `x_adv` and the clean input, the `points` (b, 2, D), get to the boundary linearised at `x_adv`.
 
-    need is negative where the boundary has been crossed.
+    That is the boundary to a row's own class, or the nearest.
     """
+    norm = work.ball.norm
     if each or targeted:
         slope, value, _ = work.gradient(
             x_adv, gap if each else lambda logits, y, _rival: lead(logits, y, targeted=targeted)
         )
-        return _masked(slope, work.ball), value.neg()
+        return to_plane(_masked(slope[:, None], work.ball)[:, 0], value.neg(), points, norm)
     logits, pull = work.target.pullback(x_adv)
-    rivals = (work.y[:, None] + torch.arange(1, logits.shape[1], device=logits.device)) % logits.shape[1]
-    needs = logits.gather(1, work.y[:, None]) - logits.gather(1, rivals)
-    away = torch.zeros_like(logits).scatter(1, work.y[:, None], -1.0)
-    nearest = logits.new_full((len(work),), torch.inf)
-    found, need = x_adv.new_zeros(x_adv.flatten(1).shape), torch.zeros_like(nearest)
-    for first in range(0, rivals.shape[1], TOGETHER):
-        turns = range(first, min(first + TOGETHER, rivals.shape[1]))
-        slopes = torch.stack(
-            [_masked(pull(away.scatter(1, rivals[:, turn : turn + 1], 1.0)), work.ball) for turn in turns], 1
-        )
-        missing = needs[:, first : first + TOGETHER]
-        length, which = nearest_plane(slopes, missing, x_adv.flatten(1), work.ball.norm, nearest)
-        at = (length < nearest).nonzero().squeeze(1)
-        nearest[at], found[at], need[at] = length[at], slopes[at, which[at]], missing[at, which[at]]
-    return found, need
+    away, own = torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device), work.y[:, None]
+    others = (own + torch.arange(1, len(away), device=logits.device)) % len(away)
+    slopes, needs = points[:, :0], logits[:, :0]
+    for rivals in others.split(TOGETHER, 1):
+        slopes = torch.cat([slopes, _masked(pull(away[rivals] - away[own]), work.ball)], 1)
+        needs = torch.cat([needs, logits.gather(1, own) - logits.gather(1, rivals)], 1)
+        which, change = nearest_plane(slopes, needs, points, norm)
+        nearest = torch.arange(len(work), device=which.device)[:, None], which[:, None]
+        slopes, needs = slopes[nearest], needs[nearest]  # to be compared with the next ones
+    return change
 
 
-def _masked(slope: Tensor, ball: Ball) -> Tensor:
-    """(b, D): finite, and zero outside the region."""
-    slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    return (slope if ball.mask is None else torch.where(ball.mask, slope, 0.0)).flatten(1)
+def _masked(slopes: Tensor, ball: Ball) -> Tensor:
+    """(b, n, D) from slopes (b, n, *S): finite, and zero outside the region."""
+    slopes = slopes.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return (slopes if ball.mask is None else torch.where(ball.mask[:, None], slopes, 0.0)).flatten(2)
 
 
 def _step(
     work: Work,
     x_adv: Tensor,
-    slope: Tensor,
-    need: Tensor,
     best: Best,
     *,
     alpha_max: float,
     eta: float,
     beta: float,
     targeted: bool,
+    each: bool,
     bounded: bool,
 ) -> tuple[Work, Tensor]:
     """One iteration (algorithm 1 of the paper): the rows that go on, and where they are."""
-    x, norm = work.ball.x.flatten(1), work.ball.norm
-    here = x_adv.flatten(1)
-    needs = torch.cat([need, need + (slope * (here - x)).sum(1)])
-    from_here, from_x = to_plane(torch.cat([slope, slope]), needs, torch.cat([here, x]), norm).chunk(2)
-    far, far_x = (rows_norm(delta, norm).clamp_min(1e-8) for delta in (from_here, from_x))
+    points = torch.stack([x_adv.flatten(1), work.ball.x.flatten(1)], 1)
+    change = _to_boundary(work, points, x_adv, targeted=targeted, each=each)
+    far, far_x = rows_norm(change.flatten(0, 1), work.ball.norm).clamp_min(1e-8).reshape(-1, 2).unbind(1)
     alpha = (far / (far + far_x)).clamp_max(alpha_max)[:, None]
-    mixed = (1.0 - alpha) * (here + eta * from_here) + alpha * (x + eta * from_x)
-    moved = _inside(mixed.reshape(x_adv.shape), work.ball)
+    beyond, beyond_x = points.add(change, alpha=eta).unbind(1)
+    moved = _inside(torch.lerp(beyond, beyond_x, alpha).reshape(x_adv.shape), work.ball)
     alive = (moved != x_adv).flatten(1).any(1) & work.affordable()
     work, moved = _only(alive, work, moved)
     if len(work) == 0:

@@ -58,8 +58,9 @@ def test_the_gradient_of_a_linear_model_is_its_weight() -> None:
     assert torch.equal(scores, logits)
     for k in (0, 9):
         torch.testing.assert_close(pull(torch.eye(10)[k].expand(6, 10)), weight[k].expand(6, -1))
+    torch.testing.assert_close(pull(torch.eye(10)[:4].expand(6, 4, 10)), weight[:4].expand(6, 4, -1))
     assert target.ledger.forwards.tolist() == [2] * 6
-    assert target.ledger.backwards.tolist() == [3] * 6
+    assert target.ledger.backwards.tolist() == [3 + 4] * 6
 
 
 def test_each_access_gives_what_it_names_and_no_more() -> None:

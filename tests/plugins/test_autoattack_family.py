@@ -152,7 +152,7 @@ def test_the_step_to_a_plane_is_the_shortest_from_either_side(norm: Norm, share:
     reach = (slope.abs() * torch.where(slope > 0, 1 - x, x)).sum(1)
     for side in (1.0, -1.0):
         room = reach if side > 0 else (slope.abs() * torch.where(slope < 0, 1 - x, x)).sum(1)
-        delta = to_plane(slope, side * share * room, x, norm)
+        delta = to_plane(slope, side * share * room, x[:, None], norm).squeeze(1)
         assert bool(((x + delta >= -1e-12) & (x + delta <= 1 + 1e-12)).all())
         gained = side * (slope * delta).sum(1)
         torch.testing.assert_close(gained, min(share, 1.0) * room)
@@ -176,15 +176,16 @@ def test_the_nearest_plane_is_the_nearest_in_the_box(norm: Norm) -> None:
         toward = side[ok, plane, None] * slopes[ok, plane]
         exact[ok, plane] = half_space_distance(toward, needs[ok, plane].abs(), x[ok], norm)
     assert 20 < int(exact.isinf().sum()) - 60 < 300
-    limit = torch.full((60,), torch.inf, dtype=torch.float64)
-    length, which = nearest_plane(slopes, needs, x, norm, limit)
+    elsewhere = torch.rand(60, 9, generator=draw, dtype=torch.float64)
+    which, change = nearest_plane(slopes, needs, torch.stack([x, elsewhere], 1), norm)
     sure = exact.amin(1).isfinite()
     assert torch.equal(which[sure], exact.argmin(1)[sure])
-    torch.testing.assert_close(length[sure], exact.amin(1)[sure])
+    torch.testing.assert_close(distance(x + change[:, 0], x, norm)[sure], exact.amin(1)[sure])
+    slope, need = slopes[torch.arange(60), which], needs[torch.arange(60), which]
+    alone = to_plane(slope, need + (slope * (x - elsewhere)).sum(1), elsewhere[:, None], norm)
+    torch.testing.assert_close(change[:, 1:], alone)
     free = needs.abs() / slopes.norm(p={Norm.linf: 1, Norm.l2: 2, Norm.l1: torch.inf}[norm], dim=2)
     assert bool((free.argmin(1) != exact.argmin(1))[sure].any())  # the box decides
-    half, _ = nearest_plane(slopes, needs, x, norm, limit.fill_(float(length.median())))
-    assert torch.equal(half, torch.where(length < length.median(), length, torch.inf))
 
 
 # --- what is exact ---
