@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -146,6 +147,23 @@ def test_retry_redoes_what_failed(tmp_path: Path) -> None:
 def test_a_suite_is_official_until_it_is_changed(tmp_path: Path) -> None:
     words = ("run", "suite=quickstart", "model=mlp", "defense=[]", "attack=fgsm", "threat.eps=1/10", "tracker=[]")
     benchmark(tmp_path, *words)
-    benchmark(tmp_path, *words, "training.epochs=1")
+    benchmark(tmp_path, *words, "attack.loss=margin")
     found = sorted((r["suite"], r["official"]) for r in records(tmp_path).values())
     assert found == [("quickstart@1", False), ("quickstart@1", True)]
+
+
+def test_another_system_is_entered_under_the_same_rules_which_a_submission_cannot_bend(tmp_path: Path) -> None:
+    entered = ("model=linear", "defense=[]", "training.epochs=1")
+    benchmark(tmp_path, "run", "suite=quickstart", *entered, "attack=pgd", "threat.eps=1/10", "tracker=[]")
+    (record,) = records(tmp_path).values()
+    assert (record["official"], record["system"]["model"]) == (True, "linear")
+    benchmark(tmp_path, "submit", "results/cells", "--out", "fair.zip", "--name", "A")
+    assert "## Can be accepted" in benchmark(tmp_path, "leaderboard", "check", "fair.zip", "--results", "none").stdout
+    path = tmp_path / "results" / "cells" / record["key"] / "record.json"
+    weaker = json.loads(path.read_text())
+    weaker["attack"]["params"]["steps"] = 1
+    path.write_text(json.dumps(weaker))
+    benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A")
+    refused = benchmark(tmp_path, "leaderboard", "check", "unfair.zip", "--results", "none", check=False)
+    assert refused.returncode == 1
+    assert "calls itself official, and its attack is none of those of quickstart@1" in refused.stdout
