@@ -22,8 +22,8 @@ from benchmark.verify_records import GIVEN
 
 from .aggregate import aggregate
 from .board import Alarm, Board, Leaderboard, Row
-from .check_cell import WEIGHTS, checked_card, checked_cell, same_outcomes
-from .load import RECORD, Cell, read
+from .check_cell import WEIGHTS, checked_card, checked_cell
+from .load import RECORD, Cell, read, same_outcomes
 from .parcel import opened, read_manifest
 from .review import Effect, Review, Tier, Verdict, comment, put, read_review
 
@@ -233,7 +233,7 @@ def _rerun(cell: Cell, store: Path | None) -> bool | None:
     folder = store / "cells" / cell.record.key if store else None
     if folder is None or not (folder / RECORD).is_file():
         return None
-    return same_outcomes(cell, Cell(read_record(folder), folder, cell.place))
+    return same_outcomes(cell.record, read_record(folder))
 
 
 def _verdict(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Verdict:

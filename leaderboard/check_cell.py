@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from .load import KEY, OUTCOMES, RECORD, Cell
 from .strict_json import strict_json
 from .worst_case import forgiven
 
-__all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell", "same_outcomes"]
+__all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
 WITNESS = "witness.safetensors"
 PREPARED = "prepared.safetensors"
@@ -368,15 +367,3 @@ def _check_gallery(a: Arrays, witness: ArrayFile, file: ArrayFile) -> None:
         far = np.abs(adv[at] - clean[at]).max() - a["linf"][row[example]]
         if not same or abs(far) > ROUNDING or not np.array_equal(adv[at], x_adv[proof[example]]):
             raise RecordError(f"{file.name} shows example {example} otherwise than {OUTCOMES} and {WITNESS} have it")
-
-
-def same_outcomes(one: Cell, other: Cell) -> bool:
-    """Whether two records of one cell say the same: everything but provenance, time and memory."""
-
-    def said(cell: Cell) -> str:
-        document = cell.record.model_dump(mode="json", exclude={"provenance"})
-        for name in ("seconds", "peak_memory_bytes"):
-            (document["cost"] or {}).pop(name, None)
-        return json.dumps(document, sort_keys=True)
-
-    return said(one) == said(other)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,17 @@ from .board import Problem, Withdrawn
 from .packed import ARRAYS, examples_name, read_document, unpacked
 from .retraction import withdrawal
 
-__all__ = ["OUTCOMES", "Cell", "Evidence", "check_files", "find", "read", "read_evidence", "uncollected"]
+__all__ = [
+    "OUTCOMES",
+    "Cell",
+    "Evidence",
+    "check_files",
+    "find",
+    "read",
+    "read_evidence",
+    "same_outcomes",
+    "uncollected",
+]
 
 OUTCOMES = "outcomes.safetensors"
 RECORD = "record.json"
@@ -114,7 +125,7 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
                 if files:
                     check_files(cell)
                 known = cells.setdefault(cell.record.key, cell)
-                if known.record != cell.record:
+                if known is not cell and not same_outcomes(known.record, cell.record):
                     raise RecordError(
                         f"{place} has the key of {known.place} and says something else; the first one is kept, remove "
                         "one of them"
@@ -124,6 +135,21 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
     if not withdrawn:
         problems += _withdrawn(cells)
     return [cells[key] for key in sorted(cells)], sorted(problems, key=lambda p: (p.path, p.sentence))
+
+
+def same_outcomes(one: Record, other: Record) -> bool:
+    """Whether two records of one cell say the same: everything but provenance, time and memory.
+
+    Then a cell was run twice, and the second run confirms the first.
+    """
+
+    def said(record: Record) -> str:
+        document = record.model_dump(mode="json", exclude={"provenance"})
+        for name in ("seconds", "peak_memory_bytes"):
+            (document["cost"] or {}).pop(name, None)
+        return json.dumps(document, sort_keys=True)
+
+    return one == other or said(one) == said(other)
 
 
 def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:

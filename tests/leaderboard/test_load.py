@@ -93,6 +93,10 @@ def test_the_same_cell_twice_counts_once_and_a_contradiction_is_named(folder: Pa
     cells, problems = read([tmp_path / "cells", tmp_path / "more"])
     assert len(cells) == 2
     assert not problems
+    rewrite(tmp_path / "more" / folder.name, lambda d: (d["provenance"].update(cpus=9), d["cost"].update(seconds=9.0)))
+    cells, problems = read([tmp_path / "cells", tmp_path / "more"])
+    assert (len(cells), problems) == (2, []), "another run that says the same is no contradiction"
+    assert cells[0].record.provenance.get("cpus") != 9
     rewrite(tmp_path / "more" / folder.name, lambda d: d["counts"].update(robust_top5=1))
     cells, (problem,) = read([tmp_path / "cells", tmp_path / "more"])
     assert len(cells) == 2
