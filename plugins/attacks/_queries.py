@@ -18,7 +18,7 @@ from ._vectors import columns
 
 __all__ = ["Oracle", "fold", "gaussian", "inside", "signs", "uniform"]
 
-PASS_VALUES = 1 << 16
+PASS_VALUES = 1 << 15
 """How many input values a pass may have, if those of all examples are fewer: a few small inputs cost as much."""
 
 _Question = Callable[[Target, Tensor], Tensor]
