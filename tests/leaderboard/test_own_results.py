@@ -1,0 +1,43 @@
+"""The project's own published results: append-only data that later versions must be able to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark_leaderboard.aggregate import aggregate
+from benchmark_leaderboard.board import Leaderboard
+from benchmark_leaderboard.load import Cell, read
+
+from benchmark.suites import departure
+
+RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
+
+
+def published() -> tuple[list[Cell], Leaderboard]:
+    """Everything that is published; nothing of it is faulty."""
+    cells, problems = read([RESULTS])
+    assert not problems
+    made = aggregate(cells)
+    assert not made.problems
+    return cells, made
+
+
+def test_the_quickstart_is_published_whole_and_as_the_suite_has_it() -> None:
+    cells, boards = published()
+    records = [cell.record for cell in cells if cell.record.suite == "quickstart@1"]
+    assert len(records) == 60
+    assert all(record.official and record.status == "complete" for record in records)
+    assert [departure(record, 500) for record in records] == [None] * 60
+    assert not any(record.provenance["git"]["dirty"] for record in records)
+    assert [(board.protocol.eps_exact, board.ranked, len(board.columns)) for board in boards.boards] == [
+        ("1/20", 6, 5),
+        ("1/10", 6, 5),
+    ]
+
+
+def test_what_the_examples_cannot_tell_apart_is_tied() -> None:
+    _, made = published()
+    for board in made.boards:
+        ranks = [(row.rank_low, row.rank_high) for row in board.rows]
+        assert board.rows[0].label == "small_cnn + adversarial_training"
+        assert any(low != high for low, high in ranks), "500 examples separate all of six systems"
