@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import BenchmarkError, ConfigError
+from benchmark.errors import BenchmarkError
 from benchmark.record import AttackInfo, Record, ThreatInfo
 
 if TYPE_CHECKING:
@@ -91,11 +91,8 @@ def departure(record: Record, test_total: int) -> str | None:
     Args:
         test_total: how many examples the test split has.
     """
-    try:
-        suite = _protocol((record.suite or "").partition("@")[0])
-    except BenchmarkError:
-        return None
-    if suite.name != record.suite:
+    suite = _protocol((record.suite or "").partition("@")[0])
+    if suite is None or suite.name != record.suite:
         return None
     total = test_total if suite.examples is None else min(suite.examples, test_total)
     if record.counts is not None and record.counts.total != total:
@@ -118,11 +115,10 @@ def _unversioned(described: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _protocol(name: str) -> _Protocol:
-    """What the suite of that name fixes. Each group of its lines is composed with the first choices of the others.
+def _protocol(name: str) -> _Protocol | None:
+    """What the suite of that name fixes, None if it is not here or cannot be composed here.
 
-    Raises:
-        ConfigError: if there is no such suite here.
+    Each group of its lines is composed with the first choices of the others.
     """
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
@@ -132,7 +128,7 @@ def _protocol(name: str) -> _Protocol:
     from benchmark.run import attack_info, threat_info
 
     if not NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
-        raise ConfigError(f"{name[:40]!r} is no name of a suite")
+        return None
     hydra_app.register()
     made = _Protocol(None, None, [], [], [], [])
     try:
@@ -145,8 +141,8 @@ def _protocol(name: str) -> _Protocol:
                 made.datasets.append(_unversioned(config.system_settings()["dataset"]))
                 made.threats.append(_plain(threat_info(config)))
                 made.attacks.append(_plain(attack_info(config)))
-    except HydraException as error:
-        raise ConfigError(f"there is no suite {name!r} here") from error
+    except (HydraException, BenchmarkError):
+        return None
     return made
 
 
