@@ -104,7 +104,7 @@ class Protocol:
     """What records must share to be ranked together. key: its content address, usable in a file name.
 
     Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
-    all of them. suite: its name with its version, None outside suites. official: nothing of the suite was overridden.
+    all of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
     total: the number of examples. norm: ANY_CHANGE, with an eps of 0, for attacks that answer to no norm.
     """
 

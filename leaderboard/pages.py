@@ -144,6 +144,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         words=wording.words,
         breakable=wording.breakable,
         radius=wording.radius,
+        rank=wording.rank,
         heading=wording.heading,
         conditions=wording.conditions,
         suite_title=wording.suite_title,

@@ -90,8 +90,8 @@ def ranked(
         protocol=protocol,
         columns=tuple(shown.values()),
         rows=tuple(
-            _row(drafts[at], place, ranks, spared[at], shown)
-            for place, (at, ranks) in enumerate(zip(order, ranks, strict=True), 1)
+            _row(drafts[at], place, its, spared[at], shown)
+            for place, (at, its) in enumerate(zip(order, ranks, strict=True), 1)
         ),
         ties=tuple(tie_groups(apart)),
         pairs=pairs,
