@@ -81,6 +81,7 @@ def made(store: Path, names: list[str]) -> Path:
             attack=name,
             eps="3/10",
             suite="classic_digits@1",
+            model="lenet",
         )
     return store
 
@@ -88,6 +89,8 @@ def made(store: Path, names: list[str]) -> Path:
 def test_the_table_is_made_of_the_records(script: Any, tmp_path: Path) -> None:
     store = made(tmp_path, list(script.ROWS))
     made_cell(store, clean=np.ones(100, bool), distance=np.full(100, 0.1), eps="3/10", suite="quickstart@1")
+    entered = {"eps": "3/10", "suite": "classic_digits@1", "model": "mlp"}
+    made_cell(store, clean=np.ones(100, bool), distance=np.full(100, 0.1), **entered)  # type: ignore[arg-type]
     table = rows(script.table(script.records(store)))
     assert [float(row[1]) for row in table] == [95 - 10 * count for count in range(8)]
     assert table[0][2] == "88.8\N{EN DASH}97.8"  # Wilson's interval of 95 of 100
