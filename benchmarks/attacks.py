@@ -130,12 +130,11 @@ def row(case: Case, place: int, name: str, subject: Subject, rounds: int, device
             offered.pop(library, None)
     for library, attacker in offered.items():
         runs[library] = kept(library, lambda attacker=attacker: attacker(batch.x.clone(), batch.y.clone()))  # type: ignore[misc]
+    seconds = clock(device)
+    begun = seconds()
     with noted(subject.system) as passes:
         mine()
     runs["passes"] = again(subject.system, batch.x, passes)
-    seconds = clock(device)
-    begun = seconds()
-    mine()
     rounds *= OFTEN if seconds() - begun < QUICK else 1
     times = alternate(runs, rounds, device, PATIENCE)
     subject.system.eval()
