@@ -89,7 +89,7 @@ def approach(
         if len(index) == 0:
             break
         clean, far = ball.x[index], x_adv[index]
-        between = ball.rows(index).project(torch.lerp(clean, far, share.reshape(-1, *([1] * (clean.ndim - 1)))))
+        between = ball.rows(index).project(torch.lerp(clean, far, columns(share, clean)))
         logits = target.logits(between)
         at_share = lead(logits, y[index], targeted=targeted)
         broken = succeeded(logits, y[index], targeted=targeted)

@@ -23,6 +23,7 @@ from benchmark.target import Target
 from benchmark.threat import Norm
 
 from ._losses import AttackLoss, row_loss
+from ._vectors import columns
 
 __all__ = ["Asked", "Slope", "Tuning", "ascend_with_momentum", "image_size", "not_negative", "plain"]
 
@@ -104,7 +105,7 @@ def _unit(slope: Tensor, norm: Norm) -> Tensor:
     flat = slope.flatten(1)
     size = flat.square().mean(1).sqrt() * flat.shape[1] ** 0.5 if norm is Norm.l2 else flat.abs().mean(1)
     size = torch.where(size > 0, size, torch.ones_like(size))
-    return slope / size.reshape(-1, *([1] * (slope.ndim - 1)))
+    return slope / columns(size, slope)
 
 
 def ascend_with_momentum(

@@ -23,6 +23,7 @@ from benchmark.threat import Norm, Threat
 from ._losses import likeliest
 from ._steps import at_least, can_ask, may_settle
 from ._survivors import Best
+from ._vectors import columns
 from .apgd import APGDLoss, apgd
 from .fab import FAB, fab
 from .square import Square, square
@@ -84,7 +85,7 @@ class AutoAttack(Attack):
                 break
             found = part(~won)
             taken = found.won & ~won if place else found.value > -torch.inf
-            x_adv = torch.where(taken.reshape(-1, *([1] * (x.ndim - 1))), found.x_adv, x_adv)
+            x_adv = torch.where(columns(taken, x), found.x_adv, x_adv)
             won = won | found.won
         return x_adv.clone()
 

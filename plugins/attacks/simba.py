@@ -20,6 +20,7 @@ from benchmark.threat import Access, Norm, Threat
 from ._estimates import Best
 from ._queries import Oracle
 from ._steps import at_least, positive
+from ._vectors import columns
 
 
 class Basis(Enum):
@@ -82,7 +83,7 @@ def simba(
         which = order[index].gather(1, place[index, None]).squeeze(1)
         step = torch.where(back[index], -step_size, step_size)
         wave = waves(which, x.shape[1:], basis, x.dtype).reshape(-1, *x.shape[1:])
-        x_adv = ball.rows(index).project(best.x_adv[index] + step.reshape(-1, *([1] * (x.ndim - 1))) * wave)
+        x_adv = ball.rows(index).project(best.x_adv[index] + columns(step, x) * wave)
         value, won = oracle.value(index, x_adv)
         better = best.offer(index, x_adv, value, won)
         turn = ~better & ~back[index]
