@@ -15,7 +15,7 @@ rng             :class:`benchmark.sampling.SampleRandom`: the only source of ran
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,151 +24,99 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
-from benchmark.threat import Access, Norm, Threat
+from benchmark import hookimpl
+from benchmark.data import Batch, DataSpec, Examples, Splits
+from benchmark.errors import AttackFault, ConfigError, DataError, Refused
+from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
-if TYPE_CHECKING:  # reading configurations must not cost the import of torch
+if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading configurations must not cost its import
     import torchmetrics
     from torch import Tensor, nn
 
-    from benchmark.outcomes import Outcomes
-    from benchmark.sampling import SampleRandom
-    from benchmark.system import System
-    from benchmark.target import Target
+    from benchmark.records.outcomes import NORMS, Outcomes
+    from benchmark.sampling import SampleRandom, ambient, derive_seed, using
+    from benchmark.system import PASS_ROWS, System, straight_through
+    from benchmark.system.references import OWNED
+    from benchmark.system.target import RowLoss, Target
+    from benchmark.threat.ball import Ball, distance, rows_norm
 
 __all__ = [
     "API_VERSION",
+    "NORMS",
+    "OWNED",
+    "PASS_ROWS",
+    "Access",
     "Attack",
+    "AttackFault",
+    "Ball",
     "Batch",
     "Certifier",
     "Component",
+    "ConfigError",
+    "DataError",
     "DataSpec",
     "Dataset",
     "Defense",
     "Examples",
+    "Goal",
     "Loss",
     "Measurement",
     "Metric",
     "Model",
+    "Norm",
+    "Outcomes",
     "Poison",
     "PreparedAttack",
+    "Refused",
+    "Region",
+    "RegionKind",
+    "RowLoss",
+    "SampleRandom",
     "Splits",
     "Supports",
+    "System",
+    "Target",
+    "Threat",
     "Tracker",
+    "ambient",
+    "derive_seed",
+    "distance",
+    "hookimpl",
     "inner",
+    "parse_eps",
+    "rows_norm",
+    "straight_through",
+    "using",
 ]
+
+_LAZY = {
+    "NORMS": "benchmark.records.outcomes",
+    "Outcomes": "benchmark.records.outcomes",
+    "SampleRandom": "benchmark.sampling",
+    "ambient": "benchmark.sampling",
+    "derive_seed": "benchmark.sampling",
+    "using": "benchmark.sampling",
+    "PASS_ROWS": "benchmark.system",
+    "System": "benchmark.system",
+    "straight_through": "benchmark.system",
+    "OWNED": "benchmark.system.references",
+    "RowLoss": "benchmark.system.target",
+    "Target": "benchmark.system.target",
+    "Ball": "benchmark.threat.ball",
+    "distance": "benchmark.threat.ball",
+    "rows_norm": "benchmark.threat.ball",
+}
+"""Names that are offered here and live elsewhere, each in a module that imports torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 API_VERSION = 1
 """The version of the contracts on this page."""
-
-
-# --- data ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What one example looks like; values always lie in [0, 1].
-
-    shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
-    mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
-    class_names: for people; may be empty.
-    """
-
-    shape: tuple[int, ...]
-    classes: int
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    class_names: tuple[str, ...] = ()
-
-    @property
-    def image(self) -> bool:
-        """Whether one example is (C, H, W)."""
-        return len(self.shape) == 3
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A fixed, ordered list of labelled examples.
-
-    ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64.
-    read: gives x (B, *S) float32 in [0, 1] for positions (B,) int64; may read from memory or disk.
-    soft: (N, K) float32 label distributions that training uses in place of `y`, or None.
-    """
-
-    ids: Tensor
-    y: Tensor
-    read: Callable[[Tensor], Tensor] = field(repr=False)
-    soft: Tensor | None = None
-
-    @classmethod
-    def of(cls, ids: Tensor, x: Tensor, y: Tensor, soft: Tensor | None = None) -> Examples:
-        """Examples held in memory: `x` (N, *S) is float in [0, 1], or uint8 that stands for x / 255."""
-        return cls(ids, y, _Stored(x), soft)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def x(self, positions: Tensor | None = None) -> Tensor:
-        """(B, *S) float32 in [0, 1]: the inputs at `positions` (B,) int64; all of them by default."""
-        import torch
-
-        return self.read(torch.arange(len(self)) if positions is None else positions)
-
-    def take(self, positions: Tensor) -> Examples:
-        """The examples at `positions` (B,) int64, in that order, still read when they are asked for."""
-        soft = None if self.soft is None else self.soft[positions]
-        return Examples(self.ids[positions], self.y[positions], _Chosen(self.read, positions), soft)
-
-    def digest(self) -> str:
-        """sha256 over ids and labels: which examples these are, and in which order."""
-        sha = hashlib.sha256()
-        sha.update(self.ids.numpy().astype("<i8").tobytes())
-        sha.update(self.y.numpy().astype("<i8").tobytes())
-        return sha.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Reads from a tensor in memory."""
-
-    values: Tensor
-
-    def __call__(self, positions: Tensor) -> Tensor:
-        x = self.values[positions]
-        return x.float() if x.is_floating_point() else x.float() / 255.0
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Reads through a list of positions."""
-
-    read: Callable[[Tensor], Tensor]
-    positions: Tensor
-
-    def __call__(self, positions: Tensor) -> Tensor:
-        return self.read(self.positions[positions])
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A loaded dataset. `train` fits, `select` chooses between epochs and calibrates, `test` is attacked."""
-
-    train: Examples
-    select: Examples
-    test: Examples
-    spec: DataSpec
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training batch.
-
-    ids: (B,) int64. x: (B, *S) float32 in [0, 1]. y: (B,) int64. soft: (B, K) float32 or None.
-    """
-
-    ids: Tensor
-    x: Tensor
-    y: Tensor
-    soft: Tensor | None = None
 
 
 Loss = Callable[["nn.Module", Batch], "Tensor"]
@@ -440,4 +388,4 @@ class Metric(Component):
 
 @dataclass(frozen=True)
 class Tracker(Component):
-    """Observes a run through the hooks of :mod:`benchmark.hookspecs`; a tracker that fails never loses a record."""
+    """Observer of a run, through the hooks of :mod:`benchmark.hooks.hookspecs`; one that fails never loses a record."""

@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in ("-sc", "--shell-completion"):
-        from benchmark import hydra_app
+        from benchmark.sweep import app
 
-        return hydra_app.complete(arguments)
+        return app.complete(arguments)
     if arguments and arguments[0] == "run":
         return _run(arguments[1:])
     options = _parser().parse_args(arguments)
@@ -308,20 +308,20 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from benchmark import status
+    from benchmark.commands import status
 
     return status.main(options.store, as_json=options.json, at_least=options.at_least)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from benchmark import verify_records
+    from benchmark.commands import verify
 
     paths = [str(path) for path in options.paths]
-    return verify_records.main(paths, str(options.store), str(options.data), distances=options.distances)
+    return verify.main(paths, str(options.store), str(options.data), distances=options.distances)
 
 
 def _transfer(options: argparse.Namespace) -> int:
-    from benchmark import transfer
+    from benchmark.commands import transfer
 
     return transfer.main(options.store, options.data)
 
@@ -347,7 +347,7 @@ def _leaderboard_build(options: argparse.Namespace) -> int:
 
 
 def _leaderboard_check(options: argparse.Namespace) -> int:
-    from benchmark_leaderboard import check
+    from benchmark_leaderboard.review import check
 
     status: int = check.main(
         options.submission, options.results or [], store=options.store, data=options.data, into=options.into
@@ -356,21 +356,21 @@ def _leaderboard_check(options: argparse.Namespace) -> int:
 
 
 def _leaderboard_pack(options: argparse.Namespace) -> int:
-    from benchmark_leaderboard import pack
+    from benchmark_leaderboard.review import pack
 
     status: int = pack.main(options.paths, options.into, options.link)
     return status
 
 
 def _leaderboard_retract(options: argparse.Namespace) -> int:
-    from benchmark_leaderboard import retraction
+    from benchmark_leaderboard.cells import retraction
 
     print(retraction.withdraw(options.cell, options.reason, by=options.by))
     return 0
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from benchmark_leaderboard import submission
+    from benchmark_leaderboard.review import submission
 
     status: int = submission.main(
         options.paths,
@@ -392,19 +392,19 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _lower(options: argparse.Namespace) -> int:
-    from benchmark import given
+    from benchmark.commands import add_examples
 
-    return given.main(options.cell, options.examples, options.store, options.data)
+    return add_examples.main(options.cell, options.examples, options.store, options.data)
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from benchmark import republish
+    from benchmark.commands import publish
 
-    return republish.main(options.paths, options.tracker, options.sweep)
+    return publish.main(options.paths, options.tracker, options.sweep)
 
 
 def _new(options: argparse.Namespace) -> int:
-    from benchmark.scaffold import write_package
+    from benchmark.commands.new import write_package
 
     folder = write_package(options.kind, options.name, options.into)
     print(f"wrote {folder}/")
@@ -418,13 +418,13 @@ def _new(options: argparse.Namespace) -> int:
 
 def _run(arguments: list[str]) -> int:
     if "--hydra-help" not in arguments and any(word in ("-h", "--help") for word in arguments):
-        from benchmark.run_help import run_help
+        from benchmark.commands.help import run_help
 
         print(run_help())
         return 0
-    from benchmark import hydra_app
+    from benchmark.sweep import app
 
-    return hydra_app.main(arguments)
+    return app.main(arguments)
 
 
 # --- benchmark plugins ---
@@ -435,9 +435,9 @@ def _plugins(options: argparse.Namespace) -> int:
         if not options.name:
             raise PluginError("benchmark plugins check needs the name of a plugin, such as attack.pgd")
         return _check(options.name, as_json=options.json)
-    from benchmark import listing
+    from benchmark.commands import plugins
 
-    return listing.main(options.kind, options.name, as_json=options.json)
+    return plugins.main(options.kind, options.name, as_json=options.json)
 
 
 def _check(full_name: str, *, as_json: bool) -> int:

@@ -8,67 +8,51 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from benchmark import registry, world
-from benchmark.attack import attack, share
-from benchmark.batch import Attacked, Job
-from benchmark.config import RunConfig, check
+from benchmark import registry
+from benchmark.config.cell import RunConfig
+from benchmark.config.check import check
+from benchmark.config.describe import attack_info, system_info, threat_info
 from benchmark.errors import BenchmarkError, Refused
-from benchmark.findings import of_cell
-from benchmark.fit import fit, system_info
-from benchmark.load import Loaded, load
-from benchmark.measure import counts, measure
-from benchmark.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
-from benchmark.prepare import PREPARED, Prepared
-from benchmark.provenance import provenance
-from benchmark.publish import CellResult, Gallery, Observers
-from benchmark.record import (
-    AttackInfo,
+from benchmark.hooks.events import CellPlan, CellResult, Gallery
+from benchmark.hooks.observers import Observers
+from benchmark.records.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.records.provenance import provenance
+from benchmark.records.record import (
     Audit,
     Card,
     Cost,
     FileInfo,
     Record,
     Status,
-    ThreatInfo,
     content_key,
     file_sha256,
 )
-from benchmark.references import References
-from benchmark.store import Store
-from benchmark.surrogate import named, surrogate
+from benchmark.records.store import Store
+from benchmark.stages import world
+from benchmark.stages.attack import attack, share
+from benchmark.stages.batch import Attacked, Job
+from benchmark.stages.findings import of_cell
+from benchmark.stages.fit import fit
+from benchmark.stages.load import Loaded, load
+from benchmark.stages.measure import counts, measure
+from benchmark.stages.prepare import PREPARED, Prepared
+from benchmark.stages.surrogate import named, surrogate
 from benchmark.system import System
+from benchmark.system.references import References
 from benchmark.threat import Access
 
-__all__ = ["CellPlan", "run"]
+__all__ = ["run"]
 
 SHOWN = 6
 """How many examples the gallery of a cell has at most."""
 GALLERY_BYTES = 1 << 22
 """How large the images of a stored gallery may be together."""
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """A cell that is about to be computed.
-
-    key: its content address. name: for people. config: every setting, plain data. overrides: what the user passed.
-    sweep: the id of the sweep, "" outside one. folder: where the record will be. work: where it is made.
-    """
-
-    key: str
-    name: str
-    config: dict[str, Any]
-    overrides: tuple[str, ...]
-    sweep: str
-    folder: Path
-    work: Path
 
 
 def run(config: RunConfig, sweep: str = "") -> CellResult:
@@ -199,39 +183,6 @@ def _skeleton(config: RunConfig, key: str, status: Status, error: str | None, sy
         system=system_info(config, system_key),
         threat=threat_info(config),
         attack=attack_info(config),
-    )
-
-
-def threat_info(config: RunConfig) -> ThreatInfo:
-    """The threat, as records have it."""
-    threat = config.threat
-    return ThreatInfo(
-        norm=threat.norm.value,
-        eps=threat.radius,
-        eps_exact=str(threat.eps),
-        access=threat.access.value,
-        aware=threat.aware,
-        targeted=threat.targeted,
-        goal=threat.goal.value,
-        region=str(threat.region),
-        queries=threat.queries,
-        eot=threat.eot,
-        surrogate=threat.surrogate,
-        levels=threat.levels,
-    )
-
-
-def attack_info(config: RunConfig) -> AttackInfo:
-    """The attack with its settings, as records have it."""
-    can, owner = config.attack.supports, registry.distribution_of(config.attack)
-    return AttackInfo(
-        name=owner["name"],
-        params=registry.settings(config.attack),
-        distribution=owner["distribution"],
-        version=owner["version"],
-        minimal=can.minimal,
-        randomized=can.randomized,
-        bounded=can.bounded,
     )
 
 

@@ -16,8 +16,8 @@ from benchmark_plugins.attacks.pgd import PGD
 from torch import Tensor
 
 from benchmark.api import Attack
+from benchmark.stages.judge import judge
 from benchmark.threat import Norm, Threat
-from benchmark.verify import judge
 from benchmarks.peers import Attacker, Budget, offers
 from benchmarks.subjects import STD_AND_ADV, Subject, subject
 from benchmarks.timing import machine, table, write

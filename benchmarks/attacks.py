@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.stages.judge import judge
 from benchmark.threat import Goal
-from benchmark.verify import judge
 from benchmarks.attack_cases import SYSTEMS, Case, cases
 from benchmarks.inside import FEW, SHARES, inside_the_model, queries
 from benchmarks.passes import again, noted

@@ -25,7 +25,7 @@ from benchmark_plugins.attacks.surrogate_gradient import SurrogateGradient
 from benchmark_plugins.attacks.zoo import ZOO
 
 from benchmark.api import Attack
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.threat import Norm, Threat
 from benchmarks.subjects import RESNET, subject
 from benchmarks.timing import clock

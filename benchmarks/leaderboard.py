@@ -88,7 +88,7 @@ def spent(took: dict[str, float]) -> str:
 
 def load(folder: str) -> dict[str, float]:
     """Read every record below a folder."""
-    from benchmark_leaderboard.load import read
+    from benchmark_leaderboard.cells.load import read
 
     cells, problems = read([Path(folder)])
     return {"records": len(cells), "problems": len(problems)}
@@ -104,7 +104,7 @@ def site(folder: str, out: str) -> dict[str, float]:
 
 def packed(folder: str, into: str) -> dict[str, float]:
     """Pack the cells of a folder."""
-    from benchmark_leaderboard.pack import pack
+    from benchmark_leaderboard.review.pack import pack
 
     return {"cells": len(pack([Path(folder)], Path(into), link="https://example.org/cells"))}
 

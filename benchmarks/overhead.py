@@ -67,7 +67,7 @@ def sweep_of_cells(store: str, trackers: str, cells: int) -> dict[str, float]:
     """In one process: a sweep of cells of a trained system, twice, and their passes alone. Seconds of CPU and wall."""
     import torch
 
-    from benchmark.hydra_app import main as application
+    from benchmark.sweep.app import main as application
     from benchmarks.subjects import subject
 
     os.environ["WANDB_MODE"] = "offline"
@@ -159,10 +159,10 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
     import torch
     from benchmark_plugins.attacks.pgd import PGD
 
-    from benchmark.attack import attack
-    from benchmark.batch import Job
-    from benchmark.devices import device_of, exact_math
-    from benchmark.load import load
+    from benchmark.stages.attack import attack
+    from benchmark.stages.batch import Job
+    from benchmark.stages.devices import device_of, exact_math
+    from benchmark.stages.load import load
     from benchmarks.speed import bare
     from benchmarks.subjects import Subject, subject
 
@@ -228,11 +228,11 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
     from benchmark_plugins.attacks.pgd import PGD
     from benchmark_plugins.defenses.adversarial_training import AdversarialTraining
 
-    from benchmark.api import Examples
-    from benchmark.devices import device_of
-    from benchmark.fit import build
-    from benchmark.load import load
-    from benchmark.training import Fitting, train
+    from benchmark.data import Examples
+    from benchmark.stages.devices import device_of
+    from benchmark.stages.fit import build
+    from benchmark.stages.load import load
+    from benchmark.stages.training import Fitting, train
     from benchmarks.subjects import configured
 
     torch.set_num_threads(1)

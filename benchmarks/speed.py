@@ -18,8 +18,9 @@ from benchmark_plugins.attacks.fgsm import FGSM
 from benchmark_plugins.attacks.pgd import PGD
 from torch import Tensor
 
-from benchmark.api import Attack, Examples
-from benchmark.batch import Job, attack_batch
+from benchmark.api import Attack
+from benchmark.data import Examples
+from benchmark.stages.batch import Job, attack_batch
 from benchmark.threat import Norm, Threat
 from benchmarks.peers import Budget, offers
 from benchmarks.subjects import RESNET, STD_AND_ADV, Batch, Subject, subject

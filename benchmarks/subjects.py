@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark import hydra_app
-from benchmark.config import RunConfig, resolve
-from benchmark.devices import device_of
-from benchmark.fit import fit
-from benchmark.load import load
-from benchmark.publish import Observers
+from benchmark.config.cell import RunConfig
+from benchmark.config.resolve import resolve
+from benchmark.hooks.observers import Observers
+from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.store import Store
+from benchmark.stages.devices import device_of
+from benchmark.stages.fit import fit
+from benchmark.stages.load import load
+from benchmark.sweep import app
 from benchmark.system import System
-from benchmark.target import Target
+from benchmark.system.target import Target
 
 __all__ = ["RESNET", "STD_AND_ADV", "Batch", "Subject", "configured", "subject"]
 
@@ -67,7 +68,7 @@ def configured(store: Path, *overrides: str) -> RunConfig:
     """The configuration that `benchmark run` would compose from these overrides, without trackers."""
     from hydra import compose, initialize_config_module
 
-    hydra_app.register()
+    app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         return resolve(compose("run", [f"store.root={store}", "tracker=[]", *overrides]))
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmark import registry
-from benchmark.catalogue import Description, catalogue
+from benchmark.registry.catalogue import Description, catalogue
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- catalogue: python docs/catalogue.py -->\n", "<!-- end of catalogue -->\n"

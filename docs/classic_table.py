@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from benchmark_leaderboard.display import interval, percent
-from benchmark_leaderboard.published_numbers import Number, load_published
-from benchmark_leaderboard.statistics import wilson
+from benchmark_leaderboard.literature.published_numbers import Number, load_published
+from benchmark_leaderboard.ranking.statistics import wilson
+from benchmark_leaderboard.words.display import interval, percent
 
 from benchmark.errors import RecordError
-from benchmark.record import Record, read_record
+from benchmark.records.record import Record, read_record
 
 PAGE = Path(__file__).parent / "classic-table.md"
 SUITE, MODEL = "classic_digits", "lenet"

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmark.errors import RecordError
-from benchmark.record import Record, read_record
+from benchmark.records.record import Record, read_record
 
 PAGE = Path(__file__).parent / "oracle-table.md"
 LINEAR, NETWORK = "nearest_class_mean", "mlp"

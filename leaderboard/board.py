@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.record import Record, SystemInfo
+from benchmark.records.record import Record, SystemInfo
 
 __all__ = [
     "ANY_CHANGE",

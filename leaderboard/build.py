@@ -17,15 +17,15 @@ from pathlib import Path
 
 from benchmark.errors import RecordError
 
-from .aggregate import aggregate
-from .gallery import read_pictures
-from .load import RECORD, read, uncollected
-from .paths import record_path
-from .published_numbers import load_published
-from .render import MARKER, Extras, board_names, render
-from .single import single_file
-from .tiers import reviews_of
-from .transfer import read_transfers
+from .cells.gallery import read_pictures
+from .cells.load import RECORD, read, uncollected
+from .literature.published_numbers import load_published
+from .ranking.aggregate import aggregate
+from .ranking.transfer import read_transfers
+from .review.tiers import reviews_of
+from .site.paths import record_path
+from .site.render import MARKER, Extras, board_names, render
+from .site.single import single_file
 
 __all__ = ["build", "build_single", "differences", "main"]
 

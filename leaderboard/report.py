@@ -9,13 +9,14 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.errors import RecordError
-from benchmark.publish import Observers, Report, Series, Table
-from benchmark.record import content_key
+from benchmark.hooks.events import Report, Series, Table
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import content_key
 
-from .aggregate import aggregate
 from .board import Board, CurveSet
 from .build import build
-from .load import read
+from .cells.load import read
+from .ranking.aggregate import aggregate
 
 __all__ = ["main", "report_of"]
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmark.errors import Refused
+from benchmark.api import Refused
 
 __all__ = ["codable", "compressed"]
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
 from benchmark.sampling import SampleRandom
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.threat import Access, Norm, Threat
+from benchmark.threat.ball import Ball
 
 __all__ = ["SoundAttack", "ascend", "margin"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmark.api import PreparedAttack, Supports
 from benchmark.sampling import SampleRandom
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.testing.faults_attack import margin
 from benchmark.threat import Norm, Threat
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark import hookimpl
 from benchmark.api import Certifier, Measurement, Metric, Supports, Tracker
-from benchmark.outcomes import Outcomes
+from benchmark.records.outcomes import Outcomes
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.threat import Norm, Threat

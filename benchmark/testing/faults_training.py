@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Batch, Dataset, DataSpec, Defense, Examples, Loss, Model, Poison, Splits
+from benchmark.api import Dataset, Defense, Loss, Model, Poison
+from benchmark.data import Batch, DataSpec, Examples, Splits
 from benchmark.sampling import SampleRandom
 
 __all__ = ["SoundDataset", "SoundDefense", "SoundModel", "SoundPoison"]

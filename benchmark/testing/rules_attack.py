@@ -16,14 +16,15 @@ from torch import Tensor
 
 from benchmark import registry
 from benchmark.api import Attack, Model, PreparedAttack
-from benchmark.ball import tolerance
 from benchmark.errors import AccessError, BenchmarkError, BudgetError, ConfigError, DataError, PluginError, Refused
-from benchmark.target import Ledger, Target
+from benchmark.stages.settle import with_fixed_region
+from benchmark.system.target import Ledger, Target
 from benchmark.testing.combinations import combinations
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, target_of
 from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
+from benchmark.threat.ball import tolerance
 
 BUDGET = 256
 """Forward passes per example in the standard trials: keeps them short. Attacks that overspend get another trial
@@ -76,7 +77,7 @@ def _target(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
 def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch_seed: int = 0) -> Trial:
     """Run the attack once, exactly as it is asked to; the global generators are as they were afterwards."""
     attack.check(here.spec, threat)
-    threat = threat.settled(here.system, here.x, here.y, here.rng(seed))
+    threat = with_fixed_region(threat, here.system, here.x, here.y, here.rng(seed))
     target = _target(attack, here, threat, seed)
     with seeded(torch_seed):
         x_adv = attack.perturb(target, here.x.clone(), _labels(here, threat), threat=threat, rng=here.rng(seed))
@@ -440,7 +441,8 @@ def asks_only_through_the_target(attack: Attack) -> None:
 
 def refuses_what_it_does_not_support(attack: Attack) -> None:
     """Threats that the attack does not declare are refused before anything is loaded, and declared ones are not."""
-    from benchmark import config
+    from benchmark.config.cell import RunConfig
+    from benchmark.config.check import check
 
     try:
         registry.name_of(attack)
@@ -458,7 +460,7 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
         can = attack.supports
         fits = norm in can.norms and access.grants(can.access) and (can.targeted or not threat.targeted)
         try:
-            config.check(config.RunConfig(attack=attack, threat=threat, **parts))
+            check(RunConfig(attack=attack, threat=threat, **parts))
             refused = ""
         except Refused as error:
             refused = str(error)

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Certifier, DataSpec
+from benchmark.api import Certifier
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
+from benchmark.oracles.linear import exact_distance
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.testing.linear import exact_distance
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import SHAPE, World, examples, global_state, same_state, seeded, threat_of
 from benchmark.threat import Access, Norm

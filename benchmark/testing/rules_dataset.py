@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark.api import Dataset, Examples, Splits
+from benchmark.api import Dataset
+from benchmark.data import Examples, Splits
 from benchmark.errors import ConfigError, DataError
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import global_state, same_state, seeded

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Batch, Defense, Examples, Loss
+from benchmark.api import Defense, Loss
+from benchmark.data import Batch, Examples
 from benchmark.sampling import SampleRandom
 from benchmark.system import System, padded, padded_random
 from benchmark.testing.rule import Inapplicable, demand, rules_of

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from benchmark.api import Measurement, Metric
-from benchmark.outcomes import NORMS, Outcomes
-from benchmark.record import MetricValue
+from benchmark.records.outcomes import NORMS, Outcomes
+from benchmark.records.record import MetricValue
 from benchmark.testing.rule import demand, rules_of
 
 

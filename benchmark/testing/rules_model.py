@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec, Model
+from benchmark.api import Model
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System

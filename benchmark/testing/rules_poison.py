@@ -7,7 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from benchmark.api import DataSpec, Examples, Poison
+from benchmark.api import Poison
+from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import examples, global_state, same_state, seeded

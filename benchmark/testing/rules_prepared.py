@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Attack, PreparedAttack
-from benchmark.target import Ledger, Target
+from benchmark.stages.settle import with_fixed_region
+from benchmark.system.target import Ledger, Target
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Threat
@@ -54,7 +55,7 @@ def preparation(attack: Attack, here: World, threat: Threat, seed: int = 0) -> P
     x = world(here.spec.shape, here.spec.classes, count=KNOWN).x.flip(0).to(here.x.dtype)
     y = torch.arange(KNOWN, dtype=torch.int64) % here.spec.classes
     known = dataclasses.replace(here, x=x, y=y, ids=ids)
-    threat = dataclasses.replace(threat, masks=None).settled(here.system, x, y, known.rng(seed))
+    threat = with_fixed_region(dataclasses.replace(threat, masks=None), here.system, x, y, known.rng(seed))
     target, x, y = target_of(known, threat, seed), known.x.clone(), known.y.clone()
     with seeded(seed):
         before = global_state()

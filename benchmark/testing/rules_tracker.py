@@ -16,8 +16,9 @@ import torch
 
 from benchmark import GROUP
 from benchmark.api import Tracker
-from benchmark.publish import CellResult, Gallery, Observers, SweepSummary, TrainingPlan
-from benchmark.record import AttackInfo, Card, Record, SystemInfo, ThreatInfo, to_text
+from benchmark.hooks.events import CellResult, Gallery, SweepSummary, TrainingPlan
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import AttackInfo, Card, Record, SystemInfo, ThreatInfo, to_text
 from benchmark.testing.rule import demand, rules_of
 from benchmark.testing.worlds import global_state, same_state, seeded
 
@@ -80,7 +81,7 @@ def _gallery() -> Gallery:
 
 def _calls(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a sweep of two cells tells its observers, the second of which failed."""
-    from benchmark.run import CellPlan
+    from benchmark.hooks.events import CellPlan
 
     training = TrainingPlan(_SYSTEM.key, "digits/mlp", {"seed": 0}, 2, "sweep", folder / "systems" / _SYSTEM.key)
     for status, gallery in (("complete", _gallery()), ("failed", None)):
@@ -125,7 +126,7 @@ def _elsewhere() -> Iterator[Path]:
 
 
 def _manager(tracker: Tracker) -> pluggy.PluginManager:
-    from benchmark import hookspecs
+    from benchmark.hooks import hookspecs
 
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -139,7 +140,7 @@ def observes_something(tracker: Tracker) -> None:
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise AssertionError(f"{error}; the hooks are listed in benchmark.hookspecs") from error
+        raise AssertionError(f"{error}; the hooks are listed in benchmark.hooks.hookspecs") from error
     hooks = [hook.name for hook in manager.get_hookcallers(tracker) or []]
     demand(hooks, "the tracker implements no hook; decorate its methods with @hookimpl")
 

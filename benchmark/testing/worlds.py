@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import DataSpec, Defense, Examples
-from benchmark.references import References
+from benchmark.api import Defense
+from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System, straight_through
+from benchmark.system.references import References
 from benchmark.threat import Norm, Threat
 
 __all__ = ["RADII", "SHAPE", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]

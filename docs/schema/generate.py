@@ -9,13 +9,13 @@ import json
 import sys
 from pathlib import Path
 
-from benchmark_leaderboard import packed
-from benchmark_leaderboard.parcel import Manifest
-from benchmark_leaderboard.retraction import Withdrawal
-from benchmark_leaderboard.review import ReviewFile
+from benchmark_leaderboard.cells import packed
+from benchmark_leaderboard.cells.retraction import Withdrawal
+from benchmark_leaderboard.review.parcel import Manifest
+from benchmark_leaderboard.review.review import ReviewFile
 from pydantic import BaseModel
 
-from benchmark.record import SCHEMA_VERSION, Card, Record
+from benchmark.records.record import SCHEMA_VERSION, Card, Record
 
 FOLDER = Path(__file__).parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -8,17 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import dlr, dlr_targeted, dlr_towards
-from ._minimal import Asked, Nearest, Rows, descend, patient
-from ._steps import at_least, positive
-from ._vectors import columns, nearer
+from ._base.losses import dlr, dlr_targeted, dlr_towards
+from ._base.steps import at_least, positive
+from ._base.vectors import columns, nearer
+from ._minimal.minimal import Asked, Nearest, Rows, descend, patient
 
 CHECK, IMPROVED, GROWTH = 10, 0.95, 1.2
 """Every so many steps the penalty is sharpened by the last, unless the constraint fell below that share or was met."""

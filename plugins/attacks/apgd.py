@@ -12,17 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._apgd import climb, climb_sparse
-from ._losses import AttackLoss, dlr_towards, gap, likeliest, row_loss
-from ._steps import at_least, can_ask, may_settle
-from ._survivors import Best, PairLoss, Work
+from ._ascent.apgd import climb, climb_sparse
+from ._ascent.survivors import Best, PairLoss, Work
+from ._base.losses import AttackLoss, dlr_towards, gap, likeliest, row_loss
+from ._base.steps import at_least, can_ask, may_settle
 
 
 class APGDLoss(Enum):

@@ -14,16 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import likeliest
-from ._steps import at_least, can_ask, may_settle
-from ._survivors import Best
-from ._vectors import columns
+from ._ascent.survivors import Best
+from ._base.losses import likeliest
+from ._base.steps import at_least, can_ask, may_settle
+from ._base.vectors import columns
 from .apgd import APGDLoss, apgd
 from .fab import FAB, fab
 from .square import Square, square

@@ -11,19 +11,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._boundary import usable
-from ._losses import ce, lead, softplus
-from ._minimal import Nearest, only, patient
-from ._steps import at_least, can_ask, positive
-from ._vectors import TINY, adam, columns
-from ._weights import FIRST, STALLED, Tried, ask_clean, least, misses, search_weight
+from ._base.losses import ce, lead, softplus
+from ._base.steps import at_least, can_ask, positive
+from ._base.vectors import TINY, adam, columns
+from ._minimal.boundary import usable
+from ._minimal.minimal import Nearest, only, patient
+from ._minimal.weights import FIRST, STALLED, Tried, ask_clean, least, misses, search_weight
 
 EDGE = 2e-3
 """By how much inputs are drawn into the box, so that their places on the tanh curve are finite."""

@@ -9,15 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import RowLoss, Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._descent import top_probability
-from ._steps import at_least, can_ask, positive
+from ._ascent.descent import top_probability
+from ._base.steps import at_least, can_ask, positive
 
 LAST = 1e-4
 """The last step as a part of the first: what is left of the way to where two labels are as likely."""

@@ -11,17 +11,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, DataSpec, Supports
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Threat
+from benchmark.api import Access, Attack, ConfigError, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._corruptions import check_shape, corrupted
-from ._severities import AMOUNTS, Corruption
-from ._steps import at_least
-from ._variations import first_success, in_range
+from ._base.steps import at_least
+from ._natural.corruptions import check_shape, corrupted
+from ._natural.severities import AMOUNTS, Corruption
+from ._natural.variations import first_success, in_range
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import rows_norm
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._losses import AttackLoss, row_loss
-from ._minimal import Asked, Loss, Nearest, Rows, descend, patient
-from ._steps import at_least, positive
-from ._vectors import annealed, columns, unit
+from ._base.losses import AttackLoss, row_loss
+from ._base.steps import at_least, positive
+from ._base.vectors import annealed, columns, unit
+from ._minimal.minimal import Asked, Loss, Nearest, Rows, descend, patient
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""

@@ -8,18 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._boundary import approach, step_to_planes, towards, usable
-from ._losses import likeliest, margin
-from ._steps import at_least, can_ask
-from ._vectors import TINY
+from ._base.losses import likeliest, margin
+from ._base.steps import at_least, can_ask
+from ._base.vectors import TINY
+from ._minimal.boundary import approach, step_to_planes, towards, usable
 
 BEYOND = 1e-4
 """How far behind a linearised boundary a step aims, in the unit of the norm; the authors' program does the same."""

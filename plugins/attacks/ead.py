@@ -9,17 +9,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import softshrink
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._minimal import Nearest, patient
-from ._steps import at_least, positive
-from ._vectors import TINY, columns
-from ._weights import FIRST, Tried, ask_clean, misses, search_weight
+from ._base.steps import at_least, positive
+from ._base.vectors import TINY, columns
+from ._minimal.minimal import Nearest, patient
+from ._minimal.weights import FIRST, Tried, ask_clean, misses, search_weight
 from .carlini_wagner import CarliniWagnerLoss, objective
 
 AMPLE = 1.5

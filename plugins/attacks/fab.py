@@ -12,20 +12,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball, distance, rows_norm
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import (
+    Attack,
+    Ball,
+    ConfigError,
+    Norm,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    distance,
+    hookimpl,
+    rows_norm,
+)
 
-from ._boundary import approach
-from ._losses import gap, lead, likeliest, succeeded
-from ._planes import nearest_plane, to_plane
-from ._steps import at_least, can_ask, may_settle
-from ._survivors import Best, Work
-from ._vectors import columns
+from ._ascent.survivors import Best, Work
+from ._base.losses import gap, lead, likeliest, succeeded
+from ._base.steps import at_least, can_ask, may_settle
+from ._base.vectors import columns
+from ._minimal.boundary import approach
+from ._minimal.planes import nearest_plane, to_plane
 
 TOGETHER = 16
 """The boundaries of how many classes are compared at once."""

@@ -9,16 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
-from ._steps import at_least, positive
-from ._vectors import annealed, unit, within
+from ._base.steps import at_least, positive
+from ._base.vectors import annealed, unit, within
+from ._minimal.minimal import Asked, Nearest, Rows, descend, lead_over, patient
 
 
 @dataclass(frozen=True)

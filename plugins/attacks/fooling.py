@@ -11,16 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Threat
+from benchmark.api import Attack, ConfigError, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._descent import DescentLoss, falling
-from ._losses import likeliest
-from ._steps import at_least, can_ask, positive
+from ._ascent.descent import DescentLoss, falling
+from ._base.losses import likeliest
+from ._base.steps import at_least, can_ask, positive
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import RowLoss, Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._descent import DescentLoss, falling
-from ._minimal import Asked, Nearest, Rows, descend
-from ._steps import at_least, positive
-from ._transfer import not_negative
+from ._ascent.descent import DescentLoss, falling
+from ._ascent.transfer import not_negative
+from ._base.steps import at_least, positive
+from ._minimal.minimal import Asked, Nearest, Rows, descend
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._minimal import Nearest
-from ._steps import can_ask
+from ._base.steps import can_ask
+from ._minimal.minimal import Nearest
 
 
 class Saliency(Enum):

@@ -9,18 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import AttackLoss, row_loss, softplus
-from ._minimal import Nearest
-from ._steps import at_least, can_ask, positive
-from ._vectors import columns
-from ._weights import Weighed, ask_clean
+from ._base.losses import AttackLoss, row_loss, softplus
+from ._base.steps import at_least, can_ask, positive
+from ._base.vectors import columns
+from ._minimal.minimal import Nearest
+from ._minimal.weights import Weighed, ask_clean
 
 MEMORY = 10
 """How many pairs of changes stand for the curvature."""

@@ -7,16 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._estimates import Best, antithetic, climb, default_step
-from ._queries import Oracle, gaussian
-from ._steps import at_least, positive
+from ._base.steps import at_least, positive
+from ._blackbox.estimates import Best, antithetic, climb, default_step
+from ._blackbox.queries import Oracle, gaussian
 
 
 @dataclass(frozen=True)

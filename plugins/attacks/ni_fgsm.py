@@ -7,15 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import AttackLoss
-from ._steps import at_least, positive
-from ._transfer import Asked, Slope, ascend_with_momentum, not_negative
+from ._ascent.transfer import Asked, Slope, ascend_with_momentum, not_negative
+from ._base.losses import AttackLoss
+from ._base.steps import at_least, positive
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball, rows_norm
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._steps import at_least
+from ._base.steps import at_least
 
 
 class NoiseKind(Enum):

@@ -7,11 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Threat
+from benchmark.api import Access, Attack, SampleRandom, Supports, Target, Threat, hookimpl
 
 
 @dataclass(frozen=True)

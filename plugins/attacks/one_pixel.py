@@ -8,17 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.errors import Refused
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import Access, Attack, Ball, Norm, Refused, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._estimates import Best
-from ._queries import Oracle, inside
-from ._steps import at_least, positive
+from ._base.steps import at_least, positive
+from ._blackbox.estimates import Best
+from ._blackbox.queries import Oracle, inside
 
 
 @dataclass(frozen=True)

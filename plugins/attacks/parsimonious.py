@@ -8,16 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._estimates import Best
-from ._queries import Oracle
-from ._steps import at_least
+from ._base.steps import at_least
+from ._blackbox.estimates import Best
+from ._blackbox.queries import Oracle
 
 
 @dataclass(frozen=True)

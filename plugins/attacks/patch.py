@@ -12,17 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, DataSpec, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import RowLoss, Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, DataSpec, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import AttackLoss, row_loss
-from ._patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
-from ._steps import at_least, positive
-from ._transfer import not_negative
+from ._ascent.transfer import not_negative
+from ._base.losses import AttackLoss, row_loss
+from ._base.steps import at_least, positive
+from ._physical.patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
 
 
 @dataclass(frozen=True)

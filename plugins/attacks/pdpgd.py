@@ -9,16 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import rows_norm
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
-from ._steps import at_least, positive
-from ._vectors import columns, nearer, unit
+from ._base.steps import at_least, positive
+from ._base.vectors import columns, nearer, unit
+from ._minimal.minimal import Asked, Nearest, Rows, descend, lead_over, patient
 
 LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""

@@ -11,16 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import AttackLoss, row_loss, succeeded
-from ._steps import ascend, at_least, can_ask, may_settle, positive
+from ._base.losses import AttackLoss, row_loss, succeeded
+from ._base.steps import ascend, at_least, can_ask, may_settle, positive
 
 
 @dataclass(frozen=True)

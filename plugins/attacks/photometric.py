@@ -11,15 +11,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, DataSpec, Supports
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Threat
+from benchmark.api import Access, Attack, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._colours import brightened, contrasted, from_hsv, to_hsv
-from ._steps import at_least
-from ._variations import Axis, Search, colour, first_success, images, in_range, settings, settings_count
+from ._base.steps import at_least
+from ._natural.colours import brightened, contrasted, from_hsv, to_hsv
+from ._natural.variations import Axis, Search, colour, first_success, images, in_range, settings, settings_count
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, PreparedAttack, Supports
-from benchmark.errors import ConfigError, Refused
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Threat
+from benchmark.api import (
+    ConfigError,
+    DataSpec,
+    PreparedAttack,
+    Refused,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+)
 
-from ._steps import at_least, positive
-from ._tasks import Task, least_side, pictures
-from ._transfer import image_size
-from ._universal import cross_entropy, epochs_within
-from ._vectors import adam
+from ._ascent.transfer import image_size
+from ._ascent.universal import cross_entropy, epochs_within
+from ._base.steps import at_least, positive
+from ._base.vectors import adam
+from ._physical.tasks import Task, least_side, pictures
 
 
 @dataclass(frozen=True)

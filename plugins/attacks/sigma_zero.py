@@ -9,17 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import rows_norm
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._minimal import Asked, Nearest, Rows, descend, lead_over, patient
-from ._steps import at_least, positive
-from ._vectors import adam, annealed, columns
+from ._base.steps import at_least, positive
+from ._base.vectors import adam, annealed, columns
+from ._minimal.minimal import Asked, Nearest, Rows, descend, lead_over, patient
 
 LAST_STEP = 0.1
 """The last step as a share of the first."""

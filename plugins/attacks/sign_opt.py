@@ -8,17 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball, rows_norm
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins, owned
-from ._queries import Oracle, gaussian
-from ._steps import at_least, positive
-from ._vectors import columns
+from ._base.steps import at_least, positive
+from ._base.vectors import columns
+from ._blackbox.decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins, owned
+from ._blackbox.queries import Oracle, gaussian
 
 DOUBLINGS = 12
 """How often a step that succeeds is doubled, and one that does not is quartered."""

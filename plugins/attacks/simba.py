@@ -10,17 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._estimates import Best
-from ._queries import Oracle
-from ._steps import at_least, positive
-from ._vectors import columns
+from ._base.steps import at_least, positive
+from ._base.vectors import columns
+from ._blackbox.estimates import Best
+from ._blackbox.queries import Oracle
 
 
 class Basis(Enum):

@@ -11,16 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, DataSpec, Supports
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Threat
+from benchmark.api import Access, Attack, ConfigError, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
 from .._warp import transformed
-from ._steps import at_least
-from ._variations import Axis, Search, first_success, images, in_range, settings, settings_count
+from ._base.steps import at_least
+from ._natural.variations import Axis, Search, first_success, images, in_range, settings, settings_count
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,35 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball, rows_norm
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Access, Norm, Threat
+from benchmark.api import (
+    Access,
+    Attack,
+    Ball,
+    ConfigError,
+    Norm,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+    rows_norm,
+)
 
-from ._losses import AttackLoss, row_loss, succeeded
-from ._squares import Image, Moves, as_image, change_linf, change_mass, first_linf, first_mass, moves, worth_asking
-from ._steps import at_least, may_settle
-from ._survivors import Best, Work
-from ._vectors import columns
+from ._ascent.survivors import Best, Work
+from ._base.losses import AttackLoss, row_loss, succeeded
+from ._base.steps import at_least, may_settle
+from ._base.vectors import columns
+from ._blackbox.squares import (
+    Image,
+    Moves,
+    as_image,
+    change_linf,
+    change_mass,
+    first_linf,
+    first_mass,
+    moves,
+    worth_asking,
+)
 
 AHEAD = 64
 """For how many passes ahead windows are drawn at once, and proposals remembered."""

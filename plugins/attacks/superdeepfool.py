@@ -8,19 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import rows_norm
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._boundary import look_round, step_to_planes, towards, usable
-from ._losses import gap
-from ._minimal import SETTLED, Nearest, Rows, only
-from ._steps import at_least, can_ask
-from ._vectors import TINY, columns
+from ._base.losses import gap
+from ._base.steps import at_least, can_ask
+from ._base.vectors import TINY, columns
+from ._minimal.boundary import look_round, step_to_planes, towards, usable
+from ._minimal.minimal import SETTLED, Nearest, Rows, only
 from .deepfool import BEYOND, PATIENCE
 
 WHOLE = 2

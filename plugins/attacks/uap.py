@@ -8,16 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import PreparedAttack, Supports
-from benchmark.ball import Ball
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Ball, ConfigError, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._steps import at_least, can_ask
-from ._vectors import within
+from ._base.steps import at_least, can_ask
+from ._base.vectors import within
 from .deepfool import deepfool
 
 

@@ -10,16 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import PreparedAttack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Ball, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._steps import at_least, positive
-from ._universal import batches, cross_entropy, epochs_within, goals
-from ._vectors import within
+from ._ascent.universal import batches, cross_entropy, epochs_within, goals
+from ._base.steps import at_least, positive
+from ._base.vectors import within
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Supports
-from benchmark.ball import Ball
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat
+from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._losses import AttackLoss, row_loss
-from ._steps import at_least, positive
-from ._transfer import Asked, Tuning, ascend_with_momentum, not_negative
-from ._vectors import columns
+from ._ascent.transfer import Asked, Tuning, ascend_with_momentum, not_negative
+from ._base.losses import AttackLoss, row_loss
+from ._base.steps import at_least, positive
+from ._base.vectors import columns
 
 SURE = -20.0
 """Log-odds of the other classes below which inputs count alike: the gradient of the cross-entropy is lost there."""

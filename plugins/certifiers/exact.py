@@ -10,16 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark import hookimpl
-from benchmark.api import Certifier, Supports
-from benchmark.errors import DataError, Refused
-from benchmark.threat import Threat
+from benchmark.api import Certifier, DataError, Refused, Supports, Threat, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.sampling import SampleRandom
-    from benchmark.system import System
+    from benchmark.api import SampleRandom, System
 
 ROUNDING = 1e-5
 """The part of a radius that is given up, since systems answer in single precision."""
@@ -42,7 +38,7 @@ class Exact(Certifier):
                 networks with hidden layers also under l2 and l0, in which there is no linear program.
             DataError: if a program was not solved.
         """
-        from benchmark.testing.relu import SOLVED, ReLUNet
+        from benchmark.oracles.relu import SOLVED, ReLUNet
 
         if system.defended_at_inference or system.randomized:
             raise Refused("certifier.exact knows nothing of defenses at inference; leave them out, or the certifier")

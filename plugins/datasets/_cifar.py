@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark.api import DataSpec, Examples, Splits
-from benchmark.errors import DataError
+from benchmark.api import DataError, DataSpec, Examples, Splits
 
 from ._files import Source, fetch
 

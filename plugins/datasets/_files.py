@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.errors import DataError
-from benchmark.record import content_key, file_sha256
+from benchmark.api import DataError
+from benchmark.records.record import content_key, file_sha256
 
 
 @dataclass(frozen=True)

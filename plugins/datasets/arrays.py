@@ -18,10 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Dataset, DataSpec, Examples, Splits
-from benchmark.errors import ConfigError, DataError
-from benchmark.record import file_sha256
+from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, Splits, hookimpl
+from benchmark.records.record import file_sha256
 
 SELECT_PART = 20
 """One training example in this many is held out where the file has no select split."""

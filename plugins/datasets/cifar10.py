@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import hookimpl
-from benchmark.api import Dataset, Splits
+from benchmark.api import Dataset, Splits, hookimpl
 
 from ._cifar import Layout, load_cifar
 from ._files import Source, pinned

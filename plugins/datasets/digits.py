@@ -12,9 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import hookimpl
-from benchmark.api import Dataset, DataSpec, Examples, Splits
-from benchmark.errors import DataError
+from benchmark.api import DataError, Dataset, DataSpec, Examples, Splits, hookimpl
 
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 """Of the grey levels (1797, 64) and then the labels (1797,), as unsigned bytes."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import hookimpl
-from benchmark.api import Dataset, DataSpec, Splits
+from benchmark.api import Dataset, DataSpec, Splits, hookimpl
 
 from ._files import Source, pinned
 from ._idx import FILES, load_idx

@@ -14,11 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Dataset, DataSpec, Examples, Splits
-from benchmark.errors import ConfigError, DataError
-from benchmark.record import content_key
-from benchmark.sampling import derive_seed
+from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, Splits, derive_seed, hookimpl
+from benchmark.records.record import content_key
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

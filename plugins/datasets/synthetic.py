@@ -14,11 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import Dataset, DataSpec, Examples, Splits
-from benchmark.errors import ConfigError
-from benchmark.record import content_key
-from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.api import ConfigError, Dataset, DataSpec, Examples, SampleRandom, Splits, derive_seed, hookimpl
+from benchmark.records.record import content_key
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,22 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Batch, DataSpec, Defense, Examples, Loss, inner
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Norm, Threat, parse_eps
+from benchmark.api import (
+    Attack,
+    Batch,
+    ConfigError,
+    DataSpec,
+    Defense,
+    Examples,
+    Loss,
+    Norm,
+    SampleRandom,
+    Target,
+    Threat,
+    hookimpl,
+    inner,
+    parse_eps,
+)
 
 
 @dataclass(frozen=True)

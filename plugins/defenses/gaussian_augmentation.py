@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Defense, Examples
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
+from benchmark.api import ConfigError, DataSpec, Defense, Examples, SampleRandom, hookimpl
 
 
 @dataclass(frozen=True)

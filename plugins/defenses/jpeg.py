@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Defense
-from benchmark.errors import ConfigError
-from benchmark.system import straight_through
+from benchmark.api import ConfigError, Defense, hookimpl, straight_through
 
 from .._jpeg import compressed
 

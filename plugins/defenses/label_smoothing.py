@@ -11,10 +11,7 @@ from enum import Enum
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Defense, Examples
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
+from benchmark.api import ConfigError, DataSpec, Defense, Examples, SampleRandom, hookimpl
 
 
 class Variant(Enum):

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import Defense
-from benchmark.errors import ConfigError, Refused
+from benchmark import sampling
+from benchmark.api import ConfigError, Defense, Refused, hookimpl
 
 from .._warp import transformed
 

@@ -6,8 +6,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from benchmark.api import Measurement
-from benchmark.outcomes import NORMS, Outcomes
+from benchmark.api import NORMS, Measurement, Outcomes
 
 from ._quantiles import finite, gathered, quantile, quantile_interval
 from ._rates import wilson

@@ -10,8 +10,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from benchmark.api import Measurement
-from benchmark.outcomes import Outcomes
+from benchmark.api import Measurement, Outcomes
 
 from ._rates import Z95, wilson
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torchmetrics
 from torch import Tensor
 
-from benchmark.api import Measurement
-from benchmark.outcomes import Outcomes
+from benchmark.api import Measurement, Outcomes
 
 from ._quantiles import gathered, quantile, quantile_interval
 

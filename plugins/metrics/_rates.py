@@ -13,8 +13,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from benchmark.api import Measurement
-from benchmark.outcomes import Outcomes
+from benchmark.api import Measurement, Outcomes
 
 __all__ = ["Z95", "Rate", "Rates", "wilson"]
 

@@ -8,8 +8,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from benchmark.api import Measurement
-from benchmark.outcomes import Outcomes
+from benchmark.api import Measurement, Outcomes
 
 from ._quantiles import finite, gathered, quantile, quantile_interval
 from ._rates import Z95, wilson

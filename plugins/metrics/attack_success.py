@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark import hookimpl
-from benchmark.api import Metric
+from benchmark.api import Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
     from torch import Tensor
 
-    from benchmark.outcomes import Outcomes
+    from benchmark.api import Outcomes
 
 
 @dataclass(frozen=True)

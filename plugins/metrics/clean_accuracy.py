@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmark import hookimpl
-from benchmark.api import Metric
+from benchmark.api import Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
     from torch import Tensor
 
-    from benchmark.outcomes import Outcomes
+    from benchmark.api import Outcomes
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark import hookimpl
-from benchmark.api import Metric
-from benchmark.errors import ConfigError
+from benchmark.api import ConfigError, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
     from torch import Tensor
 
-    from benchmark.outcomes import Outcomes
+    from benchmark.api import Outcomes
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark import hookimpl
-from benchmark.api import Metric
-from benchmark.threat import Norm
+from benchmark.api import Metric, Norm, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark import hookimpl
-from benchmark.api import Metric
+from benchmark.api import Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec
-from benchmark.errors import Refused
+from benchmark.api import DataSpec, Refused
 
 
 class Normalize(nn.Module):

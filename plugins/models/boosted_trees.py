@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Examples, Model
-from benchmark.errors import ConfigError, DataError
+from benchmark.api import ConfigError, DataError, DataSpec, Examples, Model, hookimpl
 
 MOST_DEPTH = 10
 PROBED = 64

@@ -14,9 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Model, inner
-from benchmark.errors import ConfigError, DataError
+from benchmark.api import ConfigError, DataError, DataSpec, Model, hookimpl, inner
 
 
 @dataclass(frozen=True)

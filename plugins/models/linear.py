@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Model
+from benchmark.api import DataSpec, Model, hookimpl
 
 from ._normalize import Normalize
 

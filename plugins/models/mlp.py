@@ -11,9 +11,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Model
-from benchmark.errors import ConfigError
+from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 
 from ._normalize import Normalize
 

@@ -1,7 +1,7 @@
 """Nearest class mean of the digits: a linear classifier in closed form. Fisher, Annals of Eugenics 7(2), 1936.
 
 W_k = 2 mu_k and b_k = -||mu_k||^2, so that the largest logit is that of the nearest mean. The exact distance of every
-input to its nearest misclassified point is known under every norm (benchmark.testing.linear), and attacks can be
+input to its nearest misclassified point is known under every norm (benchmark.oracles.linear), and attacks can be
 measured against it.
 """
 
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Model
-from benchmark.errors import Refused
+from benchmark.api import DataSpec, Model, Refused, hookimpl
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class NearestClassMean(Model):
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor]:
         """The closed form."""
-        from benchmark.testing.linear import nearest_class_mean
+        from benchmark.oracles.linear import nearest_class_mean
 
         problem = nearest_class_mean("digits")
         return {"1.weight": problem.weight.float(), "1.bias": problem.bias.float()}

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Model
-from benchmark.errors import ConfigError
+from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 
 from ._normalize import Normalize, image_shape
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Model
-from benchmark.errors import ConfigError
+from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 
 from ._normalize import Normalize, image_shape
 

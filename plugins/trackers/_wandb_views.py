@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.publish import Gallery, Report
-    from benchmark.record import Card, Record
+    from benchmark.hooks.events import Gallery, Report
+    from benchmark.records.record import Card, Record
 
 __all__ = [
     "charts_of",
@@ -143,7 +143,7 @@ def curve_of(record: Record, folder: Path) -> Iterator[tuple[float, float]]:
     file = folder / "outcomes.safetensors"
     if not (record.attack.minimal and file.is_file()):
         return
-    from benchmark.outcomes import Outcomes
+    from benchmark.api import Outcomes
 
     outcomes = Outcomes.load(file)
     judged = outcomes.valid | ~outcomes.attacked

@@ -15,13 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from benchmark import hookimpl
-from benchmark.api import Tracker
+from benchmark.api import Tracker, hookimpl
 
 if TYPE_CHECKING:
-    from benchmark.publish import Gallery, SweepSummary, TrainingPlan
-    from benchmark.record import Card, Record
-    from benchmark.run import CellPlan
+    from benchmark.hooks.events import CellPlan, Gallery, SweepSummary, TrainingPlan
+    from benchmark.records.record import Card, Record
 
 QUIET_SECONDS = 10.0
 """Without a terminal, a stage that takes longer says how far it is this often."""

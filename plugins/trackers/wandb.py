@@ -14,13 +14,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import hookimpl
-from benchmark.api import Tracker
+from benchmark.api import Tracker, hookimpl
 
 if TYPE_CHECKING:
-    from benchmark.publish import Gallery, Report, SweepSummary, TrainingPlan
-    from benchmark.record import Card, Record
-    from benchmark.run import CellPlan
+    from benchmark.hooks.events import CellPlan, Gallery, Report, SweepSummary, TrainingPlan
+    from benchmark.records.record import Card, Record
 
 
 class Mode(Enum):

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from benchmark import registry
-from benchmark.config import RunConfig, StoreConfig, Training
-from benchmark.registry import Declared
+from benchmark.config.cell import RunConfig
+from benchmark.config.schema import StoreConfig, Training
+from benchmark.registry import Declared, installed
 from benchmark.threat import Threat, parse_eps
 
 
@@ -39,12 +40,12 @@ def declared(*classes: tuple[str, type[Any]]) -> Iterator[None]:
     """Make the registry believe that these (kind, class) pairs were installed by a distribution called test-plugins."""
     extra = tuple(Declared(kind, cls.__name__.lower(), cls.__module__, "test-plugins", "1.0") for kind, cls in classes)
     known = (*registry.declared(), *extra)
-    real_load = registry._load
+    real_load = installed._load
 
     def load(wanted: Declared) -> Any:
         return dict(zip(extra, (cls for _, cls in classes), strict=True)).get(wanted) or real_load(wanted)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "declared", lambda: known)
-        patch.setattr(registry, "_load", load)
+        patch.setattr(installed, "_load", load)
         yield

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from scipy.optimize import minimize
 from torch import Tensor
 
-from benchmark.ball import Ball, distance, tolerance
 from benchmark.errors import DataError
 from benchmark.sampling import SampleRandom
 from benchmark.threat import Norm, Region, RegionKind, Threat
+from benchmark.threat.ball import Ball, distance, tolerance
 
 RADII = {Norm.linf: (0.0, 0.1, 0.7), Norm.l2: (0.0, 0.5, 3.0), Norm.l1: (0.0, 0.8, 6.0), Norm.l0: (0.0, 3.0, 20.0)}
 

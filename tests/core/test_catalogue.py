@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmark import catalogue, registry
+from benchmark import registry
 from benchmark.errors import PluginError
-from benchmark.registry import Declared
+from benchmark.registry import Declared, catalogue
 from benchmark.threat import Norm
 from tests.conftest import Runner
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from benchmark import __version__, cli, registry
-from benchmark.config import SystemConfig
+from benchmark.config.schema import SystemConfig
 from benchmark.errors import DataError
-from benchmark.record import Record, read_record
+from benchmark.records.record import Record, read_record
 from benchmark.run import run
 from tests.conftest import Runner
 from tests.core.cells import small_config
@@ -212,7 +212,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> Non
 
 def test_run_hands_its_words_on_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    fake(monkeypatch, "benchmark.hydra_app", main=noting(seen, 0), complete=noting(seen, 7))
+    fake(monkeypatch, "benchmark.sweep.app", main=noting(seen, 0), complete=noting(seen, 7))
     assert cli.main(["run", "-m", "defense=[],[jpeg]", "--cfg", "job"]) == 0
     assert cli.main(["run", "--hydra-help"]) == 0
     assert cli.main(["-sc", "query=bash"]) == 7
@@ -228,17 +228,17 @@ def test_errors_and_interruptions_have_codes(
     def interrupt(argv: list[str]) -> int:
         raise KeyboardInterrupt
 
-    fake(monkeypatch, "benchmark.hydra_app", main=fail)
+    fake(monkeypatch, "benchmark.sweep.app", main=fail)
     assert cli.main(["run"]) == 2
     assert capsys.readouterr().err == "benchmark: data/mnist misses a file\n"
-    fake(monkeypatch, "benchmark.hydra_app", main=interrupt)
+    fake(monkeypatch, "benchmark.sweep.app", main=interrupt)
     assert cli.main(["run"]) == 130
 
 
 def test_other_commands_get_their_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    fake(monkeypatch, "benchmark.status", main=noting(seen, 0))
-    fake(monkeypatch, "benchmark.verify_records", main=noting(seen, 1))
+    fake(monkeypatch, "benchmark.commands.status", main=noting(seen, 0))
+    fake(monkeypatch, "benchmark.commands.verify", main=noting(seen, 1))
     assert cli.main(["status"]) == 0
     assert cli.main(["verify", "a", "b", "--store", "s"]) == 1
     assert cli.main(["verify", "a", "--distances"]) == 1

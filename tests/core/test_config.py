@@ -12,10 +12,12 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
 from benchmark.api import Supports
-from benchmark.config import RunConfig, check, resolve
+from benchmark.config.cell import RunConfig
+from benchmark.config.check import check
+from benchmark.config.overrides import sentence
+from benchmark.config.resolve import resolve
 from benchmark.errors import ConfigError, Refused
-from benchmark.hydra_app import register
-from benchmark.overrides import sentence
+from benchmark.sweep.app import register
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 from tests.core.cells import small_config
 

@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmark_leaderboard.aggregate import aggregate
-from benchmark_leaderboard.check import check
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.parcel import Submitter
-from benchmark_leaderboard.submission import pack
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.review.check import check
+from benchmark_leaderboard.review.parcel import Submitter
+from benchmark_leaderboard.review.submission import pack
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmark.api import DataSpec, Examples
-from benchmark.batch import Attacked, Job, attack_batch
+from benchmark.commands.add_examples import record_given
+from benchmark.commands.verify import main as verify
+from benchmark.data import DataSpec, Examples
 from benchmark.errors import ConfigError, RecordError
-from benchmark.given import record_given
-from benchmark.outcomes import Outcomes, Witness
-from benchmark.record import file_sha256, read_record
-from benchmark.references import OWNED, References
+from benchmark.oracles.linear import nearest_class_mean
+from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.record import file_sha256, read_record
+from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.store import Store
+from benchmark.stages.batch import Attacked, Job, attack_batch
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.references import OWNED, References
+from benchmark.system.target import Target
 from benchmark.threat import Goal, Norm, Region, RegionKind, Threat, parse_eps
-from benchmark.verify_records import main as verify
 from tests.core.cells import plugin, small_config
 
 DIGITS = nearest_class_mean("digits")

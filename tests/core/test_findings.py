@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec, Defense, Model
-from benchmark.findings import across
-from benchmark.record import Finding, Record
+from benchmark.api import Defense, Model
+from benchmark.data import DataSpec
+from benchmark.records.findings import across
+from benchmark.records.record import Finding, Record
+from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import ambient
-from benchmark.store import Store
 from benchmark.threat import Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 

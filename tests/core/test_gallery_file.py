@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from benchmark import run as run_module
-from benchmark.outcomes import Outcomes
-from benchmark.record import read_record
+from benchmark.records.outcomes import Outcomes
+from benchmark.records.record import read_record
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
 from tests.core.cells import small_config
 
 

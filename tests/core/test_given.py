@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmark_leaderboard.aggregate import aggregate
-from benchmark_leaderboard.check import check
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.parcel import Submitter
-from benchmark_leaderboard.submission import pack
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.review.check import check
+from benchmark_leaderboard.review.parcel import Submitter
+from benchmark_leaderboard.review.submission import pack
 from safetensors.torch import save_file
 
 from benchmark.cli import main
+from benchmark.commands.add_examples import record_given
 from benchmark.errors import RecordError
-from benchmark.given import record_given
-from benchmark.outcomes import Outcomes, Witness
+from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
 from tests.core.cells import plugin, small_config
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.ball import Ball, distance, tolerance
 from benchmark.errors import ConfigError
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.threat import Access, Norm, Threat
+from benchmark.threat.ball import Ball, distance, tolerance
 
 DIGITS = nearest_class_mean("digits")
 

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import linprog, minimize
 
 from benchmark.errors import DataError
-from benchmark.testing.linear import exact_distance, half_space_distance, nearest_class_mean
+from benchmark.oracles.linear import exact_distance, half_space_distance, nearest_class_mean
 from benchmark.threat import Norm
 
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Attack, Supports
-from benchmark.outcomes import Outcomes, Witness
-from benchmark.record import Record, read_record
+from benchmark.commands.verify import main as verify
+from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.record import Record, read_record
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.testing.faults_attack import ChangesItsInput, DrawsFromNumpy, DrawsFromTorch, LeavesTheBall, SoundAttack
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
-from benchmark.verify_records import main as verify
 from tests.core.cells import declared, plugin, small_config
 
 
@@ -285,7 +285,7 @@ def test_records_are_proved_again_and_forged_ones_are_not(tmp_path: Path, capsys
 def test_a_witness_outside_the_ball_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import save_file
 
-    from benchmark.record import file_sha256
+    from benchmark.records.record import file_sha256
 
     result = run(small_config(tmp_path))
     folder = Store(tmp_path / "results").cell(result.key)

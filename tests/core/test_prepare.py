@@ -9,21 +9,21 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from benchmark_leaderboard.check_cell import checked_cell
+from benchmark_leaderboard.review.check_cell import checked_cell
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmark.api import Examples
-from benchmark.attack import _worker
-from benchmark.batch import Job
-from benchmark.outcomes import Outcomes
-from benchmark.prepare import PREPARED, Prepared, first_of_each_label
-from benchmark.quiet import QuietInChild
-from benchmark.record import Record, read_record
-from benchmark.references import References
+from benchmark.data import Examples
+from benchmark.records.outcomes import Outcomes
+from benchmark.records.record import Record, read_record
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
-from benchmark.target import Target
+from benchmark.stages.attack import _worker
+from benchmark.stages.batch import Job
+from benchmark.stages.prepare import PREPARED, Prepared, first_of_each_label
+from benchmark.stages.quiet import QuietInChild
+from benchmark.system.references import References
+from benchmark.system.target import Target
 from benchmark.testing.faults_prepared import DrawsWhilePreparing, SoundPrepared
 from benchmark.testing.worlds import world
 from benchmark.threat import Threat

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError
-from benchmark.region import Masks, salient
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
+from benchmark.stages.settle import salient, with_fixed_region
 from benchmark.system import System
-from benchmark.testing.linear import nearest_class_mean
 from benchmark.testing.toys import Constant, Quantised
 from benchmark.testing.worlds import Jitter, Net
 from benchmark.threat import Norm, Region, RegionKind, Threat
+from benchmark.threat.region import Masks
 
 DIGITS = nearest_class_mean("digits")
 
@@ -53,7 +54,7 @@ def test_a_region_of_no_size_is_refused(kind: RegionKind) -> None:
 def test_a_linear_models_saliency_is_the_weight_of_the_true_label() -> None:
     x, y = DIGITS.x[:20].float().reshape(-1, 1, 8, 8), DIGITS.y[:20]
     system = System(DIGITS.model(), DataSpec((1, 8, 8), 10))
-    mask = _mask(_of(RegionKind.saliency, 7).settled(system, x, y, _rng(20)), x).flatten(1)
+    mask = _mask(with_fixed_region(_of(RegionKind.saliency, 7), system, x, y, _rng(20)), x).flatten(1)
     for row, label in zip(mask, y.tolist(), strict=True):
         weight = DIGITS.weight[label].abs()
         assert int(row.sum()) == 7
@@ -119,7 +120,7 @@ def test_a_settled_region_is_found_by_the_examples_ids_alone(kind: RegionKind) -
     spec = DataSpec((3, 6, 6), 3)
     x = torch.rand(5, 3, 6, 6, generator=torch.Generator().manual_seed(2))
     rng = SampleRandom(0, torch.tensor([40, 2, 17, 8, 3]))
-    threat = _of(kind, 4).settled(System(Net(spec), spec), x, torch.arange(5) % 3, rng)
+    threat = with_fixed_region(_of(kind, 4), System(Net(spec), spec), x, torch.arange(5) % 3, rng)
     whole = threat.around(x, rng).mask
     assert whole is not None
     some = torch.tensor([3, 0, 3])
@@ -127,19 +128,21 @@ def test_a_settled_region_is_found_by_the_examples_ids_alone(kind: RegionKind) -
         assert torch.equal(threat.unbounded().around(x[some], other).mask, whole[some])  # type: ignore[arg-type]
     if kind is RegionKind.random:
         assert torch.equal(whole, _of(kind, 4).around(x, rng).mask)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="region of example 99 is not settled"):
+    with pytest.raises(DataError, match="region of example 99 is not fixed"):
         threat.around(x[:1], SampleRandom(0, torch.tensor([99])))
 
 
 def test_a_saliency_region_that_is_not_settled_is_refused() -> None:
-    with pytest.raises(DataError, match="depends on the system, and has to be settled first"):
+    with pytest.raises(DataError, match="depends on the system, and has to be fixed first"):
         _of(RegionKind.saliency, 3).around(torch.zeros(1, 4), _rng(1))
 
 
 def test_regions_that_are_the_same_for_all_need_no_settling() -> None:
     threat = _of(RegionKind.stripes, 2)
     assert (
-        threat.settled(System(Net(DataSpec((4,), 2)), DataSpec((4,), 2)), torch.zeros(1, 4), torch.zeros(1), _rng(1))
+        with_fixed_region(
+            threat, System(Net(DataSpec((4,), 2)), DataSpec((4,), 2)), torch.zeros(1, 4), torch.zeros(1), _rng(1)
+        )
         is threat
     )
     assert Masks.of(torch.tensor([4, 1]), torch.tensor([[True], [False]])).at(torch.tensor([1, 4])).tolist() == [

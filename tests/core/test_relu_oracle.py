@@ -15,12 +15,12 @@ from benchmark_plugins.defenses.jpeg import Jpeg
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec
+from benchmark.data import DataSpec
 from benchmark.errors import DataError, Refused
+from benchmark.oracles.linear import nearest_class_mean
+from benchmark.oracles.relu import SOLVED, ReLUNet
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.testing.linear import nearest_class_mean
-from benchmark.testing.relu import SOLVED, ReLUNet
 from benchmark.threat import Norm, Threat
 from tests.plugins.black_box import attack
 

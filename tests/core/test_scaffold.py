@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmark import registry
+from benchmark.commands.new import write_package
 from benchmark.errors import ConfigError, PluginError
-from benchmark.scaffold import write_package
 from tests.conftest import Runner, pip_install
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmark import migrations
 from benchmark.errors import RecordError
-from benchmark.record import Record, read_record
+from benchmark.records import migrations
+from benchmark.records.record import Record, read_record
 from tests.house.checkout import ROOT
 from tests.leaderboard.made_records import made_cell
 

@@ -7,9 +7,9 @@ import multiprocessing
 import time
 from pathlib import Path
 
-from benchmark.record import read_record
+from benchmark.records.record import read_record
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
 from tests.core.cells import small_config
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 
-from benchmark import hydra_app
-from benchmark.record import Record
-from benchmark.suites import departure, official
+from benchmark.records.record import Record
+from benchmark.sweep import app
+from benchmark.sweep.suites import departure, official
 
 
 def is_official(*overrides: str) -> bool:
     """Whether a job of the quickstart with these overrides is official."""
-    hydra_app.register()
+    app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         suite = compose("run", ["suite=quickstart"], return_hydra_config=True)
     return official(["suite=quickstart", *overrides], suite.hydra)
@@ -45,7 +45,7 @@ def test_what_it_is_tested_against_is_not(override: str) -> None:
 
 
 def test_without_a_suite_nothing_is_official() -> None:
-    hydra_app.register()
+    app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         plain = compose("run", return_hydra_config=True)
     assert not official(["attack=pgd"], plain.hydra)

@@ -12,19 +12,21 @@ import torch
 from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
-from benchmark import hydra_app
-from benchmark.api import DataSpec, Defense
+from benchmark.api import Defense
 from benchmark.cli import main
-from benchmark.config import RunConfig, resolve
+from benchmark.config.cell import RunConfig
+from benchmark.config.resolve import resolve
+from benchmark.data import DataSpec
 from benchmark.errors import BudgetError, ConfigError, DataError, Refused
-from benchmark.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
-from benchmark.record import Record
+from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.records.record import Record
+from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
-from benchmark.store import Store
-from benchmark.surrogate import fused, named, watched
+from benchmark.stages.surrogate import fused, named, watched
+from benchmark.sweep import app
 from benchmark.system import REJECTED, Detector, System
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.testing.worlds import world
 from benchmark.threat import Access, Threat
 from tests.core.cells import plugin, small_config
@@ -93,7 +95,7 @@ def test_the_order_of_an_ensemble_does_not_matter(root: Path, keys: dict[str, st
 
 
 def test_a_list_on_the_command_line_is_an_ensemble() -> None:
-    hydra_app.register()
+    app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         for given in "[digits/mlp,0123abcd]", "'digits/mlp,0123abcd'":
             cfg = compose("run", ["threat.access=transfer", f"threat.surrogate={given}"])

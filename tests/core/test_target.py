@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec
+from benchmark.data import DataSpec
 from benchmark.errors import AccessError, AttackFault, BudgetError
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom, using
 from benchmark.system import PASS_ROWS, System, padded
-from benchmark.target import Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.testing.toys import Broken, Constant, Quantised, RandomisedLinear
 from benchmark.threat import Access
 

@@ -10,18 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss, Model
-from benchmark.config import Optimizer, RunConfig, Schedule, Training
-from benchmark.fit import DETECTOR_FALSE_POSITIVES, fit
-from benchmark.load import load
-from benchmark.publish import Observers
-from benchmark.record import Card
+from benchmark.api import Defense, Loss, Model
+from benchmark.config.cell import RunConfig
+from benchmark.config.schema import Optimizer, Schedule, Training
+from benchmark.data import Batch, DataSpec, Examples
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import Card
+from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
-from benchmark.store import Store
+from benchmark.stages.fit import DETECTOR_FALSE_POSITIVES, fit
+from benchmark.stages.load import load
+from benchmark.stages.training import collapse_warning, learning_rate_factor
 from benchmark.system import System
 from benchmark.threat import Norm
-from benchmark.training import collapse_warning, learning_rate_factor
 from tests.core.cells import declared, plugin, small_config
 
 RECIPE = Training(epochs=3, learning_rate=0.01, selection_attack=plugin("attack", "pgd", steps=3))
@@ -80,7 +82,7 @@ class _Killed(BaseException):
 def test_training_that_was_interrupted_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark import training
+    from benchmark.stages import training
 
     recipe = dataclasses.replace(RECIPE, epochs=5, ema=0.9, optimizer=Optimizer.sgd)
     defenses = (_adversarial(),)

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from benchmark.cli import main
-from benchmark.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
-from benchmark.record import Record
+from benchmark.records.arrivals import FOLDER, Pair, read_arrivals
+from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.records.record import Record
+from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
-from benchmark.store import Store
+from benchmark.stages.replay import rebuilt
 from benchmark.threat import Access, Goal, Region, RegionKind, Threat
-from benchmark.transfer import FOLDER, Pair, read_arrivals
-from benchmark.verify_records import rebuilt
 from tests.core.cells import plugin, small_config
 
 EPS = Fraction(3, 20)

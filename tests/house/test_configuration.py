@@ -9,8 +9,10 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from benchmark import hydra_app, registry
-from benchmark.config import Retry, resolve
+from benchmark import registry
+from benchmark.config.resolve import resolve
+from benchmark.config.schema import Retry
+from benchmark.sweep import app
 from tests.house.checkout import ROOT, files
 
 FILES = [f for f in files() if f.parts[0] == "conf" and f.suffix == ".yaml"]
@@ -19,7 +21,7 @@ VARIANTS = [f for f in FILES if len(f.parts) == 3]
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
-    hydra_app.register()
+    app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         yield
     GlobalHydra.instance().clear()

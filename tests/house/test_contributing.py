@@ -63,9 +63,9 @@ def test_the_example_keeps_the_house_rules(example: Any) -> None:
 
 
 def test_the_example_does_something(example: Any, tmp_path: Path) -> None:
-    from benchmark.record import read_record
+    from benchmark.records.record import read_record
+    from benchmark.records.store import Store
     from benchmark.run import run
-    from benchmark.store import Store
 
     result = run(small_config(tmp_path, attack=example.RFGSM(), examples=100))
     record = read_record(Store(tmp_path / "results").cell(result.key))

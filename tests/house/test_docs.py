@@ -16,12 +16,15 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from benchmark import hydra_app, registry
+from benchmark import registry
 from benchmark.cli import main
-from benchmark.config import ThreatSchema, check, resolve
-from benchmark.outcomes import Outcomes
-from benchmark.record import Record
+from benchmark.config.check import check
+from benchmark.config.resolve import resolve
+from benchmark.config.schema import ThreatSchema
+from benchmark.records.outcomes import Outcomes
+from benchmark.records.record import Record
 from benchmark.run import run
+from benchmark.sweep import app
 from benchmark.threat import Goal, RegionKind
 from tests.core.cells import small_config
 from tests.house.checkout import ROOT
@@ -51,7 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hydra() -> Iterator[None]:
-    hydra_app.register()
+    app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         yield
     GlobalHydra.instance().clear()
@@ -176,7 +179,7 @@ def test_every_stage_of_a_plugin_is_explained() -> None:
 
 
 def test_every_hook_of_a_tracker_is_explained() -> None:
-    from benchmark import hookspecs
+    from benchmark.hooks import hookspecs
 
     text = " ".join(page("writing-a-plugin.md").split())
     for name, hook in vars(hookspecs).items():

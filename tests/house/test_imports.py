@@ -69,7 +69,7 @@ def test_the_rule_sees_what_it_forbids() -> None:
 
 CHEAP = {
     "import": "import benchmark",
-    "records": "import benchmark.record, benchmark.store, benchmark.findings, benchmark.status",
+    "records": "import benchmark.records.record, benchmark.records.store, benchmark.records.findings",
     "leaderboard": "import benchmark_leaderboard.build",
     "help": "from benchmark.cli import main; main(['--help'])",
     "run help": "from benchmark.cli import main; main(['run', '--help'])",

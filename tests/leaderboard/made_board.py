@@ -24,7 +24,7 @@ from benchmark_leaderboard.board import (
     Unfinished,
 )
 
-from benchmark.record import AttackInfo, Record, SystemInfo, ThreatInfo, content_key
+from benchmark.records.record import AttackInfo, Record, SystemInfo, ThreatInfo, content_key
 
 N = 500
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmark.record import (
+from benchmark.records.record import (
     AttackInfo,
     Cost,
     Counts,

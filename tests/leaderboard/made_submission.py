@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_leaderboard.parcel import MANIFEST, Manifest, Submitter
-from benchmark_leaderboard.submission import pack
+from benchmark_leaderboard.review.parcel import MANIFEST, Manifest, Submitter
+from benchmark_leaderboard.review.submission import pack
 from safetensors.numpy import load_file, save_file
 
-from benchmark.record import Card, FileInfo, Record, SplitInfo, file_sha256, read_record, to_text
+from benchmark.records.record import Card, FileInfo, Record, SplitInfo, file_sha256, read_record, to_text
 from tests.leaderboard.made_records import made_cell
 
 CLEAN = [True] * 8 + [False] * 2

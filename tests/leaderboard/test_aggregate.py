@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Board, Leaderboard, Row
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.statistics import wilson
-from benchmark_leaderboard.wording import answer, heading, radius
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.ranking.statistics import wilson
+from benchmark_leaderboard.words.wording import answer, heading, radius
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.record import Finding, read_record
+from benchmark.records.record import Finding, read_record
 from tests.leaderboard.made_records import made_cell, made_store
 
 INF = np.inf
@@ -594,5 +594,5 @@ def test_outcomes_that_cannot_be_used_are_reported_and_the_rest_stands(tmp_path:
 
 
 def test_nothing_imports_torch() -> None:
-    code = "import sys, benchmark_leaderboard.aggregate; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmark_leaderboard.ranking.aggregate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

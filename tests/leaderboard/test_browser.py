@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.build import build, build_single
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.render import board_names
-from benchmark_leaderboard.retraction import withdraw
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.cells.retraction import withdraw
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.site.render import board_names
 
-from benchmark.record import to_text
-from benchmark.transfer import FOLDER, Arrivals, Pair
+from benchmark.records.arrivals import FOLDER, Arrivals, Pair
+from benchmark.records.record import to_text
 from tests.leaderboard.browser import CHROMIUM, dump
 from tests.leaderboard.made_records import made_cell, made_store
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.build import build, differences, main
-from benchmark_leaderboard.changes import changes, tally
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.render import Extras, render
-from benchmark_leaderboard.retraction import withdraw
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.cells.retraction import withdraw
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.ranking.changes import changes, tally
+from benchmark_leaderboard.site.render import Extras, render
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell

@@ -6,8 +6,8 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from benchmark_leaderboard.charts import Bar, Dot, Series, costs, curves, intervals, pareto, scatter, strip
-from benchmark_leaderboard.display import count, decimals, difference, interval, number, percent, seconds
+from benchmark_leaderboard.site.charts import Bar, Dot, Series, costs, curves, intervals, pareto, scatter, strip
+from benchmark_leaderboard.words.display import count, decimals, difference, interval, number, percent, seconds
 from hypothesis import given
 from hypothesis import strategies as st
 

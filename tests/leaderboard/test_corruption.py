@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Board
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.corruption import (
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.ranking.corruption import (
     CorruptionErrors,
     corruption_errors,
     mean_corruption_error,
     relative_mean_corruption_error,
 )
-from benchmark_leaderboard.load import read
 
 from tests.leaderboard.made_records import made_cell
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.curves import half_held, step_points
+from benchmark_leaderboard.ranking.curves import half_held, step_points
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,14 +8,14 @@ from posixpath import dirname, join, normpath
 from xml.etree import ElementTree
 
 import pytest
-from benchmark_leaderboard.badges import row_badge
-from benchmark_leaderboard.downloads import FORMATS, Table, as_bibtex, as_json, as_latex, as_markdown, files
-from benchmark_leaderboard.exchange import every_eval_ever
-from benchmark_leaderboard.feed import EPOCH, feed, stamp
-from benchmark_leaderboard.parcel import Submitter
-from benchmark_leaderboard.published_numbers import load_published
-from benchmark_leaderboard.render import Extras, render
-from benchmark_leaderboard.review import ReviewFile
+from benchmark_leaderboard.literature.published_numbers import load_published
+from benchmark_leaderboard.review.parcel import Submitter
+from benchmark_leaderboard.review.review import ReviewFile
+from benchmark_leaderboard.site.badges import row_badge
+from benchmark_leaderboard.site.exchange import every_eval_ever
+from benchmark_leaderboard.site.feed import EPOCH, feed, stamp
+from benchmark_leaderboard.site.render import Extras, render
+from benchmark_leaderboard.words.downloads import FORMATS, Table, as_bibtex, as_json, as_latex, as_markdown, files
 
 from tests.leaderboard.made_board import made_leaderboard
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard import gallery as gallery_module
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.gallery import Pictures, exhibits, png, read_pictures
-from benchmark_leaderboard.load import Cell
-from benchmark_leaderboard.render import Extras, render
+from benchmark_leaderboard.cells import gallery as gallery_module
+from benchmark_leaderboard.cells.gallery import Pictures, exhibits, png, read_pictures
+from benchmark_leaderboard.cells.load import Cell
+from benchmark_leaderboard.site.render import Extras, render
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from benchmark.errors import RecordError
-from benchmark.record import FileInfo, file_sha256, read_record, to_text
+from benchmark.records.record import FileInfo, file_sha256, read_record, to_text
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.test_render import Page

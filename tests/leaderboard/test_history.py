@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.history import events
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.retraction import withdraw
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.cells.retraction import withdraw
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.ranking.history import events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

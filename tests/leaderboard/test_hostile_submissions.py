@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.check import main
-from benchmark_leaderboard.parcel import LARGEST_TEXT
+from benchmark_leaderboard.review.check import main
+from benchmark_leaderboard.review.parcel import LARGEST_TEXT
 
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission

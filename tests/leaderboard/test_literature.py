@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 import pytest
-from benchmark_leaderboard.literature import beside, listing_table, listings, place, range_of, share
-from benchmark_leaderboard.published_numbers import Entry, Number, Protocol, Source, load_published
-from benchmark_leaderboard.render import Extras, render
+from benchmark_leaderboard.literature.literature import beside, listing_table, listings, place, range_of, share
+from benchmark_leaderboard.literature.published_numbers import Entry, Number, Protocol, Source, load_published
+from benchmark_leaderboard.site.render import Extras, render
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.test_render import NASTY, Page

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Leaderboard
-from benchmark_leaderboard.load import Cell, read
+from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.ranking.aggregate import aggregate
 
-from benchmark.suites import departure
+from benchmark.sweep.suites import departure
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
 

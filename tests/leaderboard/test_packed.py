@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard import packed
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.load import read, read_evidence
-from benchmark_leaderboard.pack import pack
-from benchmark_leaderboard.retraction import withdraw
+from benchmark_leaderboard.cells import packed
+from benchmark_leaderboard.cells.load import read, read_evidence
+from benchmark_leaderboard.cells.retraction import withdraw
+from benchmark_leaderboard.review.pack import pack
 from safetensors.numpy import load_file, save_file
 
 from benchmark.cli import main as cli

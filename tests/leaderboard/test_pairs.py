@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmark_leaderboard import pairs
 from benchmark_leaderboard.board import Board, Pairs
-from benchmark_leaderboard.pairs import comparable, held_bits, neighbours
-from benchmark_leaderboard.render import render
+from benchmark_leaderboard.ranking import pairs
+from benchmark_leaderboard.ranking.pairs import comparable, held_bits, neighbours
+from benchmark_leaderboard.site.render import render
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.test_render import Page

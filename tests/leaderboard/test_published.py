@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.import_robustbench import converted, main
-from benchmark_leaderboard.published_numbers import Entry, Number, load_published, read_source
-from benchmark_leaderboard.published_ranks import best_known, ranked_entries, two_proportions
+from benchmark_leaderboard.literature.import_robustbench import converted, main
+from benchmark_leaderboard.literature.published_numbers import Entry, Number, load_published, read_source
+from benchmark_leaderboard.literature.published_ranks import best_known, ranked_entries, two_proportions
 from pydantic import ValidationError
 from scipy.stats import chi2_contingency
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
 from benchmark_leaderboard.board import Leaderboard, Optimality, Rate, Resolution
-from benchmark_leaderboard.display import interval, percent
-from benchmark_leaderboard.downloads import as_csv, as_json
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.paths import paths_of, record_path
-from benchmark_leaderboard.render import BOARD_COLUMNS, MATRIX_CELLS, render
-from benchmark_leaderboard.wording import answer, breakable, commands, resolution, slug
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.site.paths import paths_of, record_path
+from benchmark_leaderboard.site.render import BOARD_COLUMNS, MATRIX_CELLS, render
+from benchmark_leaderboard.words.display import interval, percent
+from benchmark_leaderboard.words.downloads import as_csv, as_json
+from benchmark_leaderboard.words.wording import answer, breakable, commands, resolution, slug
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_store

@@ -4,9 +4,9 @@ import base64
 import re
 
 import pytest
-from benchmark_leaderboard import single
-from benchmark_leaderboard.render import render
-from benchmark_leaderboard.single import single_file
+from benchmark_leaderboard.site import single
+from benchmark_leaderboard.site.render import render
+from benchmark_leaderboard.site.single import single_file
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.test_render import NASTY, Page

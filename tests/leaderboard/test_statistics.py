@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.statistics import (
+from benchmark_leaderboard.ranking.statistics import (
     area_under_curve,
     clopper_pearson,
     detectable_difference,

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.aggregate import aggregate
-from benchmark_leaderboard.check import check, main
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.parcel import Submitter, opened
-from benchmark_leaderboard.retraction import withdraw
-from benchmark_leaderboard.review import comment, put, read_review
-from benchmark_leaderboard.submission import pack
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.cells.retraction import withdraw
+from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.review.check import check, main
+from benchmark_leaderboard.review.parcel import Submitter, opened
+from benchmark_leaderboard.review.review import comment, put, read_review
+from benchmark_leaderboard.review.submission import pack
 
 from benchmark.cli import main as cli
 from benchmark.errors import RecordError
-from benchmark.record import read_record
+from benchmark.records.record import read_record
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
 from tests.core.cells import plugin, small_config
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_card, made_submission
@@ -177,7 +177,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
             status = cli(command[3:])
         return subprocess.CompletedProcess(command, status, said.getvalue(), "")
 
-    monkeypatch.setattr("benchmark_leaderboard.check.subprocess.run", verify)
+    monkeypatch.setattr("benchmark_leaderboard.review.check.subprocess.run", verify)
 
 
 @pytest.fixture(scope="module")

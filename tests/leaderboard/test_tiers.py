@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.load import read
-from benchmark_leaderboard.parcel import Submitter
-from benchmark_leaderboard.render import Extras, render
-from benchmark_leaderboard.review import REVIEW, ReviewFile, Tier
-from benchmark_leaderboard.tiers import reviews_of, weakest
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.review.parcel import Submitter
+from benchmark_leaderboard.review.review import REVIEW, ReviewFile, Tier
+from benchmark_leaderboard.review.tiers import reviews_of, weakest
+from benchmark_leaderboard.site.render import Extras, render
 
-from benchmark.record import file_sha256, to_text
+from benchmark.records.record import file_sha256, to_text
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.test_render import NASTY, Page

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark_leaderboard.build import build, build_single, differences
-from benchmark_leaderboard.retraction import withdraw
+from benchmark_leaderboard.cells.retraction import withdraw
 from scipy.stats import binomtest
 
-from benchmark.record import content_key, read_record, to_text
-from benchmark.transfer import FOLDER, Arrivals, Pair
+from benchmark.records.arrivals import FOLDER, Arrivals, Pair
+from benchmark.records.record import content_key, read_record, to_text
 from tests.leaderboard.made_records import made_cell
 
 N = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.outcomes import Outcomes
+from benchmark.records.outcomes import Outcomes
 
 
 def made_outcomes(

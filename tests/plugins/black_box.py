@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec, Examples
-from benchmark.ball import distance
-from benchmark.references import References
+from benchmark.api import Attack
+from benchmark.data import DataSpec, Examples
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
+from benchmark.stages.settle import with_fixed_region
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.references import References
+from benchmark.system.target import Target
 from benchmark.threat import Norm, Threat
+from benchmark.threat.ball import distance
 
 DIGITS = nearest_class_mean("digits")
 EXACT = {norm: DIGITS.distance(norm) for norm in Norm}
@@ -65,7 +67,7 @@ def attack(
     for part in torch.arange(len(rows)).split(batch):
         mine = rng.rows(part)
         clean = x[rows[part]].float()
-        settled = allowed.settled(system, clean, y[rows[part]], mine)
+        settled = with_fixed_region(allowed, system, clean, y[rows[part]], mine)
         ball = settled.around(clean, mine)
         target = Target(
             system, rng=mine, classes=classes, access=allowed.access, queries=allowed.queries, ball=ball, owned=owned

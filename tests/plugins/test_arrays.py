@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import save_file
 
 from benchmark import registry
-from benchmark.api import Dataset, Splits
+from benchmark.api import Dataset
+from benchmark.data import Splits
 from benchmark.errors import ConfigError, DataError
 from benchmark.testing import rules_dataset
 

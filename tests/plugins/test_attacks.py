@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_plugins.attacks._boundary import step_to_planes
-from benchmark_plugins.attacks._losses import AttackLoss, ce, dlr, dlr_targeted, margin
+from benchmark_plugins.attacks._base.losses import AttackLoss, ce, dlr, dlr_targeted, margin
+from benchmark_plugins.attacks._minimal.boundary import step_to_planes
 from benchmark_plugins.attacks.bim import BIM, kurakin_steps
 from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.fgsm import FGSM
@@ -21,15 +21,16 @@ from benchmark_plugins.attacks.pgd import PGD
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec
-from benchmark.ball import distance
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Ledger, Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.target import Ledger, Target
 from benchmark.testing.toys import Broken, Constant, Probabilities, Quantised, RandomisedLinear, Scaled, Sphere
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
+from benchmark.threat.ball import distance
 
 DIGITS = nearest_class_mean("digits")
 EXACT = {norm: DIGITS.distance(norm) for norm in Norm}
@@ -211,7 +212,7 @@ def test_deepfool_crosses_a_sphere_along_the_radius() -> None:
 
 
 def test_steps_to_planes_are_exact_in_the_box() -> None:
-    from benchmark.testing.linear import half_space_distance
+    from benchmark.oracles.linear import half_space_distance
 
     draw = torch.Generator().manual_seed(3)
     slope = torch.randn(30, 4, 12, generator=draw, dtype=torch.float64)

@@ -8,25 +8,26 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_plugins.attacks._apgd import checkpoints
-from benchmark_plugins.attacks._losses import dlr_towards, gap, likeliest
-from benchmark_plugins.attacks._planes import nearest_plane, to_plane
-from benchmark_plugins.attacks._survivors import Best
+from benchmark_plugins.attacks._ascent.apgd import checkpoints
+from benchmark_plugins.attacks._ascent.survivors import Best
+from benchmark_plugins.attacks._base.losses import dlr_towards, gap, likeliest
+from benchmark_plugins.attacks._minimal.planes import nearest_plane, to_plane
 from benchmark_plugins.attacks.apgd import APGD, APGDLoss
 from benchmark_plugins.attacks.autoattack import AutoAttack, Version
 from benchmark_plugins.attacks.fab import FAB
 from benchmark_plugins.attacks.square import Square
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec
-from benchmark.ball import distance
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError
+from benchmark.oracles.linear import LinearProblem, half_space_distance, nearest_class_mean
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Ledger, Target
-from benchmark.testing.linear import LinearProblem, half_space_distance, nearest_class_mean
+from benchmark.system.target import Ledger, Target
 from benchmark.testing.toys import Broken, Constant, Quantised, RandomisedLinear, Scaled
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
+from benchmark.threat.ball import distance
 
 DIGITS = nearest_class_mean("digits")
 EXACT = {norm: DIGITS.distance(norm) for norm in Norm}

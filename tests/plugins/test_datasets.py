@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark import registry
-from benchmark.api import Dataset, DataSpec, Examples, Splits
+from benchmark.api import Dataset
+from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import ConfigError, DataError
 
 NAMES = ("breast_cancer", "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from benchmark_plugins.attacks._decisions import TreeSum
+from benchmark_plugins.attacks._blackbox.decisions import TreeSum
 from benchmark_plugins.attacks.boundary import Boundary
 from benchmark_plugins.attacks.geoda import GeoDA
 from benchmark_plugins.attacks.hop_skip_jump import HopSkipJump
@@ -15,13 +15,13 @@ from benchmark_plugins.attacks.rays import RayS
 from benchmark_plugins.attacks.sign_opt import SignOPT
 from torch import Tensor, nn
 
-import benchmark.target
+import benchmark.system.target
 from benchmark.api import Attack
-from benchmark.ball import distance
+from benchmark.oracles.linear import half_space_distance, nearest_class_mean
 from benchmark.system import padded
-from benchmark.testing.linear import half_space_distance, nearest_class_mean
 from benchmark.testing.toys import Quantised, Sphere
 from benchmark.threat import Goal, Norm, Region, RegionKind
+from benchmark.threat.ball import distance
 from tests.plugins.black_box import CORRECT, DIGITS, attack
 
 FEW = CORRECT[::36]  # 13 digits
@@ -115,7 +115,7 @@ def test_no_budget_is_exceeded_and_an_independent_counter_counts_the_same(
         seen.append(len(x))
         return padded(x)
 
-    monkeypatch.setattr(benchmark.target, "padded", counting)
+    monkeypatch.setattr(benchmark.system.target, "padded", counting)
     far = torch.full((3,), torch.inf, dtype=torch.float64)
     for queries in (1, 2, 3, 6, 13, 14, 31, 57, 150):
         seen.clear()

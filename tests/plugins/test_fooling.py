@@ -8,25 +8,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmark_plugins.attacks._descent import DescentLoss, falling, squared
+from benchmark_plugins.attacks._ascent.descent import DescentLoss, falling, squared
 from benchmark_plugins.attacks.confusion import Confusion, Doubt
 from benchmark_plugins.attacks.fooling import Fooling
 from benchmark_plugins.attacks.gradient_descent import GradientDescent, step
 from benchmark_plugins.metrics.confidence import Confidence
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec
-from benchmark.ball import Ball, distance
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError
-from benchmark.outcomes import Outcomes
-from benchmark.record import read_record
+from benchmark.oracles.linear import LinearClassifier, nearest_class_mean
+from benchmark.records.outcomes import Outcomes
+from benchmark.records.record import read_record
+from benchmark.records.store import Store
 from benchmark.run import run as run_cell
 from benchmark.sampling import SampleRandom
-from benchmark.store import Store
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import LinearClassifier, nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.threat import Goal, Norm, Region, RegionKind, Threat
+from benchmark.threat.ball import Ball, distance
 from tests.core.cells import plugin, small_config
 from tests.plugins._made_outcomes import made_outcomes
 

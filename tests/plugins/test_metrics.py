@@ -21,7 +21,7 @@ from scipy.stats import binom, binomtest
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmark.api import Measurement, Metric
-from benchmark.outcomes import NORMS, Outcomes
+from benchmark.records.outcomes import NORMS, Outcomes
 from benchmark.threat import Norm
 from tests.plugins._made_outcomes import made_outcomes, part, random_outcomes
 

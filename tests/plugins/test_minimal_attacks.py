@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from benchmark_plugins.attacks._vectors import adam, annealed, nearer, within
-from benchmark_plugins.attacks._weights import least
+from benchmark_plugins.attacks._base.vectors import adam, annealed, nearer, within
+from benchmark_plugins.attacks._minimal.weights import least
 from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective
 from benchmark_plugins.attacks.ddn import DDN
@@ -23,15 +23,16 @@ from benchmark_plugins.attacks.sigma_zero import SigmaZero
 from benchmark_plugins.attacks.superdeepfool import SuperDeepFool
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec
-from benchmark.ball import Ball
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError
+from benchmark.oracles.linear import half_space_distance, nearest_class_mean
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import half_space_distance, nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.testing.toys import Scaled, Sphere
 from benchmark.threat import Goal, Norm, Region, RegionKind
+from benchmark.threat.ball import Ball
 from tests.plugins.black_box import CORRECT, DIGITS, Result, attack
 
 FEW = CORRECT[::40]

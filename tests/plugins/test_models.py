@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import registry
-from benchmark.api import DataSpec, Model
+from benchmark.api import Model
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
 
 DENSE = ("linear", "mlp")

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmark_leaderboard.corruption import FAMILIES
+from benchmark_leaderboard.ranking.corruption import FAMILIES
 from benchmark_plugins._jpeg import compressed
 from benchmark_plugins._warp import sampled, transformed
-from benchmark_plugins.attacks._blurs import defocused, gaussian_blurred, motion_blurred
-from benchmark_plugins.attacks._colours import brightened, from_hsv, to_hsv
-from benchmark_plugins.attacks._corruptions import corrupted, poisson
-from benchmark_plugins.attacks._severities import BENCHMARK, LARGE, SMALL, Corruption
-from benchmark_plugins.attacks._variations import Search
-from benchmark_plugins.attacks._weather import plasma
+from benchmark_plugins.attacks._natural.blurs import defocused, gaussian_blurred, motion_blurred
+from benchmark_plugins.attacks._natural.colours import brightened, from_hsv, to_hsv
+from benchmark_plugins.attacks._natural.corruptions import corrupted, poisson
+from benchmark_plugins.attacks._natural.severities import BENCHMARK, LARGE, SMALL, Corruption
+from benchmark_plugins.attacks._natural.variations import Search
+from benchmark_plugins.attacks._natural.weather import plasma
 from benchmark_plugins.attacks.corruption import CommonCorruption
 from benchmark_plugins.attacks.photometric import Photometric
 from benchmark_plugins.attacks.spatial import Spatial
@@ -30,11 +30,12 @@ from scipy import ndimage, stats
 from sklearn.datasets import load_digits as read_digits
 from torch import Tensor, nn
 
-from benchmark.api import Attack, DataSpec
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
 from benchmark.run import run as cell
 from benchmark.sampling import SampleRandom
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 from tests.core.cells import plugin, small_config
 

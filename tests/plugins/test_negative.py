@@ -7,9 +7,9 @@ from fractions import Fraction
 import torch
 from benchmark_plugins.attacks.negative import Negative
 
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.threat import Access, Norm, Region, RegionKind, Threat
 
 

@@ -8,19 +8,20 @@ from fractions import Fraction
 import pytest
 import torch
 from benchmark_plugins._warp import transformed
-from benchmark_plugins.attacks._patches import PatchShape, Sticker, sticker, unprintable, variation
+from benchmark_plugins.attacks._physical.patches import PatchShape, Sticker, sticker, unprintable, variation
 from benchmark_plugins.attacks.patch import Patch
 from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.attacks.universal_patch import UniversalPatch
 from benchmark_plugins.defenses.random_transform import RandomTransform
 from torch import Tensor
 
-from benchmark.api import Attack, DataSpec
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
+from benchmark.oracles.linear import LinearClassifier
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import LinearClassifier
+from benchmark.system.target import Target
 from benchmark.testing.worlds import world
 from benchmark.threat import Goal, Norm, Region, RegionKind, Threat
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from benchmark_plugins.attacks._tasks import Task, least_side, pictures
+from benchmark_plugins.attacks._physical.tasks import Task, least_side, pictures
 from benchmark_plugins.attacks.reprogramming import Reprogramming, embedded
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
+from benchmark.oracles.linear import LinearClassifier
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import LinearClassifier
+from benchmark.system.target import Target
 from benchmark.threat import Goal, Norm, Region, RegionKind, Threat
 
 THREAT = Threat(Norm.linf, Fraction(8, 255), goal=Goal.random_class)

@@ -13,12 +13,12 @@ import torch
 from benchmark import hookimpl
 from benchmark.api import Tracker
 from benchmark.cli import main
+from benchmark.commands.publish import republish
 from benchmark.errors import RecordError
-from benchmark.publish import Observers
-from benchmark.record import Record
-from benchmark.republish import republish
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import Record
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
 from tests.core.cells import plugin, small_config
 from tests.plugins._runs_on_disk import runs_in
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 import torch
-from benchmark_plugins.attacks._estimates import antithetic, visited
-from benchmark_plugins.attacks._queries import Oracle, gaussian, uniform
+from benchmark_plugins.attacks._blackbox.estimates import antithetic, visited
+from benchmark_plugins.attacks._blackbox.queries import Oracle, gaussian, uniform
 from benchmark_plugins.attacks.bandits import Bandits, spread, tiled
 from benchmark_plugins.attacks.nes import NES
 from benchmark_plugins.attacks.one_pixel import OnePixel
@@ -20,13 +20,14 @@ from benchmark_plugins.attacks.surrogate_gradient import SurrogateGradient, shep
 from benchmark_plugins.attacks.zoo import ZOO, Solver, Steps, differences
 from torch import Tensor, nn
 
-import benchmark.target
-from benchmark.api import Attack, DataSpec
+import benchmark.system.target
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
+from benchmark.oracles.linear import LinearClassifier
 from benchmark.sampling import SampleRandom
 from benchmark.system import System, padded
-from benchmark.target import Target
-from benchmark.testing.linear import LinearClassifier
+from benchmark.system.target import Target
 from benchmark.testing.toys import Quantised
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 from tests.plugins.black_box import CORRECT, DIGITS, EXACT, attack
@@ -89,7 +90,7 @@ def test_the_budget_is_kept_and_counted_as_an_independent_counter_does(
         seen += len(x)
         return padded(x)
 
-    monkeypatch.setattr(benchmark.target, "padded", counting)
+    monkeypatch.setattr(benchmark.system.target, "padded", counting)
     for queries in (1, 2, 3, 50, 150):
         seen = 0
         result = attack(method, norm, EPS[norm], rows=FEW, queries=queries)

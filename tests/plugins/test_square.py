@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_plugins.attacks._squares import (
+from benchmark_plugins.attacks._blackbox.squares import (
     Moves,
     _eta,
     as_image,
@@ -21,11 +21,11 @@ from benchmark_plugins.attacks._squares import (
 from benchmark_plugins.attacks.square import Square
 from torch import Tensor
 
-from benchmark.api import DataSpec
+from benchmark.data import DataSpec
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.testing.toys import Constant
 from benchmark.threat import Access, Norm, Threat
 

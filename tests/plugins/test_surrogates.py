@@ -20,13 +20,14 @@ from benchmark_plugins.models.boosted_trees import BoostedTrees, Trees
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
-from benchmark.api import Attack, DataSpec, Examples
+from benchmark.api import Attack
 from benchmark.cli import main
-from benchmark.config import SystemConfig
+from benchmark.config.schema import SystemConfig
+from benchmark.data import DataSpec, Examples
 from benchmark.errors import ConfigError, DataError
-from benchmark.outcomes import OUTCOMES, Outcomes
+from benchmark.records.outcomes import OUTCOMES, Outcomes
+from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.store import Store
 from benchmark.threat import Access, Norm, Threat
 from tests.core.cells import plugin, small_config
 from tests.plugins.black_box import Result, attack

@@ -28,8 +28,9 @@ from benchmark_plugins.trackers.wandb import Mode, WandbTracker
 from PIL import Image
 from torch import Tensor
 
-from benchmark.publish import CellResult, Gallery, Observers, SweepSummary, TrainingPlan
-from benchmark.record import (
+from benchmark.hooks.events import CellPlan, CellResult, Gallery, SweepSummary, TrainingPlan
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import (
     AttackInfo,
     Card,
     Cost,
@@ -44,7 +45,6 @@ from benchmark.record import (
     to_text,
 )
 from benchmark.registry import settings
-from benchmark.run import CellPlan
 from tests.plugins._made_outcomes import made_outcomes
 from tests.plugins._runs_on_disk import runs_in
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 import torch
-from benchmark_plugins.attacks._losses import AttackLoss
-from benchmark_plugins.attacks._transfer import Asked
+from benchmark_plugins.attacks._ascent.transfer import Asked
+from benchmark_plugins.attacks._base.losses import AttackLoss
 from benchmark_plugins.attacks.bim import BIM
 from benchmark_plugins.attacks.di_fgsm import DIFGSM, framed
 from benchmark_plugins.attacks.mi_fgsm import MIFGSM
@@ -16,11 +16,12 @@ from benchmark_plugins.attacks.si_fgsm import SIFGSM
 from benchmark_plugins.attacks.ti_fgsm import TIFGSM, smoothed
 from benchmark_plugins.attacks.vmi_fgsm import VMIFGSM, slope_at
 
-from benchmark.api import Attack, DataSpec
+from benchmark.api import Attack
+from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Target
+from benchmark.system.target import Target
 from benchmark.testing.toys import Scaled
 from benchmark.testing.worlds import world
 from benchmark.threat import Norm, Threat

@@ -11,14 +11,15 @@ from benchmark_plugins.attacks.uap import UAP
 from benchmark_plugins.attacks.universal import Universal
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec, PreparedAttack
-from benchmark.ball import rows_norm
+from benchmark.api import PreparedAttack
+from benchmark.data import DataSpec
 from benchmark.errors import AttackFault, ConfigError
+from benchmark.oracles.linear import LinearClassifier, nearest_class_mean
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.target import Target
-from benchmark.testing.linear import LinearClassifier, nearest_class_mean
+from benchmark.system.target import Target
 from benchmark.threat import Goal, Norm, Threat
+from benchmark.threat.ball import rows_norm
 
 DIGITS = nearest_class_mean("digits")
 KNOWN, UNSEEN = torch.randperm(500, generator=torch.Generator().manual_seed(0)).chunk(2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import main
-from benchmark.record import read_record
+from benchmark.records.record import read_record
 from tests.leaderboard.made_records import made_cell
 from tests.plugins._wandb_service import wandb_service
 

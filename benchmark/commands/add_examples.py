@@ -1,0 +1,204 @@
+"""`benchmark lower CELL --examples FILE`: candidates that somebody gives, judged as the run's own.
+
+Whoever breaks examples of a published system needs no plugin and no run: the candidates are enough. They become a cell
+of their own beside the one they are held against, with the same system, threat and examples, and the worst case falls.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import __version__, registry
+from benchmark.errors import RecordError
+from benchmark.records.provenance import provenance
+from benchmark.records.record import (
+    GIVEN,
+    AttackInfo,
+    Audit,
+    Cost,
+    FileInfo,
+    Record,
+    content_key,
+    file_sha256,
+    read_record,
+)
+from benchmark.records.store import Store
+from benchmark.stages.replay import BATCH, checked_outcomes, judged, rebuilt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.records.outcomes import Outcomes
+
+__all__ = ["main", "record_given"]
+
+NAMED = 8
+"""How many examples a refusal names."""
+
+
+def main(cell: Path, examples: Path, store: Path, data: Path) -> int:
+    """Judge and record the examples, and say what they do; 0 for the shell."""
+    from benchmark.records.outcomes import OUTCOMES, Outcomes
+
+    record = record_given(cell, examples, Store(store), data)
+    counts = record.counts
+    assert counts is not None
+    before = Outcomes.load(cell / OUTCOMES)
+    new = int((Outcomes.load(Store(store).cell(record.key) / OUTCOMES).broken & ~before.broken).sum())
+    sys.stdout.write(
+        f"{Store(store).cell(record.key)}: {counts.clean_correct - counts.robust_correct} examples broken, {new} of "
+        "them not by the cell they are held against\n"
+    )
+    return 0
+
+
+def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
+    """Put a cell with the given candidates into the store.
+
+    Args:
+        cell: the folder of the cell they are held against; its system must be in the store.
+        file: safetensors with `ids` (M,) int64 and `x_adv` (M, *S) float32 in [0, 1].
+
+    Raises:
+        RecordError: if a candidate is not valid under the threat, breaks nothing, or belongs to no example.
+    """
+    from safetensors.torch import save_file
+
+    from benchmark.records.outcomes import OUTCOMES, WITNESS
+    from benchmark.stages.measure import counts
+
+    base = read_record(cell)
+    if base.status != "complete":
+        raise RecordError(f"{cell} is {base.status}; candidates are held against a complete cell")
+    before = checked_outcomes(cell, base)
+    ids, x_adv = _candidates(file)
+    outcomes = _judged(base, before, ids, x_adv, store, data)
+    order = outcomes.ids[outcomes.adversarial]
+    place = {int(example): at for at, example in enumerate(ids.tolist())}
+    key = content_key({"given": file_sha256(file), "system": base.system.key, "threat": base.threat.model_dump(),
+                       "suite": base.suite, "official": base.official, "examples": base.examples_sha256})  # fmt: skip
+    work = store.scratch(key, {"kind": "cell", "key": key, "name": f"{GIVEN} against {base.key}", "overrides": []})
+    outcomes.save(work / OUTCOMES)
+    rows = [place[int(example)] for example in order.tolist()]
+    save_file({"ids": order.clone(), "x_adv": x_adv[rows].contiguous()}, str(work / WITNESS))
+    (work / "plan.json").unlink()
+    far = outcomes.distances(base.threat.norm)[outcomes.broken]
+    record = base.model_copy(
+        update={
+            "key": key,
+            "attack": AttackInfo(
+                name=GIVEN,
+                params={"sha256": file_sha256(file)},
+                distribution=registry.DISTRIBUTION,
+                version=__version__,
+                minimal=False,
+                randomized=False,
+            ),
+            "counts": counts(outcomes),
+            "metrics": [],
+            "cost": Cost(forwards=0, backwards=0, seconds=0.0, peak_memory_bytes=0),
+            "audit": Audit(
+                max_distance=float(far.max()),
+                outside_ball=0,
+                outside_box=0,
+                outside_region=0,
+                non_finite=0,
+                max_excess=None,
+            ),
+            "findings": [],
+            "files": [
+                FileInfo(path=name, bytes=(work / name).stat().st_size, sha256=file_sha256(work / name))
+                for name in (OUTCOMES, WITNESS)
+            ],
+            "provenance": provenance(against=base.key),
+        }
+    )
+    store.put_record(record, work)
+    return record
+
+
+def _candidates(file: Path) -> tuple[Tensor, Tensor]:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(str(file))
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{file} cannot be read as safetensors: {error}") from error
+    if set(found) != {"ids", "x_adv"} or found["ids"].dtype != torch.int64 or found["x_adv"].dtype != torch.float32:
+        raise RecordError(f"{file} holds {sorted(found)}; expected ids (int64) and x_adv (float32)")
+    ids, x_adv = found["ids"], found["x_adv"]
+    if ids.ndim != 1 or not len(ids) or len(ids) != len(x_adv) or len(ids.unique()) != len(ids):
+        raise RecordError(
+            f"{file} holds {list(ids.shape)} ids and {list(x_adv.shape)} candidates; expected one for each"
+        )
+    return ids, x_adv
+
+
+def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: Store, data: Path) -> Outcomes:
+    """The outcomes of a cell in which these candidates are all there is."""
+    import torch
+
+    from benchmark.records.outcomes import NORMS, Outcomes
+
+    given = base.model_copy(update={"attack": base.attack.model_copy(update={"name": GIVEN})})
+    config, system, examples = rebuilt(given, store, data)
+    if examples.digest() != base.examples_sha256:
+        raise RecordError("the dataset gives another example list than the record names")
+    order = before.ids.argsort()
+    rows = order[torch.searchsorted(before.ids[order], ids).clamp_max(len(order) - 1)]
+    if not torch.equal(before.ids[rows], ids):
+        raise RecordError(f"example {int(ids[before.ids[rows] != ids][0])} is not in the cell's example list")
+    if tuple(x_adv.shape[1:]) != tuple(examples.x(rows[:1]).shape[1:]):
+        raise RecordError(f"the candidates have the shape {list(x_adv.shape[1:])}, which is not that of the examples")
+    n = len(before)
+    nothing, no_passes = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.int64)
+    found: dict[str, Any] = {
+        **before.tensors(),
+        **{norm: torch.full((n,), torch.inf) for norm in NORMS},
+        "adv_label": before.clean_label.clone(),
+        "attacked": before.clean_correct.clone(),
+        "valid": ~nothing,
+        "adversarial": nothing.clone(),
+        "broken": nothing.clone(),
+        "robust_top5": before.clean_top5.clone(),
+        "excess": torch.zeros(n),
+        "forwards": no_passes.clone(),
+        "backwards": no_passes.clone(),
+        "zero_gradient": nothing.clone(),
+        "bad_gradient": nothing.clone(),
+        "certified": torch.zeros(n),
+        "confidence": None,
+    }
+    if before.reached is not None:
+        found["reached"] = torch.zeros_like(before.reached)
+    for start in range(0, len(ids), BATCH):
+        at = rows[start : start + BATCH]
+        clean, verdict = judged(config, system, examples, at, x_adv[start : start + BATCH])
+        wrong = clean.label != examples.y[at]
+        for name, now in (
+            ("was answered wrongly before", wrong),
+            ("is outside the threat", ~verdict.valid),
+            ("breaks nothing", ~verdict.broken),
+        ):
+            if bool(now.any()):
+                raise RecordError(f"{_named(before.ids[at][now].tolist())} {name}; leave it out")
+        found["adv_label"][at] = verdict.label
+        found["robust_top5"][at] = verdict.top5
+        found["adversarial"][at] = found["broken"][at] = True
+        if before.reached is not None:
+            found["reached"][at, (verdict.label - examples.y[at] - 1) % (before.reached.shape[1] + 1)] = True
+        for norm in NORMS:
+            found[norm][at] = verdict.distances[norm]
+    return Outcomes(**found)
+
+
+def _named(ids: list[int]) -> str:
+    """Those of these examples, at the beginning of a sentence."""
+    if len(ids) == 1:
+        return f"the candidate of example {ids[0]}"
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return f"each candidate of the examples {', '.join(map(str, ids[:NAMED]))}{more}"

@@ -1,0 +1,117 @@
+"""`benchmark plugins`: what is installed, as a table or JSON, or one plugin with its settings. Imports none of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark import registry
+from benchmark.errors import PluginError
+from benchmark.registry.catalogue import Description, catalogue
+
+__all__ = ["main"]
+
+
+def main(kind: str | None, name: str | None, *, as_json: bool) -> int:
+    """Print all plugins, those of one kind, or one; 0 for the shell.
+
+    Raises:
+        PluginError: if there is no such kind or plugin.
+    """
+    if kind is not None and "." in kind and not name:
+        kind, _, name = kind.partition(".")
+    if kind is not None and kind not in registry.KINDS:
+        raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}, or check")
+    if name:
+        registry.find(str(kind), name)
+    found = [d for d in catalogue(kind) if name in (None, d.declared.name)]
+    if as_json:
+        sys.stdout.write(json.dumps([_plain(d) for d in found], indent=2) + "\n")
+    elif name:
+        sys.stdout.write(_page(found[0]) + "\n")
+    else:
+        sys.stdout.write(_table(found) + "\n")
+    return 0
+
+
+def _page(description: Description) -> str:
+    """One plugin: what it is, what it can do, and how each setting is written on the command line."""
+    declared = description.declared
+    group = declared.kind
+    prefix = f"{group}.{declared.name}" if group in registry.LISTS else group
+    choice = f"'{group}=[{declared.name}]'" if group in registry.LISTS else f"{group}={declared.name}"
+    lines = [f"{declared.full_name}  {declared.owner}  {declared.module}", description.summary]
+    lines += [line for line in (description.paper, _abilities(description), description.problem) if line]
+    if description.about:
+        lines += ["", description.about]
+    lines += ["", "settings:" if description.fields else "no settings"]
+    lines += [f"  {prefix}.{field}{_default(value)}" for field, value in description.fields.items()]
+    lines += ["", f"benchmark run {choice}", f"benchmark plugins check {declared.full_name}"]
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    """=VALUE as it is typed; nothing where only running the module would tell."""
+    if value is None:
+        return ""
+    if isinstance(value, (bool, list, tuple)):
+        return f"={json.dumps(value)}"
+    return f"={value}"
+
+
+def _plain(description: Description) -> dict[str, object]:
+    """A description as JSON."""
+    declared = description.declared
+    return {
+        "kind": declared.kind,
+        "name": declared.name,
+        "distribution": declared.distribution,
+        "version": declared.version,
+        "module": declared.module,
+        "summary": description.summary,
+        "about": description.about,
+        "paper": description.paper,
+        "supports": description.supports,
+        "flags": description.flags,
+        "fields": json.loads(json.dumps(description.fields, default=str)),
+        "problem": description.problem,
+    }
+
+
+def _abilities(description: Description) -> str:
+    """What it supports, in a few words."""
+    can = description.supports
+    if can:
+        words = [*can["norms"], str(can["access"])]
+        words += [flag for flag in ("targeted", "minimal", "randomized") if can.get(flag)]
+        if not can.get("bounded", True):
+            words.append("unbounded")
+        return " ".join(words)
+    words = [name for name in ("randomized", "detects") if description.flags.get(name)]
+    if description.declared.kind == "defense" and not description.flags.get("differentiable", True):
+        words.append("not differentiable")
+    return ", ".join(words)
+
+
+def _table(found: Sequence[Description]) -> str:
+    """Plugins by kind, each in one line, and what is wrong with those that cannot be loaded."""
+    sound = [d for d in found if not d.problem]
+    lines: list[str] = []
+    rows = [(d.declared.name, d.declared.owner, _abilities(d), d.paper or d.summary) for d in sound]
+    widths = [max((len(row[at]) for row in rows), default=0) for at in range(3)]
+    room = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 0
+    for kind in dict.fromkeys(d.declared.kind for d in sound):
+        members = [row for d, row in zip(sound, rows, strict=True) if d.declared.kind == kind]
+        lines.append(f"{kind} ({len(members)})")
+        for row in members:
+            line = "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+            lines.append((line if not room or len(line) <= room else line[: room - 3] + "...").rstrip())
+        lines.append("")
+    broken = list(dict.fromkeys(d.problem for d in found if d.problem))
+    if broken:
+        lines += [f"cannot be used ({len(broken)})", *(f"  {problem}" for problem in broken), ""]
+    lines.append(f"{len(sound)} plugins can be used, {len(broken)} cannot. One of them: benchmark plugins KIND.NAME")
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""`benchmark publish --tracker NAME PATH`: tell a tracker of results that were made without it, from records alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import registry
+from benchmark.errors import BenchmarkError, RecordError
+from benchmark.hooks.events import CellResult, Gallery, SweepSummary, TrainingPlan
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import Card, Record, file_sha256, read_record
+from benchmark.records.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.hooks.events import CellPlan
+
+__all__ = ["main", "republish"]
+
+
+def main(paths: Sequence[Path], tracker: str, sweep: str) -> int:
+    """Publish every record under the paths; 1 if a record could not be read or the tracker failed."""
+    made: Any = registry.load("tracker", tracker)()
+    observers = Observers([made])
+    told = republish(paths, observers, sweep)
+    failed = [result for result in told if not result.key]
+    for result in failed:
+        sys.stderr.write(f"{result.error}\n")
+    sys.stdout.write(f"{len(told) - len(failed)} cells published, {len(failed) + len(observers.problems)} problems\n")
+    return 1 if failed or observers.problems else 0
+
+
+def republish(paths: Sequence[Path], observers: Observers, sweep: str = "") -> tuple[CellResult, ...]:
+    """Tell observers of every record under the paths, and of the training of every system whose card is in its store.
+
+    They hear what they would have heard while it was run, except for what no record holds: progress, and the settings
+    that change no result.
+
+    Args:
+        sweep: the id under which the cells belong together.
+
+    Returns:
+        One result per record; those that could not be read have no key.
+
+    Raises:
+        RecordError: if there is no record.
+    """
+    folders = sorted({file.parent for path in paths for file in path.rglob("record.json")})
+    if not folders:
+        raise RecordError(f"no record.json lies under {', '.join(map(str, paths))}; give cells or folders of cells")
+    told: list[CellResult] = []
+    trained: set[Path] = set()
+    for folder in folders:
+        try:
+            record = read_record(folder)
+            gallery = _gallery(folder, record)
+        except BenchmarkError as error:
+            told.append(CellResult("", folder.name, "failed", str(error)))
+            continue
+        store = Store(folder.parent.parent)
+        home = store.system(record.system.key)
+        card = store.card(record.system.key)
+        if card is not None and home not in trained:
+            trained.add(home)
+            _tell_training(observers, card, home, sweep)
+        plan = _plan(record, folder, sweep)
+        observers.tell("benchmark_cell_started", plan=plan)
+        observers.tell("benchmark_cell_finished", plan=plan, record=record, folder=folder, gallery=gallery)
+        told.append(CellResult(record.key, plan.name, record.status, record.error, cached=True))
+    observers.tell("benchmark_sweep_finished", summary=SweepSummary(sweep, tuple(told), 0.0))
+    return tuple(told)
+
+
+def _plan(record: Record, folder: Path, sweep: str) -> CellPlan:
+    from benchmark.hooks.events import CellPlan
+
+    attack = record.attack
+    config: dict[str, Any] = {
+        **record.system.config,
+        "attack": {
+            "name": attack.name,
+            "distribution": attack.distribution,
+            "version": attack.version,
+            "params": attack.params,
+        },
+        "threat": record.threat.model_dump(mode="json"),
+        "seed": record.seed,
+        "suite": record.suite,
+    }
+    overrides = tuple(str(word) for word in record.provenance.get("overrides", []))
+    return CellPlan(record.key, record.name, config, overrides, sweep, folder, folder)
+
+
+def _tell_training(observers: Observers, card: Card, folder: Path, sweep: str) -> None:
+    config = card.system.config
+    epochs = config.get("training", {}).get("epochs", card.epochs_run)
+    training = TrainingPlan(card.key, card.system.name, config, epochs, sweep, folder)
+    observers.tell("benchmark_training_started", training=training)
+    for values in card.history:
+        observers.tell("benchmark_epoch", training=training, epoch=int(values["epoch"]), values=values)
+    observers.tell("benchmark_training_finished", training=training, card=card)
+
+
+def _gallery(folder: Path, record: Record) -> Gallery | None:
+    """The images beside a record, if it names any."""
+    from benchmark.records.outcomes import GALLERY
+
+    named = next((file for file in record.files if file.path == GALLERY), None)
+    if named is None:
+        return None
+    path = folder / GALLERY
+    if not path.is_file() or file_sha256(path) != named.sha256:
+        raise RecordError(f"{path} is missing or has another sha256 than the record names")
+    from safetensors.torch import load_file
+
+    return Gallery(**load_file(str(path)))

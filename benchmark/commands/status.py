@@ -1,0 +1,143 @@
+"""`benchmark status`: the matrix of a store: what is done, missing, failed or refused, with every error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import ConfigError, StoreError
+from benchmark.records.findings import across
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+
+__all__ = ["main", "matrix"]
+
+MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused", "partial": "partial"}
+
+
+def main(store: Path, *, as_json: bool = False, at_least: float | None = None) -> int:
+    """Print the matrix, the errors and the findings of a store; 1 if any cell failed.
+
+    Args:
+        at_least: the robust accuracy that every complete cell must have, without a finding that is an error; where one
+            has not, or none is complete, the answer is 1 too.
+
+    Raises:
+        StoreError: if there is no such folder.
+        ConfigError: if `at_least` is no share.
+    """
+    if at_least is not None and not 0.0 <= at_least <= 1.0:
+        raise ConfigError(f"--at-least is {at_least}; expected a share between 0 and 1, such as 0.4 for 40 %")
+    if not store.is_dir() and (at_least is not None or store != Path("results")):
+        raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
+    kept = Store(store)
+    records = kept.records()
+    unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
+    short = [] if at_least is None else _below(records, at_least)
+    if as_json:
+        sys.stdout.write(json.dumps(_plain(kept, records, unfinished, short), indent=2) + "\n")
+    else:
+        _print(store, records, unfinished, short)
+    return 1 if short or any(r.status == "failed" for r in records) else 0
+
+
+def _below(records: list[Record], share: float) -> list[str]:
+    """What keeps the store from having that robust accuracy everywhere: a sentence each."""
+    complete = [r for r in records if r.status == "complete" and r.counts is not None]
+    if not complete:
+        return ["no cell is complete"]
+    found = []
+    for record in complete:
+        robust = _robust(record)
+        if robust is not None and robust < share:
+            found.append(f"{record.key}  {record.name}: robust {robust:.4g}, expected at least {share:.4g}")
+        found += [
+            f"{record.key}  {record.name}: the finding {f.name}" for f in record.findings if f.severity == "error"
+        ]
+    return found
+
+
+def _robust(record: Record) -> float | None:
+    """The share of all examples that are robust."""
+    return None if record.counts is None else record.counts.robust_correct / record.counts.total
+
+
+def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]], short: list[str]) -> dict[str, Any]:
+    """Everything as JSON; a record.json in `folder` has more."""
+    cells = [
+        {
+            "key": r.key,
+            "status": r.status,
+            "error": r.error,
+            "traceback": r.provenance.get("traceback"),
+            "suite": r.suite,
+            "official": r.official,
+            "seed": r.seed,
+            "system": r.system.model_dump(exclude={"config"}),
+            "threat": r.threat.model_dump(),
+            "attack": r.attack.model_dump(exclude={"params"}),
+            "counts": None if r.counts is None else r.counts.model_dump(),
+            "robust_accuracy": _robust(r),
+            "findings": [f.model_dump() for f in r.findings],
+            "folder": str(kept.cell(r.key)),
+        }
+        for r in records
+    ]
+    findings = [f.model_dump() for f in across(records)]
+    return {"cells": cells, "interrupted": unfinished, "findings": findings, "below": short}
+
+
+def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]], short: list[str]) -> None:
+    """The matrix, the errors, the findings and the totals."""
+    if not records and not unfinished:
+        sys.stdout.write(f"{store} holds no cells yet; `benchmark run` makes some\n")
+        return
+    sys.stdout.write(matrix(records) + "\n")
+    for record in records:
+        if record.error:
+            sys.stdout.write(f"{record.status}  {record.key}  {record.name}: {record.error}\n")
+    for note in unfinished:
+        where = f"benchmark run {' '.join(note['overrides'])}" if note.get("overrides") else "its command"
+        sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; {where} goes on with it\n")
+    for finding in _findings(records):
+        sys.stdout.write(finding + "\n")
+    for sentence in short:
+        sys.stdout.write(f"below  {sentence}\n")
+    counts = Counter(r.status for r in records)
+    parts = [f"{counts[s]} {s}" for s in ("complete", "failed", "refused") if counts[s]]
+    parts += [f"{len(unfinished)} interrupted"] if unfinished else []
+    sys.stdout.write(", ".join(parts) + "\n")
+
+
+def _findings(records: list[Record]) -> list[str]:
+    own = [f"{f.severity}  {r.key}  {r.name}: {f.name}: {f.evidence}" for r in records for f in r.findings]
+    return [*own, *(f"{f.severity}  {f.name}: {f.evidence}" for f in across(records))]
+
+
+def _column(record: Record) -> str:
+    return f"{record.attack.name} {record.threat.name}"
+
+
+def matrix(records: list[Record]) -> str:
+    """Systems down, attacks and threats across; in each place how many cells are in which state.
+
+    A place that other systems have and this one lacks is shown as missing.
+    """
+    columns = sorted({_column(r) for r in records})
+    rows = sorted({r.system.name for r in records})
+    places: dict[tuple[str, str], Counter[str]] = {}
+    for record in records:
+        places.setdefault((record.system.name, _column(record)), Counter())[record.status] += 1
+
+    def text(row: str, column: str) -> str:
+        found: Any = places.get((row, column))
+        if not found:
+            return "missing"
+        return ", ".join(f"{n} {MARKS[s]}" if n > 1 else MARKS[s] for s, n in sorted(found.items()))
+
+    table = [["system", *columns], *([row, *(text(row, column) for column in columns)] for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns) + 1)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table)

@@ -1,0 +1,242 @@
+"""`benchmark transfer`: do the adversarial examples made on one system fool the others?
+
+No attack is run: every other system that was attacked under the same threat is asked about the witnesses of finished
+cells, one forward pass each. Such matrices of sources and targets are those of Papernot, McDaniel & Goodfellow (2016,
+arXiv:1605.07277). Here an example is tried if a witness breaks the source and the target gets the clean input right; it
+transferred if the target gets any of those witnesses wrong or, under a target label, gives the label that the witness
+reached on its source. Cells of transfer attacks are no sources: their examples were not made on the system they break.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import BenchmarkError, RecordError
+from benchmark.records.arrivals import FOLDER, Arrivals, Pair, read_arrivals
+from benchmark.records.record import Record, content_key, to_text, write_atomic
+from benchmark.records.store import Store
+from benchmark.stages.replay import BATCH, checked_outcomes, rebuilt, rows_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmark.records.outcomes import Outcomes
+    from benchmark.system import System
+
+__all__ = ["main", "measure"]
+
+
+SHOWN = 12
+"""Up to how many systems the command prints a matrix of."""
+
+
+def main(root: Path, data: Path) -> int:
+    """Measure what is not yet measured, and print a matrix per threat; 0 for the shell."""
+    store = Store(root)
+    records = [r for r in store.records() if r.status == "complete"]
+    if not records:
+        raise RecordError(f"{root}/cells has no complete record; give the folder of a store")
+    groups = _groups(records)
+    if not groups:
+        sys.stdout.write("no two systems were attacked under one threat on the same examples: nothing to try\n")
+    for systems in groups:
+        found, passes, problems = measure(systems, store, data)
+        _show(systems, found, passes, problems)
+    if groups:
+        sys.stdout.write("benchmark leaderboard build shows them as heat maps\n")
+    return 0
+
+
+def conditions(record: Record) -> tuple[object, ...]:
+    """What records must share for their witnesses to be exchanged: the threat, but for how the attacker gets there."""
+    threat = record.threat.model_dump(exclude={"eps", "access", "queries", "eot", "surrogate"})
+    return (record.suite, record.official, record.dataset_revision, record.examples_sha256, *sorted(threat.items()))
+
+
+Systems = Mapping[str, Sequence[Record]]
+"""The records of each system, by its key: all under one threat, each by its own key."""
+
+
+def _groups(records: Sequence[Record]) -> list[Systems]:
+    """Records by threat and system; threats with one system only, or with a mask that no record holds, are left out."""
+    grouped: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=lambda r: r.key):
+        if not record.threat.region.startswith("file"):
+            grouped[conditions(record)][record.system.key].append(record)
+    made = [dict(sorted(systems.items())) for systems in grouped.values() if len(systems) > 1]
+    return sorted(made, key=_order)
+
+
+def _order(systems: Systems) -> tuple[object, ...]:
+    first = next(iter(systems.values()))[0]
+    return first.suite or "", first.system.dataset, first.threat.norm, first.threat.eps, str(conditions(first))
+
+
+def sources(records: Sequence[Record]) -> list[Record]:
+    """The cells of a system whose adversarial examples were made on it."""
+    return [record for record in records if record.threat.access != "transfer"]
+
+
+def measure(systems: Systems, store: Store, data: Path) -> tuple[list[Arrivals], int, list[str]]:
+    """What arrives at each system of one threat from the others, from the store or measured now.
+
+    Returns:
+        One for each system, how many forward passes were made, and a sentence for each thing that cannot be measured.
+    """
+    found = []
+    problems: dict[str, None] = {}
+    asked = 0
+    for target, records in systems.items():
+        key = content_key([*map(str, conditions(records[0])), target])
+        path = store.root / FOLDER / f"{key}.json"
+        known = read_arrivals(path)
+        judge = _Judge(records[0], store, data)
+        pairs = []
+        for source, theirs in systems.items():
+            cells = sources(theirs)
+            if source == target or not cells:
+                continue
+            try:
+                pairs.append(_known(known, source, cells, records[0]) or judge.pair(source, cells))
+            except BenchmarkError as error:
+                problems[str(error)] = None
+        now = Arrivals(
+            key=key,
+            target=target,
+            weights_sha256=records[0].weights_sha256,
+            examples_sha256=records[0].examples_sha256,
+            pairs=pairs,
+        )
+        if now != known:
+            write_atomic(path, to_text(now))
+        asked += judge.asked
+        found.append(now)
+    return found, asked, list(problems)
+
+
+def _known(before: Arrivals | None, source: str, cells: Sequence[Record], target: Record) -> Pair | None:
+    """The pair as it was measured before, if from just these cells and that target."""
+    if before is None or before.weights_sha256 != target.weights_sha256:
+        return None
+    now = ([cell.key for cell in cells], _witnesses_sha256(cells))
+    return next(
+        (p for p in before.pairs if p.source == source and (sorted(p.cells), p.witnesses_sha256) == now),
+        None,
+    )
+
+
+def _witnesses_sha256(cells: Sequence[Record]) -> str:
+    from benchmark.records.outcomes import WITNESS
+
+    named = [next((file.sha256 for file in cell.files if file.path == WITNESS), "") for cell in cells]
+    return hashlib.sha256(" ".join(named).encode()).hexdigest()
+
+
+class _Judge:
+    """A target that is loaded when it is first asked. asked: forward passes so far."""
+
+    def __init__(self, record: Record, store: Store, data: Path) -> None:
+        self.record, self.store, self.data = record, store, data
+        self.asked = 0
+
+    @functools.cached_property
+    def system(self) -> System:
+        return rebuilt(self.record, self.store, self.data)[1]
+
+    @functools.cached_property
+    def correct(self) -> torch.Tensor:
+        """(N,) bool: which clean examples it gets right."""
+        return checked_outcomes(self.store.cell(self.record.key), self.record).clean_correct
+
+    def pair(self, source: str, cells: Sequence[Record]) -> Pair:
+        """What the witnesses of the cells of one source do here."""
+        import torch
+
+        tried = torch.zeros(len(self.correct), dtype=torch.bool)
+        transferred = tried.clone()
+        counts = {}
+        for cell in cells:
+            broken, fooled = self._cell(cell)
+            counts[cell.key] = (int(broken.sum()), int(fooled.sum()))
+            tried |= broken
+            transferred |= fooled
+        return Pair(
+            source=source,
+            cells=counts,
+            witnesses_sha256=_witnesses_sha256(cells),
+            tried=int(tried.sum()),
+            transferred=int(transferred.sum()),
+        )
+
+    def _cell(self, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,) bool each: what the cell breaks and the target gets right, and what of it fools the target."""
+        import torch
+
+        from benchmark.records.outcomes import WITNESS, Witness
+
+        folder = self.store.cell(record.key)
+        outcomes = checked_outcomes(folder, record)
+        tried = outcomes.broken & self.correct
+        fooled = torch.zeros_like(tried)
+        rows = rows_of(Witness.load(folder / WITNESS).ids, outcomes)
+        for start in range(0, len(rows), BATCH):
+            at = rows[start : start + BATCH]
+            kept = tried[at]
+            if bool(kept.any()):
+                x_adv = Witness.load(folder / WITNESS, start, start + len(at)).x_adv[kept]
+                fooled[at[kept]] = self._fooled(x_adv, outcomes, at[kept], targeted=record.threat.targeted)
+        return tried, fooled
+
+    def _fooled(self, x_adv: torch.Tensor, outcomes: Outcomes, at: torch.Tensor, *, targeted: bool) -> torch.Tensor:
+        """(M,) bool: by one forward pass, as in the target's own verdicts."""
+        from benchmark.sampling import SampleRandom, derive_seed
+        from benchmark.stages.devices import exact_math
+        from benchmark.stages.judge import answer
+        from benchmark.system import REJECTED
+
+        rng = SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]).child("verdict")
+        with exact_math():
+            label = answer(self.system, x_adv, outcomes.y[at], rng).label
+        self.asked += len(at)
+        return label == outcomes.adv_label[at] if targeted else (label != outcomes.y[at]) & (label != REJECTED)
+
+
+# --- what is printed ---
+
+
+def _show(systems: Systems, found: Sequence[Arrivals], passes: int, problems: Sequence[str]) -> None:
+    first = next(iter(systems.values()))[0]
+    threat, counts = first.threat, first.counts
+    assert counts is not None
+    where = f"{first.suite}, " if first.suite else ""
+    sys.stdout.write(
+        f"{where}{first.system.dataset}, {threat.norm} {threat.eps_exact}, {threat.goal}, {counts.total} examples: "
+        f"{sum(len(one.pairs) for one in found)} pairs of {len(systems)} systems, {passes} new passes\n"
+    )
+    for problem in problems:
+        sys.stdout.write(f"  skipped: {problem}\n")
+    if len(systems) <= SHOWN:
+        for line in _matrix(systems, found):
+            sys.stdout.write(f"  {line}\n")
+
+
+def _matrix(systems: Systems, found: Sequence[Arrivals]) -> Iterator[str]:
+    """Rows are sources, columns targets: transferred/tried."""
+    pairs = {(pair.source, one.target): f"{pair.transferred}/{pair.tried}" for one in found for pair in one.pairs}
+    names = [f"{at}  {_name(records[0])}" for at, records in enumerate(systems.values(), start=1)]
+    width = max(map(len, names))
+    yield " " * width + "".join(f"{at:>10}" for at in range(1, len(names) + 1))
+    for name, source in zip(names, systems, strict=True):
+        cells = ["itself" if source == target else pairs.get((source, target), "-") for target in systems]
+        yield name.ljust(width) + "".join(f"{cell:>10}" for cell in cells)
+
+
+def _name(record: Record) -> str:
+    system = record.system
+    return "+".join([system.model, *system.defenses, *system.poison]) + f" seed {record.seed}"

@@ -1,0 +1,75 @@
+"""Turn what Hydra composed into the configuration of a cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from benchmark import registry
+from benchmark.config.cell import RunConfig
+from benchmark.config.schema import ThreatSchema
+from benchmark.errors import BenchmarkError, ConfigError
+from benchmark.threat import Region, Threat, parse_eps
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["resolve"]
+
+
+def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """The composed configuration as one frozen object.
+
+    Raises:
+        ConfigError: in the words of the class whose value is wrong.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        schema: Any = {key: OmegaConf.to_object(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg}
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    except BenchmarkError:
+        raise
+    except Exception as error:  # a plugin's __post_init__ that raises something else
+        owner = registry.blamed(error) or "a setting"
+        raise ConfigError(f"{owner} raised {type(error).__name__}: {error}") from error
+    for kind in ("dataset", "model", "attack"):
+        if schema[kind] is None:
+            raise ConfigError(f"no {kind} is chosen; choose one of: {', '.join(registry.names(kind))}")
+    return RunConfig(
+        dataset=schema["dataset"],
+        model=schema["model"],
+        attack=schema["attack"],
+        threat=_threat(schema["threat"]),
+        defenses=tuple(schema["defense"].values()),
+        poisons=tuple(schema["poison"].values()),
+        certifiers=tuple(schema["certifier"].values()),
+        metrics=tuple(schema["metric"].values()),
+        trackers=tuple(schema["tracker"].values()),
+        official=official,
+        overrides=overrides,
+        **{
+            key: schema[key]
+            for key in (
+                "training",
+                "trainer",
+                "store",
+                "suite",
+                "system",
+                "seed",
+                "examples",
+                "batch_size",
+                "retry",
+            )
+        },
+    )
+
+
+def _threat(schema: ThreatSchema) -> Threat:
+    values = {f.name: getattr(schema, f.name) for f in dataclasses.fields(schema)}
+    region = Region(**{f.name: getattr(schema.region, f.name) for f in dataclasses.fields(schema.region)})
+    held = schema.surrogate if isinstance(schema.surrogate, list) else [schema.surrogate]
+    exact = {"eps": parse_eps(schema.eps), "region": region, "surrogate": ",".join(map(str, held))}
+    return Threat(**{**values, **exact})

@@ -1,0 +1,172 @@
+"""The configuration of a run, as one frozen object; where it comes from is :mod:`benchmark.sweep.app`.
+
+:class:`RunSchema` is what Hydra composes and checks key by key; :func:`resolve` turns it into a :class:`RunConfig` of
+plugins; :func:`check` says whether the parts fit, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from benchmark.api import (
+    Attack,
+    inner,
+)
+from benchmark.errors import ConfigError
+from benchmark.threat import Access, Goal, Norm, RegionKind
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Retry", "RunSchema", "StoreConfig", "Trainer", "Training"]
+
+
+class Retry(Enum):
+    """Which recorded cells are computed again: none, or those that failed."""
+
+    none = "none"
+    failed = "failed"
+
+
+class Optimizer(Enum):
+    """SGD with momentum, or Adam."""
+
+    sgd = "sgd"
+    adam = "adam"
+
+
+class Schedule(Enum):
+    """The learning rate over the epochs.
+
+    constant; cosine, to zero; multistep, divided by 10 after a half and three quarters of the epochs; one_cycle, up
+    and down again (Smith & Topin, 2019).
+    """
+
+    constant = "constant"
+    cosine = "cosine"
+    multistep = "multistep"
+    one_cycle = "one_cycle"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The recipe by which a system is trained; part of the system's identity.
+
+    batch_size: over all devices together. learning_rate: at its highest. momentum: of SGD.
+    ema: decay of the exponential moving average of the weights that is deployed instead of them; 0 is off.
+    patience: epochs without improvement on the select split before training stops; 0 never stops early.
+    selection_attack: with a defense that trains against a threat, the epoch is chosen by the accuracy of the select
+    split under this attack and that threat; otherwise by its clean accuracy.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: Optimizer = Optimizer.adam
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = Schedule.cosine
+    ema: float = 0.0
+    patience: int = 0
+    selection_attack: Attack = inner("pgd_10")
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch_size < 1:
+            raise ConfigError(
+                f"training.epochs is {self.epochs} and training.batch_size is {self.batch_size}; expected at least 0 "
+                "epochs and batches of at least 1"
+            )
+        if not 0.0 <= self.ema < 1.0:
+            raise ConfigError(f"training.ema is {self.ema}; expected a decay in [0, 1), where 0 is off")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"training.learning_rate is {self.learning_rate}; expected a positive number")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """The machinery: what runs where. Only `precision` can change a result.
+
+    accelerator, devices, nodes, strategy, precision: as in Lightning's Trainer. processes for evaluation: `devices`.
+    """
+
+    accelerator: str = "cpu"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """Where things are kept: results under `root`, datasets under `data`; `offline` forbids downloads."""
+
+    root: str = "results"
+    data: str = "data"
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """init_from: the key or folder of a trained system from whose weights training starts; empty is from scratch."""
+
+    init_from: str = ""
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """A citable protocol; empty name: none. Its matrix stands in the same file as `hydra.sweeper.params`."""
+
+    name: str = ""
+    version: int = 0
+    description: str = ""
+
+
+@dataclass
+class RegionSchema:
+    """See benchmark.threat.kinds.Region."""
+
+    kind: RegionKind = RegionKind.full
+    size: int = 0
+    path: str = ""
+
+
+@dataclass
+class ThreatSchema:
+    """See benchmark.threat.Threat; eps may be written 8/255, 0.1 or ${frac:8,255}, and surrogate may be a list."""
+
+    norm: Norm = Norm.linf
+    eps: str = "8/255"
+    goal: Goal = Goal.untargeted
+    access: Access = Access.gradients
+    aware: bool = True
+    region: RegionSchema = field(default_factory=RegionSchema)
+    queries: int | None = None
+    eot: int = 1
+    surrogate: Any = ""
+    levels: int | None = None
+
+
+@dataclass
+class RunSchema:
+    """The keys of a run."""
+
+    dataset: Any = None
+    model: Any = None
+    attack: Any = None
+    threat: ThreatSchema = field(default_factory=ThreatSchema)
+    defense: dict[str, Any] = field(default_factory=dict)
+    poison: dict[str, Any] = field(default_factory=dict)
+    certifier: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    trainer: Trainer = field(default_factory=Trainer)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    suite: SuiteConfig = field(default_factory=SuiteConfig)
+    system: SystemConfig = field(default_factory=SystemConfig)
+    seed: int = 0
+    examples: int | None = None
+    batch_size: int = 256
+    retry: Retry = Retry.none

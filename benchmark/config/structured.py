@@ -1,0 +1,50 @@
+"""Hydra schemas of frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["inner_kinds", "structured"]
+
+
+def structured(cls: type[Any]) -> DictConfig:
+    """A writable OmegaConf node that checks its keys and values against a frozen dataclass.
+
+    Fields that are not part of the constructor are no configuration; a field made by `benchmark.api.inner` becomes a
+    config group of its own, chosen by an entry of the defaults list.
+    """
+    node: DictConfig = OmegaConf.structured(cls)
+    writable(node)
+    kinds = inner_kinds(cls)
+    with open_dict(node):
+        for field in dataclasses.fields(cls):
+            if not field.init:
+                node.pop(field.name)
+        if kinds:
+            chosen = {f.name: f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name in kinds}
+            node["defaults"] = ["_self_", *({f"/{kinds[name]}@{name}": plugin} for name, plugin in chosen.items())]
+    return node
+
+
+def inner_kinds(cls: type[Any]) -> dict[str, str]:
+    """The plugin kind of each field made by `benchmark.api.inner`: its annotation is one of the abstract classes."""
+    hints = {f.name: f.type for f in dataclasses.fields(cls) if "plugin" in f.metadata}
+    names = {name: hint if isinstance(hint, str) else hint.__name__ for name, hint in hints.items()}
+    return {name: hint.rpartition(".")[2].lower() for name, hint in names.items()}
+
+
+def writable(node: DictConfig) -> None:
+    """A frozen dataclass gives a read-only node; the schema must take overrides, and freezes when it is resolved."""
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            OmegaConf.set_readonly(child, None)
+            if not child._is_missing() and not child._is_none():
+                writable(child)

@@ -1,0 +1,1 @@
+"""Hooks that observe a run, and the events that they are told."""

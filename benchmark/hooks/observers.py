@@ -1,0 +1,45 @@
+"""Telling the observers of a run what happened; an observer that fails is named, and nothing else is lost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from benchmark import GROUP
+
+if TYPE_CHECKING:
+    from benchmark.api import Tracker
+
+__all__ = ["Observers"]
+
+
+@dataclass
+class Observers:
+    """The trackers of a run, each called by itself, so that one that fails does not silence the others."""
+
+    trackers: Sequence[Tracker] = ()
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from benchmark.hooks import hookspecs
+
+        self._managers: list[tuple[str, pluggy.PluginManager]] = []
+        for tracker in self.trackers:
+            manager = pluggy.PluginManager(GROUP)
+            manager.add_hookspecs(hookspecs)
+            manager.register(tracker)
+            self._managers.append((type(tracker).__name__, manager))
+
+    def tell(self, hook: str, **values: Any) -> None:
+        """Call one hook of every tracker; failures are kept in `problems` and printed to standard error."""
+        for name, manager in self._managers:
+            try:
+                getattr(manager.hook, hook)(**values)
+            except Exception as error:
+                problem = f"tracker {name} failed in {hook}: {type(error).__name__}: {error}"
+                self.problems.append(problem)
+                sys.stderr.write(f"{problem}; the record is safe\n")

@@ -1,0 +1,1 @@
+"""Models whose exact robustness is known: the yardsticks of attacks and certifiers."""

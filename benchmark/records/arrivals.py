@@ -1,0 +1,59 @@
+"""Arrivals: the adversarial examples of one system, tried on another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["FOLDER", "Arrivals", "Pair", "read_arrivals"]
+
+
+FOLDER = "transfer"
+"""Where a store keeps what was measured, beside its cells."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Pair(_Model):
+    """What the adversarial examples of one system, `source`, do to another.
+
+    tried, transferred: how many examples were so by any cell of the source. cells: how many were tried and transferred
+    by each alone, by its key. witnesses_sha256: over the files of their adversarial examples, in the order of the keys.
+    """
+
+    source: str
+    cells: dict[str, tuple[int, int]]
+    witnesses_sha256: str
+    tried: int = Field(ge=0)
+    transferred: int = Field(ge=0)
+
+
+class Arrivals(_Model):
+    """What the adversarial examples of all others do to one system under one threat: a column of the matrix, a file.
+
+    key: the address of threat and system. target, weights_sha256: of the system. pairs: by source.
+    """
+
+    schema_version: Literal[1] = 1
+    key: str
+    target: str
+    weights_sha256: str
+    examples_sha256: str
+    pairs: list[Pair]
+
+
+def read_arrivals(path: Path) -> Arrivals | None:
+    """What was measured before, or None if it cannot be read."""
+    try:
+        found = Arrivals.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    sound = all(pair.transferred <= pair.tried for pair in found.pairs) and found.key == path.stem
+    return found if sound else None

@@ -1,0 +1,319 @@
+"""The record of a cell, and the card of a system: the product. Everything else is a view of them.
+
+Numbers are numbers, counts are counts, and nothing here imports torch: reading records is cheap. A record that an
+uninterrupted run writes and one that an interrupted run writes are the same bytes, apart from `provenance` and from
+`cost.seconds` and `cost.peak_memory_bytes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import RecordError
+from benchmark.records import naming
+from benchmark.records.migrations import migrated
+
+__all__ = [
+    "GIVEN",
+    "SCHEMA_VERSION",
+    "AttackInfo",
+    "Audit",
+    "Card",
+    "Cost",
+    "Counts",
+    "FileInfo",
+    "Finding",
+    "MetricValue",
+    "Record",
+    "SplitInfo",
+    "Status",
+    "SystemInfo",
+    "ThreatInfo",
+    "content_key",
+    "file_sha256",
+    "read_record",
+    "write_atomic",
+]
+
+SCHEMA_VERSION = 1
+Status = Literal["complete", "partial", "failed", "refused"]
+Json = dict[str, Any]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SystemInfo(_Model):
+    """What was evaluated. `config` holds every setting of dataset, model, defenses, poison and training."""
+
+    key: str
+    dataset: str
+    model: str
+    defenses: list[str]
+    poison: list[str]
+    config: Json
+
+    @property
+    def name(self) -> str:
+        """dataset/model+defense+..., for people."""
+        return naming.system_name(self.dataset, self.model, [*self.defenses, *self.poison])
+
+
+class ThreatInfo(_Model):
+    """What the attacker may do; eps in units of the [0, 1] input range. levels: values of a changed feature, if few."""
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float = Field(ge=0)
+    eps_exact: str
+    access: Literal["gradients", "scores", "labels", "transfer"]
+    aware: bool
+    targeted: bool
+    goal: str
+    region: str
+    queries: int | None
+    eot: int
+    surrogate: str = ""
+    levels: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Norm and radius, and what else is not as usual, for people."""
+        return naming.threat_name(
+            self.norm, self.eps_exact, aware=self.aware, goal=self.goal, region=self.region,
+            queries=self.queries, levels=self.levels, surrogate=self.surrogate,
+        )  # fmt: skip
+
+
+class AttackInfo(_Model):
+    """Which attack, with every parameter. minimal: it looks for the smallest perturbation. bounded: it answers to the
+    threat's norm; what another one finds is judged by box and region alone."""
+
+    name: str
+    params: Json
+    distribution: str
+    version: str
+    minimal: bool
+    randomized: bool
+    bounded: bool = True
+
+
+class Counts(_Model):
+    """How many examples. robust_correct: right on the clean input, validly attacked and not broken."""
+
+    total: int = Field(ge=0)
+    clean_correct: int = Field(ge=0)
+    robust_correct: int = Field(ge=0)
+    clean_top5: int = Field(ge=0)
+    robust_top5: int = Field(ge=0)
+    invalid: int = Field(ge=0)
+
+
+class MetricValue(_Model):
+    """One measured number with its 95 % interval; None where there is none."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    higher_is_better: bool | None
+
+
+class Cost(_Model):
+    """What the attack cost over all attacked examples, and what this cell's process took.
+
+    prepared_forwards, prepared_backwards: passes that it cost beforehand to make what all examples share, if anything.
+    """
+
+    forwards: int
+    backwards: int
+    seconds: float
+    peak_memory_bytes: int
+    prepared_forwards: int = 0
+    prepared_backwards: int = 0
+
+
+class Finding(_Model):
+    """A standing check of the evaluation that fired."""
+
+    name: str
+    severity: Literal["info", "warning", "error"]
+    evidence: str
+
+
+class Audit(_Model):
+    """The core's own look at the candidates of the attacked examples.
+
+    max_distance: the largest distance of a candidate that counts as broken, in the threat's norm.
+    """
+
+    max_distance: float
+    outside_ball: int
+    outside_box: int
+    outside_region: int
+    non_finite: int
+    max_excess: float | None
+
+
+class SplitInfo(_Model):
+    """Which examples a split holds: their number, and sha256 over ids and labels."""
+
+    count: int
+    sha256: str
+
+
+class FileInfo(_Model):
+    """A file beside the record."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Record(_Model):
+    """The JSON document of a cell."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    status: Status
+    error: str | None = None
+    suite: str | None
+    official: bool
+    seed: int
+    system: SystemInfo
+    threat: ThreatInfo
+    attack: AttackInfo
+    counts: Counts | None = None
+    metrics: list[MetricValue] = []
+    cost: Cost | None = None
+    audit: Audit | None = None
+    findings: list[Finding] = []
+    splits: dict[str, SplitInfo] = {}
+    splits_disjoint: bool | None = None
+    dataset_revision: str = ""
+    examples_sha256: str = ""
+    weights_sha256: str = ""
+    files: list[FileInfo] = []
+    provenance: Json = {}
+
+    @property
+    def name(self) -> str:
+        """The cell, for people."""
+        return naming.cell_name(self.system.name, self.attack.name, self.threat.name, self.seed)
+
+    def metric(self, name: str) -> MetricValue | None:
+        """The measurement of that name, if it was taken."""
+        return next((m for m in self.metrics if m.name == name), None)
+
+
+class Card(_Model):
+    """What a trained system is, from what, and how it was made.
+
+    select_accuracy, test_accuracy: clean top-1 of the deployed system; the counts make intervals possible.
+    selected_epoch: the epoch whose weights were kept; robust_selection: its accuracy under attack, if that chose it.
+    thresholds: of detectors, by defense name.
+    """
+
+    schema_version: Literal[1] = 1
+    key: str
+    system: SystemInfo
+    seed: int
+    init_from: str | None
+    dataset_revision: str
+    splits: dict[str, SplitInfo]
+    splits_disjoint: bool
+    train_examples: int
+    poisoned_examples: int
+    epochs_run: int
+    selected_epoch: int | None
+    robust_selection: float | None
+    select_correct: int
+    select_total: int
+    test_correct: int
+    test_total: int
+    thresholds: dict[str, list[float]] = {}
+    warnings: list[str] = []
+    parameters: int
+    weights_sha256: str
+    history: list[dict[str, float]] = []
+    seconds: float
+    provenance: Json = {}
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_key(value: Any) -> str:
+    """24 hexadecimal digits that name a configuration by its content."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:24]
+
+
+def file_sha256(path: Path) -> str:
+    """The checksum of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def to_text(document: BaseModel) -> str:
+    """How records and cards are written: sorted keys, two spaces, a newline at the end."""
+    return json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def read_record(path: Path) -> Record:
+    """Read a `record.json`, or the one in a cell's folder.
+
+    Raises:
+        RecordError: if it is missing, is no JSON, or is not a record of a known version.
+    """
+    file = path / "record.json" if path.is_dir() else path
+    try:
+        return _parsed(file.read_bytes())
+    except OSError as error:
+        raise RecordError(f"no record can be read at {file}: {error.strerror}") from error
+    except RecordError as error:
+        raise RecordError(f"{file} cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise RecordError(
+            f"{file} is not a record of schema version {SCHEMA_VERSION}: {place}: {first['msg']}"
+        ) from error
+
+
+def _parsed(content: bytes) -> Record:
+    """A record of the current version at once, one of another version by way of its migrations."""
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        if not any(fault["loc"] == ("schema_version",) for fault in error.errors(include_url=False)):
+            raise
+    return Record.model_validate(migrated(json.loads(content), SCHEMA_VERSION))
+
+
+GIVEN = "given_examples"
+"""The name of the attack in a record of given candidates (`benchmark add-examples`): there is no such plugin."""

@@ -1,0 +1,146 @@
+"""Where results are kept: plain files under content hashes, written atomically, safe for any number of workers.
+
+=======================  ==========================================================================================
+cells/<key>/             record.json, outcomes.safetensors, witness.safetensors, for images also
+                         gallery.safetensors: appears whole or not at all
+systems/<key>/           card.json, weights.safetensors: appears whole or not at all
+work/<key>/              what an unfinished cell or training has so far; plan.json says which it is
+transfer/<key>.json      what the adversarial examples of others do to a system, see :mod:`benchmark.commands.transfer`
+index/<hash>.json        which cell a line of a sweep leads to, so that a finished one need not be composed again
+locks/                   one worker at a time per cell and per training
+=======================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import RecordError, StoreError
+from benchmark.records.record import Card, Record, read_record, to_text, write_atomic
+
+__all__ = ["Store"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files of one results folder."""
+
+    root: Path
+
+    def cell(self, key: str) -> Path:
+        """The folder of a finished cell."""
+        return self.root / "cells" / key
+
+    def system(self, key: str) -> Path:
+        """The folder of a trained system."""
+        return self.root / "systems" / key
+
+    def work(self, key: str) -> Path:
+        """The scratch folder of an unfinished cell or training."""
+        return self.root / "work" / key
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """One holder at a time, over all processes; freed by the system when the holder dies."""
+        from filelock import FileLock
+
+        folder = self.root / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{key}.lock")
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be written: {error}; set store.root to a folder of yours"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def record(self, key: str) -> Record | None:
+        """The record of a cell, or None if there is none that can be read."""
+        folder = self.cell(key)
+        if not (folder / "record.json").is_file():
+            return None
+        try:
+            return read_record(folder)
+        except RecordError:
+            return None
+
+    def records(self) -> list[Record]:
+        """Every record that can be read, by key."""
+        keys = sorted(p.parent.name for p in (self.root / "cells").glob("*/record.json"))
+        return [record for record in map(self.record, keys) if record is not None]
+
+    def card(self, key: str) -> Card | None:
+        """The card of a trained system, or None if it is not in the store."""
+        path = self.system(key) / "card.json"
+        return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+    def scratch(self, key: str, plan: dict[str, Any]) -> Path:
+        """The scratch folder of `key`, with a note of what it is for."""
+        folder = self.work(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        note = folder / "plan.json"
+        if not note.is_file():
+            write_atomic(note, json.dumps(plan, sort_keys=True, indent=2) + "\n")
+        return folder
+
+    def put(self, source: Path, final: Path) -> None:
+        """Move a complete folder to its place; an older one there is replaced."""
+        final.parent.mkdir(parents=True, exist_ok=True)
+        old = final.with_name(f".old-{final.name}")
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        source.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def put_record(self, record: Record, source: Path) -> Path:
+        """Write the record beside its files in `source` and move the folder to its place, which is returned."""
+        write_atomic(source / "record.json", to_text(record))
+        final = self.cell(record.key)
+        self.put(source, final)
+        return final
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """The notes of cells and trainings that began and did not end."""
+        notes = []
+        for path in sorted((self.root / "work").glob("*/plan.json")):
+            with contextlib.suppress(OSError, ValueError):
+                notes.append(json.loads(path.read_text(encoding="utf-8")))
+        return notes
+
+    # --- the index of sweep lines ---
+
+    def remember(self, line: str, key: str, inputs: list[Path]) -> None:
+        """Note that the line of a sweep (by its hash) leads to the cell `key`, as long as the inputs stay."""
+        stamps = {str(p): _stamp(p) for p in inputs}
+        write_atomic(self.root / "index" / f"{line}.json", json.dumps({"key": key, "inputs": stamps}) + "\n")
+
+    def recall(self, line: str) -> str | None:
+        """The cell that a sweep line leads to, or None if that is not known or an input changed."""
+        path = self.root / "index" / f"{line}.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if all(_stamp(Path(name)) == stamp for name, stamp in known["inputs"].items()):
+                return str(known["key"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return None
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of change of a file, zeros if it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]

@@ -1,0 +1,281 @@
+"""Which plugins are installed, read from metadata alone, and how one is loaded when it is asked for.
+
+Each plugin is an entry point `kind.name` of the group `benchmark`. Nothing is imported until :func:`load` is called,
+so a broken plugin hurts only those who ask for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib.metadata
+import inspect
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from benchmark import GROUP, __version__
+from benchmark.errors import PluginError
+
+if TYPE_CHECKING:
+    from benchmark.api import Component
+
+__all__ = [
+    "KINDS",
+    "LISTS",
+    "Declared",
+    "blamed",
+    "declared",
+    "distribution_of",
+    "find",
+    "load",
+    "name_of",
+    "names",
+    "owner_of",
+    "settings",
+]
+
+KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
+"""The kinds of plugin; each is also a config group."""
+
+LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
+"""The kinds of which a run takes an ordered list."""
+
+SUPPORTS = "supports: ClassVar[Supports] = Supports(...)"
+"""What attacks and certifiers must declare, as it is written."""
+
+DISTRIBUTION = "adversarial-benchmark"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One entry point. requires: what its distribution asks of the harness, as a version specifier, or ""."""
+
+    kind: str
+    name: str
+    module: str
+    distribution: str
+    version: str
+    requires: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """kind.name"""
+        return f"{self.kind}.{self.name}"
+
+    @property
+    def owner(self) -> str:
+        """Distribution and version, for messages."""
+        return f"{self.distribution} {self.version}"
+
+
+def _requirement(distribution: importlib.metadata.Distribution) -> str:
+    """The version specifier in which a distribution asks for the harness."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in distribution.requires or ():
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if requirement.name.replace("_", "-").lower() == DISTRIBUTION:
+            return str(requirement.specifier)
+    return ""
+
+
+@functools.cache
+def declared() -> tuple[Declared, ...]:
+    """Every entry point of the group, sorted; duplicates included, so that they can be named."""
+    found: set[Declared] = set()
+    for distribution in importlib.metadata.distributions():
+        points = [p for p in distribution.entry_points if p.group == GROUP]
+        if not points:
+            continue
+        metadata = distribution.metadata  # parsed each time that it is asked for
+        name, version = metadata["Name"], metadata["Version"]
+        requires = "" if name == DISTRIBUTION else _requirement(distribution)
+        for point in points:
+            kind, _, short = point.name.partition(".")
+            found.add(Declared(kind, short, point.value, name, version, requires))
+    return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version)))
+
+
+def names(kind: str) -> list[str]:
+    """The names of a kind, sorted."""
+    return sorted({d.name for d in declared() if d.kind == kind})
+
+
+def find(kind: str, name: str) -> Declared:
+    """The one entry point of that name.
+
+    Raises:
+        PluginError: if there is none, or more than one.
+    """
+    matches = [d for d in declared() if (d.kind, d.name) == (kind, name)]
+    if not matches:
+        known = names(kind)
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f" Did you mean {', '.join(f'{kind}.{c}' for c in close)}?" if close else ""
+        raise PluginError(f"no plugin named '{kind}.{name}'; {len(known)} of kind {kind} are installed.{hint}")
+    if len({m.distribution for m in matches}) > 1 or len(matches) > 1:
+        owners = " and ".join(f"{m.owner} ({m.module})" for m in matches)
+        raise PluginError(
+            f"plugin '{kind}.{name}' is declared by {owners}; one name must have one owner: uninstall one of them, or "
+            "ask its author to rename it"
+        )
+    return matches[0]
+
+
+def load(kind: str, name: str) -> type[Component]:
+    """Import the plugin of that name and return its class.
+
+    Raises:
+        PluginError: if it is unknown, declared twice, made for another version, fails to import, or registers wrongly.
+    """
+    return _load(find(kind, name))
+
+
+@functools.cache
+def _load(plugin: Declared) -> type[Component]:
+    check_version(plugin)
+    where = f"plugin '{plugin.full_name}' from {plugin.owner}"
+    try:
+        module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
+    except ModuleNotFoundError as error:
+        missing, own = (error.name or "").partition(".")[0], plugin.module.partition(":")[0].partition(".")[0]
+        advice = f"The package must hold {own}" if missing == own else f"Try: pip install {missing}"
+        raise PluginError(f"{where} failed to import: {error}. {advice}") from error
+    except Exception as error:
+        raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
+    component: type[Component] = _registered(module, where)
+    _check_component(component, plugin, where)
+    return component
+
+
+def check_version(plugin: Declared) -> None:
+    from packaging.specifiers import SpecifierSet
+
+    if plugin.requires and not SpecifierSet(plugin.requires).contains(__version__, prereleases=True):
+        raise PluginError(
+            f"plugin '{plugin.full_name}' from {plugin.owner} needs {DISTRIBUTION}{plugin.requires}, and "
+            f"{__version__} is installed; install versions of the two that go together"
+        )
+
+
+def _registered(module: Any, where: str) -> Any:
+    """What the module's `benchmark_component` returns."""
+    from benchmark.hooks import hookspecs
+
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module)
+        manager.check_pending()
+        found = manager.hook.benchmark_component()
+    except Exception as error:
+        reason = str(error).replace("\n", " ")
+        raise PluginError(
+            f"{where} registers wrongly: {reason}; a plugin module ends with @hookimpl def benchmark_component()"
+        ) from error
+    if len(found) != 1:
+        hooks = [name for name, value in vars(module).items() if getattr(value, f"{GROUP}_impl", None)]
+        raise PluginError(
+            f"{where} registers no component (hooks found: {', '.join(hooks) or 'none'}); a plugin module ends with "
+            "@hookimpl def benchmark_component()"
+        )
+    return found[0]
+
+
+def _check_component(component: Any, plugin: Declared, where: str) -> None:
+    """The class is a frozen dataclass of its kind, for this version of the contracts, with nothing left abstract."""
+    from benchmark import api
+
+    expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
+    if plugin.kind not in KINDS or not plugin.name:
+        raise PluginError(f"{where} {misnamed(plugin)}")
+    if not (isinstance(component, type) and issubclass(component, expected)):
+        raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
+    if component.api_version != api.API_VERSION:
+        raise PluginError(
+            f"{where} was written for version {component.api_version} of the plugin contracts, and this harness has "
+            f"version {api.API_VERSION}; install a release of {plugin.distribution} made for it"
+        )
+    if "__dataclass_fields__" not in vars(component) or not vars(component)["__dataclass_params__"].frozen:
+        raise PluginError(f"{where}: {component.__name__} must be decorated with @dataclass(frozen=True)")
+    if inspect.isabstract(component):
+        missing = ", ".join(sorted(component.__abstractmethods__))
+        raise PluginError(f"{where}: {component.__name__} does not define {missing}")
+    if "supports" in getattr(expected, "__annotations__", {}) and not hasattr(component, "supports"):
+        raise PluginError(f"{where}: {component.__name__} does not declare {SUPPORTS}")
+
+
+def misnamed(plugin: Declared) -> str:
+    """What is wrong with the name of an entry point that names no kind, or nothing of it."""
+    if plugin.kind in KINDS:
+        return f"is named {plugin.full_name!r}; expected KIND.NAME, such as {plugin.kind}.acme"
+    return f"is of kind {plugin.kind!r}; expected one of {', '.join(KINDS)}"
+
+
+def name_of(component: Component) -> tuple[str, str]:
+    """(kind, name) of an instance of a loaded plugin."""
+    owner = owner_of(type(component))
+    return owner.kind, owner.name
+
+
+def owner_of(cls: type[Component]) -> Declared:
+    """The entry point that a loaded class came from.
+
+    Raises:
+        PluginError: if the class is no installed plugin's.
+    """
+    for plugin in declared():
+        same = plugin.module.partition(":")[0] == cls.__module__ and plugin.kind in KINDS and plugin.name
+        if same and _load(plugin) is cls:
+            return plugin
+    raise PluginError(f"{cls.__module__}.{cls.__name__} is no installed plugin; declare its entry point and reinstall")
+
+
+def blamed(error: BaseException) -> str:
+    """`kind.name from OWNER (FILE, line N)`: the plugin in whose code an error arose, innermost; "" if in none's."""
+    modules = {plugin.module.partition(":")[0]: plugin for plugin in declared()}
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        plugin = modules.get(str(frame.f_globals.get("__name__")))
+        if plugin is not None:
+            found = f"{plugin.full_name} from {plugin.owner} ({Path(frame.f_code.co_filename).name}, line {line})"
+    return found
+
+
+def distribution_of(component: Component) -> dict[str, str]:
+    """Name, distribution and version of an instance's plugin, for records and keys."""
+    owner = owner_of(type(component))
+    return {"name": owner.name, "distribution": owner.distribution, "version": owner.version}
+
+
+def settings(component: Any) -> dict[str, Any]:
+    """The configuration of a component as plain data; a component inside it comes with its name and version."""
+    from benchmark.api import Component
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Component):
+            return {**distribution_of(value), "params": settings(value)}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in _fields(value)}
+        if isinstance(value, dict):
+            return {str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        if isinstance(value, (bool, int, float, str)) or value is None:
+            return value
+        return getattr(value, "name", str(value))
+
+    return {f.name: plain(getattr(component, f.name)) for f in _fields(component)}
+
+
+def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields that are configuration; what a tracker holds between hooks (init=False) is not."""
+    return tuple(f for f in dataclasses.fields(value) if f.init)

@@ -1,0 +1,115 @@
+"""attack: the plugin proposes, batch by batch and device by device; every finished batch is on disk.
+
+One batch is a function of the examples in it and of nothing else, so it does not matter in how many batches, in how
+many processes or in how many sittings the examples are attacked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from benchmark.config.schema import Trainer
+from benchmark.stages.batch import Attacked, Job, attack_batch
+from benchmark.stages.devices import device_of, exact_math
+from benchmark.stages.parts import batches_of, finished_parts, gaps, join_parts, save_part
+from benchmark.stages.prepare import prepare
+from benchmark.stages.quiet import QuietInChild, quiet_lightning
+
+__all__ = ["attack", "share"]
+
+
+def attack(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> Attacked:
+    """Attack every example of the job that is not yet attacked, and join the parts.
+
+    Args:
+        progress: called with (done, total) after each batch.
+    """
+    share(job, trainer, progress)
+    return join_parts(job)
+
+
+def share(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> None:
+    """Attack what is not yet attacked, alone or with other processes; the parts are on disk when it returns."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size)
+    if trainer.devices * trainer.nodes > 1:
+        _attack_in_processes(job, trainer, todo)
+        progress(len(job.examples), len(job.examples))
+    else:
+        _attack_ranges(job, todo, device_of(trainer), progress)
+
+
+def _attack_ranges(
+    job: Job, todo: Sequence[tuple[int, int]], device: torch.device, progress: Callable[[int, int], None]
+) -> None:
+    job.system.to(device)
+    job.seen.to(device)
+    job = dataclasses.replace(job, prepared=prepare(job, device) if todo else None)
+    total = len(job.examples)
+    done = total - sum(stop - start for start, stop in todo)
+    with exact_math():
+        for start, stop in todo:
+            _attack_range(job, start, stop, device)
+            done += stop - start
+            progress(done, total)
+
+
+def _attack_range(job: Job, start: int, stop: int, device: torch.device) -> None:
+    """Attack one range and keep it on disk; halved for as long as memory does not suffice."""
+    positions = torch.arange(start, stop)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        part = attack_batch(
+            job,
+            job.examples.x(positions).to(device),
+            job.examples.y[positions].to(device),
+            job.examples.ids[positions].to(device),
+        )
+    except (RuntimeError, MemoryError) as error:
+        if stop - start == 1 or not _out_of_memory(error):
+            raise
+    else:
+        save_part(part, job.folder / f"part-{start:09d}-{stop:09d}.safetensors")
+        return
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    middle = (start + stop) // 2
+    _attack_range(job, start, middle, device)
+    _attack_range(job, middle, stop, device)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't alloc" in text
+
+
+def _attack_in_processes(job: Job, trainer: Trainer, todo: Sequence[tuple[int, int]]) -> None:
+    """Share the batches out over processes, with Lightning Fabric."""
+    from lightning_fabric import Fabric
+
+    with quiet_lightning():
+        fabric = Fabric(
+            accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes, strategy=trainer.strategy
+        )
+        # Bound beforehand, since Fabric looks into the arguments that it passes on and takes no frozen dataclasses.
+        fabric.launch(functools.partial(_worker, job=job, todo=list(todo), quiet=QuietInChild()))
+
+
+def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInChild) -> None:
+    if fabric.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
+    if todo and fabric.global_rank == 0:  # one process prepares, if there is anything to prepare; the others read it
+        job.system.to(fabric.device)
+        job.seen.to(fabric.device)
+        prepare(job, fabric.device)
+    fabric.barrier()
+    todo = fabric.broadcast(todo)  # processes that started at different times may see different parts on disk
+    _attack_ranges(job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _done, _total: None)
+    fabric.barrier()

@@ -1,0 +1,330 @@
+"""One batch of a cell: the attack proposes, under watch, and the core judges.
+
+What comes out is a function of the examples of the batch, each by itself, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark import registry
+from benchmark.api import Attack, Certifier
+from benchmark.data import Examples
+from benchmark.errors import AttackFault, ConfigError
+from benchmark.records.outcomes import NORMS, Outcomes, Witness
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.stages.certify import certify
+from benchmark.stages.devices import peak_memory
+from benchmark.stages.judge import Answer, Verdict, answer, judge
+from benchmark.stages.settle import with_fixed_region
+from benchmark.system import System
+from benchmark.system.references import References
+from benchmark.system.target import Ledger, Target
+from benchmark.threat import Goal, Threat
+from benchmark.threat.ball import Ball
+
+__all__ = ["Attacked", "AuditCounts", "Job", "attack_batch", "goals", "target_of", "watched"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to attack any part of a cell.
+
+    system: what is judged. seen: what the attacker works on: the system itself, its undefended model, or a surrogate.
+    examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
+    prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
+    """
+
+    attack: Attack
+    threat: Threat
+    system: System
+    seen: System
+    examples: Examples
+    seed: int
+    batch_size: int
+    folder: Path
+    certifiers: tuple[Certifier, ...] = ()
+    owned: References | None = None
+    prepared: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class AuditCounts:
+    """How many candidates of attacked examples left the threat, and in which respect."""
+
+    outside_ball: int = 0
+    outside_box: int = 0
+    outside_region: int = 0
+    non_finite: int = 0
+
+    def __add__(self, other: AuditCounts) -> AuditCounts:
+        mine, theirs = vars(self), vars(other)
+        return AuditCounts(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What is known of some examples after the attack. witness: of one batch; that of a cell is a file."""
+
+    outcomes: Outcomes
+    audit: AuditCounts
+    seconds: float
+    peak_memory_bytes: int
+    witness: Witness | None = None
+
+
+def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
+    """Attack the examples of one batch that the system gets right, and judge what comes back.
+
+    Args:
+        x: (B, *S). y, ids: (B,).
+
+    Raises:
+        AttackFault: if the attack breaks the contract in a way that spoils more than its own candidates.
+    """
+    rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
+    clean = answer(job.system, x, y, rng.child("clean"))
+    correct = clean.label == y
+    rows = correct.nonzero().squeeze(1)
+    threat = with_fixed_region(job.threat, job.system, x, y, rng)
+    begun = time.perf_counter()
+    certified = certify(job.certifiers, job.system, x, y, correct, threat=threat, rng=rng.child("certify"))
+    if len(rows) == 0:
+        return _assemble(job, x, y, ids, clean, certified, rows, None, time.perf_counter() - begun)
+    attempts = _attempts(job, threat, x[rows], y[rows], clean.logits[rows], rng.rows(rows))
+    return _assemble(job, x, y, ids, clean, certified, rows, attempts, time.perf_counter() - begun)
+
+
+def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
+    """What each attack is to reach: (B,) labels, none of them the true one; None for any wrong label.
+
+    One attack, but for the goal `all`: there as many as there are other labels.
+    """
+    classes = logits.shape[1]
+    if goal is Goal.untargeted:
+        return (None,)
+    if goal is Goal.next_class:
+        return ((y + 1) % classes,)
+    if goal is Goal.random_class:
+        return ((y + 1 + rng.integers(classes - 1, 1, stream="goal").squeeze(1)) % classes,)
+    if goal is Goal.all:
+        return tuple((y + step) % classes for step in range(1, classes))
+    return (logits.scatter(1, y[:, None], torch.inf).argmin(1),)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """What came of attacking some examples, once or for each label to reach.
+
+    verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
+    """
+
+    verdict: Verdict
+    candidate: Tensor
+    ledger: Ledger
+    reached: Tensor
+
+
+def _attempts(job: Job, threat: Threat, x: Tensor, y: Tensor, logits: Tensor, rng: SampleRandom) -> _Attempts:
+    """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
+
+    That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
+    one that is invalid; else the nearest that is adversarial; else the first.
+    """
+    wanted = goals(threat.goal, y, logits, rng)
+    if threat.queries is not None and len(wanted) > 1:
+        if threat.queries < len(wanted):
+            raise ConfigError(
+                f"threat.queries is {threat.queries}, and threat.goal=all shares them out over {len(wanted)} labels; "
+                f"allow {len(wanted)} at least"
+            )
+        threat = dataclasses.replace(threat, queries=threat.queries // len(wanted))
+    kept = _attempt(job, threat, x, y, wanted[0], rng if len(wanted) == 1 else rng.child("goal", 0), rng)
+    reached = [kept.verdict.broken]
+    for place, goal in enumerate(wanted[1:], start=1):
+        made = _attempt(job, threat, x, y, goal, rng.child("goal", place), rng)
+        better = _better(made.verdict, kept.verdict, threat.norm.value if job.attack.supports.minimal else "")
+        kept.ledger.add(made.ledger)
+        reached.append(made.verdict.broken)
+        candidate = torch.where(better.reshape(-1, *([1] * (x.ndim - 1))), made.candidate, kept.candidate)
+        kept = _Attempts(kept.verdict.replaced(better, made.verdict), candidate, kept.ledger, kept.reached)
+    return dataclasses.replace(kept, reached=torch.stack(reached, 1))
+
+
+def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
+    """(b,) bool: where the new attack is to be kept; `norm`, if any, decides among equals by the distance."""
+
+    def rank(of: Verdict) -> Tensor:
+        return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
+
+    nearer = new.distances[norm] < old.distances[norm] if norm else torch.zeros_like(new.broken)
+    return (rank(new) < rank(old)) | ((rank(new) == rank(old)) & nearer)
+
+
+def _attempt(
+    job: Job, threat: Threat, x: Tensor, y: Tensor, goal: Tensor | None, rng: SampleRandom, examples: SampleRandom
+) -> _Attempts:
+    """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
+    ball, can = threat.around(x, examples), job.attack.supports
+    target = target_of(job, threat, ball, rng)
+    candidate = ball.quantise(_propose(job, threat, target, x, y if goal is None else goal, rng))
+    verdict = judge(
+        job.system,
+        ball,
+        candidate,
+        y,
+        goal,
+        examples.child("verdict"),
+        minimal=can.minimal,
+        bounded=can.bounded,
+    )
+    return _Attempts(verdict, candidate, target.ledger, verdict.broken[:, None])
+
+
+def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target:
+    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's."""
+    return Target(
+        job.seen,
+        rng=rng.child("system"),
+        classes=job.system.spec.classes,
+        access=threat.access,
+        queries=threat.queries,
+        eot=threat.eot,
+        randomized=job.seen.randomized,
+        detectors=job.seen.detectors,
+        ball=ball,
+        owned=job.owned,
+        passes=job.seen.passes,
+        prepared=job.prepared,
+    )
+
+
+def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
+    """The attack's candidates, after checks that nothing but its own tensors was touched."""
+    candidate = watched(job.attack, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
+    if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
+        shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
+        raise AttackFault(
+            f"{_owned_name(job.attack)} returned {shape}; expected {tuple(x.shape)} {x.dtype}, one candidate per "
+            "input: its author must mend it"
+        )
+    return candidate.detach()
+
+
+def watched(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
+    """What `call` makes of copies of `x` and `y`.
+
+    Raises:
+        AttackFault: if it touched anything but its own tensors.
+    """
+    x_given, y_given = x.clone(), y.clone()
+    before = _generators(x.device)
+    result = call(x_given, y_given)
+    if _generators(x.device) != before:
+        raise AttackFault(
+            f"{_owned_name(attack)} drew from a global random generator; randomness must come from `rng`, or no result "
+            "of it can be reproduced: its author must mend it"
+        )
+    if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
+        raise AttackFault(
+            f"{_owned_name(attack)} changed its input in place; it must work on a copy: its author must mend it"
+        )
+    return result
+
+
+def _owned_name(attack: Attack) -> str:
+    owner = registry.owner_of(type(attack))
+    return f"{owner.full_name} from {owner.owner}"
+
+
+def _generators(device: torch.device) -> tuple[Any, ...]:
+    """The states of the global generators that an attack must leave alone."""
+    numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state is what is watched
+    states: list[Any] = [torch.get_rng_state().numpy().tobytes(), random.getstate(), numpy_state[1].tobytes()]
+    states += numpy_state[2:]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
+    return tuple(states)
+
+
+def _assemble(
+    job: Job,
+    x: Tensor,
+    y: Tensor,
+    ids: Tensor,
+    clean: Answer,
+    certified: Tensor,
+    rows: Tensor,
+    attempts: _Attempts | None,
+    seconds: float,
+) -> Attacked:
+    """Spread what is known of the attacked rows over the whole batch."""
+    count, device = len(y), y.device
+    full: dict[str, Tensor] = {
+        "adv_label": clean.label,
+        "valid": torch.ones(count, dtype=torch.bool, device=device),
+        "adversarial": torch.zeros(count, dtype=torch.bool, device=device),
+        "broken": torch.zeros(count, dtype=torch.bool, device=device),
+        "robust_top5": clean.top5,
+        "confidence": clean.confidence,
+        "excess": torch.zeros(count, device=device),
+        "forwards": torch.zeros(count, dtype=torch.int64, device=device),
+        "backwards": torch.zeros(count, dtype=torch.int64, device=device),
+        "zero_gradient": torch.zeros(count, dtype=torch.bool, device=device),
+        "bad_gradient": torch.zeros(count, dtype=torch.bool, device=device),
+        **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
+    }
+    witness = Witness(ids[:0].cpu(), x[:0].cpu())
+    audit = AuditCounts()
+    if job.threat.goal is Goal.all:
+        full["reached"] = torch.zeros(count, job.system.spec.classes - 1, dtype=torch.bool, device=device)
+    if attempts is not None:
+        verdict, ledger = attempts.verdict, attempts.ledger
+        known = {
+            "adv_label": torch.where(verdict.valid, verdict.label, clean.label[rows]),
+            "valid": verdict.valid,
+            "adversarial": verdict.adversarial,
+            "broken": verdict.broken,
+            "robust_top5": verdict.top5 & clean.top5[rows],
+            "confidence": torch.where(verdict.valid, verdict.confidence, clean.confidence[rows]),
+            "excess": verdict.excess,
+            "forwards": ledger.forwards,
+            "backwards": ledger.backwards,
+            "zero_gradient": ledger.zero_gradient,
+            "bad_gradient": ledger.bad_gradient,
+            "reached": attempts.reached,
+            **verdict.distances,
+        }
+        full = {name: value.index_copy(0, rows, known[name]) for name, value in full.items()}
+        kept = verdict.adversarial
+        witness = Witness(ids[rows][kept].cpu(), attempts.candidate[kept].cpu())
+        audit = AuditCounts(
+            int(verdict.outside_ball.sum()),
+            int(verdict.outside_box.sum()),
+            int(verdict.outside_region.sum()),
+            int(verdict.non_finite.sum()),
+        )
+    attacked = torch.zeros(count, dtype=torch.bool, device=device)
+    attacked[rows] = True
+    outcomes = Outcomes(
+        ids=ids,
+        y=y,
+        clean_label=clean.label,
+        clean_correct=clean.label == y,
+        clean_top5=clean.top5,
+        attacked=attacked,
+        certified=certified,
+        **full,
+    )
+    return Attacked(outcomes, audit, seconds, peak_memory(device), witness)

@@ -1,0 +1,168 @@
+"""Standing checks of the evaluation itself: the harness distrusts its own numbers.
+
+Checks of one cell need nothing but the cell, so that its record does not depend on what else was run. Checks across
+cells are made whenever records are read together: at the end of a sweep, by `benchmark status`, on the board.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.records.findings import ROUNDING
+from benchmark.records.record import Card, Finding
+
+if TYPE_CHECKING:
+    from benchmark.config.cell import RunConfig
+    from benchmark.data import Examples
+    from benchmark.records.outcomes import Outcomes
+    from benchmark.system import System
+
+__all__ = ["of_cell"]
+
+
+PROBED = 64
+"""How many clean examples the checks of outputs look at."""
+
+
+def of_cell(config: RunConfig, system: System, card: Card, examples: Examples, outcomes: Outcomes) -> list[Finding]:
+    """What is suspicious about one cell."""
+    found = [
+        _invalid(outcomes),
+        _zero_gradients(outcomes),
+        _bad_gradients(outcomes),
+        *_outputs(config, system, examples),
+        _contradicts_card(card, outcomes, system),
+        *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
+        _implausible_radius(config),
+        _surrogate_is_target(config, card),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _invalid(outcomes: Outcomes) -> Finding | None:
+    bad = outcomes.attacked & ~outcomes.valid
+    if not bool(bad.any()):
+        return None
+    far = outcomes.excess[bad]
+    finite = far[far.isfinite()]
+    how = f", by up to {float(finite.max()):.3g} beyond the radius" if len(finite) and float(finite.max()) > 0 else ""
+    return Finding(
+        name="invalid_candidates",
+        severity="error",
+        evidence=f"{int(bad.sum())} of {int(outcomes.attacked.sum())} candidates lie outside the threat or are not "
+        f"finite{how}; these examples are excluded, counted neither as broken nor as robust",
+    )
+
+
+def _zero_gradients(outcomes: Outcomes) -> Finding | None:
+    asked = outcomes.attacked & (outcomes.backwards > 0)
+    zero = int((outcomes.zero_gradient & asked).sum())
+    total = int(asked.sum())
+    if zero * 10 <= total:
+        return None
+    return Finding(
+        name="zero_gradients",
+        severity="warning",
+        evidence=f"the first gradient is exactly zero for {zero} of {total} attacked examples: the gradient may be "
+        "masked, and the attack blind; compare with a margin loss and with attacks that need no gradient",
+    )
+
+
+def _bad_gradients(outcomes: Outcomes) -> Finding | None:
+    bad = int(outcomes.bad_gradient.sum())
+    if not bad:
+        return None
+    return Finding(
+        name="non_finite_gradients",
+        severity="error",
+        evidence=f"the first gradient is not finite for {bad} examples: what the attack does with them means nothing",
+    )
+
+
+def _outputs(config: RunConfig, system: System, examples: Examples) -> list[Finding]:
+    """Random outputs, and probabilities in place of logits."""
+    import torch
+
+    from benchmark.sampling import SampleRandom, derive_seed
+
+    at = torch.arange(min(PROBED, len(examples)))
+    device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
+    x, ids = examples.x(at).to(device), examples.ids[at].to(device)
+    rng = SampleRandom(derive_seed(config.seed, "probe"), ids)
+    first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))
+    found = []
+    changed = int((first != second).any(1).sum())
+    if changed and system.randomized:
+        found.append(
+            Finding(
+                name="randomized_outputs",
+                severity="info",
+                evidence=f"the system is randomised as declared ({changed} of {len(at)} outputs differ between two "
+                f"passes); gradients were averaged over threat.eot={config.threat.eot} draws",
+            )
+        )
+    elif changed:
+        found.append(
+            Finding(
+                name="undeclared_randomness",
+                severity="error",
+                evidence=f"{changed} of {len(at)} outputs differ between two passes, and no defense declares "
+                "randomized=True: results cannot be reproduced",
+            )
+        )
+    sums = first.sum(1)
+    if bool(((first >= 0) & (first <= 1)).all()) and bool((sums - 1).abs().max() < 1e-4):
+        found.append(
+            Finding(
+                name="probabilities_for_logits",
+                severity="warning",
+                evidence=f"on {len(at)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
+                "losses of logits lose their gradient on them; return scores before the softmax",
+            )
+        )
+    return found
+
+
+def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding | None:
+    """Clean accuracy against what was measured when the system was trained."""
+    from scipy.stats import binomtest
+
+    right, total = int(outcomes.clean_correct.sum()), len(outcomes)
+    if not card.test_total or not total:
+        return None
+    if total == card.test_total and not system.randomized:
+        wrong = abs(right - card.test_correct) > ROUNDING * total
+    else:
+        wrong = binomtest(right, total, card.test_correct / card.test_total).pvalue < 1e-4
+    if not wrong:
+        return None
+    return Finding(
+        name="contradicts_card",
+        severity="error",
+        evidence=f"the system is right on {right} of {total} clean examples, and its card says {card.test_correct} of "
+        f"{card.test_total}: the system or the data is not what was trained",
+    )
+
+
+def _implausible_radius(config: RunConfig) -> Finding | None:
+    if config.threat.norm.value != "linf" or config.threat.radius < 0.5:
+        return None
+    return Finding(
+        name="implausible_radius",
+        severity="warning",
+        evidence=f"under linf a radius of {config.threat.eps} turns every input grey: no system can resist",
+    )
+
+
+def _surrogate_is_target(config: RunConfig, card: Card) -> Finding | None:
+    held = config.threat.surrogates
+    if card.key not in held:
+        return None
+    alone = len(held) == 1
+    whose, what = ("the surrogate is", "is") if alone else (f"one of the {len(held)} surrogates is", "is in part")
+    return Finding(
+        name="surrogate_is_target",
+        severity="warning",
+        evidence=f"{whose} the attacked system itself ({card.key}): this {what} a white-box attack by another name, "
+        "and says nothing of transfer",
+    )

@@ -1,0 +1,70 @@
+"""The finished batches of a cell on disk: what is there, what is missing, and all of it as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark.records.outcomes import WITNESS, Outcomes, concatenate
+from benchmark.stages.batch import Attacked, AuditCounts, Job
+
+__all__ = ["batches_of", "finished_parts", "gaps", "join_parts", "save_part"]
+
+
+def finished_parts(folder: Path) -> list[tuple[int, int, Path]]:
+    """The finished batches, in order: first position, position after the last, file."""
+    found = []
+    for path in folder.glob("part-*-*.safetensors"):
+        _, start, stop = path.stem.split("-")
+        found.append((int(start), int(stop), path))
+    return sorted(found)
+
+
+def gaps(parts: Sequence[tuple[int, int, Path]], total: int) -> list[tuple[int, int]]:
+    """The ranges of positions that no part covers."""
+    gaps, at = [], 0
+    for start, stop, _ in parts:
+        if start > at:
+            gaps.append((at, start))
+        at = max(at, stop)
+    return [*gaps, (at, total)] if at < total else gaps
+
+
+def batches_of(ranges: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """The ranges cut into batches of at most `size` positions."""
+    return [(i, min(i + size, stop)) for start, stop in ranges for i in range(start, stop, size)]
+
+
+def save_part(part: Attacked, path: Path) -> None:
+    """Write a finished batch, atomically."""
+    from safetensors.torch import save_file
+
+    tensors = {f"outcomes.{k}": v.cpu().contiguous().clone() for k, v in part.outcomes.tensors().items()}
+    assert part.witness is not None
+    tensors |= {"witness.ids": part.witness.ids.contiguous(), "witness.x_adv": part.witness.x_adv.contiguous()}
+    tensors["audit"] = torch.tensor(list(vars(part.audit).values()))
+    tensors["cost"] = torch.tensor([part.seconds, float(part.peak_memory_bytes)], dtype=torch.float64)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, str(temporary))
+    temporary.replace(path)
+
+
+def join_parts(job: Job) -> Attacked:
+    """All parts as one, in the order of the examples; the witness goes to disk without passing through memory."""
+    from safetensors import safe_open
+
+    outcomes, audit, seconds, peak = [], AuditCounts(), 0.0, 0.0
+    paths = [path for _, _, path in finished_parts(job.folder)]
+    for path in paths:
+        with safe_open(str(path), "pt") as part:
+            names = [name for name in part.keys() if name.startswith("outcomes.")]  # noqa: SIM118 - it is no dict
+            outcomes.append(Outcomes(**{n.removeprefix("outcomes."): part.get_tensor(n) for n in names}))
+            audit += AuditCounts(*(int(v) for v in part.get_tensor("audit")))
+            cost = part.get_tensor("cost")
+        seconds += float(cost[0])
+        peak = max(peak, float(cost[1]))
+    concatenate(paths, {"ids": "witness.ids", "x_adv": "witness.x_adv"}, job.folder / WITNESS)
+    return Attacked(Outcomes.join(outcomes), audit, seconds, int(peak))

@@ -1,0 +1,101 @@
+"""prepare: what an attack makes once per cell, before the first batch, from examples that the attacker has."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark.api import PreparedAttack
+from benchmark.data import Examples
+from benchmark.errors import AttackFault
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.stages.batch import Job, target_of, watched
+from benchmark.stages.settle import with_fixed_region
+
+__all__ = ["PREPARED", "Prepared", "first_of_each_label", "prepare"]
+
+PREPARED = "prepared.safetensors"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an attack has made. forwards, backwards: passes that it took. seconds: how long."""
+
+    tensors: dict[str, Tensor]
+    forwards: int
+    backwards: int
+    seconds: float
+
+    def save(self, folder: Path) -> None:
+        """Write it among the finished batches of a cell, atomically."""
+        from safetensors.torch import save_file
+
+        tensors = {f"tensors.{name}": value.cpu().contiguous().clone() for name, value in self.tensors.items()}
+        tensors["cost"] = torch.tensor([self.forwards, self.backwards, self.seconds], dtype=torch.float64)
+        temporary = folder / f".{PREPARED}.{os.getpid()}"
+        save_file(tensors, str(temporary))
+        temporary.replace(folder / PREPARED)
+
+    @classmethod
+    def load(cls, folder: Path) -> Prepared | None:
+        """Read what `save` wrote; None if there is nothing."""
+        from safetensors.torch import load_file
+
+        if not (folder / PREPARED).is_file():
+            return None
+        stored = load_file(str(folder / PREPARED))
+        forwards, backwards, seconds = stored.pop("cost").tolist()
+        tensors = {name.removeprefix("tensors."): value for name, value in stored.items()}
+        return cls(tensors, int(forwards), int(backwards), seconds)
+
+
+def prepare(job: Job, device: torch.device) -> dict[str, Tensor] | None:
+    """What the attack of a job has made beforehand, on `device`: now, or in an earlier sitting or another process.
+
+    None for attacks that prepare nothing. The systems must be on `device`.
+
+    Raises:
+        AttackFault: if it returned something else than tensors by name, or touched what is not its own.
+    """
+    if not isinstance(job.attack, PreparedAttack):
+        return None
+    made = Prepared.load(job.folder)
+    if made is None:
+        made = _made(job, job.attack, device)
+        made.save(job.folder)
+    return {name: value.to(device) for name, value in made.tensors.items()}
+
+
+def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
+    assert job.owned is not None
+    begun = time.perf_counter()
+    known = job.owned.examples.take(first_of_each_label(job.owned.examples, attack.examples))
+    x, y = known.x().to(device), known.y.to(device)
+    rng = SampleRandom(derive_seed(job.seed, "prepare"), known.ids.to(device))
+    threat = with_fixed_region(job.threat, job.system, x, y, rng)
+    target = target_of(job, threat, threat.around(x, rng), rng)
+    tensors = watched(attack, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise AttackFault(
+            f"{type(attack).__name__}.prepare returned {repr(tensors)[:60]}; expected tensors by name: its author must "
+            "mend it"
+        )
+    ledger = target.ledger
+    passes = int(ledger.forwards.sum()), int(ledger.backwards.sum())
+    return Prepared({n: v.detach() for n, v in tensors.items()}, *passes, time.perf_counter() - begun)
+
+
+def first_of_each_label(examples: Examples, count: int) -> Tensor:
+    """(M,) int64: positions of the first example of each label, then of the second of each, ..., at most `count`."""
+    y = examples.y
+    order = y.argsort(stable=True)
+    numbers = torch.bincount(y)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(y)) - (numbers.cumsum(0) - numbers)[y[order]]
+    return (rank * len(numbers) + y).argsort()[:count]

@@ -1,0 +1,87 @@
+"""From a card back to the parts that it describes: for verification and for transfer attacks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from benchmark import registry
+from benchmark.api import Component
+from benchmark.config.cell import RunConfig
+from benchmark.config.schema import Training
+from benchmark.data import DataSpec
+from benchmark.errors import RecordError
+from benchmark.records.record import Card, SystemInfo
+from benchmark.records.store import Store
+from benchmark.system import System
+
+__all__ = ["component", "configuration", "stored_system"]
+
+
+def component(kind: str, described: dict[str, Any]) -> Any:
+    """The plugin that a record describes by name and params.
+
+    Raises:
+        PluginError: if it is not installed. RecordError: if its parameters are not those of the installed version.
+    """
+    return _filled(registry.load(kind, described["name"]), described["params"], f"{kind}.{described['name']}")
+
+
+def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
+    """An instance of a frozen dataclass with these plain values, checked as on the command line."""
+    from omegaconf import OmegaConf, SCMode, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    from benchmark.config.structured import inner_kinds, structured
+
+    kinds = inner_kinds(cls)
+    inner = {field: component(kind, params[field]) for field, kind in kinds.items()}
+    rest = {key: value for key, value in params.items() if key not in kinds}
+    node = structured(cls)
+    with open_dict(node):
+        for field in (*kinds, *(["defaults"] if kinds else [])):
+            del node[field]
+    try:
+        values = OmegaConf.to_container(OmegaConf.merge(node, rest), structured_config_mode=SCMode.DICT)
+        assert isinstance(values, dict)
+        made: Component = cls(**{str(k): v for k, v in values.items()}, **inner)
+    except (OmegaConfBaseException, TypeError) as error:
+        raise RecordError(
+            f"the parameters of {name} in the record do not fit the installed version: {str(error).splitlines()[0]}"
+        ) from error
+    return made
+
+
+def configuration(info: SystemInfo, seed: int, *, like: RunConfig) -> RunConfig:
+    """The configuration of the system that `info` describes; store, attack and threat are those of `like`."""
+    config = info.config
+    return dataclasses.replace(
+        like,
+        dataset=component("dataset", config["dataset"]),
+        model=component("model", config["model"]),
+        defenses=tuple(component("defense", d) for d in config["defenses"]),
+        poisons=tuple(component("poison", p) for p in config["poison"]),
+        training=_filled(Training, config["training"], "training"),
+        trainer=dataclasses.replace(like.trainer, precision=config["precision"]),
+        system=dataclasses.replace(like.system, init_from=config["init_from"]),
+        seed=seed,
+    )
+
+
+def stored_system(config: RunConfig, card: Card, store: Store, spec: DataSpec) -> System:
+    """A trained system of the store, rebuilt from its card, with its own weights.
+
+    Raises:
+        RecordError: if the weights are not those that the card describes.
+    """
+    from benchmark.records.record import file_sha256
+    from benchmark.stages.fit import WEIGHTS, assemble, build
+    from benchmark.system.weights import load_weights
+
+    path: Path = store.system(card.key) / WEIGHTS
+    if not path.is_file() or file_sha256(path) != card.weights_sha256:
+        raise RecordError(f"{path} is missing or is not the file that its card describes")
+    model = build(config, spec)
+    load_weights(model, path)
+    return assemble(config, spec, model, card)

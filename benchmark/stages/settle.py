@@ -1,0 +1,69 @@
+"""Fix the region of each example where it is drawn or depends on the system."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from benchmark import sampling
+from benchmark.errors import DataError
+from benchmark.sampling import SampleRandom
+from benchmark.system import System, padded, padded_random
+from benchmark.threat import RegionKind, Threat
+from benchmark.threat.region import Masks, mask_of_pixels, region_mask
+
+__all__ = ["salient", "with_fixed_region"]
+
+
+def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Threat:
+    """The same threat with the region of each example fixed, where that is its own (random, saliency).
+
+    Whatever calls :meth:`benchmark.threat.Threat.around` afterwards sees the same region, with any `rng` that holds the
+    examples' ids.
+
+    Args:
+        system: what is judged. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
+    """
+    if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
+        return threat
+    drawn = threat.region.kind is RegionKind.random
+    mask = region_mask(threat.region, x, rng) if drawn else salient(system, x, y, rng, threat.region.size)
+    assert mask is not None
+    return dataclasses.replace(threat, masks=Masks.of(rng.ids, mask))
+
+
+def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) -> Tensor:
+    """(B, *S) bool: the `size` pixels where the true label's score has the largest slope, over channels in magnitude.
+
+    The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1), of the trained model
+    without what acts at inference, so that a random or rounding defense does not blur it. Of equals the first pixels
+    count. One forward and one backward pass per example, which are the core's and charged to nobody.
+
+    Args:
+        x: (B, *S). y: (B,) int64, the true labels.
+
+    Raises:
+        DataError: if the model has no gradient, or one that is zero everywhere or not finite for an example.
+    """
+    leaf = padded(x.detach()).requires_grad_(True)
+    with torch.enable_grad(), sampling.using(padded_random(rng)):
+        logits: Tensor = system.model(leaf)
+    slope = torch.zeros_like(leaf)
+    if logits.requires_grad:
+        score = logits.gather(1, padded(y)[:, None]).sum()
+        (found,) = torch.autograd.grad(score, leaf, allow_unused=True)
+        slope = slope if found is None else found
+    height = slope[: len(x)].abs()
+    if x.ndim > 2:
+        height = height.flatten(2).amax(1)  # over channels
+    peak = height.amax(1)
+    bad = ~((peak > 0) & torch.isfinite(peak))
+    if bool(bad.any()):
+        raise DataError(
+            f"the score of the true label of example {int(rng.ids[bad][0])} has no slope anywhere, and a saliency "
+            "region is made of the steepest pixels; choose a model with gradients or another threat.region.kind"
+        )
+    order = height.sort(stable=True, dim=1, descending=True).indices
+    return mask_of_pixels(order[:, :size], x.shape[1:])

@@ -1,0 +1,153 @@
+"""surrogate: what a transfer attacker holds, which is one system of the store, or several with their scores averaged.
+
+Averaging before the softmax is the ensemble in logits of Dong et al. (CVPR 2018, arXiv:1710.06081), with equal weights;
+that examples made on several models at once transfer further is of Liu, Chen, Liu & Song (ICLR 2017, arXiv:1611.02770).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from benchmark.config.cell import RunConfig
+from benchmark.data import DataSpec
+from benchmark.errors import ConfigError, DataError, Refused
+from benchmark.records.record import Card
+from benchmark.records.store import Store
+from benchmark.stages.load import Loaded
+from benchmark.stages.rebuild import configuration, stored_system
+from benchmark.system import Detector, System
+
+__all__ = ["fused", "named", "surrogate", "watched"]
+
+KEY = re.compile(r"[0-9a-f]{24}")
+LISTED = 5
+"""How many systems of the store an error names."""
+
+
+def named(config: RunConfig, store: Store) -> RunConfig:
+    """The configuration with the full keys of its surrogates, sorted, in place of their names or shortened keys.
+
+    Raises:
+        DataError: if a surrogate is not in the store, or is not the only one of that name.
+        ConfigError: if one is given twice. Refused: if its inputs or classes are not those of the attacked system.
+    """
+    if not config.threat.surrogate:
+        return config
+    cards = [_card(name.strip(), store) for name in config.threat.surrogates]
+    keys = sorted(card.key for card in cards)
+    for card in cards:
+        if keys.count(card.key) > 1:
+            raise ConfigError(f"threat.surrogate is {config.threat.surrogate!r}, which names {_shown(card)} twice")
+        _refuse_another_kind(config, card)
+    return dataclasses.replace(config, threat=dataclasses.replace(config.threat, surrogate=",".join(keys)))
+
+
+def watched(config: RunConfig, store: Store) -> list[Path]:
+    """Where a change may give the names of the surrogates another meaning; nothing if they are full keys."""
+    full = all(KEY.fullmatch(name) for name in config.threat.surrogates)
+    return [] if full else [store.root / "systems"]
+
+
+def surrogate(config: RunConfig, store: Store, loaded: Loaded) -> System:
+    """The system that a transfer attacker works on; `config` is :func:`named`.
+
+    Raises:
+        DataError: if a surrogate is not in the store. RecordError: if its weights are not those of its card.
+    """
+    members = []
+    for key in config.threat.surrogates:
+        card = _card(key, store)
+        theirs = configuration(card.system, card.seed, like=config)
+        members.append(stored_system(theirs, card, store, _spec(theirs, config, loaded.splits.spec)))
+    return members[0] if len(members) == 1 else fused(members)
+
+
+def fused(members: Sequence[System]) -> System:
+    """One system that gives the mean of the members' scores, and refuses what any of them refuses.
+
+    A pass of it is a pass of each member, and is counted so.
+    """
+    detectors = [_Members(member, detector) for member in members for detector in member.detectors]
+    made = System(_MeanScores(members), members[0].spec, (), detectors)
+    made.randomized = any(member.randomized for member in members)
+    made.passes = sum(member.passes for member in members)
+    return made
+
+
+class _MeanScores(nn.Module):
+    def __init__(self, members: Sequence[System]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *S) to (B, K)."""
+        first, *others = self.members
+        total: Tensor = first(x)
+        for member in others:
+            total = total + member(x)
+        return total / len(self.members)
+
+
+class _Members(Detector):
+    """A member's detector, which asks its own member and not the ensemble."""
+
+    def __init__(self, member: System, detector: Detector) -> None:
+        super().__init__(detector.defense, detector.threshold, detector.scale)
+        self.member = member.protected
+
+    def margin(self, model: nn.Module, x: Tensor) -> Tensor:
+        """(B,): positive where the member rejects `x`."""
+        return super().margin(self.member, x)
+
+
+# --- finding them ---
+
+
+def _card(name: str, store: Store) -> Card:
+    """The card of the system with that key, with a key that begins so, or of that name."""
+    exact = store.card(name) if KEY.fullmatch(name) else None
+    if exact is not None:
+        return exact
+    keys = sorted(path.parent.name for path in (store.root / "systems").glob("*/card.json"))
+    cards = [card for card in map(store.card, keys) if card is not None]
+    found = [card for card in cards if name and card.key.startswith(name)]
+    found = found or [card for card in cards if card.system.name == name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(map(_shown, (found or cards)[:LISTED])) + (", ..." if len(found or cards) > LISTED else "")
+    if found:
+        raise DataError(f"threat.surrogate {name!r} may be {known}; give more of the key")
+    raise DataError(
+        f"threat.surrogate is {name!r}, and {store.root}/systems has no such system; train it first, and give its key, "
+        f"the beginning of it, or its name ({f'there are {known}' if known else 'there is none yet'})"
+    )
+
+
+def _shown(card: Card) -> str:
+    return f"{card.system.name} with seed {card.seed} ({card.key[:8]})"
+
+
+def _refuse_another_kind(config: RunConfig, card: Card) -> None:
+    theirs = configuration(card.system, card.seed, like=config)
+    if theirs.dataset == config.dataset:
+        return
+    mine = config.dataset.load(Path(config.store.data), offline=config.store.offline).spec
+    spec = _spec(theirs, config, mine)
+    if (spec.shape, spec.classes, spec.class_names) != (mine.shape, mine.classes, mine.class_names):
+        raise Refused(
+            f"threat.surrogate {_shown(card)} takes inputs {spec.shape} of {spec.classes} classes, and "
+            f"{config.system_name} takes {mine.shape} of {mine.classes}: choose a surrogate for the same inputs and "
+            "the same classes"
+        )
+
+
+def _spec(theirs: RunConfig, config: RunConfig, mine: DataSpec) -> DataSpec:
+    """What the surrogate was built for: its normalisation is that of the data that it was trained on."""
+    if theirs.dataset == config.dataset:
+        return mine
+    return theirs.dataset.load(Path(config.store.data), offline=config.store.offline).spec

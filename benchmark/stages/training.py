@@ -1,0 +1,303 @@
+"""Training with Lightning: one module for every model and every stack of defenses.
+
+Deterministic: the order of the examples, the randomness of the defenses and that of the layers depend on the seed and
+the epoch alone, so training that was interrupted ends with the same weights as training that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark.api import Defense, Loss
+from benchmark.config.schema import Optimizer, Schedule, Trainer, Training
+from benchmark.data import Batch, DataSpec, Examples
+from benchmark.records.record import write_atomic
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.stages import world
+from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.quiet import QuietInChild, quiet_lightning
+from benchmark.system import System
+from benchmark.system.weights import load_weights, save_weights
+from benchmark.threat import Threat
+
+__all__ = ["Fitting", "History", "train"]
+
+History = list[dict[str, float]]
+BEST = "best.safetensors"
+HISTORY = "history.json"
+COLLAPSE = 0.2
+"""A fall of robust accuracy between epochs that single-step adversarial training is warned about."""
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """The loss at the bottom of every stack: the mean cross-entropy, with soft labels where there are any."""
+    logits = model(batch.x)
+    return F.cross_entropy(logits, batch.y if batch.soft is None else batch.soft.to(logits.dtype))
+
+
+def stacked(defenses: Sequence[Defense], rng: SampleRandom, base: Loss) -> Loss:
+    """The loss of a stack of defenses: each wraps the one below it."""
+    loss = base
+    for place, defense in enumerate(defenses):
+        loss = _wrap(defense, loss, rng.child(place))
+    return loss
+
+
+def _wrap(defense: Defense, inner: Loss, rng: SampleRandom) -> Loss:
+    return lambda model, batch: defense.loss(model, batch, inner, rng)
+
+
+class _Batches(Dataset[tuple[Tensor, ...]]):
+    """A map-style dataset whose items are whole batches, read when they are asked for."""
+
+    def __init__(self, batches: list[Tensor], examples: Examples) -> None:
+        self.batches, self.examples = batches, examples
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        at = self.batches[index]
+        parts = (self.examples.ids[at], self.examples.x(at), self.examples.y[at])
+        return parts if self.examples.soft is None else (*parts, self.examples.soft[at])
+
+
+class Fitting(pl.LightningModule):
+    """The Lightning module: a model, the recipe, the defenses, and the choice between epochs.
+
+    select: the select split, or None to keep the last epoch. threat: what selection attacks under, or None for clean.
+    folder: where the best weights and the history are kept; written by the first process.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: DataSpec,
+        train: Examples,
+        select: Examples | None,
+        recipe: Training,
+        defenses: Sequence[Defense],
+        threat: Threat | None,
+        seed: int,
+        folder: Path,
+        base: Loss = cross_entropy,
+    ) -> None:
+        super().__init__()
+        self.quiet = QuietInChild()
+        self.model = model
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+            self.average.requires_grad_(False)
+        self.spec, self.train_examples, self.select_examples = spec, train, select
+        self.recipe, self.defenses, self.threat = recipe, tuple(defenses), threat
+        self.seed, self.folder, self.base = seed, folder, base
+        self.report: Callable[[dict[str, float]], None] | None = None
+        self.losses: list[Tensor] = []
+
+    # --- data ---
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """This process's share of every batch of this epoch, in an order that depends on seed and epoch alone."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.current_epoch))
+        order = torch.randperm(len(self.train_examples), generator=generator)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        batches = [b[rank::world] for b in order.split(self.recipe.batch_size) if len(b) >= max(2, world)]
+        return DataLoader(_Batches(batches, self.train_examples), batch_size=None, shuffle=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return max(1, math.ceil(len(self.train_examples) / self.recipe.batch_size))
+
+    # --- optimisation ---
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and schedule, stepped after each batch."""
+        parameters = list(self.model.parameters())
+        optimizer: torch.optim.Optimizer
+        if self.recipe.optimizer is Optimizer.sgd:
+            optimizer = torch.optim.SGD(
+                parameters,
+                lr=self.recipe.learning_rate,
+                momentum=self.recipe.momentum,
+                weight_decay=self.recipe.weight_decay,
+                nesterov=self.recipe.momentum > 0,
+            )
+        else:
+            optimizer = torch.optim.Adam(
+                parameters, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+            )
+        total = self.steps_per_epoch * max(1, self.recipe.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(self.recipe.schedule, step / total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the layers' randomness by seed and epoch."""
+        torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch, self.trainer.global_rank))
+        self.losses = []
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """The loss of the stack on one batch."""
+        ids, x, y, *soft = batch
+        rng = SampleRandom(derive_seed(self.seed, "train", self.current_epoch), ids)
+        loss = stacked(self.defenses, rng, self.base)
+        value = loss(self.model, Batch(ids, x, y, soft[0] if soft else None))
+        self.losses.append(value.detach())
+        return value
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Projections of the weights, and their moving average."""
+        with torch.no_grad():
+            for defense in self.defenses:
+                defense.after_step(self.model)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    # --- the choice between epochs ---
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The weights that would be deployed now: the average, if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def on_train_epoch_end(self) -> None:
+        """Score the epoch on the select split, and keep the weights if none before was better."""
+        values = {"epoch": float(self.current_epoch), "train_loss": float(torch.stack(self.losses).mean())}
+        if not math.isfinite(values["train_loss"]):
+            raise FloatingPointError(
+                f"the training loss is {values['train_loss']} in epoch {self.current_epoch}; lower "
+                f"training.learning_rate ({self.recipe.learning_rate}) or check the defenses' parameters"
+            )
+        if self.select_examples is not None:
+            values |= self._score(self.select_examples)
+        score = values.get("select_robust_accuracy", values.get("select_accuracy", values["epoch"]))
+        self.log("score", torch.tensor(score), sync_dist=False)
+        if self.trainer.is_global_zero:
+            history = [h for h in read_history(self.folder) if h["epoch"] < self.current_epoch]
+            best = max((h["score"] for h in history), default=-math.inf)
+            if score >= best:
+                save_weights(self.deployed, self.folder / BEST)
+            write_atomic(self.folder / HISTORY, json.dumps([*history, {**values, "score": score}]) + "\n")
+            if self.report is not None:
+                self.report({**values, "score": score})
+
+    def _score(self, select: Examples) -> dict[str, float]:
+        system = System(copy.deepcopy(self.deployed), self.spec, self.defenses)
+        clean, robust = 0, 0
+        attack = self.recipe.selection_attack
+        threat = self.threat or Threat()
+        job = Job(attack, threat, system, system, select, derive_seed(self.seed, "select"), 0, self.folder)
+        for at in torch.arange(len(select)).split(256):
+            x, y, ids = (v.to(self.device) for v in (select.x(at), select.y[at], select.ids[at]))
+            if self.threat is None:
+                rng = SampleRandom(job.seed, ids)
+                clean += int((system.logits(x, rng).argmax(1) == y).sum())
+            else:
+                outcomes = attack_batch(job, x, y, ids).outcomes
+                clean, robust = clean + int(outcomes.clean_correct.sum()), robust + int(outcomes.robust.sum())
+        values = {"select_accuracy": clean / max(1, len(select))}
+        if self.threat is not None:
+            values["select_robust_accuracy"] = robust / max(1, len(select))
+        return values
+
+
+def learning_rate_factor(schedule: Schedule, progress: float) -> float:
+    """The share of the highest learning rate after `progress` (0 to 1) of the training."""
+    if schedule is Schedule.cosine:
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    if schedule is Schedule.multistep:
+        return 0.1 ** sum(progress >= mark for mark in (0.5, 0.75))
+    if schedule is Schedule.one_cycle:
+        return max(0.0, min(progress / 0.3, (1.0 - progress) / 0.7))
+    return 1.0
+
+
+def read_history(folder: Path) -> History:
+    """The epochs so far; empty before the first."""
+    path = folder / HISTORY
+    if not path.is_file():
+        return []
+    history: History = json.loads(path.read_text(encoding="utf-8"))
+    return history
+
+
+def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]], None]) -> History:
+    """Train by the recipe; the module's model ends with the chosen weights.
+
+    Picks up at the last finished epoch if `fitting.folder` has a checkpoint of an earlier attempt.
+
+    Args:
+        tell: called with the values of each epoch: while training in this process, afterwards if it is done in others.
+
+    Returns:
+        The epochs.
+    """
+    recipe, folder = fitting.recipe, fitting.folder
+    if recipe.epochs == 0:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    spawned = "spawn" in trainer.strategy
+    callbacks: list[Callback] = [ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
+    if recipe.patience:
+        callbacks.append(EarlyStopping("score", mode="max", patience=recipe.patience, check_on_train_epoch_end=True))
+    fitting.report = None if spawned else tell  # what is spawned must be picklable, and observers need not be
+    last = folder / "last.ckpt"
+    precision: Any = trainer.precision
+    with quiet_lightning():
+        lightning = pl.Trainer(
+            accelerator=trainer.accelerator,
+            devices=trainer.devices,
+            num_nodes=trainer.nodes,
+            strategy=trainer.strategy,
+            precision=precision,
+            max_epochs=recipe.epochs,
+            callbacks=callbacks,
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+        lightning.fit(fitting, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    world.wait()  # until the first process has written the history and the chosen weights
+    history = read_history(folder)
+    if spawned:
+        for values in history:
+            tell(values)
+    load_weights(fitting.model.cpu(), folder / BEST)
+    world.wait()  # until every process has read them
+    return history
+
+
+def collapse_warning(history: History) -> str | None:
+    """The sentence for catastrophic overfitting (Wong, Rice & Kolter, ICLR 2020, section 4), if it happened."""
+    best = 0.0
+    for values in history:
+        robust = values.get("select_robust_accuracy")
+        if robust is None:
+            continue
+        if robust < best - COLLAPSE:
+            return (
+                f"catastrophic overfitting: robust accuracy on the select split fell from {best:.1%} to {robust:.1%} "
+                f"in epoch {int(values['epoch'])}; use several attack steps or a smaller step in training"
+            )
+        best = max(best, robust)
+    return None

@@ -1,0 +1,23 @@
+"""Several processes that somebody else started (torchrun, srun): one leads and writes, the others lend devices."""
+
+from __future__ import annotations
+
+import os
+
+from benchmark.config.schema import Trainer
+
+__all__ = ["follows", "wait"]
+
+
+def follows(trainer: Trainer) -> bool:
+    """Whether this process is one of several under an outside launcher, and not the first."""
+    outside = trainer.strategy == "ddp" and trainer.devices * trainer.nodes > 1
+    return outside and int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) > 0
+
+
+def wait() -> None:
+    """Wait until every process got here; at once where there is only one."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

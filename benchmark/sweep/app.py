@@ -1,0 +1,181 @@
+"""`benchmark run`: where Hydra composes configurations, and how sweeps skip what is done.
+
+Schemas of plugins are handed to Hydra lazily by a config source of our own, so that only the chosen plugins are
+imported; a sweeper of our own looks into the store before a job is composed, and sums up when all jobs are done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmark.config.overrides import NO_WORD, sentence
+from benchmark.config.source import STATIC, PluginSearchPath, PluginSource, fraction
+from benchmark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+
+    from benchmark.hooks.events import CellResult
+
+__all__ = ["complete", "main", "register", "task"]
+
+SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Hydra's own switch: with "1" its errors come with the whole traceback."""
+
+
+class MatrixSweeper(Sweeper):
+    """Hydra's grid of overrides, but recorded cells are skipped before they are composed, and all failures reported.
+
+    params: the matrix of a suite, as in Hydra's basic sweeper; the command line adds to it and overrides it.
+    """
+
+    def __init__(self, params: DictConfig | None) -> None:
+        self.params = {str(key): value for key, value in (params or {}).items()}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `sweep`."""
+        self.composed, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[CellResult]:
+        """Run what is missing of the matrix, then sum up."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from benchmark.sweep.matrix import Matrix
+
+        lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+        matrix = Matrix(self.composed, self.loader)
+        todo = matrix.missing(jobs)
+        refused: dict[str, str] = {}
+        try:
+            returned = self._launch(todo)
+        except Exception:
+            refused = self._not_composable(todo)
+            if not refused:
+                raise
+            todo = [job for job in todo if " ".join(job) not in refused]
+            returned = self._launch(todo)
+        return matrix.finish(todo, returned, refused)
+
+    def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
+        assert self.launcher is not None
+        return list(self.launcher.launch(jobs, initial_job_idx=0)) if jobs else []
+
+    def _not_composable(self, jobs: list[list[str]]) -> dict[str, str]:
+        """The jobs that Hydra cannot compose, each with the reason; a broken plugin must not stop the others."""
+        reasons = {}
+        for job in jobs:
+            try:
+                self.loader.load_sweep_config(self.composed, job)
+            except Exception as error:
+                reasons[" ".join(job)] = sentence(error)
+        return reasons
+
+
+_results: list[CellResult] = []
+
+
+def task(cfg: DictConfig) -> dict[str, Any]:
+    """One job: run one cell. Never raises for a cell that fails; returns a plain summary of it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from benchmark.sweep.matrix import run_job
+
+    result = run_job(cfg, HydraConfig.get())
+    _results.append(result)
+    return dataclasses.asdict(result)
+
+
+def register() -> None:
+    """Make the plugins' schemas, the sweeper and the resolvers known to Hydra; calling twice is harmless."""
+    plugins = Plugins.instance()
+    for cls in (PluginSource, PluginSearchPath, MatrixSweeper):
+        plugins.register(cls)
+    plugins.class_name_to_class[SWEEPER] = MatrixSweeper  # Hydra 1.3 takes plugins of this package name only
+    ConfigStore.instance().store(
+        group="hydra/sweeper",
+        name="matrix",
+        node={"_target_": SWEEPER, "params": None},
+        provider="benchmark",
+    )
+    OmegaConf.register_new_resolver("frac", fraction, replace=True)
+
+
+def main(argv: list[str]) -> int:
+    """Run Hydra's application with these arguments.
+
+    Returns:
+        1 if a cell failed; 2 if the one cell of a single run was refused; 0 otherwise.
+    """
+    import hydra
+
+    register()
+    os.environ["BENCHMARK_SWEEP"] = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+    sys.argv = ["benchmark run", *argv]
+    application: Callable[[], None] = hydra.main(
+        version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
+    )(task)
+    from benchmark.sweep import matrix
+
+    matrix.last_results.clear()
+    _results.clear()
+    _composed(application)
+    code = 1 if any(r.status == "failed" for r in matrix.last_results or _results) else 0
+    if not matrix.last_results:  # a sweep has told its observers already, and may hold cells whose parts do not fit
+        for result in _results:
+            if result.error:
+                sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
+            if result.status == "refused":
+                code = code or 2
+    return code
+
+
+def _composed(application: Callable[[], None]) -> None:
+    """Call Hydra's application; what cannot be composed is one sentence, unless HYDRA_FULL_ERROR asks for all of it.
+
+    Raises:
+        ConfigError: with that sentence.
+    """
+    if os.environ.get(FULL_ERROR) == "1":
+        application()
+        return
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would print
+    try:
+        application()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(sentence(error)) from error
+    except ValueError as error:
+        if not str(error).startswith(NO_WORD):
+            raise
+        raise ConfigError(sentence(error)) from error
+    finally:
+        del os.environ[FULL_ERROR]
+
+
+def complete(argv: list[str]) -> int:
+    """Shell completion: `benchmark -sc query=bash` with the line in COMP_LINE, as Hydra's scripts call it."""
+    os.environ[STATIC] = "1"
+    line = os.environ.get("COMP_LINE", "")
+    os.environ["COMP_LINE"] = line.replace("benchmark run", "benchmark", 1)
+    return main(argv)

@@ -1,0 +1,162 @@
+"""Jobs and sweeps: from what Hydra composed to cells, and from cells to a summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import __version__, registry
+from benchmark.errors import BenchmarkError
+from benchmark.hooks.events import CellResult, SweepSummary
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import content_key
+from benchmark.records.store import Store
+from benchmark.sweep.suites import official
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.utils import JobReturn
+    from omegaconf import DictConfig
+
+__all__ = ["Matrix", "last_results", "run_job"]
+
+last_results: list[CellResult] = []
+"""The cells of the last sweep of this process, for the exit code."""
+
+
+def run_job(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
+    """Run the cell that Hydra composed; whatever goes wrong becomes the cell's status."""
+    from benchmark.config.resolve import resolve
+    from benchmark.run import run
+    from benchmark.stages.surrogate import watched
+
+    overrides = tuple(hydra_cfg.overrides.task)
+    sweep = os.environ.get("BENCHMARK_SWEEP", "") if hydra_cfg.mode and hydra_cfg.mode.name == "MULTIRUN" else ""
+    try:
+        config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
+    except BenchmarkError as error:
+        return CellResult("", " ".join(overrides) or "the default run", "failed", str(error))
+    result = run(config, sweep)
+    if result.key and result.status != "failed":
+        line = cfg_line(overrides, _fingerprint_of(hydra_cfg))
+        store = Store(Path(config.store.root))
+        store.remember(line, result.key, [*config.input_files(), *watched(config, store)])
+    return result
+
+
+# --- the matrix ---
+
+
+class Matrix:
+    """The jobs of a sweep: which are in the store, which must be run, and what became of them."""
+
+    def __init__(self, config: DictConfig, loader: ConfigLoader) -> None:
+        from benchmark.config.schema import StoreConfig
+
+        self.begun = time.perf_counter()
+        self.config = config
+        stored: Any = config.get("store") or StoreConfig()
+        self.store = Store(Path(stored.root))
+        self.fingerprint = _fingerprint(loader)
+        os.environ[_FINGERPRINT] = self.fingerprint
+        self.retry = str(getattr(config.get("retry"), "name", config.get("retry")))
+        self.cached: list[CellResult] = []
+
+    def missing(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The jobs that are not in the store; the others are remembered as cached."""
+        todo = []
+        for job in jobs:
+            key = self.store.recall(cfg_line(job, self.fingerprint))
+            record = self.store.record(key) if key else None
+            if record is None or (record.status == "failed" and self.retry == "failed"):
+                todo.append(list(job))
+            else:
+                self.cached.append(CellResult(record.key, " ".join(job), record.status, record.error, cached=True))
+        return todo
+
+    def finish(
+        self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn], not_composable: Mapping[str, str]
+    ) -> list[CellResult]:
+        """Sum up: all failures, standing checks across cells, and the leaderboard."""
+        from omegaconf import OmegaConf
+
+        from benchmark.stages.world import follows
+
+        results = [*self.cached, *(CellResult("", job, "failed", why) for job, why in not_composable.items())]
+        for job, one in zip(todo, returned, strict=False):
+            try:
+                results.append(CellResult(**one.return_value))
+            except Exception as error:  # composing or running the job failed outside the cell
+                results.append(CellResult("", " ".join(job), "failed", f"{type(error).__name__}: {error}"))
+        last_results.extend(results)
+        trainer: Any = OmegaConf.to_object(self.config.trainer)
+        if follows(trainer):
+            return results
+        board, findings = self._board(changed=bool(todo))
+        summary = SweepSummary(
+            os.environ.get("BENCHMARK_SWEEP", ""),
+            tuple(results),
+            time.perf_counter() - self.begun,
+            board,
+            findings,
+        )
+        self._tell(summary)
+        return results
+
+    def _board(self, *, changed: bool) -> tuple[Path | None, tuple[str, ...]]:
+        """The leaderboard, built again unless this sweep changed nothing and it is newer than every record."""
+        from benchmark.records.findings import across
+
+        records = self.store.records()
+        findings = tuple(f"{f.severity}: {f.name}: {f.evidence}" for f in across(records))
+        if not any(r.status == "complete" for r in records):
+            return None, findings
+        index = self.store.root / "leaderboard" / "index.html"
+        newest = max(p.stat().st_mtime_ns for p in (self.store.root / "cells").glob("*/record.json"))
+        if not changed and index.is_file() and index.stat().st_mtime_ns > newest:
+            return index.absolute(), findings
+        try:
+            from benchmark_leaderboard.build import build
+
+            return build([self.store.root / "cells"], self.store.root / "leaderboard"), findings
+        except Exception as error:
+            sys.stderr.write(f"the leaderboard was not built: {type(error).__name__}: {error}; the records are safe\n")
+            return None, findings
+
+    def _tell(self, summary: SweepSummary) -> None:
+        from omegaconf import OmegaConf
+
+        trackers = [OmegaConf.to_object(node) for node in (self.config.get("tracker") or {}).values()]
+        Observers(trackers).tell("benchmark_sweep_finished", summary=summary)  # type: ignore[arg-type]
+
+
+_FINGERPRINT = "BENCHMARK_FINGERPRINT"
+
+
+def _fingerprint_of(hydra_cfg: HydraConf) -> str:
+    """The fingerprint that the sweeping process worked out, or "" outside a sweep."""
+    return os.environ.get(_FINGERPRINT, "")
+
+
+def cfg_line(overrides: Sequence[str], fingerprint: str) -> str:
+    """The hash under which the store remembers where the line of a sweep leads."""
+    kept = sorted(o for o in overrides if o.partition("=")[0] not in ("retry", "tracker", "batch_size"))
+    return content_key([kept, fingerprint])
+
+
+def _fingerprint(loader: ConfigLoader) -> str:
+    """A hash of everything but the overrides that configurations are composed from: versions, plugins, YAML files."""
+    import benchmark.conf
+
+    folders = [Path(p) for p in benchmark.conf.__path__]
+    elements = loader.get_search_path().get_path()
+    folders += [Path(str(e.path).removeprefix("file://")) for e in elements if str(e.path).startswith(("file:", "/"))]
+    files = sorted(p for folder in folders for p in folder.rglob("*.yaml"))
+    texts = [[str(p), p.read_text(encoding="utf-8")] for p in files]
+    plugins = [[d.full_name, d.module, d.distribution, d.version] for d in registry.declared()]
+    return content_key([__version__, plugins, texts])

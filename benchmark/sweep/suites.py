@@ -1,0 +1,159 @@
+"""Suites: what they fix, which runs keep to them, and whether a record says the truth about it.
+
+A suite says what systems are tested against: the data, the examples, the threats, the attacks with their settings, the
+seeds. Which systems are tested is no part of it, or nobody but its authors could ever have a row on its boards.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import BenchmarkError
+from benchmark.records.record import AttackInfo, Record, ThreatInfo
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+
+__all__ = ["ENTERED", "FREE", "departure", "official"]
+
+ENTERED = ("model", "defense", "poison", "training", "system", "certifier")
+"""Groups that describe the system that is entered, and what is proved of it."""
+
+FREE = ("tracker", "trainer", "store", "retry", "hydra", "batch_size")
+"""Groups and keys whose overrides leave the protocol of a suite as it is: they change no result."""
+
+NAME = re.compile(r"[A-Za-z0-9_]+")
+
+NOT_FREE = "trainer.precision"
+"""The one key of those groups that can change a result."""
+
+
+def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
+    """Whether a job keeps to its suite: nothing but the system is chosen freely that could change a result."""
+    params = dict(hydra_cfg.sweeper.params or {}) if "params" in hydra_cfg.sweeper else {}
+    if not any(o.startswith("suite=") for o in overrides):
+        return False
+    allowed = {key: _choices(key, str(value)) for key, value in params.items()}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        key = key.lstrip("+~")
+        group = _group(key)
+        if key == "suite" or group in ENTERED or (group in FREE and key != NOT_FREE):
+            continue
+        if value not in allowed.get(key, ()):
+            return False
+    return bool(params)
+
+
+def _group(key: str) -> str:
+    return re.split(r"[@./]", key, maxsplit=1)[0]
+
+
+def _choices(key: str, text: str) -> list[str]:
+    """The values of one line of a sweep, as Hydra would pass them on."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
+    if not override.is_sweep_override():
+        return [str(override.get_value_element_as_str())]
+    return [str(value) for value in override.sweep_string_iterator()]
+
+
+# --- records that call themselves official ---
+
+
+@dataclass
+class _Protocol:
+    """What a suite fixes. Its matrix is a grid, so that each may meet each.
+
+    name: with the version. examples: of the test split, None for all of it. datasets, threats, attacks: as plain data.
+    """
+
+    name: str | None
+    examples: int | None
+    seeds: list[int]
+    datasets: list[dict[str, Any]]
+    threats: list[dict[str, Any]]
+    attacks: list[dict[str, Any]]
+
+
+def departure(record: Record, test_total: int) -> str | None:
+    """What in an official record is not as the installed suite has it; None if nothing is, or nobody can tell.
+
+    Versions of plugins do not count, nor the surrogate, which the record names by its key.
+
+    Args:
+        test_total: how many examples the test split has.
+    """
+    suite = _protocol((record.suite or "").partition("@")[0])
+    if suite is None or suite.name != record.suite:
+        return None
+    total = test_total if suite.examples is None else min(suite.examples, test_total)
+    if record.counts is not None and record.counts.total != total:
+        return f"it has {record.counts.total} examples, and {suite.name} has {total}"
+    parts = {
+        "seed": record.seed in suite.seeds,
+        "dataset": _unversioned(record.system.config.get("dataset", {})) in suite.datasets,
+        "threat": _plain(record.threat) in suite.threats,
+        "attack": _plain(record.attack) in suite.attacks,
+    }
+    return next((f"its {part} is none of those of {suite.name}" for part, kept in parts.items() if not kept), None)
+
+
+def _plain(info: ThreatInfo | AttackInfo) -> dict[str, Any]:
+    return info.model_dump(exclude={"version", "surrogate"})
+
+
+def _unversioned(described: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in described.items() if key != "version"}
+
+
+@functools.cache
+def _protocol(name: str) -> _Protocol | None:
+    """What the suite of that name fixes, None if it is not here or cannot be composed here.
+
+    Each group of its lines is composed with the first choices of the others.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+
+    from benchmark.config.describe import attack_info, threat_info
+    from benchmark.config.resolve import resolve
+    from benchmark.sweep import app
+
+    if not NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
+        return None
+    app.register()
+    made = _Protocol(None, None, [], [], [], [])
+    try:
+        with initialize_config_module("benchmark.conf", version_base="1.3"):
+            params = compose("run", [f"suite={name}"], return_hydra_config=True).hydra.sweeper.params
+            for job in _jobs(dict(params)):
+                config = resolve(compose("run", [f"suite={name}", *job]))
+                made.name, made.examples = config.suite_name, config.examples
+                made.seeds.append(config.seed)
+                made.datasets.append(_unversioned(config.system_settings()["dataset"]))
+                made.threats.append(_plain(threat_info(config)))
+                made.attacks.append(_plain(attack_info(config)))
+    except (HydraException, BenchmarkError):
+        return None
+    return made
+
+
+def _jobs(params: dict[str, str]) -> Iterator[list[str]]:
+    """Overrides that together have every choice of every group: a group after the other, all else as it comes first."""
+    groups: dict[str, list[list[str]]] = defaultdict(list)
+    for key, value in params.items():
+        if _group(key) not in ENTERED:
+            groups[_group(key)].append([f"{key}={choice}" for choice in _choices(key, str(value))])
+    first = {group: [line[0] for line in lines] for group, lines in groups.items()}
+    for group, lines in groups.items():
+        others = [override for other, overrides in first.items() if other != group for override in overrides]
+        for chosen in itertools.product(*lines):
+            yield [*others, *chosen]

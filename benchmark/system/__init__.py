@@ -1,0 +1,13 @@
+"""A fitted system, and an attacker's view of it."""
+
+from benchmark.system.system import (
+    PASS_ROWS,
+    REJECTED,
+    Detector,
+    System,
+    padded,
+    padded_random,
+    straight_through,
+)
+
+__all__ = ["PASS_ROWS", "REJECTED", "Detector", "System", "padded", "padded_random", "straight_through"]

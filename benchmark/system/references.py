@@ -1,0 +1,47 @@
+"""Inputs of known labels that an attacker owns, for decision-based attacks that have a label to reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.data import Examples
+
+__all__ = ["OWNED", "References"]
+
+OWNED = 10
+"""How many inputs of each label an attacker owns at most."""
+
+
+@dataclass(frozen=True)
+class References:
+    """The first examples of each label of a training split, read when they are asked for.
+
+    examples: of the whole split. places: (K, OWNED) int64, positions in it; -1 where a label has fewer.
+    """
+
+    examples: Examples
+    places: Tensor
+
+    @classmethod
+    def of(cls, train: Examples, classes: int) -> References:
+        """The first OWNED examples of each of the labels 0 .. classes - 1, in the order of `train`."""
+        order = train.y.argsort(stable=True)
+        count = torch.bincount(train.y, minlength=classes)[:classes]
+        rank = torch.arange(OWNED)
+        place = (count.cumsum(0) - count)[:, None] + rank
+        if len(order) == 0:
+            return cls(train, torch.full((classes, OWNED), -1))
+        return cls(train, torch.where(rank < count[:, None], order[place.clamp_max(len(order) - 1)], -1))
+
+    def at(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """The examples of these labels (B,) that are the `rank`-th of their label: x (b, *S), and which rows have one.
+
+        Returns:
+            x (b, *S) on the device of `labels`, and (B,) bool with b true values.
+        """
+        place = self.places[labels.cpu(), rank]
+        have = place >= 0
+        return self.examples.x(place[have]).to(labels.device), have.to(labels.device)

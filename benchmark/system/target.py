@@ -1,0 +1,390 @@
+"""The system as the threat lets an attacker see it: access enforced, every pass counted, budgets kept, per example.
+
+An attack calls :meth:`Target.gradient`, :meth:`Target.pullback`, :meth:`Target.logits` or :meth:`Target.labels` with
+rows that belong to the target's rows; :meth:`Target.rows` gives the target of a subset, so that an attack may drop
+examples it has finished with, or repeat an example to ask about several proposals in one pass. The passes are charged
+to the example, whoever asks and in whatever batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import sampling
+from benchmark.errors import AccessError, AttackFault, BudgetError
+from benchmark.sampling import SampleRandom
+from benchmark.system.references import OWNED, References
+from benchmark.system.system import REJECTED, Detector, padded, padded_random
+from benchmark.threat import Access
+from benchmark.threat.ball import Ball
+
+__all__ = ["Ledger", "RowLoss", "Target"]
+
+RowLoss = Callable[[Tensor], Tensor]
+"""From logits (B, K) to (B,): what a gradient ascends, each row by itself."""
+
+
+class _Pull(Protocol):
+    def __call__(self, cotangent: Tensor) -> Tensor: ...
+
+
+class Ledger:
+    """What each example of a batch has cost so far, and what its first gradient looked like.
+
+    forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient asked for.
+    """
+
+    def __init__(self, count: int, device: torch.device, queries: int | None) -> None:
+        self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+        self.zero_gradient = torch.zeros(count, dtype=torch.bool, device=device)
+        self.bad_gradient = torch.zeros_like(self.zero_gradient)
+        self.queries = queries
+        self._all_seen = False
+
+    def charge(self, owners: Tensor | None, times: int = 1) -> None:
+        """Count `times` forward passes for the examples `owners` (or all).
+
+        Raises:
+            BudgetError: before the pass, if it would exceed an example's budget.
+        """
+        if owners is None:
+            new = self.forwards + times
+        else:
+            new = self.forwards.index_add(0, owners, torch.full_like(owners, times))
+        if self.queries is not None and bool((new > self.queries).any()):
+            raise BudgetError(
+                f"the attack asked for query {int(new.max())} of an example, and threat.queries allows {self.queries}; "
+                "an attack must stop when target.remaining() reaches 0"
+            )
+        self.forwards = new
+
+    def charge_backward(self, owners: Tensor | None, times: int = 1) -> None:
+        """Count `times` backward passes for the examples `owners` (or all)."""
+        if owners is None:
+            self.backwards = self.backwards + times
+        else:
+            self.backwards = self.backwards.index_add(0, owners, torch.full_like(owners, times))
+
+    def add(self, later: Ledger) -> None:
+        """Count what another attack on the same examples cost afterwards; the first gradients are those of this one."""
+        self.forwards = self.forwards + later.forwards
+        self.backwards = self.backwards + later.backwards
+
+    def look_at(self, owners: Tensor | None, grad: Tensor) -> None:
+        """Note whether the first gradient of an example is zero or not finite."""
+        if self._all_seen:
+            return
+        rows = torch.arange(len(self.backwards), device=grad.device) if owners is None else owners
+        new = self.backwards[rows] == 0
+        if not bool(new.any()):
+            return
+        self._all_seen = bool((self.backwards > 0).index_fill(0, rows, True).all())
+        new = new & (_occurrence(rows) == 0)  # of several inputs of one example, the first
+        size = grad[new].flatten(1).abs().amax(1)
+        self.zero_gradient[rows[new]] = size == 0
+        self.bad_gradient[rows[new]] = ~torch.isfinite(size)
+
+
+def _occurrence(owners: Tensor) -> Tensor:
+    """(B,) int64: how many earlier rows belong to the same example."""
+    order = owners.argsort(stable=True)
+    ordered = owners[order]
+    places = torch.arange(len(owners), device=owners.device)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    start = torch.where(first, places, torch.zeros_like(places)).cummax(0).values
+    return torch.empty_like(order).scatter_(0, order, places - start)
+
+
+def _mean(draws: list[Tensor]) -> Tensor:
+    return torch.stack(draws).mean(0) if len(draws) > 1 else draws[0]
+
+
+def _gradient(root: Tensor, leaf: Tensor, cotangent: Tensor | None, *, keep: bool) -> Tensor:
+    """The gradient of `root` in the shape of `leaf`; zero where nothing in the system is differentiable."""
+    found: Tensor | None = None
+    if root.requires_grad:
+        (found,) = torch.autograd.grad(root, leaf, cotangent, retain_graph=keep, allow_unused=True)
+    return torch.zeros_like(leaf) if found is None else found
+
+
+class Target:
+    """A batch's view of a system, for an attacker.
+
+    Args:
+        model: from (B, *S) to logits (B, K), frozen and in evaluation mode.
+        rng: randomness for randomised systems, one row per example.
+        classes: K. access, eot, queries: from the threat.
+        randomized: whether the model draws from `benchmark.sampling.ambient`.
+        detectors: what may reject an input, if the attacker knows of it.
+        ball: what is allowed around the examples. Where it has levels, the system answers to what would be handed in,
+            each input after :meth:`benchmark.threat.ball.Ball.quantise`, with a gradient as if nothing was rounded.
+        owned: inputs of known labels that the attacker has; None if there are none.
+        passes: how many passes one pass of the model counts as.
+        prepared: what the attack has made beforehand; None where nothing was.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        rng: SampleRandom,
+        classes: int,
+        access: Access = Access.gradients,
+        queries: int | None = None,
+        eot: int = 1,
+        randomized: bool = False,
+        detectors: tuple[Detector, ...] = (),
+        ball: Ball | None = None,
+        owned: References | None = None,
+        passes: int = 1,
+        prepared: dict[str, Tensor] | None = None,
+    ) -> None:
+        def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
+            return model
+
+        self._reach = reach
+        self._rng = rng
+        self._draws = eot if randomized else 1
+        self._randomized = randomized
+        self._detectors = detectors
+        self._ball = ball if ball is not None and ball.levels is not None else None
+        self._owned = owned
+        self._passes = passes
+        self._prepared = prepared
+        self._owners: Tensor | None = None
+        self._fixed: SampleRandom | None = None
+        self._rows_count = len(rng)
+        self.ledger = Ledger(len(rng), rng.ids.device, queries)
+        self.access = access
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return self._rows_count
+
+    def rows(self, index: Tensor) -> Target:
+        """The target of the examples at `index` (int64, may repeat; or bool); passes are charged to the examples."""
+        if index.dtype == torch.bool:
+            index = index.nonzero().squeeze(1)
+        if torch.equal(index, torch.arange(len(self), device=index.device)):
+            return self
+        view = object.__new__(Target)
+        view.__dict__.update(self.__dict__)
+        view._owners = index if self._owners is None else self._owners[index]
+        view._fixed = None
+        view._rows_count = len(index)
+        return view
+
+    @property
+    def certain(self) -> bool:
+        """Whether the scores of one pass settle what the system answers: nothing random in it, and no detector."""
+        return not self._randomized and not self._detectors
+
+    def remaining(self) -> Tensor | None:
+        """(B,) int64: how often each row may still be asked about, or None where there is no limit.
+
+        One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget, and on a
+        randomised system one per draw, on an ensemble one per member. Rows of the same example share its budget.
+        """
+        if self.ledger.queries is None:
+            return None
+        spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
+        return (self.ledger.queries - spent) // (self._draws * self._passes)
+
+    @property
+    def prepared(self) -> dict[str, Tensor]:
+        """What a :class:`benchmark.api.PreparedAttack` has made beforehand, the same for every row.
+
+        Raises:
+            AttackFault: where nothing was prepared.
+        """
+        if self._prepared is None:
+            raise AttackFault(
+                "the attack needs what it prepares once per cell, and nothing was prepared here; it can be the attack "
+                "of a run, and no part of training or of another attack"
+            )
+        return self._prepared
+
+    def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.
+
+        What the system says of them is not known, and costs a query to learn.
+
+        Args:
+            labels: (B,) int64. rank: which of them, from 0.
+
+        Returns:
+            x (b, *S) in [0, 1], and (B,) bool with b true values: the rows for which there is such an input.
+        """
+        if self._owned is None or rank >= OWNED:
+            return torch.empty(0, device=labels.device), torch.zeros_like(labels, dtype=torch.bool)
+        return self._owned.at(labels, rank)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, K) scores for `x` (B, *S), detached; one forward pass per row (per draw, if randomised).
+
+        Raises:
+            AccessError: under label access. BudgetError: if a row's budget is spent.
+        """
+        self._allow(Access.scores, "scores")
+        return self._forward(x)
+
+    def labels(self, x: Tensor) -> Tensor:
+        """(B,) int64 predicted labels for `x` (B, *S); -1 where a detector refuses. One forward pass per row."""
+        with torch.no_grad():
+            rng = self._turn()
+            logits = self._forward(x)
+            labels = logits.argmax(1)
+            if self._detectors:
+                with sampling.using(padded_random(rng)):
+                    rows = padded(self._handed_in(x))
+                    for detector in self._detectors:
+                        margin = detector.margin(self._reach(), rows)[: len(x)]
+                        labels = torch.where(margin > 0, REJECTED, labels)
+        return labels
+
+    def pullback(self, x: Tensor) -> tuple[Tensor, _Pull]:
+        """The scores at `x` and a function that pulls cotangents back to the input.
+
+        Args:
+            x: (B, *S).
+
+        Returns:
+            logits (B, K), detached, after one forward pass per row; and pull(cotangent (B, K)) -> (B, *S), the sum
+            over classes of cotangent times the input gradient, one backward pass per row; or n of them at once,
+            pull(cotangent (B, n, K)) -> (B, n, *S), n backward passes per row.
+
+        Raises:
+            AccessError: unless the threat gives gradients. BudgetError: if a row's budget is spent.
+        """
+        self._allow(Access.gradients, "a gradient")
+        passes = [self._graph(x) for _ in range(self._draws)]
+        logits = _mean([output.detach()[: len(x)] for _, output in passes])
+
+        def pull(cotangent: Tensor) -> Tensor:
+            several = (cotangent if cotangent.ndim == 3 else cotangent[:, None]).transpose(0, 1)
+            full = passes[0][1].new_zeros(len(several), *passes[0][1].shape)
+            full[:, : len(x)] = several
+            grads = [
+                _mean([_gradient(output, leaf, one, keep=True) for leaf, output in passes])[: len(x)] for one in full
+            ]
+            self._noted(grads[0], len(grads) * len(passes))
+            return torch.stack(grads, 1) if cotangent.ndim == 3 else grads[0]
+
+        return logits, pull
+
+    def gradient(self, x: Tensor, loss: RowLoss) -> tuple[Tensor, Tensor, Tensor]:
+        """The input gradient of a loss of the scores, each row by itself.
+
+        For a randomised system the loss and its gradient are averaged over the threat's draws (EOT: Athalye et al.,
+        ICML 2018). Where the system rejects inputs, the amount by which a detector is exceeded is subtracted, so that
+        ascent on the result also evades the detector (Carlini & Wagner, AISec 2017, section 3).
+
+        Args:
+            x: (B, *S). loss: from logits (B, K) to (B,).
+
+        Returns:
+            gradient (B, *S), loss (B,) and logits (B, K), all detached; one forward and one backward pass per row
+            (per draw, if randomised).
+
+        Raises:
+            AccessError: unless the threat gives gradients. BudgetError: if a row's budget is spent.
+        """
+        self._allow(Access.gradients, "a gradient")
+        total: tuple[Tensor, Tensor, Tensor] | None = None
+        for _ in range(self._draws):
+            rng = self._turn()
+            leaf, output = self._graph(x)
+            scores = output if len(output) == len(x) else output[: len(x)]
+            with torch.enable_grad():
+                value = loss(scores)
+            grad = _gradient(value.sum(), leaf, None, keep=False)[: len(x)]
+            self._noted(grad, 1)
+            value = value.detach()
+            if self._detectors:
+                penalty, push = self._suspicion(x, rng)
+                value, grad = value - penalty, grad - push
+            now = (grad, value, scores.detach())
+            total = now if total is None else (total[0] + now[0], total[1] + now[1], total[2] + now[2])
+        assert total is not None
+        if self._draws > 1:
+            total = (total[0] / self._draws, total[1] / self._draws, total[2] / self._draws)
+        return total
+
+    # --- what the attacker does not see ---
+
+    def _allow(self, needed: Access, what: str) -> None:
+        if not self.access.grants(needed):
+            raise AccessError(
+                f"the attack asked for {what}, and threat.access is {self.access.value}; an attack must declare the "
+                f"access it needs in `supports`, and here that is {needed.value}"
+            )
+
+    def _check(self, x: Tensor) -> None:
+        if len(x) != self._rows_count:
+            raise AttackFault(
+                f"the attack asked about {len(x)} inputs through a target of {self._rows_count} rows; use "
+                "target.rows(index) to say which example each input belongs to"
+            )
+
+    def _handed_in(self, x: Tensor) -> Tensor:
+        """(B, *S): what the system would get if the attacker ended with `x`, detached."""
+        if self._ball is None:
+            return x.detach()
+        return (self._ball if self._owners is None else self._ball.rows(self._owners)).quantise(x.detach())
+
+    def _turn(self) -> SampleRandom:
+        """The randomness of the next pass of each row: its turn is the number of passes the example has had."""
+        if not self._randomized:
+            if self._fixed is None:
+                self._fixed = self._rng if self._owners is None else self._rng.rows(self._owners)
+            return self._fixed
+        rng = self._rng if self._owners is None else self._rng.rows(self._owners)
+        spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
+        if self._owners is not None:  # several inputs of one example in one pass take consecutive turns
+            spent = spent + _occurrence(self._owners)
+        return rng.at_turn(spent)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        total: Tensor | None = None
+        with torch.no_grad():
+            for _ in range(self._draws):
+                rng = self._turn()
+                self.ledger.charge(self._owners, self._passes)
+                with sampling.using(padded_random(rng)):
+                    now = self._reach()(padded(self._handed_in(x)))[: len(x)]
+                total = now if total is None else total + now
+        assert total is not None
+        return total / self._draws if self._draws > 1 else total
+
+    def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self._check(x)
+        rng = self._turn()
+        self.ledger.charge(self._owners, self._passes)
+        leaf = padded(self._handed_in(x)).requires_grad_(True)
+        with torch.enable_grad(), sampling.using(padded_random(rng)):
+            output: Tensor = self._reach()(leaf)
+        return leaf, output
+
+    def _noted(self, grad: Tensor, times: int) -> None:
+        """Look at a gradient (B, *S), and charge for so many."""
+        self.ledger.look_at(self._owners, grad)
+        self.ledger.charge_backward(self._owners, times * self._passes)
+
+    def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
+        """(B,) by how much detectors are exceeded, and its gradient (B, *S)."""
+        leaf = padded(self._handed_in(x)).requires_grad_(True)
+        with torch.enable_grad(), sampling.using(padded_random(rng)):
+            amount = torch.zeros(len(leaf), device=x.device)
+            for detector in self._detectors:
+                amount = amount + detector.margin(self._reach(), leaf).clamp_min(0.0)
+            if not amount.requires_grad:
+                return amount[: len(x)], torch.zeros_like(x)
+            (push,) = torch.autograd.grad(amount.sum(), leaf)
+        return amount.detach()[: len(x)], push[: len(x)]

@@ -1,0 +1,109 @@
+"""Which features of each example may change: masks from the threat's region."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import DataError
+from benchmark.sampling import SampleRandom
+from benchmark.threat.kinds import Region, RegionKind
+
+__all__ = ["Masks", "region_mask"]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of some examples, found again by the examples' ids.
+
+    ids: (N,) int64, ascending. mask: (N, *S) bool, true where change is allowed.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, mask: Tensor) -> Masks:
+        """The masks (N, *S) of the examples `ids` (N,), in any order."""
+        order = ids.argsort()
+        return cls(ids[order], mask[order])
+
+    def at(self, ids: Tensor) -> Tensor:
+        """(B, *S) bool: the masks of the examples `ids` (B,), which may repeat.
+
+        Raises:
+            DataError: if an example is not among them.
+        """
+        place = torch.searchsorted(self.ids, ids).clamp_max(len(self.ids) - 1)
+        missing = self.ids[place] != ids
+        if bool(missing.any()):
+            raise DataError(
+                f"the region of example {int(ids[missing][0])} is not fixed; give `threat.around` the `rng` that the "
+                "attack was called with, or rows or children of it"
+            )
+        return self.mask[place]
+
+
+def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
+    """(B or 1, *S) bool: where change is allowed; None for everywhere.
+
+    Raises:
+        DataError: if the region does not fit the examples, or depends on a system (:func:`salient`).
+    """
+    shape = x.shape[1:]
+    if region.kind is RegionKind.full:
+        return None
+    if region.kind is RegionKind.file:
+        return _mask_from_file(region, x)
+    if region.kind is RegionKind.saliency:
+        raise DataError("a saliency region depends on the system, and has to be fixed first: benchmark.stages.settle")
+    if region.kind is RegionKind.random:
+        order = rng.permutation(_pixels(shape), stream="region")
+        return mask_of_pixels(order[:, : region.size], shape)
+    if region.kind is RegionKind.stripes:
+        rows = torch.arange(shape[-2] if len(shape) > 1 else shape[0], device=x.device)
+        open_rows = rows // region.size % 2 == 0
+        return (open_rows[:, None] if len(shape) > 1 else open_rows).expand(1, *shape)
+    if len(shape) < 2:
+        raise DataError(f"a {region.kind.value} region needs images, and one example here has shape {tuple(shape)}")
+    height, width = shape[-2:]
+    mask = torch.zeros(1, *shape, dtype=torch.bool, device=x.device)
+    if region.kind is RegionKind.square:
+        top, left = max(0, (height - region.size) // 2), max(0, (width - region.size) // 2)
+        mask[..., top : top + region.size, left : left + region.size] = True
+    else:
+        mask[:] = True
+        if 2 * region.size < min(height, width):
+            mask[..., region.size : height - region.size, region.size : width - region.size] = False
+    return mask
+
+
+def _pixels(shape: torch.Size) -> int:
+    """How many pixels one example has: features of tabular data."""
+    return math.prod(shape[1:]) if len(shape) > 1 else shape[0]
+
+
+def mask_of_pixels(chosen: Tensor, shape: torch.Size) -> Tensor:
+    """(B, *S) bool: true at the pixels `chosen` (B, n), in every channel."""
+    count = len(chosen)
+    flat = torch.zeros(count, _pixels(shape), dtype=torch.bool, device=chosen.device)
+    flat.scatter_(1, chosen, True)
+    if len(shape) == 1:
+        return flat
+    return flat.reshape(count, 1, *shape[1:]).expand(count, *shape)
+
+
+def _mask_from_file(region: Region, x: Tensor) -> Tensor:
+    import numpy as np
+
+    shape = tuple(x.shape[1:])
+    try:
+        array = np.load(region.path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the mask of threat.region.path {region.path!r} cannot be read: {error}") from error
+    if array.shape not in (shape, shape[1:]):
+        raise DataError(f"the mask in {region.path!r} has shape {array.shape}; one example has shape {shape}")
+    return torch.from_numpy(array != 0).to(x.device).expand(shape)[None]

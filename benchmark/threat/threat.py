@@ -1,0 +1,140 @@
+"""What the attacker may do: norm, exact radius, region, goal, access, awareness and budget.
+
+A :class:`Threat` is configuration and holds no tensors. What it allows around a batch of inputs is a
+:class:`benchmark.threat.ball.Ball`, made by :meth:`Threat.around`: the only norms and projections in the project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from benchmark.errors import ConfigError
+from benchmark.threat.kinds import Access, Goal, Norm, Region
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.sampling import SampleRandom
+    from benchmark.threat.ball import Ball
+    from benchmark.threat.region import Masks
+
+__all__ = ["Threat", "label_of_eps", "parse_eps"]
+
+
+MOST_LEVELS = 65536
+"""Single precision tells no finer grid in [0, 1] apart from its rounding."""
+
+
+def parse_eps(value: str | float | Fraction) -> Fraction:
+    """The exact radius that a person wrote: "8/255", "0.1" and 0.1 mean just that.
+
+    Raises:
+        ConfigError: if the value is no non-negative fraction or decimal number.
+    """
+    try:
+        eps = Fraction(str(value).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(
+            f"threat.eps is {value!r}; expected a fraction such as 8/255 or a number such as 0.1, in units of the "
+            "[0, 1] input range"
+        ) from None
+    if eps < 0:
+        raise ConfigError(f"threat.eps is {value!r}; a radius cannot be negative")
+    return eps
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What the attacker may do.
+
+    norm, eps: the ball, in units of the [0, 1] input range (for l0: the number of features that may change).
+    goal: which wrong answer counts.
+    access: what the attacker sees.
+    aware: whether the attacker sees the defense (adaptive) or only the undefended model (oblivious).
+    region: which features may change.
+    queries: forward passes allowed per example; None is no limit.
+    eot: draws that a gradient is averaged over when the system is randomised (Athalye et al., ICML 2018).
+    surrogate: under transfer access, the key of the system in the store that the attacker holds; those of several,
+        whose scores it averages, are joined by commas.
+    levels: what is handed in has that many values per feature, k / (levels - 1), 256 for images of 8 bits; None leaves
+        real numbers. A feature that is left as it is may lie between them. The core rounds every candidate so, and
+        what the attacker asks about as well: see :meth:`benchmark.threat.ball.Ball.quantise`.
+    masks: the region of each example where it is its own, filled in by the core (:mod:`benchmark.stages.settle`); no
+        configuration.
+    """
+
+    norm: Norm = Norm.linf
+    eps: Fraction = Fraction(8, 255)
+    goal: Goal = Goal.untargeted
+    access: Access = Access.gradients
+    aware: bool = True
+    region: Region = Region()
+    queries: int | None = None
+    eot: int = 1
+    surrogate: str = ""
+    levels: int | None = None
+    masks: Masks | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.queries is not None and self.queries < 1:
+            raise ConfigError(f"threat.queries is {self.queries}; expected at least 1, or null for no limit")
+        if self.eot < 1:
+            raise ConfigError(f"threat.eot is {self.eot}; expected at least 1 draw")
+        if self.levels is not None and not 2 <= self.levels <= MOST_LEVELS:
+            raise ConfigError(
+                f"threat.levels is {self.levels}; expected 2 to {MOST_LEVELS} values per feature (256 are 8 bits), or "
+                "null for real numbers"
+            )
+        if self.norm is Norm.linf and self.eps > 1:
+            raise ConfigError(
+                f"threat.eps is {self.eps} under linf; inputs lie in [0, 1], so a radius in 0-255 units must be "
+                f"divided by 255 ({self.eps}/255)"
+            )
+        if self.norm is Norm.l0 and self.eps.denominator != 1:
+            raise ConfigError(f"threat.eps is {self.eps} under l0; expected a whole number of features")
+        if (self.access is Access.transfer) != bool(self.surrogate):
+            raise ConfigError(
+                f"threat.access is {self.access.value} and threat.surrogate is {self.surrogate!r}; transfer access "
+                "needs the key of a system in the store, and no other access takes one"
+            )
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The systems that a transfer attacker holds."""
+        return tuple(self.surrogate.split(",")) if self.surrogate else ()
+
+    @property
+    def targeted(self) -> bool:
+        """Whether success means one given label."""
+        return self.goal is not Goal.untargeted
+
+    @property
+    def radius(self) -> float:
+        """eps as a float."""
+        return float(self.eps)
+
+    def unbounded(self) -> Threat:
+        """The same threat with no limit on the distance, for attacks that look for the smallest one."""
+        return dataclasses.replace(self, eps=Fraction(10**12) if self.norm is not Norm.linf else Fraction(1))
+
+    def around(self, x: Tensor, rng: SampleRandom) -> Ball:
+        """The set of allowed inputs around `x` (B, *S); `rng` says which examples these are.
+
+        It also draws the region where that is random and not yet fixed in `masks`.
+        """
+        from benchmark.threat.ball import Ball
+        from benchmark.threat.region import region_mask
+
+        mask = region_mask(self.region, x, rng) if self.masks is None else self.masks.at(rng.ids)
+        return Ball(x, self.norm, self.radius, mask, self.levels)
+
+
+def label_of_eps(eps: Fraction) -> str:
+    """How a radius is shown to people: fractions of 255 as such, others as a decimal."""
+    if eps.denominator != 1 and 255 % eps.denominator == 0:
+        return f"{eps.numerator * (255 // eps.denominator)}/255"
+    return f"{float(eps):.6g}" if math.isfinite(float(eps)) else "inf"

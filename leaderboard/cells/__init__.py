@@ -1,0 +1,1 @@
+"""Reading cells from disk."""

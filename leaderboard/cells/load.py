@@ -1,0 +1,302 @@
+"""Records and outcomes from disk: what can be read is read, what cannot is reported in one sentence each.
+
+A cell is a folder with `record.json` and, if it is complete, `outcomes.safetensors`, or the form of it that published
+results have: see :mod:`.packed`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Record, file_sha256, read_record
+
+from ..board import Problem, Withdrawn
+from .packed import ARRAYS, examples_name, read_document, unpacked
+from .retraction import withdrawal
+
+__all__ = [
+    "OUTCOMES",
+    "Cell",
+    "Evidence",
+    "check_files",
+    "find",
+    "read",
+    "read_evidence",
+    "same_outcomes",
+    "uncollected",
+]
+
+OUTCOMES = "outcomes.safetensors"
+RECORD = "record.json"
+KEY = re.compile(r"[0-9a-f]{24}")
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A record and where it lies.
+
+    place: its path with slashes, relative to the folder that was read; with its name in front if several were.
+    """
+
+    record: Record
+    folder: Path
+    place: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a leaderboard needs of a cell's outcomes.
+
+    clean: (N,) bool, right on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
+    nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the
+    adversarial candidate in the threat's norm, infinite where there is none. certified: (N,) float32, radius proved
+    in that norm.
+    """
+
+    clean: Bools
+    valid: Bools
+    broken: Bools
+    distance: NDArray[np.float32]
+    certified: NDArray[np.float32]
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Every `record.json` below `folder`, sorted by path; hidden folders and a store's unfinished work are left out."""
+    for here, folders, files in os.walk(folder):
+        if RECORD in files:
+            yield Path(here, RECORD)
+            folders.clear()
+        unfinished = "work" if "cells" in folders else ""
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != unfinished)
+
+
+def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False) -> tuple[list[Cell], list[Problem]]:
+    """All records below the folders, by key, and what is wrong with the others.
+
+    The same cell in two folders counts once; two different records under one key are a problem, and the first stays.
+    Cells that were retracted or superseded are left out, and their reason is told among the problems.
+
+    Args:
+        files: also read every file that a record names, and check its size and hash.
+        withdrawn: keep the cells that were retracted or superseded.
+    """
+    with uncollected():
+        return _read(folders, files, withdrawn)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's cycle collector waits: it walks over thousands of records again and again, and none is garbage."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[Cell], list[Problem]]:
+    cells: dict[str, Cell] = {}
+    problems: list[Problem] = []
+    for folder in folders:
+        if not folder.is_dir():
+            problems.append(Problem(folder.name, f"{folder.name} is no folder; expected one with cells in it"))
+            continue
+        for path in find(folder):
+            place = path.relative_to(folder if len(folders) == 1 else folder.parent).as_posix()
+            try:
+                cell = Cell(_read_record(path, place), path.parent, place)
+                if files:
+                    check_files(cell)
+                known = cells.setdefault(cell.record.key, cell)
+                if known is not cell and not same_outcomes(known.record, cell.record):
+                    raise RecordError(
+                        f"{place} has the key of {known.place} and says something else; the first one is kept, remove "
+                        "one of them"
+                    )
+            except RecordError as error:
+                problems.append(Problem(place, str(error)))
+    if not withdrawn:
+        problems += _withdrawn(cells)
+    return [cells[key] for key in sorted(cells)], sorted(problems, key=lambda p: (p.path, p.sentence))
+
+
+def same_outcomes(one: Record, other: Record) -> bool:
+    """Whether two records of one cell say the same: everything but provenance, time and memory.
+
+    Then a cell was run twice, and the second run confirms the first.
+    """
+
+    def said(record: Record) -> str:
+        document = record.model_dump(mode="json", exclude={"provenance"})
+        for name in ("seconds", "peak_memory_bytes"):
+            (document["cost"] or {}).pop(name, None)
+        return json.dumps(document, sort_keys=True)
+
+    return one == other or said(one) == said(other)
+
+
+def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
+    """Take retracted and superseded cells away, and say why each was."""
+    told: list[Problem] = []
+    known = set(cells)
+    for key, cell in list(cells.items()):
+        try:
+            said = withdrawal(cell.folder)
+        except RecordError as error:
+            told.append(Problem(cell.place, f"{cell.place} stays on its boards: {error}"))
+            continue
+        if said is None:
+            continue
+        if said.by and said.by not in known:
+            told.append(Problem(cell.place, f"{cell.place} stays: {said.by}, which supersedes it, is not here"))
+            continue
+        sentence = f"{cell.place} {said.sentence}"
+        told.append(Withdrawn(cell.place, sentence, cell.record, said.date, said.reason, said.by))
+        del cells[key]
+    return told
+
+
+def _read_record(path: Path, place: str) -> Record:
+    """The record at `path`; errors name it by `place`, so that they are the same on every machine."""
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        raise RecordError(str(error).replace(str(path), place)) from error
+    for name, key in (("key", record.key), ("system.key", record.system.key)):
+        if not KEY.fullmatch(key):
+            raise RecordError(f"{place} has {name} {key[:80]!r}; expected 24 hexadecimal digits")
+    if record.status == "complete" and record.counts is None:
+        raise RecordError(f"{place} is complete and has no counts; expected how many examples stayed right")
+    if record.counts is not None and record.counts.total == 0:
+        raise RecordError(f"{place} counts no examples; expected at least one")
+    return record
+
+
+def check_files(cell: Cell) -> None:
+    """Compare the files beside a record with the sizes and hashes that it gives, and the example list with its hash.
+
+    Of a packed cell those that are there, and those that stand for the outcomes.
+
+    Raises:
+        RecordError: if a file is missing, lies elsewhere or differs.
+    """
+    packed = _check_packed(cell)
+    for file in cell.record.files:
+        if packed and not (cell.folder / file.path).exists():
+            continue
+        name = PurePosixPath(file.path)
+        if file.path != name.name or file.path in ("", ".", "..") or "\\" in file.path:
+            raise RecordError(f"{cell.place} names the file {file.path!r}; expected a name beside the record, no path")
+        path = cell.folder / file.path
+        if not path.is_file() or path.is_symlink():
+            raise RecordError(f"{cell.place} names {file.path}, and there is no such file beside it")
+        if path.stat().st_size != file.bytes:
+            raise RecordError(
+                f"{file.path} beside {cell.place} has {path.stat().st_size} bytes, and the record says {file.bytes}"
+            )
+        if file_sha256(path) != file.sha256:
+            raise RecordError(f"{file.path} beside {cell.place} does not have the sha256 that the record gives")
+    if cell.record.status == "complete":
+        if OUTCOMES not in [file.path for file in cell.record.files]:
+            raise RecordError(f"{cell.place} is complete and gives no hash of its {OUTCOMES}")
+        _check_examples(cell)
+
+
+def _check_packed(cell: Cell) -> bool:
+    """Whether the cell is packed; if it is, what stands for its outcomes must be what `packed.json` says."""
+    packed = read_document(cell.folder)
+    if packed is None:
+        return False
+    examples = cell.folder.parent / examples_name(cell.record)
+    for path, info in ((cell.folder / ARRAYS, packed.arrays), (examples, packed.examples)):
+        if path.name != info.path or not path.is_file() or file_sha256(path) != info.sha256:
+            raise RecordError(f"{path.name} of {cell.place} is missing, or has another sha256 than packed.json gives")
+    named = {file.path: file.sha256 for file in cell.record.files}
+    for link in packed.links:
+        if named.get(link.path) != link.sha256:
+            raise RecordError(f"packed.json of {cell.place} links {link.path} with another sha256 than the record")
+    return True
+
+
+def _check_examples(cell: Cell) -> None:
+    """The ids and labels of the outcomes must be the example list that the record claims."""
+    sha = hashlib.sha256()
+    for values in _tensors(cell, ("ids", "y")).values():
+        sha.update(values.astype("<i8").tobytes())
+    if sha.hexdigest() != cell.record.examples_sha256:
+        raise RecordError(f"{cell.place} gives another hash of its example list than its {OUTCOMES} has")
+
+
+def read_evidence(cell: Cell) -> Evidence:
+    """The outcomes of a complete cell, as far as a leaderboard needs them; they must agree with the record's counts.
+
+    Raises:
+        RecordError: if they are missing, malformed, or say something else than the record.
+    """
+    counts = cell.record.counts
+    if counts is None:
+        raise RecordError(f"{cell.place} is {cell.record.status} and has no outcomes")
+    norm = cell.record.threat.norm
+    found = _tensors(cell, ("clean_correct", "valid", "broken", norm, "certified"))
+    for name, values in found.items():
+        kind = "float32" if name in (norm, "certified") else "bool"
+        if values.shape != (counts.total,) or values.dtype != kind:
+            raise RecordError(
+                f"{name} in the {OUTCOMES} of {cell.place} is {values.dtype} {list(values.shape)}; expected {kind} "
+                f"[{counts.total}]"
+            )
+    clean, valid, broken, distance, certified = found.values()
+    if not (distance.min() >= 0 and certified.min() >= 0):  # a NaN is the minimum, and not >= 0
+        raise RecordError(f"the {OUTCOMES} of {cell.place} has a distance or certified radius that is NaN or negative")
+    tried = clean & valid
+    if (broken & ~tried).any():
+        raise RecordError(
+            f"the {OUTCOMES} of {cell.place} breaks an example that was wrong before, or by no valid input"
+        )
+    said = (counts.clean_correct, counts.robust_correct, counts.invalid)
+    right, judged = int(np.count_nonzero(clean)), int(np.count_nonzero(tried))
+    seen = (right, int(np.count_nonzero(tried & ~broken)), right - judged)
+    if said != seen:
+        raise RecordError(
+            f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} invalid, and its {OUTCOMES} has "
+            f"{seen[0]}, {seen[1]} and {seen[2]}"
+        )
+    np.copyto(distance, np.inf, where=~tried)
+    return Evidence(clean, valid, broken, distance, certified)
+
+
+def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The named arrays of a cell's outcomes, and nothing more of the file."""
+    try:
+        with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        return _unpacked(cell, names, error)
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"the {OUTCOMES} of {cell.place} cannot be read: {error}") from error
+
+
+def _unpacked(cell: Cell, names: Sequence[str], absent: FileNotFoundError) -> dict[str, NDArray[Any]]:
+    try:
+        return unpacked(cell.record, cell.folder, names)
+    except RecordError as error:
+        raise RecordError(f"{cell.place} is packed: {error}") from error
+    except FileNotFoundError:
+        raise RecordError(f"{cell.place} is complete, and there is no {OUTCOMES} beside it") from absent

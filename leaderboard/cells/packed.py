@@ -1,0 +1,160 @@
+"""Published cells take little room: what a leaderboard needs of the outcomes, one bit per example and yes or no.
+
+========================  ========================================================================================
+SUITE/KEY/                record.json as it was; packed.safetensors instead of the outcomes; packed.json says what
+                          lies here, and where the record's other files are
+SUITE/examples-*          ids and labels of an example list, once for all cells that share it
+========================  ========================================================================================
+
+Ten thousand examples take 1.25 kB per yes or no, 11.25 kB for the nine of them, and 4 bytes for each adversarial
+candidate: its distance, exactly as it was measured, so that packed cells give the same site to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from benchmark.errors import RecordError
+from benchmark.records.migrations import Step, migrated
+from benchmark.records.record import FileInfo, Record, file_sha256
+
+__all__ = ["ARRAYS", "BITS", "DOCUMENT", "SCHEMA_VERSION", "Link", "Packed", "examples_name", "packed_arrays",
+           "read_document", "unpacked"]  # fmt: skip
+
+DOCUMENT = "packed.json"
+ARRAYS = "packed.safetensors"
+SCHEMA_VERSION = 1
+STEPS: dict[int, Step] = {}
+"""Migrations of `packed.json` from each version to the next, as for records: see `benchmark.records.migrations`."""
+
+BITS = ("adversarial", "attacked", "bad_gradient", "broken", "clean_correct", "clean_top5", "robust_top5", "valid",
+        "zero_gradient")  # fmt: skip
+DISTANCE = "distance"
+CERTIFIED = "certified"
+
+
+class Link(FileInfo):
+    """A file of the record that lies elsewhere. url: https only; bytes and sha256 as in the record."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    url: str = Field(max_length=500, pattern=r"^https://[A-Za-z0-9._~:/?#@!&*+,;=%-]+$")
+
+
+class Packed(BaseModel):
+    """The document beside a packed record. record_sha256: of the record that it belongs to, so that neither drifts.
+
+    examples: the file with ids and labels, one folder up. arrays: what is read in place of the outcomes. links: where
+    the record's other files are, those that do not lie here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1] = 1
+    key: str
+    record_sha256: str
+    arrays: FileInfo
+    examples: FileInfo
+    links: tuple[Link, ...] = ()
+
+
+def examples_name(record: Record) -> str:
+    """The file, beside the cells, that holds the record's example list."""
+    return f"examples-{record.examples_sha256[:24]}.safetensors"
+
+
+def packed_arrays(record: Record, outcomes: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What is kept of the outcomes.
+
+    Returns:
+        (ceil(N / 8),) uint8 for each name of `BITS`, the first example in the highest bit; `distance`: (M,) float32
+        of the M adversarial candidates in the threat's norm; `certified`: (N,) float32, if anything was.
+    """
+    made: dict[str, NDArray[Any]] = {name: np.packbits(outcomes[name]) for name in BITS}
+    made[DISTANCE] = outcomes[record.threat.norm][outcomes["adversarial"]]
+    if outcomes[CERTIFIED].any():
+        made[CERTIFIED] = outcomes[CERTIFIED]
+    return made
+
+
+def read_document(folder: Path) -> Packed | None:
+    """What is said about the packed cell in `folder`, None if it is not packed.
+
+    Raises:
+        RecordError: if it is malformed, or belongs to another record than the one beside it.
+    """
+    path = folder / DOCUMENT
+    if not path.is_file():
+        return None
+    place = f"{folder.name}/{DOCUMENT}"
+    try:
+        found = Packed.model_validate(migrated(json.loads(path.read_bytes()), SCHEMA_VERSION, STEPS))
+    except RecordError as error:
+        raise RecordError(f"{place} cannot be read: {error}") from error
+    except ValidationError as error:
+        raise RecordError(f"{place} cannot be read: {error.errors()[0]['msg']}") from error
+    except (ValueError, AttributeError) as error:
+        raise RecordError(f"{place} cannot be read: {error}; expected a JSON object") from error
+    if found.record_sha256 != file_sha256(folder / "record.json"):
+        raise RecordError(f"{place} belongs to another record.json than the one beside it")
+    return found
+
+
+def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The named arrays, as the outcomes had them: yes or no of `BITS`, `certified`, distances in the threat's norm.
+
+    Also `ids` and `y`, from the example list.
+
+    Raises:
+        RecordError: if the file is malformed, or holds another number of examples than the record counts.
+        FileNotFoundError: if it is not there.
+    """
+    assert record.counts is not None
+    total = record.counts.total
+    try:
+        with safe_open(folder / ARRAYS, framework="numpy") as file:
+            known = file.keys()
+            found: dict[str, NDArray[Any]] = {}
+            for name in names:
+                if name in BITS:
+                    found[name] = _bits(file.get_tensor(name), total, name)
+                elif name == CERTIFIED:
+                    found[name] = file.get_tensor(name) if name in known else np.zeros(total, np.float32)
+                elif name == record.threat.norm:
+                    found[name] = _distances(
+                        file.get_tensor(DISTANCE), _bits(file.get_tensor("adversarial"), total, "adversarial")
+                    )
+        wanted = [name for name in names if name in ("ids", "y")]
+        if wanted:
+            with safe_open(folder.parent / examples_name(record), framework="numpy") as file:
+                found.update({name: file.get_tensor(name) for name in wanted})
+    except SafetensorError as error:
+        raise RecordError(f"{folder.name}/{ARRAYS} cannot be read: {error}") from error
+    return {name: found[name] for name in names}
+
+
+def _bits(packed: NDArray[Any], total: int, name: str) -> NDArray[np.bool_]:
+    if packed.dtype != np.uint8 or packed.shape != (math.ceil(total / 8),):
+        raise RecordError(
+            f"{name} in {ARRAYS} is {packed.dtype} {list(packed.shape)}; expected uint8 [{math.ceil(total / 8)}]"
+        )
+    bits = np.unpackbits(packed)
+    if bits[total:].any():
+        raise RecordError(f"{name} in {ARRAYS} has more than {total} examples")
+    return bits[:total].view(np.bool_)
+
+
+def _distances(known: NDArray[Any], adversarial: NDArray[np.bool_]) -> NDArray[np.float32]:
+    at = np.flatnonzero(adversarial)
+    if known.dtype != np.float32 or known.shape != at.shape:
+        raise RecordError(f"{DISTANCE} in {ARRAYS} is {known.dtype} {list(known.shape)}; expected float32 [{len(at)}]")
+    found = np.full(len(adversarial), np.inf, np.float32)
+    found[at] = known
+    return found

@@ -1,0 +1,78 @@
+"""Results are never deleted: one that should not count any more gets a file beside it that says why.
+
+``retracted.json`` takes a record off the boards; ``superseded.json`` does so in favour of another record.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import RecordError
+from benchmark.records.record import to_text
+
+__all__ = ["RETRACTED", "SUPERSEDED", "Withdrawal", "withdraw", "withdrawal"]
+
+RETRACTED = "retracted.json"
+SUPERSEDED = "superseded.json"
+
+
+class Withdrawal(BaseModel):
+    """Why a record does not count. by: the key of the record that replaces it, "" if it was retracted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1] = 1
+    reason: str = Field(min_length=1, max_length=2000)
+    by: str = Field(default="", pattern=r"^([0-9a-f]{24})?$")
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+
+    @property
+    def sentence(self) -> str:
+        """What became of the record, for the end of a sentence."""
+        what = f"superseded by {self.by}" if self.by else "retracted"
+        return f"was {what} on {self.date}: {self.reason}"
+
+
+def withdraw(folder: Path, reason: str, *, by: str = "") -> Path:
+    """Write the file beside the record in `folder`; returns it.
+
+    Raises:
+        RecordError: if there is no record, it was withdrawn before, or `by` is not the key of another record.
+    """
+    if not (folder / "record.json").is_file():
+        raise RecordError(f"{folder} holds no record.json; give the folder of a published cell")
+    if any((folder / name).exists() for name in (RETRACTED, SUPERSEDED)):
+        raise RecordError(f"{folder} was withdrawn before; what was said then is never changed")
+    try:
+        made = Withdrawal(reason=reason, by=by, date=datetime.datetime.now(datetime.UTC).date().isoformat())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise RecordError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    if by == folder.name:
+        raise RecordError(f"{by} cannot supersede itself")
+    path = folder / (SUPERSEDED if by else RETRACTED)
+    with path.open("x", encoding="utf-8") as stream:
+        stream.write(to_text(made))
+    return path
+
+
+def withdrawal(folder: Path) -> Withdrawal | None:
+    """What is said beside the record in `folder`, if anything.
+
+    Raises:
+        RecordError: if it is malformed, or a file of the wrong name.
+    """
+    for name in (RETRACTED, SUPERSEDED):
+        path = folder / name
+        if path.is_file():
+            try:
+                found = Withdrawal.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                raise RecordError(f"{folder.name}/{name} cannot be read: {error.errors()[0]['msg']}") from error
+            if bool(found.by) != (name == SUPERSEDED):
+                raise RecordError(f"{folder.name}/{name} {'names' if found.by else 'lacks'} a record in its place")
+            return found
+    return None

@@ -1,0 +1,157 @@
+"""RobustBench's published entries as numbers.
+
+Run `python -m benchmark_leaderboard.literature.import_robustbench IN.json OUT.json`.
+
+RobustBench (Croce et al., NeurIPS 2021 Datasets and Benchmarks) writes accuracies as strings of percentages, and marks
+missing ones as "", "null" or by leaving them out. Counts are restored: its l_p boards use 10,000 test images of CIFAR
+and 5,000 validation images of ImageNet, and two decimals of a percentage give the count exactly.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import RecordError
+
+from .published_numbers import Entry, Metric, Number, Protocol, Source
+
+__all__ = ["converted", "main"]
+
+EXAMPLES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
+NORMS = {"Linf": "linf", "L2": "l2"}
+RADII = {("cifar10", "Linf"): "8/255", ("cifar100", "Linf"): "8/255", ("imagenet", "Linf"): "4/255",
+         ("cifar10", "L2"): "1/2"}  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Convert one file into another; 0 for the shell."""
+    given, out = (Path(argument) for argument in arguments)
+    document = json.loads(given.read_text(encoding="utf-8"))
+    source = converted(document["entries"], retrieved=document["source"])
+    text = json.dumps(source.model_dump(mode="json", exclude_defaults=True), indent=1, ensure_ascii=False)
+    out.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
+    """The source with its entries in the order of the file; several papers of one id are told apart by number.
+
+    Args:
+        retrieved: which revision the entries are from.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    made = []
+    for entry in entries:
+        protocol = f"{entry['dataset']}_{entry['threat'].lower()}"
+        times = seen[protocol, entry["id"]] = seen.get((protocol, entry["id"]), 0) + 1
+        made.append(_entry(entry, protocol, entry["id"] if times == 1 else f"{entry['id']} ({times})"))
+    return Source(
+        key="robustbench",
+        title="RobustBench: a standardized adversarial robustness benchmark",
+        authors="Francesco Croce, Maksym Andriushchenko, Vikash Sehwag, Edoardo Debenedetti, Nicolas Flammarion, "
+        "Mung Chiang, Prateek Mittal, Matthias Hein",
+        year=2021,
+        url="https://robustbench.github.io/",
+        licence="MIT (the entries in the repository's folder model_info)",
+        retrieved=retrieved,
+        note="Accuracies were strings of percentages; counts are restored from them. No outcomes per example, seeds or "
+        "intervals were published, so neighbours are compared by unpaired tests.",
+        protocols={
+            f"{dataset}_{threat.lower()}": _protocol(dataset, threat)
+            for dataset, threat in dict.fromkeys((e["dataset"], e["threat"]) for e in entries)
+        },
+        entries=tuple(made),
+    )
+
+
+def _protocol(dataset: str, threat: str) -> Protocol:
+    if threat not in NORMS:
+        return Protocol(dataset=dataset, description=f"RobustBench: common corruptions of {dataset}")
+    return Protocol.model_validate(
+        {
+            "dataset": dataset,
+            "norm": NORMS[threat],
+            "eps_exact": RADII[dataset, threat],
+            "description": f"RobustBench: {dataset} under AutoAttack, {EXAMPLES[dataset]} examples",
+        }
+    )
+
+
+def _entry(entry: dict[str, Any], protocol: str, system: str) -> Entry:
+    dataset, threat = entry["dataset"], entry["threat"]
+    total = EXAMPLES[dataset] if threat in NORMS else None
+    eps = str(Fraction(entry["eps"])) if threat in NORMS else None
+    found = [
+        _number(entry, "clean_acc", "clean_accuracy", total=total),
+        _number(entry, "autoattack_acc", "robust_accuracy", attack="autoattack", total=total),
+        _number(entry, "external", "robust_accuracy", attack="another evaluation", total=total),
+        _number(entry, "reported", "robust_accuracy", attack="as reported", settings={"by": "authors"})
+        if threat in NORMS
+        else None,
+        _number(entry, "corruptions_acc", "corruption_accuracy"),
+        _number(entry, "corruptions_acc_3d", "corruption_accuracy", settings={"corruptions": "3d"}),
+        _number(entry, "corruptions_mce", "corruption_error"),
+        _number(entry, "corruptions_mce_3d", "corruption_error", settings={"corruptions": "3d"}),
+    ]
+    flags = {
+        "additional data": entry["additional_data"],
+        "unreliable evaluation": entry.get("unreliable") is True,
+        f"{entry['number_forward_passes']} forward passes": entry["number_forward_passes"] != 1,
+    }
+    return Entry(
+        system=system,
+        protocol=protocol,
+        numbers=tuple(number for number in found if number is not None),
+        eps_exact=None if eps is None or Fraction(eps) == Fraction(RADII[dataset, threat]) else eps,
+        architecture=plain(entry["architecture"]),
+        title=plain(entry["name"]),
+        authors=plain(entry["authors"]),
+        venue=plain(entry["venue"]),
+        url=re.sub(r"^http://", "https://", entry["link"].strip()),
+        flags=tuple(flag for flag, holds in flags.items() if holds),
+    )
+
+
+def _number(
+    entry: dict[str, Any],
+    field: str,
+    metric: Metric,
+    attack: str = "",
+    total: int | None = None,
+    settings: dict[str, str | int | float] | None = None,
+) -> Number | None:
+    text = entry.get(field)
+    if text in (None, "", "null"):
+        return None
+    try:
+        share = Fraction(str(text)) / 100
+    except ValueError as error:
+        raise RecordError(f"{entry['id']} has {field} {text!r}; expected a percentage") from error
+    count = None if total is None else share * total
+    if count is not None and count.denominator != 1:
+        raise RecordError(f"{entry['id']} has {field} {text!r}, which is no whole number of {total} examples")
+    return Number(
+        metric=metric,
+        value=float(share),
+        attack=attack,
+        count=None if count is None else int(count),
+        total=total,
+        settings=settings or {},
+        place=f"field {field}",
+    )
+
+
+def plain(text: str) -> str:
+    """Text without markup, entities and runs of white space."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

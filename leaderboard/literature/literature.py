@@ -1,0 +1,183 @@
+"""Published numbers as the site shows them: with their source, apart from what was measured, in no rank of a board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ..board import Board
+from ..ranking.statistics import wilson
+from ..words.display import NOTHING, interval, percent
+from ..words.downloads import Table, Value
+from ..words.wording import NORMS, words
+from .published_numbers import Entry, Number, Protocol, Source
+from .published_ranks import PublishedBoard, best_known, ranked_entries
+
+__all__ = ["Beside", "Line", "Listing", "beside", "listing_table", "listings", "place", "range_of", "share", "under"]
+
+WIDE = 6
+"""Up to how many kinds of numbers stand as columns; with more of them each number has its own line."""
+SHOWN = 10
+"""How many published entries stand beside a board."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a listing. rank: among the published entries by unpaired tests, "" if its counts are not known.
+
+    numbers: one per column of the listing.
+    """
+
+    entry: Entry
+    rank: str
+    numbers: tuple[Number | None, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The entries of one protocol. columns: what their numbers are; empty if each line has its own.
+
+    alike: how many of `neighbours` one unpaired test at 5 % does not tell apart, before any correction.
+    """
+
+    name: str
+    protocol: Protocol
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    alike: int
+    neighbours: int
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Published entries for the dataset, norm and radius of a board. name: of their protocol. more: how many others."""
+
+    source: Source
+    name: str
+    lines: tuple[Line, ...]
+    more: int
+
+
+def listings(source: Source) -> list[Listing]:
+    """Every protocol of a source with its entries, those with known counts first and by value."""
+    return [_listing(source, name) for name in source.protocols]
+
+
+def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
+    """What was published about the dataset, norm and radius of a board."""
+    of = board.protocol
+    found = []
+    for source in sources:
+        for name, protocol in source.protocols.items():
+            same = (protocol.dataset, protocol.norm) == (of.dataset, of.norm) and protocol.eps_exact is not None
+            if same and Fraction(protocol.eps_exact or "0") == Fraction(of.eps_exact):
+                lines = [_best(line.entry, line.rank) for line in _ordered(source, ranked_entries(source, name), name)]
+                found.append(Beside(source, name, tuple(lines[:SHOWN]), max(0, len(lines) - SHOWN)))
+    return found
+
+
+def listing_table(source: Source, listing: Listing) -> Table:
+    """One line per published number."""
+    numbers = [(line, number) for line in listing.lines for number in line.entry.numbers]
+    return Table(
+        f"{source.title}: {listing.protocol.description}. Published, not re-run.",
+        [_number_line(source, listing, line.entry, number) for line, number in numbers],
+        ("System", "What", "Percent", "Examples", "Where"),
+        [
+            (line.entry.system, under(number), share(number), str(number.total or NOTHING), number.place or NOTHING)
+            for line, number in numbers
+        ],
+        {"source": source.key, "url": source.url, "licence": source.licence, "retrieved": source.retrieved},
+    )
+
+
+def under(number: Number) -> str:
+    """What a number is, and under which attack."""
+    return f"{words(number.metric)}, {words(number.attack)}" if number.attack else words(number.metric)
+
+
+def share(number: Number) -> str:
+    """A published number in percent: as its count allows, or with the digits that were printed."""
+    if number.count is not None and number.total is not None:
+        return percent(number.value, *wilson(number.count, number.total))
+    return f"{100 * number.value:.2f}".rstrip("0").rstrip(".")
+
+
+def range_of(number: Number) -> str:
+    """The 95 % Wilson interval of a number whose counts are known."""
+    if number.count is None or number.total is None:
+        return ""
+    return interval(*wilson(number.count, number.total))
+
+
+def place(listing: Listing) -> str:
+    """The dataset and the threat of a listing."""
+    of = listing.protocol
+    if of.norm is None:
+        return words(of.dataset)
+    radius = f" \N{LESS-THAN OR EQUAL TO} {of.eps_exact}" if of.eps_exact else ""
+    return f"{words(of.dataset)}, {NORMS[of.norm]}{radius}"
+
+
+def _listing(source: Source, name: str) -> Listing:
+    board = ranked_entries(source, name)
+    lines = _ordered(source, board, name)
+    kinds = list(dict.fromkeys(under(number) for line in lines for number in line.entry.numbers))
+    plain = all(len({under(n) for n in line.entry.numbers}) == len(line.entry.numbers) for line in lines)
+    wide = plain and len(kinds) <= WIDE
+    if wide:
+        lines = [Line(line.entry, line.rank, _by_kind(line.entry, kinds)) for line in lines]
+    return Listing(
+        name=name,
+        protocol=source.protocols[name],
+        columns=tuple(kinds) if wide else (),
+        lines=tuple(lines),
+        alike=board.alike,
+        neighbours=max(0, len(board.entries) - 1),
+    )
+
+
+def _ordered(source: Source, board: PublishedBoard, name: str) -> list[Line]:
+    """The entries of a protocol: those that can be ordered by value, then the others as the source has them."""
+    ranked = [
+        Line(entry, str(low) if low == high else f"{low}\N{EN DASH}{high}", ())
+        for entry, (low, high) in zip(board.entries, board.ranks, strict=True)
+    ]
+    rest = [Line(e, "", ()) for e in source.entries if e.protocol == name and e not in board.entries]
+    return ranked + rest
+
+
+def _by_kind(entry: Entry, kinds: Sequence[str]) -> tuple[Number | None, ...]:
+    found = {under(number): number for number in entry.numbers}
+    return tuple(found.get(kind) for kind in kinds)
+
+
+def _best(entry: Entry, rank: str) -> Line:
+    """The entry with its lowest robust accuracy and its clean accuracy."""
+    return Line(entry, rank, (best_known(entry), entry.number("clean_accuracy")))
+
+
+def _number_line(source: Source, listing: Listing, entry: Entry, number: Number) -> dict[str, Value]:
+    return {
+        "source": source.key,
+        "protocol": listing.name,
+        "dataset": listing.protocol.dataset,
+        "norm": listing.protocol.norm,
+        "eps": entry.eps_exact or listing.protocol.eps_exact,
+        "system": entry.system,
+        "architecture": entry.architecture,
+        "metric": number.metric,
+        "attack": number.attack,
+        "value": number.value,
+        "count": number.count,
+        "total": number.total,
+        "settings": " ".join(f"{key}={value}" for key, value in sorted(number.settings.items())),
+        "evidence": number.evidence,
+        "place": number.place,
+        "note": number.note,
+        "flags": ", ".join(entry.flags),
+        "title": entry.title,
+        "venue": entry.venue,
+        "url": entry.url,
+    }

@@ -1,0 +1,1 @@
+"""What cells say together: worst cases, intervals, ranks, curves."""

@@ -1,0 +1,327 @@
+"""From records to boards. Reads outcomes system by system, so that memory does not grow with the number of cells."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import reduce
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Record, SystemInfo, content_key
+
+from ..board import (
+    ANY_CHANGE,
+    Alarm,
+    Board,
+    Column,
+    Curve,
+    CurveSet,
+    Leaderboard,
+    Problem,
+    Rate,
+    Run,
+    Score,
+    Spread,
+    Unfinished,
+)
+from ..cells.load import Cell, read_evidence
+from . import alarms
+from .curves import curve
+from .grouping import (
+    Family,
+    base_label,
+    column_key,
+    columns,
+    exact_eps,
+    family,
+    labels,
+    protocol,
+    recipe_key,
+    system_names,
+)
+from .history import history
+from .ranking import Draft, ranked
+from .standing import Close, closeness
+from .statistics import spread, wilson
+from .worst_case import Hit, System, Trial, Verdict, judge
+
+__all__ = ["aggregate"]
+
+
+def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leaderboard:
+    """Boards and curves of all records; the order of `cells` does not matter.
+
+    Args:
+        problems: with records that could not be read; those whose outcomes cannot be used are added.
+    """
+    bad = list(problems)
+    families: dict[Family, list[tuple[Fraction, Cell]]] = defaultdict(list)
+    systems = system_names(cell.record for cell in cells)
+    unfinished: list[Cell] = []
+    for cell in sorted(cells, key=lambda c: c.record.key):
+        try:
+            eps = exact_eps(cell)
+        except RecordError as error:
+            bad.append(Problem(cell.place, str(error)))
+            continue
+        if cell.record.status == "complete":
+            families[family(cell.record)].append((eps if cell.record.attack.bounded else Fraction(0), cell))
+        else:
+            unfinished.append(cell)
+    boards: list[Board] = []
+    curve_sets: list[CurveSet] = []
+    for group in sorted(families, key=lambda f: f.order):
+        made, curves = _family(group, families[group], bad, systems)
+        boards += made
+        curve_sets += curves
+    placed, homeless = _with_unfinished(boards, unfinished)
+    return Leaderboard(
+        boards=tuple(placed),
+        curves=tuple(curve_sets),
+        problems=tuple(sorted(bad, key=lambda p: (p.path, p.sentence))),
+        unfinished=homeless,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Recipe:
+    """The systems of one row over a family, and what they give at each radius."""
+
+    key: str
+    info: SystemInfo
+    drafts: dict[Fraction, Draft]
+    close: dict[str, list[Close]]
+    curve: Curve | None
+
+
+def _family(
+    group: Family, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem], systems: Mapping[str, str]
+) -> tuple[list[Board], list[CurveSet]]:
+    """The boards of a family by radius, and its curves."""
+    by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
+    by_column: dict[str, list[Record]] = defaultdict(list)
+    for eps, cell in cells:
+        column = column_key(cell.record)
+        by_recipe[recipe_key(cell.record.system)].append((eps, column, cell))
+        by_column[column].append(cell.record)
+    known = columns(by_column, systems)
+    names = labels({key: some[0][2].record.system for key, some in by_recipe.items()})
+    eps0 = float(max(eps for eps, _ in cells))
+    recipes = []
+    for key in sorted(by_recipe):
+        recipe = _recipe(key, names[key], by_recipe[key], known, (group.norm, eps0), bad)
+        if recipe is not None:
+            recipes.append(recipe)
+    pool = content_key(sorted(known))[:16]
+    boards = []
+    for eps in sorted({eps for recipe in recipes for eps in recipe.drafts}):
+        here = [recipe for recipe in recipes if eps in recipe.drafts]
+        drafts = [recipe.drafts[eps] for recipe in here]
+        close = [recipe.close for recipe in here]
+        boards.append(ranked(protocol(group, eps), known, drafts, close, pool))
+    curves = [recipe.curve for recipe in recipes if recipe.curve is not None]
+    if not curves:
+        return boards, []
+    return boards, [
+        CurveSet(
+            key=group.key,
+            suite=group.suite,
+            dataset=group.dataset,
+            norm=group.norm,
+            eps0=eps0,
+            boards=tuple(board.protocol.key for board in boards),
+            curves=tuple(sorted(curves, key=lambda c: (-c.area, c.row))),
+        )
+    ]
+
+
+def _recipe(
+    key: str,
+    label: str,
+    cells: Sequence[tuple[Fraction, str, Cell]],
+    known: Mapping[str, Column],
+    reach: tuple[str, float],
+    bad: list[Problem],
+) -> _Recipe | None:
+    """Everything about one row of a family; its outcomes are dropped at the end.
+
+    Args:
+        reach: the family's norm, and how far its curves go.
+    """
+    norm, eps0 = reach
+    by_system: dict[str, list[Trial]] = defaultdict(list)
+    for eps, column, cell in cells:
+        try:
+            trial = Trial.of(column, eps, cell, read_evidence(cell))
+        except RecordError as error:
+            bad.append(Problem(cell.place, str(error)))
+            continue
+        by_system[cell.record.system.key].append(trial)
+    systems = [System.of(name, trials) for name, trials in by_system.items()]
+    if not systems:
+        return None
+    systems.sort(key=lambda s: (min(t.cell.record.seed for t in s.trials), s.key))
+    info = systems[0].trials[0].cell.record.system
+    noted = [
+        *alarms.of_records((t.cell.record for s in systems for t in s.trials), key),
+        *(alarm for s in systems for alarm in _disagreement(s, key)),
+    ]
+    drafts: dict[Fraction, Draft] = {}
+    for eps in sorted({t.eps for s in systems for t in s.trials}):
+        verdicts = [(s, v) for s in systems if (v := judge(s, eps, norm)) is not None]
+        draft = _draft(key, label, info, verdicts, known, noted)
+        if drafts:
+            last = max(drafts)
+            rising = alarms.rises_with_eps(known, (str(last), drafts[last].scores), (str(eps), draft.scores), key)
+            draft = replace(draft, alarms=(*draft.alarms, *rising))
+        drafts[eps] = replace(draft, history=history([s for s, _ in verdicts], eps, norm, known))
+    return _Recipe(
+        key=key,
+        info=info,
+        drafts=drafts,
+        close=closeness(systems, known, eps0),
+        curve=curve(key, label, systems, {k: c.name for k, c in known.items()}, eps0),
+    )
+
+
+def _disagreement(system: System, row: str) -> list[Alarm]:
+    ever = reduce(np.logical_or, [t.evidence.clean for t in system.trials])
+    differing = int(np.count_nonzero(ever & ~system.clean))
+    return alarms.clean_disagrees(differing, [t.cell.record.key for t in system.trials], row)
+
+
+def _draft(
+    key: str,
+    label: str,
+    info: SystemInfo,
+    verdicts: Sequence[tuple[System, Verdict]],
+    known: Mapping[str, Column],
+    noted: Sequence[Alarm],
+) -> Draft:
+    """A row before it has a rank: means over its runs."""
+    total = len(verdicts[0][0].clean)
+    held = np.mean([v.held for _, v in verdicts], axis=0)
+    runs = tuple(_run(system, verdict) for system, verdict in verdicts)
+    scores = {
+        column: _score([v.hits[column] for _, v in verdicts if column in v.hits], total)
+        for column in known
+        if any(column in v.hits for _, v in verdicts)
+    }
+    proved = [v.certified for _, v in verdicts if v.certified is not None]
+    keys = tuple(sorted({k for _, v in verdicts for k in v.keys}))
+    here = set(keys)
+    return Draft(
+        key=key,
+        label=label,
+        system=info,
+        held=held,
+        robust=rate(_mean([int(np.count_nonzero(v.held)) for _, v in verdicts]), total),
+        clean=rate(_mean([int(np.count_nonzero(s.clean)) for s, _ in verdicts]), total),
+        certified=rate(_mean([int(np.count_nonzero(p)) for p in proved]), total)
+        if len(proved) == len(verdicts)
+        else None,
+        spread=Spread(*spread([run.robust.value for run in runs])),
+        clean_spread=Spread(*spread([run.clean.value for run in runs])),
+        unjudged=_mean([v.unjudged for _, v in verdicts]),
+        carried=_mean([v.carried for _, v in verdicts]),
+        scores=scores,
+        runs=runs,
+        alarms=(
+            *_here(noted, here),
+            *alarms.certified_yet_broken(sum(v.crossed for _, v in verdicts), keys, key),
+            *alarms.noise_beats_attack(known, scores, key),
+            *alarms.others_beat_white_box(known, scores, key),
+            *alarms.out_of_order(known, scores, key),
+        ),
+        keys=keys,
+    )
+
+
+def _here(noted: Iterable[Alarm], keys: set[str]) -> list[Alarm]:
+    """The alarms that cells of one board raise, with those cells only."""
+    found = [replace(alarm, keys=tuple(k for k in alarm.keys if k in keys)) for alarm in noted]
+    return [alarm for alarm in found if alarm.keys]
+
+
+def _run(system: System, verdict: Verdict) -> Run:
+    records = [t.cell.record for t in system.trials]
+    total = len(system.clean)
+    return Run(
+        system_key=system.key,
+        seed=min(record.seed for record in records),
+        clean=rate(int(np.count_nonzero(system.clean)), total),
+        robust=rate(int(np.count_nonzero(verdict.held)), total),
+        held=_packed(verdict.held),
+        clean_bits=_packed(system.clean),
+        weights_sha256=min(record.weights_sha256 for record in records),
+        keys=verdict.keys,
+    )
+
+
+def _score(hits: Sequence[Hit], total: int) -> Score:
+    medians = [hit.median_distance for hit in hits]
+    finite = [m for m in medians if m is not None]
+    return Score(
+        robust=rate(_mean([hit.robust for hit in hits]), total),
+        broken=_mean([hit.broken for hit in hits]),
+        alone=_mean([hit.alone for hit in hits]),
+        invalid=_mean([hit.invalid for hit in hits]),
+        median_distance=_mean(finite) if len(finite) == len(medians) else None,
+        forwards=_mean([hit.forwards for hit in hits]),
+        backwards=_mean([hit.backwards for hit in hits]),
+        seconds=_mean([hit.seconds for hit in hits]),
+        keys=tuple(sorted(key for hit in hits for key in hit.keys)),
+        top5=_mean([hit.top5 for hit in hits]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)
+
+
+def rate(count: float, total: int) -> Rate:
+    """A share with its interval. Runs of one row share their examples, so they add no examples to `total`."""
+    return Rate(count, total, count / total, *wilson(count, total))
+
+
+def _packed(bits: NDArray[np.bool_]) -> bytes:
+    return np.packbits(bits).tobytes()
+
+
+def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[list[Board], tuple[Unfinished, ...]]:
+    """The boards with the cells that have no result, and those that fit to none.
+
+    Such a cell does not know its examples, so it is shown on every board that it could have been meant for.
+    """
+    found: dict[str, list[Unfinished]] = defaultdict(list)
+    homeless = []
+    for cell in cells:
+        record, threat = cell.record, cell.record.threat
+        under = (threat.norm, exact_eps(cell)) if record.attack.bounded else (ANY_CHANGE, Fraction(0))
+        shown = Unfinished(
+            key=record.key,
+            status=record.status,
+            system=base_label(record.system),
+            attack=record.attack.name,
+            seed=record.seed,
+            error=record.error or "",
+        )
+        meant = (record.suite, record.official, record.system.dataset, *under, threat.goal, threat.aware,
+                 threat.region, threat.levels)  # fmt: skip
+        fitting = [board.protocol.key for board in boards if _meant(board) == meant]
+        for key in fitting:
+            found[key].append(shown)
+        if not fitting:
+            homeless.append(shown)
+    return [replace(b, unfinished=tuple(found[b.protocol.key])) for b in boards], tuple(homeless)
+
+
+def _meant(board: Board) -> tuple[object, ...]:
+    p = board.protocol
+    return (p.suite, p.official, p.dataset, p.norm, Fraction(p.eps_exact), p.goal, p.aware, p.region, p.levels)

@@ -1,0 +1,247 @@
+"""Findings of a leaderboard: those of the records, and those that only several records together show.
+
+Each check looks at numbers that cannot be, if every attack does what it says; what it returns is evidence against the
+evaluation, not against the system.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+
+from benchmark.records.record import GIVEN, Record
+
+from ..board import Alarm, Column, Score
+
+__all__ = [
+    "certified_yet_broken",
+    "clean_disagrees",
+    "fewer_attacks",
+    "noise_beats_attack",
+    "of_records",
+    "others_beat_white_box",
+    "out_of_order",
+    "rises_with_eps",
+    "spared",
+]
+
+NO_ATTACK = ("noise", "none")
+TRANSFER = "transfer"
+ORDER = (("bim", "fgsm"), ("pgd", "fgsm"), ("apgd", "fgsm"), ("autoattack", "pgd"), ("autoattack", "apgd"))
+"""Pairs of a stronger attack and a weaker one, which does a part of what it does."""
+
+
+def of_records(records: Iterable[Record], row: str) -> list[Alarm]:
+    """The findings that the records carry; the same finding in several cells is one alarm."""
+    cells: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for record in records:
+        for finding in record.findings:
+            cells[finding.name, finding.severity, finding.evidence].append(record.key)
+    return [Alarm(*what, tuple(sorted(keys)), row) for what, keys in sorted(cells.items())]
+
+
+def noise_beats_attack(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """Random noise broke more than an attack that looks where to go."""
+    noise = [scores[key] for key in columns if key in scores and columns[key].name == "noise"]
+    if not noise:
+        return []
+    best = max(noise, key=lambda score: score.broken)
+    return [
+        Alarm(
+            "noise_beats_attack",
+            "warning",
+            f"random noise breaks {best.broken:g} of {best.robust.total} examples and {columns[key].label} "
+            f"{score.broken:g}: that attack is weaker than chance here",
+            tuple(sorted({*best.keys, *score.keys})),
+            row,
+        )
+        for key, score in sorted(scores.items(), key=lambda item: columns[item[0]].label)
+        if columns[key].name not in NO_ATTACK and score.broken < best.broken
+    ]
+
+
+def others_beat_white_box(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """What did not see the system's gradients broke more than every attack that did: the sign of masked gradients.
+
+    That is an attack that asked for none, or one that worked on another system: black-box and transfer attacks are
+    checks of the white-box ones (Carlini et al., 2019, arXiv:1902.06705).
+    """
+    real = {key: score for key, score in scores.items() if columns[key].name not in NO_ATTACK}
+    seen = {key for key in real if columns[key].access != TRANSFER and real[key].backwards > 0}
+    blind = {key for key in real if columns[key].access != TRANSFER} - seen
+    white = [key for key in columns if key in seen]
+    found = []
+    for name, keys, how in (
+        ("black_box_beats_white_box", blind, "without a gradient"),
+        ("transfer_beats_white_box", set(real) - seen - blind, "made on another system"),
+    ):
+        others = [key for key in columns if key in keys]
+        if white and others:
+            strongest = max(white, key=lambda key: real[key].broken)
+            winner = max(others, key=lambda key: real[key].broken)
+            if real[winner].broken > real[strongest].broken:
+                found.append(_masked(name, how, columns, real, winner, strongest, row))
+    return found
+
+
+def _masked(
+    name: str,
+    how: str,
+    columns: Mapping[str, Column],
+    scores: Mapping[str, Score],
+    winner: str,
+    strongest: str,
+    row: str,
+) -> Alarm:
+    best, white = scores[winner], scores[strongest]
+    return Alarm(
+        name,
+        "warning",
+        f"{columns[winner].label} breaks {best.broken:g} of {best.robust.total} examples {how}, and "
+        f"{columns[strongest].label}, the strongest attack with gradients, {white.broken:g}: the gradients may be "
+        "masked",
+        tuple(sorted({*best.keys, *white.keys})),
+        row,
+    )
+
+
+def out_of_order(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """An attack broke less than one that does a part of what it does: FGSM is one step of PGD (Carlini et al., 2019).
+
+    Of attacks with several settings the best is meant, among those with one access, surrogate and draws; an attack with
+    a smaller budget is not compared.
+    """
+    found = []
+    for stronger, weaker in ORDER:
+        for key, score in sorted(scores.items(), key=lambda item: columns[item[0]].label):
+            if columns[key].name != weaker:
+                continue
+            rivals = [k for k in scores if columns[k].name == stronger and _as_free(columns[k], columns[key])]
+            if not rivals:
+                continue
+            best = max(rivals, key=lambda k: (scores[k].broken, columns[k].label))
+            if scores[best].broken < score.broken:
+                found.append(
+                    Alarm(
+                        "attacks_out_of_order",
+                        "warning",
+                        f"{columns[best].label} breaks {scores[best].broken:g} of {score.robust.total} examples and "
+                        f"{columns[key].label} {score.broken:g}: the first does more of the same, so it "
+                        "fails somewhere",
+                        tuple(sorted({*scores[best].keys, *score.keys})),
+                        row,
+                    )
+                )
+    return found
+
+
+def _as_free(one: Column, other: Column) -> bool:
+    """Whether the first attack had the access of the other, and at least its budget."""
+    same = (one.access, one.surrogate, one.eot) == (other.access, other.surrogate, other.eot)
+    return same and (one.queries is None or (other.queries is not None and one.queries >= other.queries))
+
+
+def rises_with_eps(
+    columns: Mapping[str, Column],
+    small: tuple[str, Mapping[str, Score]],
+    large: tuple[str, Mapping[str, Score]],
+    row: str,
+) -> list[Alarm]:
+    """An attack breaks fewer examples in a larger ball.
+
+    Args:
+        small, large: a radius as text with the scores under it.
+    """
+    found = []
+    for key in sorted(set(small[1]) & set(large[1]), key=lambda key: columns[key].label):
+        before, after = small[1][key], large[1][key]
+        if after.robust.count > before.robust.count:
+            found.append(
+                Alarm(
+                    "accuracy_rises_with_eps",
+                    "warning",
+                    f"{columns[key].label} leaves {after.robust.count:g} of {after.robust.total} examples right at eps "
+                    f"{large[0]} and {before.robust.count:g} at {small[0]}: a larger ball cannot be safer, so the "
+                    "attack fails somewhere",
+                    tuple(sorted({*before.keys, *after.keys})),
+                    row,
+                )
+            )
+    return found
+
+
+def certified_yet_broken(crossed: int, keys: Sequence[str], row: str) -> list[Alarm]:
+    """Examples that were proved robust and are broken: the certificate or the verdict is wrong."""
+    if not crossed:
+        return []
+    return [
+        Alarm(
+            "certified_yet_broken",
+            "error",
+            f"{crossed} examples are certified at this radius and broken all the same: the certificate or the core's "
+            "verdict is wrong",
+            tuple(sorted(keys)),
+            row,
+        )
+    ]
+
+
+def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Alarm]:
+    """Cells of one trained system that do not agree on which clean inputs it gets right."""
+    if not disagreeing:
+        return []
+    return [
+        Alarm(
+            "clean_accuracy_differs",
+            "warning",
+            f"{disagreeing} examples are right on the clean input in some cells of one trained system and wrong in "
+            "others; only those right in all of them count as right",
+            tuple(sorted(keys)),
+            row,
+        )
+    ]
+
+
+def spared(columns: Mapping[str, Column], rows: Sequence[tuple[Mapping[str, Score], Set[str]]]) -> list[set[str]]:
+    """Per row, the attacks that it did not meet and half of the rows or more did: with one such, it has no rank.
+
+    Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
+    from a surrogate that a system itself has been.
+
+    Args:
+        rows: the scores of each by column, and the keys of its trained systems.
+    """
+    usual = {
+        key: set(column.surrogate.split(","))
+        for key, column in columns.items()
+        if column.name != GIVEN and 2 * sum(key in scores for scores, _ in rows) >= len(rows)
+    }
+    return [
+        {key for key, surrogates in usual.items() if key not in scores and not surrogates & systems}
+        for scores, systems in rows
+    ]
+
+
+def fewer_attacks(
+    columns: Mapping[str, Column], scores: Mapping[str, Score], without: Set[str], row: str
+) -> list[Alarm]:
+    """A row that was not attacked by all attacks of its board: its worst case is over fewer of them.
+
+    Args:
+        without: those that :func:`spared` names.
+    """
+    missing = {key: column.label for key, column in columns.items() if key not in scores and column.name != GIVEN}
+    if not missing:
+        return []
+    severity, others, so = (
+        (
+            "warning",
+            "at least half of the",
+            "without them it has no rank, as the worst case over fewer attacks looks better than it is",
+        )
+        if without
+        else ("info", "some other", "its robust accuracy may look better than it is")
+    )
+    named = [label for key, label in missing.items() if key in without or not without]
+    shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+    return [Alarm("fewer_attacks", severity, f"not attacked by {shown}, as {others} rows were: {so}", (), row)]

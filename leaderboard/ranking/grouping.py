@@ -1,0 +1,236 @@
+"""Which records belong together, and what rows and columns are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Record, SystemInfo, content_key
+
+from ..board import ANY_CHANGE, Column, Protocol
+from ..cells.load import Cell
+
+__all__ = [
+    "Family",
+    "base_label",
+    "column_key",
+    "columns",
+    "exact_eps",
+    "family",
+    "labels",
+    "protocol",
+    "recipe_key",
+    "system_names",
+]
+
+NORMS = ("linf", "l2", "l1", "l0", ANY_CHANGE)
+SHOWN_SETTINGS = 4
+EXACT = re.compile(r"(\d{1,18})(?:/(0*[1-9]\d{0,17}))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What records must share to be compared, apart from the radius."""
+
+    suite: str | None
+    official: bool
+    dataset: str
+    dataset_revision: str
+    examples_sha256: str
+    total: int
+    norm: str
+    goal: str
+    aware: bool
+    region: str
+    levels: int | None
+
+    @property
+    def key(self) -> str:
+        """Its content address."""
+        return content_key(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What it is told apart by. Real numbers go without saying, as before there were levels."""
+        return {name: value for name, value in asdict(self).items() if name != "levels" or value is not None}
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Where it comes among others: suites by name, records outside suites first, then by dataset and norm."""
+        return (
+            self.suite or "", not self.official, self.dataset, NORMS.index(self.norm), self.goal, not self.aware,
+            self.region, self.levels or 0, self.key,
+        )  # fmt: skip
+
+
+def family(record: Record) -> Family:
+    """The family of a complete record. Attacks that answer to no norm are compared among themselves."""
+    threat = record.threat
+    return Family(
+        suite=record.suite,
+        official=record.official,
+        dataset=record.system.dataset,
+        dataset_revision=record.dataset_revision,
+        examples_sha256=record.examples_sha256,
+        total=record.counts.total if record.counts else 0,
+        norm=threat.norm if record.attack.bounded else ANY_CHANGE,
+        goal=threat.goal,
+        aware=threat.aware,
+        region=threat.region,
+        levels=threat.levels,
+    )
+
+
+def protocol(group: Family, eps: Fraction) -> Protocol:
+    """The family at one radius."""
+    key = content_key({**group.content, "eps": str(eps)})
+    return Protocol(key=key, eps=float(eps), eps_exact=str(eps), **asdict(group))
+
+
+def exact_eps(cell: Cell) -> Fraction:
+    """The radius of a cell as an exact fraction.
+
+    Raises:
+        RecordError: if it is none, or disagrees with the record's floating-point radius.
+    """
+    threat = cell.record.threat
+    numbers = EXACT.fullmatch(threat.eps_exact)
+    if numbers is None:
+        raise RecordError(f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255")
+    eps = Fraction(int(numbers[1]), int(numbers[2] or 1))
+    if float(eps) != threat.eps:
+        raise RecordError(f"{cell.place} has eps {threat.eps!r} and eps_exact {threat.eps_exact!r}, which differ")
+    return eps
+
+
+def recipe_key(system: SystemInfo) -> str:
+    """What a system is, whatever its seed: the content address of a row."""
+    return content_key(system.model_dump(exclude={"key"}))
+
+
+# --- columns ---
+
+
+def column_key(record: Record) -> str:
+    """The content address of an attack with its settings; versions and radii do not matter."""
+    return content_key(_column_settings(record))[:16]
+
+
+def system_names(records: Iterable[Record]) -> dict[str, str]:
+    """What people call each trained system of the records: its label, with the seed if that is not 0."""
+    made = {}
+    for record in records:
+        seed = f", seed {record.seed}" if record.seed else ""
+        made[record.system.key] = f"{base_label(record.system)}{seed}"
+    return made
+
+
+def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None = None) -> dict[str, Column]:
+    """The column of each key, by name and settings, with labels that tell them apart.
+
+    Args:
+        names: of surrogates, by the key of the system; others are shown by the beginning of their key.
+    """
+    first = {key: group[0] for key, group in records.items()}
+    settings = {key: _flat(_column_settings(record)) for key, record in first.items()}
+    for key, record in first.items():
+        held = record.threat.surrogate.split(",") if record.threat.surrogate else ["none"]
+        settings[key]["surrogate"] = " and ".join((names or {}).get(system, system[:8]) for system in held)
+    names = _told_apart({key: record.attack.name for key, record in first.items()}, settings)
+    made = {}
+    for key in sorted(
+        first, key=lambda k: (first[k].attack.name, json.dumps(_column_settings(first[k]), sort_keys=True))
+    ):
+        attack, threat = first[key].attack, first[key].threat
+        made[key] = Column(
+            key=key,
+            name=attack.name,
+            label=names[key],
+            params=attack.params,
+            distribution=attack.distribution,
+            versions=tuple(sorted({record.attack.version for record in records[key]})),
+            access=threat.access,
+            queries=threat.queries,
+            eot=threat.eot,
+            surrogate=threat.surrogate,
+            minimal=attack.minimal,
+            randomized=attack.randomized,
+        )
+    return made
+
+
+def _column_settings(record: Record) -> dict[str, Any]:
+    attack, threat = record.attack, record.threat
+    return {
+        "name": attack.name,
+        "distribution": attack.distribution,
+        "params": attack.params,
+        "access": threat.access,
+        "queries": threat.queries,
+        "eot": threat.eot,
+        "surrogate": threat.surrogate,
+    }
+
+
+# --- labels ---
+
+
+def base_label(system: SystemInfo) -> str:
+    """Model and defenses, for people; the dataset is the board's."""
+    label = " + ".join([system.model, *system.defenses])
+    return f"{label}, poisoned by {' and '.join(system.poison)}" if system.poison else label
+
+
+def labels(systems: Mapping[str, SystemInfo]) -> dict[str, str]:
+    """A label for each row key, unique among them: rows that share one say which settings differ."""
+    return _told_apart(
+        {key: base_label(system) for key, system in systems.items()},
+        {key: _flat(system.config) for key, system in systems.items()},
+    )
+
+
+def _told_apart(base: Mapping[str, str], settings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    sharing: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(base):
+        sharing[base[key]].append(key)
+    found = {}
+    for label, keys in sharing.items():
+        differing = _differing([settings[key] for key in keys]) if len(keys) > 1 else []
+        for key in keys:
+            said = [f"{_short(name, differing)}={settings[key][name]}" for name in differing if name in settings[key]]
+            found[key] = f"{label} ({', '.join(said[:SHOWN_SETTINGS])})" if said else label
+    taken = list(found.values())
+    return {key: label if taken.count(label) == 1 else f"{label} [{key[:6]}]" for key, label in found.items()}
+
+
+def _differing(settings: list[Mapping[str, str]]) -> list[str]:
+    """The names of settings that are not the same for all."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({one.get(name) for one in settings}) > 1]
+
+
+def _short(name: str, others: list[str]) -> str:
+    """The last part of a setting's name, or all of it where that is not enough."""
+    last = name.rpartition(".")[2]
+    return last if [other.rpartition(".")[2] for other in others].count(last) == 1 else name
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Nested settings as `defenses.adversarial_training.eps: 1/10`."""
+    if isinstance(value, dict):
+        inner = sorted(value.items())
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        inner = [(str(item.get("name", at)), item) for at, item in enumerate(value)]
+    else:
+        return {name: value if isinstance(value, str) else json.dumps(value)}
+    found: dict[str, str] = {}
+    for key, item in inner:
+        path = name if key == "params" else f"{name}.{key}" if name else key
+        found.update(_flat(item, path))
+    return found

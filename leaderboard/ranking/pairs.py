@@ -1,0 +1,46 @@
+"""What the page that compares two systems carries: each row's examples as bits, and the tests of all pairs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ..board import Board, Row
+
+__all__ = ["BITS_BYTES", "PAIR_ROWS", "comparable", "held_bits", "neighbours"]
+
+PAIR_ROWS = 40
+"""Up to how many rows a page carries the tests of all their pairs."""
+BITS_BYTES = 120_000
+"""How many bytes of outcomes a page carries."""
+
+
+def comparable(board: Board) -> tuple[Row, ...]:
+    """The first rows of the board with a rank, as many as fit on the page with their outcomes."""
+    kept: list[Row] = []
+    left = BITS_BYTES
+    for row in board.rows[: min(PAIR_ROWS, board.ranked)]:
+        left -= sum(len(text) for text in held_bits(row))
+        if left < 0:
+            break
+        kept.append(row)
+    return tuple(kept)
+
+
+def held_bits(row: Row) -> list[str]:
+    """Per run of the row: the examples that stayed right under every attack, as packed bits in base64."""
+    return [base64.b64encode(run.held).decode() for run in row.runs]
+
+
+def neighbours(board: Board) -> Sequence[tuple[Row, Row, int, int, float]]:
+    """Each row with a rank and the next one.
+
+    Returns:
+        Of each pair (row, next, examples only the first holds, only the second, corrected p).
+    """
+    wins, p, rows = board.pairs.wins, board.pairs.adjusted, board.rows[: board.ranked]
+    return [
+        (row, after, int(wins[at, at + 1]), int(wins[at + 1, at]), float(p[at, at + 1]))
+        for at, (row, after) in enumerate(pairwise(rows))
+    ]

@@ -1,0 +1,97 @@
+"""How attacks compare over the rows of a board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..board import AttackStanding, Column, Optimality, Rate, Score
+from .statistics import mean_interval, optimality, wilson
+from .worst_case import System
+
+__all__ = ["Close", "closeness", "standings"]
+
+
+@dataclass(frozen=True, eq=False)
+class Close:
+    """The optimality of an attack on one trained system, and the influence (N,) of each example on it."""
+
+    value: float
+    influence: NDArray[np.float32]
+
+
+def closeness(systems: Sequence[System], known: Mapping[str, Column], eps0: float) -> dict[str, list[Close]]:
+    """By column, for attacks that look for the smallest perturbation: one entry per system they were run on.
+
+    The reference is the smallest distance that any attack found on the example.
+    """
+    found: dict[str, list[Close]] = {}
+    for system in systems:
+        ran = {trial.column for trial in system.trials}
+        for key, column in known.items():
+            if key in ran and column.minimal:
+                distance = system.distance_of(key)
+                result = optimality(distance, np.minimum(distance, system.distance), eps0)
+                if result is not None:
+                    found.setdefault(key, []).append(Close(result[0], result[1].astype(np.float32)))
+    return found
+
+
+def standings(
+    columns: Sequence[Column],
+    scores: Sequence[Mapping[str, Score]],
+    clean: Sequence[float],
+    close: Sequence[Mapping[str, Sequence[Close]]],
+    pool: str,
+) -> tuple[AttackStanding, ...]:
+    """The attacks of a board, the most successful first.
+
+    Args:
+        scores, clean, close: per row: what the attacks did, how many examples were right, how close they came.
+    """
+    found = [_standing(at, column.key, scores, clean, close, pool) for at, column in enumerate(columns)]
+    return tuple(sorted(found, key=lambda s: (-s.success.value, s.column)))
+
+
+def _standing(
+    at: int,
+    key: str,
+    scores: Sequence[Mapping[str, Score]],
+    clean: Sequence[float],
+    close: Sequence[Mapping[str, Sequence[Close]]],
+    pool: str,
+) -> AttackStanding:
+    rows = [row for row, have in enumerate(scores) if key in have]
+    mine = [scores[row][key] for row in rows]
+    attacked = sum(clean[row] for row in rows)
+    cells = sum(len(score.keys) for score in mine)
+    return AttackStanding(
+        column=at,
+        rows=len(rows),
+        success=_success(sum(score.broken for score in mine), attacked, len(rows)),
+        alone=sum(score.alone for score in mine),
+        forwards=sum(score.forwards for score in mine) / attacked if attacked else 0.0,
+        backwards=sum(score.backwards for score in mine) / attacked if attacked else 0.0,
+        seconds=sum(score.seconds for score in mine) / len(mine) if cells else 0.0,
+        optimality=_optimality([one for row in rows for one in close[row].get(key, ())], pool),
+    )
+
+
+def _success(broken: float, attacked: float, rows: int) -> Rate:
+    """The share of all attacked examples, with the interval for the examples of one system."""
+    total = round(attacked / rows)
+    if total == 0:
+        return Rate(0.0, 0, 0.0, 0.0, 1.0)
+    share = min(1.0, broken / attacked)
+    return Rate(share * total, total, share, *wilson(share * total, total))
+
+
+def _optimality(found: Sequence[Close], pool: str) -> Optimality | None:
+    if not found:
+        return None
+    value = float(np.mean([one.value for one in found]))
+    low, high = mean_interval(value, np.mean([one.influence for one in found], axis=0, dtype=np.float64))
+    return Optimality(value, max(0.0, low), min(1.0, high), len(found), pool)

@@ -1,0 +1,118 @@
+"""How adversarial examples go from system to system: a matrix per board, from what `benchmark transfer` counted.
+
+A pair is shown as long as every cell that it was counted from still stands on the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmark.records.arrivals import FOLDER, Arrivals, Pair, read_arrivals
+
+from ..board import Board, Problem, Rate
+from ..cells.load import Cell
+from .statistics import wilson
+
+__all__ = ["Exchange", "Member", "exchanges", "furthest", "read_transfers"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained system of a board. label: unique on the board, with the seed where its row has several."""
+
+    label: str
+    row: str
+    system: str
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The transfer matrix of a board.
+
+    members: in the order of the board; rows are sources, columns targets. shares: of the examples that were tried,
+    those that fooled the target; None where nothing was measured or could be tried, and for a system with itself.
+    early: pairs that were counted before the latest attacks on their source.
+    """
+
+    members: tuple[Member, ...]
+    shares: tuple[tuple[Rate | None, ...], ...]
+    early: int
+
+
+def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]]:
+    """What was counted in the stores that the cells lie in, in the order of the keys, and which files are no counts.
+
+    The folder of the counts lies beside that of the cells, as in a store, or beside the cells themselves.
+    """
+    found: dict[str, Arrivals] = {}
+    problems = []
+    around = {cell.folder.parent for cell in cells}
+    for folder in sorted({above / FOLDER for parent in around for above in (parent, parent.parent)}):
+        for path in sorted(folder.glob("*.json")):
+            arrivals = read_arrivals(path)
+            if arrivals is None:
+                place = f"{FOLDER}/{path.name}"
+                problems.append(Problem(place, f"{place} is no count of a transfer; benchmark transfer makes it again"))
+            else:
+                found.setdefault(arrivals.key, arrivals)
+    return [found[key] for key in sorted(found)], problems
+
+
+def exchange(board: Board, transfers: Iterable[Arrivals]) -> Exchange | None:
+    """The matrix of a board, or None if no pair of its systems was counted."""
+    members, cells = [], {}
+    for row in board.rows:
+        for run in row.runs:
+            label = f"{row.label}, seed {run.seed}" if len(row.runs) > 1 else row.label
+            members.append(Member(label, row.key, run.system_key))
+            cells[run.system_key] = set(run.keys)
+    counted = {
+        (pair.source, arrivals.target): pair
+        for arrivals in transfers
+        if arrivals.target in cells
+        for pair in arrivals.pairs
+        if pair.cells.keys() <= cells.get(pair.source, set())
+    }
+    if not counted:
+        return None
+    latest = _made_on_them(board)
+    early = sum(pair.cells.keys() < cells[pair.source] & latest for pair in counted.values())
+    return Exchange(
+        tuple(members),
+        tuple(tuple(_share(counted.get((one.system, other.system))) for other in members) for one in members),
+        early,
+    )
+
+
+def furthest(of: Exchange) -> tuple[Member, int, int] | None:
+    """The source whose examples fool the others most often, and in how many of how many tries; None before any try."""
+    sums = []
+    for member, line in zip(of.members, of.shares, strict=True):
+        measured = [share for share in line if share is not None]
+        sums.append((member, int(sum(s.count for s in measured)), sum(s.total for s in measured)))
+    tried = [one for one in sums if one[2]]
+    return max(tried, key=lambda one: one[1] / one[2]) if tried else None
+
+
+def _made_on_them(board: Board) -> set[str]:
+    """The cells of the board whose examples were made on the system that they break."""
+    return {
+        key
+        for row in board.rows
+        for column, score in zip(board.columns, row.scores, strict=True)
+        if score is not None and column.access != "transfer"
+        for key in score.keys
+    }
+
+
+def _share(pair: Pair | None) -> Rate | None:
+    if pair is None or not pair.tried:
+        return None
+    return Rate(pair.transferred, pair.tried, pair.transferred / pair.tried, *wilson(pair.transferred, pair.tried))
+
+
+def exchanges(boards: Iterable[Board], transfers: Sequence[Arrivals]) -> Mapping[str, Exchange]:
+    """The matrices of all boards that have one, by the key of the board."""
+    found = {board.protocol.key: exchange(board, transfers) for board in boards}
+    return {key: of for key, of in found.items() if of is not None}

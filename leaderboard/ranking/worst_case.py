@@ -1,0 +1,191 @@
+"""What all attacks together did to one trained system, example by example."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..board import ANY_CHANGE
+from ..cells.load import Cell, Evidence
+
+__all__ = ["Hit", "System", "Trial", "Verdict", "forgiven", "judge"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A cell with its outcomes. column: the key of the attack. eps: its radius.
+
+    distance: (N,) of the adversarial candidates, infinite where there is none. The core's verdict forgives a radius
+    exceeded by rounding, so such a distance counts as the radius itself.
+    """
+
+    column: str
+    eps: Fraction
+    cell: Cell
+    evidence: Evidence
+    distance: Floats
+
+    @classmethod
+    def of(cls, column: str, eps: Fraction, cell: Cell, evidence: Evidence) -> Trial:
+        """The trial with its distances."""
+        radius = float(eps)
+        distance = evidence.distance.astype(np.float64)
+        rounded = (distance > radius) & (distance <= radius + forgiven(cell.record.threat.norm, radius))
+        distance[rounded] = radius
+        return cls(column, eps, cell, evidence, distance)
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """One trained system with all its trials of a family, at every radius, and what follows whatever the radius.
+
+    clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
+    the clean input was wrong or no attack ever made a valid attempt, infinite where none succeeded.
+    certified: (N,) the largest proved radius; None if nothing was certified.
+    """
+
+    key: str
+    trials: tuple[Trial, ...]
+    clean: Bools
+    distance: Floats
+    certified: Floats | None
+
+    @classmethod
+    def of(cls, key: str, trials: Sequence[Trial]) -> System:
+        """The system of that key, from its trials."""
+        clean = reduce(np.logical_and, [t.evidence.clean for t in trials])
+        tried = _any([t.evidence.valid for t in trials])
+        certified = reduce(np.maximum, [t.evidence.certified for t in trials]).astype(np.float64)
+        return cls(
+            key=key,
+            trials=tuple(trials),
+            clean=clean,
+            distance=np.where(clean & tried, smallest(trials), 0.0),
+            certified=certified if certified.any() else None,
+        )
+
+    def distance_of(self, column: str) -> Floats:
+        """(N,) the smallest distance that one attack found, at any radius; 0 where the clean input was wrong."""
+        return np.where(self.clean, smallest([t for t in self.trials if t.column == column]), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """What one attack did at one radius. Counts of examples, and the cost of its cells together."""
+
+    robust: int
+    broken: int
+    alone: int
+    invalid: int
+    median_distance: float | None
+    forwards: int
+    backwards: int
+    seconds: float
+    keys: tuple[str, ...]
+    top5: int
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The worst case at one radius.
+
+    held: (N,) right, validly tried by some attack, broken by none. unjudged: examples that no attack validly tried and
+    none broke. carried: broken only by candidates recorded under another radius. certified: (N,) proved at the radius.
+    crossed: proved and broken all the same. hits: by column.
+    """
+
+    held: Bools
+    unjudged: int
+    carried: int
+    certified: Bools | None
+    crossed: int
+    hits: dict[str, Hit]
+    keys: tuple[str, ...]
+
+
+def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
+    """The worst case over every attack recorded for the system under this radius; None if there is none.
+
+    An adversarial candidate recorded under another radius counts as well wherever it lies within this one: it is
+    inside the ball, whatever it was made for. So attacks that look for the smallest perturbation count at every radius,
+    and robust accuracy cannot rise with it. A new attack never adds to the unbroken examples; an invalid candidate is
+    no break, and no proof of robustness either.
+    """
+    own = [trial for trial in system.trials if trial.eps == eps]
+    if not own:
+        return None
+    clean = system.clean
+    mine: dict[str, list[Trial]] = defaultdict(list)
+    for trial in own:
+        mine[trial.column].append(trial)
+    broken = {column: clean & _any([t.evidence.broken for t in trials]) for column, trials in mine.items()}
+    sources = {**broken}
+    reach = float(eps) + forgiven(norm, float(eps))
+    for trial in system.trials:
+        if trial.eps != eps:
+            within = clean & (trial.distance <= reach)
+            sources[trial.column] = sources[trial.column] | within if trial.column in sources else within
+    once, twice = np.zeros_like(clean), np.zeros_like(clean)
+    for hit in sources.values():
+        twice |= once & hit
+        once |= hit
+    at_home = _any(list(broken.values()))
+    tried = _any([t.evidence.valid for t in own])
+    certified = None
+    if system.certified is not None and norm != ANY_CHANGE:
+        certified = clean & (system.certified >= float(eps)) & (system.certified > 0)
+    return Verdict(
+        held=clean & tried & ~once,
+        unjudged=int(np.count_nonzero(clean & ~tried & ~once)),
+        carried=int(np.count_nonzero(once & ~at_home)),
+        certified=certified,
+        crossed=int(np.count_nonzero(certified & once)) if certified is not None else 0,
+        hits={
+            column: _hit(clean, trials, broken[column], int(np.count_nonzero(sources[column] & ~twice)))
+            for column, trials in mine.items()
+        },
+        keys=tuple(sorted(t.cell.record.key for t in own)),
+    )
+
+
+def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hit:
+    valid = _any([t.evidence.valid for t in trials])
+    median = np.inf
+    if clean.any() and all(t.cell.record.attack.minimal for t in trials):
+        median = float(np.median(smallest(trials)[clean]))
+    costs = [t.cell.record.cost for t in trials if t.cell.record.cost is not None]
+    return Hit(
+        robust=int(np.count_nonzero(clean & valid & ~broken)),
+        broken=int(np.count_nonzero(broken)),
+        alone=alone,
+        invalid=int(np.count_nonzero(clean & ~valid)),
+        median_distance=median if np.isfinite(median) else None,
+        forwards=sum(c.forwards for c in costs),
+        backwards=sum(c.backwards for c in costs),
+        seconds=sum(c.seconds for c in costs),
+        keys=tuple(sorted(t.cell.record.key for t in trials)),
+        top5=min(t.cell.record.counts.robust_top5 for t in trials if t.cell.record.counts is not None),
+    )
+
+
+def smallest(trials: Sequence[Trial]) -> Floats:
+    """(N,) the smallest distance over the trials."""
+    return reduce(np.minimum, [t.distance for t in trials])
+
+
+def _any(bits: Sequence[Bools]) -> Bools:
+    return reduce(np.logical_or, bits)
+
+
+def forgiven(norm: str, eps: float) -> float:
+    """Rounding that the core's verdict forgives, in units of the distance (`benchmark.threat.ball.tolerance`)."""
+    return 0.0 if norm == "l0" else 1e-6 * (1.0 + eps)

@@ -1,0 +1,294 @@
+"""`benchmark leaderboard check`: judge a submission as data, prove what can be proved, and write the review.
+
+Nothing in a submission is executed. The witnesses are proved by another process with bounded memory and time, which
+loads installed plugins only, by name.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from benchmark import registry
+from benchmark.errors import RecordError
+from benchmark.records.findings import ROUNDING
+from benchmark.records.record import GIVEN, Card, Record, read_record
+from benchmark.sweep.suites import departure
+
+from ..board import Alarm, Board, Leaderboard, Row
+from ..cells.load import RECORD, Cell, read, same_outcomes
+from ..ranking.aggregate import aggregate
+from .check_cell import WEIGHTS, checked_card, checked_cell
+from .parcel import opened, read_manifest
+from .review import Effect, Review, Tier, Verdict, comment, put, read_review
+
+__all__ = ["check", "main"]
+
+SECONDS = 1800
+MEMORY = 16 << 30
+Part = TypeVar("Part")
+
+
+def main(path: Path, results: Sequence[Path], *, store: Path | None, data: Path, into: Path | None) -> int:
+    """Check a submission and print the review; 1 if it is refused. With `into`, an accepted one is added there."""
+    try:
+        with opened(path) as root:
+            review = check(root, results, store=store, data=data)
+            if into is not None and review.accepted:
+                put(review, into)
+    except RecordError as error:
+        review = Review(refusals=(str(error),))
+    sys.stdout.write(comment(review))
+    return 0 if review.accepted else 1
+
+
+def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None, data: Path | None = None) -> Review:
+    """The review of an opened submission.
+
+    Args:
+        results: folders of what is published already. store: with trained systems, beside those of the submission.
+        data: with data files; None proves no witness.
+
+    Raises:
+        RecordError: if the manifest does not describe the files.
+    """
+    manifest = read_manifest(root)
+    refusals: list[str] = []
+    cards = _each(root / "systems", checked_card, refusals)
+    cells = _each(root / "cells", checked_cell, refusals)
+    if not cells and not refusals:
+        refusals.append("it holds no cell; expected at least one")
+    known, _ = read([folder for folder in results if folder.is_dir()])
+    for cell in cells.values():
+        if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
+            refusals += list(_misfits(cell, cards, cells, known))[:1]
+    unused = sorted(set(cards) - {cell.record.system.key for cell in cells.values()})
+    if unused and not refusals:
+        refusals.append(f"systems/{unused[0]} belongs to no cell of the submission")
+    if refusals:
+        return Review(tuple(refusals), manifest.submitter, manifest.note)
+    before, after = aggregate(known), aggregate([*known, *cells.values()])
+    refusals += _gate(before, after, cells)
+    again = {} if refusals else {key: _rerun(cell, store) for key, cell in cells.items()}
+    refusals += [f"{cells[key].place} differs from the cell that was run here" for key in again if again[key] is False]
+    proofs = {} if refusals else _proved(root, cells, store, data)
+    refusals += [f"cells/{key}: {proof.sentence}" for key, proof in proofs.items() if proof.fails]
+    if refusals:
+        return Review(tuple(refusals), manifest.submitter, manifest.note)
+    return Review(
+        submitter=manifest.submitter,
+        note=manifest.note,
+        verdicts=tuple(
+            _verdict(cells[key], proofs[key], again[key], known, manifest.submitter.name) for key in sorted(cells)
+        ),
+        effects=tuple(_effects(before, after)),
+        warnings=tuple(_warnings(cells, known)),
+    )
+
+
+def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> dict[str, Part]:
+    """What `look` makes of each folder in `folder`, by name; a fault becomes a refusal."""
+    made = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            made[path.name] = look(path)
+        except RecordError as error:
+            refusals.append(str(error))
+    return made
+
+
+def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
+    """Why a cell that is sound in itself does not fit to its system, its suite or what is published."""
+    record = cell.record
+    card = cards.get(record.system.key)
+    if card is None:
+        yield f"systems/{record.system.key}/card.json is missing, and {cell.place} needs it"
+    elif card.system != record.system or card.seed != record.seed:
+        yield f"{cell.place} describes its system otherwise than the card in systems/{card.key}"
+    elif card.weights_sha256 != record.weights_sha256:
+        yield f"{cell.place} was made with other weights than the card in systems/{card.key} names"
+    elif card.dataset_revision != record.dataset_revision:
+        yield f"{cell.place} was made with another revision of the dataset than its system"
+    elif _surprising(card, record):
+        assert record.counts is not None
+        yield (
+            f"{cell.place} is right on {record.counts.clean_correct} clean examples of {card.test_total}, and the card "
+            f"of its system says {card.test_correct}"
+        )
+    departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
+    if departed:
+        yield f"{cell.place} calls itself official, and {departed}; run the suite as it is, or submit it as unofficial"
+    for other in (*known, *(c for key, c in sorted(cells.items()) if key < record.key)):
+        if other.record.key == record.key:
+            yield f"{cell.place} is published already, as {other.place}; supersede that one if it was wrong"
+        ours = (record.suite, record.system.dataset, record.dataset_revision)
+        theirs = (other.record.suite, other.record.system.dataset, other.record.dataset_revision)
+        lists = (record.examples_sha256, other.record.examples_sha256)
+        if record.official and other.record.official and record.suite and ours == theirs and lists[0] != lists[1]:
+            yield f"{cell.place} was made on another example list than the other cells of the suite"
+
+
+def _surprising(card: Card, record: Record) -> bool:
+    """Whether a system that draws nothing is right on other examples of the same test than its card says."""
+    if record.counts is None or record.counts.total != card.test_total:
+        return False
+    drawn = "randomized_outputs" in [finding.name for finding in record.findings]
+    return not drawn and abs(record.counts.clean_correct - card.test_correct) > ROUNDING * card.test_total
+
+
+def _alarms(leaderboard: Leaderboard) -> Iterator[Alarm]:
+    for board in leaderboard.boards:
+        yield from board.alarms
+        for row in board.rows:
+            yield from row.alarms
+
+
+def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) -> Iterator[str]:
+    """What the board's own checks would hold against the new cells, as errors."""
+    for problem in after.problems:
+        if problem not in before.problems:
+            yield problem.sentence
+    old = {(alarm.name, alarm.row) for alarm in _alarms(before)}
+    for alarm in _alarms(after):
+        if alarm.severity == "error" and (alarm.name, alarm.row) not in old and set(alarm.keys) & set(cells):
+            yield f"the board would raise the alarm {alarm.name}: {alarm.evidence}"
+
+
+# --- proofs ---
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What proving a witness gave. fails: it was disproved. sentence: the reason, or what was proved."""
+
+    proved: bool
+    fails: bool
+    sentence: str
+
+
+def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path | None) -> dict[str, Proof]:
+    """Prove every witness whose system can be loaded, by `benchmark verify` in another process."""
+    found = {}
+    by_store: dict[Path | None, list[str]] = {}
+    known = {plugin.name for plugin in registry.declared() if plugin.kind == "dataset"}
+    for key, cell in cells.items():
+        if data is None or cell.record.system.dataset not in known:
+            found[key] = Proof(False, False, "its data are not at hand")
+        elif cell.record.threat.region.startswith("file"):
+            found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
+        else:
+            by_store.setdefault(_store_of(cell, root, store), []).append(key)
+    for place, keys in by_store.items():
+        found.update(_verified(root, keys, place, data or Path()))
+    return found
+
+
+def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
+    places = [root, *([store] if store else [])]
+    return next((p for p in places if (p / "systems" / cell.record.system.key / WEIGHTS).is_file()), None)
+
+
+def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
+    """What `benchmark verify` says of these cells: a proof with the weights in the store, or distances without."""
+    command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
+    command += ["--store", str(store)] if store else ["--distances"]
+    command += [str(root / "cells" / key) for key in keys]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=SECONDS, preexec_fn=_bound_memory
+        )
+    except subprocess.TimeoutExpired:
+        sentence = f"its witness was not proved within {SECONDS} seconds"
+        return {key: Proof(False, False, sentence) for key in keys}
+    said = {}
+    for line in done.stdout.splitlines():
+        word, _, rest = line.partition(" ")
+        key, _, sentence = rest.strip().partition(" ")
+        said[key] = Proof(word == "verified", word == "FAILED", sentence.strip())
+    if store is None:
+        said = {key: replace(proof, sentence=_without_weights(proof)) for key, proof in said.items()}
+    missing = Proof(False, True, "its witness could not be proved: the process that tried ended")
+    return {key: said.get(key, missing) for key in keys}
+
+
+def _without_weights(proof: Proof) -> str:
+    return proof.sentence if proof.fails else f"{proof.sentence}; its system's weights are not at hand"
+
+
+def _bound_memory() -> None:
+    """Runs in the process that proves: what it may allocate, and that it may write no large file."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+def _rerun(cell: Cell, store: Path | None) -> bool | None:
+    """Whether the reviewer's own run of the cell says the same; None if the store has none."""
+    folder = store / "cells" / cell.record.key if store else None
+    if folder is None or not (folder / RECORD).is_file():
+        return None
+    return same_outcomes(cell.record, read_record(folder))
+
+
+def _verdict(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Verdict:
+    """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word."""
+    reviews = [read_review(other.folder) for other in known if other.record.system.key == cell.record.system.key]
+    owners = sorted({review.submitter.name for review in reviews if review is not None} - {submitter})
+    if owners and proof.proved:
+        return Verdict(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
+    if again:
+        return Verdict(cell, "re-run", "the reviewer's own run gives the same outcomes")
+    tier: Tier = "witness-verified" if proof.proved else "self-reported"
+    return Verdict(cell, tier, proof.sentence)
+
+
+# --- effects ---
+
+
+def _effects(before: Leaderboard, after: Leaderboard) -> Iterator[Effect]:
+    """Every row whose rank interval or robust accuracy differs."""
+    old = {(board.protocol.key, row.key): (row, board) for board in before.boards for row in board.rows}
+    for board in after.boards:
+        for row in board.rows:
+            was = old.get((board.protocol.key, row.key))
+            if was is None or _place(was[0]) != _place(row):
+                yield Effect(
+                    board=_name(board),
+                    row=row.label,
+                    rank=_rank(row),
+                    robust=row.robust.value,
+                    total=row.robust.total,
+                    before="new" if was is None else f"{_rank(was[0])}, {was[0].robust.value:.4f}",
+                )
+
+
+def _place(row: Row) -> tuple[int | None, int | None, float]:
+    return row.rank_low, row.rank_high, row.robust.value
+
+
+def _rank(row: Row) -> str:
+    if row.rank_low is None:
+        return "not ranked"
+    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low} to {row.rank_high}"
+
+
+def _name(board: Board) -> str:
+    p = board.protocol
+    suite = f"{p.suite}{'' if p.official else ' (changed)'}" if p.suite else "no suite"
+    return f"{suite}, {p.dataset}, {p.norm} {p.eps_exact}"
+
+
+def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
+    """What a reviewer should know, though it is no reason to refuse."""
+    owners = {cell.record.weights_sha256: cell for cell in known}
+    for cell in cells.values():
+        same = owners.get(cell.record.weights_sha256)
+        if same is not None and same.record.system.key != cell.record.system.key:
+            yield f"{cell.place} has the weights of {same.place}, under another description"
+        for finding in cell.record.findings:
+            yield f"{cell.place} has the finding {finding.name} ({finding.severity}): {finding.evidence}"

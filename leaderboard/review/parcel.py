@@ -1,0 +1,197 @@
+"""A submission as files: a folder or a zip with a manifest, opened so that nothing outside it can be touched.
+
+========================  ========================================================================================
+manifest.json             who submits what, and size and sha256 of every other file
+cells/KEY/                record.json, outcomes.safetensors, witness.safetensors; gallery and prepared if any
+systems/KEY/              card.json, and weights.safetensors where the submitter gives them
+========================  ========================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import RecordError
+from benchmark.records.record import FileInfo, file_sha256
+
+from ..cells.strict_json import strict_json
+from .check_text import check_texts
+
+__all__ = ["LARGEST", "MANIFEST", "Manifest", "Submitter", "opened", "read_manifest"]
+
+MANIFEST = "manifest.json"
+PLACES = re.compile(
+    r"manifest\.json"
+    r"|cells/[0-9a-f]{24}/(record\.json|(outcomes|witness|gallery|prepared)\.safetensors)"
+    r"|systems/[0-9a-f]{24}/(card\.json|weights\.safetensors)"
+)
+MOST_FILES = 10_000
+LARGEST = 4 << 30
+LARGEST_TEXT = 4 << 20
+DENSEST = 200
+"""How many times larger than its archive the contents may be, beyond the first hundred megabytes."""
+BLOCK = 1 << 20
+
+
+class Submitter(BaseModel):
+    """Who stands behind a submission. url: https only, may be empty."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, max_length=100)
+    url: str = Field(default="", max_length=200, pattern=r"^(https://[A-Za-z0-9._~:/?#@!&*+,;=%-]+)?$")
+
+
+class Manifest(BaseModel):
+    """The contents of a submission; every file except the manifest is named in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1] = 1
+    submitter: Submitter
+    note: str = Field(default="", max_length=2000)
+    files: tuple[FileInfo, ...]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """The folder with the files of a submission; that of a zip is temporary.
+
+    Raises:
+        RecordError: if it is neither, or holds anything that a submission does not have: links, special files, other
+            names, too many files or too many bytes.
+    """
+    if path.is_dir() and not path.is_symlink():
+        _check_folder(path)
+        yield path
+        return
+    if path.is_symlink() or not path.is_file():
+        raise RecordError(f"{path.name} is no submission; expected a folder or a zip file")
+    with tempfile.TemporaryDirectory(prefix="submission-") as folder:
+        _unpack(path, Path(folder))
+        yield Path(folder)
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a submission whose files are exactly those that it names.
+
+    Raises:
+        RecordError: if it is missing or malformed, or a file is missing, unnamed, or has another size or sha256.
+    """
+    try:
+        document = strict_json((root / MANIFEST).read_bytes(), MANIFEST)
+        check_texts(document, MANIFEST)
+        manifest = Manifest.model_validate(document)
+    except OSError as error:
+        raise RecordError(f"there is no {MANIFEST}; pack submissions with: benchmark submit PATH --out FILE") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecordError(
+            f"{MANIFEST}: {'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
+        ) from error
+    named = [file.path for file in manifest.files]
+    if len(set(named)) != len(named):
+        raise RecordError(f"{MANIFEST} names a file twice; expected each file once")
+    for file in manifest.files:
+        if not PLACES.fullmatch(file.path) or file.path == MANIFEST:
+            raise RecordError(f"{MANIFEST} names {file.path[:100]!r}, which is no place in a submission")
+    there = {path for path, _ in _walk(root)} - {MANIFEST}
+    if odd := sorted(there ^ set(named)):
+        raise RecordError(f"{odd[0]} is {'not named in' if odd[0] in there else 'missing, and named in'} {MANIFEST}")
+    for file in manifest.files:
+        found = (root / file.path).stat().st_size
+        if found != file.bytes:
+            raise RecordError(f"{file.path} has {found} bytes, and {MANIFEST} says {file.bytes}")
+        if file_sha256(root / file.path) != file.sha256:
+            raise RecordError(f"{file.path} does not have the sha256 that {MANIFEST} gives")
+    return manifest
+
+
+def _check_folder(root: Path) -> None:
+    sizes = [_allowed(path, status) for path, status in _walk(root)]
+    _bounded(len(sizes), sum(sizes))
+
+
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below `root` without following links: its path with slashes, and what it is."""
+    for here, folders, files in os.walk(root):
+        for name in [*files, *(f for f in folders if Path(here, f).is_symlink())]:
+            path = Path(here, name)
+            yield path.relative_to(root).as_posix(), path.lstat()
+
+
+def _allowed(path: str, status: os.stat_result) -> int:
+    """The size of a file that may be there."""
+    if stat.S_ISLNK(status.st_mode):
+        raise RecordError(f"{path[:100]!r} is a link; expected plain files")
+    if not stat.S_ISREG(status.st_mode):
+        raise RecordError(f"{path[:100]!r} is no plain file")
+    return _sized(path, status.st_size)
+
+
+def _sized(path: str, size: int) -> int:
+    if not PLACES.fullmatch(path):
+        raise RecordError(f"{path[:100]!r} is no place in a submission")
+    if path.endswith(".json") and size > LARGEST_TEXT:
+        raise RecordError(f"{path} has {size} bytes; expected at most {LARGEST_TEXT}")
+    return size
+
+
+def _bounded(files: int, size: int) -> None:
+    if files > MOST_FILES or size > LARGEST:
+        raise RecordError(f"it holds {files} files of {size} bytes; expected at most {MOST_FILES} and {LARGEST}")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Write the files of a zip, each no longer than it was declared to be."""
+    try:
+        with zipfile.ZipFile(archive) as parcel:
+            members = [member for member in parcel.infolist() if not member.is_dir()]
+            names = [member.filename for member in members]
+            if len(set(names)) != len(names):
+                raise RecordError(f"{archive.name} holds two files of one name; expected each file once")
+            for member in parcel.infolist():
+                _check_member(member)
+            size = sum(member.file_size for member in members)
+            _bounded(len(members), size)
+            if size > max(100 << 20, DENSEST * archive.stat().st_size):
+                raise RecordError(f"{archive.name} would grow to {size} bytes, more than {DENSEST} times its own size")
+            for member in members:
+                _write(parcel, member, folder / member.filename)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zlib.error) as error:
+        raise RecordError(f"{archive.name} cannot be unpacked: {error}") from error
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise RecordError(f"{member.filename[:100]!r} is a link or a special file; expected plain files")
+    if member.flag_bits & 1:
+        raise RecordError(f"{member.filename[:100]!r} is encrypted; expected plain files")
+    if member.is_dir():
+        if not re.fullmatch(r"(cells|systems)/([0-9a-f]{24}/)?", member.filename):
+            raise RecordError(f"{member.filename[:100]!r} is no place in a submission")
+        return
+    _sized(member.filename, member.file_size)
+
+
+def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left = member.file_size
+    with parcel.open(member) as source, path.open("xb") as target:
+        while block := source.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise RecordError(f"{member.filename} is longer than the archive says")
+            target.write(block)
+    if left:
+        raise RecordError(f"{member.filename} is shorter than the archive says")

@@ -1,0 +1,175 @@
+"""The outcome of checking a submission: as a comment for people, and as a file beside each record that is accepted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from benchmark import __version__
+from benchmark.errors import RecordError
+from benchmark.records.record import Record, file_sha256, to_text, write_atomic
+
+from ..cells.load import RECORD, Cell
+from .check_text import quoted
+from .parcel import Submitter
+
+__all__ = ["REVIEW", "Effect", "Review", "ReviewFile", "Tier", "Verdict", "comment", "put", "read_review",
+           "suite_folder"]  # fmt: skip
+
+REVIEW = "review.json"
+Tier = Literal["self-reported", "witness-verified", "re-run", "independently attacked"]
+MOST_LINES = 50
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One cell that may be accepted. why: what the tier rests on."""
+
+    cell: Cell
+    tier: Tier
+    why: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A row whose place on a board changes. rank: what tests leave of it, or that it has none. before: what it was."""
+
+    board: str
+    row: str
+    rank: str
+    robust: float
+    total: int
+    before: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a check found. refusals: one sentence each, none if the submission may be accepted."""
+
+    refusals: tuple[str, ...] = ()
+    submitter: Submitter | None = None
+    note: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.refusals
+
+
+class ReviewFile(BaseModel):
+    """The sidecar of an accepted record. record_sha256: of the file that was checked, so that it cannot drift."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1] = 1
+    key: str
+    tier: Tier
+    why: str
+    submitter: Submitter
+    record_sha256: str
+    checked_with: str
+
+
+def comment(review: Review) -> str:
+    """The review in Markdown. Text of the submitter is shown as code, in one line."""
+    return "\n".join(_lines(review)) + "\n"
+
+
+def _lines(review: Review) -> Iterator[str]:
+    yield f"## {'Can be accepted' if review.accepted else 'Refused'}"
+    yield ""
+    if review.submitter is not None:
+        yield f"Submitted by {quoted(review.submitter.name)}.{' Note: ' + quoted(review.note) if review.note else ''}"
+        yield ""
+    for sentence in review.refusals[:MOST_LINES]:
+        yield f"- {quoted(sentence, 600)}"
+    if len(review.refusals) > MOST_LINES:
+        yield f"- and {len(review.refusals) - MOST_LINES} more"
+    if review.verdicts:
+        yield "| cell | system | attack | robust | tier | why |"
+        yield "|---|---|---|---|---|---|"
+        for verdict in review.verdicts:
+            record = verdict.cell.record
+            counts = record.counts
+            share = f"{counts.robust_correct} of {counts.total}" if counts else ""
+            system = " + ".join([record.system.model, *record.system.defenses])
+            yield (
+                f"| {quoted(record.key)} | {quoted(system, 80)} | {quoted(record.attack.name, 40)} | {share} "
+                f"| {verdict.tier} | {quoted(verdict.why)} |"
+            )
+        yield ""
+    if review.effects:
+        yield "| board | row | robust accuracy | rank | before |"
+        yield "|---|---|---|---|---|"
+        for effect in review.effects[:MOST_LINES]:
+            yield (
+                f"| {quoted(effect.board, 100)} | {quoted(effect.row, 80)} | {effect.robust:.4f} of {effect.total} "
+                f"| {effect.rank} | {quoted(effect.before)} |"
+            )
+        if len(review.effects) > MOST_LINES:
+            yield f"\n{len(review.effects) - MOST_LINES} more rows move."
+        yield ""
+    for warning in review.warnings[:MOST_LINES]:
+        yield f"- note: {quoted(warning, 600)}"
+
+
+def put(review: Review, into: Path) -> None:
+    """Add the accepted cells to the folder, each with its review; what is there is never replaced.
+
+    Cells of a suite go into the folder of that suite.
+
+    Raises:
+        RecordError: if a cell is there already.
+    """
+    assert review.submitter is not None
+    for verdict in review.verdicts:
+        record = verdict.cell.record
+        final = into / suite_folder(record) / record.key
+        if final.exists():
+            raise RecordError(f"{final} exists; results are never replaced, supersede the old one instead")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        made = final.with_name(f".{record.key}.part")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        for name in (RECORD, *(file.path for file in record.files)):
+            shutil.copyfile(verdict.cell.folder / name, made / name)
+        sidecar = ReviewFile(
+            key=record.key,
+            tier=verdict.tier,
+            why=verdict.why,
+            submitter=review.submitter,
+            record_sha256=file_sha256(made / RECORD),
+            checked_with=__version__,
+        )
+        write_atomic(made / REVIEW, to_text(sidecar))
+        made.rename(final)
+
+
+def suite_folder(record: Record) -> str:
+    """The folder of a record's suite among published results."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in record.suite or "no-suite").lstrip(".")
+
+
+def read_review(folder: Path) -> ReviewFile | None:
+    """The review beside a record; None if there is none, as for results that nobody submitted.
+
+    Raises:
+        RecordError: if it is malformed, or belongs to another record than the one beside it.
+    """
+    path = folder / REVIEW
+    if not path.is_file():
+        return None
+    try:
+        review = ReviewFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RecordError(f"{folder.name}/{REVIEW} is no review: {error.errors()[0]['msg']}") from error
+    if review.record_sha256 != file_sha256(folder / RECORD):
+        raise RecordError(f"{folder.name}/{REVIEW} belongs to another {RECORD} than the one beside it")
+    return review

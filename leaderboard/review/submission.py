@@ -1,0 +1,125 @@
+"""`benchmark submit`: pack finished cells, with their proofs and the cards of their systems, into a folder or a zip."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmark.errors import RecordError
+from benchmark.records.record import FileInfo, file_sha256, to_text
+
+from ..cells.load import RECORD, find
+from .check_cell import CARD, WEIGHTS, checked_card, checked_cell
+from .parcel import MANIFEST, Manifest, Submitter
+
+__all__ = ["main", "pack"]
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every file of a zip, so that the same cells give the same bytes."""
+
+
+def main(paths: Sequence[Path], store: Path, out: Path, *, name: str, url: str, note: str, weights: bool) -> int:
+    """Pack, and say what is in it; 0 for the shell."""
+    try:
+        submitter = Submitter(name=name, url=url)
+        manifest = pack(paths, store, out, submitter=submitter, note=note, weights=weights)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise RecordError(f"--{first['loc'][0]} is {str(first['input'])[:80]!r}: {first['msg']}") from error
+    cells = sum(file.path.endswith(RECORD) for file in manifest.files)
+    size = sum(file.bytes for file in manifest.files)
+    sys.stdout.write(f"{out}: {cells} cells, {len(manifest.files)} files, {size} bytes\n")
+    sys.stdout.write(f"check it as reviewers will: benchmark leaderboard check {out}\n")
+    return 0
+
+
+def pack(
+    paths: Sequence[Path], store: Path, out: Path, *, submitter: Submitter, note: str = "", weights: bool = False
+) -> Manifest:
+    """Write a submission of every complete cell below `paths`; each is checked first, as a reviewer would.
+
+    Args:
+        store: where the systems are that do not lie in the store of their cells.
+        out: a file that ends with .zip, or a folder; must not exist.
+        weights: also pack the weights, so that anybody can prove the witnesses again.
+
+    Raises:
+        RecordError: if there is no complete cell, a cell would be refused, its system's card is missing, or `out`
+            exists.
+    """
+    if out.exists():
+        raise RecordError(f"{out} exists; name a new file or folder for the submission")
+    sources = dict(sorted(_sources(paths, store, weights)))
+    manifest = Manifest(
+        submitter=submitter,
+        note=note,
+        files=tuple(
+            FileInfo(path=path, bytes=file.stat().st_size, sha256=file_sha256(file)) for path, file in sources.items()
+        ),
+    )
+    made = out.with_name(f".{out.name}.part")
+    made.parent.mkdir(parents=True, exist_ok=True)
+    write = _write_zip if out.suffix == ".zip" else _write_folder
+    write(made, to_text(manifest), sources)
+    made.rename(out)
+    return manifest
+
+
+def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tuple[str, Path]]:
+    """(place in the submission, file) of everything to pack."""
+    systems: dict[str, Path] = {}
+    for record in sorted({found for path in paths for found in find(path)}):
+        folder = record.parent
+        if json.loads(record.read_bytes()).get("status") != "complete":
+            continue
+        cell = checked_cell(folder)
+        systems[cell.record.system.key] = _system(cell.record.system.key, folder, store)
+        for name in (RECORD, *(file.path for file in cell.record.files)):
+            yield f"cells/{folder.name}/{name}", folder / name
+    if not systems:
+        raise RecordError(f"no complete cell lies under {', '.join(map(str, paths))}; give cells or folders of cells")
+    for key, folder in sorted(systems.items()):
+        checked_card(folder)
+        for name in (CARD, WEIGHTS) if weights else (CARD,):
+            yield f"systems/{key}/{name}", folder / name
+
+
+def _system(key: str, cell: Path, store: Path) -> Path:
+    """The folder of the system of a `cell`, which is as a rule in the store that the cell lies in."""
+    places = [root / "systems" / key for root in (cell.parent.parent, store)]
+    for place in places:
+        if (place / CARD).is_file():
+            return place
+    raise RecordError(
+        f"cell {cell.name} is of system {key}, and neither {places[0]} nor {places[1]} has its {CARD}; "
+        "name the store in which it was run with --store"
+    )
+
+
+def _write_folder(out: Path, manifest: str, sources: dict[str, Path]) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    for path, file in sources.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, out / path)
+    (out / MANIFEST).write_text(manifest, encoding="utf-8")
+
+
+def _write_zip(out: Path, manifest: str, sources: dict[str, Path]) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_member(MANIFEST), manifest)
+        for path, file in sources.items():
+            with file.open("rb") as source, archive.open(_member(path), "w") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _member(path: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(path, EPOCH)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    member.external_attr = 0o100644 << 16
+    return member

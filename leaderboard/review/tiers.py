@@ -1,0 +1,38 @@
+"""How far the cells of a row were checked by somebody else than their author."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from benchmark.errors import RecordError
+
+from ..board import Problem, Row
+from ..cells.load import Cell
+from .review import ReviewFile, Tier, read_review
+
+__all__ = ["reviews_of", "weakest"]
+
+ORDER: tuple[Tier, ...] = get_args(Tier)
+"""From a word to an attack by others."""
+
+
+def reviews_of(cells: Sequence[Cell]) -> tuple[dict[str, ReviewFile], list[Problem]]:
+    """The reviews beside the cells, by key, and what is wrong with others; a cell without one was not submitted."""
+    found: dict[str, ReviewFile] = {}
+    problems = []
+    for cell in cells:
+        try:
+            review = read_review(cell.folder)
+        except RecordError as error:
+            problems.append(Problem(cell.place, str(error)))
+            continue
+        if review is not None:
+            found[cell.record.key] = review
+    return found, problems
+
+
+def weakest(row: Row, reviews: Mapping[str, ReviewFile]) -> Tier | None:
+    """The tier that all submitted cells of a row reach; None if none of them was submitted."""
+    tiers = [reviews[key].tier for key in row.keys if key in reviews]
+    return min(tiers, key=ORDER.index, default=None)

@@ -1,0 +1,1 @@
+"""Pages, tables, charts and downloads: what a visitor sees."""

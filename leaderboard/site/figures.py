@@ -1,0 +1,115 @@
+"""The charts of the site: which numbers of a board go into which chart, and the sentence that says what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from ..board import Board, Curve, CurveSet, Row
+from ..words.display import number, percent
+from ..words.wording import NORMS, radius, rank
+from .charts import LETTERS, Bar, Dot, Series, costs, curves, intervals, scatter, strip
+
+__all__ = ["CARD_ROWS", "LETTERS", "PLOT_ROWS", "attack_costs", "curve_plot", "interval_plot", "row_strip", "trade_off"]
+
+CARD_ROWS = 6
+PLOT_ROWS = 30
+CURVES = len(LETTERS)
+
+
+def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
+    """The first rows of a board with their intervals."""
+    bars = [
+        Bar(rank(row), row.label, row.robust.value, row.robust.low, row.robust.high, row.clean.value, _certified(row),
+            place < board.front)
+        for place, row in enumerate(board.rows[:rows])
+    ]  # fmt: skip
+    first = "; ".join(f"{bar.rank}: {bar.label} {percent(bar.value, bar.low, bar.high)} %" for bar in bars[:3])
+    more = "" if len(board.rows) <= rows else f" The first {rows} of {len(board.rows)} systems."
+    return intervals(
+        name,
+        bars,
+        f"Robust accuracy at {radius(board.protocol)}",
+        "Ranks, and shares of examples right under every attack with 95 % intervals; ticks mark clean accuracy. "
+        f"{first}.{more}",
+        width,
+    )
+
+
+def row_strip(row: Row, front: bool) -> Markup:
+    """The interval of one row, small."""
+    return strip(row.robust.value, row.robust.low, row.robust.high, row.clean.value, _certified(row), front)
+
+
+def _certified(row: Row) -> float | None:
+    return row.certified.value if row.certified else None
+
+
+def trade_off(board: Board, name: str) -> Markup:
+    """Clean against robust accuracy."""
+    dots = [
+        Dot(
+            row.label,
+            row.clean.value,
+            row.clean.low,
+            row.clean.high,
+            row.robust.value,
+            row.robust.low,
+            row.robust.high,
+            place < board.front,
+        )
+        for place, row in enumerate(board.rows[: board.ranked])
+    ]
+    return scatter(
+        name,
+        dots,
+        f"Clean against robust accuracy at {radius(board.protocol)}",
+        "Each point is a system with both 95 % intervals; the dashed staircase joins the systems that no other beats "
+        "in both. The numbers are in the table of the board.",
+        "clean accuracy",
+        "robust accuracy",
+    )
+
+
+def attack_costs(board: Board, name: str) -> Markup:
+    """What each attack breaks against what it costs."""
+    best = max((standing.success.value for standing in board.attacks), default=0.0)
+    dots = [
+        Dot(
+            board.columns[standing.column].label,
+            passes,
+            passes,
+            passes,
+            standing.success.value,
+            standing.success.low,
+            standing.success.high,
+            standing.success.value == best,
+        )
+        for standing in board.attacks
+        for passes in [standing.forwards + standing.backwards]
+    ]
+    return costs(
+        name,
+        dots,
+        f"Success against cost of the attacks at {radius(board.protocol)}",
+        "Each point is an attack with the 95 % interval of its success; the dashed staircase joins the attacks that no "
+        "other beats in both. The numbers are in the table of the attacks.",
+        "passes per example",
+        "success",
+    )
+
+
+def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) -> Markup:
+    """Accuracy against radius for up to six systems."""
+    shown = list(chosen)[:CURVES]
+    said = "; ".join(f"{one.label} holds {percent(one.area)} % of examples on average" for one in shown[:3])
+    return curves(
+        name,
+        [Series(one.label, one.points) for one in shown],
+        f"Robust accuracy against the {NORMS[of.norm]} radius",
+        f"Step curves from the smallest distance found for each example, up to eps {number(of.eps0)}, with "
+        f"simultaneous 95 % bands. Up to there {said}.",
+        "eps",
+        mark,
+    )

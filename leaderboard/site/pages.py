@@ -1,0 +1,192 @@
+"""What all pages share: templates, strict and escaping, style, script and policy, and what templates may call.
+
+The style sheet and the script stand inside every page, and a Content-Security-Policy names them by hash, so that a page
+works from a folder, alone, and runs nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
+from markupsafe import Markup
+
+from benchmark.records.record import Record
+
+from ..literature.literature import listings, place, range_of, share, under
+from ..ranking.pairs import PAIR_ROWS
+from ..review.review import ReviewFile
+from ..review.tiers import weakest
+from ..words import display, wording
+from ..words.downloads import FORMATS, as_json
+from . import charts, figures
+from .badges import board_badge, row_badge
+from .paths import Paths, digest
+
+__all__ = ["GRID_ROWS", "NAME", "Pages"]
+
+NAME = "Adversarial Benchmark"
+
+ATTACK_ROWS = 100
+"""How many systems of a board the page of an attack lists."""
+
+CURVE_ROWS = 40
+"""How many curves of a board have their areas in a table."""
+
+STRIP_ROWS = 40
+"""How many rows of a board draw their interval; the numbers stand in all of them."""
+
+GRID_ROWS = 24
+"""Up to how many systems the page of comparisons shows every pair in a table."""
+
+
+class Pages:
+    """Makes pages from templates.
+
+    published, changed: whether the site has those sections. transfer: the keys of the boards with a transfer matrix.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        records: Mapping[str, Record],
+        reviews: Mapping[str, ReviewFile] | None = None,
+        *,
+        published: bool = False,
+        changed: bool = False,
+        transfer: Collection[str] = (),
+    ) -> None:
+        known = reviews or {}
+        first = next((paths.transfer(key) for key in transfer), "")
+        self._environment = _environment(_frame(records, published, changed, first), paths)
+        self._environment.globals["exchanged"] = transfer
+        self._environment.globals.update(reviews=known, tier=lambda row: weakest(row, known))
+
+    def page(self, template: str, path: str, section: str, **values: object) -> tuple[str, str]:
+        """The path and the text of one page; section: the one of the navigation that it belongs to."""
+        up = "../" * path.count("/")
+        return path, self._environment.get_template(template).render(up=up, section=section, path=path, **values)
+
+
+class _Templates(BaseLoader):
+    """Templates from the installed package, wherever it is."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, None]:
+        file = importlib.resources.files(__package__) / "templates" / template
+        if not file.is_file():
+            raise TemplateNotFound(template)
+        return file.read_text(encoding="utf-8"), None, None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every page has. policy: the Content-Security-Policy, with the hashes of style and script."""
+
+    name: str
+    policy: str
+    style: Markup
+    script: Markup
+    sections: tuple[tuple[str, str], ...]
+    built_from: str
+
+
+@functools.cache
+def _static(name: str) -> str:
+    """A file of the package without its indentation, which every page would carry."""
+    text = (importlib.resources.files(__package__) / "static" / name).read_text(encoding="utf-8")
+    return re.sub(r"^ +", "", text, flags=re.MULTILINE)
+
+
+def _frame(records: Mapping[str, Record], published: bool, changed: bool, transfer: str) -> Frame:
+    style, script = _static("site.css"), _static("site.js")
+    policy = (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return Frame(
+        NAME,
+        policy,
+        Markup(style),
+        Markup(script),
+        (
+            ("Boards", "index.html"),
+            ("Systems", "systems.html"),
+            ("Attacks", "attacks.html"),
+            ("Matrix", "matrix.html"),
+            *((("Transfer", transfer),) if transfer else ()),
+            *((("Published", "published.html"),) if published else ()),
+            *((("Changes", "changes.html"),) if changed else ()),
+            ("Definitions", "definitions.html"),
+        ),
+        f"Built from {display.several(len(records), 'record')}, content {digest(' '.join(sorted(records)))[:12]}.",
+    )
+
+
+def _environment(frame: Frame, paths: Paths) -> Environment:
+    env = Environment(
+        loader=_Templates(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    env.filters.update(
+        percent=display.percent,
+        interval=display.interval,
+        number=display.number,
+        count=display.count,
+        difference=display.difference,
+        seconds=display.seconds,
+        several=display.several,
+        setting=lambda value: value if isinstance(value, str) else json.dumps(value),
+        words=wording.words,
+        breakable=wording.breakable,
+        radius=wording.radius,
+        rank=wording.rank,
+        heading=wording.heading,
+        conditions=wording.conditions,
+        suite_title=wording.suite_title,
+        resolution=wording.resolution,
+        place=place,
+        published=share,
+        range_of=range_of,
+        under=under,
+        heat=lambda value: f"q{round(10 * value)}",
+        p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
+        inline=lambda svg: svg.replace(Markup(' xmlns="http://www.w3.org/2000/svg"'), "").strip(),
+        json=lambda value: as_json(value).strip(),
+        short_json=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+    )
+    env.globals.update(
+        site=frame,
+        paths=paths,
+        answer=wording.answer,
+        standing=wording.standing,
+        strip=figures.row_strip,
+        interval_plot=figures.interval_plot,
+        trade_off=figures.trade_off,
+        attack_costs=figures.attack_costs,
+        curve_plot=figures.curve_plot,
+        attack_rows=ATTACK_ROWS,
+        curve_rows=CURVE_ROWS,
+        strip_rows=STRIP_ROWS,
+        pair_rows=PAIR_ROWS,
+        grid_rows=GRID_ROWS,
+        card_rows=figures.CARD_ROWS,
+        plot_rows=figures.PLOT_ROWS,
+        letters=figures.LETTERS,
+        sample=charts.sample,
+        formats=FORMATS,
+        badge=row_badge,
+        listings=listings,
+        answered=wording.answered,
+        badge_of=board_badge,
+    )
+    return env
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

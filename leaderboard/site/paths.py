@@ -1,0 +1,98 @@
+"""Where everything stands on the site: names that people can read, made unique by a piece of a key."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..board import Leaderboard
+from ..words.wording import slug
+
+__all__ = ["Paths", "digest", "paths_of", "record_path", "stem"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything stands, relative to the root of the site."""
+
+    boards: Mapping[str, str]
+    rows: Mapping[str, str]
+
+    def board(self, key: str) -> str:
+        """The page of a board."""
+        return f"boards/{self.boards[key]}.html"
+
+    def matrix(self, key: str, page: int) -> str:
+        """A page of the attack-by-system matrix of a board, from 0."""
+        return f"boards/{self.boards[key]}-matrix{f'-{page + 1}' if page else ''}.html"
+
+    def anchor(self, key: str) -> str:
+        """A short id on a page, of a board or a system."""
+        return f"k{digest(key)[:8]}"
+
+    def row(self, key: str) -> str:
+        """The page of a system."""
+        return f"systems/{self.rows[key]}.html"
+
+    def badge(self, board: str, row: str = "") -> str:
+        """The badge of a board, or of a system on it."""
+        return f"badges/{self.boards[board]}{f'--{self.rows[row]}' if row else ''}.svg"
+
+    def export(self, row: str) -> str:
+        """The document of a system in the format of Every Eval Ever."""
+        return f"every_eval_ever/{self.rows[row]}.json"
+
+    def compare(self, key: str) -> str:
+        """The page that compares the systems of a board."""
+        return f"boards/{self.boards[key]}-compare.html"
+
+    def transfer(self, key: str) -> str:
+        """The page that shows how adversarial examples go from system to system of a board."""
+        return f"boards/{self.boards[key]}-transfer.html"
+
+    def source(self, key: str) -> str:
+        """The page of a publication."""
+        return f"published/{slug(key)}-{digest(key)[:6]}.html"
+
+    def listing(self, key: str, protocol: str) -> str:
+        """The downloads of one table of a publication, without the ending."""
+        return f"{stem(self.source(key))}-{slug(protocol)}-{digest(protocol)[:6]}"
+
+    def attack(self, name: str) -> str:
+        """The page of an attack."""
+        return f"attacks/{slug(name)}-{digest(name)[:6]}.html"
+
+    def record(self, key: str) -> str:
+        """The copy of a record."""
+        return record_path(key)
+
+
+def record_path(key: str) -> str:
+    """Where the copy of a record stands; a key that is no hash, and might be a path, is hashed."""
+    return f"records/{key if re.fullmatch('[0-9a-f]{16,64}', key) else digest(key)[:24]}.json"
+
+
+def paths_of(leaderboard: Leaderboard) -> Paths:
+    """Names that people can read, made unique by a piece of the key."""
+    boards: dict[str, str] = {}
+    rows: dict[str, str] = {}
+    for board in leaderboard.boards:
+        of = board.protocol
+        named = slug(f"{of.suite or 'free'} {of.dataset} {of.norm} {of.eps_exact}")
+        boards[of.key] = f"{named}-{digest(of.key)[:8]}"
+        for row in board.rows:
+            named = slug(" ".join([row.system.dataset, row.system.model, *row.system.defenses]))
+            rows[row.key] = f"{named}-{digest(row.key)[:8]}"
+    return Paths(boards, rows)
+
+
+def stem(path: str) -> str:
+    """The path of a page without its ending, for the downloads beside it."""
+    return path.removesuffix(".html")
+
+
+def digest(text: str) -> str:
+    """What names a text by its content."""
+    return hashlib.sha256(text.encode()).hexdigest()

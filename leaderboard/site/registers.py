@@ -1,0 +1,168 @@
+"""Tables for download that belong to no single board or system: attacks, runs, reviews, sources, missing results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmark.records.record import Record
+
+from ..board import Board, Column, Row, Unfinished
+from ..literature.literature import listings, place
+from ..literature.published_numbers import Source
+from ..review.review import ReviewFile
+from ..words.display import count, interval, percent
+from ..words.downloads import Table
+from ..words.wording import radius, suite_title
+
+__all__ = ["attacks_register", "published_register", "reviews_register", "runs_register", "unfinished_register"]
+
+
+def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, Column]]]) -> Table:
+    """One line per attack, settings and board."""
+    found = [
+        (board, column, standing)
+        for uses in attacks.values()
+        for board, at, column in uses
+        for standing in board.attacks
+        if standing.column == at
+    ]
+    return Table(
+        "Success of every attack on every board, in percent of the examples that were right without an attack.",
+        [
+            {
+                "attack": column.label,
+                "distribution": column.distribution,
+                "access": column.access,
+                "suite": board.protocol.suite,
+                "dataset": board.protocol.dataset,
+                "norm": board.protocol.norm,
+                "eps": board.protocol.eps_exact,
+                "systems": standing.rows,
+                "success": standing.success.value,
+                "success_low": standing.success.low,
+                "success_high": standing.success.high,
+                "broken_by_it_alone": standing.alone,
+                "forwards_per_example": standing.forwards,
+                "backwards_per_example": standing.backwards,
+            }
+            for board, column, standing in found
+        ],
+        ("Attack", "Access", "Board", "Success", "95 %"),
+        [
+            (
+                column.label,
+                column.access,
+                f"{radius(board.protocol)} ({suite_title(board.protocol)})",
+                percent(of.value, of.low, of.high),
+                interval(of.low, of.high),
+            )
+            for board, column, standing in found
+            for of in [standing.success]
+        ],
+    )
+
+
+def runs_register(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
+    """One line per trained system and board."""
+    found = [(board, row, run) for entries in systems.values() for board, row in entries for run in row.runs]
+    return Table(
+        "Every trained system on every board, in percent.",
+        [
+            {
+                "system": row.label,
+                "system_key": row.key,
+                "run_key": run.system_key,
+                "seed": run.seed,
+                "weights_sha256": run.weights_sha256,
+                "suite": board.protocol.suite,
+                "dataset": board.protocol.dataset,
+                "norm": board.protocol.norm,
+                "eps": board.protocol.eps_exact,
+                "total": run.robust.total,
+                "clean_correct": run.clean.count,
+                "clean_accuracy": run.clean.value,
+                "robust_correct": run.robust.count,
+                "robust_accuracy": run.robust.value,
+            }
+            for board, row, run in found
+        ],
+        ("System", "Seed", "Board", "Clean", "Robust"),
+        [
+            (
+                row.label,
+                str(run.seed),
+                f"{radius(board.protocol)} ({suite_title(board.protocol)})",
+                percent(run.clean.value, run.clean.low, run.clean.high),
+                percent(run.robust.value, run.robust.low, run.robust.high),
+            )
+            for board, row, run in found
+        ],
+    )
+
+
+def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Record]) -> Table:
+    """One line per record that was submitted."""
+    found = [(records[key], reviews[key]) for key in sorted(reviews) if key in records]
+    return Table(
+        "Submitted records, and how far each was checked.",
+        [
+            {
+                "record": record.key,
+                "system": record.system.name,
+                "attack": record.attack.name,
+                "tier": review.tier,
+                "because": review.why,
+                "submitter": review.submitter.name,
+            }
+            for record, review in found
+        ],
+        ("Record", "System", "Attack", "Tier", "From"),
+        [
+            (record.key, record.system.name, record.attack.name, review.tier, review.submitter.name)
+            for record, review in found
+        ],
+    )
+
+
+def unfinished_register(cells: Sequence[Unfinished]) -> Table:
+    """One line per cell without a result."""
+    return Table(
+        "Cells without a result.",
+        [
+            {
+                "record": cell.key,
+                "status": cell.status,
+                "system": cell.system,
+                "attack": cell.attack,
+                "seed": cell.seed,
+                "error": cell.error or None,
+            }
+            for cell in cells
+        ],
+        ("System", "Attack", "Seed", "Status", "Why"),
+        [(cell.system, cell.attack, str(cell.seed), cell.status, cell.error) for cell in cells],
+    )
+
+
+def published_register(sources: Sequence[Source]) -> Table:
+    """One line per table of a publication."""
+    found = [(source, listing) for source in sources for listing in listings(source)]
+    return Table(
+        "Published numbers, which nobody has run again here: every source with its tables.",
+        [
+            {
+                "source": source.title,
+                "authors": source.authors,
+                "year": source.year,
+                "url": source.url,
+                "table": place(listing),
+                "entries": len(listing.lines),
+            }
+            for source, listing in found
+        ],
+        ("Source", "Year", "Table", "Entries"),
+        [
+            (source.title, str(source.year or "not known"), place(listing), count(len(listing.lines)))
+            for source, listing in found
+        ],
+    )

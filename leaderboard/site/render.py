@@ -1,0 +1,280 @@
+"""From a leaderboard to the files of the site, as text. Nothing here reads or writes files, or knows the time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from benchmark.records.arrivals import Arrivals
+from benchmark.records.record import Record
+
+from ..board import Board, Column, Curve, CurveSet, Leaderboard, Row
+from ..cells.gallery import Pictures, exhibits
+from ..literature.literature import beside, listing_table, listings
+from ..literature.published_numbers import Source
+from ..ranking.changes import changes, changes_table, tally
+from ..ranking.corruption import corruption_errors, corruption_table
+from ..ranking.history import events, history_table
+from ..ranking.pairs import comparable, held_bits, neighbours
+from ..ranking.transfer import Exchange, exchanges, furthest
+from ..review.review import ReviewFile
+from ..words import wording
+from ..words.downloads import as_json, files
+from .badges import board_badge, row_badge
+from .exchange import every_eval_ever
+from .feed import feed
+from .pages import GRID_ROWS, NAME, Pages
+from .paths import Paths, digest, paths_of, stem
+from .registers import attacks_register, published_register, reviews_register, runs_register, unfinished_register
+from .tables import (
+    attack_table,
+    attacks_table,
+    board_table,
+    curves_table,
+    matrix_table,
+    neighbours_table,
+    overview_table,
+    pairs_table,
+    system_table,
+    systems_table,
+    transfer_table,
+)
+
+__all__ = ["BOARD_COLUMNS", "MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
+
+Files = Iterator[tuple[str, str]]
+MARKER = "site.json"
+"""A file that says what the site was built from, and that it is one."""
+TRANSFER_ROWS = 24
+"""How many systems the page of a transfer matrix shows."""
+BOARD_COLUMNS = 24
+"""With more attacks than these a board leaves the columns to its matrix."""
+MATRIX_CELLS = 1600
+"""How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
+
+
+def _no_pictures(key: str) -> Pictures | None:
+    """What a leaderboard without images has for the cell of that key."""
+    return None
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What stands on the site beside the boards.
+
+    pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
+    cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
+    transfers: how adversarial examples went from system to system.
+    """
+
+    pictures: Callable[[str], Pictures | None] = _no_pictures
+    published: Sequence[Source] = ()
+    reviews: Mapping[str, ReviewFile] = field(default_factory=dict)
+    before: Leaderboard | None = None
+    transfers: Sequence[Arrivals] = ()
+
+
+def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
+    """Every page and every download: (path relative to the root, text), one after the other.
+
+    Args:
+        leaderboard: what to show. records: by key, of all cells that it names; build copies them beside the pages.
+    """
+    extras = extras or Extras()
+    paths = paths_of(leaderboard)
+    shared = exchanges(leaderboard.boards, extras.transfers)
+    pages = Pages(
+        paths, records, extras.reviews,
+        published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),
+    )  # fmt: skip
+    yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
+    yield "feed.xml", feed(leaderboard, records, NAME, {key: paths.row(key) for key in paths.rows})
+    yield from _overview_files(leaderboard, pages)
+    for board in leaderboard.boards:
+        yield from _board_files(leaderboard, board, pages, paths, extras.published)
+    yield from _transfer_files(leaderboard, shared, pages, paths)
+    for of in leaderboard.curves:
+        yield from files(f"curves/{of.key}", curves_table(of), NAME)
+    yield from _system_files(leaderboard, records, pages, paths, extras)
+    yield from _published_files(extras.published, pages, paths)
+    if extras.before is not None:
+        moved = changes(extras.before, leaderboard)
+        counted = tally(extras.before, leaderboard)
+        yield pages.page("changes.html", "changes.html", "changes.html", changed=moved, tally=counted)
+        yield from files("changes", changes_table(moved), NAME)
+    attacks = _attacks(leaderboard)
+    yield pages.page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
+    yield from files("attacks", attacks_register(attacks), NAME)
+    for name, uses in attacks.items():
+        yield pages.page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
+        yield from files(stem(paths.attack(name)), attack_table(name, uses), NAME)
+
+
+def single_page(
+    leaderboard: Leaderboard, records: Mapping[str, Record], sheets: Sequence[tuple[str, Markup, Markup]]
+) -> str:
+    """One page around the contents of many: (id, title, content) of each."""
+    return Pages(paths_of(leaderboard), records).page("single.html", "single.html", "", sheets=sheets)[1]
+
+
+def board_names(leaderboard: Leaderboard) -> Mapping[str, str]:
+    """What the pages of the boards are called, by the key of the board."""
+    return paths_of(leaderboard).boards
+
+
+def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
+    """The front page, the definitions, and every system under every threat."""
+    unfinished = [cell for board in leaderboard.boards for cell in board.unfinished] + [*leaderboard.unfinished]
+    everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
+    yield pages.page("index.html", "index.html", "index.html", **everything)
+    if unfinished:
+        yield from files("unfinished", unfinished_register(unfinished), NAME)
+    yield pages.page("definitions.html", "definitions.html", "definitions.html")
+    overviews = _overviews(leaderboard)
+    yield pages.page("matrix.html", "matrix.html", "matrix.html", overviews=overviews)
+    for at, overview in enumerate(overviews, start=1):
+        yield from files(f"matrix-{at}", overview_table(*overview), NAME)
+
+
+def _board_files(
+    leaderboard: Leaderboard, board: Board, pages: Pages, paths: Paths, published: Sequence[Source]
+) -> Files:
+    """A board with its matrix, its comparisons and its badges."""
+    key = board.protocol.key
+    parts = _pages(board)
+    path = paths.board(key)
+    curves = next((of for of in leaderboard.curves if key in of.boards), None)
+    corrupted = corruption_errors(board)
+    yield pages.page(
+        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1,
+        columned=len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS, pages=len(parts),
+        beside=beside(board, published), corrupted=corrupted,
+    )  # fmt: skip
+    for at, rows in enumerate(parts):
+        part = {"board": board, "rows": rows, "at": at, "pages": len(parts)}
+        yield pages.page("cells.html", paths.matrix(key, at), "matrix.html", **part)
+    yield paths.badge(key), board_badge(board)
+    yield from ((paths.badge(key, row.key), row_badge(board, row)) for row in board.rows)
+    yield from files(stem(path), board_table(board), NAME)
+    yield from files(f"{stem(path)}-attacks", attacks_table(board), NAME)
+    yield from files(stem(paths.matrix(key, 0)), matrix_table(board), NAME)
+    if corrupted is not None:
+        yield from files(f"{stem(path)}-corruptions", corruption_table(board, corrupted), NAME)
+    compared = comparable(board)
+    yield pages.page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths, compared))
+    if 1 < len(compared) <= GRID_ROWS:
+        yield from files(f"{stem(paths.compare(key))}-pairs", pairs_table(board, compared), NAME)
+    yield from files(stem(paths.compare(key)), neighbours_table(board), NAME)
+
+
+def _transfer_files(leaderboard: Leaderboard, shared: Mapping[str, Exchange], pages: Pages, paths: Paths) -> Files:
+    """A transfer matrix per board that has one; the first is the page of the section."""
+    section = next((paths.transfer(key) for key in shared), "")
+    boards = [board for board in leaderboard.boards if board.protocol.key in shared]
+    for board in boards:
+        of = shared[board.protocol.key]
+        path = paths.transfer(board.protocol.key)
+        yield pages.page(
+            "transfer.html", path, section, board=board, others=boards, members=of.members[:TRANSFER_ROWS],
+            shares=of.shares, best=furthest(of), left=max(0, len(of.members) - TRANSFER_ROWS), early=of.early,
+        )  # fmt: skip
+        yield from files(stem(path), transfer_table(board, of), NAME)
+
+
+def _system_files(
+    leaderboard: Leaderboard,
+    records: Mapping[str, Record],
+    pages: Pages,
+    paths: Paths,
+    extras: Extras,
+) -> Files:
+    """The list of systems, and each with everything that is known of it."""
+    systems = _systems(leaderboard)
+    yield pages.page("systems.html", "systems.html", "systems.html", systems=systems)
+    yield from files("systems", systems_table(systems), NAME)
+    yield from files("runs", runs_register(systems), NAME)
+    if extras.reviews:
+        yield from files("reviews", reviews_register(extras.reviews, records), NAME)
+    released = _systems(extras.before) if extras.before else {}
+    for entries in systems.values():
+        row = entries[0][1]
+        told = events(entries, leaderboard.problems)
+        own = [records[key] for _, entry in entries for key in entry.keys if key in records]
+        yield pages.page(
+            "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
+            curves=_curves_of(leaderboard, row), commands=wording.commands(own), own=own,
+            gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
+        )  # fmt: skip
+        names = [wording.radius(event.board.protocol) if event.board else "" for event in told]
+        yield from files(f"{stem(paths.row(row.key))}-history", history_table(entries, told, names), NAME)
+        yield from files(stem(paths.row(row.key)), system_table(entries), NAME)
+        yield paths.export(row.key), as_json(every_eval_ever(entries, records, NAME))
+
+
+def _published_files(published: Sequence[Source], pages: Pages, paths: Paths) -> Files:
+    """The numbers of the literature, a page for each source."""
+    if published:
+        yield pages.page("published.html", "published.html", "published.html", sources=published)
+        yield from files("published", published_register(published), NAME)
+    for source in published:
+        yield pages.page("source.html", paths.source(source.key), "published.html", source=source)
+        for listing in listings(source):
+            yield from files(paths.listing(source.key, listing.name), listing_table(source, listing), NAME)
+
+
+def _suites(leaderboard: Leaderboard) -> dict[str, list[Board]]:
+    grouped: dict[str, list[Board]] = defaultdict(list)
+    for board in leaderboard.boards:
+        grouped[wording.suite_title(board.protocol)].append(board)
+    return dict(grouped)
+
+
+def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
+    """Where each system stands: its boards, by the key of the row."""
+    grouped: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
+    for board in leaderboard.boards:
+        for row in board.rows:
+            grouped[row.key].append((board, row))
+    return dict(grouped)
+
+
+def _attacks(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, int, Column]]]:
+    """Where each attack was used: (board, position of the column, column), by name."""
+    grouped: dict[str, list[tuple[Board, int, Column]]] = defaultdict(list)
+    for board in leaderboard.boards:
+        for at, column in enumerate(board.columns):
+            grouped[column.name].append((board, at, column))
+    return dict(sorted(grouped.items()))
+
+
+def _overviews(leaderboard: Leaderboard) -> list[tuple[str, list[Board], list[tuple[Row, list[Row | None]]]]]:
+    """Per suite: its boards, and for each system its row on each of them, in the order of the first board."""
+    overviews = []
+    for title, boards in _suites(leaderboard).items():
+        rows = {row.key: row for board in boards for row in board.rows}
+        placed = [{row.key: row for row in board.rows} for board in boards]
+        overviews.append((title, boards, [(row, [on.get(key) for on in placed]) for key, row in rows.items()]))
+    return overviews
+
+
+def _pages(board: Board) -> list[tuple[Row, ...]]:
+    """The rows of a board, as many to a page as its columns allow."""
+    size = max(1, MATRIX_CELLS // max(1, len(board.columns)))
+    return [board.rows[at : at + size] for at in range(0, len(board.rows), size)]
+
+
+def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, object]:
+    """What the page of comparisons gets. duel: for the script, what it needs to compare any two rows."""
+    duel = {
+        "total": board.protocol.total,
+        "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],
+        "p": [[float(f"{p:.2g}") for p in line[: len(rows)]] for line in board.pairs.adjusted[: len(rows)].tolist()],
+    }
+    return {"board": board, "rows": rows, "duel": duel, "next_to": neighbours(board)}
+
+
+def _curves_of(leaderboard: Leaderboard, row: Row) -> list[tuple[CurveSet, Curve]]:
+    return [(of, one) for of in leaderboard.curves for one in of.curves if one.row == row.key]

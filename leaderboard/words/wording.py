@@ -1,0 +1,176 @@
+"""What the site calls things, and the sentences it says about a board."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+from markupsafe import Markup
+
+from benchmark.records.record import Record
+
+from ..board import ANY_CHANGE, Board, Protocol, Rate, Resolution, Row
+from .display import interval, percent
+
+__all__ = [
+    "answer",
+    "answered",
+    "breakable",
+    "commands",
+    "conditions",
+    "heading",
+    "radius",
+    "rank",
+    "resolution",
+    "slug",
+    "standing",
+    "suite_title",
+    "words",
+]
+
+NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
+PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
+"""Overrides that say where and how a cell was computed, and change no result."""
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and dashes: safe as a file name and in an address."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].strip("-")
+
+
+def words(name: str) -> str:
+    """An identifier as people read it."""
+    return name.replace("_", " ")
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line after an underscore or a plus sign."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_+])(?=\w)", name))
+
+
+def radius(protocol: Protocol) -> str:
+    """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
+    if protocol.norm == ANY_CHANGE:
+        return "changes of no norm"
+    unit = " features" if protocol.norm == "l0" else ""
+    return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+
+
+def heading(protocol: Protocol) -> str:
+    """The radius at the head of something."""
+    said = radius(protocol)
+    return said[0].upper() + said[1:]
+
+
+def rank(row: Row) -> str:
+    """The places that the tests leave to a row: 3, or 3-9; a dash for a row without a rank."""
+    if row.rank_low is None:
+        return "\N{EN DASH}"
+    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}\N{EN DASH}{row.rank_high}"
+
+
+def standing(board: Board, row: Row) -> str:
+    """Its rank among how many."""
+    return "not ranked" if row.rank_low is None else f"rank {rank(row)} of {board.ranked}"
+
+
+def conditions(protocol: Protocol) -> str:
+    """What is unusual about the threat besides norm and radius; empty for the usual one."""
+    unusual = [] if protocol.aware else ["attacker unaware of the defense"]
+    unusual += [] if protocol.goal in ("untargeted", "any", "") else [f"goal: {words(protocol.goal)}"]
+    unusual += [] if protocol.region in ("full", "") else [f"region: {words(protocol.region)}"]
+    unusual += [] if protocol.levels is None else [f"{protocol.levels} values per feature"]
+    return ", ".join(unusual)
+
+
+def suite_title(protocol: Protocol) -> str:
+    """The suite and the data set, and whether the protocol was kept."""
+    name = f"Suite {protocol.suite}" if protocol.suite else "Outside suites"
+    kept = "" if protocol.official or not protocol.suite else " (unofficial)"
+    return f"{name}{kept}: {words(protocol.dataset)}"
+
+
+def answer(board: Board) -> tuple[str, str]:
+    """What the board says in two breaths: who leads, and by how much."""
+    rows, front = board.rows[: board.ranked], board.front
+    if not rows:
+        return "Nothing can be ranked.", "No system met every attack that at least half of the systems met."
+    best = rows[0]
+    held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
+    if best.robust.value == 0:
+        return "Nothing holds.", f"Every system loses all of the {board.protocol.total} examples to some attack."
+    tail = f"keeps {held} of examples right under every attack ({_unbroken(best.robust)})"
+    of = best.certified
+    tail += f", and {percent(of.value, of.low, of.high)} % are proved to hold." if of else "."
+    if front == 1:
+        return best.label, tail
+    if front == len(rows):
+        return f"No test tells these {front} systems apart.", f"The first, {best.label}, {tail}"
+    last = rows[front - 1]
+    low = percent(last.robust.value, last.robust.low, last.robust.high)
+    return f"{front} systems share the top,", f"from {best.label} with {held} to {last.label} with {low} %."
+
+
+def _unbroken(rate: Rate) -> str:
+    """An interval that stays in one line."""
+    return interval(rate.low, rate.high).replace("\N{EN DASH}", "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}")
+
+
+def answered(label: int) -> str:
+    """What a system said of an attacked input, by its label; -1 is a detector's refusal."""
+    return "refused" if label == -1 else f"taken for {label}"
+
+
+def resolution(of: Resolution, total: int) -> str:
+    """What this many examples can and cannot tell apart."""
+    if of.neighbours == 0:
+        return ""
+    if of.neighbours == 1:
+        said = f"{total} examples {'separate' if of.separable_pairs else 'do not separate'} the two systems."
+    else:
+        said = (
+            f"{total} examples separate {of.separable_neighbours} of {of.neighbours} neighbours in this order, and "
+            f"{of.separable_pairs} of all {of.pairs} pairs."
+        )
+    if of.detectable is not None:
+        said += f" The smallest difference that one paired test would find is about {100 * of.detectable:.1f} points."
+    if of.more_examples:
+        said += f" About {of.more_examples} more examples would separate the first two."
+    return said
+
+
+def commands(records: Sequence[Record]) -> list[str]:
+    """Command lines that repeat these cells: one sweep where the overrides form a full grid, else one line a cell.
+
+    The overrides are those that the records keep; a record without them gives no line.
+    """
+    lines = []
+    for record in records:
+        kept = record.provenance.get("overrides")
+        if not isinstance(kept, list):
+            continue
+        named = {}
+        for text in kept:
+            name, _, value = str(text).partition("=")
+            if name.partition(".")[0].lstrip("+~") not in PLACE_ONLY:
+                named[name] = value
+        if named not in lines:
+            lines.append(named)
+    grid = _grid(lines)
+    if grid is not None:
+        return [grid]
+    return [shlex.join(["benchmark", "run", *(f"{name}={value}" for name, value in named.items())]) for named in lines]
+
+
+def _grid(lines: Sequence[dict[str, str]]) -> str | None:
+    """The lines as one sweep, if they are exactly all combinations of their values."""
+    if len(lines) < 2 or any(list(line) != list(lines[0]) for line in lines):
+        return None
+    values = {name: sorted({line[name] for line in lines}, key=lambda text: (len(text), text)) for name in lines[0]}
+    if prod(map(len, values.values())) != len(lines):
+        return None
+    assert {tuple(line.values()) for line in lines} == set(product(*values.values()))
+    return shlex.join(["benchmark", "run", "-m", *(f"{name}={','.join(kept)}" for name, kept in values.items())])

@@ -1,0 +1,1 @@
+"""Ascent on a loss inside a ball: APGD, transfer variants, universal perturbations."""

@@ -1,0 +1,1 @@
+"""Losses, vectors, step rules and settings that attacks of all families share."""

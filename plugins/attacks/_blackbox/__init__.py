@@ -1,0 +1,1 @@
+"""Attacks by queries: scores, labels, estimates."""

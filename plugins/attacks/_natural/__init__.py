@@ -1,0 +1,1 @@
+"""Natural variations and common corruptions."""
