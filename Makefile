@@ -31,6 +31,8 @@ lint: $(VENV)/.for-testing
 	@echo "style"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@echo "imports"
+	@report=$$($(BIN)/lint-imports --no-cache --no-logo) || { echo "$$report"; exit 1; }
 	@echo "types"
 	@$(BIN)/mypy --no-error-summary .
 

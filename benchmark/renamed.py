@@ -47,7 +47,6 @@ MODULES = {
     "benchmark.republish": "benchmark.commands.publish",
     "benchmark.run_help": "benchmark.commands.help",
     "benchmark.scaffold": "benchmark.commands.new",
-    "benchmark.sources": "benchmark.registry.sources",
     "benchmark.status": "benchmark.commands.status",
     "benchmark.store": "benchmark.records.store",
     "benchmark.suites": "benchmark.sweep.suites",

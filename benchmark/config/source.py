@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -18,15 +19,10 @@ from benchmark import registry
 from benchmark.config.structured import structured, writable
 from benchmark.errors import PluginError
 
-if TYPE_CHECKING:
-    pass
-
+__all__ = ["SWEEPER", "DescribedSource", "PluginSearchPath", "PluginSource", "register"]
 
 SCHEMA = "run_schema"
-
-
-STATIC = "BENCHMARK_STATIC_SCHEMAS"
-"""Set while a shell completes a line: schemas are then read from source files instead of imported."""
+SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
 
 
 class PluginSource(ConfigSource):
@@ -45,25 +41,29 @@ class PluginSource(ConfigSource):
         """The schema of `kind/name`, packaged as `kind` or, for kinds of which a run takes a list, `kind.name`."""
         path = config_path.removesuffix(".yaml").strip("/")
         if path == SCHEMA:
-            return self._result(path, _run_schema(), "_global_")
+            return self._result(path, self._run_schema(), "_global_")
         kind, _, name = path.partition("/")
         package = f"{kind}.{name}" if kind in registry.LISTS else None
-        if os.environ.get(STATIC):
-            from benchmark.registry.catalogue import describe
+        return self._result(path, self._schema(kind, name), package)
 
-            node = OmegaConf.create(dict(describe(registry.find(kind, name)).fields))
-        else:
-            try:
-                node = structured(registry.load(kind, name))
-            except PluginError as error:
-                raise CompactHydraException(str(error)) from error
-            except OmegaConfBaseException as error:
-                raise CompactHydraException(
-                    f"plugin '{kind}.{name}' from {registry.find(kind, name).owner} has a field that is no setting "
-                    f"({str(error).splitlines()[0]}); expected int, float, str, bool, an Enum, an optional or a list "
-                    "of those, or benchmark.api.inner"
-                ) from error
-        return self._result(path, node, package)
+    def _schema(self, kind: str, name: str) -> DictConfig:
+        try:
+            return structured(registry.load(kind, name))
+        except PluginError as error:
+            raise CompactHydraException(str(error)) from error
+        except OmegaConfBaseException as error:
+            raise CompactHydraException(
+                f"plugin '{kind}.{name}' from {registry.find(kind, name).owner} has a field that is no setting "
+                f"({str(error).splitlines()[0]}); expected int, float, str, bool, an Enum, an optional or a list "
+                "of those, or benchmark.api.inner"
+            ) from error
+
+    def _run_schema(self) -> DictConfig:
+        from benchmark.config.schema import RunSchema
+
+        node: DictConfig = OmegaConf.structured(RunSchema)
+        writable(node)
+        return node
 
     def _result(self, path: str, node: DictConfig, package: str | None) -> ConfigResult:
         header: dict[str, str | None] = {"package": package}
@@ -97,14 +97,17 @@ class PluginSearchPath(SearchPathPlugin):
         search_path.append(provider="benchmark", path="benchmark://")
 
 
-def _run_schema() -> DictConfig:
-    from benchmark.config.schema import RunSchema
+class DescribedSource(PluginSource):
+    """The schemas without types, from descriptions: a shell that completes a line imports no plugin."""
 
-    node: DictConfig = OmegaConf.structured(RunSchema)
-    writable(node)
-    if os.environ.get(STATIC):  # without types, since the plugins' classes are not imported
-        node = OmegaConf.create({str(k): v for k, v in _known(OmegaConf.to_container(node, enum_to_str=True)).items()})
-    return node
+    def _schema(self, kind: str, name: str) -> DictConfig:
+        from benchmark.registry.catalogue import describe
+
+        return OmegaConf.create(dict(describe(registry.find(kind, name)).fields))
+
+    def _run_schema(self) -> DictConfig:
+        known = _known(OmegaConf.to_container(super()._run_schema(), enum_to_str=True))
+        return OmegaConf.create({str(key): value for key, value in known.items()})
 
 
 def _known(values: Any) -> Any:
@@ -115,3 +118,13 @@ def _known(values: Any) -> Any:
 def fraction(numerator: object, denominator: object) -> str:
     """${frac:8,255} is the exact 8/255."""
     return str(Fraction(str(numerator)) / Fraction(str(denominator)))
+
+
+def register(source: type[PluginSource] = PluginSource) -> None:
+    """Make the plugins' schemas, the resolver `frac` and the sweeper known to Hydra; calling twice is harmless."""
+    plugins = Plugins.instance()
+    plugins.register(source)
+    plugins.register(PluginSearchPath)
+    node = {"_target_": SWEEPER, "params": None}
+    ConfigStore.instance().store(group="hydra/sweeper", name="matrix", node=node, provider="benchmark")
+    OmegaConf.register_new_resolver("frac", fraction, replace=True)

@@ -1,112 +1,138 @@
-"""Plugins of other distributions, really imported: in a child process, once per version, with the answer kept.
+"""Trial imports: plugins are loaded in a process of their own, and say there what they declare.
 
-Reading a file does not show whether it loads. The answers lie in the user's cache folder until a distribution changes.
+A plugin that crashes or hangs takes nothing with it: it is named, and the others are asked again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
+import dataclasses
+import enum
+import inspect
 import json
-import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from benchmark import __version__
-from benchmark.registry.installed import Declared
-from benchmark.registry.sources import source_of
-
-__all__ = ["imported"]
-
-_CHILD = """
-import json, sys
-from benchmark import __version__, registry
+from benchmark import registry
 from benchmark.errors import PluginError
-answers = {}
-for full in json.load(sys.stdin):
-    kind, _, name = full.partition(".")
-    try:
-        registry.load(kind, name)
-        answers[full] = ""
-    except PluginError as error:
-        answers[full] = str(error)
-sys.stdout.write("\\n" + json.dumps(answers))
-"""
+from benchmark.registry.installed import Declared
+
+__all__ = ["answers_of_child"]
+
+PATIENCE = 120
+"""Seconds until a child process that imports plugins is given up."""
+
+_YEAR = re.compile(r"\b(19|20)\d\d\b|arXiv", re.IGNORECASE)
+_MARK = "\x1eanswer "
 
 
-def _cache_folder() -> Path:
-    """Where this platform keeps a user's caches; XDG_CACHE_HOME comes first."""
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    if chosen:
-        return Path(chosen) / "adversarial-benchmark"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "adversarial-benchmark"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "adversarial-benchmark"
-    return Path.home() / ".cache" / "adversarial-benchmark"
+def answers_of_child(plugins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Import these plugins in a child process.
+
+    Args:
+        plugins: the fields of each :class:`benchmark.registry.Declared`.
+
+    Returns:
+        For each the fields of its description, without `declared`.
+    """
+    answers: list[dict[str, Any]] = []
+    while len(answers) < len(plugins):
+        rest = plugins[len(answers) :]
+        reason = _ask(rest, answers)
+        if reason:
+            guilty = plugins[len(answers)]
+            name = f"{guilty['kind']}.{guilty['name']}"
+            problem = f"plugin '{name}' {reason} while it was imported; uninstall it, or tell its author"
+            answers.append({"problem": problem})
+    return answers
 
 
-@functools.cache
-def _environment() -> str:
-    """What is installed: a change of any distribution makes earlier answers void."""
-    names: list[str] = [sys.version, sys.prefix]
-    for folder in sys.path:
-        try:
-            entries = [entry.name for entry in Path(folder or ".").iterdir()]
-        except OSError:
-            continue
-        names += sorted(name for name in entries if name.endswith((".dist-info", ".egg-info", ".egg-link")))
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
-
-
-def _cache_key(plugin: Declared) -> str:
-    """A name for a plugin in the state in which it is installed now."""
-    path = source_of(plugin.module.partition(":")[0])
-    state = (path.stat().st_mtime_ns, path.stat().st_size) if path is not None else ()
-    parts = (plugin.full_name, plugin.distribution, plugin.version, str(path), state, __version__, _environment())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def imported(plugins: Sequence[Declared]) -> dict[str, str]:
-    """By full name: why a plugin does not load, or ""; unknown ones are imported in one child process."""
-    file = _cache_folder() / "plugins.json"
-    try:
-        known: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    keys = {plugin.full_name: _cache_key(plugin) for plugin in plugins}
-    unknown = [name for name, key in keys.items() if key not in known]
-    if unknown:
-        from benchmark.records.record import write_atomic
-
-        answers = _import_in_child(unknown)
-        known = {key: value for key, value in known.items() if key in keys.values()}
-        known |= {keys[name]: answer for name, answer in answers.items()}
-        with contextlib.suppress(OSError):  # a folder that cannot be written only costs time
-            write_atomic(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
-    return {name: known.get(key, "") for name, key in keys.items()}
-
-
-def _import_in_child(names: Sequence[str]) -> dict[str, str]:
-    """Load plugins in a process of their own, so that one that crashes or hangs takes nothing with it."""
+def _ask(plugins: Sequence[dict[str, Any]], answers: list[dict[str, Any]]) -> str:
+    """Append the answers of one child, as far as it comes; why it stopped before the end, or ""."""
+    command = [sys.executable, "-m", "benchmark.registry.trial"]
+    reason, out = "", ""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD],
-            input=json.dumps(names),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+            command, input=json.dumps(plugins), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
-        if done.returncode == 0:
-            answers: dict[str, str] = json.loads(done.stdout.rpartition("\n")[2])
-            return answers
+        out = done.stdout
         reason = f"ended the process with code {done.returncode}"
-    except subprocess.TimeoutExpired:
-        reason = "took longer than 120 seconds"
-    if len(names) == 1:
-        return {names[0]: f"plugin '{names[0]}' {reason} while it was imported; uninstall it, or tell its author"}
-    return {name: answer for one in names for name, answer in _import_in_child([one]).items()}
+    except subprocess.TimeoutExpired as error:
+        out = error.stdout.decode() if isinstance(error.stdout, bytes) else (error.stdout or "")
+        reason = f"took longer than {PATIENCE} seconds"
+    made = [json.loads(line[len(_MARK) :]) for line in out.split("\n") if line.startswith(_MARK)]
+    answers += made
+    return "" if len(made) == len(plugins) else reason
+
+
+def description_of(plugin: Declared) -> dict[str, Any]:
+    """The fields of a description, from loading the plugin here."""
+    try:
+        registry.find(plugin.kind, plugin.name)
+        cls = registry.load(plugin.kind, plugin.name)
+    except PluginError as error:
+        return {"problem": str(error)}
+    summary, paper = _words(sys.modules[cls.__module__].__doc__ or "")
+    return {
+        "summary": summary,
+        "paper": paper,
+        "class_name": cls.__name__,
+        "about": inspect.getdoc(cls) or "",
+        "fields": {f.name: _default(f) for f in dataclasses.fields(cls) if f.init},
+        "supports": _supports(cls),
+        "flags": {name: value for name, value in inspect.getmembers(cls) if isinstance(value, bool) and name[0] != "_"},
+        "problem": "",
+    }
+
+
+def _words(docstring: str) -> tuple[str, str]:
+    """Summary and paper: the first sentence of the docstring's first paragraph, and the rest if it has a year."""
+    paragraph = " ".join(docstring.strip().partition("\n\n")[0].split())
+    summary, _, rest = paragraph.partition(". ")
+    return summary.rstrip("."), rest if _YEAR.search(rest) else ""
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field as JSON can hold it; None where there is no plain one."""
+    if "plugin" in field.metadata:
+        return None
+    if field.default_factory is not dataclasses.MISSING:
+        return _plain(field.default_factory())
+    return None if field.default is dataclasses.MISSING else _plain(field.default)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(_plain(item)) for item in value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
+
+
+def _supports(cls: Any) -> dict[str, Any]:
+    """The abilities that an attack or a certifier declares, in plain words."""
+    from benchmark.api import Norm, Supports
+
+    can = getattr(cls, "supports", None)
+    if not isinstance(can, Supports):
+        return {}
+    flags = {f.name: getattr(can, f.name) for f in dataclasses.fields(can) if f.name not in ("norms", "access")}
+    return {"norms": [norm.value for norm in Norm if norm in can.norms], "access": can.access.value, **flags}
+
+
+def main() -> None:
+    """Answer for the plugins named on standard input, a line each, as soon as each is imported."""
+    for plugin in json.load(sys.stdin):
+        answer = json.dumps(description_of(Declared(**plugin)))
+        sys.stdout.write(f"\n{_MARK}{answer}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -12,18 +12,19 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmark.config import source
 from benchmark.config.overrides import NO_WORD, sentence
-from benchmark.config.source import STATIC, PluginSearchPath, PluginSource, fraction
+from benchmark.config.source import SWEEPER, DescribedSource, PluginSource
 from benchmark.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
 
     from benchmark.hooks.events import CellResult
 
-__all__ = ["complete", "main", "register", "task"]
-
-SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
+__all__ = ["Task", "complete", "main", "register"]
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's own switch: with "1" its errors come with the whole traceback."""
@@ -51,6 +50,8 @@ class MatrixSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
         self.composed, self.loader = config, hydra_context.config_loader
+        assert isinstance(task_function, Task)
+        self.task = task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -65,7 +66,8 @@ class MatrixSweeper(Sweeper):
         lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
         (jobs,) = BasicSweeper.split_arguments(parsed, None)
-        matrix = Matrix(self.composed, self.loader)
+        matrix = Matrix(self.composed, self.loader, self.task.sweep)
+        self.task.fingerprint = matrix.fingerprint
         todo = matrix.missing(jobs)
         refused: dict[str, str] = {}
         try:
@@ -76,7 +78,8 @@ class MatrixSweeper(Sweeper):
                 raise
             todo = [job for job in todo if " ".join(job) not in refused]
             returned = self._launch(todo)
-        return matrix.finish(todo, returned, refused)
+        self.task.swept += matrix.finish(todo, returned, refused)
+        return self.task.swept
 
     def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
         assert self.launcher is not None
@@ -93,57 +96,59 @@ class MatrixSweeper(Sweeper):
         return reasons
 
 
-_results: list[CellResult] = []
+@dataclass
+class Task:
+    """The job that Hydra calls, here or in a worker: run one cell. Never raises for a cell that fails.
+
+    sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.
+    cells: the results of the jobs called in this process. swept: those of the whole sweep, once it is summed up.
+    """
+
+    sweep: str
+    fingerprint: str = ""
+    cells: list[CellResult] = field(default_factory=list)
+    swept: list[CellResult] = field(default_factory=list)
+
+    def __call__(self, cfg: DictConfig) -> dict[str, Any]:
+        """Run the cell of a composed configuration; a plain summary of it."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from benchmark.sweep.matrix import run_job
+
+        result = run_job(cfg, HydraConfig.get(), self.sweep, self.fingerprint)
+        self.cells.append(result)
+        return dataclasses.asdict(result)
 
 
-def task(cfg: DictConfig) -> dict[str, Any]:
-    """One job: run one cell. Never raises for a cell that fails; returns a plain summary of it."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from benchmark.sweep.matrix import run_job
-
-    result = run_job(cfg, HydraConfig.get())
-    _results.append(result)
-    return dataclasses.asdict(result)
-
-
-def register() -> None:
-    """Make the plugins' schemas, the sweeper and the resolvers known to Hydra; calling twice is harmless."""
+def register(schemas: type[PluginSource] = PluginSource) -> None:
+    """Make the plugins' schemas, the resolvers and the sweeper known to Hydra; calling twice is harmless."""
+    source.register(schemas)
     plugins = Plugins.instance()
-    for cls in (PluginSource, PluginSearchPath, MatrixSweeper):
-        plugins.register(cls)
+    plugins.register(MatrixSweeper)
     plugins.class_name_to_class[SWEEPER] = MatrixSweeper  # Hydra 1.3 takes plugins of this package name only
-    ConfigStore.instance().store(
-        group="hydra/sweeper",
-        name="matrix",
-        node={"_target_": SWEEPER, "params": None},
-        provider="benchmark",
-    )
-    OmegaConf.register_new_resolver("frac", fraction, replace=True)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     """Run Hydra's application with these arguments.
+
+    Args:
+        schemas: where the plugins' schemas come from.
 
     Returns:
         1 if a cell failed; 2 if the one cell of a single run was refused; 0 otherwise.
     """
     import hydra
 
-    register()
-    os.environ["BENCHMARK_SWEEP"] = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+    register(schemas)
+    task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
     sys.argv = ["benchmark run", *argv]
     application: Callable[[], None] = hydra.main(
         version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
     )(task)
-    from benchmark.sweep import matrix
-
-    matrix.last_results.clear()
-    _results.clear()
     _composed(application)
-    code = 1 if any(r.status == "failed" for r in matrix.last_results or _results) else 0
-    if not matrix.last_results:  # a sweep has told its observers already, and may hold cells whose parts do not fit
-        for result in _results:
+    code = 1 if any(r.status == "failed" for r in task.swept or task.cells) else 0
+    if not task.swept:  # a sweep has told its observers already, and may hold cells whose parts do not fit
+        for result in task.cells:
             if result.error:
                 sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
             if result.status == "refused":
@@ -175,7 +180,6 @@ def _composed(application: Callable[[], None]) -> None:
 
 def complete(argv: list[str]) -> int:
     """Shell completion: `benchmark -sc query=bash` with the line in COMP_LINE, as Hydra's scripts call it."""
-    os.environ[STATIC] = "1"
     line = os.environ.get("COMP_LINE", "")
     os.environ["COMP_LINE"] = line.replace("benchmark run", "benchmark", 1)
-    return main(argv)
+    return main(argv, DescribedSource)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,27 +22,28 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
-__all__ = ["Matrix", "last_results", "run_job"]
-
-last_results: list[CellResult] = []
-"""The cells of the last sweep of this process, for the exit code."""
+__all__ = ["Matrix", "run_job"]
 
 
-def run_job(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
-    """Run the cell that Hydra composed; whatever goes wrong becomes the cell's status."""
+def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str) -> CellResult:
+    """Run the cell that Hydra composed; whatever goes wrong becomes the cell's status.
+
+    Args:
+        sweep: the id of the sweep. fingerprint: of what it is composed from; "" outside a sweep.
+    """
     from benchmark.config.resolve import resolve
     from benchmark.run import run
     from benchmark.stages.surrogate import watched
 
     overrides = tuple(hydra_cfg.overrides.task)
-    sweep = os.environ.get("BENCHMARK_SWEEP", "") if hydra_cfg.mode and hydra_cfg.mode.name == "MULTIRUN" else ""
+    swept = hydra_cfg.mode is not None and hydra_cfg.mode.name == "MULTIRUN"
     try:
         config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
     except BenchmarkError as error:
         return CellResult("", " ".join(overrides) or "the default run", "failed", str(error))
-    result = run(config, sweep)
+    result = run(config, sweep if swept else "")
     if result.key and result.status != "failed":
-        line = cfg_line(overrides, _fingerprint_of(hydra_cfg))
+        line = cfg_line(overrides, fingerprint)
         store = Store(Path(config.store.root))
         store.remember(line, result.key, [*config.input_files(), *watched(config, store)])
     return result
@@ -55,15 +55,15 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
 class Matrix:
     """The jobs of a sweep: which are in the store, which must be run, and what became of them."""
 
-    def __init__(self, config: DictConfig, loader: ConfigLoader) -> None:
+    def __init__(self, config: DictConfig, loader: ConfigLoader, sweep: str) -> None:
         from benchmark.config.schema import StoreConfig
 
         self.begun = time.perf_counter()
         self.config = config
+        self.sweep = sweep
         stored: Any = config.get("store") or StoreConfig()
         self.store = Store(Path(stored.root))
         self.fingerprint = _fingerprint(loader)
-        os.environ[_FINGERPRINT] = self.fingerprint
         self.retry = str(getattr(config.get("retry"), "name", config.get("retry")))
         self.cached: list[CellResult] = []
 
@@ -93,13 +93,12 @@ class Matrix:
                 results.append(CellResult(**one.return_value))
             except Exception as error:  # composing or running the job failed outside the cell
                 results.append(CellResult("", " ".join(job), "failed", f"{type(error).__name__}: {error}"))
-        last_results.extend(results)
         trainer: Any = OmegaConf.to_object(self.config.trainer)
         if follows(trainer):
             return results
         board, findings = self._board(changed=bool(todo))
         summary = SweepSummary(
-            os.environ.get("BENCHMARK_SWEEP", ""),
+            self.sweep,
             tuple(results),
             time.perf_counter() - self.begun,
             board,
@@ -133,14 +132,6 @@ class Matrix:
 
         trackers = [OmegaConf.to_object(node) for node in (self.config.get("tracker") or {}).values()]
         Observers(trackers).tell("benchmark_sweep_finished", summary=summary)  # type: ignore[arg-type]
-
-
-_FINGERPRINT = "BENCHMARK_FINGERPRINT"
-
-
-def _fingerprint_of(hydra_cfg: HydraConf) -> str:
-    """The fingerprint that the sweeping process worked out, or "" outside a sweep."""
-    return os.environ.get(_FINGERPRINT, "")
 
 
 def cfg_line(overrides: Sequence[str], fingerprint: str) -> str:

@@ -123,13 +123,13 @@ def _protocol(name: str) -> _Protocol | None:
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
 
+    from benchmark.config import source
     from benchmark.config.describe import attack_info, threat_info
     from benchmark.config.resolve import resolve
-    from benchmark.sweep import app
 
     if not NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
         return None
-    app.register()
+    source.register()
     made = _Protocol(None, None, [], [], [], [])
     try:
         with initialize_config_module("benchmark.conf", version_base="1.3"):

@@ -46,6 +46,6 @@ def declared(*classes: tuple[str, type[Any]]) -> Iterator[None]:
         return dict(zip(extra, (cls for _, cls in classes), strict=True)).get(wanted) or real_load(wanted)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "declared", lambda: known)
+        patch.setattr(installed, "declared", lambda: known)
         patch.setattr(installed, "_load", load)
         yield

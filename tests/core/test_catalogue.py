@@ -1,4 +1,4 @@
-"""Static descriptions against what loading says, and beside bad distributions."""
+"""Descriptions of plugins against what loading says, and beside bad distributions."""
 
 import dataclasses
 import json
@@ -9,14 +9,16 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import PluginError
-from benchmark.registry import Declared, catalogue
+from benchmark.registry import Declared, catalogue, installed, trial
 from benchmark.threat import Norm
 from tests.conftest import Runner
 
+DESCRIBED = {d.declared: d for d in catalogue.catalogue()}
+
 
 @pytest.mark.parametrize("plugin", registry.declared(), ids=lambda d: d.full_name)
-def test_the_source_says_what_loading_says(plugin: Declared) -> None:
-    said = catalogue.describe(plugin)
+def test_a_description_says_what_loading_says(plugin: Declared) -> None:
+    said = DESCRIBED[plugin]
     cls: Any = registry.load(plugin.kind, plugin.name)
     assert said.problem == ""
     assert said.class_name == cls.__name__
@@ -34,14 +36,18 @@ def test_the_source_says_what_loading_says(plugin: Declared) -> None:
     assert said.supports == {"norms": norms, "access": supports.access.value, **flags}
 
 
+def said_of(plugin: Declared, monkeypatch: pytest.MonkeyPatch) -> catalogue.Description:
+    """The description of a plugin that is declared alone."""
+    monkeypatch.setattr(installed, "declared", lambda: (plugin,))
+    return catalogue.Description(plugin, **trial.description_of(plugin))
+
+
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> catalogue.Description:
-    """How a plugin with this source is described."""
+    """The description of a plugin with this source."""
     module = f"planted_{abs(hash(text))}"
     (tmp_path / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    plugin = Declared("attack", "planted", module, "planted", "1.0")
-    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
-    return catalogue.describe(plugin)
+    return said_of(Declared("attack", "planted", module, "planted", "1.0"), monkeypatch)
 
 
 HEAD = '''"""Planted: {summary}. Nobody, 2020, arXiv:2001.00001."""
@@ -82,10 +88,10 @@ class Planted(Attack):
     assert said.fields == {
         "steps": 7,
         "step_size": 0.25,
-        "widths": (1, -2),
+        "widths": [1, -2],
         "norm": "l1",
         "names": [],
-        "computed": None,
+        "computed": 2.0,
     }
     assert said.supports["norms"] == ["l2", "l0"]
     assert said.supports["access"] == "labels"
@@ -102,7 +108,10 @@ class Planted(Attack):
             "No module named 'nowhere_to_be_found'. Try: pip install nowhere_to_be_f",
         ),
         ("x = 1\n", "registers no component (hooks found: none); a plugin module ends with @hookimpl"),
-        (HEAD + "\n@dataclass\nclass Planted(Attack):\n    steps: int = 1\n" + TAIL, "Planted must be decorated with"),
+        (
+            HEAD + "\n@dataclass\nclass Planted(Attack):\n    steps: int = 1\n" + TAIL,
+            "cannot inherit non-frozen dataclass",
+        ),
         (
             HEAD
             + "\n@dataclass(frozen=True)\nclass Planted(Attack):\n    steps: int = 1\n"
@@ -137,8 +146,7 @@ def test_an_entry_point_that_names_no_plugin_is_said(
     (tmp_path / f"{module}.py").write_text(HEAD + body + TAIL)
     monkeypatch.syspath_prepend(str(tmp_path))
     plugin = Declared(kind, short, module, "planted", "1.0")
-    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
-    assert sentence in catalogue.describe(plugin).problem
+    assert sentence in said_of(plugin, monkeypatch).problem
     with pytest.raises(PluginError) as caught:
         registry.load(kind, short)
     assert sentence in str(caught.value)
@@ -146,8 +154,7 @@ def test_an_entry_point_that_names_no_plugin_is_said(
 
 def test_a_module_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Declared("attack", "gone", "gone_plugin.attacks", "gone", "1.0")
-    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
-    said = catalogue.describe(plugin)
+    said = said_of(plugin, monkeypatch)
     assert said.problem.endswith("failed to import: No module named 'gone_plugin'. The package must hold gone_plugin")
 
 
@@ -178,10 +185,10 @@ def test_a_plugin_that_ends_the_process_is_named_and_the_rest_is_listed(tmp_path
 def test_the_real_import_is_remembered(acme: Path, run_python: Runner, tmp_path: Path) -> None:
     code = """
 import os, sys
-from benchmark import catalogue, trial_import
+from benchmark.registry import catalogue
 asked = []
-real = trial_import._import_in_child
-trial_import._import_in_child = lambda names: asked.append(sorted(names)) or real(names)
+real = catalogue.answers_of_child
+catalogue.answers_of_child = lambda plugins: asked.append(sorted(p["name"] for p in plugins)) or real(plugins)
 os.environ["XDG_CACHE_HOME"] = sys.argv[1]
 for _ in range(2):
     assert all(not d.problem for d in catalogue.catalogue())
@@ -190,6 +197,6 @@ print(asked)
 """
     done = run_python("-c", code, str(tmp_path), beside=acme)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("attack.acme_signs") == 1
+    assert done.stdout.count("'acme_signs'") == 1
     again = run_python("-c", code, str(tmp_path), beside=acme)
     assert again.stdout == "[]\n"

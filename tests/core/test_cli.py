@@ -1,5 +1,6 @@
 """The command line's static side."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -201,13 +202,12 @@ def noting(seen: list[object], code: int) -> object:
 
 def fake(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> None:
     """Put a module in the place of one that a command would import."""
-    import benchmark
-
+    package, _, last = name.rpartition(".")
     module = ModuleType(name)
     for function, value in functions.items():
         setattr(module, function, value)
     monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(benchmark, name.rpartition(".")[2], module, raising=False)
+    monkeypatch.setattr(importlib.import_module(package), last, module, raising=False)
 
 
 def test_run_hands_its_words_on_untouched(monkeypatch: pytest.MonkeyPatch) -> None:

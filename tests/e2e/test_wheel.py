@@ -87,8 +87,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "benchmark/conf/suite/quickstart.yaml",
         "benchmark/templates/attack.py.template",
         "benchmark_plugins/attacks/pgd.py",
-        "benchmark_leaderboard/templates/index.html",
-        "benchmark_leaderboard/static/site.css",
+        "benchmark_leaderboard/site/templates/index.html",
+        "benchmark_leaderboard/site/static/site.css",
     ):
         assert needed in names
     assert not [n for n in names if "/results/" in n or "test_" in n or n.endswith((".pyc", ".safetensors"))]
