@@ -175,7 +175,7 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
 
     trained = subject(Path(store), device, *IMAGES, "examples=16")
     config = replace(trained.config, examples=examples)
-    loaded = load(config)
+    loaded = load(config.dataset, config.store, config.examples)
     place = device_of(config.trainer)
 
     def job(batch: int, count: int, folder: str) -> Job:
@@ -245,10 +245,10 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
         f"training.epochs={count}",
         f"trainer={'gpu' if device == 'cuda' else 'cpu'}",
     )
-    loaded = load(config)
+    loaded = load(config.dataset, config.store, config.examples)
     examples: Examples = loaded.splits.train
     defense = AdversarialTraining(attack=PGD(steps=steps, stop_on_success=False), ratio=1.0)
-    model = build(config, loaded.splits.spec)
+    model = build(config.system_spec, loaded.splits.spec)
 
     def bare() -> None:
         place = device_of(config.trainer)

@@ -76,8 +76,9 @@ def configured(store: Path, *overrides: str) -> RunConfig:
 def subject(store: Path, device: str, *overrides: str) -> Subject:
     """The system of a configuration: from the store, or trained now; with all its test examples on the device."""
     config = configured(store, *overrides)
-    loaded = load(config)
-    system, _ = fit(config, loaded, Store(store), Observers(()))
+    loaded = load(config.dataset, config.store, config.examples)
+    key = config.system_key()
+    system, _ = fit(config.system_spec, loaded, Store(store), config.trainer, Observers(()), key=key)
     config = replace(config, trainer=replace(config.trainer, accelerator=device))
     place, examples = device_of(config.trainer), loaded.attacked
     everything = torch.arange(len(examples))

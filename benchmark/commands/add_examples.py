@@ -1,4 +1,4 @@
-"""`benchmark lower CELL --examples FILE`: candidates that somebody gives, judged as the run's own.
+"""`benchmark add-examples CELL --examples FILE`: candidates that somebody gives, judged as the run's own.
 
 Whoever breaks examples of a published system needs no plugin and no run: the candidates are enough. They become a cell
 of their own beside the one they are held against, with the same system, threat and examples, and the worst case falls.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark import __version__, registry
 from benchmark.errors import RecordError
+from benchmark.records.build import AuditCounts, audit_of, counts_of, files_in
 from benchmark.records.provenance import provenance
 from benchmark.records.record import (
     GIVEN,
     AttackInfo,
-    Audit,
     Cost,
-    FileInfo,
     Record,
     content_key,
     file_sha256,
@@ -67,7 +66,6 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
     from safetensors.torch import save_file
 
     from benchmark.records.outcomes import OUTCOMES, WITNESS
-    from benchmark.stages.measure import counts
 
     base = read_record(cell)
     if base.status != "complete":
@@ -84,7 +82,6 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
     rows = [place[int(example)] for example in order.tolist()]
     save_file({"ids": order.clone(), "x_adv": x_adv[rows].contiguous()}, str(work / WITNESS))
     (work / "plan.json").unlink()
-    far = outcomes.distances(base.threat.norm)[outcomes.broken]
     record = base.model_copy(
         update={
             "key": key,
@@ -96,22 +93,12 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
                 minimal=False,
                 randomized=False,
             ),
-            "counts": counts(outcomes),
+            "counts": counts_of(outcomes),
             "metrics": [],
             "cost": Cost(forwards=0, backwards=0, seconds=0.0, peak_memory_bytes=0),
-            "audit": Audit(
-                max_distance=float(far.max()),
-                outside_ball=0,
-                outside_box=0,
-                outside_region=0,
-                non_finite=0,
-                max_excess=None,
-            ),
+            "audit": audit_of(outcomes, base.threat.norm, AuditCounts()),
             "findings": [],
-            "files": [
-                FileInfo(path=name, bytes=(work / name).stat().st_size, sha256=file_sha256(work / name))
-                for name in (OUTCOMES, WITNESS)
-            ],
+            "files": files_in(work, (OUTCOMES, WITNESS)),
             "provenance": provenance(against=base.key),
         }
     )
@@ -142,58 +129,49 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
     """The outcomes of a cell in which these candidates are all there is."""
     import torch
 
-    from benchmark.records.outcomes import NORMS, Outcomes
+    from benchmark.records.outcomes import Outcomes
 
     given = base.model_copy(update={"attack": base.attack.model_copy(update={"name": GIVEN})})
-    config, system, examples = rebuilt(given, store, data)
-    if examples.digest() != base.examples_sha256:
+    replay = rebuilt(given, store, data)
+    if replay.examples.digest() != base.examples_sha256:
         raise RecordError("the dataset gives another example list than the record names")
     order = before.ids.argsort()
     rows = order[torch.searchsorted(before.ids[order], ids).clamp_max(len(order) - 1)]
     if not torch.equal(before.ids[rows], ids):
         raise RecordError(f"example {int(ids[before.ids[rows] != ids][0])} is not in the cell's example list")
-    if tuple(x_adv.shape[1:]) != tuple(examples.x(rows[:1]).shape[1:]):
+    if tuple(x_adv.shape[1:]) != tuple(replay.examples.x(rows[:1]).shape[1:]):
         raise RecordError(f"the candidates have the shape {list(x_adv.shape[1:])}, which is not that of the examples")
-    n = len(before)
-    nothing, no_passes = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.int64)
-    found: dict[str, Any] = {
-        **before.tensors(),
-        **{norm: torch.full((n,), torch.inf) for norm in NORMS},
-        "adv_label": before.clean_label.clone(),
-        "attacked": before.clean_correct.clone(),
-        "valid": ~nothing,
-        "adversarial": nothing.clone(),
-        "broken": nothing.clone(),
-        "robust_top5": before.clean_top5.clone(),
-        "excess": torch.zeros(n),
-        "forwards": no_passes.clone(),
-        "backwards": no_passes.clone(),
-        "zero_gradient": nothing.clone(),
-        "bad_gradient": nothing.clone(),
-        "certified": torch.zeros(n),
-        "confidence": None,
-    }
-    if before.reached is not None:
-        found["reached"] = torch.zeros_like(before.reached)
+    outcomes = Outcomes.untouched(
+        before.ids,
+        before.y,
+        before.clean_label,
+        before.clean_top5,
+        goals=1 if before.reached is None else before.reached.shape[1],
+    )
+    everybody = torch.arange(len(before))
+    outcomes = outcomes.updated(everybody, clean_correct=before.clean_correct, attacked=before.clean_correct)
     for start in range(0, len(ids), BATCH):
         at = rows[start : start + BATCH]
-        clean, verdict = judged(config, system, examples, at, x_adv[start : start + BATCH])
-        wrong = clean.label != examples.y[at]
+        clean, verdict = judged(replay, at, x_adv[start : start + BATCH])
         for name, now in (
-            ("was answered wrongly before", wrong),
+            ("was answered wrongly before", clean.label != replay.examples.y[at]),
             ("is outside the threat", ~verdict.valid),
             ("breaks nothing", ~verdict.broken),
         ):
             if bool(now.any()):
                 raise RecordError(f"{_named(before.ids[at][now].tolist())} {name}; leave it out")
-        found["adv_label"][at] = verdict.label
-        found["robust_top5"][at] = verdict.top5
-        found["adversarial"][at] = found["broken"][at] = True
-        if before.reached is not None:
-            found["reached"][at, (verdict.label - examples.y[at] - 1) % (before.reached.shape[1] + 1)] = True
-        for norm in NORMS:
-            found[norm][at] = verdict.distances[norm]
-    return Outcomes(**found)
+        outcomes = outcomes.updated(
+            at,
+            adv_label=verdict.label,
+            robust_top5=verdict.top5,
+            adversarial=verdict.adversarial,
+            broken=verdict.broken,
+            **verdict.distances,
+        )
+        if outcomes.reached is not None:
+            goals = outcomes.reached.shape[1]
+            outcomes.reached[at, (verdict.label - replay.examples.y[at] - 1) % (goals + 1)] = True
+    return outcomes
 
 
 def _named(ids: list[int]) -> str:

@@ -147,7 +147,7 @@ class _Judge:
 
     @functools.cached_property
     def system(self) -> System:
-        return rebuilt(self.record, self.store, self.data)[1]
+        return rebuilt(self.record, self.store, self.data).system
 
     @functools.cached_property
     def correct(self) -> torch.Tensor:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.errors import BenchmarkError, DataError, RecordError
 from benchmark.records.record import Record, read_record
@@ -21,9 +21,8 @@ from benchmark.stages.replay import BATCH, check_distances, checked_outcomes, ju
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.config.cell import RunConfig
-    from benchmark.records.outcomes import Outcomes
-    from benchmark.system import System
+    from benchmark.records.outcomes import Outcomes, Witness
+    from benchmark.stages.replay import Replay
 
 __all__ = ["Proof", "main", "measure_witness", "verify_record"]
 
@@ -88,14 +87,14 @@ def verify_record(folder: Path, record: Record, store: Store, data: Path) -> Pro
     from benchmark.records.outcomes import WITNESS, Witness
 
     outcomes = checked_outcomes(folder, record)
-    config, system, examples = rebuilt(record, store, data)
-    if examples.digest() != record.examples_sha256:
+    cell = rebuilt(record, store, data)
+    if cell.examples.digest() != record.examples_sha256:
         raise RecordError("the dataset gives another example list than the record names")
     witness = Witness.load(folder / WITNESS)
     proved = 0
     rows = rows_of(witness.ids, outcomes)
     for start in range(0, len(rows), BATCH):
-        proved += _prove(config, system, examples, outcomes, rows[start : start + BATCH], witness, start)
+        proved += _prove(cell, outcomes, rows[start : start + BATCH], witness, start)
     claimed = int(outcomes.broken.sum())
     if proved != claimed:
         raise RecordError(f"the witness breaks {proved} examples, and the record claims {claimed}")
@@ -140,15 +139,13 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     return len(rows)
 
 
-def _prove(
-    config: RunConfig, system: System, examples: Any, outcomes: Outcomes, rows: torch.Tensor, witness: Any, start: int
-) -> int:
+def _prove(cell: Replay, outcomes: Outcomes, rows: torch.Tensor, witness: Witness, start: int) -> int:
     """Prove one block of the witness; how many of its examples are broken."""
     x_adv = witness.x_adv[start : start + len(rows)]
-    clean, verdict = judged(config, system, examples, rows, x_adv)
-    ids = examples.ids[rows]
+    clean, verdict = judged(cell, rows, x_adv)
+    ids = cell.examples.ids[rows]
     for name, now in (("outside the threat", ~verdict.valid), ("not misclassified", ~verdict.adversarial)):
         if bool(now.any()):
             raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
     check_distances(verdict.distances, outcomes, rows)
-    return int((verdict.broken & (clean.label == examples.y[rows])).sum())
+    return int((verdict.broken & (clean.label == cell.examples.y[rows])).sum())

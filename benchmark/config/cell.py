@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark import registry
 from benchmark.api import (
@@ -18,13 +19,11 @@ from benchmark.api import (
     Tracker,
 )
 from benchmark.config.schema import Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training
+from benchmark.config.system_spec import SystemSpec, described
 from benchmark.errors import ConfigError
 from benchmark.records import naming
-from benchmark.records.record import content_key
+from benchmark.records.record import content_key, file_sha256
 from benchmark.threat import Threat
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["RunConfig"]
 
@@ -65,35 +64,39 @@ class RunConfig:
 
     # --- identity ---
 
-    def system_settings(self) -> dict[str, Any]:
-        """Everything that the trained system depends on, as plain data."""
-        return {
-            "dataset": _described(self.dataset),
-            "model": _described(self.model),
-            "defenses": [_described(d) for d in self.defenses],
-            "poison": [_described(p) for p in self.poisons],
-            "training": registry.settings(self.training),
-            "precision": self.trainer.precision,
-            "init_from": self.system.init_from,
-        }
+    @property
+    def system_spec(self) -> SystemSpec:
+        """The parts of the configuration that make the system."""
+        return SystemSpec(
+            dataset=self.dataset,
+            model=self.model,
+            defenses=self.defenses,
+            poisons=self.poisons,
+            training=self.training,
+            precision=self.trainer.precision,
+            init_from=self.system.init_from,
+            seed=self.seed,
+        )
+
+    def under(self, threat: Threat) -> RunConfig:
+        """The same configuration under another threat."""
+        return self if threat is self.threat else dataclasses.replace(self, threat=threat)
 
     def system_key(self) -> str:
         """The content address of the trained system."""
-        return content_key({"system": self.system_settings(), "seed": self.seed, "data": self.revision()})
+        return self.system_spec.key(Path(self.store.data))
 
     def cell_key(self, *, refused: bool = False) -> str:
         """The content address of the cell; a refused one is named without looking at any file."""
-        from benchmark.records.record import file_sha256
-
         path = Path(self.threat.region.path)
         return content_key(
             {
                 **({"mask": file_sha256(path)} if path.is_file() and not refused else {}),
-                "system": self.system_settings() if refused else self.system_key(),
-                "attack": _described(self.attack),
+                "system": self.system_spec.settings() if refused else self.system_key(),
+                "attack": described(self.attack),
                 "threat": self.threat_settings(),
-                "metrics": [_described(m) for m in self.metrics],
-                "certifiers": [_described(c) for c in self.certifiers],
+                "metrics": [described(m) for m in self.metrics],
+                "certifiers": [described(c) for c in self.certifiers],
                 "examples": self.examples,
                 "seed": self.seed,
                 "suite": self.suite_name,
@@ -101,17 +104,9 @@ class RunConfig:
             }
         )
 
-    def revision(self) -> str:
-        """What identifies the content of the dataset, and of the files of the user that dataset and model read."""
-        from benchmark.records.record import file_sha256
-
-        read = (*self.dataset.files(Path(self.store.data)), *self.model.files())
-        files = {str(p): file_sha256(p) for p in read if p.is_file()}
-        return content_key({"dataset": self.dataset.revision(Path(self.store.data)), "files": files})
-
     def input_files(self) -> tuple[Path, ...]:
         """Files of the user's own that the result depends on."""
-        files = [*self.dataset.files(Path(self.store.data)), *self.model.files()]
+        files = [*self.system_spec.input_files(Path(self.store.data))]
         if self.threat.region.path:
             files.append(Path(self.threat.region.path))
         return tuple(files)
@@ -128,12 +123,6 @@ class RunConfig:
         return f"{self.suite.name}@{self.suite.version}" if self.suite.name else None
 
     @property
-    def system_name(self) -> str:
-        """dataset/model+defense+..., for people."""
-        parts = [registry.name_of(part)[1] for part in (*self.defenses, *self.poisons)]
-        return naming.system_name(registry.name_of(self.dataset)[1], registry.name_of(self.model)[1], parts)
-
-    @property
     def name(self) -> str:
         """The cell, for people."""
         threat = self.threat
@@ -141,24 +130,19 @@ class RunConfig:
             threat.norm.value, str(threat.eps), aware=threat.aware, goal=threat.goal.value, region=str(threat.region),
             queries=threat.queries, levels=threat.levels, surrogate=threat.surrogate,
         )  # fmt: skip
-        return naming.cell_name(self.system_name, registry.name_of(self.attack)[1], allowed, self.seed)
+        return naming.cell_name(self.system_spec.name, registry.name_of(self.attack)[1], allowed, self.seed)
 
     def plain(self) -> dict[str, Any]:
         """Every setting as plain data."""
         return {
-            **self.system_settings(),
-            "attack": _described(self.attack),
+            **self.system_spec.settings(),
+            "attack": described(self.attack),
             "threat": self.threat_settings(),
-            "certifiers": [_described(c) for c in self.certifiers],
-            "metrics": [_described(m) for m in self.metrics],
+            "certifiers": [described(c) for c in self.certifiers],
+            "metrics": [described(m) for m in self.metrics],
             "seed": self.seed,
             "examples": self.examples,
             "batch_size": self.batch_size,
             "trainer": registry.settings(self.trainer),
             "suite": self.suite_name,
         }
-
-
-def _described(component: Any) -> dict[str, Any]:
-    """Name, distribution, version and settings of a plugin: what a key depends on."""
-    return {**registry.distribution_of(component), "params": registry.settings(component)}

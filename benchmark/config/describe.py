@@ -1,19 +1,17 @@
-"""Descriptions of threat, attack and system for records, from a configuration."""
+"""Descriptions of threat and attack for records."""
 
 from __future__ import annotations
 
 from benchmark import registry
-from benchmark.config.cell import RunConfig
-from benchmark.records.record import (
-    AttackInfo,
-    SystemInfo,
-    ThreatInfo,
-)
+from benchmark.api import Attack
+from benchmark.records.record import AttackInfo, ThreatInfo
+from benchmark.threat import Threat
+
+__all__ = ["attack_info", "threat_info"]
 
 
-def threat_info(config: RunConfig) -> ThreatInfo:
+def threat_info(threat: Threat) -> ThreatInfo:
     """The threat, as records have it."""
-    threat = config.threat
     return ThreatInfo(
         norm=threat.norm.value,
         eps=threat.radius,
@@ -30,27 +28,15 @@ def threat_info(config: RunConfig) -> ThreatInfo:
     )
 
 
-def attack_info(config: RunConfig) -> AttackInfo:
+def attack_info(attack: Attack) -> AttackInfo:
     """The attack with its settings, as records have it."""
-    can, owner = config.attack.supports, registry.distribution_of(config.attack)
+    can, owner = attack.supports, registry.distribution_of(attack)
     return AttackInfo(
         name=owner["name"],
-        params=registry.settings(config.attack),
+        params=registry.settings(attack),
         distribution=owner["distribution"],
         version=owner["version"],
         minimal=can.minimal,
         randomized=can.randomized,
         bounded=can.bounded,
-    )
-
-
-def system_info(config: RunConfig, key: str) -> SystemInfo:
-    """How records and cards name a system."""
-    return SystemInfo(
-        key=key,
-        dataset=registry.name_of(config.dataset)[1],
-        model=registry.name_of(config.model)[1],
-        defenses=[registry.name_of(d)[1] for d in config.defenses],
-        poison=[registry.name_of(p)[1] for p in config.poisons],
-        config=config.system_settings(),
     )

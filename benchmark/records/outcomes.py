@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -63,6 +64,55 @@ class Outcomes:
     certified: Tensor
     confidence: Tensor | None = None
     reached: Tensor | None = None
+
+    @classmethod
+    def untouched(
+        cls,
+        ids: Tensor,
+        y: Tensor,
+        clean_label: Tensor,
+        clean_top5: Tensor,
+        *,
+        confidence: Tensor | None = None,
+        certified: Tensor | None = None,
+        goals: int = 1,
+    ) -> Outcomes:
+        """The outcomes of examples that nobody has attacked yet.
+
+        Args:
+            goals: the number of labels to reach under the goal `all`; 1 under any other.
+        """
+        count, device = len(y), y.device
+        no = torch.zeros(count, dtype=torch.bool, device=device)
+        none = torch.zeros(count, dtype=torch.int64, device=device)
+        return cls(
+            ids=ids,
+            y=y,
+            clean_label=clean_label,
+            adv_label=clean_label.clone(),
+            clean_correct=clean_label == y,
+            clean_top5=clean_top5,
+            attacked=no,
+            valid=~no,
+            adversarial=no.clone(),
+            broken=no.clone(),
+            robust_top5=clean_top5.clone(),
+            excess=torch.zeros(count, device=device),
+            forwards=none,
+            backwards=none.clone(),
+            zero_gradient=no.clone(),
+            bad_gradient=no.clone(),
+            certified=torch.zeros(count, device=device) if certified is None else certified,
+            confidence=confidence,
+            reached=torch.zeros(count, goals, dtype=torch.bool, device=device) if goals > 1 else None,
+            **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
+        )
+
+    def updated(self, rows: Tensor, **values: Tensor) -> Outcomes:
+        """The outcomes with other values (b, ...) at `rows` (b,) int64; values of columns that are None are ignored."""
+        mine = self.tensors()
+        changed = {name: mine[name].index_copy(0, rows, value) for name, value in values.items() if name in mine}
+        return dataclasses.replace(self, **changed)
 
     def __len__(self) -> int:
         return len(self.ids)

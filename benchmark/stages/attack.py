@@ -49,7 +49,7 @@ def _attack_ranges(
     job: Job, todo: Sequence[tuple[int, int]], device: torch.device, progress: Callable[[int, int], None]
 ) -> None:
     job.system.to(device)
-    job.seen.to(device)
+    job.attacker_view.to(device)
     job = dataclasses.replace(job, prepared=prepare(job, device) if todo else None)
     total = len(job.examples)
     done = total - sum(stop - start for start, stop in todo)
@@ -107,7 +107,7 @@ def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInCh
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     if todo and fabric.global_rank == 0:  # one process prepares, if there is anything to prepare; the others read it
         job.system.to(fabric.device)
-        job.seen.to(fabric.device)
+        job.attacker_view.to(fabric.device)
         prepare(job, fabric.device)
     fabric.barrier()
     todo = fabric.broadcast(todo)  # processes that started at different times may see different parts on disk

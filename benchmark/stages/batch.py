@@ -22,7 +22,8 @@ from benchmark import registry
 from benchmark.api import Attack, Certifier
 from benchmark.data import Examples
 from benchmark.errors import AttackFault, ConfigError
-from benchmark.records.outcomes import NORMS, Outcomes, Witness
+from benchmark.records.build import AuditCounts
+from benchmark.records.outcomes import Outcomes, Witness
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.certify import certify
 from benchmark.stages.devices import peak_memory
@@ -34,14 +35,14 @@ from benchmark.system.target import Ledger, Target
 from benchmark.threat import Goal, Threat
 from benchmark.threat.ball import Ball
 
-__all__ = ["Attacked", "AuditCounts", "Job", "attack_batch", "goals", "target_of", "watched"]
+__all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_of"]
 
 
 @dataclass(frozen=True)
 class Job:
     """What a worker needs to attack any part of a cell.
 
-    system: what is judged. seen: what the attacker works on: the system itself, its undefended model, or a surrogate.
+    system: what is judged. attacker_view: what the attacker works on: the system, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
     """
@@ -49,7 +50,7 @@ class Job:
     attack: Attack
     threat: Threat
     system: System
-    seen: System
+    attacker_view: System
     examples: Examples
     seed: int
     batch_size: int
@@ -57,20 +58,6 @@ class Job:
     certifiers: tuple[Certifier, ...] = ()
     owned: References | None = None
     prepared: dict[str, Tensor] | None = None
-
-
-@dataclass(frozen=True)
-class AuditCounts:
-    """How many candidates of attacked examples left the threat, and in which respect."""
-
-    outside_ball: int = 0
-    outside_box: int = 0
-    outside_region: int = 0
-    non_finite: int = 0
-
-    def __add__(self, other: AuditCounts) -> AuditCounts:
-        mine, theirs = vars(self), vars(other)
-        return AuditCounts(**{name: mine[name] + theirs[name] for name in mine})
 
 
 @dataclass(frozen=True)
@@ -100,10 +87,21 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     begun = time.perf_counter()
     certified = certify(job.certifiers, job.system, x, y, correct, threat=threat, rng=rng.child("certify"))
+    untouched = Outcomes.untouched(
+        ids,
+        y,
+        clean.label,
+        clean.top5,
+        confidence=clean.confidence,
+        certified=certified,
+        goals=job.system.spec.classes - 1 if job.threat.goal is Goal.all else 1,
+    )
     if len(rows) == 0:
-        return _assemble(job, x, y, ids, clean, certified, rows, None, time.perf_counter() - begun)
+        nothing = Witness(ids[:0].cpu(), x[:0].cpu())
+        return Attacked(untouched, AuditCounts(), time.perf_counter() - begun, peak_memory(x.device), nothing)
     attempts = _attempts(job, threat, x[rows], y[rows], clean.logits[rows], rng.rows(rows))
-    return _assemble(job, x, y, ids, clean, certified, rows, attempts, time.perf_counter() - begun)
+    attacked = _assembled(untouched, rows, x, attempts, clean)
+    return dataclasses.replace(attacked, seconds=time.perf_counter() - begun)
 
 
 def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
@@ -195,24 +193,24 @@ def _attempt(
 def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target:
     """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's."""
     return Target(
-        job.seen,
+        job.attacker_view,
         rng=rng.child("system"),
         classes=job.system.spec.classes,
         access=threat.access,
         queries=threat.queries,
         eot=threat.eot,
-        randomized=job.seen.randomized,
-        detectors=job.seen.detectors,
+        randomized=job.attacker_view.randomized,
+        detectors=job.attacker_view.detectors,
         ball=ball,
         owned=job.owned,
-        passes=job.seen.passes,
+        passes=job.attacker_view.passes,
         prepared=job.prepared,
     )
 
 
 def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
     """The attack's candidates, after checks that nothing but its own tensors was touched."""
-    candidate = watched(job.attack, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
+    candidate = call_guarded(job.attack, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
     if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
         shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
         raise AttackFault(
@@ -222,7 +220,7 @@ def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng
     return candidate.detach()
 
 
-def watched(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
+def call_guarded(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
     """What `call` makes of copies of `x` and `y`.
 
     Raises:
@@ -250,7 +248,7 @@ def _owned_name(attack: Attack) -> str:
 
 def _generators(device: torch.device) -> tuple[Any, ...]:
     """The states of the global generators that an attack must leave alone."""
-    numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state is what is watched
+    numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state is what is call_guarded
     states: list[Any] = [torch.get_rng_state().numpy().tobytes(), random.getstate(), numpy_state[1].tobytes()]
     states += numpy_state[2:]
     if device.type == "cuda":
@@ -258,73 +256,36 @@ def _generators(device: torch.device) -> tuple[Any, ...]:
     return tuple(states)
 
 
-def _assemble(
-    job: Job,
-    x: Tensor,
-    y: Tensor,
-    ids: Tensor,
-    clean: Answer,
-    certified: Tensor,
-    rows: Tensor,
-    attempts: _Attempts | None,
-    seconds: float,
-) -> Attacked:
-    """Spread what is known of the attacked rows over the whole batch."""
-    count, device = len(y), y.device
-    full: dict[str, Tensor] = {
-        "adv_label": clean.label,
-        "valid": torch.ones(count, dtype=torch.bool, device=device),
-        "adversarial": torch.zeros(count, dtype=torch.bool, device=device),
-        "broken": torch.zeros(count, dtype=torch.bool, device=device),
-        "robust_top5": clean.top5,
-        "confidence": clean.confidence,
-        "excess": torch.zeros(count, device=device),
-        "forwards": torch.zeros(count, dtype=torch.int64, device=device),
-        "backwards": torch.zeros(count, dtype=torch.int64, device=device),
-        "zero_gradient": torch.zeros(count, dtype=torch.bool, device=device),
-        "bad_gradient": torch.zeros(count, dtype=torch.bool, device=device),
-        **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
-    }
-    witness = Witness(ids[:0].cpu(), x[:0].cpu())
-    audit = AuditCounts()
-    if job.threat.goal is Goal.all:
-        full["reached"] = torch.zeros(count, job.system.spec.classes - 1, dtype=torch.bool, device=device)
-    if attempts is not None:
-        verdict, ledger = attempts.verdict, attempts.ledger
-        known = {
-            "adv_label": torch.where(verdict.valid, verdict.label, clean.label[rows]),
-            "valid": verdict.valid,
-            "adversarial": verdict.adversarial,
-            "broken": verdict.broken,
-            "robust_top5": verdict.top5 & clean.top5[rows],
-            "confidence": torch.where(verdict.valid, verdict.confidence, clean.confidence[rows]),
-            "excess": verdict.excess,
-            "forwards": ledger.forwards,
-            "backwards": ledger.backwards,
-            "zero_gradient": ledger.zero_gradient,
-            "bad_gradient": ledger.bad_gradient,
-            "reached": attempts.reached,
-            **verdict.distances,
-        }
-        full = {name: value.index_copy(0, rows, known[name]) for name, value in full.items()}
-        kept = verdict.adversarial
-        witness = Witness(ids[rows][kept].cpu(), attempts.candidate[kept].cpu())
-        audit = AuditCounts(
-            int(verdict.outside_ball.sum()),
-            int(verdict.outside_box.sum()),
-            int(verdict.outside_region.sum()),
-            int(verdict.non_finite.sum()),
-        )
-    attacked = torch.zeros(count, dtype=torch.bool, device=device)
-    attacked[rows] = True
-    outcomes = Outcomes(
-        ids=ids,
-        y=y,
-        clean_label=clean.label,
-        clean_correct=clean.label == y,
-        clean_top5=clean.top5,
-        attacked=attacked,
-        certified=certified,
-        **full,
+def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, said: Answer) -> Attacked:
+    """The outcomes of a batch whose examples at `rows` were attacked, with its witness.
+
+    Args:
+        clean: the outcomes before. x: (B, *S). said: the answers to the clean inputs.
+    """
+    verdict, ledger = attempts.verdict, attempts.ledger
+    outcomes = clean.updated(
+        rows,
+        attacked=torch.ones_like(verdict.valid),
+        adv_label=torch.where(verdict.valid, verdict.label, said.label[rows]),
+        valid=verdict.valid,
+        adversarial=verdict.adversarial,
+        broken=verdict.broken,
+        robust_top5=verdict.top5 & said.top5[rows],
+        confidence=torch.where(verdict.valid, verdict.confidence, said.confidence[rows]),
+        excess=verdict.excess,
+        forwards=ledger.forwards,
+        backwards=ledger.backwards,
+        zero_gradient=ledger.zero_gradient,
+        bad_gradient=ledger.bad_gradient,
+        reached=attempts.reached,
+        **verdict.distances,
     )
-    return Attacked(outcomes, audit, seconds, peak_memory(device), witness)
+    kept = verdict.adversarial
+    witness = Witness(clean.ids[rows][kept].cpu(), attempts.candidate[kept].cpu())
+    left = AuditCounts(
+        int(verdict.outside_ball.sum()),
+        int(verdict.outside_box.sum()),
+        int(verdict.outside_region.sum()),
+        int(verdict.non_finite.sum()),
+    )
+    return Attacked(outcomes, left, 0.0, peak_memory(x.device), witness)

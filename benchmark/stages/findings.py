@@ -12,10 +12,10 @@ from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Card, Finding
 
 if TYPE_CHECKING:
-    from benchmark.config.cell import RunConfig
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
     from benchmark.system import System
+    from benchmark.threat import Threat
 
 __all__ = ["of_cell"]
 
@@ -24,17 +24,19 @@ PROBED = 64
 """How many clean examples the checks of outputs look at."""
 
 
-def of_cell(config: RunConfig, system: System, card: Card, examples: Examples, outcomes: Outcomes) -> list[Finding]:
-    """What is suspicious about one cell."""
+def of_cell(
+    threat: Threat, seed: int, system: System, card: Card, examples: Examples, outcomes: Outcomes
+) -> list[Finding]:
+    """The findings about one cell, from the cell alone."""
     found = [
         _invalid(outcomes),
         _zero_gradients(outcomes),
         _bad_gradients(outcomes),
-        *_outputs(config, system, examples),
+        *_outputs(threat, seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
-        _implausible_radius(config),
-        _surrogate_is_target(config, card),
+        _implausible_radius(threat),
+        _surrogate_is_target(threat, card),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -79,7 +81,7 @@ def _bad_gradients(outcomes: Outcomes) -> Finding | None:
     )
 
 
-def _outputs(config: RunConfig, system: System, examples: Examples) -> list[Finding]:
+def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
     """Random outputs, and probabilities in place of logits."""
     import torch
 
@@ -88,7 +90,7 @@ def _outputs(config: RunConfig, system: System, examples: Examples) -> list[Find
     at = torch.arange(min(PROBED, len(examples)))
     device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
     x, ids = examples.x(at).to(device), examples.ids[at].to(device)
-    rng = SampleRandom(derive_seed(config.seed, "probe"), ids)
+    rng = SampleRandom(derive_seed(seed, "probe"), ids)
     first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))
     found = []
     changed = int((first != second).any(1).sum())
@@ -98,7 +100,7 @@ def _outputs(config: RunConfig, system: System, examples: Examples) -> list[Find
                 name="randomized_outputs",
                 severity="info",
                 evidence=f"the system is randomised as declared ({changed} of {len(at)} outputs differ between two "
-                f"passes); gradients were averaged over threat.eot={config.threat.eot} draws",
+                f"passes); gradients were averaged over threat.eot={threat.eot} draws",
             )
         )
     elif changed:
@@ -144,18 +146,18 @@ def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding
     )
 
 
-def _implausible_radius(config: RunConfig) -> Finding | None:
-    if config.threat.norm.value != "linf" or config.threat.radius < 0.5:
+def _implausible_radius(threat: Threat) -> Finding | None:
+    if threat.norm.value != "linf" or threat.radius < 0.5:
         return None
     return Finding(
         name="implausible_radius",
         severity="warning",
-        evidence=f"under linf a radius of {config.threat.eps} turns every input grey: no system can resist",
+        evidence=f"under linf a radius of {threat.eps} turns every input grey: no system can resist",
     )
 
 
-def _surrogate_is_target(config: RunConfig, card: Card) -> Finding | None:
-    held = config.threat.surrogates
+def _surrogate_is_target(threat: Threat, card: Card) -> Finding | None:
+    held = threat.surrogates
     if card.key not in held:
         return None
     alone = len(held) == 1

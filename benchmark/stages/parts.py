@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from benchmark.records.build import AuditCounts
 from benchmark.records.outcomes import WITNESS, Outcomes, concatenate
-from benchmark.stages.batch import Attacked, AuditCounts, Job
+from benchmark.stages.batch import Attacked, Job
 
 __all__ = ["batches_of", "finished_parts", "gaps", "join_parts", "save_part"]
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from benchmark import registry
-from benchmark.config.cell import RunConfig
-from benchmark.data import Examples
+from benchmark.api import Poison
+from benchmark.data import Examples, Splits
 from benchmark.errors import DataError
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.load import Loaded
 
 __all__ = ["poison"]
 
 
-def poison(config: RunConfig, loaded: Loaded) -> tuple[Examples, Tensor]:
+def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Examples, Tensor]:
     """The training examples after all poisons, and the ids that they touched.
 
     Raises:
         DataError: if a poison touches another number of examples than its rate says.
     """
-    train, touched = loaded.splits.train, torch.empty(0, dtype=torch.int64)
-    for place, plugin in enumerate(config.poisons):
+    train, touched = splits.train, torch.empty(0, dtype=torch.int64)
+    for place, plugin in enumerate(poisons):
         expected = int(plugin.rate * len(train))
-        rng = SampleRandom(derive_seed(config.seed, "poison", place), train.ids)
-        train, ids = plugin.corrupt(train, loaded.splits.spec, rng)
+        rng = SampleRandom(derive_seed(seed, "poison", place), train.ids)
+        train, ids = plugin.corrupt(train, splits.spec, rng)
         if len(ids.unique()) != expected:
             raise DataError(
                 f"poison.{registry.name_of(plugin)[1]} touched {len(ids.unique())} examples, and its rate of "

@@ -15,7 +15,7 @@ from benchmark.api import PreparedAttack
 from benchmark.data import Examples
 from benchmark.errors import AttackFault
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.batch import Job, target_of, watched
+from benchmark.stages.batch import Job, call_guarded, target_of
 from benchmark.stages.settle import with_fixed_region
 
 __all__ = ["PREPARED", "Prepared", "first_of_each_label", "prepare"]
@@ -80,7 +80,7 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
     rng = SampleRandom(derive_seed(job.seed, "prepare"), known.ids.to(device))
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     target = target_of(job, threat, threat.around(x, rng), rng)
-    tensors = watched(attack, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
+    tensors = call_guarded(attack, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise AttackFault(
             f"{type(attack).__name__}.prepare returned {repr(tensors)[:60]}; expected tensors by name: its author must "

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from benchmark import registry
 from benchmark.api import Component
-from benchmark.config.cell import RunConfig
 from benchmark.config.schema import Training
+from benchmark.config.system_spec import SystemSpec
 from benchmark.data import DataSpec
 from benchmark.errors import RecordError
 from benchmark.records.record import Card, SystemInfo
 from benchmark.records.store import Store
 from benchmark.system import System
 
-__all__ = ["component", "configuration", "stored_system"]
+__all__ = ["component", "spec_of", "stored_system"]
 
 
 def component(kind: str, described: dict[str, Any]) -> Any:
-    """The plugin that a record describes by name and params.
+    """Make the plugin that a record describes by name and params.
 
     Raises:
         PluginError: if it is not installed. RecordError: if its parameters are not those of the installed version.
@@ -53,24 +52,23 @@ def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
     return made
 
 
-def configuration(info: SystemInfo, seed: int, *, like: RunConfig) -> RunConfig:
-    """The configuration of the system that `info` describes; store, attack and threat are those of `like`."""
+def spec_of(info: SystemInfo, seed: int) -> SystemSpec:
+    """The parts of the system that `info` describes."""
     config = info.config
-    return dataclasses.replace(
-        like,
+    return SystemSpec(
         dataset=component("dataset", config["dataset"]),
         model=component("model", config["model"]),
         defenses=tuple(component("defense", d) for d in config["defenses"]),
         poisons=tuple(component("poison", p) for p in config["poison"]),
         training=_filled(Training, config["training"], "training"),
-        trainer=dataclasses.replace(like.trainer, precision=config["precision"]),
-        system=dataclasses.replace(like.system, init_from=config["init_from"]),
+        precision=config["precision"],
+        init_from=config["init_from"],
         seed=seed,
     )
 
 
-def stored_system(config: RunConfig, card: Card, store: Store, spec: DataSpec) -> System:
-    """A trained system of the store, rebuilt from its card, with its own weights.
+def stored_system(parts: SystemSpec, card: Card, store: Store, spec: DataSpec) -> System:
+    """Rebuild a trained system of the store from its card, with its own weights.
 
     Raises:
         RecordError: if the weights are not those that the card describes.
@@ -82,6 +80,6 @@ def stored_system(config: RunConfig, card: Card, store: Store, spec: DataSpec) -
     path: Path = store.system(card.key) / WEIGHTS
     if not path.is_file() or file_sha256(path) != card.weights_sha256:
         raise RecordError(f"{path} is missing or is not the file that its card describes")
-    model = build(config, spec)
+    model = build(parts, spec)
     load_weights(model, path)
-    return assemble(config, spec, model, card)
+    return assemble(parts, spec, model, card.thresholds)

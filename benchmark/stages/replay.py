@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ from benchmark.records.store import Store
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.config.cell import RunConfig
+    from benchmark.api import Attack
+    from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
     from benchmark.stages.judge import Answer, Verdict
     from benchmark.system import System
     from benchmark.threat import Threat
 
-__all__ = ["checked_outcomes", "judged", "rebuilt"]
+__all__ = ["BATCH", "Replay", "check_distances", "checked_outcomes", "judged", "rebuilt", "recorded_threat", "rows_of"]
 
 
 BATCH = 256
@@ -38,19 +40,35 @@ def checked_outcomes(folder: Path, record: Record) -> Outcomes:
 
 
 def _check_counts(record: Record, outcomes: Outcomes) -> None:
-    from benchmark.stages.measure import counts
+    from benchmark.records.build import counts_of
 
-    said = counts(outcomes)
+    said = counts_of(outcomes)
     if record.counts != said:
         raise RecordError(f"the record counts {record.counts}, and its outcomes give {said}")
 
 
-def rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, System, Any]:
-    """Configuration, system and example list that the record describes."""
+@dataclass(frozen=True)
+class Replay:
+    """A recorded cell, ready to be judged again.
+
+    seed: the cell's. examples: its example list.
+    """
+
+    system: System
+    attack: Attack
+    threat: Threat
+    seed: int
+    examples: Examples
+
+
+def rebuilt(record: Record, store: Store, data: Path) -> Replay:
+    """Rebuild the cell that a record describes, with its system from the store.
+
+    Raises:
+        RecordError: if the system is not there, or has other weights.
+    """
     import torch
 
-    from benchmark.config.cell import RunConfig
-    from benchmark.config.schema import StoreConfig
     from benchmark.stages import rebuild
 
     card = store.card(record.system.key)
@@ -61,18 +79,12 @@ def rebuilt(record: Record, store: Store, data: Path) -> tuple[RunConfig, System
         )
     if card.weights_sha256 != record.weights_sha256:
         raise RecordError("the system in the store has other weights than the record names")
-    made = RunConfig(
-        dataset=rebuild.component("dataset", record.system.config["dataset"]),
-        model=rebuild.component("model", record.system.config["model"]),
-        attack=_attack(record),
-        threat=recorded_threat(record),
-        store=StoreConfig(root=str(store.root), data=str(data), offline=True),
-    )
-    config = rebuild.configuration(record.system, record.seed, like=made)
-    splits = config.dataset.load(data, offline=True)
-    system = rebuild.stored_system(config, card, store, splits.spec)
+    parts = rebuild.spec_of(record.system, record.seed)
+    attack, threat = _attack(record), recorded_threat(record)
+    splits = parts.dataset.load(data, offline=True)
+    system = rebuild.stored_system(parts, card, store, splits.spec)
     assert record.counts is not None
-    return config, system, splits.test.take(torch.arange(record.counts.total))
+    return Replay(system, attack, threat, record.seed, splits.test.take(torch.arange(record.counts.total)))
 
 
 def _attack(record: Record) -> Any:
@@ -124,9 +136,7 @@ def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
     return rows
 
 
-def judged(
-    config: RunConfig, system: System, examples: Any, rows: torch.Tensor, x_adv: torch.Tensor
-) -> tuple[Answer, Verdict]:
+def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answer, Verdict]:
     """What the run would say of these candidates for the examples at `rows`: of the clean inputs, and of them."""
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.stages.batch import goals
@@ -134,15 +144,15 @@ def judged(
     from benchmark.stages.judge import answer, judge
     from benchmark.stages.settle import with_fixed_region
 
-    x, y, ids = examples.x(rows), examples.y[rows], examples.ids[rows]
-    rng = SampleRandom(derive_seed(config.seed, "cell"), ids)
-    can = config.attack.supports
+    x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
+    rng = SampleRandom(derive_seed(cell.seed, "cell"), ids)
+    can = cell.attack.supports
     with exact_math():
-        clean = answer(system, x, y, rng.child("clean"))
-        wanted = goals(config.threat.goal, y, clean.logits, rng)
+        clean = answer(cell.system, x, y, rng.child("clean"))
+        wanted = goals(cell.threat.goal, y, clean.logits, rng)
         verdict = judge(
-            system,
-            with_fixed_region(config.threat, system, x, y, rng).around(x, rng),
+            cell.system,
+            with_fixed_region(cell.threat, cell.system, x, y, rng).around(x, rng),
             x_adv,
             y,
             wanted[0] if len(wanted) == 1 else None,  # with several, the witness reaches one of them: any wrong label
@@ -154,6 +164,11 @@ def judged(
 
 
 def check_distances(found: dict[str, torch.Tensor], outcomes: Outcomes, rows: torch.Tensor) -> None:
+    """Compare measured distances (b,) by norm with those of the outcomes at `rows` (b,).
+
+    Raises:
+        RecordError: if they differ by more than rounding.
+    """
     for norm, values in found.items():
         if not (values - outcomes.distances(norm)[rows]).abs().max() <= 1e-5 * (1 + values.abs().max()):
             raise RecordError(f"the {norm} distances of the witness are not those in the outcomes")

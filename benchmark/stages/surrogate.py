@@ -13,14 +13,16 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from benchmark.config.cell import RunConfig
+from benchmark.api import Dataset
+from benchmark.config.schema import StoreConfig
+from benchmark.config.system_spec import SystemSpec
 from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.records.record import Card
 from benchmark.records.store import Store
-from benchmark.stages.load import Loaded
-from benchmark.stages.rebuild import configuration, stored_system
+from benchmark.stages.rebuild import spec_of, stored_system
 from benchmark.system import Detector, System
+from benchmark.threat import Threat
 
 __all__ = ["fused", "named", "surrogate", "watched"]
 
@@ -29,41 +31,48 @@ LISTED = 5
 """How many systems of the store an error names."""
 
 
-def named(config: RunConfig, store: Store) -> RunConfig:
-    """The configuration with the full keys of its surrogates, sorted, in place of their names or shortened keys.
+def named(threat: Threat, attacked: SystemSpec, store: Store, data: StoreConfig) -> Threat:
+    """The threat with the full keys of its surrogates, sorted, in place of their names or shortened keys.
+
+    Args:
+        attacked: the parts of the attacked system. data: where datasets are.
 
     Raises:
         DataError: if a surrogate is not in the store, or is not the only one of that name.
         ConfigError: if one is given twice. Refused: if its inputs or classes are not those of the attacked system.
     """
-    if not config.threat.surrogate:
-        return config
-    cards = [_card(name.strip(), store) for name in config.threat.surrogates]
+    if not threat.surrogate:
+        return threat
+    cards = [_card(name.strip(), store) for name in threat.surrogates]
     keys = sorted(card.key for card in cards)
     for card in cards:
         if keys.count(card.key) > 1:
-            raise ConfigError(f"threat.surrogate is {config.threat.surrogate!r}, which names {_shown(card)} twice")
-        _refuse_another_kind(config, card)
-    return dataclasses.replace(config, threat=dataclasses.replace(config.threat, surrogate=",".join(keys)))
+            raise ConfigError(f"threat.surrogate is {threat.surrogate!r}, which names {_shown(card)} twice")
+        _refuse_another_kind(attacked, card, data)
+    return dataclasses.replace(threat, surrogate=",".join(keys))
 
 
-def watched(config: RunConfig, store: Store) -> list[Path]:
-    """Where a change may give the names of the surrogates another meaning; nothing if they are full keys."""
-    full = all(KEY.fullmatch(name) for name in config.threat.surrogates)
+def watched(threat: Threat, store: Store) -> list[Path]:
+    """Folders whose change may give the names of the surrogates another meaning; none if they are full keys."""
+    full = all(KEY.fullmatch(name) for name in threat.surrogates)
     return [] if full else [store.root / "systems"]
 
 
-def surrogate(config: RunConfig, store: Store, loaded: Loaded) -> System:
-    """The system that a transfer attacker works on; `config` is :func:`named`.
+def surrogate(threat: Threat, dataset: Dataset, spec: DataSpec, store: Store, data: StoreConfig) -> System:
+    """The system that a transfer attacker works on.
+
+    Args:
+        threat: as :func:`named` gives it. dataset, spec: of the attacked system. data: where datasets are.
 
     Raises:
         DataError: if a surrogate is not in the store. RecordError: if its weights are not those of its card.
     """
     members = []
-    for key in config.threat.surrogates:
+    for key in threat.surrogates:
         card = _card(key, store)
-        theirs = configuration(card.system, card.seed, like=config)
-        members.append(stored_system(theirs, card, store, _spec(theirs, config, loaded.splits.spec)))
+        theirs = spec_of(card.system, card.seed)
+        known = spec if theirs.dataset == dataset else _data_spec(theirs.dataset, data)
+        members.append(stored_system(theirs, card, store, known))
     return members[0] if len(members) == 1 else fused(members)
 
 
@@ -132,22 +141,19 @@ def _shown(card: Card) -> str:
     return f"{card.system.name} with seed {card.seed} ({card.key[:8]})"
 
 
-def _refuse_another_kind(config: RunConfig, card: Card) -> None:
-    theirs = configuration(card.system, card.seed, like=config)
-    if theirs.dataset == config.dataset:
+def _refuse_another_kind(attacked: SystemSpec, card: Card, data: StoreConfig) -> None:
+    theirs = spec_of(card.system, card.seed)
+    if theirs.dataset == attacked.dataset:
         return
-    mine = config.dataset.load(Path(config.store.data), offline=config.store.offline).spec
-    spec = _spec(theirs, config, mine)
+    mine, spec = _data_spec(attacked.dataset, data), _data_spec(theirs.dataset, data)
     if (spec.shape, spec.classes, spec.class_names) != (mine.shape, mine.classes, mine.class_names):
         raise Refused(
             f"threat.surrogate {_shown(card)} takes inputs {spec.shape} of {spec.classes} classes, and "
-            f"{config.system_name} takes {mine.shape} of {mine.classes}: choose a surrogate for the same inputs and "
+            f"{attacked.name} takes {mine.shape} of {mine.classes}: choose a surrogate for the same inputs and "
             "the same classes"
         )
 
 
-def _spec(theirs: RunConfig, config: RunConfig, mine: DataSpec) -> DataSpec:
-    """What the surrogate was built for: its normalisation is that of the data that it was trained on."""
-    if theirs.dataset == config.dataset:
-        return mine
-    return theirs.dataset.load(Path(config.store.data), offline=config.store.offline).spec
+def _data_spec(dataset: Dataset, data: StoreConfig) -> DataSpec:
+    """The shape and normalisation of the data that a system was built for."""
+    return dataset.load(Path(data.data), offline=data.offline).spec

@@ -202,7 +202,16 @@ class Fitting(pl.LightningModule):
         clean, robust = 0, 0
         attack = self.recipe.selection_attack
         threat = self.threat or Threat()
-        job = Job(attack, threat, system, system, select, derive_seed(self.seed, "select"), 0, self.folder)
+        job = Job(
+            attack=attack,
+            threat=threat,
+            system=system,
+            attacker_view=system,
+            examples=select,
+            seed=derive_seed(self.seed, "select"),
+            batch_size=0,
+            folder=self.folder,
+        )
         for at in torch.arange(len(select)).split(256):
             x, y, ids = (v.to(self.device) for v in (select.x(at), select.y[at], select.ids[at]))
             if self.threat is None:
@@ -277,13 +286,13 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
             num_sanity_val_steps=0,
         )
         lightning.fit(fitting, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    world.wait()  # until the first process has written the history and the chosen weights
+    world.barrier()  # until the first process has written the history and the chosen weights
     history = read_history(folder)
     if spawned:
         for values in history:
             tell(values)
     load_weights(fitting.model.cpu(), folder / BEST)
-    world.wait()  # until every process has read them
+    world.barrier()  # until every process has read them
     return history
 
 

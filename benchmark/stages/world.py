@@ -6,16 +6,16 @@ import os
 
 from benchmark.config.schema import Trainer
 
-__all__ = ["follows", "wait"]
+__all__ = ["barrier", "is_follower"]
 
 
-def follows(trainer: Trainer) -> bool:
+def is_follower(trainer: Trainer) -> bool:
     """Whether this process is one of several under an outside launcher, and not the first."""
     outside = trainer.strategy == "ddp" and trainer.devices * trainer.nodes > 1
     return outside and int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) > 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until every process got here; at once where there is only one."""
     import torch.distributed
 

@@ -45,7 +45,7 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str)
     if result.key and result.status != "failed":
         line = cfg_line(overrides, fingerprint)
         store = Store(Path(config.store.root))
-        store.remember(line, result.key, [*config.input_files(), *watched(config, store)])
+        store.remember(line, result.key, [*config.input_files(), *watched(config.threat, store)])
     return result
 
 
@@ -85,7 +85,7 @@ class Matrix:
         """Sum up: all failures, standing checks across cells, and the leaderboard."""
         from omegaconf import OmegaConf
 
-        from benchmark.stages.world import follows
+        from benchmark.stages.world import is_follower
 
         results = [*self.cached, *(CellResult("", job, "failed", why) for job, why in not_composable.items())]
         for job, one in zip(todo, returned, strict=False):
@@ -94,7 +94,7 @@ class Matrix:
             except Exception as error:  # composing or running the job failed outside the cell
                 results.append(CellResult("", " ".join(job), "failed", f"{type(error).__name__}: {error}"))
         trainer: Any = OmegaConf.to_object(self.config.trainer)
-        if follows(trainer):
+        if is_follower(trainer):
             return results
         board, findings = self._board(changed=bool(todo))
         summary = SweepSummary(

@@ -126,6 +126,7 @@ def _protocol(name: str) -> _Protocol | None:
     from benchmark.config import source
     from benchmark.config.describe import attack_info, threat_info
     from benchmark.config.resolve import resolve
+    from benchmark.config.system_spec import described
 
     if not NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
         return None
@@ -138,9 +139,9 @@ def _protocol(name: str) -> _Protocol | None:
                 config = resolve(compose("run", [f"suite={name}", *job]))
                 made.name, made.examples = config.suite_name, config.examples
                 made.seeds.append(config.seed)
-                made.datasets.append(_unversioned(config.system_settings()["dataset"]))
-                made.threats.append(_plain(threat_info(config)))
-                made.attacks.append(_plain(attack_info(config)))
+                made.datasets.append(_unversioned(described(config.dataset)))
+                made.threats.append(_plain(threat_info(config.threat)))
+                made.attacks.append(_plain(attack_info(config.attack)))
     except (HydraException, BenchmarkError):
         return None
     return made

@@ -13,7 +13,14 @@ import pytest
 from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.schema import StoreConfig, Training
+from benchmark.hooks.observers import Observers
+from benchmark.records.record import Card
+from benchmark.records.store import Store
 from benchmark.registry import Declared, installed
+from benchmark.stages.fit import fit
+from benchmark.stages.load import Loaded, load
+from benchmark.stages.surrogate import named
+from benchmark.system import System
 from benchmark.threat import Threat, parse_eps
 
 
@@ -33,6 +40,23 @@ def small_config(root: Path, **changes: Any) -> RunConfig:
         store=StoreConfig(root=str(root / "results"), data=str(root / "data"), offline=True),
     )
     return dataclasses.replace(base, **changes)
+
+
+def loaded_of(config: RunConfig) -> Loaded:
+    """The data of a configuration."""
+    return load(config.dataset, config.store, config.examples)
+
+
+def fitted_of(config: RunConfig, loaded: Loaded | None = None) -> tuple[System, Card]:
+    """The fitted system of a configuration, from its store or trained now."""
+    store, key = Store(Path(config.store.root)), config.system_key()
+    data = loaded or loaded_of(config)
+    return fit(config.system_spec, data, store, config.trainer, Observers(), key=key)
+
+
+def named_in(config: RunConfig, store: Store) -> RunConfig:
+    """The configuration with the full keys of its surrogates."""
+    return config.under(named(config.threat, config.system_spec, store, config.store))
 
 
 @contextmanager

@@ -52,9 +52,9 @@ def test_a_name_says_what_is_unusual_about_the_threat() -> None:
 
 def test_defenses_keep_their_order_and_their_settings() -> None:
     one = _config("defense=[label_smoothing,jpeg]", "defense.jpeg.quality=50")
-    assert one.system_name == "digits/small_cnn+label_smoothing+jpeg"
+    assert one.system_spec.name == "digits/small_cnn+label_smoothing+jpeg"
     assert one.defenses[1].quality == 50  # type: ignore[attr-defined]
-    assert _config("defense=[jpeg,label_smoothing]").system_name.endswith("+jpeg+label_smoothing")
+    assert _config("defense=[jpeg,label_smoothing]").system_spec.name.endswith("+jpeg+label_smoothing")
 
 
 def test_an_attack_inside_a_defense_is_chosen_like_any_other() -> None:

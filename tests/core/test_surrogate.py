@@ -23,13 +23,13 @@ from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
-from benchmark.stages.surrogate import fused, named, watched
+from benchmark.stages.surrogate import fused, watched
 from benchmark.sweep import app
 from benchmark.system import REJECTED, Detector, System
 from benchmark.system.target import Target
 from benchmark.testing.worlds import world
 from benchmark.threat import Access, Threat
-from tests.core.cells import plugin, small_config
+from tests.core.cells import named_in, plugin, small_config
 
 EPS = Fraction(1, 10)
 
@@ -79,7 +79,7 @@ def keys(root: Path) -> dict[str, str]:
 
 def test_key_beginning_of_key_and_name_are_the_same_cell(root: Path, keys: dict[str, str]) -> None:
     mlp, store = keys["digits/mlp 0"], Store(root / "results")
-    meant = [named(transfer(root, name), store) for name in (mlp, mlp[:8], "digits/mlp")]
+    meant = [named_in(transfer(root, name), store) for name in (mlp, mlp[:8], "digits/mlp")]
     assert {config.threat.surrogate for config in meant} == {mlp}
     assert len({config.cell_key() for config in meant}) == 1
     first, again = run(transfer(root, mlp)), run(transfer(root, "digits/mlp"))
@@ -91,7 +91,7 @@ def test_the_order_of_an_ensemble_does_not_matter(root: Path, keys: dict[str, st
     store = Store(root / "results")
     ordered = ",".join(sorted([keys["digits/mlp 0"], keys["digits/linear 1"]]))
     for names in ("digits/mlp", keys["digits/linear 1"]), (keys["digits/linear 1"][:9], "digits/mlp"):
-        assert named(transfer(root, ",".join(names)), store).threat.surrogate == ordered
+        assert named_in(transfer(root, ",".join(names)), store).threat.surrogate == ordered
 
 
 def test_a_list_on_the_command_line_is_an_ensemble() -> None:
@@ -105,16 +105,16 @@ def test_a_list_on_the_command_line_is_an_ensemble() -> None:
 def test_what_cannot_be_found_is_said_with_what_there_is(root: Path, keys: dict[str, str], tmp_path: Path) -> None:
     store = Store(root / "results")
     with pytest.raises(DataError, match=r"threat\.surrogate is 'vgg', and .*systems has no such system; train it") as e:
-        named(transfer(root, "vgg"), store)
+        named_in(transfer(root, "vgg"), store)
     assert f"digits/mlp with seed 0 ({keys['digits/mlp 0'][:8]})" in str(e.value)
     with pytest.raises(DataError, match="there is none yet"):
-        named(transfer(root, "vgg"), Store(tmp_path))
+        named_in(transfer(root, "vgg"), Store(tmp_path))
     both = sorted([(keys["digits/linear 0"], 0), (keys["digits/linear 1"], 1)])
     said = ", ".join(f"digits/linear with seed {seed} ({key[:8]})" for key, seed in both)
     with pytest.raises(DataError, match=re.escape(f"'digits/linear' may be {said}; give more of the key")):
-        named(transfer(root, "digits/linear"), store)
+        named_in(transfer(root, "digits/linear"), store)
     with pytest.raises(ConfigError, match=r"which names digits/mlp with seed 0 \([0-9a-f]{8}\) twice"):
-        named(transfer(root, f"digits/mlp,{keys['digits/mlp 0']}"), store)
+        named_in(transfer(root, f"digits/mlp,{keys['digits/mlp 0']}"), store)
 
 
 def test_an_unknown_surrogate_is_asked_for_again(root: Path) -> None:
@@ -130,14 +130,16 @@ def test_a_surrogate_for_other_inputs_is_refused(root: Path) -> None:
     assert result.error is not None
     assert "takes inputs (30,) of 2 classes, and digits/linear takes (1, 8, 8) of 10" in result.error
     with pytest.raises(Refused, match="choose a surrogate for the same inputs and the same classes"):
-        named(transfer(root, "breast_cancer/linear"), Store(root / "results"))
+        named_in(transfer(root, "breast_cancer/linear"), Store(root / "results"))
 
 
 def test_names_are_looked_up_again_when_systems_come(root: Path, keys: dict[str, str]) -> None:
     store = Store(root / "results")
-    assert watched(transfer(root, keys["digits/mlp 0"]), store) == []
-    assert watched(small_config(root), store) == []
-    assert watched(transfer(root, f"{keys['digits/mlp 0']},digits/linear"), store) == [root / "results" / "systems"]
+    assert watched(transfer(root, keys["digits/mlp 0"]).threat, store) == []
+    assert watched(small_config(root).threat, store) == []
+    assert watched(transfer(root, f"{keys['digits/mlp 0']},digits/linear").threat, store) == [
+        root / "results" / "systems"
+    ]
 
 
 # --- what comes of it ---

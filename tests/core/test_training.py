@@ -14,23 +14,21 @@ from benchmark.api import Defense, Loss, Model
 from benchmark.config.cell import RunConfig
 from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.data import Batch, DataSpec, Examples
-from benchmark.hooks.observers import Observers
 from benchmark.records.record import Card
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
-from benchmark.stages.fit import DETECTOR_FALSE_POSITIVES, fit
-from benchmark.stages.load import load
+from benchmark.stages.fit import DETECTOR_FALSE_POSITIVES
 from benchmark.stages.training import collapse_warning, learning_rate_factor
 from benchmark.system import System
 from benchmark.threat import Norm
-from tests.core.cells import declared, plugin, small_config
+from tests.core.cells import declared, fitted_of, loaded_of, plugin, small_config
 
 RECIPE = Training(epochs=3, learning_rate=0.01, selection_attack=plugin("attack", "pgd", steps=3))
 
 
 def _fit(config: RunConfig) -> tuple[System, Card]:
-    return fit(config, load(config), Store(Path(config.store.root)), Observers())
+    return fitted_of(config)
 
 
 def _weights(config: RunConfig) -> dict[str, Tensor]:
@@ -127,10 +125,10 @@ def test_adversarial_training_without_adversaries_is_plain_training(tmp_path: Pa
     plain = small_config(tmp_path, training=RECIPE)
     mixed = dataclasses.replace(plain, defenses=(_adversarial(ratio=0.0),))
     assert plain.system_key() != mixed.system_key()
-    loaded, store = load(plain), Store(tmp_path / "results")
+    loaded = loaded_of(plain)
     last = dataclasses.replace(RECIPE, epochs=1)  # one epoch, so that the choice between epochs plays no part
-    one, _ = fit(dataclasses.replace(plain, training=last), loaded, store, Observers())
-    two, _ = fit(dataclasses.replace(mixed, training=last), loaded, store, Observers())
+    one, _ = fitted_of(dataclasses.replace(plain, training=last), loaded)
+    two, _ = fitted_of(dataclasses.replace(mixed, training=last), loaded)
     assert _same(dict(one.model.state_dict()), dict(two.model.state_dict()))
 
 
@@ -250,7 +248,7 @@ def test_every_stage_of_a_defense_takes_part(tmp_path: Path) -> None:
         system, card = _fit(config)
         assert card.train_examples == 1097 // 2
         assert float(next(system.model.parameters()).abs().max()) <= 0.05 + 1e-9
-        splits = load(config).splits
+        splits = loaded_of(config).splits
         x = splits.select.x()
         assert torch.allclose(system(x), 3.0 * system.model(x))
         refused = system.rejects(x, SampleRandom(0, splits.select.ids)).float().mean()

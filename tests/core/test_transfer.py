@@ -64,7 +64,8 @@ def measured(store: Store, capsys: pytest.CaptureFixture[str]) -> tuple[str, dic
 
 def by_hand(store: Store, source: list[Record], target: Record) -> tuple[int, int]:
     """Tried and transferred, from the files, one example at a time."""
-    _, system, examples = rebuilt(target, store, Path())
+    cell = rebuilt(target, store, Path())
+    system, examples = cell.system, cell.examples
     tried, transferred = set(), set()
     for record in source:
         folder = store.cell(record.key)
@@ -147,7 +148,7 @@ def test_under_a_target_label_that_label_must_be_reached(tmp_path: Path, capsys:
     assert source is not None
     assert target is not None
     pair = pairs[source.system.key, target.system.key]
-    _, system, _ = rebuilt(target, store, Path())
+    system = rebuilt(target, store, Path()).system
     outcomes, witness = Outcomes.load(store.cell(first) / OUTCOMES), Witness.load(store.cell(first) / WITNESS)
     theirs = Outcomes.load(store.cell(second) / OUTCOMES)
     rows = outcomes.broken & theirs.clean_correct

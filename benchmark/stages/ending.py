@@ -1,0 +1,68 @@
+"""ending: the parts of a record that say what was run, and the record of a cell that was refused or failed."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from benchmark import registry
+from benchmark.config.cell import RunConfig
+from benchmark.config.describe import attack_info, threat_info
+from benchmark.errors import BenchmarkError, Refused
+from benchmark.records.provenance import provenance
+from benchmark.records.record import Record, Status
+
+__all__ = ["ended", "provenance_of", "skeleton"]
+
+
+def skeleton(config: RunConfig, key: str, status: Status, error: str | None, system_key: str) -> Record:
+    """The fields of a record that every cell has, whatever became of it."""
+    return Record(
+        key=key,
+        status=status,
+        error=error,
+        suite=config.suite_name,
+        official=config.official,
+        seed=config.seed,
+        system=config.system_spec.info(system_key),
+        threat=threat_info(config.threat),
+        attack=attack_info(config.attack),
+    )
+
+
+def ended(config: RunConfig, key: str, system_key: str, error: Exception, *, traced: bool = True) -> Record:
+    """The record of a cell that a part refused, or that failed.
+
+    Args:
+        traced: whether provenance has the traceback, for the plugin's author, beside the sentence for people.
+    """
+    sentence = str(error)
+    if not isinstance(error, BenchmarkError):
+        owner = registry.blamed(error)
+        sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
+    status: Status = "refused" if isinstance(error, Refused) else "failed"
+    more = {"traceback": "".join(traceback.format_exception(error))} if traced else {}
+    record = skeleton(config, key, status, sentence, system_key)
+    return record.model_copy(update={"provenance": provenance_of(config, **more)})
+
+
+def provenance_of(config: RunConfig, **more: Any) -> dict[str, Any]:
+    """Where and from what the cell was computed."""
+    return provenance(
+        overrides=list(config.overrides),
+        trainer=registry.settings(config.trainer),
+        batch_size=config.batch_size,
+        plugins=[
+            {"kind": registry.name_of(part)[0], **registry.distribution_of(part)}
+            for part in (
+                config.dataset,
+                config.model,
+                *config.defenses,
+                *config.poisons,
+                config.attack,
+                *config.certifiers,
+                *config.metrics,
+            )
+        ],
+        **more,
+    )

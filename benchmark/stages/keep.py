@@ -1,0 +1,62 @@
+"""keep: outcomes, witness, gallery and what was prepared, written into the folder of the work of a cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from benchmark.data import Examples
+from benchmark.hooks.events import Gallery
+from benchmark.records.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.stages.prepare import PREPARED, Prepared
+
+__all__ = ["FILES", "keep"]
+
+FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED)
+"""The files that may lie beside a record."""
+
+SHOWN = 6
+"""The most examples that the gallery of a cell has."""
+
+GALLERY_BYTES = 1 << 22
+"""The most bytes that the images of a stored gallery take together."""
+
+
+def keep(work: Path, examples: Examples, outcomes: Outcomes, *, images: bool) -> Gallery | None:
+    """Write the files of a finished attack, and return its gallery.
+
+    Args:
+        work: with the joined witness under `parts`. examples: the cell's example list. images: whether they are any.
+    """
+    outcomes.save(work / OUTCOMES)
+    (work / "parts" / WITNESS).replace(work / WITNESS)
+    (work / GALLERY).unlink(missing_ok=True)
+    gallery = _gallery(examples, outcomes, work / WITNESS) if images else None
+    if gallery is not None:
+        fits = GALLERY_BYTES // (2 * 4 * gallery.clean[0].numel())
+        if fits:
+            save_file({name: value[:fits].contiguous() for name, value in vars(gallery).items()}, work / GALLERY)
+    prepared = Prepared.load(work / "parts")
+    if prepared is not None:
+        save_file(prepared.tensors, work / PREPARED)
+    return gallery
+
+
+def _gallery(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery | None:
+    """Broken examples, then other adversarial ones, each in the order of the example list; None without any."""
+    found = outcomes.adversarial.nonzero().flatten()
+    if not len(found):
+        return None
+    broken = outcomes.broken[found]
+    rows = torch.cat([broken.nonzero(), (~broken).nonzero()]).flatten()[:SHOWN]
+    at = found[rows]
+    return Gallery(
+        ids=outcomes.ids[at],
+        y=outcomes.y[at],
+        clean=examples.x(at),
+        adv=torch.cat([Witness.load(witness, row, row + 1).x_adv for row in rows.tolist()]),
+        clean_label=outcomes.clean_label[at],
+        adv_label=outcomes.adv_label[at],
+    )
