@@ -31,6 +31,10 @@ COMMAND --help says more about each.
 """
 
 
+RENAMED = {"lower": "add-examples"}
+"""Commands of version 0.1 under their new names."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 where something failed, 2 for what the user can mend, 130 if interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -54,6 +58,10 @@ def _dispatch(arguments: list[str]) -> int:
         from benchmark.sweep import app
 
         return app.complete(arguments)
+    if arguments and arguments[0] in RENAMED:
+        old, new = arguments[0], RENAMED[arguments[0]]
+        sys.stderr.write(f"benchmark: the command {old} is now {new}; the old name goes with version 0.3\n")
+        arguments = [new, *arguments[1:]]
     if arguments and arguments[0] == "run":
         return _run(arguments[1:])
     options = _parser().parse_args(arguments)
@@ -82,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_transfer(commands)
     _add_leaderboard(commands)
     _add_submit(commands)
-    _add_lower(commands)
+    _add_examples(commands)
     _add_publish(commands)
     _add_report(commands)
     return parser
@@ -260,22 +268,22 @@ def _add_submit(commands: Commands[argparse.ArgumentParser]) -> None:
     submit.set_defaults(command=_submit)
 
 
-def _add_lower(commands: Commands[argparse.ArgumentParser]) -> None:
-    lower = commands.add_parser(
-        "lower",
+def _add_examples(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "add-examples",
         help="record adversarial examples of yours against a finished cell",
         description="Judge candidates of yours by the threat of a cell and one forward pass, and record them as a cell "
         "of their own, which benchmark submit packs. One that is not valid or breaks nothing is refused by name.",
     )
-    lower.add_argument(
+    command.add_argument(
         "cell", type=Path, metavar="CELL", help="the folder of the cell; its system must be in the store"
     )
-    lower.add_argument(
+    command.add_argument(
         "--examples", type=Path, required=True, metavar="FILE", help="safetensors: ids (int64), x_adv (float32)"
     )
-    _add_store(lower)
-    _add_data(lower)
-    lower.set_defaults(command=_lower)
+    _add_store(command)
+    _add_data(command)
+    command.set_defaults(command=_examples)
 
 
 def _add_publish(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -391,7 +399,7 @@ def _report(options: argparse.Namespace) -> int:
     return status
 
 
-def _lower(options: argparse.Namespace) -> int:
+def _examples(options: argparse.Namespace) -> int:
     from benchmark.commands import add_examples
 
     return add_examples.main(options.cell, options.examples, options.store, options.data)

@@ -75,7 +75,6 @@ PACKAGES = {
 
 NAMES = {
     "benchmark.findings.across": "benchmark.records.findings",
-    "benchmark.fit.system_info": "benchmark.config.describe",
     "benchmark.hydra_app.PluginSource": "benchmark.config.source",
     "benchmark.hydra_app.inner_kinds": "benchmark.config.structured",
     "benchmark.hydra_app.structured": "benchmark.config.structured",

@@ -51,7 +51,16 @@ def test_given_examples_lower_the_row_and_can_be_proved_and_submitted(
     aside = strong.rename(tmp_path / "strong")
     before = robust(root)
     file = given(aside, tmp_path / "mine.safetensors")
-    words = ["lower", str(weak), "--examples", str(file), "--store", str(root / "results"), "--data", str(tmp_path)]
+    words = [
+        "add-examples",
+        str(weak),
+        "--examples",
+        str(file),
+        "--store",
+        str(root / "results"),
+        "--data",
+        str(tmp_path),
+    ]
     assert main(words) == 0
     cell = Path(capsys.readouterr().out.partition(":")[0])
     theirs, mine = (Outcomes.load(folder / "outcomes.safetensors").tensors() for folder in (aside, cell))
