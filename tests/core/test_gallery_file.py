@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import run as run_module
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.run import run
+from benchmark.stages import keep as keep_module
 from tests.core.cells import small_config
 
 
@@ -45,7 +45,7 @@ def test_the_same_cell_keeps_the_same_bytes(tmp_path: Path) -> None:
 def test_a_gallery_stays_within_its_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int, shown: int
 ) -> None:
-    monkeypatch.setattr(run_module, "GALLERY_BYTES", budget)
+    monkeypatch.setattr(keep_module, "GALLERY_BYTES", budget)
     folder = Store(tmp_path / "results").cell(run(small_config(tmp_path)).key)
     path = folder / "gallery.safetensors"
     assert (len(load_file(path)["ids"]) if path.exists() else 0) == shown
