@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.config.describe import recorded_threat
 from benchmark.errors import BenchmarkError, DataError, RecordError
 from benchmark.records.record import Record, read_record
 from benchmark.records.store import Store
-from benchmark.stages.replay import BATCH, check_distances, checked_outcomes, judged, rebuilt, recorded_threat, rows_of
+from benchmark.stages.replay import BATCH, check_distances, checked_outcomes, judged, rebuilt, rows_of
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
     from benchmark.threat.ball import distance
 
     outcomes = checked_outcomes(folder, record)
-    threat = recorded_threat(record)
+    threat = recorded_threat(record.threat)
     if threat.region.kind is RegionKind.saliency:
         raise DataError("its region depends on the system; verify it where the system is, without --distances")
     splits = rebuild.component("dataset", record.system.config["dataset"]).load(data, offline=True)

@@ -18,6 +18,7 @@ from benchmark.api import (
     Poison,
     Tracker,
 )
+from benchmark.config.describe import threat_info
 from benchmark.config.schema import Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training
 from benchmark.config.system_spec import SystemSpec, described
 from benchmark.errors import ConfigError
@@ -125,12 +126,8 @@ class RunConfig:
     @property
     def name(self) -> str:
         """The cell, for people."""
-        threat = self.threat
-        allowed = naming.threat_name(
-            threat.norm.value, str(threat.eps), aware=threat.aware, goal=threat.goal.value, region=str(threat.region),
-            queries=threat.queries, levels=threat.levels, surrogate=threat.surrogate,
-        )  # fmt: skip
-        return naming.cell_name(self.system_spec.name, registry.name_of(self.attack)[1], allowed, self.seed)
+        attack = registry.name_of(self.attack)[1]
+        return naming.cell_name(self.system_spec.name, attack, threat_info(self.threat).name, self.seed)
 
     def plain(self) -> dict[str, Any]:
         """Every setting as plain data."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.config.schema import ThreatSchema
 from benchmark.errors import BenchmarkError, ConfigError
 from benchmark.threat import Region, Threat, parse_eps
 
@@ -67,7 +66,7 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     )
 
 
-def _threat(schema: ThreatSchema) -> Threat:
+def _threat(schema: Any) -> Threat:
     values = {f.name: getattr(schema, f.name) for f in dataclasses.fields(schema)}
     region = Region(**{f.name: getattr(schema.region, f.name) for f in dataclasses.fields(schema.region)})
     held = schema.surrogate if isinstance(schema.surrogate, list) else [schema.surrogate]

@@ -6,21 +6,19 @@ plugins; :func:`check` says whether the parts fit, before anything is loaded.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_type_hints
 
 from benchmark.api import (
     Attack,
     inner,
 )
 from benchmark.errors import ConfigError
-from benchmark.threat import Access, Goal, Norm, RegionKind
+from benchmark.threat import Region, Threat
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["Retry", "RunSchema", "StoreConfig", "Trainer", "Training"]
+__all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", "Trainer", "Training"]
 
 
 class Retry(Enum):
@@ -123,29 +121,33 @@ class SuiteConfig:
     description: str = ""
 
 
-@dataclass
-class RegionSchema:
-    """See benchmark.threat.kinds.Region."""
+def _schema_of(cls: type[Any], replaced: dict[str, tuple[Any, Any]]) -> Any:
+    """A writable dataclass with the fields of a frozen one.
 
-    kind: RegionKind = RegionKind.full
-    size: int = 0
-    path: str = ""
+    Args:
+        replaced: the fields of other types, name -> (type, default).
+    """
+    hints = get_type_hints(cls, localns={"Masks": Any})
+    fields: list[Any] = []
+    for own in dataclasses.fields(cls):
+        if own.repr:  # what the core fills in is no configuration
+            kind, default = replaced.get(own.name, (hints[own.name], own.default))
+            fields.append((own.name, kind, default))
+    return dataclasses.make_dataclass(f"{cls.__name__}Schema", fields, namespace={"__module__": __name__})
 
 
-@dataclass
-class ThreatSchema:
-    """See benchmark.threat.Threat; eps may be written 8/255, 0.1 or ${frac:8,255}, and surrogate may be a list."""
+RegionSchema = _schema_of(Region, {})
+"""The fields of :class:`benchmark.threat.Region`, for Hydra."""
 
-    norm: Norm = Norm.linf
-    eps: str = "8/255"
-    goal: Goal = Goal.untargeted
-    access: Access = Access.gradients
-    aware: bool = True
-    region: RegionSchema = field(default_factory=RegionSchema)
-    queries: int | None = None
-    eot: int = 1
-    surrogate: Any = ""
-    levels: int | None = None
+ThreatSchema = _schema_of(
+    Threat,
+    {
+        "eps": (str, "8/255"),
+        "region": (RegionSchema, field(default_factory=RegionSchema)),
+        "surrogate": (Any, ""),
+    },
+)
+"""The fields of :class:`benchmark.threat.Threat`, for Hydra; eps may be written 8/255, 0.1 or ${frac:8,255}."""
 
 
 @dataclass
@@ -155,7 +157,7 @@ class RunSchema:
     dataset: Any = None
     model: Any = None
     attack: Any = None
-    threat: ThreatSchema = field(default_factory=ThreatSchema)
+    threat: Any = field(default_factory=ThreatSchema)
     defense: dict[str, Any] = field(default_factory=dict)
     poison: dict[str, Any] = field(default_factory=dict)
     certifier: dict[str, Any] = field(default_factory=dict)

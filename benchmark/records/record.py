@@ -43,6 +43,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+
+SHOWN = 8
+"""The characters of a key that people are shown."""
+
 Status = Literal["complete", "partial", "failed", "refused"]
 Json = dict[str, Any]
 
@@ -85,11 +89,15 @@ class ThreatInfo(_Model):
 
     @property
     def name(self) -> str:
-        """Norm and radius, and what else is not as usual, for people."""
-        return naming.threat_name(
-            self.norm, self.eps_exact, aware=self.aware, goal=self.goal, region=self.region,
-            queries=self.queries, levels=self.levels, surrogate=self.surrogate,
-        )  # fmt: skip
+        """Norm and radius, and what else is unusual: 'linf 1/10 oblivious least_likely square:3 500 queries'."""
+        unusual = [] if self.aware else ["oblivious"]
+        unusual += [] if self.goal == "untargeted" else [self.goal]
+        unusual += [] if self.region == "full" else [self.region]
+        unusual += [] if self.queries is None else [f"{self.queries} queries"]
+        unusual += [] if self.levels is None else [f"{self.levels} levels"]
+        held = self.surrogate.split(",") if self.surrogate else []
+        unusual += [f"from {', '.join(key[:SHOWN] for key in held)}"] if held else []
+        return " ".join([self.norm, self.eps_exact, *unusual])
 
 
 class AttackInfo(_Model):

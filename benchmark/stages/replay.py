@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmark.system import System
     from benchmark.threat import Threat
 
-__all__ = ["BATCH", "Replay", "check_distances", "checked_outcomes", "judged", "rebuilt", "recorded_threat", "rows_of"]
+__all__ = ["BATCH", "Replay", "check_distances", "checked_outcomes", "judged", "rebuilt", "rows_of"]
 
 
 BATCH = 256
@@ -69,6 +69,7 @@ def rebuilt(record: Record, store: Store, data: Path) -> Replay:
     """
     import torch
 
+    from benchmark.config.describe import recorded_threat
     from benchmark.stages import rebuild
 
     card = store.card(record.system.key)
@@ -80,7 +81,7 @@ def rebuilt(record: Record, store: Store, data: Path) -> Replay:
     if card.weights_sha256 != record.weights_sha256:
         raise RecordError("the system in the store has other weights than the record names")
     parts = rebuild.spec_of(record.system, record.seed)
-    attack, threat = _attack(record), recorded_threat(record)
+    attack, threat = _attack(record), recorded_threat(record.threat)
     splits = parts.dataset.load(data, offline=True)
     system = rebuild.stored_system(parts, card, store, splits.spec)
     assert record.counts is not None
@@ -94,32 +95,6 @@ def _attack(record: Record) -> Any:
     given = record.attack.name == GIVEN
     described = {"name": "none", "params": {}} if given else record.attack.model_dump(include={"name", "params"})
     return rebuild.component("attack", described)
-
-
-def recorded_threat(record: Record) -> Threat:
-    """The threat that a record describes.
-
-    Raises:
-        RecordError: if its region is a mask file.
-    """
-    from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
-
-    threat = record.threat
-    kind, _, size = threat.region.partition(":")
-    if kind == RegionKind.file.value:
-        raise RecordError("its region is a mask file, which a record does not hold; verify it where it was run")
-    return Threat(
-        norm=Norm(threat.norm),
-        eps=parse_eps(threat.eps_exact),
-        goal=Goal(threat.goal),
-        access=Access(threat.access),
-        aware=threat.aware,
-        region=Region(RegionKind(kind), int(size or 0)),
-        queries=threat.queries,
-        eot=threat.eot,
-        surrogate=threat.surrogate,
-        levels=threat.levels,
-    )
 
 
 def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
