@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV ?= .venv-make
 WORKERS ?= 2
 CONSTRAINTS ?= constraints.txt
-COVERED ?= tests/core
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint $(CONSTRAINTS)
@@ -20,7 +19,7 @@ help:
 	@echo "make test         every check: style, types, tests"
 	@echo "make lint         style and types alone"
 	@echo "make pytest       tests alone"
-	@echo "make coverage     lines and branches that the tests of the core reach; COVERED=tests asks all of them"
+	@echo "make coverage     lines and branches of benchmark/ that tests/core reaches"
 	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make rehearse     build a release into dist/, check it, install it and run it; publishes nothing"
 	@echo "make clean        remove the environment and what builds left behind; results/ and data/ stay"
@@ -45,14 +44,15 @@ lint: $(VENV)/.for-testing
 	@$(BIN)/mypy --no-error-summary .
 
 coverage: $(VENV)/.for-testing
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term $(COVERED)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov=benchmark --cov-report= tests/core
+	@$(BIN)/python -m coverage report --omit='benchmark/testing/*'
 
 docs: $(VENV)/.for-testing
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 	@echo "The documentation: $(CURDIR)/build/docs/index.html (open it in a browser)"
 
 rehearse: $(VENV)/.for-testing
-	@$(BIN)/python .ci/rehearse.py --constraints $(CONSTRAINTS)
+	@$(BIN)/python docs/rehearse.py --constraints $(CONSTRAINTS) $${TAG:+--tag "$$TAG"}
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
