@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib
 import inspect
 import re
 import tomllib
@@ -36,6 +37,8 @@ napoleon_use_rtype = False  # shapes are no types
 default_role = "py:obj"  # a name in backticks is a link where the reference has it
 python_maximum_signature_line_length = 100
 suppress_warnings = ["ref.python"]  # a name that several classes have is no link
+
+PAGES_BESIDE_API = ("benchmark.errors", "benchmark.sampling", "benchmark.system", "benchmark.threat")
 
 
 def names_of(documented: Any) -> list[str]:
@@ -85,6 +88,14 @@ def _escaped(stars: re.Match[str]) -> str:
     return stars.group().replace("*", r"\*")
 
 
+def skip(app: Sphinx, _what: str, name: str, documented: Any, _skip: bool, _options: Any) -> bool | None:
+    """`benchmark.api` offers names of the other pages too; they are described there. None: as Sphinx decides."""
+    others = map(importlib.import_module, PAGES_BESIDE_API)
+    here = app.env.docname == "reference/api"
+    return True if here and any(getattr(other, name, None) is documented for other in others) else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", lay_out, priority=100)
