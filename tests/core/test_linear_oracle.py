@@ -81,6 +81,7 @@ def _by_program(slope: np.ndarray, margin: float, x: np.ndarray, norm: Norm) -> 
     return float(found.fun) if found.status == 0 else float("inf")
 
 
+@pytest.mark.filterwarnings("ignore:Values in x were outside bounds:RuntimeWarning")  # the solver's, before SciPy 1.16
 @pytest.mark.parametrize("norm", [Norm.linf, Norm.l2, Norm.l1])
 def test_distances_agree_with_a_solver(norm: Norm) -> None:
     draw = np.random.default_rng(5)

@@ -33,7 +33,7 @@ from tests.house.pages import PAGES, blocks, commands
 COMMANDS = commands()
 RUNS = [words for _, words in COMMANDS if words[:2] == ["benchmark", "run"] and "--help" not in words]
 OTHERS = [words for _, words in COMMANDS if words[0] == "benchmark" and words not in RUNS]
-KNOWN = {"benchmark", "make", "pip", "torchrun", "python", "python3", ".venv/bin/pip", "eval"}
+KNOWN = {"benchmark", "make", "pip", "torchrun", "python", "python3", ".venv/bin/pip", "pre-commit", "eval"}
 PLACEHOLDERS = {"attack=acme": "attack=pgd", "model@model.model=mynet": "model@model.model=mlp"}
 """Both are packages that the page has just written; tests/core/test_scaffold.py installs such ones and tests them."""
 
