@@ -1,4 +1,4 @@
-"""What a plugin fills: one abstract class per kind, what each declares, and the data that travels between them.
+"""The contracts of plugins: one abstract class per kind, its declarations, and the data that travels between stages.
 
 A plugin is a frozen dataclass (its fields are its configuration, and the Hydra schema) plus pure functions of tensors:
 no I/O (datasets and trackers aside), no global randomness, no choice of device. Names mean the same everywhere:
@@ -153,7 +153,7 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
 
 @dataclass(frozen=True)
 class Supports:
-    """What an attack or a certifier can do; `benchmark.config.check` refuses the rest before anything is loaded.
+    """The abilities of an attack or a certifier; `benchmark.config.check` refuses the rest before anything is loaded.
 
     norms: the norms it works in. access: the least access it needs.
     targeted: whether it can reach a given label. minimal: whether it looks for the smallest perturbation (then it may
@@ -298,11 +298,11 @@ class Poison(Component):
 
 @dataclass(frozen=True)
 class Dataset(Component):
-    """Where examples come from."""
+    """A source of examples."""
 
     @abstractmethod
     def revision(self, root: Path) -> str:
-        """What identifies the content without loading it: a pinned checksum, or a hash of a folder's listing."""
+        """An identifier of the content, found without loading it, such as a pinned checksum."""
 
     @abstractmethod
     def load(self, root: Path, *, offline: bool) -> Splits:
@@ -343,7 +343,7 @@ class Model(Component):
 
     @classmethod
     def learns(cls) -> bool:
-        """Whether it fits itself, and is not trained by gradients."""
+        """True for a model that fits itself and is not trained by gradients."""
         return cls.learn is not Model.learn
 
     def files(self) -> tuple[Path, ...]:

@@ -14,11 +14,11 @@ from benchmark.errors import Refused
 if TYPE_CHECKING:
     pass
 
-__all__ = ["check"]
+__all__ = ["check_fit"]
 
 
-def check(config: RunConfig) -> None:
-    """Whether the parts fit together.
+def check_fit(config: RunConfig) -> None:
+    """Refuse parts that do not fit together.
 
     Raises:
         Refused: with what does not fit and what would.

@@ -22,7 +22,7 @@ __all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", 
 
 
 class Retry(Enum):
-    """Which recorded cells are computed again: none, or those that failed."""
+    """The recorded cells that are computed again: none, or those that failed."""
 
     none = "none"
     failed = "failed"
@@ -98,7 +98,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Where things are kept: results under `root`, datasets under `data`; `offline` forbids downloads."""
+    """The folders: results under `root`, datasets under `data`; `offline` forbids downloads."""
 
     root: str = "results"
     data: str = "data"

@@ -29,10 +29,10 @@ __all__ = ["SOLVED", "ReLUNet"]
 SOLVED = (Norm.linf, Norm.l1)
 """The norms in which a network with hidden layers is solved."""
 
-RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, None)}
+EXACT_RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, None)}
 """Radii to search in, one after the other: inside a small one, most units are on one side of their kink."""
 
-Matrix = NDArray[np.float64]
+Array = NDArray[np.float64]
 OPTIMAL, INFEASIBLE = 0, 2
 SLACK = 1e-9
 
@@ -44,8 +44,8 @@ class ReLUNet:
     weights: per layer (outputs, inputs) float64. biases: per layer (outputs,) float64.
     """
 
-    weights: tuple[Matrix, ...]
-    biases: tuple[Matrix, ...]
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
 
     @classmethod
     def of(cls, module: nn.Module, shape: tuple[int, ...]) -> ReLUNet:
@@ -144,13 +144,13 @@ def _remembered(
     return _nearest(net, np.frombuffer(x), y, norm)
 
 
-def _nearest(net: ReLUNet, x: Matrix, y: int, norm: Norm) -> float:
+def _nearest(net: ReLUNet, x: Array, y: int, norm: Norm) -> float:
     """The least distance over the other classes; what is found for one bounds the search for the next."""
     logits = net.logits(torch.tensor(x)[None])[0].numpy()
     rivals = [int(k) for k in np.argsort(-logits) if k != y]
     if logits[rivals[0]] >= logits[y]:
         return 0.0
-    for radius in RADII[norm]:
+    for radius in EXACT_RADII[norm]:
         best = np.inf
         for k in rivals:
             limit = min(best, np.inf if radius is None else radius)
@@ -160,7 +160,7 @@ def _nearest(net: ReLUNet, x: Matrix, y: int, norm: Norm) -> float:
     return float(np.inf)
 
 
-def _towards(net: ReLUNet, x: Matrix, y: int, k: int, norm: Norm, radius: float) -> float:
+def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) -> float:
     """The least distance, at most `radius`, at which the logit of `k` is that of `y`; infinite if there is none.
 
     Variables: the input, its change (one number under linf, one per feature under l1), and for each unit that may be on
@@ -194,7 +194,7 @@ def _towards(net: ReLUNet, x: Matrix, y: int, k: int, norm: Norm, radius: float)
     return program.least()
 
 
-def _gains(weight: Matrix, x: Matrix, norm: Norm, radius: float) -> Matrix:
+def _gains(weight: Array, x: Array, norm: Norm, radius: float) -> Array:
     """(outputs,): the most that each row of `weight` gains by a change of `x` within `radius` in the box."""
     room = np.where(weight > 0, 1.0 - x, x)
     if norm is Norm.linf:
@@ -216,9 +216,9 @@ class _Program:
         self.low: list[float] = [0.0] * self.size
         self.high: list[float] = [1.0] * self.size
         self.binary: list[int] = [0] * self.size
-        self.rows: list[tuple[Matrix, float]] = []
+        self.rows: list[tuple[Array, float]] = []
 
-    def near(self, x: Matrix, radius: float) -> None:
+    def near(self, x: Array, radius: float) -> None:
         """The changes are at least what the input moves, and their sum at most `radius`."""
         for at in range(self.features):
             change = self.features + (0 if self.changes == 1 else at)
@@ -231,15 +231,15 @@ class _Program:
             row[self.features : self.features + self.changes] = -1.0
             self.at_least(row, -radius - SLACK)
 
-    def inputs(self) -> tuple[Matrix, Matrix]:
+    def inputs(self) -> tuple[Array, Array]:
         """The input as an affine function of the variables: a matrix, and a constant."""
         return np.eye(self.features, self.size), np.zeros(self.features)
 
-    def at_least(self, row: Matrix, bound: float) -> None:
+    def at_least(self, row: Array, bound: float) -> None:
         """row . variables >= bound."""
         self.rows.append((row, bound))
 
-    def rectified(self, value: Matrix, constant: Matrix, low: Matrix, high: Matrix) -> tuple[Matrix, Matrix]:
+    def rectified(self, value: Array, constant: Array, low: Array, high: Array) -> tuple[Array, Array]:
         """max(0, value . variables + constant), which lies in [low, high] before the kink, as affine functions."""
         open_units = [unit for unit in range(len(low)) if low[unit] < 0 < high[unit]]
         first = self.size

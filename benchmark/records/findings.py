@@ -19,13 +19,13 @@ ROUNDING = 0.002
 
 
 def across(records: Sequence[Record]) -> list[Finding]:
-    """What is suspicious about complete records when they are seen together."""
+    """Findings about complete records that are seen together."""
     complete = [r for r in records if r.status == "complete" and r.counts is not None and r.counts.invalid == 0]
     return [*_rises_with_eps(complete), *_noise_beats(complete)]
 
 
 def _same_but(record: Record, *, attack: bool, eps: bool) -> tuple[object, ...]:
-    """What two records must share to be compared, apart from the attack or the radius."""
+    """The properties that two records must share to be compared, apart from the attack or the radius."""
     threat = record.threat.model_dump(exclude={"eps", "eps_exact"} if eps else set())
     if attack:
         threat = {k: v for k, v in threat.items() if k not in ("access", "queries", "eot")}

@@ -1,4 +1,4 @@
-"""What happened to each example of a cell: the arrays of `outcomes.safetensors`."""
+"""The outcome of each example of a cell: the arrays of `outcomes.safetensors`."""
 
 from __future__ import annotations
 

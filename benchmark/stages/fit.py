@@ -32,7 +32,7 @@ from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build", "fit", "initial_weights"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "fit", "initial_weights"]
 
 WEIGHTS = "weights.safetensors"
 DETECTOR_FALSE_POSITIVES = 0.05
@@ -67,7 +67,7 @@ def fit(
         world.barrier()
     if card is None:
         raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
-    model = build(parts, loaded.splits.spec)
+    model = build_model(parts, loaded.splits.spec)
     path = store.system(key) / WEIGHTS
     if file_sha256(path) != card.weights_sha256:
         raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
@@ -75,7 +75,7 @@ def fit(
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
 
 
-def build(parts: SystemSpec, spec: DataSpec) -> nn.Module:
+def build_model(parts: SystemSpec, spec: DataSpec) -> nn.Module:
     """The architecture with its initial weights, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
@@ -130,7 +130,7 @@ class _Training:
         parts, splits = self.parts, self.loaded.splits
         folder = self.store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
         train, touched = _training_examples(parts, splits)
-        model = build(parts, splits.spec)
+        model = build_model(parts, splits.spec)
         if not parts.model.learns():
             _check_answers(parts, splits.spec, model, splits.select)
 
@@ -200,7 +200,7 @@ class _Training:
 
 
 def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples) -> None:
-    """That the architecture takes what the dataset gives, and answers with a score per class: one pass of a copy.
+    """Check by one pass of a copy that the architecture takes the examples and answers with a score per class.
 
     Raises:
         DataError: with both shapes.
@@ -236,7 +236,7 @@ def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Tra
     splits = loaded.splits
     train, _ = _training_examples(parts, splits)
     task = _Weights(parts, splits.spec, store, trainer, store.work(key))
-    task.fit(build(parts, splits.spec), parts.model.pretrained(splits.spec), train, splits.select, lambda _: None)
+    task.fit(build_model(parts, splits.spec), parts.model.pretrained(splits.spec), train, splits.select, lambda _: None)
     world.barrier()
 
 
@@ -292,7 +292,7 @@ class _Weights:
 
 
 def _trains_further(parts: SystemSpec) -> bool:
-    """Whether a defense has anything to say while weights are trained."""
+    """True if any defense takes part in training."""
     return any(
         type(defense).loss is not Defense.loss or type(defense).prepare is not Defense.prepare
         for defense in parts.defenses
@@ -360,7 +360,7 @@ def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Exam
 
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
-    """How many examples a system gets right, by the same passes as in the attack stage."""
+    """The number of examples that a system gets right, by the same passes as in the attack stage."""
     from benchmark.stages.judge import answer
 
     total = 0

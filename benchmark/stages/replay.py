@@ -112,7 +112,7 @@ def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
 
 
 def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answer, Verdict]:
-    """What the run would say of these candidates for the examples at `rows`: of the clean inputs, and of them."""
+    """Judge candidates for the examples at `rows` as the run would: the clean answer, and the verdict."""
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.stages.batch import goals
     from benchmark.stages.devices import exact_math

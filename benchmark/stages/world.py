@@ -10,7 +10,7 @@ __all__ = ["barrier", "is_follower"]
 
 
 def is_follower(trainer: Trainer) -> bool:
-    """Whether this process is one of several under an outside launcher, and not the first."""
+    """True if this process is one of several under an outside launcher, and not the first."""
     outside = trainer.strategy == "ddp" and trainer.devices * trainer.nodes > 1
     return outside and int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) > 0
 

@@ -122,7 +122,7 @@ class Task:
 
 def register(schemas: type[PluginSource] = PluginSource) -> None:
     """Make the plugins' schemas, the resolvers and the sweeper known to Hydra; calling twice is harmless."""
-    source.register(schemas)
+    source.register_schemas(schemas)
     plugins = Plugins.instance()
     plugins.register(MatrixSweeper)
     plugins.class_name_to_class[SWEEPER] = MatrixSweeper  # Hydra 1.3 takes plugins of this package name only

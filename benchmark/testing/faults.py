@@ -105,7 +105,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("defense", training.LosesTheMean, "has_a_finite_loss"),
     _fault("defense", training.WarmsUp, "same_seed_same_loss"),
     _fault("defense", training.RoundsTheGradientAway, "keeps_the_gradient"),
-    _fault("defense", training.HidesItsRandomness, "declares_whether_it_is_random"),
+    _fault("defense", training.DefenseHidesItsRandomness, "declares_whether_it_is_random"),
     _fault("defense", training.LooksAtTheNeighbours, "batch_split_changes_nothing"),
     _fault("defense", training.SuspectsTheBatch, "scores_suspicion_per_example"),
     _fault("poison", training.PoisonsOneMore, "honours_the_declared_rate"),

@@ -282,7 +282,7 @@ class RoundsTheGradientAway(SoundDefense):
 
 
 @dataclass(frozen=True)
-class HidesItsRandomness(SoundDefense):
+class DefenseHidesItsRandomness(SoundDefense):
     """Adds noise at inference, and does not say so."""
 
     def protect(self, model: nn.Module) -> nn.Module:
@@ -345,7 +345,7 @@ class PoisonsOneMore(SoundPoison):
         return dataclasses.replace(self, rate=self.rate + 1 / len(train)).flip(train, spec, rng)
 
     def flip(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """What the sound poison does."""
+        """Flip labels as the sound poison does."""
         return SoundPoison.corrupt(self, train, spec, rng)
 
 

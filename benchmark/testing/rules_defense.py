@@ -198,7 +198,7 @@ def declares_whether_it_is_random(defense: Defense) -> None:
 
 
 def batch_split_changes_nothing(defense: Defense) -> None:
-    """What the deployed module says of an input does not depend on the other inputs."""
+    """The deployed module's answer to an input does not depend on the other inputs."""
     here, system = world(), _system(defense)
     whole = system.logits(here.x, here.rng())
     for index in (torch.tensor([2]), torch.tensor([5, 0])):

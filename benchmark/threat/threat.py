@@ -1,4 +1,4 @@
-"""What the attacker may do: norm, exact radius, region, goal, access, awareness and budget.
+"""The threat model: norm, exact radius, region, goal, access, awareness and budget.
 
 A :class:`Threat` is configuration and holds no tensors. What it allows around a batch of inputs is a
 :class:`benchmark.threat.ball.Ball`, made by :meth:`Threat.around`: the only norms and projections in the project.
@@ -49,7 +49,7 @@ def parse_eps(value: str | float | Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class Threat:
-    """What the attacker may do.
+    """The attacker's goal, knowledge and limits.
 
     norm, eps: the ball, in units of the [0, 1] input range (for l0: the number of features that may change).
     goal: which wrong answer counts.
@@ -109,7 +109,7 @@ class Threat:
 
     @property
     def targeted(self) -> bool:
-        """Whether success means one given label."""
+        """True if success means one given label."""
         return self.goal is not Goal.untargeted
 
     @property
@@ -134,7 +134,7 @@ class Threat:
 
 
 def label_of_eps(eps: Fraction) -> str:
-    """How a radius is shown to people: fractions of 255 as such, others as a decimal."""
+    """A radius for people: fractions of 255 as k/255, others as a decimal."""
     if eps.denominator != 1 and 255 % eps.denominator == 0:
         return f"{eps.numerator * (255 // eps.denominator)}/255"
     return f"{float(eps):.6g}" if math.isfinite(float(eps)) else "inf"

@@ -1,4 +1,4 @@
-"""What the documentation prints is run: commands compose or run, programs run, tables name what there is."""
+"""The documentation runs: commands compose or run, programs run, tables name what there is."""
 
 import dataclasses
 import importlib.util
@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmark import registry
 from benchmark.cli import main
-from benchmark.config.check import check
+from benchmark.config.check import check_fit
 from benchmark.config.resolve import resolve
 from benchmark.config.schema import ThreatSchema
 from benchmark.records.outcomes import Outcomes
@@ -75,7 +75,7 @@ def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
     assert not swept or "-m" in words, "a matrix needs -m"
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
     for job in {" ".join(jobs[0]): jobs[0], " ".join(jobs[-1]): jobs[-1]}.values():
-        check(resolve(compose("run", job)))
+        check_fit(resolve(compose("run", job)))
 
 
 @pytest.mark.parametrize("words", OTHERS, ids=show)

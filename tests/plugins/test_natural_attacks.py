@@ -68,7 +68,7 @@ class Templates(nn.Module):
 
 
 def said(x: Tensor) -> Tensor:
-    """What the templates say."""
+    """The answer of the templates."""
     logits: Tensor = Templates()(x)
     return logits.argmax(1)
 
@@ -81,7 +81,7 @@ def correct(count: int = 100) -> tuple[Tensor, Tensor]:
 
 
 def tried(attack: Attack, x: Tensor, y: Tensor, threat: Threat = THREAT) -> tuple[Tensor, Tensor, Tensor]:
-    """What an attack proposes to the templates, which of it succeeds, and the queries of each example."""
+    """An attack's candidates for the templates, their success, and the queries of each example."""
     rng = SampleRandom(3, torch.arange(len(x)))
     target = Target(Templates(), rng=rng, classes=10, access=threat.access, queries=threat.queries)
     x_adv = attack.perturb(target, x, y, threat=threat, rng=rng)
