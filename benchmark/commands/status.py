@@ -15,7 +15,7 @@ from benchmark.records.store import Store
 
 __all__ = ["main", "matrix"]
 
-MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused", "partial": "partial"}
+MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused"}
 
 
 def main(store: Path, *, as_json: bool = False, at_least: float | None = None) -> int:

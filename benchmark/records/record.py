@@ -12,13 +12,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from benchmark.errors import RecordError
 from benchmark.records import naming
 from benchmark.records.migrations import migrated
+from benchmark.threat import Norm
 
 __all__ = [
     "GIVEN",
@@ -47,7 +48,7 @@ SCHEMA_VERSION = 1
 KEY_SHOWN = 8
 """The characters of a key that people are shown."""
 
-Status = Literal["complete", "partial", "failed", "refused"]
+Status = Literal["complete", "failed", "refused"]
 Json = dict[str, Any]
 
 
@@ -71,10 +72,21 @@ class SystemInfo(_Model):
         return naming.system_name(self.dataset, self.model, [*self.defenses, *self.poison])
 
 
+def _known_norm(name: str) -> str:
+    if name not in NORM_NAMES:
+        raise ValueError(f"{name!r} is no norm; expected one of {', '.join(NORM_NAMES)}")
+    return name
+
+
+NORM_NAMES = [norm.value for norm in Norm]
+NormName = Annotated[str, AfterValidator(_known_norm), WithJsonSchema({"enum": NORM_NAMES, "type": "string"})]
+"""The name of a norm."""
+
+
 class ThreatInfo(_Model):
     """The threat; eps in units of the [0, 1] input range. levels: number of values of a changed feature, if limited."""
 
-    norm: Literal["linf", "l2", "l1", "l0"]
+    norm: NormName
     eps: float = Field(ge=0)
     eps_exact: str
     access: Literal["gradients", "scores", "labels", "transfer"]

@@ -141,7 +141,9 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
 
     register(schemas)
     task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
-    sys.argv = ["benchmark run", *argv]
+    placed = any(word.startswith("hydra.sweep.dir=") for word in argv)
+    folder = f"hydra.sweep.dir=${{store.root}}/sweeps/{task.sweep}"
+    sys.argv = ["benchmark run", *argv, *([folder] if schemas is PluginSource and not placed else [])]
     application: Callable[[], None] = hydra.main(
         version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
     )(task)

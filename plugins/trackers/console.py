@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 10.0
 """Without a terminal, a stage that takes longer says how far it is this often."""
 
-COLORS = {"complete": "green", "partial": "yellow", "failed": "red", "refused": "yellow"}
+COLORS = {"complete": "green", "failed": "red", "refused": "yellow"}
 
 
 @dataclass
@@ -179,7 +179,7 @@ def result_of(record: Record) -> str:
     """
     if record.status in ("failed", "refused"):
         return f"{record.status}: {record.error or 'no reason was recorded'}"
-    parts = ["partial"] if record.status == "partial" else []
+    parts: list[str] = []
     robust, clean, passes = (
         record.metric(name) for name in ("robust_accuracy", "clean_accuracy", "forwards_per_example")
     )
