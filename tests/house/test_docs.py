@@ -186,3 +186,14 @@ def test_every_hook_of_a_tracker_is_explained() -> None:
         if name.startswith("benchmark_"):
             arguments = ", ".join(inspect.signature(hook).parameters)
             assert f"{name}({arguments})" in text, name
+
+
+def test_the_questions_of_the_design_name_files_that_exist() -> None:
+    table = page("design.md").partition("## Where do I change")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) == 9  # the tenth question needs no file
+    for row in rows:
+        named = re.findall(r"`((?:benchmark|leaderboard|plugins)/[\w/]+\.py)`", row[2])
+        assert named, row
+        for file in named:
+            assert (ROOT / file).is_file(), f"docs/design.md sends readers to {file}"
