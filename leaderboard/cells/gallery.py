@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import RecordError
+from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE, Board, Column, Row
 from .load import Cell
@@ -180,7 +181,7 @@ def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
             "l1": float(np.abs(delta).sum()),
             "l0": float((delta != 0).sum()),
         }
-        if size["linf"] == 0 or (norm != ANY_CHANGE and size[norm] > eps + 1e-6 * (1 + eps)):
+        if size["linf"] == 0 or (norm != ANY_CHANGE and size[norm] > eps + tolerance(norm, eps)):
             continue
         gain = 0.5 / size["linf"]
         yield Picture(

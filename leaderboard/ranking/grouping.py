@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from benchmark.errors import RecordError
+from benchmark.errors import ConfigError, RecordError
 from benchmark.records.record import Record, SystemInfo, content_key
+from benchmark.threat import parse_eps
 
 from ..board import ANY_CHANGE, Column, Protocol
 from ..cells.load import Cell
@@ -31,7 +31,6 @@ __all__ = [
 
 NORMS = ("linf", "l2", "l1", "l0", ANY_CHANGE)
 SHOWN_SETTINGS = 4
-EXACT = re.compile(r"(\d{1,18})(?:/(0*[1-9]\d{0,17}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,12 @@ def exact_eps(cell: Cell) -> Fraction:
         RecordError: if it is none, or disagrees with the record's floating-point radius.
     """
     threat = cell.record.threat
-    numbers = EXACT.fullmatch(threat.eps_exact)
-    if numbers is None:
-        raise RecordError(f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255")
-    eps = Fraction(int(numbers[1]), int(numbers[2] or 1))
+    try:
+        eps = parse_eps(threat.eps_exact)
+    except ConfigError as error:
+        raise RecordError(
+            f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255"
+        ) from error
     if float(eps) != threat.eps:
         raise RecordError(f"{cell.place} has eps {threat.eps!r} and eps_exact {threat.eps_exact!r}, which differ")
     return eps

@@ -15,13 +15,14 @@ from math import fsum
 import numpy as np
 
 from benchmark.records.record import Record
+from benchmark.threat.radius import tolerance
 
 from ..board import Board, Column, Problem, Rate, Row, Step, Withdrawn
 from ..words.display import NOTHING, interval, number, percent
 from ..words.downloads import Table
 from .grouping import recipe_key
 from .statistics import wilson
-from .worst_case import System, Trial, forgiven
+from .worst_case import System, Trial
 
 __all__ = ["Event", "day", "events", "history", "history_table"]
 
@@ -42,7 +43,7 @@ def history(systems: Sequence[System], eps: Fraction, norm: str, known: Mapping[
     As for the worst case itself, a candidate recorded under another radius counts wherever it lies within this one. The
     last step has the number of the row.
     """
-    reach = float(eps) + forgiven(norm, float(eps))
+    reach = float(eps) + tolerance(norm, float(eps))
     by_day: dict[str, list[tuple[int, Trial]]] = defaultdict(list)
     for at, system in enumerate(systems):
         for trial in system.trials:

@@ -11,10 +11,12 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.threat.radius import tolerance
+
 from ..board import ANY_CHANGE
 from ..cells.load import Cell, Evidence
 
-__all__ = ["Hit", "System", "Trial", "Verdict", "forgiven", "judge"]
+__all__ = ["Hit", "System", "Trial", "Verdict", "judge"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -39,7 +41,7 @@ class Trial:
         """The trial with its distances."""
         radius = float(eps)
         distance = evidence.distance.astype(np.float64)
-        rounded = (distance > radius) & (distance <= radius + forgiven(cell.record.threat.norm, radius))
+        rounded = (distance > radius) & (distance <= radius + tolerance(cell.record.threat.norm, radius))
         distance[rounded] = radius
         return cls(column, eps, cell, evidence, distance)
 
@@ -129,7 +131,7 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
         mine[trial.column].append(trial)
     broken = {column: clean & _any([t.evidence.broken for t in trials]) for column, trials in mine.items()}
     sources = {**broken}
-    reach = float(eps) + forgiven(norm, float(eps))
+    reach = float(eps) + tolerance(norm, float(eps))
     for trial in system.trials:
         if trial.eps != eps:
             within = clean & (trial.distance <= reach)
@@ -184,8 +186,3 @@ def smallest(trials: Sequence[Trial]) -> Floats:
 
 def _any(bits: Sequence[Bools]) -> Bools:
     return reduce(np.logical_or, bits)
-
-
-def forgiven(norm: str, eps: float) -> float:
-    """Rounding that the core's verdict forgives, in units of the distance (`benchmark.threat.ball.tolerance`)."""
-    return 0.0 if norm == "l0" else 1e-6 * (1.0 + eps)

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from benchmark.errors import RecordError
 from benchmark.records.record import Card, Counts, Record, read_record
 from benchmark.registry.catalogue import catalogue
+from benchmark.threat.radius import tolerance
 
 from ..cells.array_file import ArrayFile, open_arrays
 from ..cells.gallery import GALLERY
 from ..cells.load import KEY, OUTCOMES, RECORD, Cell
 from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
-from ..ranking.worst_case import forgiven
 from .check_text import check_names, check_texts
 
 __all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
@@ -198,7 +198,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
     """What must hold for every example, whoever ran it. Every sentence is one that a person can act upon."""
     threat = cell.record.threat
     distance = a[threat.norm]
-    within = (distance <= threat.eps + 2 * forgiven(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
+    within = (distance <= threat.eps + 2 * tolerance(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
     ordered = (a["linf"] <= a["l2"] * (1 + ROUNDING)) & (a["l2"] <= a["l1"] * (1 + ROUNDING))
     found = np.isfinite(distance)
     floats = np.stack([a[name] for name in ("l0", "l1", "l2", "linf", "certified")])
@@ -224,7 +224,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
             (a[CONFIDENCE] >= 0) & (a[CONFIDENCE] <= 1 + ROUNDING) if CONFIDENCE in a else np.ones_like(a["broken"]),
         "a certified radius around a wrong answer": (a["certified"] == 0) | a["clean_correct"],
         "an adversarial candidate nearer than its certified radius":
-            ~a["adversarial"] | (distance * (1 + ROUNDING) + forgiven(threat.norm, threat.eps) >= a["certified"]),
+            ~a["adversarial"] | (distance * (1 + ROUNDING) + tolerance(threat.norm, threat.eps) >= a["certified"]),
         "gradients of an attack that may not see them":
             (a["backwards"] == 0) | (threat.access not in ("scores", "labels")),
         "more queries than the threat allows": a["forwards"] <= (threat.queries or np.inf),
