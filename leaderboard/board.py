@@ -7,7 +7,7 @@ error texts may come from strangers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from benchmark.records.record import Record, SystemInfo
 __all__ = [
     "ANY_CHANGE",
     "Alarm",
+    "AttackColumn",
     "AttackStanding",
     "Board",
-    "Column",
+    "Conditions",
     "Curve",
     "CurveSet",
     "Leaderboard",
@@ -28,6 +29,7 @@ __all__ = [
     "Pairs",
     "Problem",
     "Protocol",
+    "Ranks",
     "Rate",
     "Resolution",
     "Row",
@@ -100,15 +102,14 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What records must share to be ranked together. key: its content address, usable in a file name.
+class Conditions:
+    """What records must share to be compared, apart from the radius.
 
     Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
     all of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
-    total: the number of examples. norm: ANY_CHANGE, with an eps of 0, for attacks that answer to no norm.
+    total: the number of examples. norm: ANY_CHANGE for attacks that answer to no norm.
     """
 
-    key: str
     suite: str | None
     official: bool
     dataset: str
@@ -116,8 +117,6 @@ class Protocol:
     examples_sha256: str
     total: int
     norm: str
-    eps: float
-    eps_exact: str
     goal: str
     aware: bool
     region: str
@@ -125,7 +124,25 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Column:
+class Protocol:
+    """The conditions at one radius: what records must share to be ranked together.
+
+    key: its content address, usable in a file name. eps: 0 where the norm is ANY_CHANGE.
+    """
+
+    key: str
+    conditions: Conditions
+    eps: float
+    eps_exact: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The protocol as plain data, for downloads."""
+        return {**asdict(self.conditions), "key": self.key, "eps": self.eps, "eps_exact": self.eps_exact}
+
+
+@dataclass(frozen=True)
+class AttackColumn:
     """An attack with its settings, as a column of a board.
 
     key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
@@ -205,13 +222,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """The ranks of a row as intervals.
+
+    low, high: the places that Holm-corrected paired tests leave. drawn_low, drawn_high: the central 95 % of its ranks
+    over resampled examples. best: the share of resamples in which it is first, ties divided.
+    """
+
+    low: int
+    high: int
+    drawn_low: int
+    drawn_high: int
+    best: float
+
+
+@dataclass(frozen=True)
 class Row:
     """A system: one recipe, with its runs under several seeds.
 
     key: content address of the recipe without the seed. label: unique on the board.
-    place: position in the strict order, from 1. rank_low, rank_high: the places that Holm-corrected paired tests leave.
-    bootstrap_low, bootstrap_high: the central 95 % of its ranks over resampled examples. best: the share of resamples
-        in which it is first, ties divided. None, all five, for a row without a rank: see `Board.ranked`.
+    place: position in the strict order, from 1. ranks: None for a row without a rank, see `Board.ranked`.
     robust: not broken by any attack: an upper bound. certified: proved at this radius: a lower bound, None if nobody
         tried. clean: right on the clean input.
     unjudged: examples that no attack validly tried; they count as not robust.
@@ -224,11 +254,7 @@ class Row:
     label: str
     system: SystemInfo
     place: int
-    rank_low: int | None
-    rank_high: int | None
-    bootstrap_low: int | None
-    bootstrap_high: int | None
-    best: float | None
+    ranks: Ranks | None
     robust: Rate
     clean: Rate
     certified: Rate | None
@@ -335,7 +361,7 @@ class Board:
     """
 
     protocol: Protocol
-    columns: tuple[Column, ...]
+    columns: tuple[AttackColumn, ...]
     rows: tuple[Row, ...]
     ties: tuple[tuple[int, int], ...]
     pairs: Pairs
@@ -381,16 +407,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Curves that may be compared: one protocol, apart from the radius.
+    """Curves that may be compared: all radii under the same conditions.
 
-    key: content address. eps0: how far the curves are drawn and integrated: the largest radius recorded for it.
-    boards: keys of the boards of that protocol, by radius. curves: the largest area first.
+    key: content address of the conditions. eps0: the largest radius recorded, the end of every curve.
+    boards: keys of the boards under them, by radius. curves: the largest area first.
     """
 
     key: str
-    suite: str | None
-    dataset: str
-    norm: str
+    conditions: Conditions
     eps0: float
     boards: tuple[str, ...]
     curves: tuple[Curve, ...]

@@ -58,12 +58,12 @@ def report_of(store: Path, name: str) -> Report:
 
 
 def _table(board: Board) -> Table:
-    p = board.protocol
+    p, of = board.protocol, board.protocol.conditions
     rows = [
         (
             row.label,
-            row.rank_low,
-            row.rank_high,
+            row.ranks.low if row.ranks else None,
+            row.ranks.high if row.ranks else None,
             row.robust.value,
             row.robust.low,
             row.robust.high,
@@ -77,7 +77,9 @@ def _table(board: Board) -> Table:
         for row in board.rows
     ]
     return Table(
-        f"boards/{_slug(p.suite or 'no suite', p.dataset, p.norm, p.eps_exact, p.key[:6])}", COLUMNS, tuple(rows)
+        f"boards/{_slug(of.suite or 'no suite', of.dataset, of.norm, p.eps_exact, p.key[:6])}",
+        COLUMNS,
+        tuple(rows),
     )
 
 
@@ -86,8 +88,9 @@ def _series(curves: CurveSet) -> Series:
         (curve.label, tuple(point[0] for point in curve.points), tuple(point[1] for point in curve.points))
         for curve in curves.curves
     )
-    name = f"curves/{_slug(curves.suite or 'no suite', curves.dataset, curves.norm, curves.key[:6])}"
-    return Series(name, f"{curves.norm} radius", "robust accuracy", lines)
+    of = curves.conditions
+    name = f"curves/{_slug(of.suite or 'no suite', of.dataset, of.norm, curves.key[:6])}"
+    return Series(name, f"{of.norm} radius", "robust accuracy", lines)
 
 
 def _slug(*words: str) -> str:

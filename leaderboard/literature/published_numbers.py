@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from benchmark.errors import RecordError
 
-__all__ = ["Entry", "Evidence", "Metric", "Number", "Protocol", "Source", "load_published", "read_source"]
+__all__ = ["Entry", "Metric", "Number", "PublishedProtocol", "Reading", "Source", "load_published", "read_source"]
 
-Evidence = Literal["read", "abstract", "secondary"]
+Reading = Literal["read", "abstract", "secondary"]
 """How it is known: read in the source itself, in its abstract, or quoted elsewhere and not found in the source."""
 
 Metric = Literal[
@@ -50,7 +50,7 @@ class Number(_Model):
     count: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, gt=0)
     settings: dict[str, str | int | float] = {}
-    evidence: Evidence = "read"
+    evidence: Reading = "read"
     place: str = ""
     note: str = ""
 
@@ -63,7 +63,7 @@ class Number(_Model):
         return self
 
 
-class Protocol(_Model):
+class PublishedProtocol(_Model):
     """Under what the numbers were measured. eps_exact: in units of the [0, 1] input range; both None without a ball."""
 
     dataset: str
@@ -112,7 +112,7 @@ class Source(_Model):
     licence: str = ""
     retrieved: str = ""
     note: str = ""
-    protocols: dict[str, Protocol]
+    protocols: dict[str, PublishedProtocol]
     entries: tuple[Entry, ...]
 
     @model_validator(mode="after")

@@ -17,12 +17,12 @@ import numpy as np
 from benchmark.records.record import Record
 from benchmark.threat.radius import tolerance
 
-from ..board import Board, Column, Problem, Rate, Row, Step, Withdrawn
+from ..board import AttackColumn, Board, Problem, Rate, Row, Step, Withdrawn
 from ..words.display import NOTHING, interval, number, percent
-from ..words.downloads import Table
+from ..words.downloads import DownloadTable
 from .grouping import recipe_key
 from .statistics import wilson
-from .worst_case import System, Trial
+from .worst_case import AttackedSystem, Trial
 
 __all__ = ["Event", "day", "events", "history", "history_table"]
 
@@ -37,7 +37,9 @@ def day(record: Record) -> str:
     return found[0] if found else ""
 
 
-def history(systems: Sequence[System], eps: Fraction, norm: str, known: Mapping[str, Column]) -> tuple[Step, ...]:
+def history(
+    systems: Sequence[AttackedSystem], eps: Fraction, norm: str, known: Mapping[str, AttackColumn]
+) -> tuple[Step, ...]:
     """What each day's records did to the worst case of a row at one radius.
 
     As for the worst case itself, a candidate recorded under another radius counts wherever it lies within this one. The
@@ -107,9 +109,9 @@ def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) ->
     return sorted(found, key=lambda event: (not event.date, event.date))
 
 
-def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], names: Sequence[str]) -> Table:
+def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], names: Sequence[str]) -> DownloadTable:
     """One line per event. names: of the threat of each, "" where it is about a record."""
-    return Table(
+    return DownloadTable(
         f"History of {entries[0][1].label}: the worst case in percent with 95 % intervals, as records came in.",
         [
             {

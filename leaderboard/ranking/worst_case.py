@@ -9,17 +9,14 @@ from fractions import Fraction
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE
-from ..cells.load import Cell, Evidence
+from ..cells.load import Bools, Cell, Evidence
+from .statistics import Floats
 
-__all__ = ["Hit", "System", "Trial", "Verdict", "judge"]
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+__all__ = ["AttackedSystem", "Hit", "Trial", "WorstCase", "worst_case_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +44,7 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class System:
+class AttackedSystem:
     """One trained system with all its trials of a family, at every radius, and what follows whatever the radius.
 
     clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
@@ -62,7 +59,7 @@ class System:
     certified: Floats | None
 
     @classmethod
-    def of(cls, key: str, trials: Sequence[Trial]) -> System:
+    def of(cls, key: str, trials: Sequence[Trial]) -> AttackedSystem:
         """The system of that key, from its trials."""
         clean = reduce(np.logical_and, [t.evidence.clean for t in trials])
         tried = _any([t.evidence.valid for t in trials])
@@ -97,7 +94,7 @@ class Hit:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class WorstCase:
     """The worst case at one radius.
 
     held: (N,) right, validly tried by some attack, broken by none. unjudged: examples that no attack validly tried and
@@ -114,7 +111,7 @@ class Verdict:
     keys: tuple[str, ...]
 
 
-def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
+def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase | None:
     """The worst case over every attack recorded for the system under this radius; None if there is none.
 
     An adversarial candidate recorded under another radius counts as well wherever it lies within this one: it is
@@ -145,7 +142,7 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
     certified = None
     if system.certified is not None and norm != ANY_CHANGE:
         certified = clean & (system.certified >= float(eps)) & (system.certified > 0)
-    return Verdict(
+    return WorstCase(
         held=clean & tried & ~once,
         unjudged=int(np.count_nonzero(clean & ~tried & ~once)),
         carried=int(np.count_nonzero(once & ~at_home)),

@@ -24,7 +24,7 @@ from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
 from .check_cell import WEIGHTS, checked_card, checked_cell
 from .parcel import opened, read_manifest
-from .review import Effect, Review, Tier, Verdict, comment, put, read_review
+from .review import Assessment, Effect, Review, Tier, comment, put, read_review
 
 __all__ = ["check", "main"]
 
@@ -82,8 +82,8 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     return Review(
         submitter=manifest.submitter,
         note=manifest.note,
-        verdicts=tuple(
-            _verdict(cells[key], proofs[key], again[key], known, manifest.submitter.name) for key in sorted(cells)
+        assessments=tuple(
+            _assessment(cells[key], proofs[key], again[key], known, manifest.submitter.name) for key in sorted(cells)
         ),
         effects=tuple(_effects(before, after)),
         warnings=tuple(_warnings(cells, known)),
@@ -235,16 +235,16 @@ def _rerun(cell: Cell, store: Path | None) -> bool | None:
     return same_outcomes(cell.record, read_record(folder))
 
 
-def _verdict(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Verdict:
+def _assessment(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Assessment:
     """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word."""
     reviews = [read_review(other.folder) for other in known if other.record.system.key == cell.record.system.key]
     owners = sorted({review.submitter.name for review in reviews if review is not None} - {submitter})
     if owners and proof.proved:
-        return Verdict(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
+        return Assessment(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
     if again:
-        return Verdict(cell, "re-run", "the reviewer's own run gives the same outcomes")
+        return Assessment(cell, "re-run", "the reviewer's own run gives the same outcomes")
     tier: Tier = "witness-verified" if proof.proved else "self-reported"
-    return Verdict(cell, tier, proof.sentence)
+    return Assessment(cell, tier, proof.sentence)
 
 
 # --- effects ---
@@ -268,19 +268,21 @@ def _effects(before: Leaderboard, after: Leaderboard) -> Iterator[Effect]:
 
 
 def _place(row: Row) -> tuple[int | None, int | None, float]:
-    return row.rank_low, row.rank_high, row.robust.value
+    return (row.ranks.low, row.ranks.high, row.robust.value) if row.ranks else (None, None, row.robust.value)
 
 
 def _rank(row: Row) -> str:
-    if row.rank_low is None:
+    of = row.ranks
+    if of is None:
         return "not ranked"
-    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low} to {row.rank_high}"
+    return str(of.low) if of.low == of.high else f"{of.low} to {of.high}"
 
 
 def _name(board: Board) -> str:
     p = board.protocol
-    suite = f"{p.suite}{'' if p.official else ' (changed)'}" if p.suite else "no suite"
-    return f"{suite}, {p.dataset}, {p.norm} {p.eps_exact}"
+    of = p.conditions
+    suite = f"{of.suite}{'' if of.official else ' (changed)'}" if of.suite else "no suite"
+    return f"{suite}, {of.dataset}, {of.norm} {p.eps_exact}"
 
 
 def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:

@@ -32,12 +32,12 @@ WITNESS = "witness.safetensors"
 PREPARED = "prepared.safetensors"
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
-BLOCK = 4096
+BLOCK_ROWS = 4096
 MOST_EXAMPLES = 10_000_000
 ROUNDING = 1e-4
 """How much distances that ought to agree may differ, as a share: arrays are single precision."""
 
-KINDS = {
+OUTCOME_KINDS = {
     **dict.fromkeys(("ids", "y", "clean_label", "adv_label", "forwards", "backwards"), "I64"),
     **dict.fromkeys(
         ("clean_correct", "clean_top5", "attacked", "valid", "adversarial", "broken", "robust_top5"), "BOOL"
@@ -179,7 +179,7 @@ def _outcomes(cell: Cell) -> Arrays:
     assert cell.record.counts is not None
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
-    kinds = {**KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else KINDS
+    kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
     rest.expect(kinds, rows=cell.record.counts.total)
@@ -333,8 +333,8 @@ def _check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:
         raise RecordError(f"{file.name} holds an example twice")
     if not np.array_equal(np.sort(ids), np.sort(a["ids"][a["adversarial"]])):
         raise RecordError(f"{file.name} is not made of just the examples that {OUTCOMES} calls adversarial")
-    for start in range(0, len(ids), BLOCK):
-        block = np.asarray(x_adv[start : start + BLOCK])
+    for start in range(0, len(ids), BLOCK_ROWS):
+        block = np.asarray(x_adv[start : start + BLOCK_ROWS])
         if not np.isfinite(block).all():
             raise RecordError(f"{file.name} holds a value that is not finite")
         if len(block) and (block.min() < 0 or block.max() > 1):

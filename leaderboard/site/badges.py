@@ -10,7 +10,7 @@ from ..words.wording import radius, standing
 
 __all__ = ["board_badge", "row_badge"]
 
-WIDE = 6.6
+CHARACTER_WIDTH = 6.6
 """Units per character; the text is fitted to what that gives, whatever the font."""
 
 
@@ -34,7 +34,7 @@ def board_badge(board: Board) -> Markup:
 
 
 def _badge(left: str, right: str, colour: str) -> Markup:
-    a, b = WIDE * len(left) + 14, WIDE * len(right) + 14
+    a, b = CHARACTER_WIDTH * len(left) + 14, CHARACTER_WIDTH * len(right) + 14
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" width="{w:.0f}" height="20" viewBox="0 0 {w:.0f} 20" role="img" '
         'aria-label="{left}: {right}"><title>{left}: {right}</title>'

@@ -107,7 +107,7 @@ def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) ->
     return curves(
         name,
         [Series(one.label, one.points) for one in shown],
-        f"Robust accuracy against the {NORMS[of.norm]} radius",
+        f"Robust accuracy against the {NORMS[of.conditions.norm]} radius",
         f"Step curves from the smallest distance found for each example, up to eps {number(of.eps0)}, with "
         f"simultaneous 95 % bands. Up to there {said}.",
         "eps",

@@ -30,9 +30,9 @@ from . import charts, figures
 from .badges import board_badge, row_badge
 from .paths import Paths, digest
 
-__all__ = ["GRID_ROWS", "NAME", "Pages"]
+__all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
 
-NAME = "Adversarial Benchmark"
+SITE_NAME = "Adversarial Benchmark"
 
 ATTACK_ROWS = 100
 """How many systems of a board the page of an attack lists."""
@@ -111,7 +111,7 @@ def _frame(records: Mapping[str, Record], published: bool, changed: bool, transf
         "base-uri 'none'; form-action 'none'"
     )
     return Frame(
-        NAME,
+        SITE_NAME,
         policy,
         Markup(style),
         Markup(script),
@@ -147,7 +147,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         radius=wording.radius,
         rank=wording.rank,
         heading=wording.heading,
-        conditions=wording.conditions,
+        unusual=wording.unusual,
         suite_title=wording.suite_title,
         resolution=wording.resolution,
         place=place,

@@ -80,7 +80,7 @@ def paths_of(leaderboard: Leaderboard) -> Paths:
     rows: dict[str, str] = {}
     for board in leaderboard.boards:
         of = board.protocol
-        named = slug(f"{of.suite or 'free'} {of.dataset} {of.norm} {of.eps_exact}")
+        named = slug(f"{of.conditions.suite or 'free'} {of.conditions.dataset} {of.conditions.norm} {of.eps_exact}")
         boards[of.key] = f"{named}-{digest(of.key)[:8]}"
         for row in board.rows:
             named = slug(" ".join([row.system.dataset, row.system.model, *row.system.defenses]))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..board import Board, Column, CurveSet, Rate, Row, Score
+from ..board import AttackColumn, Board, CurveSet, Rate, Row, Score
 from ..ranking.pairs import neighbours
 from ..ranking.transfer import Exchange
 from ..words.display import count, interval, number, percent, seconds
-from ..words.downloads import Table, Value
+from ..words.downloads import DownloadTable, Value
 from ..words.wording import radius, rank, suite_title, words
 
 __all__ = [
@@ -25,14 +25,14 @@ __all__ = [
     "transfer_table",
 ]
 
-Line = dict[str, Value]
+Values = dict[str, Value]
 
 
-def board_table(board: Board) -> Table:
+def board_table(board: Board) -> DownloadTable:
     """One line per system: rank, accuracies, intervals, and each attack's robust accuracy."""
-    return Table(
+    return DownloadTable(
         f"Robust accuracy at {_place(board)}, worst case over {len(board.columns)} attacks on "
-        f"{count(board.protocol.total)} examples, in percent with 95 % Wilson intervals; ranks are what paired tests "
+        f"{_examples(board)} examples, in percent with 95 % Wilson intervals; ranks are what paired tests "
         "leave of the order.",
         [_board_line(board, row) for row in board.rows],
         ("System", "Rank", "Robust", "95 %", "Clean", "95 %", *(column.label for column in board.columns)),
@@ -46,15 +46,14 @@ def board_table(board: Board) -> Table:
             )
             for row in board.rows
         ],
-        {"protocol": board.protocol.__dict__},
+        {"protocol": board.protocol.document},
     )
 
 
-def matrix_table(board: Board) -> Table:
+def matrix_table(board: Board) -> DownloadTable:
     """One line per system and attack for machines; one line per system for people."""
-    return Table(
-        f"Robust accuracy under each attack alone at {_place(board)}, in percent of {count(board.protocol.total)} "
-        "examples.",
+    return DownloadTable(
+        f"Robust accuracy under each attack alone at {_place(board)}, in percent of {_examples(board)} examples.",
         [
             _score_line(row, column, score)
             for row in board.rows
@@ -66,14 +65,14 @@ def matrix_table(board: Board) -> Table:
             (row.label, _share(row.robust), *(_share(score.robust if score else None) for score in row.scores))
             for row in board.rows
         ],
-        {"protocol": board.protocol.__dict__},
+        {"protocol": board.protocol.document},
     )
 
 
-def attacks_table(board: Board) -> Table:
+def attacks_table(board: Board) -> DownloadTable:
     """One line per attack of a board."""
     named = [(board.columns[standing.column], standing) for standing in board.attacks]
-    return Table(
+    return DownloadTable(
         f"Success of each attack at {_place(board)}, in percent of the examples that were right without an attack.",
         [
             {
@@ -111,11 +110,11 @@ def attacks_table(board: Board) -> Table:
     )
 
 
-def neighbours_table(board: Board) -> Table:
+def neighbours_table(board: Board) -> DownloadTable:
     """One line per system and the next one in the order, on the same examples."""
     found = neighbours(board)
-    return Table(
-        f"Neighbours at {_place(board)} on the same {count(board.protocol.total)} examples: exact McNemar tests, "
+    return DownloadTable(
+        f"Neighbours at {_place(board)} on the same {_examples(board)} examples: exact McNemar tests, "
         "corrected by Holm's method for all pairs.",
         [
             {
@@ -132,7 +131,7 @@ def neighbours_table(board: Board) -> Table:
     )
 
 
-def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
+def pairs_table(board: Board, rows: Sequence[Row]) -> DownloadTable:
     """One line per pair of the first rows of a board, the better placed system first."""
     of = board.pairs
     found = [
@@ -140,8 +139,8 @@ def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
         for i, row in enumerate(rows)
         for j, other in enumerate(rows[i + 1 :], start=i + 1)
     ]
-    return Table(
-        f"Every pair at {_place(board)} on the same {count(board.protocol.total)} examples: exact McNemar tests, "
+    return DownloadTable(
+        f"Every pair at {_place(board)} on the same {_examples(board)} examples: exact McNemar tests, "
         "corrected by Holm's method for all pairs.",
         [
             {
@@ -159,10 +158,12 @@ def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
     )
 
 
-def overview_table(title: str, boards: Sequence[Board], rows: Sequence[tuple[Row, Sequence[Row | None]]]) -> Table:
+def overview_table(
+    title: str, boards: Sequence[Board], rows: Sequence[tuple[Row, Sequence[Row | None]]]
+) -> DownloadTable:
     """One line per system with its worst case on every board of a suite."""
     heads = [radius(board.protocol) for board in boards]
-    return Table(
+    return DownloadTable(
         f"{title}: robust accuracy in percent, worst case over all attacks of each board.",
         [_overview_line(row, heads, on_all) for row, on_all in rows],
         ("System", "Clean", *heads),
@@ -170,10 +171,10 @@ def overview_table(title: str, boards: Sequence[Board], rows: Sequence[tuple[Row
     )
 
 
-def systems_table(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
+def systems_table(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> DownloadTable:
     """One line per system and board."""
     entries = [(board, row) for entries in systems.values() for board, row in entries]
-    return Table(
+    return DownloadTable(
         "Every system on every board: ranks and accuracies, in percent with 95 % intervals.",
         [{**_where(board), **_row_line(row)} for board, row in entries],
         ("System", "Board", "Rank", "Robust", "95 %", "Clean", "95 %"),
@@ -181,7 +182,7 @@ def systems_table(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
     )
 
 
-def system_table(entries: Sequence[tuple[Board, Row]]) -> Table:
+def system_table(entries: Sequence[tuple[Board, Row]]) -> DownloadTable:
     """One line per board and attack of one system."""
     tried = [
         (board, row, column, score)
@@ -189,7 +190,7 @@ def system_table(entries: Sequence[tuple[Board, Row]]) -> Table:
         for column, score in zip(board.columns, row.scores, strict=True)
         if score is not None
     ]
-    return Table(
+    return DownloadTable(
         f"What each attack did to {entries[0][1].label}, in percent with 95 % intervals.",
         [{**_where(board), **_score_line(row, column, score)} for board, row, column, score in tried],
         ("Attack", "Threat", "Robust", "95 %", "Top 5", "Alone", "Median distance", "Forwards", "Backwards", "Time"),
@@ -210,7 +211,7 @@ def system_table(entries: Sequence[tuple[Board, Row]]) -> Table:
     )
 
 
-def attack_table(name: str, uses: Sequence[tuple[Board, int, Column]]) -> Table:
+def attack_table(name: str, uses: Sequence[tuple[Board, int, AttackColumn]]) -> DownloadTable:
     """One line per board and system that one attack was run on."""
     tried = [
         (board, row, column, score)
@@ -218,7 +219,7 @@ def attack_table(name: str, uses: Sequence[tuple[Board, int, Column]]) -> Table:
         for row in board.rows
         if (score := row.scores[at]) is not None
     ]
-    return Table(
+    return DownloadTable(
         f"What {words(name)} left standing, in percent with 95 % intervals.",
         [{**_where(board), **_score_line(row, column, score)} for board, row, column, score in tried],
         ("System", "Threat", "Robust", "95 %", "Alone", "Median distance"),
@@ -235,9 +236,9 @@ def attack_table(name: str, uses: Sequence[tuple[Board, int, Column]]) -> Table:
     )
 
 
-def curves_table(of: CurveSet) -> Table:
+def curves_table(of: CurveSet) -> DownloadTable:
     """One line per step of each curve for machines; one line per curve for people."""
-    return Table(
+    return DownloadTable(
         f"Mean share of examples that hold up to eps {number(of.eps0)}: the area under each curve, in percent with "
         "95 % intervals.",
         [
@@ -255,14 +256,14 @@ def curves_table(of: CurveSet) -> Table:
             )
             for one in of.curves
         ],
-        {"eps0": of.eps0, "norm": of.norm},
+        {"eps0": of.eps0, "norm": of.conditions.norm},
     )
 
 
-def transfer_table(board: Board, of: Exchange) -> Table:
+def transfer_table(board: Board, of: Exchange) -> DownloadTable:
     """One line per ordered pair for machines; one line per source for people."""
     head = [f"{at}: {member.label}" for at, member in enumerate(of.members, start=1)]
-    return Table(
+    return DownloadTable(
         f"Transfer at {_place(board)}: percent of the examples made on the system of the row, and right on the clean "
         "input of the system of the column, that fool it.",
         [
@@ -286,34 +287,34 @@ def transfer_table(board: Board, of: Exchange) -> Table:
             (name, *("itself" if i == j else _share(share) for j, share in enumerate(of.shares[i])))
             for i, name in enumerate(head)
         ],
-        {"protocol": board.protocol.__dict__},
+        {"protocol": board.protocol.document},
     )
 
 
-def _board_line(board: Board, row: Row) -> Line:
-    line: Line = _row_line(row)
+def _board_line(board: Board, row: Row) -> Values:
+    line: Values = _row_line(row)
     for column, score in zip(board.columns, row.scores, strict=True):
         line[f"robust_accuracy_under {column.label}"] = score.robust.value if score else None
     return line
 
 
-def _overview_line(row: Row, heads: Sequence[str], placed: Sequence[Row | None]) -> Line:
-    line: Line = {"system": row.label, "system_key": row.key, "clean_accuracy": row.clean.value}
+def _overview_line(row: Row, heads: Sequence[str], placed: Sequence[Row | None]) -> Values:
+    line: Values = {"system": row.label, "system_key": row.key, "clean_accuracy": row.clean.value}
     for head, on in zip(heads, placed, strict=True):
         line[f"robust_accuracy {head}"] = on.robust.value if on else None
     return line
 
 
-def _row_line(row: Row) -> Line:
+def _row_line(row: Row) -> Values:
     return {
         "system": row.label,
         "system_key": row.key,
         "place": row.place,
-        "rank_low": row.rank_low,
-        "rank_high": row.rank_high,
-        "bootstrap_rank_low": row.bootstrap_low,
-        "bootstrap_rank_high": row.bootstrap_high,
-        "share_of_resamples_first": row.best,
+        "rank_low": row.ranks.low if row.ranks else None,
+        "rank_high": row.ranks.high if row.ranks else None,
+        "bootstrap_rank_low": row.ranks.drawn_low if row.ranks else None,
+        "bootstrap_rank_high": row.ranks.drawn_high if row.ranks else None,
+        "share_of_resamples_first": row.ranks.best if row.ranks else None,
         "total": row.robust.total,
         "robust_correct": row.robust.count,
         "robust_accuracy": row.robust.value,
@@ -334,7 +335,7 @@ def _row_line(row: Row) -> Line:
     }
 
 
-def _score_line(row: Row, column: Column, score: Score) -> Line:
+def _score_line(row: Row, column: AttackColumn, score: Score) -> Values:
     return {
         "system": row.label,
         "system_key": row.key,
@@ -357,13 +358,17 @@ def _score_line(row: Row, column: Column, score: Score) -> Line:
     }
 
 
-def _where(board: Board) -> Line:
-    of = board.protocol
-    return {"suite": of.suite, "dataset": of.dataset, "norm": of.norm, "eps": of.eps_exact, "board_key": of.key}
+def _where(board: Board) -> Values:
+    of, exact = board.protocol.conditions, board.protocol.eps_exact
+    return {"suite": of.suite, "dataset": of.dataset, "norm": of.norm, "eps": exact, "board_key": board.protocol.key}
 
 
 def _place(board: Board) -> str:
     return f"{radius(board.protocol)} ({suite_title(board.protocol)})"
+
+
+def _examples(board: Board) -> str:
+    return count(board.protocol.conditions.total)
 
 
 def _share(rate: Rate | None) -> str:

@@ -20,7 +20,6 @@ __all__ = [
     "answered",
     "breakable",
     "commands",
-    "conditions",
     "heading",
     "radius",
     "rank",
@@ -28,6 +27,7 @@ __all__ = [
     "slug",
     "standing",
     "suite_title",
+    "unusual",
     "words",
 ]
 
@@ -53,10 +53,10 @@ def breakable(name: str) -> Markup:
 
 def radius(protocol: Protocol) -> str:
     """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
-    if protocol.norm == ANY_CHANGE:
+    if protocol.conditions.norm == ANY_CHANGE:
         return "changes of no norm"
-    unit = " features" if protocol.norm == "l0" else ""
-    return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+    unit = " features" if protocol.conditions.norm == "l0" else ""
+    return f"{NORMS[protocol.conditions.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
 
 
 def heading(protocol: Protocol) -> str:
@@ -67,30 +67,32 @@ def heading(protocol: Protocol) -> str:
 
 def rank(row: Row) -> str:
     """The places that the tests leave to a row: 3, or 3-9; a dash for a row without a rank."""
-    if row.rank_low is None:
+    of = row.ranks
+    if of is None:
         return "\N{EN DASH}"
-    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}\N{EN DASH}{row.rank_high}"
+    return str(of.low) if of.low == of.high else f"{of.low}\N{EN DASH}{of.high}"
 
 
 def standing(board: Board, row: Row) -> str:
     """Its rank among how many."""
-    return "not ranked" if row.rank_low is None else f"rank {rank(row)} of {board.ranked}"
+    return "not ranked" if row.ranks is None else f"rank {rank(row)} of {board.ranked}"
 
 
-def conditions(protocol: Protocol) -> str:
+def unusual(protocol: Protocol) -> str:
     """What is unusual about the threat besides norm and radius; empty for the usual one."""
-    unusual = [] if protocol.aware else ["attacker unaware of the defense"]
-    unusual += [] if protocol.goal in ("untargeted", "any", "") else [f"goal: {words(protocol.goal)}"]
-    unusual += [] if protocol.region in ("full", "") else [f"region: {words(protocol.region)}"]
-    unusual += [] if protocol.levels is None else [f"{protocol.levels} values per feature"]
-    return ", ".join(unusual)
+    of = protocol.conditions
+    found = [] if of.aware else ["attacker unaware of the defense"]
+    found += [] if of.goal in ("untargeted", "any", "") else [f"goal: {words(of.goal)}"]
+    found += [] if of.region in ("full", "") else [f"region: {words(of.region)}"]
+    found += [] if of.levels is None else [f"{of.levels} values per feature"]
+    return ", ".join(found)
 
 
 def suite_title(protocol: Protocol) -> str:
     """The suite and the data set, and whether the protocol was kept."""
-    name = f"Suite {protocol.suite}" if protocol.suite else "Outside suites"
-    kept = "" if protocol.official or not protocol.suite else " (unofficial)"
-    return f"{name}{kept}: {words(protocol.dataset)}"
+    name = f"Suite {protocol.conditions.suite}" if protocol.conditions.suite else "Outside suites"
+    kept = "" if protocol.conditions.official or not protocol.conditions.suite else " (unofficial)"
+    return f"{name}{kept}: {words(protocol.conditions.dataset)}"
 
 
 def answer(board: Board) -> tuple[str, str]:
@@ -101,7 +103,10 @@ def answer(board: Board) -> tuple[str, str]:
     best = rows[0]
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:
-        return "Nothing holds.", f"Every system loses all of the {board.protocol.total} examples to some attack."
+        return (
+            "Nothing holds.",
+            f"Every system loses all of the {board.protocol.conditions.total} examples to some attack.",
+        )
     tail = f"keeps {held} of examples right under every attack ({_unbroken(best.robust)})"
     of = best.certified
     tail += f", and {percent(of.value, of.low, of.high)} % are proved to hold." if of else "."

@@ -207,7 +207,9 @@ def test_what_is_proved_stands_beside_what_was_attacked() -> None:
     front = pages(files)["index.html"].text
     assert "proved to hold" in front
     assert "proved to hold" not in pages(dict(render(leaderboard, records)))["index.html"].text
-    alone = replace(board, rows=(replace(proved, rank_high=1), *board.rows[1:]), ties=((0, 0), (1, 2)))
+    assert proved.ranks is not None
+    first = replace(proved, ranks=replace(proved.ranks, high=1))
+    alone = replace(board, rows=(first, *board.rows[1:]), ties=((0, 0), (1, 2)))
     assert answer(alone)[1].endswith(", and 60 % are proved to hold.")
 
 
