@@ -25,7 +25,7 @@ LONGEST_HEADER = 1 << 20
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
          "U64": 8, "F64": 8}  # fmt: skip
 DTYPES: dict[str, str] = {"BOOL": "u1", "I64": "<i8", "F32": "<f4"}
-"""How the arrays of outcomes and witnesses are read; those of weights are not read at all."""
+"""NumPy types of the arrays of outcomes and witnesses; arrays of weights are never read."""
 
 DISGUISES = {b"\x80": "a pickle", b"PK": "a zip archive (as torch.save writes)", b"\x93N": "a NumPy file"}
 

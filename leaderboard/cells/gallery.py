@@ -30,7 +30,7 @@ MOST_PICTURES = 6
 SIDE = 64
 """Larger images are shown as means over blocks, at most so many pixels a side."""
 PAGE_BYTES = 100_000
-"""How many bytes of pictures a page carries."""
+"""Bytes of pictures per page, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What a page shows for one board: the attack, its record, and its pictures."""
+    """The pictures of one board on a page, with the attack and its record."""
 
     board: Board
     column: AttackColumn

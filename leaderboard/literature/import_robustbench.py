@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmark.errors import RecordError
 
-from .published_numbers import Entry, Metric, Number, PublishedProtocol, Source
+from .published_numbers import Entry, Number, PublishedMetric, PublishedProtocol, Source
 
 __all__ = ["converted", "main"]
 
@@ -122,7 +122,7 @@ def _entry(entry: dict[str, Any], protocol: str, system: str) -> Entry:
 def _number(
     entry: dict[str, Any],
     field: str,
-    metric: Metric,
+    metric: PublishedMetric,
     attack: str = "",
     total: int | None = None,
     settings: dict[str, str | int | float] | None = None,

@@ -19,7 +19,7 @@ __all__ = ["Beside", "Line", "Listing", "beside", "listing_table", "listings", "
 MOST_COLUMNS = 6
 """Up to how many kinds of numbers stand as columns; with more of them each number has its own line."""
 ROWS_BESIDE = 10
-"""How many published entries stand beside a board."""
+"""Published entries beside a board, at most."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def listings(source: Source) -> list[Listing]:
 
 
 def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
-    """What was published about the dataset, norm and radius of a board."""
+    """Published numbers for the dataset, norm and radius of a board."""
     of = board.protocol
     found = []
     for source in sources:
@@ -94,7 +94,7 @@ def listing_table(source: Source, listing: Listing) -> DownloadTable:
 
 
 def under(number: Number) -> str:
-    """What a number is, and under which attack."""
+    """The name of a number, and the attack it was measured under."""
     return f"{words(number.metric)}, {words(number.attack)}" if number.attack else words(number.metric)
 
 

@@ -15,12 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from benchmark.errors import RecordError
 
-__all__ = ["Entry", "Metric", "Number", "PublishedProtocol", "Reading", "Source", "load_published", "read_source"]
+__all__ = [
+    "Entry",
+    "Number",
+    "PublishedMetric",
+    "PublishedProtocol",
+    "Reading",
+    "Source",
+    "load_published",
+    "read_source",
+]
 
 Reading = Literal["read", "abstract", "secondary"]
-"""How it is known: read in the source itself, in its abstract, or quoted elsewhere and not found in the source."""
+"""The origin of a number: read in the source, in its abstract, or quoted elsewhere and not found in the source."""
 
-Metric = Literal[
+PublishedMetric = Literal[
     "clean_accuracy",
     "clean_top5_accuracy",
     "robust_accuracy",
@@ -44,7 +53,7 @@ class Number(_Model):
     settings: of the attack or the method, as the source gives them.
     """
 
-    metric: Metric
+    metric: PublishedMetric
     value: float = Field(ge=0)
     attack: str = ""
     count: int | None = Field(default=None, ge=0)
@@ -95,7 +104,7 @@ class Entry(_Model):
     url: str = Field(default="", pattern=r"^(https://\S+)?$")
     flags: tuple[str, ...] = ()
 
-    def number(self, metric: Metric, attack: str | None = None) -> Number | None:
+    def number(self, metric: PublishedMetric, attack: str | None = None) -> Number | None:
         """The number of that metric, under that attack if one is named."""
         return next((n for n in self.numbers if n.metric == metric and attack in (None, n.attack)), None)
 

@@ -1,4 +1,4 @@
-"""What a published board can tell apart: its order by value, and tests that need nothing but counts.
+"""Ranks of a published board: its order by value, and tests that need counts only.
 
 No outcome per example was published, so pairs are compared by unpaired tests, which find less than paired ones would.
 """

@@ -49,6 +49,7 @@ from .grouping import (
     system_names,
 )
 from .history import history
+from .measured import metrics_of
 from .ranking import Draft, ranked
 from .standing import Close, closeness
 from .statistics import spread, wilson
@@ -150,7 +151,7 @@ def _recipe(
     reach: tuple[str, float],
     bad: list[Problem],
 ) -> _Recipe | None:
-    """Everything about one row under the same conditions; its outcomes are dropped at the end.
+    """One row under the same conditions, at every radius; its outcomes are dropped at the end.
 
     Args:
         reach: the norm, and the largest radius of its curves.
@@ -284,6 +285,7 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
         seconds=_mean([hit.seconds for hit in hits]),
         keys=tuple(sorted(key for hit in hits for key in hit.keys)),
         top5=_mean([hit.top5 for hit in hits]),
+        metrics=metrics_of(metric for hit in hits for metric in hit.metrics),
     )
 
 

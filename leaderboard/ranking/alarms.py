@@ -61,7 +61,7 @@ def noise_beats_attack(columns: Mapping[str, AttackColumn], scores: Mapping[str,
 
 
 def others_beat_white_box(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
-    """What did not see the system's gradients broke more than every attack that did: the sign of masked gradients.
+    """An attack without the system's gradients broke more than every attack with them: a sign of masked gradients.
 
     That is an attack that asked for none, or one that worked on another system: black-box and transfer attacks are
     checks of the white-box ones (Carlini et al., 2019, arXiv:1902.06705).
@@ -136,7 +136,7 @@ def out_of_order(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score
 
 
 def _as_free(one: AttackColumn, other: AttackColumn) -> bool:
-    """Whether the first attack had the access of the other, and at least its budget."""
+    """Tell whether the first attack had the access of the other, and at least its budget."""
     same = (one.access, one.surrogate, one.eot) == (other.access, other.surrogate, other.eot)
     return same and (one.queries is None or (other.queries is not None and one.queries >= other.queries))
 

@@ -1,4 +1,4 @@
-"""What moved between two states of the results, and why, as far as records can tell."""
+"""Changes between two states of the results, with the reasons that the records give."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many records came and went, whether or not a number moved. withdrawn: those that somebody took away."""
+    """Numbers of records added and gone, whether or not a result moved. withdrawn: records that somebody withdrew."""
 
     added: int
     gone: int
@@ -42,7 +42,7 @@ class Tally:
 
 
 def tally(before: Leaderboard, now: Leaderboard) -> Tally:
-    """What happened to the records on the boards."""
+    """Count the records that came to the boards or left them."""
     old, new = _keys(before), _keys(now)
     taken = [one for one in now.problems if isinstance(one, Withdrawn) and one.record.key in old]
     return Tally(len(new - old), len(old - new), tuple(taken))

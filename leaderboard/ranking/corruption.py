@@ -83,7 +83,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """What corruptions do to the systems of a board, the smallest mean corruption error first.
+    """Corruption errors of the systems of a board, the smallest mean first.
 
     baseline: the undefended system with the smallest clean error, which all are divided by; None if there is none.
     families: those for which some system has all severities. complete: whether these are all of the benchmark's.
@@ -95,7 +95,7 @@ class CorruptionErrors:
 
     @property
     def complete(self) -> bool:
-        """Whether these are the families of the benchmark."""
+        """Tell whether these are the families of the benchmark."""
         return len(self.families) == len(FAMILIES)
 
 

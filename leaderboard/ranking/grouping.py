@@ -1,4 +1,4 @@
-"""Which records belong together, and what rows and columns are called."""
+"""Grouping of records into boards, rows and columns, and the labels of rows and columns."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def exact_eps(cell: Cell) -> Fraction:
 
 
 def recipe_key(system: SystemInfo) -> str:
-    """What a system is, whatever its seed: the content address of a row."""
+    """Content address of a row: the system without its seed."""
     return content_key(system.model_dump(exclude={"key"}))
 
 
@@ -109,7 +109,7 @@ def column_key(record: Record) -> str:
 
 
 def system_names(records: Iterable[Record]) -> dict[str, str]:
-    """What people call each trained system of the records: its label, with the seed if that is not 0."""
+    """Name of each trained system for people: its label, with the seed unless it is 0."""
     made = {}
     for record in records:
         seed = f", seed {record.seed}" if record.seed else ""

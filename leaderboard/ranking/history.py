@@ -1,4 +1,4 @@
-"""How a system came to its number: day by day, which attacks were recorded and what each took from the worst case.
+"""History of a result: the attacks recorded each day, and the examples each took from the worst case.
 
 Days come from the records, whose clocks nobody checks; records without one come last.
 """
@@ -28,11 +28,11 @@ __all__ = ["Event", "day", "events", "history", "history_table"]
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 MOST = 6
-"""How many attacks a sentence names."""
+"""Attacks named in a sentence, at most."""
 
 
 def day(record: Record) -> str:
-    """When a record was made, as YYYY-MM-DD, by its own clock; "" if it does not say."""
+    """Day on which a record was made, as YYYY-MM-DD by its own clock; "" if it does not say."""
     found = DAY.match(str(record.provenance.get("created", "")))
     return found[0] if found else ""
 
@@ -40,7 +40,7 @@ def day(record: Record) -> str:
 def history(
     systems: Sequence[AttackedSystem], eps: Fraction, norm: str, known: Mapping[str, AttackColumn]
 ) -> tuple[Step, ...]:
-    """What each day's records did to the worst case of a row at one radius.
+    """Effect of each day's records on the worst case of a row at one radius.
 
     As for the worst case itself, a candidate recorded under another radius counts wherever it lies within this one. The
     last step has the number of the row.
@@ -96,7 +96,7 @@ class Event:
 
 
 def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) -> list[Event]:
-    """Everything that happened to a system on all its boards, the earliest first; days that nobody knows last."""
+    """Events of a system on all its boards, the earliest first, unknown days last."""
     row = entries[0][1]
     found = [Event(step.date, board, _told(step, at), step.robust)
              for board, entry in entries for at, step in enumerate(entry.history)]  # fmt: skip

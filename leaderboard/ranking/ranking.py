@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..board import Alarm, AttackColumn, Board, Pairs, Protocol, Ranks, Resolution, Row, Score
+from ..board import Alarm, AttackColumn, Board, Metric, Pairs, Protocol, Ranks, Resolution, Row, Score
 from . import alarms
 from .standing import Close, standings
 from .statistics import (
@@ -86,7 +86,13 @@ def ranked(
         ),
         unfinished=(),
         alarms=_of_board([draft.row for draft in placed]),
+        metrics=_metrics(placed),
     )
+
+
+def _metrics(drafts: Sequence[Draft]) -> tuple[Metric, ...]:
+    found = {metric for draft in drafts for score in draft.scores.values() for metric in score.metrics}
+    return tuple(sorted(found, key=lambda metric: metric.order))
 
 
 def _place(row: Row) -> tuple[float, float, str]:

@@ -1,4 +1,4 @@
-"""How attacks compare over the rows of a board."""
+"""Comparison of attacks over the rows of a board."""
 
 from __future__ import annotations
 

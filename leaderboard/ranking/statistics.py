@@ -243,7 +243,7 @@ def _pairs_needed(disagreement: float, difference: float, level: float, power: f
 
 
 def examples_to_separate(only_first: int, only_second: int, total: int, level: float = 0.95) -> int | None:
-    """How many more examples would make a pair differ, if disagreements keep their proportions.
+    """Number of further examples that would make a pair differ, if disagreements keep their proportions.
 
     The smallest factor on both counts at which the exact McNemar test rejects, as a number of examples beyond `total`,
     rounded up. None if both counts are equal.
@@ -299,7 +299,7 @@ def mean_interval(value: float, parts: Floats, level: float = 0.95) -> tuple[flo
 
 
 def optimality(distance: Floats, best: Floats, eps0: float) -> tuple[float, Floats] | None:
-    """How close an attack comes to the best known distances: 1 if it finds them all, 0 if it finds nothing.
+    """Closeness of an attack to the best known distances: 1 if it finds them all, 0 if it finds nothing.
 
     `1 - (mean min(d, eps0) - mean min(d*, eps0)) / (c * eps0 - mean min(d*, eps0))`: the area between the attack's
     curve and the best one, of the area between the best one and no attack at all. Cinà et al., AAAI 2025

@@ -1,4 +1,4 @@
-"""What all attacks together did to one trained system, example by example."""
+"""The worst case of one trained system over all attacks, example by example."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import reduce
 
 import numpy as np
 
+from benchmark.records.record import MetricValue
 from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE
@@ -79,7 +80,7 @@ class AttackedSystem:
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """What one attack did at one radius. Counts of examples, and the cost of its cells together."""
+    """The result of one attack at one radius: counts of examples, and the summed cost of its cells."""
 
     robust: int
     broken: int
@@ -91,6 +92,7 @@ class Hit:
     seconds: float
     keys: tuple[str, ...]
     top5: int
+    metrics: tuple[MetricValue, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +175,7 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
         seconds=sum(c.seconds for c in costs),
         keys=tuple(sorted(t.cell.record.key for t in trials)),
         top5=min(t.cell.record.counts.robust_top5 for t in trials if t.cell.record.counts is not None),
+        metrics=tuple(metric for t in trials for metric in t.cell.record.metrics),
     )
 
 

@@ -91,7 +91,7 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
 
 
 def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> dict[str, Part]:
-    """What `look` makes of each folder in `folder`, by name; a fault becomes a refusal."""
+    """Apply `look` to each folder in `folder`, by name; a fault becomes a refusal."""
     made = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
@@ -102,7 +102,7 @@ def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> di
 
 
 def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
-    """Why a cell that is sound in itself does not fit to its system, its suite or what is published."""
+    """Contradictions between a sound cell and its system, its suite or the published results."""
     record = cell.record
     card = cards.get(record.system.key)
     if card is None:
@@ -133,7 +133,7 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
 
 
 def _surprising(card: Card, record: Record) -> bool:
-    """Whether a system that draws nothing is right on other examples of the same test than its card says."""
+    """Compare the clean accuracy of a deterministic system with its card, on the same test."""
     if record.counts is None or record.counts.total != card.test_total:
         return False
     drawn = "randomized_outputs" in [finding.name for finding in record.findings]
@@ -148,7 +148,7 @@ def _alarms(leaderboard: Leaderboard) -> Iterator[Alarm]:
 
 
 def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) -> Iterator[str]:
-    """What the board's own checks would hold against the new cells, as errors."""
+    """Errors that the board's own checks raise against the new cells."""
     for problem in after.problems:
         if problem not in before.problems:
             yield problem.sentence
@@ -163,7 +163,7 @@ def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) ->
 
 @dataclass(frozen=True)
 class Proof:
-    """What proving a witness gave. fails: it was disproved. sentence: the reason, or what was proved."""
+    """The result of proving a witness. fails: it was disproved. sentence: the reason, or the proof."""
 
     proved: bool
     fails: bool
@@ -193,7 +193,7 @@ def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
 
 
 def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
-    """What `benchmark verify` says of these cells: a proof with the weights in the store, or distances without."""
+    """Run `benchmark verify` on these cells: a proof with the weights in the store, or distances without."""
     command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
     command += ["--store", str(store)] if store else ["--distances"]
     command += [str(root / "cells" / key) for key in keys]
@@ -228,7 +228,7 @@ def _bound_memory() -> None:
 
 
 def _rerun(cell: Cell, store: Path | None) -> bool | None:
-    """Whether the reviewer's own run of the cell says the same; None if the store has none."""
+    """Compare the cell with the reviewer's own run; None if the store has none."""
     folder = store / "cells" / cell.record.key if store else None
     if folder is None or not (folder / RECORD).is_file():
         return None
@@ -286,7 +286,7 @@ def _name(board: Board) -> str:
 
 
 def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
-    """What a reviewer should know, though it is no reason to refuse."""
+    """Notes for the reviewer that are no reason to refuse."""
     owners = {cell.record.weights_sha256: cell for cell in known}
     for cell in cells.values():
         same = owners.get(cell.record.weights_sha256)

@@ -35,7 +35,7 @@ CARD = "card.json"
 BLOCK_ROWS = 4096
 MOST_EXAMPLES = 10_000_000
 ROUNDING = 1e-4
-"""How much distances that ought to agree may differ, as a share: arrays are single precision."""
+"""Relative difference allowed between distances that ought to agree: arrays are single precision."""
 
 OUTCOME_KINDS = {
     **dict.fromkeys(("ids", "y", "clean_label", "adv_label", "forwards", "backwards"), "I64"),
@@ -189,13 +189,13 @@ def _outcomes(cell: Cell) -> Arrays:
 
 
 def _one_per_label(file: ArrayFile, rows: int) -> bool:
-    """Whether the labels reached, if they are there, are bools (rows, K - 1)."""
+    """Tell whether the labels reached, if they are there, are bools (rows, K - 1)."""
     kind, shape, _ = file.arrays.get(REACHED, ("BOOL", (rows, 1), 0))
     return kind == "BOOL" and len(shape) == 2 and shape[0] == rows and shape[1] > 0
 
 
 def _check_outcomes(cell: Cell, a: Arrays) -> None:
-    """What must hold for every example, whoever ran it. Every sentence is one that a person can act upon."""
+    """Check the rules that hold for every example, whoever ran it; each has a sentence to act upon."""
     threat = cell.record.threat
     distance = a[threat.norm]
     within = (distance <= threat.eps + 2 * tolerance(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
@@ -242,7 +242,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
 
 @functools.cache
 def _declared(attack: str) -> Mapping[str, bool]:
-    """What an attack declares about itself, by the name in the record; empty for one that is not installed."""
+    """Declarations of an attack, by its name in the record; empty for one that is not installed."""
     known = [d.supports for d in catalogue("attack") if d.declared.name == attack and d.supports]
     kinds = {"bounded": True, "minimal": False, "randomized": False}
     return {kind: bool(known[0].get(kind, usual)) for kind, usual in kinds.items()} if known else {}
@@ -301,7 +301,7 @@ def _check_record(cell: Cell, a: Arrays) -> None:
 
 
 def _check_metrics(cell: Cell, seen: Counts) -> None:
-    """What counts say too must agree with them, and no number may stand twice."""
+    """Check metrics against the counts; each may stand once."""
     counted = {
         "robust_accuracy": seen.robust_correct,
         "robust_top5_accuracy": seen.robust_top5,

@@ -40,12 +40,12 @@ MOST_FILES = 10_000
 LARGEST = 4 << 30
 LARGEST_TEXT = 4 << 20
 DENSEST = 200
-"""How many times larger than its archive the contents may be, beyond the first hundred megabytes."""
+"""Largest ratio of contents to archive, beyond the first hundred megabytes."""
 BLOCK_BYTES = 1 << 20
 
 
 class Submitter(BaseModel):
-    """Who stands behind a submission. url: https only, may be empty."""
+    """The author of a submission. url: https only, may be empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=100)

@@ -59,7 +59,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Review:
-    """What a check found. refusals: one sentence each, none if the submission may be accepted."""
+    """The findings of a check. refusals: one sentence each, none if the submission may be accepted."""
 
     refusals: tuple[str, ...] = ()
     submitter: Submitter | None = None
@@ -70,7 +70,7 @@ class Review:
 
     @property
     def accepted(self) -> bool:
-        """Whether nothing speaks against it."""
+        """True if nothing speaks against it."""
         return not self.refusals
 
 

@@ -1,4 +1,4 @@
-"""How far the cells of a row were checked by somebody else than their author."""
+"""Tiers: the extent to which others than the author checked the cells of a row."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ CHARACTER_WIDTH = 6.6
 
 
 def row_badge(board: Board, row: Row) -> Markup:
-    """What a system keeps at the radius of a board, with its interval and rank."""
+    """Badge of a system: its robust accuracy at the radius of a board, with interval and rank."""
     return _badge(
         f"robust at {radius(board.protocol)}",
         f"{percent(row.robust.value, row.robust.low, row.robust.high)} % "
@@ -25,7 +25,7 @@ def row_badge(board: Board, row: Row) -> Markup:
 
 
 def board_badge(board: Board) -> Markup:
-    """How large a board is, and how many share its top."""
+    """Badge of a board: its size, and the number of systems that share its top."""
     return _badge(
         radius(board.protocol),
         f"{several(len(board.rows), 'system')}, {several(len(board.columns), 'attack')}, {board.front} at the top",

@@ -73,7 +73,7 @@ def trade_off(board: Board, name: str) -> Markup:
 
 
 def attack_costs(board: Board, name: str) -> Markup:
-    """What each attack breaks against what it costs."""
+    """Success of each attack against its cost."""
     best = max((standing.success.value for standing in board.attacks), default=0.0)
     dots = [
         Dot(

@@ -24,6 +24,7 @@ from ..review.review import ReviewFile
 from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
+from .columns import ATTACKS, ATTACKS_PAGE, BOARD_PAGE, attack_columns, board_columns, on_page
 from .exchange import every_eval_ever
 from .feed import feed
 from .pages import GRID_ROWS, SITE_NAME, Pages
@@ -49,21 +50,21 @@ Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
 TRANSFER_ROWS = 24
-"""How many systems the page of a transfer matrix shows."""
+"""Systems on the page of a transfer matrix, at most."""
 BOARD_COLUMNS = 24
 """With more attacks than these a board leaves the columns to its matrix."""
 MATRIX_CELLS = 1600
-"""How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
+"""Cells per page, at most; a larger matrix is split over pages, and its board leaves the columns to them."""
 
 
 def _no_pictures(key: str) -> Pictures | None:
-    """What a leaderboard without images has for the cell of that key."""
+    """No pictures, for a leaderboard without images."""
     return None
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What stands on the site beside the boards.
+    """The contents of the site beside the boards.
 
     pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
@@ -121,7 +122,7 @@ def single_page(
 
 
 def board_names(leaderboard: Leaderboard) -> Mapping[str, str]:
-    """What the pages of the boards are called, by the key of the board."""
+    """Names of the pages of the boards, by the key of the board."""
     return paths_of(leaderboard).boards
 
 
@@ -132,7 +133,8 @@ def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
     yield pages.page("index.html", "index.html", "index.html", **everything)
     if unfinished:
         yield from files("unfinished", unfinished_register(unfinished), SITE_NAME)
-    yield pages.page("definitions.html", "definitions.html", "definitions.html")
+    metrics = any(board.metrics for board in leaderboard.boards)
+    yield pages.page("definitions.html", "definitions.html", "definitions.html", metrics=metrics)
     overviews = _overviews(leaderboard)
     yield pages.page("matrix.html", "matrix.html", "matrix.html", overviews=overviews)
     for at, overview in enumerate(overviews, start=1):
@@ -148,9 +150,11 @@ def _board_files(
     path = paths.board(key)
     curves = next((of for of in leaderboard.curves if key in of.boards), None)
     corrupted = corruption_errors(board)
+    columned = len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS
     yield pages.page(
-        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1,
-        columned=len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS, pages=len(parts),
+        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1, columned=columned,
+        columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
+        standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
         beside=beside(board, published), corrupted=corrupted,
     )  # fmt: skip
     for at, rows in enumerate(parts):
@@ -233,7 +237,7 @@ def _suites(leaderboard: Leaderboard) -> dict[str, list[Board]]:
 
 
 def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
-    """Where each system stands: its boards, by the key of the row."""
+    """The boards of each system with its row, by the key of the row."""
     grouped: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
     for board in leaderboard.boards:
         for row in board.rows:
@@ -242,7 +246,7 @@ def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
 
 
 def _attacks(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, int, AttackColumn]]]:
-    """Where each attack was used: (board, position of the column, column), by name."""
+    """The uses of each attack: (board, position of the column, column), by name."""
     grouped: dict[str, list[tuple[Board, int, AttackColumn]]] = defaultdict(list)
     for board in leaderboard.boards:
         for at, column in enumerate(board.columns):
@@ -267,7 +271,7 @@ def _pages(board: Board) -> list[tuple[Row, ...]]:
 
 
 def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, object]:
-    """What the page of comparisons gets. duel: for the script, what it needs to compare any two rows."""
+    """Values for the page of comparisons. duel: the data with which the script compares any two rows."""
     duel = {
         "total": board.protocol.conditions.total,
         "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],

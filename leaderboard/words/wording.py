@@ -1,4 +1,4 @@
-"""What the site calls things, and the sentences it says about a board."""
+"""Names of things on the site, and its sentences about a board."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def standing(board: Board, row: Row) -> str:
 
 
 def unusual(protocol: Protocol) -> str:
-    """What is unusual about the threat besides norm and radius; empty for the usual one."""
+    """Unusual parts of the threat besides norm and radius; empty for the usual one."""
     of = protocol.conditions
     found = [] if of.aware else ["attacker unaware of the defense"]
     found += [] if of.goal in ("untargeted", "any", "") else [f"goal: {words(of.goal)}"]
@@ -96,7 +96,7 @@ def suite_title(protocol: Protocol) -> str:
 
 
 def answer(board: Board) -> tuple[str, str]:
-    """What the board says in two breaths: who leads, and by how much."""
+    """The answer of a board in two parts: the leader, and its margin."""
     rows, front = board.rows[: board.ranked], board.front
     if not rows:
         return "Nothing can be ranked.", "No system met every attack that at least half of the systems met."
@@ -125,12 +125,12 @@ def _unbroken(rate: Rate) -> str:
 
 
 def answered(label: int) -> str:
-    """What a system said of an attacked input, by its label; -1 is a detector's refusal."""
+    """The answer of a system to an attacked input, by its label; -1 is a detector's refusal."""
     return "refused" if label == -1 else f"taken for {label}"
 
 
 def resolution(of: Resolution, total: int) -> str:
-    """What this many examples can and cannot tell apart."""
+    """Sentences on the differences that this many examples can and cannot resolve."""
     if of.neighbours == 0:
         return ""
     if of.neighbours == 1:

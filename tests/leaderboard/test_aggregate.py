@@ -423,7 +423,7 @@ def test_the_order_of_the_input_does_not_matter(tmp_path: Path) -> None:
 
 
 def _plain(leaderboard: Leaderboard) -> str:
-    """Everything a board says, as text; arrays of pairs as lists."""
+    """A board as text; arrays of pairs as lists."""
     boards = [replace(b, pairs=None) for b in leaderboard.boards]
     pairs = [(b.pairs.wins.tolist(), b.pairs.p.tolist(), b.pairs.adjusted.tolist()) for b in leaderboard.boards]
     return repr(replace(leaderboard, boards=tuple(boards))) + repr(pairs)

@@ -1,4 +1,4 @@
-"""What moved between two releases, with the reason as far as records tell it."""
+"""Changes between two releases, with the reasons that records give."""
 
 import csv
 import io

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.house.checkout import python_files, tree
 
 ENTRY_POINT = "main"
-"""What the command line calls in a module, under the same name in all of them."""
+"""The function of a module that the command line calls, under one name in all of them."""
 
 
 def defined(body: list[ast.stmt]) -> Iterator[str]:

@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
 
 
 def published() -> tuple[list[Cell], Leaderboard]:
-    """Everything that is published; nothing of it is faulty."""
+    """All published results; none is faulty."""
     cells, problems = read([RESULTS])
     assert not problems
     made = aggregate(cells)

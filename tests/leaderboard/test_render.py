@@ -29,7 +29,7 @@ VOID = {"meta", "link", "img", "br", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
-    """What a test wants to know of a page."""
+    """The parts of a page that tests look at."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
