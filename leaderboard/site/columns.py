@@ -101,7 +101,7 @@ def own_columns(board: Board) -> list[Column[Row]]:
               label="Robust accuracy", cell="robust"),
         Column("strip", "", lambda row: None, lambda row: "", lambda row: {}, css="", kind="", cell="strip"),
         _rate("clean", "Clean", lambda row: row.clean, _clean, label="Clean accuracy", cell="clean"),
-        _rate("certified", "Proved, at least", lambda row: row.certified,
+        _rate("certified", "Certified, at least", lambda row: row.certified,
               lambda row: {"certified_accuracy": row.certified.value if row.certified else None},
               label="Certified accuracy", hidden=not certified),
         _count("attacks", "Attacks", lambda row: sum(score is not None for score in row.scores)),

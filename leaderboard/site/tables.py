@@ -46,8 +46,8 @@ def board_table(board: Board) -> DownloadTable:
     """One line per system: rank, accuracies, intervals, and each attack's robust accuracy."""
     return _of_columns(
         f"Robust accuracy at {_place(board)}, worst case over {len(board.columns)} attacks on "
-        f"{_examples(board)} examples, in percent with 95 % Wilson intervals; ranks are what paired tests "
-        "leave of the order.",
+        f"{_examples(board)} examples, in percent with 95 % Wilson intervals; ranks come from "
+        "paired tests.",
         board_columns(board),
         board.rows,
         BOARD_PAPER,
@@ -155,7 +155,7 @@ def systems_table(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Downloa
 def system_table(entries: Sequence[tuple[Board, Row]]) -> DownloadTable:
     """One line per board and attack of one system."""
     return _of_scores(
-        f"What each attack did to {entries[0][1].label}, in percent with 95 % intervals.",
+        f"Robust accuracy of {entries[0][1].label} under each attack, in percent with 95 % intervals.",
         [tried for board, row in entries for tried in _tried(board, row)],
         SYSTEM_PAPER,
     )
@@ -164,7 +164,7 @@ def system_table(entries: Sequence[tuple[Board, Row]]) -> DownloadTable:
 def attack_table(name: str, uses: Sequence[tuple[Board, int, AttackColumn]]) -> DownloadTable:
     """One line per board and system that one attack was run on."""
     return _of_scores(
-        f"What {words(name)} left standing, in percent with 95 % intervals.",
+        f"Robust accuracy under {words(name)}, in percent with 95 % intervals.",
         [
             Tried(board, row, column, score)
             for board, at, column in uses
@@ -178,14 +178,13 @@ def attack_table(name: str, uses: Sequence[tuple[Board, int, AttackColumn]]) -> 
 def curves_table(of: CurveSet) -> DownloadTable:
     """One line per step of each curve for machines; one line per curve for people."""
     return DownloadTable(
-        f"Mean share of examples that hold up to eps {number(of.eps0)}: the area under each curve, in percent with "
-        "95 % intervals.",
+        f"Mean robust accuracy up to eps {number(of.eps0)}: the area under each curve, in percent with 95 % intervals.",
         [
             {"system": one.label, "system_key": one.row, "eps": eps, "robust_accuracy": share, "low": low, "high": high}
             for one in of.curves
             for eps, share, low, high in one.points
         ],
-        ("System", "Area", "95 %", "Half hold up to"),
+        ("System", "Area", "95 %", "Median radius"),
         [
             (
                 one.label,

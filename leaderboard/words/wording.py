@@ -54,7 +54,7 @@ def breakable(name: str) -> Markup:
 def radius(protocol: Protocol) -> str:
     """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
     if protocol.conditions.norm == ANY_CHANGE:
-        return "changes of no norm"
+        return "no norm bound"
     unit = " features" if protocol.conditions.norm == "l0" else ""
     return f"{NORMS[protocol.conditions.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
 
@@ -99,17 +99,17 @@ def answer(board: Board) -> tuple[str, str]:
     """The answer of a board in two parts: the leader, and its margin."""
     rows, front = board.rows[: board.ranked], board.front
     if not rows:
-        return "Nothing can be ranked.", "No system met every attack that at least half of the systems met."
+        return "No system is ranked.", "No system met every attack that at least half of the systems met."
     best = rows[0]
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:
         return (
-            "Nothing holds.",
-            f"Every system loses all of the {board.protocol.conditions.total} examples to some attack.",
+            "No system is robust.",
+            f"Attacks broke all {board.protocol.conditions.total} examples of every system.",
         )
     tail = f"keeps {held} of examples right under every attack ({_unbroken(best.robust)})"
     of = best.certified
-    tail += f", and {percent(of.value, of.low, of.high)} % are proved to hold." if of else "."
+    tail += f", and {percent(of.value, of.low, of.high)} % are certified." if of else "."
     if front == 1:
         return best.label, tail
     if front == len(rows):
@@ -126,7 +126,7 @@ def _unbroken(rate: Rate) -> str:
 
 def answered(label: int) -> str:
     """The answer of a system to an attacked input, by its label; -1 is a detector's refusal."""
-    return "refused" if label == -1 else f"taken for {label}"
+    return "rejected" if label == -1 else f"classified as {label}"
 
 
 def resolution(of: Resolution, total: int) -> str:

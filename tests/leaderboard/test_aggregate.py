@@ -100,8 +100,8 @@ def test_attacks_of_no_norm_share_a_board_of_their_own(tmp_path: Path) -> None:
     assert (within.protocol.conditions.norm, within.protocol.eps_exact) == ("linf", "1/10")
     assert radius(within.protocol) == "L∞ ≤ 1/10"
     assert held(within.rows[0]) == [False, False, *[True] * 6, False, False]
-    assert (changed.protocol.conditions.norm, radius(changed.protocol)) == ("any", "changes of no norm")
-    assert heading(changed.protocol) == "Changes of no norm"
+    assert (changed.protocol.conditions.norm, radius(changed.protocol)) == ("any", "no norm bound")
+    assert heading(changed.protocol) == "No norm bound"
     assert held(changed.rows[0]) == [True, True, False, False, False, True, True, True, False, False]
     assert [column.name for column in changed.columns] == ["negative"]
     assert not [alarm for alarm in changed.alarms if "certified" in alarm.name]
@@ -322,7 +322,7 @@ def test_rows_of_which_none_met_all_usual_attacks_have_no_ranks(tmp_path: Path) 
         made_cell(tmp_path, clean=RIGHT, distance=reaching(0), model=model, attack=attack)
     board = only(board_of(tmp_path))
     assert (board.ranked, board.front, board.resolution.pairs) == (0, 0, 0)
-    assert answer(board)[0] == "Nothing can be ranked."
+    assert answer(board)[0] == "No system is ranked."
 
 
 def test_examples_given_against_one_row_are_no_attack_that_others_lack(tmp_path: Path) -> None:
