@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmark.sampling import SampleRandom
 from benchmark.threat.kinds import Norm
+from benchmark.threat.radius import tolerance
 
 __all__ = ["Ball", "BallAudit", "distance", "rows_norm", "tolerance"]
 
@@ -39,11 +40,6 @@ def rows_norm(delta: Tensor, norm: Norm) -> Tensor:
 def distance(x_adv: Tensor, x: Tensor, norm: Norm) -> Tensor:
     """(B,) float64: how far each row of `x_adv` (B, *S) is from `x` (B, *S)."""
     return rows_norm(x_adv.double() - x.double(), norm)
-
-
-def tolerance(norm: Norm, eps: float) -> float:
-    """The excess over the radius forgiven to single-precision rounding: 1e-6 (1 + eps); none under l0."""
-    return 0.0 if norm is Norm.l0 else 1e-6 * (1.0 + eps)
 
 
 def _grid_value(place: Tensor, levels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is being done and how long it will take: progress bars and tables at a terminal, plain lines elsewhere."""
+"""Progress and remaining time: bars and tables at a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Stage:
 
 @dataclass
 class _Screen:
-    """What is on the screen: at a terminal one bar per stage, elsewhere nothing but the lines that were printed."""
+    """The screen: at a terminal one bar per stage, elsewhere only the printed lines."""
 
     console: Console
     bars: Progress | None = None
@@ -135,7 +135,7 @@ class ConsoleTracker(Tracker):
 
     @hookimpl
     def benchmark_training_finished(self, training: TrainingPlan, card: Card | None) -> None:
-        """How good the system became, on clean inputs."""
+        """Clean accuracy of the trained system."""
         screen = self._screen()
         screen.close()
         if card is None:
@@ -204,7 +204,7 @@ def result_of(record: Record) -> str:
 
 
 def totals_of(summary: SweepSummary) -> str:
-    """How many cells ended how."""
+    """Number of cells by status."""
     count = len(summary.cells)
     statuses = [cell.status for cell in summary.cells]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(sorted(statuses)))
