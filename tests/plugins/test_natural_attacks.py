@@ -222,7 +222,7 @@ def test_what_cannot_be_done_is_refused_with_what_is_needed() -> None:
         with pytest.raises(Refused, match=r"needs images of 3 channels .* and these have 1"):
             attack.check(grey, THREAT)
     for other in (Spatial(), Photometric(), CommonCorruption(Corruption.snow)):
-        with pytest.raises(Refused, match=r"needs images of shape \(C, H, W\), and one input has shape \(12,\)"):
+        with pytest.raises(Refused, match=r"needs images of shape \(C, H, W\), and one example has shape \(12,\)"):
             other.check(table, THREAT)
     with pytest.raises(Refused, match=r"jpeg_compression codes images of 1 or 3 channels, .* has shape \(2,"):
         CommonCorruption(Corruption.jpeg_compression).check(DataSpec((2, 8, 8), 10), THREAT)
