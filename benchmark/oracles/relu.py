@@ -190,7 +190,7 @@ def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) 
         return float(np.inf)
     row = np.zeros(program.size)
     row[: value.shape[1]] = rise @ value
-    program.at_least(row, -(gap + rise @ constant))
+    program.bounded_below(row, -(gap + rise @ constant))
     return program.least()
 
 
@@ -225,17 +225,17 @@ class _Program:
             for sign in (1.0, -1.0):
                 row = np.zeros(self.size)
                 row[at], row[change] = -sign, 1.0
-                self.at_least(row, -sign * x[at])
+                self.bounded_below(row, -sign * x[at])
         if np.isfinite(radius):
             row = np.zeros(self.size)
             row[self.features : self.features + self.changes] = -1.0
-            self.at_least(row, -radius - SLACK)
+            self.bounded_below(row, -radius - SLACK)
 
     def inputs(self) -> tuple[Array, Array]:
         """The input as an affine function of the variables: a matrix, and a constant."""
         return np.eye(self.features, self.size), np.zeros(self.features)
 
-    def at_least(self, row: Array, bound: float) -> None:
+    def bounded_below(self, row: Array, bound: float) -> None:
         """row . variables >= bound."""
         self.rows.append((row, bound))
 
@@ -254,13 +254,13 @@ class _Program:
             out[unit, a] = 1.0
             row = np.zeros(self.size)
             row[: value.shape[1]], row[a] = -value[unit], 1.0
-            self.at_least(row, constant[unit])
+            self.bounded_below(row, constant[unit])
             row = np.zeros(self.size)
             row[: value.shape[1]], row[a], row[b] = value[unit], -1.0, low[unit]
-            self.at_least(row, low[unit] - constant[unit])
+            self.bounded_below(row, low[unit] - constant[unit])
             row = np.zeros(self.size)
             row[a], row[b] = -1.0, high[unit]
-            self.at_least(row, 0.0)
+            self.bounded_below(row, 0.0)
         return out, kept
 
     def least(self) -> float:

@@ -44,11 +44,13 @@ def show(words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished cell in `results`, and the published ones where a checkout has them."""
+    """A folder with one finished cell in `results` and `published`, and what the project publishes itself."""
     folder = tmp_path_factory.mktemp("docs")
     assert run(small_config(folder, examples=20)).status == "complete"
     (folder / "last-release" / "cells").mkdir(parents=True)
     shutil.copytree(ROOT / "leaderboard" / "results", folder / "leaderboard" / "results")
+    packed = ["leaderboard", "pack", str(folder / "results" / "cells"), "--into", str(folder / "published")]
+    assert main(packed) == 0  # commands are tried in any order, in several processes
     return folder
 
 
