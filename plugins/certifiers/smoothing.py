@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from torch import Tensor
 from benchmark.api import (
     Certifier,
     ConfigError,
-    Defense,
     Norm,
     Refused,
     SampleRandom,
@@ -132,7 +131,7 @@ def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
     return float(sigma)
 
 
-def _noise(defense: Defense, x: Tensor) -> Tensor:
+def _noise(defense: Any, x: Tensor) -> Tensor:
     """Values of the noise, found by putting the defense before the identity.
 
     Raises:

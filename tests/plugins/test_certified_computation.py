@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from benchmark.api import Certifier, DataSpec, Model
 from benchmark.errors import Refused
+from benchmark.oracles.linear import exact_distance
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.oracles.linear import exact_distance
 from benchmark.threat import Norm, Threat
 
 SPEC = DataSpec((2, 4, 4), 3, (0.3,), (0.2,))

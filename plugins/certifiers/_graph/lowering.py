@@ -24,7 +24,10 @@ _aten = torch.ops.aten
 HANDLERS: dict[Any, Handler] = {**layers.HANDLERS, **elementwise.HANDLERS, **moving.HANDLERS}
 """What is known of each operator: a function of its arguments, nodes among them, to a node or a list of nodes."""
 
-FILLED = {_aten.zeros_like.default, _aten.ones_like.default, _aten.full_like.default, _aten.new_zeros.default}
+FILLED = {
+    *(_aten.zeros_like.default, _aten.ones_like.default, _aten.full_like.default),
+    *(_aten.new_zeros.default, _aten.new_ones.default, _aten.new_full.default),
+}
 """Operators that look at the shape of a value alone."""
 
 
