@@ -65,7 +65,8 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 def certificate(system: System, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-    return PatchCertificate().certify(system, x, y, threat=threat, rng=SampleRandom(0, torch.arange(len(x))))
+    radius: Tensor = PatchCertificate().certify(system, x, y, threat=threat, rng=SampleRandom(0, torch.arange(len(x))))
+    return radius
 
 
 SQUARE = Threat(Norm.linf, Fraction(1), region=Region(RegionKind.square, 2))

@@ -24,7 +24,8 @@ EPS = {Norm.linf: Fraction(1, 10), Norm.l2: Fraction(1), Norm.l1: Fraction(1), N
 
 def radii(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     rng = SampleRandom(0, torch.arange(len(x)))
-    return TreeBoxes().certify(system, x, y, threat=Threat(norm, EPS[norm]), rng=rng)
+    radius: Tensor = TreeBoxes().certify(system, x, y, threat=Threat(norm, EPS[norm]), rng=rng)
+    return radius
 
 
 def stump(feature: int, threshold: float) -> Trees:

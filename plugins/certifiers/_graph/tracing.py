@@ -28,8 +28,9 @@ def trace(module: nn.Module, shape: tuple[int, ...], owner: str) -> GraphModule:
     Raises:
         Refused: if the pass depends on values of the input in Python, fails, or does not give (B, K).
     """
-    like = next(iter([*module.parameters(), *module.buffers()]), torch.zeros(()))
-    x = torch.full((ROWS, *shape), 0.5, device=like.device)
+    like = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
+    dtype = torch.float64 if like.dtype is torch.float64 else torch.float32
+    x = torch.full((ROWS, *shape), 0.5, device=like.device, dtype=dtype)
     training = module.training
     module.eval()
     try:
