@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmark.api import Refused
 
@@ -53,6 +52,8 @@ def trace(module: nn.Module, shape: tuple[int, ...], owner: str) -> GraphModule:
 
 def _recorded(module: nn.Module, x: Tensor) -> GraphModule:
     """Operators that write in place are replaced by those that do not, where torch can."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # seconds, which a listing of plugins must not take
+
     try:
         found: GraphModule = make_fx(torch.func.functionalize(module, remove="mutations"))(x)
     except RuntimeError as error:
