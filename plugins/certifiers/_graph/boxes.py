@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .nodes import Add, Affine, Graph, Maximum, Node, Rectifier
+from .nodes import Add, Affine, Graph, Maximum, Node, Rectifier, Select
 
 __all__ = ["Interval", "intervals", "least_differences"]
 
@@ -23,14 +23,17 @@ def intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
 def step(node: Node, sources: list[Interval]) -> Interval:
     """The interval of a node from those of its sources."""
     low, high = sources[0]
+    if isinstance(node, Select):
+        return node.apply(low), node.apply(high)
     if isinstance(node, Affine):
-        middle, width = node.apply((low + high) / 2), node.magnitude((high - low) / 2)
+        centre = torch.lerp(low, high, 0.5)
+        middle, width = node.apply(centre), node.magnitude(high - centre)
         return middle - width, middle + width
     if isinstance(node, Rectifier):
         ends = node.apply(low), node.apply(high)
-        least = torch.minimum(*ends)
-        if node.below < 0:  # both sides fall towards the kink
-            least = torch.where((low < 0) & (high > 0), least.clamp_max(0.0), least)
+        if node.below >= 0:
+            return ends
+        least = torch.where((low < 0) & (high > 0), 0.0, torch.minimum(*ends))  # both sides fall towards the kink
         return least, torch.maximum(*ends)
     other_low, other_high = sources[1]
     if isinstance(node, Add):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,12 +15,15 @@ from .tracing import ROWS
 __all__ = ["HANDLERS"]
 
 _aten = torch.ops.aten
+_RESHAPING = (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default)
 
 
 def _moved(operation: Any) -> Any:
     """A handler that finds out where an operator puts each feature, by moving numbers."""
 
     def handler(*args: Any, **kwargs: Any) -> Any:
+        if operation in _RESHAPING and len(args) == 2 and isinstance(args[0], Node) and args[1][0] == ROWS:
+            return Select(_whole(args[1][1:], args[0].size), args[0])
         nodes = [node for node in _flat(args) if isinstance(node, Node)]
         if any(isinstance(value, Tensor) for value in _flat(args)):
             raise NotUnderstoodError("it joins the input with constants")
@@ -32,6 +36,12 @@ def _moved(operation: Any) -> Any:
         return found
 
     return handler
+
+
+def _whole(sides: list[int], size: int) -> tuple[int, ...]:
+    """The shape with its one open side, -1, filled in."""
+    known = math.prod(side for side in sides if side != -1)
+    return tuple(size // known if side == -1 else side for side in sides)
 
 
 def _flat(value: Any) -> list[Any]:
@@ -75,8 +85,9 @@ def _window(node: Node, kernel: list[int], stride: list[int], offset: tuple[int,
     """(C, H', W'): the value at one offset of each window."""
     sides = [(node.shape[1 + at] - kernel[at]) // stride[at] + 1 for at in (0, 1)]
     ends = [offset[at] + stride[at] * (sides[at] - 1) + 1 for at in (0, 1)]
-    numbers = torch.arange(ROWS * node.size).reshape(ROWS, *node.shape) + 1
-    return _select(node, numbers[:, :, offset[0] : ends[0] : stride[0], offset[1] : ends[1] : stride[1]])
+    part = (slice(None), *(slice(offset[at], ends[at], stride[at]) for at in (0, 1)))
+    index = torch.arange(node.size).reshape(node.shape)[part]
+    return Select(tuple(index.shape), node, index=index.flatten(), part=part)
 
 
 def windows(node: Node, kernel: list[int], stride: list[int]) -> list[Node]:
@@ -85,9 +96,7 @@ def windows(node: Node, kernel: list[int], stride: list[int]) -> list[Node]:
 
 
 _MOVERS = (
-    _aten.view.default,
-    _aten._unsafe_view.default,
-    _aten.reshape.default,
+    *_RESHAPING,
     _aten.permute.default,
     _aten.transpose.int,
     _aten.slice.Tensor,
