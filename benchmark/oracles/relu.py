@@ -88,6 +88,23 @@ class ReLUNet:
             values = values @ torch.tensor(weight).T + torch.tensor(bias)
         return values
 
+    def balanced(self) -> ReLUNet:
+        """The same classifier with weights near 1: the tolerances of a solver are absolute.
+
+        What a unit is divided by is given to the next layer, and all scores are divided by one number, each a power of
+        two, so that nothing is rounded.
+        """
+        weights, biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
+        for place, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            last = place == len(weights) - 1
+            size = np.abs(weight).max(1) if not last else np.full(len(weight), np.abs(weight).max())
+            unit = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0))))
+            weight /= unit[:, None]
+            bias /= unit
+            if not last:
+                weights[place + 1] *= unit
+        return ReLUNet(tuple(weights), tuple(biases))
+
     def distance(self, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
         """The exact distance in the box [0, 1] from each input to its nearest misclassified point.
 
@@ -107,8 +124,9 @@ class ReLUNet:
             return exact_distance(weight, bias, flat, y, norm)
         if norm not in SOLVED:
             raise DataError(f"a ReLU network is solved under {', '.join(n.value for n in SOLVED)}, not {norm.value}")
-        shapes = tuple(w.shape for w in self.weights)
-        layers = tuple(w.tobytes() for w in self.weights), tuple(b.tobytes() for b in self.biases)
+        even = self.balanced()
+        shapes = tuple(w.shape for w in even.weights)
+        layers = tuple(w.tobytes() for w in even.weights), tuple(b.tobytes() for b in even.biases)
         found = [
             _remembered(shapes, *layers, row.numpy().tobytes(), int(label), norm)
             for row, label in zip(flat, y, strict=True)
@@ -186,6 +204,8 @@ def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) 
         low, high = low.clip(min=0.0), high.clip(min=0.0)
     rise = net.weights[-1][k] - net.weights[-1][y]
     gap = net.biases[-1][k] - net.biases[-1][y]
+    unit = np.exp2(np.floor(np.log2(np.abs(rise).max()))) if np.abs(rise).max() > 0 else 1.0
+    rise, gap = rise / unit, gap / unit
     if rise.clip(min=0.0) @ high + rise.clip(max=0.0) @ low + gap < 0:
         return float(np.inf)
     row = np.zeros(program.size)
