@@ -196,7 +196,7 @@ class AdversarialTraining(Defense):
             make = partial(self._maximized, model, batch, threat, own)
             candidates.append(made_once((own.seed, self), make))
         if self.union is Union.max and len(candidates) > 1:
-            candidates = [worst(model, batch, candidates)]
+            candidates = [made_once((rng.seed, self, "worst"), partial(worst, model, batch, candidates))]
         recorded = Recorded(model)
         losses = [self.objective_at(recorded, batch, x_adv, inner) for x_adv in candidates]
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
