@@ -60,7 +60,8 @@ class Lookup(nn.Module):
     """The two rows of logits on paper: one for clean inputs (0), one for adversarial ones (1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x[:, :1] > 0.5, ADVERSARIAL, CLEAN)
+        logits: Tensor = torch.where(x[:, :1] > 0.5, ADVERSARIAL, CLEAN)
+        return logits
 
 
 # --- the losses ---
@@ -219,7 +220,8 @@ def middle(count: int = 200) -> Batch:
 
 def one_step(**settings: Any) -> Tensor:
     here = middle()
-    return maximization.one_step(linear(), here, rng=SampleRandom(0, here.ids), **settings) - here.x
+    x_adv: Tensor = maximization.one_step(linear(), here, rng=SampleRandom(0, here.ids), **settings)
+    return x_adv - here.x
 
 
 def test_a_step_of_eps_from_the_clean_input_is_fgsm() -> None:
@@ -293,8 +295,8 @@ def test_statistics_are_those_of_the_training_passes_alone(how: trainer.Maximiza
     defense.loss(model, here, spy, SampleRandom(0, here.ids))
     reference(seen[0])
     assert len(seen) == 1
-    assert torch.equal(model.norm.running_mean, reference.norm.running_mean)
-    assert torch.equal(model.norm.running_var, reference.norm.running_var)
+    assert torch.equal(model.norm.get_buffer("running_mean"), reference.norm.get_buffer("running_mean"))
+    assert torch.equal(model.norm.get_buffer("running_var"), reference.norm.get_buffer("running_var"))
 
 
 def test_modes_are_as_found_even_when_the_attack_raises() -> None:
