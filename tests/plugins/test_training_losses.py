@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def test_the_input_gradient_of_a_logistic_model() -> None:
 def test_the_input_gradient_penalty_is_differentiated_by_the_weights() -> None:
     def penalty(weight: Tensor) -> Tensor:
         model = Undisturbed(Linear(torch.zeros_like(WEIGHT)), {"weight": weight})
-        return input_gradient(model, X, Y).flatten(1).square().sum(1).mean()
+        squared: Tensor = input_gradient(model, X, Y).flatten(1).square().sum(1)
+        return squared.mean()
 
     assert torch.autograd.gradcheck(penalty, WEIGHT.clone().requires_grad_(True))
 
@@ -91,26 +93,23 @@ def test_random_projections_have_the_squared_jacobian_as_their_mean() -> None:
     rng = SampleRandom(0, torch.arange(count))
     found = squared_jacobian(Linear(weight), torch.zeros(count, 7).double(), projections=1, rng=rng).detach()
     assert float(found.mean()) == pytest.approx(exact, abs=4 * float(found.std()) / count**0.5)
-    several = squared_jacobian(
-        Linear(weight), torch.zeros(200, 7).double(), projections=64, rng=rng.rows(torch.arange(200))
-    )
+    few = torch.arange(200)
+    several = squared_jacobian(Linear(weight), torch.zeros(200, 7).double(), projections=64, rng=rng.rows(few))
     assert float(several.detach().std()) == pytest.approx(float(found.std()) / 8, rel=0.25)
 
 
 def test_the_jacobian_of_a_scaled_isometry_needs_no_luck() -> None:
-    found = squared_jacobian(
-        Linear(3.0 * torch.eye(4)), torch.zeros(5, 4), projections=1, rng=SampleRandom(0, torch.arange(5))
-    )
+    rng, model = SampleRandom(0, torch.arange(5)), Linear(3.0 * torch.eye(4))
+    found = squared_jacobian(model, torch.zeros(5, 4), projections=1, rng=rng)
     assert torch.allclose(found.detach(), torch.full((5,), 36.0))
     rows = Batch(torch.arange(5), torch.zeros(5, 4), torch.zeros(5).long())
-    model = Linear(3.0 * torch.eye(4))
     value = defense("jacobian_regularization", strength=0.1).loss(model, rows, plain, SampleRandom(0, rows.ids))
     assert float((value - plain(model, rows)).detach()) == pytest.approx(0.05 * 36.0, rel=1e-5)
 
 
 def test_gradients_of_a_linear_model_are_aligned() -> None:
     moved = (X + 0.1).clamp(0, 1)
-    assert float(misalignment(Linear(WEIGHT), X, moved, Y).abs().max()) < 1e-12
+    assert float(misalignment(Linear(WEIGHT), X, moved, Y).detach().abs().max()) < 1e-12
 
 
 def test_misalignment_is_one_minus_the_cosine_and_finite_where_there_is_no_gradient() -> None:
@@ -254,22 +253,15 @@ def test_the_student_learns_the_teachers_softened_answers(temperature: float, so
     assert torch.allclose(value, expected)
 
 
-def test_a_distilled_student_deploys_logits_as_large_as_its_temperature(tmp_path: Path) -> None:
-    recipe = Training(epochs=4, learning_rate=0.02, selection_attack=plugin("attack", "pgd", steps=1))
-    sizes = {}
-    for temperature in (1.0, 20.0):
-        config = small_config(
-            tmp_path, training=recipe, defenses=(plugin("defense", "distillation", temperature=temperature),)
-        )
-        loaded = load(config)
-        system, card = fit(config, loaded, Store(tmp_path / "results"), Observers())
-        logits = system(loaded.splits.select.x())
-        sizes[temperature] = float((logits.max(1).values - logits.mean(1)).mean())
-        assert card.epochs_run == 4
-        assert card.test_correct / card.test_total > 0.8
-        _, same = fit(config, loaded, Store(tmp_path / "again"), Observers())
-        assert same.weights_sha256 == card.weights_sha256
-    assert sizes[20.0] > 3 * sizes[1.0]
+def test_a_teacher_is_trained_first_and_the_same_again(tmp_path: Path) -> None:
+    recipe = Training(epochs=2, learning_rate=0.02, selection_attack=plugin("attack", "pgd", steps=1))
+    config = small_config(tmp_path, training=recipe, defenses=(plugin("defense", "distillation", temperature=2.0),))
+    loaded = load(config)
+    cards = [fit(config, loaded, Store(tmp_path / name), Observers())[1] for name in ("one", "other")]
+    assert cards[0].weights_sha256 == cards[1].weights_sha256
+    assert cards[0].epochs_run == 2  # the student's
+    # An untrained teacher answers with the uniform distribution, whose cross-entropy no student gets below log 10.
+    assert cards[0].history[-1]["train_loss"] < 0.9 * math.log(10)
 
 
 def test_the_share_of_gradients_that_are_exactly_zero_jumps_with_the_temperature() -> None:
