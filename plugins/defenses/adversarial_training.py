@@ -25,11 +25,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Batch, DataSpec, Defense, Examples, Loss, added, inner
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.threat import Norm, Threat, parse_eps
+from benchmark.api import (
+    Attack,
+    Batch,
+    ConfigError,
+    DataSpec,
+    Defense,
+    Examples,
+    Loss,
+    Norm,
+    SampleRandom,
+    Threat,
+    added,
+    hookimpl,
+    inner,
+    parse_eps,
+)
 
 from ._training.companions import Fit, fitted
 from ._training.maximization import attacked, most_divergent, one_step, worst

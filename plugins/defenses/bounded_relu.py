@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Defense
-from benchmark.errors import ConfigError, Refused
+from benchmark.api import ConfigError, Defense, Refused, hookimpl
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError, Refused
-from benchmark.sampling import SampleRandom
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Examples, Loss, Refused, SampleRandom, hookimpl
 
 from ._training.mixing import beta, labelled_softly, mixed, partners
 

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Examples, Loss, SampleRandom, hookimpl
 
 from ._training.companions import Fit, fitted
 from ._training.passes import Tempered

@@ -9,11 +9,22 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Attack, Batch, DataSpec, Defense, Examples, Loss, Model, inner
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.threat import Norm, Threat, parse_eps
+from benchmark.api import (
+    Attack,
+    Batch,
+    ConfigError,
+    DataSpec,
+    Defense,
+    Examples,
+    Loss,
+    Model,
+    Norm,
+    SampleRandom,
+    Threat,
+    hookimpl,
+    inner,
+    parse_eps,
+)
 
 from ._training.companions import Fit, fitted
 from ._training.maximization import attacked

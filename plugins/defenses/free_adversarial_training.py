@@ -10,11 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, Defense, Loss
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.threat import Threat, parse_eps
+from benchmark.api import Batch, ConfigError, Defense, Loss, SampleRandom, Threat, hookimpl, parse_eps
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, Defense, Loss
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
+from benchmark.api import Batch, ConfigError, Defense, Loss, SampleRandom, hookimpl
 
 from ._training.passes import Undisturbed
 

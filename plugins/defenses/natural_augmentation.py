@@ -15,10 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError, Refused
-from benchmark.sampling import SampleRandom
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Examples, Loss, Refused, SampleRandom, hookimpl
 
 from .._jpeg import codable, compressed
 from .._warp import transformed

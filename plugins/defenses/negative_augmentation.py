@@ -9,10 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Defense, Examples
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
+from benchmark.api import ConfigError, DataSpec, Defense, Examples, SampleRandom, hookimpl
 
 from ._training.mixing import chosen
 

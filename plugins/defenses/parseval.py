@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Defense
-from benchmark.errors import ConfigError
+from benchmark.api import ConfigError, Defense, hookimpl
 
 from ._training.operators import matrices
 

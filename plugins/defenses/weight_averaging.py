@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-from benchmark import hookimpl
-from benchmark.api import Averaging, Defense
-from benchmark.errors import ConfigError
+from benchmark.api import Averaging, ConfigError, Defense, hookimpl
 
 
 class Rule(Enum):

@@ -18,13 +18,13 @@ from benchmark_plugins.defenses.natural_augmentation import Variation
 from torch import Tensor, nn
 
 from benchmark.api import Batch, DataSpec, Defense, Examples
-from benchmark.config import Training
+from benchmark.config.schema import Training
 from benchmark.errors import ConfigError, Refused
-from benchmark.fit import fit
-from benchmark.load import load
-from benchmark.publish import Observers
+from benchmark.hooks.observers import Observers
+from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom
-from benchmark.store import Store
+from benchmark.stages.fit import fit
+from benchmark.stages.load import load
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
 from tests.core.cells import plugin, small_config

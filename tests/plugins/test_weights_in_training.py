@@ -17,16 +17,16 @@ from benchmark_plugins.defenses.weight_perturbation import perturbation
 from torch import Tensor, nn
 
 from benchmark.api import Batch, DataSpec, Defense, Loss
-from benchmark.config import Optimizer, Schedule, Training
+from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.errors import ConfigError
-from benchmark.fit import fit
-from benchmark.load import load
-from benchmark.publish import Observers
+from benchmark.hooks.observers import Observers
+from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom
-from benchmark.store import Store
+from benchmark.stages.fit import fit
+from benchmark.stages.load import load
+from benchmark.stages.training import Fitting, train
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
-from benchmark.training import Fitting, train
 from tests.core.cells import plugin, small_config
 
 

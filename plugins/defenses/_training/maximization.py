@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Attack, Batch
-from benchmark.sampling import SampleRandom
-from benchmark.target import Target
-from benchmark.threat import Threat
+from benchmark.api import Attack, Batch, SampleRandom, Target, Threat
 
 from .objectives import cross_entropy, divergence
 from .passes import evaluating

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from scipy import special
 from torch import Tensor
 
-from benchmark.api import Batch, Examples
-from benchmark.sampling import SampleRandom
+from benchmark.api import Batch, Examples, SampleRandom
 
 __all__ = ["beta", "chosen", "labelled_softly", "mixed", "partners"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.sampling import SampleRandom
+from benchmark.api import SampleRandom
 
 __all__ = ["matrices", "spectral_norm"]
 
