@@ -24,10 +24,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-class Recorded(nn.Module):
-    """A model that passes the same tensor once: asked about it again, it gives the logits (B, K) of the first pass.
+_APART: contextvars.ContextVar[bool] = contextvars.ContextVar("pass_apart_from_the_others", default=False)
 
-    The terms of a loss, and the losses of a stack, so share the pass over the clean inputs.
+
+class Recorded(nn.Module):
+    """A model that passes the same tensor once in training mode; asked again, it gives the logits (B, K) of that pass.
+
+    The terms of a loss, and the losses of a stack, so share the pass over the clean inputs. Passes in evaluation mode,
+    and those at shifted weights or without running statistics (`Undisturbed`), are neither kept nor answered from here.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -37,11 +41,13 @@ class Recorded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *S) to (B, K)."""
-        for given, logits in self.passes:
+        apart = _APART.get() or not self.training
+        for given, logits in () if apart else self.passes:
             if given is x:
                 return logits
         now: Tensor = self.model(x)
-        self.passes.append((x, now))
+        if not apart:
+            self.passes.append((x, now))
         return now
 
 
@@ -62,7 +68,11 @@ class Undisturbed(nn.Module):
         values = {name: parameters[name] + offset for name, offset in self.offsets.items()}
         if not self.keeps:
             values |= {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        logits: Tensor = functional_call(self.model, values, (x,))
+        token = _APART.set(True)
+        try:
+            logits: Tensor = functional_call(self.model, values, (x,))
+        finally:
+            _APART.reset(token)
         return logits
 
 
