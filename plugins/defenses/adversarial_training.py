@@ -5,7 +5,7 @@ One trainer, whose loss and inner maximisation are settings. Among them are:
 - the mix of clean and adversarial examples: Goodfellow et al., ICLR 2015, arXiv:1412.6572, section 6; from scratch or,
   with `system.init_from`, as fine-tuning of a trained system;
 - TRADES: Zhang et al., ICML 2019, arXiv:1901.08573; MART: Wang et al., ICLR 2020; HAT: Rade & Moosavi-Dezfooli, ICLR
-  2022; DKL: Cui et al., NeurIPS 2024, arXiv:2305.13948;
+  2022; DKL and GKL: Cui et al., NeurIPS 2024, arXiv:2305.13948;
 - fast training by RS-FGSM: Wong, Rice & Kolter, ICLR 2020, arXiv:2001.03994; N-FGSM: de Jorge et al., NeurIPS 2022,
   arXiv:2202.01181. Their early stop is the choice between epochs, which keeps the last one before a collapse;
 - unions of norms: Tramer & Boneh, NeurIPS 2019, arXiv:1904.13000, section 4;
@@ -44,7 +44,13 @@ from benchmark.api import (
 
 from ._training.companions import Fit, fitted
 from ._training.maximization import attacked, most_divergent, one_step, worst
-from ._training.objectives import decoupled_divergence, divergence, rival_penalty, true_probability
+from ._training.objectives import (
+    decoupled_divergence,
+    divergence,
+    generalized_divergence,
+    rival_penalty,
+    true_probability,
+)
 from ._training.passes import Recorded, evaluating, made_once
 
 
@@ -52,14 +58,16 @@ class Objective(Enum):
     """The loss of a batch, with L the loss of the stack below, x' the adversarial inputs, p and p' the probabilities.
 
     ce: ratio L(x') + (1 - ratio) L(x). trades: L(x) + weight KL(p || p'). mart: L(x') - log(1 - max_{k != y} p'_k) +
-    weight (1 - p'_y) KL(p || p'). dkl: TRADES with the divergence decoupled, which has the same gradients. hat: TRADES
-    + helper_weight L(x + helper_reach (x' - x), y'), where y' is what a net without defense says of x'.
+    weight (1 - p'_y) KL(p || p'). dkl: TRADES with the divergence decoupled, which has the same gradients. gkl: dkl
+    whose squared error moves both sides, weighted by means of classes. hat: TRADES + helper_weight
+    L(x + helper_reach (x' - x), y'), where y' is what a net without defense says of x'.
     """
 
     ce = "ce"
     trades = "trades"
     mart = "mart"
     dkl = "dkl"
+    gkl = "gkl"
     hat = "hat"
 
 
@@ -67,8 +75,8 @@ class Maximization(Enum):
     """How x' is found.
 
     attack: by the plugin in `attack`. divergence: by ascent on KL(p || p'). rs_fgsm: one step from a random start in
-    the ball. n_fgsm: one step from stronger noise, not cut to the ball. auto: divergence for trades, dkl and hat,
-    attack for ce and mart.
+    the ball. n_fgsm: one step from stronger noise, not cut to the ball. auto: attack for ce and mart, divergence for
+    the others.
     """
 
     auto = "auto"
@@ -85,7 +93,7 @@ class Union(Enum):
     max = "max"
 
 
-WEIGHTS = {Objective.trades: 6.0, Objective.mart: 5.0, Objective.dkl: 6.0, Objective.hat: 2.5}
+WEIGHTS = {Objective.trades: 6.0, Objective.mart: 5.0, Objective.dkl: 6.0, Objective.gkl: 6.0, Objective.hat: 2.5}
 """Weights of the divergence in the papers, for CIFAR-10; that of DKL is TRADES', since the gradients are."""
 
 
@@ -237,7 +245,11 @@ class AdversarialTraining(Defense):
         loss = inner(model, batch)
         if weight == 0.0:
             return loss
-        measure = decoupled_divergence if self.objective is Objective.dkl else divergence
+        measure = divergence
+        if self.objective is Objective.dkl:
+            measure = decoupled_divergence
+        elif self.objective is Objective.gkl:
+            measure = partial(generalized_divergence, y=batch.y)
         return loss + weight * measure(model(batch.x), model(x_adv)).mean()
 
 

@@ -118,6 +118,22 @@ def test_the_decoupled_divergence_is_the_double_sum_of_its_paper() -> None:
     assert torch.allclose(objectives.decoupled_divergence(m, n), double_sum - (p * n.log_softmax(1)).sum(1))
 
 
+def test_the_generalized_divergence_moves_both_sides_by_class_means() -> None:
+    m, n = CLEAN.clone().requires_grad_(True), ADVERSARIAL.clone().requires_grad_(True)
+    value = objectives.generalized_divergence(m, n, torch.tensor([1]))
+    assert torch.allclose(value, objectives.decoupled_divergence(m, n))  # a class of one row is its own mean
+    clean, adversarial = torch.autograd.grad(value.sum(), (m, n))
+    p, q = CLEAN.softmax(1), ADVERSARIAL.softmax(1)
+    assert clean[0].tolist() == pytest.approx([-0.245775, 0.179676, 0.066099], abs=1e-6)
+    assert torch.allclose(adversarial, q - p - clean)  # of the cross-entropy, and of the squared error
+    two, labels = torch.cat([CLEAN, ADVERSARIAL]), torch.tensor([1, 1])
+    mean = two.softmax(1).mean(0)
+    gap = two - two.flip(0)
+    expected = ((mean * gap**2).sum(1) - (mean * gap).sum(1) ** 2) / 2
+    soft = -(two.softmax(1) * two.flip(0).log_softmax(1)).sum(1)
+    assert torch.allclose(objectives.generalized_divergence(two, two.flip(0), labels), expected + soft)
+
+
 def test_trades_adds_the_weighted_divergence_to_the_loss_of_the_stack() -> None:
     trades = training(objective=trainer.Objective.trades, weight=6.0)
     rows = Batch(torch.zeros(1).long(), torch.zeros(1, 1), torch.tensor([1]))
@@ -125,7 +141,7 @@ def test_trades_adds_the_weighted_divergence_to_the_loss_of_the_stack() -> None:
     assert value == pytest.approx(0.4076059644 + 6.0 * DIVERGENCE, abs=1e-9)
 
 
-@pytest.mark.parametrize("objective", [trainer.Objective.trades, trainer.Objective.dkl])
+@pytest.mark.parametrize("objective", [trainer.Objective.trades, trainer.Objective.dkl, trainer.Objective.gkl])
 def test_without_weight_trades_has_the_gradients_of_plain_training(objective: trainer.Objective) -> None:
     model = Net(examples()[1])
     loss = torch.autograd.grad(plain(model, batch()), list(model.parameters()))

@@ -126,6 +126,26 @@ def test_the_examples_are_made_once_for_the_weights_as_they_are() -> None:
     assert bool(torch.isfinite(alone))
 
 
+def test_before_adversarial_training_it_moves_the_loss_below_alone() -> None:
+    model, here, attack = Normed().eval(), batch(), contract.build("attack", "fgsm")
+    adversarial = defense("adversarial_training", attack=attack, ratio=0.25)
+    below = defense("weight_perturbation", gamma=0.01)
+    clean_and_hard: list[float] = []
+
+    def moved(module: nn.Module, rows: Batch) -> Tensor:
+        offsets = perturbation(model, rows, plain, 0.01)
+        at = Normed().eval()
+        with torch.no_grad():
+            for name, parameter in at.named_parameters():
+                parameter.add_(offsets.get(name, torch.zeros(())))
+        clean_and_hard.append(float(plain(at, rows).detach()))
+        return below.loss(module, rows, plain, random())
+
+    value = adversarial.loss(model, here, moved, random())
+    hard, clean = clean_and_hard
+    assert float(value.detach()) == pytest.approx(0.25 * hard + 0.75 * clean, abs=1e-5)
+
+
 def test_the_warm_up_is_without_it() -> None:
     slow = defense("weight_perturbation", gamma=0.01, warm_up=2)
     assert [slow.at_epoch(epoch, 5).gamma for epoch in range(4)] == [0.0, 0.0, 0.01, 0.01]

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cross_entropy", "decoupled_divergence", "divergence", "rival_penalty", "true_probability"]
+__all__ = [
+    "cross_entropy",
+    "decoupled_divergence",
+    "divergence",
+    "generalized_divergence",
+    "rival_penalty",
+    "true_probability",
+]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -45,6 +52,22 @@ def decoupled_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
     Since w sums to one, the double sum is twice a variance, which takes no matrix per example.
     """
     p = torch.softmax(clean, 1).detach()
-    gap = clean - adversarial.detach()
-    squared = ((p * gap.square()).sum(1) - (p * gap).sum(1).square()) / 2.0
-    return squared - (p * F.log_softmax(adversarial, 1)).sum(1)
+    return _half_variance(p, clean - adversarial.detach()) - (p * F.log_softmax(adversarial, 1)).sum(1)
+
+
+def generalized_divergence(clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+    """(B,): the decoupled divergence whose squared error moves both sides and is weighted by means of classes.
+
+    Cui et al., NeurIPS 2024, arXiv:2305.13948, section 3.3: w = q q^T with q the mean of p over the rows of label `y`
+    (B,). Difference from the paper: over those of the batch, not of an epoch before.
+    """
+    p = torch.softmax(clean, 1).detach()
+    same = (y[:, None] == y).to(p)
+    q = same @ p / same.sum(1, keepdim=True)
+    return _half_variance(q, clean - adversarial) - (p * F.log_softmax(adversarial, 1)).sum(1)
+
+
+def _half_variance(weights: Tensor, values: Tensor) -> Tensor:
+    """(B,): sum_jk w_j w_k (v_j - v_k)^2 / 4 for weights (B, K) that sum to one."""
+    squared: Tensor = (weights * values.square()).sum(1) - (weights * values).sum(1).square()
+    return squared / 2.0
