@@ -20,14 +20,10 @@ from torch import Tensor, nn
 from benchmark.api import Batch, DataSpec, Defense, Examples
 from benchmark.config.schema import Training
 from benchmark.errors import ConfigError, Refused
-from benchmark.hooks.observers import Observers
-from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom
-from benchmark.stages.fit import fit
-from benchmark.stages.load import load
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
-from tests.core.cells import plugin, small_config
+from tests.core.cells import fitted_of, loaded_of, plugin, small_config
 
 COUNT = 40
 TRAIN, SPEC = examples(COUNT)
@@ -189,8 +185,8 @@ def test_negatives_are_learnt_at_next_to_no_cost(tmp_path: Path) -> None:
             tmp_path, model=plugin("model", "mlp"), training=recipe,
             defenses=(plugin("defense", "negative_augmentation", share=share),),
         )  # fmt: skip
-        loaded = load(config)
-        system, _ = fit(config, loaded, Store(tmp_path / "results"), Observers())
+        loaded = loaded_of(config)
+        system, _ = fitted_of(config, loaded)
         test = loaded.splits.test
         accuracy[share] = [float((system(x).argmax(1) == test.y).float().mean()) for x in (test.x(), 1.0 - test.x())]
     assert accuracy[0.0][1] < 0.3

@@ -20,16 +20,12 @@ from torch import Tensor, nn
 from benchmark.api import Batch, Defense, Examples, Loss
 from benchmark.config.schema import Training
 from benchmark.errors import ConfigError
-from benchmark.hooks.observers import Observers
 from benchmark.oracles.linear import nearest_class_mean
-from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom
-from benchmark.stages.fit import fit
-from benchmark.stages.load import load
 from benchmark.stages.training import Fitting, train
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
-from tests.core.cells import plugin, small_config
+from tests.core.cells import fitted_of, loaded_of, plugin, small_config
 
 
 def plain(model: nn.Module, batch: Batch) -> Tensor:
@@ -177,7 +173,7 @@ def test_replays_take_each_batch_several_times_and_no_more_steps(tmp_path: Path)
             return inner(model, batch)
 
     config = small_config(tmp_path, training=recipe)
-    splits = load(config).splits
+    splits = loaded_of(config).splits
     model, folder = config.model.build(splits.spec), tmp_path / "work"
     defenses = (Watch(), defense("free_adversarial_training", m=4))
     fitting = Fitting(model, splits.spec, splits.train, None, recipe, defenses, None, 0, folder)
@@ -255,9 +251,10 @@ def test_the_student_learns_the_teachers_softened_answers(temperature: float, so
 
 def test_a_teacher_is_trained_first_and_the_same_again(tmp_path: Path) -> None:
     recipe = Training(epochs=2, learning_rate=0.02, selection_attack=plugin("attack", "pgd", steps=1))
-    config = small_config(tmp_path, training=recipe, defenses=(plugin("defense", "distillation", temperature=2.0),))
-    loaded = load(config)
-    cards = [fit(config, loaded, Store(tmp_path / name), Observers())[1] for name in ("one", "other")]
+    defenses = (plugin("defense", "distillation", temperature=2.0),)
+    cards = [
+        fitted_of(small_config(tmp_path / name, training=recipe, defenses=defenses))[1] for name in ("one", "other")
+    ]
     assert cards[0].weights_sha256 == cards[1].weights_sha256
     assert cards[0].epochs_run == 2  # the student's
     # An untrained teacher answers with the uniform distribution, whose cross-entropy no student gets below log 10.

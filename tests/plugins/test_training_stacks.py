@@ -14,15 +14,11 @@ from benchmark import registry
 from benchmark.api import Defense
 from benchmark.config.schema import Training
 from benchmark.data import Batch, DataSpec
-from benchmark.hooks.observers import Observers
-from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom
 from benchmark.stages import training
-from benchmark.stages.fit import fit
-from benchmark.stages.load import load
 from benchmark.testing import contract
 from benchmark.testing.worlds import examples
-from tests.core.cells import plugin, small_config
+from tests.core.cells import fitted_of, loaded_of, plugin, small_config
 
 STAGES = ("prepare", "build", "start", "at_epoch", "replays", "loss", "after_step", "averaging")
 TRAINS = [
@@ -92,8 +88,8 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
     )
     whole = small_config(tmp_path / "whole", training=recipe, defenses=defenses)
     broken = dataclasses.replace(whole, store=dataclasses.replace(whole.store, root=str(tmp_path / "broken")))
-    loaded = load(whole)
-    _, expected = fit(whole, loaded, Store(tmp_path / "whole"), Observers())
+    loaded = loaded_of(whole)
+    _, expected = fitted_of(whole, loaded)
     real = training.Fitting.training_step
 
     def stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
@@ -104,7 +100,7 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(training.Fitting, "training_step", stop)
         with pytest.raises(_Killed):
-            fit(broken, loaded, Store(tmp_path / "broken"), Observers())
+            fitted_of(broken, loaded)
     epochs: list[tuple[bool, int]] = []
 
     def count(self: Any, batch: Any, batch_idx: int) -> Tensor:
@@ -112,7 +108,7 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
         return real(self, batch, batch_idx)
 
     monkeypatch.setattr(training.Fitting, "training_step", count)
-    _, found = fit(broken, loaded, Store(tmp_path / "broken"), Observers())
+    _, found = fitted_of(broken, loaded)
     assert set(epochs) == {(True, 2), (True, 3)}  # the teacher is read, not trained again
     assert found.weights_sha256 == expected.weights_sha256
     assert found.history == expected.history

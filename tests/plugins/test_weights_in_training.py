@@ -19,15 +19,11 @@ from torch import Tensor, nn
 from benchmark.api import Batch, DataSpec, Defense, Loss
 from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.errors import ConfigError
-from benchmark.hooks.observers import Observers
-from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom
-from benchmark.stages.fit import fit
-from benchmark.stages.load import load
 from benchmark.stages.training import Fitting, train
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
-from tests.core.cells import plugin, small_config
+from tests.core.cells import fitted_of, loaded_of, plugin, small_config
 
 
 def plain(model: nn.Module, batch: Batch) -> Tensor:
@@ -139,7 +135,8 @@ def test_before_adversarial_training_it_moves_the_loss_below_alone() -> None:
             for name, parameter in at.named_parameters():
                 parameter.add_(offsets.get(name, torch.zeros(())))
         clean_and_hard.append(float(plain(at, rows).detach()))
-        return below.loss(module, rows, plain, random())
+        found: Tensor = below.loss(module, rows, plain, random())
+        return found
 
     value = adversarial.loss(model, here, moved, random())
     hard, clean = clean_and_hard
@@ -239,8 +236,8 @@ def test_the_average_of_the_recipe_and_of_the_defense_are_the_same(tmp_path: Pat
     recipe = Training(epochs=2, learning_rate=0.01, selection_attack=plugin("attack", "pgd", steps=3))
     by_recipe = small_config(tmp_path, training=dataclasses.replace(recipe, ema=0.9))
     by_defense = small_config(tmp_path, training=recipe, defenses=(defense("weight_averaging", decay=0.9),))
-    store, loaded = Store(tmp_path / "results"), load(by_recipe)
-    one, other = (fit(c, loaded, store, Observers())[0].model for c in (by_recipe, by_defense))
+    loaded = loaded_of(by_recipe)
+    one, other = (fitted_of(c, loaded)[0].model for c in (by_recipe, by_defense))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
