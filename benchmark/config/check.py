@@ -51,7 +51,9 @@ def check_fit(config: RunConfig) -> None:
             )
 
 
-BY_GRADIENTS = ("build", "loss", "training_threat", "after_step", "finish")
+BY_GRADIENTS = (
+    "build", "start", "at_epoch", "replays", "loss", "training_threat", "after_step", "averaging", "finish",
+)  # fmt: skip
 """The stages of a defense that change what is trained by gradients, or how."""
 
 

@@ -95,12 +95,13 @@ class ReLUNet:
         two, so that nothing is rounded.
         """
         weights, biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
-        for place, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        for place in range(len(weights)):
             last = place == len(weights) - 1
-            size = np.abs(weight).max(1) if not last else np.full(len(weight), np.abs(weight).max())
+            rows = np.abs(weights[place]).max(1)
+            size = np.full(len(rows), rows.max()) if last else rows
             unit = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0))))
-            weight /= unit[:, None]
-            bias /= unit
+            weights[place] /= unit[:, None]
+            biases[place] /= unit
             if not last:
                 weights[place + 1] *= unit
         return ReLUNet(tuple(weights), tuple(biases))

@@ -277,5 +277,6 @@ def settings(component: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields that are configuration; what a tracker holds between hooks (init=False) is not."""
-    return tuple(f for f in dataclasses.fields(value) if f.init)
+    """The fields that are configuration: not what a tracker holds between hooks, and no added one at its default."""
+    fields = (f for f in dataclasses.fields(value) if f.init)
+    return tuple(f for f in fields if not ("added" in f.metadata and getattr(value, f.name) == f.default))

@@ -276,6 +276,7 @@ class _Weights:
             model.load_state_dict(given)
             if not _trains_further(parts):
                 return []
+        defenses = self._started(model, train)
         threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
         fitting = training.Fitting(
             model,
@@ -283,18 +284,28 @@ class _Weights:
             train,
             select,
             parts.training,
-            parts.defenses,
+            defenses,
             threats[-1] if threats else None,
             parts.seed,
             self.folder,
         )
         return training.train(fitting, self.trainer, tell)
 
+    def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
+        """The defenses to train with, after each has trained what it needs; every process does so for itself."""
+        started, parts = [], self.parts
+        for place, defense in enumerate(parts.defenses):
+            folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
+            with torch.random.fork_rng():
+                torch.manual_seed(derive_seed(parts.seed, "start", place))
+                started.append(defense.start(model, train, self.spec, _Further(parts, self.spec, self.trainer, folder)))
+        return tuple(started)
+
 
 def _trains_further(parts: SystemSpec) -> bool:
     """True if any defense takes part in training."""
     return any(
-        type(defense).loss is not Defense.loss or type(defense).prepare is not Defense.prepare
+        any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in ("loss", "prepare", "averaging"))
         for defense in parts.defenses
     )
 
@@ -317,7 +328,7 @@ def initial_weights(source: str, store: Store) -> Path:
 
 
 class _Further:
-    """Trains a module in place by the run's recipe, for defenses that train after the training."""
+    """Trains a module in place by the run's recipe, for defenses that train before or after the training."""
 
     def __init__(self, parts: SystemSpec, spec: DataSpec, trainer: Trainer, folder: Path) -> None:
         self.parts, self.spec, self.trainer, self.folder, self.times = parts, spec, trainer, folder, 0
@@ -327,7 +338,7 @@ class _Further:
         from benchmark.stages import training
 
         self.times += 1
-        seed = derive_seed(self.parts.seed, self.folder.name, self.times)
+        seed = derive_seed(self.parts.seed, self.folder.name.partition(".")[0], self.times)
         fitting = training.Fitting(
             module,
             self.spec,
@@ -340,7 +351,8 @@ class _Further:
             self.folder / str(self.times),
             loss,
         )
-        training.train(fitting, dataclasses.replace(self.trainer, devices=1, strategy="auto"), lambda _: None)
+        alone = dataclasses.replace(self.trainer, devices=1, nodes=1, strategy="auto")
+        training.train(fitting, alone, lambda _: None)
 
 
 def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:

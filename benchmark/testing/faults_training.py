@@ -6,8 +6,10 @@ The sound poison flips labels (Biggio et al., ACML 2011); the sound defense smoo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -270,6 +272,49 @@ class WarmsUp(SoundDefense):
         """Grows with every call."""
         _losses[0] += 1
         return inner(model, batch) * (1 + 0.01 * _losses[0])
+
+
+@dataclass(frozen=True)
+class IsNeverOff(SoundDefense):
+    """Says that it changes nothing at a strength of 0, and reads its strength nowhere."""
+
+    off: ClassVar[Mapping[str, Any] | None] = {"strength": 0.0}
+
+    strength: float = 0.1
+
+
+@dataclass(frozen=True)
+class StartsOnTheModel(SoundDefense):
+    """Trains the model itself before the training, where it wanted a teacher."""
+
+    def start(
+        self, model: nn.Module, train: Examples, spec: DataSpec, fit: Callable[[nn.Module, Examples, Loss], None]
+    ) -> Defense:
+        """No copy."""
+        fit(model, train, lambda module, batch: F.cross_entropy(module(batch.x), batch.y))
+        return self
+
+
+@dataclass(frozen=True)
+class AttacksInTrainingMode(SoundDefense):
+    """Looks for adversarial examples with passes that running statistics notice."""
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        """A pass that nothing is learnt from, before the others."""
+        with torch.no_grad():
+            model(1.0 - batch.x)
+        return super().loss(model, batch, inner, rng)
+
+
+@dataclass(frozen=True)
+class WakesFrozenLayers(SoundDefense):
+    """Attacks in evaluation mode, and puts everything into training mode afterwards."""
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        """The modes that it found are lost."""
+        model.eval()
+        model.train()
+        return super().loss(model, batch, inner, rng)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from ..certifiers._graph.lowering import lower
 from ..certifiers._graph.nodes import Graph
 from ..certifiers._graph.reading import differences
 from ..certifiers._graph.tracing import trace
-from .adversarial_training import attacked
+from ._training.maximization import attacked
 
 COUNTER = "certified_training_steps"
 """The buffer of the model that counts optimiser steps, since a schedule must survive an interruption."""

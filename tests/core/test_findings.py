@@ -181,3 +181,15 @@ def test_noise_that_beats_an_attack_is_found_across_cells(record: Record) -> Non
     assert across([noise, _altered(record, "1/20", 300, "pgd")]) == []  # another radius is no comparison
     fog = _altered(record, "1/10", 251, "corruption")
     assert across([noise, fog.model_copy(update={"attack": fog.attack.model_copy(update={"bounded": False})})]) == []
+
+
+def test_a_system_that_was_trained_to_resist_one_step_alone_is_found_across_cells(record: Record) -> None:
+    def cells(robust: int, *defenses: str) -> list[Record]:
+        both = [_altered(record, "1/10", 201, "fgsm"), _altered(record, "1/10", robust, "pgd")]
+        return [r.model_copy(update={"system": r.system.model_copy(update={"defenses": list(defenses)})}) for r in both]
+
+    assert across(cells(101, "free_adversarial_training")) == []
+    (finding,) = across(cells(100, "jpeg", "free_adversarial_training"))
+    assert finding.name == "catastrophic_overfitting"
+    assert "fgsm leaves 201 of 500 right and pgd 100, less than half" in finding.evidence
+    assert across(cells(0, "jpeg")) == []

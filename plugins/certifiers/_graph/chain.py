@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Refused
-from benchmark.oracles.relu import Matrix, ReLUNet
+from benchmark.oracles.relu import Array, ReLUNet
 
 from .nodes import Affine, Graph, Maximum, Node, Rectifier
 
@@ -60,8 +60,8 @@ def chain(graph: Graph, owner: str) -> ReLUNet:
     needed = {block: max((depth[b] - 1 for b, f in inside.items() if block in f.parts), default=0) for block in depth}
     for block in forms[graph.logits].parts:
         needed[block] = last
-    weights: list[Matrix] = []
-    biases: list[Matrix] = []
+    weights: list[Array] = []
+    biases: list[Array] = []
     state = [graph.input]
     for layer in range(1, last + 1):
         fresh = [block for block in inside if depth[block] == layer]
@@ -73,7 +73,7 @@ def chain(graph: Graph, owner: str) -> ReLUNet:
     return ReLUNet(tuple(weights), tuple(biases))
 
 
-def _append(weights: list[Matrix], biases: list[Matrix], forms: list[_Form], state: list[Node]) -> None:
+def _append(weights: list[Array], biases: list[Array], forms: list[_Form], state: list[Node]) -> None:
     """The layer that gives `forms` from the blocks of `state`."""
     rows = [
         torch.cat([f.parts.get(b, torch.zeros(len(f.constant), b.size, dtype=torch.float64)) for b in state], 1)
