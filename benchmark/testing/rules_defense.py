@@ -198,7 +198,7 @@ def trains_to_finite_weights(defense: Defense) -> None:
 
 
 def starts_without_a_trace(defense: Defense) -> None:
-    """What it trains before the training leaves the model and the examples alone."""
+    """Training before the training leaves the model and the examples alone."""
     if type(defense).start is Defense.start:
         raise Inapplicable("the defense trains nothing before the training")
     train, spec = examples()
