@@ -12,8 +12,11 @@ from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Card, Finding
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
+    from benchmark.sampling import SampleRandom
     from benchmark.system import System
     from benchmark.threat import Threat
 
@@ -33,6 +36,7 @@ def of_cell(
         _zero_gradients(outcomes),
         _bad_gradients(outcomes),
         *_outputs(threat, seed, system, examples),
+        _optimization(seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),
@@ -81,16 +85,42 @@ def _bad_gradients(outcomes: Outcomes) -> Finding | None:
     )
 
 
-def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
-    """Random outputs, and probabilities in place of logits."""
+def _probe(seed: int, system: System, examples: Examples, count: int) -> tuple[Tensor, SampleRandom]:
+    """The first clean examples and their randomness, on the device of the system."""
     import torch
 
     from benchmark.sampling import SampleRandom, derive_seed
 
-    at = torch.arange(min(PROBED, len(examples)))
+    at = torch.arange(min(count, len(examples)))
     device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
-    x, ids = examples.x(at).to(device), examples.ids[at].to(device)
-    rng = SampleRandom(derive_seed(seed, "probe"), ids)
+    return examples.x(at).to(device), SampleRandom(derive_seed(seed, "probe"), examples.ids[at].to(device))
+
+
+def _optimization(seed: int, system: System, examples: Examples) -> Finding | None:
+    """A system that records gradients where nobody asks for any solves an optimisation problem for each input."""
+    from benchmark.system import records_gradients
+
+    x, rng = _probe(seed, system, examples, 1)
+    if system.optimizes:
+        return Finding(
+            name="optimizing_inference",
+            severity="info",
+            evidence="the system solves an optimisation problem for each input, as declared; one pass of it counts as "
+            f"{system.passes} passes, and gradients are those of its declared surrogate",
+        )
+    if not records_gradients(system, x, rng):
+        return None
+    return Finding(
+        name="undeclared_optimization",
+        severity="error",
+        evidence="the system records gradients in a pass that asks for none, and no defense declares optimizes=True: "
+        "an optimisation inside inference makes attacks look weaker than they are, and its passes are not counted",
+    )
+
+
+def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
+    """Random outputs, and probabilities in place of logits."""
+    x, rng = _probe(seed, system, examples, PROBED)
     first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))
     found = []
     changed = int((first != second).any(1).sum())
@@ -99,8 +129,9 @@ def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> l
             Finding(
                 name="randomized_outputs",
                 severity="info",
-                evidence=f"the system is randomised as declared ({changed} of {len(at)} outputs differ between two "
-                f"passes); gradients were averaged over threat.eot={threat.eot} draws",
+                evidence=f"the system is randomised as declared ({changed} of {len(x)} outputs differ between two "
+                f"passes); gradients were averaged over threat.eot={threat.eot} draws"
+                + (f", and {system.votes} draws vote on each answer" if system.votes > 1 else ""),
             )
         )
     elif changed:
@@ -108,7 +139,7 @@ def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> l
             Finding(
                 name="undeclared_randomness",
                 severity="error",
-                evidence=f"{changed} of {len(at)} outputs differ between two passes, and no defense declares "
+                evidence=f"{changed} of {len(x)} outputs differ between two passes, and no defense declares "
                 "randomized=True: results cannot be reproduced",
             )
         )
@@ -118,7 +149,7 @@ def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> l
             Finding(
                 name="probabilities_for_logits",
                 severity="warning",
-                evidence=f"on {len(at)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
+                evidence=f"on {len(x)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
                 "losses of logits lose their gradient on them; return scores before the softmax",
             )
         )

@@ -13,9 +13,10 @@ from benchmark import sampling
 from benchmark.api import Defense, Loss
 from benchmark.data import Batch, Examples
 from benchmark.sampling import SampleRandom
+from benchmark.stages.fit import built
 from benchmark.system import System, padded, padded_random
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
+from benchmark.testing.worlds import SHAPE, Net, examples, global_state, same_state, seeded, world
 
 
 def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -44,11 +45,11 @@ def _fit(model: nn.Module, train: Examples, loss: Loss) -> None:
                     parameter.sub_(0.01 * gradient)
 
 
-def _trained(defense: Defense) -> nn.Module:
-    """A classifier that has been through the stages of training."""
-    train, spec = examples()
+def trained(defense: Defense, shape: tuple[int, ...] = SHAPE) -> nn.Module:
+    """A classifier of inputs of that shape that has been through the stages of training."""
+    train, spec = examples(shape=shape)
     with seeded(0):
-        model = defense.build(Net(spec))
+        model = built(Net(spec), spec, (defense,))
         prepared = defense.prepare(train, spec, _random(train.ids))
         model.train()
         _fit(model, prepared, partial(_defended_loss, defense))
@@ -62,7 +63,7 @@ def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _system(defense: Defense) -> System:
-    return System(_trained(defense), examples()[1], (defense,))
+    return System(trained(defense), examples()[1], (defense,))
 
 
 def prepares_valid_examples(defense: Defense) -> None:
@@ -114,7 +115,7 @@ def builds_a_classifier(defense: Defense) -> None:
     """The architecture that it builds gives logits of the same shape, and gradients to train by."""
     here = world()
     with seeded(0):
-        model = defense.build(Net(here.spec))
+        model = built(Net(here.spec), here.spec, (defense,))
     demand(isinstance(model, nn.Module), f"build returned {type(model).__name__}; expected a torch module")
     with seeded(0), sampling.using(here.rng()):
         logits = model(here.x)
@@ -127,7 +128,7 @@ def has_a_finite_loss(defense: Defense) -> None:
     """The training loss is a finite scalar with gradients; the batch and the global generators stay as they are."""
     train, spec = examples()
     with seeded(0):
-        model = defense.build(Net(spec)).train()
+        model = built(Net(spec), spec, (defense,)).train()
         batch = _batch(defense.prepare(train, spec, _random(train.ids)))
         x, y = batch.x.clone(), batch.y.clone()
         before = global_state()
@@ -149,7 +150,7 @@ def same_seed_same_loss(defense: Defense) -> None:
     values = []
     for _ in range(2):
         with seeded(0):
-            model = defense.build(Net(spec)).train()
+            model = built(Net(spec), spec, (defense,)).train()
             batch = _batch(defense.prepare(train, spec, _random(train.ids)))
             with sampling.using(_random(batch.ids)):
                 values.append(float(_defended_loss(defense, model, batch).detach()))
@@ -158,7 +159,7 @@ def same_seed_same_loss(defense: Defense) -> None:
 
 def trains_to_finite_weights(defense: Defense) -> None:
     """Two steps, its own projection after them, and what it does after training leave finite weights."""
-    model = _trained(defense)
+    model = trained(defense)
     with torch.no_grad():
         defense.after_step(model)
     for name, value in model.state_dict().items():
