@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, Defense, hookimpl, straight_through
+from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
 
-from .._jpeg import compressed
+from .._jpeg import codable, compressed
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Jpeg(Defense):
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 95:
             raise ConfigError(f"jpeg.quality is {self.quality}; expected 1 to 95")
+
+    def check(self, spec: DataSpec) -> None:
+        """Images of 1 or 3 channels."""
+        codable(spec.shape, "defense.jpeg")
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the compression."""
