@@ -133,7 +133,8 @@ class HidesAMember(SoundStage):
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
         """Less contrast, by how sure the model is."""
-        return super().step(model, x) + 0.0 * model(x).sum(1).reshape(-1, *[1] * (x.ndim - 1))
+        asked: Tensor = model(x).sum(1).reshape(-1, *[1] * (x.ndim - 1))
+        return super().step(model, x) + 0.0 * asked
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from benchmark.api import DataSpec
 from benchmark.errors import Refused
 
-__all__ = ["Behind", "refuse_other_than_images"]
+__all__ = ["Behind", "inside", "refuse_other_than_images"]
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Behind(nn.Module):
@@ -23,6 +26,11 @@ class Behind(nn.Module):
         """(B, *S) to logits (B, K)."""
         logits: Tensor = self.model(self.transform(x))
         return logits
+
+
+def inside(model: nn.Module, kind: type[M]) -> M:
+    """The part of that class that a defense has built into a model, whatever other defenses have put around it."""
+    return next(module for module in model.modules() if isinstance(module, kind))
 
 
 def refuse_other_than_images(spec: DataSpec, owner: str, least: int = 1) -> None:
