@@ -1,0 +1,58 @@
+"""A purifier with weights of its own, and the model that it stands beside."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Batch
+from benchmark.sampling import SampleRandom, derive_seed
+
+__all__ = ["Accompanied", "Purifier", "noise_of"]
+
+
+class Purifier(nn.Module):
+    """Maps inputs (B, *S) to inputs near the training examples; before it is fitted, each to itself.
+
+    So the epochs of the classifier, which is trained first, are chosen by what it does on its own.
+    """
+
+    fitted: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    def fit_ends(self) -> None:
+        """From now on, purify."""
+        self.fitted.fill_(True)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *S): purified inputs."""
+        return self.purified(x) if bool(self.fitted) else x
+
+    @abstractmethod
+    def purified(self, x: Tensor) -> Tensor:
+        """(B, *S): purified inputs, each row by itself."""
+
+
+class Accompanied(nn.Module):
+    """A model whose state includes that of a purifier, which it does not ask."""
+
+    def __init__(self, model: nn.Module, purifier: Purifier) -> None:
+        super().__init__()
+        self.model, self.purifier = model, purifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *S) to logits (B, K), of the model alone."""
+        logits: Tensor = self.model(x)
+        return logits
+
+
+def noise_of(batch: Batch, *shape: int, stream: str, draw: int = 0) -> Tensor:
+    """(B, *shape): standard normal noise for a training batch, by the seed that the core has set for the epoch."""
+    rng = SampleRandom(derive_seed(torch.initial_seed(), stream), batch.ids)
+    return rng.normal(*shape, stream=stream, draw=draw).to(batch.x.dtype)
