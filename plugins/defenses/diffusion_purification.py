@@ -19,7 +19,7 @@ from benchmark import hookimpl, sampling
 from benchmark.api import DataSpec, Defense, Examples, Loss
 from benchmark.errors import ConfigError
 
-from ._purifiers.purifier import Accompanied, Purifier
+from ._purifiers.purifier import Accompanied, OnceFitted, Purifier
 from ._transforms.behind import Behind, inside
 
 
@@ -65,7 +65,8 @@ class DiffusionPurification(Defense):
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind noise and denoiser."""
-        return Behind(model, partial(_purified, points=inside(model, Points), sigma=self.sigma, noise=self.noise))
+        points = inside(model, Points)
+        return Behind(model, OnceFitted(points, partial(_purified, points=points, sigma=self.sigma, noise=self.noise)))
 
     def smoother(self) -> tuple[Defense, ...]:
         """Twice and four times the width without noise, where the softmax of the denoiser is less saturated."""
@@ -91,13 +92,9 @@ class Points(Purifier):
         self.weight[:count] = 1.0
         self.fit_ends()
 
-    def purified(self, x: Tensor) -> Tensor:
-        """The nearest example."""
-        return self.denoised(x, 1e-3)
-
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
         """(B, *S): best guess of what `x` was before noise of standard deviation `sigma` was added."""
-        return x if not bool(self.fitted) else denoised(x.flatten(1), self.points, self.weight, sigma).reshape(x.shape)
+        return denoised(x.flatten(1), self.points, self.weight, sigma).reshape(x.shape)
 
 
 def denoised(x: Tensor, points: Tensor, weight: Tensor, sigma: float) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,11 @@ from torch import Tensor, nn
 from benchmark.api import Batch
 from benchmark.sampling import SampleRandom, derive_seed
 
-__all__ = ["Accompanied", "Purifier", "noise_of"]
+__all__ = ["Accompanied", "OnceFitted", "Purifier", "noise_of"]
 
 
 class Purifier(nn.Module):
-    """Maps inputs (B, *S) to inputs near the training examples; before it is fitted, each to itself.
-
-    So the epochs of the classifier, which is trained first, are chosen by what it does on its own.
-    """
+    """What a purifier has learnt. fitted: whether it has; it is part of the state."""
 
     fitted: Tensor
 
@@ -30,13 +28,20 @@ class Purifier(nn.Module):
         self.fitted.fill_(True)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *S): purified inputs."""
-        return self.purified(x) if bool(self.fitted) else x
 
-    @abstractmethod
-    def purified(self, x: Tensor) -> Tensor:
-        """(B, *S): purified inputs, each row by itself."""
+@dataclass(frozen=True)
+class OnceFitted:
+    """Inputs (B, *S) after `purify`; before the purifier is fitted, as they are.
+
+    So the epochs of the classifier, which is trained first, are chosen by what it does on its own.
+    """
+
+    purifier: Purifier
+    purify: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, *S)."""
+        return self.purify(x) if bool(self.purifier.fitted) else x
 
 
 class Accompanied(nn.Module):
