@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec, Defense, Examples, Loss
+from benchmark.api import Defense, Loss
+from benchmark.data import DataSpec, Examples
 
 __all__ = ["SoundStage"]
 

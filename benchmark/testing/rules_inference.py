@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from benchmark import sampling
 from benchmark.api import Defense
 from benchmark.errors import Refused
-from benchmark.system import System, built, padded, padded_random, records_gradients
+from benchmark.stages.fit import built
+from benchmark.system import System, padded, padded_random, records_gradients
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.rules_defense import trained
 from benchmark.testing.worlds import SHAPE, Net, World, examples, seeded, world

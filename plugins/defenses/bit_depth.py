@@ -8,10 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Defense
-from benchmark.errors import ConfigError
-from benchmark.system import straight_through
+from benchmark.api import ConfigError, Defense, hookimpl, straight_through
 
 from ._transforms.behind import Behind
 

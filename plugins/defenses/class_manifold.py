@@ -5,7 +5,6 @@ The input is projected to the manifold of each class, and the closest projection
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -14,9 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Examples, Loss, hookimpl
 
 from ._purifiers.purifier import Accompanied, OnceFitted, Purifier, noise_of
 from ._purifiers.variational import Variational
@@ -55,6 +52,10 @@ class ClassManifold(Defense):
                 "expected layers of at least 1 unit and a temperature of at least 0"
             )
 
+    @property
+    def _purifier(self) -> type[Conditional] | type[Subspaces]:
+        return Subspaces if self.manifold is Manifolds.pca else Conditional
+
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
         """The model with the manifolds beside it."""
         size = torch.Size(spec.shape).numel()
@@ -64,7 +65,7 @@ class ClassManifold(Defense):
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """Train the autoencoder, or compute the components."""
-        purifier = inside(model, OfClasses)
+        purifier = inside(model, self._purifier)
         if isinstance(purifier, Subspaces):
             purifier.keep(train)
         else:
@@ -79,7 +80,7 @@ class ClassManifold(Defense):
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the projection."""
-        purifier = inside(model, OfClasses)
+        purifier = inside(model, self._purifier)
         return Behind(model, OnceFitted(purifier, partial(_projected, purifier, temperature=self.temperature)))
 
     def smoother(self) -> tuple[Defense, ...]:
@@ -87,39 +88,29 @@ class ClassManifold(Defense):
         return (replace(self, temperature=1.0),) if self.temperature == 0.0 else ()
 
 
-class OfClasses(Purifier):
-    """One manifold per class. classes: K."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-
-    @abstractmethod
-    def projections(self, x: Tensor) -> Tensor:
-        """(B, K, D): projection of `x` (B, D) to the manifold of each class."""
-
-
-class Conditional(OfClasses):
-    """Reconstructions of an autoencoder that is given a class."""
+class Conditional(Purifier):
+    """Reconstructions of an autoencoder that is given a class. classes: K."""
 
     def __init__(self, size: int, classes: int, latent: int, width: int) -> None:
-        super().__init__(classes)
+        super().__init__()
+        self.classes = classes
         self.network = Variational(size, latent, width, classes)
 
     def projections(self, x: Tensor) -> Tensor:
-        """(B, K, D)."""
+        """(B, K, D): projection of `x` (B, D) to the manifold of each class."""
         given = torch.eye(self.classes, dtype=x.dtype, device=x.device)
         return torch.stack([self.network.reconstructed(x, one.expand(len(x), -1)) for one in given], 1)
 
 
-class Subspaces(OfClasses):
-    """Affine subspaces. mean: (K, D). basis: (K, D, L), orthonormal columns, zero where a class has too few examples."""
+class Subspaces(Purifier):
+    """Affine subspaces. mean: (K, D). basis: (K, D, L), orthonormal columns, or zero where examples are too few."""
 
     mean: Tensor
     basis: Tensor
 
     def __init__(self, size: int, classes: int, latent: int) -> None:
-        super().__init__(classes)
+        super().__init__()
+        self.classes = classes
         self.register_buffer("mean", torch.zeros(classes, size))
         self.register_buffer("basis", torch.zeros(classes, size, latent))
 
@@ -137,7 +128,7 @@ class Subspaces(OfClasses):
             self.basis[label, :, : len(found)] = found.T.to(self.basis)
 
     def projections(self, x: Tensor) -> Tensor:
-        """(B, K, D)."""
+        """(B, K, D): projection of `x` (B, D) to the subspace of each class."""
         return torch.stack([m + (x - m) @ b @ b.T for m, b in zip(self.mean, self.basis, strict=True)], 1)
 
 
@@ -150,7 +141,7 @@ def closest(x: Tensor, projections: Tensor, temperature: float) -> Tensor:
     return projections.gather(1, nearest[:, None, None].expand(-1, 1, x.shape[1])).squeeze(1)
 
 
-def _projected(purifier: OfClasses, x: Tensor, temperature: float) -> Tensor:
+def _projected(purifier: Conditional | Subspaces, x: Tensor, temperature: float) -> Tensor:
     flat = x.flatten(1)
     return closest(flat, purifier.projections(flat), temperature).clamp(0.0, 1.0).reshape(x.shape)
 

@@ -12,11 +12,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
-from benchmark.system import straight_through
+from benchmark import sampling
+from benchmark.api import (
+    Batch,
+    ConfigError,
+    DataSpec,
+    Defense,
+    Examples,
+    Loss,
+    SampleRandom,
+    hookimpl,
+    straight_through,
+)
 
 from ._purifiers.networks import perceptron
 from ._purifiers.purifier import Accompanied, OnceFitted, Purifier, noise_of
@@ -31,9 +38,9 @@ class DefenseGAN(Defense):
     """Descend ||G(z) - x||^2 from several random z, and classify the closest G(z).
 
     steps: L of the paper. restarts: R, random starts. learning_rate, momentum: of the descent, on the mean squared
-    error. latent: size of z. width: of the hidden layers of generator and critic. critic_steps: of the critic for each of the
-    generator. rounds: how often an epoch of the run's recipe goes through the training examples. A pass counts as
-    steps * restarts passes of the generator on top of that of the classifier.
+    error. latent: size of z. width: of the hidden layers of generator and critic. critic_steps: of the critic for each
+    of the generator. rounds: how often an epoch of the run's recipe goes through the training examples. A pass counts
+    as steps * restarts passes of the generator on top of that of the classifier.
     The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 5.5).
     """
 

@@ -15,9 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError
+from benchmark import sampling
+from benchmark.api import ConfigError, DataSpec, Defense, Examples, Loss, hookimpl
 
 from ._purifiers.purifier import Accompanied, OnceFitted, Purifier
 from ._transforms.behind import Behind, inside

@@ -17,11 +17,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss, Model, inner
-from benchmark.errors import ConfigError, Refused
-from benchmark.sampling import SampleRandom
-from benchmark.system import straight_through
+from benchmark import sampling
+from benchmark.api import (
+    Batch,
+    ConfigError,
+    DataSpec,
+    Defense,
+    Examples,
+    Loss,
+    Model,
+    Refused,
+    SampleRandom,
+    hookimpl,
+    inner,
+    straight_through,
+)
 
 from ._transforms.behind import inside
 

@@ -8,9 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Defense
-from benchmark.errors import ConfigError
+from benchmark.api import ConfigError, DataSpec, Defense, hookimpl
 
 from ._transforms.behind import Behind, refuse_other_than_images
 from ._transforms.windows import windows

@@ -12,10 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import DataSpec, Defense
-from benchmark.errors import ConfigError
-from benchmark.sampling import SampleRandom
+from benchmark import sampling
+from benchmark.api import ConfigError, DataSpec, Defense, SampleRandom, hookimpl
 
 from ._transforms.behind import Behind, refuse_other_than_images
 from ._transforms.wavelets import shrunk

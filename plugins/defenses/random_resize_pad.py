@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import DataSpec, Defense
-from benchmark.errors import ConfigError
+from benchmark import sampling
+from benchmark.api import ConfigError, DataSpec, Defense, hookimpl
 
 from .._warp import sampled
 from ._transforms.behind import Behind, refuse_other_than_images

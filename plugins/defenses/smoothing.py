@@ -12,9 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from benchmark import hookimpl, sampling
-from benchmark.api import Defense
-from benchmark.errors import ConfigError
+from benchmark import sampling
+from benchmark.api import ConfigError, Defense, hookimpl
 
 from ._transforms.behind import Behind
 

@@ -13,10 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import DataSpec, Defense
-from benchmark.errors import ConfigError
-from benchmark.system import straight_through
+from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
 
 from ._transforms.behind import Behind
 

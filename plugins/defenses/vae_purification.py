@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
-from benchmark.errors import ConfigError
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Examples, Loss, hookimpl
 
 from ._purifiers.purifier import Accompanied, OnceFitted, Purifier, noise_of
 from ._purifiers.variational import Variational

@@ -14,11 +14,12 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.api import DataSpec, Examples
 from benchmark.errors import ConfigError
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
-from benchmark.system import System, built
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.stages.fit import built
+from benchmark.stages.judge import answer
+from benchmark.system import System
 from benchmark.threat import Norm
-from benchmark.verify import answer
 
 PROBLEM = nearest_class_mean("digits")
 X, Y, EPS = PROBLEM.x, PROBLEM.y, 0.1

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from benchmark.api import Batch, DataSpec, Defense
 from benchmark.errors import ConfigError
-from benchmark.fit import fit
-from benchmark.load import load
-from benchmark.publish import Observers
+from benchmark.hooks.observers import Observers
+from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom, using
-from benchmark.store import Store
-from benchmark.system import System, built
+from benchmark.stages.fit import built, fit
+from benchmark.stages.load import load
+from benchmark.system import System
 from tests.core.cells import small_config
 
 SPEC = DataSpec((1, 4, 4), 3)

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 from benchmark.api import DataSpec, Defense
 from benchmark.errors import ConfigError, Refused
+from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom, using
-from benchmark.system import System, built
-from benchmark.testing.linear import nearest_class_mean
+from benchmark.stages.fit import built
+from benchmark.stages.judge import answer
+from benchmark.system import System
 from benchmark.testing.toys import Sphere
-from benchmark.verify import answer
 
 IMAGES = torch.rand(3, 2, 7, 5, generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Batch
-from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.api import Batch, SampleRandom, derive_seed
 
 __all__ = ["Accompanied", "OnceFitted", "Purifier", "noise_of"]
 

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec
-from benchmark.errors import Refused
+from benchmark.api import DataSpec, Refused
 
 __all__ = ["Behind", "inside", "refuse_other_than_images"]
 
