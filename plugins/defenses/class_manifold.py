@@ -36,16 +36,20 @@ class ClassManifold(Defense):
     """Take the projection with the least squared distance to the input; the gradient is that of the one taken.
 
     manifold: see :class:`Manifolds`. latent: dimensions of a manifold. width: of the hidden layers of the autoencoder,
-    which is trained by the run's recipe when the classifier is. temperature: mixes the projections by the softmax of
+    which is trained by the run's recipe when the classifier is. beta: weight of the divergence in its loss, which is 1
+    in the paper, where images are larger. temperature: mixes the projections by the softmax of
     their negative squared distances over it; 0 takes the closest.
     """
 
     manifold: Manifolds = Manifolds.vae
     latent: int = 16
     width: int = 256
+    beta: float = 0.1
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.beta >= 0.0:
+            raise ConfigError(f"class_manifold.beta is {self.beta}; expected a weight of at least 0")
         if self.latent < 1 or self.width < 1 or not self.temperature >= 0.0:
             raise ConfigError(
                 f"class_manifold has latent {self.latent}, width {self.width} and temperature {self.temperature}; "
@@ -76,7 +80,7 @@ class ClassManifold(Defense):
         assert isinstance(model, Conditional)
         x = batch.x.flatten(1)
         given = nn.functional.one_hot(batch.y, model.classes).to(x.dtype)
-        return model.network.loss(x, x, given, noise_of(batch, self.latent, stream="class_manifold"))
+        return model.network.loss(x, x, given, noise_of(batch, self.latent, stream="class_manifold"), self.beta)
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the projection."""

@@ -20,16 +20,21 @@ class VAEPurification(Defense):
     """Encode each input and decode the mean of its code, before it is classified.
 
     latent: size of the code. width: of the hidden layers. sigma: standard deviation of the noise on the training
-    inputs, in units of the [0, 1] input range; the reconstruction is compared with the clean ones. It is trained by the
-    run's recipe when the classifier is; its gradient is exact.
-    Difference from the paper: the training inputs are noisy, not attacked, so that no attack is known beforehand.
+    inputs, in units of the [0, 1] input range; the reconstruction is compared with the clean ones. beta: weight of the
+    divergence of the codes from the normal distribution. It is trained by the run's recipe when the classifier is; its
+    gradient is exact.
+    Differences from the paper: the training inputs are noisy, not attacked, so that no attack is known beforehand, and
+    beta is less than 1, since codes of small images carry little beside it (Higgins et al., ICLR 2017).
     """
 
     latent: int = 32
     width: int = 256
     sigma: float = 0.1
+    beta: float = 0.1
 
     def __post_init__(self) -> None:
+        if not self.beta >= 0.0:
+            raise ConfigError(f"vae_purification.beta is {self.beta}; expected a weight of at least 0")
         if self.latent < 1 or self.width < 1 or not self.sigma >= 0.0:
             raise ConfigError(
                 f"vae_purification has latent {self.latent}, width {self.width} and sigma {self.sigma}; expected "
@@ -50,7 +55,7 @@ class VAEPurification(Defense):
         noise = noise_of(batch, self.latent, stream="vae_purification/code")
         noisy = batch.x + self.sigma * noise_of(batch, *batch.x.shape[1:], stream="vae_purification/input")
         clean = batch.x.flatten(1)
-        return model.network.loss(noisy.clamp(0.0, 1.0).flatten(1), clean, clean[:, :0], noise)
+        return model.network.loss(noisy.clamp(0.0, 1.0).flatten(1), clean, clean[:, :0], noise, self.beta)
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the autoencoder."""

@@ -40,8 +40,8 @@ class Variational(nn.Module):
         """(B, D) in [0, 1]: what the mean code of `x` is decoded to."""
         return self.decoded(self.encoded(x, given)[0], given).sigmoid()
 
-    def loss(self, x: Tensor, clean: Tensor, given: Tensor, noise: Tensor) -> Tensor:
-        """Negative evidence bound per value, the mean over the batch.
+    def loss(self, x: Tensor, clean: Tensor, given: Tensor, noise: Tensor, beta: float) -> Tensor:
+        """Negative evidence bound per value with `beta` times the divergence, the mean over the batch.
 
         Args:
             x: (B, D), what is encoded. clean: (B, D), what is to be decoded. given: (B, K). noise: (B, L), normal.
@@ -50,4 +50,4 @@ class Variational(nn.Module):
         code = mean + (0.5 * log_variance).exp() * noise
         error = F.binary_cross_entropy_with_logits(self.decoded(code, given), clean, reduction="none").sum(1)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1)
-        return (error + divergence).mean() / x.shape[1]
+        return (error + beta * divergence).mean() / x.shape[1]
