@@ -131,7 +131,7 @@ def has_a_finite_loss(defense: Defense) -> None:
         model = built(Net(spec), spec, (defense,)).train()
         batch = _batch(defense.prepare(train, spec, _random(train.ids)))
         x, y = batch.x.clone(), batch.y.clone()
-        before = global_state()
+        before, learns = global_state(), [p.requires_grad for p in model.parameters()]
         with sampling.using(_random(batch.ids)):
             loss = _defended_loss(defense, model, batch)
         same = same_state(before, global_state())
@@ -139,7 +139,8 @@ def has_a_finite_loss(defense: Defense) -> None:
     demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
     demand(loss.requires_grad, "the loss has no gradient")
     demand(model.training, "the loss left the model in evaluation mode; put it back as it was")
-    demand(all(p.requires_grad for p in model.parameters()), "the loss froze weights; put them back as they were")
+    same_weights = [p.requires_grad for p in model.parameters()] == learns
+    demand(same_weights, "the loss froze weights; put them back as they were")
     demand(torch.equal(batch.x, x) and torch.equal(batch.y, y), "the loss changed the batch in place")
     demand(same, "the loss drew from a global generator; draw from `rng`")
 

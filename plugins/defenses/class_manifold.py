@@ -70,11 +70,11 @@ class ClassManifold(Defense):
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """Train the autoencoder, or compute the components."""
         purifier = inside(model, self._purifier)
-        if isinstance(purifier, Subspaces):
-            purifier.keep(train)
-        else:
-            fit(purifier, train, self._bound)
-        purifier.fit_ends()
+        with purifier.fitting():
+            if isinstance(purifier, Subspaces):
+                purifier.keep(train)
+            else:
+                fit(purifier, train, self._bound)
 
     def _bound(self, model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, Conditional)

@@ -72,8 +72,9 @@ class DefenseGAN(Defense):
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """Train critic and generator by turns."""
-        fit(inside(model, Generated), train.take(torch.arange(len(train)).repeat(self.rounds)), self._game)
-        inside(model, Generated).fit_ends()
+        purifier, again = inside(model, Generated), torch.arange(len(train)).repeat(self.rounds)
+        with purifier.fitting():
+            fit(purifier, train.take(again), self._game)
 
     def _game(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of the player whose turn it is; the weights of the other one are left alone."""

@@ -43,8 +43,9 @@ class DenoisingAutoencoder(Defense):
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """Train the autoencoder."""
-        fit(inside(model, Autoencoder), train, self._error)
-        inside(model, Autoencoder).fit_ends()
+        purifier = inside(model, Autoencoder)
+        with purifier.fitting():
+            fit(purifier, train, self._error)
 
     def _error(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean squared error of the reconstruction of noisy inputs."""

@@ -60,7 +60,9 @@ class DiffusionPurification(Defense):
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """Keep the examples."""
-        inside(model, Points).keep(train)
+        points = inside(model, Points)
+        with points.fitting():
+            points.keep(train)
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind noise and denoiser."""
@@ -89,7 +91,6 @@ class Points(Purifier):
         at = (torch.arange(count) * len(train)).div(count, rounding_mode="floor")
         self.points[:count] = train.x(at).flatten(1).to(self.points)
         self.weight[:count] = 1.0
-        self.fit_ends()
 
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
         """(B, *S): best guess of what `x` was before noise of standard deviation `sigma` was added."""

@@ -47,8 +47,9 @@ class VAEPurification(Defense):
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """Train the autoencoder."""
-        fit(inside(model, Manifold), train, self._bound)
-        inside(model, Manifold).fit_ends()
+        purifier = inside(model, Manifold)
+        with purifier.fitting():
+            fit(purifier, train, self._bound)
 
     def _bound(self, model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, Manifold)

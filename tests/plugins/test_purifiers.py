@@ -77,7 +77,6 @@ def test_an_unfitted_purifier_is_the_identity_and_a_fitted_one_reconstructs_digi
     assert torch.equal(_purified(defense, model, TEST), TEST)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model.requires_grad_(True)
         defense.finish(model, TRAIN, _fit)
     found = _purified(defense, model, TEST)
     assert bool(((found >= 0) & (found <= 1)).all())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,10 @@ __all__ = ["Accompanied", "OnceFitted", "Purifier", "noise_of"]
 
 
 class Purifier(nn.Module):
-    """What a purifier has learnt. fitted: whether it has; it is part of the state."""
+    """What a purifier has learnt. fitted: whether it has; it is part of the state.
+
+    Its weights are frozen but while it is fitted, since they have no part in the classifier's training.
+    """
 
     fitted: Tensor
 
@@ -22,8 +26,12 @@ class Purifier(nn.Module):
         super().__init__()
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
-    def fit_ends(self) -> None:
-        """From now on, purify."""
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Fit the purifier inside the block, with weights that can be trained; from then on, it purifies."""
+        self.requires_grad_(True)
+        yield
+        self.requires_grad_(False)
         self.fitted.fill_(True)
         self.eval()
 
@@ -49,6 +57,7 @@ class Accompanied(nn.Module):
     def __init__(self, model: nn.Module, purifier: Purifier) -> None:
         super().__init__()
         self.model, self.purifier = model, purifier
+        purifier.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *S) to logits (B, K), of the model alone."""
