@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
 
 from .._jpeg import codable, compressed
+from ._transforms.smooth_jpeg import SmoothJpeg
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Jpeg(Defense):
     def check(self, spec: DataSpec) -> None:
         """Images of 1 or 3 channels."""
         codable(spec.shape, "defense.jpeg")
+
+    def smoother(self) -> tuple[Defense, ...]:
+        """The same coding with a rounding that has gradients."""
+        return (SmoothJpeg(self.quality),)
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the compression."""

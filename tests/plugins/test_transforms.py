@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from benchmark_plugins._jpeg import compressed
+from benchmark_plugins.defenses._transforms.smooth_jpeg import coded, cubic
 from benchmark_plugins.defenses._transforms.wavelets import haar, shrunk, unhaar
 from benchmark_plugins.defenses.bit_depth import BitDepth, reduced
 from benchmark_plugins.defenses.jpeg import Jpeg
@@ -55,6 +57,36 @@ def test_reduced_values_are_levels_stay_and_go_to_the_even_one_from_halfway() ->
     for bits in range(1, 9):
         assert torch.equal(reduced(reduced(x, bits), bits), reduced(x, bits))
     assert reduced(torch.tensor([0.5, 1.5, 2.5]) / 3.0, 2).mul(3).round().tolist() == [0.0, 2.0, 2.0]
+
+
+# --- JPEG ---
+
+
+@pytest.mark.parametrize(
+    ("shape", "quality"), [((1, 16, 24), 75), ((1, 13, 11), 30), ((3, 16, 16), 90), ((3, 9, 14), 75)]
+)
+def test_the_smooth_coding_with_hard_rounding_is_that_of_the_codec(shape: tuple[int, ...], quality: int) -> None:
+    """Smooth images, for which the codec's integer arithmetic and its interpolation of colours differ little."""
+    rows, columns = torch.arange(shape[1])[:, None] / 9.0, torch.arange(shape[2]) / 7.0
+    x = torch.stack([0.5 + 0.3 * torch.sin(rows + k) * torch.cos(columns - k) for k in range(shape[0])])[None]
+    x = (x * 255).round() / 255
+    found = coded(x, quality, torch.round)
+    assert float((found - compressed(x, quality, owner="test")).abs().mean()) < (1.0 if shape[0] == 1 else 3.0) / 255
+
+
+def test_a_grey_image_stays_and_the_finest_quality_changes_little() -> None:
+    grey = torch.full((1, 3, 9, 9), 128 / 255)
+    torch.testing.assert_close(coded(grey, 75, cubic), grey)
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float((coded(x, 100, torch.round) - x).abs().max()) < 2 / 255
+
+
+def test_cubic_rounding_is_near_to_rounding_and_has_a_gradient() -> None:
+    values = torch.linspace(-2, 2, 41, dtype=torch.float64).requires_grad_(True)
+    found = cubic(values)
+    assert float((found - values.round()).abs().max()) <= 0.125
+    (grad,) = torch.autograd.grad(found.sum(), values)
+    torch.testing.assert_close(grad, 3 * (values - values.round()) ** 2)
 
 
 # --- median ---
