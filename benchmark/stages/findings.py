@@ -37,6 +37,7 @@ def of_cell(
         _bad_gradients(outcomes),
         *_outputs(threat, seed, system, examples),
         _optimization(seed, system, examples),
+        _other_forward(seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),
@@ -115,6 +116,28 @@ def _optimization(seed: int, system: System, examples: Examples) -> Finding | No
         severity="error",
         evidence="the system records gradients in a pass that asks for none, and no defense declares optimizes=True: "
         "an optimisation inside inference makes attacks look weaker than they are, and its passes are not counted",
+    )
+
+
+def _other_forward(seed: int, system: System, examples: Examples) -> Finding | None:
+    """Other scores in a pass with gradients than in one without: attackers are shown another system."""
+    import torch
+
+    from benchmark import sampling
+    from benchmark.system import padded, padded_random
+
+    x, rng = _probe(seed, system, examples, PROBED)
+    with torch.enable_grad(), sampling.using(padded_random(rng)):
+        shown = system(padded(x).requires_grad_(True))[: len(x)].detach()
+    near = torch.isclose(shown, system.logits(x, rng), rtol=1e-3, atol=1e-4, equal_nan=True).all(1)
+    if bool(near.all()):
+        return None
+    return Finding(
+        name="surrogate_differs",
+        severity="error",
+        evidence=f"a pass with gradients gives other scores than one without for {int((~near).sum())} of {len(x)} "
+        "examples: attacks work on another system than the one that is judged; a surrogate must stand in for the "
+        "backward pass alone (benchmark.system.straight_through)",
     )
 
 

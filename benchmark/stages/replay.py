@@ -131,7 +131,7 @@ def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answe
             x_adv,
             y,
             wanted[0] if len(wanted) == 1 else None,  # with several, the witness reaches one of them: any wrong label
-            verdict_random(system, rng),
+            verdict_random(cell.system, rng),
             minimal=can.minimal,
             bounded=can.bounded,
         )

@@ -154,6 +154,31 @@ def test_optimization_inside_inference_is_named(
     assert evidence in found.evidence
 
 
+@dataclasses.dataclass(frozen=True)
+class ShowsAnother(Defense):
+    """Answers with the negative logits where no gradient is asked for."""
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return _TwoFaced(model)
+
+
+class _TwoFaced(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits if torch.is_grad_enabled() else -logits
+
+
+def test_a_surrogate_with_another_forward_is_named(tmp_path: Path) -> None:
+    with declared(("defense", ShowsAnother)):
+        (found,) = _findings(tmp_path, defenses=(ShowsAnother(),))
+    assert (found.name, found.severity) == ("surrogate_differs", "error")
+    assert "gives other scores than one without for 64 of 64 examples" in found.evidence
+
+
 def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(tmp_path)
     run(dataclasses.replace(config, attack=plugin("attack", "none")))
