@@ -17,14 +17,11 @@ from torch import Tensor, nn
 
 from benchmark.api import Batch, DataSpec, Defense
 from benchmark.errors import ConfigError
-from benchmark.hooks.observers import Observers
-from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom, using
-from benchmark.stages.fit import built, fit
-from benchmark.stages.load import load
+from benchmark.stages.fit import built
 from benchmark.system import System
-from tests.core.cells import small_config
+from tests.core.cells import fitted_of, loaded_of, small_config
 
 SPEC = DataSpec((1, 4, 4), 3)
 X = torch.rand(8, *SPEC.shape, generator=torch.Generator().manual_seed(1))
@@ -129,10 +126,11 @@ def test_an_ensemble_of_networks_and_trees_is_trained_stored_and_rebuilt(tmp_pat
     mixed = Ensemble(2, BoostedTrees(rounds=5), 1, Combination.probabilities)
     config = small_config(tmp_path, defenses=(mixed,), examples=60)
     assert run(config).error is None
-    system, _ = fit(config, load(config), Store(tmp_path / "results"), Observers())
+    loaded = loaded_of(config)
+    system, _ = fitted_of(config, loaded)
     members = system.model
     assert isinstance(members, Members)
-    test = load(config).splits.test
+    test = loaded.splits.test
     right = [float((member(test.x()).argmax(1) == test.y).double().mean()) for member in members.list]
     assert min(right) > 0.5  # each of them was trained, and the trees fitted
     assert system.passes == 3

@@ -19,12 +19,9 @@ from benchmark_plugins.models.linear import Linear
 
 from benchmark.api import Defense, SampleRandom
 from benchmark.commands.verify import verify_record
-from benchmark.hooks.observers import Observers
 from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.stages.fit import fit
-from benchmark.stages.load import load
-from tests.core.cells import plugin, small_config
+from tests.core.cells import fitted_of, loaded_of, plugin, small_config
 
 STACKS: dict[str, tuple[Defense, ...]] = {
     "squeezed": (BitDepth(1), MedianSmoothing(2)),
@@ -52,8 +49,8 @@ def test_a_stack_is_trained_read_again_attacked_and_verified(name: str, tmp_path
     assert proof.broken == proof.claimed
     assert proof.claimed > 0 or name in ONE_EPOCH
     assert {f.name for f in record.findings if f.severity == "error"} == set()
-    loaded = load(config)
-    system, _ = fit(config, loaded, store, Observers())
+    loaded = loaded_of(config)
+    system, _ = fitted_of(config, loaded)
     assert record.cost is not None
     assert record.counts is not None
     assert record.cost.forwards == record.counts.clean_correct * system.passes  # FGSM asks once
@@ -65,8 +62,8 @@ def test_weights_that_are_given_stay_those_of_the_classifier(tmp_path: Path) -> 
     stack = (DiffusionPurification(votes=1),)
     config = small_config(tmp_path, model=plugin("model", "nearest_class_mean"), defenses=stack, examples=40)
     assert run(config).error is None
-    loaded = load(config)
-    system, card = fit(config, loaded, Store(tmp_path / "results"), Observers())
+    loaded = loaded_of(config)
+    system, card = fitted_of(config, loaded)
     assert card.epochs_run == 0
     given = config.model.pretrained(loaded.splits.spec)
     assert given is not None
