@@ -66,7 +66,7 @@ class Protection(Protocol):
 
     @property
     def optimizes(self) -> bool:
-        """Whether a pass solves an optimisation problem for its input."""
+        """True where a pass solves an optimisation problem for its input."""
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The module that is deployed, from inputs in [0, 1] to logits."""
@@ -151,7 +151,7 @@ class System(nn.Module):
 
 
 def records_gradients(system: System, x: Tensor, rng: SampleRandom) -> bool:
-    """Whether a pass of `x` (B, *S) that asks for no gradient records one: an optimisation inside inference."""
+    """True if a pass of `x` (B, *S) that asks for no gradient records one: an optimisation inside inference."""
     saved: list[torch.Size] = []
 
     def keep(tensor: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ class DefenseGAN(Defense):
         return Behind(model, OnceFitted(purifier, partial(_found, purifier=purifier, settings=self)))
 
     def passes(self, below: int) -> int:
-        """Those of the generator, and the one of the classifier."""
+        """Passes of the generator, and the one of the classifier."""
         return below + self.steps * self.restarts
 
 

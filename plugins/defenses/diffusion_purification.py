@@ -51,7 +51,7 @@ class DiffusionPurification(Defense):
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """Whether noise is added."""
+        """True where noise is added."""
         return self.noise
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:

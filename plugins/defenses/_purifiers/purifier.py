@@ -15,7 +15,7 @@ __all__ = ["Accompanied", "OnceFitted", "Purifier", "noise_of"]
 
 
 class Purifier(nn.Module):
-    """What a purifier has learnt. fitted: whether it has; it is part of the state.
+    """Learnt state of a purifier. fitted: whether there is any yet; it is part of the state.
 
     Its weights are frozen but while it is fitted, since they have no part in the classifier's training.
     """
