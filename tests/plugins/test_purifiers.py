@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_plugins.defenses._purifiers.denoiser import Denoiser
 from benchmark_plugins.defenses._purifiers.variational import Variational
 from benchmark_plugins.defenses.class_manifold import ClassManifold, Manifolds, Subspaces, closest
 from benchmark_plugins.defenses.defense_gan import DefenseGAN, Generated, nearest_output
 from benchmark_plugins.defenses.denoising_autoencoder import Autoencoder, DenoisingAutoencoder
+from benchmark_plugins.defenses.diffusion_purification import Denoising, DiffusionPurification
 from benchmark_plugins.defenses.vae_purification import VAEPurification
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -106,6 +108,36 @@ def test_the_evidence_bound_has_the_divergence_of_torch_and_the_cross_entropy() 
     cross_entropy = -(x * p.log() + (1 - x) * (1 - p).log()).sum(1)
     torch.testing.assert_close(network.loss(x, x, given, noise, 0.5), (0.5 * divergence + cross_entropy).mean() / 6)
     assert not torch.equal(network.reconstructed(x, given), network.reconstructed(x, given.roll(1, 1)))
+
+
+# --- the trained denoiser of diffusion purification ---
+
+
+def test_without_its_network_the_denoiser_shrinks_and_its_loss_is_known() -> None:
+    """A network that gives 0 leaves skip * x, whose error in its own units is that of skip * (x + sigma n) - x."""
+    network = Denoiser(SPEC, 4)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    x = TEST[:5].reshape(-1, 1, 8, 8)
+    torch.testing.assert_close(network.denoised(x, 0.5), 0.5 * x)
+    torch.testing.assert_close(network.denoised(x, 1e-4), x, rtol=0, atol=1e-6)
+    batch = Batch(torch.arange(20_000), torch.full((20_000, 1, 8, 8), 0.5), torch.zeros(20_000).long())
+    # With x = s = 1/2: weight (skip (x + sigma n) - x)^2 = (sigma^2 x^2 + s^4 E n^2) / (s^2 (sigma^2 + s^2)) = 1
+    assert abs(float(network.loss(batch).detach()) - 1.0) < 0.01
+
+
+def test_the_trained_denoiser_comes_near_to_the_exact_one() -> None:
+    errors = {}
+    for denoiser in Denoising:
+        defense = DiffusionPurification(0.3, noise=False, denoiser=denoiser, examples=1297, width=128, votes=1)
+        model = _built(defense)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            defense.finish(model, TRAIN, _fit)
+        noisy = TEST + 0.3 * RNG.normal(64, stream="noise")
+        errors[denoiser] = float((_purified(defense, model, noisy) - TEST).square().mean())
+    assert errors[Denoising.exact] < 0.5 * 0.3**2
+    assert errors[Denoising.network] < 0.7 * 0.3**2
 
 
 # --- class manifolds ---
@@ -207,6 +239,11 @@ def test_defense_gan_declares_and_counts_its_search() -> None:
         (VAEPurification, {"beta": -1.0}, r"vae_purification\.beta is -1\.0; expected a weight of at least 0"),
         (ClassManifold, {"beta": -1.0}, r"class_manifold\.beta is -1\.0; expected a weight of at least 0"),
         (ClassManifold, {"temperature": -1.0}, r"class_manifold has .* temperature -1\.0; expected .* at least 0"),
+        (
+            DiffusionPurification,
+            {"width": 0},
+            r"diffusion_purification\.width is 0; expected layers of at least",
+        ),
         (DefenseGAN, {"restarts": 0}, r"defense_gan\.restarts is 0; expected at least 1"),
         (DefenseGAN, {"momentum": 1.0}, r"defense_gan\.momentum is 1\.0; expected a positive rate and a momentum in"),
     ],
