@@ -263,20 +263,37 @@ class Defense(Component):
     randomized: whether predictions of the protected model are random (through `benchmark.sampling.ambient`).
     differentiable: whether gradients of the protected model are meaningful (a declared surrogate counts).
     detects: whether `suspicion` is defined.
-    off: settings at which the defense changes nothing, bit for bit; None where there are none.
+    optimizes: whether a pass of the protected model solves an optimisation problem for its input.
+    neutral: settings at which the defense changes nothing, bit for bit; empty where there are none.
     """
 
     randomized: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     detects: ClassVar[bool] = False
-    off: ClassVar[Mapping[str, Any] | None] = None
+    optimizes: ClassVar[bool] = False
+    neutral: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def votes(self) -> int:
+        """Number of fresh draws whose majority is the answer of a randomised system; where it can be set, a field."""
+        return 1
+
+    def check(self, spec: DataSpec) -> None:
+        """Called when the data is known, and before anything is trained.
+
+        Args:
+            spec: what one example looks like.
+
+        Raises:
+            Refused: with what the defense needs, in one sentence, where it can do nothing with such examples.
+        """
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
         """The training examples to use instead: augmented, relabelled, filtered."""
         return train
 
-    def build(self, model: nn.Module) -> nn.Module:
-        """The architecture to use instead."""
+    def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
+        """The architecture to use instead; `build(self, model)` will do for a defense that needs no `spec`."""
         return model
 
     def start(
@@ -325,6 +342,21 @@ class Defense(Component):
     def protect(self, model: nn.Module) -> nn.Module:
         """At inference: the module that is deployed, from inputs in [0, 1] to logits."""
         return model
+
+    def passes(self, below: int) -> int:
+        """Passes that one pass of the protected module counts as, where one of the module below counts as `below`.
+
+        An ensemble of n members counts n * below; a purifier that takes n steps of a network of its own, below + n.
+        """
+        return below
+
+    def smoother(self) -> tuple[Defense, ...]:
+        """Smoother or weaker settings of the same stage, with the same architecture and weights.
+
+        An attacker who knows the defense finds adversarial examples on these, where gradients tell more, and transfers
+        them to the deployed setting.
+        """
+        return ()
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious. The core calibrates the threshold on clean examples."""

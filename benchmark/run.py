@@ -134,6 +134,8 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
     place = (str(store.root.absolute()), f"{key} {config.examples}")
     loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
     config.attack.check(loaded.splits.spec, config.threat)
+    for defense in config.defenses:
+        defense.check(loaded.splits.spec)
     if place not in _warm:
         system, card = fit(
             parts, loaded, store, config.trainer, observers, key=key, sweep=sweep, overrides=config.overrides

@@ -90,7 +90,7 @@ def _abilities(description: Description) -> str:
         if not can.get("bounded", True):
             words.append("unbounded")
         return " ".join(words)
-    words = [name for name in ("randomized", "detects") if description.flags.get(name)]
+    words = [name for name in ("randomized", "detects", "optimizes") if description.flags.get(name)]
     if description.declared.kind == "defense" and not description.flags.get("differentiable", True):
         words.append("not differentiable")
     return ", ".join(words)

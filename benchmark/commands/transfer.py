@@ -194,16 +194,16 @@ class _Judge:
         return tried, fooled
 
     def _fooled(self, x_adv: torch.Tensor, outcomes: Outcomes, at: torch.Tensor, *, targeted: bool) -> torch.Tensor:
-        """(M,) bool: by one forward pass, as in the target's own verdicts."""
+        """(M,) bool: by the draws of the target's own verdicts."""
         from benchmark.sampling import SampleRandom, derive_seed
         from benchmark.stages.devices import exact_math
-        from benchmark.stages.judge import answer
+        from benchmark.stages.judge import answer, verdict_random
         from benchmark.system import REJECTED
 
-        rng = SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]).child("verdict")
+        rng = verdict_random(self.system, SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]))
         with exact_math():
             label = answer(self.system, x_adv, outcomes.y[at], rng).label
-        self.asked += len(at)
+        self.asked += len(at) * self.system.votes
         return label == outcomes.adv_label[at] if targeted else (label != outcomes.y[at]) & (label != REJECTED)
 
 

@@ -27,7 +27,7 @@ from benchmark.records.outcomes import Outcomes, Witness
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.certify import certify
 from benchmark.stages.devices import peak_memory
-from benchmark.stages.judge import Answer, Verdict, answer, judge
+from benchmark.stages.judge import Answer, Verdict, answer, judge, verdict_random
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system import System
 from benchmark.system.references import References
@@ -183,7 +183,7 @@ def _attempt(
         candidate,
         y,
         goal,
-        examples.child("verdict"),
+        verdict_random(job.system, examples),
         minimal=can.minimal,
         bounded=can.bounded,
     )

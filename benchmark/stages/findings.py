@@ -12,8 +12,11 @@ from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Card, Finding
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
+    from benchmark.sampling import SampleRandom
     from benchmark.system import System
     from benchmark.threat import Norm, Threat
 
@@ -34,6 +37,8 @@ def of_cell(
         _bad_gradients(outcomes),
         _certified_yet_adversarial(outcomes, threat.norm),
         *_outputs(threat, seed, system, examples),
+        _optimization(seed, system, examples),
+        _other_forward(seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),
@@ -98,16 +103,64 @@ def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None
     )
 
 
-def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
-    """Random outputs, and probabilities in place of logits."""
+def _probe(seed: int, system: System, examples: Examples, count: int) -> tuple[Tensor, SampleRandom]:
+    """The first clean examples and their randomness, on the device of the system."""
     import torch
 
     from benchmark.sampling import SampleRandom, derive_seed
 
-    at = torch.arange(min(PROBED, len(examples)))
+    at = torch.arange(min(count, len(examples)))
     device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
-    x, ids = examples.x(at).to(device), examples.ids[at].to(device)
-    rng = SampleRandom(derive_seed(seed, "probe"), ids)
+    return examples.x(at).to(device), SampleRandom(derive_seed(seed, "probe"), examples.ids[at].to(device))
+
+
+def _optimization(seed: int, system: System, examples: Examples) -> Finding | None:
+    """A system that records gradients where nobody asks for any solves an optimisation problem for each input."""
+    from benchmark.system import records_gradients
+
+    x, rng = _probe(seed, system, examples, 1)
+    if system.optimizes:
+        return Finding(
+            name="optimizing_inference",
+            severity="info",
+            evidence="the system solves an optimisation problem for each input, as declared; one pass of it counts as "
+            f"{system.passes} passes, and gradients are those of its declared surrogate",
+        )
+    if not records_gradients(system, x, rng):
+        return None
+    return Finding(
+        name="undeclared_optimization",
+        severity="error",
+        evidence="the system records gradients in a pass that asks for none, and no defense declares optimizes=True: "
+        "an optimisation inside inference makes attacks look weaker than they are, and its passes are not counted",
+    )
+
+
+def _other_forward(seed: int, system: System, examples: Examples) -> Finding | None:
+    """Other scores in a pass with gradients than in one without: attackers are shown another system."""
+    import torch
+
+    from benchmark import sampling
+    from benchmark.system import padded, padded_random
+
+    x, rng = _probe(seed, system, examples, PROBED)
+    with torch.enable_grad(), sampling.using(padded_random(rng)):
+        shown = system(padded(x).requires_grad_(True))[: len(x)].detach()
+    near = torch.isclose(shown, system.logits(x, rng), rtol=1e-3, atol=1e-4, equal_nan=True).all(1)
+    if bool(near.all()):
+        return None
+    return Finding(
+        name="surrogate_differs",
+        severity="error",
+        evidence=f"a pass with gradients gives other scores than one without for {int((~near).sum())} of {len(x)} "
+        "examples: attacks work on another system than the one that is judged; a surrogate must stand in for the "
+        "backward pass alone (benchmark.system.straight_through)",
+    )
+
+
+def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
+    """Random outputs, and probabilities in place of logits."""
+    x, rng = _probe(seed, system, examples, PROBED)
     first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))
     found = []
     changed = int((first != second).any(1).sum())
@@ -116,8 +169,9 @@ def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> l
             Finding(
                 name="randomized_outputs",
                 severity="info",
-                evidence=f"the system is randomised as declared ({changed} of {len(at)} outputs differ between two "
-                f"passes); gradients were averaged over threat.eot={threat.eot} draws",
+                evidence=f"the system is randomised as declared ({changed} of {len(x)} outputs differ between two "
+                f"passes); gradients were averaged over threat.eot={threat.eot} draws"
+                + (f", and {system.votes} draws vote on each answer" if system.votes > 1 else ""),
             )
         )
     elif changed:
@@ -125,7 +179,7 @@ def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> l
             Finding(
                 name="undeclared_randomness",
                 severity="error",
-                evidence=f"{changed} of {len(at)} outputs differ between two passes, and no defense declares "
+                evidence=f"{changed} of {len(x)} outputs differ between two passes, and no defense declares "
                 "randomized=True: results cannot be reproduced",
             )
         )
@@ -135,7 +189,7 @@ def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> l
             Finding(
                 name="probabilities_for_logits",
                 severity="warning",
-                evidence=f"on {len(at)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
+                evidence=f"on {len(x)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
                 "losses of logits lose their gradient on them; return scores before the softmax",
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "fit", "initial_weights"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "fit", "initial_weights"]
 
 WEIGHTS = "weights.safetensors"
 DETECTOR_FALSE_POSITIVES = 0.05
@@ -75,13 +76,21 @@ def fit(
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
 
 
-def build_model(parts: SystemSpec, spec: DataSpec) -> nn.Module:
-    """The architecture with its initial weights, after the defenses' changes to it."""
+def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | None = None) -> nn.Module:
+    """The architecture with its initial weights, or the `given` ones, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
         model = parts.model.build(spec)
-        for defense in parts.defenses:
-            model = defense.build(model)
+        if given is not None:
+            model.load_state_dict(given)
+        return built(model, spec, parts.defenses)
+
+
+def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.Module:
+    """Architecture after the changes of a stack of defenses; a `build` that takes the model alone is given no spec."""
+    for defense in defenses:
+        change: Callable[..., nn.Module] = defense.build
+        model = change(model, spec) if len(inspect.signature(change).parameters) > 1 else change(model)
     return model
 
 
@@ -133,6 +142,8 @@ class _Training:
         model = build_model(parts, splits.spec)
         if not parts.model.learns():
             _check_answers(parts, splits.spec, model, splits.select)
+        if given is not None:
+            model = build_model(parts, splits.spec, given)
 
         def tell(values: dict[str, float]) -> None:
             self.observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values)
@@ -236,7 +247,8 @@ def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Tra
     splits = loaded.splits
     train, _ = _training_examples(parts, splits)
     task = _Weights(parts, splits.spec, store, trainer, store.work(key))
-    task.fit(build_model(parts, splits.spec), parts.model.pretrained(splits.spec), train, splits.select, lambda _: None)
+    given = parts.model.pretrained(splits.spec)
+    task.fit(build_model(parts, splits.spec, given), given, train, splits.select, lambda _: None)
     world.barrier()
 
 
@@ -258,7 +270,7 @@ class _Weights:
         select: Examples,
         tell: Callable[[dict[str, float]], None],
     ) -> list[dict[str, float]]:
-        """Load given weights, or train; the epochs that were trained, each told as it ends."""
+        """Train, unless weights are given that need no more; the epochs that were trained, each told as it ends."""
         from benchmark.stages import training
 
         parts = self.parts
@@ -270,12 +282,10 @@ class _Weights:
                 )
             parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
             return []
-        if parts.init_from:
+        if parts.init_from and given is None:
             load_weights(model, initial_weights(parts.init_from, self.store))
-        if given is not None:
-            model.load_state_dict(given)
-            if not _trains_further(parts):
-                return []
+        if given is not None and not _trains_further(parts):
+            return []
         defenses = self._started(model, train)
         threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
         fitting = training.Fitting(

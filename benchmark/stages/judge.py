@@ -13,7 +13,7 @@ from benchmark.system import REJECTED, System
 from benchmark.threat import Norm
 from benchmark.threat.ball import Ball, distance
 
-__all__ = ["Answer", "Verdict", "answer", "judge"]
+__all__ = ["Answer", "Verdict", "answer", "judge", "verdict_random"]
 
 TOP = 5
 
@@ -58,7 +58,9 @@ class Verdict:
 
 
 def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
-    """One forward pass: the system's labels for `x` (B, *S), with true labels `y` (B,)."""
+    """The system's labels for `x` (B, *S), with true labels `y` (B,): one forward pass, or one per declared vote."""
+    if system.votes > 1:
+        return _elected(system, x, y, rng)
     logits = system.logits(x, rng)
     label = logits.argmax(1)
     if system.detectors:
@@ -66,6 +68,33 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
     sure = logits.float().softmax(1).amax(1).nan_to_num(nan=1.0)
     return Answer(label, (best == y[:, None]).any(1) & (label != REJECTED), sure, logits)
+
+
+def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
+    """The label of most draws; a tie goes to the label of the larger mean probability. Logits: log of the latter.
+
+    Refused where more than half of the draws are.
+    """
+    turns = [rng.at_turn(torch.full_like(rng.ids, turn)) for turn in range(system.votes)]
+    drawn = [system.logits(x, turn) for turn in turns]
+    mean = torch.stack([logits.double().softmax(1) for logits in drawn]).mean(0)
+    counts = torch.stack([torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]) for logits in drawn]).sum(0)
+    order = (counts + 0.5 * mean).topk(min(TOP, counts.shape[1]), dim=1).indices
+    label = order[:, 0]
+    sure = mean.gather(1, label[:, None]).squeeze(1).float().nan_to_num(nan=1.0)
+    if system.detectors:
+        refused = torch.stack([system.rejects(x, turn) for turn in turns]).sum(0)
+        label = torch.where(2 * refused > system.votes, REJECTED, label)
+    logits = mean.clamp_min(torch.finfo(torch.float32).tiny).log().float()
+    return Answer(label, (order == y[:, None]).any(1) & (label != REJECTED), sure, logits)
+
+
+def verdict_random(system: System, rng: SampleRandom) -> SampleRandom:
+    """Randomness of the verdict: where draws vote, that of the clean answer, so that both are judged by the same draws.
+
+    `rng` is the cell's randomness for the examples.
+    """
+    return rng.child("clean" if system.votes > 1 else "verdict")
 
 
 def judge(
@@ -79,7 +108,9 @@ def judge(
     minimal: bool,
     bounded: bool,
 ) -> Verdict:
-    """Judge candidates by the threat and by one forward pass; never changes them.
+    """Judge candidates by the threat and by the system's answer; never changes them.
+
+    A candidate that is the clean input itself breaks nothing, whatever a random system says of it this time.
 
     Args:
         ball: what is allowed around the clean inputs. candidate: (B, *S). y: (B,) true labels.
@@ -99,7 +130,7 @@ def judge(
         success = (said.label != y) & (said.label != REJECTED)
     else:
         success = said.label == goal
-    adversarial = success & valid
+    adversarial = success & valid & (safe != ball.x).flatten(1).any(1)
     infinite = torch.full(y.shape, torch.inf, device=y.device)
     return Verdict(
         label=said.label,

@@ -116,7 +116,7 @@ def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answe
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.stages.batch import goals
     from benchmark.stages.devices import exact_math
-    from benchmark.stages.judge import answer, judge
+    from benchmark.stages.judge import answer, judge, verdict_random
     from benchmark.stages.settle import with_fixed_region
 
     x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
@@ -131,7 +131,7 @@ def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answe
             x_adv,
             y,
             wanted[0] if len(wanted) == 1 else None,  # with several, the witness reaches one of them: any wrong label
-            rng.child("verdict"),
+            verdict_random(cell.system, rng),
             minimal=can.minimal,
             bounded=can.bounded,
         )

@@ -7,7 +7,17 @@ from benchmark.system.system import (
     System,
     padded,
     padded_random,
+    records_gradients,
     straight_through,
 )
 
-__all__ = ["PASS_ROWS", "REJECTED", "Detector", "System", "padded", "padded_random", "straight_through"]
+__all__ = [
+    "PASS_ROWS",
+    "REJECTED",
+    "Detector",
+    "System",
+    "padded",
+    "padded_random",
+    "records_gradients",
+    "straight_through",
+]

@@ -13,7 +13,7 @@ from benchmark import sampling
 from benchmark.data import DataSpec
 from benchmark.sampling import SampleRandom
 
-__all__ = ["PASS_ROWS", "Detector", "System", "padded", "straight_through"]
+__all__ = ["PASS_ROWS", "Detector", "System", "padded", "records_gradients", "straight_through"]
 
 PASS_ROWS = 16
 """Forward passes are padded to a multiple of this many rows.
@@ -60,8 +60,19 @@ class Protection(Protocol):
     def randomized(self) -> bool:
         """True if predictions of the protected model are random."""
 
+    @property
+    def votes(self) -> int:
+        """Number of fresh draws whose majority is the answer."""
+
+    @property
+    def optimizes(self) -> bool:
+        """True where a pass solves an optimisation problem for its input."""
+
     def protect(self, model: nn.Module) -> nn.Module:
         """The module that is deployed, from inputs in [0, 1] to logits."""
+
+    def passes(self, below: int) -> int:
+        """Passes that one pass of it counts as, where one of the module below counts as `below`."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious."""
@@ -86,6 +97,8 @@ class System(nn.Module):
 
     model: the trained classifier without protection. protected: what is deployed. detectors: what may reject.
     passes: how many passes one pass counts as, which is more than one for an ensemble.
+    votes: number of fresh draws whose majority is its answer, the most that any of its defenses declares.
+    optimizes: whether a pass is declared to solve an optimisation problem.
     """
 
     def __init__(
@@ -96,12 +109,15 @@ class System(nn.Module):
         self.defenses = tuple(defenses)
         self.detectors = tuple(detectors)
         self.model = model
+        self.passes = 1
         protected = model
         for defense in self.defenses:
             protected = defense.protect(protected)
+            self.passes = defense.passes(self.passes)
         self.protected = protected
         self.randomized = any(defense.randomized for defense in self.defenses)
-        self.passes = 1
+        self.votes = max((defense.votes for defense in self.defenses if defense.randomized), default=1)
+        self.optimizes = any(defense.optimizes for defense in self.defenses)
         self.eval().requires_grad_(False)
 
     @property
@@ -132,6 +148,19 @@ class System(nn.Module):
             for detector in self.detectors:
                 refused |= detector.margin(self.protected, rows)[: len(x)] > 0
         return refused
+
+
+def records_gradients(system: System, x: Tensor, rng: SampleRandom) -> bool:
+    """True if a pass of `x` (B, *S) that asks for no gradient records one: an optimisation inside inference."""
+    saved: list[torch.Size] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        system.logits(x, rng)
+    return bool(saved)
 
 
 @contextlib.contextmanager

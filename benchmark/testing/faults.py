@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmark.api import Component
 from benchmark.testing import faults_attack as attacks
+from benchmark.testing import faults_inference as inference
 from benchmark.testing import faults_prepared as prepared
 from benchmark.testing import faults_results as results
 from benchmark.testing import faults_training as training
@@ -35,6 +36,7 @@ SOUND: tuple[tuple[str, Component], ...] = (
     ("dataset", training.SoundDataset()),
     ("model", training.SoundModel()),
     ("defense", training.SoundDefense()),
+    ("defense", inference.SoundStage()),
     ("poison", training.SoundPoison()),
     ("certifier", results.SoundCertifier()),
     ("metric", results.SoundMetric()),
@@ -112,6 +114,16 @@ FAULTS: tuple[Fault, ...] = (
     _fault("defense", training.DefenseHidesItsRandomness, "declares_whether_it_is_random"),
     _fault("defense", training.LooksAtTheNeighbours, "batch_split_changes_nothing"),
     _fault("defense", training.SuspectsTheBatch, "scores_suspicion_per_example"),
+    _fault("defense", inference.RoundsAtStrengthZero, "changes_nothing_at_strength_zero"),
+    _fault("defense", inference.ClaimsRandomness, "answers_at_random_if_it_says_so"),
+    _fault("defense", inference.VotesWithOneVoice, "votes_only_if_it_is_random"),
+    _fault("defense", inference.ShowsAnotherForward, "answers_the_same_with_and_without_gradients"),
+    _fault("defense", inference.KeepsWeightsToItself, "answers_the_same_after_reloading"),
+    _fault("defense", inference.NeedsThreeChannels, "takes_images_of_any_size"),
+    _fault("defense", inference.TripsOverRows, "takes_tabular_data_or_refuses_it_by_name"),
+    _fault("defense", inference.HidesAMember, "counts_its_passes"),
+    _fault("defense", inference.DescendsInSecret, "declares_an_optimisation"),
+    _fault("defense", inference.OffersAnotherNetwork, "offers_settings_that_can_be_attacked"),
     _fault("poison", training.PoisonsOneMore, "honours_the_declared_rate"),
     _fault("poison", training.PoisonsInSecret, "changes_only_what_it_names"),
     _fault("poison", training.PoisonsNothing, "changes_something"),

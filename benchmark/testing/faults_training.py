@@ -278,7 +278,7 @@ class WarmsUp(SoundDefense):
 class IsNeverOff(SoundDefense):
     """Says that it changes nothing at a strength of 0, and reads its strength nowhere."""
 
-    off: ClassVar[Mapping[str, Any] | None] = {"strength": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = 0.1
 

@@ -16,9 +16,10 @@ from benchmark.api import Defense, Loss
 from benchmark.data import Batch, DataSpec, Examples
 from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom
+from benchmark.stages.fit import built
 from benchmark.system import System, padded, padded_random
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
+from benchmark.testing.worlds import SHAPE, Net, examples, global_state, same_state, seeded, world
 
 
 class _Rectified(nn.Module):
@@ -37,13 +38,12 @@ class _Rectified(nn.Module):
         return logits
 
 
-def _built(defense: Defense) -> nn.Module:
+def architecture(defense: Defense, spec: DataSpec) -> nn.Module:
     """A classifier that the defense takes: the net of the world, or one with ReLUs where it refuses that."""
-    spec = world().spec
     try:
-        return defense.build(Net(spec))
+        return built(Net(spec), spec, (defense,))
     except Refused:
-        return defense.build(_Rectified(spec))
+        return built(_Rectified(spec), spec, (defense,))
 
 
 def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -72,11 +72,18 @@ def _fit(model: nn.Module, train: Examples, loss: Loss) -> None:
                     parameter.sub_(0.01 * gradient)
 
 
-def _trained(defense: Defense, model: nn.Module | None = None) -> tuple[nn.Module, Examples]:
+def trained(defense: Defense, shape: tuple[int, ...] = SHAPE) -> nn.Module:
+    """A classifier of inputs of that shape that has been through the stages of training."""
+    return _trained(defense, shape=shape)[0]
+
+
+def _trained(
+    defense: Defense, model: nn.Module | None = None, shape: tuple[int, ...] = SHAPE
+) -> tuple[nn.Module, Examples]:
     """A classifier that has been through the stages of training, and the examples that it was trained on."""
-    train, spec = examples()
+    train, spec = examples(shape=shape)
     with seeded(0):
-        model = _built(defense) if model is None else defense.build(model)
+        model = architecture(defense, spec) if model is None else built(model, spec, (defense,))
         prepared = defense.prepare(train, spec, _random(train.ids))
         now = defense.start(model, prepared, spec, _fit).at_epoch(1, 2)
         model.train()
@@ -92,7 +99,7 @@ def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _system(defense: Defense) -> System:
-    return System(_trained(defense)[0], examples()[1], (defense,))
+    return System(trained(defense), examples()[1], (defense,))
 
 
 def prepares_valid_examples(defense: Defense) -> None:
@@ -144,7 +151,7 @@ def builds_a_classifier(defense: Defense) -> None:
     """The architecture that it builds gives logits of the same shape, and gradients to train by."""
     here = world()
     with seeded(0):
-        model = _built(defense)
+        model = architecture(defense, here.spec)
     demand(isinstance(model, nn.Module), f"build returned {type(model).__name__}; expected a torch module")
     with seeded(0), sampling.using(here.rng()):
         logits = model(here.x)
@@ -157,11 +164,11 @@ def has_a_finite_loss(defense: Defense) -> None:
     """The training loss is a finite scalar with gradients; the batch and the global generators stay as they are."""
     train, spec = examples()
     with seeded(0):
-        model = _built(defense).train()
+        model = architecture(defense, spec).train()
         prepared = defense.prepare(train, spec, _random(train.ids))
         batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
         x, y = batch.x.clone(), batch.y.clone()
-        before = global_state()
+        before, learns = global_state(), [p.requires_grad for p in model.parameters()]
         with sampling.using(_random(batch.ids)):
             loss = _defended_loss(now, model, batch)
         same = same_state(before, global_state())
@@ -169,7 +176,8 @@ def has_a_finite_loss(defense: Defense) -> None:
     demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
     demand(loss.requires_grad, "the loss has no gradient")
     demand(model.training, "the loss left the model in evaluation mode; put it back as it was")
-    demand(all(p.requires_grad for p in model.parameters()), "the loss froze weights; put them back as they were")
+    same_weights = [p.requires_grad for p in model.parameters()] == learns
+    demand(same_weights, "the loss froze weights; put them back as they were")
     demand(torch.equal(batch.x, x) and torch.equal(batch.y, y), "the loss changed the batch in place")
     demand(same, "the loss drew from a global generator; draw from `rng`")
 
@@ -180,7 +188,7 @@ def same_seed_same_loss(defense: Defense) -> None:
     values = []
     for _ in range(2):
         with seeded(0):
-            model = _built(defense).train()
+            model = architecture(defense, spec).train()
             prepared = defense.prepare(train, spec, _random(train.ids))
             batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
             with sampling.using(_random(batch.ids)):
@@ -203,7 +211,7 @@ def starts_without_a_trace(defense: Defense) -> None:
         raise Inapplicable("the defense trains nothing before the training")
     train, spec = examples()
     with seeded(0):
-        model = _built(defense)
+        model = architecture(defense, spec)
         prepared = defense.prepare(train, spec, _random(train.ids))
         weights, digest = copy.deepcopy(model.state_dict()), prepared.digest()
         defense.start(model, prepared, spec, _fit)
@@ -217,7 +225,7 @@ def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
     """Running statistics notice no pass but those that the loss is made of; every module is left in its mode."""
     train, spec = examples()
     with seeded(0):
-        model = defense.build(_Rectified(spec)).train()
+        model = built(_Rectified(spec), spec, (defense,)).train()
         norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm1d))
         prepared = defense.prepare(train, spec, _random(train.ids))
         batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
@@ -244,25 +252,40 @@ def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
     demand(not left, "the loss left modules in another mode than it found them in; put each back as it was")
 
 
+TRAINING = ("prepare", "start", "at_epoch", "replays", "loss", "after_step", "averaging")
+"""The stages of a defense that take part in training."""
+
+
+def takes_part_in_training(defense: Defense) -> bool:
+    """True if the defense has a stage of its own while the system is trained."""
+    return any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in TRAINING)
+
+
 def is_off_at_strength_zero(defense: Defense) -> None:
-    """At the settings that it declares as `off`, training and predictions are those without it, bit for bit."""
-    if defense.off is None:
+    """At the settings that it declares as `neutral`, training and predictions are those without it, bit for bit."""
+    if not defense.neutral:
         raise Inapplicable("the defense declares no settings at which it changes nothing")
+    if not takes_part_in_training(defense):
+        raise Inapplicable("the defense takes no part in training; another rule looks at its neutral settings")
     try:
-        off = dataclasses.replace(defense, **defense.off)
+        off = dataclasses.replace(defense, **defense.neutral)
     except Exception as error:
-        raise AssertionError(f"the settings {dict(defense.off)} in `off` are refused: {error}") from error
+        raise AssertionError(f"the settings {dict(defense.neutral)} in `neutral` are refused: {error}") from error
     spec = world().spec
-    net = _Rectified if isinstance(_built(defense), _Rectified) else Net
+    net = _Rectified if isinstance(architecture(defense, spec), _Rectified) else Net
     (model, prepared), (bare, train) = (_trained(one, net(spec)) for one in (off, Defense()))
     same = prepared.digest() == train.digest() and torch.equal(prepared.x(), train.x())
-    demand(same, f"at {dict(defense.off)} prepare still changes the training examples")
+    demand(same, f"at {dict(defense.neutral)} prepare still changes the training examples")
     pairs = zip(model.parameters(), bare.parameters(), strict=True)
-    demand(all(torch.equal(a, b) for a, b in pairs), f"at {dict(defense.off)} training ends with other weights")
+    demand(all(torch.equal(a, b) for a, b in pairs), f"at {dict(defense.neutral)} training ends with other weights")
     here = world()
     logits = [s.logits(here.x, here.rng()) for s in (System(model, spec, (off,)), System(bare, spec))]
-    demand(torch.equal(*logits), f"at {dict(defense.off)} predictions are not those of the model without the defense")
-    demand(off.replays() == 1 and off.averaging() is None, f"at {dict(defense.off)} batches or weights are not its own")
+    demand(
+        torch.equal(*logits), f"at {dict(defense.neutral)} predictions are not those of the model without the defense"
+    )
+    demand(
+        off.replays() == 1 and off.averaging() is None, f"at {dict(defense.neutral)} batches or weights are not its own"
+    )
 
 
 def protects_with_logits(defense: Defense) -> None:

@@ -113,9 +113,9 @@ class World:
         return World(self.system.double(), self.x.double(), self.y, self.ids)
 
 
-def _inputs(shape: tuple[int, ...], count: int) -> Tensor:
+def _inputs(shape: tuple[int, ...], count: int, name: str = "x") -> Tensor:
     """(count, *shape) in [0, 1], some features on its ends."""
-    return (torch.rand(count, *shape, generator=_generator("x", shape)) * 1.2 - 0.1).clamp(0.0, 1.0)
+    return (torch.rand(count, *shape, generator=_generator(name, shape)) * 1.2 - 0.1).clamp(0.0, 1.0)
 
 
 def world(
@@ -143,7 +143,7 @@ def examples(count: int = 40, shape: tuple[int, ...] = SHAPE, classes: int = 3) 
     """Labelled training examples held in memory, all labels present."""
     spec = DataSpec(shape, classes)
     y = torch.arange(count, dtype=torch.int64) % classes
-    return Examples.of(torch.arange(count, dtype=torch.int64) * 3 + 1, _inputs(shape, count), y), spec
+    return Examples.of(torch.arange(count, dtype=torch.int64) * 3 + 1, _inputs(shape, count, "train"), y), spec
 
 
 def threat_of(norm: Norm, shape: tuple[int, ...] = SHAPE, **changes: object) -> Threat:

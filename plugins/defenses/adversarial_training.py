@@ -124,7 +124,7 @@ class AdversarialTraining(Defense):
     helper_weight, helper_reach: of `hat`; the helper is trained first, without defense.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"eps": "0"}
+    neutral: ClassVar[Mapping[str, Any]] = {"eps": "0"}
 
     attack: Attack = inner("pgd_training")
     norm: Norm = Norm.linf

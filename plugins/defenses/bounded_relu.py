@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, Defense, Refused, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, Refused, hookimpl
 
 
 @dataclass(frozen=True)
 class BoundedReLU(Defense):
     """Replace every ReLU of the architecture by min(max(z, 0), bound). bound: the paper's is 1."""
 
-    off: ClassVar[Mapping[str, Any] | None] = {"bound": math.inf}
+    neutral: ClassVar[Mapping[str, Any]] = {"bound": math.inf}
 
     bound: float = 1.0
 
@@ -25,7 +25,7 @@ class BoundedReLU(Defense):
         if not self.bound > 0.0:
             raise ConfigError(f"bounded_relu.bound is {self.bound}; expected more than 0")
 
-    def build(self, model: nn.Module) -> nn.Module:
+    def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
         """The same layers and weights.
 
         Raises:

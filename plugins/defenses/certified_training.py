@@ -90,7 +90,7 @@ class CertifiedTraining(Defense):
             self.attack.check(spec, self.training_threat())
         return train
 
-    def build(self, model: nn.Module) -> nn.Module:
+    def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
         """The model with a counter of the steps."""
         model.register_buffer(COUNTER, torch.zeros((), dtype=torch.int64))
         return model

@@ -25,7 +25,7 @@ class CutMix(Defense):
     alpha: the paper's is 1; 0 pastes nothing. share: of the rows of a batch that something is pasted into.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
 
     alpha: float = 1.0
     share: float = 1.0
@@ -36,14 +36,14 @@ class CutMix(Defense):
                 f"cutmix has alpha {self.alpha} and share {self.share}; expected at least 0, and a share in [0, 1]"
             )
 
-    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The same examples with label distributions.
-
-        Raises:
-            Refused: if they are no images.
-        """
+    def check(self, spec: DataSpec) -> None:
+        """Images."""
         if not spec.image:
             raise Refused(f"defense.cutmix needs images of shape (C, H, W), and one input has {spec.shape}; use mixup")
+
+    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
+        """The same examples with label distributions."""
+        self.check(spec)
         return labelled_softly(train, spec.classes) if self.alpha else train
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:

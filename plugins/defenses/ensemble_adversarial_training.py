@@ -42,7 +42,7 @@ class EnsembleAdversarialTraining(Defense):
     loss beside the clean one; the paper's is 0.5.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"ratio": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"ratio": 0.0}
 
     source: Model = inner("mlp")
     attack: Attack = inner("fgsm")

@@ -25,7 +25,7 @@ class FreeAdversarialTraining(Defense):
     m: steps in a row on each batch; the paper's is 8 for CIFAR-10.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"eps": "0", "m": 1}
+    neutral: ClassVar[Mapping[str, Any]] = {"eps": "0", "m": 1}
 
     eps: str = "1/10"
     m: int = 8

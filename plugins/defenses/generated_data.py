@@ -28,7 +28,7 @@ class GeneratedData(Defense):
     covariance that are kept, those of the largest variance. examples: per class that the generator is fitted to.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
 
     share: float = 0.5
     rank: int = 64

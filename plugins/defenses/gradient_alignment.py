@@ -27,7 +27,7 @@ class GradientAlignment(Defense):
     strength: the paper's is 0.2 for CIFAR-10 at 8/255. eps: in units of the [0, 1] input range.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"strength": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = 0.2
     eps: str = "1/10"

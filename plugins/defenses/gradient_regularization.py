@@ -22,7 +22,7 @@ class GradientRegularization(Defense):
     strength: the paper tries 0.1 to 1000 for inputs in [0, 1].
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"strength": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = 1.0
 

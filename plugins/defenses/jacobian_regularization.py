@@ -21,7 +21,7 @@ class JacobianRegularization(Defense):
     strength: the paper's is 0.01. projections: random directions per example; the paper's is 1.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"strength": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = 0.01
     projections: int = 1

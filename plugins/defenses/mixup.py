@@ -22,7 +22,7 @@ class Mixup(Defense):
     alpha: the paper's is 1 for CIFAR-10 and 0.2 for ImageNet; 0 mixes nothing.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
 
     alpha: float = 1.0
 

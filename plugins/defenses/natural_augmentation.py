@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.api import Batch, ConfigError, DataSpec, Defense, Examples, Loss, Refused, SampleRandom, hookimpl
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Loss, Refused, SampleRandom, hookimpl
 
 from .._jpeg import codable, compressed
 from .._warp import transformed
@@ -47,7 +47,7 @@ class NaturalAugmentation(Defense):
     change of the size, as a share of it. quality: lowest JPEG quality. brightness: largest shift, of the [0, 1] range.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
 
     share: float = 0.5
     variations: tuple[Variation, ...] = tuple(Variation)
@@ -69,8 +69,8 @@ class NaturalAugmentation(Defense):
                 f"{self.rotation}; expected at least 1 variation, a quality of 1 to 95, an angle of 0 to 180 degrees"
             )
 
-    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The examples as they are.
+    def check(self, spec: DataSpec) -> None:
+        """Images.
 
         Raises:
             Refused: if they are no images, or have neither 1 nor 3 channels and one of the variations is JPEG.
@@ -81,7 +81,6 @@ class NaturalAugmentation(Defense):
             )
         if Variation.jpeg in self.variations:
             codable(spec.shape, "defense.natural_augmentation with the variation jpeg")
-        return train
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
         """The loss of the stack on the varied batch."""

@@ -23,7 +23,7 @@ class NegativeAugmentation(Defense):
     share: of the training examples whose negatives are added; 0 adds none, 1 doubles the set.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
 
     share: float = 1.0
 

@@ -24,7 +24,7 @@ class Parseval(Defense):
     beta: the paper's is 0.0001 to 0.0003. Singular values beyond sqrt((1 + beta) / beta), which is 57 here, would grow.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"beta": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"beta": 0.0}
 
     beta: float = 3e-4
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, Defense, Refused, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, Refused, hookimpl
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,14 @@ class PatchCleanser(Defense):
                 f"patch_cleanser.patch is {self.patch}, masks {self.masks} and fill {self.fill}; expected at least 1 "
                 "pixel and mask, and a value between 0 and 1"
             )
+
+    def check(self, spec: DataSpec) -> None:
+        """Images that are larger than the patch."""
+        masked_windows(spec.shape, self.patch, self.masks)
+
+    def passes(self, below: int) -> int:
+        """A pass under each mask; an input on which they disagree takes more, under pairs of masks."""
+        return below * self.masks**2 * (1 + self.masks**2)
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the masks."""

@@ -24,7 +24,7 @@ class SpectralRegularization(Defense):
     strength: the paper's is 0.01. steps: of power iteration, from a random vector, another one in each epoch.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"strength": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = 0.01
     steps: int = 10

@@ -33,7 +33,7 @@ class WeightAveraging(Defense):
     begin: share of the epochs before anything enters the average.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"decay": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"decay": 0.0}
 
     rule: Rule = Rule.ema
     decay: float = 0.995

@@ -28,7 +28,7 @@ class WeightPerturbation(Defense):
     adversarial training. warm_up: epochs without it.
     """
 
-    off: ClassVar[Mapping[str, Any] | None] = {"gamma": 0.0}
+    neutral: ClassVar[Mapping[str, Any]] = {"gamma": 0.0}
 
     gamma: float = 0.005
     warm_up: int = 0

@@ -128,6 +128,78 @@ def test_random_outputs_are_named(tmp_path: Path, defense: type[Any], finding: s
         assert finding in [f.name for f in _findings(tmp_path, defenses=(defense(),))]
 
 
+@dataclasses.dataclass(frozen=True)
+class Descends(Defense):
+    """Takes a gradient step on the input before it is classified."""
+
+    optimizes = True
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return _Descent(model)
+
+    def passes(self, below: int) -> int:
+        return 2 * below
+
+
+class _Descent(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_(True)
+            (grad,) = torch.autograd.grad(self.model(leaf).square().sum(), leaf)
+        logits: Tensor = self.model(x - 0.01 * grad)
+        return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretlyDescends(Descends):
+    optimizes = False
+
+
+@pytest.mark.parametrize(
+    ("defense", "finding", "evidence"),
+    [
+        (Descends, "optimizing_inference", "one pass of it counts as 2 passes"),
+        (SecretlyDescends, "undeclared_optimization", "no defense declares optimizes=True"),
+    ],
+)
+def test_optimization_inside_inference_is_named(
+    tmp_path: Path, defense: type[Any], finding: str, evidence: str
+) -> None:
+    with declared(("defense", defense)):
+        (found,) = _findings(tmp_path, defenses=(defense(),))
+    assert found.name == finding
+    assert evidence in found.evidence
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowsAnother(Defense):
+    """Answers with the negative logits where no gradient is asked for."""
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return _TwoFaced(model)
+
+
+class _TwoFaced(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits if torch.is_grad_enabled() else -logits
+
+
+def test_a_surrogate_with_another_forward_is_named(tmp_path: Path) -> None:
+    with declared(("defense", ShowsAnother)):
+        (found,) = _findings(tmp_path, defenses=(ShowsAnother(),))
+    assert (found.name, found.severity) == ("surrogate_differs", "error")
+    assert "gives other scores than one without for 64 of 64 examples" in found.evidence
+
+
 def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(tmp_path)
     run(dataclasses.replace(config, attack=plugin("attack", "none")))
