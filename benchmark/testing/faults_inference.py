@@ -108,7 +108,7 @@ class KeepsWeightsToItself(SoundStage):
 
 
 @dataclass(frozen=True)
-class NeedsThreeChannels(SoundStage):
+class DefenseNeedsThreeChannels(SoundStage):
     """Weighs the colours of an image."""
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
