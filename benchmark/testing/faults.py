@@ -119,7 +119,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("defense", inference.VotesWithOneVoice, "votes_only_if_it_is_random"),
     _fault("defense", inference.ShowsAnotherForward, "answers_the_same_with_and_without_gradients"),
     _fault("defense", inference.KeepsWeightsToItself, "answers_the_same_after_reloading"),
-    _fault("defense", inference.NeedsThreeChannels, "takes_images_of_any_size"),
+    _fault("defense", inference.DefenseNeedsThreeChannels, "takes_images_of_any_size"),
     _fault("defense", inference.TripsOverRows, "takes_tabular_data_or_refuses_it_by_name"),
     _fault("defense", inference.HidesAMember, "counts_its_passes"),
     _fault("defense", inference.DescendsInSecret, "declares_an_optimisation"),
