@@ -126,6 +126,7 @@ def leaves_system_and_inputs_alone(certifier: Certifier) -> None:
         here, _ = _linear()
         before = {name: value.clone() for name, value in here.system.state_dict().items()}
         x, y = here.x.clone(), here.y.clone()
+        _certified(certifier, norm, here)
         with seeded(0):
             certifier.certify(here.system, x, y, threat=threat_of(norm), rng=here.rng())
         demand(torch.equal(x, here.x) and torch.equal(y, here.y), f"{norm.value}: x or y was changed in place")
