@@ -25,6 +25,7 @@ from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
 from ..ranking.worst_case import forgiven
 from .check_text import check_names, check_texts
+from .check_trigger import optional_arrays, poison_rules, to_attack
 
 __all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
@@ -180,6 +181,7 @@ def _outcomes(cell: Cell) -> Arrays:
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
     kinds = {**KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else KINDS
+    kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
     rest.expect(kinds, rows=cell.record.counts.total)
@@ -211,7 +213,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "an excess that is NaN": ~np.isnan(a["excess"]),
         "an example called right whose answer is another label": a["clean_correct"] == (a["clean_label"] == a["y"]),
         "an example that was attacked though it was wrong, or not attacked though it was right":
-            a["attacked"] == a["clean_correct"],
+            a["attacked"] == to_attack(a),
         "an adversarial candidate that was not attacked or not valid": ~a["adversarial"] | (a["attacked"] & a["valid"]),
         "an invalid candidate where nothing was attacked": a["valid"] | a["attacked"],
         "a broken example without an adversarial candidate": ~a["broken"] | a["adversarial"],
@@ -232,7 +234,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "a broken example that reached no label, or another one that did":
             a[REACHED].any(axis=1) == a["broken"] if REACHED in a else np.ones_like(a["broken"]),
     }  # fmt: skip
-    for fault, holds in rules.items():
+    for fault, holds in {**rules, **poison_rules(a)}.items():
         if not holds.all():
             example = int(a["ids"][~holds][0])
             raise RecordError(f"{OUTCOMES} of {cell.place} has {fault} (example {example})")
