@@ -1,0 +1,1 @@
+"""What defenses against poisons and backdoors share."""
