@@ -320,14 +320,14 @@ class Poison(Component):
         return y.new_full(y.shape, -1)
 
     def evokes(self) -> bool:
-        """Whether it is about a label to evoke in any test example."""
+        """Tell a poison with a label to evoke in some test example from one without."""
         import torch
 
         return bool((self.aim(torch.arange(LABELS)) >= 0).any())
 
 
 LABELS = 1024
-"""How many labels a poison is asked about to know whether it evokes one."""
+"""Number of labels that a poison is asked about to know if it evokes one."""
 
 
 @dataclass(frozen=True)

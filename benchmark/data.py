@@ -107,7 +107,7 @@ class Examples:
 
 
 COMPARED = 512
-"""How many examples are compared at a time."""
+"""Number of examples that are compared at a time."""
 
 
 def _one_hot(y: Tensor, like: Tensor) -> Tensor:

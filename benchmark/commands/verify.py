@@ -156,6 +156,6 @@ def _prove(cell: Replay, outcomes: Outcomes, rows: torch.Tensor, witness: Witnes
 
 
 def _aims(cell: Replay, rows: torch.Tensor, aimed: torch.Tensor) -> bool:
-    """Whether a poison of the system is to evoke these labels (M,) in the examples at `rows` (M,)."""
+    """Check that a poison of the system is to evoke these labels (M,) in the examples at `rows` (M,)."""
     y = cell.examples.y[rows]
     return any(bool((poison.aim(y) == aimed).all()) for poison in cell.poisons if poison.evokes())

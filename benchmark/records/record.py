@@ -223,7 +223,7 @@ class Record(_Model):
 
 
 class RowsLost(_Model):
-    """What a defense took from the training rows of one label.
+    """Training rows of one label that a defense removed.
 
     rows: before it. poisoned: how many of them a poison had touched. removed: how many it took. poisoned_removed: how
     many of these a poison had touched.

@@ -17,9 +17,9 @@ from benchmark.records.poison import PoisonedRows
 __all__ = ["PROBES", "Backdoor", "victims"]
 
 PROBES = 8
-"""How many test examples are stored with the trigger, to see later that it is still the same."""
+"""Number of test examples that are stored with the trigger, to see later that it is still the same."""
 TOLERANCE = 1e-6
-"""How far a stored trigger and that of today may lie apart: machines round sines differently."""
+"""Largest difference between a stored trigger and that of today: machines round sines differently."""
 
 
 @dataclass(frozen=True)

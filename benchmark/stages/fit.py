@@ -78,7 +78,7 @@ def fit(
 
 
 def _check_stored_poison(card: Card, path: Path) -> None:
-    """That the poison beside the weights is the one that the system was trained on.
+    """Check that the poison beside the weights is the one that the system was trained on.
 
     Raises:
         StoreError: if it is missing or another one.

@@ -62,7 +62,7 @@ def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Exampl
 def corrupted(
     poison: Poison, train: Examples, held_out: Examples, spec: DataSpec, rng: SampleRandom
 ) -> tuple[Examples, Tensor]:
-    """What a poison makes of the training examples, and the ids (M,) that it names.
+    """Let a poison change the training examples: the result, and the ids (M,) that it names.
 
     Args:
         held_out: where the victims of a poison that is crafted for some come from.

@@ -17,14 +17,14 @@ from benchmark.data import Batch, DataSpec, Examples
 from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom, derive_seed, using
 
-__all__ = ["features", "features_of", "last_linear", "train_network"]
+__all__ = ["cross_entropy", "features", "features_of", "last_linear", "train_network"]
 
 ROWS = 512
-"""How many rows pass through a network at a time."""
+"""Number of rows that pass through a network at a time."""
 
 
 class Architecture(Protocol):
-    """What is asked of a model plugin; see :class:`benchmark.api.Model`."""
+    """Part of a model plugin that is used here; see :class:`benchmark.api.Model`."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The module with its initial weights, from torch's generator."""
@@ -37,12 +37,13 @@ class Architecture(Protocol):
 
     @classmethod
     def learns(cls) -> bool:
-        """Whether it fits itself."""
+        """Tell a model that fits itself from one that is trained by gradients."""
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean cross-entropy of a batch, with soft labels where there are any."""
-    return F.cross_entropy(model(batch.x), batch.y if batch.soft is None else batch.soft)
+    """The loss at the bottom of every stack: the mean cross-entropy, with soft labels where there are any."""
+    logits = model(batch.x)
+    return F.cross_entropy(logits, batch.y if batch.soft is None else batch.soft.to(logits.dtype))
 
 
 def train_network(

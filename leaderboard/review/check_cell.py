@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark.errors import RecordError
@@ -25,7 +24,7 @@ from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
 from ..ranking.worst_case import forgiven
 from .check_text import check_names, check_texts
-from .check_trigger import optional_arrays, poison_rules, to_attack
+from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 
 __all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
@@ -48,7 +47,6 @@ KINDS = {
 }
 REACHED = "reached"
 CONFIDENCE = "confidence"
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def checked_cell(folder: Path) -> Cell:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.registry.catalogue import catalogue
 
-__all__ = ["optional_arrays", "poison_rules", "to_attack"]
+__all__ = ["Arrays", "optional_arrays", "poison_rules", "to_attack"]
 
 TRIGGERED, AIMED, CERTIFIED_ROWS = "triggered", "aimed", "certified_rows"
 Arrays = Mapping[str, NDArray[Any]]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.api import Batch, ConfigError, Defense, Examples, Loss, hookimpl
 
 ROWS = 200
-"""How many clean examples a trigger is sought on."""
+"""Number of clean examples on which a trigger is sought."""
 FACTOR, PATIENCE = 2.0, 5
 """After so many steps of success the weight of the mask's size is doubled, after as many of none divided by 2^1.5."""
 

@@ -1,1 +1,1 @@
-"""What defenses against poisons and backdoors share."""
+"""Shared parts of defenses against poisons and backdoors."""

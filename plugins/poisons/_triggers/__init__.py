@@ -1,1 +1,1 @@
-"""What poisons share: which rows they take, the settings that they refuse, and stamping a trigger on rows."""
+"""Shared parts of poisons: the choice of rows, refused settings, and stamping a trigger on rows."""

@@ -1,4 +1,4 @@
-"""Which training rows a poison takes, and rows with a trigger and the target label. Gu et al., 2017, section 4."""
+"""Choice of the rows to poison, and rows with a trigger and the target label. Gu et al., 2017, section 4."""
 
 from __future__ import annotations
 
