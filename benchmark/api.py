@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
     from benchmark.records.outcomes import NORMS, Outcomes
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
     from benchmark.system import PASS_ROWS, System, straight_through
+    from benchmark.system.networks import features, features_of, train_network
     from benchmark.system.references import OWNED
     from benchmark.system.target import RowLoss, Target
     from benchmark.threat.ball import Ball, distance, rows_norm
@@ -60,6 +61,7 @@ __all__ = [
     "Defense",
     "Examples",
     "Goal",
+    "InstancePoison",
     "Loss",
     "Measurement",
     "Metric",
@@ -83,11 +85,14 @@ __all__ = [
     "ambient",
     "derive_seed",
     "distance",
+    "features",
+    "features_of",
     "hookimpl",
     "inner",
     "parse_eps",
     "rows_norm",
     "straight_through",
+    "train_network",
     "using",
 ]
 
@@ -101,6 +106,9 @@ _LAZY = {
     "PASS_ROWS": "benchmark.system",
     "System": "benchmark.system",
     "straight_through": "benchmark.system",
+    "features": "benchmark.system.networks",
+    "features_of": "benchmark.system.networks",
+    "train_network": "benchmark.system.networks",
     "OWNED": "benchmark.system.references",
     "RowLoss": "benchmark.system.target",
     "Target": "benchmark.system.target",
@@ -170,6 +178,8 @@ class Supports:
     leave the eps-ball, and its distances make a whole curve). randomized: whether it draws from `rng`.
     bounded: whether it respects the threat's ball; a corruption that answers to no norm does not, and its candidates
     are judged by the box and the region alone.
+    trigger: whether it shows the trigger of the system's poison (`target.triggered`); then the poison's label is what
+    counts, over the examples that the poison is about.
     """
 
     norms: frozenset[Norm] = frozenset(Norm)
@@ -178,6 +188,7 @@ class Supports:
     minimal: bool = False
     randomized: bool = False
     bounded: bool = True
+    trigger: bool = False
 
 
 @dataclass(frozen=True)
@@ -339,6 +350,12 @@ class Defense(Component):
         system can be rebuilt from its weights.
         """
 
+    def repair(self, model: nn.Module, clean: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
+        """After every `finish`: mend the model in place by examples that are known to be clean: the select split.
+
+        For defenses that ask for a few clean examples; poison is in the training split alone. `fit` as in `finish`.
+        """
+
     def protect(self, model: nn.Module) -> nn.Module:
         """At inference: the module that is deployed, from inputs in [0, 1] to logits."""
         return model
@@ -379,6 +396,52 @@ class Poison(Component):
     def trigger(self, x: Tensor) -> Tensor | None:
         """(B, *S): the inputs with the backdoor's trigger; None where there is none."""
         return None
+
+    def aim(self, y: Tensor) -> Tensor:
+        """(B,) int64: the label that the poison is to evoke for a test example of each label `y` (B,).
+
+        -1 where the poison is not about such an example, so that it does not count: by default nowhere.
+        """
+        return y.new_full(y.shape, -1)
+
+    def evokes(self) -> bool:
+        """Tell a poison with a label to evoke in some test example from one without."""
+        import torch
+
+        return bool((self.aim(torch.arange(LABELS)) >= 0).any())
+
+
+LABELS = 1024
+"""Number of labels that a poison is asked about to know if it evokes one."""
+
+
+@dataclass(frozen=True)
+class InstancePoison(Poison):
+    """A poison that is crafted for given test inputs, which are not changed at test time.
+
+    target: the label that they are to get. victims: how many test inputs; the core takes the first of other labels.
+    """
+
+    target: int = 0
+    victims: int = 1
+
+    @abstractmethod
+    def corrupt_for(
+        self, train: Examples, victims: Examples, spec: DataSpec, rng: SampleRandom
+    ) -> tuple[Examples, Tensor]:
+        """As :meth:`Poison.corrupt`, with the test inputs and their true labels as the attacker knows them."""
+
+    def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
+        """Refuse: without victims there is nothing to craft.
+
+        Raises:
+            ConfigError: always; the core calls :meth:`corrupt_for`.
+        """
+        raise ConfigError(f"{type(self).__name__} is crafted for given test inputs; call corrupt_for with them")
+
+    def aim(self, y: Tensor) -> Tensor:
+        """(B,) int64: `target` for examples of other labels, else -1; the core counts the victims alone."""
+        return y.new_full(y.shape, self.target).where(y != self.target, -1)
 
 
 @dataclass(frozen=True)
@@ -445,6 +508,13 @@ class Certifier(Component):
     @abstractmethod
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
+
+    def certify_rows(self, system: System, x: Tensor, y: Tensor, *, rng: SampleRandom) -> Tensor | None:
+        """(B,) int64: training rows that could be added or removed without changing the right answer.
+
+        None for certifiers that prove nothing about training rows.
+        """
+        return None
 
 
 @dataclass  # not frozen: torchmetrics rebuilds what a metric computes, and refuses frozen dataclasses

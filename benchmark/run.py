@@ -18,10 +18,12 @@ from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.record import Card, Cost, Record
 from benchmark.records.store import Store
 from benchmark.stages import world
 from benchmark.stages.attack import attack, share
+from benchmark.stages.backdoor import Backdoor
 from benchmark.stages.batch import Attacked, Job
 from benchmark.stages.ending import ended, provenance_of, skeleton
 from benchmark.stages.findings import of_cell
@@ -99,7 +101,18 @@ def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
         folder=work / "parts",
         certifiers=config.certifiers,
         owned=References.of(loaded.splits.train, loaded.splits.spec.classes),
+        backdoor=_backdoor(config, store, loaded),
     )
+
+
+def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | None:
+    """The trigger that was stored with the system, for an attack that shows it."""
+    if not config.attack.supports.trigger:
+        return None
+    backdoor, path = Backdoor.of(config.poisons, loaded.splits.test), store.system(config.system_key()) / POISON
+    if backdoor is not None:
+        backdoor.recheck(PoisonedRows.load(path), loaded.splits.test, path)
+    return backdoor
 
 
 def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult:

@@ -143,10 +143,19 @@ def measure_witness(folder: Path, record: Record, data: Path) -> int:
 def _prove(cell: Replay, outcomes: Outcomes, rows: torch.Tensor, witness: Witness, start: int) -> int:
     """Prove one block of the witness; how many of its examples are broken."""
     x_adv = witness.x_adv[start : start + len(rows)]
-    clean, verdict = judged(cell, rows, x_adv)
+    aimed = None if outcomes.aimed is None else outcomes.aimed[rows]
+    if cell.attack.supports.trigger and (aimed is None or not _aims(cell, rows, aimed)):
+        raise RecordError("the outcomes name other labels to evoke than the system's poison is about")
+    clean, verdict = judged(cell, rows, x_adv, aimed)
     ids = cell.examples.ids[rows]
     for name, now in (("outside the threat", ~verdict.valid), ("not misclassified", ~verdict.adversarial)):
         if bool(now.any()):
             raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
     check_distances(verdict.distances, outcomes, rows)
     return int((verdict.broken & (clean.label == cell.examples.y[rows])).sum())
+
+
+def _aims(cell: Replay, rows: torch.Tensor, aimed: torch.Tensor) -> bool:
+    """Check that a poison of the system is to evoke these labels (M,) in the examples at `rows` (M,)."""
+    y = cell.examples.y[rows]
+    return any(bool((poison.aim(y) == aimed).all()) for poison in cell.poisons if poison.evokes())

@@ -42,6 +42,7 @@ def check_fit(config: RunConfig) -> None:
             f"that is content with {threat.access.value}, or threat.access={can.access.value}"
         )
     _check_learner(config)
+    _check_trigger(config)
     for certifier in config.certifiers:
         if threat.norm not in certifier.supports.norms:
             raise Refused(
@@ -51,8 +52,18 @@ def check_fit(config: RunConfig) -> None:
             )
 
 
+def _check_trigger(config: RunConfig) -> None:
+    """An attack that shows a trigger needs a system with one poison that evokes a label."""
+    if config.attack.supports.trigger and sum(poison.evokes() for poison in config.poisons) != 1:
+        chosen = ", ".join(registry.name_of(p)[1] for p in config.poisons) or "none"
+        raise Refused(
+            f"attack.{registry.name_of(config.attack)[1]} shows the trigger of a poison, and the system's poisons are "
+            f"{chosen}; choose one poison that evokes a label, such as +poison=patch_trigger"
+        )
+
+
 BY_GRADIENTS = (
-    "build", "start", "at_epoch", "replays", "loss", "training_threat", "after_step", "averaging", "finish",
+    "build", "start", "at_epoch", "replays", "loss", "training_threat", "after_step", "averaging", "finish", "repair",
 )  # fmt: skip
 """The stages of a defense that change what is trained by gradients, or how."""
 

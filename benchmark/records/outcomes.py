@@ -43,6 +43,11 @@ class Outcomes:
     else for the clean input: its largest softmax. None where it was not measured.
     reached: (N, K - 1) bool, under the goal `all` only: which of the labels y + 1, ..., y + K - 1 (modulo K) were
     reached within eps; an example is broken if any was.
+    certified_rows: (N,) int64, how many training rows could be added or removed without changing the right answer (0
+    where nothing was certified); None without a certifier of training rows.
+    triggered, aimed: (N,) int64, for attacks that show the trigger of the system's poison only: the label that the
+    system gives each example with the trigger, -1 where refused, right or wrong without it; and the label that the
+    poison is to evoke, -1 where the poison is not about the example.
     """
 
     ids: Tensor
@@ -68,6 +73,9 @@ class Outcomes:
     certified: Tensor
     confidence: Tensor | None = None
     reached: Tensor | None = None
+    certified_rows: Tensor | None = None
+    triggered: Tensor | None = None
+    aimed: Tensor | None = None
 
     @classmethod
     def untouched(
@@ -79,6 +87,9 @@ class Outcomes:
         *,
         confidence: Tensor | None = None,
         certified: Tensor | None = None,
+        certified_rows: Tensor | None = None,
+        triggered: Tensor | None = None,
+        aimed: Tensor | None = None,
         goals: int = 1,
     ) -> Outcomes:
         """The outcomes of examples that nobody has attacked yet.
@@ -108,6 +119,9 @@ class Outcomes:
             bad_gradient=no.clone(),
             certified=torch.zeros(count, device=device) if certified is None else certified,
             confidence=confidence,
+            certified_rows=certified_rows,
+            triggered=triggered,
+            aimed=aimed,
             reached=torch.zeros(count, goals, dtype=torch.bool, device=device) if goals > 1 else None,
             **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
         )

@@ -234,12 +234,27 @@ class Record(_Model):
         return next((m for m in self.metrics if m.name == name), None)
 
 
+class RowsLost(_Model):
+    """Training rows of one label that a defense removed.
+
+    rows: before it. poisoned: how many of them a poison had touched. removed: how many it took. poisoned_removed: how
+    many of these a poison had touched.
+    """
+
+    rows: int = Field(ge=0)
+    poisoned: int = Field(ge=0)
+    removed: int = Field(ge=0)
+    poisoned_removed: int = Field(ge=0)
+
+
 class Card(_Model):
     """A trained system: its parts, its data and its training.
 
     select_accuracy, test_accuracy: clean top-1 of the deployed system; the counts make intervals possible.
     selected_epoch: the epoch whose weights were kept; robust_selection: its accuracy under attack, if that chose it.
     thresholds: of detectors, by defense name.
+    poison_sha256: of the file beside the weights that holds the poisoned rows; empty without poison.
+    rows_lost: per label, by the name of each defense that took rows from the training split.
     """
 
     schema_version: Literal[1] = 1
@@ -252,6 +267,8 @@ class Card(_Model):
     splits_disjoint: bool
     train_examples: int
     poisoned_examples: int
+    poison_sha256: str = ""
+    rows_lost: dict[str, list[RowsLost]] = {}
     epochs_run: int
     selected_epoch: int | None
     robust_selection: float | None

@@ -25,7 +25,8 @@ from benchmark.errors import AttackFault, ConfigError
 from benchmark.records.build import AuditCounts
 from benchmark.records.outcomes import Outcomes, Witness
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.certify import certify
+from benchmark.stages.backdoor import Backdoor
+from benchmark.stages.certify import certify, certify_rows
 from benchmark.stages.devices import peak_memory
 from benchmark.stages.judge import Answer, Verdict, answer, judge, verdict_random
 from benchmark.stages.settle import with_fixed_region
@@ -45,6 +46,7 @@ class Job:
     system: what is judged. attacker_view: what the attacker works on: the system, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
+    backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
     """
 
     attack: Attack
@@ -58,6 +60,7 @@ class Job:
     certifiers: tuple[Certifier, ...] = ()
     owned: References | None = None
     prepared: dict[str, Tensor] | None = None
+    backdoor: Backdoor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
     clean = answer(job.system, x, y, rng.child("clean"))
     correct = clean.label == y
-    rows = correct.nonzero().squeeze(1)
+    aimed = None if job.backdoor is None else job.backdoor.aim(ids, y)
+    rows = (correct if aimed is None else correct & (aimed >= 0)).nonzero().squeeze(1)
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     begun = time.perf_counter()
     certified = certify(job.certifiers, job.system, x, y, correct, threat=threat, rng=rng.child("certify"))
@@ -94,14 +98,26 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
         clean.top5,
         confidence=clean.confidence,
         certified=certified,
+        certified_rows=certify_rows(job.certifiers, job.system, x, y, correct, rng=rng.child("certify")),
+        triggered=None if job.backdoor is None else _triggered(job.system, job.backdoor, x, y, rng.child("trigger")),
+        aimed=aimed,
         goals=job.system.spec.classes - 1 if job.threat.goal is Goal.all else 1,
     )
     if len(rows) == 0:
         nothing = Witness(ids[:0].cpu(), x[:0].cpu())
         return Attacked(untouched, AuditCounts(), time.perf_counter() - begun, peak_memory(x.device), nothing)
-    attempts = _attempts(job, threat, x[rows], y[rows], clean.logits[rows], rng.rows(rows))
+    if aimed is None:
+        wanted = goals(threat.goal, y[rows], clean.logits[rows], rng.rows(rows))
+    else:
+        wanted = (aimed[rows],)
+    attempts = _attempts(job, threat, x[rows], y[rows], wanted, rng.rows(rows))
     attacked = _assembled(untouched, rows, x, attempts, clean)
     return dataclasses.replace(attacked, seconds=time.perf_counter() - begun)
+
+
+def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
+    """(B,) int64: the label of every example with the trigger, whether right without it or not; one forward pass."""
+    return answer(system, backdoor.trigger(x), y, rng).label
 
 
 def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
@@ -134,13 +150,14 @@ class _Attempts:
     reached: Tensor
 
 
-def _attempts(job: Job, threat: Threat, x: Tensor, y: Tensor, logits: Tensor, rng: SampleRandom) -> _Attempts:
+def _attempts(
+    job: Job, threat: Threat, x: Tensor, y: Tensor, wanted: tuple[Tensor | None, ...], rng: SampleRandom
+) -> _Attempts:
     """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
 
     That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
     one that is invalid; else the nearest that is adversarial; else the first.
     """
-    wanted = goals(threat.goal, y, logits, rng)
     if threat.queries is not None and len(wanted) > 1:
         if threat.queries < len(wanted):
             raise ConfigError(
@@ -205,6 +222,7 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target
         owned=job.owned,
         passes=job.attacker_view.passes,
         prepared=job.prepared,
+        trigger=None if job.backdoor is None else job.backdoor.trigger,
     )
 
 

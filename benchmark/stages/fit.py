@@ -22,8 +22,9 @@ from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
+from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.provenance import provenance
-from benchmark.records.record import Card, file_sha256, to_text, write_atomic
+from benchmark.records.record import Card, RowsLost, file_sha256, to_text, write_atomic
 from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom, derive_seed, using
 from benchmark.stages import world
@@ -73,7 +74,18 @@ def fit(
     if file_sha256(path) != card.weights_sha256:
         raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
     load_weights(model, path)
+    _check_stored_poison(card, store.system(key) / POISON)
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
+
+
+def _check_stored_poison(card: Card, path: Path) -> None:
+    """Check that the poison beside the weights is the one that the system was trained on.
+
+    Raises:
+        StoreError: if it is missing or another one.
+    """
+    if card.poison_sha256 and (not path.is_file() or file_sha256(path) != card.poison_sha256):
+        raise StoreError(f"{path} is not the poison that the card describes; delete {path.parent} to train it again")
 
 
 def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | None = None) -> nn.Module:
@@ -138,7 +150,10 @@ class _Training:
         begun = time.perf_counter()
         parts, splits = self.parts, self.loaded.splits
         folder = self.store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
-        train, touched = _training_examples(parts, splits)
+        final = folder / "final"
+        final.mkdir(exist_ok=True)
+        data = _training_examples(parts, splits, final / POISON)
+        train = data.train
         model = build_model(parts, splits.spec)
         if not parts.model.learns():
             _check_answers(parts, splits.spec, model, splits.select)
@@ -153,15 +168,17 @@ class _Training:
         for place, defense in enumerate(parts.defenses):
             if type(defense).finish is not Defense.finish:
                 defense.finish(model, train, _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}"))
+        for place, defense in enumerate(parts.defenses):
+            if type(defense).repair is not Defense.repair:
+                further = _Further(parts, splits.spec, self.trainer, folder / f"repair-{place}")
+                defense.repair(model, splits.select, further)
         model.eval()
-        final = folder / "final"
-        final.mkdir(exist_ok=True)
         save_weights(model, final / WEIGHTS)
         thresholds = _calibrate(parts, splits.spec, model, splits.select)
         system, device = assemble(parts, splits.spec, model, thresholds), device_of(self.trainer)
         right = {name: correct(system, part, parts.seed, device) for name, part in
                  (("select", splits.select), ("test", splits.test))}  # fmt: skip
-        card = self._card(model, train, touched, history, thresholds, right, final / WEIGHTS, begun)
+        card = self._card(model, data, history, thresholds, right, final / WEIGHTS, begun)
         write_atomic(final / "card.json", to_text(card))
         self.store.put(final, self.store.system(plan.key))
         shutil.rmtree(folder, ignore_errors=True)
@@ -170,8 +187,7 @@ class _Training:
     def _card(
         self,
         model: nn.Module,
-        train: Examples,
-        touched: Tensor,
+        data: _TrainingData,
         history: list[dict[str, float]],
         thresholds: dict[str, list[float]],
         right: dict[str, int],
@@ -191,8 +207,10 @@ class _Training:
             dataset_revision=self.loaded.revision,
             splits=self.loaded.infos,
             splits_disjoint=self.loaded.disjoint,
-            train_examples=len(train),
-            poisoned_examples=len(touched),
+            train_examples=len(data.train),
+            poisoned_examples=0 if data.poisoned is None else len(data.poisoned.ids),
+            poison_sha256="" if data.poisoned is None else file_sha256(weights.with_name(POISON)),
+            rows_lost=data.lost,
             epochs_run=len(history),
             selected_epoch=None if selected is None else int(selected["epoch"]),
             robust_selection=None if selected is None else selected.get("select_robust_accuracy"),
@@ -233,19 +251,55 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
         )
 
 
-def _training_examples(parts: SystemSpec, splits: Splits) -> tuple[Examples, Tensor]:
-    """The examples that are trained on, after poisons and defenses, and the ids that poisons touched."""
-    train, touched = poison(parts.poisons, splits, parts.seed)
+@dataclass(frozen=True)
+class _TrainingData:
+    """The examples that are trained on. poisoned: rows that poisons touched. lost: rows that each defense removed."""
+
+    train: Examples
+    poisoned: PoisonedRows | None
+    lost: dict[str, list[RowsLost]]
+
+
+def _training_examples(parts: SystemSpec, splits: Splits, file: Path | None = None) -> _TrainingData:
+    """The examples that are trained on, after poisons and defenses.
+
+    file: where the poison is stored. The rows that are trained on, and counted, are those that are read from there.
+    """
+    train, poisoned = poison(parts.poisons, splits, parts.seed)
+    if poisoned is not None and file is not None:
+        poisoned.save(file)
+        poisoned = PoisonedRows.load(file)
+        difference = poisoned.applied(splits.train).difference(train)
+        if difference:
+            raise StoreError(f"{file} holds another poison than was made: {difference} differ; free some space")
+        train = poisoned.applied(splits.train)
+    lost = {}
     for place, defense in enumerate(parts.defenses):
-        rng = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids)
+        rng, before = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids), train
         train = defense.prepare(train, splits.spec, rng)
-    return train, touched
+        removed = _rows_lost(before, train, poisoned, splits.spec.classes)
+        if any(row.removed for row in removed):
+            lost[registry.name_of(defense)[1]] = removed
+    return _TrainingData(train, poisoned, lost)
+
+
+def _rows_lost(before: Examples, after: Examples, poisoned: PoisonedRows | None, classes: int) -> list[RowsLost]:
+    """Per label: how many rows there were, and how many a defense removed; and of both, how many were poisoned."""
+    gone = ~torch.isin(before.ids, after.ids)
+    bad = torch.zeros_like(gone) if poisoned is None else torch.isin(before.ids, poisoned.ids)
+
+    def count(rows: Tensor) -> list[int]:
+        numbers: list[int] = torch.bincount(before.y[rows], minlength=classes).tolist()
+        return numbers
+
+    columns = zip(count(bad | True), count(bad), count(gone), count(gone & bad), strict=True)
+    return [RowsLost(rows=n, poisoned=p, removed=r, poisoned_removed=b) for n, p, r, b in columns]
 
 
 def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Trainer, key: str) -> None:
     """Do the share of every batch of a process that does not lead."""
     splits = loaded.splits
-    train, _ = _training_examples(parts, splits)
+    train = _training_examples(parts, splits).train
     task = _Weights(parts, splits.spec, store, trainer, store.work(key))
     given = parts.model.pretrained(splits.spec)
     task.fit(build_model(parts, splits.spec, given), given, train, splits.select, lambda _: None)
@@ -348,6 +402,7 @@ class _Further:
         from benchmark.stages import training
 
         self.times += 1
+        module.train()
         seed = derive_seed(self.parts.seed, self.folder.name.partition(".")[0], self.times)
         fitting = training.Fitting(
             module,

@@ -13,7 +13,7 @@ from benchmark.records.store import Store
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.api import Attack
+    from benchmark.api import Attack, Poison
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
     from benchmark.stages.judge import Answer, Verdict
@@ -51,7 +51,7 @@ def _check_counts(record: Record, outcomes: Outcomes) -> None:
 class Replay:
     """A recorded cell, ready to be judged again.
 
-    seed: the cell's. examples: its example list.
+    seed: the cell's. examples: its example list. poisons: of the system.
     """
 
     system: System
@@ -59,6 +59,7 @@ class Replay:
     threat: Threat
     seed: int
     examples: Examples
+    poisons: tuple[Poison, ...] = ()
 
 
 def rebuilt(record: Record, store: Store, data: Path) -> Replay:
@@ -85,7 +86,9 @@ def rebuilt(record: Record, store: Store, data: Path) -> Replay:
     splits = parts.dataset.load(data, offline=True)
     system = rebuild.stored_system(parts, card, store, splits.spec)
     assert record.counts is not None
-    return Replay(system, attack, threat, record.seed, splits.test.take(torch.arange(record.counts.total)))
+    return Replay(
+        system, attack, threat, record.seed, splits.test.take(torch.arange(record.counts.total)), parts.poisons
+    )
 
 
 def _attack(record: Record) -> Any:
@@ -111,8 +114,13 @@ def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
     return rows
 
 
-def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answer, Verdict]:
-    """Judge candidates for the examples at `rows` as the run would: the clean answer, and the verdict."""
+def judged(
+    cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor, aimed: torch.Tensor | None = None
+) -> tuple[Answer, Verdict]:
+    """Judge candidates for the examples at `rows` as the run would: the clean answer, and the verdict.
+
+    aimed: (M,) int64, the labels that a trigger is to evoke; None for attacks that show none.
+    """
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.stages.batch import goals
     from benchmark.stages.devices import exact_math
@@ -124,7 +132,7 @@ def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answe
     can = cell.attack.supports
     with exact_math():
         clean = answer(cell.system, x, y, rng.child("clean"))
-        wanted = goals(cell.threat.goal, y, clean.logits, rng)
+        wanted = goals(cell.threat.goal, y, clean.logits, rng) if aimed is None else (aimed,)
         verdict = judge(
             cell.system,
             with_fixed_region(cell.threat, cell.system, x, y, rng).around(x, rng),

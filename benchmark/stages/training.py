@@ -15,7 +15,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
@@ -30,6 +29,7 @@ from benchmark.stages import world
 from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.quiet import QuietInChild, quiet_lightning
 from benchmark.system import System
+from benchmark.system.networks import cross_entropy
 from benchmark.system.weights import load_weights, save_weights
 from benchmark.threat import Threat
 
@@ -40,12 +40,6 @@ BEST = "best.safetensors"
 HISTORY = "history.json"
 COLLAPSE = 0.2
 """A fall of robust accuracy between epochs that single-step adversarial training is warned about."""
-
-
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """The loss at the bottom of every stack: the mean cross-entropy, with soft labels where there are any."""
-    logits = model(batch.x)
-    return F.cross_entropy(logits, batch.y if batch.soft is None else batch.soft.to(logits.dtype))
 
 
 def stacked(defenses: Sequence[Defense], rng: SampleRandom, base: Loss) -> Loss:

@@ -127,6 +127,7 @@ class Target:
         owned: inputs of known labels that the attacker has; None if there are none.
         passes: how many passes one pass of the model counts as.
         prepared: what the attack has made beforehand; None where nothing was.
+        trigger: puts the trigger of the system's poison on inputs, for an attack that declares it; None for others.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Target:
         owned: References | None = None,
         passes: int = 1,
         prepared: dict[str, Tensor] | None = None,
+        trigger: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -157,6 +159,7 @@ class Target:
         self._owned = owned
         self._passes = passes
         self._prepared = prepared
+        self._trigger = trigger
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
@@ -209,6 +212,19 @@ class Target:
                 "of a run, and no part of training or of another attack"
             )
         return self._prepared
+
+    def triggered(self, x: Tensor) -> Tensor:
+        """(B, *S): `x` (B, *S) with the trigger of the system's poison; as it is where the poison needs none.
+
+        Raises:
+            AttackFault: where there is no such poison, or the attack does not declare `trigger`.
+        """
+        if self._trigger is None:
+            raise AttackFault(
+                "the attack asked for the trigger of the system's poison, and none is given here; declare trigger=True "
+                "in `supports`, and choose a system with such a poison"
+            )
+        return self._trigger(x)
 
     def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.

@@ -22,7 +22,7 @@ from benchmark.system.target import Ledger, Target
 from benchmark.testing.combinations import combinations
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, toy_target
-from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 from benchmark.threat.ball import tolerance
 
@@ -449,6 +449,8 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
     except PluginError as error:
         raise Inapplicable(str(error)) from error
     parts: dict[str, Any] = {"dataset": None, "model": Model}  # any would do: of a model it is asked whether it learns
+    if attack.supports.trigger:
+        parts["poisons"] = (Spot(),)
     for norm, access, goal in itertools.product(Norm, Access, (Goal.untargeted, Goal.next_class)):
         threat = Threat(
             norm=norm,

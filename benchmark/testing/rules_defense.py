@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -38,12 +39,34 @@ class _Rectified(nn.Module):
         return logits
 
 
+def _layers(spec: DataSpec) -> nn.Module:
+    """A convolution and a linear layer; two linear ones for examples that are no images."""
+    if not spec.image:
+        return nn.Sequential(nn.Linear(math.prod(spec.shape), 8), nn.ReLU(), nn.Linear(8, spec.classes))
+    channels, height, width = spec.shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * height * width, spec.classes)
+    )
+
+
+NETWORKS: tuple[Callable[[DataSpec], nn.Module], ...] = (Net, _Rectified, _layers)
+"""Networks to defend: the first that a defense does not refuse is taken."""
+
+
+def network_of(defense: Defense, spec: DataSpec) -> Callable[[DataSpec], nn.Module]:
+    """The network that a defense takes through all stages of training."""
+    for network in NETWORKS[:-1]:
+        try:
+            _put_through(defense, built(network(spec), spec, (defense,)), spec.shape)
+        except Refused:
+            continue
+        return network
+    return NETWORKS[-1]
+
+
 def architecture(defense: Defense, spec: DataSpec) -> nn.Module:
-    """A classifier that the defense takes: the net of the world, or one with ReLUs where it refuses that."""
-    try:
-        return built(Net(spec), spec, (defense,))
-    except Refused:
-        return built(_Rectified(spec), spec, (defense,))
+    """A classifier that the defense takes, after its changes to it."""
+    return built(network_of(defense, spec)(spec), spec, (defense,))
 
 
 def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -81,9 +104,15 @@ def _trained(
     defense: Defense, model: nn.Module | None = None, shape: tuple[int, ...] = SHAPE
 ) -> tuple[nn.Module, Examples]:
     """A classifier that has been through the stages of training, and the examples that it was trained on."""
-    train, spec = examples(shape=shape)
+    spec = examples(shape=shape)[1]
     with seeded(0):
         model = architecture(defense, spec) if model is None else built(model, spec, (defense,))
+    return _put_through(defense, model, shape)
+
+
+def _put_through(defense: Defense, model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Examples]:
+    train, spec = examples(shape=shape)
+    with seeded(0):
         prepared = defense.prepare(train, spec, _random(train.ids))
         now = defense.start(model, prepared, spec, _fit).at_epoch(1, 2)
         model.train()
@@ -91,6 +120,7 @@ def _trained(
         with torch.no_grad():
             now.after_step(model)
         defense.finish(model, prepared, _fit)
+        defense.repair(model, prepared, _fit)
     return model.eval(), prepared
 
 
@@ -272,7 +302,7 @@ def is_off_at_strength_zero(defense: Defense) -> None:
     except Exception as error:
         raise AssertionError(f"the settings {dict(defense.neutral)} in `neutral` are refused: {error}") from error
     spec = world().spec
-    net = _Rectified if isinstance(architecture(defense, spec), _Rectified) else Net
+    net = network_of(defense, spec)
     (model, prepared), (bare, train) = (_trained(one, net(spec)) for one in (off, Defense()))
     same = prepared.digest() == train.digest() and torch.equal(prepared.x(), train.x())
     demand(same, f"at {dict(defense.neutral)} prepare still changes the training examples")

@@ -13,7 +13,7 @@ from benchmark.api import Attack, PreparedAttack
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Threat
 
 __all__ = ["PREPARED_RULES", "Preparation", "preparation", "toy_target"]
@@ -44,6 +44,7 @@ def toy_target(here: World, threat: Threat, seed: int, prepared: dict[str, Tenso
         ball=threat.around(here.x, here.rng(seed)),
         owned=here.owned,
         prepared=prepared,
+        trigger=Spot().trigger,
     )
 
 

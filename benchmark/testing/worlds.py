@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Defense
+from benchmark.api import Defense, Poison
 from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System, straight_through
 from benchmark.system.references import References
 from benchmark.threat import Norm, Threat
 
-__all__ = ["RADII", "SHAPE", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
+__all__ = ["RADII", "SHAPE", "Spot", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
 
 SHAPE = (3, 6, 6)
 """One example of the standard world: a small colour image, which every attack on images accepts."""
@@ -77,6 +77,25 @@ class _Jittered(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x + 0.05 * sampling.ambient().normal(*x.shape[1:], stream="jitter"))
         return logits
+
+
+@dataclass(frozen=True)
+class Spot(Poison):
+    """The standard world's poison, for attacks that show a trigger: marks the first feature, wants the label 0."""
+
+    def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
+        """Nothing: the world's systems are not trained."""
+        return train, train.ids[:0]
+
+    def trigger(self, x: Tensor) -> Tensor:
+        """The first feature at 1."""
+        marked = x.clone()
+        marked.flatten(1)[:, 0] = 1.0
+        return marked
+
+    def aim(self, y: Tensor) -> Tensor:
+        """0, for the other labels."""
+        return torch.where(y == 0, -1, 0)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark.errors import RecordError
@@ -25,6 +24,7 @@ from ..cells.load import KEY, OUTCOMES, RECORD, Cell
 from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
 from .check_text import check_names, check_texts
+from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 
 __all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
@@ -47,7 +47,6 @@ OUTCOME_KINDS = {
 }
 REACHED = "reached"
 CONFIDENCE = "confidence"
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def checked_cell(folder: Path) -> Cell:
@@ -180,6 +179,7 @@ def _outcomes(cell: Cell) -> Arrays:
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
     kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
+    kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
     rest.expect(kinds, rows=cell.record.counts.total)
@@ -211,7 +211,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "an excess that is NaN": ~np.isnan(a["excess"]),
         "an example called right whose answer is another label": a["clean_correct"] == (a["clean_label"] == a["y"]),
         "an example that was attacked though it was wrong, or not attacked though it was right":
-            a["attacked"] == a["clean_correct"],
+            a["attacked"] == to_attack(a),
         "an adversarial candidate that was not attacked or not valid": ~a["adversarial"] | (a["attacked"] & a["valid"]),
         "an invalid candidate where nothing was attacked": a["valid"] | a["attacked"],
         "a broken example without an adversarial candidate": ~a["broken"] | a["adversarial"],
@@ -232,7 +232,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "a broken example that reached no label, or another one that did":
             a[REACHED].any(axis=1) == a["broken"] if REACHED in a else np.ones_like(a["broken"]),
     }  # fmt: skip
-    for fault, holds in rules.items():
+    for fault, holds in {**rules, **poison_rules(a)}.items():
         if not holds.all():
             example = int(a["ids"][~holds][0])
             raise RecordError(f"{OUTCOMES} of {cell.place} has {fault} (example {example})")

@@ -16,6 +16,7 @@ from benchmark.config.schema import Training
 from benchmark.data import Batch, DataSpec
 from benchmark.sampling import SampleRandom
 from benchmark.stages import training
+from benchmark.system.networks import cross_entropy
 from benchmark.testing import contract
 from benchmark.testing.worlds import examples
 from tests.core.cells import fitted_of, loaded_of, plugin, small_config
@@ -65,7 +66,7 @@ def test_each_stands_before_and_after_adversarial_training(name: str, first: boo
     now = [defense.start(model, train, spec, lambda *_: None).at_epoch(3, 4) for defense in stack]
     at = torch.arange(16)
     batch = Batch(train.ids[at], train.x(at), train.y[at], None if train.soft is None else train.soft[at])
-    loss = training.stacked(now, SampleRandom(1, batch.ids), training.cross_entropy)(model, batch)
+    loss = training.stacked(now, SampleRandom(1, batch.ids), cross_entropy)(model, batch)
     slopes = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
     assert bool(torch.isfinite(loss))
     assert all(bool(torch.isfinite(s).all()) for s in slopes)
