@@ -28,7 +28,8 @@ GALLERY = "gallery.safetensors"
 class Outcomes:
     """Per example, in the order of the example list.
 
-    ids, y: (N,) int64. clean_label, adv_label: (N,) int64, -1 where a detector refused the input.
+    ids, y: (N,) int64. clean_label, adv_label: (N,) int64, -1 where a detector refused the input, -2 where the system
+    answered with a score that is not finite.
     clean_correct, clean_top5: (N,) bool, on the clean input.
     attacked: (N,) bool: correct on the clean input, so given to the attack.
     valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked).

@@ -68,6 +68,11 @@ class Declared:
         return f"{self.kind}.{self.name}"
 
     @property
+    def named(self) -> str:
+        """kind.name from its owner, for messages."""
+        return f"{self.full_name} from {self.owner}"
+
+    @property
     def owner(self) -> str:
         """Distribution and version, for messages."""
         return f"{self.distribution} {self.version}"

@@ -228,7 +228,7 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target
 
 def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
     """The attack's candidates, after checks that nothing but its own tensors was touched."""
-    candidate = call_guarded(job.attack, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
+    candidate = call_guarded(job, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
     if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
         shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
         raise AttackFault(
@@ -238,7 +238,7 @@ def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng
     return candidate.detach()
 
 
-def call_guarded(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
+def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
     """Call a method of an attack on copies of `x` and `y`, under guard.
 
     Raises:
@@ -246,17 +246,25 @@ def call_guarded(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tenso
     """
     x_given, y_given = x.clone(), y.clone()
     before = _generators(x.device)
-    result = call(x_given, y_given)
-    if _generators(x.device) != before:
+    with job.attacker_view.closed():
+        result = call(x_given, y_given)
+    if _generators(x.device) != before and not _draws_globally(job.attacker_view, x):
         raise AttackFault(
-            f"{_owned_name(attack)} drew from a global random generator; randomness must come from `rng`, or no result "
-            "of it can be reproduced: its author must mend it"
+            f"{_owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or no "
+            "result of it can be reproduced: its author must mend it"
         )
     if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
         raise AttackFault(
-            f"{_owned_name(attack)} changed its input in place; it must work on a copy: its author must mend it"
+            f"{_owned_name(job.attack)} changed its input in place; it must work on a copy: its author must mend it"
         )
     return result
+
+
+def _draws_globally(system: System, x: Tensor) -> bool:
+    """True if the system itself draws from a global generator: a finding names it, and no attack is at fault."""
+    before = _generators(x.device)
+    system.logits(x[:1], SampleRandom(0, torch.zeros(1, dtype=torch.int64, device=x.device)))
+    return _generators(x.device) != before
 
 
 def _owned_name(attack: Attack) -> str:

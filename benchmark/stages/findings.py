@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING
 
 from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Card, Finding
+from benchmark.stages.probes import of_system
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
-    from benchmark.sampling import SampleRandom
     from benchmark.system import System
     from benchmark.threat import Norm, Threat
 
 __all__ = ["of_cell"]
-
-
-PROBED = 64
-"""How many clean examples the checks of outputs look at."""
 
 
 def of_cell(
@@ -36,9 +30,8 @@ def of_cell(
         _zero_gradients(outcomes),
         _bad_gradients(outcomes),
         _certified_yet_adversarial(outcomes, threat.norm),
-        *_outputs(threat, seed, system, examples),
-        _optimization(seed, system, examples),
-        _other_forward(seed, system, examples),
+        _no_answers(outcomes),
+        *of_system(threat, seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),
@@ -59,6 +52,22 @@ def _invalid(outcomes: Outcomes) -> Finding | None:
         severity="error",
         evidence=f"{int(bad.sum())} of {int(outcomes.attacked.sum())} candidates lie outside the threat or are not "
         f"finite{how}; these examples are excluded, counted neither as broken nor as robust",
+    )
+
+
+def _no_answers(outcomes: Outcomes) -> Finding | None:
+    """Scores that are not finite: no answer, and never right."""
+    from benchmark.system import NO_ANSWER
+
+    clean, attacked = (int((label == NO_ANSWER).sum()) for label in (outcomes.clean_label, outcomes.adv_label))
+    attacked -= int(((outcomes.clean_label == NO_ANSWER) & (outcomes.adv_label == NO_ANSWER)).sum())
+    if not clean + attacked:
+        return None
+    return Finding(
+        name="no_answer",
+        severity="error",
+        evidence=f"the system's scores are not finite (NaN or infinity) for {clean} of {len(outcomes)} clean examples "
+        f"and for {attacked} candidates: such an answer counts as wrong; mend the model",
     )
 
 
@@ -101,99 +110,6 @@ def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None
         evidence=f"{crossed} examples have an adversarial candidate nearer than their certified radius: the "
         "certificate or the verdict is wrong, and no certified number of this cell counts",
     )
-
-
-def _probe(seed: int, system: System, examples: Examples, count: int) -> tuple[Tensor, SampleRandom]:
-    """The first clean examples and their randomness, on the device of the system."""
-    import torch
-
-    from benchmark.sampling import SampleRandom, derive_seed
-
-    at = torch.arange(min(count, len(examples)))
-    device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
-    return examples.x(at).to(device), SampleRandom(derive_seed(seed, "probe"), examples.ids[at].to(device))
-
-
-def _optimization(seed: int, system: System, examples: Examples) -> Finding | None:
-    """A system that records gradients where nobody asks for any solves an optimisation problem for each input."""
-    from benchmark.system import records_gradients
-
-    x, rng = _probe(seed, system, examples, 1)
-    if system.optimizes:
-        return Finding(
-            name="optimizing_inference",
-            severity="info",
-            evidence="the system solves an optimisation problem for each input, as declared; one pass of it counts as "
-            f"{system.passes} passes, and gradients are those of its declared surrogate",
-        )
-    if not records_gradients(system, x, rng):
-        return None
-    return Finding(
-        name="undeclared_optimization",
-        severity="error",
-        evidence="the system records gradients in a pass that asks for none, and no defense declares optimizes=True: "
-        "an optimisation inside inference makes attacks look weaker than they are, and its passes are not counted",
-    )
-
-
-def _other_forward(seed: int, system: System, examples: Examples) -> Finding | None:
-    """Other scores in a pass with gradients than in one without: attackers are shown another system."""
-    import torch
-
-    from benchmark import sampling
-    from benchmark.system import padded, padded_random
-
-    x, rng = _probe(seed, system, examples, PROBED)
-    with torch.enable_grad(), sampling.using(padded_random(rng)):
-        shown = system(padded(x).requires_grad_(True))[: len(x)].detach()
-    near = torch.isclose(shown, system.logits(x, rng), rtol=1e-3, atol=1e-4, equal_nan=True).all(1)
-    if bool(near.all()):
-        return None
-    return Finding(
-        name="surrogate_differs",
-        severity="error",
-        evidence=f"a pass with gradients gives other scores than one without for {int((~near).sum())} of {len(x)} "
-        "examples: attacks work on another system than the one that is judged; a surrogate must stand in for the "
-        "backward pass alone (benchmark.system.straight_through)",
-    )
-
-
-def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
-    """Random outputs, and probabilities in place of logits."""
-    x, rng = _probe(seed, system, examples, PROBED)
-    first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))
-    found = []
-    changed = int((first != second).any(1).sum())
-    if changed and system.randomized:
-        found.append(
-            Finding(
-                name="randomized_outputs",
-                severity="info",
-                evidence=f"the system is randomised as declared ({changed} of {len(x)} outputs differ between two "
-                f"passes); gradients were averaged over threat.eot={threat.eot} draws"
-                + (f", and {system.votes} draws vote on each answer" if system.votes > 1 else ""),
-            )
-        )
-    elif changed:
-        found.append(
-            Finding(
-                name="undeclared_randomness",
-                severity="error",
-                evidence=f"{changed} of {len(x)} outputs differ between two passes, and no defense declares "
-                "randomized=True: results cannot be reproduced",
-            )
-        )
-    sums = first.sum(1)
-    if bool(((first >= 0) & (first <= 1)).all()) and bool((sums - 1).abs().max() < 1e-4):
-        found.append(
-            Finding(
-                name="probabilities_for_logits",
-                severity="warning",
-                evidence=f"on {len(x)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
-                "losses of logits lose their gradient on them; return scores before the softmax",
-            )
-        )
-    return found
 
 
 def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding | None:

@@ -111,7 +111,9 @@ def assemble(parts: SystemSpec, spec: DataSpec, model: nn.Module, thresholds: Ma
     detectors = [
         Detector(defense, *thresholds[registry.name_of(defense)[1]]) for defense in parts.defenses if defense.detects
     ]
-    return System(model, spec, parts.defenses, detectors)
+    system = System(model, spec, parts.defenses, detectors)
+    system.owner = " with ".join(registry.owner_of(type(part)).named for part in (parts.model, *parts.defenses))
+    return system
 
 
 @dataclass(frozen=True)

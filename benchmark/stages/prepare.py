@@ -80,7 +80,7 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
     rng = SampleRandom(derive_seed(job.seed, "prepare"), known.ids.to(device))
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     target = target_of(job, threat, threat.around(x, rng), rng)
-    tensors = call_guarded(attack, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
+    tensors = call_guarded(job, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise AttackFault(
             f"{type(attack).__name__}.prepare returned {repr(tensors)[:60]}; expected tensors by name: its author must "

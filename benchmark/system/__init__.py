@@ -1,6 +1,7 @@
 """A fitted system, and an attacker's view of it."""
 
 from benchmark.system.system import (
+    NO_ANSWER,
     PASS_ROWS,
     REJECTED,
     Detector,
@@ -12,6 +13,7 @@ from benchmark.system.system import (
 )
 
 __all__ = [
+    "NO_ANSWER",
     "PASS_ROWS",
     "REJECTED",
     "Detector",

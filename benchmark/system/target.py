@@ -8,7 +8,8 @@ to the example, whoever asks and in whatever batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ from benchmark import sampling
 from benchmark.errors import AccessError, AttackFault, BudgetError
 from benchmark.sampling import SampleRandom
 from benchmark.system.references import OWNED, References
-from benchmark.system.system import REJECTED, Detector, padded, padded_random
+from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
 from benchmark.threat import Access
 from benchmark.threat.ball import Ball
 
@@ -251,13 +252,16 @@ class Target:
         return self._forward(x)
 
     def labels(self, x: Tensor) -> Tensor:
-        """(B,) int64 predicted labels for `x` (B, *S); -1 where a detector refuses. One forward pass per row."""
+        """(B,) int64 predicted labels for `x` (B, *S); one forward pass per row.
+
+        -1 where a detector refuses, -2 where a score is not finite.
+        """
         with torch.no_grad():
             rng = self._turn()
             logits = self._forward(x)
-            labels = logits.argmax(1)
+            labels = torch.where(logits.isfinite().all(1), logits.argmax(1), NO_ANSWER)
             if self._detectors:
-                with sampling.using(padded_random(rng)):
+                with self._asking(rng):
                     rows = padded(self._handed_in(x))
                     for detector in self._detectors:
                         margin = detector.margin(self._reach(), rows)[: len(x)]
@@ -348,6 +352,14 @@ class Target:
                 "target.rows(index) to say which example each input belongs to"
             )
 
+    @contextlib.contextmanager
+    def _asking(self, rng: SampleRandom) -> Iterator[None]:
+        """Around a pass of the system, with the randomness of its padded rows."""
+        model = self._reach()
+        opened = model.opened() if isinstance(model, System) else contextlib.nullcontext()
+        with opened, sampling.using(padded_random(rng)):
+            yield
+
     def _handed_in(self, x: Tensor) -> Tensor:
         """(B, *S): what the system would get if the attacker ended with `x`, detached."""
         if self._ball is None:
@@ -373,7 +385,7 @@ class Target:
             for _ in range(self._draws):
                 rng = self._turn()
                 self.ledger.charge(self._owners, self._passes)
-                with sampling.using(padded_random(rng)):
+                with self._asking(rng):
                     now = self._reach()(padded(self._handed_in(x)))[: len(x)]
                 total = now if total is None else total + now
         assert total is not None
@@ -384,7 +396,7 @@ class Target:
         rng = self._turn()
         self.ledger.charge(self._owners, self._passes)
         leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), sampling.using(padded_random(rng)):
+        with torch.enable_grad(), self._asking(rng):
             output: Tensor = self._reach()(leaf)
         return leaf, output
 
@@ -396,7 +408,7 @@ class Target:
     def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
         """(B,) by how much detectors are exceeded, and its gradient (B, *S)."""
         leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), sampling.using(padded_random(rng)):
+        with torch.enable_grad(), self._asking(rng):
             amount = torch.zeros(len(leaf), device=x.device)
             for detector in self._detectors:
                 amount = amount + detector.margin(self._reach(), leaf).clamp_min(0.0)
