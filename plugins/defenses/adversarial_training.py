@@ -72,7 +72,7 @@ class Objective(Enum):
 
 
 class Maximization(Enum):
-    """How x' is found.
+    """The search for x'.
 
     attack: by the plugin in `attack`. divergence: by ascent on KL(p || p'). rs_fgsm: one step from a random start in
     the ball. n_fgsm: one step from stronger noise, not cut to the ball. auto: attack for ce and mart, divergence for
@@ -87,7 +87,7 @@ class Maximization(Enum):
 
 
 class Union(Enum):
-    """What is trained on under several threats: the mean of their losses, or per example the candidate of the worst."""
+    """The loss under several threats: the mean of theirs, or per example that of the worst candidate."""
 
     average = "average"
     max = "max"

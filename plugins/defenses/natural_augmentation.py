@@ -23,7 +23,7 @@ from ._training.mixing import chosen
 
 
 class Variation(Enum):
-    """What is done to an image; the edge goes on beyond it.
+    """A change of an image; the edge goes on beyond it.
 
     crop: a window, at least `crop` of the side, brought back to the size. rotation, scale: around the middle.
     downsampling: averaged to at least `resolution` of the side, and back. jpeg: a quality from `quality` to 95.

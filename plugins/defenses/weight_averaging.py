@@ -14,7 +14,7 @@ from benchmark.api import Averaging, ConfigError, Defense, hookimpl
 
 
 class Rule(Enum):
-    """Which average.
+    """The kind of average.
 
     ema: exponential, w <- decay w + (1 - decay) weights after each step; statistics of normalisation layers are
     averaged likewise. swa: the arithmetic mean of the weights at the ends of epochs; statistics are taken anew, with
@@ -47,7 +47,7 @@ class WeightAveraging(Defense):
             )
 
     def averaging(self) -> Averaging | None:
-        """What the training keeps; nothing at a decay of 0, where the average is the last weights."""
+        """The average that training keeps; none at a decay of 0, where it is the last weights."""
         if self.rule is Rule.swa:
             return Averaging(None, self.begin, each_epoch=True, restate=True)
         return Averaging(self.decay, self.begin) if self.decay else None
