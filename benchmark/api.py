@@ -1,4 +1,4 @@
-"""What a plugin fills: one abstract class per kind, what each declares, and the data that travels between them.
+"""The contracts of plugins: one abstract class per kind, its declarations, and the data that travels between stages.
 
 A plugin is a frozen dataclass (its fields are its configuration, and the Hydra schema) plus pure functions of tensors:
 no I/O (datasets and trackers aside), no global randomness, no choice of device. Names mean the same everywhere:
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -49,6 +49,7 @@ __all__ = [
     "Access",
     "Attack",
     "AttackFault",
+    "Averaging",
     "Ball",
     "Batch",
     "Certifier",
@@ -80,6 +81,7 @@ __all__ = [
     "Target",
     "Threat",
     "Tracker",
+    "added",
     "ambient",
     "derive_seed",
     "distance",
@@ -146,6 +148,14 @@ def inner(default_name: str) -> Any:
     return field(default=MISSING, metadata={"plugin": default_name})
 
 
+def added(default: Any) -> Any:
+    """A field that a later version of a plugin brought; like any other, but left out of settings at its default.
+
+    So what was trained before there was such a field keeps its key.
+    """
+    return field(default=default, metadata={"added": True})
+
+
 # --- plugins ---------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +171,7 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
 
 @dataclass(frozen=True)
 class Supports:
-    """What an attack or a certifier can do; `benchmark.config.check` refuses the rest before anything is loaded.
+    """The abilities of an attack or a certifier; `benchmark.config.check` refuses the rest before anything is loaded.
 
     norms: the norms it works in. access: the least access it needs.
     targeted: whether it can reach a given label. minimal: whether it looks for the smallest perturbation (then it may
@@ -242,17 +252,35 @@ class PreparedAttack(Attack):
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """A running average of the weights, deployed in place of the last ones.
+
+    decay: of an exponential average; None weighs all alike. start: share of the epochs after which it begins.
+    each_epoch: whether weights enter it at the end of an epoch, and not after each step.
+    restate: whether the running statistics of normalisation layers are taken anew, with the averaged weights on clean
+    training inputs; otherwise they are averaged like the weights.
+    """
+
+    decay: float | None = None
+    start: float = 0.0
+    each_epoch: bool = False
+    restate: bool = False
+
+
+@dataclass(frozen=True)
 class Defense(Component):
     """Any subset of the stages below; the defaults change nothing.
 
     randomized: whether predictions of the protected model are random (through `benchmark.sampling.ambient`).
     differentiable: whether gradients of the protected model are meaningful (a declared surrogate counts).
     detects: whether `suspicion` is defined.
+    off: settings at which the defense changes nothing, bit for bit; None where there are none.
     """
 
     randomized: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     detects: ClassVar[bool] = False
+    off: ClassVar[Mapping[str, Any] | None] = None
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
         """The training examples to use instead: augmented, relabelled, filtered."""
@@ -261,6 +289,27 @@ class Defense(Component):
     def build(self, model: nn.Module) -> nn.Module:
         """The architecture to use instead."""
         return model
+
+    def start(
+        self, model: nn.Module, train: Examples, spec: DataSpec, fit: Callable[[nn.Module, Examples, Loss], None]
+    ) -> Defense:
+        """Before training: the defense to train with, with whatever it has trained for that, such as a teacher.
+
+        Called again where training was interrupted, and must then give the same.
+
+        Args:
+            model: with its initial weights; not to be changed. train: as prepared by the whole stack.
+            fit: trains a module by the run's recipe, in place.
+        """
+        return self
+
+    def at_epoch(self, epoch: int, epochs: int) -> Defense:
+        """The defense as it is in one epoch of `epochs`, the first being 0: for schedules and what lasts an epoch."""
+        return self
+
+    def replays(self) -> int:
+        """Steps taken in a row on each batch; an epoch then takes fewer batches, and no more steps."""
+        return 1
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
         """The training loss, a scalar; `inner` is the loss of the stack below."""
@@ -272,6 +321,10 @@ class Defense(Component):
 
     def after_step(self, model: nn.Module) -> None:
         """Called after each optimiser step, under no_grad: may change the weights in place (projections)."""
+
+    def averaging(self) -> Averaging | None:
+        """The average of the weights that is deployed, None for the last ones; of a stack the last one that has any."""
+        return None
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """After training: train further, in place; `fit` trains a module by the run's recipe.
@@ -361,11 +414,11 @@ class InstancePoison(Poison):
 
 @dataclass(frozen=True)
 class Dataset(Component):
-    """Where examples come from."""
+    """A source of examples."""
 
     @abstractmethod
     def revision(self, root: Path) -> str:
-        """What identifies the content without loading it: a pinned checksum, or a hash of a folder's listing."""
+        """An identifier of the content, found without loading it, such as a pinned checksum."""
 
     @abstractmethod
     def load(self, root: Path, *, offline: bool) -> Splits:
@@ -406,7 +459,7 @@ class Model(Component):
 
     @classmethod
     def learns(cls) -> bool:
-        """Whether it fits itself, and is not trained by gradients."""
+        """True for a model that fits itself and is not trained by gradients."""
         return cls.learn is not Model.learn
 
     def files(self) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ __all__ = ["Batch", "DataSpec", "Examples", "Splits"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What one example looks like; values always lie in [0, 1].
+    """The shape, classes and normalisation of a dataset; values always lie in [0, 1].
 
     shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
     mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
@@ -31,7 +31,7 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """Whether one example is (C, H, W)."""
+        """True if one example is an image (C, H, W)."""
         return len(self.shape) == 3
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, by name. Each message says what was wrong, what was expected, who owns it and what to do."""
+"""Errors by name. Each message says what was wrong, what was expected, who owns it and what to do."""
 
 __all__ = [
     "AccessError",

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmark.config.cell import RunConfig
-from benchmark.config.check import check
+from benchmark.config.check import check_fit
 from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
@@ -29,7 +29,7 @@ from benchmark.stages.ending import ended, provenance_of, skeleton
 from benchmark.stages.findings import of_cell
 from benchmark.stages.fit import fit
 from benchmark.stages.keep import FILES, keep
-from benchmark.stages.load import Loaded, load
+from benchmark.stages.load import Loaded, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
 from benchmark.stages.surrogate import named, surrogate
@@ -51,7 +51,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         return CellResult("", config.name, "failed", missing)  # says nothing of the cell, so nothing is recorded
     store = Store(Path(config.store.root))
     try:
-        check(config)
+        check_fit(config)
         config = config.under(named(config.threat, config.system_spec, store, config.store))
         key = config.cell_key()
     except BenchmarkError as error:
@@ -145,7 +145,7 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
     """Data and fitted system, from this process's memory if the last cells used them too."""
     parts, key = config.system_spec, config.system_key()
     place = (str(store.root.absolute()), f"{key} {config.examples}")
-    loaded = _warm[place].loaded if place in _warm else load(config.dataset, config.store, config.examples)
+    loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
     config.attack.check(loaded.splits.spec, config.threat)
     if place not in _warm:
         system, card = fit(

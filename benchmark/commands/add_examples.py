@@ -175,7 +175,7 @@ def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: S
 
 
 def _named(ids: list[int]) -> str:
-    """Those of these examples, at the beginning of a sentence."""
+    """The candidates of these examples, as the beginning of a sentence."""
     if len(ids) == 1:
         return f"the candidate of example {ids[0]}"
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""

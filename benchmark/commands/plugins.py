@@ -82,7 +82,7 @@ def _plain(description: Description) -> dict[str, object]:
 
 
 def _abilities(description: Description) -> str:
-    """What it supports, in a few words."""
+    """The declared abilities, in a few words."""
     can = description.supports
     if can:
         words = [*can["norms"], str(can["access"])]

@@ -30,7 +30,7 @@ __all__ = ["Proof", "main", "measure_witness", "verify_record"]
 
 @dataclass(frozen=True)
 class Proof:
-    """What was proved: how many examples the witness breaks, of how many that the record says are broken."""
+    """The outcome of a verification: examples that the witness breaks, of those that the record claims broken."""
 
     key: str
     broken: int

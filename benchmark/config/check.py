@@ -14,11 +14,11 @@ from benchmark.errors import Refused
 if TYPE_CHECKING:
     pass
 
-__all__ = ["check"]
+__all__ = ["check_fit"]
 
 
-def check(config: RunConfig) -> None:
-    """Whether the parts fit together.
+def check_fit(config: RunConfig) -> None:
+    """Refuse parts that do not fit together.
 
     Raises:
         Refused: with what does not fit and what would.
@@ -62,7 +62,9 @@ def _check_trigger(config: RunConfig) -> None:
         )
 
 
-BY_GRADIENTS = ("build", "loss", "training_threat", "after_step", "finish", "repair")
+BY_GRADIENTS = (
+    "build", "start", "at_epoch", "replays", "loss", "training_threat", "after_step", "averaging", "finish", "repair",
+)  # fmt: skip
 """The stages of a defense that change what is trained by gradients, or how."""
 
 

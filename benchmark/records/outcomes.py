@@ -1,4 +1,4 @@
-"""What happened to each example of a cell: the arrays of `outcomes.safetensors`."""
+"""The outcome of each example of a cell: the arrays of `outcomes.safetensors`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.threat import Norm
+
 __all__ = ["GALLERY", "NORMS", "OUTCOMES", "WITNESS", "Outcomes", "Witness", "concatenate"]
 
-NORMS = ("l0", "l1", "l2", "linf")
+NORMS = tuple(sorted(norm.value for norm in Norm))
+"""The names of the norms, each a column of distances."""
+
 OUTCOMES = "outcomes.safetensors"
 WITNESS = "witness.safetensors"
 GALLERY = "gallery.safetensors"

@@ -41,7 +41,7 @@ __all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_o
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to attack any part of a cell.
+    """Everything that a worker needs to attack any part of a cell.
 
     system: what is judged. attacker_view: what the attacker works on: the system, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
@@ -65,7 +65,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Attacked:
-    """What is known of some examples after the attack. witness: of one batch; that of a cell is a file."""
+    """Outcomes and cost of attacked examples. witness: of one batch; that of a cell is a file."""
 
     outcomes: Outcomes
     audit: AuditCounts
@@ -121,7 +121,7 @@ def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: Sa
 
 
 def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
-    """What each attack is to reach: (B,) labels, none of them the true one; None for any wrong label.
+    """The target labels of each attack: (B,), none of them the true one; None for any wrong label.
 
     One attack, but for the goal `all`: there as many as there are other labels.
     """
@@ -139,7 +139,7 @@ def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Ten
 
 @dataclass(frozen=True)
 class _Attempts:
-    """What came of attacking some examples, once or for each label to reach.
+    """The attempts on some examples, once or for each label to reach.
 
     verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
     """
@@ -239,7 +239,7 @@ def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng
 
 
 def call_guarded(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
-    """What `call` makes of copies of `x` and `y`.
+    """Call a method of an attack on copies of `x` and `y`, under guard.
 
     Raises:
         AttackFault: if it touched anything but its own tensors.

@@ -25,11 +25,14 @@ def certify(
     threat: Threat,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B,) float32: the best certified radius of each example that is right on the clean input, else 0."""
+    """(B,) float32: the best certified radius of each example that is right on the clean input, else 0.
+
+    A radius that is not a finite number proves nothing.
+    """
     best = torch.zeros(len(x), device=x.device)
     for place, certifier in enumerate(certifiers):
         radius = certifier.certify(system, x, y, threat=threat, rng=rng.child(place))
-        best = torch.maximum(best, torch.nan_to_num(radius.float(), nan=0.0).clamp_min(0.0))
+        best = torch.maximum(best, radius.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0.0))
     return torch.where(correct, best, torch.zeros_like(best))
 
 

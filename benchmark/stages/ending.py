@@ -47,7 +47,7 @@ def ended(config: RunConfig, key: str, system_key: str, error: Exception, *, tra
 
 
 def provenance_of(config: RunConfig, **more: Any) -> dict[str, Any]:
-    """Where and from what the cell was computed."""
+    """The provenance of a cell: its overrides, trainer, batch size and plugins."""
     return provenance(
         overrides=list(config.overrides),
         trainer=registry.settings(config.trainer),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
     from benchmark.system import System
-    from benchmark.threat import Threat
+    from benchmark.threat import Norm, Threat
 
 __all__ = ["of_cell"]
 
@@ -32,6 +32,7 @@ def of_cell(
         _invalid(outcomes),
         _zero_gradients(outcomes),
         _bad_gradients(outcomes),
+        _certified_yet_adversarial(outcomes, threat.norm),
         *_outputs(threat, seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
@@ -78,6 +79,22 @@ def _bad_gradients(outcomes: Outcomes) -> Finding | None:
         name="non_finite_gradients",
         severity="error",
         evidence=f"the first gradient is not finite for {bad} examples: what the attack does with them means nothing",
+    )
+
+
+def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None:
+    """Adversarial candidates inside a certified radius: one of the two is wrong."""
+    from benchmark.threat.ball import tolerance
+
+    far, proved = outcomes.distances(norm.value).double(), outcomes.certified.double()
+    crossed = int((outcomes.adversarial & (far * (1.0 + 1e-6) + tolerance(norm, 0.0) < proved)).sum())
+    if not crossed:
+        return None
+    return Finding(
+        name="certified_yet_adversarial",
+        severity="error",
+        evidence=f"{crossed} examples have an adversarial candidate nearer than their certified radius: the "
+        "certificate or the verdict is wrong, and no certified number of this cell counts",
     )
 
 

@@ -33,7 +33,7 @@ from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build", "fit", "initial_weights"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "fit", "initial_weights"]
 
 WEIGHTS = "weights.safetensors"
 DETECTOR_FALSE_POSITIVES = 0.05
@@ -68,7 +68,7 @@ def fit(
         world.barrier()
     if card is None:
         raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
-    model = build(parts, loaded.splits.spec)
+    model = build_model(parts, loaded.splits.spec)
     path = store.system(key) / WEIGHTS
     if file_sha256(path) != card.weights_sha256:
         raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
@@ -87,7 +87,7 @@ def _check_stored_poison(card: Card, path: Path) -> None:
         raise StoreError(f"{path} is not the poison that the card describes; delete {path.parent} to train it again")
 
 
-def build(parts: SystemSpec, spec: DataSpec) -> nn.Module:
+def build_model(parts: SystemSpec, spec: DataSpec) -> nn.Module:
     """The architecture with its initial weights, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
@@ -145,7 +145,7 @@ class _Training:
         final.mkdir(exist_ok=True)
         data = _training_examples(parts, splits, final / POISON)
         train = data.train
-        model = build(parts, splits.spec)
+        model = build_model(parts, splits.spec)
         if not parts.model.learns():
             _check_answers(parts, splits.spec, model, splits.select)
 
@@ -218,7 +218,7 @@ class _Training:
 
 
 def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples) -> None:
-    """That the architecture takes what the dataset gives, and answers with a score per class: one pass of a copy.
+    """Check by one pass of a copy that the architecture takes the examples and answers with a score per class.
 
     Raises:
         DataError: with both shapes.
@@ -290,7 +290,7 @@ def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Tra
     splits = loaded.splits
     train = _training_examples(parts, splits).train
     task = _Weights(parts, splits.spec, store, trainer, store.work(key))
-    task.fit(build(parts, splits.spec), parts.model.pretrained(splits.spec), train, splits.select, lambda _: None)
+    task.fit(build_model(parts, splits.spec), parts.model.pretrained(splits.spec), train, splits.select, lambda _: None)
     world.barrier()
 
 
@@ -330,6 +330,7 @@ class _Weights:
             model.load_state_dict(given)
             if not _trains_further(parts):
                 return []
+        defenses = self._started(model, train)
         threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
         fitting = training.Fitting(
             model,
@@ -337,18 +338,28 @@ class _Weights:
             train,
             select,
             parts.training,
-            parts.defenses,
+            defenses,
             threats[-1] if threats else None,
             parts.seed,
             self.folder,
         )
         return training.train(fitting, self.trainer, tell)
 
+    def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
+        """The defenses to train with, after each has trained what it needs; every process does so for itself."""
+        started, parts = [], self.parts
+        for place, defense in enumerate(parts.defenses):
+            folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
+            with torch.random.fork_rng():
+                torch.manual_seed(derive_seed(parts.seed, "start", place))
+                started.append(defense.start(model, train, self.spec, _Further(parts, self.spec, self.trainer, folder)))
+        return tuple(started)
+
 
 def _trains_further(parts: SystemSpec) -> bool:
-    """Whether a defense has anything to say while weights are trained."""
+    """True if any defense takes part in training."""
     return any(
-        type(defense).loss is not Defense.loss or type(defense).prepare is not Defense.prepare
+        any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in ("loss", "prepare", "averaging"))
         for defense in parts.defenses
     )
 
@@ -371,7 +382,7 @@ def initial_weights(source: str, store: Store) -> Path:
 
 
 class _Further:
-    """Trains a module in place by the run's recipe, for defenses that train after the training."""
+    """Trains a module in place by the run's recipe, for defenses that train before or after the training."""
 
     def __init__(self, parts: SystemSpec, spec: DataSpec, trainer: Trainer, folder: Path) -> None:
         self.parts, self.spec, self.trainer, self.folder, self.times = parts, spec, trainer, folder, 0
@@ -382,7 +393,7 @@ class _Further:
 
         self.times += 1
         module.train()
-        seed = derive_seed(self.parts.seed, self.folder.name, self.times)
+        seed = derive_seed(self.parts.seed, self.folder.name.partition(".")[0], self.times)
         fitting = training.Fitting(
             module,
             self.spec,
@@ -395,7 +406,8 @@ class _Further:
             self.folder / str(self.times),
             loss,
         )
-        training.train(fitting, dataclasses.replace(self.trainer, devices=1, strategy="auto"), lambda _: None)
+        alone = dataclasses.replace(self.trainer, devices=1, nodes=1, strategy="auto")
+        training.train(fitting, alone, lambda _: None)
 
 
 def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
@@ -415,7 +427,7 @@ def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Exam
 
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
-    """How many examples a system gets right, by the same passes as in the attack stage."""
+    """The number of examples that a system gets right, by the same passes as in the attack stage."""
     from benchmark.stages.judge import answer
 
     total = 0

@@ -20,7 +20,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system says of inputs.
+    """The answer of a system to a batch of inputs.
 
     label: (B,) int64, -1 where refused. top5: (B,) bool: `y` among the best five. confidence: (B,) float32, the largest
     softmax, refused or not; 1 where a score is no number. logits: (B, K).

@@ -17,7 +17,7 @@ __all__ = ["FILES", "keep"]
 FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED)
 """The files that may lie beside a record."""
 
-SHOWN = 6
+GALLERY_EXAMPLES = 6
 """The most examples that the gallery of a cell has."""
 
 GALLERY_BYTES = 1 << 22
@@ -50,7 +50,7 @@ def _gallery(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery |
     if not len(found):
         return None
     broken = outcomes.broken[found]
-    rows = torch.cat([broken.nonzero(), (~broken).nonzero()]).flatten()[:SHOWN]
+    rows = torch.cat([broken.nonzero(), (~broken).nonzero()]).flatten()[:GALLERY_EXAMPLES]
     at = found[rows]
     return Gallery(
         ids=outcomes.ids[at],

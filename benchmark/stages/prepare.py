@@ -25,7 +25,7 @@ PREPARED = "prepared.safetensors"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an attack has made. forwards, backwards: passes that it took. seconds: how long."""
+    """The tensors that an attack has prepared. forwards, backwards: passes that it took. seconds: wall time."""
 
     tensors: dict[str, Tensor]
     forwards: int
@@ -56,7 +56,7 @@ class Prepared:
 
 
 def prepare(job: Job, device: torch.device) -> dict[str, Tensor] | None:
-    """What the attack of a job has made beforehand, on `device`: now, or in an earlier sitting or another process.
+    """Prepare the attack of a job, unless an earlier sitting or another process did; the tensors, on `device`.
 
     None for attacks that prepare nothing. The systems must be on `device`.
 

@@ -117,7 +117,7 @@ def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
 def judged(
     cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor, aimed: torch.Tensor | None = None
 ) -> tuple[Answer, Verdict]:
-    """What the run would say of these candidates for the examples at `rows`: of the clean inputs, and of them.
+    """Judge candidates for the examples at `rows` as the run would: the clean answer, and the verdict.
 
     aimed: (M,) int64, the labels that a trigger is to evoke; None for attacks that show none.
     """

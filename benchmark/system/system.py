@@ -58,7 +58,7 @@ class Protection(Protocol):
 
     @property
     def randomized(self) -> bool:
-        """Whether predictions of the protected model are random."""
+        """True if predictions of the protected model are random."""
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The module that is deployed, from inputs in [0, 1] to logits."""
@@ -106,7 +106,7 @@ class System(nn.Module):
 
     @property
     def defended_at_inference(self) -> bool:
-        """Whether an attacker that does not know the defense sees another model."""
+        """True if an attacker that does not know the defense sees another model."""
         return self.protected is not self.model or bool(self.detectors)
 
     def undefended(self) -> System:

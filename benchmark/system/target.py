@@ -33,7 +33,7 @@ class _Pull(Protocol):
 
 
 class Ledger:
-    """What each example of a batch has cost so far, and what its first gradient looked like.
+    """The passes charged to each example of a batch, and the state of its first gradient.
 
     forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient asked for.
     """
@@ -185,7 +185,7 @@ class Target:
 
     @property
     def certain(self) -> bool:
-        """Whether the scores of one pass settle what the system answers: nothing random in it, and no detector."""
+        """True if the scores of one pass determine the system's answer: nothing random in it, and no detector."""
         return not self._randomized and not self._detectors
 
     def remaining(self) -> Tensor | None:
@@ -201,7 +201,7 @@ class Target:
 
     @property
     def prepared(self) -> dict[str, Tensor]:
-        """What a :class:`benchmark.api.PreparedAttack` has made beforehand, the same for every row.
+        """The tensors that a :class:`benchmark.api.PreparedAttack` has prepared, the same for every row.
 
         Raises:
             AttackFault: where nothing was prepared.

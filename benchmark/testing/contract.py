@@ -109,7 +109,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """How one rule went: "pass", "fail" or "skip", with the reason."""
+    """The result of one rule: "pass", "fail" or "skip", with the reason."""
 
     rule: str
     status: str

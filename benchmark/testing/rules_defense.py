@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import dataclasses
+import math
 from functools import partial
 
 import torch
@@ -18,6 +19,34 @@ from benchmark.sampling import SampleRandom
 from benchmark.system import System, padded, padded_random
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
+
+
+class _Rectified(nn.Module):
+    """Layers, batch normalisation and a ReLU: what a defense may count on or disturb, and the world's net lacks."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(1)
+        self.norm = nn.BatchNorm1d(math.prod(spec.shape))
+        self.first = nn.Linear(math.prod(spec.shape), 8, bias=False)
+        self.active = nn.ReLU()
+        self.second = nn.Linear(8, spec.classes, bias=False)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.randn(8, math.prod(spec.shape), generator=draw) / 4)
+            self.second.weight.copy_(torch.randn(spec.classes, 8, generator=draw))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.second(self.active(self.first(self.norm(x.flatten(1)))))
+        return logits
+
+
+def _built(defense: Defense) -> nn.Module:
+    """A classifier that the defense takes: the net of the world, or one with ReLUs where it refuses that."""
+    spec = world().spec
+    try:
+        return defense.build(Net(spec))
+    except Refused:
+        return defense.build(_Rectified(spec))
 
 
 def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -46,33 +75,25 @@ def _fit(model: nn.Module, train: Examples, loss: Loss) -> None:
                     parameter.sub_(0.01 * gradient)
 
 
-def _trained(defense: Defense) -> nn.Module:
-    """A classifier that has been through the stages of training; a convolutional one for what looks for layers."""
-    try:
-        return _put_through(defense, Net)
-    except Refused:
-        return _put_through(defense, _layers)
-
-
-def _layers(spec: DataSpec) -> nn.Module:
-    """A convolution and a linear layer."""
-    channels, height, width = spec.shape
-    return nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * height * width, spec.classes)
-    )
-
-
-def _put_through(defense: Defense, network: Callable[[DataSpec], nn.Module]) -> nn.Module:
+def _trained(defense: Defense, model: nn.Module | None = None) -> tuple[nn.Module, Examples]:
+    """A classifier that has been through the stages of training, and the examples that it was trained on."""
     train, spec = examples()
+    if model is None:
+        try:
+            return _trained(defense, Net(spec))
+        except Refused:
+            return _trained(defense, _Rectified(spec))
     with seeded(0):
-        model = defense.build(network(spec))
+        model = defense.build(model)
         prepared = defense.prepare(train, spec, _random(train.ids))
+        now = defense.start(model, prepared, spec, _fit).at_epoch(1, 2)
         model.train()
-        _fit(model, prepared, partial(_defended_loss, defense))
+        _fit(model, prepared, partial(_defended_loss, now))
+        with torch.no_grad():
+            now.after_step(model)
         defense.finish(model, prepared, _fit)
         defense.repair(model, train, _fit)
-    model.eval()
-    return model
+    return model.eval(), prepared
 
 
 def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
@@ -80,7 +101,7 @@ def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _system(defense: Defense) -> System:
-    return System(_trained(defense), examples()[1], (defense,))
+    return System(_trained(defense)[0], examples()[1], (defense,))
 
 
 def prepares_valid_examples(defense: Defense) -> None:
@@ -132,7 +153,7 @@ def builds_a_classifier(defense: Defense) -> None:
     """The architecture that it builds gives logits of the same shape, and gradients to train by."""
     here = world()
     with seeded(0):
-        model = defense.build(Net(here.spec))
+        model = _built(defense)
     demand(isinstance(model, nn.Module), f"build returned {type(model).__name__}; expected a torch module")
     with seeded(0), sampling.using(here.rng()):
         logits = model(here.x)
@@ -145,12 +166,13 @@ def has_a_finite_loss(defense: Defense) -> None:
     """The training loss is a finite scalar with gradients; the batch and the global generators stay as they are."""
     train, spec = examples()
     with seeded(0):
-        model = defense.build(Net(spec)).train()
-        batch = _batch(defense.prepare(train, spec, _random(train.ids)))
+        model = _built(defense).train()
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
         x, y = batch.x.clone(), batch.y.clone()
         before = global_state()
         with sampling.using(_random(batch.ids)):
-            loss = _defended_loss(defense, model, batch)
+            loss = _defended_loss(now, model, batch)
         same = same_state(before, global_state())
     demand(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}; expected a scalar, the mean over the batch")
     demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
@@ -167,22 +189,89 @@ def same_seed_same_loss(defense: Defense) -> None:
     values = []
     for _ in range(2):
         with seeded(0):
-            model = defense.build(Net(spec)).train()
-            batch = _batch(defense.prepare(train, spec, _random(train.ids)))
+            model = _built(defense).train()
+            prepared = defense.prepare(train, spec, _random(train.ids))
+            batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
             with sampling.using(_random(batch.ids)):
-                values.append(float(_defended_loss(defense, model, batch).detach()))
+                values.append(float(_defended_loss(now, model, batch).detach()))
     demand(values[0] == values[1], f"the same batch and seed gave losses {values[0]} and {values[1]}; keep no state")
 
 
 def trains_to_finite_weights(defense: Defense) -> None:
     """Two steps, its own projection after them, and what it does after training leave finite weights."""
-    model = _trained(defense)
-    with torch.no_grad():
-        defense.after_step(model)
+    model, _ = _trained(defense)
     for name, value in model.state_dict().items():
         demand(
             not value.is_floating_point() or bool(torch.isfinite(value).all()), f"{name} is not finite after training"
         )
+
+
+def starts_without_a_trace(defense: Defense) -> None:
+    """What it trains before the training leaves the model and the examples alone."""
+    if type(defense).start is Defense.start:
+        raise Inapplicable("the defense trains nothing before the training")
+    train, spec = examples()
+    with seeded(0):
+        model = _built(defense)
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        weights, digest = copy.deepcopy(model.state_dict()), prepared.digest()
+        defense.start(model, prepared, spec, _fit)
+    changed = [n for n, v in model.state_dict().items() if not torch.equal(v, weights[n])]
+    demand(not changed, f"start changed {', '.join(changed)} of the model; train a copy")
+    demand(all(p.requires_grad for p in model.parameters()), "start froze weights of the model; freeze those of a copy")
+    demand(prepared.digest() == digest, "start changed the training examples; work on copies")
+
+
+def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
+    """Running statistics notice no pass but those that the loss is made of; every module is left in its mode."""
+    train, spec = examples()
+    with seeded(0):
+        model = defense.build(_Rectified(spec)).train()
+        norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm1d))
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
+        tracked = norm.num_batches_tracked
+        noticed: list[Tensor] = []
+        assert isinstance(tracked, Tensor)
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if int(tracked) > len(noticed):
+                noticed.append(output)
+
+        with norm.register_forward_hook(note), sampling.using(_random(batch.ids)):
+            loss = _defended_loss(now, model, batch)
+        idle = [o for o in noticed if torch.autograd.grad(loss, o, retain_graph=True, allow_unused=True)[0] is None]
+        demand(
+            not idle,
+            f"running statistics noticed {len(idle)} passes that the loss does not learn from; make adversarial "
+            "examples in evaluation mode, and leave buffers out of other passes",
+        )
+        norm.eval()
+        with sampling.using(_random(batch.ids)):
+            _defended_loss(now, model, batch)
+    left = [name for name, m in model.named_modules() if m.training is (m is norm)]
+    demand(not left, "the loss left modules in another mode than it found them in; put each back as it was")
+
+
+def is_off_at_strength_zero(defense: Defense) -> None:
+    """At the settings that it declares as `off`, training and predictions are those without it, bit for bit."""
+    if defense.off is None:
+        raise Inapplicable("the defense declares no settings at which it changes nothing")
+    try:
+        off = dataclasses.replace(defense, **defense.off)
+    except Exception as error:
+        raise AssertionError(f"the settings {dict(defense.off)} in `off` are refused: {error}") from error
+    spec = world().spec
+    net = _Rectified if isinstance(_built(defense), _Rectified) else Net
+    (model, prepared), (bare, train) = (_trained(one, net(spec)) for one in (off, Defense()))
+    same = prepared.digest() == train.digest() and torch.equal(prepared.x(), train.x())
+    demand(same, f"at {dict(defense.off)} prepare still changes the training examples")
+    pairs = zip(model.parameters(), bare.parameters(), strict=True)
+    demand(all(torch.equal(a, b) for a, b in pairs), f"at {dict(defense.off)} training ends with other weights")
+    here = world()
+    logits = [s.logits(here.x, here.rng()) for s in (System(model, spec, (off,)), System(bare, spec))]
+    demand(torch.equal(*logits), f"at {dict(defense.off)} predictions are not those of the model without the defense")
+    demand(off.replays() == 1 and off.averaging() is None, f"at {dict(defense.off)} batches or weights are not its own")
 
 
 def protects_with_logits(defense: Defense) -> None:
@@ -216,7 +305,7 @@ def declares_whether_it_is_random(defense: Defense) -> None:
 
 
 def batch_split_changes_nothing(defense: Defense) -> None:
-    """What the deployed module says of an input does not depend on the other inputs."""
+    """The deployed module's answer to an input does not depend on the other inputs."""
     here, system = world(), _system(defense)
     whole = system.logits(here.x, here.rng())
     for index in (torch.tensor([2]), torch.tensor([5, 0])):
@@ -268,6 +357,9 @@ RULES = rules_of(
     has_a_finite_loss,
     same_seed_same_loss,
     trains_to_finite_weights,
+    starts_without_a_trace,
+    counts_in_statistics_what_it_learns_from,
+    is_off_at_strength_zero,
     protects_with_logits,
     declares_whether_it_is_random,
     batch_split_changes_nothing,

@@ -109,7 +109,7 @@ class World:
 
     @property
     def spec(self) -> DataSpec:
-        """What one example looks like."""
+        """The data of this world."""
         return self.system.spec
 
     def rng(self, seed: int = 0) -> SampleRandom:
@@ -180,7 +180,7 @@ def global_state() -> GlobalState:
 
 
 def same_state(one: GlobalState, other: GlobalState) -> bool:
-    """Whether nothing was drawn in between."""
+    """True if nothing was drawn in between."""
     numpy_same = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))  # type: ignore[call-overload]
     return torch.equal(one[0], other[0]) and numpy_same and one[2] == other[2]
 

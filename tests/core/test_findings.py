@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Defense, Model
+from benchmark.api import Certifier, Defense, Model, SampleRandom, Supports, System
 from benchmark.data import DataSpec
 from benchmark.records.findings import across
 from benchmark.records.record import Finding, Record
@@ -74,6 +75,26 @@ def test_a_faulty_model_is_found_out(tmp_path: Path, fault: str, finding: str, s
 def test_a_healthy_evaluation_has_no_findings(tmp_path: Path) -> None:
     with declared(("model", Faulty)):
         assert _findings(tmp_path, model=Faulty()) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims(Certifier):
+    """Gives one radius to everything."""
+
+    supports: ClassVar[Supports] = Supports()
+    radius: str = "1"
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        return torch.full((len(x),), float(self.radius))
+
+
+def test_a_certificate_that_an_attack_crosses_is_named(tmp_path: Path) -> None:
+    with declared(("model", Faulty), ("certifier", Claims)):
+        found = _findings(tmp_path, model=Faulty(), certifiers=(Claims(),))
+        assert [(f.name, f.severity) for f in found] == [("certified_yet_adversarial", "error")]
+        assert re.match(r"\d+ examples have an adversarial candidate nearer than their", found[0].evidence)
+        for harmless in ("0.0001", "inf", "nan"):  # an infinite radius is no number, and proves nothing
+            assert _findings(tmp_path / harmless, model=Faulty(), certifiers=(Claims(harmless),)) == []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,3 +181,15 @@ def test_noise_that_beats_an_attack_is_found_across_cells(record: Record) -> Non
     assert across([noise, _altered(record, "1/20", 300, "pgd")]) == []  # another radius is no comparison
     fog = _altered(record, "1/10", 251, "corruption")
     assert across([noise, fog.model_copy(update={"attack": fog.attack.model_copy(update={"bounded": False})})]) == []
+
+
+def test_a_system_that_was_trained_to_resist_one_step_alone_is_found_across_cells(record: Record) -> None:
+    def cells(robust: int, *defenses: str) -> list[Record]:
+        both = [_altered(record, "1/10", 201, "fgsm"), _altered(record, "1/10", robust, "pgd")]
+        return [r.model_copy(update={"system": r.system.model_copy(update={"defenses": list(defenses)})}) for r in both]
+
+    assert across(cells(101, "free_adversarial_training")) == []
+    (finding,) = across(cells(100, "jpeg", "free_adversarial_training"))
+    assert finding.name == "catastrophic_overfitting"
+    assert "fgsm leaves 201 of 500 right and pgd 100, less than half" in finding.evidence
+    assert across(cells(0, "jpeg")) == []

@@ -18,6 +18,7 @@ from benchmark.records.record import (
     Counts,
     FileInfo,
     Finding,
+    MetricValue,
     Record,
     SplitInfo,
     Status,
@@ -65,6 +66,7 @@ def made_cell(
     status: Status = "complete",
     error: str | None = None,
     backwards: int = 10,
+    metrics: Sequence[MetricValue] = (),
 ) -> Path:
     """Write `cells/<key>/{record.json, outcomes.safetensors, witness.safetensors}` under `root`; returns the folder.
 
@@ -72,7 +74,7 @@ def made_cell(
         clean: (N,) right on the clean input. distance: (N,) of the candidate the attack found, in the threat's norm;
             infinite where it found none; looked at only where the example is clean and the candidate valid.
         valid: (N,) the candidate was inside the threat; all of them by default. certified: (N,) proved radius.
-        backwards: gradients asked for, per attacked example (noise asks for none).
+        backwards: gradients asked for, per attacked example (noise asks for none). metrics: those of plugins.
         examples: shifts the ids by its length: another example list of the same size.
     """
     clean = np.asarray(clean, dtype=bool)
@@ -149,6 +151,7 @@ def made_cell(
                              seconds=1.5, peak_memory_bytes=1 << 20),
                 "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
                 "splits_disjoint": True,
+                "metrics": list(metrics),
                 "examples_sha256": examples_sha256,
                 "weights_sha256": system.key * 2,
                 "files": [_file(folder / name) for name in ("outcomes.safetensors", "witness.safetensors")],
