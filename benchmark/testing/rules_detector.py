@@ -34,7 +34,7 @@ def _detecting(defense: Defense) -> System:
     """A trained system with the detector, whose margin is the suspicion itself."""
     if not defense.detects:
         raise Inapplicable("the defense detects nothing")
-    return System(trained(defense)[0], examples()[1], (defense,), (Detector(defense, 0.0, 1.0),))
+    return System(trained(defense), examples()[1], (defense,), (Detector(defense, 0.0, 1.0),))
 
 
 def _scores(system: System, x: Tensor, first: int = 1000) -> Tensor:
