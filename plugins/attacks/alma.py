@@ -19,7 +19,7 @@ from ._base.vectors import columns, nearer, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
-CHECK, IMPROVED, GROWTH = 10, 0.95, 1.2
+CHECK, IMPROVED, SHARPER = 10, 0.95, 1.2
 """Every so many steps the penalty is sharpened by the last, unless the constraint fell below that share or was met."""
 SMOOTH = 0.9
 """Of the moving averages of the multiplier and of the squared gradient."""
@@ -114,7 +114,7 @@ class _Penalty(State):
         self.met = self.met | won
         if step and (step + 1) % CHECK == 0:
             sharper = ~(self.met | (value < IMPROVED * self.before))
-            self.sharpness = torch.where(sharper, GROWTH * self.sharpness, self.sharpness)
+            self.sharpness = torch.where(sharper, SHARPER * self.sharpness, self.sharpness)
             self.before, self.met = value, torch.zeros_like(self.met)
         elif step == 0:
             self.before = value

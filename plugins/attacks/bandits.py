@@ -10,9 +10,11 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.estimates import Best, climb, default_step, finite
+from ._blackbox.estimates import ascend_estimates, default_step, finite
 from ._blackbox.queries import Oracle
 
 
@@ -54,8 +56,8 @@ class Bandits(Attack):
         """Three forward passes per step; an example that is broken costs nothing more."""
         published = (1.0, 0.1, 100.0) if threat.norm is Norm.linf else (0.01, 0.01, 0.1)
         return bandits(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=default_step(self.step_size, threat, self.steps),
@@ -99,7 +101,7 @@ def bandits(
         kept[index] += learning * columns(slope, noise) * noise
         return spread(squash(kept[index]), shape, tile)
 
-    return climb(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
+    return ascend_estimates(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
 
 
 def tiled(shape: torch.Size, tile: int) -> torch.Size:

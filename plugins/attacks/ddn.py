@@ -17,7 +17,7 @@ from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 
-LAST_STEP = 0.01
+_LAST_STEP = 0.01
 """The last step as a share of the first."""
 
 
@@ -101,7 +101,7 @@ def ddn(
         ascended = loss if step < (1.0 - margin_share) * steps else AttackLoss.margin
         gradient, _, logits = active.gradient(x_adv, ascended)
         won = keep_nearest(best, active, x_adv, logits)
-        ball, length = active.ball, annealed(step_size, LAST_STEP * step_size, step, steps)
+        ball, length = active.ball, annealed(step_size, _LAST_STEP * step_size, step, steps)
         delta = x_adv - ball.x + length * unit(usable(gradient, ball))
         radius = radius * torch.where(won, 1.0 - gamma, 1.0 + gamma)
         delta *= columns(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)

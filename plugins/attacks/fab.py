@@ -37,7 +37,7 @@ from ._base.vectors import columns
 from ._minimal.hyperplanes import nearest_hyperplane, to_hyperplane
 from ._minimal.line_search import line_search
 
-TOGETHER = 16
+CLASSES_AT_ONCE = 16
 """The boundaries of how many classes are compared at once."""
 
 
@@ -177,7 +177,7 @@ def _to_boundary(active: Active, points: Tensor, x_adv: Tensor, *, each: bool) -
     away, own = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device), active.y[:, None]
     others = (own + torch.arange(1, len(away), device=scores.device)) % len(away)
     slopes, offsets = points[:, :0], scores[:, :0]
-    for rivals in others.split(TOGETHER, 1):
+    for rivals in others.split(CLASSES_AT_ONCE, 1):
         slopes = torch.cat([slopes, _masked(pull(away[rivals] - away[own]), active.ball)], 1)
         offsets = torch.cat([offsets, scores.gather(1, own) - scores.gather(1, rivals)], 1)
         which, change = nearest_hyperplane(slopes, offsets, points, norm)

@@ -24,7 +24,7 @@ from benchmark.api import (
 
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins
+from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian
 
 DOUBLINGS = 10
@@ -93,8 +93,10 @@ def geoda(
 ) -> Tensor:
     """(B, *S): see :class:`GeoDA`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="geoda")
-    index = nearest.found
-    nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps))
+    index = found(nearest)
+    offer_nearer(
+        nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps)
+    )
     for step, count in enumerate(counts):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
@@ -116,7 +118,7 @@ def geoda(
             length = length.index_copy(0, todo, length[todo] * 2.0)
         rows = reached.nonzero().squeeze(1)
         near = bisect(oracle, index[rows], here.rows(rows), ends[rows], steps=search_steps)
-        nearest.offer(index[rows], near)
+        offer_nearer(nearest, ball, index[rows], near)
     return nearest.x_adv
 
 

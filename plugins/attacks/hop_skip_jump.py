@@ -11,9 +11,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
+from ._base.best import Best
 from ._base.settings import check_at_least
 from ._base.vectors import columns
-from ._blackbox.decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins
+from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian, uniform
 
 HALVINGS = 15
@@ -71,9 +72,9 @@ def hop_skip_jump(
     size = ball.x[0].numel() if len(ball.x) else 1
     # Where bisection ends, as a share of the distance: 1 / (d sqrt(d)) under l2, 1 / d^2 under linf (section III.C).
     halvings = math.ceil((1.5 if ball.norm is Norm.l2 else 2.0) * math.log2(size)) + 1
-    x_adv = _to_the_boundary(oracle, nearest, nearest.found, nearest.x_adv, ball, halvings)
+    x_adv = _to_the_boundary(oracle, nearest, found(nearest), nearest.x_adv, ball, halvings)
     for step in range(steps):
-        index = nearest.found
+        index = found(nearest)
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
             break
@@ -97,12 +98,10 @@ def hop_skip_jump(
     return nearest.x_adv
 
 
-def _to_the_boundary(
-    oracle: Oracle, nearest: Nearest, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int
-) -> Tensor:
+def _to_the_boundary(oracle: Oracle, nearest: Best, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int) -> Tensor:
     """(B, *S): `x_adv` with the rows at `index` (b,) moved to the boundary, which are offered as the nearest."""
     near = bisect(oracle, index, ball.rows(index), x_adv[index], steps=halvings)
-    nearest.offer(index, near)
+    offer_nearer(nearest, ball, index, near)
     return x_adv.index_copy(0, index, near)
 
 

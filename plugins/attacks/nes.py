@@ -9,8 +9,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.estimates import Best, antithetic, climb, default_step
+from ._blackbox.estimates import antithetic, ascend_estimates, default_step
 from ._blackbox.queries import Oracle, gaussian
 
 
@@ -40,8 +42,8 @@ class NES(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
         return nes(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=default_step(self.step_size, threat, self.steps),
@@ -63,7 +65,7 @@ def nes(
 
         return antithetic(oracle, index, here, x_adv, rng=rng, noise=noise, pairs=pairs, sigma=sigma)
 
-    return climb(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
+    return ascend_estimates(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
 
 
 @hookimpl

@@ -18,7 +18,7 @@ from ._base.vectors import columns, nearer, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
-LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
+_LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""
 AVERAGE = 0.9
 """Of the weight that the primal step uses: an exponential moving average of the dual variable."""
@@ -112,7 +112,7 @@ def pdpgd(
         if step == 0:
             weight = average = weight - slope_norm(direction, norm).log()
         done = step / max(steps - 1, 1)
-        length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
+        length, dual_length = step_size * _LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
         # On the simplex of (distance, objective) with the dual variable as their ratio.
         share = 1.0 / (1.0 + (-average).exp())
         delta = x_adv - ball.x + columns(length * share, x_adv) * direction

@@ -13,7 +13,7 @@ from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Ta
 
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import only_clean
+from ._blackbox.decisions import offer_nearer, only_clean
 from ._blackbox.queries import Oracle
 
 
@@ -109,7 +109,7 @@ def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor
     """(B, *S): see :class:`RayS`; `ball` has no limit on the distance."""
     nearest = only_clean(oracle, ball)
     state = _Search.of(ball.x)
-    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    index = (~nearest.won).nonzero().squeeze(1)
     while len(index := index[oracle.can_ask(index) & (state.rounds[index] < rounds)]):
         here = ball.rows(index)
         low, high = state.low[index], state.radius[index]
@@ -118,7 +118,7 @@ def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor
         radius = torch.where(flips, high, (low + high) / 2.0)
         x_adv = here.project(here.x + columns(radius, here.x) * sign.reshape(here.x.shape))
         won = oracle.win(index, x_adv)
-        nearest.offer(index[won], x_adv[won])
+        offer_nearer(nearest, ball, index[won], x_adv[won])
         state.sign[index[won]], state.radius[index[won]] = sign[won], radius[won]
         state.improved[index] |= won & ~flips
         low = torch.where(flips, torch.where(won, 0.0, torch.nan), torch.where(won, low, radius))

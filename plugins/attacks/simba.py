@@ -12,9 +12,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.estimates import Best
 from ._blackbox.queries import Oracle
 
 
@@ -50,8 +51,8 @@ class SimBA(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """One forward pass per step, and one for the clean input; an example that is broken costs nothing more."""
         return simba(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=self.step_size,
@@ -65,22 +66,21 @@ def simba(
 ) -> Tensor:
     """(B, *S): see :class:`SimBA`. Each example has its own place in its own order of the basis."""
     x, device = ball.x, ball.x.device
-    index = best.todo(oracle, torch.arange(len(x), device=device))
-    best.offer(index, x[index], *oracle.value(index, x[index]))
+    index = oracle.todo(best, torch.arange(len(x), device=device))
+    oracle.offer(best, index, x[index])
     size = x[0].numel() if len(x) else 1
     place, sweep = torch.zeros(2, len(x), dtype=torch.int64, device=device)
     back = torch.zeros(len(x), dtype=torch.bool, device=device)
     order = _order(rng, x.shape[1:], basis, sweep)
     for _ in range(steps):
-        index = best.todo(oracle, index)
+        index = oracle.todo(best, index)
         if len(index) == 0:
             break
         which = order[index].gather(1, place[index, None]).squeeze(1)
         step = torch.where(back[index], -step_size, step_size)
         wave = waves(which, x.shape[1:], basis, x.dtype).reshape(-1, *x.shape[1:])
         x_adv = ball.rows(index).project(best.x_adv[index] + columns(step, x) * wave)
-        value, won = oracle.value(index, x_adv)
-        better = best.offer(index, x_adv, value, won)
+        better = oracle.offer(best, index, x_adv)
         turn = ~better & ~back[index]
         back[index] = turn
         place[index] += (~turn).long()

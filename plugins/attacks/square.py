@@ -42,7 +42,7 @@ from ._blackbox.squares import (
 AHEAD = 64
 """For how many passes ahead windows are drawn at once, and proposals remembered."""
 
-PATIENCE = 50
+QUERIES_PER_PROPOSAL = 50
 """After how many queries a pass takes one proposal more: the later, the rarer is one that is accepted."""
 
 
@@ -117,7 +117,7 @@ def square(
         if len(active) == 0:
             return best
         # Windows of many queries are drawn at once; a pass takes `count` proposals of each example.
-        count = min(proposals, 1 + query // PATIENCE)
+        count = min(proposals, 1 + query // QUERIES_PER_PROPOSAL)
         last = query + AHEAD * count
         drawn = _draw(active, rng, query, last, limit, shape, p_init, edges)
         within = torch.arange(query, last, device=limit.device) < limit[active.index][:, None]

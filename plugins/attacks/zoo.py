@@ -11,8 +11,9 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.decisions import Nearest
+from ._blackbox.decisions import offer_nearer
 from ._blackbox.estimates import finite, visited
 from ._blackbox.queries import Oracle
 
@@ -88,22 +89,22 @@ def zoo(
     rng: SampleRandom,
 ) -> Tensor:
     """(B, *S): see :class:`ZOO`; `ball` has no limit on the distance."""
-    x, nearest = ball.x, Nearest(ball)
+    x, nearest = ball.x, Best(ball.x, dtype=torch.float64)
     size = x[0].numel() if len(x) else 1
     weight = torch.full((len(x),), constant, dtype=x.dtype, device=x.device)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     for search in range(search_steps):
         x_adv, state = x, Steps(solver, step_size, x.flatten(1))
         succeeds = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        index = (nearest.far > 0).nonzero().squeeze(1)  # where it is 0, the clean input is misclassified
+        index = (nearest.value < 0).nonzero().squeeze(1)  # where it is 0, the clean input is misclassified
         for step in range(steps):
             index = index[oracle.can_ask(index)]
             if len(index) == 0:
                 break
             value, won = oracle.value(index, x_adv[index])
-            nearest.offer(index[won], x_adv[index[won]])
+            offer_nearer(nearest, ball, index[won], x_adv[index[won]])
             succeeds[index[won]] = True
-            goes_on = nearest.far[index] > 0
+            goes_on = nearest.value[index] < 0
             index, value = index[goes_on], value[goes_on]
             here, now = ball.rows(index), x_adv[index].flatten(1)
             chosen = visited(rng.rows(index), size, coordinates, step, stream=f"zoo/{search}")

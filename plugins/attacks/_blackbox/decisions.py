@@ -7,11 +7,13 @@ from torch import Tensor
 
 from benchmark.api import OWNED, Ball, Norm, SampleRandom, distance, rows_norm
 
+from .._base.best import Best
 from .._base.vectors import columns
 from .queries import Oracle
 
 __all__ = [
-    "Nearest", "TreeSum", "bisect", "blend", "drawn_at_once", "first_wins", "only_clean", "owned", "starts"
+    "TreeSum", "bisect", "blend", "drawn_at_once", "first_wins", "found", "offer_nearer", "only_clean", "owned",
+    "starts",
 ]  # fmt: skip
 
 
@@ -19,30 +21,18 @@ DRAWN = 1 << 17
 """How many random numbers are little memory: 1 MiB while they are drawn."""
 
 
-class Nearest:
-    """Per example the nearest input that was seen to succeed. x_adv: (B, *S), the clean input where there is none.
+def offer_nearer(best: Best, ball: Ball, index: Tensor, x_adv: Tensor) -> Tensor:
+    """Offer successes `x_adv` (b, *S) of the examples `index` (b,), the nearest first; (b,) bool, which are nearer.
 
-    far: (B,) float64, its distance in the ball's norm; infinite where there is none.
+    best: made by :func:`only_clean`; its value is minus the distance, float64. ball: of all examples.
     """
+    far = distance(x_adv, ball.x[index], ball.norm)
+    return best.offer(index, x_adv, torch.ones_like(far, dtype=torch.bool), -far)
 
-    def __init__(self, ball: Ball) -> None:
-        self._ball = ball
-        self.x_adv = ball.x
-        self.far = torch.full((len(ball.x),), torch.inf, dtype=torch.float64, device=ball.x.device)
 
-    def offer(self, index: Tensor, x_adv: Tensor) -> Tensor:
-        """Take over those of `x_adv` (b, *S), all seen to succeed, that are nearer; (b,) bool says which."""
-        far = distance(x_adv, self._ball.x[index], self._ball.norm)
-        nearer = far < self.far[index]
-        rows = index[nearer]
-        self.x_adv = self.x_adv.index_copy(0, rows, x_adv[nearer])
-        self.far[rows] = far[nearer]
-        return nearer
-
-    @property
-    def found(self) -> Tensor:
-        """(n,) int64: the examples for which something was found that is not the clean input itself."""
-        return (torch.isfinite(self.far) & (self.far > 0)).nonzero().squeeze(1)
+def found(best: Best) -> Tensor:
+    """Examples with a success other than the clean input, (n,) int64."""
+    return (best.won & (best.value < 0)).nonzero().squeeze(1)
 
 
 class TreeSum:
@@ -85,24 +75,24 @@ def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
     return 1 << (enough.bit_length() - 1)
 
 
-def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Nearest:
+def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Best:
     """Look for any adversarial input: the clean one, then the first of :func:`starts`.
 
     At most `tries` + OWNED + 2 queries per example.
     """
     nearest = only_clean(oracle, ball)
-    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    index = (~nearest.won).nonzero().squeeze(1)
     x_adv, won = starts(oracle, index, ball.rows(index), rng.rows(index), tries=tries, name=name)
-    nearest.offer(index[won], x_adv[won])
+    offer_nearer(nearest, ball, index[won], x_adv[won])
     return nearest
 
 
-def only_clean(oracle: Oracle, ball: Ball) -> Nearest:
+def only_clean(oracle: Oracle, ball: Ball) -> Best:
     """Ask about the clean inputs, which need no attack where they succeed as they are; one query per example."""
-    nearest = Nearest(ball)
+    nearest = Best(ball.x, dtype=torch.float64)
     index = torch.arange(len(ball.x), device=ball.x.device)
     won = oracle.win(index, ball.x)
-    nearest.offer(index[won], ball.x[won])
+    offer_nearer(nearest, ball, index[won], ball.x[won])
     return nearest
 
 

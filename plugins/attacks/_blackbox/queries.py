@@ -10,12 +10,13 @@ from torch import Tensor
 
 from benchmark.api import PASS_ROWS, Ball, SampleRandom, Target
 
+from .._base.best import Best
 from .._base.losses import margin, succeeded
 from .._base.vectors import columns
 
 __all__ = ["Oracle", "fold", "gaussian", "inside", "signs", "uniform"]
 
-PASS_VALUES = 1 << 15
+PROPOSAL_VALUES = 1 << 15
 """How many input values a pass may have, if those of all examples are fewer: a few small inputs cost as much."""
 
 _Question = Callable[[Target, Tensor], Tensor]
@@ -71,12 +72,24 @@ class Oracle:
     `answered`, and do not win. All the proposals of a call share passes of as many rows as there are examples, or some
     more where they are few or small, so that several proposals take little more memory than one.
 
-    y: (B,) the labels to leave, or to reach if `targeted`.
+    y: (B,) the labels to leave, or to reach if `targeted`. settle: an example ends at its first success.
     """
 
     target: Target
     y: Tensor
     targeted: bool = False
+    settle: bool = False
+
+    def todo(self, best: Best, index: Tensor) -> Tensor:
+        """Examples of `index` to go on with, within their budget; with `settle` not those with a success."""
+        if self.settle:
+            index = index[~best.won[index]]
+        return index[self.can_ask(index)]
+
+    def offer(self, best: Best, index: Tensor, x_adv: Tensor) -> Tensor:
+        """Ask about `x_adv` (b, *S) and offer them by their margins; (b,) bool, which are better."""
+        value, won = self.value(index, x_adv)
+        return best.offer(index, x_adv, won, value)
 
     def can_ask(self, index: Tensor) -> Tensor:
         """(b,) bool: whether the budget allows another question about the examples `index` (b,)."""
@@ -133,7 +146,7 @@ class Oracle:
         return max(1, self._pass_rows(size) // max(1, count)) if self.target.certain else PASS_ROWS
 
     def _pass_rows(self, size: int) -> int:
-        return max(len(self.y), 4 * PASS_ROWS, PASS_VALUES // max(1, size))
+        return max(len(self.y), 4 * PASS_ROWS, PROPOSAL_VALUES // max(1, size))
 
     def _no_logits(self, proposals: Tensor) -> Tensor:
         return proposals.new_zeros(0, self.target.classes)
