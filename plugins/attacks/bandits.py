@@ -53,7 +53,7 @@ class Bandits(Attack):
         )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Three forward passes per step; an example that is broken costs nothing more."""
+        """Three forward passes per step; an example ends at its first success."""
         published = (1.0, 0.1, 100.0) if threat.norm is Norm.linf else (0.01, 0.01, 0.1)
         return bandits(
             Oracle(target, y, threat.targeted, may_settle(target, threat)),
@@ -82,7 +82,7 @@ def bandits(
     learning: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`Bandits`."""
+    """Adversarial candidates (B, *S); see :class:`Bandits`."""
     shape = ball.x.shape[1:]
     small = tiled(shape, tile)
     # Under linf the prior is tanh of what is kept, which makes the exponentiated gradient step a sum.
@@ -111,7 +111,7 @@ def tiled(shape: torch.Size, tile: int) -> torch.Size:
 
 
 def spread(values: Tensor, shape: torch.Size, tile: int) -> Tensor:
-    """(b, *shape): each value of a tile for all its pixels."""
+    """Each value of a tile for all its pixels, (b, *shape)."""
     for axis in range(2 if len(shape) > 1 else 1, values.ndim):
         values = values.repeat_interleave(tile, axis).narrow(axis, 0, shape[axis - 1])
     return values

@@ -16,13 +16,13 @@ from ._blackbox.decisions import bisect, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian
 
 STEPS_AT_ONCE = 5
-"""How many steps are tried from the same point, in one pass."""
+"""Number of steps tried from the same point, in one pass."""
 
 LEVEL_RATE, NEARER_RATE = 0.5, 0.3
-"""Which share of the points at the same distance, and of those nearer by, is to succeed."""
+"""Target success rates of the points at the same distance and of those nearer by."""
 
 LEVEL_MEMORY, NEARER_MEMORY = 0.7, 0.5
-"""How much of the past the running rates of success keep each time that they are measured."""
+"""Decay of the running success rates."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Boundary(Attack):
 def boundary(
     oracle: Oracle, *, ball: Ball, steps: int, side: float, ahead: float, growth: float, tries: int, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`Boundary`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`Boundary`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="boundary")
     index = found(nearest)
     offer_nearer(nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=10))
@@ -120,7 +120,7 @@ def _level(delta: Tensor, noise: Tensor, side: Tensor) -> Tensor:
 
 
 def _lengths(delta: Tensor) -> Tensor:
-    """(b, n): the l2 norms of `delta` (b, n, *S)."""
+    """The l2 norms of `delta` (b, n, *S), (b, n)."""
     return delta.flatten(2).square().sum(2).sqrt()
 
 

@@ -38,7 +38,7 @@ from ._minimal.hyperplanes import nearest_hyperplane, to_hyperplane
 from ._minimal.line_search import line_search
 
 CLASSES_AT_ONCE = 16
-"""The boundaries of how many classes are compared at once."""
+"""Number of classes whose boundaries are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class FAB(Attack):
         FAB-T: so many classes, those with the highest clean scores, are approached one by one. Under a targeted threat
         there is only the class of the threat.
     alpha_max: the largest weight of the clean input's projection. eta: overshoot of the projections.
-    beta: how far a success is moved back, as a share of its distance. search_steps: forward passes of the final search.
+    beta: how far a success is moved back, as a share of its distance. search_steps: forward passes of the final line
+    search.
     """
 
     supports: ClassVar[Supports] = Supports(

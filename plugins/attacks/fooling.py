@@ -1,4 +1,4 @@
-"""Fooling images: noise that the system is sure about. Nguyen, Yosinski & Clune, CVPR 2015, arXiv:1412.1897.
+"""Fooling images: noise classified with high confidence. Nguyen, Yosinski & Clune, CVPR 2015, arXiv:1412.1897.
 
 Their gradient ascent starts from a mean image; here, as in the usual exercise, from noise.
 """

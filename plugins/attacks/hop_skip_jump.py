@@ -18,7 +18,7 @@ from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, fou
 from ._blackbox.queries import Oracle, gaussian, uniform
 
 HALVINGS = 15
-"""How often a step that does not end in an adversarial input is halved before it is given up."""
+"""Number of halvings of a step that does not end in an adversarial input before it is given up."""
 
 LEAST_PROBE = 1e-5
 """The least change of a feature that a probe makes: single precision hides smaller ones."""
@@ -49,7 +49,7 @@ class HopSkipJump(Attack):
         check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: some probes * 2/3 * steps^1.5 forward passes, and 2 log2(d) to 3 log2(d) per iteration.
         """
@@ -67,7 +67,7 @@ class HopSkipJump(Attack):
 def hop_skip_jump(
     oracle: Oracle, *, ball: Ball, steps: int, probes: int, max_probes: int, tries: int, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`HopSkipJump`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`HopSkipJump`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="hop_skip_jump")
     size = ball.x[0].numel() if len(ball.x) else 1
     # Where bisection ends, as a share of the distance: 1 / (d sqrt(d)) under l2, 1 / d^2 under linf (section III.C).
@@ -99,7 +99,7 @@ def hop_skip_jump(
 
 
 def _to_the_boundary(oracle: Oracle, nearest: Best, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int) -> Tensor:
-    """(B, *S): `x_adv` with the rows at `index` (b,) moved to the boundary, which are offered as the nearest."""
+    """Move the rows `index` (b,) of `x_adv` (B, *S) to the boundary by bisection, and offer them as the nearest."""
     near = bisect(oracle, index, ball.rows(index), x_adv[index], steps=halvings)
     offer_nearer(nearest, ball, index, near)
     return x_adv.index_copy(0, index, near)
@@ -108,7 +108,7 @@ def _to_the_boundary(oracle: Oracle, nearest: Best, index: Tensor, x_adv: Tensor
 def _normal(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, probe: Tensor, count: int, step: int, rng: SampleRandom
 ) -> Tensor:
-    """(b, *S): the normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline).
+    """The normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline), (b, *S).
 
     probe: (b,) the l2 length of a probe. The draws of iteration `step` are those of no other iteration.
     """

@@ -40,7 +40,7 @@ class NES(Attack):
         check_positive(sigma=self.sigma, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `pairs` + 1 forward passes per step; an example ends at its first success."""
         return nes(
             Oracle(target, y, threat.targeted, may_settle(target, threat)),
             Best(x),
@@ -56,7 +56,7 @@ class NES(Attack):
 def nes(
     oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, pairs: int, sigma: float, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`NES`."""
+    """Adversarial candidates (B, *S); see :class:`NES`."""
     shape = ball.x.shape[1:]
 
     def estimate(index: Tensor, here: Ball, x_adv: Tensor, step: int) -> Tensor:

@@ -43,7 +43,7 @@ class OnePixel(Attack):
         check_positive(weight=self.weight, spread=self.spread)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`population` forward passes per generation, the first included; a broken example costs nothing more.
+        """`population` forward passes per generation, the first included; an example ends at its first success.
 
         Raises:
             Refused: if eps allows fewer features than one pixel has channels.
@@ -79,7 +79,7 @@ def one_pixel(
     spread: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`OnePixel`. Each example has a population of its own."""
+    """Adversarial candidates (B, *S); see :class:`OnePixel`. Each example has a population of its own."""
     x, device = ball.x, ball.x.device
     if pixels == 0 or len(x) == 0:
         return x

@@ -36,7 +36,7 @@ class Parsimonious(Attack):
         check_at_least(1, block=self.block, rounds=self.rounds)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Two to four forward passes per block of each size; an example that is broken costs nothing more."""
+        """Two to four forward passes per block of each size; an example ends at its first success."""
         return parsimonious(
             Oracle(target, y, threat.targeted, may_settle(target, threat)),
             Best(x),
@@ -47,7 +47,7 @@ class Parsimonious(Attack):
 
 
 def parsimonious(oracle: Oracle, best: Best, *, ball: Ball, block: int, rounds: int) -> Tensor:
-    """(B, *S): see :class:`Parsimonious`."""
+    """Adversarial candidates (B, *S); see :class:`Parsimonious`."""
     x = ball.x
     index = oracle.todo(best, torch.arange(len(x), device=x.device))
     oracle.offer(best, index, x[index])

@@ -49,7 +49,7 @@ class Pointwise(Attack):
 
 
 def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: SampleRandom) -> Tensor:
-    """(B, *S): see :class:`Pointwise`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`Pointwise`; `ball` has no limit on the distance."""
     nearest = only_clean(oracle, ball)
     index = (~nearest.won).nonzero().squeeze(1)
     for restart in range(restarts):

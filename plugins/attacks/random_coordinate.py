@@ -46,7 +46,7 @@ class RandomCoordinate(Attack):
         check_positive(difference=self.difference, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `coordinates` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `coordinates` + 1 forward passes per step; an example ends at its first success."""
         ball = threat.around(x, rng)
         oracle, size = Oracle(target, y, threat.targeted, may_settle(target, threat)), self.step_size
         if size is None:
@@ -63,7 +63,7 @@ class RandomCoordinate(Attack):
 def central_differences(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, chosen: Tensor, difference: float
 ) -> Tensor:
-    """(b, *S): the central differences (f(x + h e_i) - f(x - h e_i)) / 2h at the coordinates `chosen` (b, n), else 0.
+    """The central differences (f(x + h e_i) - f(x - h e_i)) / 2h at the coordinates `chosen` (b, n), else 0, (b, *S).
 
     One whose pair of queries is cut by the budget, or that may not change, is 0 too.
     """

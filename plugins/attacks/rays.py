@@ -39,7 +39,7 @@ class RayS(Attack):
         check_positive(tolerance=self.tolerance)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: one forward pass per flip, 2 d flips per round, and some 10 for each that succeeds.
         """
@@ -49,7 +49,7 @@ class RayS(Attack):
 
 @dataclass
 class _Search:
-    """Where the search of each example stands. Each takes one step per pass, whatever the others are at.
+    """State of the search of each example. Each takes one step per pass, independent of the others.
 
     sign: (B, D), -1 or 1, the best direction so far. radius: (B,), where it is adversarial (1: perhaps nowhere).
     level, block: (B,) int64, the block of signs to flip next; block -1 flips none. low: (B,), a radius that is not
@@ -80,7 +80,7 @@ class _Search:
         )
 
     def flipped(self, index: Tensor) -> Tensor:
-        """(b, D): the direction of the examples `index` with the present block flipped."""
+        """The direction of the examples `index` with the present block flipped, (b, D)."""
         sign = self.sign[index]
         size = _block_size(sign.shape[1], self.level[index])
         place = torch.arange(sign.shape[1], device=sign.device)
@@ -106,7 +106,7 @@ def _block_size(count: int, level: Tensor) -> Tensor:
 
 
 def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor:
-    """(B, *S): see :class:`RayS`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`RayS`; `ball` has no limit on the distance."""
     nearest = only_clean(oracle, ball)
     state = _Search.of(ball.x)
     index = (~nearest.won).nonzero().squeeze(1)

@@ -21,7 +21,7 @@ from ._minimal.nearest_class import toward_nearest_class
 _LAST_STEP = 0.1
 """The last step as a share of the first."""
 RATE = 0.01
-"""How fast the threshold moves, times the step size."""
+"""Rate of change of the threshold, as a multiple of the step size."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, fou
 from ._blackbox.queries import Oracle, gaussian
 
 TURNS = 12
-"""How often a step that succeeds is doubled, and one that does not is quartered."""
+"""Number of attempts of the line search: doublings of a step that succeeds, quarterings of one that does not."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SignOPT(Attack):
         check_positive(smoothing=self.smoothing, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: `probes` forward passes per iteration, and some 30 for its line search. An example is done
         once even the shortest turn leads nowhere nearer.
@@ -83,7 +83,7 @@ def sign_opt(
     tries: int,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`SignOPT`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`SignOPT`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="sign_opt")
     index = found(nearest)
     offer_nearer(
@@ -128,7 +128,7 @@ def _direction(oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, tri
 
 
 def _turned(oracle: Oracle, nearest: Best, index: Tensor, ball: Ball, unit: Tensor, search_steps: int) -> Tensor:
-    """(b,) bool: whether the boundary is nearer in the direction `unit` (b, *S) than the nearest so far: one label.
+    """True where the boundary is nearer in the direction `unit` (b, *S) than the nearest so far, (b,) bool: one label.
 
     If so, it is found by bisection.
     """

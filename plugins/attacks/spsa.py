@@ -41,7 +41,7 @@ class SPSA(Attack):
         check_positive(sigma=self.sigma, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `pairs` + 1 forward passes per step; an example ends at its first success."""
         return spsa(
             Oracle(target, y, threat.targeted, may_settle(target, threat)),
             Best(x),
@@ -57,7 +57,7 @@ class SPSA(Attack):
 def spsa(
     oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, pairs: int, sigma: float, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`SPSA`. Adam's decay rates are .9 and .999."""
+    """Adversarial candidates (B, *S); see :class:`SPSA`. Adam's decay rates are .9 and .999."""
     x_adv = ball.x
     first, second = torch.zeros_like(x_adv), torch.zeros_like(x_adv)
     index = torch.arange(len(x_adv), device=x_adv.device)

@@ -40,10 +40,10 @@ from ._blackbox.squares import (
 )
 
 AHEAD = 64
-"""For how many passes ahead windows are drawn at once, and proposals remembered."""
+"""Number of passes for which windows are drawn at once, and proposals remembered."""
 
 QUERIES_PER_PROPOSAL = 50
-"""After how many queries a pass takes one proposal more: the later, the rarer is one that is accepted."""
+"""Queries after which a pass takes one proposal more: later proposals are accepted less often."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _worth_asking(active: Active, move: Moves, left: Tensor, best: Best, shape: 
 
 
 def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
-    """(b, *S): the first candidate, before its projection."""
+    """The first candidate, before its projection, (b, *S)."""
     if ball.norm is Norm.linf:
         delta = ball.eps * first_linf(rng, shape).to(ball.x.dtype)
     else:

@@ -47,7 +47,7 @@ class SurrogateGradient(Attack):
         check_positive(radius=self.radius, power=self.power, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `pairs` + 1 forward passes per step; an example ends at its first success."""
         return surrogate_gradient(
             Oracle(target, y, threat.targeted, may_settle(target, threat)),
             Best(x),
@@ -73,7 +73,7 @@ def surrogate_gradient(
     power: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`SurrogateGradient`."""
+    """Adversarial candidates (B, *S); see :class:`SurrogateGradient`."""
     shape = ball.x.shape[1:]
 
     def estimate(index: Tensor, here: Ball, x_adv: Tensor, step: int) -> Tensor:

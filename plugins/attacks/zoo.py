@@ -19,7 +19,7 @@ from ._blackbox.queries import Oracle
 
 
 class Solver(Enum):
-    """How a coordinate steps: against its slope, by Adam with its own count of steps, or by Newton's method."""
+    """Update of a coordinate: gradient descent, Adam with its own step count, or Newton's method."""
 
     sgd = "sgd"
     adam = "adam"
@@ -56,7 +56,7 @@ class ZOO(Attack):
         check_positive(difference=self.difference, step_size=self.step_size, constant=self.constant)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: 2 `coordinates` + 1 forward passes per step, Newton's included.
         """
@@ -88,7 +88,7 @@ def zoo(
     search_steps: int,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`ZOO`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`ZOO`; `ball` has no limit on the distance."""
     x, nearest = ball.x, Best(ball.x, dtype=torch.float64)
     size = x[0].numel() if len(x) else 1
     weight = torch.full((len(x),), constant, dtype=x.dtype, device=x.device)
@@ -121,7 +121,7 @@ def zoo(
 
 
 def shortfall(value: Tensor) -> Tensor:
-    """What is minimised of the margins `value` that an attack has: by how much they fall short of success."""
+    """Hinge loss of the signed margins `value`: 0 where the attack succeeds."""
     return (-value).clamp_min(0.0)
 
 
@@ -149,7 +149,7 @@ def _around(oracle: Oracle, index: Tensor, x_adv: Tensor, chosen: Tensor, differ
 
 
 class Steps:
-    """What a solver remembers of each coordinate (B, D), and the steps that it takes.
+    """State of a solver for each coordinate (B, D), and its updates.
 
     Adam's decay rates are .9 and .999; each coordinate counts its own steps (algorithm 2). Newton takes a negative
     curvature for 1 and one below .1 for .1, as the authors' program does (algorithm 3).

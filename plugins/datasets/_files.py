@@ -29,7 +29,7 @@ class Source:
 
 
 def pinned(sources: Sequence[Source]) -> str:
-    """What identifies the content of `sources` without reading them."""
+    """Identifier of the content of `sources`, from their pinned checksums, without reading them."""
     return content_key([source.sha256 for source in sources])
 
 
@@ -63,7 +63,7 @@ def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Pat
 
 
 def _download(source: Source, path: Path) -> None:
-    """Write the file in one step, so that nobody ever sees a half of it."""
+    """Download to a temporary file and rename it, so that no reader ever sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)

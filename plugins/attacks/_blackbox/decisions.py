@@ -1,4 +1,4 @@
-"""What the decision-based attacks share: a first adversarial input, and the way from it back towards the clean one."""
+"""Decision-based attacks: first adversarial inputs, and bisection back towards the clean ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 DRAWN = 1 << 17
-"""How many random numbers are little memory: 1 MiB while they are drawn."""
+"""Random numbers that are drawn at once at most: 1 MiB while they are drawn."""
 
 
 def offer_nearer(best: Best, ball: Ball, index: Tensor, x_adv: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class TreeSum:
 
 
 def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
-    """How many directions of `size` numbers to draw at once for each of `count` examples, a power of two.
+    """Number of directions of `size` features to draw at once for each of `count` examples, a power of two.
 
     Enough to fill a pass, and more where that is little memory: then drawing them takes little time beside asking.
     """
@@ -76,7 +76,7 @@ def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
 
 
 def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Best:
-    """Look for any adversarial input: the clean one, then the first of :func:`starts`.
+    """First adversarial inputs: the clean ones where they succeed, else those of :func:`starts`.
 
     At most `tries` + OWNED + 2 queries per example.
     """
@@ -88,7 +88,7 @@ def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, nam
 
 
 def only_clean(oracle: Oracle, ball: Ball) -> Best:
-    """Ask about the clean inputs, which need no attack where they succeed as they are; one query per example."""
+    """Evaluate the clean inputs and keep those that succeed; one query per example."""
     nearest = Best(ball.x, dtype=torch.float64)
     index = torch.arange(len(ball.x), device=ball.x.device)
     won = oracle.win(index, ball.x)
@@ -99,7 +99,7 @@ def only_clean(oracle: Oracle, ball: Ball) -> Best:
 def starts(
     oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, *, tries: int, name: str, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Look for an input that succeeds, however far away: where the region allows no change, it is the clean one.
+    """Find an input that succeeds at any distance: the clean one where the region allows no change.
 
     Without a label to reach: the negative of the clean input, then `tries` random inputs, then those of other labels
     that the attacker owns. With one, those of that label come first, since random inputs are seldom taken for it.
@@ -134,7 +134,7 @@ def starts(
 
 
 def owned(oracle: Oracle, index: Tensor, at: int) -> tuple[Tensor, Tensor]:
-    """The attacker's own input number `at` for each of the examples `index` (b,), as `Target.reference` gives it.
+    """Input number `at` of those that the attacker owns, for each of the examples `index` (b,); see `Target.reference`.
 
     It is one of the label to reach; without a target, labels other than the one to leave take turns.
     """
@@ -145,7 +145,7 @@ def owned(oracle: Oracle, index: Tensor, at: int) -> tuple[Tensor, Tensor]:
 
 
 def _drawn(x: Tensor, rng: SampleRandom, at: int, name: str) -> Tensor:
-    """(b, *S): the negative of `x` at first, then by turns dots and uniform noise.
+    """The negative of `x` at first, then by turns dots and uniform noise, (b, *S).
 
     The dots are black and white and of a random density: classifiers put them into different classes.
     """

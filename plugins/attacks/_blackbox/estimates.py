@@ -1,4 +1,4 @@
-"""What the score-based attacks share: ascent on the margin along a gradient that is estimated from scores.
+"""Ascent on the margin along gradients estimated from scores.
 
 Differences are taken at points that may lie outside ball and box by the length of the difference, as in the papers'
 programs: cut off there, they would be no differences of that length. Candidates never lie outside.
@@ -35,7 +35,7 @@ def offer_all(best: Best, index: Tensor, proposals: Tensor, values: Tensor, won:
 def ascend_estimates(
     oracle: Oracle, best: Best, *, ball: Ball, start: Tensor, steps: int, step_size: float, estimate: Estimate
 ) -> Tensor:
-    """(B, *S): the best of the iterates x <- project(x + step_size * steepest(estimate of the gradient at x)).
+    """Best of the iterates x <- project(x + step_size * steepest(estimated gradient at x)), (B, *S).
 
     Every iterate, the start included, is asked about: one query per step beside those of the estimate. An example whose
     budget ends between keeps the best iterate that was asked about.
@@ -57,7 +57,7 @@ def ascend_estimates(
 
 
 def finite(gradient: Tensor) -> Tensor:
-    """`gradient` with zero for what is not a number."""
+    """`gradient` with 0 in place of values that are not finite."""
     return gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -72,7 +72,7 @@ def antithetic(
     pairs: int,
     sigma: float,
 ) -> Tensor:
-    """(b, *S): the sum over `pairs` directions u of u (f(x + sigma u) - f(x - sigma u)) / (2 sigma pairs).
+    """Antithetic gradient (b, *S): sum over directions u of u (f(x + sigma u) - f(x - sigma u)) / (2 sigma pairs).
 
     f is the margin. A pair that the budget cuts in two is left out. ball, x_adv: of the examples `index` (b,).
     """
