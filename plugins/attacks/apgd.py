@@ -16,8 +16,9 @@ from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Th
 
 from ._ascent.pairs import affordable, gradient, offer, pairs
 from ._ascent.sparse import climb_sparse
-from ._base.active import Active, Loss, State, can_ask, may_settle
+from ._base.active import Active, Loss, State, may_settle
 from ._base.best import Best
+from ._base.budget import can_ask
 from ._base.classes import dlr_to_rival, logit_difference, top_rivals
 from ._base.losses import AttackLoss
 from ._base.settings import check_at_least

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.api import Attack, Ball, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.descent import top_probability
-from ._base.active import can_ask
+from ._base.budget import can_ask
 from ._base.settings import check_at_least, check_positive
 
 LAST = 1e-4

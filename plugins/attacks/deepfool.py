@@ -14,7 +14,7 @@ from ._base.active import Active
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
 from ._base.vectors import TINY, usable
-from ._minimal.hyperplanes import step_to_hyperplanes
+from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.line_search import line_search
 from ._minimal.nearest_class import toward_class
 

@@ -28,8 +28,9 @@ from benchmark.api import (
 )
 
 from ._ascent.pairs import affordable, gradient, logits, offer, pairs
-from ._base.active import Active, can_ask, may_settle
+from ._base.active import Active, may_settle
 from ._base.best import Best
+from ._base.budget import can_ask
 from ._base.classes import logit_difference, top_rivals
 from ._base.losses import AttackLoss, margin
 from ._base.settings import check_at_least

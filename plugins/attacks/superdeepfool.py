@@ -15,7 +15,7 @@ from ._base.best import Best
 from ._base.classes import logit_difference
 from ._base.settings import check_at_least
 from ._base.vectors import TINY, columns, usable
-from ._minimal.hyperplanes import step_to_hyperplanes
+from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.nearest import SETTLED, distance_to, finish, keep_nearest
 from ._minimal.nearest_class import nearest_class, toward_class
 from .deepfool import BEYOND, PATIENCE

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmark.api import Ball, ConfigError, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, can_ask
+from ._base.active import Active
+from ._base.budget import can_ask
 from ._base.projections import within
 from ._base.settings import check_at_least
 from .deepfool import deepfool

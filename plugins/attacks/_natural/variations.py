@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.api import ConfigError, Refused, SampleRandom, Target, Threat
 
-from .._base.active import can_ask
+from .._base.budget import can_ask
 from .._base.settings import check_images
 
 __all__ = ["Axis", "Search", "check_colour", "check_range", "first_success", "settings", "settings_count"]
