@@ -244,7 +244,9 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
     rng = SampleRandom(derive_seed(parts.seed, "shapes"), examples.ids[: len(x)])
     try:
         with torch.no_grad(), torch.random.fork_rng(), using(rng):
-            logits = copy.deepcopy(model).eval()(x)
+            system = System(copy.deepcopy(model), spec)
+            system.owner = registry.owner_of(type(parts.model)).named
+            logits = system(x)
     except RuntimeError as error:
         raise DataError(
             f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
