@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,13 +26,14 @@ from benchmark.records.record import Record, file_sha256, read_record
 
 from ..board import Problem, Withdrawn
 from .packed import ARRAYS, examples_name, read_document, unpacked
-from .retraction import withdrawal
+from .retraction import Withdrawal, withdrawal
 
 __all__ = [
     "OUTCOMES",
     "Cell",
     "Evidence",
     "check_files",
+    "clean_answers",
     "find",
     "read",
     "read_evidence",
@@ -155,22 +156,43 @@ def same_outcomes(one: Record, other: Record) -> bool:
 def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
     """Take retracted and superseded cells away, and say why each was."""
     told: list[Problem] = []
-    known = set(cells)
-    for key, cell in list(cells.items()):
+    found: dict[str, Withdrawal] = {}
+    for key, cell in cells.items():
         try:
             said = withdrawal(cell.folder)
         except RecordError as error:
             told.append(Problem(cell.place, f"{cell.place} stays on its boards: {error}"))
             continue
-        if said is None:
-            continue
-        if said.by and said.by not in known:
-            told.append(Problem(cell.place, f"{cell.place} stays: {said.by}, which supersedes it, is not here"))
+        if said is not None:
+            found[key] = said
+    stays = {key: why for key, said in found.items() if said.by and (why := _no_successor(key, found, cells))}
+    for key, said in found.items():
+        cell = cells[key]
+        if key in stays:
+            told.append(Problem(cell.place, f"{cell.place} stays: {stays[key]}"))
             continue
         sentence = f"{cell.place} {said.sentence}"
         told.append(Withdrawn(cell.place, sentence, cell.record, said.date, said.reason, said.by))
         del cells[key]
     return told
+
+
+def _no_successor(key: str, found: Mapping[str, Withdrawal], cells: Mapping[str, Cell]) -> str:
+    """Why a superseded cell stays: what supersedes it is missing, answers another question or leads back; or ""."""
+    by = found[key].by
+    if by not in cells:
+        return f"{by}, which supersedes it, is not here"
+    if cells[by].record.status != "complete":
+        return f"{by}, which supersedes it, is {cells[by].record.status}"
+    if cells[by].record.system.name != cells[key].record.system.name:
+        return f"{by}, which supersedes it, is of another system"
+    passed = {key}
+    while by in found and found[by].by:
+        if by in passed:
+            return f"{found[key].by}, which supersedes it, is superseded in a circle"
+        passed.add(by)
+        by = found[by].by
+    return ""
 
 
 def _read_record(path: Path, place: str) -> Record:
@@ -280,6 +302,12 @@ def read_evidence(cell: Cell) -> Evidence:
         )
     np.copyto(distance, np.inf, where=~tried)
     return Evidence(clean, valid, broken, distance, certified)
+
+
+def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
+    """The ids of the examples of a complete cell, and for each whether the clean input was classified correctly."""
+    found = _tensors(cell, ("ids", "clean_correct"))
+    return found["ids"], found["clean_correct"]
 
 
 def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:

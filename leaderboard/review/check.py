@@ -20,9 +20,11 @@ from benchmark.records.record import GIVEN, Card, Record, read_record
 from benchmark.sweep.suites import departure
 
 from ..board import Alarm, Board, Leaderboard, Row
+from ..cells.array_file import open_arrays
 from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
-from .check_cell import WEIGHTS, checked_card, checked_cell
+from .check_cell import WEIGHTS, WITNESS, checked_card, checked_cell
+from .claims import contradictions, only_lowers
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, Tier, comment, put, read_review
 
@@ -77,6 +79,8 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     refusals += [f"{cells[key].place} differs from the cell that was run here" for key in again if again[key] is False]
     proofs = {} if refusals else _proved(root, cells, store, data)
     refusals += [f"cells/{key}: {proof.sentence}" for key, proof in proofs.items() if proof.fails]
+    if not refusals:
+        refusals += only_lowers(before, after, cells, {key: proof.proved for key, proof in proofs.items()})
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
     return Review(
@@ -119,6 +123,7 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
             f"{cell.place} is right on {record.counts.clean_correct} clean examples of {card.test_total}, and the card "
             f"of its system says {card.test_correct}"
         )
+    yield from contradictions(cell, known)
     departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
     if departed:
         yield f"{cell.place} calls itself official, and {departed}; run the suite as it is, or submit it as unofficial"
@@ -238,6 +243,8 @@ def _rerun(cell: Cell, store: Path | None) -> bool | None:
 def _assessment(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Assessment:
     """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word."""
     reviews = [read_review(other.folder) for other in known if other.record.system.key == cell.record.system.key]
+    if not len(open_arrays(cell.folder / WITNESS, WITNESS).read("ids")) and not again:
+        return Assessment(cell, "self-reported", "it broke nothing, so there is no witness to prove")
     owners = sorted({review.submitter.name for review in reviews if review is not None} - {submitter})
     if owners and proof.proved:
         return Assessment(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
