@@ -220,6 +220,7 @@ class Run:
 
     held: the examples that stayed right under every attack, as packed bits (big-endian, as np.packbits writes them).
     clean_bits: the examples that were right on the clean input. weights_sha256: of the trained weights.
+    columns: keys of the attacks that it met.
     """
 
     system_key: str
@@ -230,6 +231,7 @@ class Run:
     clean_bits: bytes
     weights_sha256: str
     keys: tuple[str, ...]
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -400,7 +402,7 @@ class Board:
 
     @property
     def ranked(self) -> int:
-        """Number of rows with a rank: they met every attack that half of the rows or more met, and come first.
+        """Number of rows with a rank, which come first: they met the attacks that :func:`.ranking.alarms.spared` asks.
 
         The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
         """

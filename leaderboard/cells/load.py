@@ -25,6 +25,7 @@ from benchmark.errors import RecordError
 from benchmark.records.record import Record, file_sha256, read_record
 
 from ..board import Problem, Withdrawn
+from .bounds import check_numbers
 from .packed import ARRAYS, examples_name, read_document, unpacked
 from .retraction import Withdrawal, withdrawal
 
@@ -78,12 +79,17 @@ class Evidence:
 
 def find(folder: Path) -> Iterator[Path]:
     """Every `record.json` below `folder`, sorted by path; hidden folders and a store's unfinished work are left out."""
-    for here, folders, files in os.walk(folder):
-        if RECORD in files:
-            yield Path(here, RECORD)
-            folders.clear()
-        unfinished = "work" if "cells" in folders else ""
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != unfinished)
+    left = [folder]
+    while left:
+        here = left.pop()
+        with contextlib.suppress(OSError), os.scandir(here) as entries:
+            inside = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            if inside.get(RECORD) is False:
+                yield here / RECORD
+                continue
+            unfinished = "work" if "cells" in inside else ""
+            names = [name for name, is_folder in inside.items() if is_folder and not name.startswith(".")]
+            left += [here / name for name in sorted(names, reverse=True) if name != unfinished]
 
 
 def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False) -> tuple[list[Cell], list[Problem]]:
@@ -208,6 +214,7 @@ def _read_record(path: Path, place: str) -> Record:
         raise RecordError(f"{place} is complete and has no counts; expected how many examples stayed right")
     if record.counts is not None and record.counts.total == 0:
         raise RecordError(f"{place} counts no examples; expected at least one")
+    check_numbers(record, place)
     return record
 
 

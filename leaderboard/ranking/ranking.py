@@ -22,6 +22,7 @@ from .statistics import (
     tie_groups,
     wins,
 )
+from .suites import required_attacks
 
 __all__ = ["DRAWS", "Draft", "ranked"]
 
@@ -58,7 +59,9 @@ def ranked(
         known: columns of the whole family, in order; those that no row has are left out.
         close: per draft, how close minimal attacks came to the best distances. pool: the reference for that.
     """
-    spared = alarms.spared(known, [(draft.scores, {run.system_key for run in draft.row.runs}) for draft in drafts])
+    of = protocol.conditions
+    required = required_attacks(of.suite) if of.official else None
+    spared = alarms.spared(known, [draft.row.runs for draft in drafts], required)
     order = sorted(range(len(drafts)), key=lambda at: (bool(spared[at]), *_place(drafts[at].row)))
     placed = [drafts[at] for at in order]
     tested = [drafts[at] for at in order if not spared[at]]
@@ -71,7 +74,7 @@ def ranked(
         protocol=protocol,
         columns=tuple(shown.values()),
         rows=tuple(
-            _row(drafts[at], place, its, spared[at], shown)
+            _row(drafts[at], place, its, spared[at], shown, required is not None)
             for place, (at, its) in enumerate(zip(order, ranks, strict=True), 1)
         ),
         ties=tuple(tie_groups(apart)),
@@ -110,8 +113,10 @@ def _ranks(drafts: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np
     ]
 
 
-def _row(draft: Draft, place: int, ranks: Ranks | None, spared: set[str], shown: Mapping[str, AttackColumn]) -> Row:
-    missing = alarms.fewer_attacks(shown, draft.scores, spared, draft.row.key)
+def _row(
+    draft: Draft, place: int, ranks: Ranks | None, spared: set[str], shown: Mapping[str, AttackColumn], required: bool
+) -> Row:
+    missing = alarms.fewer_attacks(shown, draft.scores, spared, draft.row.key, required)
     scores = tuple(draft.scores.get(key) for key in shown)
     return replace(draft.noting(*missing).row, place=place, ranks=ranks, scores=scores)
 

@@ -23,8 +23,9 @@ from ..board import Alarm, Board, Leaderboard, Row
 from ..cells.array_file import open_arrays
 from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
+from ..ranking.suites import required_attacks
 from .check_cell import WEIGHTS, WITNESS, checked_card, checked_cell
-from .claims import contradictions, only_lowers
+from .claims import contradictions, imitations, only_lowers
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, Tier, comment, put, read_review
 
@@ -124,6 +125,12 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
             f"of its system says {card.test_correct}"
         )
     yield from contradictions(cell, known)
+    yield from imitations(record, known, {(plugin.kind, plugin.name) for plugin in registry.declared()})
+    if record.official and required_attacks(record.suite) is None:
+        yield (
+            f"{cell.place} calls itself official, and no suite {record.suite} is installed; submit it as "
+            "unofficial, or to a board that knows its suite"
+        )
     departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
     if departed:
         yield f"{cell.place} calls itself official, and {departed}; run the suite as it is, or submit it as unofficial"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import SystemInfo, content_key
+from benchmark.records.record import Record, SystemInfo, content_key
 
 from ..board import Leaderboard, Row
 from ..cells.load import Cell, clean_answers
 from ..ranking.grouping import recipe_key
+from .check_text import folded
 
-__all__ = ["contradictions", "only_lowers", "plain_key", "reads_files"]
+__all__ = ["contradictions", "imitations", "only_lowers", "plain_key", "reads_files"]
 
 DRAWN = 0.05
 """Share of clean answers that may differ between two cells of a system that draws at random."""
@@ -84,6 +85,29 @@ def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
                 f"{cell.place} gives other clean answers than {other.place} for {differing} of {len(mine)} examples "
                 f"(first example {first}); the weights are the same, so run the cell again, on the same kind of device"
             )
+
+
+def imitations(record: Record, known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Sentences on names of the record that look like another one that is installed or published.
+
+    Args:
+        installed: (kind, name) of every plugin.
+    """
+    theirs: dict[tuple[str, str], str] = {}
+    for kind, name in (*installed, *(pair for cell in known for pair in _names(cell.record))):
+        theirs.setdefault((kind, folded(name)), name)
+    taken = {*installed, *(pair for cell in known for pair in _names(cell.record))}
+    for kind, name in _names(record):
+        other = theirs.get((kind, folded(name)))
+        if other is not None and (kind, name) not in taken:
+            yield f"the {kind} {name!r} looks like the {kind} {other!r}; choose a name that nobody takes for another"
+
+
+def _names(record: Record) -> Iterator[tuple[str, str]]:
+    system = record.system
+    yield from (("dataset", system.dataset), ("model", system.model), ("attack", record.attack.name))
+    yield from (("defense", name) for name in system.defenses)
+    yield from (("poison", name) for name in system.poison)
 
 
 def only_lowers(

@@ -42,6 +42,7 @@ LARGEST_TEXT = 4 << 20
 DENSEST = 200
 """Largest ratio of contents to archive, beyond the first hundred megabytes."""
 BLOCK_BYTES = 1 << 20
+DEEPEST_FOLDER = 2
 
 
 class Submitter(BaseModel):
@@ -123,10 +124,17 @@ def _check_folder(root: Path) -> None:
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Every file below `root` without following links: its path with slashes, and what it is."""
-    for here, folders, files in os.walk(root):
-        for name in [*files, *(f for f in folders if Path(here, f).is_symlink())]:
-            path = Path(here, name)
-            yield path.relative_to(root).as_posix(), path.lstat()
+    left = [root]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    yield path.relative_to(root).as_posix(), path.lstat()
+                elif len(path.relative_to(root).parts) > DEEPEST_FOLDER:
+                    raise RecordError(f"{path.relative_to(root).as_posix()[:100]!r} is no place in a submission")
+                else:
+                    left.append(path)
 
 
 def _allowed(path: str, status: os.stat_result) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from benchmark_leaderboard.cells.load import Cell, read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.ranking.suites import required_attacks
 from benchmark_leaderboard.review.check import Proof, check
 from benchmark_leaderboard.review.review import Review, put
 
@@ -18,7 +20,7 @@ from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission
 
 NOTHING = [np.inf] * 10
-SAME = {"dataset": "made_up", "clean": CLEAN}
+SAME = {"dataset": "made_up", "clean": CLEAN, "official": False}
 
 
 @pytest.fixture
@@ -183,3 +185,63 @@ def test_a_cell_is_not_superseded_by_another_system_or_by_a_failure(tmp_path: Pa
         assert old.name in {cell.record.key for cell in cells}
         assert any(problem.sentence.endswith(f"{by.name}, which supersedes it, {why}") for problem in problems)
         (old / "superseded.json").unlink()
+
+
+# --- suites and their attacks ---
+
+QUICKSTART = ("noise", "fgsm", "bim", "pgd", "deepfool")
+
+
+def row_of(root: Path, model: str, attacks: Sequence[str], broken: int = 0, **changes: Any) -> None:
+    """A row of the suite quickstart@1 that the last of its attacks breaks in so many examples."""
+    for attack in attacks:
+        far = np.where(np.arange(10) < broken * (attack == attacks[-1]), 0.05, np.inf)
+        made_cell(root, clean=[True] * 10, distance=far, attack=attack, model=model, suite="quickstart@1", **changes)
+
+
+def ranks_of(root: Path) -> dict[str, tuple[int, int]]:
+    (board,) = aggregate(*read([root])).boards
+    return {row.label: (row.ranks.low, row.ranks.high) for row in board.rows if row.ranks}
+
+
+def test_the_installed_suites_name_their_attacks() -> None:
+    assert required_attacks("quickstart@1") == set(QUICKSTART)
+    assert required_attacks("classic_digits@1") == {
+        "none", "noise", "negative", "fgsm", "bim", "pgd", "deepfool", "carlini_wagner",
+    }  # fmt: skip
+    assert required_attacks("corruptions_digits@1") == {"corruption"}
+    for unknown in (None, "", "quickstart", "quickstart@2", "robustbench@1", "../suite/quickstart@1"):
+        assert required_attacks(unknown) is None
+
+
+@pytest.mark.parametrize("easy", [("noise",), ("noise", "fgsm"), QUICKSTART[:-1]], ids=len)
+def test_rows_that_met_fewer_attacks_take_no_rank_however_many_they_are(tmp_path: Path, easy: Sequence[str]) -> None:
+    row_of(tmp_path, "weak", QUICKSTART, broken=9)
+    row_of(tmp_path, "strong", QUICKSTART)
+    honest = ranks_of(tmp_path)
+    assert honest == {"strong": (1, 1), "weak": (2, 2)}
+    for at in range(7):
+        row_of(tmp_path, f"sybil{at}", easy)
+    assert ranks_of(tmp_path) == honest
+
+
+def test_every_run_of_a_row_must_meet_the_required_attacks(tmp_path: Path) -> None:
+    row_of(tmp_path, "whole", QUICKSTART, broken=3)
+    row_of(tmp_path, "half", QUICKSTART, broken=3)
+    row_of(tmp_path, "half", QUICKSTART[:1], seed=1)
+    assert set(ranks_of(tmp_path)) == {"whole"}
+    row_of(tmp_path, "half", QUICKSTART[1:], seed=1)
+    assert set(ranks_of(tmp_path)) == {"whole", "half"}
+
+
+def test_an_attack_that_the_suite_does_not_name_is_not_required(tmp_path: Path) -> None:
+    row_of(tmp_path, "plain", QUICKSTART)
+    for model in ("a", "b", "c"):
+        row_of(tmp_path, model, (*QUICKSTART, "given_examples"))
+    assert set(ranks_of(tmp_path)) == {"plain", "a", "b", "c"}
+
+
+@pytest.mark.parametrize("suite", ["quickstart@2", "robustbench@1", "quickstart", "made_v1"])
+def test_nobody_is_official_in_a_suite_that_is_not_installed(tmp_path: Path, suite: str) -> None:
+    parcel = submitted(tmp_path, suite=suite, official=True)
+    assert f"calls itself official, and no suite {suite} is installed" in refusal(parcel, tmp_path / "none")
