@@ -303,7 +303,8 @@ class Pairs:
     """Every pair of rows with a rank, in the order of the board.
 
     wins: (R, R) int64: examples that row i holds and row j does not (for rows with several runs: that a larger share
-    of i's runs holds). p: (R, R) exact two-sided McNemar. adjusted: (R, R) after Holm over all pairs of the board.
+    of i's runs holds). p: (R, R) two-sided, see :func:`.ranking.paired.paired_tests`. adjusted: (R, R) after Holm over
+    all pairs of the board.
     """
 
     wins: NDArray[np.int64]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ..board import Alarm, AttackColumn, Board, Metric, Pairs, Protocol, Ranks, Resolution, Row, Score
 from . import alarms
+from .paired import paired_tests
 from .standing import Close, standings
 from .statistics import (
     LEVEL,
     detectable_difference,
     examples_to_separate,
     holm,
-    mcnemar,
     resampled_ranks,
     separable_ranks,
     tie_groups,
@@ -67,7 +67,7 @@ def ranked(
     tested = [drafts[at] for at in order if not spared[at]]
     shown = {key: column for key, column in known.items() if any(key in draft.scores for draft in placed)}
     held = np.stack([draft.held for draft in tested]) if tested else np.zeros((0, protocol.conditions.total))
-    pairs = _pairs(held)
+    pairs = _pairs(held, [[run.robust.count for run in draft.row.runs] for draft in tested])
     apart = pairs.adjusted <= LEVEL
     ranks = [*_ranks(tested, held, apart), *[None] * (len(placed) - len(tested))]
     return Board(
@@ -121,10 +121,10 @@ def _row(
     return replace(draft.noting(*missing).row, place=place, ranks=ranks, scores=scores)
 
 
-def _pairs(held: NDArray[np.float64]) -> Pairs:
-    """Exact McNemar tests of all pairs on the same examples; with several runs, the sign test of their shares."""
+def _pairs(held: NDArray[np.float64], counts: Sequence[Sequence[float]]) -> Pairs:
+    """Paired tests of all rows on the same examples, corrected for their number."""
     won = wins(held)
-    p = mcnemar(won, won.T)
+    p = paired_tests(held, counts)
     adjusted = np.ones_like(p)
     upper = np.triu_indices(len(held), 1)
     adjusted[upper] = holm(p[upper])
