@@ -33,6 +33,7 @@ __all__ = [
     "OUTCOMES",
     "Cell",
     "Evidence",
+    "certified_radii",
     "check_files",
     "clean_answers",
     "find",
@@ -315,6 +316,12 @@ def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
     """The ids of the examples of a complete cell, and for each whether the clean input was classified correctly."""
     found = _tensors(cell, ("ids", "clean_correct"))
     return found["ids"], found["clean_correct"]
+
+
+def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids of the examples of a complete cell, and the certified radius of each, 0 where there is none."""
+    found = _tensors(cell, ("ids", "certified"))
+    return found["ids"], found["certified"]
 
 
 def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:

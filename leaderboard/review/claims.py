@@ -12,11 +12,20 @@ from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Record, SystemInfo, content_key
 
 from ..board import Leaderboard, Row
-from ..cells.load import Cell, clean_answers
+from ..cells.load import Cell, certified_radii, clean_answers
 from ..ranking.grouping import recipe_key
 from .check_text import folded
+from .review import ReviewFile
 
-__all__ = ["contradictions", "imitations", "only_lowers", "plain_key", "reads_files"]
+__all__ = [
+    "contradictions",
+    "imitations",
+    "only_lowers",
+    "owned_rows",
+    "plain_key",
+    "reads_files",
+    "unproved_certificates",
+]
 
 DRAWN = 0.05
 """Share of clean answers that may differ between two cells of a system that draws at random."""
@@ -85,6 +94,43 @@ def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
                 f"{cell.place} gives other clean answers than {other.place} for {differing} of {len(mine)} examples "
                 f"(first example {first}); the weights are the same, so run the cell again, on the same kind of device"
             )
+
+
+def owned_rows(
+    who: str, cells: Mapping[str, Cell], known: Sequence[Cell], reviews: Mapping[str, ReviewFile]
+) -> frozenset[str]:
+    """Keys of the rows that a signer owns: those that it brought before, and those that it brings now.
+
+    Args:
+        who: the signer, "" for nobody, who owns nothing. reviews: of published cells, by key.
+    """
+    if not who:
+        return frozenset()
+    there = {recipe_key(cell.record.system) for cell in known}
+    mine = {
+        recipe_key(cell.record.system)
+        for cell in known
+        if (review := reviews.get(cell.record.key)) is not None and review.owner and review.signed_by == who
+    }
+    here = {recipe_key(cell.record.system) for cell in cells.values()}
+    return frozenset((here & mine) | (here - there))
+
+
+def unproved_certificates(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
+    """A sentence on certified radii beyond the published ones: no witness proves a radius, only another run does."""
+    ids, radius = certified_radii(cell)
+    beyond = radius > 0
+    for other in known:
+        same = other.record.system.key == cell.record.system.key and other.record.status == "complete"
+        if same and other.record.threat.norm == cell.record.threat.norm:
+            their_ids, their_radius = certified_radii(other)
+            _, mine, theirs = np.intersect1d(ids, their_ids, return_indices=True)
+            beyond[mine] &= radius[mine] > their_radius[theirs]
+    if beyond.any():
+        yield (
+            f"{cell.place} certifies {int(beyond.sum())} examples, and no witness proves a radius; certificates are "
+            "accepted once the reviewer's own run, in the store of --store, has the same outcomes"
+        )
 
 
 def imitations(record: Record, known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from benchmark_leaderboard.ranking.suites import required_attacks
 from benchmark_leaderboard.review.check import Proof, check
 from benchmark_leaderboard.review.review import Review, put
 
+from benchmark.errors import RecordError
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission
 
@@ -245,3 +248,131 @@ def test_an_attack_that_the_suite_does_not_name_is_not_required(tmp_path: Path) 
 def test_nobody_is_official_in_a_suite_that_is_not_installed(tmp_path: Path, suite: str) -> None:
     parcel = submitted(tmp_path, suite=suite, official=True)
     assert f"calls itself official, and no suite {suite} is installed" in refusal(parcel, tmp_path / "none")
+
+
+# --- signatures and owners ---
+
+
+class Signers:
+    """Keys of people, and the file that allows them."""
+
+    def __init__(self, root: Path, results: Path) -> None:
+        self.root, self.results = root, results
+        self.allowed = results / "allowed_signers"
+
+    def key(self, who: str) -> Path:
+        path = self.root / f"key-{who}"
+        if not path.exists():
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        return path
+
+    def allow(self, who: str) -> None:
+        public = self.key(who).with_suffix(".pub").read_text()
+        self.results.mkdir(parents=True, exist_ok=True)
+        with self.allowed.open("a") as stream:
+            stream.write(f"{who} {public}")
+
+    def sign(self, parcel: Path, who: str, namespace: str = "adversarial-benchmark") -> Path:
+        command = [
+            "ssh-keygen",
+            "-q",
+            "-Y",
+            "sign",
+            "-f",
+            str(self.key(who)),
+            "-n",
+            namespace,
+            str(parcel / "manifest.json"),
+        ]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        return parcel
+
+    def parcel(self, who: str, **changes: Any) -> Path:
+        name = f"{who}-{len(list(self.root.glob('parcel-*')))}"
+        made = made_submission(self.root / f"store-{name}", self.root / f"parcel-{name}", **changes)
+        return self.sign(made, who) if who != "nobody" else made
+
+
+@pytest.fixture
+def signers(tmp_path: Path) -> Signers:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("no ssh-keygen here")
+    found = Signers(tmp_path, tmp_path / "published")
+    for who in ("ann", "bob"):
+        found.allow(who)
+    return found
+
+
+@pytest.mark.usefixtures("proved")
+def test_the_owner_of_a_row_adds_seeds_and_nobody_else_does(signers: Signers) -> None:
+    results = signers.results
+    first = check(signers.parcel("ann"), [results])
+    assert (first.signed_by, len(first.owned)) == ("ann", 1)
+    put(first, results)
+    for who in ("nobody", "bob"):
+        assert "only its owner adds seeds" in refusal(signers.parcel(who, seed=1), results)
+    mine = check(signers.parcel("ann", seed=1), [results])
+    assert mine.accepted
+    put(mine, results)
+    (board,) = aggregate(*read([results])).boards
+    assert [len(row.runs) for row in board.rows] == [2]
+
+
+@pytest.mark.usefixtures("proved")
+def test_only_another_signer_is_independent(signers: Signers) -> None:
+    results = signers.results
+    put(check(signers.parcel("ann", attack="storm", minimal=False), [results]), results)
+    tiers = {
+        who: [one.tier for one in check(signers.parcel(who), [results]).assessments] for who in ("bob", "ann", "nobody")
+    }
+    assert tiers == {"bob": ["independently attacked"], "ann": ["witness-verified"], "nobody": ["witness-verified"]}
+
+
+@pytest.mark.usefixtures("proved")
+def test_an_attack_makes_nobody_the_owner(signers: Signers) -> None:
+    results = signers.results
+    put(check(signers.parcel("ann", attack="storm", minimal=False), [results]), results)
+    put(check(signers.parcel("bob"), [results]), results)
+    assert "only its owner adds seeds" in refusal(signers.parcel("bob", seed=1), results)
+    assert check(signers.parcel("ann", seed=1), [results]).accepted
+
+
+@pytest.mark.usefixtures("proved")
+def test_rows_that_were_never_signed_belong_to_the_maintainers(signers: Signers) -> None:
+    put(check(signers.parcel("nobody"), [signers.results]), signers.results)
+    assert "only its owner adds seeds" in refusal(signers.parcel("ann", seed=1), signers.results)
+
+
+def test_a_signature_that_is_none_is_refused(signers: Signers, tmp_path: Path) -> None:
+    def sentence(parcel: Path) -> str:
+        with pytest.raises(RecordError) as caught:
+            check(parcel, [signers.results])
+        return str(caught.value)
+
+    wrong = "is no signature of this manifest.json by one of the allowed_signers"
+    assert wrong in sentence(signers.parcel("mallory"))
+    assert wrong in sentence(signers.sign(signers.parcel("nobody"), "ann", namespace="git"))
+    Spoiler(changed := signers.parcel("ann")).manifest(lambda d: d.update(note="another note"))
+    assert wrong in sentence(changed)
+    (garbage := signers.parcel("nobody") / "manifest.json.sig").write_text("-----BEGIN SSH SIGNATURE-----")
+    assert wrong in sentence(garbage.parent)
+    stolen = signers.parcel("nobody", model="mine")
+    shutil.copyfile(signers.parcel("ann") / "manifest.json.sig", stolen / "manifest.json.sig")
+    assert wrong in sentence(stolen)
+    signers.allowed.unlink()
+    assert "no allowed_signers lies beside" in sentence(signers.parcel("ann"))
+
+
+# --- certificates ---
+
+
+@pytest.mark.usefixtures("proved")
+def test_certificates_need_the_reviewers_own_run(tmp_path: Path, results: Path) -> None:
+    radii = [0.0] * 3 + [1.0] * 5 + [0.0] * 2
+    changes: dict[str, Any] = {"certified": radii, "distance": [0.05, 0.08, 0.09, *[np.inf] * 7], "model": "certified"}
+    parcel = submitted(tmp_path, **changes)
+    assert "certifies 5 examples, and no witness proves a radius" in refusal(parcel, results)
+    assert check(parcel, [results], store=tmp_path / "store").accepted
+    made_cell(results, attack="noise", **{**SAME, **changes, "distance": NOTHING})
+    assert check(parcel, [results]).accepted, "the same radii are published"
