@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -28,33 +29,27 @@ def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
     p = mcnemar(won, won.T)
     if all(len(of) == 1 for of in counts):
         return p
-    total = held.shape[1]
-    for i in range(len(held)):
-        several = [j for j in range(i + 1, len(held)) if len(counts[i]) > 1 or len(counts[j]) > 1]
-        if not several:
-            continue
-        apart = held[i] - held[several]
-        difference = apart.sum(axis=1)
-        of_examples = total * apart.var(axis=1, ddof=1) if total > 1 else np.zeros(len(several))
-        for at, j in enumerate(several):
-            runs = _variances(counts[i], counts[j])
-            least = 2.0 ** (1.0 - int(np.count_nonzero(apart[at])))
-            parts = [(float(of_examples[at]), total - 1), *runs]
-            p[i, j] = p[j, i] = min(1.0, max(least, _welch(float(difference[at]), parts)))
+    total, runs = held.shape[1], np.array([len(of) for of in counts])
+    known = np.array([np.var(of, ddof=1) if len(of) > 1 else np.nan for of in counts])
+    for i in range(len(held) - 1):
+        others = np.arange(i + 1, len(held))
+        others = others[(runs[i] > 1) | (runs[others] > 1)]
+        apart = held[i] - held[others]
+        parts = [(total * apart.var(axis=1, ddof=1) if total > 1 else np.zeros(len(others)), max(1, total - 1))]
+        for row, other in ((np.full_like(others, i), others), (others, np.full_like(others, i))):
+            of = np.where(runs[row] > 1, row, other)  # a single run has the variance of the other row's
+            parts.append((known[of] / runs[row], runs[of] - 1))
+        least = 2.0 ** (1.0 - np.count_nonzero(apart, axis=1))
+        p[i, others] = np.minimum(1.0, np.maximum(least, _welch(apart.sum(axis=1), parts)))
+        p[others, i] = p[i, others]
     return p
 
 
-def _variances(first: Sequence[float], second: Sequence[float]) -> list[tuple[float, int]]:
-    """The variance of the mean count of either row, and its degrees of freedom."""
-    known = [(float(np.var(of, ddof=1)), len(of) - 1) if len(of) > 1 else None for of in (first, second)]
-    filled = [one or other for one, other in zip(known, reversed(known), strict=True)]
-    return [(of[0] / len(runs), of[1]) for of, runs in zip(filled, (first, second), strict=True) if of is not None]
-
-
-def _welch(difference: float, parts: Sequence[tuple[float, int]]) -> float:
-    """The two-sided p-value of a difference whose variance is a sum of parts with their degrees of freedom."""
-    variance = sum(part for part, _ in parts)
-    if variance <= 0:
-        return 1.0 if difference == 0 else 0.0
-    freedom = variance**2 / sum(part**2 / of for part, of in parts if part > 0)
-    return float(2.0 * special.stdtr(freedom, -abs(difference) / variance**0.5))
+def _welch(difference: Floats, parts: Sequence[tuple[Floats, Any]]) -> Floats:
+    """Two-sided p-values of differences whose variance is a sum of parts with their degrees of freedom."""
+    variance = np.sum([part for part, _ in parts], axis=0)
+    some = variance > 0
+    safe = np.where(some, variance, 1.0)
+    freedom = safe**2 / np.where(some, np.sum([part**2 / of for part, of in parts], axis=0), 1.0)
+    p: Floats = np.where(some, 2.0 * special.stdtr(freedom, -np.abs(difference) / np.sqrt(safe)), difference == 0)
+    return p

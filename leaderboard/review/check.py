@@ -26,7 +26,7 @@ from ..ranking.aggregate import aggregate
 from ..ranking.grouping import recipe_key
 from ..ranking.suites import required_attacks
 from .check_cell import WEIGHTS, WITNESS, checked_card, checked_cell
-from .claims import contradictions, imitations, only_lowers, owned_rows, unproved_certificates
+from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
 from .signature import signer
@@ -69,9 +69,10 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     if not cells and not refusals:
         refusals.append("it holds no cell; expected at least one")
     known, _ = read([folder for folder in results if folder.is_dir()])
+    taken = names_taken(known, ((plugin.kind, plugin.name) for plugin in registry.declared()))
     for cell in cells.values():
         if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
-            refusals += list(_misfits(cell, cards, cells, known))[:1]
+            refusals += list(_misfits(cell, cards, cells, known, taken))[:1]
     unused = sorted(set(cards) - {cell.record.system.key for cell in cells.values()})
     if unused and not refusals:
         refusals.append(f"systems/{unused[0]} belongs to no cell of the submission")
@@ -118,7 +119,13 @@ def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> di
     return made
 
 
-def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
+def _misfits(
+    cell: Cell,
+    cards: Mapping[str, Card],
+    cells: Mapping[str, Cell],
+    known: Sequence[Cell],
+    taken: Mapping[tuple[str, str], set[str]],
+) -> Iterator[str]:
     """Contradictions between a sound cell and its system, its suite or the published results."""
     record = cell.record
     card = cards.get(record.system.key)
@@ -137,7 +144,7 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
             f"of its system says {card.test_correct}"
         )
     yield from contradictions(cell, known)
-    yield from imitations(record, known, {(plugin.kind, plugin.name) for plugin in registry.declared()})
+    yield from imitations(record, taken)
     if record.official and required_attacks(record.suite) is None:
         yield (
             f"{cell.place} calls itself official, and no suite {record.suite} is installed; submit it as "

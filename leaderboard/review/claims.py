@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from .review import ReviewFile
 __all__ = [
     "contradictions",
     "imitations",
+    "names_taken",
     "only_lowers",
     "owned_rows",
     "plain_key",
@@ -133,20 +135,24 @@ def unproved_certificates(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
         )
 
 
-def imitations(record: Record, known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Sentences on names of the record that look like another one that is installed or published.
+def names_taken(known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
+    """The names that are installed or published, by kind and by what a reader takes them for.
 
     Args:
         installed: (kind, name) of every plugin.
     """
-    theirs: dict[tuple[str, str], str] = {}
-    for kind, name in (*installed, *(pair for cell in known for pair in _names(cell.record))):
-        theirs.setdefault((kind, folded(name)), name)
-    taken = {*installed, *(pair for cell in known for pair in _names(cell.record))}
+    taken: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for kind, name in {*installed, *(pair for cell in known for pair in _names(cell.record))}:
+        taken[kind, folded(name)].add(name)
+    return taken
+
+
+def imitations(record: Record, taken: Mapping[tuple[str, str], set[str]]) -> Iterator[str]:
+    """Sentences on names of the record that look like another one that is taken."""
     for kind, name in _names(record):
-        other = theirs.get((kind, folded(name)))
-        if other is not None and (kind, name) not in taken:
-            yield f"the {kind} {name!r} looks like the {kind} {other!r}; choose a name that nobody takes for another"
+        others = taken.get((kind, folded(name)), {name})
+        if name not in others:
+            yield (f"the {kind} {name!r} looks like the {kind} {min(others)!r}; choose another name")
 
 
 def _names(record: Record) -> Iterator[tuple[str, str]]:
