@@ -95,7 +95,7 @@ def made_cell(
         "init_from": "",
     }
     system = SystemInfo(
-        key=content_key([system_config, seed]),
+        key=plain_key(system_config, seed, dataset_revision),
         dataset=dataset,
         model=model,
         defenses=list(defenses),
@@ -160,6 +160,11 @@ def made_cell(
         )  # fmt: skip
     (folder / "record.json").write_text(to_text(record), encoding="utf-8")
     return folder
+
+
+def plain_key(config: Mapping[str, Any], seed: int, revision: str) -> str:
+    """The key that the harness gives to a system of that configuration."""
+    return content_key({"system": config, "seed": seed, "data": content_key({"dataset": revision, "files": {}})})
 
 
 def made_store(root: Path, *, systems: int = 4, attacks: int = 3, examples: int = 60, seeds: int = 1) -> Path:
