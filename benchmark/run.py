@@ -199,6 +199,7 @@ def _record(
             "metrics": measure(config.metrics, outcomes),
             "cost": cost,
             "audit": audit_of(outcomes, config.threat.norm.value, attacked.audit),
+            "path": attacked.path,
             "findings": of_cell(config.threat, config.seed, fitted.system, card, loaded.attacked, outcomes),
             "splits": loaded.infos,
             "splits_disjoint": loaded.disjoint,

@@ -199,7 +199,10 @@ class FileInfo(_Model):
 
 
 class Record(_Model):
-    """The JSON document of a cell."""
+    """The JSON document of a cell.
+
+    path: number of examples that each part of the attack broke, for an attack of several parts.
+    """
 
     schema_version: Literal[1] = 1
     key: str
@@ -215,6 +218,7 @@ class Record(_Model):
     metrics: list[MetricValue] = []
     cost: Cost | None = None
     audit: Audit | None = None
+    path: dict[str, int] = {}
     findings: list[Finding] = []
     splits: dict[str, SplitInfo] = {}
     splits_disjoint: bool | None = None
