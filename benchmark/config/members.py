@@ -88,7 +88,7 @@ def named_node(kind: str, name: str) -> DictConfig:
         node.pop("defaults", None)
         for field, inner in inner_kinds(cls).items():
             plugin = next(f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name == field)
-            node.pop(field)
+            del node[field]
             node[field] = named_node(inner, plugin)
     merged = OmegaConf.merge(node, own)
     assert isinstance(merged, DictConfig)

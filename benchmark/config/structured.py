@@ -28,7 +28,7 @@ def structured(cls: type[Any]) -> DictConfig:
             if not field.init:
                 node.pop(field.name)
         for name in lists:
-            node.pop(name)
+            del node[name]
             node[name] = next(list(f.metadata["plugins"]) for f in dataclasses.fields(cls) if f.name == name)
         if kinds:
             chosen = {f.name: f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name in kinds}
