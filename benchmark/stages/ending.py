@@ -27,6 +27,7 @@ def skeleton(config: RunConfig, key: str, status: Status, error: str | None, sys
         system=config.system_spec.info(system_key),
         threat=threat_info(config.threat),
         attack=attack_info(config.attack),
+        fitted_on=config.system_spec.fitted_on(),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import ConfigError, DataSpec, Defense, Refused, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, Refused, added, hookimpl
 
 from .._warp import transformed
 from ._transforms.behind import refuse_other_than_images
@@ -40,7 +40,7 @@ class RandomTransform(Defense):
     translation: float = 0.1
     brightness: float = 0.05
     noise: float = 0.05
-    votes: int = 1
+    votes: int = added(1)
 
     def __post_init__(self) -> None:
         for name in ("rotation", "translation", "brightness", "noise"):

@@ -25,6 +25,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.threat import Norm, Threat
 
+SPEC = DataSpec((1, 4, 4), 3)
 ATTACK = PGD(steps=3, step_size=0.05)
 
 
@@ -54,7 +55,7 @@ def model_and_batch(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Batc
 
 
 def loss(defense: CertifiedTraining, model: nn.Module, batch: Batch, rng: SampleRandom) -> Tensor:
-    found: Tensor = defense.loss(defense.build(model), batch, plain, rng)
+    found: Tensor = defense.loss(defense.build(model, SPEC), batch, plain, rng)
     return found
 
 
@@ -117,7 +118,7 @@ def test_relaxations_are_below_intervals_on_average_and_their_weight_falls_with_
     whole, tight = loss(training(), model, batch, rng), loss(training(Method.crown_ibp), model, batch, rng)
     assert tight < whole
     defense = training(Method.crown_ibp, ramp=4)
-    model = defense.build(model)
+    model = defense.build(model, SPEC)
     model.get_buffer(COUNTER).fill_(4)
     assert torch.equal(defense.loss(model, batch, plain, rng), whole)
 
@@ -126,7 +127,7 @@ def test_relaxations_are_below_intervals_on_average_and_their_weight_falls_with_
 def test_gradients_of_the_weights_are_those_of_finite_differences(method: Method) -> None:
     model, batch, rng = model_and_batch(torch.float64)
     defense = training(method)
-    model = defense.build(model)
+    model = defense.build(model, SPEC)
     weight = model.get_parameter("4.weight")
     defense.loss(model, batch, plain, rng).backward()
     assert weight.grad is not None
@@ -143,7 +144,7 @@ def test_gradients_of_the_weights_are_those_of_finite_differences(method: Method
 def test_eps_and_kappa_follow_the_steps_that_the_model_has_counted() -> None:
     model, batch, rng = model_and_batch()
     defense = training(kappa=0.5, ramp=10)
-    model = defense.build(model)
+    model = defense.build(model, SPEC)
     assert torch.equal(defense.loss(model, batch, plain, rng), plain(model, batch))
     for _ in range(5):
         defense.after_step(model)
@@ -162,7 +163,7 @@ def test_a_trained_network_is_certified_where_a_plain_one_is_not() -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = defense.build(
-                nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 2))
+                nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 2)), spec
             )
         optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
         for _ in range(120):

@@ -22,6 +22,7 @@ from benchmark_plugins.certifiers.interval import IntervalBounds
 from benchmark_plugins.certifiers.lipschitz import LipschitzMargin
 from benchmark_plugins.certifiers.semidefinite import Semidefinite, dual_bound, optimised_bound, quadratic
 from benchmark_plugins.certifiers.smoothing import RandomizedSmoothing, l1_radius, l2_radius, lower_limit
+from benchmark_plugins.defenses.smoothing import Smoothing
 from torch import Tensor, nn
 
 from benchmark import registry, sampling
@@ -452,3 +453,13 @@ def test_scores_that_are_not_finite_count_for_no_class() -> None:
     assert bool(
         (radii(RandomizedSmoothing(draws=100), system, torch.rand(2, 4), torch.zeros(2).long(), Norm.l2) == 0).all()
     )
+
+
+def test_the_deployed_smoothing_defense_is_certified() -> None:
+    x = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    y = binary().logits(x, SampleRandom(0, torch.arange(3))).argmax(1)
+    radius = radii(RandomizedSmoothing(draws=500), binary(Smoothing(sigma=0.25)), x, y, Norm.l2)
+    torch.testing.assert_close(
+        radius, radii(RandomizedSmoothing(draws=500), binary(Noise(0.25)), x, y, Norm.l2), rtol=0, atol=0.1
+    )
+    assert bool((radius > 0).any())

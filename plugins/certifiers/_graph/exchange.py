@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,24 +95,20 @@ def _select(node: Select, source: str, name: str) -> Iterator[Operator]:
     yield Operator("Reshape", (f"{name}_moved", shape), name, {})
 
 
-def export(system: System, x: Tensor, y: Tensor, *, threat: Threat, folder: Path) -> None:
-    """Write `model.onnx`, `instance_<row>.vnnlib` per row of `x` (B, *S), and VNN-COMP's `instances.csv`.
+def export(system: System, x: Tensor, y: Tensor, *, threat: Threat) -> dict[str, bytes]:
+    """The files of a benchmark in VNN-COMP's form, by name, for the rows of `x` (B, *S) with labels `y` (B,).
 
-    Needs the extra `onnx`.
+    They are `model.onnx`, `instance_<row>.vnnlib` per row, and `instances.csv` with 300 seconds each. Needs the extra
+    `onnx`.
 
     Raises:
         Refused: under another norm than linf, or if the computation is not understood. DataError: without onnx.
     """
     _check_norm(threat)
     graph = read(system, x, y, "the export to ONNX").graph
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(_serialised(graph))
-    lines = []
-    for row in range(len(x)):
-        name = f"instance_{row}.vnnlib"
-        (folder / name).write_text(vnnlib(x[row], int(y[row]), threat, graph.logits.size), encoding="ascii")
-        lines.append(f"model.onnx,{name},300\n")
-    (folder / "instances.csv").write_text("".join(lines), encoding="ascii")
+    texts = {f"instance_{row}.vnnlib": vnnlib(x[row], int(y[row]), threat, graph.logits.size) for row in range(len(x))}
+    texts["instances.csv"] = "".join(f"model.onnx,{name},300\n" for name in texts)
+    return {"model.onnx": _serialised(graph), **{name: text.encode("ascii") for name, text in texts.items()}}
 
 
 def _check_norm(threat: Threat) -> None:
@@ -177,7 +172,7 @@ def _decimal(value: float) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one property. said: sat, unsat, unknown, timeout or error. x: (D,) float64, or None."""
+    """A verifier's verdict on one property. said: sat, unsat, unknown, timeout or error. x: (D,) float64, or None."""
 
     said: str
     x: Tensor | None = None

@@ -13,7 +13,7 @@ from .lowering import lower
 from .nodes import Graph
 from .tracing import trace
 
-__all__ = ["Reading", "differences", "read"]
+__all__ = ["Reading", "differences", "read", "uphill"]
 
 PROBES = 32
 AGREEMENT = 1e-4
@@ -35,7 +35,7 @@ class Reading:
 
 
 def read(system: System, x: Tensor, y: Tensor, owner: str) -> Reading:
-    """What a system computes, in double precision, once its answers at random and adversarial points agree.
+    """The computation of a system in double precision, checked against it at random and adversarial points.
 
     Args:
         system: with the defenses that are part of the deployed function. x: (B, *S) and y: (B,), rows to be certified.
@@ -74,15 +74,21 @@ def _random_points(shape: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.cat([inside, inside.round()]).to(device)
 
 
-def _adversarial(graph: Graph, x: Tensor, y: Tensor) -> list[Tensor]:
-    """Steps of each input along the sign of the gradient that raises another class, shorter and longer ones."""
+def uphill(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
+    """(B, *S): signs of the gradient by which the strongest rival of `y` gains on it at `x`."""
     with torch.enable_grad():
         at = x.clone().requires_grad_()
         logits = graph(at)
         rival = logits.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
         gain = (logits.gather(1, rival[:, None]) - logits.gather(1, y[:, None])).sum()
         (gradient,) = torch.autograd.grad(gain, at)
-    return [(x + step * gradient.sign()).clamp(0.0, 1.0) for step in STEPS]
+    return gradient.sign()
+
+
+def _adversarial(graph: Graph, x: Tensor, y: Tensor) -> list[Tensor]:
+    """Steps of each input along the sign of the gradient that raises another class, shorter and longer ones."""
+    step = uphill(graph, x, y)
+    return [(x + size * step).clamp(0.0, 1.0) for size in STEPS]
 
 
 def differences(graph: Graph, y: Tensor) -> Tensor:
