@@ -24,7 +24,7 @@ def with_members(node: Any, place: str = "") -> Any:
     Raises:
         ConfigError: if an entry is no name and no name with settings. PluginError: if there is no such plugin.
     """
-    if not isinstance(node, DictConfig) or OmegaConf.is_missing({"": node}, ""):
+    if not isinstance(node, DictConfig) or node._is_missing() or node._is_none():
         return node
     cls = OmegaConf.get_type(node)
     lists = inner_lists(cls) if isinstance(cls, type) and hasattr(cls, "__dataclass_fields__") else {}
