@@ -93,4 +93,3 @@ def named_node(kind: str, name: str) -> DictConfig:
     merged = OmegaConf.merge(node, own)
     assert isinstance(merged, DictConfig)
     return merged
-

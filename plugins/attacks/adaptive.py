@@ -17,8 +17,9 @@ from torch import Tensor
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.sparse import climb_sparse
-from ._base.active import Active, can_ask, may_settle
+from ._base.active import Active, may_settle
 from ._base.best import Best
+from ._base.budget import can_ask
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
 from ._base.survivors import reached
