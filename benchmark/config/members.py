@@ -53,8 +53,8 @@ def _member(kind: str, entry: Any, where: str) -> DictConfig:
         name = entry
     if not isinstance(name, str) or not isinstance(settings, (dict, DictConfig)):
         raise ConfigError(
-            f"{where} is {OmegaConf.to_container(entry) if OmegaConf.is_config(entry) else entry!r}; expected the name "
-            f"of a {kind}, or a name with settings, such as {{pgd: {{steps: 10}}}}"
+            f"{where} is {OmegaConf.to_container(entry) if OmegaConf.is_config(entry) else entry!r}; expected the name of "
+            f"a plugin ({kind}), or a name with settings, such as {{pgd: {{steps: 10}}}}"
         )
     return with_members(_merged(named_node(kind, name), settings, where), where)  # type: ignore[no-any-return]
 

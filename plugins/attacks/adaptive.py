@@ -72,7 +72,7 @@ class Adaptive(Attack):
 
 def adaptive(every: Active, *, passes: int, settle: bool, rng: SampleRandom) -> Tensor:
     """(B, *S): see :class:`Adaptive`. settle: a success that the scores show is the verdict."""
-    target, x, y = every.target, every.ball.x, every.y
+    target, x = every.target, every.ball.x
     best = Best(x)
     members = _members(target, passes, every, settle)
     for place, (name, member) in enumerate(members):
@@ -153,15 +153,15 @@ def _ascent(loss: APGDLoss, share: int, settle: bool, *, more: int = 1) -> Membe
 
 
 def _transfer(view: Target, share: int) -> Member:
-    """APGD on another system, then from what it found on the system itself: half of the passes each."""
+    """APGD on another system, with three quarters of the passes, then from what it found on the system itself."""
 
     def member(active: Active, best: Best, rng: SampleRandom) -> None:
-        half = max(1, share // 2)
-        other = replace(active, target=view.rows(active.index).tuned(passes=half))
+        most = max(1, 3 * share // 4)
+        other = replace(active, target=view.rows(active.index).tuned(passes=most))
         (other,) = other.keep(can_ask(other.target))
         found = Best(best.x_adv)
         if len(other):
-            steps = _steps(other, half)
+            steps = _steps(other, most)
             apgd(other, found, loss=APGDLoss.margin, rivals=None, steps=steps, restarts=1, settle=False, rng=rng)
         start = found.x_adv[active.index]
         (active, start) = active.keep(can_ask(active.target), start)
@@ -170,7 +170,7 @@ def _transfer(view: Target, share: int) -> Member:
             return
         ascend = climb_sparse if active.ball.norm is Norm.l1 else climb
         ascend(
-            active, start, best, loss=APGDLoss.margin.of_rows(targeted=active.targeted), steps=_steps(active, half),
+            active, start, best, loss=APGDLoss.margin.of_rows(targeted=active.targeted), steps=_steps(active, share - most),
             settle=active.target.certain,
         )  # fmt: skip
 
