@@ -89,6 +89,7 @@ __all__ = [
     "features_of",
     "hookimpl",
     "inner",
+    "inner_list",
     "padded",
     "padded_random",
     "parse_eps",
@@ -150,6 +151,16 @@ def inner(default_name: str) -> Any:
     `defense.adversarial_training.attack.steps=7`.
     """
     return field(default=MISSING, metadata={"plugin": default_name})
+
+
+def inner_list(*default_names: str) -> Any:
+    """A field that holds a tuple of other plugins, by default those of these names (or named variants in conf/).
+
+    For example `members: tuple[Attack, ...] = inner_list("fgsm", "pgd")`.
+
+    On the command line it is a list of names and of names with settings: `attack.members=[fgsm,{pgd:{steps:10}}]`.
+    """
+    return field(default=MISSING, metadata={"plugins": default_names})
 
 
 def added(default: Any) -> Any:

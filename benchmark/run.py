@@ -221,6 +221,7 @@ def _record(
             "metrics": measure(config.metrics, outcomes),
             "cost": cost,
             "audit": audit_of(outcomes, config.threat.norm.value, attacked.audit),
+            "path": attacked.path,
             "findings": findings,
             "splits": loaded.infos,
             "splits_disjoint": loaded.disjoint,

@@ -86,7 +86,7 @@ def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]],
         }
         for r in records
     ]
-    findings = [f.model_dump() for f in across(records)]
+    findings = [f.model_dump() for f in across(records, kept.broken)]
     return {"cells": cells, "interrupted": unfinished, "findings": findings, "below": short}
 
 
@@ -102,7 +102,7 @@ def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]],
     for note in unfinished:
         where = f"benchmark run {' '.join(note['overrides'])}" if note.get("overrides") else "its command"
         sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; {where} goes on with it\n")
-    for finding in _findings(records):
+    for finding in _findings(records, Store(store)):
         sys.stdout.write(finding + "\n")
     for sentence in short:
         sys.stdout.write(f"below  {sentence}\n")
@@ -112,9 +112,9 @@ def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]],
     sys.stdout.write(", ".join(parts) + "\n")
 
 
-def _findings(records: list[Record]) -> list[str]:
+def _findings(records: list[Record], kept: Store) -> list[str]:
     own = [f"{f.severity}  {r.key}  {r.name}: {f.name}: {f.evidence}" for r in records for f in r.findings]
-    return [*own, *(f"{f.severity}  {f.name}: {f.evidence}" for f in across(records))]
+    return [*own, *(f"{f.severity}  {f.name}: {f.evidence}" for f in across(records, kept.broken))]
 
 
 def _column(record: Record) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
+from benchmark.config.members import with_members
 from benchmark.errors import BenchmarkError, ConfigError
 from benchmark.threat import Region, Threat, parse_eps
 
@@ -26,6 +27,8 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        for key in cfg:
+            with_members(cfg[key], str(key))
         schema: Any = {key: OmegaConf.to_object(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg}
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 if TYPE_CHECKING:
     pass
 
-__all__ = ["inner_kinds", "structured"]
+__all__ = ["inner_kinds", "inner_lists", "structured"]
 
 
 def structured(cls: type[Any]) -> DictConfig:
@@ -22,10 +22,14 @@ def structured(cls: type[Any]) -> DictConfig:
     node: DictConfig = OmegaConf.structured(cls)
     writable(node)
     kinds = inner_kinds(cls)
+    lists = inner_lists(cls)
     with open_dict(node):
         for field in dataclasses.fields(cls):
             if not field.init:
                 node.pop(field.name)
+        for name in lists:
+            del node[name]
+            node[name] = next(list(f.metadata["plugins"]) for f in dataclasses.fields(cls) if f.name == name)
         if kinds:
             chosen = {f.name: f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name in kinds}
             node["defaults"] = ["_self_", *({f"/{kinds[name]}@{name}": plugin} for name, plugin in chosen.items())]
@@ -37,6 +41,12 @@ def inner_kinds(cls: type[Any]) -> dict[str, str]:
     hints = {f.name: f.type for f in dataclasses.fields(cls) if "plugin" in f.metadata}
     names = {name: hint if isinstance(hint, str) else hint.__name__ for name, hint in hints.items()}
     return {name: hint.rpartition(".")[2].lower() for name, hint in names.items()}
+
+
+def inner_lists(cls: type[Any]) -> dict[str, str]:
+    """The plugin kind of each field made by `benchmark.api.inner_list`: `tuple[Attack, ...]` is of attacks."""
+    hints = {f.name: str(f.type) for f in dataclasses.fields(cls) if "plugins" in f.metadata}
+    return {name: hint.partition("[")[2].partition(",")[0].rpartition(".")[2].lower() for name, hint in hints.items()}
 
 
 def writable(node: DictConfig) -> None:

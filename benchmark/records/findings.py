@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmark.records.record import Finding, Record
 
-__all__ = ["ROUNDING", "across"]
+__all__ = ["ROUNDING", "across", "sign_test"]
 
 ROUNDING = 0.002
 """The share of examples on which two kinds of device may disagree."""
 
 
-def across(records: Sequence[Record]) -> list[Finding]:
-    """Findings about complete records that are seen together."""
+def across(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] | None] | None = None) -> list[Finding]:
+    """Findings about complete records that are seen together.
+
+    broken: gives for the examples of a record, in order, which were broken; None where its outcomes are not at hand.
+    """
     complete = [r for r in records if r.status == "complete" and r.counts is not None and r.counts.invalid == 0]
     return [
         *_rises_with_eps(complete),
@@ -23,6 +27,7 @@ def across(records: Sequence[Record]) -> list[Finding]:
         *_overfits_one_step(complete),
         *_blind_beats_white_box(complete),
         *_oblivious_beats_aware(complete),
+        *([] if broken is None else _aware_is_weaker(complete, broken)),
     ]
 
 
@@ -176,3 +181,45 @@ def _left(record: Record) -> int:
 
 def _total(record: Record) -> int:
     return 0 if record.counts is None else record.counts.total
+
+
+SURE = 0.01
+"""Largest p-value of the paired test at which a finding fires."""
+
+
+def _aware_is_weaker(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] | None]) -> list[Finding]:
+    """Attacks that break fewer examples with knowledge of the defense than without, by McNemar's exact test.
+
+    The examples are the same, and so are the attack, its seed and the system. Where a defense does not change
+    inference, both cells are the same, and nothing can fire.
+    """
+    groups: dict[tuple[object, ...], dict[bool, Record]] = defaultdict(dict)
+    for record in records:
+        alike = record.model_copy(update={"threat": record.threat.model_copy(update={"aware": True}), "suite": None})
+        groups[_same_but(alike, attack=False, eps=False)][record.threat.aware] = record
+    found = []
+    for pair in groups.values():
+        if len(pair) < 2:
+            continue
+        aware, oblivious = broken(pair[True]), broken(pair[False])
+        if aware is None or oblivious is None or len(aware) != len(oblivious):
+            continue
+        more = sum(bool(o) and not a for a, o in zip(aware, oblivious, strict=True))
+        fewer = sum(bool(a) and not o for a, o in zip(aware, oblivious, strict=True))
+        if more > fewer and sign_test(more, fewer) < SURE:
+            found.append(
+                Finding(
+                    name="aware_weaker_than_oblivious",
+                    severity="warning",
+                    evidence=f"{pair[True].attack.name} breaks {more} examples only without knowledge of the defense "
+                    f"and {fewer} only with it (cells {pair[False].key} and {pair[True].key}): gradients through the "
+                    "defense mislead it; count the oblivious candidates too, and try attack=adaptive",
+                )
+            )
+    return found
+
+
+def sign_test(more: int, fewer: int) -> float:
+    """One-sided p-value of `more` or above out of more + fewer fair coins: McNemar's test, exact."""
+    total = more + fewer
+    return float(sum(math.comb(total, k) for k in range(more, total + 1)) / 2**total)

@@ -201,6 +201,7 @@ class FileInfo(_Model):
 class Record(_Model):
     """The JSON document of a cell.
 
+    path: number of examples that each part of the attack broke, for an attack of several parts.
     fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
     list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
     """
@@ -220,6 +221,7 @@ class Record(_Model):
     metrics: list[MetricValue] = []
     cost: Cost | None = None
     audit: Audit | None = None
+    path: dict[str, int] = {}
     findings: list[Finding] = []
     splits: dict[str, SplitInfo] = {}
     splits_disjoint: bool | None = None

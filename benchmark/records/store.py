@@ -79,6 +79,13 @@ class Store:
         keys = sorted(p.parent.name for p in (self.root / "cells").glob("*/record.json"))
         return [record for record in map(self.record, keys) if record is not None]
 
+    def broken(self, record: Record) -> list[bool] | None:
+        """Which examples of a cell were broken, in order; None where its outcomes are not here."""
+        from safetensors.numpy import load_file  # without torch
+
+        path = self.cell(record.key) / "outcomes.safetensors"
+        return [bool(value) for value in load_file(str(path))["broken"]] if path.is_file() else None
+
     def card(self, key: str) -> Card | None:
         """The card of a trained system, or None if it is not in the store."""
         path = self.system(key) / "card.json"

@@ -98,6 +98,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     """The default of a field as JSON can hold it; None where there is no plain one."""
     if "plugin" in field.metadata:
         return None
+    if "plugins" in field.metadata:
+        return list(field.metadata["plugins"])
     if field.default_factory is not dataclasses.MISSING:
         return _plain(field.default_factory())
     return None if field.default is dataclasses.MISSING else _plain(field.default)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Attacked:
-    """Outcomes and cost of attacked examples. witness: of one batch; that of a cell is a file."""
+    """Outcomes and cost of attacked examples. witness: of one batch; that of a cell is a file.
+
+    path: number of examples that each part of the attack broke, for an attack of several parts.
+    """
 
     outcomes: Outcomes
     audit: AuditCounts
     seconds: float
     peak_memory_bytes: int
     witness: Witness | None = None
+    path: dict[str, int] = field(default_factory=dict)
 
 
 def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
@@ -172,7 +177,7 @@ def _attempts(
     for place, goal in enumerate(wanted[1:], start=1):
         made = _attempt(job, threat, x, y, goal, rng.child("goal", place), rng)
         better = _better(made.verdict, kept.verdict, threat.norm.value if job.attack.supports.minimal else "")
-        kept.ledger.add(made.ledger)
+        kept.ledger.add(made.ledger, better)
         reached.append(made.verdict.broken)
         candidate = torch.where(better.reshape(-1, *([1] * (x.ndim - 1))), made.candidate, kept.candidate)
         kept = _Attempts(kept.verdict.replaced(better, made.verdict), candidate, kept.ledger, kept.reached)
@@ -223,6 +228,8 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target
         ball=ball,
         owned=job.owned,
         passes=job.attacker_view.passes,
+        votes=job.attacker_view.votes,
+        smoother=job.attacker_view.smoother if threat.aware else None,
         prepared=job.prepared,
         trigger=None if job.backdoor is None else job.backdoor.trigger,
     )
@@ -323,4 +330,6 @@ def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, sa
         int(verdict.outside_region.sum()),
         int(verdict.non_finite.sum()),
     )
-    return Attacked(outcomes, left, 0.0, peak_memory(x.device), witness)
+    broken = verdict.broken.nonzero().flatten().tolist()
+    path = Counter(ledger.found_by[row] for row in broken if ledger.found_by[row])
+    return Attacked(outcomes, left, 0.0, peak_memory(x.device), witness, dict(path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def save_part(part: Attacked, path: Path) -> None:
     tensors["audit"] = torch.tensor(list(vars(part.audit).values()))
     tensors["cost"] = torch.tensor([part.seconds, float(part.peak_memory_bytes)], dtype=torch.float64)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, str(temporary))
+    save_file(tensors, str(temporary), metadata={"path": json.dumps(part.path)})
     temporary.replace(path)
 
 
@@ -58,9 +60,11 @@ def join_parts(job: Job) -> Attacked:
     from safetensors import safe_open
 
     outcomes, audit, seconds, peak = [], AuditCounts(), 0.0, 0.0
-    paths = [path for _, _, path in finished_parts(job.folder)]
-    for path in paths:
-        with safe_open(str(path), "pt") as part:
+    path: Counter[str] = Counter()
+    paths = [file for _, _, file in finished_parts(job.folder)]
+    for file in paths:
+        with safe_open(str(file), "pt") as part:
+            path.update(json.loads((part.metadata() or {}).get("path", "{}")))
             names = [name for name in part.keys() if name.startswith("outcomes.")]  # noqa: SIM118 - it is no dict
             outcomes.append(Outcomes(**{n.removeprefix("outcomes."): part.get_tensor(n) for n in names}))
             audit += AuditCounts(*(int(v) for v in part.get_tensor("audit")))
@@ -68,4 +72,4 @@ def join_parts(job: Job) -> Attacked:
         seconds += float(cost[0])
         peak = max(peak, float(cost[1]))
     concatenate(paths, {"ids": "witness.ids", "x_adv": "witness.x_adv"}, job.folder / WITNESS)
-    return Attacked(Outcomes.join(outcomes), audit, seconds, int(peak))
+    return Attacked(Outcomes.join(outcomes), audit, seconds, int(peak), path=dict(sorted(path.items())))

@@ -32,14 +32,15 @@ def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
     from omegaconf import OmegaConf, SCMode, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
-    from benchmark.config.structured import inner_kinds, structured
+    from benchmark.config.structured import inner_kinds, inner_lists, structured
 
-    kinds = inner_kinds(cls)
-    inner = {field: component(kind, params[field]) for field, kind in kinds.items()}
-    rest = {key: value for key, value in params.items() if key not in kinds}
+    kinds, lists = inner_kinds(cls), inner_lists(cls)
+    inner: dict[str, Any] = {field: component(kind, params[field]) for field, kind in kinds.items()}
+    inner |= {field: tuple(component(kind, one) for one in params[field]) for field, kind in lists.items()}
+    rest = {key: value for key, value in params.items() if key not in inner}
     node = structured(cls)
     with open_dict(node):
-        for field in (*kinds, *(["defaults"] if kinds else [])):
+        for field in (*inner, *(["defaults"] if kinds else [])):
             del node[field]
     try:
         values = OmegaConf.to_container(OmegaConf.merge(node, rest), structured_config_mode=SCMode.DICT)

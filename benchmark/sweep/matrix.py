@@ -112,7 +112,7 @@ class Matrix:
         from benchmark.records.findings import across
 
         records = self.store.records()
-        findings = tuple(f"{f.severity}: {f.name}: {f.evidence}" for f in across(records))
+        findings = tuple(f"{f.severity}: {f.name}: {f.evidence}" for f in across(records, self.store.broken))
         if not any(r.status == "complete" for r in records):
             return None, findings
         index = self.store.root / "leaderboard" / "index.html"

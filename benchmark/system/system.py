@@ -81,6 +81,9 @@ class Protection(Protocol):
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious."""
 
+    def smoother(self) -> Sequence[Protection]:
+        """Smoother or weaker settings, with the same architecture and weights."""
+
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
         """(B,) float32: a differentiable stand-in for the suspicion, or None if it needs none."""
 
@@ -148,6 +151,21 @@ class System(nn.Module):
     def undefended(self) -> System:
         """The same weights without anything that acts at inference: what an oblivious attacker sees."""
         return System(self.model, self.spec)
+
+    def smoother(self) -> tuple[System, ...]:
+        """The same weights behind smoother or weaker settings of one defense each, then behind no defense at all.
+
+        None for a system without defenses that act at inference.
+        """
+        if not self.defended_at_inference:
+            return ()
+        made = []
+        for place, defense in enumerate(self.defenses):
+            for softer in defense.smoother():
+                stack = (*self.defenses[:place], softer, *self.defenses[place + 1 :])
+                made.append(System(self.model, self.spec, stack, self.detectors))
+        device = next((value.device for value in self.state_dict().values()), torch.device("cpu"))
+        return tuple(system.to(device) for system in (*made, self.undefended()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) logits of the protected model; a randomised one needs `benchmark.sampling.using` around the call."""

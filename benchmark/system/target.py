@@ -9,7 +9,7 @@ to the example, whoever asks and in whatever batch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -37,6 +37,7 @@ class Ledger:
     """The passes charged to each example of a batch, and the state of its first gradient.
 
     forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient asked for.
+    found_by: the part of the attack that claims the candidate of each example, "" where it has no parts.
     """
 
     def __init__(self, count: int, device: torch.device, queries: int | None) -> None:
@@ -45,6 +46,7 @@ class Ledger:
         self.zero_gradient = torch.zeros(count, dtype=torch.bool, device=device)
         self.bad_gradient = torch.zeros_like(self.zero_gradient)
         self.queries = queries
+        self.found_by = [""] * count
         self._all_seen = False
 
     def charge(self, owners: Tensor | None, times: int = 1) -> None:
@@ -71,10 +73,15 @@ class Ledger:
         else:
             self.backwards = self.backwards.index_add(0, owners, torch.full_like(owners, times))
 
-    def add(self, later: Ledger) -> None:
-        """Count what another attack on the same examples cost afterwards; the first gradients are those of this one."""
+    def add(self, later: Ledger, kept: Tensor) -> None:
+        """Count what another attack on the same examples cost afterwards; the first gradients are those of this one.
+
+        kept: (B,) bool, the examples of which the candidate of the other attack is kept.
+        """
         self.forwards = self.forwards + later.forwards
         self.backwards = self.backwards + later.backwards
+        for row in kept.nonzero().flatten().tolist():
+            self.found_by[row] = later.found_by[row]
 
     def look_at(self, owners: Tensor | None, grad: Tensor) -> None:
         """Note whether the first gradient of an example is zero or not finite."""
@@ -127,6 +134,8 @@ class Target:
             each input after :meth:`benchmark.threat.ball.Ball.quantise`, with a gradient as if nothing was rounded.
         owned: inputs of known labels that the attacker has; None if there are none.
         passes: how many passes one pass of the model counts as.
+        votes: number of draws whose majority is the system's answer.
+        smoother: gives systems with smoother or weaker settings of the same defenses, if the attacker knows them.
         prepared: what the attack has made beforehand; None where nothing was.
         trigger: puts the trigger of the system's poison on inputs, for an attack that declares it; None for others.
     """
@@ -145,6 +154,8 @@ class Target:
         ball: Ball | None = None,
         owned: References | None = None,
         passes: int = 1,
+        votes: int = 1,
+        smoother: Callable[[], Sequence[System]] | None = None,
         prepared: dict[str, Tensor] | None = None,
         trigger: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -153,7 +164,12 @@ class Target:
 
         self._reach = reach
         self._rng = rng
+        self._eot = eot
         self._draws = eot if randomized else 1
+        self._votes = votes if randomized else 1
+        self._smoother = smoother
+        self._penalty: Tensor | None = None
+        self._cap: Tensor | None = None
         self._randomized = randomized
         self._detectors = detectors
         self._ball = ball if ball is not None and ball.levels is not None else None
@@ -177,12 +193,87 @@ class Target:
             index = index.nonzero().squeeze(1)
         if torch.equal(index, torch.arange(len(self), device=index.device)):
             return self
-        view = object.__new__(Target)
-        view.__dict__.update(self.__dict__)
+        view = self._view()
         view._owners = index if self._owners is None else self._owners[index]
-        view._fixed = None
+        view._penalty = None if self._penalty is None else self._penalty[index]
         view._rows_count = len(index)
         return view
+
+    def _view(self) -> Target:
+        view = object.__new__(Target)
+        view.__dict__.update(self.__dict__)
+        view._fixed = None
+        return view
+
+    def tuned(self, *, draws: int | None = None, penalty: Tensor | None = None, passes: int | None = None) -> Target:
+        """The target of the same rows with other settings of an answer.
+
+        Args:
+            draws: number of draws of a randomised system that an answer averages, in place of `threat.eot`.
+            penalty: (B,) weight of the detectors' excess in the loss of :meth:`gradient`, in place of 1.
+            passes: forward passes per example, from now on, after which :meth:`remaining` is 0 for this target.
+        """
+        view = self._view()
+        if draws is not None and self._randomized:
+            view._draws = draws
+        if penalty is not None:
+            view._penalty = penalty
+        if passes is not None:
+            cap = self.ledger.forwards + passes
+            view._cap = cap if self._cap is None else torch.minimum(cap, self._cap)
+        return view
+
+    @property
+    def smoother(self) -> tuple[Target, ...]:
+        """Targets of the same rows behind smoother or weaker settings of the system's defenses; the undefended last.
+
+        None for an attacker who does not know the defenses, or has no gradients. Passes are charged to the same
+        examples. What is found on them counts only if it transfers to the system itself.
+        """
+        if self._smoother is None or not self.access.grants(Access.gradients):
+            return ()
+        return tuple(self._of(system) for system in self._smoother())
+
+    def _of(self, system: System) -> Target:
+        def reach() -> nn.Module:
+            return system
+
+        view = self._view()
+        view._reach, view._smoother = reach, None
+        view._randomized, view._passes, view._detectors = system.randomized, system.passes, system.detectors
+        view._draws, view._votes = (self._draws, system.votes) if system.randomized else (1, 1)
+        if system.randomized and not self._randomized:
+            view._draws = self._eot
+        return view
+
+    def credit(self, part: str) -> None:
+        """Note which part of an attack made the candidates of these rows; of several notes the last counts.
+
+        The record says how many examples each part broke, by the verdict of the core.
+        """
+        owners = range(len(self)) if self._owners is None else self._owners.tolist()
+        for owner in owners:
+            self.ledger.found_by[owner] = part
+
+    @property
+    def detected(self) -> bool:
+        """True if detectors that the attacker knows of may refuse an input."""
+        return bool(self._detectors)
+
+    @property
+    def randomized(self) -> bool:
+        """True if answers are random."""
+        return self._randomized
+
+    @property
+    def draws(self) -> int:
+        """Number of draws that an answer averages; 1 where nothing is random."""
+        return self._draws
+
+    @property
+    def votes(self) -> int:
+        """Passes of :meth:`answers`, where one pass counts as one: the draws whose majority is the answer."""
+        return self._votes
 
     @property
     def certain(self) -> bool:
@@ -195,10 +286,14 @@ class Target:
         One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget, and on a
         randomised system one per draw, on an ensemble one per member. Rows of the same example share its budget.
         """
-        if self.ledger.queries is None:
+        if self.ledger.queries is None and self._cap is None:
             return None
-        spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
-        return (self.ledger.queries - spent) // (self._draws * self._passes)
+        limit = torch.full_like(self.ledger.forwards, torch.iinfo(torch.int64).max)
+        if self.ledger.queries is not None:
+            limit.fill_(self.ledger.queries)
+        left = (limit if self._cap is None else torch.minimum(limit, self._cap)) - self.ledger.forwards
+        left = left if self._owners is None else left[self._owners]
+        return left.clamp_min(0) // (self._draws * self._passes)
 
     @property
     def prepared(self) -> dict[str, Tensor]:
@@ -256,6 +351,27 @@ class Target:
 
         -1 where a detector refuses, -2 where a score is not finite.
         """
+        return self._answer(x)[1]
+
+    def answers(self, x: Tensor) -> Tensor:
+        """(B,) int64: labels as the core judges `x` (B, *S), on fresh draws; `votes` forward passes per row.
+
+        Of a randomised system the label of most draws, a tie by the larger mean probability. Refused, -1, where more
+        than half of the draws are.
+        """
+        once = self.tuned(draws=1)
+        if self._votes == 1:
+            return once.labels(x)
+        drawn = [once._answer(x) for _ in range(self._votes)]
+        refused = torch.stack([labels == REJECTED for _, labels in drawn]).sum(0)
+        mean = torch.stack([logits.double().softmax(1) for logits, _ in drawn]).mean(0)
+        chosen = torch.stack([logits.argmax(1) for logits, _ in drawn])
+        counts = torch.nn.functional.one_hot(chosen, mean.shape[1]).sum(0)
+        elected = torch.where(mean.isfinite().all(1), (counts + 0.5 * mean).argmax(1), NO_ANSWER)
+        return torch.where(2 * refused > self._votes, REJECTED, elected)
+
+    def _answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K) scores and (B,) labels of one pass, averaged over draws."""
         with torch.no_grad():
             rng = self._turn()
             logits = self._forward(x)
@@ -266,7 +382,7 @@ class Target:
                     for detector in self._detectors:
                         margin = detector.margin(self._reach(), rows)[: len(x)]
                         labels = torch.where(margin > 0, REJECTED, labels)
-        return labels
+        return logits, labels
 
     def pullback(self, x: Tensor) -> tuple[Tensor, _Pull]:
         """The scores at `x` and a function that pulls cotangents back to the input.
@@ -328,6 +444,9 @@ class Target:
             value = value.detach()
             if self._detectors:
                 penalty, push = self._suspicion(x, rng)
+                if self._penalty is not None:
+                    penalty = penalty * self._penalty
+                    push = push * self._penalty.reshape(-1, *([1] * (x.ndim - 1)))
                 value, grad = value - penalty, grad - push
             now = (grad, value, scores.detach())
             total = now if total is None else (total[0] + now[0], total[1] + now[1], total[2] + now[2])

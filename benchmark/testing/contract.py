@@ -21,6 +21,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from benchmark import registry
+from benchmark.config.structured import inner_lists
 from benchmark.errors import ConfigError
 from benchmark.testing.rule import Inapplicable, Rule
 
@@ -60,6 +61,8 @@ def build(kind: str, name: str, **settings: Any) -> Any:
         if "plugin" in field.metadata:
             inner_kind = (field.type if isinstance(field.type, str) else field.type.__name__).rpartition(".")[2].lower()
             settings[field.name] = build(inner_kind, field.metadata["plugin"])
+        elif "plugins" in field.metadata:
+            settings[field.name] = tuple(build(inner_lists(cls)[field.name], one) for one in field.metadata["plugins"])
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise Inapplicable(f"{kind}.{name} has no default for {field.name}; pass one to contract.tests")
     try:

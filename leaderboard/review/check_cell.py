@@ -292,7 +292,8 @@ def _check_record(cell: Cell, a: Arrays) -> None:
     """Counts, costs, hashes and findings of the record, against its arrays."""
     record = cell.record
     assert record.cost is not None
-    for kind, is_so in _declared(record.attack.name).items():
+    declared = {} if "members" in record.attack.params else _declared(record.attack.name)  # theirs, where it has any
+    for kind, is_so in declared.items():
         if getattr(record.attack, kind) is not is_so:
             raise RecordError(
                 f"{cell.place} says attack.{kind} is {str(not is_so).lower()}; attack.{record.attack.name} declares "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmark.api import Certifier, Defense, Model, SampleRandom, Supports, System
 from benchmark.data import DataSpec
-from benchmark.records.findings import across
+from benchmark.records.findings import across, sign_test
 from benchmark.records.record import Finding, Record
 from benchmark.records.store import Store
 from benchmark.run import run
@@ -265,3 +266,24 @@ def test_a_system_that_was_trained_to_resist_one_step_alone_is_found_across_cell
     assert finding.name == "catastrophic_overfitting"
     assert "fgsm leaves 201 of 500 right and pgd 100, less than half" in finding.evidence
     assert across(cells(0, "jpeg")) == []
+
+
+def test_an_aware_attack_that_is_weaker_than_the_oblivious_one_is_found_across_cells(record: Record) -> None:
+    """McNemar's exact test: 8 discordant examples of 8 give 1/256, 7 of 8 give 9/256."""
+    aware = _altered(record, "1/10", 300, "pgd").model_copy(update={"key": "aware"})
+    threat = aware.threat.model_copy(update={"aware": False})
+    oblivious = aware.model_copy(update={"key": "oblivious", "threat": threat, "suite": "another@1"})
+    assert sign_test(8, 0) == 1 / 256
+    assert sign_test(7, 1) == 9 / 256
+
+    def broken(more: int, fewer: int) -> Callable[[Record], list[bool]]:
+        alone = {"aware": [False] * more + [True] * fewer, "oblivious": [True] * more + [False] * fewer}
+        return lambda record: alone[record.key] + [True] * 20
+
+    (finding,) = across([aware, oblivious], broken(8, 0))
+    assert finding.name == "aware_weaker_than_oblivious"
+    assert "pgd breaks 8 examples only without knowledge of the defense and 0 only with it" in finding.evidence
+    assert across([aware, oblivious], broken(7, 1)) == []
+    assert across([aware, oblivious], broken(0, 8)) == []
+    assert across([aware, oblivious], lambda record: None) == []
+    assert across([aware], broken(8, 0)) == []

@@ -1,0 +1,126 @@
+"""The table of defenses, written into defenses.md from the records of a store.
+
+`python docs/defenses_table.py results`, after the suites defenses_digits, defenses_digits_oblivious,
+defenses_digits_transfer and defenses_digits_l0, or any part of them: what was not run is left empty.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmark_leaderboard.ranking.statistics import wilson
+from benchmark_leaderboard.words.display import interval, percent
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Record, read_record
+
+PAGE = Path(__file__).parent / "defenses.md"
+AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS = (
+    "defenses_digits", "defenses_digits_oblivious", "defenses_digits_transfer", "defenses_digits_l0",
+)  # fmt: skip
+BEGIN, END = "<!-- table: python docs/defenses_table.py STORE -->\n", "<!-- end of table -->\n"
+
+SUSPECT = 0.05
+"""Share of examples by which a defense that is known to be broken may lie above the undefended system."""
+
+BROKEN = frozenset({
+    "bit_depth", "class_manifold", "defense_gan", "denoising_autoencoder", "detector_network",
+    "diffusion_purification", "distillation", "energy", "feature_squeezing", "jpeg", "kernel_density",
+    "local_intrinsic_dimensionality", "magnet", "mahalanobis", "max_softmax", "median_smoothing", "model_mutation",
+    "mutation_testing", "non_local_means", "pixel_deflection", "random_resize_pad", "thermometer", "total_variation",
+    "vae_purification",
+})  # fmt: skip
+"""Defenses whose robustness published adaptive attacks have taken away, and others of the same kind."""
+
+Cells = dict[str, dict[str, list[Record]]]
+"""Complete cells by the defenses of the system, then by suite."""
+
+
+def cells(store: Path) -> Cells:
+    """The official complete cells of the suites.
+
+    Raises:
+        RecordError: if the undefended system was not attacked: all is compared with it.
+    """
+    found: Cells = defaultdict(lambda: defaultdict(list))
+    for path in sorted((store / "cells").glob("*/record.json")):
+        record = read_record(path)
+        suite = (record.suite or "").partition("@")[0]
+        if record.status == "complete" and record.official and suite in (AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS):
+            found[" + ".join(record.system.defenses)][suite].append(record)
+    if AWARE not in found.get("", {}):
+        raise RecordError(f"{store} has no complete cell of {AWARE} without defenses; run benchmark run suite={AWARE}")
+    return found
+
+
+def worst(records: Sequence[Record]) -> Record:
+    """The cell in which the fewest examples stand; of equals the one of fewer passes."""
+    return min(records, key=lambda r: (_right(r), r.cost.forwards if r.cost else 0))
+
+
+def _right(record: Record) -> int:
+    assert record.counts is not None
+    return record.counts.robust_correct
+
+
+def table(found: Cells) -> str:
+    """The table in Markdown, in percent, the defense of the highest aware accuracy first."""
+    lines = [
+        "| defense | clean | oblivious | aware | 95 % | by | transfer | JSMA, 10 pixels | attacks | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    bare = worst(found[""][AWARE])
+    attacked = {name: suites for name, suites in found.items() if AWARE in suites}
+    for name, suites in sorted(attacked.items(), key=lambda item: (-_right(worst(item[1][AWARE])), item[0])):
+        hardest = worst(suites[AWARE])
+        counts = hardest.counts
+        assert counts is not None
+        low, high = wilson(counts.robust_correct, counts.total)
+        said = [_percent(suites.get(suite, ())) for suite in (OBLIVIOUS, AWARE, TRANSFER, FEW_PIXELS)]
+        row = [
+            name or "none", _share(counts.clean_correct, counts.total), said[0], said[1], interval(low, high),
+            hardest.attack.name, said[2], said[3], str(len(suites[AWARE])), note(name, hardest, bare),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def note(name: str, hardest: Record, bare: Record) -> str:
+    """A warning where a defense that is known to be broken seems to hold: then the attack is suspect."""
+    assert hardest.counts is not None
+    assert bare.counts is not None
+    gain = hardest.counts.robust_correct / hardest.counts.total - bare.counts.robust_correct / bare.counts.total
+    return f"suspect: {100 * gain:+.1f} points over none" if name in BROKEN and gain > SUSPECT else ""
+
+
+def _percent(records: Sequence[Record]) -> str:
+    if not records:
+        return ""
+    counts = worst(records).counts
+    assert counts is not None
+    return _share(counts.robust_correct, counts.total)
+
+
+def _share(right: int, total: int) -> str:
+    return str(percent(right / total, *wilson(right, total)))
+
+
+def filled(text: str, made: str) -> str:
+    """The page with the table between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{made}{END}{after}"
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Write the table of the store that is named into the page."""
+    (store,) = arguments
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), table(cells(Path(store)))), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""Examples that an attack has not broken yet, as far as it can tell."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.api import Target
+
+__all__ = ["reached"]
+
+
+def reached(target: Target, x_adv: Tensor, y: Tensor, asked: Tensor, *, targeted: bool) -> Tensor:
+    """Success of the candidates `x_adv` (b, *S) by the system's answers, (b,) bool; False where it is not asked.
+
+    Asked about are the rows where `asked` (b,) bool is true and the query budget suffices: `target.votes` passes each.
+    """
+    left = target.tuned(draws=1).remaining()
+    at = (asked if left is None else asked & (left >= target.votes)).nonzero().squeeze(1)
+    won = torch.zeros_like(asked)
+    if len(at):
+        labels = target.rows(at).answers(x_adv[at])
+        won[at] = (labels == y[at]) if targeted else (labels != y[at]) & (labels >= 0)
+    return won

@@ -1,0 +1,229 @@
+"""Adaptive: a search over losses, surrogates, draws, starts and transfers, as an expert would try them by hand.
+
+The list follows Tramer, Carlini, Brendel & Madry, NeurIPS 2020, arXiv:2002.08347: simple losses first, then smoother
+versions of what hides the gradient, expectation over randomness (Athalye et al., ICML 2018, arXiv:1802.00420), evading
+a detector together with the classifier (Carlini & Wagner, AISec 2017, arXiv:1705.07263), and no gradient at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+
+from ._ascent.sparse import climb_sparse
+from ._base.active import Active, may_settle
+from ._base.best import Best
+from ._base.budget import can_ask
+from ._base.classes import top_rivals
+from ._base.settings import check_at_least
+from ._base.survivors import reached
+from .apgd import APGDLoss, apgd, climb
+from .square import Square, square
+
+MORE = 4
+"""Factor by which a member averages over more draws of a random system than the threat asks for."""
+
+ROUNDS = 5
+"""Weights that the bisection of the detectors' penalty tries."""
+
+FIRST, FACTOR = 1.0, 10.0
+"""The first weight of the penalty, and the factor to the next while only one end is known."""
+
+RIVALS = 3
+
+Member = Callable[[Active, Best, SampleRandom], None]
+"""Attack the active examples, and offer candidates."""
+
+
+@dataclass(frozen=True)
+class Adaptive(Attack):
+    """Runs members one after the other on what is left, with an equal share of the passes each.
+
+    The members: APGD on the cross-entropy and on the margin; for each smoother setting of the defenses, and the model
+    without them, APGD on that system, transferred, and carried on from there on the system itself; APGD towards the
+    likeliest classes; on random systems APGD over four times as many draws; where inputs are rejected, classifier and
+    detectors together with the weight of the penalty by bisection, per example; Square with what is left. Whatever a
+    member finds is judged as the core does it, a random system by its declared votes. An attacker who does not know the
+    defenses has the members that need no such knowledge.
+
+    passes: forward passes per example at most; a gradient takes one backward pass more.
+    """
+
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, randomized=True
+    )
+
+    passes: int = 1000
+
+    def __post_init__(self) -> None:
+        check_at_least(1, passes=self.passes)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """A success if there was one, else the candidate of the largest margin; `passes` forward passes at most."""
+        active = Active.of(target.tuned(passes=self.passes), threat.around(x, rng), y, targeted=threat.targeted)
+        return adaptive(active, passes=self.passes, settle=may_settle(target, threat), rng=rng)
+
+
+def adaptive(every: Active, *, passes: int, settle: bool, rng: SampleRandom) -> Tensor:
+    """(B, *S): see :class:`Adaptive`. settle: a success that the scores show is the verdict."""
+    target, x = every.target, every.ball.x
+    best = Best(x)
+    members = _members(target, passes, every, settle)
+    for place, (name, member) in enumerate(members):
+        (active,) = every.keep(~best.won)
+        (active,) = active.keep(can_ask(active.target))
+        if len(active) == 0:
+            break
+        found = Best(x)
+        last = place == len(members) - 1
+        share = active.target if last else active.target.tuned(passes=max(1, passes // len(members)))
+        member(replace(active, target=share), found, rng.child("adaptive", place))
+        _offer(active, found.x_adv[active.index], best, f"{place + 1} {name}")
+    return best.x_adv.clone()
+
+
+def _offer(active: Active, x_adv: Tensor, best: Best, name: str) -> None:
+    """Judge the candidates `x_adv` (b, *S) of a member and keep those that are better."""
+    moved = (x_adv != active.ball.x).flatten(1).any(1)
+    active, x_adv = active.keep(moved & can_ask(active.target), x_adv)
+    if len(active) == 0:
+        return
+    logits = active.target.logits(x_adv)
+    value = active.margin(logits).nan_to_num(nan=-torch.inf)
+    won = active.succeeded(logits)
+    if not active.target.certain:
+        won = reached(active.target, x_adv, active.y, torch.ones_like(won), targeted=active.targeted)
+    better = best.offer(active.index, x_adv, won, value)
+    active.target.rows(better.nonzero().squeeze(1)).credit(name)
+
+
+def _members(target: Target, passes: int, every: Active, settle: bool) -> list[tuple[str, Member]]:
+    """The members that the system calls for, by name, in order."""
+    smoother = target.smoother
+    kinds: list[tuple[str, Callable[[int], Member]]] = [
+        ("apgd ce", lambda share: _ascent(APGDLoss.ce, share, settle)),
+        ("apgd margin", lambda share: _ascent(APGDLoss.margin, share, settle)),
+    ]
+    for place, view in enumerate(smoother):
+        name = "undefended" if place == len(smoother) - 1 else f"smoother {place + 1}"
+        kinds.append((f"through {name}", partial(_transfer, view)))
+    if every.target.classes > 2 and not every.targeted:
+        kinds.append(("apgd towards classes", lambda share: _ascent(APGDLoss.margin_targeted, share, settle)))
+    if target.randomized:
+        kinds.append(("apgd more draws", lambda share: _ascent(APGDLoss.margin, share, settle, more=MORE)))
+    if target.detected:
+        kinds.append(("apgd jointly", _bisection))
+    kinds.append(("square", lambda share: _search(settle)))
+    share = max(1, passes // len(kinds))
+    return [(name, make(share)) for name, make in kinds]
+
+
+def _steps(active: Active, share: int, climbs: int = 1) -> int:
+    """Steps of a climb that costs at most `share` passes per example."""
+    left = active.target.tuned(passes=share).remaining()
+    assert left is not None
+    return max(1, (int(left.max()) if len(left) else 1) // climbs - 1)
+
+
+def _ascent(loss: APGDLoss, share: int, settle: bool, *, more: int = 1) -> Member:
+    def member(active: Active, best: Best, rng: SampleRandom) -> None:
+        target = active.target
+        if more > 1:
+            target = target.tuned(draws=more * target.draws)
+            active = replace(active, target=target)
+            (active,) = active.keep(can_ask(target))
+        if len(active) == 0:
+            return
+        rivals = None
+        if loss.one_class_each:
+            count = min(RIVALS, target.classes - 1)
+            rivals = best.x_adv.new_zeros(len(best.won), count, dtype=torch.int64)
+            rivals[active.index] = top_rivals(active.target.logits(active.ball.x), active.y, RIVALS)
+        climbs = 1 if rivals is None else rivals.shape[1]
+        steps = _steps(active, share, climbs)
+        apgd(active, best, loss=loss, rivals=rivals, steps=steps, restarts=1, settle=settle, rng=rng)
+
+    return member
+
+
+def _transfer(view: Target, share: int) -> Member:
+    """APGD on another system, with three quarters of the passes, then from what it found on the system itself."""
+
+    def member(active: Active, best: Best, rng: SampleRandom) -> None:
+        most = max(1, 3 * share // 4)
+        other = replace(active, target=view.rows(active.index).tuned(passes=most))
+        (other,) = other.keep(can_ask(other.target))
+        found = Best(best.x_adv)
+        if len(other):
+            steps = _steps(other, most)
+            apgd(other, found, loss=APGDLoss.margin, rivals=None, steps=steps, restarts=1, settle=False, rng=rng)
+        start = found.x_adv[active.index]
+        (active, start) = active.keep(can_ask(active.target), start)
+        if len(active) == 0:
+            best.offer(other.index, found.x_adv[other.index], found.won[other.index], found.value[other.index])
+            return
+        ascend = climb_sparse if active.ball.norm is Norm.l1 else climb
+        ascend(
+            active,
+            start,
+            best,
+            loss=APGDLoss.margin.of_rows(targeted=active.targeted),
+            steps=_steps(active, share - most),
+            settle=active.target.certain,
+        )
+
+    return member
+
+
+def _bisection(share: int) -> Member:
+    """Ascend the margin less the weighted excess of the detectors; refused: a larger weight, still right: a smaller."""
+
+    def member(active: Active, best: Best, rng: SampleRandom) -> None:
+        low = torch.zeros_like(active.y, dtype=torch.float32)
+        high = torch.full_like(low, torch.inf)
+        weight = torch.full_like(low, FIRST)
+        for turn in range(ROUNDS):
+            (active, low, high, weight) = active.keep(~best.won[active.index], low, high, weight)
+            (active, low, high, weight) = active.keep(can_ask(active.target), low, high, weight)
+            if len(active) == 0:
+                return
+            weighted = replace(active, target=active.target.tuned(penalty=weight))
+            found = Best(best.x_adv)
+            steps = _steps(active, max(2, share // ROUNDS - active.target.votes - 1))
+            apgd(
+                weighted, found, loss=APGDLoss.margin, rivals=None, steps=steps, restarts=1, settle=False,
+                rng=rng.child("bisection", turn),
+            )  # fmt: skip
+            x_adv = found.x_adv[active.index]
+            won = reached(active.target, x_adv, active.y, torch.ones_like(best.won[active.index]),
+                          targeted=active.targeted)  # fmt: skip
+            best.offer(active.index, x_adv, won, found.value[active.index])
+            fooled = found.won[active.index]  # the classifier alone: what is fooled and not accepted was refused
+            low, high = torch.where(fooled, weight, low), torch.where(fooled, high, weight)
+            weight = torch.where(high.isinf(), weight * FACTOR, (low + high) / 2.0)
+
+    return member
+
+
+def _search(settle: bool) -> Member:
+    def member(active: Active, best: Best, rng: SampleRandom) -> None:
+        default = Square()
+        square(
+            active, best, queries=default.queries, p_init=default.p_init, edges=False, proposals=default.proposals,
+            settle=settle, rng=rng,
+        )  # fmt: skip
+
+    return member
+
+
+@hookimpl
+def benchmark_component() -> type[Attack]:
+    """The plugin."""
+    return Adaptive
