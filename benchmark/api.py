@@ -302,7 +302,7 @@ class Dataset(Component):
 
     @abstractmethod
     def revision(self, root: Path) -> str:
-        """What identifies the content without loading it: a pinned checksum, or a hash of a folder's listing."""
+        """What identifies the content without loading it: a pinned checksum, or a hash of the files."""
 
     @abstractmethod
     def load(self, root: Path, *, offline: bool) -> Splits:
@@ -313,7 +313,11 @@ class Dataset(Component):
         """
 
     def files(self, root: Path) -> tuple[Path, ...]:
-        """Files of the user's own whose change must invalidate a cached result (pinned downloads need none)."""
+        """Files and folders of the user's own whose change must invalidate a cached result (pinned downloads need none).
+
+        In keys and records their content stands for a setting that names one of them, so where they lie is no part of
+        a result.
+        """
         return ()
 
 
@@ -347,7 +351,7 @@ class Model(Component):
         return cls.learn is not Model.learn
 
     def files(self) -> tuple[Path, ...]:
-        """Files of the user's own whose change must invalidate a cached result."""
+        """Files and folders of the user's own whose change must invalidate a cached result; see `Dataset.files`."""
         return ()
 
 

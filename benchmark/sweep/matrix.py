@@ -150,4 +150,4 @@ def _fingerprint(loader: ConfigLoader) -> str:
     files = sorted(p for folder in folders for p in folder.rglob("*.yaml"))
     texts = [[str(p), p.read_text(encoding="utf-8")] for p in files]
     plugins = [[d.full_name, d.module, d.distribution, d.version] for d in registry.declared()]
-    return content_key([__version__, plugins, texts])
+    return content_key([__version__, plugins, registry.source_stamps(), texts])
