@@ -313,7 +313,7 @@ class Dataset(Component):
         """
 
     def files(self, root: Path) -> tuple[Path, ...]:
-        """Files and folders of the user's own whose change must invalidate a cached result (pinned downloads need none).
+        """The user's own files and folders whose change must invalidate a cached result (pinned downloads need none).
 
         In keys and records their content stands for a setting that names one of them, so where they lie is no part of
         a result.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.api import Attack
-from benchmark.errors import ConfigError, RecordError, Unproved
+from benchmark.errors import ConfigError, DataError, RecordError, Unproved
 from benchmark.records.record import AttackInfo, ThreatInfo
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 from benchmark.threat.mask import read_mask
 
-__all__ = ["MASK", "attack_info", "mask_digest", "recorded_threat", "threat_info"]
+__all__ = ["MASK", "attack_info", "mask_digest", "recorded_threat", "threat_info", "threat_of"]
 
 
 MASK = "mask.safetensors"
@@ -56,31 +56,51 @@ def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
         folder: of the record, with the mask of a region that came from a file.
 
     Raises:
-        RecordError: if that mask is another one, or a value is none that this version knows. Unproved: if there is none.
+        RecordError: if that mask is another one, or a value is none that this version knows.
+        Unproved: if there is no mask.
+    """
+    threat = threat_of(info)
+    if threat.region.kind is not RegionKind.file:
+        return threat
+    if folder is None or not (folder / MASK).is_file():
+        raise Unproved(f"its region is a mask file, and no {MASK} lies beside the record")
+    path = folder / MASK
+    try:
+        same = str(threat.region) == f"{RegionKind.file.value}:{mask_digest(path)}"
+    except DataError as error:
+        raise RecordError(str(error)) from error
+    if not same:
+        raise RecordError(f"{path} is not the mask that the record names")
+    return dataclasses.replace(threat, region=Region(RegionKind.file, path=str(path)))
+
+
+def threat_of(info: ThreatInfo) -> Threat:
+    """The threat that a record describes, with the name of a mask in place of its file.
+
+    Raises:
+        RecordError: if a value is none that this version knows.
     """
     kind, _, size = info.region.partition(":")
-    path = ""
-    if kind == RegionKind.file.value:
-        if folder is None or not (folder / MASK).is_file():
-            raise Unproved(f"its region is a mask file, and no {MASK} lies beside the record")
-        path = str(folder / MASK)
-        if mask_digest(Path(path)) != size:
-            raise RecordError(f"{path} is not the mask that the record names")
-        size = ""
-    given = {name: value for name, value in info if name in {field.name for field in dataclasses.fields(Threat)}}
     try:
-        return Threat(
-            **given
-            | {
-                "norm": Norm(info.norm),
-                "goal": Goal(info.goal),
-                "access": Access(info.access),
-                "eps": parse_eps(info.eps_exact),
-                "region": Region(RegionKind(kind), int(size or 0), path),
-            }
-        )
+        masked = RegionKind(kind) is RegionKind.file
+        region = Region(RegionKind.file, path=size) if masked else Region(RegionKind(kind), int(size or 0))
+        return _threat(info, region)
     except (ConfigError, ValueError) as error:
         raise RecordError(f"its threat is none that this version knows: {error}") from error
+
+
+def _threat(info: ThreatInfo, region: Region) -> Threat:
+    given = {name: value for name, value in info if name in {field.name for field in dataclasses.fields(Threat)}}
+    return Threat(
+        **given
+        | {
+            "norm": Norm(info.norm),
+            "goal": Goal(info.goal),
+            "access": Access(info.access),
+            "eps": parse_eps(info.eps_exact),
+            "region": region,
+        }
+    )
 
 
 def _plain(value: object) -> object:

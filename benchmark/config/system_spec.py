@@ -110,7 +110,7 @@ def described(component: Any) -> dict[str, Any]:
 
 
 def _by_content(value: Any, data: Path, inputs: tuple[Path, ...]) -> Any:
-    """Settings in which a text that is the place of an input is its content instead; relative ones also below `data`."""
+    """Settings in which the place of an input is its content instead; relative ones also below `data`."""
     if isinstance(value, dict):
         return {name: _by_content(one, data, inputs) for name, one in value.items()}
     if isinstance(value, list):

@@ -136,5 +136,3 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return None
-
-

@@ -16,7 +16,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 __all__ = ["harness_version", "source_digest", "source_stamps", "version_of"]
@@ -58,7 +58,7 @@ def version_of(distribution: str, version: str, module: str) -> str:
 
 @functools.cache
 def harness_version(part: str) -> str:
-    """The version of the harness for a `system` or a `cell`, with a digest of the code behind it if it is no release."""
+    """The version of the harness for a `system` or a `cell`, with a digest of its code if it is no release."""
     version = importlib.metadata.version(HARNESS)
     if _released(HARNESS):
         return version
@@ -78,12 +78,14 @@ def _stamped(version: str, digest: str) -> str:
     return f"{version}{'.' if '+' in version else '+'}src.{digest[:12]}"
 
 
-def source_stamps() -> list[list[object]]:
-    """Path, size and time of change of every Python file of plugins and harness that are no release."""
-    from benchmark.registry.installed import declared  # which imports this module
+def source_stamps(plugins: Iterable[tuple[str, str]]) -> list[list[object]]:
+    """Path, size and time of change of every Python file of plugins and harness that are no release.
 
-    owners = {(d.distribution, d.module.partition(".")[0]) for d in declared()}
-    tops = {top for name, top in owners if not _released(name)} | ({PACKAGE} if not _released(HARNESS) else set())
+    Args:
+        plugins: distribution and module of each.
+    """
+    tops = {module.partition(".")[0] for distribution, module in plugins if not _released(distribution)}
+    tops |= set() if _released(HARNESS) else {PACKAGE}
     files = sorted({file for top in tops for file in _files_of(top)})
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
@@ -142,7 +144,9 @@ def _own_packages(distribution: str, module: str) -> frozenset[str]:
     names |= {file.parts[0].removesuffix(".py") for file in found.files or () if file.suffix == ".py"}
     folder = _folder(module)
     if folder is not None and folder.name not in ("site-packages", "dist-packages"):
-        names |= {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+        names |= {path.stem for path in folder.glob("*.py")} | {
+            path.parent.name for path in folder.glob("*/__init__.py")
+        }
     return frozenset(names - OWN_PACKAGES)
 
 
@@ -225,8 +229,8 @@ def _imports(node: ast.AST, package: str) -> Iterator[str]:
         yield base
         yield from (f"{base}.{alias.name}" for alias in node.names)
     elif isinstance(node, ast.If) and _type_checking(node.test):
-        for child in node.orelse:
-            yield from _imports(child, package)
+        for other in node.orelse:
+            yield from _imports(other, package)
     else:
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, (ast.expr, ast.arguments)):
@@ -238,7 +242,7 @@ def _type_checking(test: ast.expr) -> bool:
 
 
 def _code(value: object) -> str:
-    """A tree as text that is the same for every version of Python: fields that are empty, and bare texts, are left out."""
+    """A tree as text, the same for every version of Python: empty fields and bare texts are left out."""
     if isinstance(value, list):
         return "[" + ",".join(_code(item) for item in value if not _is_text(item)) + "]"
     if not isinstance(value, ast.AST):

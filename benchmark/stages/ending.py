@@ -14,9 +14,7 @@ from benchmark.records.record import Record, Status
 __all__ = ["ended", "provenance_of", "skeleton"]
 
 
-def skeleton(
-    config: RunConfig, key: str, status: Status, error: str | None = None, *, unseen: bool = False
-) -> Record:
+def skeleton(config: RunConfig, key: str, status: Status, error: str | None = None, *, unseen: bool = False) -> Record:
     """The fields of a record that every cell has, whatever became of it.
 
     Args:
@@ -29,15 +27,18 @@ def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False
     """The record of a cell that a part refused, or that failed.
 
     Args:
-        unseen: before any file was looked at; otherwise provenance has the traceback, for the plugin's author, beside
-            the sentence for people.
+        unseen: before any file was looked at.
+
+    Provenance has the traceback, for the plugin's author, beside the sentence for people.
     """
     sentence = str(error)
     if not isinstance(error, BenchmarkError):
         owner = registry.blamed(error)
         sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
     status: Status = "refused" if isinstance(error, Refused) else "failed"
-    more = {} if unseen else {"traceback": "".join(traceback.format_exception(error)), "inputs": config.places()}
+    more: dict[str, Any] = {} if unseen else {"inputs": config.places()}
+    if not (unseen and status == "refused"):
+        more["traceback"] = "".join(traceback.format_exception(error))
     record = skeleton(config, key, status, sentence, unseen=unseen)
     return record.model_copy(update={"provenance": provenance_of(config, **more)})
 

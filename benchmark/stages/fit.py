@@ -53,7 +53,8 @@ def fit(
     """Take a trained system from the store, or train it now, by one worker while the others wait.
 
     Args:
-        key: the system's, under which it is stored. data: the folder of datasets. sweep: the id of the sweep. overrides: for the card's provenance.
+        key: the system's, under which it is stored. data: the folder of datasets. sweep: the id of the sweep.
+        overrides: for the card's provenance.
     """
     card = store.card(key)
     if card is None and world.is_follower(trainer):
@@ -197,9 +198,7 @@ class _Training:
             weights_sha256=file_sha256(weights),
             history=history,
             seconds=time.perf_counter() - begun,
-            provenance=provenance(
-                overrides=list(self.overrides), inputs=self.parts.places(self.data, self.store.root)
-            ),
+            provenance=provenance(overrides=list(self.overrides), inputs=self.parts.places(self.data, self.store.root)),
         )
 
 

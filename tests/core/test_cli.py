@@ -241,8 +241,12 @@ def test_other_commands_get_their_paths(monkeypatch: pytest.MonkeyPatch) -> None
     fake(monkeypatch, "benchmark.commands.verify", main=noting(seen, 1))
     assert cli.main(["status"]) == 0
     assert cli.main(["verify", "a", "b", "--store", "s"]) == 1
-    assert cli.main(["verify", "a", "--distances"]) == 1
-    assert seen == [(Path("results"), False, None), (["a", "b"], "s", "data", False), (["a"], "results", "data", True)]
+    assert cli.main(["verify", "a", "--distances", "--again", "3", "--seed", "7", "--input", "w"]) == 1
+    assert seen == [
+        (Path("results"), False, None, False),
+        (["a", "b"], "s", "data", False, 0, 0, ()),
+        (["a"], "results", "data", True, 3, 7, [Path("w")]),
+    ]
 
 
 def test_help_of_run_shows_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
