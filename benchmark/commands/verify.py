@@ -122,8 +122,8 @@ def measure_witness(folder: Path, record: Record, data: Path, places: Mapping[st
     if threat.region.kind is RegionKind.saliency:
         raise DataError("its region depends on the system; verify it where the system is, without --distances")
     splits = dataset_of(record.system, {**places_of(record), **(places or {})}).load(data, offline=True)
-    check_data(record, splits, data, places)
     examples = example_list(record, splits)
+    check_data(record, splits, data, places)
     witness = Witness.load(folder / WITNESS)
     rows = rows_of(witness.ids, outcomes)
     for start in range(0, len(rows), BATCH):

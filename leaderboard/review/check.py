@@ -22,7 +22,7 @@ from benchmark.sweep.suites import departure
 from ..board import Alarm, Board, Leaderboard, Row
 from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
-from .check_cell import WEIGHTS, checked_card, checked_cell
+from .check_cell import MASK, WEIGHTS, checked_card, checked_cell
 from .parcel import opened, read_manifest
 from .review import Effect, Review, Tier, Verdict, comment, put, read_review
 
@@ -178,7 +178,7 @@ def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Pat
     for key, cell in cells.items():
         if data is None or cell.record.system.dataset not in known:
             found[key] = Proof(False, False, "its data are not at hand")
-        elif cell.record.threat.region.startswith("file"):
+        elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
             found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
         else:
             by_store.setdefault(_store_of(cell, root, store), []).append(key)

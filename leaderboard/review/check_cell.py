@@ -26,10 +26,11 @@ from ..ranking.grouping import exact_eps
 from ..ranking.worst_case import forgiven
 from .check_text import check_names, check_texts
 
-__all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
+__all__ = ["CARD", "MASK", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
 WITNESS = "witness.safetensors"
 PREPARED = "prepared.safetensors"
+MASK = "mask.safetensors"
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 BLOCK = 4096
@@ -63,7 +64,7 @@ def checked_cell(folder: Path) -> Cell:
         raise RecordError(f"the record in {place} has the key {record.key}; expected the name of its folder")
     exact_eps(cell)
     named = {file.path: file for file in record.files}
-    if {*named} - {GALLERY, PREPARED} != {OUTCOMES, WITNESS} or len(record.files) != len(named):
+    if {*named} - {GALLERY, PREPARED, MASK} != {OUTCOMES, WITNESS} or len(record.files) != len(named):
         raise RecordError(f"{cell.place} names the files {sorted(named)[:4]}; expected {OUTCOMES} and {WITNESS}")
     for name, file in named.items():
         if not (folder / name).is_file():
@@ -79,8 +80,8 @@ def checked_cell(folder: Path) -> Cell:
     _check_witness(cell, outcomes, witness)
     if GALLERY in named:
         _check_gallery(outcomes, witness, open_arrays(folder / GALLERY, f"{place}/{GALLERY}"))
-    if PREPARED in named:
-        open_arrays(folder / PREPARED, f"{place}/{PREPARED}")
+    for name in named.keys() & {PREPARED, MASK}:
+        open_arrays(folder / name, f"{place}/{name}")
     return cell
 
 

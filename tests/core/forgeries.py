@@ -6,6 +6,7 @@ forger would: what then catches the edit is a proof and no checksum.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -137,7 +138,8 @@ def _mend(folder: Path) -> None:
     threat, audit = document["threat"], document["audit"]
     left = AuditCounts(*(audit[name] for name in ("outside_ball", "outside_box", "outside_region", "non_finite")))
     document["counts"] = counts_of(outcomes).model_dump()
-    document["audit"] = audit_of(outcomes, threat["norm"], left).model_dump()
+    with contextlib.suppress(ValueError):  # a broken example at no distance has no audit
+        document["audit"] = audit_of(outcomes, threat["norm"], left).model_dump()
     document["cost"] |= {"forwards": int(outcomes.forwards.sum()), "backwards": int(outcomes.backwards.sum())}
     metrics = measure([component("metric", described) for described in document["measured_by"]], outcomes)
     document["metrics"] = [metric.model_dump() for metric in metrics]
@@ -237,7 +239,7 @@ def _file(folder: Path, rng: random.Random) -> Edit | None:
 
 
 def _denied(folder: Path, rng: random.Random) -> Edit | None:
-    """An example that was broken is said to have resisted, and its witness is gone: nothing is left that speaks of it."""
+    """A broken example is said to have resisted, and its witness is gone: nothing is left that speaks of it."""
     o, found = load_file(folder / OUTCOMES), load_file(folder / WITNESS)
     rows = o["adversarial"].nonzero().flatten().tolist()
     if not rows or _read(folder)["threat"]["goal"] == "all":
