@@ -1,4 +1,4 @@
-"""What a plugin fills: one abstract class per kind, what each declares, and the data that travels between them.
+"""The contracts of plugins: one abstract class per kind, its declarations, and the data that travels between stages.
 
 A plugin is a frozen dataclass (its fields are its configuration, and the Hydra schema) plus pure functions of tensors:
 no I/O (datasets and trackers aside), no global randomness, no choice of device. Names mean the same everywhere:
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
     from benchmark.records.outcomes import NORMS, Outcomes
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
     from benchmark.system import PASS_ROWS, System, straight_through
+    from benchmark.system.networks import features, features_of, train_network
     from benchmark.system.references import OWNED
     from benchmark.system.target import RowLoss, Target
     from benchmark.threat.ball import Ball, distance, rows_norm
@@ -48,6 +49,7 @@ __all__ = [
     "Access",
     "Attack",
     "AttackFault",
+    "Averaging",
     "Ball",
     "Batch",
     "Certifier",
@@ -59,6 +61,7 @@ __all__ = [
     "Defense",
     "Examples",
     "Goal",
+    "InstancePoison",
     "Loss",
     "Measurement",
     "Metric",
@@ -78,14 +81,18 @@ __all__ = [
     "Target",
     "Threat",
     "Tracker",
+    "added",
     "ambient",
     "derive_seed",
     "distance",
+    "features",
+    "features_of",
     "hookimpl",
     "inner",
     "parse_eps",
     "rows_norm",
     "straight_through",
+    "train_network",
     "using",
 ]
 
@@ -99,6 +106,9 @@ _LAZY = {
     "PASS_ROWS": "benchmark.system",
     "System": "benchmark.system",
     "straight_through": "benchmark.system",
+    "features": "benchmark.system.networks",
+    "features_of": "benchmark.system.networks",
+    "train_network": "benchmark.system.networks",
     "OWNED": "benchmark.system.references",
     "RowLoss": "benchmark.system.target",
     "Target": "benchmark.system.target",
@@ -138,6 +148,14 @@ def inner(default_name: str) -> Any:
     return field(default=MISSING, metadata={"plugin": default_name})
 
 
+def added(default: Any) -> Any:
+    """A field that a later version of a plugin brought; like any other, but left out of settings at its default.
+
+    So what was trained before there was such a field keeps its key.
+    """
+    return field(default=default, metadata={"added": True})
+
+
 # --- plugins ---------------------------------------------------------------------------------------------------------
 
 
@@ -153,13 +171,15 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
 
 @dataclass(frozen=True)
 class Supports:
-    """What an attack or a certifier can do; `benchmark.config.check` refuses the rest before anything is loaded.
+    """The abilities of an attack or a certifier; `benchmark.config.check` refuses the rest before anything is loaded.
 
     norms: the norms it works in. access: the least access it needs.
     targeted: whether it can reach a given label. minimal: whether it looks for the smallest perturbation (then it may
     leave the eps-ball, and its distances make a whole curve). randomized: whether it draws from `rng`.
     bounded: whether it respects the threat's ball; a corruption that answers to no norm does not, and its candidates
     are judged by the box and the region alone.
+    trigger: whether it shows the trigger of the system's poison (`target.triggered`); then the poison's label is what
+    counts, over the examples that the poison is about.
     """
 
     norms: frozenset[Norm] = frozenset(Norm)
@@ -168,6 +188,7 @@ class Supports:
     minimal: bool = False
     randomized: bool = False
     bounded: bool = True
+    trigger: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,25 +252,81 @@ class PreparedAttack(Attack):
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """A running average of the weights, deployed in place of the last ones.
+
+    decay: of an exponential average; None weighs all alike. start: share of the epochs after which it begins.
+    each_epoch: whether weights enter it at the end of an epoch, and not after each step.
+    restate: whether the running statistics of normalisation layers are taken anew, with the averaged weights on clean
+    training inputs; otherwise they are averaged like the weights.
+    """
+
+    decay: float | None = None
+    start: float = 0.0
+    each_epoch: bool = False
+    restate: bool = False
+
+
+@dataclass(frozen=True)
 class Defense(Component):
     """Any subset of the stages below; the defaults change nothing.
 
     randomized: whether predictions of the protected model are random (through `benchmark.sampling.ambient`).
     differentiable: whether gradients of the protected model are meaningful (a declared surrogate counts).
     detects: whether `suspicion` is defined.
+    optimizes: whether a pass of the protected model solves an optimisation problem for its input.
+    neutral: settings at which the defense changes nothing, bit for bit; empty where there are none.
     """
 
     randomized: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     detects: ClassVar[bool] = False
+    optimizes: ClassVar[bool] = False
+    neutral: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def votes(self) -> int:
+        """Number of fresh draws whose majority is the answer of a randomised system; where it can be set, a field."""
+        return 1
+
+    def check(self, spec: DataSpec) -> None:
+        """Called when the data is known, and before anything is trained.
+
+        Args:
+            spec: what one example looks like.
+
+        Raises:
+            Refused: with what the defense needs, in one sentence, where it can do nothing with such examples.
+        """
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
         """The training examples to use instead: augmented, relabelled, filtered."""
         return train
 
-    def build(self, model: nn.Module) -> nn.Module:
-        """The architecture to use instead."""
+    def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
+        """The architecture to use instead; `build(self, model)` will do for a defense that needs no `spec`."""
         return model
+
+    def start(
+        self, model: nn.Module, train: Examples, spec: DataSpec, fit: Callable[[nn.Module, Examples, Loss], None]
+    ) -> Defense:
+        """Before training: the defense to train with, with whatever it has trained for that, such as a teacher.
+
+        Called again where training was interrupted, and must then give the same.
+
+        Args:
+            model: with its initial weights; not to be changed. train: as prepared by the whole stack.
+            fit: trains a module by the run's recipe, in place.
+        """
+        return self
+
+    def at_epoch(self, epoch: int, epochs: int) -> Defense:
+        """The defense as it is in one epoch of `epochs`, the first being 0: for schedules and what lasts an epoch."""
+        return self
+
+    def replays(self) -> int:
+        """Steps taken in a row on each batch; an epoch then takes fewer batches, and no more steps."""
+        return 1
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
         """The training loss, a scalar; `inner` is the loss of the stack below."""
@@ -262,6 +339,10 @@ class Defense(Component):
     def after_step(self, model: nn.Module) -> None:
         """Called after each optimiser step, under no_grad: may change the weights in place (projections)."""
 
+    def averaging(self) -> Averaging | None:
+        """The average of the weights that is deployed, None for the last ones; of a stack the last one that has any."""
+        return None
+
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
         """After training: train further, in place; `fit` trains a module by the run's recipe.
 
@@ -269,9 +350,30 @@ class Defense(Component):
         system can be rebuilt from its weights.
         """
 
+    def repair(self, model: nn.Module, clean: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
+        """After every `finish`: mend the model in place by examples that are known to be clean: the select split.
+
+        For defenses that ask for a few clean examples; poison is in the training split alone. `fit` as in `finish`.
+        """
+
     def protect(self, model: nn.Module) -> nn.Module:
         """At inference: the module that is deployed, from inputs in [0, 1] to logits."""
         return model
+
+    def passes(self, below: int) -> int:
+        """Passes that one pass of the protected module counts as, where one of the module below counts as `below`.
+
+        An ensemble of n members counts n * below; a purifier that takes n steps of a network of its own, below + n.
+        """
+        return below
+
+    def smoother(self) -> tuple[Defense, ...]:
+        """Smoother or weaker settings of the same stage, with the same architecture and weights.
+
+        An attacker who knows the defense finds adversarial examples on these, where gradients tell more, and transfers
+        them to the deployed setting.
+        """
+        return ()
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious. The core calibrates the threshold on clean examples."""
@@ -295,14 +397,60 @@ class Poison(Component):
         """(B, *S): the inputs with the backdoor's trigger; None where there is none."""
         return None
 
+    def aim(self, y: Tensor) -> Tensor:
+        """(B,) int64: the label that the poison is to evoke for a test example of each label `y` (B,).
+
+        -1 where the poison is not about such an example, so that it does not count: by default nowhere.
+        """
+        return y.new_full(y.shape, -1)
+
+    def evokes(self) -> bool:
+        """Tell a poison with a label to evoke in some test example from one without."""
+        import torch
+
+        return bool((self.aim(torch.arange(LABELS)) >= 0).any())
+
+
+LABELS = 1024
+"""Number of labels that a poison is asked about to know if it evokes one."""
+
+
+@dataclass(frozen=True)
+class InstancePoison(Poison):
+    """A poison that is crafted for given test inputs, which are not changed at test time.
+
+    target: the label that they are to get. victims: how many test inputs; the core takes the first of other labels.
+    """
+
+    target: int = 0
+    victims: int = 1
+
+    @abstractmethod
+    def corrupt_for(
+        self, train: Examples, victims: Examples, spec: DataSpec, rng: SampleRandom
+    ) -> tuple[Examples, Tensor]:
+        """As :meth:`Poison.corrupt`, with the test inputs and their true labels as the attacker knows them."""
+
+    def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
+        """Refuse: without victims there is nothing to craft.
+
+        Raises:
+            ConfigError: always; the core calls :meth:`corrupt_for`.
+        """
+        raise ConfigError(f"{type(self).__name__} is crafted for given test inputs; call corrupt_for with them")
+
+    def aim(self, y: Tensor) -> Tensor:
+        """(B,) int64: `target` for examples of other labels, else -1; the core counts the victims alone."""
+        return y.new_full(y.shape, self.target).where(y != self.target, -1)
+
 
 @dataclass(frozen=True)
 class Dataset(Component):
-    """Where examples come from."""
+    """A source of examples."""
 
     @abstractmethod
     def revision(self, root: Path) -> str:
-        """What identifies the content without loading it: a pinned checksum, or a hash of the files."""
+        """An identifier of the content, found without loading it: a pinned checksum, or a hash of the files."""
 
     @abstractmethod
     def load(self, root: Path, *, offline: bool) -> Splits:
@@ -347,7 +495,7 @@ class Model(Component):
 
     @classmethod
     def learns(cls) -> bool:
-        """Whether it fits itself, and is not trained by gradients."""
+        """True for a model that fits itself and is not trained by gradients."""
         return cls.learn is not Model.learn
 
     def files(self) -> tuple[Path, ...]:
@@ -364,6 +512,13 @@ class Certifier(Component):
     @abstractmethod
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
+
+    def certify_rows(self, system: System, x: Tensor, y: Tensor, *, rng: SampleRandom) -> Tensor | None:
+        """(B,) int64: training rows that could be added or removed without changing the right answer.
+
+        None for certifiers that prove nothing about training rows.
+        """
+        return None
 
 
 @dataclass  # not frozen: torchmetrics rebuilds what a metric computes, and refuses frozen dataclasses

@@ -16,7 +16,7 @@ __all__ = ["Batch", "DataSpec", "Examples", "Splits"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What one example looks like; values always lie in [0, 1].
+    """The shape, classes and normalisation of a dataset; values always lie in [0, 1].
 
     shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
     mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
@@ -31,7 +31,7 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """Whether one example is (C, H, W)."""
+        """True if one example is an image (C, H, W)."""
         return len(self.shape) == 3
 
 
@@ -68,12 +68,69 @@ class Examples:
         soft = None if self.soft is None else self.soft[positions]
         return Examples(self.ids[positions], self.y[positions], _Chosen(self.read, positions), soft)
 
+    def changed(self, positions: Tensor, *, x: Tensor | None = None, y: Tensor | None = None) -> Examples:
+        """The examples with other inputs (M, *S), labels (M,), or both, at `positions` (M,); these stay as they are."""
+        import torch
+
+        labels, soft = self.y, self.soft
+        if y is not None:
+            labels = labels.index_copy(0, positions, y)
+            soft = None if soft is None else soft.index_copy(0, positions, _one_hot(y, soft))
+        places = torch.full((len(self),), -1).index_copy(0, positions, torch.arange(len(positions)))
+        return Examples(self.ids, labels, self.read if x is None else _Overlaid(self, places, x), soft)
+
+    def added(self, ids: Tensor, x: Tensor, y: Tensor) -> Examples:
+        """The examples, and after them new ones: ids (M,) of their own, inputs (M, *S), labels (M,)."""
+        import torch
+
+        soft = None if self.soft is None else torch.cat([self.soft, _one_hot(y, self.soft)])
+        places = torch.cat([torch.full((len(self),), -1), torch.arange(len(x))])
+        return Examples(torch.cat([self.ids, ids]), torch.cat([self.y, y]), _Overlaid(self, places, x), soft)
+
+    def difference(self, other: Examples) -> str:
+        """In which respect two lists of examples differ, in a few words; empty where they are the same, bit for bit."""
+        import torch
+
+        if not torch.equal(self.ids, other.ids):
+            return "which rows there are, or their order"
+        if not torch.equal(self.y, other.y):
+            return "labels"
+        parts = torch.arange(len(self)).split(COMPARED)
+        return "" if all(torch.equal(self.x(at), other.x(at)) for at in parts) else "inputs"
+
     def digest(self) -> str:
         """sha256 over ids and labels: which examples these are, and in which order."""
         sha = hashlib.sha256()
         sha.update(self.ids.numpy().astype("<i8").tobytes())
         sha.update(self.y.numpy().astype("<i8").tobytes())
         return sha.hexdigest()
+
+
+COMPARED = 512
+"""Number of examples that are compared at a time."""
+
+
+def _one_hot(y: Tensor, like: Tensor) -> Tensor:
+    """(M, K): label distributions for the labels `y` (M,), in the type of `like` (N, K)."""
+    import torch
+
+    return torch.nn.functional.one_hot(y, like.shape[1]).to(like.dtype)
+
+
+@dataclass(frozen=True)
+class _Overlaid:
+    """Reads rows of `x` (M, *S) where `places` (N,) says so, and examples of `base` elsewhere (-1)."""
+
+    base: Examples
+    places: Tensor
+    x: Tensor
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        place = self.places[positions]
+        own = place >= 0
+        read = self.base.x(positions.masked_fill(own, 0)).clone()
+        read[own] = self.x[place[own]].to(read.dtype)
+        return read
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What can go wrong, by name. Each message says what was wrong, what was expected, who owns it and what to do."""
+"""Errors by name. Each message says what was wrong, what was expected, who owns it and what to do."""
 
 __all__ = [
     "AccessError",
@@ -11,6 +11,7 @@ __all__ = [
     "RecordError",
     "Refused",
     "StoreError",
+    "SystemFault",
     "Unproved",
 ]
 
@@ -45,6 +46,10 @@ class BudgetError(AccessError):
 
 class AttackFault(BenchmarkError):  # noqa: N818 - the word for it throughout
     """An attack broke the contract: it changed its inputs, gave a wrong shape, or drew from a global generator."""
+
+
+class SystemFault(BenchmarkError):  # noqa: N818 - the word for it throughout
+    """A system broke the contract: it answered something else than one row of scores per input."""
 
 
 class StoreError(BenchmarkError):

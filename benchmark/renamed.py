@@ -64,7 +64,7 @@ MODULES = {
 }
 """Where each module of 0.1 went."""
 
-PACKAGES = {
+NOW_PACKAGES = {
     "benchmark.config": ("schema", "cell", "resolve", "check"),
     "benchmark.registry": ("installed",),
     "benchmark.sweep": ("matrix",),
@@ -105,7 +105,7 @@ def attribute(module: str, name: str) -> Any:
     elif module in MODULES:
         homes = (MODULES[module],)
     else:
-        homes = tuple(f"{module}.{part}" for part in PACKAGES.get(module, ()))
+        homes = tuple(f"{module}.{part}" for part in NOW_PACKAGES.get(module, ()))
     for home in homes if not name.startswith("__") else ():
         found = importlib.import_module(home)
         if hasattr(found, name):

@@ -13,21 +13,23 @@ from pathlib import Path
 import torch
 
 from benchmark.config.cell import RunConfig
-from benchmark.config.check import check
+from benchmark.config.check import check_fit
 from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.record import Card, Cost, Record
 from benchmark.records.store import Store
 from benchmark.stages import world
 from benchmark.stages.attack import attack, share
+from benchmark.stages.backdoor import Backdoor
 from benchmark.stages.batch import Attacked, Job
 from benchmark.stages.ending import ended, provenance_of, skeleton
 from benchmark.stages.findings import of_cell
 from benchmark.stages.fit import fit
 from benchmark.stages.keep import FILES, keep
-from benchmark.stages.load import Loaded, load
+from benchmark.stages.load import Loaded, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
 from benchmark.stages.surrogate import named, surrogate
@@ -49,7 +51,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         return CellResult("", config.name, "failed", missing)  # says nothing of the cell, so nothing is recorded
     store = Store(Path(config.store.root))
     try:
-        check(config)
+        check_fit(config)
         config = config.under(named(config.threat, config.system_spec, store, config.store))
         key = config.cell_key()
     except BenchmarkError as error:
@@ -100,7 +102,18 @@ def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
         folder=work / "parts",
         certifiers=config.certifiers,
         owned=References.of(loaded.splits.train, loaded.splits.spec.classes),
+        backdoor=_backdoor(config, store, loaded),
     )
+
+
+def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | None:
+    """The trigger that was stored with the system, for an attack that shows it."""
+    if not config.attack.supports.trigger:
+        return None
+    backdoor, path = Backdoor.of(config.poisons, loaded.splits.test), store.system(config.system_key()) / POISON
+    if backdoor is not None:
+        backdoor.recheck(PoisonedRows.load(path), loaded.splits.test, path)
+    return backdoor
 
 
 def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult:
@@ -133,8 +146,10 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
     """Data and fitted system, from this process's memory if the last cells used them too."""
     parts, key = config.system_spec, config.system_key()
     place = (str(store.root.absolute()), f"{key} {config.examples}")
-    loaded = _warm[place].loaded if place in _warm else load(config.dataset, config.store, config.examples)
+    loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
     config.attack.check(loaded.splits.spec, config.threat)
+    for defense in config.defenses:
+        defense.check(loaded.splits.spec)
     if place not in _warm:
         system, card = fit(
             parts,

@@ -1,4 +1,4 @@
-"""Which attack of ours is set beside which of a peer, under what budget, and what is asked of it."""
+"""Pairs of an attack of ours and a peer's, with budget and target."""
 
 from __future__ import annotations
 

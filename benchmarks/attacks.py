@@ -55,7 +55,7 @@ HEAD = (
 
 @dataclass
 class Strength:
-    """What the verdict says of an attacker's candidates, run by run; a share of robust examples or a median distance.
+    """The strength of an attack, run by run: a share of robust examples or a median distance.
 
     outside: how many candidates were not allowed. missed: how many had no distance, being no success.
     """
@@ -186,7 +186,7 @@ class Kept:
         self.rows = self._read()
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """What is in the file now: another process may measure other rows."""
+        """The rows in the file now: another process may measure other rows."""
         rows: dict[str, dict[str, Any]] = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
         return rows
 
@@ -200,7 +200,7 @@ class Kept:
         self._file.write_text(json.dumps(self.rows, indent=1), "utf-8")
 
     def of(self, keys: Sequence[str]) -> list[dict[str, Any]]:
-        """Those of these rows that were measured, in this order."""
+        """The measured ones of these rows, in this order."""
         return [self.rows[key] for key in keys if key in self.rows]
 
 

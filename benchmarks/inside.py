@@ -1,4 +1,4 @@
-"""How much of a query attack's time its passes take, on a network of the usual size."""
+"""The share of a query attack's time that its passes take, on a network of the usual size."""
 
 from __future__ import annotations
 

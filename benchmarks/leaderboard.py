@@ -1,4 +1,4 @@
-"""What does a large leaderboard take? A board of 300 systems, 20 attacks and 10,000 examples; 10,000 records.
+"""Time and memory of a large leaderboard: 300 systems, 20 attacks and 10,000 examples; 10,000 records.
 
 python -m benchmarks.leaderboard [--out FILE] [--folder DIR] makes the records (6 GB, packed 0.3 GB), builds the
 site in processes of its own, the least of three, and ends with 1 if a target is missed. The records are made up, in the
@@ -52,7 +52,7 @@ def make(root: Path, systems: int, attacks: int, examples: int) -> None:
 
 
 def child(function: str, *arguments: object) -> dict[str, float]:
-    """What a function of this file returns in a fresh process, with its CPU and wall time and its largest memory.
+    """The result of a function of this file in a fresh process, with its CPU and wall time and its peak memory.
 
     cpu: user, the program itself, and kernel, which on a busy disk varies by seconds.
     """
@@ -80,7 +80,7 @@ def least(function: str, folder: Path, out: Path) -> dict[str, float]:
 
 
 def spent(took: dict[str, float]) -> str:
-    """Where the time went."""
+    """The time by function."""
     return (
         f"{took['user']:.1f} s in the program, {took['kernel']:.1f} s in the kernel, {took['wall']:.1f} s of wall time"
     )

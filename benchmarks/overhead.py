@@ -1,4 +1,4 @@
-"""What does the harness cost around the attacks: per cell, at start-up, in memory, in training?
+"""The cost of the harness around the attacks: per cell, at start-up, in memory, in training.
 
 python -m benchmarks.overhead [--out FILE] [--only cells start memory training] [--device cuda] measures each part in
 processes of its own, and ends with 1 if a target is missed.
@@ -53,7 +53,7 @@ def median_of(runs: Iterable[list[str]]) -> tuple[float, str]:
 
 
 def child(function: str, **arguments: object) -> dict[str, float]:
-    """What a function of this file returns in a fresh process."""
+    """The result of a function of this file in a fresh process."""
     code = f"import json, benchmarks.overhead as o; print(json.dumps(o.{function}(**{arguments!r})))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -162,7 +162,7 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
     from benchmark.stages.attack import attack
     from benchmark.stages.batch import Job
     from benchmark.stages.devices import device_of, exact_math
-    from benchmark.stages.load import load
+    from benchmark.stages.load import load_data
     from benchmarks.speed import bare
     from benchmarks.subjects import Subject, subject
 
@@ -175,7 +175,7 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
 
     trained = subject(Path(store), device, *IMAGES, "examples=16")
     config = replace(trained.config, examples=examples)
-    loaded = load(config.dataset, config.store, config.examples)
+    loaded = load_data(config.dataset, config.store, config.examples)
     place = device_of(config.trainer)
 
     def job(batch: int, count: int, folder: str) -> Job:
@@ -230,8 +230,8 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
 
     from benchmark.data import Examples
     from benchmark.stages.devices import device_of
-    from benchmark.stages.fit import build
-    from benchmark.stages.load import load
+    from benchmark.stages.fit import build_model
+    from benchmark.stages.load import load_data
     from benchmark.stages.training import Fitting, train
     from benchmarks.subjects import configured
 
@@ -245,10 +245,10 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
         f"training.epochs={count}",
         f"trainer={'gpu' if device == 'cuda' else 'cpu'}",
     )
-    loaded = load(config.dataset, config.store, config.examples)
+    loaded = load_data(config.dataset, config.store, config.examples)
     examples: Examples = loaded.splits.train
     defense = AdversarialTraining(attack=PGD(steps=steps, stop_on_success=False), ratio=1.0)
-    model = build(config.system_spec, loaded.splits.spec)
+    model = build_model(config.system_spec, loaded.splits.spec)
 
     def bare() -> None:
         place = device_of(config.trainer)

@@ -1,4 +1,4 @@
-"""How fast are the attacks? Against the model's own passes, and against the fastest peer that does the same.
+"""Speed of the attacks against the model's own passes, and against the fastest peer that does the same.
 
 python -m benchmarks.speed [--out FILE] [--device cuda] [--threads 1 2] [--rounds 7] prints ratios of medians of runs
 that take turns in one process, and ends with 1 if a target is missed.
@@ -37,7 +37,7 @@ Run = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Line:
-    """What was compared, the ratio of times, and what it should be at most (None: there is no target)."""
+    """One comparison: the ratio of times, and its target (None: there is no target)."""
 
     what: str
     against: str

@@ -1,4 +1,4 @@
-"""What is measured: systems that the harness itself trained, and batches of their test examples."""
+"""The subjects of measurements: systems that the harness trained, and batches of their test examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.devices import device_of
 from benchmark.stages.fit import fit
-from benchmark.stages.load import load
+from benchmark.stages.load import load_data
 from benchmark.sweep import app
 from benchmark.system import System
 from benchmark.system.target import Target
@@ -76,7 +76,7 @@ def configured(store: Path, *overrides: str) -> RunConfig:
 def subject(store: Path, device: str, *overrides: str) -> Subject:
     """The system of a configuration: from the store, or trained now; with all its test examples on the device."""
     config = configured(store, *overrides)
-    loaded = load(config.dataset, config.store, config.examples)
+    loaded = load_data(config.dataset, config.store, config.examples)
     key = config.system_key()
     system, _ = fit(config.system_spec, loaded, Store(store), config.trainer, Observers(()), key=key, data=Path(config.store.data))
     config = replace(config, trainer=replace(config.trainer, accelerator=device))

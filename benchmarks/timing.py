@@ -1,4 +1,4 @@
-"""How things are timed: turn by turn in one process, so that whatever slows the machine slows everybody."""
+"""Paired timing: turn by turn in one process, so that whatever slows the machine slows everybody."""
 
 from __future__ import annotations
 

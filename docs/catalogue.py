@@ -32,7 +32,7 @@ def abilities(description: Description) -> str:
     """Norms, access and flags, in a few words."""
     can = description.supports
     if not can:
-        return ", ".join(flag for flag in ("randomized", "detects") if description.flags.get(flag))
+        return ", ".join(flag for flag in ("randomized", "detects", "optimizes") if description.flags.get(flag))
     words = [" ".join(can["norms"]), str(can["access"])]
     return ", ".join([*words, *(flag for flag in ("targeted", "minimal", "randomized") if can.get(flag))])
 

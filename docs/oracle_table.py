@@ -1,4 +1,4 @@
-"""How near attacks come to exact distances, written into oracle-table.md from the records of a store.
+"""Fill oracle-table.md from the records of a store: distances that attacks found against exact ones.
 
 `python docs/oracle_table.py results`, after the commands of the page.
 """

@@ -1,4 +1,4 @@
-"""What a leaderboard says, as data: the aggregation makes these, the site draws them.
+"""The contents of a leaderboard as data: the aggregation makes these, the site draws them.
 
 Shares are in [0, 1], intervals are 95 %, distances and radii are in units of the [0, 1] input range (for l0: features).
 Every tuple has a fixed order that depends on the records alone. No text here is escaped: labels, names, parameters and
@@ -7,7 +7,8 @@ error texts may come from strangers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,20 @@ from benchmark.records.record import Record, SystemInfo
 __all__ = [
     "ANY_CHANGE",
     "Alarm",
+    "AttackColumn",
     "AttackStanding",
     "Board",
-    "Column",
+    "Conditions",
     "Curve",
     "CurveSet",
     "Leaderboard",
+    "Measured",
+    "Metric",
     "Optimality",
     "Pairs",
     "Problem",
     "Protocol",
+    "Ranks",
     "Rate",
     "Resolution",
     "Row",
@@ -100,15 +105,14 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What records must share to be ranked together. key: its content address, usable in a file name.
+class Conditions:
+    """The conditions that comparable records share, apart from the radius.
 
     Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
     all of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
-    total: the number of examples. norm: ANY_CHANGE, with an eps of 0, for attacks that answer to no norm.
+    total: the number of examples. norm: ANY_CHANGE for attacks that answer to no norm.
     """
 
-    key: str
     suite: str | None
     official: bool
     dataset: str
@@ -116,8 +120,6 @@ class Protocol:
     examples_sha256: str
     total: int
     norm: str
-    eps: float
-    eps_exact: str
     goal: str
     aware: bool
     region: str
@@ -125,7 +127,25 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Column:
+class Protocol:
+    """The conditions at one radius: what records must share to be ranked together.
+
+    key: its content address, usable in a file name. eps: 0 where the norm is ANY_CHANGE.
+    """
+
+    key: str
+    conditions: Conditions
+    eps: float
+    eps_exact: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The protocol as plain data, for downloads."""
+        return {**asdict(self.conditions), "key": self.key, "eps": self.eps, "eps_exact": self.eps_exact}
+
+
+@dataclass(frozen=True)
+class AttackColumn:
     """An attack with its settings, as a column of a board.
 
     key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
@@ -147,15 +167,38 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A measurement that a plugin brings, as a column. higher_is_better: None where it has no direction."""
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+
+    @property
+    def order(self) -> tuple[str, str, str]:
+        """The sort key of columns."""
+        return self.name, self.unit, str(self.higher_is_better)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value of a metric with its 95 % interval, None where it has none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Score:
-    """What one attack did to one row; means over the row's runs where there are several.
+    """The result of one attack on one row; means over the row's runs where there are several.
 
     robust: right, validly attacked and not broken by this attack, as the records count it. broken: how many examples
     it broke. alone: how many only it broke, of all attacks recorded for the row. invalid: candidates outside the
     threat. median_distance: over the examples that were right on the clean input; None if it is infinite, or if the
     attack does not look for the smallest perturbation.
     forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still among the
-    first five answers.
+    first five answers. metrics: those that plugins bring, see :mod:`.ranking.measured`.
     """
 
     robust: Rate
@@ -168,6 +211,7 @@ class Score:
     seconds: float
     keys: tuple[str, ...]
     top5: float
+    metrics: Mapping[Metric, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,7 +234,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Step:
-    """What the records of one day did to the worst case of a row.
+    """The effect of one day's records on the worst case of a row.
 
     date: YYYY-MM-DD, "" for records that do not know theirs. attacks: labels of those recorded at this radius.
     entered: how many runs were recorded for the first time. robust: the worst case afterwards, mean over the runs.
@@ -205,13 +249,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """The ranks of a row as intervals.
+
+    low, high: the places that Holm-corrected paired tests leave. drawn_low, drawn_high: the central 95 % of its ranks
+    over resampled examples. best: the share of resamples in which it is first, ties divided.
+    """
+
+    low: int
+    high: int
+    drawn_low: int
+    drawn_high: int
+    best: float
+
+
+@dataclass(frozen=True)
 class Row:
     """A system: one recipe, with its runs under several seeds.
 
     key: content address of the recipe without the seed. label: unique on the board.
-    place: position in the strict order, from 1. rank_low, rank_high: the places that Holm-corrected paired tests leave.
-    bootstrap_low, bootstrap_high: the central 95 % of its ranks over resampled examples. best: the share of resamples
-        in which it is first, ties divided. None, all five, for a row without a rank: see `Board.ranked`.
+    place: position in the strict order, from 1. ranks: None for a row without a rank, see `Board.ranked`.
     robust: not broken by any attack: an upper bound. certified: proved at this radius: a lower bound, None if nobody
         tried. clean: right on the clean input.
     unjudged: examples that no attack validly tried; they count as not robust.
@@ -224,11 +281,7 @@ class Row:
     label: str
     system: SystemInfo
     place: int
-    rank_low: int | None
-    rank_high: int | None
-    bootstrap_low: int | None
-    bootstrap_high: int | None
-    best: float | None
+    ranks: Ranks | None
     robust: Rate
     clean: Rate
     certified: Rate | None
@@ -258,7 +311,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What this many examples can tell apart.
+    """The resolving power of this many examples.
 
     separable_neighbours: neighbours in the strict order that differ at 5 % after Holm, of `neighbours`.
     separable_pairs of pairs: the same over all pairs.
@@ -279,7 +332,7 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Optimality:
-    """How close an attack comes to the best distances known, 1 being best (AttackBench), mean over the rows.
+    """Closeness of an attack to the best distances known, 1 being best (AttackBench), mean over the rows.
 
     low, high: 95 % over examples (delta method). rows: how many systems it was computed on. pool: content address of
     the attacks whose smallest distances are the reference. Areas go up to the largest radius recorded.
@@ -331,11 +384,11 @@ class Board:
     rows: by robust accuracy, then clean accuracy, then key; those without a rank come last.
     ties: (first, last) positions of the maximal groups of neighbours that no test separates; groups overlap, the first
     one is the front. attacks: the most successful first.
-    alarms: findings about the board itself; rows have their own.
+    alarms: findings about the board itself; rows have their own. metrics: all that its scores have, by name.
     """
 
     protocol: Protocol
-    columns: tuple[Column, ...]
+    columns: tuple[AttackColumn, ...]
     rows: tuple[Row, ...]
     ties: tuple[tuple[int, int], ...]
     pairs: Pairs
@@ -343,10 +396,11 @@ class Board:
     attacks: tuple[AttackStanding, ...]
     unfinished: tuple[Unfinished, ...]
     alarms: tuple[Alarm, ...]
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def ranked(self) -> int:
-        """How many rows have a rank: those that met every attack that half of the rows or more met. They come first.
+        """Number of rows with a rank: they met every attack that half of the rows or more met, and come first.
 
         The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
         """
@@ -354,7 +408,7 @@ class Board:
 
     @property
     def front(self) -> int:
-        """How many rows share the first tie group."""
+        """Number of rows in the first tie group."""
         return self.ties[0][1] + 1 if self.ties else 0
 
 
@@ -381,16 +435,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Curves that may be compared: one protocol, apart from the radius.
+    """Curves that may be compared: all radii under the same conditions.
 
-    key: content address. eps0: how far the curves are drawn and integrated: the largest radius recorded for it.
-    boards: keys of the boards of that protocol, by radius. curves: the largest area first.
+    key: content address of the conditions. eps0: the largest radius recorded, the end of every curve.
+    boards: keys of the boards under them, by radius. curves: the largest area first.
     """
 
     key: str
-    suite: str | None
-    dataset: str
-    norm: str
+    conditions: Conditions
     eps0: float
     boards: tuple[str, ...]
     curves: tuple[Curve, ...]
@@ -398,7 +450,7 @@ class CurveSet:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Everything: boards by suite, dataset, norm and radius; curves; records that could not be used.
+    """All boards by suite, dataset, norm and radius; all curves; the records that could not be used.
 
     unfinished: cells without a result that fit to no board.
     """

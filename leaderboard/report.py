@@ -17,11 +17,9 @@ from .board import Board, CurveSet
 from .build import build
 from .cells.load import read
 from .ranking.aggregate import aggregate
+from .site.columns import board_columns, exact_line
 
 __all__ = ["main", "report_of"]
-
-COLUMNS = ("system", "rank_low", "rank_high", "robust", "robust_low", "robust_high", "clean", "certified", "total",
-           "seeds", "attacks", "alarms")  # fmt: skip
 
 
 def main(store: Path, tracker: str, name: str) -> int:
@@ -58,27 +56,11 @@ def report_of(store: Path, name: str) -> Report:
 
 
 def _table(board: Board) -> Table:
-    p = board.protocol
-    rows = [
-        (
-            row.label,
-            row.rank_low,
-            row.rank_high,
-            row.robust.value,
-            row.robust.low,
-            row.robust.high,
-            row.clean.value,
-            row.certified.value if row.certified else None,
-            row.robust.total,
-            len(row.runs),
-            sum(score is not None for score in row.scores),
-            ", ".join(sorted({alarm.name for alarm in row.alarms})),
-        )
-        for row in board.rows
-    ]
-    return Table(
-        f"boards/{_slug(p.suite or 'no suite', p.dataset, p.norm, p.eps_exact, p.key[:6])}", COLUMNS, tuple(rows)
-    )
+    """The board with every column of its CSV file."""
+    p, of = board.protocol, board.protocol.conditions
+    name = f"boards/{_slug(of.suite or 'no suite', of.dataset, of.norm, p.eps_exact, p.key[:6])}"
+    rows = [exact_line(board_columns(board), row) for row in board.rows]
+    return Table(name, tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
 
 
 def _series(curves: CurveSet) -> Series:
@@ -86,8 +68,9 @@ def _series(curves: CurveSet) -> Series:
         (curve.label, tuple(point[0] for point in curve.points), tuple(point[1] for point in curve.points))
         for curve in curves.curves
     )
-    name = f"curves/{_slug(curves.suite or 'no suite', curves.dataset, curves.norm, curves.key[:6])}"
-    return Series(name, f"{curves.norm} radius", "robust accuracy", lines)
+    of = curves.conditions
+    name = f"curves/{_slug(of.suite or 'no suite', of.dataset, of.norm, curves.key[:6])}"
+    return Series(name, f"{of.norm} radius", "robust accuracy", lines)
 
 
 def _slug(*words: str) -> str:

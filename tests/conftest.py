@@ -1,4 +1,4 @@
-"""What several test files share: third-party distributions, really installed, and a way to run commands beside them."""
+"""Shared fixtures: third-party distributions, really installed, and a way to run commands beside them."""
 
 from __future__ import annotations
 

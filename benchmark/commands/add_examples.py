@@ -185,7 +185,7 @@ def _judged(
 
 
 def _named(ids: list[int]) -> str:
-    """Those of these examples, at the beginning of a sentence."""
+    """The candidates of these examples, as the beginning of a sentence."""
     if len(ids) == 1:
         return f"the candidate of example {ids[0]}"
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""

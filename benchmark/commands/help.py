@@ -1,4 +1,4 @@
-"""What `benchmark run --help` prints: the groups with their choices, read without importing a plugin, and examples."""
+"""The help of `benchmark run`: the groups with their choices, read without importing a plugin, and examples."""
 
 from __future__ import annotations
 

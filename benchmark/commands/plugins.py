@@ -82,7 +82,7 @@ def _plain(description: Description) -> dict[str, object]:
 
 
 def _abilities(description: Description) -> str:
-    """What it supports, in a few words."""
+    """The declared abilities, in a few words."""
     can = description.supports
     if can:
         words = [*can["norms"], str(can["access"])]
@@ -90,7 +90,7 @@ def _abilities(description: Description) -> str:
         if not can.get("bounded", True):
             words.append("unbounded")
         return " ".join(words)
-    words = [name for name in ("randomized", "detects") if description.flags.get(name)]
+    words = [name for name in ("randomized", "detects", "optimizes") if description.flags.get(name)]
     if description.declared.kind == "defense" and not description.flags.get("differentiable", True):
         words.append("not differentiable")
     return ", ".join(words)

@@ -39,9 +39,7 @@ def main(path: Path, store: Path, data: Path, *, inputs: Sequence[Path] = ()) ->
     if record.status != "complete":
         raise RecordError(f"{folder} is {record.status}; only a complete cell can be compared")
     if record.attack.name == GIVEN:
-        raise RecordError(
-            f"{folder} holds examples that somebody gave: nothing makes them again; use benchmark verify"
-        )
+        raise RecordError(f"{folder} holds examples that somebody gave: nothing makes them again; use benchmark verify")
     checked_outcomes(folder, record)
     places = {**places_of(record), **{PREFIX + content_sha256(p): str(p) for p in inputs}}
     with tempfile.TemporaryDirectory() as scratch:

@@ -15,7 +15,7 @@ from benchmark.records.store import Store
 
 __all__ = ["main", "matrix"]
 
-MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused", "partial": "partial"}
+MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused"}
 
 
 def main(store: Path, *, as_json: bool = False, at_least: float | None = None, old: bool = False) -> int:
@@ -65,7 +65,7 @@ def _print_stale(records: list[Record]) -> None:
 
 
 def _below(records: list[Record], share: float) -> list[str]:
-    """What keeps the store from having that robust accuracy everywhere: a sentence each."""
+    """The cells that fall short of a robust accuracy, a sentence each."""
     complete = [r for r in records if r.status == "complete" and r.counts is not None]
     if not complete:
         return ["no cell is complete"]

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from benchmark.records.outcomes import Outcomes
     from benchmark.system import System
 
-__all__ = ["main", "measure"]
+__all__ = ["main", "measure_transfer"]
 
 
-SHOWN = 12
+MATRIX_SYSTEMS = 12
 """Up to how many systems the command prints a matrix of."""
 
 
@@ -46,7 +46,7 @@ def main(root: Path, data: Path) -> int:
     if not groups:
         sys.stdout.write("no two systems were attacked under one threat on the same examples: nothing to try\n")
     for systems in groups:
-        found, passes, problems = measure(systems, store, data)
+        found, passes, problems = measure_transfer(systems, store, data)
         _show(systems, found, passes, problems)
     if groups:
         sys.stdout.write("benchmark leaderboard build shows them as heat maps\n")
@@ -54,7 +54,7 @@ def main(root: Path, data: Path) -> int:
 
 
 def conditions(record: Record) -> tuple[object, ...]:
-    """What records must share for their witnesses to be exchanged: the threat, but for how the attacker gets there."""
+    """The properties that records must share to exchange witnesses: the threat, apart from access and budget."""
     threat = record.threat.model_dump(exclude={"eps", "access", "queries", "eot", "surrogate"})
     return (record.suite, record.official, record.dataset_revision, record.examples_sha256, *sorted(threat.items()))
 
@@ -83,8 +83,8 @@ def sources(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.threat.access != "transfer"]
 
 
-def measure(systems: Systems, store: Store, data: Path) -> tuple[list[Arrivals], int, list[str]]:
-    """What arrives at each system of one threat from the others, from the store or measured now.
+def measure_transfer(systems: Systems, store: Store, data: Path) -> tuple[list[Arrivals], int, list[str]]:
+    """Measure the transfer between all systems under one threat; pairs that are in the store are not measured again.
 
     Returns:
         One for each system, how many forward passes were made, and a sentence for each thing that cannot be measured.
@@ -155,7 +155,7 @@ class _Judge:
         return checked_outcomes(self.store.cell(self.record.key), self.record).clean_correct
 
     def pair(self, source: str, cells: Sequence[Record]) -> Pair:
-        """What the witnesses of the cells of one source do here."""
+        """Try the witnesses of one source's cells on this target."""
         import torch
 
         tried = torch.zeros(len(self.correct), dtype=torch.bool)
@@ -194,16 +194,16 @@ class _Judge:
         return tried, fooled
 
     def _fooled(self, x_adv: torch.Tensor, outcomes: Outcomes, at: torch.Tensor, *, targeted: bool) -> torch.Tensor:
-        """(M,) bool: by one forward pass, as in the target's own verdicts."""
+        """(M,) bool: by the draws of the target's own verdicts."""
         from benchmark.sampling import SampleRandom, derive_seed
         from benchmark.stages.devices import exact_math
-        from benchmark.stages.judge import answer
+        from benchmark.stages.judge import answer, verdict_random
         from benchmark.system import REJECTED
 
-        rng = SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]).child("verdict")
+        rng = verdict_random(self.system, SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]))
         with exact_math():
             label = answer(self.system, x_adv, outcomes.y[at], rng).label
-        self.asked += len(at)
+        self.asked += len(at) * self.system.votes
         return label == outcomes.adv_label[at] if targeted else (label != outcomes.y[at]) & (label != REJECTED)
 
 
@@ -221,7 +221,7 @@ def _show(systems: Systems, found: Sequence[Arrivals], passes: int, problems: Se
     )
     for problem in problems:
         sys.stdout.write(f"  skipped: {problem}\n")
-    if len(systems) <= SHOWN:
+    if len(systems) <= MATRIX_SYSTEMS:
         for line in _matrix(systems, found):
             sys.stdout.write(f"  {line}\n")
 

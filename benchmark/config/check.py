@@ -13,11 +13,11 @@ from benchmark.threat import Threat
 if TYPE_CHECKING:
     pass
 
-__all__ = ["check", "check_attack"]
+__all__ = ["check_attack", "check_fit"]
 
 
-def check(config: RunConfig) -> None:
-    """Whether the parts fit together.
+def check_fit(config: RunConfig) -> None:
+    """Refuse parts that do not fit together.
 
     Raises:
         Refused: with what does not fit and what would.
@@ -59,7 +59,19 @@ def check_attack(chosen: Attack, threat: Threat) -> None:
         )
 
 
-BY_GRADIENTS = ("build", "loss", "training_threat", "after_step", "finish")
+def _check_trigger(config: RunConfig) -> None:
+    """An attack that shows a trigger needs a system with one poison that evokes a label."""
+    if config.attack.supports.trigger and sum(poison.evokes() for poison in config.poisons) != 1:
+        chosen = ", ".join(registry.name_of(p)[1] for p in config.poisons) or "none"
+        raise Refused(
+            f"attack.{registry.name_of(config.attack)[1]} shows the trigger of a poison, and the system's poisons are "
+            f"{chosen}; choose one poison that evokes a label, such as +poison=patch_trigger"
+        )
+
+
+BY_GRADIENTS = (
+    "build", "start", "at_epoch", "replays", "loss", "training_threat", "after_step", "averaging", "finish", "repair",
+)  # fmt: skip
 """The stages of a defense that change what is trained by gradients, or how."""
 
 

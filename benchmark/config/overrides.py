@@ -1,4 +1,4 @@
-"""What is wrong with an override, in one sentence, where Hydra and OmegaConf say it in several lines."""
+"""Errors of overrides in one sentence, where Hydra and OmegaConf print several lines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _near(word: str, known: list[str]) -> str:
-    """What there is, if that is little; otherwise what may have been meant."""
+    """All known names, if they are few; otherwise the close ones."""
     if 0 < len(known) <= FEW:
         return f" There are: {', '.join(known)}."
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.4)

@@ -34,36 +34,12 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     except Exception as error:  # a plugin's __post_init__ that raises something else
         owner = registry.blamed(error) or "a setting"
         raise ConfigError(f"{owner} raised {type(error).__name__}: {error}") from error
-    for kind in ("dataset", "model", "attack"):
-        if schema[kind] is None:
+    for kind in registry.KINDS:
+        if kind not in registry.LISTS and schema[kind] is None:
             raise ConfigError(f"no {kind} is chosen; choose one of: {', '.join(registry.names(kind))}")
-    return RunConfig(
-        dataset=schema["dataset"],
-        model=schema["model"],
-        attack=schema["attack"],
-        threat=_threat(schema["threat"]),
-        defenses=tuple(schema["defense"].values()),
-        poisons=tuple(schema["poison"].values()),
-        certifiers=tuple(schema["certifier"].values()),
-        metrics=tuple(schema["metric"].values()),
-        trackers=tuple(schema["tracker"].values()),
-        official=official,
-        overrides=overrides,
-        **{
-            key: schema[key]
-            for key in (
-                "training",
-                "trainer",
-                "store",
-                "suite",
-                "system",
-                "seed",
-                "examples",
-                "batch_size",
-                "retry",
-            )
-        },
-    )
+    lists: dict[str, Any] = {f"{kind}s": tuple(schema[kind].values()) for kind in registry.LISTS}
+    rest = {key: value for key, value in schema.items() if key not in (*registry.LISTS, "threat")}
+    return RunConfig(threat=_threat(schema["threat"]), official=official, overrides=overrides, **lists, **rest)
 
 
 def _threat(schema: Any) -> Threat:

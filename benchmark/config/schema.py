@@ -16,13 +16,14 @@ from benchmark.api import (
     inner,
 )
 from benchmark.errors import ConfigError
+from benchmark.registry import KINDS, LISTS
 from benchmark.threat import Region, Threat
 
 __all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", "Trainer", "Training"]
 
 
 class Retry(Enum):
-    """Which recorded cells are computed again: none, or those that failed."""
+    """The recorded cells that are computed again: none, or those that failed."""
 
     none = "none"
     failed = "failed"
@@ -98,7 +99,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Where things are kept: results under `root`, datasets under `data`; `offline` forbids downloads."""
+    """The folders: results under `root`, datasets under `data`; `offline` forbids downloads."""
 
     root: str = "results"
     data: str = "data"
@@ -150,25 +151,22 @@ ThreatSchema = _schema_of(
 """The fields of :class:`benchmark.threat.Threat`, for Hydra; eps may be written 8/255, 0.1 or ${frac:8,255}."""
 
 
-@dataclass
-class RunSchema:
-    """The keys of a run."""
-
-    dataset: Any = None
-    model: Any = None
-    attack: Any = None
-    threat: Any = field(default_factory=ThreatSchema)
-    defense: dict[str, Any] = field(default_factory=dict)
-    poison: dict[str, Any] = field(default_factory=dict)
-    certifier: dict[str, Any] = field(default_factory=dict)
-    metric: dict[str, Any] = field(default_factory=dict)
-    tracker: dict[str, Any] = field(default_factory=dict)
-    training: Training = field(default_factory=Training)
-    trainer: Trainer = field(default_factory=Trainer)
-    store: StoreConfig = field(default_factory=StoreConfig)
-    suite: SuiteConfig = field(default_factory=SuiteConfig)
-    system: SystemConfig = field(default_factory=SystemConfig)
-    seed: int = 0
-    examples: int | None = None
-    batch_size: int = 256
-    retry: Retry = Retry.none
+RunSchema: Any = dataclasses.make_dataclass(
+    "RunSchema",
+    [
+        *((kind, Any, None) for kind in KINDS if kind not in LISTS),
+        ("threat", Any, field(default_factory=ThreatSchema)),
+        *((kind, dict[str, Any], field(default_factory=dict)) for kind in KINDS if kind in LISTS),
+        ("training", Training, field(default_factory=Training)),
+        ("trainer", Trainer, field(default_factory=Trainer)),
+        ("store", StoreConfig, field(default_factory=StoreConfig)),
+        ("suite", SuiteConfig, field(default_factory=SuiteConfig)),
+        ("system", SystemConfig, field(default_factory=SystemConfig)),
+        ("seed", int, 0),
+        ("examples", int | None, None),
+        ("batch_size", int, 256),
+        ("retry", Retry, Retry.none),
+    ],
+    namespace={"__module__": __name__},
+)
+"""The keys of a run: a key for each kind of plugin, and the settings of the run."""

@@ -19,7 +19,7 @@ from benchmark import registry
 from benchmark.config.structured import structured, writable
 from benchmark.errors import PluginError
 
-__all__ = ["SWEEPER", "DescribedSource", "PluginSearchPath", "PluginSource", "register"]
+__all__ = ["SWEEPER", "DescribedSource", "PluginSearchPath", "PluginSource", "register_schemas"]
 
 SCHEMA = "run_schema"
 SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
@@ -70,11 +70,11 @@ class PluginSource(ConfigSource):
         return ConfigResult(provider=self.provider, path=f"benchmark://{path}", config=node, header=header)
 
     def is_group(self, config_path: str) -> bool:
-        """Whether it is a kind of plugin."""
+        """True for a kind of plugin."""
         return config_path.strip("/") in ("", *registry.KINDS)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether a plugin of that name is declared."""
+        """True for the name of a declared plugin."""
         path = config_path.removesuffix(".yaml").strip("/")
         kind, _, name = path.partition("/")
         return path == SCHEMA or (kind in registry.KINDS and name in registry.names(kind))
@@ -120,7 +120,7 @@ def fraction(numerator: object, denominator: object) -> str:
     return str(Fraction(str(numerator)) / Fraction(str(denominator)))
 
 
-def register(source: type[PluginSource] = PluginSource) -> None:
+def register_schemas(source: type[PluginSource] = PluginSource) -> None:
     """Make the plugins' schemas, the resolver `frac` and the sweeper known to Hydra; calling twice is harmless."""
     plugins = Plugins.instance()
     plugins.register(source)

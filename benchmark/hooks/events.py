@@ -47,7 +47,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class CellResult:
-    """How one cell of a sweep ended. cached: it was in the store already. key: "" if it could not be composed."""
+    """The end of one cell of a sweep. cached: it was in the store already. key: "" if it could not be composed."""
 
     key: str
     name: str
@@ -88,7 +88,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Report:
-    """What many cells say together.
+    """Tables, curves and a site made from many cells.
 
     key: content address of the cells. name: for people. root: the results folder. site: the folder of the leaderboard.
     """

@@ -29,10 +29,10 @@ __all__ = ["SOLVED", "ReLUNet"]
 SOLVED = (Norm.linf, Norm.l1)
 """The norms in which a network with hidden layers is solved."""
 
-RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, None)}
+EXACT_RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, None)}
 """Radii to search in, one after the other: inside a small one, most units are on one side of their kink."""
 
-Matrix = NDArray[np.float64]
+Array = NDArray[np.float64]
 OPTIMAL, INFEASIBLE = 0, 2
 SLACK = 1e-9
 
@@ -44,8 +44,8 @@ class ReLUNet:
     weights: per layer (outputs, inputs) float64. biases: per layer (outputs,) float64.
     """
 
-    weights: tuple[Matrix, ...]
-    biases: tuple[Matrix, ...]
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
 
     @classmethod
     def of(cls, module: nn.Module, shape: tuple[int, ...]) -> ReLUNet:
@@ -88,6 +88,24 @@ class ReLUNet:
             values = values @ torch.tensor(weight).T + torch.tensor(bias)
         return values
 
+    def balanced(self) -> ReLUNet:
+        """The same classifier with weights near 1: the tolerances of a solver are absolute.
+
+        What a unit is divided by is given to the next layer, and all scores are divided by one number, each a power of
+        two, so that nothing is rounded.
+        """
+        weights, biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
+        for place in range(len(weights)):
+            last = place == len(weights) - 1
+            rows = np.abs(weights[place]).max(1)
+            size = np.full(len(rows), rows.max()) if last else rows
+            unit = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0))))
+            weights[place] /= unit[:, None]
+            biases[place] /= unit
+            if not last:
+                weights[place + 1] *= unit
+        return ReLUNet(tuple(weights), tuple(biases))
+
     def distance(self, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
         """The exact distance in the box [0, 1] from each input to its nearest misclassified point.
 
@@ -107,8 +125,9 @@ class ReLUNet:
             return exact_distance(weight, bias, flat, y, norm)
         if norm not in SOLVED:
             raise DataError(f"a ReLU network is solved under {', '.join(n.value for n in SOLVED)}, not {norm.value}")
-        shapes = tuple(w.shape for w in self.weights)
-        layers = tuple(w.tobytes() for w in self.weights), tuple(b.tobytes() for b in self.biases)
+        even = self.balanced()
+        shapes = tuple(w.shape for w in even.weights)
+        layers = tuple(w.tobytes() for w in even.weights), tuple(b.tobytes() for b in even.biases)
         found = [
             _remembered(shapes, *layers, row.numpy().tobytes(), int(label), norm)
             for row, label in zip(flat, y, strict=True)
@@ -144,13 +163,13 @@ def _remembered(
     return _nearest(net, np.frombuffer(x), y, norm)
 
 
-def _nearest(net: ReLUNet, x: Matrix, y: int, norm: Norm) -> float:
+def _nearest(net: ReLUNet, x: Array, y: int, norm: Norm) -> float:
     """The least distance over the other classes; what is found for one bounds the search for the next."""
     logits = net.logits(torch.tensor(x)[None])[0].numpy()
     rivals = [int(k) for k in np.argsort(-logits) if k != y]
     if logits[rivals[0]] >= logits[y]:
         return 0.0
-    for radius in RADII[norm]:
+    for radius in EXACT_RADII[norm]:
         best = np.inf
         for k in rivals:
             limit = min(best, np.inf if radius is None else radius)
@@ -160,7 +179,7 @@ def _nearest(net: ReLUNet, x: Matrix, y: int, norm: Norm) -> float:
     return float(np.inf)
 
 
-def _towards(net: ReLUNet, x: Matrix, y: int, k: int, norm: Norm, radius: float) -> float:
+def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) -> float:
     """The least distance, at most `radius`, at which the logit of `k` is that of `y`; infinite if there is none.
 
     Variables: the input, its change (one number under linf, one per feature under l1), and for each unit that may be on
@@ -186,15 +205,17 @@ def _towards(net: ReLUNet, x: Matrix, y: int, k: int, norm: Norm, radius: float)
         low, high = low.clip(min=0.0), high.clip(min=0.0)
     rise = net.weights[-1][k] - net.weights[-1][y]
     gap = net.biases[-1][k] - net.biases[-1][y]
+    unit = np.exp2(np.floor(np.log2(np.abs(rise).max()))) if np.abs(rise).max() > 0 else 1.0
+    rise, gap = rise / unit, gap / unit
     if rise.clip(min=0.0) @ high + rise.clip(max=0.0) @ low + gap < 0:
         return float(np.inf)
     row = np.zeros(program.size)
     row[: value.shape[1]] = rise @ value
-    program.at_least(row, -(gap + rise @ constant))
+    program.bounded_below(row, -(gap + rise @ constant))
     return program.least()
 
 
-def _gains(weight: Matrix, x: Matrix, norm: Norm, radius: float) -> Matrix:
+def _gains(weight: Array, x: Array, norm: Norm, radius: float) -> Array:
     """(outputs,): the most that each row of `weight` gains by a change of `x` within `radius` in the box."""
     room = np.where(weight > 0, 1.0 - x, x)
     if norm is Norm.linf:
@@ -216,30 +237,30 @@ class _Program:
         self.low: list[float] = [0.0] * self.size
         self.high: list[float] = [1.0] * self.size
         self.binary: list[int] = [0] * self.size
-        self.rows: list[tuple[Matrix, float]] = []
+        self.rows: list[tuple[Array, float]] = []
 
-    def near(self, x: Matrix, radius: float) -> None:
+    def near(self, x: Array, radius: float) -> None:
         """The changes are at least what the input moves, and their sum at most `radius`."""
         for at in range(self.features):
             change = self.features + (0 if self.changes == 1 else at)
             for sign in (1.0, -1.0):
                 row = np.zeros(self.size)
                 row[at], row[change] = -sign, 1.0
-                self.at_least(row, -sign * x[at])
+                self.bounded_below(row, -sign * x[at])
         if np.isfinite(radius):
             row = np.zeros(self.size)
             row[self.features : self.features + self.changes] = -1.0
-            self.at_least(row, -radius - SLACK)
+            self.bounded_below(row, -radius - SLACK)
 
-    def inputs(self) -> tuple[Matrix, Matrix]:
+    def inputs(self) -> tuple[Array, Array]:
         """The input as an affine function of the variables: a matrix, and a constant."""
         return np.eye(self.features, self.size), np.zeros(self.features)
 
-    def at_least(self, row: Matrix, bound: float) -> None:
+    def bounded_below(self, row: Array, bound: float) -> None:
         """row . variables >= bound."""
         self.rows.append((row, bound))
 
-    def rectified(self, value: Matrix, constant: Matrix, low: Matrix, high: Matrix) -> tuple[Matrix, Matrix]:
+    def rectified(self, value: Array, constant: Array, low: Array, high: Array) -> tuple[Array, Array]:
         """max(0, value . variables + constant), which lies in [low, high] before the kink, as affine functions."""
         open_units = [unit for unit in range(len(low)) if low[unit] < 0 < high[unit]]
         first = self.size
@@ -254,13 +275,13 @@ class _Program:
             out[unit, a] = 1.0
             row = np.zeros(self.size)
             row[: value.shape[1]], row[a] = -value[unit], 1.0
-            self.at_least(row, constant[unit])
+            self.bounded_below(row, constant[unit])
             row = np.zeros(self.size)
             row[: value.shape[1]], row[a], row[b] = value[unit], -1.0, low[unit]
-            self.at_least(row, low[unit] - constant[unit])
+            self.bounded_below(row, low[unit] - constant[unit])
             row = np.zeros(self.size)
             row[a], row[b] = -1.0, high[unit]
-            self.at_least(row, 0.0)
+            self.bounded_below(row, 0.0)
         return out, kept
 
     def least(self) -> float:

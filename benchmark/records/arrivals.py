@@ -22,7 +22,7 @@ class _Model(BaseModel):
 
 
 class Pair(_Model):
-    """What the adversarial examples of one system, `source`, do to another.
+    """The transfer from one system, `source`, to another.
 
     tried, transferred: how many examples were so by any cell of the source. cells: how many were tried and transferred
     by each alone, by its key. witnesses_sha256: over the files of their adversarial examples, in the order of the keys.
@@ -36,7 +36,7 @@ class Pair(_Model):
 
 
 class Arrivals(_Model):
-    """What the adversarial examples of all others do to one system under one threat: a column of the matrix, a file.
+    """The transfer from all other systems to one, under one threat: a column of the matrix, in one file.
 
     key: the address of threat and system. target, weights_sha256: of the system. pairs: by source.
     """
@@ -50,7 +50,7 @@ class Arrivals(_Model):
 
 
 def read_arrivals(path: Path) -> Arrivals | None:
-    """What was measured before, or None if it cannot be read."""
+    """Read an earlier measurement; None if there is none, or it cannot be read."""
     try:
         found = Arrivals.model_validate_json(path.read_bytes())
     except (OSError, ValueError):

@@ -19,13 +19,13 @@ ROUNDING = 0.002
 
 
 def across(records: Sequence[Record]) -> list[Finding]:
-    """What is suspicious about complete records when they are seen together."""
+    """Findings about complete records that are seen together."""
     complete = [r for r in records if r.status == "complete" and r.counts is not None and r.counts.invalid == 0]
-    return [*_rises_with_eps(complete), *_noise_beats(complete)]
+    return [*_rises_with_eps(complete), *_noise_beats(complete), *_overfits_one_step(complete)]
 
 
 def _same_but(record: Record, *, attack: bool, eps: bool) -> tuple[object, ...]:
-    """What two records must share to be compared, apart from the attack or the radius."""
+    """The properties that two records must share to be compared, apart from the attack or the radius."""
     threat = record.threat.model_dump(exclude={"eps", "eps_exact"} if eps else set())
     if attack:
         threat = {k: v for k, v in threat.items() if k not in ("access", "queries", "eot")}
@@ -77,6 +77,31 @@ def _noise_beats(records: Sequence[Record]) -> list[Finding]:
                     evidence=f"random noise leaves {min(noise)} of {record.counts.total} right and "
                     f"{record.attack.name} {record.counts.robust_correct} (cell {record.key}): the attack is weaker "
                     "than chance here",
+                )
+            )
+    return found
+
+
+def _overfits_one_step(records: Sequence[Record]) -> list[Finding]:
+    """Catastrophic overfitting (Wong, Rice & Kolter, ICLR 2020, section 4): trained adversarially, robust to one step.
+
+    Any other system may well resist one step and not several.
+    """
+    groups: dict[tuple[object, ...], dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        if any(name.endswith("adversarial_training") for name in record.system.defenses):
+            groups[_same_but(record, attack=True, eps=False)][record.attack.name] = record
+    found = []
+    for group in groups.values():
+        one, several = (group[name].counts if name in group else None for name in ("fgsm", "pgd"))
+        if one is not None and several is not None and 2 * several.robust_correct < one.robust_correct:
+            found.append(
+                Finding(
+                    name="catastrophic_overfitting",
+                    severity="warning",
+                    evidence=f"fgsm leaves {one.robust_correct} of {one.total} right and pgd {several.robust_correct}, "
+                    f"less than half (cells {group['fgsm'].key} and {group['pgd'].key}): the training taught the "
+                    "system to resist a single step and no more",
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""What happened to each example of a cell: the arrays of `outcomes.safetensors`."""
+"""The outcome of each example of a cell: the arrays of `outcomes.safetensors`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.threat import Norm
+
 __all__ = ["GALLERY", "NORMS", "OUTCOMES", "WITNESS", "Outcomes", "Witness", "concatenate"]
 
-NORMS = ("l0", "l1", "l2", "linf")
+NORMS = tuple(sorted(norm.value for norm in Norm))
+"""The names of the norms, each a column of distances."""
+
 OUTCOMES = "outcomes.safetensors"
 WITNESS = "witness.safetensors"
 GALLERY = "gallery.safetensors"
@@ -24,7 +28,8 @@ GALLERY = "gallery.safetensors"
 class Outcomes:
     """Per example, in the order of the example list.
 
-    ids, y: (N,) int64. clean_label, adv_label: (N,) int64, -1 where a detector refused the input.
+    ids, y: (N,) int64. clean_label, adv_label: (N,) int64, -1 where a detector refused the input, -2 where the system
+    answered with a score that is not finite.
     clean_correct, clean_top5: (N,) bool, on the clean input.
     attacked: (N,) bool: correct on the clean input, so given to the attack.
     valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked).
@@ -39,6 +44,11 @@ class Outcomes:
     else for the clean input: its largest softmax. None where it was not measured.
     reached: (N, K - 1) bool, under the goal `all` only: which of the labels y + 1, ..., y + K - 1 (modulo K) were
     reached within eps; an example is broken if any was.
+    certified_rows: (N,) int64, how many training rows could be added or removed without changing the right answer (0
+    where nothing was certified); None without a certifier of training rows.
+    triggered, aimed: (N,) int64, for attacks that show the trigger of the system's poison only: the label that the
+    system gives each example with the trigger, -1 where refused, right or wrong without it; and the label that the
+    poison is to evoke, -1 where the poison is not about the example.
     """
 
     ids: Tensor
@@ -64,6 +74,9 @@ class Outcomes:
     certified: Tensor
     confidence: Tensor | None = None
     reached: Tensor | None = None
+    certified_rows: Tensor | None = None
+    triggered: Tensor | None = None
+    aimed: Tensor | None = None
 
     @classmethod
     def untouched(
@@ -75,6 +88,9 @@ class Outcomes:
         *,
         confidence: Tensor | None = None,
         certified: Tensor | None = None,
+        certified_rows: Tensor | None = None,
+        triggered: Tensor | None = None,
+        aimed: Tensor | None = None,
         goals: int = 1,
     ) -> Outcomes:
         """The outcomes of examples that nobody has attacked yet.
@@ -104,6 +120,9 @@ class Outcomes:
             bad_gradient=no.clone(),
             certified=torch.zeros(count, device=device) if certified is None else certified,
             confidence=confidence,
+            certified_rows=certified_rows,
+            triggered=triggered,
+            aimed=aimed,
             reached=torch.zeros(count, goals, dtype=torch.bool, device=device) if goals > 1 else None,
             **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
         )

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, revision, machine. The only part of a record that may differ between reruns."""
+"""Provenance: versions, revision, machine. The only part of a record that may differ between reruns."""
 
 from __future__ import annotations
 

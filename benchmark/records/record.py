@@ -12,13 +12,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from benchmark.errors import RecordError
 from benchmark.records import naming
 from benchmark.records.migrations import migrated
+from benchmark.threat import Norm
 
 __all__ = [
     "GIVEN",
@@ -46,10 +47,10 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-SHOWN = 8
+KEY_SHOWN = 8
 """The characters of a key that people are shown."""
 
-Status = Literal["complete", "partial", "failed", "refused"]
+Status = Literal["complete", "failed", "refused"]
 Json = dict[str, Any]
 
 
@@ -58,7 +59,7 @@ class _Model(BaseModel):
 
 
 class SystemInfo(_Model):
-    """What was evaluated. `config` holds every setting of dataset, model, defenses, poison and training."""
+    """The evaluated system. `config` holds every setting of dataset, model, defenses, poison and training."""
 
     key: str
     dataset: str
@@ -73,10 +74,21 @@ class SystemInfo(_Model):
         return naming.system_name(self.dataset, self.model, [*self.defenses, *self.poison])
 
 
-class ThreatInfo(_Model):
-    """What the attacker may do; eps in units of the [0, 1] input range. levels: values of a changed feature, if few."""
+def _known_norm(name: str) -> str:
+    if name not in NORM_NAMES:
+        raise ValueError(f"{name!r} is no norm; expected one of {', '.join(NORM_NAMES)}")
+    return name
 
-    norm: Literal["linf", "l2", "l1", "l0"]
+
+NORM_NAMES = [norm.value for norm in Norm]
+NormName = Annotated[str, AfterValidator(_known_norm), WithJsonSchema({"enum": NORM_NAMES, "type": "string"})]
+"""The name of a norm."""
+
+
+class ThreatInfo(_Model):
+    """The threat; eps in units of the [0, 1] input range. levels: number of values of a changed feature, if limited."""
+
+    norm: NormName
     eps: float = Field(ge=0)
     eps_exact: str
     access: Literal["gradients", "scores", "labels", "transfer"]
@@ -98,12 +110,12 @@ class ThreatInfo(_Model):
         unusual += [] if self.queries is None else [f"{self.queries} queries"]
         unusual += [] if self.levels is None else [f"{self.levels} levels"]
         held = self.surrogate.split(",") if self.surrogate else []
-        unusual += [f"from {', '.join(key[:SHOWN] for key in held)}"] if held else []
+        unusual += [f"from {', '.join(key[:KEY_SHOWN] for key in held)}"] if held else []
         return " ".join([self.norm, self.eps_exact, *unusual])
 
 
 class AttackInfo(_Model):
-    """Which attack, with every parameter. minimal: it looks for the smallest perturbation. bounded: it answers to the
+    """The attack with every parameter. minimal: it looks for the smallest perturbation. bounded: it answers to the
     threat's norm; what another one finds is judged by box and region alone."""
 
     name: str
@@ -116,7 +128,7 @@ class AttackInfo(_Model):
 
 
 class Counts(_Model):
-    """How many examples. robust_correct: right on the clean input, validly attacked and not broken."""
+    """Numbers of examples. robust_correct: right on the clean input, validly attacked and not broken."""
 
     total: int = Field(ge=0)
     clean_correct: int = Field(ge=0)
@@ -138,7 +150,7 @@ class MetricValue(_Model):
 
 
 class Cost(_Model):
-    """What the attack cost over all attacked examples, and what this cell's process took.
+    """The passes of the attack over all attacked examples, and the time and memory of this cell's process.
 
     prepared_forwards, prepared_backwards: passes that it cost beforehand to make what all examples share, if anything.
     """
@@ -174,7 +186,7 @@ class Audit(_Model):
 
 
 class SplitInfo(_Model):
-    """Which examples a split holds: their number, and sha256 over ids and labels."""
+    """The examples of a split: their number, and sha256 over ids and labels."""
 
     count: int
     sha256: str
@@ -233,12 +245,27 @@ class Record(_Model):
         return next((m for m in self.metrics if m.name == name), None)
 
 
+class RowsLost(_Model):
+    """Training rows of one label that a defense removed.
+
+    rows: before it. poisoned: how many of them a poison had touched. removed: how many it took. poisoned_removed: how
+    many of these a poison had touched.
+    """
+
+    rows: int = Field(ge=0)
+    poisoned: int = Field(ge=0)
+    removed: int = Field(ge=0)
+    poisoned_removed: int = Field(ge=0)
+
+
 class Card(_Model):
-    """What a trained system is, from what, and how it was made.
+    """A trained system: its parts, its data and its training.
 
     select_accuracy, test_accuracy: clean top-1 of the deployed system; the counts make intervals possible.
     selected_epoch: the epoch whose weights were kept; robust_selection: its accuracy under attack, if that chose it.
     thresholds: of detectors, by defense name.
+    poison_sha256: of the file beside the weights that holds the poisoned rows; empty without poison.
+    rows_lost: per label, by the name of each defense that took rows from the training split.
     """
 
     schema_version: Literal[1] = 1
@@ -251,6 +278,8 @@ class Card(_Model):
     splits_disjoint: bool
     train_examples: int
     poisoned_examples: int
+    poison_sha256: str = ""
+    rows_lost: dict[str, list[RowsLost]] = {}
     epochs_run: int
     selected_epoch: int | None
     robust_selection: float | None
@@ -322,7 +351,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def to_text(document: BaseModel) -> str:
-    """How records and cards are written: sorted keys, two spaces, a newline at the end."""
+    """The JSON text of a record or card: sorted keys, two spaces, a newline at the end."""
     return json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 

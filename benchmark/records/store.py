@@ -1,4 +1,4 @@
-"""Where results are kept: plain files under content hashes, written atomically, safe for any number of workers.
+"""The store of results: plain files under content hashes, written atomically, safe for any number of workers.
 
 =======================  ==========================================================================================
 cells/<key>/             record.json, outcomes.safetensors, witness.safetensors, for images also

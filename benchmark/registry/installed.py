@@ -1,4 +1,4 @@
-"""Which plugins are installed, read from metadata alone, and how one is loaded when it is asked for.
+"""Installed plugins, read from metadata alone; one is imported when it is asked for.
 
 Each plugin is an entry point `kind.name` of the group `benchmark`. Nothing is imported until :func:`load` is called,
 so a broken plugin hurts only those who ask for it.
@@ -67,6 +67,11 @@ class Declared:
     def full_name(self) -> str:
         """kind.name"""
         return f"{self.kind}.{self.name}"
+
+    @property
+    def named(self) -> str:
+        """kind.name from its owner, for messages."""
+        return f"{self.full_name} from {self.owner}"
 
     @property
     def owner(self) -> str:
@@ -168,7 +173,7 @@ def check_version(plugin: Declared) -> None:
 
 
 def _registered(module: Any, where: str) -> Any:
-    """What the module's `benchmark_component` returns."""
+    """The class that the module's `benchmark_component` returns."""
     from benchmark.hooks import hookspecs
 
     manager = pluggy.PluginManager(GROUP)
@@ -215,7 +220,7 @@ def _check_component(component: Any, plugin: Declared, where: str) -> None:
 
 
 def misnamed(plugin: Declared) -> str:
-    """What is wrong with the name of an entry point that names no kind, or nothing of it."""
+    """The sentence about an entry point whose name has no known kind, or no name after it."""
     if plugin.kind in KINDS:
         return f"is named {plugin.full_name!r}; expected KIND.NAME, such as {plugin.kind}.acme"
     return f"is of kind {plugin.kind!r}; expected one of {', '.join(KINDS)}"
@@ -282,5 +287,6 @@ def settings(component: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields that are configuration; what a tracker holds between hooks (init=False) is not."""
-    return tuple(f for f in dataclasses.fields(value) if f.init)
+    """The fields that are configuration: not what a tracker holds between hooks, and no added one at its default."""
+    fields = (f for f in dataclasses.fields(value) if f.init)
+    return tuple(f for f in fields if not ("added" in f.metadata and getattr(value, f.name) == f.default))

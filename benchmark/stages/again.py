@@ -19,6 +19,7 @@ from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.devices import exact_math
 from benchmark.stages.prepare import PREPARED, prepare
 from benchmark.stages.rebuild import component
+from benchmark.stages.replay import backdoor_of
 from benchmark.stages.surrogate import surrogate
 from benchmark.system.references import References
 from benchmark.threat import Access
@@ -65,6 +66,7 @@ def attack_again(
             folder=Path(scratch),
             certifiers=tuple(component("certifier", described) for described in record.certifiers),
             owned=References.of(cell.splits.train, cell.splits.spec.classes),
+            backdoor=backdoor_of(cell),
         )
         with exact_math():
             if isinstance(cell.attack, PreparedAttack):

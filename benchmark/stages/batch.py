@@ -25,9 +25,10 @@ from benchmark.errors import AttackFault, ConfigError
 from benchmark.records.build import AuditCounts
 from benchmark.records.outcomes import Outcomes, Witness
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.certify import certify
+from benchmark.stages.backdoor import Backdoor
+from benchmark.stages.certify import certify, certify_rows
 from benchmark.stages.devices import peak_memory
-from benchmark.stages.judge import Answer, Verdict, answer, judge
+from benchmark.stages.judge import Answer, Verdict, answer, judge, verdict_random
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system import System
 from benchmark.system.references import References
@@ -40,11 +41,12 @@ __all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_o
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to attack any part of a cell.
+    """Everything that a worker needs to attack any part of a cell.
 
     system: what is judged. attacker_view: what the attacker works on: the system, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
+    backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
     """
 
     attack: Attack
@@ -58,11 +60,12 @@ class Job:
     certifiers: tuple[Certifier, ...] = ()
     owned: References | None = None
     prepared: dict[str, Tensor] | None = None
+    backdoor: Backdoor | None = None
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """What is known of some examples after the attack. witness: of one batch; that of a cell is a file."""
+    """Outcomes and cost of attacked examples. witness: of one batch; that of a cell is a file."""
 
     outcomes: Outcomes
     audit: AuditCounts
@@ -83,7 +86,8 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
     clean = answer(job.system, x, y, rng.child("clean"))
     correct = clean.label == y
-    rows = correct.nonzero().squeeze(1)
+    aimed = None if job.backdoor is None else job.backdoor.aim(ids, y)
+    rows = (correct if aimed is None else correct & (aimed >= 0)).nonzero().squeeze(1)
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     begun = time.perf_counter()
     certified = certify(job.certifiers, job.system, x, y, correct, threat=threat, rng=rng.child("certify"))
@@ -94,18 +98,30 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
         clean.top5,
         confidence=clean.confidence,
         certified=certified,
+        certified_rows=certify_rows(job.certifiers, job.system, x, y, correct, rng=rng.child("certify")),
+        triggered=None if job.backdoor is None else _triggered(job.system, job.backdoor, x, y, rng.child("trigger")),
+        aimed=aimed,
         goals=job.system.spec.classes - 1 if job.threat.goal is Goal.all else 1,
     )
     if len(rows) == 0:
         nothing = Witness(ids[:0].cpu(), x[:0].cpu())
         return Attacked(untouched, AuditCounts(), time.perf_counter() - begun, peak_memory(x.device), nothing)
-    attempts = _attempts(job, threat, x[rows], y[rows], clean.logits[rows], rng.rows(rows))
+    if aimed is None:
+        wanted = goals(threat.goal, y[rows], clean.logits[rows], rng.rows(rows))
+    else:
+        wanted = (aimed[rows],)
+    attempts = _attempts(job, threat, x[rows], y[rows], wanted, rng.rows(rows))
     attacked = _assembled(untouched, rows, x, attempts, clean)
     return dataclasses.replace(attacked, seconds=time.perf_counter() - begun)
 
 
+def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
+    """(B,) int64: the label of every example with the trigger, whether right without it or not; one forward pass."""
+    return answer(system, backdoor.trigger(x), y, rng).label
+
+
 def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
-    """What each attack is to reach: (B,) labels, none of them the true one; None for any wrong label.
+    """The target labels of each attack: (B,), none of them the true one; None for any wrong label.
 
     One attack, but for the goal `all`: there as many as there are other labels.
     """
@@ -123,7 +139,7 @@ def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Ten
 
 @dataclass(frozen=True)
 class _Attempts:
-    """What came of attacking some examples, once or for each label to reach.
+    """The attempts on some examples, once or for each label to reach.
 
     verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
     """
@@ -134,13 +150,14 @@ class _Attempts:
     reached: Tensor
 
 
-def _attempts(job: Job, threat: Threat, x: Tensor, y: Tensor, logits: Tensor, rng: SampleRandom) -> _Attempts:
+def _attempts(
+    job: Job, threat: Threat, x: Tensor, y: Tensor, wanted: tuple[Tensor | None, ...], rng: SampleRandom
+) -> _Attempts:
     """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
 
     That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
     one that is invalid; else the nearest that is adversarial; else the first.
     """
-    wanted = goals(threat.goal, y, logits, rng)
     if threat.queries is not None and len(wanted) > 1:
         if threat.queries < len(wanted):
             raise ConfigError(
@@ -183,7 +200,7 @@ def _attempt(
         candidate,
         y,
         goal,
-        examples.child("verdict"),
+        verdict_random(job.system, examples),
         minimal=can.minimal,
         bounded=can.bounded,
     )
@@ -205,12 +222,13 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target
         owned=job.owned,
         passes=job.attacker_view.passes,
         prepared=job.prepared,
+        trigger=None if job.backdoor is None else job.backdoor.trigger,
     )
 
 
 def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
     """The attack's candidates, after checks that nothing but its own tensors was touched."""
-    candidate = call_guarded(job.attack, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
+    candidate = call_guarded(job, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
     if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
         shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
         raise AttackFault(
@@ -220,25 +238,33 @@ def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng
     return candidate.detach()
 
 
-def call_guarded(attack: Attack, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
-    """What `call` makes of copies of `x` and `y`.
+def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
+    """Call a method of an attack on copies of `x` and `y`, under guard.
 
     Raises:
         AttackFault: if it touched anything but its own tensors.
     """
     x_given, y_given = x.clone(), y.clone()
     before = _generators(x.device)
-    result = call(x_given, y_given)
-    if _generators(x.device) != before:
+    with job.attacker_view.closed():
+        result = call(x_given, y_given)
+    if _generators(x.device) != before and not _draws_globally(job.attacker_view, x):
         raise AttackFault(
-            f"{_owned_name(attack)} drew from a global random generator; randomness must come from `rng`, or no result "
-            "of it can be reproduced: its author must mend it"
+            f"{_owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or no "
+            "result of it can be reproduced: its author must mend it"
         )
     if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
         raise AttackFault(
-            f"{_owned_name(attack)} changed its input in place; it must work on a copy: its author must mend it"
+            f"{_owned_name(job.attack)} changed its input in place; it must work on a copy: its author must mend it"
         )
     return result
+
+
+def _draws_globally(system: System, x: Tensor) -> bool:
+    """True if the system itself draws from a global generator: a finding names it, and no attack is at fault."""
+    before = _generators(x.device)
+    system.logits(x[:1], SampleRandom(0, torch.zeros(1, dtype=torch.int64, device=x.device)))
+    return _generators(x.device) != before
 
 
 def _owned_name(attack: Attack) -> str:

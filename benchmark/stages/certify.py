@@ -12,7 +12,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.threat import Threat
 
-__all__ = ["certify"]
+__all__ = ["certify", "certify_rows"]
 
 
 def certify(
@@ -25,9 +25,27 @@ def certify(
     threat: Threat,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B,) float32: the best certified radius of each example that is right on the clean input, else 0."""
+    """(B,) float32: the best certified radius of each example that is right on the clean input, else 0.
+
+    A radius that is not a finite number proves nothing.
+    """
     best = torch.zeros(len(x), device=x.device)
     for place, certifier in enumerate(certifiers):
         radius = certifier.certify(system, x, y, threat=threat, rng=rng.child(place))
-        best = torch.maximum(best, torch.nan_to_num(radius.float(), nan=0.0).clamp_min(0.0))
+        best = torch.maximum(best, radius.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0.0))
     return torch.where(correct, best, torch.zeros_like(best))
+
+
+def certify_rows(
+    certifiers: Sequence[Certifier], system: System, x: Tensor, y: Tensor, correct: Tensor, *, rng: SampleRandom
+) -> Tensor | None:
+    """(B,) int64: the most training rows that any certifier allows an attacker; 0 where the answer is wrong already.
+
+    None if no certifier proves anything about training rows.
+    """
+    best: Tensor | None = None
+    for place, certifier in enumerate(certifiers):
+        rows = certifier.certify_rows(system, x, y, rng=rng.child(place))
+        if rows is not None:
+            best = rows if best is None else torch.maximum(best, rows)
+    return None if best is None else torch.where(correct, best.clamp_min(0), torch.zeros_like(best))

@@ -1,4 +1,4 @@
-"""Where tensors live, and arithmetic that can be reproduced there."""
+"""Devices, and arithmetic that can be reproduced on them."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False
 
 
 def provenance_of(config: RunConfig, **more: Any) -> dict[str, Any]:
-    """Where and from what the cell was computed."""
+    """The provenance of a cell: its overrides, trainer, batch size and plugins."""
     return provenance(
         overrides=list(config.overrides),
         trainer=registry.settings(config.trainer),

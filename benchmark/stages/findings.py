@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 
 from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Card, Finding
+from benchmark.stages.probes import of_system
 
 if TYPE_CHECKING:
     from benchmark.data import Examples
     from benchmark.records.outcomes import Outcomes
     from benchmark.system import System
-    from benchmark.threat import Threat
+    from benchmark.threat import Norm, Threat
 
 __all__ = ["of_cell"]
-
-
-PROBED = 64
-"""How many clean examples the checks of outputs look at."""
 
 
 def of_cell(
@@ -32,7 +29,9 @@ def of_cell(
         _invalid(outcomes),
         _zero_gradients(outcomes),
         _bad_gradients(outcomes),
-        *_outputs(threat, seed, system, examples),
+        _certified_yet_adversarial(outcomes, threat.norm),
+        _no_answers(outcomes),
+        *of_system(threat, seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),
@@ -53,6 +52,22 @@ def _invalid(outcomes: Outcomes) -> Finding | None:
         severity="error",
         evidence=f"{int(bad.sum())} of {int(outcomes.attacked.sum())} candidates lie outside the threat or are not "
         f"finite{how}; these examples are excluded, counted neither as broken nor as robust",
+    )
+
+
+def _no_answers(outcomes: Outcomes) -> Finding | None:
+    """Scores that are not finite: no answer, and never right."""
+    from benchmark.system import NO_ANSWER
+
+    clean, attacked = (int((label == NO_ANSWER).sum()) for label in (outcomes.clean_label, outcomes.adv_label))
+    attacked -= int(((outcomes.clean_label == NO_ANSWER) & (outcomes.adv_label == NO_ANSWER)).sum())
+    if not clean + attacked:
+        return None
+    return Finding(
+        name="no_answer",
+        severity="error",
+        evidence=f"the system's scores are not finite (NaN or infinity) for {clean} of {len(outcomes)} clean examples "
+        f"and for {attacked} candidates: such an answer counts as wrong; mend the model",
     )
 
 
@@ -81,48 +96,20 @@ def _bad_gradients(outcomes: Outcomes) -> Finding | None:
     )
 
 
-def _outputs(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
-    """Random outputs, and probabilities in place of logits."""
-    import torch
+def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None:
+    """Adversarial candidates inside a certified radius: one of the two is wrong."""
+    from benchmark.threat.ball import tolerance
 
-    from benchmark.sampling import SampleRandom, derive_seed
-
-    at = torch.arange(min(PROBED, len(examples)))
-    device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
-    x, ids = examples.x(at).to(device), examples.ids[at].to(device)
-    rng = SampleRandom(derive_seed(seed, "probe"), ids)
-    first, second = system.logits(x, rng.child(0)), system.logits(x, rng.child(1))
-    found = []
-    changed = int((first != second).any(1).sum())
-    if changed and system.randomized:
-        found.append(
-            Finding(
-                name="randomized_outputs",
-                severity="info",
-                evidence=f"the system is randomised as declared ({changed} of {len(at)} outputs differ between two "
-                f"passes); gradients were averaged over threat.eot={threat.eot} draws",
-            )
-        )
-    elif changed:
-        found.append(
-            Finding(
-                name="undeclared_randomness",
-                severity="error",
-                evidence=f"{changed} of {len(at)} outputs differ between two passes, and no defense declares "
-                "randomized=True: results cannot be reproduced",
-            )
-        )
-    sums = first.sum(1)
-    if bool(((first >= 0) & (first <= 1)).all()) and bool((sums - 1).abs().max() < 1e-4):
-        found.append(
-            Finding(
-                name="probabilities_for_logits",
-                severity="warning",
-                evidence=f"on {len(at)} examples all outputs lie in [0, 1] and sum to 1: these are probabilities, and "
-                "losses of logits lose their gradient on them; return scores before the softmax",
-            )
-        )
-    return found
+    far, proved = outcomes.distances(norm.value).double(), outcomes.certified.double()
+    crossed = int((outcomes.adversarial & (far * (1.0 + 1e-6) + tolerance(norm, 0.0) < proved)).sum())
+    if not crossed:
+        return None
+    return Finding(
+        name="certified_yet_adversarial",
+        severity="error",
+        evidence=f"{crossed} examples have an adversarial candidate nearer than their certified radius: the "
+        "certificate or the verdict is wrong, and no certified number of this cell counts",
+    )
 
 
 def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding | None:

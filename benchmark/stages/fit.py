@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,9 @@ from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
+from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.provenance import provenance
-from benchmark.records.record import Card, file_sha256, to_text, write_atomic
+from benchmark.records.record import Card, RowsLost, file_sha256, to_text, write_atomic
 from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom, derive_seed, using
 from benchmark.stages import world
@@ -32,7 +34,7 @@ from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build", "fit"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "fit"]
 
 DETECTOR_FALSE_POSITIVES = 0.05
 """The share of clean select examples that a calibrated detector refuses."""
@@ -68,21 +70,40 @@ def fit(
         world.barrier()
     if card is None:
         raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
-    model = build(parts, loaded.splits.spec)
+    model = build_model(parts, loaded.splits.spec)
     path = store.system(key) / WEIGHTS
     if file_sha256(path) != card.weights_sha256:
         raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
     load_weights(model, path)
+    _check_stored_poison(card, store.system(key) / POISON)
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
 
 
-def build(parts: SystemSpec, spec: DataSpec) -> nn.Module:
-    """The architecture with its initial weights, after the defenses' changes to it."""
+def _check_stored_poison(card: Card, path: Path) -> None:
+    """Check that the poison beside the weights is the one that the system was trained on.
+
+    Raises:
+        StoreError: if it is missing or another one.
+    """
+    if card.poison_sha256 and (not path.is_file() or file_sha256(path) != card.poison_sha256):
+        raise StoreError(f"{path} is not the poison that the card describes; delete {path.parent} to train it again")
+
+
+def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | None = None) -> nn.Module:
+    """The architecture with its initial weights, or the `given` ones, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
         model = parts.model.build(spec)
-        for defense in parts.defenses:
-            model = defense.build(model)
+        if given is not None:
+            model.load_state_dict(given)
+        return built(model, spec, parts.defenses)
+
+
+def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.Module:
+    """Architecture after the changes of a stack of defenses; a `build` that takes the model alone is given no spec."""
+    for defense in defenses:
+        change: Callable[..., nn.Module] = defense.build
+        model = change(model, spec) if len(inspect.signature(change).parameters) > 1 else change(model)
     return model
 
 
@@ -91,7 +112,9 @@ def assemble(parts: SystemSpec, spec: DataSpec, model: nn.Module, thresholds: Ma
     detectors = [
         Detector(defense, *thresholds[registry.name_of(defense)[1]]) for defense in parts.defenses if defense.detects
     ]
-    return System(model, spec, parts.defenses, detectors)
+    system = System(model, spec, parts.defenses, detectors)
+    system.owner = " with ".join(registry.owner_of(type(part)).named for part in (parts.model, *parts.defenses))
+    return system
 
 
 @dataclass(frozen=True)
@@ -131,10 +154,15 @@ class _Training:
         begun = time.perf_counter()
         parts, splits = self.parts, self.loaded.splits
         folder = self.store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
-        train, touched = _training_examples(parts, splits)
-        model = build(parts, splits.spec)
+        final = folder / "final"
+        final.mkdir(exist_ok=True)
+        data = _training_examples(parts, splits, final / POISON)
+        train = data.train
+        model = build_model(parts, splits.spec)
         if not parts.model.learns():
             _check_answers(parts, splits.spec, model, splits.select)
+        if given is not None:
+            model = build_model(parts, splits.spec, given)
 
         def tell(values: dict[str, float]) -> None:
             self.observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values)
@@ -144,15 +172,17 @@ class _Training:
         for place, defense in enumerate(parts.defenses):
             if type(defense).finish is not Defense.finish:
                 defense.finish(model, train, _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}"))
+        for place, defense in enumerate(parts.defenses):
+            if type(defense).repair is not Defense.repair:
+                further = _Further(parts, splits.spec, self.trainer, folder / f"repair-{place}")
+                defense.repair(model, splits.select, further)
         model.eval()
-        final = folder / "final"
-        final.mkdir(exist_ok=True)
         save_weights(model, final / WEIGHTS)
         thresholds = _calibrate(parts, splits.spec, model, splits.select)
         system, device = assemble(parts, splits.spec, model, thresholds), device_of(self.trainer)
         right = {name: correct(system, part, parts.seed, device) for name, part in
                  (("select", splits.select), ("test", splits.test))}  # fmt: skip
-        card = self._card(model, train, touched, history, thresholds, right, final / WEIGHTS, begun)
+        card = self._card(model, data, history, thresholds, right, final / WEIGHTS, begun)
         write_atomic(final / "card.json", to_text(card))
         self.store.put(final, self.store.system(plan.key))
         shutil.rmtree(folder, ignore_errors=True)
@@ -161,8 +191,7 @@ class _Training:
     def _card(
         self,
         model: nn.Module,
-        train: Examples,
-        touched: Tensor,
+        data: _TrainingData,
         history: list[dict[str, float]],
         thresholds: dict[str, list[float]],
         right: dict[str, int],
@@ -183,8 +212,10 @@ class _Training:
             dataset_revision=self.loaded.revision,
             splits=self.loaded.infos,
             splits_disjoint=self.loaded.disjoint,
-            train_examples=len(train),
-            poisoned_examples=len(touched),
+            train_examples=len(data.train),
+            poisoned_examples=0 if data.poisoned is None else len(data.poisoned.ids),
+            poison_sha256="" if data.poisoned is None else file_sha256(weights.with_name(POISON)),
+            rows_lost=data.lost,
             epochs_run=len(history),
             selected_epoch=None if selected is None else int(selected["epoch"]),
             robust_selection=None if selected is None else selected.get("select_robust_accuracy"),
@@ -203,7 +234,7 @@ class _Training:
 
 
 def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples) -> None:
-    """That the architecture takes what the dataset gives, and answers with a score per class: one pass of a copy.
+    """Check by one pass of a copy that the architecture takes the examples and answers with a score per class.
 
     Raises:
         DataError: with both shapes.
@@ -225,21 +256,58 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
         )
 
 
-def _training_examples(parts: SystemSpec, splits: Splits) -> tuple[Examples, Tensor]:
-    """The examples that are trained on, after poisons and defenses, and the ids that poisons touched."""
-    train, touched = poison(parts.poisons, splits, parts.seed)
+@dataclass(frozen=True)
+class _TrainingData:
+    """The examples that are trained on. poisoned: rows that poisons touched. lost: rows that each defense removed."""
+
+    train: Examples
+    poisoned: PoisonedRows | None
+    lost: dict[str, list[RowsLost]]
+
+
+def _training_examples(parts: SystemSpec, splits: Splits, file: Path | None = None) -> _TrainingData:
+    """The examples that are trained on, after poisons and defenses.
+
+    file: where the poison is stored. The rows that are trained on, and counted, are those that are read from there.
+    """
+    train, poisoned = poison(parts.poisons, splits, parts.seed)
+    if poisoned is not None and file is not None:
+        poisoned.save(file)
+        poisoned = PoisonedRows.load(file)
+        difference = poisoned.applied(splits.train).difference(train)
+        if difference:
+            raise StoreError(f"{file} holds another poison than was made: {difference} differ; free some space")
+        train = poisoned.applied(splits.train)
+    lost = {}
     for place, defense in enumerate(parts.defenses):
-        rng = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids)
+        rng, before = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids), train
         train = defense.prepare(train, splits.spec, rng)
-    return train, touched
+        removed = _rows_lost(before, train, poisoned, splits.spec.classes)
+        if any(row.removed for row in removed):
+            lost[registry.name_of(defense)[1]] = removed
+    return _TrainingData(train, poisoned, lost)
+
+
+def _rows_lost(before: Examples, after: Examples, poisoned: PoisonedRows | None, classes: int) -> list[RowsLost]:
+    """Per label: how many rows there were, and how many a defense removed; and of both, how many were poisoned."""
+    gone = ~torch.isin(before.ids, after.ids)
+    bad = torch.zeros_like(gone) if poisoned is None else torch.isin(before.ids, poisoned.ids)
+
+    def count(rows: Tensor) -> list[int]:
+        numbers: list[int] = torch.bincount(before.y[rows], minlength=classes).tolist()
+        return numbers
+
+    columns = zip(count(bad | True), count(bad), count(gone), count(gone & bad), strict=True)
+    return [RowsLost(rows=n, poisoned=p, removed=r, poisoned_removed=b) for n, p, r, b in columns]
 
 
 def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Trainer, key: str) -> None:
     """Do the share of every batch of a process that does not lead."""
     splits = loaded.splits
-    train, _ = _training_examples(parts, splits)
+    train = _training_examples(parts, splits).train
     task = _Weights(parts, splits.spec, store, trainer, store.work(key))
-    task.fit(build(parts, splits.spec), parts.model.pretrained(splits.spec), train, splits.select, lambda _: None)
+    given = parts.model.pretrained(splits.spec)
+    task.fit(build_model(parts, splits.spec, given), given, train, splits.select, lambda _: None)
     world.barrier()
 
 
@@ -261,7 +329,7 @@ class _Weights:
         select: Examples,
         tell: Callable[[dict[str, float]], None],
     ) -> list[dict[str, float]]:
-        """Load given weights, or train; the epochs that were trained, each told as it ends."""
+        """Train, unless weights are given that need no more; the epochs that were trained, each told as it ends."""
         from benchmark.stages import training
 
         parts = self.parts
@@ -273,12 +341,11 @@ class _Weights:
                 )
             parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
             return []
-        if parts.init_from:
+        if parts.init_from and given is None:
             load_weights(model, initial_weights(parts.init_from, self.store.root))
-        if given is not None:
-            model.load_state_dict(given)
-            if not _trains_further(parts):
-                return []
+        if given is not None and not _trains_further(parts):
+            return []
+        defenses = self._started(model, train)
         threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
         fitting = training.Fitting(
             model,
@@ -286,24 +353,34 @@ class _Weights:
             train,
             select,
             parts.training,
-            parts.defenses,
+            defenses,
             threats[-1] if threats else None,
             parts.seed,
             self.folder,
         )
         return training.train(fitting, self.trainer, tell)
 
+    def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
+        """The defenses to train with, after each has trained what it needs; every process does so for itself."""
+        started, parts = [], self.parts
+        for place, defense in enumerate(parts.defenses):
+            folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
+            with torch.random.fork_rng():
+                torch.manual_seed(derive_seed(parts.seed, "start", place))
+                started.append(defense.start(model, train, self.spec, _Further(parts, self.spec, self.trainer, folder)))
+        return tuple(started)
+
 
 def _trains_further(parts: SystemSpec) -> bool:
-    """Whether a defense has anything to say while weights are trained."""
+    """True if any defense takes part in training."""
     return any(
-        type(defense).loss is not Defense.loss or type(defense).prepare is not Defense.prepare
+        any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in ("loss", "prepare", "averaging"))
         for defense in parts.defenses
     )
 
 
 class _Further:
-    """Trains a module in place by the run's recipe, for defenses that train after the training."""
+    """Trains a module in place by the run's recipe, for defenses that train before or after the training."""
 
     def __init__(self, parts: SystemSpec, spec: DataSpec, trainer: Trainer, folder: Path) -> None:
         self.parts, self.spec, self.trainer, self.folder, self.times = parts, spec, trainer, folder, 0
@@ -313,7 +390,8 @@ class _Further:
         from benchmark.stages import training
 
         self.times += 1
-        seed = derive_seed(self.parts.seed, self.folder.name, self.times)
+        module.train()
+        seed = derive_seed(self.parts.seed, self.folder.name.partition(".")[0], self.times)
         fitting = training.Fitting(
             module,
             self.spec,
@@ -326,7 +404,8 @@ class _Further:
             self.folder / str(self.times),
             loss,
         )
-        training.train(fitting, dataclasses.replace(self.trainer, devices=1, strategy="auto"), lambda _: None)
+        alone = dataclasses.replace(self.trainer, devices=1, nodes=1, strategy="auto")
+        training.train(fitting, alone, lambda _: None)
 
 
 def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
@@ -346,7 +425,7 @@ def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Exam
 
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
-    """How many examples a system gets right, by the same passes as in the attack stage."""
+    """The number of examples that a system gets right, by the same passes as in the attack stage."""
     from benchmark.stages.judge import answer
 
     total = 0

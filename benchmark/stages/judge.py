@@ -5,25 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.records.outcomes import NORMS
 from benchmark.sampling import SampleRandom
-from benchmark.system import REJECTED, System
+from benchmark.system import NO_ANSWER, REJECTED, System
 from benchmark.threat import Norm
 from benchmark.threat.ball import Ball, distance
 
-__all__ = ["Answer", "Verdict", "answer", "judge"]
+__all__ = ["Answer", "Verdict", "answer", "judge", "verdict_random"]
 
 TOP = 5
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a system says of inputs.
+    """The answer of a system to a batch of inputs.
 
-    label: (B,) int64, -1 where refused. top5: (B,) bool: `y` among the best five. confidence: (B,) float32, the largest
-    softmax, refused or not; 1 where a score is no number. logits: (B, K).
+    label: (B,) int64, -1 where refused, -2 where a score is not finite. top5: (B,) bool: `y` among the best five.
+    confidence: (B,) float32, the largest softmax, refused or not; 0 where a score is not finite. logits: (B, K).
     """
 
     label: Tensor
@@ -58,14 +59,47 @@ class Verdict:
 
 
 def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
-    """One forward pass: the system's labels for `x` (B, *S), with true labels `y` (B,)."""
+    """The system's labels for `x` (B, *S), with true labels `y` (B,): one forward pass, or one per declared vote."""
+    if system.votes > 1:
+        return _elected(system, x, y, rng)
     logits = system.logits(x, rng)
+    finite = logits.isfinite().all(1)
     label = logits.argmax(1)
     if system.detectors:
         label = torch.where(system.rejects(x, rng), REJECTED, label)
+    label = torch.where(finite, label, NO_ANSWER)
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
-    sure = logits.float().softmax(1).amax(1).nan_to_num(nan=1.0)
-    return Answer(label, (best == y[:, None]).any(1) & (label != REJECTED), sure, logits)
+    sure = torch.where(finite, logits.float().softmax(1).amax(1), 0.0)
+    return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits)
+
+
+def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
+    """The label of most draws; a tie goes to the label of the larger mean probability. Logits: log of the latter.
+
+    Refused where more than half of the draws are.
+    """
+    turns = [rng.at_turn(torch.full_like(rng.ids, turn)) for turn in range(system.votes)]
+    drawn = [system.logits(x, turn) for turn in turns]
+    finite = [logits.isfinite().all(1, keepdim=True) for logits in drawn]
+    share = torch.stack([torch.where(f, z.double().softmax(1), 0.0) for f, z in zip(finite, drawn, strict=True)])
+    voted = torch.stack([f * F.one_hot(z.argmax(1), z.shape[1]) for f, z in zip(finite, drawn, strict=True)])
+    mean, counts = share.mean(0), voted.sum(0)
+    order = (counts + 0.5 * mean).topk(min(TOP, counts.shape[1]), dim=1).indices
+    label = torch.where(counts.sum(1) > 0, order[:, 0], NO_ANSWER)
+    sure = mean.gather(1, label[:, None].clamp_min(0)).squeeze(1).float()
+    if system.detectors:
+        refused = torch.stack([system.rejects(x, turn) for turn in turns]).sum(0)
+        label = torch.where((2 * refused > system.votes) & (label >= 0), REJECTED, label)
+    logits = mean.clamp_min(torch.finfo(torch.float32).tiny).log().float()
+    return Answer(label, (order == y[:, None]).any(1) & (label >= 0), sure, logits)
+
+
+def verdict_random(system: System, rng: SampleRandom) -> SampleRandom:
+    """Randomness of the verdict: where draws vote, that of the clean answer, so that both are judged by the same draws.
+
+    `rng` is the cell's randomness for the examples.
+    """
+    return rng.child("clean" if system.votes > 1 else "verdict")
 
 
 def judge(
@@ -79,7 +113,9 @@ def judge(
     minimal: bool,
     bounded: bool,
 ) -> Verdict:
-    """Judge candidates by the threat and by one forward pass; never changes them.
+    """Judge candidates by the threat and by the system's answer; never changes them.
+
+    A candidate that is the clean input itself breaks nothing, whatever a random system says of it this time.
 
     Args:
         ball: what is allowed around the clean inputs. candidate: (B, *S). y: (B,) true labels.
@@ -99,7 +135,7 @@ def judge(
         success = (said.label != y) & (said.label != REJECTED)
     else:
         success = said.label == goal
-    adversarial = success & valid
+    adversarial = success & valid & (safe != ball.x).flatten(1).any(1)
     infinite = torch.full(y.shape, torch.inf, device=y.device)
     return Verdict(
         label=said.label,

@@ -20,7 +20,7 @@ __all__ = ["FILES", "gallery_of", "keep"]
 FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED, MASK)
 """The files that may lie beside a record."""
 
-SHOWN = 6
+GALLERY_EXAMPLES = 6
 """The most examples that the gallery of a cell has."""
 
 GALLERY_BYTES = 1 << 22
@@ -56,7 +56,7 @@ def gallery_of(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery
     if not len(found):
         return None
     broken = outcomes.broken[found]
-    rows = torch.cat([broken.nonzero(), (~broken).nonzero()]).flatten()[:SHOWN]
+    rows = torch.cat([broken.nonzero(), (~broken).nonzero()]).flatten()[:GALLERY_EXAMPLES]
     at = found[rows]
     return Gallery(
         ids=outcomes.ids[at],

@@ -14,7 +14,7 @@ from benchmark.data import Examples, Splits
 from benchmark.errors import DataError
 from benchmark.records.record import SplitInfo
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "load_data"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Loaded:
     disjoint: bool
 
 
-def load(dataset: Dataset, store: StoreConfig, examples: int | None = None) -> Loaded:
+def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None) -> Loaded:
     """Load a dataset and check what every later stage takes for granted.
 
     Args:

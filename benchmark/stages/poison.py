@@ -1,36 +1,72 @@
-"""poison: poisons change the training split, and the core counts what they touched."""
+"""poison: poisons change the training split, and the core counts what they touched, and where."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from benchmark import registry
-from benchmark.api import Poison
-from benchmark.data import Examples, Splits
+from benchmark.api import InstancePoison, Poison
+from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import DataError
+from benchmark.records.poison import PoisonedRows
 from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.stages.backdoor import Backdoor, victims
 
-__all__ = ["poison"]
+__all__ = ["corrupted", "poison"]
 
 
-def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Examples, Tensor]:
-    """The training examples after all poisons, and the ids that they touched.
+def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Examples, PoisonedRows | None]:
+    """The training examples after all poisons, and the rows that they touched; None without poisons.
 
     Raises:
-        DataError: if a poison touches another number of examples than its rate says.
+        DataError: if a poison touches another number of examples than its rate says, changes what it does not name, or
+            anything outside the training split.
     """
+    if not poisons:
+        return splits.train, None
+    others = {"select": splits.select, "test": splits.test}
+    digests = {split: part.digest() for split, part in others.items()}
     train, touched = splits.train, torch.empty(0, dtype=torch.int64)
     for place, plugin in enumerate(poisons):
         expected = int(plugin.rate * len(train))
         rng = SampleRandom(derive_seed(seed, "poison", place), train.ids)
-        train, ids = plugin.corrupt(train, splits.spec, rng)
+        name = f"poison.{registry.name_of(plugin)[1]}"
+        before = train
+        train, ids = corrupted(plugin, train, splits.test, splits.spec, rng)
         if len(ids.unique()) != expected:
             raise DataError(
-                f"poison.{registry.name_of(plugin)[1]} touched {len(ids.unique())} examples, and its rate of "
+                f"{name} touched {len(ids.unique())} examples, and its rate of "
                 f"{plugin.rate} allows {expected}; its author must mend it"
             )
+        difference = PoisonedRows.of(before, train, ids).applied(before).difference(train)
+        if difference:
+            raise DataError(f"{name} changed {difference} and did not name it; its author must mend it")
+        for split, part in others.items():
+            if part.digest() != digests[split] or bool(torch.isin(train.ids, part.ids).any()):
+                raise DataError(
+                    f"{name} reached into the {split} split; poison is for training examples alone: its author must "
+                    "mend it"
+                )
         touched = torch.cat([touched, ids]).unique()
-    return train, touched
+    backdoor = Backdoor.of(poisons, splits.test)
+    rows = PoisonedRows.of(splits.train, train, touched)
+    if backdoor is not None:
+        rows = replace(rows, probe=backdoor.probe(splits.test), victims=backdoor.victims)
+    return train, rows
+
+
+def corrupted(
+    poison: Poison, train: Examples, held_out: Examples, spec: DataSpec, rng: SampleRandom
+) -> tuple[Examples, Tensor]:
+    """Let a poison change the training examples: the result, and the ids (M,) that it names.
+
+    Args:
+        held_out: where the victims of a poison that is crafted for some come from.
+    """
+    if isinstance(poison, InstancePoison):
+        return poison.corrupt_for(train, held_out.take(victims(poison, held_out)), spec, rng)
+    return poison.corrupt(train, spec, rng)

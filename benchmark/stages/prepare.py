@@ -25,7 +25,7 @@ PREPARED = "prepared.safetensors"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an attack has made. forwards, backwards: passes that it took. seconds: how long."""
+    """The tensors that an attack has prepared. forwards, backwards: passes that it took. seconds: wall time."""
 
     tensors: dict[str, Tensor]
     forwards: int
@@ -56,7 +56,7 @@ class Prepared:
 
 
 def prepare(job: Job, device: torch.device) -> dict[str, Tensor] | None:
-    """What the attack of a job has made beforehand, on `device`: now, or in an earlier sitting or another process.
+    """Prepare the attack of a job, unless an earlier sitting or another process did; the tensors, on `device`.
 
     None for attacks that prepare nothing. The systems must be on `device`.
 
@@ -80,7 +80,7 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
     rng = SampleRandom(derive_seed(job.seed, "prepare"), known.ids.to(device))
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     target = target_of(job, threat, threat.around(x, rng), rng)
-    tensors = call_guarded(attack, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
+    tensors = call_guarded(job, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise AttackFault(
             f"{type(attack).__name__}.prepare returned {repr(tensors)[:60]}; expected tensors by name: its author must "

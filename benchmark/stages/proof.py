@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from benchmark.errors import RecordError
 from benchmark.records.record import Record, SplitInfo
 from benchmark.records.store import Store
-from benchmark.stages.replay import BATCH, Replay, check_distances, checked_outcomes, judged, rebuilt, rows_of
+from benchmark.stages.replay import (
+    BATCH,
+    Replay,
+    backdoor_of,
+    check_distances,
+    checked_outcomes,
+    judged,
+    rebuilt,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +106,7 @@ def prove(
     _check_witness(folder, cell, outcomes, proof)
     _check_gallery(folder, cell, outcomes, record)
     _check_findings(record, cell, outcomes, proof)
-    _check_certificates(record, cell, outcomes, draw(record.key, seed, outcomes.certified > 0, SAMPLE), proof)
+    _check_certificates(record, cell, outcomes, draw(record.key, seed, _certified(outcomes), SAMPLE), proof)
     if again:
         rows = draw(record.key, seed, outcomes.attacked, again)
         attack_again(folder, record, cell, outcomes, rows, store, data)
@@ -140,12 +149,18 @@ def _check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
     from benchmark.stages.devices import exact_math
     from benchmark.stages.judge import answer
 
-    unsure = 0
+    unsure, backdoor = 0, backdoor_of(cell)
+    if (backdoor is None) != (outcomes.aimed is None) or (backdoor is None) != (outcomes.triggered is None):
+        raise RecordError("the outcomes have arrays of a trigger if the attack shows one, and only then")
     for at in torch.arange(len(outcomes)).split(BATCH):
         ids, y = cell.examples.ids[at], cell.examples.y[at]
-        rng = SampleRandom(derive_seed(cell.seed, "cell"), ids).child("clean")
+        rng, x = SampleRandom(derive_seed(cell.seed, "cell"), ids), cell.examples.x(at)
         with exact_math():
-            said = answer(cell.system, cell.examples.x(at), y, rng)
+            said = answer(cell.system, x, y, rng.child("clean"))
+            if backdoor is not None and outcomes.aimed is not None and outcomes.triggered is not None:
+                marked = answer(cell.system, backdoor.trigger(x), y, rng.child("trigger")).label
+                _check_labels("evokes", backdoor.aim(ids, y), outcomes.aimed[at], ids)
+                _check_labels("gets with its trigger", marked, outcomes.triggered[at], ids)
         other = (said.label != outcomes.clean_label[at]) | (said.top5 != outcomes.clean_top5[at])
         close = other & _close_call(said, outcomes.clean_label[at], y)
         if bool((other & ~close).any()):
@@ -161,6 +176,15 @@ def _check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
     proof.clean = len(outcomes) - unsure
     if unsure:
         proof.notes.append(f"{unsure} clean answers, whose scores are too close on this kind of processor")
+
+
+def _check_labels(what: str, now: Tensor, said: Tensor, ids: Tensor) -> None:
+    wrong = now != said
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise RecordError(
+            f"what example {int(ids[row])} {what} is {int(now[row])}, and the outcomes say {int(said[row])}"
+        )
 
 
 def _check_confidence(now: Tensor, said: Tensor, ids: Tensor) -> None:
@@ -194,7 +218,8 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
     rows = rows_of(witness.ids, outcomes)
     for start in range(0, len(rows), BATCH):
         at = rows[start : start + BATCH]
-        clean, verdict = judged(cell, at, witness.x_adv[start : start + BATCH])
+        aimed = None if outcomes.aimed is None else outcomes.aimed[at]
+        clean, verdict = judged(cell, at, witness.x_adv[start : start + BATCH], aimed)
         ids, top5 = cell.examples.ids[at], verdict.top5 & clean.top5
         for name, now in (
             ("outside the threat", ~verdict.valid),
@@ -261,22 +286,30 @@ def _check_findings(record: Record, cell: Replay, outcomes: Outcomes, proof: Pro
         proof.notes.append(f"the finding {' and '.join(rest)}, which was made while the attack ran")
 
 
+def _certified(outcomes: Outcomes) -> Tensor:
+    """(N,) bool: examples about which something is certified."""
+    rows = outcomes.certified_rows
+    return outcomes.certified > 0 if rows is None else (outcomes.certified > 0) | (rows > 0)
+
+
 def _check_certificates(record: Record, cell: Replay, outcomes: Outcomes, rows: Tensor, proof: Proof) -> None:
     """The certified radii of a sample, made again by the certifiers that the record names."""
     import torch
 
     from benchmark.sampling import SampleRandom, derive_seed
-    from benchmark.stages.certify import certify
+    from benchmark.stages.certify import certify, certify_rows
     from benchmark.stages.devices import exact_math
     from benchmark.stages.rebuild import component
     from benchmark.stages.settle import with_fixed_region
 
     if not record.certifiers:
-        if bool((outcomes.certified > 0).any()):
+        if bool((outcomes.certified > 0).any()) or outcomes.certified_rows is not None:
+            if record.harness:
+                raise RecordError("the outcomes have certificates, and nothing certified them")
             proof.notes.append("certified radii, since records of 0.1 do not name their certifiers")
         return
     certifiers = [component("certifier", described) for described in record.certifiers]
-    zero = (outcomes.clean_correct & (outcomes.certified == 0)).nonzero().flatten()[:1]
+    zero = (outcomes.clean_correct & ~_certified(outcomes)).nonzero().flatten()[:1]
     at = torch.cat([rows, zero]) if len(rows) < SAMPLE else rows
     x, y, ids = cell.examples.x(at), cell.examples.y[at], cell.examples.ids[at]
     rng = SampleRandom(derive_seed(cell.seed, "cell"), ids)
@@ -284,6 +317,11 @@ def _check_certificates(record: Record, cell: Replay, outcomes: Outcomes, rows: 
         threat = with_fixed_region(cell.threat, cell.system, x, y, rng)
         right = torch.ones(len(at), dtype=torch.bool)
         now = certify(certifiers, cell.system, x, y, right, threat=threat, rng=rng.child("certify"))
+        lost = certify_rows(certifiers, cell.system, x, y, right, rng=rng.child("certify"))
+    if (lost is None) != (outcomes.certified_rows is None):
+        raise RecordError("the outcomes have certified rows if a certifier proves something of them, and only then")
+    if lost is not None and outcomes.certified_rows is not None:
+        _check_labels("may lose of its training rows", lost, outcomes.certified_rows[at], ids)
     wrong = (now - outcomes.certified[at]).abs() > 1e-4 * (1e-3 + now)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])

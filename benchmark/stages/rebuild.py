@@ -111,12 +111,12 @@ def stored_system(parts: SystemSpec, card: Card, store: Store, spec: DataSpec) -
         RecordError: if the weights are not those that the card describes.
     """
     from benchmark.records.record import file_sha256
-    from benchmark.stages.fit import assemble, build
+    from benchmark.stages.fit import assemble, build_model
     from benchmark.system.weights import load_weights
 
     path: Path = store.system(card.key) / WEIGHTS
     if not path.is_file() or file_sha256(path) != card.weights_sha256:
         raise RecordError(f"{path} is missing or is not the file that its card describes")
-    model = build(parts, spec)
+    model = build_model(parts, spec)
     load_weights(model, path)
     return assemble(parts, spec, model, card.thresholds)

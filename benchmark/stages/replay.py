@@ -15,14 +15,26 @@ from benchmark.stages.arithmetic import checked_outcomes
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.api import Attack
+    from benchmark.api import Attack, Poison
     from benchmark.data import Examples, Splits
     from benchmark.records.outcomes import Outcomes
+    from benchmark.stages.backdoor import Backdoor
     from benchmark.stages.judge import Answer, Verdict
     from benchmark.system import System
     from benchmark.threat import Threat
 
-__all__ = ["BATCH", "Replay", "check_distances", "checked_outcomes", "judged", "places_of", "rebuilt", "rows_of"]
+__all__ = [
+    "BATCH",
+    "Replay",
+    "backdoor_of",
+    "check_distances",
+    "checked_outcomes",
+    "example_list",
+    "judged",
+    "places_of",
+    "rebuilt",
+    "rows_of",
+]
 
 
 BATCH = 256
@@ -32,7 +44,7 @@ BATCH = 256
 class Replay:
     """A recorded cell, ready to be judged again.
 
-    seed: the cell's. examples: its example list. splits: the whole dataset. card: of the system.
+    seed: the cell's. examples: its example list. splits: the whole dataset. card, poisons: of the system.
     """
 
     system: System
@@ -42,6 +54,23 @@ class Replay:
     examples: Examples
     splits: Splits
     card: Card
+    poisons: tuple[Poison, ...] = ()
+
+
+def backdoor_of(cell: Replay) -> Backdoor | None:
+    """The trigger of the system's poison, for an attack that shows it.
+
+    Raises:
+        RecordError: if the attack shows one, and the system has none.
+    """
+    from benchmark.stages.backdoor import Backdoor
+
+    if not cell.attack.supports.trigger:
+        return None
+    found = Backdoor.of(cell.poisons, cell.splits.test)
+    if found is None:
+        raise RecordError("the attack shows the trigger of a poison, and the system has no such poison")
+    return found
 
 
 def places_of(record: Record) -> dict[str, str]:
@@ -81,7 +110,7 @@ def rebuilt(
     attack, threat = _attack(record), recorded_threat(record.threat, folder)
     splits = parts.dataset.load(data, offline=True)
     system = rebuild.stored_system(parts, card, store, splits.spec)
-    return Replay(system, attack, threat, record.seed, example_list(record, splits), splits, card)
+    return Replay(system, attack, threat, record.seed, example_list(record, splits), splits, card, parts.poisons)
 
 
 def example_list(record: Record, splits: Splits) -> Examples:
@@ -126,12 +155,17 @@ def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
     return rows
 
 
-def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answer, Verdict]:
-    """What the run would say of these candidates for the examples at `rows`: of the clean inputs, and of them."""
+def judged(
+    cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor, aimed: torch.Tensor | None = None
+) -> tuple[Answer, Verdict]:
+    """Judge candidates for the examples at `rows` as the run would: the clean answer, and the verdict.
+
+    aimed: (M,) int64, the labels that a trigger is to evoke; None for attacks that show none.
+    """
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.stages.batch import goals
     from benchmark.stages.devices import exact_math
-    from benchmark.stages.judge import answer, judge
+    from benchmark.stages.judge import answer, judge, verdict_random
     from benchmark.stages.settle import with_fixed_region
 
     x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
@@ -141,14 +175,14 @@ def judged(cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor) -> tuple[Answe
     can = cell.attack.supports
     with exact_math():
         clean = answer(cell.system, x, y, rng.child("clean"))
-        wanted = goals(cell.threat.goal, y, clean.logits, rng)
+        wanted = goals(cell.threat.goal, y, clean.logits, rng) if aimed is None else (aimed,)
         verdict = judge(
             cell.system,
             with_fixed_region(cell.threat, cell.system, x, y, rng).around(x, rng),
             x_adv,
             y,
             wanted[0] if len(wanted) == 1 else None,  # with several, the witness reaches one of them: any wrong label
-            rng.child("verdict"),
+            verdict_random(cell.system, rng),
             minimal=can.minimal,
             bounded=can.bounded,
         )

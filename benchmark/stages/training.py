@@ -15,13 +15,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.api import Defense, Loss
+from benchmark.api import Averaging, Defense, Loss
 from benchmark.config.schema import Optimizer, Schedule, Trainer, Training
 from benchmark.data import Batch, DataSpec, Examples
 from benchmark.records.record import write_atomic
@@ -30,6 +29,7 @@ from benchmark.stages import world
 from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.quiet import QuietInChild, quiet_lightning
 from benchmark.system import System
+from benchmark.system.networks import cross_entropy
 from benchmark.system.weights import load_weights, save_weights
 from benchmark.threat import Threat
 
@@ -40,12 +40,6 @@ BEST = "best.safetensors"
 HISTORY = "history.json"
 COLLAPSE = 0.2
 """A fall of robust accuracy between epochs that single-step adversarial training is warned about."""
-
-
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """The loss at the bottom of every stack: the mean cross-entropy, with soft labels where there are any."""
-    logits = model(batch.x)
-    return F.cross_entropy(logits, batch.y if batch.soft is None else batch.soft.to(logits.dtype))
 
 
 def stacked(defenses: Sequence[Defense], rng: SampleRandom, base: Loss) -> Loss:
@@ -98,12 +92,12 @@ class Fitting(pl.LightningModule):
         super().__init__()
         self.quiet = QuietInChild()
         self.model = model
-        self.average: AveragedModel | None = None
-        if recipe.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
-            self.average.requires_grad_(False)
         self.spec, self.train_examples, self.select_examples = spec, train, select
         self.recipe, self.defenses, self.threat = recipe, tuple(defenses), threat
+        self.now = self.defenses
+        chosen = [a for a in (d.averaging() for d in self.defenses) if a is not None]
+        self.averaging = chosen[-1] if chosen else Averaging(recipe.ema) if recipe.ema else None
+        self.average = None if self.averaging is None else _average(model, self.averaging)
         self.seed, self.folder, self.base = seed, folder, base
         self.report: Callable[[dict[str, float]], None] | None = None
         self.losses: list[Tensor] = []
@@ -112,11 +106,20 @@ class Fitting(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's share of every batch of this epoch, in an order that depends on seed and epoch alone."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.current_epoch))
+        round_ = self.current_epoch // self.replays  # over the examples; each epoch of it takes other batches
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", round_))
         order = torch.randperm(len(self.train_examples), generator=generator)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         batches = [b[rank::world] for b in order.split(self.recipe.batch_size) if len(b) >= max(2, world)]
+        if self.replays > 1:
+            share = batches[self.current_epoch % self.replays :: self.replays] or batches[-1:]
+            batches = [batch for batch in share for _ in range(self.replays)]
         return DataLoader(_Batches(batches, self.train_examples), batch_size=None, shuffle=False)
+
+    @property
+    def replays(self) -> int:
+        """Steps in a row on each batch."""
+        return math.prod(defense.replays() for defense in self.defenses)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -148,15 +151,16 @@ class Fitting(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Seed the layers' randomness by seed and epoch."""
+        """Seed the layers' randomness by seed and epoch, and let the defenses come to it."""
         torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch, self.trainer.global_rank))
         self.losses = []
+        self.now = tuple(d.at_epoch(self.current_epoch, self.recipe.epochs) for d in self.defenses)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of the stack on one batch."""
         ids, x, y, *soft = batch
         rng = SampleRandom(derive_seed(self.seed, "train", self.current_epoch), ids)
-        loss = stacked(self.defenses, rng, self.base)
+        loss = stacked(self.now, rng, self.base)
         value = loss(self.model, Batch(ids, x, y, soft[0] if soft else None))
         self.losses.append(value.detach())
         return value
@@ -164,9 +168,15 @@ class Fitting(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Projections of the weights, and their moving average."""
         with torch.no_grad():
-            for defense in self.defenses:
+            for defense in self.now:
                 defense.after_step(self.model)
-        if self.average is not None:
+        if self.averaging is not None and not self.averaging.each_epoch:
+            self._take_into_average()
+
+    def _take_into_average(self) -> None:
+        assert self.averaging is not None
+        assert self.average is not None
+        if self.current_epoch >= int(self.averaging.start * self.recipe.epochs):
             self.average.update_parameters(self.model)
 
     # --- the choice between epochs ---
@@ -174,7 +184,7 @@ class Fitting(pl.LightningModule):
     @property
     def deployed(self) -> nn.Module:
         """The weights that would be deployed now: the average, if there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None or self.average.n_averaged == 0 else self.average.module
 
     def on_train_epoch_end(self) -> None:
         """Score the epoch on the select split, and keep the weights if none before was better."""
@@ -184,6 +194,11 @@ class Fitting(pl.LightningModule):
                 f"the training loss is {values['train_loss']} in epoch {self.current_epoch}; lower "
                 f"training.learning_rate ({self.recipe.learning_rate}) or check the defenses' parameters"
             )
+        if self.averaging is not None and self.averaging.each_epoch:
+            self._take_into_average()
+        if self.averaging is not None and self.averaging.restate and self.deployed is not self.model:
+            at = torch.arange(len(self.train_examples)).split(self.recipe.batch_size)
+            update_bn((self.train_examples.x(b).to(self.device) for b in at if len(b) > 1), self.deployed)
         if self.select_examples is not None:
             values |= self._score(self.select_examples)
         score = values.get("select_robust_accuracy", values.get("select_accuracy", values["epoch"]))
@@ -224,6 +239,14 @@ class Fitting(pl.LightningModule):
         if self.threat is not None:
             values["select_robust_accuracy"] = robust / max(1, len(select))
         return values
+
+
+def _average(model: nn.Module, averaging: Averaging) -> AveragedModel:
+    """The average before anything has entered it."""
+    rule = None if averaging.decay is None else get_ema_multi_avg_fn(averaging.decay)
+    average = AveragedModel(model, multi_avg_fn=rule, use_buffers=not averaging.restate)
+    average.requires_grad_(False)
+    return average
 
 
 def learning_rate_factor(schedule: Schedule, progress: float) -> float:

@@ -122,7 +122,7 @@ class Task:
 
 def register(schemas: type[PluginSource] = PluginSource) -> None:
     """Make the plugins' schemas, the resolvers and the sweeper known to Hydra; calling twice is harmless."""
-    source.register(schemas)
+    source.register_schemas(schemas)
     plugins = Plugins.instance()
     plugins.register(MatrixSweeper)
     plugins.class_name_to_class[SWEEPER] = MatrixSweeper  # Hydra 1.3 takes plugins of this package name only
@@ -141,7 +141,9 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
 
     register(schemas)
     task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
-    sys.argv = ["benchmark run", *argv]
+    placed = any(word.startswith("hydra.sweep.dir=") for word in argv)
+    folder = f"hydra.sweep.dir=${{store.root}}/sweeps/{task.sweep}"
+    sys.argv = ["benchmark run", *argv, *([folder] if schemas is PluginSource and not placed else [])]
     application: Callable[[], None] = hydra.main(
         version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
     )(task)

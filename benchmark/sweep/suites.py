@@ -35,7 +35,7 @@ NOT_FREE = "trainer.precision"
 
 
 def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
-    """Whether a job keeps to its suite: nothing but the system is chosen freely that could change a result."""
+    """True if a job keeps to its suite: nothing but the system is chosen freely that could change a result."""
     params = dict(hydra_cfg.sweeper.params or {}) if "params" in hydra_cfg.sweeper else {}
     if not any(o.startswith("suite=") for o in overrides):
         return False
@@ -70,7 +70,7 @@ def _choices(key: str, text: str) -> list[str]:
 
 @dataclass
 class _Protocol:
-    """What a suite fixes. Its matrix is a grid, so that each may meet each.
+    """The protocol that a suite fixes. Its matrix is a grid, so that each may meet each.
 
     name: with the version. examples: of the test split, None for all of it. datasets, threats, attacks: as plain data.
     """
@@ -84,7 +84,7 @@ class _Protocol:
 
 
 def departure(record: Record, test_total: int) -> str | None:
-    """What in an official record is not as the installed suite has it; None if nothing is, or nobody can tell.
+    """The first departure of an official record from the installed suite; None if there is none, or nobody can tell.
 
     Versions of plugins do not count, nor the surrogate, which the record names by its key.
 
@@ -116,7 +116,7 @@ def _unversioned(described: dict[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _protocol(name: str) -> _Protocol | None:
-    """What the suite of that name fixes, None if it is not here or cannot be composed here.
+    """The protocol of the suite of that name; None if it is not installed or cannot be composed here.
 
     Each group of its lines is composed with the first choices of the others.
     """
@@ -130,7 +130,7 @@ def _protocol(name: str) -> _Protocol | None:
 
     if not NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
         return None
-    source.register()
+    source.register_schemas()
     made = _Protocol(None, None, [], [], [], [])
     try:
         with initialize_config_module("benchmark.conf", version_base="1.3"):

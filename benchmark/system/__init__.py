@@ -1,13 +1,25 @@
 """A fitted system, and an attacker's view of it."""
 
 from benchmark.system.system import (
+    NO_ANSWER,
     PASS_ROWS,
     REJECTED,
     Detector,
     System,
     padded,
     padded_random,
+    records_gradients,
     straight_through,
 )
 
-__all__ = ["PASS_ROWS", "REJECTED", "Detector", "System", "padded", "padded_random", "straight_through"]
+__all__ = [
+    "NO_ANSWER",
+    "PASS_ROWS",
+    "REJECTED",
+    "Detector",
+    "System",
+    "padded",
+    "padded_random",
+    "records_gradients",
+    "straight_through",
+]

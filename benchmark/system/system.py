@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from benchmark import sampling
 from benchmark.data import DataSpec
+from benchmark.errors import AttackFault, SystemFault
 from benchmark.sampling import SampleRandom
 
-__all__ = ["PASS_ROWS", "Detector", "System", "padded", "straight_through"]
+__all__ = ["NO_ANSWER", "PASS_ROWS", "Detector", "System", "padded", "records_gradients", "straight_through"]
 
 PASS_ROWS = 16
 """Forward passes are padded to a multiple of this many rows.
@@ -25,6 +26,9 @@ convolutional and residual networks on CPU; a multiple of 4 suffices there. (Wha
 
 REJECTED = -1
 """The label that a system gives when a detector refuses the input."""
+
+NO_ANSWER = -2
+"""The label of an input that a system answers with a score that is not finite: it is never right."""
 
 
 def padded(x: Tensor) -> Tensor:
@@ -58,10 +62,21 @@ class Protection(Protocol):
 
     @property
     def randomized(self) -> bool:
-        """Whether predictions of the protected model are random."""
+        """True if predictions of the protected model are random."""
+
+    @property
+    def votes(self) -> int:
+        """Number of fresh draws whose majority is the answer."""
+
+    @property
+    def optimizes(self) -> bool:
+        """True where a pass solves an optimisation problem for its input."""
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The module that is deployed, from inputs in [0, 1] to logits."""
+
+    def passes(self, below: int) -> int:
+        """Passes that one pass of it counts as, where one of the module below counts as `below`."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious."""
@@ -86,6 +101,9 @@ class System(nn.Module):
 
     model: the trained classifier without protection. protected: what is deployed. detectors: what may reject.
     passes: how many passes one pass counts as, which is more than one for an ensemble.
+    votes: number of fresh draws whose majority is its answer, the most that any of its defenses declares.
+    optimizes: whether a pass is declared to solve an optimisation problem.
+    owner: the party that is named where it breaks the contract. oddities: what it was seen to do that it should not.
     """
 
     def __init__(
@@ -96,17 +114,23 @@ class System(nn.Module):
         self.defenses = tuple(defenses)
         self.detectors = tuple(detectors)
         self.model = model
+        self.passes = 1
         protected = model
         for defense in self.defenses:
             protected = defense.protect(protected)
+            self.passes = defense.passes(self.passes)
         self.protected = protected
         self.randomized = any(defense.randomized for defense in self.defenses)
-        self.passes = 1
+        self.votes = max((defense.votes for defense in self.defenses if defense.randomized), default=1)
+        self.optimizes = any(defense.optimizes for defense in self.defenses)
+        self.owner = "the system"
+        self.oddities: set[str] = set()
+        self._closed, self._opened = False, 0
         self.eval().requires_grad_(False)
 
     @property
     def defended_at_inference(self) -> bool:
-        """Whether an attacker that does not know the defense sees another model."""
+        """True if an attacker that does not know the defense sees another model."""
         return self.protected is not self.model or bool(self.detectors)
 
     def undefended(self) -> System:
@@ -115,8 +139,60 @@ class System(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) logits of the protected model; a randomised one needs `benchmark.sampling.using` around the call."""
-        logits: Tensor = self.protected(x)
-        return logits
+        if self._closed and not self._opened:
+            raise AttackFault(
+                "the attack asked the system past its target; it must use target.logits, labels, gradient or pullback, "
+                "which count its passes and grant what the threat grants: its author must mend it"
+            )
+        given = x.clone()  # some networks normalise in place: theirs is the copy
+        return self._checked(self.protected(given), given, x)
+
+    def _checked(self, answer: object, given: Tensor, x: Tensor) -> Tensor:
+        """The answer, if it is a row of scores per input, in the precision of the inputs.
+
+        Raises:
+            SystemFault: naming the owner, if it is anything else.
+        """
+        if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != len(x) or answer.is_complex():
+            said = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+            raise SystemFault(
+                f"{self.owner} answered {len(x)} inputs with {said}; expected a tensor of scores, one row per input "
+                "and one column per class: return the logits alone"
+            )
+        if not answer.is_floating_point():
+            raise SystemFault(f"{self.owner} answered with {answer.dtype}; expected scores in floating point")
+        if given._version:
+            self.oddities.add("changes its input in place")
+        if answer.dtype != x.dtype:
+            self.oddities.add(f"answers in {str(answer.dtype).removeprefix('torch.')}")
+        return answer.to(x.dtype)
+
+    # --- attackers may ask through their target alone ---
+
+    def _parts(self) -> list[System]:
+        return [part for part in self.modules() if isinstance(part, System)]
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """While an attack runs: only a target may ask (:meth:`opened`)."""
+        for part in self._parts():
+            part._closed = True
+        try:
+            yield
+        finally:
+            for part in self._parts():
+                part._closed = False
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Around a pass that is charged to somebody."""
+        for part in self._parts():
+            part._opened += 1
+        try:
+            yield
+        finally:
+            for part in self._parts():
+                part._opened -= 1
 
     @torch.no_grad()
     def logits(self, x: Tensor, rng: SampleRandom) -> Tensor:
@@ -130,8 +206,23 @@ class System(nn.Module):
         refused = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         with _padded_pass(x, rng) as rows:
             for detector in self.detectors:
-                refused |= detector.margin(self.protected, rows)[: len(x)] > 0
+                refused |= ~(
+                    detector.margin(self.protected, rows)[: len(x)] <= 0
+                )  # a score that is no number accepts none
         return refused
+
+
+def records_gradients(system: System, x: Tensor, rng: SampleRandom) -> bool:
+    """True if a pass of `x` (B, *S) that asks for no gradient records one: an optimisation inside inference."""
+    saved: list[torch.Size] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        system.logits(x, rng)
+    return bool(saved)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ to the example, whoever asks and in whatever batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ from benchmark import sampling
 from benchmark.errors import AccessError, AttackFault, BudgetError
 from benchmark.sampling import SampleRandom
 from benchmark.system.references import OWNED, References
-from benchmark.system.system import REJECTED, Detector, padded, padded_random
+from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
 from benchmark.threat import Access
 from benchmark.threat.ball import Ball
 
@@ -33,7 +34,7 @@ class _Pull(Protocol):
 
 
 class Ledger:
-    """What each example of a batch has cost so far, and what its first gradient looked like.
+    """The passes charged to each example of a batch, and the state of its first gradient.
 
     forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient asked for.
     """
@@ -127,6 +128,7 @@ class Target:
         owned: inputs of known labels that the attacker has; None if there are none.
         passes: how many passes one pass of the model counts as.
         prepared: what the attack has made beforehand; None where nothing was.
+        trigger: puts the trigger of the system's poison on inputs, for an attack that declares it; None for others.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class Target:
         owned: References | None = None,
         passes: int = 1,
         prepared: dict[str, Tensor] | None = None,
+        trigger: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -157,6 +160,7 @@ class Target:
         self._owned = owned
         self._passes = passes
         self._prepared = prepared
+        self._trigger = trigger
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
@@ -182,7 +186,7 @@ class Target:
 
     @property
     def certain(self) -> bool:
-        """Whether the scores of one pass settle what the system answers: nothing random in it, and no detector."""
+        """True if the scores of one pass determine the system's answer: nothing random in it, and no detector."""
         return not self._randomized and not self._detectors
 
     def remaining(self) -> Tensor | None:
@@ -198,7 +202,7 @@ class Target:
 
     @property
     def prepared(self) -> dict[str, Tensor]:
-        """What a :class:`benchmark.api.PreparedAttack` has made beforehand, the same for every row.
+        """The tensors that a :class:`benchmark.api.PreparedAttack` has prepared, the same for every row.
 
         Raises:
             AttackFault: where nothing was prepared.
@@ -209,6 +213,19 @@ class Target:
                 "of a run, and no part of training or of another attack"
             )
         return self._prepared
+
+    def triggered(self, x: Tensor) -> Tensor:
+        """(B, *S): `x` (B, *S) with the trigger of the system's poison; as it is where the poison needs none.
+
+        Raises:
+            AttackFault: where there is no such poison, or the attack does not declare `trigger`.
+        """
+        if self._trigger is None:
+            raise AttackFault(
+                "the attack asked for the trigger of the system's poison, and none is given here; declare trigger=True "
+                "in `supports`, and choose a system with such a poison"
+            )
+        return self._trigger(x)
 
     def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.
@@ -235,13 +252,16 @@ class Target:
         return self._forward(x)
 
     def labels(self, x: Tensor) -> Tensor:
-        """(B,) int64 predicted labels for `x` (B, *S); -1 where a detector refuses. One forward pass per row."""
+        """(B,) int64 predicted labels for `x` (B, *S); one forward pass per row.
+
+        -1 where a detector refuses, -2 where a score is not finite.
+        """
         with torch.no_grad():
             rng = self._turn()
             logits = self._forward(x)
-            labels = logits.argmax(1)
+            labels = torch.where(logits.isfinite().all(1), logits.argmax(1), NO_ANSWER)
             if self._detectors:
-                with sampling.using(padded_random(rng)):
+                with self._asking(rng):
                     rows = padded(self._handed_in(x))
                     for detector in self._detectors:
                         margin = detector.margin(self._reach(), rows)[: len(x)]
@@ -332,6 +352,14 @@ class Target:
                 "target.rows(index) to say which example each input belongs to"
             )
 
+    @contextlib.contextmanager
+    def _asking(self, rng: SampleRandom) -> Iterator[None]:
+        """Around a pass of the system, with the randomness of its padded rows."""
+        model = self._reach()
+        opened = model.opened() if isinstance(model, System) else contextlib.nullcontext()
+        with opened, sampling.using(padded_random(rng)):
+            yield
+
     def _handed_in(self, x: Tensor) -> Tensor:
         """(B, *S): what the system would get if the attacker ended with `x`, detached."""
         if self._ball is None:
@@ -357,7 +385,7 @@ class Target:
             for _ in range(self._draws):
                 rng = self._turn()
                 self.ledger.charge(self._owners, self._passes)
-                with sampling.using(padded_random(rng)):
+                with self._asking(rng):
                     now = self._reach()(padded(self._handed_in(x)))[: len(x)]
                 total = now if total is None else total + now
         assert total is not None
@@ -368,7 +396,7 @@ class Target:
         rng = self._turn()
         self.ledger.charge(self._owners, self._passes)
         leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), sampling.using(padded_random(rng)):
+        with torch.enable_grad(), self._asking(rng):
             output: Tensor = self._reach()(leaf)
         return leaf, output
 
@@ -380,7 +408,7 @@ class Target:
     def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
         """(B,) by how much detectors are exceeded, and its gradient (B, *S)."""
         leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), sampling.using(padded_random(rng)):
+        with torch.enable_grad(), self._asking(rng):
             amount = torch.zeros(len(leaf), device=x.device)
             for detector in self._detectors:
                 amount = amount + detector.margin(self._reach(), leaf).clamp_min(0.0)

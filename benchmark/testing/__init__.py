@@ -1,1 +1,1 @@
-"""What plugin authors test with: the contract suite, toy models with known answers, planted faults."""
+"""Tests for plugin authors: the contract suite, toy models with known answers, planted faults."""

@@ -1,4 +1,4 @@
-"""What is declared, combined: few trials in which each two values of any two properties occur together.
+"""Pairwise combinations of declared properties: few trials in which every pair of values occurs.
 
 All combinations of seven regions, four shapes, four numbers of classes, four kinds of access, two goals and two
 precisions would be 1792 trials for each norm. Most faults need one value or two, and these 28 have every two: an
@@ -26,7 +26,7 @@ TWICE, THRICE = (0, 2, 3, 1), (0, 3, 1, 2)
 
 @dataclass(frozen=True)
 class Combination:
-    """What is tried at once. access: a number from 0 to 3, modulo those that are granted. double: in that precision."""
+    """One trial. access: a number from 0 to 3, modulo those that are granted. double: in double precision."""
 
     region: RegionKind
     shape: tuple[int, ...]

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.resources
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -26,6 +27,10 @@ from benchmark.testing.rule import Inapplicable, Rule
 __all__ = ["Case", "Inapplicable", "Result", "Rule", "build", "cases", "check", "rules", "tests"]
 
 
+FURTHER = {"defense": ("inference",)}
+"""Modules of rules for a kind beside its own, without the prefix `rules_`."""
+
+
 @functools.cache
 def rules(kind: str) -> tuple[Rule, ...]:
     """The rules that every plugin of a kind keeps, in the order in which they are checked."""
@@ -33,8 +38,8 @@ def rules(kind: str) -> tuple[Rule, ...]:
 
     if kind not in registry.KINDS:
         raise ConfigError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
-    own = importlib.import_module(f"benchmark.testing.rules_{kind}")
-    return (*rules_common.rules_for(kind), *own.RULES)
+    own = [importlib.import_module(f"benchmark.testing.rules_{part}").RULES for part in (kind, *FURTHER.get(kind, ()))]
+    return (*rules_common.rules_for(kind), *itertools.chain(*own))
 
 
 def build(kind: str, name: str, **settings: Any) -> Any:
@@ -109,7 +114,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """How one rule went: "pass", "fail" or "skip", with the reason."""
+    """The result of one rule: "pass", "fail" or "skip", with the reason."""
 
     rule: str
     status: str

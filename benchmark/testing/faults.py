@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmark.api import Component
 from benchmark.testing import faults_attack as attacks
+from benchmark.testing import faults_inference as inference
 from benchmark.testing import faults_prepared as prepared
 from benchmark.testing import faults_results as results
 from benchmark.testing import faults_training as training
@@ -35,6 +36,7 @@ SOUND: tuple[tuple[str, Component], ...] = (
     ("dataset", training.SoundDataset()),
     ("model", training.SoundModel()),
     ("defense", training.SoundDefense()),
+    ("defense", inference.SoundStage()),
     ("poison", training.SoundPoison()),
     ("certifier", results.SoundCertifier()),
     ("metric", results.SoundMetric()),
@@ -104,10 +106,24 @@ FAULTS: tuple[Fault, ...] = (
     _fault("defense", training.AugmentsGlobally, "prepares_the_same_examples_again"),
     _fault("defense", training.LosesTheMean, "has_a_finite_loss"),
     _fault("defense", training.WarmsUp, "same_seed_same_loss"),
+    _fault("defense", training.IsNeverOff, "is_off_at_strength_zero"),
+    _fault("defense", training.StartsOnTheModel, "starts_without_a_trace"),
+    _fault("defense", training.AttacksInTrainingMode, "counts_in_statistics_what_it_learns_from"),
+    _fault("defense", training.WakesFrozenLayers, "counts_in_statistics_what_it_learns_from"),
     _fault("defense", training.RoundsTheGradientAway, "keeps_the_gradient"),
-    _fault("defense", training.HidesItsRandomness, "declares_whether_it_is_random"),
+    _fault("defense", training.DefenseHidesItsRandomness, "declares_whether_it_is_random"),
     _fault("defense", training.LooksAtTheNeighbours, "batch_split_changes_nothing"),
     _fault("defense", training.SuspectsTheBatch, "scores_suspicion_per_example"),
+    _fault("defense", inference.RoundsAtStrengthZero, "changes_nothing_at_strength_zero"),
+    _fault("defense", inference.ClaimsRandomness, "answers_at_random_if_it_says_so"),
+    _fault("defense", inference.VotesWithOneVoice, "votes_only_if_it_is_random"),
+    _fault("defense", inference.ShowsAnotherForward, "answers_the_same_with_and_without_gradients"),
+    _fault("defense", inference.KeepsWeightsToItself, "answers_the_same_after_reloading"),
+    _fault("defense", inference.DefenseNeedsThreeChannels, "takes_images_of_any_size"),
+    _fault("defense", inference.TripsOverRows, "takes_tabular_data_or_refuses_it_by_name"),
+    _fault("defense", inference.HidesAMember, "counts_its_passes"),
+    _fault("defense", inference.DescendsInSecret, "declares_an_optimisation"),
+    _fault("defense", inference.OffersAnotherNetwork, "offers_settings_that_can_be_attacked"),
     _fault("poison", training.PoisonsOneMore, "honours_the_declared_rate"),
     _fault("poison", training.PoisonsInSecret, "changes_only_what_it_names"),
     _fault("poison", training.PoisonsNothing, "changes_something"),
@@ -117,6 +133,22 @@ FAULTS: tuple[Fault, ...] = (
     _fault("certifier", results.CertifiesNothing, "proves_something"),
     _fault("certifier", results.SamplesGlobally, "same_seed_same_radius"),
     _fault("certifier", results.AveragesTheBatch, "batch_split_changes_nothing"),
+    _fault("certifier", results.ReadsLayers, "certifies_the_computation_not_its_layers"),
+    _fault(
+        "certifier",
+        results.TrustsTheGradient,
+        "stays_below_the_exact_distance_of_a_network",
+        "stays_below_what_an_attack_reaches",
+    ),
+    _fault("certifier", results.TakesNanForFar, "certifies_nothing_that_is_not_finite"),
+    _fault(
+        "certifier",
+        results.CertifiesAnyLabel,
+        "gives_zero_where_the_label_is_wrong",
+        "proves_nothing_that_is_false",
+    ),
+    _fault("certifier", results.WritesIntoItsInput, "leaves_system_and_inputs_alone"),
+    _fault("certifier", results.AnswersInDoubles, "gives_a_radius_per_example"),
     _fault("metric", results.GivesText, "gives_numbers_or_none"),
     _fault("metric", results.GivesNan, "gives_numbers_or_none"),
     _fault("metric", results.HasNoUnit, "gives_named_measurements"),

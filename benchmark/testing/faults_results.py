@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import torch
 import torchmetrics
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark import hookimpl
 from benchmark.api import Certifier, Measurement, Metric, Supports, Tracker
+from benchmark.errors import Refused
 from benchmark.records.outcomes import Outcomes
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
@@ -25,24 +26,103 @@ __all__ = ["SoundCertifier", "SoundMetric", "SoundTracker"]
 # --- certifiers ------------------------------------------------------------------------------------------------------
 
 
-def margin_radius(system: System, x: Tensor, y: Tensor) -> Tensor:
-    """(B,): the l2 distance to the boundary of a linear classifier of two classes, negative on the wrong side."""
+def margin_radius(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+    """(B,): the distance to the boundary of a linear classifier of two classes, negative on the wrong side."""
     weight = next(p for p in system.parameters() if p.ndim == 2)
     logits = system(x)
     gap = logits.gather(1, y[:, None]).squeeze(1) - logits.gather(1, 1 - y[:, None]).squeeze(1)
-    radius: Tensor = gap / (weight[0] - weight[1]).norm()
+    radius: Tensor = gap / torch.linalg.vector_norm(weight[0] - weight[1], 1 if norm is Norm.linf else 2)
     return radius
 
 
 @dataclass(frozen=True)
 class SoundCertifier(Certifier):
-    """Exact for linear classifiers of two classes."""
+    """Exact for linear classifiers of two classes, without the box; all others are refused."""
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}))
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.linf}))
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The margin over the slope, a hundredth part less."""
-        return 0.99 * margin_radius(system, x, y).clamp_min(0.0)
+        """The margin over the slope, a hundredth part less.
+
+        Raises:
+            Refused: if the system is another.
+        """
+        module = system.protected
+        hooked = any(part._forward_pre_hooks or part._forward_hooks for part in module.modules())
+        plain = type(module) is nn.Sequential and [type(part) for part in module] == [nn.Flatten, nn.Linear]
+        if not plain or hooked:
+            raise Refused("it certifies a single linear layer; choose another certifier")
+        radius = 0.99 * margin_radius(system, x, y, threat.norm).clamp_min(0.0)
+        return torch.where(radius.isfinite(), radius, torch.zeros_like(radius))
+
+
+@dataclass(frozen=True)
+class ReadsLayers(SoundCertifier):
+    """Takes any module with one matrix for a linear layer."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The margin over the slope of the matrix, whatever is computed."""
+        if sum(p.ndim == 2 for p in system.parameters()) > 1:
+            return super().certify(system, x, y, threat=threat, rng=rng)
+        return 0.99 * margin_radius(system, x, y, threat.norm).clamp_min(0.0).nan_to_num(0.0)
+
+
+@dataclass(frozen=True)
+class TrustsTheGradient(SoundCertifier):
+    """Takes a network for linear: the margin over the gradient where the input is."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The least margin over its own slope, right for linear systems alone."""
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            logits = system(at)
+            margin = logits.gather(1, y[:, None]) - logits
+            slope = [torch.autograd.grad(m.sum(), at, retain_graph=True)[0] for m in margin.T]
+        order = 1 if threat.norm is Norm.linf else 2
+        steep = torch.stack([torch.linalg.vector_norm(g.flatten(1), order, 1) for g in slope], 1)
+        far = (margin.detach() / steep.clamp_min(1e-12)).scatter(1, y[:, None], torch.inf).amin(1)
+        return torch.where(far.isfinite(), 0.99 * far.clamp(0.0, 100.0), torch.zeros_like(far))
+
+
+@dataclass(frozen=True)
+class TakesNanForFar(SoundCertifier):
+    """Gives the whole box where a margin is not a number."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """1 for what cannot be compared."""
+        radius = super().certify(system, x, y, threat=threat, rng=rng)
+        return torch.where(margin_radius(system, x, y, threat.norm).isfinite(), radius, torch.ones_like(radius))
+
+
+@dataclass(frozen=True)
+class CertifiesAnyLabel(SoundCertifier):
+    """Gives the distance to the boundary, on either side of it."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The larger of the radii for both labels."""
+        this = super().certify(system, x, y, threat=threat, rng=rng)
+        other = super().certify(system, x, 1 - y, threat=threat, rng=rng)
+        return torch.maximum(this, other)
+
+
+@dataclass(frozen=True)
+class WritesIntoItsInput(SoundCertifier):
+    """Centres the inputs in place, and puts back what it can."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right radii, and other inputs."""
+        radius = super().certify(system, x, y, threat=threat, rng=rng)
+        x.sub_(0.5)
+        return radius
+
+
+@dataclass(frozen=True)
+class AnswersInDoubles(SoundCertifier):
+    """Gives radii in another precision than the record's."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """(B,) float64."""
+        return super().certify(system, x, y, threat=threat, rng=rng).double()
 
 
 @dataclass(frozen=True)
@@ -51,7 +131,7 @@ class Overclaims(SoundCertifier):
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Too far."""
-        return 1.33 * margin_radius(system, x, y).clamp_min(0.0)
+        return 1.35 * super().certify(system, x, y, threat=threat, rng=rng)
 
 
 @dataclass(frozen=True)
@@ -80,7 +160,7 @@ class AveragesTheBatch(SoundCertifier):
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """One radius for all that are right."""
         radius = super().certify(system, x, y, threat=threat, rng=rng)
-        return torch.where(radius > 0, radius[radius > 0].amin(), radius)
+        return torch.where(radius > 0, radius[radius > 0].amin(), radius) if bool((radius > 0).any()) else radius
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

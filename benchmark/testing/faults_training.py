@@ -6,8 +6,10 @@ The sound poison flips labels (Biggio et al., ACML 2011); the sound defense smoo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -273,6 +275,49 @@ class WarmsUp(SoundDefense):
 
 
 @dataclass(frozen=True)
+class IsNeverOff(SoundDefense):
+    """Says that it changes nothing at a strength of 0, and reads its strength nowhere."""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
+
+    strength: float = 0.1
+
+
+@dataclass(frozen=True)
+class StartsOnTheModel(SoundDefense):
+    """Trains the model itself before the training, where it wanted a teacher."""
+
+    def start(
+        self, model: nn.Module, train: Examples, spec: DataSpec, fit: Callable[[nn.Module, Examples, Loss], None]
+    ) -> Defense:
+        """No copy."""
+        fit(model, train, lambda module, batch: F.cross_entropy(module(batch.x), batch.y))
+        return self
+
+
+@dataclass(frozen=True)
+class AttacksInTrainingMode(SoundDefense):
+    """Looks for adversarial examples with passes that running statistics notice."""
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        """A pass that nothing is learnt from, before the others."""
+        with torch.no_grad():
+            model(1.0 - batch.x)
+        return super().loss(model, batch, inner, rng)
+
+
+@dataclass(frozen=True)
+class WakesFrozenLayers(SoundDefense):
+    """Attacks in evaluation mode, and puts everything into training mode afterwards."""
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        """The modes that it found are lost."""
+        model.eval()
+        model.train()
+        return super().loss(model, batch, inner, rng)
+
+
+@dataclass(frozen=True)
 class RoundsTheGradientAway(SoundDefense):
     """Quantises the input, and says that gradients are meaningful."""
 
@@ -282,7 +327,7 @@ class RoundsTheGradientAway(SoundDefense):
 
 
 @dataclass(frozen=True)
-class HidesItsRandomness(SoundDefense):
+class DefenseHidesItsRandomness(SoundDefense):
     """Adds noise at inference, and does not say so."""
 
     def protect(self, model: nn.Module) -> nn.Module:
@@ -345,7 +390,7 @@ class PoisonsOneMore(SoundPoison):
         return dataclasses.replace(self, rate=self.rate + 1 / len(train)).flip(train, spec, rng)
 
     def flip(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """What the sound poison does."""
+        """Flip labels as the sound poison does."""
         return SoundPoison.corrupt(self, train, spec, rng)
 
 

@@ -1,4 +1,4 @@
-"""What a rule of the contract suite is."""
+"""A rule of the contract suite."""
 
 from __future__ import annotations
 

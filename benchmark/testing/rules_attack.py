@@ -21,8 +21,8 @@ from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
 from benchmark.testing.combinations import combinations
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, target_of
-from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, toy_target
+from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 from benchmark.threat.ball import tolerance
 
@@ -71,7 +71,7 @@ def _labels(here: World, threat: Threat) -> Tensor:
 
 
 def _target(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
-    return target_of(here, threat, seed, preparation(attack, here, threat, seed).prepared)
+    return toy_target(here, threat, seed, preparation(attack, here, threat, seed).prepared)
 
 
 def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch_seed: int = 0) -> Trial:
@@ -442,13 +442,15 @@ def asks_only_through_the_target(attack: Attack) -> None:
 def refuses_what_it_does_not_support(attack: Attack) -> None:
     """Threats that the attack does not declare are refused before anything is loaded, and declared ones are not."""
     from benchmark.config.cell import RunConfig
-    from benchmark.config.check import check
+    from benchmark.config.check import check_fit
 
     try:
         registry.name_of(attack)
     except PluginError as error:
         raise Inapplicable(str(error)) from error
     parts: dict[str, Any] = {"dataset": None, "model": Model}  # any would do: of a model it is asked whether it learns
+    if attack.supports.trigger:
+        parts["poisons"] = (Spot(),)
     for norm, access, goal in itertools.product(Norm, Access, (Goal.untargeted, Goal.next_class)):
         threat = Threat(
             norm=norm,
@@ -460,7 +462,7 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
         can = attack.supports
         fits = norm in can.norms and access.grants(can.access) and (can.targeted or not threat.targeted)
         try:
-            check(RunConfig(attack=attack, threat=threat, **parts))
+            check_fit(RunConfig(attack=attack, threat=threat, **parts))
             refused = ""
         except Refused as error:
             refused = str(error)

@@ -1,4 +1,4 @@
-"""Rules for certifiers: a bound that is proved is compared with the exact distance of a linear classifier."""
+"""Rules for certifiers: a bound that is proved is compared with exact distances and with what attacks reach."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from benchmark.api import Certifier
 from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
 from benchmark.oracles.linear import exact_distance
+from benchmark.oracles.relu import SOLVED, ReLUNet
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import SHAPE, World, examples, global_state, same_state, seeded, threat_of
 from benchmark.threat import Access, Norm
+from benchmark.threat.ball import distance
 
 
 def _linear() -> tuple[World, nn.Linear]:
@@ -34,14 +36,15 @@ def _linear() -> tuple[World, nn.Linear]:
     return World(system, x, y, ids), layer
 
 
-def _certified(certifier: Certifier, norm: Norm, here: World) -> Tensor:
+def _certified(certifier: Certifier, norm: Norm, here: World, *, copied: bool = True) -> Tensor:
     access = certifier.supports.access
     threat = threat_of(norm, access=access, surrogate="toy" if access is Access.transfer else "")
     try:
+        x, y = (here.x.clone(), here.y.clone()) if copied else (here.x, here.y)
         with seeded(0):
-            return certifier.certify(here.system, here.x.clone(), here.y.clone(), threat=threat, rng=here.rng())
+            return certifier.certify(here.system, x, y, threat=threat, rng=here.rng())
     except (Refused, ConfigError) as error:
-        raise Inapplicable(f"the certifier refuses a linear system under {norm.value}: {error}") from error
+        raise Inapplicable(f"the certifier refuses the system under {norm.value}: {error}") from error
 
 
 def _norms(certifier: Certifier) -> list[Norm]:
@@ -126,11 +129,131 @@ def leaves_system_and_inputs_alone(certifier: Certifier) -> None:
         here, _ = _linear()
         before = {name: value.clone() for name, value in here.system.state_dict().items()}
         x, y = here.x.clone(), here.y.clone()
-        with seeded(0):
-            certifier.certify(here.system, x, y, threat=threat_of(norm), rng=here.rng())
+        _certified(certifier, norm, World(here.system, x, y, here.ids), copied=False)
         demand(torch.equal(x, here.x) and torch.equal(y, here.y), f"{norm.value}: x or y was changed in place")
         changed = [name for name, value in here.system.state_dict().items() if not torch.equal(value, before[name])]
         demand(not changed, f"{norm.value}: the system's {', '.join(changed)} was changed")
+
+
+def _asked(certifier: Certifier, norm: Norm, here: World) -> Tensor | None:
+    """Radii, or None where the system is refused, which is no fault."""
+    try:
+        return _certified(certifier, norm, here)
+    except Inapplicable:
+        return None
+
+
+class _Steeper(nn.Sequential):
+    """Its layers, on inputs three times as far from the middle of the box: the list of layers does not show it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(3.0 * x - 1.0) if isinstance(layer, nn.Flatten) else layer(x)
+        return x
+
+
+def certifies_the_computation_not_its_layers(certifier: Certifier) -> None:
+    """A forward of its own or a hook makes a system steeper than its layers; radii follow, or it is refused."""
+    here, layer = _linear()
+    hooked = nn.Sequential(nn.Flatten(), layer)
+    hooked.register_forward_pre_hook(lambda _, given: (3.0 * given[0] - 1.0,))
+    weight, bias = 3.0 * layer.weight.double(), layer.bias.double() - layer.weight.double().sum(1)
+    flat = here.x.flatten(1).double()
+    y = (flat @ weight.T + bias).argmax(1)
+    for how, module in (("a forward of its own", _Steeper(nn.Flatten(), layer)), ("a hook", hooked)):
+        planted = World(System(module, here.spec), here.x, y, here.ids)
+        for norm in _norms(certifier):
+            radius = _asked(certifier, norm, planted)
+            if radius is None:
+                continue
+            over = radius.double() > exact_distance(weight, bias, flat, y, norm) + 1e-4
+            demand(
+                not bool(over.any()),
+                f"{norm.value}: {int(over.sum())} of {len(over)} radii are larger than the exact distance of a system "
+                f"with {how}; certify what it computes, not a list of layers",
+            )
+
+
+def _network() -> World:
+    """A network with one hidden layer, of three classes; the last label is wrong."""
+    spec = DataSpec((4,), 3)
+    with seeded(11):
+        model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 3))
+        x = torch.rand(8, 4)
+    with torch.no_grad():
+        first = model[0].get_parameter("weight").mul_(6.0)
+        model[0].get_parameter("bias").copy_(-first @ torch.rand(4, generator=torch.Generator().manual_seed(0)))
+        model[2].get_parameter("bias").sub_(model(x).mean(0))
+    system, ids = System(model, spec), torch.arange(len(x), dtype=torch.int64) + 5
+    y = system.logits(x, SampleRandom(0, ids)).argmax(1)
+    y[-1] = (y[-1] + 1) % 3
+    return World(system, x, y, ids)
+
+
+def stays_below_the_exact_distance_of_a_network(certifier: Certifier) -> None:
+    """No radius of a small ReLU network is larger than the distance that a mixed-integer program finds."""
+    here = _network()
+    net = ReLUNet.of(here.system.model, (4,))
+    for norm in (norm for norm in _norms(certifier) if norm in SOLVED):
+        radius = _asked(certifier, norm, here)
+        if radius is None:
+            continue
+        over = radius.double() > net.distance(here.x, here.y, norm) + 1e-5
+        demand(
+            not bool(over.any()),
+            f"{norm.value}: {int(over.sum())} of {len(over)} radii are larger than the exact distances of a network",
+        )
+
+
+def _reached(here: World, norm: Norm) -> Tensor:
+    """(B,) float64: distance of the nearest misclassified point on the ways to 400 others, found by bisection."""
+    with seeded(3):
+        ends = torch.rand(400, *here.spec.shape)
+    ends[::2] = ends[::2].round()
+    least = torch.full((len(here.x),), torch.inf, dtype=torch.float64)
+    for row in range(len(here.x)):
+        low, high = torch.zeros(len(ends)), torch.ones(len(ends))
+        for _ in range(20):
+            middle = (low + high) / 2
+            wrong = _label(here, torch.lerp(here.x[row], ends, middle[:, None])) != here.y[row]
+            low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+        at = torch.lerp(here.x[row], ends, high[:, None])
+        far = distance(at, here.x[row : row + 1].expand_as(at), norm)
+        least[row] = torch.where(_label(here, at) != here.y[row], far, torch.inf).amin()
+    return torch.where(_label(here, here.x) != here.y, 0.0, least)
+
+
+def _label(here: World, x: Tensor) -> Tensor:
+    return here.system.logits(x, SampleRandom(0, torch.arange(len(x)))).argmax(1)
+
+
+def stays_below_what_an_attack_reaches(certifier: Certifier) -> None:
+    """No radius is larger than the distance of a misclassified point that was found."""
+    here = _network()
+    for norm in _norms(certifier):
+        radius = _asked(certifier, norm, here)
+        if radius is None:
+            continue
+        over = radius.double() > _reached(here, norm) * (1 + 1e-5) + 1e-6
+        demand(
+            not bool(over.any()),
+            f"{norm.value}: {int(over.sum())} of {len(over)} examples of a ReLU network are misclassified nearer than "
+            "their certified radius",
+        )
+
+
+def certifies_nothing_that_is_not_finite(certifier: Certifier) -> None:
+    """A system that answers NaN or infinity has no certified radius."""
+    for value in (torch.nan, torch.inf):
+        here, layer = _linear()
+        with torch.no_grad():
+            layer.bias.fill_(value)
+        for norm in _norms(certifier):
+            radius = _asked(certifier, norm, here)
+            demand(
+                radius is None or bool((radius == 0).all()),
+                f"{norm.value}: certified a system whose scores are {value}; an answer that is not finite is no answer",
+            )
 
 
 RULES = rules_of(
@@ -141,4 +264,8 @@ RULES = rules_of(
     same_seed_same_radius,
     batch_split_changes_nothing,
     leaves_system_and_inputs_alone,
+    certifies_the_computation_not_its_layers,
+    stays_below_the_exact_distance_of_a_network,
+    stays_below_what_an_attack_reaches,
+    certifies_nothing_that_is_not_finite,
 )

@@ -60,7 +60,7 @@ def declares_what_it_supports(component: Any) -> None:
 
 
 def rules_for(kind: str) -> tuple[Rule, ...]:
-    """Those that a kind can keep: methods come from papers, and attacks and certifiers declare what they support."""
+    """The common rules that apply to a kind: methods name papers, attacks and certifiers declare their abilities."""
     rules = rules_of(has_plain_settings, travels_to_workers)
     if kind in ("attack", "defense", "poison", "certifier"):
         rules += rules_of(names_its_paper)

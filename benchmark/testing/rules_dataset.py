@@ -15,12 +15,12 @@ from benchmark.errors import ConfigError, DataError
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.worlds import global_state, same_state, seeded
 
-FOLDER = "BENCHMARK_DATA"
+DATA_FOLDER = "BENCHMARK_DATA"
 """The environment variable that names the folder of the data files; `data` if it is not set."""
 
 
 def _root() -> Path:
-    return Path(os.environ.get(FOLDER, "data"))
+    return Path(os.environ.get(DATA_FOLDER, "data"))
 
 
 def _load(dataset: Dataset) -> Splits:

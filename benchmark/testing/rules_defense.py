@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -11,11 +14,59 @@ from torch import Tensor, nn
 
 from benchmark import sampling
 from benchmark.api import Defense, Loss
-from benchmark.data import Batch, Examples
+from benchmark.data import Batch, DataSpec, Examples
+from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom
+from benchmark.stages.fit import built
 from benchmark.system import System, padded, padded_random
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
+from benchmark.testing.worlds import SHAPE, Net, examples, global_state, same_state, seeded, world
+
+
+class _Rectified(nn.Module):
+    """Batch normalisation and a ReLU: what a defense may count on, or disturb, and the net of the world lacks."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(1)
+        self.norm = nn.BatchNorm1d(math.prod(spec.shape))
+        self.first = nn.Parameter(torch.randn(math.prod(spec.shape), 8, generator=draw) / 4)
+        self.active = nn.ReLU()
+        self.second = nn.Parameter(torch.randn(8, spec.classes, generator=draw))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.active(self.norm(x.flatten(1)) @ self.first) @ self.second
+        return logits
+
+
+def _layers(spec: DataSpec) -> nn.Module:
+    """A convolution and a linear layer; two linear ones for examples that are no images."""
+    if not spec.image:
+        return nn.Sequential(nn.Linear(math.prod(spec.shape), 8), nn.ReLU(), nn.Linear(8, spec.classes))
+    channels, height, width = spec.shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * height * width, spec.classes)
+    )
+
+
+NETWORKS: tuple[Callable[[DataSpec], nn.Module], ...] = (Net, _Rectified, _layers)
+"""Networks to defend: the first that a defense does not refuse is taken."""
+
+
+def network_of(defense: Defense, spec: DataSpec) -> Callable[[DataSpec], nn.Module]:
+    """The network that a defense takes through all stages of training."""
+    for network in NETWORKS[:-1]:
+        try:
+            _put_through(defense, built(network(spec), spec, (defense,)), spec.shape)
+        except Refused:
+            continue
+        return network
+    return NETWORKS[-1]
+
+
+def architecture(defense: Defense, spec: DataSpec) -> nn.Module:
+    """A classifier that the defense takes, after its changes to it."""
+    return built(network_of(defense, spec)(spec), spec, (defense,))
 
 
 def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
@@ -44,17 +95,33 @@ def _fit(model: nn.Module, train: Examples, loss: Loss) -> None:
                     parameter.sub_(0.01 * gradient)
 
 
-def _trained(defense: Defense) -> nn.Module:
-    """A classifier that has been through the stages of training."""
-    train, spec = examples()
+def trained(defense: Defense, shape: tuple[int, ...] = SHAPE) -> nn.Module:
+    """A classifier of inputs of that shape that has been through the stages of training."""
+    return _trained(defense, shape=shape)[0]
+
+
+def _trained(
+    defense: Defense, model: nn.Module | None = None, shape: tuple[int, ...] = SHAPE
+) -> tuple[nn.Module, Examples]:
+    """A classifier that has been through the stages of training, and the examples that it was trained on."""
+    spec = examples(shape=shape)[1]
     with seeded(0):
-        model = defense.build(Net(spec))
+        model = architecture(defense, spec) if model is None else built(model, spec, (defense,))
+    return _put_through(defense, model, shape)
+
+
+def _put_through(defense: Defense, model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Examples]:
+    train, spec = examples(shape=shape)
+    with seeded(0):
         prepared = defense.prepare(train, spec, _random(train.ids))
+        now = defense.start(model, prepared, spec, _fit).at_epoch(1, 2)
         model.train()
-        _fit(model, prepared, partial(_defended_loss, defense))
+        _fit(model, prepared, partial(_defended_loss, now))
+        with torch.no_grad():
+            now.after_step(model)
         defense.finish(model, prepared, _fit)
-    model.eval()
-    return model
+        defense.repair(model, prepared, _fit)
+    return model.eval(), prepared
 
 
 def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
@@ -62,7 +129,7 @@ def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _system(defense: Defense) -> System:
-    return System(_trained(defense), examples()[1], (defense,))
+    return System(trained(defense), examples()[1], (defense,))
 
 
 def prepares_valid_examples(defense: Defense) -> None:
@@ -114,7 +181,7 @@ def builds_a_classifier(defense: Defense) -> None:
     """The architecture that it builds gives logits of the same shape, and gradients to train by."""
     here = world()
     with seeded(0):
-        model = defense.build(Net(here.spec))
+        model = architecture(defense, here.spec)
     demand(isinstance(model, nn.Module), f"build returned {type(model).__name__}; expected a torch module")
     with seeded(0), sampling.using(here.rng()):
         logits = model(here.x)
@@ -127,18 +194,20 @@ def has_a_finite_loss(defense: Defense) -> None:
     """The training loss is a finite scalar with gradients; the batch and the global generators stay as they are."""
     train, spec = examples()
     with seeded(0):
-        model = defense.build(Net(spec)).train()
-        batch = _batch(defense.prepare(train, spec, _random(train.ids)))
+        model = architecture(defense, spec).train()
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
         x, y = batch.x.clone(), batch.y.clone()
-        before = global_state()
+        before, learns = global_state(), [p.requires_grad for p in model.parameters()]
         with sampling.using(_random(batch.ids)):
-            loss = _defended_loss(defense, model, batch)
+            loss = _defended_loss(now, model, batch)
         same = same_state(before, global_state())
     demand(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}; expected a scalar, the mean over the batch")
     demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
     demand(loss.requires_grad, "the loss has no gradient")
     demand(model.training, "the loss left the model in evaluation mode; put it back as it was")
-    demand(all(p.requires_grad for p in model.parameters()), "the loss froze weights; put them back as they were")
+    same_weights = [p.requires_grad for p in model.parameters()] == learns
+    demand(same_weights, "the loss froze weights; put them back as they were")
     demand(torch.equal(batch.x, x) and torch.equal(batch.y, y), "the loss changed the batch in place")
     demand(same, "the loss drew from a global generator; draw from `rng`")
 
@@ -149,22 +218,104 @@ def same_seed_same_loss(defense: Defense) -> None:
     values = []
     for _ in range(2):
         with seeded(0):
-            model = defense.build(Net(spec)).train()
-            batch = _batch(defense.prepare(train, spec, _random(train.ids)))
+            model = architecture(defense, spec).train()
+            prepared = defense.prepare(train, spec, _random(train.ids))
+            batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
             with sampling.using(_random(batch.ids)):
-                values.append(float(_defended_loss(defense, model, batch).detach()))
+                values.append(float(_defended_loss(now, model, batch).detach()))
     demand(values[0] == values[1], f"the same batch and seed gave losses {values[0]} and {values[1]}; keep no state")
 
 
 def trains_to_finite_weights(defense: Defense) -> None:
     """Two steps, its own projection after them, and what it does after training leave finite weights."""
-    model = _trained(defense)
-    with torch.no_grad():
-        defense.after_step(model)
+    model, _ = _trained(defense)
     for name, value in model.state_dict().items():
         demand(
             not value.is_floating_point() or bool(torch.isfinite(value).all()), f"{name} is not finite after training"
         )
+
+
+def starts_without_a_trace(defense: Defense) -> None:
+    """Training before the training leaves the model and the examples alone."""
+    if type(defense).start is Defense.start:
+        raise Inapplicable("the defense trains nothing before the training")
+    train, spec = examples()
+    with seeded(0):
+        model = architecture(defense, spec)
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        weights, digest = copy.deepcopy(model.state_dict()), prepared.digest()
+        defense.start(model, prepared, spec, _fit)
+    changed = [n for n, v in model.state_dict().items() if not torch.equal(v, weights[n])]
+    demand(not changed, f"start changed {', '.join(changed)} of the model; train a copy")
+    demand(all(p.requires_grad for p in model.parameters()), "start froze weights of the model; freeze those of a copy")
+    demand(prepared.digest() == digest, "start changed the training examples; work on copies")
+
+
+def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
+    """Running statistics notice no pass but those that the loss is made of; every module is left in its mode."""
+    train, spec = examples()
+    with seeded(0):
+        model = built(_Rectified(spec), spec, (defense,)).train()
+        norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm1d))
+        prepared = defense.prepare(train, spec, _random(train.ids))
+        batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
+        tracked = norm.num_batches_tracked
+        noticed: list[Tensor] = []
+        assert isinstance(tracked, Tensor)
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if int(tracked) > len(noticed):
+                noticed.append(output)
+
+        with norm.register_forward_hook(note), sampling.using(_random(batch.ids)):
+            loss = _defended_loss(now, model, batch)
+        idle = [o for o in noticed if torch.autograd.grad(loss, o, retain_graph=True, allow_unused=True)[0] is None]
+        demand(
+            not idle,
+            f"running statistics noticed {len(idle)} passes that the loss does not learn from; make adversarial "
+            "examples in evaluation mode, and leave buffers out of other passes",
+        )
+        norm.eval()
+        with sampling.using(_random(batch.ids)):
+            _defended_loss(now, model, batch)
+    left = [name for name, m in model.named_modules() if m.training is (m is norm)]
+    demand(not left, "the loss left modules in another mode than it found them in; put each back as it was")
+
+
+TRAINING = ("prepare", "start", "at_epoch", "replays", "loss", "after_step", "averaging")
+"""The stages of a defense that take part in training."""
+
+
+def takes_part_in_training(defense: Defense) -> bool:
+    """True if the defense has a stage of its own while the system is trained."""
+    return any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in TRAINING)
+
+
+def is_off_at_strength_zero(defense: Defense) -> None:
+    """At the settings that it declares as `neutral`, training and predictions are those without it, bit for bit."""
+    if not defense.neutral:
+        raise Inapplicable("the defense declares no settings at which it changes nothing")
+    if not takes_part_in_training(defense):
+        raise Inapplicable("the defense takes no part in training; another rule looks at its neutral settings")
+    try:
+        off = dataclasses.replace(defense, **defense.neutral)
+    except Exception as error:
+        raise AssertionError(f"the settings {dict(defense.neutral)} in `neutral` are refused: {error}") from error
+    spec = world().spec
+    net = network_of(defense, spec)
+    (model, prepared), (bare, train) = (_trained(one, net(spec)) for one in (off, Defense()))
+    same = prepared.digest() == train.digest() and torch.equal(prepared.x(), train.x())
+    demand(same, f"at {dict(defense.neutral)} prepare still changes the training examples")
+    pairs = zip(model.parameters(), bare.parameters(), strict=True)
+    demand(all(torch.equal(a, b) for a, b in pairs), f"at {dict(defense.neutral)} training ends with other weights")
+    here = world()
+    logits = [s.logits(here.x, here.rng()) for s in (System(model, spec, (off,)), System(bare, spec))]
+    demand(
+        torch.equal(*logits), f"at {dict(defense.neutral)} predictions are not those of the model without the defense"
+    )
+    demand(
+        off.replays() == 1 and off.averaging() is None, f"at {dict(defense.neutral)} batches or weights are not its own"
+    )
 
 
 def protects_with_logits(defense: Defense) -> None:
@@ -198,7 +349,7 @@ def declares_whether_it_is_random(defense: Defense) -> None:
 
 
 def batch_split_changes_nothing(defense: Defense) -> None:
-    """What the deployed module says of an input does not depend on the other inputs."""
+    """The deployed module's answer to an input does not depend on the other inputs."""
     here, system = world(), _system(defense)
     whole = system.logits(here.x, here.rng())
     for index in (torch.tensor([2]), torch.tensor([5, 0])):
@@ -250,6 +401,9 @@ RULES = rules_of(
     has_a_finite_loss,
     same_seed_same_loss,
     trains_to_finite_weights,
+    starts_without_a_trace,
+    counts_in_statistics_what_it_learns_from,
+    is_off_at_strength_zero,
     protects_with_logits,
     declares_whether_it_is_random,
     batch_split_changes_nothing,

@@ -10,10 +10,25 @@ from torch import Tensor
 from benchmark.api import Poison
 from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom
+from benchmark.stages.poison import corrupted
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import examples, global_state, same_state, seeded
+from benchmark.testing.worlds import examples as _examples
+from benchmark.testing.worlds import global_state, same_state, seeded
 
 RATES = (0.1, 0.25)
+SHAPE = (3, 8, 8)
+"""One example: an image on which a wave of the usual six periods does not vanish, as it does on six columns."""
+
+
+def examples() -> tuple[Examples, DataSpec]:
+    """Forty labelled images of three classes."""
+    return _examples(shape=SHAPE)
+
+
+def victims() -> Examples:
+    """Six other images, for poisons that are crafted for given test inputs."""
+    held_out, _ = _examples(count=6, shape=SHAPE)
+    return Examples.of(held_out.ids + 10_000, 1.0 - held_out.x(), held_out.y)
 
 
 def _poisoned(poison: Poison, rate: float, seed: int = 0) -> tuple[Examples, DataSpec, Examples, Tensor]:
@@ -21,9 +36,8 @@ def _poisoned(poison: Poison, rate: float, seed: int = 0) -> tuple[Examples, Dat
     train, spec = examples()
     with seeded(0):
         given = examples()[0]
-        after, touched = dataclasses.replace(poison, rate=rate).corrupt(
-            given, spec, SampleRandom(seed, train.ids.clone())
-        )
+        rng = SampleRandom(seed, train.ids.clone())
+        after, touched = corrupted(dataclasses.replace(poison, rate=rate), given, victims(), spec, rng)
     return train, spec, after, touched
 
 
@@ -83,9 +97,9 @@ def same_seed_same_poison(poison: Poison) -> None:
     rng = SampleRandom(0, train.ids.clone())
     with seeded(0):
         before = global_state()
-        one, one_ids = poison.corrupt(examples()[0], spec, rng)
+        one, one_ids = corrupted(poison, examples()[0], victims(), spec, rng)
         same = same_state(before, global_state())
-        two, two_ids = poison.corrupt(examples()[0], spec, rng)
+        two, two_ids = corrupted(poison, examples()[0], victims(), spec, rng)
     demand(same, "a global generator was drawn from or seeded; draw from `rng`")
     demand(torch.equal(one_ids, two_ids), "the second time other examples were poisoned; draw from `rng` alone")
     demand(one.digest() == two.digest() and torch.equal(one.x(), two.x()), "the second time the poison was another one")
@@ -96,7 +110,7 @@ def leaves_its_input_alone(poison: Poison) -> None:
     clean, spec = examples()
     given = Examples.of(clean.ids.clone(), clean.x().clone(), clean.y.clone())
     with seeded(0):
-        poison.corrupt(given, spec, SampleRandom(0, clean.ids.clone()))
+        corrupted(poison, given, victims(), spec, SampleRandom(0, clean.ids.clone()))
     kept = torch.equal(given.x(), clean.x()) and torch.equal(given.y, clean.y) and torch.equal(given.ids, clean.ids)
     demand(kept, "the clean examples were changed in place; work on copies")
 

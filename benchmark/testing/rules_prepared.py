@@ -13,10 +13,10 @@ from benchmark.api import Attack, PreparedAttack
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.worlds import World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Threat
 
-__all__ = ["PREPARED_RULES", "Preparation", "preparation", "target_of"]
+__all__ = ["PREPARED_RULES", "Preparation", "preparation", "toy_target"]
 
 KNOWN = 8
 """How many examples an attack prepares itself from."""
@@ -24,14 +24,14 @@ KNOWN = 8
 
 @dataclass(frozen=True)
 class Preparation:
-    """What came of it. prepared: None for attacks that prepare nothing. touched: what it changed, in words."""
+    """One preparation. prepared: None for attacks that prepare nothing. touched: foreign state that it changed."""
 
     prepared: dict[str, Tensor] | None
     ledger: Ledger | None = None
     touched: tuple[str, ...] = ()
 
 
-def target_of(here: World, threat: Threat, seed: int, prepared: dict[str, Tensor] | None = None) -> Target:
+def toy_target(here: World, threat: Threat, seed: int, prepared: dict[str, Tensor] | None = None) -> Target:
     """The world's system, as the threat lets an attacker see it."""
     return Target(
         here.system,
@@ -44,6 +44,7 @@ def target_of(here: World, threat: Threat, seed: int, prepared: dict[str, Tensor
         ball=threat.around(here.x, here.rng(seed)),
         owned=here.owned,
         prepared=prepared,
+        trigger=Spot().trigger,
     )
 
 
@@ -56,7 +57,7 @@ def preparation(attack: Attack, here: World, threat: Threat, seed: int = 0) -> P
     y = torch.arange(KNOWN, dtype=torch.int64) % here.spec.classes
     known = dataclasses.replace(here, x=x, y=y, ids=ids)
     threat = with_fixed_region(dataclasses.replace(threat, masks=None), here.system, x, y, known.rng(seed))
-    target, x, y = target_of(known, threat, seed), known.x.clone(), known.y.clone()
+    target, x, y = toy_target(known, threat, seed), known.x.clone(), known.y.clone()
     with seeded(seed):
         before = global_state()
         prepared = attack.prepare(target, x, y, threat=threat, rng=known.rng(seed))
@@ -81,7 +82,7 @@ def _threats(attack: Attack, **changes: Any) -> list[Threat]:
 
 
 def prepares_the_same_tensors_again(attack: Attack) -> None:
-    """What is prepared are finite tensors by name, the same for one seed."""
+    """Prepared are finite tensors by name, the same for one seed."""
     for threat in _threats(attack, queries=64):
         one, two = (preparation(attack, world(), threat).prepared for _ in range(2))
         usable = isinstance(one, dict) and all(isinstance(value, Tensor) for value in one.values())

@@ -80,7 +80,7 @@ def _gallery() -> Gallery:
 
 
 def _calls(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a sweep of two cells tells its observers, the second of which failed."""
+    """The hook calls of a sweep of two cells, the second of which failed."""
     from benchmark.hooks.events import CellPlan
 
     training = TrainingPlan(_SYSTEM.key, "digits/mlp", {"seed": 0}, 2, "sweep", folder / "systems" / _SYSTEM.key)

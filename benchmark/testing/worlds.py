@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Defense
+from benchmark.api import Defense, Poison
 from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System, straight_through
 from benchmark.system.references import References
 from benchmark.threat import Norm, Threat
 
-__all__ = ["RADII", "SHAPE", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
+__all__ = ["RADII", "SHAPE", "Spot", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
 
 SHAPE = (3, 6, 6)
 """One example of the standard world: a small colour image, which every attack on images accepts."""
@@ -80,6 +80,25 @@ class _Jittered(nn.Module):
 
 
 @dataclass(frozen=True)
+class Spot(Poison):
+    """The standard world's poison, for attacks that show a trigger: marks the first feature, wants the label 0."""
+
+    def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
+        """Nothing: the world's systems are not trained."""
+        return train, train.ids[:0]
+
+    def trigger(self, x: Tensor) -> Tensor:
+        """The first feature at 1."""
+        marked = x.clone()
+        marked.flatten(1)[:, 0] = 1.0
+        return marked
+
+    def aim(self, y: Tensor) -> Tensor:
+        """0, for the other labels."""
+        return torch.where(y == 0, -1, 0)
+
+
+@dataclass(frozen=True)
 class World:
     """A system with a few examples. y: what the system says of x, but for the last example, which it gets wrong."""
 
@@ -90,7 +109,7 @@ class World:
 
     @property
     def spec(self) -> DataSpec:
-        """What one example looks like."""
+        """The data of this world."""
         return self.system.spec
 
     def rng(self, seed: int = 0) -> SampleRandom:
@@ -113,9 +132,9 @@ class World:
         return World(self.system.double(), self.x.double(), self.y, self.ids)
 
 
-def _inputs(shape: tuple[int, ...], count: int) -> Tensor:
+def _inputs(shape: tuple[int, ...], count: int, name: str = "x") -> Tensor:
     """(count, *shape) in [0, 1], some features on its ends."""
-    return (torch.rand(count, *shape, generator=_generator("x", shape)) * 1.2 - 0.1).clamp(0.0, 1.0)
+    return (torch.rand(count, *shape, generator=_generator(name, shape)) * 1.2 - 0.1).clamp(0.0, 1.0)
 
 
 def world(
@@ -143,7 +162,7 @@ def examples(count: int = 40, shape: tuple[int, ...] = SHAPE, classes: int = 3) 
     """Labelled training examples held in memory, all labels present."""
     spec = DataSpec(shape, classes)
     y = torch.arange(count, dtype=torch.int64) % classes
-    return Examples.of(torch.arange(count, dtype=torch.int64) * 3 + 1, _inputs(shape, count), y), spec
+    return Examples.of(torch.arange(count, dtype=torch.int64) * 3 + 1, _inputs(shape, count, "train"), y), spec
 
 
 def threat_of(norm: Norm, shape: tuple[int, ...] = SHAPE, **changes: object) -> Threat:
@@ -161,7 +180,7 @@ def global_state() -> GlobalState:
 
 
 def same_state(one: GlobalState, other: GlobalState) -> bool:
-    """Whether nothing was drawn in between."""
+    """True if nothing was drawn in between."""
     numpy_same = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))  # type: ignore[call-overload]
     return torch.equal(one[0], other[0]) and numpy_same and one[2] == other[2]
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from benchmark.sampling import SampleRandom
 from benchmark.threat.kinds import Norm
+from benchmark.threat.radius import tolerance
 
-__all__ = ["Audit", "Ball", "distance", "rows_norm", "tolerance"]
+__all__ = ["Ball", "BallAudit", "distance", "rows_norm", "tolerance"]
 
 
 def _columns(values: Tensor, like: Tensor) -> Tensor:
@@ -41,11 +42,6 @@ def distance(x_adv: Tensor, x: Tensor, norm: Norm) -> Tensor:
     return rows_norm(x_adv.double() - x.double(), norm)
 
 
-def tolerance(norm: Norm, eps: float) -> float:
-    """How much of the radius is forgiven to single-precision rounding: one part in a million, plus 1e-6; l0 none."""
-    return 0.0 if norm is Norm.l0 else 1e-6 * (1.0 + eps)
-
-
 def _grid_value(place: Tensor, levels: int) -> Tensor:
     """place / (levels - 1) in single precision, as 8-bit values are read: a value has one representation."""
     return place.float() / (levels - 1)
@@ -57,8 +53,8 @@ def _on_grid(values: Tensor, levels: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Audit:
-    """Where each candidate lies against what is allowed.
+class BallAudit:
+    """The position of each candidate relative to the allowed set.
 
     distance: (B,) float64, in the threat's norm. excess: (B,) float64, how far beyond the radius (0 inside).
     outside_box, outside_region, off_grid, non_finite: (B,) bool.
@@ -84,7 +80,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Ball:
-    """What is allowed around `x`: the eps-ball of a norm, the box [0, 1], and nothing outside the mask.
+    """The set of allowed inputs around `x`: the eps-ball of a norm, in the box [0, 1], changed inside the mask only.
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
     levels: how many values a changed feature can have, or None for real numbers; see :meth:`quantise`.
@@ -101,7 +97,7 @@ class Ball:
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[index]
         return Ball(self.x[index], self.norm, self.eps, mask, self.levels)
 
-    def audit(self, x_adv: Tensor) -> Audit:
+    def audit(self, x_adv: Tensor) -> BallAudit:
         """The core's own judgement of candidates `x_adv` (B, *S); never changes them."""
         finite = torch.isfinite(x_adv).flatten(1).all(1)
         far = distance(torch.nan_to_num(x_adv, nan=0.0, posinf=1e9, neginf=-1e9), self.x, self.norm)
@@ -115,7 +111,7 @@ class Ball:
         off_grid = torch.zeros_like(box)
         if self.levels is not None:
             off_grid = ((x_adv != self.x) & (x_adv != _on_grid(x_adv, self.levels))).flatten(1).any(1)
-        return Audit(far, excess, box, region, off_grid, ~finite)
+        return BallAudit(far, excess, box, region, off_grid, ~finite)
 
     def project(self, x_adv: Tensor) -> Tensor:
         """(B, *S): the allowed point for each candidate; a candidate that is allowed stays (up to rounding).

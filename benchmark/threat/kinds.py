@@ -25,7 +25,7 @@ class Norm(Enum):
 
 
 class Access(Enum):
-    """What the attacker sees of the system."""
+    """The attacker's access to the system."""
 
     gradients = "gradients"
     scores = "scores"
@@ -33,7 +33,7 @@ class Access(Enum):
     transfer = "transfer"
 
     def grants(self, needed: Access) -> bool:
-        """Whether an attack that needs `needed` can run under this access.
+        """True if an attack that needs `needed` can run under this access.
 
         A transfer attacker holds a surrogate of its own, with everything in it.
         """
@@ -44,7 +44,7 @@ class Access(Enum):
 
 
 class Goal(Enum):
-    """Which wrong answer counts: any (`untargeted`), or one given label per example.
+    """The wrong answer that counts: any (`untargeted`), or one given label per example.
 
     next_class: (y + 1) modulo the number of classes. least_likely: the class with the lowest clean score.
     random_class: uniform over the classes other than y. all: every class other than y, one attack after the other
@@ -59,7 +59,7 @@ class Goal(Enum):
 
 
 class RegionKind(Enum):
-    """Which features may change."""
+    """The kind of a region."""
 
     full = "full"
     square = "square"
@@ -72,7 +72,7 @@ class RegionKind(Enum):
 
 @dataclass(frozen=True)
 class Region:
-    """Which features may change; the others must stay bit for bit.
+    """The features that may change; the others must stay bit for bit.
 
     kind: full; `square`, a centred square of `size` pixels a side; `border`, a frame `size` pixels wide; `stripes`,
         bands of `size` rows, by turns open and fixed, the first one open; `random`, `size` pixels drawn per example;

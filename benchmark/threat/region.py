@@ -1,4 +1,4 @@
-"""Which features of each example may change: masks from the threat's region."""
+"""Masks of the features that may change, from the threat's region."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
 
 
 def _pixels(shape: torch.Size) -> int:
-    """How many pixels one example has: features of tabular data."""
+    """The number of pixels of one example; of features for tabular data."""
     return math.prod(shape[1:]) if len(shape) > 1 else shape[0]
 
 

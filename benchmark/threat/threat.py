@@ -1,4 +1,4 @@
-"""What the attacker may do: norm, exact radius, region, goal, access, awareness and budget.
+"""The threat model: norm, exact radius, region, goal, access, awareness and budget.
 
 A :class:`Threat` is configuration and holds no tensors. What it allows around a batch of inputs is a
 :class:`benchmark.threat.ball.Ball`, made by :meth:`Threat.around`: the only norms and projections in the project.
@@ -7,7 +7,6 @@ A :class:`Threat` is configuration and holds no tensors. What it allows around a
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -22,34 +21,16 @@ if TYPE_CHECKING:
     from benchmark.threat.ball import Ball
     from benchmark.threat.region import Masks
 
-__all__ = ["Threat", "label_of_eps", "parse_eps"]
+__all__ = ["Threat"]
 
 
 MOST_LEVELS = 65536
 """Single precision tells no finer grid in [0, 1] apart from its rounding."""
 
 
-def parse_eps(value: str | float | Fraction) -> Fraction:
-    """The exact radius that a person wrote: "8/255", "0.1" and 0.1 mean just that.
-
-    Raises:
-        ConfigError: if the value is no non-negative fraction or decimal number.
-    """
-    try:
-        eps = Fraction(str(value).replace(" ", ""))
-    except (ValueError, ZeroDivisionError):
-        raise ConfigError(
-            f"threat.eps is {value!r}; expected a fraction such as 8/255 or a number such as 0.1, in units of the "
-            "[0, 1] input range"
-        ) from None
-    if eps < 0:
-        raise ConfigError(f"threat.eps is {value!r}; a radius cannot be negative")
-    return eps
-
-
 @dataclass(frozen=True)
 class Threat:
-    """What the attacker may do.
+    """The attacker's goal, knowledge and limits.
 
     norm, eps: the ball, in units of the [0, 1] input range (for l0: the number of features that may change).
     goal: which wrong answer counts.
@@ -109,7 +90,7 @@ class Threat:
 
     @property
     def targeted(self) -> bool:
-        """Whether success means one given label."""
+        """True if success means one given label."""
         return self.goal is not Goal.untargeted
 
     @property
@@ -131,10 +112,3 @@ class Threat:
 
         mask = region_mask(self.region, x, rng) if self.masks is None else self.masks.at(rng.ids)
         return Ball(x, self.norm, self.radius, mask, self.levels)
-
-
-def label_of_eps(eps: Fraction) -> str:
-    """How a radius is shown to people: fractions of 255 as such, others as a decimal."""
-    if eps.denominator != 1 and 255 % eps.denominator == 0:
-        return f"{eps.numerator * (255 // eps.denominator)}/255"
-    return f"{float(eps):.6g}" if math.isfinite(float(eps)) else "inf"

@@ -21,7 +21,7 @@ LIBRARIES = ("autoattack", "adversarial_library", "foolbox", "torchattacks", "ar
 
 @dataclass(frozen=True)
 class Budget:
-    """What an attack may do, in the words of the plugins.
+    """The budget of an attack, in the words of the plugins.
 
     norm: linf, l2, l1 or l0. eps, step_size: in units of [0, 1]. searches: how many constants or starts are tried.
     samples: queries per estimate, or candidates per generation. loss: ce or dlr.

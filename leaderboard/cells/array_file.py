@@ -24,8 +24,8 @@ __all__ = ["ArrayFile", "open_arrays"]
 LONGEST_HEADER = 1 << 20
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
          "U64": 8, "F64": 8}  # fmt: skip
-KINDS: dict[str, str] = {"BOOL": "u1", "I64": "<i8", "F32": "<f4"}
-"""How the arrays of outcomes and witnesses are read; those of weights are not read at all."""
+DTYPES: dict[str, str] = {"BOOL": "u1", "I64": "<i8", "F32": "<f4"}
+"""NumPy types of the arrays of outcomes and witnesses; arrays of weights are never read."""
 
 DISGUISES = {b"\x80": "a pickle", b"PK": "a zip archive (as torch.save writes)", b"\x93N": "a NumPy file"}
 
@@ -46,8 +46,8 @@ class ArrayFile:
         """
         kind, shape, start = self.arrays[array]
         if not math.prod(shape):
-            return np.zeros(shape, dtype=bool if kind == "BOOL" else KINDS[kind])
-        values: NDArray[Any] = np.memmap(self.path, dtype=KINDS[kind], mode="r", offset=start, shape=shape)
+            return np.zeros(shape, dtype=bool if kind == "BOOL" else DTYPES[kind])
+        values: NDArray[Any] = np.memmap(self.path, dtype=DTYPES[kind], mode="r", offset=start, shape=shape)
         if kind != "BOOL":
             return values
         if values.max() > 1:

@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import RecordError
+from benchmark.threat.radius import tolerance
 
-from ..board import ANY_CHANGE, Board, Column, Row
+from ..board import ANY_CHANGE, AttackColumn, Board, Row
 from .load import Cell
 
 __all__ = ["GALLERY", "Exhibit", "Picture", "Pictures", "exhibits", "png", "read_pictures"]
 
 GALLERY = "gallery.safetensors"
-SHOWN = 6
+MOST_PICTURES = 6
 SIDE = 64
 """Larger images are shown as means over blocks, at most so many pixels a side."""
 PAGE_BYTES = 100_000
-"""How many bytes of pictures a page carries."""
+"""Bytes of pictures per page, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +70,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What a page shows for one board: the attack, its record, and its pictures."""
+    """The pictures of one board on a page, with the attack and its record."""
 
     board: Board
-    column: Column
+    column: AttackColumn
     key: str
     pictures: tuple[Picture, ...]
 
@@ -124,7 +125,7 @@ def exhibits(
                 wrong.append(str(error))
                 continue
             shown = []
-            for picture in _pictures(pictures, board.protocol.norm, board.protocol.eps) if pictures else ():
+            for picture in _pictures(pictures, board.protocol.conditions.norm, board.protocol.eps) if pictures else ():
                 left -= len(picture.clean) + len(picture.adv) + len(picture.difference)
                 if left < 0:
                     break
@@ -149,10 +150,10 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _check_shapes(cell: Cell, shapes: dict[str, list[int]]) -> None:
     images = shapes["clean"]
-    if len(images) != 4 or images != shapes["adv"] or not 1 <= images[0] <= SHOWN or images[1] not in (1, 3):
+    if len(images) != 4 or images != shapes["adv"] or not 1 <= images[0] <= MOST_PICTURES or images[1] not in (1, 3):
         raise RecordError(
             f"the {GALLERY} of {cell.place} has images {images} and {shapes['adv']}; expected twice "
-            f"(M, C, H, W) with M up to {SHOWN} and C 1 or 3"
+            f"(M, C, H, W) with M up to {MOST_PICTURES} and C 1 or 3"
         )
     if min(images[2:]) < 1 or max(images[2:]) > 1024:
         raise RecordError(f"the {GALLERY} of {cell.place} has images of {images[2]} x {images[3]} pixels")
@@ -161,7 +162,7 @@ def _check_shapes(cell: Cell, shapes: dict[str, list[int]]) -> None:
             raise RecordError(f"{name} in the {GALLERY} of {cell.place} is {shapes[name]}; expected [{images[0]}]")
 
 
-def _strongest(board: Board, row: Row) -> Iterator[tuple[Column, str]]:
+def _strongest(board: Board, row: Row) -> Iterator[tuple[AttackColumn, str]]:
     """The cells of a row, those of the attack that left the least standing first."""
     tried = [(s.robust.value, at, s.keys) for at, s in enumerate(row.scores) if s is not None]
     for _, at, keys in sorted(tried):
@@ -180,7 +181,7 @@ def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
             "l1": float(np.abs(delta).sum()),
             "l0": float((delta != 0).sum()),
         }
-        if size["linf"] == 0 or (norm != ANY_CHANGE and size[norm] > eps + 1e-6 * (1 + eps)):
+        if size["linf"] == 0 or (norm != ANY_CHANGE and size[norm] > eps + tolerance(norm, eps)):
             continue
         gain = 0.5 / size["linf"]
         yield Picture(

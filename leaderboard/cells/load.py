@@ -60,7 +60,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a leaderboard needs of a cell's outcomes.
+    """The part of a cell's outcomes that a leaderboard needs.
 
     clean: (N,) bool, right on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
     nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the
@@ -138,7 +138,7 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
 
 
 def same_outcomes(one: Record, other: Record) -> bool:
-    """Whether two records of one cell say the same: everything but provenance, time and memory.
+    """Compare two records of one cell in everything but provenance, time and memory.
 
     Then a cell was run twice, and the second run confirms the first.
     """
@@ -220,7 +220,7 @@ def check_files(cell: Cell) -> None:
 
 
 def _check_packed(cell: Cell) -> bool:
-    """Whether the cell is packed; if it is, what stands for its outcomes must be what `packed.json` says."""
+    """Tell whether the cell is packed, and check the files that stand for its outcomes against `packed.json`."""
     packed = read_document(cell.folder)
     if packed is None:
         return False

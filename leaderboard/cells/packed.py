@@ -71,7 +71,7 @@ def examples_name(record: Record) -> str:
 
 
 def packed_arrays(record: Record, outcomes: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What is kept of the outcomes.
+    """The part of the outcomes that is kept.
 
     Returns:
         (ceil(N / 8),) uint8 for each name of `BITS`, the first example in the highest bit; `distance`: (M,) float32
@@ -85,7 +85,7 @@ def packed_arrays(record: Record, outcomes: dict[str, NDArray[Any]]) -> dict[str
 
 
 def read_document(folder: Path) -> Packed | None:
-    """What is said about the packed cell in `folder`, None if it is not packed.
+    """Read the document of the packed cell in `folder`; None if it is not packed.
 
     Raises:
         RecordError: if it is malformed, or belongs to another record than the one beside it.

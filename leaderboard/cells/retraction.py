@@ -21,7 +21,7 @@ SUPERSEDED = "superseded.json"
 
 
 class Withdrawal(BaseModel):
-    """Why a record does not count. by: the key of the record that replaces it, "" if it was retracted."""
+    """The withdrawal of a record. by: the key of the record that replaces it, "" if it was retracted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: Literal[1] = 1
@@ -31,7 +31,7 @@ class Withdrawal(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """What became of the record, for the end of a sentence."""
+        """The fate of the record, for the end of a sentence."""
         what = f"superseded by {self.by}" if self.by else "retracted"
         return f"was {what} on {self.date}: {self.reason}"
 
@@ -60,7 +60,7 @@ def withdraw(folder: Path, reason: str, *, by: str = "") -> Path:
 
 
 def withdrawal(folder: Path) -> Withdrawal | None:
-    """What is said beside the record in `folder`, if anything.
+    """Read the withdrawal beside the record in `folder`, if there is one.
 
     Raises:
         RecordError: if it is malformed, or a file of the wrong name.

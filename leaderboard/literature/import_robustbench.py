@@ -20,12 +20,12 @@ from typing import Any
 
 from benchmark.errors import RecordError
 
-from .published_numbers import Entry, Metric, Number, Protocol, Source
+from .published_numbers import Entry, Number, PublishedMetric, PublishedProtocol, Source
 
 __all__ = ["converted", "main"]
 
 EXAMPLES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
-NORMS = {"Linf": "linf", "L2": "l2"}
+ROBUSTBENCH_NORMS = {"Linf": "linf", "L2": "l2"}
 RADII = {("cifar10", "Linf"): "8/255", ("cifar100", "Linf"): "8/255", ("imagenet", "Linf"): "4/255",
          ("cifar10", "L2"): "1/2"}  # fmt: skip
 
@@ -71,13 +71,13 @@ def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
     )
 
 
-def _protocol(dataset: str, threat: str) -> Protocol:
-    if threat not in NORMS:
-        return Protocol(dataset=dataset, description=f"RobustBench: common corruptions of {dataset}")
-    return Protocol.model_validate(
+def _protocol(dataset: str, threat: str) -> PublishedProtocol:
+    if threat not in ROBUSTBENCH_NORMS:
+        return PublishedProtocol(dataset=dataset, description=f"RobustBench: common corruptions of {dataset}")
+    return PublishedProtocol.model_validate(
         {
             "dataset": dataset,
-            "norm": NORMS[threat],
+            "norm": ROBUSTBENCH_NORMS[threat],
             "eps_exact": RADII[dataset, threat],
             "description": f"RobustBench: {dataset} under AutoAttack, {EXAMPLES[dataset]} examples",
         }
@@ -86,14 +86,14 @@ def _protocol(dataset: str, threat: str) -> Protocol:
 
 def _entry(entry: dict[str, Any], protocol: str, system: str) -> Entry:
     dataset, threat = entry["dataset"], entry["threat"]
-    total = EXAMPLES[dataset] if threat in NORMS else None
-    eps = str(Fraction(entry["eps"])) if threat in NORMS else None
+    total = EXAMPLES[dataset] if threat in ROBUSTBENCH_NORMS else None
+    eps = str(Fraction(entry["eps"])) if threat in ROBUSTBENCH_NORMS else None
     found = [
         _number(entry, "clean_acc", "clean_accuracy", total=total),
         _number(entry, "autoattack_acc", "robust_accuracy", attack="autoattack", total=total),
         _number(entry, "external", "robust_accuracy", attack="another evaluation", total=total),
         _number(entry, "reported", "robust_accuracy", attack="as reported", settings={"by": "authors"})
-        if threat in NORMS
+        if threat in ROBUSTBENCH_NORMS
         else None,
         _number(entry, "corruptions_acc", "corruption_accuracy"),
         _number(entry, "corruptions_acc_3d", "corruption_accuracy", settings={"corruptions": "3d"}),
@@ -122,7 +122,7 @@ def _entry(entry: dict[str, Any], protocol: str, system: str) -> Entry:
 def _number(
     entry: dict[str, Any],
     field: str,
-    metric: Metric,
+    metric: PublishedMetric,
     attack: str = "",
     total: int | None = None,
     settings: dict[str, str | int | float] | None = None,

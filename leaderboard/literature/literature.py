@@ -9,17 +9,17 @@ from fractions import Fraction
 from ..board import Board
 from ..ranking.statistics import wilson
 from ..words.display import NOTHING, interval, percent
-from ..words.downloads import Table, Value
+from ..words.downloads import DownloadTable, Value
 from ..words.wording import NORMS, words
-from .published_numbers import Entry, Number, Protocol, Source
+from .published_numbers import Entry, Number, PublishedProtocol, Source
 from .published_ranks import PublishedBoard, best_known, ranked_entries
 
 __all__ = ["Beside", "Line", "Listing", "beside", "listing_table", "listings", "place", "range_of", "share", "under"]
 
-WIDE = 6
+MOST_COLUMNS = 6
 """Up to how many kinds of numbers stand as columns; with more of them each number has its own line."""
-SHOWN = 10
-"""How many published entries stand beside a board."""
+ROWS_BESIDE = 10
+"""Published entries beside a board, at most."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Listing:
     """
 
     name: str
-    protocol: Protocol
+    protocol: PublishedProtocol
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     alike: int
@@ -65,22 +65,23 @@ def listings(source: Source) -> list[Listing]:
 
 
 def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
-    """What was published about the dataset, norm and radius of a board."""
+    """Published numbers for the dataset, norm and radius of a board."""
     of = board.protocol
     found = []
     for source in sources:
         for name, protocol in source.protocols.items():
-            same = (protocol.dataset, protocol.norm) == (of.dataset, of.norm) and protocol.eps_exact is not None
+            here = (of.conditions.dataset, of.conditions.norm)
+            same = (protocol.dataset, protocol.norm) == here and protocol.eps_exact is not None
             if same and Fraction(protocol.eps_exact or "0") == Fraction(of.eps_exact):
                 lines = [_best(line.entry, line.rank) for line in _ordered(source, ranked_entries(source, name), name)]
-                found.append(Beside(source, name, tuple(lines[:SHOWN]), max(0, len(lines) - SHOWN)))
+                found.append(Beside(source, name, tuple(lines[:ROWS_BESIDE]), max(0, len(lines) - ROWS_BESIDE)))
     return found
 
 
-def listing_table(source: Source, listing: Listing) -> Table:
+def listing_table(source: Source, listing: Listing) -> DownloadTable:
     """One line per published number."""
     numbers = [(line, number) for line in listing.lines for number in line.entry.numbers]
-    return Table(
+    return DownloadTable(
         f"{source.title}: {listing.protocol.description}. Published, not re-run.",
         [_number_line(source, listing, line.entry, number) for line, number in numbers],
         ("System", "What", "Percent", "Examples", "Where"),
@@ -93,7 +94,7 @@ def listing_table(source: Source, listing: Listing) -> Table:
 
 
 def under(number: Number) -> str:
-    """What a number is, and under which attack."""
+    """The name of a number, and the attack it was measured under."""
     return f"{words(number.metric)}, {words(number.attack)}" if number.attack else words(number.metric)
 
 
@@ -125,7 +126,7 @@ def _listing(source: Source, name: str) -> Listing:
     lines = _ordered(source, board, name)
     kinds = list(dict.fromkeys(under(number) for line in lines for number in line.entry.numbers))
     plain = all(len({under(n) for n in line.entry.numbers}) == len(line.entry.numbers) for line in lines)
-    wide = plain and len(kinds) <= WIDE
+    wide = plain and len(kinds) <= MOST_COLUMNS
     if wide:
         lines = [Line(line.entry, line.rank, _by_kind(line.entry, kinds)) for line in lines]
     return Listing(

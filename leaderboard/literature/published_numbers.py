@@ -15,12 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from benchmark.errors import RecordError
 
-__all__ = ["Entry", "Evidence", "Metric", "Number", "Protocol", "Source", "load_published", "read_source"]
+__all__ = [
+    "Entry",
+    "Number",
+    "PublishedMetric",
+    "PublishedProtocol",
+    "Reading",
+    "Source",
+    "load_published",
+    "read_source",
+]
 
-Evidence = Literal["read", "abstract", "secondary"]
-"""How it is known: read in the source itself, in its abstract, or quoted elsewhere and not found in the source."""
+Reading = Literal["read", "abstract", "secondary"]
+"""The origin of a number: read in the source, in its abstract, or quoted elsewhere and not found in the source."""
 
-Metric = Literal[
+PublishedMetric = Literal[
     "clean_accuracy",
     "clean_top5_accuracy",
     "robust_accuracy",
@@ -44,13 +53,13 @@ class Number(_Model):
     settings: of the attack or the method, as the source gives them.
     """
 
-    metric: Metric
+    metric: PublishedMetric
     value: float = Field(ge=0)
     attack: str = ""
     count: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, gt=0)
     settings: dict[str, str | int | float] = {}
-    evidence: Evidence = "read"
+    evidence: Reading = "read"
     place: str = ""
     note: str = ""
 
@@ -63,7 +72,7 @@ class Number(_Model):
         return self
 
 
-class Protocol(_Model):
+class PublishedProtocol(_Model):
     """Under what the numbers were measured. eps_exact: in units of the [0, 1] input range; both None without a ball."""
 
     dataset: str
@@ -95,7 +104,7 @@ class Entry(_Model):
     url: str = Field(default="", pattern=r"^(https://\S+)?$")
     flags: tuple[str, ...] = ()
 
-    def number(self, metric: Metric, attack: str | None = None) -> Number | None:
+    def number(self, metric: PublishedMetric, attack: str | None = None) -> Number | None:
         """The number of that metric, under that attack if one is named."""
         return next((n for n in self.numbers if n.metric == metric and attack in (None, n.attack)), None)
 
@@ -112,7 +121,7 @@ class Source(_Model):
     licence: str = ""
     retrieved: str = ""
     note: str = ""
-    protocols: dict[str, Protocol]
+    protocols: dict[str, PublishedProtocol]
     entries: tuple[Entry, ...]
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What a published board can tell apart: its order by value, and tests that need nothing but counts.
+"""Ranks of a published board: its order by value, and tests that need counts only.
 
 No outcome per example was published, so pairs are compared by unpaired tests, which find less than paired ones would.
 """
@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ..ranking.statistics import holm, separable_ranks, tie_groups
+from ..ranking.statistics import LEVEL, holm, separable_ranks, tie_groups
 from .published_numbers import Entry, Number, Source
 
 __all__ = ["PublishedBoard", "best_known", "ranked_entries", "two_proportions"]
-
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What cells say together: worst cases, intervals, ranks, curves."""
+"""From cells to boards: worst cases, intervals, ranks, curves."""

@@ -18,13 +18,15 @@ from benchmark.records.record import Record, SystemInfo, content_key
 from ..board import (
     ANY_CHANGE,
     Alarm,
+    AttackColumn,
     Board,
-    Column,
+    Conditions,
     Curve,
     CurveSet,
     Leaderboard,
     Problem,
     Rate,
+    Row,
     Run,
     Score,
     Spread,
@@ -34,22 +36,24 @@ from ..cells.load import Cell, read_evidence
 from . import alarms
 from .curves import curve
 from .grouping import (
-    Family,
     base_label,
     column_key,
     columns,
+    conditions_key,
+    conditions_of,
     exact_eps,
-    family,
     labels,
+    order_of,
     protocol,
     recipe_key,
     system_names,
 )
 from .history import history
+from .measured import metrics_of
 from .ranking import Draft, ranked
 from .standing import Close, closeness
 from .statistics import spread, wilson
-from .worst_case import Hit, System, Trial, Verdict, judge
+from .worst_case import AttackedSystem, Hit, Trial, WorstCase, worst_case_at
 
 __all__ = ["aggregate"]
 
@@ -61,7 +65,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
         problems: with records that could not be read; those whose outcomes cannot be used are added.
     """
     bad = list(problems)
-    families: dict[Family, list[tuple[Fraction, Cell]]] = defaultdict(list)
+    found: dict[Conditions, list[tuple[Fraction, Cell]]] = defaultdict(list)
     systems = system_names(cell.record for cell in cells)
     unfinished: list[Cell] = []
     for cell in sorted(cells, key=lambda c: c.record.key):
@@ -71,13 +75,13 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
             bad.append(Problem(cell.place, str(error)))
             continue
         if cell.record.status == "complete":
-            families[family(cell.record)].append((eps if cell.record.attack.bounded else Fraction(0), cell))
+            found[conditions_of(cell.record)].append((eps if cell.record.attack.bounded else Fraction(0), cell))
         else:
             unfinished.append(cell)
     boards: list[Board] = []
     curve_sets: list[CurveSet] = []
-    for group in sorted(families, key=lambda f: f.order):
-        made, curves = _family(group, families[group], bad, systems)
+    for conditions in sorted(found, key=order_of):
+        made, curves = _boards(conditions, found[conditions], bad, systems)
         boards += made
         curve_sets += curves
     placed, homeless = _with_unfinished(boards, unfinished)
@@ -91,7 +95,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
 
 @dataclass(frozen=True, eq=False)
 class _Recipe:
-    """The systems of one row over a family, and what they give at each radius."""
+    """The systems of one row under the same conditions, with its drafts by radius."""
 
     key: str
     info: SystemInfo
@@ -100,10 +104,10 @@ class _Recipe:
     curve: Curve | None
 
 
-def _family(
-    group: Family, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem], systems: Mapping[str, str]
+def _boards(
+    conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem], systems: Mapping[str, str]
 ) -> tuple[list[Board], list[CurveSet]]:
-    """The boards of a family by radius, and its curves."""
+    """The boards under the same conditions by radius, and their curves."""
     by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
     by_column: dict[str, list[Record]] = defaultdict(list)
     for eps, cell in cells:
@@ -115,7 +119,7 @@ def _family(
     eps0 = float(max(eps for eps, _ in cells))
     recipes = []
     for key in sorted(by_recipe):
-        recipe = _recipe(key, names[key], by_recipe[key], known, (group.norm, eps0), bad)
+        recipe = _recipe(key, names[key], by_recipe[key], known, (conditions.norm, eps0), bad)
         if recipe is not None:
             recipes.append(recipe)
     pool = content_key(sorted(known))[:16]
@@ -124,16 +128,14 @@ def _family(
         here = [recipe for recipe in recipes if eps in recipe.drafts]
         drafts = [recipe.drafts[eps] for recipe in here]
         close = [recipe.close for recipe in here]
-        boards.append(ranked(protocol(group, eps), known, drafts, close, pool))
+        boards.append(ranked(protocol(conditions, eps), known, drafts, close, pool))
     curves = [recipe.curve for recipe in recipes if recipe.curve is not None]
     if not curves:
         return boards, []
     return boards, [
         CurveSet(
-            key=group.key,
-            suite=group.suite,
-            dataset=group.dataset,
-            norm=group.norm,
+            key=conditions_key(conditions),
+            conditions=conditions,
             eps0=eps0,
             boards=tuple(board.protocol.key for board in boards),
             curves=tuple(sorted(curves, key=lambda c: (-c.area, c.row))),
@@ -145,14 +147,14 @@ def _recipe(
     key: str,
     label: str,
     cells: Sequence[tuple[Fraction, str, Cell]],
-    known: Mapping[str, Column],
+    known: Mapping[str, AttackColumn],
     reach: tuple[str, float],
     bad: list[Problem],
 ) -> _Recipe | None:
-    """Everything about one row of a family; its outcomes are dropped at the end.
+    """One row under the same conditions, at every radius; its outcomes are dropped at the end.
 
     Args:
-        reach: the family's norm, and how far its curves go.
+        reach: the norm, and the largest radius of its curves.
     """
     norm, eps0 = reach
     by_system: dict[str, list[Trial]] = defaultdict(list)
@@ -163,7 +165,7 @@ def _recipe(
             bad.append(Problem(cell.place, str(error)))
             continue
         by_system[cell.record.system.key].append(trial)
-    systems = [System.of(name, trials) for name, trials in by_system.items()]
+    systems = [AttackedSystem.of(name, trials) for name, trials in by_system.items()]
     if not systems:
         return None
     systems.sort(key=lambda s: (min(t.cell.record.seed for t in s.trials), s.key))
@@ -174,13 +176,13 @@ def _recipe(
     ]
     drafts: dict[Fraction, Draft] = {}
     for eps in sorted({t.eps for s in systems for t in s.trials}):
-        verdicts = [(s, v) for s in systems if (v := judge(s, eps, norm)) is not None]
-        draft = _draft(key, label, info, verdicts, known, noted)
+        worst = [(s, v) for s in systems if (v := worst_case_at(s, eps, norm)) is not None]
+        draft = _draft((key, label, info), worst, known, noted, (eps, norm))
         if drafts:
             last = max(drafts)
             rising = alarms.rises_with_eps(known, (str(last), drafts[last].scores), (str(eps), draft.scores), key)
-            draft = replace(draft, alarms=(*draft.alarms, *rising))
-        drafts[eps] = replace(draft, history=history([s for s, _ in verdicts], eps, norm, known))
+            draft = draft.noting(*rising)
+        drafts[eps] = draft
     return _Recipe(
         key=key,
         info=info,
@@ -190,57 +192,62 @@ def _recipe(
     )
 
 
-def _disagreement(system: System, row: str) -> list[Alarm]:
+def _disagreement(system: AttackedSystem, row: str) -> list[Alarm]:
     ever = reduce(np.logical_or, [t.evidence.clean for t in system.trials])
     differing = int(np.count_nonzero(ever & ~system.clean))
     return alarms.clean_disagrees(differing, [t.cell.record.key for t in system.trials], row)
 
 
 def _draft(
-    key: str,
-    label: str,
-    info: SystemInfo,
-    verdicts: Sequence[tuple[System, Verdict]],
-    known: Mapping[str, Column],
+    named: tuple[str, str, SystemInfo],
+    worst: Sequence[tuple[AttackedSystem, WorstCase]],
+    known: Mapping[str, AttackColumn],
     noted: Sequence[Alarm],
+    at: tuple[Fraction, str],
 ) -> Draft:
-    """A row before it has a rank: means over its runs."""
-    total = len(verdicts[0][0].clean)
-    held = np.mean([v.held for _, v in verdicts], axis=0)
-    runs = tuple(_run(system, verdict) for system, verdict in verdicts)
+    """A row before it has a rank: means over its runs.
+
+    Args:
+        named: key, label and description of the row. at: radius and norm.
+    """
+    key, label, info = named
+    total = len(worst[0][0].clean)
+    held = np.mean([v.held for _, v in worst], axis=0)
+    runs = tuple(_run(system, of) for system, of in worst)
     scores = {
-        column: _score([v.hits[column] for _, v in verdicts if column in v.hits], total)
+        column: _score([v.hits[column] for _, v in worst if column in v.hits], total)
         for column in known
-        if any(column in v.hits for _, v in verdicts)
+        if any(column in v.hits for _, v in worst)
     }
-    proved = [v.certified for _, v in verdicts if v.certified is not None]
-    keys = tuple(sorted({k for _, v in verdicts for k in v.keys}))
+    proved = [v.certified for _, v in worst if v.certified is not None]
+    keys = tuple(sorted({k for _, v in worst for k in v.keys}))
     here = set(keys)
-    return Draft(
+    row = Row(
         key=key,
         label=label,
         system=info,
-        held=held,
-        robust=rate(_mean([int(np.count_nonzero(v.held)) for _, v in verdicts]), total),
-        clean=rate(_mean([int(np.count_nonzero(s.clean)) for s, _ in verdicts]), total),
-        certified=rate(_mean([int(np.count_nonzero(p)) for p in proved]), total)
-        if len(proved) == len(verdicts)
-        else None,
+        place=0,
+        ranks=None,
+        robust=rate(_mean([int(np.count_nonzero(v.held)) for _, v in worst]), total),
+        clean=rate(_mean([int(np.count_nonzero(s.clean)) for s, _ in worst]), total),
+        certified=rate(_mean([int(np.count_nonzero(p)) for p in proved]), total) if len(proved) == len(worst) else None,
         spread=Spread(*spread([run.robust.value for run in runs])),
         clean_spread=Spread(*spread([run.clean.value for run in runs])),
-        unjudged=_mean([v.unjudged for _, v in verdicts]),
-        carried=_mean([v.carried for _, v in verdicts]),
-        scores=scores,
+        unjudged=_mean([v.unjudged for _, v in worst]),
+        carried=_mean([v.carried for _, v in worst]),
+        scores=(),
         runs=runs,
         alarms=(
             *_here(noted, here),
-            *alarms.certified_yet_broken(sum(v.crossed for _, v in verdicts), keys, key),
+            *alarms.certified_yet_broken(sum(v.crossed for _, v in worst), keys, key),
             *alarms.noise_beats_attack(known, scores, key),
             *alarms.others_beat_white_box(known, scores, key),
             *alarms.out_of_order(known, scores, key),
         ),
         keys=keys,
+        history=history([system for system, _ in worst], *at, known),
     )
+    return Draft(row, held, scores)
 
 
 def _here(noted: Iterable[Alarm], keys: set[str]) -> list[Alarm]:
@@ -249,18 +256,18 @@ def _here(noted: Iterable[Alarm], keys: set[str]) -> list[Alarm]:
     return [alarm for alarm in found if alarm.keys]
 
 
-def _run(system: System, verdict: Verdict) -> Run:
+def _run(system: AttackedSystem, of: WorstCase) -> Run:
     records = [t.cell.record for t in system.trials]
     total = len(system.clean)
     return Run(
         system_key=system.key,
         seed=min(record.seed for record in records),
         clean=rate(int(np.count_nonzero(system.clean)), total),
-        robust=rate(int(np.count_nonzero(verdict.held)), total),
-        held=_packed(verdict.held),
+        robust=rate(int(np.count_nonzero(of.held)), total),
+        held=_packed(of.held),
         clean_bits=_packed(system.clean),
         weights_sha256=min(record.weights_sha256 for record in records),
-        keys=verdict.keys,
+        keys=of.keys,
     )
 
 
@@ -278,6 +285,7 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
         seconds=_mean([hit.seconds for hit in hits]),
         keys=tuple(sorted(key for hit in hits for key in hit.keys)),
         top5=_mean([hit.top5 for hit in hits]),
+        metrics=metrics_of(metric for hit in hits for metric in hit.metrics),
     )
 
 
@@ -323,5 +331,6 @@ def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[li
 
 
 def _meant(board: Board) -> tuple[object, ...]:
-    p = board.protocol
-    return (p.suite, p.official, p.dataset, p.norm, Fraction(p.eps_exact), p.goal, p.aware, p.region, p.levels)
+    of = board.protocol.conditions
+    eps = Fraction(board.protocol.eps_exact)
+    return (of.suite, of.official, of.dataset, of.norm, eps, of.goal, of.aware, of.region, of.levels)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from benchmark.records.record import GIVEN, Record
 
-from ..board import Alarm, Column, Score
+from ..board import Alarm, AttackColumn, Score
 
 __all__ = [
     "certified_yet_broken",
@@ -27,7 +27,7 @@ __all__ = [
 
 NO_ATTACK = ("noise", "none")
 TRANSFER = "transfer"
-ORDER = (("bim", "fgsm"), ("pgd", "fgsm"), ("apgd", "fgsm"), ("autoattack", "pgd"), ("autoattack", "apgd"))
+STRONGER_FIRST = (("bim", "fgsm"), ("pgd", "fgsm"), ("apgd", "fgsm"), ("autoattack", "pgd"), ("autoattack", "apgd"))
 """Pairs of a stronger attack and a weaker one, which does a part of what it does."""
 
 
@@ -40,7 +40,7 @@ def of_records(records: Iterable[Record], row: str) -> list[Alarm]:
     return [Alarm(*what, tuple(sorted(keys)), row) for what, keys in sorted(cells.items())]
 
 
-def noise_beats_attack(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+def noise_beats_attack(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
     """Random noise broke more than an attack that looks where to go."""
     noise = [scores[key] for key in columns if key in scores and columns[key].name == "noise"]
     if not noise:
@@ -60,8 +60,8 @@ def noise_beats_attack(columns: Mapping[str, Column], scores: Mapping[str, Score
     ]
 
 
-def others_beat_white_box(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
-    """What did not see the system's gradients broke more than every attack that did: the sign of masked gradients.
+def others_beat_white_box(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+    """An attack without the system's gradients broke more than every attack with them: a sign of masked gradients.
 
     That is an attack that asked for none, or one that worked on another system: black-box and transfer attacks are
     checks of the white-box ones (Carlini et al., 2019, arXiv:1902.06705).
@@ -87,7 +87,7 @@ def others_beat_white_box(columns: Mapping[str, Column], scores: Mapping[str, Sc
 def _masked(
     name: str,
     how: str,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, AttackColumn],
     scores: Mapping[str, Score],
     winner: str,
     strongest: str,
@@ -105,14 +105,14 @@ def _masked(
     )
 
 
-def out_of_order(columns: Mapping[str, Column], scores: Mapping[str, Score], row: str) -> list[Alarm]:
+def out_of_order(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
     """An attack broke less than one that does a part of what it does: FGSM is one step of PGD (Carlini et al., 2019).
 
     Of attacks with several settings the best is meant, among those with one access, surrogate and draws; an attack with
     a smaller budget is not compared.
     """
     found = []
-    for stronger, weaker in ORDER:
+    for stronger, weaker in STRONGER_FIRST:
         for key, score in sorted(scores.items(), key=lambda item: columns[item[0]].label):
             if columns[key].name != weaker:
                 continue
@@ -135,14 +135,14 @@ def out_of_order(columns: Mapping[str, Column], scores: Mapping[str, Score], row
     return found
 
 
-def _as_free(one: Column, other: Column) -> bool:
-    """Whether the first attack had the access of the other, and at least its budget."""
+def _as_free(one: AttackColumn, other: AttackColumn) -> bool:
+    """Tell whether the first attack had the access of the other, and at least its budget."""
     same = (one.access, one.surrogate, one.eot) == (other.access, other.surrogate, other.eot)
     return same and (one.queries is None or (other.queries is not None and one.queries >= other.queries))
 
 
 def rises_with_eps(
-    columns: Mapping[str, Column],
+    columns: Mapping[str, AttackColumn],
     small: tuple[str, Mapping[str, Score]],
     large: tuple[str, Mapping[str, Score]],
     row: str,
@@ -202,7 +202,7 @@ def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Ala
     ]
 
 
-def spared(columns: Mapping[str, Column], rows: Sequence[tuple[Mapping[str, Score], Set[str]]]) -> list[set[str]]:
+def spared(columns: Mapping[str, AttackColumn], rows: Sequence[tuple[Mapping[str, Score], Set[str]]]) -> list[set[str]]:
     """Per row, the attacks that it did not meet and half of the rows or more did: with one such, it has no rank.
 
     Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
@@ -223,7 +223,7 @@ def spared(columns: Mapping[str, Column], rows: Sequence[tuple[Mapping[str, Scor
 
 
 def fewer_attacks(
-    columns: Mapping[str, Column], scores: Mapping[str, Score], without: Set[str], row: str
+    columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], without: Set[str], row: str
 ) -> list[Alarm]:
     """A row that was not attacked by all attacks of its board: its worst case is over fewer of them.
 

@@ -1,4 +1,4 @@
-"""What moved between two states of the results, and why, as far as records can tell."""
+"""Changes between two states of the results, with the reasons that the records give."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..board import Board, Leaderboard, Row, Withdrawn
 from ..words.display import NOTHING, interval, percent
-from ..words.downloads import Table, Value
+from ..words.downloads import DownloadTable, Value
 from ..words.wording import radius, rank, suite_title
 
 __all__ = ["Change", "Changes", "Tally", "changes", "changes_table", "tally"]
@@ -34,7 +34,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many records came and went, whether or not a number moved. withdrawn: those that somebody took away."""
+    """Numbers of records added and gone, whether or not a result moved. withdrawn: records that somebody withdrew."""
 
     added: int
     gone: int
@@ -42,7 +42,7 @@ class Tally:
 
 
 def tally(before: Leaderboard, now: Leaderboard) -> Tally:
-    """What happened to the records on the boards."""
+    """Count the records that came to the boards or left them."""
     old, new = _keys(before), _keys(now)
     taken = [one for one in now.problems if isinstance(one, Withdrawn) and one.record.key in old]
     return Tally(len(new - old), len(old - new), tuple(taken))
@@ -61,10 +61,10 @@ def changes(before: Leaderboard, now: Leaderboard) -> list[Changes]:
     return found + [Changes(board, "gone", tuple(_rows(board, None, reasons))) for board in old.values()]
 
 
-def changes_table(found: Sequence[Changes]) -> Table:
+def changes_table(found: Sequence[Changes]) -> DownloadTable:
     """One line per row that changed."""
     lines = [(of.board, change) for of in found for change in of.rows]
-    return Table(
+    return DownloadTable(
         "What changed since the last release, robust accuracy in percent with 95 % intervals.",
         [_line(board, change) for board, change in lines],
         ("System", "Board", "Before", "Now", "Rank before", "Rank now", "Why"),
@@ -96,7 +96,7 @@ def _rows(before: Board | None, now: Board | None, reasons: Mapping[str, str]) -
 
 
 def _state(row: Row) -> tuple[object, ...]:
-    return row.robust, row.clean, row.rank_low, row.rank_high
+    return row.robust, row.clean, row.ranks and (row.ranks.low, row.ranks.high)
 
 
 def _why(before: Row | None, now: Row | None, names: Mapping[str, str], reasons: Mapping[str, str]) -> tuple[str, ...]:
@@ -150,6 +150,6 @@ def _line(board: Board, change: Change) -> dict[str, Value]:
     line: dict[str, Value] = {"board_key": board.protocol.key, "system": change.label}
     for name, row in (("before", change.before), ("now", change.now)):
         line[f"robust_accuracy_{name}"] = row.robust.value if row else None
-        line[f"rank_low_{name}"] = row.rank_low if row else None
-        line[f"rank_high_{name}"] = row.rank_high if row else None
+        line[f"rank_low_{name}"] = row.ranks.low if row and row.ranks else None
+        line[f"rank_high_{name}"] = row.ranks.high if row and row.ranks else None
     return {**line, "why": "; ".join(change.why)}

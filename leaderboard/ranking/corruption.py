@@ -15,7 +15,7 @@ from math import fsum
 
 from ..board import Board, Rate, Row
 from ..words.display import count, interval, percent
-from ..words.downloads import Table
+from ..words.downloads import DownloadTable
 from ..words.wording import words
 from .statistics import wilson
 
@@ -83,7 +83,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """What corruptions do to the systems of a board, the smallest mean corruption error first.
+    """Corruption errors of the systems of a board, the smallest mean first.
 
     baseline: the undefended system with the smallest clean error, which all are divided by; None if there is none.
     families: those for which some system has all severities. complete: whether these are all of the benchmark's.
@@ -95,7 +95,7 @@ class CorruptionErrors:
 
     @property
     def complete(self) -> bool:
-        """Whether these are the families of the benchmark."""
+        """Tell whether these are the families of the benchmark."""
         return len(self.families) == len(FAMILIES)
 
 
@@ -154,11 +154,12 @@ def _rate(share: float, total: int) -> Rate:
     return Rate(wrong, total, share, *wilson(wrong, total))
 
 
-def corruption_table(board: Board, found: CorruptionErrors) -> Table:
+def corruption_table(board: Board, found: CorruptionErrors) -> DownloadTable:
     """The table for download: one line per system."""
     against = found.baseline.label if found.baseline else "none"
-    return Table(
-        f"Corruption errors on {count(board.protocol.total)} {words(board.protocol.dataset)} examples, means over five "
+    of = board.protocol.conditions
+    return DownloadTable(
+        f"Corruption errors on {count(of.total)} {words(of.dataset)} examples, means over five "
         f"severities, in percent with 95 % Wilson intervals; mean corruption errors against {against}.",
         [
             {

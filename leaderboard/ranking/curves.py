@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..board import Curve
-from .statistics import area_under_curve, dkw_half_width
-from .worst_case import System
+from .statistics import Floats, area_under_curve, dkw_half_width
+from .worst_case import AttackedSystem
 
 __all__ = ["curve", "half_held", "step_points"]
 
 POINTS = 100
-Floats = NDArray[np.float64]
 
 
-def curve(row: str, label: str, runs: Sequence[System], names: dict[str, str], eps0: float) -> Curve | None:
+def curve(row: str, label: str, runs: Sequence[AttackedSystem], names: dict[str, str], eps0: float) -> Curve | None:
     """The curve of a row, the mean over its runs; None where no attack looked for the smallest perturbation.
 
     Every recorded candidate counts, not only those of such attacks, so that the curve passes through the worst case of

@@ -1,78 +1,62 @@
-"""Which records belong together, and what rows and columns are called."""
+"""Grouping of records into boards, rows and columns, and the labels of rows and columns."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from benchmark.errors import RecordError
+from benchmark.errors import ConfigError, RecordError
 from benchmark.records.record import Record, SystemInfo, content_key
+from benchmark.threat import parse_eps
 
-from ..board import ANY_CHANGE, Column, Protocol
+from ..board import ANY_CHANGE, AttackColumn, Conditions, Protocol
 from ..cells.load import Cell
 
 __all__ = [
-    "Family",
     "base_label",
     "column_key",
     "columns",
+    "conditions_key",
+    "conditions_of",
     "exact_eps",
-    "family",
     "labels",
+    "order_of",
     "protocol",
     "recipe_key",
     "system_names",
 ]
 
-NORMS = ("linf", "l2", "l1", "l0", ANY_CHANGE)
+NORM_ORDER = ("linf", "l2", "l1", "l0", ANY_CHANGE)
 SHOWN_SETTINGS = 4
-EXACT = re.compile(r"(\d{1,18})(?:/(0*[1-9]\d{0,17}))?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Family:
-    """What records must share to be compared, apart from the radius."""
-
-    suite: str | None
-    official: bool
-    dataset: str
-    dataset_revision: str
-    examples_sha256: str
-    total: int
-    norm: str
-    goal: str
-    aware: bool
-    region: str
-    levels: int | None
-
-    @property
-    def key(self) -> str:
-        """Its content address."""
-        return content_key(self.content)
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What it is told apart by. Real numbers go without saying, as before there were levels."""
-        return {name: value for name, value in asdict(self).items() if name != "levels" or value is not None}
-
-    @property
-    def order(self) -> tuple[object, ...]:
-        """Where it comes among others: suites by name, records outside suites first, then by dataset and norm."""
-        return (
-            self.suite or "", not self.official, self.dataset, NORMS.index(self.norm), self.goal, not self.aware,
-            self.region, self.levels or 0, self.key,
-        )  # fmt: skip
+def conditions_key(conditions: Conditions) -> str:
+    """The content address of the conditions."""
+    return content_key(_content(conditions))
 
 
-def family(record: Record) -> Family:
-    """The family of a complete record. Attacks that answer to no norm are compared among themselves."""
+def _content(conditions: Conditions) -> dict[str, Any]:
+    """The fields that tell conditions apart; real numbers go without saying, as before there were levels."""
+    return {name: value for name, value in asdict(conditions).items() if name != "levels" or value is not None}
+
+
+def order_of(conditions: Conditions) -> tuple[object, ...]:
+    """Sort key: records outside suites first, then suites by name, then dataset and norm."""
+    of = conditions
+    return (
+        of.suite or "", not of.official, of.dataset, NORM_ORDER.index(of.norm), of.goal, not of.aware, of.region,
+        of.levels or 0, conditions_key(of),
+    )  # fmt: skip
+
+
+def conditions_of(record: Record) -> Conditions:
+    """The conditions of a complete record. Attacks that answer to no norm are compared among themselves."""
     threat = record.threat
-    return Family(
+    return Conditions(
         suite=record.suite,
         official=record.official,
         dataset=record.system.dataset,
@@ -87,10 +71,10 @@ def family(record: Record) -> Family:
     )
 
 
-def protocol(group: Family, eps: Fraction) -> Protocol:
-    """The family at one radius."""
-    key = content_key({**group.content, "eps": str(eps)})
-    return Protocol(key=key, eps=float(eps), eps_exact=str(eps), **asdict(group))
+def protocol(conditions: Conditions, eps: Fraction) -> Protocol:
+    """The conditions at one radius."""
+    key = content_key({**_content(conditions), "eps": str(eps)})
+    return Protocol(key=key, conditions=conditions, eps=float(eps), eps_exact=str(eps))
 
 
 def exact_eps(cell: Cell) -> Fraction:
@@ -100,17 +84,19 @@ def exact_eps(cell: Cell) -> Fraction:
         RecordError: if it is none, or disagrees with the record's floating-point radius.
     """
     threat = cell.record.threat
-    numbers = EXACT.fullmatch(threat.eps_exact)
-    if numbers is None:
-        raise RecordError(f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255")
-    eps = Fraction(int(numbers[1]), int(numbers[2] or 1))
+    try:
+        eps = parse_eps(threat.eps_exact)
+    except ConfigError as error:
+        raise RecordError(
+            f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255"
+        ) from error
     if float(eps) != threat.eps:
         raise RecordError(f"{cell.place} has eps {threat.eps!r} and eps_exact {threat.eps_exact!r}, which differ")
     return eps
 
 
 def recipe_key(system: SystemInfo) -> str:
-    """What a system is, whatever its seed: the content address of a row."""
+    """Content address of a row: the system without its seed."""
     return content_key(system.model_dump(exclude={"key"}))
 
 
@@ -123,7 +109,7 @@ def column_key(record: Record) -> str:
 
 
 def system_names(records: Iterable[Record]) -> dict[str, str]:
-    """What people call each trained system of the records: its label, with the seed if that is not 0."""
+    """Name of each trained system for people: its label, with the seed unless it is 0."""
     made = {}
     for record in records:
         seed = f", seed {record.seed}" if record.seed else ""
@@ -131,7 +117,7 @@ def system_names(records: Iterable[Record]) -> dict[str, str]:
     return made
 
 
-def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None = None) -> dict[str, Column]:
+def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None = None) -> dict[str, AttackColumn]:
     """The column of each key, by name and settings, with labels that tell them apart.
 
     Args:
@@ -148,7 +134,7 @@ def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None
         first, key=lambda k: (first[k].attack.name, json.dumps(_column_settings(first[k]), sort_keys=True))
     ):
         attack, threat = first[key].attack, first[key].threat
-        made[key] = Column(
+        made[key] = AttackColumn(
             key=key,
             name=attack.name,
             label=names[key],

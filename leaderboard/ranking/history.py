@@ -1,4 +1,4 @@
-"""How a system came to its number: day by day, which attacks were recorded and what each took from the worst case.
+"""History of a result: the attacks recorded each day, and the examples each took from the worst case.
 
 Days come from the records, whose clocks nobody checks; records without one come last.
 """
@@ -15,34 +15,37 @@ from math import fsum
 import numpy as np
 
 from benchmark.records.record import Record
+from benchmark.threat.radius import tolerance
 
-from ..board import Board, Column, Problem, Rate, Row, Step, Withdrawn
+from ..board import AttackColumn, Board, Problem, Rate, Row, Step, Withdrawn
 from ..words.display import NOTHING, interval, number, percent
-from ..words.downloads import Table
+from ..words.downloads import DownloadTable
 from .grouping import recipe_key
 from .statistics import wilson
-from .worst_case import System, Trial, forgiven
+from .worst_case import AttackedSystem, Trial
 
 __all__ = ["Event", "day", "events", "history", "history_table"]
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 MOST = 6
-"""How many attacks a sentence names."""
+"""Attacks named in a sentence, at most."""
 
 
 def day(record: Record) -> str:
-    """When a record was made, as YYYY-MM-DD, by its own clock; "" if it does not say."""
+    """Day on which a record was made, as YYYY-MM-DD by its own clock; "" if it does not say."""
     found = DAY.match(str(record.provenance.get("created", "")))
     return found[0] if found else ""
 
 
-def history(systems: Sequence[System], eps: Fraction, norm: str, known: Mapping[str, Column]) -> tuple[Step, ...]:
-    """What each day's records did to the worst case of a row at one radius.
+def history(
+    systems: Sequence[AttackedSystem], eps: Fraction, norm: str, known: Mapping[str, AttackColumn]
+) -> tuple[Step, ...]:
+    """Effect of each day's records on the worst case of a row at one radius.
 
     As for the worst case itself, a candidate recorded under another radius counts wherever it lies within this one. The
     last step has the number of the row.
     """
-    reach = float(eps) + forgiven(norm, float(eps))
+    reach = float(eps) + tolerance(norm, float(eps))
     by_day: dict[str, list[tuple[int, Trial]]] = defaultdict(list)
     for at, system in enumerate(systems):
         for trial in system.trials:
@@ -93,7 +96,7 @@ class Event:
 
 
 def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) -> list[Event]:
-    """Everything that happened to a system on all its boards, the earliest first; days that nobody knows last."""
+    """Events of a system on all its boards, the earliest first, unknown days last."""
     row = entries[0][1]
     found = [Event(step.date, board, _told(step, at), step.robust)
              for board, entry in entries for at, step in enumerate(entry.history)]  # fmt: skip
@@ -106,9 +109,9 @@ def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) ->
     return sorted(found, key=lambda event: (not event.date, event.date))
 
 
-def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], names: Sequence[str]) -> Table:
+def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], names: Sequence[str]) -> DownloadTable:
     """One line per event. names: of the threat of each, "" where it is about a record."""
-    return Table(
+    return DownloadTable(
         f"History of {entries[0][1].label}: the worst case in percent with 95 % intervals, as records came in.",
         [
             {

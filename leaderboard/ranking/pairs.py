@@ -1,4 +1,4 @@
-"""What the page that compares two systems carries: each row's examples as bits, and the tests of all pairs."""
+"""Data of the comparison page: each row's examples as bits, and the tests of all pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BITS_BYTES", "PAIR_ROWS", "comparable", "held_bits", "neighbours"]
 PAIR_ROWS = 40
 """Up to how many rows a page carries the tests of all their pairs."""
 BITS_BYTES = 120_000
-"""How many bytes of outcomes a page carries."""
+"""Bytes of outcomes per page, at most."""
 
 
 def comparable(board: Board) -> tuple[Row, ...]:

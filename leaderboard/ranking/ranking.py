@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.records.record import SystemInfo
-
-from ..board import Alarm, Board, Column, Pairs, Protocol, Rate, Resolution, Row, Run, Score, Spread, Step
+from ..board import Alarm, AttackColumn, Board, Metric, Pairs, Protocol, Ranks, Resolution, Row, Score
 from . import alarms
 from .standing import Close, standings
 from .statistics import (
+    LEVEL,
     detectable_difference,
     examples_to_separate,
     holm,
@@ -24,49 +23,31 @@ from .statistics import (
     wins,
 )
 
-__all__ = ["DRAWS", "LEVEL", "Draft", "ranked"]
+__all__ = ["DRAWS", "Draft", "ranked"]
 
-LEVEL = 0.05
 DRAWS = 1000
 SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A row without its rank. held: (N,) the share of its runs that stay right. scores: by column key."""
+    """A row that has no place, ranks and scores yet.
 
-    key: str
-    label: str
-    system: SystemInfo
+    held: (N,) the share of its runs that stay right. scores: by column key.
+    """
+
+    row: Row
     held: NDArray[np.float64]
-    robust: Rate
-    clean: Rate
-    certified: Rate | None
-    spread: Spread
-    clean_spread: Spread
-    unjudged: float
-    carried: float
     scores: dict[str, Score]
-    runs: tuple[Run, ...]
-    alarms: tuple[Alarm, ...]
-    keys: tuple[str, ...]
-    history: tuple[Step, ...] = ()
 
-
-@dataclass(frozen=True)
-class _Ranks:
-    """See `board.Row`."""
-
-    low: int | None = None
-    high: int | None = None
-    drawn_low: int | None = None
-    drawn_high: int | None = None
-    best: float | None = None
+    def noting(self, *found: Alarm) -> Draft:
+        """The draft with more alarms."""
+        return replace(self, row=replace(self.row, alarms=(*self.row.alarms, *found)))
 
 
 def ranked(
     protocol: Protocol,
-    known: Mapping[str, Column],
+    known: Mapping[str, AttackColumn],
     drafts: Sequence[Draft],
     close: Sequence[Mapping[str, Sequence[Close]]],
     pool: str,
@@ -77,15 +58,15 @@ def ranked(
         known: columns of the whole family, in order; those that no row has are left out.
         close: per draft, how close minimal attacks came to the best distances. pool: the reference for that.
     """
-    spared = alarms.spared(known, [(row.scores, {run.system_key for run in row.runs}) for row in drafts])
-    order = sorted(range(len(drafts)), key=lambda at: (bool(spared[at]), *_place(drafts[at])))
-    rows = [drafts[at] for at in order]
+    spared = alarms.spared(known, [(draft.scores, {run.system_key for run in draft.row.runs}) for draft in drafts])
+    order = sorted(range(len(drafts)), key=lambda at: (bool(spared[at]), *_place(drafts[at].row)))
+    placed = [drafts[at] for at in order]
     tested = [drafts[at] for at in order if not spared[at]]
-    shown = {key: column for key, column in known.items() if any(key in row.scores for row in rows)}
-    held = np.stack([row.held for row in tested]) if tested else np.zeros((0, protocol.total))
+    shown = {key: column for key, column in known.items() if any(key in draft.scores for draft in placed)}
+    held = np.stack([draft.held for draft in tested]) if tested else np.zeros((0, protocol.conditions.total))
     pairs = _pairs(held)
     apart = pairs.adjusted <= LEVEL
-    ranks = [*_ranks(tested, held, apart), *[_Ranks()] * (len(rows) - len(tested))]
+    ranks = [*_ranks(tested, held, apart), *[None] * (len(placed) - len(tested))]
     return Board(
         protocol=protocol,
         columns=tuple(shown.values()),
@@ -98,55 +79,41 @@ def ranked(
         resolution=_resolution(pairs, held.shape[1]),
         attacks=standings(
             list(shown.values()),
-            [row.scores for row in rows],
-            [row.clean.count for row in rows],
+            [draft.scores for draft in placed],
+            [draft.row.clean.count for draft in placed],
             [close[at] for at in order],
             pool,
         ),
         unfinished=(),
-        alarms=_of_board(rows),
+        alarms=_of_board([draft.row for draft in placed]),
+        metrics=_metrics(placed),
     )
 
 
-def _place(row: Draft) -> tuple[float, float, str]:
+def _metrics(drafts: Sequence[Draft]) -> tuple[Metric, ...]:
+    found = {metric for draft in drafts for score in draft.scores.values() for metric in score.metrics}
+    return tuple(sorted(found, key=lambda metric: metric.order))
+
+
+def _place(row: Row) -> tuple[float, float, str]:
     return (-row.robust.count, -row.clean.count, row.key)
 
 
-def _ranks(rows: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np.bool_]) -> list[_Ranks]:
+def _ranks(drafts: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np.bool_]) -> list[Ranks]:
     """The ranks of rows that met the same attacks."""
-    if not rows:
+    if not drafts:
         return []
-    bounds = separable_ranks(apart, np.array([row.robust.value for row in rows]))
+    bounds = separable_ranks(apart, np.array([draft.row.robust.value for draft in drafts]))
     drawn = resampled_ranks(held, DRAWS, SEED)
     return [
-        _Ranks(*bounds[at], int(drawn.low[at]), int(drawn.high[at]), float(drawn.best[at])) for at in range(len(rows))
+        Ranks(*bounds[at], int(drawn.low[at]), int(drawn.high[at]), float(drawn.best[at])) for at in range(len(drafts))
     ]
 
 
-def _row(row: Draft, place: int, ranks: _Ranks, spared: set[str], shown: Mapping[str, Column]) -> Row:
-    return Row(
-        key=row.key,
-        label=row.label,
-        system=row.system,
-        place=place,
-        rank_low=ranks.low,
-        rank_high=ranks.high,
-        bootstrap_low=ranks.drawn_low,
-        bootstrap_high=ranks.drawn_high,
-        best=ranks.best,
-        robust=row.robust,
-        clean=row.clean,
-        certified=row.certified,
-        spread=row.spread,
-        clean_spread=row.clean_spread,
-        unjudged=row.unjudged,
-        carried=row.carried,
-        scores=tuple(row.scores.get(key) for key in shown),
-        runs=row.runs,
-        alarms=(*row.alarms, *alarms.fewer_attacks(shown, row.scores, spared, row.key)),
-        keys=row.keys,
-        history=row.history,
-    )
+def _row(draft: Draft, place: int, ranks: Ranks | None, spared: set[str], shown: Mapping[str, AttackColumn]) -> Row:
+    missing = alarms.fewer_attacks(shown, draft.scores, spared, draft.row.key)
+    scores = tuple(draft.scores.get(key) for key in shown)
+    return replace(draft.noting(*missing).row, place=place, ranks=ranks, scores=scores)
 
 
 def _pairs(held: NDArray[np.float64]) -> Pairs:
@@ -182,7 +149,7 @@ def _resolution(pairs: Pairs, total: int) -> Resolution:
     )
 
 
-def _of_board(rows: Sequence[Draft]) -> tuple[Alarm, ...]:
+def _of_board(rows: Sequence[Row]) -> tuple[Alarm, ...]:
     """Findings about the board itself: rows whose numbers say less than they seem to."""
     unjudged = [row for row in rows if row.unjudged]
     return tuple(

@@ -1,4 +1,4 @@
-"""How attacks compare over the rows of a board."""
+"""Comparison of attacks over the rows of a board."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..board import AttackStanding, Column, Optimality, Rate, Score
+from ..board import AttackColumn, AttackStanding, Optimality, Rate, Score
 from .statistics import mean_interval, optimality, wilson
-from .worst_case import System
+from .worst_case import AttackedSystem
 
 __all__ = ["Close", "closeness", "standings"]
 
@@ -23,8 +23,10 @@ class Close:
     influence: NDArray[np.float32]
 
 
-def closeness(systems: Sequence[System], known: Mapping[str, Column], eps0: float) -> dict[str, list[Close]]:
-    """By column, for attacks that look for the smallest perturbation: one entry per system they were run on.
+def closeness(
+    systems: Sequence[AttackedSystem], known: Mapping[str, AttackColumn], eps0: float
+) -> dict[str, list[Close]]:
+    """Optimality by column, for minimal attacks: one entry per system they were run on.
 
     The reference is the smallest distance that any attack found on the example.
     """
@@ -41,7 +43,7 @@ def closeness(systems: Sequence[System], known: Mapping[str, Column], eps0: floa
 
 
 def standings(
-    columns: Sequence[Column],
+    columns: Sequence[AttackColumn],
     scores: Sequence[Mapping[str, Score]],
     clean: Sequence[float],
     close: Sequence[Mapping[str, Sequence[Close]]],

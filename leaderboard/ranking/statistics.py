@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 __all__ = [
-    "Ranks",
+    "LEVEL",
+    "DrawnRanks",
+    "Floats",
     "area_under_curve",
     "clopper_pearson",
     "detectable_difference",
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+LEVEL = 0.05
+"""The level of every test."""
 Ints = NDArray[np.int64]
 
 CHUNK = 64
@@ -166,7 +170,7 @@ def separable_ranks(separable: NDArray[np.bool_], value: Floats) -> list[tuple[i
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DrawnRanks:
     """low, high: (R,) central 95 % of the ranks of each row, from 1. best: (R,) share of draws in which it is first."""
 
     low: Ints
@@ -174,7 +178,7 @@ class Ranks:
     best: Floats
 
 
-def resampled_ranks(held: Floats, draws: int, seed: int, level: float = 0.95) -> Ranks:
+def resampled_ranks(held: Floats, draws: int, seed: int, level: float = 0.95) -> DrawnRanks:
     """Ranks over paired bootstrap samples of the examples: all rows see the same draws. Efron, Ann. Stat. 7 (1979).
 
     Rows that tie in a draw share it: for `low` they take the best of their ranks, for `high` the worst, and first
@@ -196,7 +200,7 @@ def resampled_ranks(held: Floats, draws: int, seed: int, level: float = 0.95) ->
             first = low[draw] == 1
             best += first / first.sum()
     tail = (1 - level) / 2
-    return Ranks(
+    return DrawnRanks(
         low=np.quantile(low, tail, axis=0, method="inverted_cdf").astype(np.int64),
         high=np.quantile(high, 1 - tail, axis=0, method="inverted_cdf").astype(np.int64),
         best=best / draws,
@@ -239,7 +243,7 @@ def _pairs_needed(disagreement: float, difference: float, level: float, power: f
 
 
 def examples_to_separate(only_first: int, only_second: int, total: int, level: float = 0.95) -> int | None:
-    """How many more examples would make a pair differ, if disagreements keep their proportions.
+    """Number of further examples that would make a pair differ, if disagreements keep their proportions.
 
     The smallest factor on both counts at which the exact McNemar test rejects, as a number of examples beyond `total`,
     rounded up. None if both counts are equal.
@@ -295,7 +299,7 @@ def mean_interval(value: float, parts: Floats, level: float = 0.95) -> tuple[flo
 
 
 def optimality(distance: Floats, best: Floats, eps0: float) -> tuple[float, Floats] | None:
-    """How close an attack comes to the best known distances: 1 if it finds them all, 0 if it finds nothing.
+    """Closeness of an attack to the best known distances: 1 if it finds them all, 0 if it finds nothing.
 
     `1 - (mean min(d, eps0) - mean min(d*, eps0)) / (c * eps0 - mean min(d*, eps0))`: the area between the attack's
     curve and the best one, of the area between the best one and no attack at all. Cinà et al., AAAI 2025

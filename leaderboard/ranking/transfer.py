@@ -1,4 +1,4 @@
-"""How adversarial examples go from system to system: a matrix per board, from what `benchmark transfer` counted.
+"""Transfer of adversarial examples between systems: a matrix per board, from the counts of `benchmark transfer`.
 
 A pair is shown as long as every cell that it was counted from still stands on the board.
 """
@@ -41,7 +41,7 @@ class Exchange:
 
 
 def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]]:
-    """What was counted in the stores that the cells lie in, in the order of the keys, and which files are no counts.
+    """Transfer counts of the stores that hold the cells, ordered by key, and the files that are no counts.
 
     The folder of the counts lies beside that of the cells, as in a store, or beside the cells themselves.
     """

@@ -1,4 +1,4 @@
-"""What all attacks together did to one trained system, example by example."""
+"""The worst case of one trained system over all attacks, example by example."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fractions import Fraction
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
+
+from benchmark.records.record import MetricValue
+from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE
-from ..cells.load import Cell, Evidence
+from ..cells.load import Bools, Cell, Evidence
+from .statistics import Floats
 
-__all__ = ["Hit", "System", "Trial", "Verdict", "forgiven", "judge"]
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+__all__ = ["AttackedSystem", "Hit", "Trial", "WorstCase", "worst_case_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +39,13 @@ class Trial:
         """The trial with its distances."""
         radius = float(eps)
         distance = evidence.distance.astype(np.float64)
-        rounded = (distance > radius) & (distance <= radius + forgiven(cell.record.threat.norm, radius))
+        rounded = (distance > radius) & (distance <= radius + tolerance(cell.record.threat.norm, radius))
         distance[rounded] = radius
         return cls(column, eps, cell, evidence, distance)
 
 
 @dataclass(frozen=True, eq=False)
-class System:
+class AttackedSystem:
     """One trained system with all its trials of a family, at every radius, and what follows whatever the radius.
 
     clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
@@ -60,7 +60,7 @@ class System:
     certified: Floats | None
 
     @classmethod
-    def of(cls, key: str, trials: Sequence[Trial]) -> System:
+    def of(cls, key: str, trials: Sequence[Trial]) -> AttackedSystem:
         """The system of that key, from its trials."""
         clean = reduce(np.logical_and, [t.evidence.clean for t in trials])
         tried = _any([t.evidence.valid for t in trials])
@@ -80,7 +80,7 @@ class System:
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """What one attack did at one radius. Counts of examples, and the cost of its cells together."""
+    """The result of one attack at one radius: counts of examples, and the summed cost of its cells."""
 
     robust: int
     broken: int
@@ -92,10 +92,11 @@ class Hit:
     seconds: float
     keys: tuple[str, ...]
     top5: int
+    metrics: tuple[MetricValue, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class WorstCase:
     """The worst case at one radius.
 
     held: (N,) right, validly tried by some attack, broken by none. unjudged: examples that no attack validly tried and
@@ -112,7 +113,7 @@ class Verdict:
     keys: tuple[str, ...]
 
 
-def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
+def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase | None:
     """The worst case over every attack recorded for the system under this radius; None if there is none.
 
     An adversarial candidate recorded under another radius counts as well wherever it lies within this one: it is
@@ -129,7 +130,7 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
         mine[trial.column].append(trial)
     broken = {column: clean & _any([t.evidence.broken for t in trials]) for column, trials in mine.items()}
     sources = {**broken}
-    reach = float(eps) + forgiven(norm, float(eps))
+    reach = float(eps) + tolerance(norm, float(eps))
     for trial in system.trials:
         if trial.eps != eps:
             within = clean & (trial.distance <= reach)
@@ -143,7 +144,7 @@ def judge(system: System, eps: Fraction, norm: str) -> Verdict | None:
     certified = None
     if system.certified is not None and norm != ANY_CHANGE:
         certified = clean & (system.certified >= float(eps)) & (system.certified > 0)
-    return Verdict(
+    return WorstCase(
         held=clean & tried & ~once,
         unjudged=int(np.count_nonzero(clean & ~tried & ~once)),
         carried=int(np.count_nonzero(once & ~at_home)),
@@ -174,6 +175,7 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
         seconds=sum(c.seconds for c in costs),
         keys=tuple(sorted(t.cell.record.key for t in trials)),
         top5=min(t.cell.record.counts.robust_top5 for t in trials if t.cell.record.counts is not None),
+        metrics=tuple(metric for t in trials for metric in t.cell.record.metrics),
     )
 
 
@@ -184,8 +186,3 @@ def smallest(trials: Sequence[Trial]) -> Floats:
 
 def _any(bits: Sequence[Bools]) -> Bools:
     return reduce(np.logical_or, bits)
-
-
-def forgiven(norm: str, eps: float) -> float:
-    """Rounding that the core's verdict forgives, in units of the distance (`benchmark.threat.ball.tolerance`)."""
-    return 0.0 if norm == "l0" else 1e-6 * (1.0 + eps)

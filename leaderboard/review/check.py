@@ -24,7 +24,7 @@ from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
 from .check_cell import MASK, WEIGHTS, checked_card, checked_cell
 from .parcel import opened, read_manifest
-from .review import Effect, Review, Tier, Verdict, comment, put, read_review
+from .review import Assessment, Effect, Review, Tier, comment, put, read_review
 
 __all__ = ["check", "main"]
 
@@ -82,8 +82,8 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     return Review(
         submitter=manifest.submitter,
         note=manifest.note,
-        verdicts=tuple(
-            _verdict(cells[key], proofs[key], again[key], known, manifest.submitter.name) for key in sorted(cells)
+        assessments=tuple(
+            _assessment(cells[key], proofs[key], again[key], known, manifest.submitter.name) for key in sorted(cells)
         ),
         effects=tuple(_effects(before, after)),
         warnings=tuple(_warnings(cells, known)),
@@ -91,7 +91,7 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
 
 
 def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> dict[str, Part]:
-    """What `look` makes of each folder in `folder`, by name; a fault becomes a refusal."""
+    """Apply `look` to each folder in `folder`, by name; a fault becomes a refusal."""
     made = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
@@ -102,7 +102,7 @@ def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> di
 
 
 def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
-    """Why a cell that is sound in itself does not fit to its system, its suite or what is published."""
+    """Contradictions between a sound cell and its system, its suite or the published results."""
     record = cell.record
     card = cards.get(record.system.key)
     if card is None:
@@ -133,7 +133,7 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
 
 
 def _surprising(card: Card, record: Record) -> bool:
-    """Whether a system that draws nothing is right on other examples of the same test than its card says."""
+    """Compare the clean accuracy of a deterministic system with its card, on the same test."""
     if record.counts is None or record.counts.total != card.test_total:
         return False
     drawn = "randomized_outputs" in [finding.name for finding in record.findings]
@@ -148,7 +148,7 @@ def _alarms(leaderboard: Leaderboard) -> Iterator[Alarm]:
 
 
 def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) -> Iterator[str]:
-    """What the board's own checks would hold against the new cells, as errors."""
+    """Errors that the board's own checks raise against the new cells."""
     for problem in after.problems:
         if problem not in before.problems:
             yield problem.sentence
@@ -163,7 +163,7 @@ def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) ->
 
 @dataclass(frozen=True)
 class Proof:
-    """What proving a witness gave. fails: it was disproved. sentence: the reason, or what was proved."""
+    """The result of proving a witness. fails: it was disproved. sentence: the reason, or the proof."""
 
     proved: bool
     fails: bool
@@ -193,7 +193,7 @@ def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
 
 
 def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
-    """What `benchmark verify` says of these cells: a proof with the weights in the store, or distances without."""
+    """Run `benchmark verify` on these cells: a proof with the weights in the store, or distances without."""
     command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
     command += ["--store", str(store)] if store else ["--distances"]
     command += [str(root / "cells" / key) for key in keys]
@@ -228,23 +228,23 @@ def _bound_memory() -> None:
 
 
 def _rerun(cell: Cell, store: Path | None) -> bool | None:
-    """Whether the reviewer's own run of the cell says the same; None if the store has none."""
+    """Compare the cell with the reviewer's own run; None if the store has none."""
     folder = store / "cells" / cell.record.key if store else None
     if folder is None or not (folder / RECORD).is_file():
         return None
     return same_outcomes(cell.record, read_record(folder))
 
 
-def _verdict(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Verdict:
+def _assessment(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Assessment:
     """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word."""
     reviews = [read_review(other.folder) for other in known if other.record.system.key == cell.record.system.key]
     owners = sorted({review.submitter.name for review in reviews if review is not None} - {submitter})
     if owners and proof.proved:
-        return Verdict(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
+        return Assessment(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
     if again:
-        return Verdict(cell, "re-run", "the reviewer's own run gives the same outcomes")
+        return Assessment(cell, "re-run", "the reviewer's own run gives the same outcomes")
     tier: Tier = "witness-verified" if proof.proved else "self-reported"
-    return Verdict(cell, tier, proof.sentence)
+    return Assessment(cell, tier, proof.sentence)
 
 
 # --- effects ---
@@ -268,23 +268,25 @@ def _effects(before: Leaderboard, after: Leaderboard) -> Iterator[Effect]:
 
 
 def _place(row: Row) -> tuple[int | None, int | None, float]:
-    return row.rank_low, row.rank_high, row.robust.value
+    return (row.ranks.low, row.ranks.high, row.robust.value) if row.ranks else (None, None, row.robust.value)
 
 
 def _rank(row: Row) -> str:
-    if row.rank_low is None:
+    of = row.ranks
+    if of is None:
         return "not ranked"
-    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low} to {row.rank_high}"
+    return str(of.low) if of.low == of.high else f"{of.low} to {of.high}"
 
 
 def _name(board: Board) -> str:
     p = board.protocol
-    suite = f"{p.suite}{'' if p.official else ' (changed)'}" if p.suite else "no suite"
-    return f"{suite}, {p.dataset}, {p.norm} {p.eps_exact}"
+    of = p.conditions
+    suite = f"{of.suite}{'' if of.official else ' (changed)'}" if of.suite else "no suite"
+    return f"{suite}, {of.dataset}, {of.norm} {p.eps_exact}"
 
 
 def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
-    """What a reviewer should know, though it is no reason to refuse."""
+    """Notes for the reviewer that are no reason to refuse."""
     owners = {cell.record.weights_sha256: cell for cell in known}
     for cell in cells.values():
         same = owners.get(cell.record.weights_sha256)

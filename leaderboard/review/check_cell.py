@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark.errors import RecordError
 from benchmark.records.record import Card, Counts, Record, read_record
 from benchmark.registry.catalogue import catalogue
+from benchmark.threat.radius import tolerance
 
 from ..cells.array_file import ArrayFile, open_arrays
 from ..cells.gallery import GALLERY
 from ..cells.load import KEY, OUTCOMES, RECORD, Cell
 from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
-from ..ranking.worst_case import forgiven
 from .check_text import check_names, check_texts
+from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 
 __all__ = ["CARD", "MASK", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
@@ -33,12 +33,12 @@ PREPARED = "prepared.safetensors"
 MASK = "mask.safetensors"
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
-BLOCK = 4096
+BLOCK_ROWS = 4096
 MOST_EXAMPLES = 10_000_000
 ROUNDING = 1e-4
-"""How much distances that ought to agree may differ, as a share: arrays are single precision."""
+"""Relative difference allowed between distances that ought to agree: arrays are single precision."""
 
-KINDS = {
+OUTCOME_KINDS = {
     **dict.fromkeys(("ids", "y", "clean_label", "adv_label", "forwards", "backwards"), "I64"),
     **dict.fromkeys(
         ("clean_correct", "clean_top5", "attacked", "valid", "adversarial", "broken", "robust_top5"), "BOOL"
@@ -48,7 +48,6 @@ KINDS = {
 }
 REACHED = "reached"
 CONFIDENCE = "confidence"
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def checked_cell(folder: Path) -> Cell:
@@ -180,7 +179,8 @@ def _outcomes(cell: Cell) -> Arrays:
     assert cell.record.counts is not None
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
-    kinds = {**KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else KINDS
+    kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
+    kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
     rest.expect(kinds, rows=cell.record.counts.total)
@@ -190,16 +190,16 @@ def _outcomes(cell: Cell) -> Arrays:
 
 
 def _one_per_label(file: ArrayFile, rows: int) -> bool:
-    """Whether the labels reached, if they are there, are bools (rows, K - 1)."""
+    """Tell whether the labels reached, if they are there, are bools (rows, K - 1)."""
     kind, shape, _ = file.arrays.get(REACHED, ("BOOL", (rows, 1), 0))
     return kind == "BOOL" and len(shape) == 2 and shape[0] == rows and shape[1] > 0
 
 
 def _check_outcomes(cell: Cell, a: Arrays) -> None:
-    """What must hold for every example, whoever ran it. Every sentence is one that a person can act upon."""
+    """Check the rules that hold for every example, whoever ran it; each has a sentence to act upon."""
     threat = cell.record.threat
     distance = a[threat.norm]
-    within = (distance <= threat.eps + 2 * forgiven(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
+    within = (distance <= threat.eps + 2 * tolerance(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
     ordered = (a["linf"] <= a["l2"] * (1 + ROUNDING)) & (a["l2"] <= a["l1"] * (1 + ROUNDING))
     found = np.isfinite(distance)
     floats = np.stack([a[name] for name in ("l0", "l1", "l2", "linf", "certified")])
@@ -212,7 +212,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "an excess that is NaN": ~np.isnan(a["excess"]),
         "an example called right whose answer is another label": a["clean_correct"] == (a["clean_label"] == a["y"]),
         "an example that was attacked though it was wrong, or not attacked though it was right":
-            a["attacked"] == a["clean_correct"],
+            a["attacked"] == to_attack(a),
         "an adversarial candidate that was not attacked or not valid": ~a["adversarial"] | (a["attacked"] & a["valid"]),
         "an invalid candidate where nothing was attacked": a["valid"] | a["attacked"],
         "a broken example without an adversarial candidate": ~a["broken"] | a["adversarial"],
@@ -225,7 +225,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
             (a[CONFIDENCE] >= 0) & (a[CONFIDENCE] <= 1 + ROUNDING) if CONFIDENCE in a else np.ones_like(a["broken"]),
         "a certified radius around a wrong answer": (a["certified"] == 0) | a["clean_correct"],
         "an adversarial candidate nearer than its certified radius":
-            ~a["adversarial"] | (distance * (1 + ROUNDING) + forgiven(threat.norm, threat.eps) >= a["certified"]),
+            ~a["adversarial"] | (distance * (1 + ROUNDING) + tolerance(threat.norm, threat.eps) >= a["certified"]),
         "gradients of an attack that may not see them":
             (a["backwards"] == 0) | (threat.access not in ("scores", "labels")),
         "more queries than the threat allows": a["forwards"] <= (threat.queries or np.inf),
@@ -233,7 +233,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "a broken example that reached no label, or another one that did":
             a[REACHED].any(axis=1) == a["broken"] if REACHED in a else np.ones_like(a["broken"]),
     }  # fmt: skip
-    for fault, holds in rules.items():
+    for fault, holds in {**rules, **poison_rules(a)}.items():
         if not holds.all():
             example = int(a["ids"][~holds][0])
             raise RecordError(f"{OUTCOMES} of {cell.place} has {fault} (example {example})")
@@ -243,7 +243,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
 
 @functools.cache
 def _declared(attack: str) -> Mapping[str, bool]:
-    """What an attack declares about itself, by the name in the record; empty for one that is not installed."""
+    """Declarations of an attack, by its name in the record; empty for one that is not installed."""
     known = [d.supports for d in catalogue("attack") if d.declared.name == attack and d.supports]
     kinds = {"bounded": True, "minimal": False, "randomized": False}
     return {kind: bool(known[0].get(kind, usual)) for kind, usual in kinds.items()} if known else {}
@@ -302,7 +302,7 @@ def _check_record(cell: Cell, a: Arrays) -> None:
 
 
 def _check_metrics(cell: Cell, seen: Counts) -> None:
-    """What counts say too must agree with them, and no number may stand twice."""
+    """Check metrics against the counts; each may stand once."""
     counted = {
         "robust_accuracy": seen.robust_correct,
         "robust_top5_accuracy": seen.robust_top5,
@@ -334,8 +334,8 @@ def _check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:
         raise RecordError(f"{file.name} holds an example twice")
     if not np.array_equal(np.sort(ids), np.sort(a["ids"][a["adversarial"]])):
         raise RecordError(f"{file.name} is not made of just the examples that {OUTCOMES} calls adversarial")
-    for start in range(0, len(ids), BLOCK):
-        block = np.asarray(x_adv[start : start + BLOCK])
+    for start in range(0, len(ids), BLOCK_ROWS):
+        block = np.asarray(x_adv[start : start + BLOCK_ROWS])
         if not np.isfinite(block).all():
             raise RecordError(f"{file.name} holds a value that is not finite")
         if len(block) and (block.min() < 0 or block.max() > 1):

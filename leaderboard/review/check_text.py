@@ -13,7 +13,7 @@ from benchmark.records.record import Record
 __all__ = ["check_names", "check_texts", "quoted"]
 
 LONGEST = 20_000
-NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+:@/ -]{0,98}[A-Za-z0-9_.+])?")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+:@/ -]{0,98}[A-Za-z0-9_.+])?")
 MARKUP = re.compile(r"<\s*[A-Za-z/!?]|&#|(?:javascript|vbscript|data)\s*:\s*[^\s/]*[,(/]", re.IGNORECASE)
 HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
@@ -75,7 +75,7 @@ def check_names(record: Record) -> None:
     }
     for place, names in named.items():
         for name in names:
-            if not NAME.fullmatch(name):
+            if not PLAIN_NAME.fullmatch(name):
                 raise RecordError(f"{place} holds the name {name[:60]!r}; expected letters, digits and . _ + : @ / -")
 
 

@@ -40,12 +40,12 @@ MOST_FILES = 10_000
 LARGEST = 4 << 30
 LARGEST_TEXT = 4 << 20
 DENSEST = 200
-"""How many times larger than its archive the contents may be, beyond the first hundred megabytes."""
-BLOCK = 1 << 20
+"""Largest ratio of contents to archive, beyond the first hundred megabytes."""
+BLOCK_BYTES = 1 << 20
 
 
 class Submitter(BaseModel):
-    """Who stands behind a submission. url: https only, may be empty."""
+    """The author of a submission. url: https only, may be empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=100)
@@ -188,7 +188,7 @@ def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     left = member.file_size
     with parcel.open(member) as source, path.open("xb") as target:
-        while block := source.read(BLOCK):
+        while block := source.read(BLOCK_BYTES):
             left -= len(block)
             if left < 0:
                 raise RecordError(f"{member.filename} is longer than the archive says")

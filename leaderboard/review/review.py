@@ -18,8 +18,18 @@ from ..cells.load import RECORD, Cell
 from .check_text import quoted
 from .parcel import Submitter
 
-__all__ = ["REVIEW", "Effect", "Review", "ReviewFile", "Tier", "Verdict", "comment", "put", "read_review",
-           "suite_folder"]  # fmt: skip
+__all__ = [
+    "REVIEW",
+    "Assessment",
+    "Effect",
+    "Review",
+    "ReviewFile",
+    "Tier",
+    "comment",
+    "put",
+    "read_review",
+    "suite_folder",
+]  # fmt: skip
 
 REVIEW = "review.json"
 Tier = Literal["self-reported", "witness-verified", "re-run", "independently attacked"]
@@ -27,7 +37,7 @@ MOST_LINES = 50
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Assessment:
     """One cell that may be accepted. why: what the tier rests on."""
 
     cell: Cell
@@ -49,18 +59,18 @@ class Effect:
 
 @dataclass(frozen=True)
 class Review:
-    """What a check found. refusals: one sentence each, none if the submission may be accepted."""
+    """The findings of a check. refusals: one sentence each, none if the submission may be accepted."""
 
     refusals: tuple[str, ...] = ()
     submitter: Submitter | None = None
     note: str = ""
-    verdicts: tuple[Verdict, ...] = ()
+    assessments: tuple[Assessment, ...] = ()
     effects: tuple[Effect, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:
-        """Whether nothing speaks against it."""
+        """True if nothing speaks against it."""
         return not self.refusals
 
 
@@ -92,17 +102,17 @@ def _lines(review: Review) -> Iterator[str]:
         yield f"- {quoted(sentence, 600)}"
     if len(review.refusals) > MOST_LINES:
         yield f"- and {len(review.refusals) - MOST_LINES} more"
-    if review.verdicts:
+    if review.assessments:
         yield "| cell | system | attack | robust | tier | why |"
         yield "|---|---|---|---|---|---|"
-        for verdict in review.verdicts:
-            record = verdict.cell.record
+        for one in review.assessments:
+            record = one.cell.record
             counts = record.counts
             share = f"{counts.robust_correct} of {counts.total}" if counts else ""
             system = " + ".join([record.system.model, *record.system.defenses])
             yield (
                 f"| {quoted(record.key)} | {quoted(system, 80)} | {quoted(record.attack.name, 40)} | {share} "
-                f"| {verdict.tier} | {quoted(verdict.why)} |"
+                f"| {one.tier} | {quoted(one.why)} |"
             )
         yield ""
     if review.effects:
@@ -129,8 +139,8 @@ def put(review: Review, into: Path) -> None:
         RecordError: if a cell is there already.
     """
     assert review.submitter is not None
-    for verdict in review.verdicts:
-        record = verdict.cell.record
+    for one in review.assessments:
+        record = one.cell.record
         final = into / suite_folder(record) / record.key
         if final.exists():
             raise RecordError(f"{final} exists; results are never replaced, supersede the old one instead")
@@ -139,11 +149,11 @@ def put(review: Review, into: Path) -> None:
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir()
         for name in (RECORD, *(file.path for file in record.files)):
-            shutil.copyfile(verdict.cell.folder / name, made / name)
+            shutil.copyfile(one.cell.folder / name, made / name)
         sidecar = ReviewFile(
             key=record.key,
-            tier=verdict.tier,
-            why=verdict.why,
+            tier=one.tier,
+            why=one.why,
             submitter=review.submitter,
             record_sha256=file_sha256(made / RECORD),
             checked_with=__version__,

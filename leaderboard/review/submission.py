@@ -18,9 +18,9 @@ from ..cells.load import RECORD, find
 from .check_cell import CARD, WEIGHTS, checked_card, checked_cell
 from .parcel import MANIFEST, Manifest, Submitter
 
-__all__ = ["main", "pack"]
+__all__ = ["main", "pack_submission"]
 
-EPOCH = (1980, 1, 1, 0, 0, 0)
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The time of every file of a zip, so that the same cells give the same bytes."""
 
 
@@ -28,7 +28,7 @@ def main(paths: Sequence[Path], store: Path, out: Path, *, name: str, url: str, 
     """Pack, and say what is in it; 0 for the shell."""
     try:
         submitter = Submitter(name=name, url=url)
-        manifest = pack(paths, store, out, submitter=submitter, note=note, weights=weights)
+        manifest = pack_submission(paths, store, out, submitter=submitter, note=note, weights=weights)
     except ValidationError as error:
         (first, *_) = error.errors()
         raise RecordError(f"--{first['loc'][0]} is {str(first['input'])[:80]!r}: {first['msg']}") from error
@@ -39,7 +39,7 @@ def main(paths: Sequence[Path], store: Path, out: Path, *, name: str, url: str, 
     return 0
 
 
-def pack(
+def pack_submission(
     paths: Sequence[Path], store: Path, out: Path, *, submitter: Submitter, note: str = "", weights: bool = False
 ) -> Manifest:
     """Write a submission of every complete cell below `paths`; each is checked first, as a reviewer would.
@@ -119,7 +119,7 @@ def _write_zip(out: Path, manifest: str, sources: dict[str, Path]) -> None:
 
 
 def _member(path: str) -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(path, EPOCH)
+    member = zipfile.ZipInfo(path, ZIP_TIME)
     member.compress_type = zipfile.ZIP_DEFLATED
     member.external_attr = 0o100644 << 16
     return member

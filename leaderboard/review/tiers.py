@@ -1,4 +1,4 @@
-"""How far the cells of a row were checked by somebody else than their author."""
+"""Tiers: the extent to which others than the author checked the cells of a row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .review import ReviewFile, Tier, read_review
 
 __all__ = ["reviews_of", "weakest"]
 
-ORDER: tuple[Tier, ...] = get_args(Tier)
+TIERS: tuple[Tier, ...] = get_args(Tier)
 """From a word to an attack by others."""
 
 
@@ -35,4 +35,4 @@ def reviews_of(cells: Sequence[Cell]) -> tuple[dict[str, ReviewFile], list[Probl
 def weakest(row: Row, reviews: Mapping[str, ReviewFile]) -> Tier | None:
     """The tier that all submitted cells of a row reach; None if none of them was submitted."""
     tiers = [reviews[key].tier for key in row.keys if key in reviews]
-    return min(tiers, key=ORDER.index, default=None)
+    return min(tiers, key=TIERS.index, default=None)

@@ -10,12 +10,12 @@ from ..words.wording import radius, standing
 
 __all__ = ["board_badge", "row_badge"]
 
-WIDE = 6.6
+CHARACTER_WIDTH = 6.6
 """Units per character; the text is fitted to what that gives, whatever the font."""
 
 
 def row_badge(board: Board, row: Row) -> Markup:
-    """What a system keeps at the radius of a board, with its interval and rank."""
+    """Badge of a system: its robust accuracy at the radius of a board, with interval and rank."""
     return _badge(
         f"robust at {radius(board.protocol)}",
         f"{percent(row.robust.value, row.robust.low, row.robust.high)} % "
@@ -25,7 +25,7 @@ def row_badge(board: Board, row: Row) -> Markup:
 
 
 def board_badge(board: Board) -> Markup:
-    """How large a board is, and how many share its top."""
+    """Badge of a board: its size, and the number of systems that share its top."""
     return _badge(
         radius(board.protocol),
         f"{several(len(board.rows), 'system')}, {several(len(board.columns), 'attack')}, {board.front} at the top",
@@ -34,7 +34,7 @@ def board_badge(board: Board) -> Markup:
 
 
 def _badge(left: str, right: str, colour: str) -> Markup:
-    a, b = WIDE * len(left) + 14, WIDE * len(right) + 14
+    a, b = CHARACTER_WIDTH * len(left) + 14, CHARACTER_WIDTH * len(right) + 14
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" width="{w:.0f}" height="20" viewBox="0 0 {w:.0f} 20" role="img" '
         'aria-label="{left}: {right}"><title>{left}: {right}</title>'

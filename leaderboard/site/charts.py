@@ -20,11 +20,11 @@ __all__ = ["LETTERS", "Bar", "Dot", "Series", "costs", "curves", "intervals", "p
 LETTERS = "ABCDEF"
 COLUMN = 2.0
 NAMED = 60
-"""How many dots of a plane have a name of their own; those of its front always do."""
+"""Dots of a plane with a name of their own, at most; those of its front always have one."""
 CROWD = 60
 """More dots than this are drawn small and without their intervals."""
 GLYPH = (8.4, 9.4)
-"""How wide a letter of an interval plot may be, regular and bold: on narrow screens they are larger."""
+"""Width of a letter of an interval plot, regular and bold: letters are larger on narrow screens."""
 
 
 @dataclass(frozen=True)

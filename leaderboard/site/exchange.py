@@ -64,28 +64,31 @@ def _results(board: Board, row: Row) -> list[Json]:
         _result(
             of, f"robust accuracy at {radius(of)}", "adversarial_benchmark.robust_accuracy", robust, row.robust,
             {}
-            if row.rank_low is None
-            else {"rank_low": str(row.rank_low), "rank_high": str(row.rank_high), "systems": str(board.ranked)},
+            if row.ranks is None
+            else {"rank_low": str(row.ranks.low), "rank_high": str(row.ranks.high), "systems": str(board.ranked)},
         ),
     ]  # fmt: skip
 
 
 def _result(of: Protocol, name: str, metric: str, said: str, rate: Rate, details: dict[str, str]) -> Json:
     threat = {
-        "norm": of.norm,
+        "norm": of.conditions.norm,
         "eps": of.eps_exact,
-        "goal": of.goal,
-        "region": of.region,
-        **({} if of.levels is None else {"levels": str(of.levels)}),
-        "attacker_knows_the_defense": "yes" if of.aware else "no",
+        "goal": of.conditions.goal,
+        "region": of.conditions.region,
+        **({} if of.conditions.levels is None else {"levels": str(of.conditions.levels)}),
+        "attacker_knows_the_defense": "yes" if of.conditions.aware else "no",
     }
     return {
         "evaluation_result_id": f"{of.key}.{metric}",
-        "evaluation_name": f"{of.suite or 'no suite'}: {name}",
+        "evaluation_name": f"{of.conditions.suite or 'no suite'}: {name}",
         "source_data": {
-            "dataset_name": of.dataset,
+            "dataset_name": of.conditions.dataset,
             "source_type": "other",
-            "additional_details": {"revision": of.dataset_revision, "examples_sha256": of.examples_sha256},
+            "additional_details": {
+                "revision": of.conditions.dataset_revision,
+                "examples_sha256": of.conditions.examples_sha256,
+            },
         },
         "metric_config": {
             "evaluation_description": said,

@@ -18,7 +18,7 @@ __all__ = ["EPOCH", "feed", "stamp"]
 EPOCH = "1970-01-01T00:00:00Z"
 """The date of what has none."""
 LIMIT = 100
-"""How many entries the feed has; the newest."""
+"""Entries of the feed, at most: the newest."""
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 

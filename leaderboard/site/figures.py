@@ -73,7 +73,7 @@ def trade_off(board: Board, name: str) -> Markup:
 
 
 def attack_costs(board: Board, name: str) -> Markup:
-    """What each attack breaks against what it costs."""
+    """Success of each attack against its cost."""
     best = max((standing.success.value for standing in board.attacks), default=0.0)
     dots = [
         Dot(
@@ -107,7 +107,7 @@ def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) ->
     return curves(
         name,
         [Series(one.label, one.points) for one in shown],
-        f"Robust accuracy against the {NORMS[of.norm]} radius",
+        f"Robust accuracy against the {NORMS[of.conditions.norm]} radius",
         f"Step curves from the smallest distance found for each example, up to eps {number(of.eps0)}, with "
         f"simultaneous 95 % bands. Up to there {said}.",
         "eps",

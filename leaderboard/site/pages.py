@@ -1,4 +1,4 @@
-"""What all pages share: templates, strict and escaping, style, script and policy, and what templates may call.
+"""Pages from templates: strict and escaping, with style, script, policy and the functions that templates call.
 
 The style sheet and the script stand inside every page, and a Content-Security-Policy names them by hash, so that a page
 works from a folder, alone, and runs nothing else.
@@ -28,20 +28,21 @@ from ..words import display, wording
 from ..words.downloads import FORMATS, as_json
 from . import charts, figures
 from .badges import board_badge, row_badge
+from .columns import Tried, attacked_columns, tried_columns
 from .paths import Paths, digest
 
-__all__ = ["GRID_ROWS", "NAME", "Pages"]
+__all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
 
-NAME = "Adversarial Benchmark"
+SITE_NAME = "Adversarial Benchmark"
 
 ATTACK_ROWS = 100
-"""How many systems of a board the page of an attack lists."""
+"""Systems of a board on the page of an attack, at most."""
 
 CURVE_ROWS = 40
-"""How many curves of a board have their areas in a table."""
+"""Curves of a board with their areas in a table, at most."""
 
 STRIP_ROWS = 40
-"""How many rows of a board draw their interval; the numbers stand in all of them."""
+"""Rows of a board with a drawn interval, at most; all have the numbers."""
 
 GRID_ROWS = 24
 """Up to how many systems the page of comparisons shows every pair in a table."""
@@ -87,7 +88,7 @@ class _Templates(BaseLoader):
 
 @dataclass(frozen=True)
 class Frame:
-    """What every page has. policy: the Content-Security-Policy, with the hashes of style and script."""
+    """The frame of every page. policy: the Content-Security-Policy, with the hashes of style and script."""
 
     name: str
     policy: str
@@ -111,7 +112,7 @@ def _frame(records: Mapping[str, Record], published: bool, changed: bool, transf
         "base-uri 'none'; form-action 'none'"
     )
     return Frame(
-        NAME,
+        SITE_NAME,
         policy,
         Markup(style),
         Markup(script),
@@ -147,7 +148,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         radius=wording.radius,
         rank=wording.rank,
         heading=wording.heading,
-        conditions=wording.conditions,
+        unusual=wording.unusual,
         suite_title=wording.suite_title,
         resolution=wording.resolution,
         place=place,
@@ -165,7 +166,10 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         paths=paths,
         answer=wording.answer,
         standing=wording.standing,
-        strip=figures.row_strip,
+        line=figures.row_strip,
+        tried_columns=tried_columns,
+        attacked_columns=attacked_columns,
+        tried_by=Tried,
         interval_plot=figures.interval_plot,
         trade_off=figures.trade_off,
         attack_costs=figures.attack_costs,

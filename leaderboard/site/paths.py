@@ -1,4 +1,4 @@
-"""Where everything stands on the site: names that people can read, made unique by a piece of a key."""
+"""Paths of the site: names that people can read, made unique by a piece of a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Paths", "digest", "paths_of", "record_path", "stem"]
 
 @dataclass(frozen=True)
 class Paths:
-    """Where everything stands, relative to the root of the site."""
+    """The paths of all pages and files, relative to the root of the site."""
 
     boards: Mapping[str, str]
     rows: Mapping[str, str]
@@ -70,7 +70,7 @@ class Paths:
 
 
 def record_path(key: str) -> str:
-    """Where the copy of a record stands; a key that is no hash, and might be a path, is hashed."""
+    """Path of the copy of a record; a key that is no hash, and might be a path, is hashed."""
     return f"records/{key if re.fullmatch('[0-9a-f]{16,64}', key) else digest(key)[:24]}.json"
 
 
@@ -80,7 +80,7 @@ def paths_of(leaderboard: Leaderboard) -> Paths:
     rows: dict[str, str] = {}
     for board in leaderboard.boards:
         of = board.protocol
-        named = slug(f"{of.suite or 'free'} {of.dataset} {of.norm} {of.eps_exact}")
+        named = slug(f"{of.conditions.suite or 'free'} {of.conditions.dataset} {of.conditions.norm} {of.eps_exact}")
         boards[of.key] = f"{named}-{digest(of.key)[:8]}"
         for row in board.rows:
             named = slug(" ".join([row.system.dataset, row.system.model, *row.system.defenses]))
@@ -94,5 +94,5 @@ def stem(path: str) -> str:
 
 
 def digest(text: str) -> str:
-    """What names a text by its content."""
+    """The SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from benchmark.records.record import Record
 
-from ..board import Board, Column, Row, Unfinished
+from ..board import AttackColumn, Board, Row, Unfinished
 from ..literature.literature import listings, place
 from ..literature.published_numbers import Source
 from ..review.review import ReviewFile
 from ..words.display import count, interval, percent
-from ..words.downloads import Table
+from ..words.downloads import DownloadTable
 from ..words.wording import radius, suite_title
 
 __all__ = ["attacks_register", "published_register", "reviews_register", "runs_register", "unfinished_register"]
 
 
-def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, Column]]]) -> Table:
+def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, AttackColumn]]]) -> DownloadTable:
     """One line per attack, settings and board."""
     found = [
         (board, column, standing)
@@ -26,16 +26,16 @@ def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, Column]]])
         for standing in board.attacks
         if standing.column == at
     ]
-    return Table(
+    return DownloadTable(
         "Success of every attack on every board, in percent of the examples that were right without an attack.",
         [
             {
                 "attack": column.label,
                 "distribution": column.distribution,
                 "access": column.access,
-                "suite": board.protocol.suite,
-                "dataset": board.protocol.dataset,
-                "norm": board.protocol.norm,
+                "suite": board.protocol.conditions.suite,
+                "dataset": board.protocol.conditions.dataset,
+                "norm": board.protocol.conditions.norm,
                 "eps": board.protocol.eps_exact,
                 "systems": standing.rows,
                 "success": standing.success.value,
@@ -62,10 +62,10 @@ def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, Column]]])
     )
 
 
-def runs_register(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
+def runs_register(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> DownloadTable:
     """One line per trained system and board."""
     found = [(board, row, run) for entries in systems.values() for board, row in entries for run in row.runs]
-    return Table(
+    return DownloadTable(
         "Every trained system on every board, in percent.",
         [
             {
@@ -74,9 +74,9 @@ def runs_register(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
                 "run_key": run.system_key,
                 "seed": run.seed,
                 "weights_sha256": run.weights_sha256,
-                "suite": board.protocol.suite,
-                "dataset": board.protocol.dataset,
-                "norm": board.protocol.norm,
+                "suite": board.protocol.conditions.suite,
+                "dataset": board.protocol.conditions.dataset,
+                "norm": board.protocol.conditions.norm,
                 "eps": board.protocol.eps_exact,
                 "total": run.robust.total,
                 "clean_correct": run.clean.count,
@@ -100,10 +100,10 @@ def runs_register(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
     )
 
 
-def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Record]) -> Table:
+def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Record]) -> DownloadTable:
     """One line per record that was submitted."""
     found = [(records[key], reviews[key]) for key in sorted(reviews) if key in records]
-    return Table(
+    return DownloadTable(
         "Submitted records, and how far each was checked.",
         [
             {
@@ -124,9 +124,9 @@ def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Re
     )
 
 
-def unfinished_register(cells: Sequence[Unfinished]) -> Table:
+def unfinished_register(cells: Sequence[Unfinished]) -> DownloadTable:
     """One line per cell without a result."""
-    return Table(
+    return DownloadTable(
         "Cells without a result.",
         [
             {
@@ -144,10 +144,10 @@ def unfinished_register(cells: Sequence[Unfinished]) -> Table:
     )
 
 
-def published_register(sources: Sequence[Source]) -> Table:
+def published_register(sources: Sequence[Source]) -> DownloadTable:
     """One line per table of a publication."""
     found = [(source, listing) for source in sources for listing in listings(source)]
-    return Table(
+    return DownloadTable(
         "Published numbers, which nobody has run again here: every source with its tables.",
         [
             {

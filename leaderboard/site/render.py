@@ -11,7 +11,7 @@ from markupsafe import Markup
 from benchmark.records.arrivals import Arrivals
 from benchmark.records.record import Record
 
-from ..board import Board, Column, Curve, CurveSet, Leaderboard, Row
+from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
 from ..cells.gallery import Pictures, exhibits
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
@@ -24,9 +24,10 @@ from ..review.review import ReviewFile
 from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
+from .columns import ATTACKS, ATTACKS_PAGE, BOARD_PAGE, attack_columns, board_columns, on_page
 from .exchange import every_eval_ever
 from .feed import feed
-from .pages import GRID_ROWS, NAME, Pages
+from .pages import GRID_ROWS, SITE_NAME, Pages
 from .paths import Paths, digest, paths_of, stem
 from .registers import attacks_register, published_register, reviews_register, runs_register, unfinished_register
 from .tables import (
@@ -49,21 +50,21 @@ Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
 TRANSFER_ROWS = 24
-"""How many systems the page of a transfer matrix shows."""
+"""Systems on the page of a transfer matrix, at most."""
 BOARD_COLUMNS = 24
 """With more attacks than these a board leaves the columns to its matrix."""
 MATRIX_CELLS = 1600
-"""How many cells one page shows; a larger matrix is split over pages, and its board leaves the columns to them."""
+"""Cells per page, at most; a larger matrix is split over pages, and its board leaves the columns to them."""
 
 
 def _no_pictures(key: str) -> Pictures | None:
-    """What a leaderboard without images has for the cell of that key."""
+    """No pictures, for a leaderboard without images."""
     return None
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What stands on the site beside the boards.
+    """The contents of the site beside the boards.
 
     pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
@@ -91,26 +92,26 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
         published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),
     )  # fmt: skip
     yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
-    yield "feed.xml", feed(leaderboard, records, NAME, {key: paths.row(key) for key in paths.rows})
+    yield "feed.xml", feed(leaderboard, records, SITE_NAME, {key: paths.row(key) for key in paths.rows})
     yield from _overview_files(leaderboard, pages)
     for board in leaderboard.boards:
         yield from _board_files(leaderboard, board, pages, paths, extras.published)
     yield from _transfer_files(leaderboard, shared, pages, paths)
     for of in leaderboard.curves:
-        yield from files(f"curves/{of.key}", curves_table(of), NAME)
+        yield from files(f"curves/{of.key}", curves_table(of), SITE_NAME)
     yield from _system_files(leaderboard, records, pages, paths, extras)
     yield from _published_files(extras.published, pages, paths)
     if extras.before is not None:
         moved = changes(extras.before, leaderboard)
         counted = tally(extras.before, leaderboard)
         yield pages.page("changes.html", "changes.html", "changes.html", changed=moved, tally=counted)
-        yield from files("changes", changes_table(moved), NAME)
+        yield from files("changes", changes_table(moved), SITE_NAME)
     attacks = _attacks(leaderboard)
     yield pages.page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
-    yield from files("attacks", attacks_register(attacks), NAME)
+    yield from files("attacks", attacks_register(attacks), SITE_NAME)
     for name, uses in attacks.items():
         yield pages.page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
-        yield from files(stem(paths.attack(name)), attack_table(name, uses), NAME)
+        yield from files(stem(paths.attack(name)), attack_table(name, uses), SITE_NAME)
 
 
 def single_page(
@@ -121,7 +122,7 @@ def single_page(
 
 
 def board_names(leaderboard: Leaderboard) -> Mapping[str, str]:
-    """What the pages of the boards are called, by the key of the board."""
+    """Names of the pages of the boards, by the key of the board."""
     return paths_of(leaderboard).boards
 
 
@@ -131,12 +132,13 @@ def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
     everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
     yield pages.page("index.html", "index.html", "index.html", **everything)
     if unfinished:
-        yield from files("unfinished", unfinished_register(unfinished), NAME)
-    yield pages.page("definitions.html", "definitions.html", "definitions.html")
+        yield from files("unfinished", unfinished_register(unfinished), SITE_NAME)
+    metrics = any(board.metrics for board in leaderboard.boards)
+    yield pages.page("definitions.html", "definitions.html", "definitions.html", metrics=metrics)
     overviews = _overviews(leaderboard)
     yield pages.page("matrix.html", "matrix.html", "matrix.html", overviews=overviews)
     for at, overview in enumerate(overviews, start=1):
-        yield from files(f"matrix-{at}", overview_table(*overview), NAME)
+        yield from files(f"matrix-{at}", overview_table(*overview), SITE_NAME)
 
 
 def _board_files(
@@ -148,9 +150,11 @@ def _board_files(
     path = paths.board(key)
     curves = next((of for of in leaderboard.curves if key in of.boards), None)
     corrupted = corruption_errors(board)
+    columned = len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS
     yield pages.page(
-        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1,
-        columned=len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS, pages=len(parts),
+        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1, columned=columned,
+        columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
+        standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
         beside=beside(board, published), corrupted=corrupted,
     )  # fmt: skip
     for at, rows in enumerate(parts):
@@ -158,16 +162,16 @@ def _board_files(
         yield pages.page("cells.html", paths.matrix(key, at), "matrix.html", **part)
     yield paths.badge(key), board_badge(board)
     yield from ((paths.badge(key, row.key), row_badge(board, row)) for row in board.rows)
-    yield from files(stem(path), board_table(board), NAME)
-    yield from files(f"{stem(path)}-attacks", attacks_table(board), NAME)
-    yield from files(stem(paths.matrix(key, 0)), matrix_table(board), NAME)
+    yield from files(stem(path), board_table(board), SITE_NAME)
+    yield from files(f"{stem(path)}-attacks", attacks_table(board), SITE_NAME)
+    yield from files(stem(paths.matrix(key, 0)), matrix_table(board), SITE_NAME)
     if corrupted is not None:
-        yield from files(f"{stem(path)}-corruptions", corruption_table(board, corrupted), NAME)
+        yield from files(f"{stem(path)}-corruptions", corruption_table(board, corrupted), SITE_NAME)
     compared = comparable(board)
     yield pages.page("compare.html", paths.compare(key), "index.html", **_comparison(board, paths, compared))
     if 1 < len(compared) <= GRID_ROWS:
-        yield from files(f"{stem(paths.compare(key))}-pairs", pairs_table(board, compared), NAME)
-    yield from files(stem(paths.compare(key)), neighbours_table(board), NAME)
+        yield from files(f"{stem(paths.compare(key))}-pairs", pairs_table(board, compared), SITE_NAME)
+    yield from files(stem(paths.compare(key)), neighbours_table(board), SITE_NAME)
 
 
 def _transfer_files(leaderboard: Leaderboard, shared: Mapping[str, Exchange], pages: Pages, paths: Paths) -> Files:
@@ -181,7 +185,7 @@ def _transfer_files(leaderboard: Leaderboard, shared: Mapping[str, Exchange], pa
             "transfer.html", path, section, board=board, others=boards, members=of.members[:TRANSFER_ROWS],
             shares=of.shares, best=furthest(of), left=max(0, len(of.members) - TRANSFER_ROWS), early=of.early,
         )  # fmt: skip
-        yield from files(stem(path), transfer_table(board, of), NAME)
+        yield from files(stem(path), transfer_table(board, of), SITE_NAME)
 
 
 def _system_files(
@@ -194,10 +198,10 @@ def _system_files(
     """The list of systems, and each with everything that is known of it."""
     systems = _systems(leaderboard)
     yield pages.page("systems.html", "systems.html", "systems.html", systems=systems)
-    yield from files("systems", systems_table(systems), NAME)
-    yield from files("runs", runs_register(systems), NAME)
+    yield from files("systems", systems_table(systems), SITE_NAME)
+    yield from files("runs", runs_register(systems), SITE_NAME)
     if extras.reviews:
-        yield from files("reviews", reviews_register(extras.reviews, records), NAME)
+        yield from files("reviews", reviews_register(extras.reviews, records), SITE_NAME)
     released = _systems(extras.before) if extras.before else {}
     for entries in systems.values():
         row = entries[0][1]
@@ -209,20 +213,20 @@ def _system_files(
             gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
         )  # fmt: skip
         names = [wording.radius(event.board.protocol) if event.board else "" for event in told]
-        yield from files(f"{stem(paths.row(row.key))}-history", history_table(entries, told, names), NAME)
-        yield from files(stem(paths.row(row.key)), system_table(entries), NAME)
-        yield paths.export(row.key), as_json(every_eval_ever(entries, records, NAME))
+        yield from files(f"{stem(paths.row(row.key))}-history", history_table(entries, told, names), SITE_NAME)
+        yield from files(stem(paths.row(row.key)), system_table(entries), SITE_NAME)
+        yield paths.export(row.key), as_json(every_eval_ever(entries, records, SITE_NAME))
 
 
 def _published_files(published: Sequence[Source], pages: Pages, paths: Paths) -> Files:
     """The numbers of the literature, a page for each source."""
     if published:
         yield pages.page("published.html", "published.html", "published.html", sources=published)
-        yield from files("published", published_register(published), NAME)
+        yield from files("published", published_register(published), SITE_NAME)
     for source in published:
         yield pages.page("source.html", paths.source(source.key), "published.html", source=source)
         for listing in listings(source):
-            yield from files(paths.listing(source.key, listing.name), listing_table(source, listing), NAME)
+            yield from files(paths.listing(source.key, listing.name), listing_table(source, listing), SITE_NAME)
 
 
 def _suites(leaderboard: Leaderboard) -> dict[str, list[Board]]:
@@ -233,7 +237,7 @@ def _suites(leaderboard: Leaderboard) -> dict[str, list[Board]]:
 
 
 def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
-    """Where each system stands: its boards, by the key of the row."""
+    """The boards of each system with its row, by the key of the row."""
     grouped: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
     for board in leaderboard.boards:
         for row in board.rows:
@@ -241,9 +245,9 @@ def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
     return dict(grouped)
 
 
-def _attacks(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, int, Column]]]:
-    """Where each attack was used: (board, position of the column, column), by name."""
-    grouped: dict[str, list[tuple[Board, int, Column]]] = defaultdict(list)
+def _attacks(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, int, AttackColumn]]]:
+    """The uses of each attack: (board, position of the column, column), by name."""
+    grouped: dict[str, list[tuple[Board, int, AttackColumn]]] = defaultdict(list)
     for board in leaderboard.boards:
         for at, column in enumerate(board.columns):
             grouped[column.name].append((board, at, column))
@@ -267,9 +271,9 @@ def _pages(board: Board) -> list[tuple[Row, ...]]:
 
 
 def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, object]:
-    """What the page of comparisons gets. duel: for the script, what it needs to compare any two rows."""
+    """Values for the page of comparisons. duel: the data with which the script compares any two rows."""
     duel = {
-        "total": board.protocol.total,
+        "total": board.protocol.conditions.total,
         "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],
         "p": [[float(f"{p:.2g}") for p in line[: len(rows)]] for line in board.pairs.adjusted[: len(rows)].tolist()],
     }

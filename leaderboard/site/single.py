@@ -22,7 +22,7 @@ from .render import Extras, render, single_page
 __all__ = ["DOWNLOAD_BYTES", "single_file"]
 
 DOWNLOAD_BYTES = 1_000_000
-"""How many bytes of tables the file carries for download."""
+"""Bytes of tables for download in the file, at most."""
 
 ANCHOR = re.compile(r'<a ([^>]*?)href="([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
 NAMES = re.compile(r' (id|aria-labelledby|data-controls|data-compare|data-copy)="([^"]*)"')

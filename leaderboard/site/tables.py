@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
-from ..board import Board, Column, CurveSet, Rate, Row, Score
+from ..board import AttackColumn, Board, CurveSet, Rate, Row
 from ..ranking.pairs import neighbours
 from ..ranking.transfer import Exchange
-from ..words.display import count, interval, number, percent, seconds
-from ..words.downloads import Table, Value
+from ..words.display import count, interval, number, percent
+from ..words.downloads import DownloadTable, Value
 from ..words.wording import radius, rank, suite_title, words
+from .columns import (
+    ATTACK_PAPER,
+    ATTACKS_PAPER,
+    BOARD_PAPER,
+    SYSTEM_PAPER,
+    Column,
+    Of,
+    Tried,
+    attack_columns,
+    board_columns,
+    exact_line,
+    on_page,
+    own_columns,
+    score_columns,
+)
 
 __all__ = [
     "attack_table",
@@ -25,97 +41,50 @@ __all__ = [
     "transfer_table",
 ]
 
-Line = dict[str, Value]
 
-
-def board_table(board: Board) -> Table:
+def board_table(board: Board) -> DownloadTable:
     """One line per system: rank, accuracies, intervals, and each attack's robust accuracy."""
-    return Table(
+    return _of_columns(
         f"Robust accuracy at {_place(board)}, worst case over {len(board.columns)} attacks on "
-        f"{count(board.protocol.total)} examples, in percent with 95 % Wilson intervals; ranks are what paired tests "
-        "leave of the order.",
-        [_board_line(board, row) for row in board.rows],
-        ("System", "Rank", "Robust", "95 %", "Clean", "95 %", *(column.label for column in board.columns)),
-        [
-            (
-                row.label,
-                rank(row),
-                *_both(row.robust),
-                *_both(row.clean),
-                *(_share(score.robust) if score else _share(None) for score in row.scores),
-            )
-            for row in board.rows
-        ],
-        {"protocol": board.protocol.__dict__},
+        f"{_examples(board)} examples, in percent with 95 % Wilson intervals; ranks come from "
+        "paired tests.",
+        board_columns(board),
+        board.rows,
+        BOARD_PAPER,
+        _about(board),
     )
 
 
-def matrix_table(board: Board) -> Table:
+def matrix_table(board: Board) -> DownloadTable:
     """One line per system and attack for machines; one line per system for people."""
-    return Table(
-        f"Robust accuracy under each attack alone at {_place(board)}, in percent of {count(board.protocol.total)} "
-        "examples.",
-        [
-            _score_line(row, column, score)
-            for row in board.rows
-            for column, score in zip(board.columns, row.scores, strict=True)
-            if score is not None
-        ],
+    columns = score_columns(board.metrics)
+    return DownloadTable(
+        f"Robust accuracy under each attack alone at {_place(board)}, in percent of {_examples(board)} examples.",
+        [exact_line(columns, tried) for row in board.rows for tried in _tried(board, row)],
         ("System", "Worst case", *(column.label for column in board.columns)),
         [
             (row.label, _share(row.robust), *(_share(score.robust if score else None) for score in row.scores))
             for row in board.rows
         ],
-        {"protocol": board.protocol.__dict__},
+        _about(board),
     )
 
 
-def attacks_table(board: Board) -> Table:
+def attacks_table(board: Board) -> DownloadTable:
     """One line per attack of a board."""
-    named = [(board.columns[standing.column], standing) for standing in board.attacks]
-    return Table(
+    return _of_columns(
         f"Success of each attack at {_place(board)}, in percent of the examples that were right without an attack.",
-        [
-            {
-                "attack": column.label,
-                "access": column.access,
-                "queries": column.queries,
-                "systems": s.rows,
-                "success": s.success.value,
-                "success_low": s.success.low,
-                "success_high": s.success.high,
-                "broken_by_it_alone": s.alone,
-                "optimality": s.optimality.value if s.optimality else None,
-                "optimality_low": s.optimality.low if s.optimality else None,
-                "optimality_high": s.optimality.high if s.optimality else None,
-                "optimality_pool": s.optimality.pool if s.optimality else None,
-                "forwards_per_example": s.forwards,
-                "backwards_per_example": s.backwards,
-                "seconds": s.seconds,
-            }
-            for column, s in named
-        ],
-        ("Attack", "Access", "Success", "95 %", "Alone", "Optimality", "Forwards", "Backwards"),
-        [
-            (
-                column.label,
-                column.access,
-                *_both(s.success),
-                number(s.alone),
-                f"{s.optimality.value:.3f}" if s.optimality else _share(None),
-                number(s.forwards),
-                number(s.backwards),
-            )
-            for column, s in named
-        ],
+        attack_columns(),
+        [(board.columns[standing.column], standing) for standing in board.attacks],
+        ATTACKS_PAPER,
     )
 
 
-def neighbours_table(board: Board) -> Table:
+def neighbours_table(board: Board) -> DownloadTable:
     """One line per system and the next one in the order, on the same examples."""
     found = neighbours(board)
-    return Table(
-        f"Neighbours at {_place(board)} on the same {count(board.protocol.total)} examples: exact McNemar tests, "
+    return DownloadTable(
+        f"Neighbours at {_place(board)} on the same {_examples(board)} examples: exact McNemar tests, "
         "corrected by Holm's method for all pairs.",
         [
             {
@@ -132,7 +101,7 @@ def neighbours_table(board: Board) -> Table:
     )
 
 
-def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
+def pairs_table(board: Board, rows: Sequence[Row]) -> DownloadTable:
     """One line per pair of the first rows of a board, the better placed system first."""
     of = board.pairs
     found = [
@@ -140,8 +109,8 @@ def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
         for i, row in enumerate(rows)
         for j, other in enumerate(rows[i + 1 :], start=i + 1)
     ]
-    return Table(
-        f"Every pair at {_place(board)} on the same {count(board.protocol.total)} examples: exact McNemar tests, "
+    return DownloadTable(
+        f"Every pair at {_place(board)} on the same {_examples(board)} examples: exact McNemar tests, "
         "corrected by Holm's method for all pairs.",
         [
             {
@@ -159,10 +128,12 @@ def pairs_table(board: Board, rows: Sequence[Row]) -> Table:
     )
 
 
-def overview_table(title: str, boards: Sequence[Board], rows: Sequence[tuple[Row, Sequence[Row | None]]]) -> Table:
+def overview_table(
+    title: str, boards: Sequence[Board], rows: Sequence[tuple[Row, Sequence[Row | None]]]
+) -> DownloadTable:
     """One line per system with its worst case on every board of a suite."""
     heads = [radius(board.protocol) for board in boards]
-    return Table(
+    return DownloadTable(
         f"{title}: robust accuracy in percent, worst case over all attacks of each board.",
         [_overview_line(row, heads, on_all) for row, on_all in rows],
         ("System", "Clean", *heads),
@@ -170,82 +141,50 @@ def overview_table(title: str, boards: Sequence[Board], rows: Sequence[tuple[Row
     )
 
 
-def systems_table(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Table:
+def systems_table(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> DownloadTable:
     """One line per system and board."""
     entries = [(board, row) for entries in systems.values() for board, row in entries]
-    return Table(
+    return DownloadTable(
         "Every system on every board: ranks and accuracies, in percent with 95 % intervals.",
-        [{**_where(board), **_row_line(row)} for board, row in entries],
+        [{**_where(board), **exact_line(own_columns(board), row)} for board, row in entries],
         ("System", "Board", "Rank", "Robust", "95 %", "Clean", "95 %"),
         [(row.label, _place(board), rank(row), *_both(row.robust), *_both(row.clean)) for board, row in entries],
     )
 
 
-def system_table(entries: Sequence[tuple[Board, Row]]) -> Table:
+def system_table(entries: Sequence[tuple[Board, Row]]) -> DownloadTable:
     """One line per board and attack of one system."""
-    tried = [
-        (board, row, column, score)
-        for board, row in entries
-        for column, score in zip(board.columns, row.scores, strict=True)
-        if score is not None
-    ]
-    return Table(
-        f"What each attack did to {entries[0][1].label}, in percent with 95 % intervals.",
-        [{**_where(board), **_score_line(row, column, score)} for board, row, column, score in tried],
-        ("Attack", "Threat", "Robust", "95 %", "Top 5", "Alone", "Median distance", "Forwards", "Backwards", "Time"),
-        [
-            (
-                column.label,
-                radius(board.protocol),
-                *_both(score.robust),
-                percent(score.top5 / score.robust.total, score.robust.low, score.robust.high),
-                number(score.alone),
-                number(score.median_distance),
-                number(score.forwards),
-                number(score.backwards),
-                seconds(score.seconds),
-            )
-            for board, _, column, score in tried
-        ],
+    return _of_scores(
+        f"Robust accuracy of {entries[0][1].label} under each attack, in percent with 95 % intervals.",
+        [tried for board, row in entries for tried in _tried(board, row)],
+        SYSTEM_PAPER,
     )
 
 
-def attack_table(name: str, uses: Sequence[tuple[Board, int, Column]]) -> Table:
+def attack_table(name: str, uses: Sequence[tuple[Board, int, AttackColumn]]) -> DownloadTable:
     """One line per board and system that one attack was run on."""
-    tried = [
-        (board, row, column, score)
-        for board, at, column in uses
-        for row in board.rows
-        if (score := row.scores[at]) is not None
-    ]
-    return Table(
-        f"What {words(name)} left standing, in percent with 95 % intervals.",
-        [{**_where(board), **_score_line(row, column, score)} for board, row, column, score in tried],
-        ("System", "Threat", "Robust", "95 %", "Alone", "Median distance"),
+    return _of_scores(
+        f"Robust accuracy under {words(name)}, in percent with 95 % intervals.",
         [
-            (
-                row.label,
-                radius(board.protocol),
-                *_both(score.robust),
-                number(score.alone),
-                number(score.median_distance),
-            )
-            for board, row, _, score in tried
+            Tried(board, row, column, score)
+            for board, at, column in uses
+            for row in board.rows
+            if (score := row.scores[at]) is not None
         ],
+        ATTACK_PAPER,
     )
 
 
-def curves_table(of: CurveSet) -> Table:
+def curves_table(of: CurveSet) -> DownloadTable:
     """One line per step of each curve for machines; one line per curve for people."""
-    return Table(
-        f"Mean share of examples that hold up to eps {number(of.eps0)}: the area under each curve, in percent with "
-        "95 % intervals.",
+    return DownloadTable(
+        f"Mean robust accuracy up to eps {number(of.eps0)}: the area under each curve, in percent with 95 % intervals.",
         [
             {"system": one.label, "system_key": one.row, "eps": eps, "robust_accuracy": share, "low": low, "high": high}
             for one in of.curves
             for eps, share, low, high in one.points
         ],
-        ("System", "Area", "95 %", "Half hold up to"),
+        ("System", "Area", "95 %", "Median radius"),
         [
             (
                 one.label,
@@ -255,14 +194,14 @@ def curves_table(of: CurveSet) -> Table:
             )
             for one in of.curves
         ],
-        {"eps0": of.eps0, "norm": of.norm},
+        {"eps0": of.eps0, "norm": of.conditions.norm},
     )
 
 
-def transfer_table(board: Board, of: Exchange) -> Table:
+def transfer_table(board: Board, of: Exchange) -> DownloadTable:
     """One line per ordered pair for machines; one line per source for people."""
     head = [f"{at}: {member.label}" for at, member in enumerate(of.members, start=1)]
-    return Table(
+    return DownloadTable(
         f"Transfer at {_place(board)}: percent of the examples made on the system of the row, and right on the clean "
         "input of the system of the column, that fool it.",
         [
@@ -286,84 +225,72 @@ def transfer_table(board: Board, of: Exchange) -> Table:
             (name, *("itself" if i == j else _share(share) for j, share in enumerate(of.shares[i])))
             for i, name in enumerate(head)
         ],
-        {"protocol": board.protocol.__dict__},
+        {"protocol": board.protocol.document},
     )
 
 
-def _board_line(board: Board, row: Row) -> Line:
-    line: Line = _row_line(row)
-    for column, score in zip(board.columns, row.scores, strict=True):
-        line[f"robust_accuracy_under {column.label}"] = score.robust.value if score else None
-    return line
-
-
-def _overview_line(row: Row, heads: Sequence[str], placed: Sequence[Row | None]) -> Line:
-    line: Line = {"system": row.label, "system_key": row.key, "clean_accuracy": row.clean.value}
+def _overview_line(row: Row, heads: Sequence[str], placed: Sequence[Row | None]) -> dict[str, Value]:
+    line: dict[str, Value] = {"system": row.label, "system_key": row.key, "clean_accuracy": row.clean.value}
     for head, on in zip(heads, placed, strict=True):
         line[f"robust_accuracy {head}"] = on.robust.value if on else None
     return line
 
 
-def _row_line(row: Row) -> Line:
-    return {
-        "system": row.label,
-        "system_key": row.key,
-        "place": row.place,
-        "rank_low": row.rank_low,
-        "rank_high": row.rank_high,
-        "bootstrap_rank_low": row.bootstrap_low,
-        "bootstrap_rank_high": row.bootstrap_high,
-        "share_of_resamples_first": row.best,
-        "total": row.robust.total,
-        "robust_correct": row.robust.count,
-        "robust_accuracy": row.robust.value,
-        "robust_low": row.robust.low,
-        "robust_high": row.robust.high,
-        "robust_of_lowest_run": row.spread.low,
-        "robust_of_highest_run": row.spread.high,
-        "robust_deviation_of_runs": row.spread.deviation,
-        "clean_correct": row.clean.count,
-        "clean_accuracy": row.clean.value,
-        "clean_low": row.clean.low,
-        "clean_high": row.clean.high,
-        "certified_accuracy": row.certified.value if row.certified else None,
-        "attacks": sum(score is not None for score in row.scores),
-        "runs": len(row.runs),
-        "unjudged": row.unjudged,
-        "findings": " ".join(sorted({alarm.name for alarm in row.alarms})),
-    }
+def _of_columns(
+    caption: str,
+    columns: Sequence[Column[Of]],
+    lines: Sequence[Of],
+    paper: Sequence[str],
+    about: Mapping[str, object] | None = None,
+) -> DownloadTable:
+    """A table of lines with their exact values in every column, and the columns named by `paper` for people."""
+    shown = on_page(columns, paper)
+    return DownloadTable(
+        caption,
+        [exact_line(columns, line) for line in lines],
+        tuple(head for column in shown for head in ((column.title, "95 %") if column.span else (column.title,))),
+        [
+            tuple(
+                text
+                for column in shown
+                for text in ((column.text(line), column.span(line)) if column.span else (column.text(line),))
+            )
+            for line in lines
+        ],
+        about or {},
+    )
 
 
-def _score_line(row: Row, column: Column, score: Score) -> Line:
-    return {
-        "system": row.label,
-        "system_key": row.key,
-        "attack": column.label,
-        "access": column.access,
-        "total": score.robust.total,
-        "robust_correct": score.robust.count,
-        "robust_accuracy": score.robust.value,
-        "robust_low": score.robust.low,
-        "robust_high": score.robust.high,
-        "robust_top5_correct": score.top5,
-        "broken": score.broken,
-        "broken_by_it_alone": score.alone,
-        "excluded_candidates": score.invalid,
-        "median_distance": score.median_distance,
-        "forwards": score.forwards,
-        "backwards": score.backwards,
-        "seconds": score.seconds,
-        "records": " ".join(score.keys),
-    }
+def _of_scores(caption: str, lines: Sequence[Tried], paper: Sequence[str]) -> DownloadTable:
+    """Results of attacks on systems of several boards."""
+    metrics = sorted({metric for tried in lines for metric in tried.score.metrics}, key=lambda metric: metric.order)
+    table = _of_columns(caption, score_columns(metrics), lines, paper)
+    return replace(table, rows=[{**_where(line.board), **row} for line, row in zip(lines, table.rows, strict=True)])
 
 
-def _where(board: Board) -> Line:
-    of = board.protocol
-    return {"suite": of.suite, "dataset": of.dataset, "norm": of.norm, "eps": of.eps_exact, "board_key": of.key}
+def _tried(board: Board, row: Row) -> list[Tried]:
+    """The attacks that were run on a row."""
+    pairs = zip(board.columns, row.scores, strict=True)
+    return [Tried(board, row, column, score) for column, score in pairs if score is not None]
+
+
+def _about(board: Board) -> dict[str, object]:
+    """The head of the JSON file: the protocol, and the metrics that plugins brought."""
+    metrics = {"metrics": [asdict(metric) for metric in board.metrics]} if board.metrics else {}
+    return {"protocol": board.protocol.document, **metrics}
+
+
+def _where(board: Board) -> dict[str, Value]:
+    of, exact = board.protocol.conditions, board.protocol.eps_exact
+    return {"suite": of.suite, "dataset": of.dataset, "norm": of.norm, "eps": exact, "board_key": board.protocol.key}
 
 
 def _place(board: Board) -> str:
     return f"{radius(board.protocol)} ({suite_title(board.protocol)})"
+
+
+def _examples(board: Board) -> str:
+    return count(board.protocol.conditions.total)
 
 
 def _share(rate: Rate | None) -> str:

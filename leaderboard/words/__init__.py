@@ -1,1 +1,1 @@
-"""How names and numbers are put into words."""
+"""Names and numbers in words."""

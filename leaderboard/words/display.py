@@ -1,4 +1,4 @@
-"""How numbers and names are written for people. Shares stay shares in [0, 1] until they get here."""
+"""Numbers and names as people read them. Shares stay in [0, 1] until they get here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def decimals(low: float | None, high: float | None) -> int:
-    """How many decimals a percentage deserves: its last digit is at most a tenth of the interval's width.
+    """Number of decimals of a percentage: its last digit is at most a tenth of the interval's width.
 
     Args:
         low, high: the interval as shares; None where there is none, which gives one decimal.

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from .display import THIN
 
-__all__ = ["FORMATS", "Table", "Value", "as_bibtex", "as_csv", "as_json", "as_latex", "as_markdown", "files"]
+__all__ = ["FORMATS", "DownloadTable", "Value", "as_bibtex", "as_csv", "as_json", "as_latex", "as_markdown", "files"]
 
 Value = str | int | float | bool | None
 FORMATS = (("CSV", "csv"), ("JSON", "json"), ("LaTeX", "tex"), ("Markdown", "md"), ("BibTeX", "bib"))
 
 
 @dataclass(frozen=True)
-class Table:
+class DownloadTable:
     """A table for download, for machines and for people.
 
     rows: counts and unrounded numbers, by column. head, lines: what the page shows, rounded; the first column is a
@@ -34,7 +34,7 @@ class Table:
     about: Mapping[str, object] = field(default_factory=dict)
 
 
-def files(stem: str, table: Table, publisher: str) -> Iterator[tuple[str, str]]:
+def files(stem: str, table: DownloadTable, publisher: str) -> Iterator[tuple[str, str]]:
     """The table in every format: (path, text). publisher: the name of the site, for the citation."""
     exact = as_csv(table.rows)
     yield f"{stem}.csv", exact
@@ -65,7 +65,7 @@ def as_json(document: object) -> str:
     return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_latex(table: Table) -> str:
+def as_latex(table: DownloadTable) -> str:
     """A table environment with the rules of the package booktabs."""
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -84,7 +84,7 @@ def as_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_markdown(table: Table) -> str:
+def as_markdown(table: DownloadTable) -> str:
     """A table with pipes, numbers to the right, the caption below."""
     ruler = [":---", *["---:"] * (len(table.head) - 1)]
     lines = [[_markdown(cell) for cell in line] for line in (table.head, *table.lines)]

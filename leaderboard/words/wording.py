@@ -1,4 +1,4 @@
-"""What the site calls things, and the sentences it says about a board."""
+"""Names of things on the site, and its sentences about a board."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ __all__ = [
     "answered",
     "breakable",
     "commands",
-    "conditions",
     "heading",
     "radius",
     "rank",
@@ -28,6 +27,7 @@ __all__ = [
     "slug",
     "standing",
     "suite_title",
+    "unusual",
     "words",
 ]
 
@@ -53,10 +53,10 @@ def breakable(name: str) -> Markup:
 
 def radius(protocol: Protocol) -> str:
     """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
-    if protocol.norm == ANY_CHANGE:
-        return "changes of no norm"
-    unit = " features" if protocol.norm == "l0" else ""
-    return f"{NORMS[protocol.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+    if protocol.conditions.norm == ANY_CHANGE:
+        return "no norm bound"
+    unit = " features" if protocol.conditions.norm == "l0" else ""
+    return f"{NORMS[protocol.conditions.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
 
 
 def heading(protocol: Protocol) -> str:
@@ -67,44 +67,49 @@ def heading(protocol: Protocol) -> str:
 
 def rank(row: Row) -> str:
     """The places that the tests leave to a row: 3, or 3-9; a dash for a row without a rank."""
-    if row.rank_low is None:
+    of = row.ranks
+    if of is None:
         return "\N{EN DASH}"
-    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}\N{EN DASH}{row.rank_high}"
+    return str(of.low) if of.low == of.high else f"{of.low}\N{EN DASH}{of.high}"
 
 
 def standing(board: Board, row: Row) -> str:
     """Its rank among how many."""
-    return "not ranked" if row.rank_low is None else f"rank {rank(row)} of {board.ranked}"
+    return "not ranked" if row.ranks is None else f"rank {rank(row)} of {board.ranked}"
 
 
-def conditions(protocol: Protocol) -> str:
-    """What is unusual about the threat besides norm and radius; empty for the usual one."""
-    unusual = [] if protocol.aware else ["attacker unaware of the defense"]
-    unusual += [] if protocol.goal in ("untargeted", "any", "") else [f"goal: {words(protocol.goal)}"]
-    unusual += [] if protocol.region in ("full", "") else [f"region: {words(protocol.region)}"]
-    unusual += [] if protocol.levels is None else [f"{protocol.levels} values per feature"]
-    return ", ".join(unusual)
+def unusual(protocol: Protocol) -> str:
+    """Unusual parts of the threat besides norm and radius; empty for the usual one."""
+    of = protocol.conditions
+    found = [] if of.aware else ["attacker unaware of the defense"]
+    found += [] if of.goal in ("untargeted", "any", "") else [f"goal: {words(of.goal)}"]
+    found += [] if of.region in ("full", "") else [f"region: {words(of.region)}"]
+    found += [] if of.levels is None else [f"{of.levels} values per feature"]
+    return ", ".join(found)
 
 
 def suite_title(protocol: Protocol) -> str:
     """The suite and the data set, and whether the protocol was kept."""
-    name = f"Suite {protocol.suite}" if protocol.suite else "Outside suites"
-    kept = "" if protocol.official or not protocol.suite else " (unofficial)"
-    return f"{name}{kept}: {words(protocol.dataset)}"
+    name = f"Suite {protocol.conditions.suite}" if protocol.conditions.suite else "Outside suites"
+    kept = "" if protocol.conditions.official or not protocol.conditions.suite else " (unofficial)"
+    return f"{name}{kept}: {words(protocol.conditions.dataset)}"
 
 
 def answer(board: Board) -> tuple[str, str]:
-    """What the board says in two breaths: who leads, and by how much."""
+    """The answer of a board in two parts: the leader, and its margin."""
     rows, front = board.rows[: board.ranked], board.front
     if not rows:
-        return "Nothing can be ranked.", "No system met every attack that at least half of the systems met."
+        return "No system is ranked.", "No system met every attack that at least half of the systems met."
     best = rows[0]
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:
-        return "Nothing holds.", f"Every system loses all of the {board.protocol.total} examples to some attack."
+        return (
+            "No system is robust.",
+            f"Attacks broke all {board.protocol.conditions.total} examples of every system.",
+        )
     tail = f"keeps {held} of examples right under every attack ({_unbroken(best.robust)})"
     of = best.certified
-    tail += f", and {percent(of.value, of.low, of.high)} % are proved to hold." if of else "."
+    tail += f", and {percent(of.value, of.low, of.high)} % are certified." if of else "."
     if front == 1:
         return best.label, tail
     if front == len(rows):
@@ -120,12 +125,12 @@ def _unbroken(rate: Rate) -> str:
 
 
 def answered(label: int) -> str:
-    """What a system said of an attacked input, by its label; -1 is a detector's refusal."""
-    return "refused" if label == -1 else f"taken for {label}"
+    """The answer of a system to an attacked input, by its label; -1 is a detector's refusal."""
+    return "rejected" if label == -1 else f"classified as {label}"
 
 
 def resolution(of: Resolution, total: int) -> str:
-    """What this many examples can and cannot tell apart."""
+    """Sentences on the differences that this many examples can and cannot resolve."""
     if of.neighbours == 0:
         return ""
     if of.neighbours == 1:

@@ -10,10 +10,14 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.losses import dlr, dlr_targeted, dlr_towards
-from ._base.steps import at_least, positive
-from ._base.vectors import columns, nearer
-from ._minimal.minimal import Asked, Nearest, Rows, descend, patient
+from ._base.active import Active, State
+from ._base.best import Best
+from ._base.classes import dlr_to_rival
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive, check_share
+from ._base.vectors import columns, nearer, usable
+from ._minimal.nearest import Patience, finish, keep_nearest
+from ._minimal.nearest_class import toward_nearest_class
 
 CHECK, IMPROVED, GROWTH = 10, 0.95, 1.2
 """Every so many steps the penalty is sharpened by the last, unless the constraint fell below that share or was met."""
@@ -56,10 +60,10 @@ class ALMA(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, candidates=self.candidates)
-        patient(self.patience)
-        at_least(0, search_steps=self.search_steps)
-        positive(step_size=self.step_size, multiplier=self.multiplier, sharpness=self.sharpness)
+        check_at_least(1, steps=self.steps, candidates=self.candidates)
+        check_share(patience=self.patience)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(step_size=self.step_size, multiplier=self.multiplier, sharpness=self.sharpness)
         if not 0 < self.last_share <= 1:
             raise ConfigError(f"attack.last_share is {self.last_share}; expected above 0 and at most 1, such as 0.01")
 
@@ -68,10 +72,9 @@ class ALMA(Attack):
 
         Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        alma(
-            target,
-            nearest,
+        active = Active.unbounded(target, x, y, threat, rng)
+        best = alma(
+            active,
             steps=self.steps,
             step_size=self.step_size,
             last_share=self.last_share,
@@ -80,7 +83,7 @@ class ALMA(Attack):
             candidates=self.candidates,
             patience=self.patience,
         )
-        return nearest.found(target, search_steps=self.search_steps)
+        return finish(active, best, search_steps=self.search_steps)
 
 
 def pull(value: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,22 +97,44 @@ def pull(value: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass
-class _Lagrangian(Rows):
-    """multiplier, sharpness: (b,), of the penalty. square: (b,), average of the squared gradient, 0 at the start.
+class _Penalty(State):
+    """Penalty of each row, (b,) in each field.
 
-    before: (b,), the constraint when it was last checked. met: (b,) bool, whether it was since.
+    multiplier, sharpness: its parameters. before: the constraint when it was last checked. met: bool, whether it was
+    since.
     """
 
     multiplier: Tensor
     sharpness: Tensor
-    square: Tensor
     before: Tensor
     met: Tensor
 
+    def slope(self, value: Tensor, won: Tensor, step: int) -> Tensor:
+        """Derivative (b,) by the constraint's `value` (b,) after the step's update of sharpness and multiplier."""
+        self.met = self.met | won
+        if step and (step + 1) % CHECK == 0:
+            sharper = ~(self.met | (value < IMPROVED * self.before))
+            self.sharpness = torch.where(sharper, GROWTH * self.sharpness, self.sharpness)
+            self.before, self.met = value, torch.zeros_like(self.met)
+        elif step == 0:
+            self.before = value
+        times, plus = pull(value, self.sharpness)
+        if step:
+            follow = SMOOTH * self.multiplier + (1.0 - SMOOTH) * (times * self.multiplier + plus)
+            self.multiplier = follow.clamp(*BOUNDS)
+        return times * self.multiplier + plus
+
+
+def ratio(logits: Tensor, rows: Active) -> Tensor:
+    """Logits' ratio (b,), positive where the attacker succeeds: to the row's rival, or to any class."""
+    any_class = AttackLoss.dlr(logits, rows)
+    if not rows.has_rivals:
+        return any_class
+    return torch.where(rows.rival == rows.y, any_class, dlr_to_rival(logits, rows.y, rows.rival))
+
 
 def alma(
-    target: Target,
-    nearest: Nearest,
+    active: Active,
     *,
     steps: int,
     step_size: float,
@@ -118,53 +143,37 @@ def alma(
     sharpness: float,
     candidates: int,
     patience: float,
-) -> None:
-    """See :class:`ALMA`; what is found goes to `nearest`."""
-
-    def ratio(logits: Tensor, y: Tensor, rival: Tensor | None) -> Tensor:
-        if nearest.targeted:
-            return dlr_targeted(logits, y)
-        any_other = dlr(logits, y)
-        return any_other if rival is None else torch.where(rival == y, any_other, dlr_towards(logits, y, rival))
-
-    def move(rows: _Lagrangian, asked: Asked, step: int) -> _Lagrangian:
-        value = asked.value if asked.anyhow else ratio(asked.logits, asked.nearest.y, None)
-        value = -value.nan_to_num(nan=0.0).to(rows.square.dtype)
-        met = rows.met | asked.won
-        sharper, before = rows.sharpness, rows.before if step else value
-        if step and (step + 1) % CHECK == 0:
-            sharper = torch.where(met | (value < IMPROVED * before), sharper, GROWTH * sharper)
-            before, met = value, torch.zeros_like(met)
-        weight, (times, plus) = rows.multiplier, pull(value, sharper)
-        if step:
-            weight = (SMOOTH * weight + (1.0 - SMOOTH) * (times * weight + plus)).clamp(*BOUNDS)
-        delta = asked.delta
-        away = delta.sign() if asked.ball.norm is Norm.l1 else 2.0 * delta
-        push = columns(times * weight + plus, delta) * asked.gradient
-        slope = away - push
+) -> Best:
+    """Nearest successes; see :class:`ALMA`. square: (b,), average of the squared gradient of the objective."""
+    best, x_adv, l1 = Best(active.ball.x), active.ball.x, active.ball.norm is Norm.l1
+    patient = Patience(patience, steps, best)
+    square = torch.zeros_like(best.value)
+    penalty = _Penalty(square + multiplier, square + sharpness, square, square.bool())
+    for step in range(steps):
+        active, x_adv, square, penalty = active.keep(active.affordable(), x_adv, square, penalty)
+        if len(active) == 0:
+            break
+        if step == 0:
+            active, gradient, value, logits = toward_nearest_class(active, ratio, candidates)
+        else:
+            gradient, value, logits = active.gradient(x_adv, ratio)
+        won, ball = keep_nearest(best, active, x_adv, logits), active.ball
+        value = AttackLoss.dlr(logits, active) if active.has_rivals else value
+        delta = x_adv - ball.x
+        weight = penalty.slope(-value.nan_to_num(nan=0.0).to(square.dtype), won, step)
+        push = columns(weight, delta) * usable(gradient, ball)
+        slope = (delta.sign() if l1 else 2.0 * delta) - push
         size = slope.flatten(1).square().sum(1)
-        square = SMOOTH * rows.square + (1.0 - SMOOTH) * size if step else size
+        square = SMOOTH * square + (1.0 - SMOOTH) * size if step else size
         length = step_size * last_share ** (step / max(steps - 1, 1)) / square.sqrt().clamp_min(1e-12)
-        if asked.ball.norm is Norm.l1:
+        if l1:
             delta = nearer(delta + columns(length, delta) * push, length, Norm.l1)
         else:
             delta = delta - columns(length, delta) * slope
-        x_adv = asked.ball.project(asked.ball.x + delta)
-        return _Lagrangian(rows.index, x_adv, weight, sharper, square, before, met)
-
-    x, zero = nearest.ball.x, torch.zeros_like(nearest.size)
-    rows = _Lagrangian(
-        torch.arange(len(x), device=x.device),
-        x,
-        multiplier=zero + multiplier,
-        sharpness=zero + sharpness,
-        square=zero,
-        before=zero,
-        met=zero.bool(),
-    )
-    descend(
-        target, rows, nearest, steps=steps, candidates=candidates, patience=patience, loss=lambda _: ratio, move=move
-    )
+        x_adv = ball.project(ball.x + delta)
+        going = patient.going(step, active, best)
+        active, x_adv, square, penalty = active.free(won).keep(going, x_adv, square, penalty)
+    return best
 
 
 @hookimpl

@@ -14,10 +14,18 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.apgd import climb, climb_sparse
-from ._ascent.survivors import Best, PairLoss, Work
-from ._base.losses import AttackLoss, dlr_towards, gap, likeliest, row_loss
-from ._base.steps import at_least, can_ask, may_settle
+from ._ascent.pairs import affordable, gradient, offer, pairs
+from ._ascent.sparse import climb_sparse
+from ._base.active import Active, Loss, State, can_ask, may_settle
+from ._base.best import Best
+from ._base.classes import dlr_to_rival, logit_difference, top_rivals
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least
+from ._base.vectors import columns
+
+MOMENTUM = 0.75
+RISES = 0.75
+"""Share of the steps between two checkpoints that must have raised the loss; with fewer the step size is halved."""
 
 
 class APGDLoss(Enum):
@@ -35,8 +43,15 @@ class APGDLoss(Enum):
 
     @property
     def one_class_each(self) -> bool:
-        """Whether each of several classes is approached by a climb of its own."""
+        """True if each of several classes is approached by a climb of its own."""
         return self in (APGDLoss.dlr_targeted, APGDLoss.margin_targeted)
+
+    def of_rows(self, *, targeted: bool) -> Loss:
+        """Loss of a row: towards its rival, or away from its label; under a targeted threat towards its label."""
+        if not self.one_class_each or targeted:
+            return AttackLoss(self.value.removesuffix("_targeted"))
+        towards = logit_difference if self is APGDLoss.margin_targeted else dlr_to_rival
+        return lambda logits, rows: towards(logits, rows.y, rows.rival)
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ class APGD(Attack):
     targets: int = 9
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, restarts=self.restarts, targets=self.targets)
+        check_at_least(1, steps=self.steps, restarts=self.restarts, targets=self.targets)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """A success if one was seen, else the point of the highest loss; the clean input if no loss is a number.
@@ -75,82 +90,151 @@ class APGD(Attack):
         if self.loss.one_class_each and not threat.targeted:
             if not bool(can_ask(target).all()):
                 return x.clone()
-            rivals = likeliest(target.logits(x), y, self.targets)
+            rivals = top_rivals(target.logits(x), y, self.targets)
         return apgd(
-            target,
-            y,
-            ball=ball,
+            Active.of(target, ball, y, targeted=threat.targeted),
+            Best(x),
             loss=self.loss,
             rivals=rivals,
-            targeted=threat.targeted,
             steps=self.steps,
             restarts=self.restarts,
             settle=may_settle(target, threat),
-            those=torch.ones_like(y, dtype=torch.bool),
             rng=rng,
         ).x_adv
 
 
+def checkpoints(steps: int) -> list[int]:
+    """The steps after which the step size may be halved: 22, 41, 57, 70, 80, 87, 93, 99 of 100.
+
+    Croce & Hein, ICML 2020, section 3.1: intervals of 22 %, each 3 % shorter than the one before, but at least 6 %.
+    """
+    found, interval, at = [], max(22 * steps // 100, 1), 0
+    while at + interval <= steps:
+        at += interval
+        found.append(at)
+        interval = max(interval - max(3 * steps // 100, 1), 6 * steps // 100, 1)
+    return found
+
+
+@dataclass
+class _Climb(State):
+    """State of each row. top: the point of the highest loss. rises: steps that raised it since the last checkpoint."""
+
+    x_adv: Tensor
+    previous: Tensor
+    gradient: Tensor
+    value: Tensor
+    top: Tensor
+    top_gradient: Tensor
+    top_value: Tensor
+    checked_value: Tensor
+    step_size: Tensor
+    rises: Tensor
+    halved: Tensor
+
+    @classmethod
+    def at(cls, x_adv: Tensor, gradient: Tensor, value: Tensor, step_size: float) -> _Climb:
+        """At the start."""
+        return cls(
+            x_adv=x_adv,
+            previous=x_adv,
+            gradient=gradient,
+            value=value,
+            top=x_adv,
+            top_gradient=gradient,
+            top_value=value,
+            checked_value=value,
+            step_size=torch.full_like(value, step_size),
+            rises=torch.zeros_like(value),
+            halved=torch.ones_like(value, dtype=torch.bool),
+        )
+
+    def arrive(self, x_adv: Tensor, gradient: Tensor, value: Tensor) -> None:
+        """Note what was found at the next point."""
+        self.rises = self.rises + (value > self.value)
+        higher = value > self.top_value
+        wide = columns(higher, x_adv)
+        self.top = torch.where(wide, x_adv, self.top)
+        self.top_gradient = torch.where(wide, gradient, self.top_gradient)
+        self.top_value = torch.where(higher, value, self.top_value)
+        self.previous, self.x_adv, self.gradient, self.value = self.x_adv, x_adv, gradient, value
+
+    def check(self, interval: int) -> None:
+        """Halve the step and go back to the top where the climb oscillates or has stalled (section 3.1)."""
+        stalled = ~self.halved & (self.top_value <= self.checked_value)
+        self.halved = (self.rises < RISES * interval) | stalled
+        self.step_size = torch.where(self.halved, self.step_size / 2.0, self.step_size)
+        wide = columns(self.halved, self.x_adv)
+        self.x_adv = torch.where(wide, self.top, self.x_adv)
+        self.gradient = torch.where(wide, self.top_gradient, self.gradient)
+        self.value = torch.where(self.halved, self.top_value, self.value)
+        self.checked_value, self.rises = self.top_value, torch.zeros_like(self.rises)
+
+    def onward(self, ball: Ball, momentum: float) -> Tensor:
+        """The next point: a projected step, mixed with the last change (equation 1)."""
+        ahead = ball.project(self.x_adv + columns(self.step_size, self.x_adv) * ball.steepest(self.gradient))
+        if momentum == 1.0:
+            return ahead
+        return ball.project(
+            self.x_adv + momentum * (ahead - self.x_adv) + (1.0 - momentum) * (self.x_adv - self.previous)
+        )
+
+
+def climb(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, settle: bool) -> None:
+    """Algorithm 1 in linf or l2 from `start` (b, *S); every point is offered to `best`.
+
+    With `settle` an example ends as soon as one of its rows succeeds. Cost: steps + 1 passes forward and backward.
+    """
+    checks, last = checkpoints(steps), 0
+    active, x_adv = active.keep(affordable(active), start)
+    if len(active) == 0:
+        return
+    slope, value, scores = gradient(active, x_adv, loss)
+    offer(best, active.index, x_adv, active.succeeded(scores), value)
+    state = _Climb.at(x_adv, slope, value, 2.0 * active.ball.eps)
+    for step in range(1, steps + 1):
+        active, state = active.keep(~(best.won[active.index] & settle), state)
+        x_adv = state.onward(active.ball, MOMENTUM if step > 1 else 1.0)
+        active, x_adv, state = active.keep(affordable(active), x_adv, state)
+        if len(active) == 0:
+            return
+        slope, value, scores = gradient(active, x_adv, loss)
+        offer(best, active.index, x_adv, active.succeeded(scores), value)
+        state.arrive(x_adv, slope, value)
+        if step in checks:
+            state.check(step - last)
+            last = step
+
+
 def apgd(
-    target: Target,
-    y: Tensor,
-    *,
-    ball: Ball,
-    loss: APGDLoss,
-    rivals: Tensor | None,
-    targeted: bool,
-    steps: int,
-    restarts: int,
-    settle: bool,
-    those: Tensor,
+    active: Active, best: Best, *, loss: APGDLoss, rivals: Tensor | None, steps: int, restarts: int, settle: bool,
     rng: SampleRandom,
-) -> Best:
-    """The best of all climbs, per example.
+) -> Best:  # fmt: skip
+    """Best point of all climbs, per example: `best`, updated.
 
     Args:
-        rivals: (B, C) the classes to try for a targeted loss; None if `targeted`, and for the other losses.
-        settle: whether an example is left at its first success; otherwise every climb runs to its end.
-        those: (B,) bool, the examples to attack.
+        active: the examples to attack. rivals: (B, C) the classes to try for a targeted loss; None under a targeted
+            threat and for the other losses.
+        settle: stop an example at its first success; otherwise every climb runs to its end.
     """
-    best = Best(ball.x)
-    ascent = climb_sparse if ball.norm is Norm.l1 else climb
+    ascent = climb_sparse if active.ball.norm is Norm.l1 else climb
     climbs = 1 if rivals is None else rivals.shape[1]
+    ascended = loss.of_rows(targeted=active.targeted)
     for restart in range(restarts):
-        work = Work.of(target, ball, y, rivals, those & ~(best.won & settle))
-        if len(work) == 0:
+        (active,) = active.keep(~(best.won[active.index] & settle))
+        if len(active) == 0:
             break
-        index = work.example[::climbs]
-        here, mine = ball.rows(index), rng.rows(index)
-        starts = torch.stack([_start(here, mine, restart * climbs + turn) for turn in range(climbs)], 1)
-        ascent(
-            work,
-            starts.flatten(0, 1),
-            best,
-            loss=_pair_loss(loss, targeted=targeted),
-            targeted=targeted,
-            steps=steps,
-            settle=settle,
-        )
+        ball, mine = active.ball, rng.rows(active.index)
+        starts = torch.stack([_start(ball, mine, restart * climbs + turn) for turn in range(climbs)], 1)
+        ascent(pairs(active, rivals), starts.flatten(0, 1), best, loss=ascended, steps=steps, settle=settle)
     return best
 
 
 def _start(ball: Ball, rng: SampleRandom, draw: int) -> Tensor:
-    """(B, *S): uniform in the ball; under l1, where such a point has changed every feature a little, a Gaussian."""
+    """Random start (B, *S): uniform in the ball; under l1, where that changes every feature a little, a Gaussian."""
     if ball.norm is Norm.l1:
         return ball.x + rng.normal(*ball.x.shape[1:], stream="apgd/start", draw=draw).to(ball.x.dtype)
     return ball.random(rng, stream="apgd/start", draw=draw)
-
-
-def _pair_loss(loss: APGDLoss, *, targeted: bool) -> PairLoss:
-    """The loss of a row; under a targeted threat, that towards its one class."""
-    if loss.one_class_each and not targeted:
-        return gap if loss is APGDLoss.margin_targeted else dlr_towards
-    plain = AttackLoss(loss.value.removesuffix("_targeted"))
-
-    def to_or_from_y(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
-        return row_loss(plain, y, targeted=targeted)(logits)
-
-    return to_or_from_y
 
 
 @hookimpl

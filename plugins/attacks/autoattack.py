@@ -16,9 +16,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.survivors import Best
-from ._base.losses import likeliest
-from ._base.steps import at_least, can_ask, may_settle
+from ._base.active import Active, can_ask, may_settle
+from ._base.best import Best
+from ._base.classes import top_rivals
+from ._base.settings import check_at_least
 from ._base.vectors import columns
 from .apgd import APGDLoss, apgd
 from .fab import FAB, fab
@@ -27,8 +28,8 @@ from .square import Square, square
 TARGETS = 9
 """How many classes APGD-T and FAB-T try; APGD-T five under l1."""
 
-Part = Callable[[Tensor], Best]
-"""An attack on the examples where its argument (B,) bool is true."""
+Part = Callable[[Active], Best]
+"""An attack on the active examples."""
 
 
 class Version(Enum):
@@ -67,7 +68,7 @@ class AutoAttack(Attack):
     proposals: int = 16
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, queries=self.queries, proposals=self.proposals)
+        check_at_least(1, steps=self.steps, queries=self.queries, proposals=self.proposals)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The first success, else the point of the highest cross-entropy.
@@ -75,57 +76,53 @@ class AutoAttack(Attack):
         Cost of an example that stands, in the standard version: 101 forward and backward passes for APGD, 909 for
         APGD-T, 1800 forward and 900 backward for FAB-T, 5000 forward for Square at most, one to rank the classes.
         """
+        active = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted)
         x_adv, won = x, torch.zeros_like(y, dtype=torch.bool)
-        for place, part in enumerate(self._parts(target, x, y, threat, rng)):
+        for place, part in enumerate(self._parts(active, threat, rng)):
             if bool(won.all()):
                 break
-            found = part(~won)
+            found = part(active.keep(~won)[0])
             taken = found.won & ~won if place else found.value > -torch.inf
             x_adv = torch.where(columns(taken, x), found.x_adv, x_adv)
             won = won | found.won
         return x_adv.clone()
 
-    def _parts(self, target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> list[Part]:
-        """The attacks of this version, in order."""
-        ball, targeted, settle = threat.around(x, rng), threat.targeted, may_settle(target, threat)
-        sparse = ball.norm is Norm.l1
+    def _parts(self, every: Active, threat: Threat, rng: SampleRandom) -> list[Part]:
+        """Attacks of this version on some of the examples `every`, in order."""
+        target, x, y, settle = every.target, every.ball.x, every.y, may_settle(every.target, threat)
+        sparse = threat.norm is Norm.l1
         ranking: list[Tensor] = []
 
-        def rivals(those: Tensor, count: int) -> Tensor | None:
-            """(B, count): the classes to try, from one pass over the examples that are left."""
-            if targeted:
+        def rivals(active: Active, count: int) -> Tensor | None:
+            """Classes to try (B, count), from one pass over the examples that are active at the first call."""
+            if active.targeted:
                 return None
             if not ranking:
-                index = (those & can_ask(target)).nonzero().squeeze(1)
+                index = active.index[can_ask(active.target)]
                 ranks = y[:, None].expand(-1, min(TARGETS, target.classes - 1)).clone()
                 if len(index):
-                    ranks[index] = likeliest(target.rows(index).logits(x[index]), y[index], TARGETS)
+                    ranks[index] = top_rivals(target.rows(index).logits(x[index]), y[index], TARGETS)
                 ranking.append(ranks)
             return ranking[0][:, :count]
 
-        def ascend(loss: APGDLoss, restarts: int, those: Tensor) -> Best:
+        def ascend(loss: APGDLoss, restarts: int, active: Active) -> Best:
             return apgd(
-                target,
-                y,
-                ball=ball,
+                active,
+                Best(x),
                 loss=loss,
-                rivals=rivals(those, 5 if sparse else TARGETS) if loss.one_class_each else None,
-                targeted=targeted,
+                rivals=rivals(active, 5 if sparse else TARGETS) if loss.one_class_each else None,
                 steps=self.steps,
                 restarts=restarts,
                 settle=settle,
-                those=those,
                 rng=rng.child("autoattack", loss.value),
             )
 
-        def to_boundary(classes: int, restarts: int, those: Tensor) -> Best:
+        def to_boundary(classes: int, restarts: int, active: Active) -> Best:
             default = FAB()
             return fab(
-                target,
-                y,
-                ball=ball,
-                rivals=rivals(those, classes) if classes else None,
-                targeted=targeted,
+                active,
+                Best(x),
+                rivals=rivals(active, classes) if classes else None,
                 bounded=True,
                 steps=self.steps,
                 restarts=restarts,
@@ -134,22 +131,18 @@ class AutoAttack(Attack):
                 beta=default.beta,
                 search_steps=default.search_steps,
                 settle=settle,
-                those=those,
                 rng=rng.child("autoattack", "fab", classes),
             )
 
-        def search(those: Tensor) -> Best:
+        def search(active: Active) -> Best:
             return square(
-                target,
-                y,
-                ball=ball,
+                active,
+                Best(x),
                 queries=self.queries,
                 p_init=Square().p_init,
                 edges=False,
                 proposals=self.proposals,
-                targeted=targeted,
                 settle=settle,
-                those=those,
                 rng=rng.child("autoattack", "square"),
             )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 from ._blackbox.estimates import Best, climb, default_step, finite
 from ._blackbox.queries import Oracle
@@ -42,8 +42,8 @@ class Bandits(Attack):
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, tile=self.tile)
-        positive(
+        check_at_least(1, steps=self.steps, tile=self.tile)
+        check_positive(
             exploration=self.exploration,
             difference=self.difference,
             learning=self.learning,

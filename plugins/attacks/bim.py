@@ -12,8 +12,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import Active, may_settle
 from ._base.losses import AttackLoss
-from ._base.steps import ascend, at_least, may_settle, positive
+from ._base.settings import check_at_least, check_positive
+from .pgd import ascend
 
 
 def kurakin_steps(eps: float) -> int:
@@ -48,19 +50,16 @@ class BIM(Attack):
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            at_least(1, steps=self.steps)
-        positive(step_size=self.step_size)
+            check_at_least(1, steps=self.steps)
+        check_positive(step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example at most."""
         steps = self.steps or (kurakin_steps(threat.radius) if threat.norm is Norm.linf else 10)
         return ascend(
-            target,
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
             x,
-            y,
-            ball=threat.around(x, rng),
             loss=self.loss,
-            targeted=threat.targeted,
             steps=steps,
             step_size=1.25 * threat.radius / steps if self.step_size is None else self.step_size,
             settle=self.stop_on_success and may_settle(target, threat),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 from ._blackbox.decisions import bisect, first_wins
 from ._blackbox.queries import Oracle, gaussian
@@ -51,9 +51,9 @@ class Boundary(Attack):
     tries: int = 100
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        at_least(0, tries=self.tries)
-        positive(side=self.side, ahead=self.ahead, growth=self.growth)
+        check_at_least(1, steps=self.steps)
+        check_at_least(0, tries=self.tries)
+        check_positive(side=self.side, ahead=self.ahead, growth=self.growth)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Inputs that succeed at a small distance, the clean input where none was found.

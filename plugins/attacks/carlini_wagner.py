@@ -13,11 +13,12 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.losses import ce, lead, softplus
-from ._base.steps import at_least, can_ask, positive
-from ._base.vectors import TINY, adam, columns
-from ._minimal.boundary import usable
-from ._minimal.minimal import Nearest, only, patient
+from ._base.active import Active
+from ._base.best import Best
+from ._base.losses import ce, margin
+from ._base.settings import check_at_least, check_positive, check_share
+from ._base.vectors import TINY, adam, columns, softplus, usable
+from ._minimal.nearest import distance_to, finish, keep_nearest
 from ._minimal.weights import FIRST, STALLED, Tried, ask_clean, least, misses, search_weight
 
 EDGE = 2e-3
@@ -50,15 +51,19 @@ class CarliniWagnerLoss(Enum):
     f6 = "f6"
     f7 = "f7"
 
+    def __call__(self, logits: Tensor, rows: Active) -> Tensor:
+        """Objective to descend, (b,)."""
+        return objective(self, rows.targeted, rows.y, logits)
+
 
 _OF_MARGINS = (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3, CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
 
 
 def objective(kind: CarliniWagnerLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
-    """(b,): see :class:`CarliniWagnerLoss`."""
+    """Objective (b,) of the class to leave or to reach, `y` (b,); see :class:`CarliniWagnerLoss`."""
     if kind in _OF_MARGINS:
         in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
-        behind = -lead(logits if in_logits else logits.softmax(1), y, targeted=targeted)
+        behind = -margin(logits if in_logits else logits.softmax(1), y, targeted=targeted)
         if kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f6):
             return behind.clamp_min(0.0)
         return softplus(behind) - math.log(2.0)
@@ -104,10 +109,10 @@ class CarliniWagner(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, searches=self.searches)
-        patient(self.patience)
-        at_least(0, search_steps=self.search_steps)
-        positive(initial_c=self.initial_c, step_size=self.step_size)
+        check_at_least(1, steps=self.steps, searches=self.searches)
+        check_share(patience=self.patience)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(initial_c=self.initial_c, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
@@ -115,28 +120,27 @@ class CarliniWagner(Attack):
         Cost per example: a forward pass; `searches` * `steps` forward and backward passes at most under l2, and `steps`
         for each weight and threshold (or number of features) under linf and l0; the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        index = ask_clean(target, nearest)
+        every = Active.unbounded(target, x, y, threat, rng)
+        best = Best(x)
+        active = ask_clean(every, best)
         step_size = self.step_size or (0.01 if threat.norm is Norm.linf else 0.02)
         if threat.norm is Norm.l2:
             search_weight(
-                target,
-                nearest,
-                _Curve.start(index, x[index], self.searches),
+                active,
+                best,
+                _Curve.start(active.ball.x, self.searches),
                 steps=self.steps,
                 every=max(self.steps // 10, 1),
                 misses=misses(self.patience, self.searches),
                 initial_c=self.initial_c,
                 likely_c=least,
-                objective=partial(objective, self.loss, threat.targeted),
+                objective=self.loss,
                 size=lambda delta: delta.square().flatten(1).sum(1),
                 move=partial(_Curve.onward, step_size=step_size),
             )
         else:
-            tighten(
-                target, nearest, index, loss=self.loss, steps=self.steps, initial_c=self.initial_c, step_size=step_size
-            )
-        return nearest.found(target, search_steps=self.search_steps)
+            tighten(active, best, loss=self.loss, steps=self.steps, initial_c=self.initial_c, step_size=step_size)
+        return finish(every, best, search_steps=self.search_steps)
 
 
 @dataclass
@@ -149,12 +153,12 @@ class _Curve(Tried):
     second: Tensor
 
     @classmethod
-    def start(cls, index: Tensor, x: Tensor, searches: int) -> _Curve:
+    def start(cls, x: Tensor, searches: int) -> _Curve:
         """At the clean inputs `x` (b, *S)."""
         bent = (2.0 * x - 1.0) * (1.0 - EDGE)
         w = (bent.log1p() - (-bent).log1p()) / 2.0  # the inverse of tanh
         zero = torch.zeros_like(x)
-        return cls(**cls.at(index, x, searches), w=w, bent=bent, first=zero, second=zero)
+        return cls(**cls.at(x, searches), w=w, bent=bent, first=zero, second=zero)
 
     def onward(self, ball: Ball, gradient: Tensor, _: Tensor, step: int | Tensor, *, step_size: float) -> None:
         """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
@@ -196,49 +200,36 @@ class _Trial(_Curve):
 
 
 def tighten(
-    target: Target,
-    nearest: Nearest,
-    index: Tensor,
-    *,
-    loss: CarliniWagnerLoss,
-    steps: int,
-    initial_c: float | None,
-    step_size: float,
+    active: Active, best: Best, *, loss: CarliniWagnerLoss, steps: int, initial_c: float | None, step_size: float
 ) -> None:
-    """The linf and l0 attacks on the examples `index` (b,); what is found goes to `nearest`.
+    """The linf and l0 attacks; successes are offered to `best`.
 
     After a success the threshold falls or features are frozen, and the row goes on from there; after a failure the
     weight c grows, and the row starts again from its last success, or goes on if there was none.
     """
-    norm, linf = nearest.ball.norm, nearest.ball.norm is Norm.linf
-    x, mask = nearest.ball.x[index], nearest.ball.rows(index).mask
-    start = _Curve.start(index, x, 1)
+    norm, linf = active.ball.norm, active.ball.norm is Norm.linf
+    x, mask = active.ball.x, active.ball.mask
+    start = _Curve.start(x, 1)
     free = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.expand(x.shape)
-    rows = _Trial(
-        **vars(start),
-        base=start.w,
-        slope=torch.zeros_like(x),
-        tau=torch.ones_like(start.c),
-        free=free,
-    )
-    part, view, first = nearest.rows(index), target.rows(index), True
+    slope, tau = torch.zeros_like(x), torch.ones_like(start.c)
+    rows, first = _Trial(**vars(start), base=start.w, slope=slope, tau=tau, free=free), True
     every = max(steps // 10, 1)
     while True:
-        left = can_ask(view) & (rows.c <= rows.upper) & (rows.tau >= LEAST_TAU) & rows.free.flatten(1).any(1)
-        if not bool(left.all()):
-            rows, view, part = only(left, rows, target, nearest, part)
-        if len(rows.index) == 0:
+        active, rows = active.keep(active.affordable(), rows)
+        left = (rows.c <= rows.upper) & (rows.tau >= LEAST_TAU) & rows.free.flatten(1).any(1)
+        active, rows = active.keep(left, rows)
+        if len(active) == 0:
             break
-        gradient, value, logits = view.gradient(rows.x_adv, partial(objective, loss, nearest.targeted, part.y))
-        gradient = usable(gradient, part.ball)
+        gradient, value, logits = active.gradient(rows.x_adv, loss)
+        gradient, ball = usable(gradient, active.ball), active.ball
         if first:
             steepest = gradient.flatten(1).abs().amax(1)
             by_slope = (UNDER / steepest.clamp_min(TINY)).clamp(*FIRST) if linf else least(gradient, value)
             rows.c = by_slope if initial_c is None else rows.c + initial_c
             rows.upper, first = GROWTH[norm] * rows.c, False
-        delta = rows.x_adv - part.ball.x
+        delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)
-        done = part.see(rows.x_adv, delta, logits)
+        done = keep_nearest(best, active, rows.x_adv, logits)
         rows.slope = torch.where(columns(value > 0, delta), gradient, rows.slope)
         if linf:
             done = done & (far <= rows.tau * (1.0 + 1.0 / TAU_SHARE) / 2.0)
@@ -253,15 +244,14 @@ def tighten(
         failed = ~done & ((check & ~(total <= STALLED * rows.last)) | (rows.count + 1 >= steps))
         rows.last = torch.where(check, total, rows.last)
         rows.count = rows.count + 1
-        onward = done | (failed & torch.isinf(part.size))
+        onward = done | (failed & torch.isinf(distance_to(best, active)))
         rows.base = torch.where(columns(onward, delta), rows.w, rows.base)
         rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)
         rows.restart(done | failed)
         going = columns(~(done | failed), delta)
         push = torch.where(going, push + columns(rows.c, delta) * gradient, 0.0)
-        rows.onward(part.ball, push, delta, columns((rows.count - 1).clamp_min(0), delta), step_size=step_size)
-        rows.x_adv = torch.where(rows.free, rows.x_adv, part.ball.x)
-    nearest.put(rows.index, part)
+        rows.onward(ball, push, delta, columns((rows.count - 1).clamp_min(0), delta), step_size=step_size)
+        rows.x_adv = torch.where(rows.free, rows.x_adv, ball.x)
 
 
 @hookimpl

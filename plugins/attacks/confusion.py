@@ -12,7 +12,8 @@ from torch import Tensor
 from benchmark.api import Attack, Ball, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.descent import top_probability
-from ._base.steps import at_least, can_ask, positive
+from ._base.active import can_ask
+from ._base.settings import check_at_least, check_positive
 
 LAST = 1e-4
 """The last step as a part of the first: what is left of the way to where two labels are as likely."""
@@ -44,8 +45,8 @@ class Confusion(Attack):
     doubt: Doubt = Doubt.entropy
 
     def __post_init__(self) -> None:
-        at_least(2, steps=self.steps)
-        positive(step_size=self.step_size)
+        check_at_least(2, steps=self.steps)
+        check_positive(step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example, and one forward pass for the last iterate."""

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, ConfigError, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least
+from ._base.settings import check_at_least
 from ._natural.corruptions import check_shape, corrupted
 from ._natural.severities import AMOUNTS, Corruption
-from ._natural.variations import first_success, in_range
+from ._natural.variations import check_range, first_success
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class CommonCorruption(Attack):
     draws: int = 1
 
     def __post_init__(self) -> None:
-        at_least(1, draws=self.draws)
-        in_range(0, 5, severity=self.severity)
+        check_at_least(1, draws=self.draws)
+        check_range(0, 5, severity=self.severity)
         if self.amount is None:
             return
         if self.kind not in AMOUNTS:
@@ -57,7 +57,7 @@ class CommonCorruption(Attack):
                 "choose attack.severity, or one of " + ", ".join(kind.value for kind in AMOUNTS)
             )
         low, high = AMOUNTS[self.kind]
-        in_range(low, high, amount=self.amount)
+        check_range(low, high, amount=self.amount)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
         """Refuse what is no image where the family needs one, and grey images where it needs colours."""

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.losses import AttackLoss, row_loss
-from ._base.steps import at_least, positive
-from ._base.vectors import annealed, columns, unit
-from ._minimal.minimal import Asked, Loss, Nearest, Rows, descend, patient
+from ._base.active import Active
+from ._base.best import Best
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive, check_share
+from ._base.vectors import annealed, columns, unit, usable
+from ._minimal.nearest import Patience, finish, keep_nearest
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""
@@ -49,10 +51,10 @@ class DDN(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        patient(self.patience)
-        at_least(0, search_steps=self.search_steps)
-        positive(step_size=self.step_size, init_radius=self.init_radius)
+        check_at_least(1, steps=self.steps)
+        check_share(patience=self.patience)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(step_size=self.step_size, init_radius=self.init_radius)
         if not 0 < self.gamma < 1:
             raise ConfigError(f"attack.gamma is {self.gamma}; expected a share between 0 and 1, such as 0.05")
         if not 0 <= self.margin_share <= 1:
@@ -63,11 +65,9 @@ class DDN(Attack):
 
         Cost per example: at most `steps` forward and backward passes, and the search.
         """
-        ball = threat.unbounded().around(x, rng)
-        nearest = Nearest(ball, y, targeted=threat.targeted)
-        ddn(
-            target,
-            nearest,
+        active = Active.unbounded(target, x, y, threat, rng)
+        best = ddn(
+            active,
             steps=self.steps,
             step_size=self.step_size,
             init_radius=self.init_radius,
@@ -76,19 +76,11 @@ class DDN(Attack):
             margin_share=self.margin_share,
             patience=self.patience,
         )
-        return nearest.found(target, search_steps=self.search_steps)
-
-
-@dataclass
-class _Sphere(Rows):
-    """radius: (b,)."""
-
-    radius: Tensor
+        return finish(active, best, search_steps=self.search_steps)
 
 
 def ddn(
-    target: Target,
-    nearest: Nearest,
+    active: Active,
     *,
     steps: int,
     step_size: float,
@@ -97,24 +89,25 @@ def ddn(
     loss: AttackLoss,
     margin_share: float,
     patience: float,
-) -> None:
-    """See :class:`DDN`; what is found goes to `nearest`."""
-
-    def ascended(step: int) -> Loss:
-        kind = loss if step < (1.0 - margin_share) * steps else AttackLoss.margin
-        return lambda logits, y, _: row_loss(kind, y, targeted=nearest.targeted)(logits)
-
-    def move(rows: _Sphere, asked: Asked, step: int) -> _Sphere:
-        length = annealed(step_size, LAST_STEP * step_size, step, steps)
-        delta = asked.delta + length * unit(asked.gradient)
-        radius = rows.radius * torch.where(asked.won, 1.0 - gamma, 1.0 + gamma)
+) -> Best:
+    """Nearest successes; see :class:`DDN`."""
+    best, x_adv = Best(active.ball.x), active.ball.x
+    patient = Patience(patience, steps, best)
+    radius = torch.full_like(best.value, init_radius)
+    for step in range(steps):
+        active, x_adv, radius = active.keep(active.affordable(), x_adv, radius)
+        if len(active) == 0:
+            break
+        ascended = loss if step < (1.0 - margin_share) * steps else AttackLoss.margin
+        gradient, _, logits = active.gradient(x_adv, ascended)
+        won = keep_nearest(best, active, x_adv, logits)
+        ball, length = active.ball, annealed(step_size, LAST_STEP * step_size, step, steps)
+        delta = x_adv - ball.x + length * unit(usable(gradient, ball))
+        radius = radius * torch.where(won, 1.0 - gamma, 1.0 + gamma)
         delta *= columns(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
-        return _Sphere(rows.index, asked.ball.project(asked.ball.x + delta), radius)
-
-    x = nearest.ball.x
-    index = torch.arange(len(x), device=x.device)
-    radius = torch.full((len(x),), init_radius, dtype=x.dtype, device=x.device)
-    descend(target, _Sphere(index, x, radius), nearest, steps=steps, patience=patience, loss=ascended, move=move)
+        x_adv = ball.project(ball.x + delta)
+        active, x_adv, radius = active.keep(patient.going(step, active, best), x_adv, radius)
+    return best
 
 
 @hookimpl

@@ -8,12 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Ball, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.losses import likeliest, margin
-from ._base.steps import at_least, can_ask
-from ._base.vectors import TINY
-from ._minimal.boundary import approach, step_to_planes, towards, usable
+from ._base.active import Active
+from ._base.classes import top_rivals
+from ._base.settings import check_at_least
+from ._base.vectors import TINY, usable
+from ._minimal.hyperplanes import step_to_hyperplanes
+from ._minimal.line_search import line_search
+from ._minimal.nearest_class import toward_class
 
 BEYOND = 1e-4
 """How far behind a linearised boundary a step aims, in the unit of the norm; the authors' program does the same."""
@@ -47,9 +50,9 @@ class DeepFool(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        at_least(2, candidates=self.candidates)
-        at_least(0, halved=self.halved, search_steps=self.search_steps)
+        check_at_least(1, steps=self.steps)
+        check_at_least(2, candidates=self.candidates)
+        check_at_least(0, halved=self.halved, search_steps=self.search_steps)
         if not self.overshoot >= 0:
             raise ConfigError(f"attack.overshoot is {self.overshoot}; expected a share of at least 0, such as 0.02")
 
@@ -60,9 +63,7 @@ class DeepFool(Attack):
         backward passes for the first iteration, two for the next nine, and `candidates` - 1 for those after.
         """
         return deepfool(
-            target,
-            y,
-            ball=threat.unbounded().around(x, rng),
+            Active.of(target, threat.unbounded().around(x, rng), y, targeted=False),
             steps=self.steps,
             overshoot=self.overshoot,
             candidates=self.candidates,
@@ -72,92 +73,73 @@ class DeepFool(Attack):
 
 
 def deepfool(
-    target: Target,
-    y: Tensor,
-    *,
-    ball: Ball,
-    steps: int,
-    overshoot: float,
-    candidates: int,
-    halved: int,
-    search_steps: int,
+    active: Active, *, steps: int, overshoot: float, candidates: int, halved: int, search_steps: int
 ) -> Tensor:
-    """(B, *S): see :class:`DeepFool`; `ball` has no limit on the distance."""
-    x, result = ball.x, ball.x
-    count = min(candidates, target.classes) - 1
-    at_x, at_adv = torch.full((2, len(y)), torch.nan, device=x.device, dtype=x.dtype)
-    rivals = torch.zeros(len(y), count, dtype=torch.int64, device=x.device)
-    total = torch.zeros_like(x)
-    index = torch.arange(len(y), device=x.device)
+    """Misclassified inputs (B, *S) near the clean ones; see :class:`DeepFool`. active: in a ball without a limit."""
+    every, x = active, active.ball.x
+    result, total = x, torch.zeros_like(x)
+    count = min(candidates, active.target.classes) - 1
+    at_x, at_adv = torch.full((2, len(x)), torch.nan, device=x.device, dtype=x.dtype)
+    rivals = torch.zeros(len(x), count, dtype=torch.int64, device=x.device)
     for step in range(steps):
-        index = index[can_ask(target.rows(index))]
-        if len(index) == 0:
+        (active,) = active.keep(active.affordable())
+        if len(active) == 0:
             break
-        labels, here, now = y[index], ball.rows(index), result[index]
-        logits, pull = target.rows(index).pullback(now)
-        ahead, won = margin(logits, labels), logits.argmax(1) != labels
+        index, ball, x_adv = active.index, active.ball, result[active.index]
+        logits, pull = active.target.pullback(x_adv)
+        ahead, won = active.margin(logits), active.succeeded(logits)
         if step == 0:
             at_x[index] = ahead
-            rivals[index] = likeliest(logits, labels, count)
+            rivals[index] = top_rivals(logits, active.y, count)
         at_adv[index] = ahead
-        slopes, needs = [], []
+        slopes, offsets = [], []
         for rank in range(min(count, FOLLOWED) if 0 < step < PATIENCE else count):
-            cotangent = towards(logits, labels, rivals[index, rank])
-            slopes.append(usable(pull(cotangent), here).flatten(1))
-            needs.append((logits * cotangent).sum(1).neg())
-        slope = torch.stack(slopes, 1)
-        delta, size = _steps(
-            slope, torch.stack(needs, 1).clamp_min(0.0), now.flatten(1), ball.norm, boxed=step >= STRAIGHT
-        )
+            cotangent = toward_class(logits, active.y, rivals[index, rank])
+            slopes.append(usable(pull(cotangent), ball).flatten(1))
+            offsets.append((logits * cotangent).sum(1).neg())
+        slope, offset = torch.stack(slopes, 1), torch.stack(offsets, 1).clamp_min(0.0)
+        delta, size = _steps(slope, offset, x_adv.flatten(1), ball.norm, boxed=step >= STRAIGHT)
         if step == 0:
             rivals[index] = rivals[index].gather(1, size.argsort(dim=1, stable=True))
         nearest = size.argmin(1)[:, None, None].expand(-1, 1, delta.shape[2])
         half = step < min(halved, steps - 1)
-        total[index] += delta.gather(1, nearest).reshape(now.shape) * (0.5 if half else 1.0)
-        moved = here.project(here.x + (1.0 + overshoot) * total[index])
+        total[index] += delta.gather(1, nearest).reshape(x_adv.shape) * (0.5 if half else 1.0)
+        moved = ball.project(ball.x + (1.0 + overshoot) * total[index])
         # An input that is wrong stays; one without a slope (or with NaN for one) cannot be moved.
         going = ~won & (ahead < 0) & slope.flatten(1).any(1)
         if step >= STRAIGHT:
-            going &= (moved != now).flatten(1).any(1)
-        index, moved = index[going], moved[going]
-        result = result.index_copy(0, index, moved)
+            going &= (moved != x_adv).flatten(1).any(1)
+        active, moved = active.keep(going, moved)
+        result = result.index_copy(0, active.index, moved)
         if half:
             continue  # hardly any has crossed, and the next step asks anyway
-        index = index[can_ask(target.rows(index))]
-        if len(index) == 0:
+        (active,) = active.keep(active.affordable())
+        if len(active) == 0:
             break
-        logits = target.rows(index).logits(result[index])
-        at_adv[index] = margin(logits, y[index])
-        index = index[logits.argmax(1) == y[index]]
+        logits = active.target.logits(result[active.index])
+        at_adv[active.index] = active.margin(logits)
+        (active,) = active.keep(~active.succeeded(logits))
     found = (at_x < 0) & (at_adv > 0)
     if search_steps == 0 or not bool(found.any()):
         return result
-    rows = found.nonzero().squeeze(1)
-    nearer = approach(
-        target.rows(rows),
-        result[rows],
-        y[rows],
-        ball=ball.rows(rows),
-        at_x=at_x[rows],
-        at_adv=at_adv[rows],
-        steps=search_steps,
-    )
-    return result.index_copy(0, rows, nearer)
+    rows, x_adv, at_x, at_adv = every.keep(found, result, at_x, at_adv)
+    nearer = line_search(rows, x_adv, at_x=at_x, at_adv=at_adv, steps=search_steps)
+    return result.index_copy(0, rows.index, nearer)
 
 
-def _steps(slope: Tensor, need: Tensor, x: Tensor, norm: Norm, *, boxed: bool) -> tuple[Tensor, Tensor]:
-    """The steps just behind the boundaries slope (b, C, D) . delta = need (b, C), and their lengths.
+def _steps(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm, *, boxed: bool) -> tuple[Tensor, Tensor]:
+    """The steps just behind the boundaries slope (b, C, D) . delta = offset (b, C), and their lengths.
 
     Returns:
         delta (b, C, D): the smallest in the box around `x` (b, D) if `boxed`, else the smallest of all; and (b, C), the
         length of the smallest in the box, infinite where there is none.
     """
     dual = slope.abs().sum(2) if norm is Norm.linf else slope.square().sum(2).sqrt()
-    delta, size = step_to_planes(slope, need + BEYOND * dual, x, norm)
+    delta, size = step_to_hyperplanes(slope, offset + BEYOND * dual, x, norm)
     if boxed:
         return delta, size
     direction = slope.sign() if norm is Norm.linf else slope / dual.clamp_min(TINY)[:, :, None]
-    return direction * (need / dual.clamp_min(TINY) + BEYOND)[:, :, None], size
+    return direction * (offset / dual.clamp_min(TINY) + BEYOND)[:, :, None], size
 
 
 @hookimpl

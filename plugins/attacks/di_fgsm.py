@@ -10,9 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import Asked, Slope, ascend_with_momentum, image_size, not_negative
+from ._ascent.transfer import Slope, ascend_with_momentum, gradient_through
+from ._base.active import Active, Loss
 from ._base.losses import AttackLoss
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_images, check_positive
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class DIFGSM(Attack):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum)
+        check_at_least(1, steps=self.steps)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum)
         if not 0 < self.smallest <= 1:
             raise ConfigError(f"attack.smallest is {self.smallest}; expected more than 0, and at most 1")
         if not 0 <= self.probability <= 1:
@@ -47,27 +48,28 @@ class DIFGSM(Attack):
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
         """Refuse what is no image."""
-        image_size(spec.shape, "di_fgsm")
+        check_images(spec.shape, "di_fgsm")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
         return ascend_with_momentum(
-            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            loss=self.loss,
             steps=self.steps,
             step_size=self.step_size or threat.radius / self.steps,
             momentum=self.momentum,
-            slope=diverse(self.smallest, self.probability),
+            slope=diverse(self.smallest, self.probability, self.loss, rng),
         )
 
 
-def diverse(smallest: float, probability: float) -> Slope:
+def diverse(smallest: float, probability: float, loss: Loss, rng: SampleRandom) -> Slope:
     """The gradient through a resizing and a place, drawn anew for each example and step."""
 
-    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
-        drawn = asked.rng.uniform(4, stream="di_fgsm", draw=step).to(x_adv.dtype)
+    def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+        drawn = rng.rows(active.index).uniform(4, stream="di_fgsm", draw=step).to(x_adv.dtype)
         ratio = smallest + (1.0 - smallest) * drawn[:, 0]
         ratio = ratio.where(drawn[:, 1] < probability, 1.0)
-        return asked.gradient_through(lambda x: framed(x, ratio, drawn[:, 2], drawn[:, 3]), x_adv)
+        return gradient_through(active, lambda x: framed(x, ratio, drawn[:, 2], drawn[:, 3]), x_adv, loss)
 
     return slope
 

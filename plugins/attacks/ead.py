@@ -11,11 +11,13 @@ from torch.nn.functional import softshrink
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.active import Active
+from ._base.best import Best
+from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import TINY, columns
-from ._minimal.minimal import Nearest, patient
+from ._minimal.nearest import finish
 from ._minimal.weights import FIRST, Tried, ask_clean, misses, search_weight
-from .carlini_wagner import CarliniWagnerLoss, objective
+from .carlini_wagner import CarliniWagnerLoss
 
 AMPLE = 1.5
 """The first weight as a multiple of what a linear objective takes without a box."""
@@ -55,32 +57,33 @@ class EAD(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, searches=self.searches)
-        patient(self.patience)
-        at_least(0, search_steps=self.search_steps)
-        positive(initial_c=self.initial_c, step_size=self.step_size, beta=self.beta)
+        check_at_least(1, steps=self.steps, searches=self.searches)
+        check_share(patience=self.patience)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(initial_c=self.initial_c, step_size=self.step_size, beta=self.beta)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
         Cost per example: a forward pass, `searches` * `steps` forward and backward passes at most, and the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        index = ask_clean(target, nearest)
+        every = Active.unbounded(target, x, y, threat, rng)
+        best = Best(x)
+        active = ask_clean(every, best)
         search_weight(
-            target,
-            nearest,
-            _Accelerated(**_Accelerated.at(index, x[index], self.searches), before=x[index]),
+            active,
+            best,
+            _Accelerated(**_Accelerated.at(active.ball.x, self.searches), before=active.ball.x),
             steps=self.steps,
             every=max(self.steps // 15, 1),
             misses=misses(self.patience, self.searches),
             initial_c=self.initial_c,
             likely_c=partial(ample, beta=self.beta / self.step_size),
-            objective=partial(objective, self.loss, threat.targeted),
+            objective=self.loss,
             size=partial(elastic, beta=self.beta / self.step_size),
             move=partial(_Accelerated.onward, steps=self.steps, step_size=self.step_size, beta=self.beta),
         )
-        return nearest.found(target, search_steps=self.search_steps)
+        return finish(every, best, search_steps=self.search_steps)
 
 
 def elastic(delta: Tensor, beta: float) -> Tensor:

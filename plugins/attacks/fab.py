@@ -5,6 +5,7 @@ Its targeted form, FAB-T, is Croce & Hein, ICML 2020, arXiv:2003.01690, section 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -26,12 +27,15 @@ from benchmark.api import (
     rows_norm,
 )
 
-from ._ascent.survivors import Best, Work
-from ._base.losses import gap, lead, likeliest, succeeded
-from ._base.steps import at_least, can_ask, may_settle
+from ._ascent.pairs import affordable, gradient, logits, offer, pairs
+from ._base.active import Active, can_ask, may_settle
+from ._base.best import Best
+from ._base.classes import logit_difference, top_rivals
+from ._base.losses import AttackLoss, margin
+from ._base.settings import check_at_least
 from ._base.vectors import columns
-from ._minimal.boundary import approach
-from ._minimal.planes import nearest_plane, to_plane
+from ._minimal.hyperplanes import nearest_hyperplane, to_hyperplane
+from ._minimal.line_search import line_search
 
 TOGETHER = 16
 """The boundaries of how many classes are compared at once."""
@@ -67,8 +71,8 @@ class FAB(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, restarts=self.restarts)
-        at_least(0, targets=self.targets, search_steps=self.search_steps)
+        check_at_least(1, steps=self.steps, restarts=self.restarts)
+        check_at_least(0, targets=self.targets, search_steps=self.search_steps)
         for name, value in (("alpha_max", self.alpha_max), ("beta", self.beta)):
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"attack.{name} is {value}; expected a share between 0 and 1")
@@ -85,13 +89,11 @@ class FAB(Attack):
         if self.targets and not threat.targeted:
             if not bool(can_ask(target).all()):
                 return x.clone()
-            rivals = likeliest(target.logits(x), y, self.targets)
+            rivals = top_rivals(target.logits(x), y, self.targets)
         return fab(
-            target,
-            y,
-            ball=threat.around(x, rng),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            Best(x),
             rivals=rivals,
-            targeted=threat.targeted,
             bounded=False,
             steps=self.steps,
             restarts=self.restarts,
@@ -100,18 +102,15 @@ class FAB(Attack):
             beta=self.beta,
             search_steps=self.search_steps,
             settle=may_settle(target, threat),
-            those=torch.ones_like(y, dtype=torch.bool),
             rng=rng,
         ).x_adv
 
 
 def fab(
-    target: Target,
-    y: Tensor,
+    active: Active,
+    best: Best,
     *,
-    ball: Ball,
     rivals: Tensor | None,
-    targeted: bool,
     bounded: bool,
     steps: int,
     restarts: int,
@@ -120,151 +119,129 @@ def fab(
     beta: float,
     search_steps: int,
     settle: bool,
-    those: Tensor,
     rng: SampleRandom,
 ) -> Best:
-    """The nearest success per example; its value is minus the distance.
+    """Nearest success per example: `best`, updated; its value is minus the distance.
 
     Args:
-        ball: the norm, the region, and how far random starts go. rivals: (B, C) the classes to approach, or None.
-        bounded: only a success inside the ball counts, and with `settle` an example is left at the first one.
-        those: (B,) bool, the examples to attack.
+        active: the examples, with the norm, the region, and how far random starts go.
+        rivals: (B, C) the classes to approach, or None.
+        bounded: only a success inside the ball counts, and with `settle` an example ends at the first one.
     """
-    best = Best(ball.x)
-    step = partial(
-        _step,
-        alpha_max=alpha_max,
-        eta=eta,
-        beta=beta,
-        targeted=targeted,
-        each=rivals is not None,
-        bounded=bounded,
-    )
+    ends = settle and bounded
+    step = partial(_step, alpha_max=alpha_max, eta=eta, beta=beta, each=rivals is not None, bounded=bounded)
     for restart in range(restarts):
-        work = Work.of(target, ball, y, rivals, those & ~(best.won & (settle and bounded)))
-        if len(work) == 0:
+        rows = pairs(active.keep(~(best.won[active.index] & ends))[0], rivals)
+        if len(rows) == 0:
             break
-        x_adv = _start(work, best, rng, restart)
+        x_adv = _start(rows, best, rng, restart)
         for _ in range(steps):
-            work, x_adv = _only(work.affordable(), work, x_adv)
-            if len(work) == 0:
+            rows, x_adv = rows.keep(affordable(rows), x_adv)
+            if len(rows) == 0:
                 break
-            work, x_adv = step(work, x_adv, best)
-            if settle and bounded:
-                work, x_adv = _only(~best.won[work.example], work, x_adv)
+            rows, x_adv = step(rows, x_adv, best)
+            rows, x_adv = rows.keep(~(best.won[rows.index] & ends), x_adv)
     if search_steps:
-        _search(target, y, ball, best, targeted=targeted, bounded=bounded, settle=settle, steps=search_steps)
+        found = best.value[active.index].isfinite() & ~(best.won[active.index] & ends)
+        _search(active.keep(found)[0], best, bounded=bounded, steps=search_steps)
     return best
 
 
-def _only(those: Tensor, work: Work, x_adv: Tensor) -> tuple[Work, Tensor]:
-    """The rows where `those` (b,) bool is true."""
-    return (work, x_adv) if bool(those.all()) else (work.keep(those), x_adv[those])
-
-
-def _start(work: Work, best: Best, rng: SampleRandom, restart: int) -> Tensor:
-    """(b, *S): the clean input, or a random point around it."""
-    x, norm = work.ball.x, work.ball.norm
+def _start(active: Active, best: Best, rng: SampleRandom, restart: int) -> Tensor:
+    """Clean input (b, *S), or a random point around it."""
+    x, norm = active.ball.x, active.ball.norm
     if restart == 0:
         return x
-    noise = rng.rows(work.example).uniform(*x.shape[1:], stream="fab/start", draw=restart, low=-1.0).to(x.dtype)
-    radius = best.value[work.example].neg().clamp_max(work.ball.eps) / 2.0
+    noise = rng.rows(active.index).uniform(*x.shape[1:], stream="fab/start", draw=restart, low=-1.0).to(x.dtype)
+    radius = best.value[active.index].neg().clamp_max(active.ball.eps) / 2.0
     noise = noise * columns(radius / rows_norm(noise, norm).clamp_min(1e-12), noise)
-    return _inside(x + noise, work.ball)
+    return _inside(x + noise, active.ball)
 
 
 def _inside(x_adv: Tensor, ball: Ball) -> Tensor:
-    """In the box and the region, at any distance."""
+    """`x_adv` (b, *S) clipped to the box and the region, at any distance."""
     return x_adv.clamp(0.0, 1.0) if ball.mask is None else torch.where(ball.mask, x_adv.clamp(0.0, 1.0), ball.x)
 
 
-def _to_boundary(work: Work, points: Tensor, x_adv: Tensor, *, targeted: bool, each: bool) -> Tensor:
-    """(b, 2, D): how `x_adv` and the clean input, the `points` (b, 2, D), get to the boundary linearised at `x_adv`.
+def _to_boundary(active: Active, points: Tensor, x_adv: Tensor, *, each: bool) -> Tensor:
+    """Changes (b, 2, D) of the `points` (b, 2, D), `x_adv` and the clean input, to the boundary linearised at `x_adv`.
 
-    That is the boundary to a row's own class, or the nearest.
+    The boundary is that to a row's own class with `each` or under a targeted threat, otherwise the nearest.
     """
-    norm = work.ball.norm
-    if each or targeted:
-        slope, value, _ = work.gradient(
-            x_adv, gap if each else lambda logits, y, _rival: lead(logits, y, targeted=targeted)
-        )
-        return to_plane(_masked(slope[:, None], work.ball)[:, 0], value.neg(), points, norm)
-    logits, pull = work.target.pullback(x_adv)
-    away, own = torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device), work.y[:, None]
-    others = (own + torch.arange(1, len(away), device=logits.device)) % len(away)
-    slopes, needs = points[:, :0], logits[:, :0]
+    norm = active.ball.norm
+    if each or active.targeted:
+        loss = (lambda scores, rows: logit_difference(scores, rows.y, rows.rival)) if each else AttackLoss.margin
+        slope, value, _ = gradient(active, x_adv, loss)
+        return to_hyperplane(_masked(slope[:, None], active.ball)[:, 0], value.neg(), points, norm)
+    scores, pull = active.target.pullback(x_adv)
+    away, own = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device), active.y[:, None]
+    others = (own + torch.arange(1, len(away), device=scores.device)) % len(away)
+    slopes, offsets = points[:, :0], scores[:, :0]
     for rivals in others.split(TOGETHER, 1):
-        slopes = torch.cat([slopes, _masked(pull(away[rivals] - away[own]), work.ball)], 1)
-        needs = torch.cat([needs, logits.gather(1, own) - logits.gather(1, rivals)], 1)
-        which, change = nearest_plane(slopes, needs, points, norm)
-        nearest = torch.arange(len(work), device=which.device)[:, None], which[:, None]
-        slopes, needs = slopes[nearest], needs[nearest]  # to be compared with the next ones
+        slopes = torch.cat([slopes, _masked(pull(away[rivals] - away[own]), active.ball)], 1)
+        offsets = torch.cat([offsets, scores.gather(1, own) - scores.gather(1, rivals)], 1)
+        which, change = nearest_hyperplane(slopes, offsets, points, norm)
+        nearest = torch.arange(len(active), device=which.device)[:, None], which[:, None]
+        slopes, offsets = slopes[nearest], offsets[nearest]  # to be compared with the next ones
     return change
 
 
 def _masked(slopes: Tensor, ball: Ball) -> Tensor:
-    """(b, n, D) from slopes (b, n, *S): finite, and zero outside the region."""
+    """Slopes (b, n, *S) as (b, n, D): finite, and zero outside the region."""
     slopes = slopes.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     return (slopes if ball.mask is None else torch.where(ball.mask[:, None], slopes, 0.0)).flatten(2)
 
 
 def _step(
-    work: Work,
+    active: Active,
     x_adv: Tensor,
     best: Best,
     *,
     alpha_max: float,
     eta: float,
     beta: float,
-    targeted: bool,
     each: bool,
     bounded: bool,
-) -> tuple[Work, Tensor]:
-    """One iteration (algorithm 1 of the paper): the rows that go on, and where they are."""
-    points = torch.stack([x_adv.flatten(1), work.ball.x.flatten(1)], 1)
-    change = _to_boundary(work, points, x_adv, targeted=targeted, each=each)
-    far, far_x = rows_norm(change.flatten(0, 1), work.ball.norm).clamp_min(1e-8).reshape(-1, 2).unbind(1)
+) -> tuple[Active, Tensor]:
+    """One iteration of algorithm 1: the rows that go on, and their points."""
+    points = torch.stack([x_adv.flatten(1), active.ball.x.flatten(1)], 1)
+    change = _to_boundary(active, points, x_adv, each=each)
+    far, far_x = rows_norm(change.flatten(0, 1), active.ball.norm).clamp_min(1e-8).reshape(-1, 2).unbind(1)
     alpha = (far / (far + far_x)).clamp_max(alpha_max)[:, None]
     beyond, beyond_x = points.add(change, alpha=eta).unbind(1)
-    moved = _inside(torch.lerp(beyond, beyond_x, alpha).reshape(x_adv.shape), work.ball)
-    alive = (moved != x_adv).flatten(1).any(1) & work.affordable()
-    work, moved = _only(alive, work, moved)
-    if len(work) == 0:
-        return work, moved
-    won = succeeded(work.logits(moved), work.y, targeted=targeted)
-    _offer(work, moved, won, best, bounded=bounded)
-    return work, torch.where(columns(won, moved), _inside(torch.lerp(work.ball.x, moved, beta), work.ball), moved)
+    moved = _inside(torch.lerp(beyond, beyond_x, alpha).reshape(x_adv.shape), active.ball)
+    alive, able = (moved != x_adv).flatten(1).any(1), affordable(active)
+    active, moved = active.keep(alive if able is None else alive & able, moved)
+    if len(active) == 0:
+        return active, moved
+    won = active.succeeded(logits(active, moved))
+    _keep_nearest(best, active, moved, won, bounded=bounded)
+    back = _inside(torch.lerp(active.ball.x, moved, beta), active.ball)
+    return active, torch.where(columns(won, moved), back, moved)
 
 
-def _offer(work: Work, x_adv: Tensor, won: Tensor, best: Best, *, bounded: bool) -> None:
-    """Keep the successes that are nearer than those before."""
-    at = won.nonzero().squeeze(1)
-    far = distance(x_adv[at], work.ball.x[at], work.ball.norm)
-    best.offer(work.example[at], x_adv[at], far <= (work.ball.eps if bounded else torch.inf), -far)
+def _keep_nearest(best: Best, active: Active, x_adv: Tensor, won: Tensor, *, bounded: bool) -> None:
+    """Offer the successes `x_adv` (b, *S), the nearest first; with `bounded` those in the ball count as won."""
+    active, x_adv = active.keep(won, x_adv)
+    far = distance(x_adv, active.ball.x, active.ball.norm)
+    offer(best, active.index, x_adv, far <= (active.ball.eps if bounded else torch.inf), -far)
 
 
-def _search(
-    target: Target, y: Tensor, ball: Ball, best: Best, *, targeted: bool, bounded: bool, settle: bool, steps: int
-) -> None:
+def _search(active: Active, best: Best, *, bounded: bool, steps: int) -> None:
     """Bring the successes nearer along the segments to the clean inputs."""
-    work = Work.of(target, ball, y, None, best.value.isfinite() & ~(best.won & (settle and bounded)))
-    for_both = work.target.remaining()
-    if for_both is not None:
-        work = work.keep(for_both >= 2)
-    if len(work) == 0:
+    left = active.target.remaining()
+    (active,) = active.keep(None if left is None else left >= 2)
+    if len(active) == 0:
         return
-    x_adv = best.x_adv[work.example]
-    nearer = approach(
-        work.target,
+    x_adv = best.x_adv[active.index]
+    nearer = line_search(
+        dataclasses.replace(active, ball=dataclasses.replace(active.ball, eps=torch.inf)),
         x_adv,
-        work.y,
-        ball=Ball(work.ball.x, ball.norm, torch.inf, work.ball.mask),
-        at_x=lead(work.logits(work.ball.x), work.y, targeted=targeted),
-        at_adv=lead(work.logits(x_adv), work.y, targeted=targeted),
+        at_x=margin(logits(active, active.ball.x), active.y, targeted=active.targeted),
+        at_adv=margin(logits(active, x_adv), active.y, targeted=active.targeted),
         steps=steps,
-        targeted=targeted,
     )
-    _offer(work, nearer, (nearer != x_adv).flatten(1).any(1), best, bounded=bounded)
+    _keep_nearest(best, active, nearer, (nearer != x_adv).flatten(1).any(1), bounded=bounded)
 
 
 @hookimpl

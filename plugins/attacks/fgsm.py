@@ -9,8 +9,9 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import Active
 from ._base.losses import AttackLoss
-from ._base.steps import ascend
+from .pgd import ascend
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,9 @@ class FGSM(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """One forward and one backward pass per example."""
         return ascend(
-            target,
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
             x,
-            y,
-            ball=threat.around(x, rng),
             loss=self.loss,
-            targeted=threat.targeted,
             steps=1,
             step_size=threat.radius,
             settle=False,

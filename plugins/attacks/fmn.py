@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,9 +10,13 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
-from ._base.vectors import annealed, unit, within
-from ._minimal.minimal import Asked, Nearest, Rows, descend, lead_over, patient
+from ._base.active import Active
+from ._base.best import Best
+from ._base.classes import margin_to_rival
+from ._base.settings import check_at_least, check_positive, check_share
+from ._base.vectors import annealed, unit, usable, within
+from ._minimal.nearest import Patience, distance_to, finish, keep_nearest
+from ._minimal.nearest_class import toward_nearest_class
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class FMN(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, candidates=self.candidates)
-        patient(self.patience)
-        at_least(0, search_steps=self.search_steps)
-        positive(step_size=self.step_size, last_step_size=self.last_step_size)
+        check_at_least(1, steps=self.steps, candidates=self.candidates)
+        check_share(patience=self.patience)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(step_size=self.step_size, last_step_size=self.last_step_size)
         if not 0 < self.last_gamma <= self.gamma < 1:
             raise ConfigError(
                 f"attack.gamma is {self.gamma} and attack.last_gamma {self.last_gamma}; expected shares between 0 and "
@@ -62,72 +65,59 @@ class FMN(Attack):
 
         Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        fmn(
-            target,
-            nearest,
+        active = Active.unbounded(target, x, y, threat, rng)
+        best = fmn(
+            active,
             steps=self.steps,
             step_size=(self.step_size, self.last_step_size),
             gamma=(self.gamma, self.last_gamma),
             candidates=self.candidates,
             patience=self.patience,
         )
-        return nearest.found(target, search_steps=self.search_steps)
-
-
-@dataclass
-class _InBall(Rows):
-    """radius: (b,), infinite before the first success."""
-
-    radius: Tensor
+        return finish(active, best, search_steps=self.search_steps)
 
 
 def fmn(
-    target: Target,
-    nearest: Nearest,
+    active: Active,
     *,
     steps: int,
     step_size: tuple[float, float],
     gamma: tuple[float, float],
     candidates: int,
     patience: float,
-) -> None:
-    """See :class:`FMN`; what is found goes to `nearest`."""
-    norm = nearest.ball.norm
-
-    def move(rows: _InBall, asked: Asked, step: int) -> _InBall:
-        share, length = annealed(*gamma, step, steps), annealed(*step_size, step, steps)
-        limit = asked.nearest.size
-        shrunk, grown = torch.minimum(rows.radius * (1.0 - share), limit), rows.radius * (1.0 + share)
-        if norm is Norm.l0:  # whole features, and one at least
-            shrunk, grown = (
-                torch.minimum(shrunk.floor(), limit - 1.0),
-                torch.maximum(grown.floor(), rows.radius + 1.0),
-            )
-        radius = torch.where(asked.won, shrunk, grown)
-        delta = asked.delta + length * unit(asked.gradient)
-        if norm is Norm.l0:
-            delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
-            effect = within(delta * asked.gradient, radius, norm)
-            delta = torch.where(effect != 0, delta, 0.0)
+) -> Best:
+    """Nearest successes; see :class:`FMN`. radius: (b,), infinite before the first success."""
+    best, x_adv, norm = Best(active.ball.x), active.ball.x, active.ball.norm
+    patient = Patience(patience, steps, best)
+    radius = torch.full_like(best.value, torch.inf)
+    for step in range(steps):
+        active, x_adv, radius = active.keep(active.affordable(), x_adv, radius)
+        if len(active) == 0:
+            break
+        if step == 0:
+            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+        else:
+            gradient, _, logits = active.gradient(x_adv, margin_to_rival)
+        gradient, ball = usable(gradient, active.ball), active.ball
+        won = keep_nearest(best, active, x_adv, logits)
+        radius = _radius(radius, won, distance_to(best, active), annealed(*gamma, step, steps), norm)
+        delta = x_adv - ball.x + annealed(*step_size, step, steps) * unit(gradient)
+        if norm is Norm.l0:  # the changes with the largest effect, not the largest changes
+            delta = ball.project(ball.x + delta) - ball.x
+            delta = torch.where(within(delta * gradient, radius, norm) != 0, delta, 0.0)
         else:
             delta = within(delta, radius, norm)
-        return _InBall(rows.index, asked.ball.project(asked.ball.x + delta), radius)
+        x_adv = ball.project(ball.x + delta)
+        active, x_adv, radius = active.free(won).keep(patient.going(step, active, best), x_adv, radius)
+    return best
 
-    x = nearest.ball.x
-    index = torch.arange(len(x), device=x.device)
-    radius = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
-    loss = partial(lead_over, targeted=nearest.targeted)
-    descend(
-        target,
-        _InBall(index, x, radius),
-        nearest,
-        steps=steps,
-        candidates=candidates,
-        patience=patience,
-        loss=lambda _: loss,
-        move=move,
-    )
+
+def _radius(radius: Tensor, won: Tensor, nearest: Tensor, gamma: float, norm: Norm) -> Tensor:
+    """Next radius (b,): smaller after a success, and never above the `nearest` (b,) one; larger after a failure."""
+    shrunk, grown = torch.minimum(radius * (1.0 - gamma), nearest), radius * (1.0 + gamma)
+    if norm is Norm.l0:  # whole features, and one at least
+        shrunk, grown = torch.minimum(shrunk.floor(), nearest - 1.0), torch.maximum(grown.floor(), radius + 1.0)
+    return torch.where(won, shrunk, grown)
 
 
 @hookimpl

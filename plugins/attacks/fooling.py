@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.descent import DescentLoss, falling
-from ._base.losses import likeliest
-from ._base.steps import at_least, can_ask, positive
+from ._ascent.descent import DescentLoss
+from ._base.active import Active, can_ask
+from ._base.classes import top_rivals
+from ._base.settings import check_at_least, check_positive
+from ._base.vectors import usable
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,20 @@ class Fooling(Attack):
     loss: DescentLoss = DescentLoss.squared
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        positive(step_size=self.step_size, spread=self.spread)
+        check_at_least(1, steps=self.steps)
+        check_positive(step_size=self.step_size, spread=self.spread)
         if not 0.0 < self.confidence < 1.0:
             raise ConfigError(f"attack.confidence is {self.confidence}; expected a probability between 0 and 1")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """At most `steps` forward and backward passes per example, and one forward where any wrong label will do."""
-        mask = threat.around(x, rng).mask
+        ball = threat.around(x, rng)
         noise = (self.mean + self.spread * rng.normal(*x.shape[1:], stream="fooling")).clamp(0.0, 1.0).to(x.dtype)
-        start = noise if mask is None else noise.where(mask, x)
-        labels = y if threat.targeted else _likeliest(target, start, y)
+        start = noise if ball.mask is None else noise.where(ball.mask, x)
+        labels = y if threat.targeted else _best_label(target, start, y)
         return fooling(
-            target,
+            Active.of(target, ball, labels, targeted=True),
             start,
-            labels,
-            mask=mask,
             loss=self.loss,
             steps=self.steps,
             step_size=self.step_size,
@@ -63,42 +62,31 @@ class Fooling(Attack):
         )
 
 
-def _likeliest(target: Target, start: Tensor, y: Tensor) -> Tensor:
+def _best_label(target: Target, start: Tensor, y: Tensor) -> Tensor:
     """(B,) int64: the label other than `y` with the highest score at `start`; the next label if no query is left."""
     labels = (y + 1) % target.classes
     index = can_ask(target).nonzero().squeeze(1)
     if len(index):
-        labels = labels.index_copy(0, index, likeliest(target.rows(index).logits(start[index]), y[index], 1).squeeze(1))
+        labels = labels.index_copy(
+            0, index, top_rivals(target.rows(index).logits(start[index]), y[index], 1).squeeze(1)
+        )
     return labels
 
 
 def fooling(
-    target: Target,
-    start: Tensor,
-    y: Tensor,
-    *,
-    mask: Tensor | None,
-    loss: DescentLoss,
-    steps: int,
-    step_size: float,
-    confidence: float,
+    active: Active, start: Tensor, *, loss: DescentLoss, steps: int, step_size: float, confidence: float
 ) -> Tensor:
-    """(B, *S): from `start` (B, *S) down the loss of the labels to reach, `y` (B,), changing nothing outside `mask`."""
-    result = start
-    index = torch.arange(len(y), device=y.device)
+    """Descend the loss of the labels to reach from `start` (B, *S), in the box and the region; (B, *S)."""
+    result, x_adv = start, start
     for _ in range(steps):
-        index = index[can_ask(target.rows(index))]
-        if len(index) == 0:
+        active, x_adv = active.keep(active.affordable(), x_adv)
+        if len(active) == 0:
             break
-        x_adv, labels = result[index], y[index]
-        gradient, _, logits = target.rows(index).gradient(x_adv, falling(loss, labels, targeted=True))
-        sure = logits.softmax(1).gather(1, labels[:, None]).squeeze(1) >= confidence
-        gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        if mask is not None:
-            gradient = gradient.where(mask if len(mask) == 1 else mask[index], 0.0)
-        moved = (x_adv - step_size * gradient).clamp(0.0, 1.0)
-        index, moved = index[~sure], moved[~sure]
-        result = result.index_copy(0, index, moved)
+        gradient, _, logits = active.gradient(x_adv, loss)
+        sure = logits.softmax(1).gather(1, active.y[:, None]).squeeze(1) >= confidence
+        x_adv = (x_adv - step_size * usable(gradient, active.ball)).clamp(0.0, 1.0)
+        active, x_adv = active.keep(~sure, x_adv)
+        result = result.index_copy(0, active.index, x_adv)
     return result
 
 

@@ -22,7 +22,7 @@ from benchmark.api import (
     rows_norm,
 )
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins
 from ._blackbox.queries import Oracle, gaussian
@@ -56,9 +56,9 @@ class GeoDA(Attack):
     tries: int = 100
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, search_steps=self.search_steps)
-        at_least(0, tries=self.tries)
-        positive(noise=self.noise)
+        check_at_least(1, steps=self.steps, search_steps=self.search_steps)
+        check_at_least(0, tries=self.tries)
+        check_positive(noise=self.noise)
         if self.probes < self.steps:
             raise ConfigError(f"attack.probes is {self.probes}; expected one per step at least, here {self.steps}")
         if not self.growth >= 1:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Ball, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.descent import DescentLoss, falling
-from ._ascent.transfer import not_negative
-from ._base.steps import at_least, positive
-from ._minimal.minimal import Asked, Nearest, Rows, descend
+from ._ascent.descent import DescentLoss
+from ._base.active import Active
+from ._base.best import Best
+from ._base.settings import check_at_least, check_positive
+from ._base.vectors import usable
+from ._minimal.nearest import keep_nearest
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,23 @@ class GradientDescent(Attack):
     loss: DescentLoss = DescentLoss.squared
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        positive(step_size=self.step_size)
-        not_negative(penalty=self.penalty)
+        check_at_least(1, steps=self.steps)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, penalty=self.penalty)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example, one each where the clean input succeeds."""
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        rows = Rows(torch.arange(len(y), device=y.device), x)
-
-        def loss(logits: Tensor, labels: Tensor, _: Tensor | None) -> Tensor:
-            value: RowLoss = falling(self.loss, labels, targeted=threat.targeted)
-            return value(logits)
-
-        def move(rows: Rows, asked: Asked, _: int) -> Rows:
-            return Rows(rows.index, step(rows.x_adv, asked.gradient, asked.ball, self.step_size, self.penalty))
-
-        descend(target, rows, nearest, steps=self.steps, loss=lambda _: loss, move=move)
-        return nearest.x_adv
+        active = Active.unbounded(target, x, y, threat, rng)
+        best, x_adv = Best(x), x
+        for at in range(self.steps):
+            active, x_adv = active.keep(active.affordable(), x_adv)
+            if len(active) == 0:
+                break
+            gradient, _, logits = active.gradient(x_adv, self.loss)
+            won, ball = keep_nearest(best, active, x_adv, logits), active.ball
+            x_adv = step(x_adv, usable(gradient, ball), ball, self.step_size, self.penalty)
+            active, x_adv = active.keep(~won if at == 0 else None, x_adv)
+        return best.x_adv
 
 
 def step(x_adv: Tensor, gradient: Tensor, ball: Ball, step_size: float, penalty: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.steps import at_least
+from ._base.settings import check_at_least
 from ._base.vectors import columns
 from ._blackbox.decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins
 from ._blackbox.queries import Oracle, gaussian, uniform
@@ -44,8 +44,8 @@ class HopSkipJump(Attack):
     tries: int = 100
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, probes=self.probes, max_probes=self.max_probes)
-        at_least(0, tries=self.tries)
+        check_at_least(1, steps=self.steps, probes=self.probes, max_probes=self.max_probes)
+        check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs at a small distance, the clean input where none was found.

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import can_ask
-from ._minimal.minimal import Nearest
+from ._base.active import Active
+from ._base.best import Best
+from ._minimal.nearest import keep_nearest
 
 
 class Saliency(Enum):
@@ -58,33 +59,31 @@ class JSMA(Attack):
 
         Cost per example and pair: one forward and one backward pass; the same once more at the end.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        jsma(target, nearest, theta=self.theta, gamma=self.gamma, saliency=self.saliency)
-        return nearest.x_adv
+        active = Active.unbounded(target, x, y, threat, rng)
+        return jsma(active, theta=self.theta, gamma=self.gamma, saliency=self.saliency).x_adv
 
 
-def jsma(target: Target, nearest: Nearest, *, theta: float, gamma: float, saliency: Saliency) -> None:
-    """See :class:`JSMA`; what is found goes to `nearest`."""
-    x_adv, features = nearest.ball.x, nearest.ball.x[0].numel() if len(nearest.y) else 0
-    index = torch.arange(len(nearest.y), device=nearest.y.device)
+def jsma(active: Active, *, theta: float, gamma: float, saliency: Saliency) -> Best:
+    """First successes; see :class:`JSMA`."""
+    best, x_adv = Best(active.ball.x), active.ball.x
+    features = x_adv[0].numel() if len(x_adv) else 0
     # Each pair may be moved until both features are at the end of the box.
-    for step in range(int(gamma * features / 2.0) * math.ceil(1.0 / abs(theta)) + 1):
-        index = index[can_ask(target.rows(index))]
-        if len(index) == 0:
-            return
-        ball, y, now = nearest.ball.rows(index), nearest.y[index], x_adv[index]
-        logits, rise = slopes(target.rows(index), now, y, saliency, targeted=nearest.targeted)
-        won = nearest.offer(index, now, logits, clean=step == 0)
-        movable = (now < 1.0) if theta > 0 else (now > 0.0)
+    for _ in range(int(gamma * features / 2.0) * math.ceil(1.0 / abs(theta)) + 1):
+        active, x_adv = active.keep(active.affordable(), x_adv)
+        if len(active) == 0:
+            break
+        ball = active.ball
+        logits, rise = slopes(active.target, x_adv, active.y, saliency, targeted=active.targeted)
+        won = keep_nearest(best, active, x_adv, logits)
+        movable = (x_adv < 1.0) if theta > 0 else (x_adv > 0.0)
         if ball.mask is not None:
             movable = movable & ball.mask
         pair, score = best_pair(rise.flatten(1) * (1.0 if theta > 0 else -1.0), movable.flatten(1))
-        moved = now.flatten(1).scatter_add(1, pair, torch.full_like(pair, theta, dtype=now.dtype))
-        moved = ball.project(moved.reshape(now.shape))
+        moved = x_adv.flatten(1).scatter_add(1, pair, torch.full_like(pair, theta, dtype=x_adv.dtype))
+        moved = ball.project(moved.reshape(x_adv.shape))
         changed = (moved != ball.x).flatten(1).sum(1)
-        going = ~won & (score > 0) & (changed <= gamma * features)
-        index = index[going]
-        x_adv = x_adv.index_copy(0, index, moved[going])
+        active, x_adv = active.keep(~won & (score > 0) & (changed <= gamma * features), moved)
+    return best
 
 
 def slopes(target: Target, x_adv: Tensor, y: Tensor, saliency: Saliency, *, targeted: bool) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,11 +10,13 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.losses import AttackLoss, row_loss, softplus
-from ._base.steps import at_least, can_ask, positive
-from ._base.vectors import columns
-from ._minimal.minimal import Nearest
-from ._minimal.weights import Weighed, ask_clean
+from ._base.active import Active, Loss, State
+from ._base.best import Best
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive
+from ._base.vectors import columns, softplus
+from ._minimal.nearest import finish, keep_nearest
+from ._minimal.weights import ask_clean
 
 MEMORY = 10
 """How many pairs of changes stand for the curvature."""
@@ -51,39 +52,44 @@ class LBFGS(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, searches=self.searches)
-        at_least(0, search_steps=self.search_steps)
-        positive(initial_c=self.initial_c)
+        check_at_least(1, steps=self.steps, searches=self.searches)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(initial_c=self.initial_c)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
         Cost per example: a forward pass, `searches` * `steps` forward and backward passes at most, and the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        index = ask_clean(target, nearest)
-        lower, upper = torch.zeros_like(nearest.size), torch.full_like(nearest.size, torch.inf)
-        c = torch.full_like(nearest.size, self.initial_c)
+        every = Active.unbounded(target, x, y, threat, rng)
+        best = Best(x)
+        active = ask_clean(every, best)
+        c = torch.full_like(best.value, self.initial_c)
+        lower, upper = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.searches):
-            broken = descend_in_box(target, nearest, index, c, loss=self.loss, steps=self.steps)
+            broken = descend_in_box(active, best, c, loss=two_classes(self.loss), steps=self.steps)
             upper = torch.where(broken, torch.minimum(upper, c), upper)
             lower = torch.where(broken, lower, torch.maximum(lower, c))
             c = torch.where(torch.isfinite(upper), (lower + upper) / 2.0, 10.0 * c)
-        return nearest.found(target, search_steps=self.search_steps)
+        return finish(every, best, search_steps=self.search_steps)
 
 
-def two_classes(kind: AttackLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
-    """(b,): log(1 + exp(-a)), with a the lead for margin, and the log-odds of success for ce."""
-    return softplus(-row_loss(kind, y, targeted=targeted)(logits))
+def two_classes(kind: AttackLoss) -> Loss:
+    """Loss log(1 + exp(-a)), (b,), with a the signed margin for margin, and the log-odds of success for ce."""
+    return lambda logits, rows: softplus(-kind(logits, rows))
 
 
 @dataclass
-class _Quasi(Weighed):
-    """x_adv: the next point to ask about. at: (b, *S), the last point accepted. gradient: there; last: the objective.
+class _Quasi(State):
+    """x_adv: the next point to ask about. c: (b,), the weight. at: (b, *S), the last point accepted. gradient: there;
+    last: (b,), the objective there.
 
     direction: (b, *S). share: (b,), of it. steps, turns: (b, MEMORY, D), the changes of points and of gradients.
     """
 
+    x_adv: Tensor
+    c: Tensor
+    last: Tensor
     at: Tensor
     gradient: Tensor
     direction: Tensor
@@ -92,10 +98,10 @@ class _Quasi(Weighed):
     turns: Tensor
 
     @classmethod
-    def start(cls, index: Tensor, x: Tensor, c: Tensor) -> _Quasi:
+    def start(cls, x: Tensor, c: Tensor) -> _Quasi:
         """At the clean inputs `x` (b, *S)."""
         zero, none = torch.zeros_like(x), x.new_zeros(len(x), MEMORY, x[0].numel() if len(x) else 1)
-        return cls(index, x, c, torch.full_like(c, torch.inf), x, zero, zero, torch.ones_like(c), none, none)
+        return cls(x, c, torch.full_like(c, torch.inf), x, zero, zero, torch.ones_like(c), none, none)
 
     def onward(self, gradient: Tensor, total: Tensor, ball: Ball) -> Tensor:
         """Accept `x_adv` or shorten the step, given the objective and its gradient there; (b,) bool: go on."""
@@ -148,26 +154,20 @@ def _two_loops(gradient: Tensor, steps: Tensor, turns: Tensor) -> Tensor:
     return -found
 
 
-def descend_in_box(
-    target: Target, nearest: Nearest, index: Tensor, c: Tensor, *, loss: AttackLoss, steps: int
-) -> Tensor:
-    """(B,) bool: which of the examples `index` (b,) succeeded at their weights `c` (B,); they go to `nearest`."""
-    broken = torch.zeros_like(nearest.y, dtype=torch.bool)
-    rows = _Quasi.start(index, nearest.ball.x[index], c[index])
+def descend_in_box(active: Active, best: Best, c: Tensor, *, loss: Loss, steps: int) -> Tensor:
+    """Descend from the clean inputs at the weights `c` (B,); (B,) bool: success. Successes are offered to `best`."""
+    broken = torch.zeros_like(best.won)
+    rows = _Quasi.start(active.ball.x, c[active.index])
     for _ in range(steps):
-        left = can_ask(target.rows(rows.index))
-        rows = rows if bool(left.all()) else rows.keep(left)
-        if len(rows.index) == 0:
+        active, rows = active.keep(active.affordable(), rows)
+        if len(active) == 0:
             break
-        y, ball = nearest.y[rows.index], nearest.ball.rows(rows.index)
-        gradient, value, logits = target.rows(rows.index).gradient(
-            rows.x_adv, partial(two_classes, loss, nearest.targeted, y)
-        )
-        broken[rows.index] |= nearest.offer(rows.index, rows.x_adv, logits)
-        delta = rows.x_adv - ball.x
+        gradient, value, logits = active.gradient(rows.x_adv, loss)
+        broken[active.index] |= keep_nearest(best, active, rows.x_adv, logits)
+        delta = rows.x_adv - active.ball.x
         slope = 2.0 * delta + columns(rows.c, delta) * gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        going = rows.onward(slope, delta.square().flatten(1).sum(1) + rows.c * value, ball)
-        rows = rows if bool(going.all()) else rows.keep(going)
+        going = rows.onward(slope, delta.square().flatten(1).sum(1) + rows.c * value, active.ball)
+        active, rows = active.keep(going, rows)
     return broken
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import Asked, ascend_with_momentum, not_negative
+from ._ascent.transfer import ascend_with_momentum
+from ._base.active import Active
 from ._base.losses import AttackLoss
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,15 @@ class MIFGSM(Attack):
     loss: AttackLoss = AttackLoss.ce
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum)
+        check_at_least(1, steps=self.steps)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
         return ascend_with_momentum(
-            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            loss=self.loss,
             steps=self.steps,
             step_size=self.step_size or threat.radius / self.steps,
             momentum=self.momentum,

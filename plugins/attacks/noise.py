@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.steps import at_least
+from ._base.settings import check_at_least
 
 
 class NoiseKind(Enum):
@@ -43,7 +43,7 @@ class Noise(Attack):
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        at_least(1, restarts=self.restarts)
+        check_at_least(1, restarts=self.restarts)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The first of `restarts` draws that succeeds, else the last; `restarts` - 1 forward passes at most."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, Refused, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._blackbox.estimates import Best
 from ._blackbox.queries import Oracle, inside
 
@@ -36,9 +36,9 @@ class OnePixel(Attack):
     spread: float = 0.5
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        at_least(4, population=self.population)
-        positive(weight=self.weight, spread=self.spread)
+        check_at_least(1, steps=self.steps)
+        check_at_least(4, population=self.population)
+        check_positive(weight=self.weight, spread=self.spread)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`population` forward passes per generation, the first included; a broken example costs nothing more.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least
+from ._base.settings import check_at_least
 from ._blackbox.estimates import Best
 from ._blackbox.queries import Oracle
 
@@ -31,7 +31,7 @@ class Parsimonious(Attack):
     rounds: int = 1
 
     def __post_init__(self) -> None:
-        at_least(1, block=self.block, rounds=self.rounds)
+        check_at_least(1, block=self.block, rounds=self.rounds)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Two to four forward passes per block of each size; an example that is broken costs nothing more."""

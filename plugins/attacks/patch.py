@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Ball, DataSpec, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import Attack, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import not_negative
-from ._base.losses import AttackLoss, row_loss
-from ._base.steps import at_least, positive
+from ._base.active import Active, Loss
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive
 from ._physical.patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
 
 
@@ -51,9 +51,9 @@ class Patch(Attack):
     nps: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, draws=self.draws)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum, tv=self.tv, nps=self.nps)
+        check_at_least(1, steps=self.steps, draws=self.draws)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum, tv=self.tv, nps=self.nps)
         check_placement(self.rotation, self.smallest)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
@@ -68,26 +68,22 @@ class Patch(Attack):
         blank = self._blank(tuple(x.shape[1:]), threat)
         if blank is None or len(x) == 0:
             return x
-        ball = threat.around(x, rng)
-
-        def loss(index: Tensor) -> RowLoss:
-            return row_loss(self.loss, y[index], targeted=threat.targeted)
-
+        active = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted)
+        mask = active.ball.mask
         patch = torch.full((len(x), x.shape[1], blank.side, blank.side), 0.5, dtype=x.dtype, device=x.device)
         velocity = torch.zeros_like(patch)
-        index = torch.arange(len(x), device=x.device)
         for step in range(self.steps):
-            left = target.rows(index).remaining()
-            index = index if left is None else index[left >= self.draws]
-            if len(index) == 0:
+            left = active.target.remaining()
+            (active,) = active.keep(None if left is None else left >= self.draws)
+            index = active.index
+            if len(active) == 0:
                 break
             slope = patch_slope(
-                target.rows(index),
-                ball.rows(index),
+                active,
                 patch[index],
                 blank,
                 rng.rows(index),
-                loss(index),
+                self.loss,
                 draws=self.draws,
                 first=step * self.draws,
             )
@@ -99,16 +95,15 @@ class Patch(Attack):
                 step_size=self.step_size * (1.0 - step / self.steps),
                 momentum=self.momentum,
             )
-        return put(x, patch, blank.places(rng, stream="patch/shown"), ball.mask)
+        return put(x, patch, blank.places(rng, stream="patch/shown"), mask)
 
 
 def patch_slope(
-    target: Target,
-    ball: Ball,
+    active: Active,
     patch: Tensor,
     blank: Sticker,
     rng: SampleRandom,
-    loss: RowLoss,
+    loss: Loss,
     *,
     draws: int,
     first: int,
@@ -117,13 +112,14 @@ def patch_slope(
 
     patch: (b or 1, C, side, side). first: the number of the first draw.
     """
+    ball = active.ball
     total = torch.zeros(len(ball.x), *patch.shape[1:], dtype=patch.dtype, device=patch.device)
     for draw in range(first, first + draws):
         places = blank.places(rng, stream="patch", draw=draw)
         leaf = patch.detach().expand(len(ball.x), -1, -1, -1).clone().requires_grad_(True)
         with torch.enable_grad():
             shown = put(ball.x, leaf, places, ball.mask)
-        gradient, _, _ = target.gradient(shown.detach(), loss)
+        gradient, _, _ = active.gradient(shown.detach(), loss)
         (pulled,) = torch.autograd.grad(shown, leaf, gradient)
         total = total + pulled.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     return total / draws

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,9 +10,13 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.steps import at_least, positive
-from ._base.vectors import columns, nearer, unit
-from ._minimal.minimal import Asked, Nearest, Rows, descend, lead_over, patient
+from ._base.active import Active
+from ._base.best import Best
+from ._base.classes import margin_to_rival
+from ._base.settings import check_at_least, check_positive, check_share
+from ._base.vectors import columns, nearer, unit, usable
+from ._minimal.nearest import Patience, finish, keep_nearest
+from ._minimal.nearest_class import toward_nearest_class
 
 LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""
@@ -52,20 +55,19 @@ class PDPGD(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, candidates=self.candidates)
-        patient(self.patience)
-        at_least(0, search_steps=self.search_steps)
-        positive(step_size=self.step_size, dual_step_size=self.dual_step_size, initial_weight=self.initial_weight)
+        check_at_least(1, steps=self.steps, candidates=self.candidates)
+        check_share(patience=self.patience)
+        check_at_least(0, search_steps=self.search_steps)
+        check_positive(step_size=self.step_size, dual_step_size=self.dual_step_size, initial_weight=self.initial_weight)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The nearest success found, at whatever distance; the clean input where there is none.
 
         Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        pdpgd(
-            target,
-            nearest,
+        active = Active.unbounded(target, x, y, threat, rng)
+        best = pdpgd(
+            active,
             steps=self.steps,
             step_size=self.step_size,
             dual_step_size=self.dual_step_size,
@@ -73,7 +75,7 @@ class PDPGD(Attack):
             candidates=self.candidates,
             patience=self.patience,
         )
-        return nearest.found(target, search_steps=self.search_steps)
+        return finish(active, best, search_steps=self.search_steps)
 
 
 def slope_norm(gradient: Tensor, norm: Norm) -> Tensor:
@@ -83,17 +85,8 @@ def slope_norm(gradient: Tensor, norm: Norm) -> Tensor:
     return torch.where(size > 0, size, 1.0)
 
 
-@dataclass
-class _Dual(Rows):
-    """weight, average: (b,), the logarithm of the dual variable and its moving average."""
-
-    weight: Tensor
-    average: Tensor
-
-
 def pdpgd(
-    target: Target,
-    nearest: Nearest,
+    active: Active,
     *,
     steps: int,
     step_size: float,
@@ -101,30 +94,35 @@ def pdpgd(
     initial_weight: float,
     candidates: int,
     patience: float,
-) -> None:
-    """See :class:`PDPGD`; what is found goes to `nearest`."""
-    norm = nearest.ball.norm
-
-    def move(rows: _Dual, asked: Asked, step: int) -> _Dual:
-        weight = rows.weight if step else rows.weight - slope_norm(unit(asked.gradient), norm).log()
-        average = rows.average if step else weight
+) -> Best:
+    """Nearest successes; see :class:`PDPGD`. weight, average: (b,), logarithm of the dual variable and its average."""
+    best, x_adv, norm = Best(active.ball.x), active.ball.x, active.ball.norm
+    patient = Patience(patience, steps, best)
+    weight = average = torch.full_like(best.value, initial_weight).log()
+    for step in range(steps):
+        active, x_adv, weight, average = active.keep(active.affordable(), x_adv, weight, average)
+        if len(active) == 0:
+            break
+        if step == 0:
+            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+        else:
+            gradient, _, logits = active.gradient(x_adv, margin_to_rival)
+        ball, direction = active.ball, unit(usable(gradient, active.ball))
+        won = keep_nearest(best, active, x_adv, logits)
+        if step == 0:
+            weight = average = weight - slope_norm(direction, norm).log()
         done = step / max(steps - 1, 1)
         length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
         # On the simplex of (distance, objective) with the dual variable as their ratio.
         share = 1.0 / (1.0 + (-average).exp())
-        delta = asked.delta + columns(length * share, rows.x_adv) * unit(asked.gradient)
-        delta = asked.ball.project(asked.ball.x + delta) - asked.ball.x
-        x_adv = asked.ball.project(asked.ball.x + nearer(delta, length * (1.0 - share), norm))
-        weight = weight + dual_length * torch.where(asked.won, -1.0, 1.0)
-        return _Dual(rows.index, x_adv, weight, AVERAGE * average + (1.0 - AVERAGE) * weight)
-
-    x = nearest.ball.x
-    weight = torch.full_like(nearest.size, initial_weight).log()
-    rows = _Dual(torch.arange(len(x), device=x.device), x, weight, weight)
-    loss = partial(lead_over, targeted=nearest.targeted)
-    descend(
-        target, rows, nearest, steps=steps, candidates=candidates, patience=patience, loss=lambda _: loss, move=move
-    )
+        delta = x_adv - ball.x + columns(length * share, x_adv) * direction
+        delta = ball.project(ball.x + delta) - ball.x
+        x_adv = ball.project(ball.x + nearer(delta, length * (1.0 - share), norm))
+        weight = weight + dual_length * torch.where(won, -1.0, 1.0)
+        average = AVERAGE * average + (1.0 - AVERAGE) * weight
+        going = patient.going(step, active, best)
+        active, x_adv, weight, average = active.free(won).keep(going, x_adv, weight, average)
+    return best
 
 
 @hookimpl

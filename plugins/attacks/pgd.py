@@ -11,10 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Ball, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.losses import AttackLoss, row_loss, succeeded
-from ._base.steps import ascend, at_least, can_ask, may_settle, positive
+from ._base.active import Active, Loss, may_settle
+from ._base.best import Best
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive
+from ._base.steps import steepest_step
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class PGD(Attack):
     stop_on_success: bool = True
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, restarts=self.restarts)
-        positive(step_size=self.step_size)
+        check_at_least(1, steps=self.steps, restarts=self.restarts)
+        check_positive(step_size=self.step_size)
         if self.restarts > 1 and not self.random_start:
             raise ConfigError(
                 f"attack.restarts is {self.restarts} and attack.random_start is false; every restart would be the "
@@ -55,11 +58,8 @@ class PGD(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example and restart at most, and one forward between restarts."""
         return pgd(
-            target,
-            y,
-            ball=threat.around(x, rng),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
             loss=self.loss,
-            targeted=threat.targeted,
             steps=self.steps,
             step_size=self.step_size or (10.0 if threat.norm is Norm.l1 else 2.5) * threat.radius / self.steps,
             restarts=self.restarts,
@@ -69,13 +69,42 @@ class PGD(Attack):
         )
 
 
+def ascend(
+    active: Active, start: Tensor, *, loss: Loss, steps: int, step_size: float, settle: bool
+) -> tuple[Tensor, Tensor]:
+    """Repeat x <- project(x + step_size * steepest(gradient of the loss at x)).
+
+    Args:
+        active: the examples, (b,). start: (b, *S), in the ball.
+        loss: what is ascended: an :class:`AttackLoss`, or any :data:`Loss`.
+        step_size: length of a step in the ball's norm. settle: stop an example at its first successful iterate.
+
+    Returns:
+        x_adv (b, *S): that iterate, else the last one that the query budget allowed; and (b,) bool: stopped at a
+        success. The last iterate itself is not evaluated.
+
+    Cost: at most `steps` forward and `steps` backward passes per example.
+    """
+    result, settled = start.clone(), torch.zeros_like(active.y, dtype=torch.bool)
+    at, x_adv = torch.arange(len(active), device=start.device), start
+    for _ in range(steps):
+        active, at, x_adv = active.keep(active.affordable(), at, x_adv)
+        if len(active) == 0:
+            break
+        gradient, _, logits = active.gradient(x_adv, loss)
+        if settle:
+            won = active.succeeded(logits)
+            settled[at[won]] = True
+            active, at, x_adv, gradient = active.keep(~won, at, x_adv, gradient)
+        x_adv = active.ball.project(steepest_step(active.ball, x_adv, gradient, step_size))
+        result[at] = x_adv
+    return result, settled
+
+
 def pgd(
-    target: Target,
-    y: Tensor,
+    active: Active,
     *,
-    ball: Ball,
-    loss: AttackLoss,
-    targeted: bool,
+    loss: Loss,
     steps: int,
     step_size: float,
     restarts: int,
@@ -83,56 +112,40 @@ def pgd(
     settle: bool,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): per example the first success over the restarts if `settle`, else the best end, see below.
+    """Ascend from one start after the other, (B, *S).
 
-    More restarts, and more steps of the same size, never lose a success: the end of a restart is asked about before
-    another one takes its place. Without `settle` every end is asked about if there are several; a success counts for
-    more than a failure, and then the higher loss for more than the lower.
+    With `settle` an example keeps its first success; the end of each restart but the last is evaluated, so that more
+    restarts, and more steps of the same size, never lose a success. Without it every end is evaluated if there are
+    several, and the best is kept: a success before a failure, then the higher loss.
     """
 
-    def climb(index: Tensor, restart: int) -> tuple[Tensor, Tensor]:
-        every = len(index) == len(y)  # then no row needs to be looked up, in any step
-        here = ball if every else ball.rows(index)
-        start = here.random(rng.rows(index), stream="pgd/start", draw=restart) if random_start else here.x
-        return ascend(
-            target if every else target.rows(index),
-            start,
-            y[index],
-            ball=here,
-            loss=loss,
-            targeted=targeted,
-            steps=steps,
-            step_size=step_size,
-            settle=settle,
-        )
+    def climb(active: Active, restart: int) -> tuple[Tensor, Tensor]:
+        start = active.ball.x
+        if random_start:
+            start = active.ball.random(rng.rows(active.index), stream="pgd/start", draw=restart)
+        return ascend(active, start, loss=loss, steps=steps, step_size=step_size, settle=settle)
 
-    index = torch.arange(len(y), device=y.device)
-    result, done = climb(index, 0)
+    result, won = climb(active, 0)
     if settle:
         for restart in range(1, restarts):
-            index = index[~done]
-            index = index[can_ask(target.rows(index))]
-            ends = target.rows(index).logits(result[index]) if len(index) else result.new_zeros(0, target.classes)
-            index = index[~succeeded(ends, y[index], targeted=targeted)]
-            if len(index) == 0:
+            (active,) = active.keep(~won)
+            (active,) = active.keep(active.affordable())
+            if len(active):
+                (active,) = active.keep(~active.succeeded(active.target.logits(result[active.index])))
+            if len(active) == 0:
                 break
-            x_adv, done = climb(index, restart)
-            result = result.index_copy(0, index, x_adv)
+            x_adv, won = climb(active, restart)
+            result = result.index_copy(0, active.index, x_adv)
         return result
-    won = torch.zeros_like(done)
-    highest = torch.full((len(y),), -torch.inf, device=y.device)
+    best = Best(result)
     for restart in range(restarts if restarts > 1 else 0):
-        x_adv = result if restart == 0 else climb(index, restart)[0]
-        asked = index[can_ask(target)]
+        x_adv = climb(active, restart)[0] if restart else result
+        asked, x_adv = active.keep(active.affordable(), x_adv)
         if len(asked) == 0:
             break
-        ends, labels = target.rows(asked).logits(x_adv[asked]), y[asked]
-        wins, worth = succeeded(ends, labels, targeted=targeted), row_loss(loss, labels, targeted=targeted)(ends)
-        better = (wins & ~won[asked]) | ((wins == won[asked]) & (worth > highest[asked]))
-        taken = asked[better]
-        result = result.index_copy(0, taken, x_adv[taken])
-        won[taken], highest[taken] = wins[better], worth[better]
-    return result
+        logits = asked.target.logits(x_adv)
+        best.offer(asked.index, x_adv, asked.succeeded(logits), loss(logits, asked))
+    return best.x_adv
 
 
 @hookimpl

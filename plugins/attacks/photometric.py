@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least
+from ._base.settings import check_at_least, check_images
 from ._natural.colours import brightened, contrasted, from_hsv, to_hsv
-from ._natural.variations import Axis, Search, colour, first_success, images, in_range, settings, settings_count
+from ._natural.variations import Axis, Search, check_colour, check_range, first_success, settings, settings_count
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Photometric(Attack):
     values: int = 5
 
     def __post_init__(self) -> None:
-        at_least(1, tries=self.tries, values=self.values)
-        in_range(0.0, 1.0, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
-        in_range(0.0, 180.0, hue=self.hue)
+        check_at_least(1, tries=self.tries, values=self.values)
+        check_range(0.0, 1.0, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
+        check_range(0.0, 180.0, hue=self.hue)
 
     @property
     def _coloured(self) -> bool:
@@ -52,7 +52,7 @@ class Photometric(Attack):
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
         """Refuse what is no image, and grey images where their colours are to change."""
-        (colour if self._coloured else images)(spec.shape, "attack.photometric")
+        (check_colour if self._coloured else check_images)(spec.shape, "photometric")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The first setting that succeeds, else the last; at most one forward pass less than there are settings."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least
+from ._base.settings import check_at_least
 from ._blackbox.decisions import Nearest, only_clean, starts
 from ._blackbox.queries import Oracle
 
@@ -33,8 +33,8 @@ class Pointwise(Attack):
     tries: int = 100
 
     def __post_init__(self) -> None:
-        at_least(1, restarts=self.restarts)
-        at_least(0, tries=self.tries)
+        check_at_least(1, restarts=self.restarts)
+        check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs with few changed features, the clean input where none was found.

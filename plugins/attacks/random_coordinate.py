@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._blackbox.estimates import Best, climb, finite, visited
 from ._blackbox.queries import Oracle
 
@@ -40,8 +40,8 @@ class RandomCoordinate(Attack):
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, coordinates=self.coordinates)
-        positive(difference=self.difference, step_size=self.step_size)
+        check_at_least(1, steps=self.steps, coordinates=self.coordinates)
+        check_positive(difference=self.difference, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """2 `coordinates` + 1 forward passes per step; an example that is broken costs nothing more."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 from ._blackbox.decisions import only_clean
 from ._blackbox.queries import Oracle
@@ -35,8 +35,8 @@ class RayS(Attack):
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
-        at_least(1, rounds=self.rounds)
-        positive(tolerance=self.tolerance)
+        check_at_least(1, rounds=self.rounds)
+        check_positive(tolerance=self.tolerance)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs at a small distance, the clean input where none was found.

@@ -24,9 +24,8 @@ from benchmark.api import (
     hookimpl,
 )
 
-from ._ascent.transfer import image_size
 from ._ascent.universal import cross_entropy, epochs_within
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_images, check_positive
 from ._base.vectors import adam
 from ._physical.tasks import Task, least_side, pictures
 
@@ -57,8 +56,8 @@ class Reprogramming(PreparedAttack):
     decay: float = 0.96
 
     def __post_init__(self) -> None:
-        at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
-        positive(step_size=self.step_size)
+        check_at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
+        check_positive(step_size=self.step_size)
         if not 0 < self.share < 1:
             raise ConfigError(f"attack.share is {self.share}; expected a part of the image's side, above 0 and below 1")
         if not 0 < self.decay <= 1:
@@ -106,7 +105,7 @@ class Reprogramming(PreparedAttack):
         Raises:
             Refused: if one example is no image, or one too small for a picture and a program.
         """
-        shorter, least = min(image_size(size, "reprogramming")), least_side(self.task, classes)
+        shorter, least = min(check_images(size, "reprogramming")), least_side(self.task, classes)
         side = max(least, int(self.share * shorter))
         if side >= shorter:
             raise Refused(

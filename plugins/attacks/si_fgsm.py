@@ -10,9 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import Asked, Slope, ascend_with_momentum, not_negative
+from ._ascent.transfer import Slope, ascend_with_momentum
+from ._base.active import Active, Loss
 from ._base.losses import AttackLoss
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,30 @@ class SIFGSM(Attack):
     copies: int = 5
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, copies=self.copies)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum)
+        check_at_least(1, steps=self.steps, copies=self.copies)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` * `copies` forward and backward passes per example."""
         return ascend_with_momentum(
-            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            loss=self.loss,
             steps=self.steps,
             step_size=self.step_size or threat.radius / self.steps,
             momentum=self.momentum,
-            slope=scaled(self.copies),
+            slope=scaled(self.copies, self.loss),
             passes=self.copies,
         )
 
 
-def scaled(copies: int) -> Slope:
+def scaled(copies: int, loss: Loss) -> Slope:
     """The mean over the copies of the gradient at x / 2^i, times 1 / 2^i by the chain rule."""
 
-    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+    def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
         total = torch.zeros_like(x_adv)
         for copy in range(copies):
-            total = total + asked.gradient(x_adv * 0.5**copy) * 0.5**copy
+            total = total + active.gradient(x_adv * 0.5**copy, loss)[0] * 0.5**copy
         return total / copies
 
     return slope

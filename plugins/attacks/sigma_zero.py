@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,9 +10,13 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.steps import at_least, positive
-from ._base.vectors import adam, annealed, columns
-from ._minimal.minimal import Asked, Nearest, Rows, descend, lead_over, patient
+from ._base.active import Active
+from ._base.best import Best
+from ._base.classes import margin_to_rival
+from ._base.settings import check_at_least, check_positive, check_share
+from ._base.vectors import adam, annealed, columns, usable
+from ._minimal.nearest import Patience, keep_nearest
+from ._minimal.nearest_class import toward_nearest_class
 
 LAST_STEP = 0.1
 """The last step as a share of the first."""
@@ -48,9 +51,9 @@ class SigmaZero(Attack):
     patience: float = 0.3
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, candidates=self.candidates)
-        patient(self.patience)
-        positive(step_size=self.step_size, sigma=self.sigma)
+        check_at_least(1, steps=self.steps, candidates=self.candidates)
+        check_share(patience=self.patience)
+        check_positive(step_size=self.step_size, sigma=self.sigma)
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"attack.threshold is {self.threshold}; expected 0 to 1, such as 0.3")
 
@@ -59,32 +62,19 @@ class SigmaZero(Attack):
 
         Cost per example: at most `steps` forward and backward passes, and `candidates` - 2 more backward.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=threat.targeted)
-        sigma_zero(
-            target,
-            nearest,
+        return sigma_zero(
+            Active.unbounded(target, x, y, threat, rng),
             steps=self.steps,
             step_size=self.step_size,
             sigma=self.sigma,
             threshold=self.threshold,
             candidates=self.candidates,
             patience=self.patience,
-        )
-        return nearest.x_adv
-
-
-@dataclass
-class _Sparse(Rows):
-    """first, second: (b, *S), Adam's moments. threshold: (b,)."""
-
-    first: Tensor
-    second: Tensor
-    threshold: Tensor
+        ).x_adv
 
 
 def sigma_zero(
-    target: Target,
-    nearest: Nearest,
+    active: Active,
     *,
     steps: int,
     step_size: float,
@@ -92,29 +82,33 @@ def sigma_zero(
     threshold: float,
     candidates: int,
     patience: float,
-) -> None:
-    """See :class:`SigmaZero`; what is found goes to `nearest`."""
-
-    def move(rows: _Sparse, asked: Asked, step: int) -> _Sparse:
-        length = annealed(step_size, LAST_STEP * step_size, step, steps)
-        delta = asked.delta
+) -> Best:
+    """Nearest successes; see :class:`SigmaZero`. tau: (b,), the threshold. first, second: Adam's moments."""
+    best, x_adv = Best(active.ball.x), active.ball.x
+    patient = Patience(patience, steps, best)
+    first = second = torch.zeros_like(x_adv)
+    tau = torch.full_like(best.value, threshold)
+    for step in range(steps):
+        active, x_adv, first, second, tau = active.keep(active.affordable(), x_adv, first, second, tau)
+        if len(active) == 0:
+            break
+        if step == 0:
+            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+        else:
+            gradient, _, logits = active.gradient(x_adv, margin_to_rival)
+        won = keep_nearest(best, active, x_adv, logits)
+        ball, length = active.ball, annealed(step_size, LAST_STEP * step_size, step, steps)
+        delta = x_adv - ball.x
         sparsity = 2.0 * sigma / delta[0].numel() * delta / (delta.square() + sigma).square()
-        slope = sparsity - torch.where(columns(asked.won, delta), 0.0, asked.gradient)
+        slope = sparsity - torch.where(columns(won, delta), 0.0, usable(gradient, ball))
         peak = columns(rows_norm(slope, Norm.linf), delta)
-        change, first, second = adam(slope / torch.where(peak > 0, peak, 1.0), rows.first, rows.second, step)
-        delta = asked.ball.project(rows.x_adv - length * change) - asked.ball.x
-        sign = torch.where(asked.won, 1.0, -1.0)
-        limit = (rows.threshold + RATE * length * sign).clamp(0.0, 1.0)
-        kept = delta.abs() >= columns(limit, delta)
-        return _Sparse(rows.index, torch.where(kept, asked.ball.x + delta, asked.ball.x), first, second, limit)
-
-    x = nearest.ball.x
-    zero = torch.zeros_like(x)
-    rows = _Sparse(torch.arange(len(x), device=x.device), x, zero, zero, torch.full_like(nearest.size, threshold))
-    loss = partial(lead_over, targeted=nearest.targeted)
-    descend(
-        target, rows, nearest, steps=steps, candidates=candidates, patience=patience, loss=lambda _: loss, move=move
-    )
+        change, first, second = adam(slope / torch.where(peak > 0, peak, 1.0), first, second, step)
+        delta = ball.project(x_adv - length * change) - ball.x
+        tau = (tau + RATE * length * torch.where(won, 1.0, -1.0)).clamp(0.0, 1.0)
+        x_adv = torch.where(delta.abs() >= columns(tau, delta), ball.x + delta, ball.x)
+        going = patient.going(step, active, best)
+        active, x_adv, first, second, tau = active.free(won).keep(going, x_adv, first, second, tau)
+    return best
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 from ._blackbox.decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins, owned
 from ._blackbox.queries import Oracle, gaussian
@@ -45,9 +45,9 @@ class SignOPT(Attack):
     tries: int = 100
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, probes=self.probes, search_steps=self.search_steps)
-        at_least(0, starts=self.starts, tries=self.tries)
-        positive(smoothing=self.smoothing, step_size=self.step_size)
+        check_at_least(1, steps=self.steps, probes=self.probes, search_steps=self.search_steps)
+        check_at_least(0, starts=self.starts, tries=self.tries)
+        check_positive(smoothing=self.smoothing, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs at a small distance, the clean input where none was found.

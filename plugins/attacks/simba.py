@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 from ._blackbox.estimates import Best
 from ._blackbox.queries import Oracle
@@ -44,8 +44,8 @@ class SimBA(Attack):
     basis: Basis = Basis.pixel
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        positive(step_size=self.step_size)
+        check_at_least(1, steps=self.steps)
+        check_positive(step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """One forward pass per step, and one for the clean input; an example that is broken costs nothing more."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmark.api import Access, Attack, ConfigError, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
 from .._warp import transformed
-from ._base.steps import at_least
-from ._natural.variations import Axis, Search, first_success, images, in_range, settings, settings_count
+from ._base.settings import check_at_least, check_images
+from ._natural.variations import Axis, Search, check_range, first_success, settings, settings_count
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Spatial(Attack):
     sizes: int = 5
 
     def __post_init__(self) -> None:
-        at_least(1, tries=self.tries, angles=self.angles, shifts=self.shifts, sizes=self.sizes)
-        in_range(0.0, 180.0, rotation=self.rotation)
-        in_range(0.0, 1.0, translation=self.translation)
+        check_at_least(1, tries=self.tries, angles=self.angles, shifts=self.shifts, sizes=self.sizes)
+        check_range(0.0, 180.0, rotation=self.rotation)
+        check_range(0.0, 1.0, translation=self.translation)
         if not 0 < self.smallest <= self.largest:
             raise ConfigError(
                 f"attack.smallest is {self.smallest} and attack.largest {self.largest}; expected scales with 0 < "
@@ -55,7 +55,7 @@ class Spatial(Attack):
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
         """Refuse what is no image."""
-        images(spec.shape, "attack.spatial")
+        check_images(spec.shape, "spatial")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The first setting that succeeds, else the last; at most one forward pass less than there are settings."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._blackbox.estimates import Best, Noise, antithetic, finite
 from ._blackbox.queries import Oracle, signs
 
@@ -35,8 +35,8 @@ class SPSA(Attack):
     step_size: float = 0.01
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, pairs=self.pairs)
-        positive(sigma=self.sigma, step_size=self.step_size)
+        check_at_least(1, steps=self.steps, pairs=self.pairs)
+        check_positive(sigma=self.sigma, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""

@@ -22,9 +22,10 @@ from benchmark.api import (
     rows_norm,
 )
 
-from ._ascent.survivors import Best, Work
-from ._base.losses import AttackLoss, row_loss, succeeded
-from ._base.steps import at_least, may_settle
+from ._ascent.pairs import logits, offer
+from ._base.active import Active, may_settle
+from ._base.best import Best
+from ._base.settings import check_at_least
 from ._base.vectors import columns
 from ._blackbox.squares import (
     Image,
@@ -72,122 +73,113 @@ class Square(Attack):
     proposals: int = 16
 
     def __post_init__(self) -> None:
-        at_least(1, queries=self.queries, proposals=self.proposals)
+        check_at_least(1, queries=self.queries, proposals=self.proposals)
         if not 0.0 < self.p_init <= 1.0:
             raise ConfigError(f"attack.p_init is {self.p_init}; expected a share of the image in (0, 1]")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The candidate of the highest margin that was asked about; `queries` forward passes per example at most."""
         return square(
-            target,
-            y,
-            ball=threat.around(x, rng),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            Best(x),
             queries=self.queries,
             p_init=self.p_init,
             edges=self.edges,
             proposals=self.proposals,
-            targeted=threat.targeted,
             settle=may_settle(target, threat),
-            those=torch.ones_like(y, dtype=torch.bool),
             rng=rng,
         ).x_adv
 
 
 def square(
-    target: Target,
-    y: Tensor,
+    active: Active,
+    best: Best,
     *,
-    ball: Ball,
     queries: int,
     p_init: float,
     edges: bool,
     proposals: int,
-    targeted: bool,
     settle: bool,
-    those: Tensor,
     rng: SampleRandom,
 ) -> Best:
-    """The best candidate per example; see :class:`Square`.
-
-    Args:
-        settle: whether an example is left once it is broken. those: (B,) bool, the examples to attack.
-    """
-    best = Best(ball.x)
-    left = target.remaining()
-    limit = torch.full_like(y, queries) if left is None else left.clamp(0, queries)
-    shape = as_image(tuple(ball.x.shape[1:]))
-    work = Work.of(target, ball, y, None, those & (limit > 0))
-    if len(work):
-        _ask(work, work.ball.project(_first(work.ball, rng.rows(work.example), shape)), best, targeted=targeted)
+    """Best candidate per example: `best`, updated. settle: stop an example at its first success."""
+    left = active.target.remaining()
+    limit = torch.full_like(best.won, queries, dtype=torch.int64)
+    limit[active.index] = queries if left is None else left.clamp(0, queries)
+    shape = as_image(tuple(best.x_adv.shape[1:]))
+    (active,) = active.keep(limit[active.index] > 0)
+    if len(active):
+        start = _first(active.ball, rng.rows(active.index), shape)
+        _ask(active, active.ball.project(start), best)
     query = 1
     while True:
-        work = work.keep((~(best.won & settle) & (limit > query))[work.example])
-        if len(work) == 0:
+        (active,) = active.keep((~(best.won & settle) & (limit > query))[active.index])
+        if len(active) == 0:
             return best
+        # Windows of many queries are drawn at once; a pass takes `count` proposals of each example.
         count = min(proposals, 1 + query // PATIENCE)
-        drawn = _draw(work, rng, query, query + AHEAD * count, limit, shape, p_init, edges)
-        left = torch.arange(query, query + AHEAD * count, device=y.device) < limit[work.example][:, None]
-        _try(work, drawn, left, count, best, shape, targeted=targeted, settle=settle)
-        query += AHEAD * count
+        last = query + AHEAD * count
+        drawn = _draw(active, rng, query, last, limit, shape, p_init, edges)
+        within = torch.arange(query, last, device=limit.device) < limit[active.index][:, None]
+        _try(active, drawn, within, count, best, shape, settle=settle)
+        query = last
 
 
-def _ask(work: Work, x_adv: Tensor, best: Best, *, targeted: bool) -> Tensor:
-    """(n,) int64: the examples for which a candidate is better than those before."""
-    logits = work.logits(x_adv)
-    value = row_loss(AttackLoss.margin, work.y, targeted=targeted)(logits)
-    return best.offer(work.example, x_adv, succeeded(logits, work.y, targeted=targeted), value)
+def _ask(active: Active, x_adv: Tensor, best: Best) -> Tensor:
+    """Offer the candidates `x_adv` (b, *S) by their margins; (n,) int64, the examples that they improve."""
+    scores = logits(active, x_adv)
+    return offer(best, active.index, x_adv, active.succeeded(scores), active.margin(scores))
 
 
 def _draw(
-    work: Work, rng: SampleRandom, first: int, last: int, limit: Tensor, shape: Image, p_init: float, edges: bool
+    active: Active, rng: SampleRandom, first: int, last: int, limit: Tensor, shape: Image, p_init: float, edges: bool
 ) -> Moves:
-    """The moves of the queries from `first` to before `last`: each field (b, queries, ...)."""
+    """Moves of the queries from `first` to before `last`: each field (b, queries, ...)."""
     count = last - first
-    example = work.example.repeat_interleave(count)
-    queries = torch.arange(first, last, device=example.device).repeat(len(work))
-    flat = moves(rng.rows(example), queries, limit[example], shape, p_init=p_init, norm=work.ball.norm, edges=edges)
-    return Moves(**{name: value.reshape(len(work), count, *value.shape[1:]) for name, value in vars(flat).items()})
+    example = active.index.repeat_interleave(count)
+    queries = torch.arange(first, last, device=example.device).repeat(len(active))
+    flat = moves(rng.rows(example), queries, limit[example], shape, p_init=p_init, norm=active.ball.norm, edges=edges)
+    return Moves(**{name: value.reshape(len(active), count, *value.shape[1:]) for name, value in vars(flat).items()})
 
 
-def _try(
-    work: Work, move: Moves, left: Tensor, count: int, best: Best, shape: Image, *, targeted: bool, settle: bool
-) -> None:
+def _try(active: Active, move: Moves, left: Tensor, count: int, best: Best, shape: Image, *, settle: bool) -> None:
     """Ask about the proposals (b, Q, ...) where `left` (b, Q) bool is true, `count` per row and pass."""
-    known = work.ball.norm is Norm.linf and work.target.certain
-    ahead = _worth_asking(work, move, left, best, shape) if known else left
+    known = active.ball.norm is Norm.linf and active.target.certain
+    ahead = _worth_asking(active, move, left, best, shape) if known else left
     while True:
         turn = ahead.cumsum(1)
         row, query = (ahead & (turn <= count)).nonzero(as_tuple=True)
         if len(row) == 0:
             return
-        better = _ask_about(work.rows(row), move.at(row, query), best, shape, targeted=targeted)
+        better = _ask_about(active.rows(row), move.at(row, query), best, shape)
         ahead = ahead & (turn > count)
         if settle:
-            ahead = ahead & ~best.won[work.example][:, None]
+            ahead = ahead & ~best.won[active.index][:, None]
         if known and len(better):  # of a new candidate nothing is known
-            at = torch.searchsorted(work.example, better)
+            at = torch.searchsorted(active.index, better)
             last = torch.zeros_like(turn[:, 0]).scatter_reduce_(0, row, query, "amax")[at]
             later = left[at] & (torch.arange(left.shape[1], device=at.device) > last[:, None])
             if settle:
                 later = later & ~best.won[better][:, None]
-            ahead[at] = _worth_asking(work.rows(at), move.at(at), later, best, shape)
+            ahead[at] = _worth_asking(active.rows(at), move.at(at), later, best, shape)
 
 
-def _ask_about(work: Work, move: Moves, best: Best, shape: Image, *, targeted: bool) -> Tensor:
+def _ask_about(active: Active, move: Moves, best: Best, shape: Image) -> Tensor:
     """Ask about one proposal (b, ...) per row; (n,) int64, the examples that it changes."""
-    current = best.x_adv[work.example].reshape(-1, *shape)
-    if work.ball.norm is Norm.linf:
-        proposal = current + 2.0 * work.ball.eps * change_linf(move, shape).to(current.dtype)
+    ball = active.ball
+    current = best.x_adv[active.index].reshape(-1, *shape)
+    if ball.norm is Norm.linf:
+        proposal = current + 2.0 * ball.eps * change_linf(move, shape).to(current.dtype)
     else:
-        x = work.ball.x.reshape(-1, *shape)
-        proposal = x + _scaled(work.ball, change_mass(move, current - x, work.ball.norm, work.ball.eps), shape)
-    return _ask(work, work.ball.project(proposal.reshape(work.ball.x.shape)), best, targeted=targeted)
+        x = ball.x.reshape(-1, *shape)
+        proposal = x + _scaled(ball, change_mass(move, current - x, ball.norm, ball.eps), shape)
+    return _ask(active, ball.project(proposal.reshape(ball.x.shape)), best)
 
 
-def _worth_asking(work: Work, move: Moves, left: Tensor, best: Best, shape: Image) -> Tensor:
-    """(b, Q) bool: of the proposals where `left` is true, those that change the candidate; of equal ones the first."""
-    current = best.x_adv[work.example]
-    rises, falls = (work.ball.project(current + by * work.ball.eps) != current for by in (2.0, -2.0))
+def _worth_asking(active: Active, move: Moves, left: Tensor, best: Best, shape: Image) -> Tensor:
+    """Proposals where `left` is true and that change the candidate, (b, Q) bool; of equal ones the first."""
+    current = best.x_adv[active.index]
+    rises, falls = (active.ball.project(current + by * active.ball.eps) != current for by in (2.0, -2.0))
     return worth_asking(move, left, rises.reshape(-1, *shape), falls.reshape(-1, *shape))
 
 

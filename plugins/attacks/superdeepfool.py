@@ -10,11 +10,14 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.losses import gap
-from ._base.steps import at_least, can_ask
-from ._base.vectors import TINY, columns
-from ._minimal.boundary import look_round, step_to_planes, towards, usable
-from ._minimal.minimal import SETTLED, Nearest, Rows, only
+from ._base.active import Active, State
+from ._base.best import Best
+from ._base.classes import logit_difference
+from ._base.settings import check_at_least
+from ._base.vectors import TINY, columns, usable
+from ._minimal.hyperplanes import step_to_hyperplanes
+from ._minimal.nearest import SETTLED, distance_to, finish, keep_nearest
+from ._minimal.nearest_class import nearest_class, toward_class
 from .deepfool import BEYOND, PATIENCE
 
 WHOLE = 2
@@ -49,9 +52,9 @@ class SuperDeepFool(Attack):
     search_steps: int = 8
 
     def __post_init__(self) -> None:
-        at_least(1, rounds=self.rounds, steps=self.steps)
-        at_least(2, candidates=self.candidates)
-        at_least(0, search_steps=self.search_steps)
+        check_at_least(1, rounds=self.rounds, steps=self.steps)
+        check_at_least(2, candidates=self.candidates)
+        check_at_least(0, search_steps=self.search_steps)
         if not self.overshoot >= 0:
             raise ConfigError(f"attack.overshoot is {self.overshoot}; expected a share of at least 0, such as 0.02")
 
@@ -61,24 +64,19 @@ class SuperDeepFool(Attack):
         Cost per example: a forward and a backward pass for each step of DeepFool and each step from the clean input,
         `candidates` - 2 more backward passes, and the search.
         """
-        nearest = Nearest(threat.unbounded().around(x, rng), y, targeted=False)
-        superdeepfool(
-            target,
-            nearest,
-            rounds=self.rounds,
-            steps=self.steps,
-            candidates=self.candidates,
-            overshoot=self.overshoot,
+        active = Active.unbounded(target, x, y, threat, rng)
+        best = superdeepfool(
+            active, rounds=self.rounds, steps=self.steps, candidates=self.candidates, overshoot=self.overshoot
         )
-        return nearest.found(target, search_steps=self.search_steps)
+        return finish(active, best, search_steps=self.search_steps)
 
 
 @dataclass
-class _OnTheWay(Rows):
-    """rival: (b,) int64, the class to reach. rounds, steps: (b,) int64, runs of DeepFool and steps of this one.
+class _Run(State):
+    """Progress of each row, (b,) in each field.
 
-    placed: (b,) bool, whether `x_adv` is the end of a step from the clean input. missed: (b,) int64, how many crossings
-    in a row were no nearer.
+    rival: int64, the class to reach. rounds, steps: int64, runs of DeepFool and steps of this one. placed: bool,
+    `x_adv` is the end of a step from the clean input. missed: int64, crossings in a row that were no nearer.
     """
 
     rival: Tensor
@@ -88,68 +86,54 @@ class _OnTheWay(Rows):
     missed: Tensor
 
 
-def superdeepfool(
-    target: Target, nearest: Nearest, *, rounds: int, steps: int, candidates: int, overshoot: float
-) -> None:
-    """See :class:`SuperDeepFool`; what is found goes to `nearest`."""
-    zero = torch.zeros_like(nearest.y)
-    index = torch.arange(len(zero), device=zero.device)
-    rows = _OnTheWay(index, nearest.ball.x, nearest.y, zero, zero, zero.bool(), zero)
-    view, part, first = target, nearest, True
+def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, overshoot: float) -> Best:
+    """Nearest successes; see :class:`SuperDeepFool`."""
+    best, x_adv, first = Best(active.ball.x), active.ball.x, True
+    zero = torch.zeros_like(active.y)
+    state = _Run(active.y, zero, zero, zero.bool(), zero)
     while True:
-        able = can_ask(view)
-        if not bool(able.all()):
-            rows, view, part = only(able, rows, target, nearest, part)
-        if len(rows.index) == 0:
-            break
-        ball, y, least = part.ball, part.y, part.size
+        active, x_adv, state = active.keep(active.affordable(), x_adv, state)
+        if len(active) == 0:
+            return best
+        ball, y, before = active.ball, active.y, distance_to(best, active)
         if first:
-            logits, rival, slope = look_round(view, ball, y, candidates)
+            logits, rival, slope = nearest_class(active, candidates)
         else:
-            logits, pull = view.pullback(rows.x_adv)
-        delta = rows.x_adv - ball.x
-        won = part.see(rows.x_adv, delta, logits, clean=first)
+            logits, pull = active.target.pullback(x_adv)
+        delta = x_adv - ball.x
+        won = keep_nearest(best, active, x_adv, logits)
         if not first:
-            rival = torch.where(won, logits.argmax(1), rows.rival)
-            slope = usable(pull(towards(logits, y, rival)), ball)
-        missed = torch.where(won, torch.where(part.size <= (1.0 - SETTLED) * least, 0, rows.missed + 1), rows.missed)
-        # The boundary as linearised here: slope . change = need.
-        need = -gap(logits, y, rival)
-        onto, size = _onto(slope, need + (slope * delta).flatten(1).sum(1), ball.x)
-        onward = ~rows.placed & (missed < MISSES) & torch.isfinite(size) & (size > 0) & (not first)
-        going = torch.where(won, onward, rows.steps < steps) & slope.flatten(1).any(1) & (rows.rounds < rounds)
-        step = _behind(slope, need, rows.x_adv, boxed=rows.steps >= PATIENCE)
-        to = torch.where(columns(won, delta), ball.x + onto, rows.x_adv + (1.0 + overshoot) * step)
-        half = columns(won & (rows.rounds >= WHOLE), delta)
-        rows = _OnTheWay(
-            rows.index,
-            ball.project(torch.where(half, (rows.x_adv + to) / 2.0, to)),
-            rival,
-            rows.rounds + won.long(),
-            torch.where(won, 0, rows.steps + 1),
-            won,
-            missed,
-        )
+            rival = torch.where(won, logits.argmax(1), state.rival)
+            slope = usable(pull(toward_class(logits, y, rival)), ball)
+        nearer = distance_to(best, active) <= (1.0 - SETTLED) * before
+        missed = torch.where(won, torch.where(nearer, 0, state.missed + 1), state.missed)
+        # The boundary as linearised here: slope . change = offset.
+        offset = -logit_difference(logits, y, rival)
+        onto, size = _onto(slope, offset + (slope * delta).flatten(1).sum(1), ball.x)
+        onward = ~state.placed & (missed < MISSES) & torch.isfinite(size) & (size > 0) & (not first)
+        going = torch.where(won, onward, state.steps < steps) & slope.flatten(1).any(1) & (state.rounds < rounds)
+        step = _behind(slope, offset, x_adv, boxed=state.steps >= PATIENCE)
+        to = torch.where(columns(won, delta), ball.x + onto, x_adv + (1.0 + overshoot) * step)
+        half = columns(won & (state.rounds >= WHOLE), delta)
+        x_adv = ball.project(torch.where(half, (x_adv + to) / 2.0, to))
+        state = _Run(rival, state.rounds + won.long(), torch.where(won, 0, state.steps + 1), won, missed)
+        active, x_adv, state = active.keep(going, x_adv, state)
         first = False
-        if not bool(going.all()):
-            rows, view, part = only(going, rows, target, nearest, part)
-    if part is not nearest:
-        nearest.put(rows.index, part)
 
 
-def _onto(slope: Tensor, need: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest changes (b, *S) in the box with slope . change >= need (b,), and their lengths (b,)."""
-    change, size = step_to_planes(slope.flatten(1)[:, None], need.clamp_min(0.0)[:, None], x.flatten(1), Norm.l2)
+def _onto(slope: Tensor, offset: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest changes (b, *S) in the box with slope . change >= offset (b,), and their lengths (b,)."""
+    change, size = step_to_hyperplanes(slope.flatten(1)[:, None], offset.clamp_min(0.0)[:, None], x.flatten(1), Norm.l2)
     return change.reshape(x.shape), size[:, 0]
 
 
-def _behind(slope: Tensor, need: Tensor, x: Tensor, *, boxed: Tensor) -> Tensor:
+def _behind(slope: Tensor, offset: Tensor, x: Tensor, *, boxed: Tensor) -> Tensor:
     """(b, *S): DeepFool's step, just behind the boundary; in the box where `boxed` (b,) bool."""
     dual = rows_norm(slope, Norm.l2)
-    plain = slope * columns((need.clamp_min(0.0) / dual.clamp_min(TINY) + BEYOND) / dual.clamp_min(TINY), slope)
+    plain = slope * columns((offset.clamp_min(0.0) / dual.clamp_min(TINY) + BEYOND) / dual.clamp_min(TINY), slope)
     if not bool(boxed.any()):
         return plain
-    return torch.where(columns(boxed, plain), _onto(slope, need.clamp_min(0.0) + BEYOND * dual, x)[0], plain)
+    return torch.where(columns(boxed, plain), _onto(slope, offset.clamp_min(0.0) + BEYOND * dual, x)[0], plain)
 
 
 @hookimpl

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import Asked, Slope, ascend_with_momentum, image_size, not_negative
+from ._ascent.transfer import Slope, ascend_with_momentum
+from ._base.active import Active, Loss
 from ._base.losses import AttackLoss
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_images, check_positive
 
 
 @dataclass(frozen=True)
@@ -34,32 +35,33 @@ class TIFGSM(Attack):
     kernel: int = 15
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, kernel=self.kernel)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum)
+        check_at_least(1, steps=self.steps, kernel=self.kernel)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum)
         if self.kernel % 2 == 0:
             raise ConfigError(f"attack.kernel is {self.kernel}; expected an odd number, so that it has a centre")
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
         """Refuse what is no image."""
-        image_size(spec.shape, "ti_fgsm")
+        check_images(spec.shape, "ti_fgsm")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
         return ascend_with_momentum(
-            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            loss=self.loss,
             steps=self.steps,
             step_size=self.step_size or threat.radius / self.steps,
             momentum=self.momentum,
-            slope=translated(self.kernel),
+            slope=translated(self.kernel, self.loss),
         )
 
 
-def translated(kernel: int) -> Slope:
+def translated(kernel: int, loss: Loss) -> Slope:
     """The gradient after the Gaussian."""
 
-    def slope(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
-        return smoothed(asked.gradient(x_adv), kernel)
+    def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
+        return smoothed(active.gradient(x_adv, loss)[0], kernel)
 
     return slope
 

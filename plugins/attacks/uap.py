@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmark.api import Ball, ConfigError, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, can_ask
+from ._base.active import Active, can_ask
+from ._base.settings import check_at_least
 from ._base.vectors import within
 from .deepfool import deepfool
 
@@ -37,8 +38,8 @@ class UAP(PreparedAttack):
     candidates: int = 10
 
     def __post_init__(self) -> None:
-        at_least(1, examples=self.examples, epochs=self.epochs, steps=self.steps)
-        at_least(2, candidates=self.candidates)
+        check_at_least(1, examples=self.examples, epochs=self.epochs, steps=self.steps)
+        check_at_least(2, candidates=self.candidates)
         if not 0 < self.fooling <= 1:
             raise ConfigError(f"attack.fooling is {self.fooling}; expected a share of the examples above 0, at most 1")
         if not self.overshoot >= 0:
@@ -75,9 +76,9 @@ class UAP(PreparedAttack):
         for row, label in zip(index.split(1), clean.split(1), strict=True):
             here = ball.rows(row).project(wide.x[row] + delta)
             moved = deepfool(
-                target.rows(row),
-                label,
-                ball=Ball(here, ball.norm, wide.eps, wide.rows(row).mask),
+                Active.of(
+                    target.rows(row), Ball(here, ball.norm, wide.eps, wide.rows(row).mask), label, targeted=False
+                ),
                 steps=self.steps,
                 overshoot=self.overshoot,
                 candidates=self.candidates,

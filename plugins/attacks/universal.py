@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.api import Ball, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.universal import batches, cross_entropy, epochs_within, goals
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import within
 
 
@@ -37,8 +37,8 @@ class Universal(PreparedAttack):
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
-        positive(step_size=self.step_size, clip=self.clip)
+        check_at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
+        check_positive(step_size=self.step_size, clip=self.clip)
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
         """`epochs` forward and backward passes per example, and under a targeted threat per label to reach."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Ball, DataSpec, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import not_negative
 from ._ascent.universal import batches, epochs_within, goals
-from ._base.losses import AttackLoss, row_loss
-from ._base.steps import at_least, positive
+from ._base.active import Active
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive
 from ._physical.patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
 from .patch import moved, patch_slope
 
@@ -43,9 +43,9 @@ class UniversalPatch(PreparedAttack):
     nps: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum, tv=self.tv, nps=self.nps)
+        check_at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum, tv=self.tv, nps=self.nps)
         check_placement(self.rotation, self.smallest)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
@@ -74,16 +74,16 @@ class UniversalPatch(PreparedAttack):
         patch = torch.full((1, x.shape[1], blank.side, blank.side), 0.5, dtype=x.dtype, device=x.device)
         velocity = torch.zeros_like(patch)
         labels = y if goal is None else torch.full_like(y, goal)
+        every = Active.of(target, ball, labels, targeted=goal is not None)
         for epoch in range(epochs):
             step_size = self.step_size * (1.0 - epoch / epochs)
             for index in batches(y, goal, self.batch):
                 slope = patch_slope(
-                    target.rows(index),
-                    ball.rows(index),
+                    every.rows(index),
                     patch,
                     blank,
                     rng.rows(index),
-                    row_loss(self.loss, labels[index], targeted=goal is not None),
+                    self.loss,
                     draws=1,
                     first=epoch,
                 ).mean(0, keepdim=True)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.transfer import Asked, Tuning, ascend_with_momentum, not_negative
-from ._base.losses import AttackLoss, row_loss
-from ._base.steps import at_least, positive
+from ._ascent.transfer import Tuning, ascend_with_momentum
+from ._base.active import Active
+from ._base.losses import AttackLoss
+from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 
 SURE = -20.0
@@ -42,41 +43,42 @@ class VMIFGSM(Attack):
     spread: float = 1.5
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, neighbours=self.neighbours)
-        positive(step_size=self.step_size)
-        not_negative(momentum=self.momentum, spread=self.spread)
+        check_at_least(1, steps=self.steps, neighbours=self.neighbours)
+        check_positive(step_size=self.step_size)
+        check_at_least(0, momentum=self.momentum, spread=self.spread)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` * (1 + `neighbours`) forward and backward passes per example."""
         return ascend_with_momentum(
-            Asked(target, threat.around(x, rng), y, rng, self.loss, threat.targeted),
+            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            loss=self.loss,
             steps=self.steps,
             step_size=self.step_size or threat.radius / self.steps,
             momentum=self.momentum,
-            slope=lambda asked, x_adv, velocity, step: slope_at(asked, x_adv),
-            tuning=variance(self.neighbours, self.spread),
+            slope=lambda active, x_adv, velocity, step: slope_at(active, x_adv, self.loss),
+            tuning=variance(self.neighbours, self.spread, self.loss, rng),
             passes=1 + self.neighbours,
         )
 
 
-def slope_at(asked: Asked, x: Tensor) -> Tensor:
+def slope_at(active: Active, x: Tensor, loss: AttackLoss) -> Tensor:
     """(B, *S): the gradient of the loss at `x` (B, *S), for `ce` of `_losses` that of the cross-entropy itself."""
-    gradient, odds, _ = asked.target.gradient(x, row_loss(asked.loss, asked.y, targeted=asked.targeted))
-    if asked.loss is not AttackLoss.ce:
+    gradient, odds, _ = active.gradient(x, loss)
+    if loss is not AttackLoss.ce:
         return gradient
-    odds = (-odds if asked.targeted else odds).clamp_min(SURE)
+    odds = (-odds if active.targeted else odds).clamp_min(SURE)
     return gradient * columns(1.0 / (1.0 + (-odds).exp()), gradient)  # times 1 - p_y
 
 
-def variance(neighbours: int, spread: float) -> Tuning:
+def variance(neighbours: int, spread: float, loss: AttackLoss, rng: SampleRandom) -> Tuning:
     """The mean gradient of neighbours less the gradient: equation 4 of the paper."""
 
-    def tuning(asked: Asked, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
-        around = Ball(x_adv, asked.ball.norm, spread * asked.ball.eps, asked.ball.mask)
-        total = torch.zeros_like(x_adv)
+    def tuning(active: Active, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
+        around = Ball(x_adv, active.ball.norm, spread * active.ball.eps, active.ball.mask)
+        total, mine = torch.zeros_like(x_adv), rng.rows(active.index)
         for which in range(neighbours):
-            near = around.random(asked.rng, stream="vmi_fgsm", draw=step * neighbours + which)
-            total = total + (slope_at(asked, near) - gradient)
+            near = around.random(mine, stream="vmi_fgsm", draw=step * neighbours + which)
+            total = total + (slope_at(active, near, loss) - gradient)
         return total / neighbours
 
     return tuning

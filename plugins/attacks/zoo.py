@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.steps import at_least, positive
+from ._base.settings import check_at_least, check_positive
 from ._blackbox.decisions import Nearest
 from ._blackbox.estimates import finite, visited
 from ._blackbox.queries import Oracle
@@ -51,8 +51,8 @@ class ZOO(Attack):
     search_steps: int = 5
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, coordinates=self.coordinates, search_steps=self.search_steps)
-        positive(difference=self.difference, step_size=self.step_size, constant=self.constant)
+        check_at_least(1, steps=self.steps, coordinates=self.coordinates, search_steps=self.search_steps)
+        check_positive(difference=self.difference, step_size=self.step_size, constant=self.constant)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs at a small distance, the clean input where none was found.

@@ -1,8 +1,10 @@
 """Exact robustness: the distance to the nearest misclassified input. Tjeng et al., ICLR 2019, arXiv:1711.07356.
 
-Linear classifiers have closed forms under every norm; multilayer ReLU networks are solved as mixed-integer linear
-programs under linf and l1 (section 4). It is both the largest radius that can be certified and the yardstick of
-attacks: none can come nearer, and a perfect one comes as near (the metric optimality_gap).
+Linear classifiers have closed forms under every norm; piecewise linear networks are solved as mixed-integer linear
+programs under linf and l1 (section 4). What is solved is the computation that the deployed system carries out, followed
+operator by operator and checked against its answers, not a list of its layers. The radius is both the largest that can
+be certified and the yardstick of attacks: none can come nearer, and a perfect one comes as near (the metric
+optimality_gap).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.api import Certifier, DataError, Refused, Supports, Threat, hookimpl
+from benchmark.api import Certifier, Refused, Supports, Threat, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +25,7 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Exact(Certifier):
-    """For small systems without protection: a second or so per example at two hidden layers of 16 units.
+    """For small systems: a second or so per example at two hidden layers of 16 units.
 
     Regions are not used: the radius holds in every one.
     """
@@ -34,18 +36,16 @@ class Exact(Certifier):
         """(B,) float32: a hundred-thousandth below the exact distance.
 
         Raises:
-            Refused: if the system is neither linear nor a multilayer ReLU network, or is protected at inference; for
-                networks with hidden layers also under l2 and l0, in which there is no linear program.
+            Refused: if an operator of the system is not understood, if it is random or has a detector, or if it is too
+                large; for networks with hidden layers also under l2 and l0, in which there is no linear program.
             DataError: if a program was not solved.
         """
-        from benchmark.oracles.relu import SOLVED, ReLUNet
+        from benchmark.oracles.relu import SOLVED
 
-        if system.defended_at_inference or system.randomized:
-            raise Refused("certifier.exact knows nothing of defenses at inference; leave them out, or the certifier")
-        try:
-            net = ReLUNet.of(system.model, tuple(x.shape[1:]))
-        except DataError as error:
-            raise Refused(f"certifier.exact: {error}") from error
+        from ._graph.chain import chain
+        from ._graph.reading import read
+
+        net = chain(read(system, x, y, "certifier.exact").graph, "certifier.exact")
         if len(net.weights) > 1 and threat.norm not in SOLVED:
             raise Refused(
                 f"certifier.exact solves networks with hidden layers under {', '.join(n.value for n in SOLVED)}, and "

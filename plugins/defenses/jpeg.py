@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, Defense, hookimpl, straight_through
+from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
 
-from .._jpeg import compressed
+from .._jpeg import codable, compressed
+from ._transforms.smooth_jpeg import SmoothJpeg
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class Jpeg(Defense):
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 95:
             raise ConfigError(f"jpeg.quality is {self.quality}; expected 1 to 95")
+
+    def check(self, spec: DataSpec) -> None:
+        """Images of 1 or 3 channels."""
+        codable(spec.shape, "defense.jpeg")
+
+    def smoother(self) -> tuple[Defense, ...]:
+        """The same coding with a rounding that has gradients."""
+        return (SmoothJpeg(self.quality),)
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind the compression."""

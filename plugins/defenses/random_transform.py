@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import ConfigError, Defense, Refused, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, Refused, added, hookimpl
 
 from .._warp import transformed
+from ._transforms.behind import refuse_other_than_images
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class RandomTransform(Defense):
     rotation: largest angle to either side, in degrees. smallest, largest: scale, 1 is none.
     translation: largest shift in each direction, as a share of the side. brightness: largest shift of all values.
     noise: standard deviation. Both in units of the [0, 1] input range, which is where the result is clipped to.
+    votes: draws whose majority is the answer.
     """
 
     randomized = True
@@ -38,16 +40,23 @@ class RandomTransform(Defense):
     translation: float = 0.1
     brightness: float = 0.05
     noise: float = 0.05
+    votes: int = added(1)
 
     def __post_init__(self) -> None:
         for name in ("rotation", "translation", "brightness", "noise"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"random_transform.{name} is {getattr(self, name)}; expected at least 0")
+        if self.votes < 1:
+            raise ConfigError(f"random_transform.votes is {self.votes}; expected at least 1")
         if not 0 < self.smallest <= self.largest:
             raise ConfigError(
                 f"random_transform draws scales from {self.smallest} to {self.largest}; expected 0 < smallest <= "
                 "largest, with 1 for the size as it is"
             )
+
+    def check(self, spec: DataSpec) -> None:
+        """Images of any size."""
+        refuse_other_than_images(spec, "defense.random_transform")
 
     def protect(self, model: nn.Module) -> nn.Module:
         """The model behind a camera."""

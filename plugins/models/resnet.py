@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from benchmark.api import ConfigError, DataSpec, Model, hookimpl
@@ -47,11 +46,14 @@ class Block(nn.Module):
         )
         same = stride == 1 and inputs == outputs
         self.residual = nn.Sequential(*layers)
+        self.active = nn.ReLU()
         self.shortcut = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, outputs, H / stride, W / stride) from (B, inputs, H, W)."""
-        return torch.relu(self.residual(x) + self.shortcut(x))
+        summed: Tensor = self.residual(x) + self.shortcut(x)
+        activated: Tensor = self.active(summed)
+        return activated
 
 
 @dataclass(frozen=True)

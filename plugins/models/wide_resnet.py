@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from benchmark.api import ConfigError, DataSpec, Model, hookimpl
@@ -34,11 +33,12 @@ class Block(nn.Module):
             nn.ReLU(),
             _convolution(outputs, outputs, 3),
         )
+        self.active = nn.ReLU()
         self.shortcut = None if inputs == outputs and stride == 1 else _convolution(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, outputs, H / stride, W / stride) from (B, inputs, H, W)."""
-        active = torch.relu(self.first(x))
+        active = self.active(self.first(x))
         shortcut: Tensor = x if self.shortcut is None else self.shortcut(active)
         residual: Tensor = self.residual(active)
         return residual + shortcut

@@ -1,4 +1,4 @@
-"""What a W&B run shows of a record, a card and a gallery, in plain numbers."""
+"""Contents of a W&B run: a record, a card and a gallery as plain numbers."""
 
 from __future__ import annotations
 

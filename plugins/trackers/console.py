@@ -1,4 +1,4 @@
-"""What is being done and how long it will take: progress bars and tables at a terminal, plain lines elsewhere."""
+"""Progress and remaining time: bars and tables at a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 10.0
 """Without a terminal, a stage that takes longer says how far it is this often."""
 
-COLORS = {"complete": "green", "partial": "yellow", "failed": "red", "refused": "yellow"}
+COLORS = {"complete": "green", "failed": "red", "refused": "yellow"}
 
 
 @dataclass
@@ -39,7 +39,7 @@ class _Stage:
 
 @dataclass
 class _Screen:
-    """What is on the screen: at a terminal one bar per stage, elsewhere nothing but the lines that were printed."""
+    """The screen: at a terminal one bar per stage, elsewhere only the printed lines."""
 
     console: Console
     bars: Progress | None = None
@@ -135,7 +135,7 @@ class ConsoleTracker(Tracker):
 
     @hookimpl
     def benchmark_training_finished(self, training: TrainingPlan, card: Card | None) -> None:
-        """How good the system became, on clean inputs."""
+        """Clean accuracy of the trained system."""
         screen = self._screen()
         screen.close()
         if card is None:
@@ -179,7 +179,7 @@ def result_of(record: Record) -> str:
     """
     if record.status in ("failed", "refused"):
         return f"{record.status}: {record.error or 'no reason was recorded'}"
-    parts = ["partial"] if record.status == "partial" else []
+    parts: list[str] = []
     robust, clean, passes = (
         record.metric(name) for name in ("robust_accuracy", "clean_accuracy", "forwards_per_example")
     )
@@ -204,7 +204,7 @@ def result_of(record: Record) -> str:
 
 
 def totals_of(summary: SweepSummary) -> str:
-    """How many cells ended how."""
+    """Number of cells by status."""
     count = len(summary.cells)
     statuses = [cell.status for cell in summary.cells]
     ended = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(sorted(statuses)))

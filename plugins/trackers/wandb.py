@@ -196,7 +196,7 @@ class WandbTracker(Tracker):
 
 @contextlib.contextmanager
 def _staged_inside(run: Any) -> Iterator[None]:
-    """What W&B copies before an upload lies in the run's folder, not in the user's home."""
+    """Keep W&B's copies before an upload in the run's folder instead of the user's home."""
     before = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = run.settings.sync_dir
     try:

@@ -18,7 +18,7 @@ from benchmark.records.record import Card
 from benchmark.records.store import Store
 from benchmark.registry import Declared, installed
 from benchmark.stages.fit import fit
-from benchmark.stages.load import Loaded, load
+from benchmark.stages.load import Loaded, load_data
 from benchmark.stages.surrogate import named
 from benchmark.system import System
 from benchmark.threat import Threat, parse_eps
@@ -44,7 +44,7 @@ def small_config(root: Path, **changes: Any) -> RunConfig:
 
 def loaded_of(config: RunConfig) -> Loaded:
     """The data of a configuration."""
-    return load(config.dataset, config.store, config.examples)
+    return load_data(config.dataset, config.store, config.examples)
 
 
 def fitted_of(config: RunConfig, loaded: Loaded | None = None) -> tuple[System, Card]:

@@ -10,7 +10,7 @@ from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.review.check import check
 from benchmark_leaderboard.review.parcel import Submitter
-from benchmark_leaderboard.review.submission import pack
+from benchmark_leaderboard.review.submission import pack_submission
 from safetensors.torch import save_file
 
 from benchmark.cli import main
@@ -69,7 +69,7 @@ def test_given_examples_lower_the_row_and_can_be_proved_and_submitted(
     fallen = int((theirs["broken"] | Outcomes.load(weak / "outcomes.safetensors").broken).sum())
     assert robust(root) == int(mine["clean_correct"].sum()) - fallen < before
     assert main(["verify", str(cell), "--store", str(root / "results"), "--data", str(tmp_path)]) == 0
-    pack([cell], root / "results", tmp_path / "parcel", submitter=Submitter(name="A"))
+    pack_submission([cell], root / "results", tmp_path / "parcel", submitter=Submitter(name="A"))
     assert check(tmp_path / "parcel").accepted
     aside.rename(strong)
 

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from benchmark.api import Supports
 from benchmark.config.cell import RunConfig
-from benchmark.config.check import check
+from benchmark.config.check import check_fit
 from benchmark.config.overrides import sentence
 from benchmark.config.resolve import resolve
 from benchmark.errors import ConfigError, Refused
@@ -144,7 +144,7 @@ def _fits(attack: Supports, threat: Threat) -> None:
     stub.__module__ = type(config.attack).__module__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmark.registry.name_of", lambda _: ("attack", "stub"))
-        check(dataclasses.replace(config, attack=stub()))
+        check_fit(dataclasses.replace(config, attack=stub()))
 
 
 @pytest.mark.parametrize(

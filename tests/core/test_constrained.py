@@ -14,7 +14,7 @@ from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.review.check import check
 from benchmark_leaderboard.review.parcel import Submitter
-from benchmark_leaderboard.review.submission import pack
+from benchmark_leaderboard.review.submission import pack_submission
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -121,7 +121,7 @@ def test_a_cell_of_all_targets_is_measured_proved_lowered_and_submitted(
         assert measured is not None
         assert measured.value == pytest.approx(value)
     assert verify([str(folder)], str(store.root), str(data)) == 0
-    pack([folder], store.root, tmp_path / "parcel", submitter=Submitter(name="A"))
+    pack_submission([folder], store.root, tmp_path / "parcel", submitter=Submitter(name="A"))
     assert check(tmp_path / "parcel").accepted
     witness = Witness.load(folder / "witness.safetensors")
     save_file({"ids": witness.ids[:3].clone(), "x_adv": witness.x_adv[:3].clone()}, str(tmp_path / "mine.safetensors"))
@@ -134,7 +134,7 @@ def test_a_cell_of_all_targets_is_measured_proved_lowered_and_submitted(
     outcomes.reached[outcomes.broken.nonzero()[0]] = False
     _forge(folder, "outcomes.safetensors", outcomes.tensors())
     with pytest.raises(RecordError, match="a broken example that reached no label, or another one that did"):
-        pack([folder], store.root, tmp_path / "forged", submitter=Submitter(name="A"))
+        pack_submission([folder], store.root, tmp_path / "forged", submitter=Submitter(name="A"))
     capsys.readouterr()
 
 
@@ -223,7 +223,8 @@ def test_cells_of_different_levels_are_never_ranked_together(tmp_path: Path) -> 
     for levels in (None, 256, 16):
         run(small_config(tmp_path, threat=Threat(eps=parse_eps("1/10"), levels=levels), examples=40))
     boards = aggregate(*read([tmp_path / "results" / "cells"])).boards
-    assert sorted((board.protocol.levels or 0, len(board.rows)) for board in boards) == [(0, 1), (16, 1), (256, 1)]
+    found = sorted((board.protocol.conditions.levels or 0, len(board.rows)) for board in boards)
+    assert found == [(0, 1), (16, 1), (256, 1)]
     assert len({board.protocol.key for board in boards}) == 3
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Defense, Model
+from benchmark.api import Certifier, Defense, Model, SampleRandom, Supports, System
 from benchmark.data import DataSpec
 from benchmark.records.findings import across
 from benchmark.records.record import Finding, Record
@@ -77,6 +78,26 @@ def test_a_healthy_evaluation_has_no_findings(tmp_path: Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Claims(Certifier):
+    """Gives one radius to everything."""
+
+    supports: ClassVar[Supports] = Supports()
+    radius: str = "1"
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        return torch.full((len(x),), float(self.radius))
+
+
+def test_a_certificate_that_an_attack_crosses_is_named(tmp_path: Path) -> None:
+    with declared(("model", Faulty), ("certifier", Claims)):
+        found = _findings(tmp_path, model=Faulty(), certifiers=(Claims(),))
+        assert [(f.name, f.severity) for f in found] == [("certified_yet_adversarial", "error")]
+        assert re.match(r"\d+ examples have an adversarial candidate nearer than their", found[0].evidence)
+        for harmless in ("0.0001", "inf", "nan"):  # an infinite radius is no number, and proves nothing
+            assert _findings(tmp_path / harmless, model=Faulty(), certifiers=(Claims(harmless),)) == []
+
+
+@dataclasses.dataclass(frozen=True)
 class Noisy(Defense):
     randomized = True
 
@@ -105,6 +126,78 @@ class SecretlyNoisy(Noisy):
 def test_random_outputs_are_named(tmp_path: Path, defense: type[Any], finding: str) -> None:
     with declared(("defense", defense)):
         assert finding in [f.name for f in _findings(tmp_path, defenses=(defense(),))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Descends(Defense):
+    """Takes a gradient step on the input before it is classified."""
+
+    optimizes = True
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return _Descent(model)
+
+    def passes(self, below: int) -> int:
+        return 2 * below
+
+
+class _Descent(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().clone().requires_grad_(True)
+            (grad,) = torch.autograd.grad(self.model(leaf).square().sum(), leaf)
+        logits: Tensor = self.model(x - 0.01 * grad)
+        return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretlyDescends(Descends):
+    optimizes = False
+
+
+@pytest.mark.parametrize(
+    ("defense", "finding", "evidence"),
+    [
+        (Descends, "optimizing_inference", "one pass of it counts as 2 passes"),
+        (SecretlyDescends, "undeclared_optimization", "no defense declares optimizes=True"),
+    ],
+)
+def test_optimization_inside_inference_is_named(
+    tmp_path: Path, defense: type[Any], finding: str, evidence: str
+) -> None:
+    with declared(("defense", defense)):
+        (found,) = _findings(tmp_path, defenses=(defense(),))
+    assert found.name == finding
+    assert evidence in found.evidence
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowsAnother(Defense):
+    """Answers with the negative logits where no gradient is asked for."""
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        return _TwoFaced(model)
+
+
+class _TwoFaced(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits if torch.is_grad_enabled() else -logits
+
+
+def test_a_surrogate_with_another_forward_is_named(tmp_path: Path) -> None:
+    with declared(("defense", ShowsAnother)):
+        (found,) = _findings(tmp_path, defenses=(ShowsAnother(),))
+    assert (found.name, found.severity) == ("surrogate_differs", "error")
+    assert "gives other scores than one without for 32 of 32 examples" in found.evidence
 
 
 def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,3 +253,15 @@ def test_noise_that_beats_an_attack_is_found_across_cells(record: Record) -> Non
     assert across([noise, _altered(record, "1/20", 300, "pgd")]) == []  # another radius is no comparison
     fog = _altered(record, "1/10", 251, "corruption")
     assert across([noise, fog.model_copy(update={"attack": fog.attack.model_copy(update={"bounded": False})})]) == []
+
+
+def test_a_system_that_was_trained_to_resist_one_step_alone_is_found_across_cells(record: Record) -> None:
+    def cells(robust: int, *defenses: str) -> list[Record]:
+        both = [_altered(record, "1/10", 201, "fgsm"), _altered(record, "1/10", robust, "pgd")]
+        return [r.model_copy(update={"system": r.system.model_copy(update={"defenses": list(defenses)})}) for r in both]
+
+    assert across(cells(101, "free_adversarial_training")) == []
+    (finding,) = across(cells(100, "jpeg", "free_adversarial_training"))
+    assert finding.name == "catastrophic_overfitting"
+    assert "fgsm leaves 201 of 500 right and pgd 100, less than half" in finding.evidence
+    assert across(cells(0, "jpeg")) == []

@@ -1,4 +1,4 @@
-"""What an attack prepares once per cell: from which examples, once for all sittings and processes, in the record."""
+"""Preparation once per cell: its examples, once for all sittings and processes, in the record."""
 
 from __future__ import annotations
 

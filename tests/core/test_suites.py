@@ -1,4 +1,4 @@
-"""What a suite fixes, and what it leaves to whoever enters a system."""
+"""Suites: the protocol that they fix, and the freedom that they leave to whoever enters a system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.sweep.suites import departure, official
 
 
 def is_official(*overrides: str) -> bool:
-    """Whether a job of the quickstart with these overrides is official."""
+    """True if a job of the quickstart with these overrides is official."""
     app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
         suite = compose("run", ["suite=quickstart"], return_hydra_config=True)

@@ -1,4 +1,4 @@
-"""What a transfer attacker holds: found by key, beginning of a key or name; one system, or several as one."""
+"""Surrogates of a transfer attacker: found by key, beginning of a key or name; one system, or several as one."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class EveryStage(Defense):
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
         return train.take(torch.arange(len(train) // 2))
 
-    def build(self, model: nn.Module) -> nn.Module:
+    def build(self, model: nn.Module) -> nn.Module:  # type: ignore[override]  # as before there was a spec
         return nn.Sequential(model, _Scale())
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:

@@ -53,7 +53,7 @@ def store(root: Path, tmp_path: Path) -> Store:
 
 
 def measured(store: Store, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[tuple[str, str], Pair]]:
-    """What the command prints, and the pairs that lie in the store afterwards."""
+    """The output of the command, and the pairs that lie in the store afterwards."""
     capsys.readouterr()
     assert main(["transfer", "--store", str(store.root)]) == 0
     found = [read_arrivals(path) for path in sorted((store.root / FOLDER).glob("*.json"))]

@@ -1,4 +1,4 @@
-"""What users install: the wheel, a third party's package beside it, in an environment of its own, from elsewhere."""
+"""The wheel as users install it, a third party's package beside it, in an environment of its own, from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the house rules look at: the files of the checkout, and their syntax trees."""
+"""The files of the checkout and their syntax trees, for the house rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation prints is run: commands compose or run, programs run, tables name what there is."""
+"""The documentation runs: commands compose or run, programs run, tables name what there is."""
 
 import dataclasses
 import importlib.util
@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmark import registry
 from benchmark.cli import main
-from benchmark.config.check import check
+from benchmark.config.check import check_fit
 from benchmark.config.resolve import resolve
 from benchmark.config.schema import ThreatSchema
 from benchmark.records.outcomes import Outcomes
@@ -44,11 +44,13 @@ def show(words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished cell in `results`, and the published ones where a checkout has them."""
+    """A folder with one finished cell in `results` and `published`, and what the project publishes itself."""
     folder = tmp_path_factory.mktemp("docs")
     assert run(small_config(folder, examples=20)).status == "complete"
     (folder / "last-release" / "cells").mkdir(parents=True)
     shutil.copytree(ROOT / "leaderboard" / "results", folder / "leaderboard" / "results")
+    packed = ["leaderboard", "pack", str(folder / "results" / "cells"), "--into", str(folder / "published")]
+    assert main(packed) == 0  # commands are tried in any order, in several processes
     return folder
 
 
@@ -75,7 +77,7 @@ def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
     assert not swept or "-m" in words, "a matrix needs -m"
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
     for job in {" ".join(jobs[0]): jobs[0], " ".join(jobs[-1]): jobs[-1]}.values():
-        check(resolve(compose("run", job)))
+        check_fit(resolve(compose("run", job)))
 
 
 @pytest.mark.parametrize("words", OTHERS, ids=show)
@@ -186,3 +188,14 @@ def test_every_hook_of_a_tracker_is_explained() -> None:
         if name.startswith("benchmark_"):
             arguments = ", ".join(inspect.signature(hook).parameters)
             assert f"{name}({arguments})" in text, name
+
+
+def test_the_questions_of_the_design_name_files_that_exist() -> None:
+    table = page("design.md").partition("## Where do I change")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) == 9  # the tenth question needs no file
+    for row in rows:
+        named = re.findall(r"`((?:benchmark|leaderboard|plugins)/[\w/]+\.py)`", row[2])
+        assert named, row
+        for file in named:
+            assert (ROOT / file).is_file(), f"docs/design.md sends readers to {file}"

@@ -16,7 +16,7 @@ _MODULE = re.compile(r"automodule:: (benchmark[\w.]*)")
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """What `make docs` does."""
+    """Build the site as `make docs` does."""
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", str(source), str(out)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

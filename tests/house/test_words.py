@@ -84,7 +84,7 @@ FILE_METHODS = {"write_text", "write_bytes", "read_text", "read_bytes", "mkdir",
 
 
 def side_effects(module: ast.Module) -> list[str]:
-    """What a method must not do: print, files, logs, global randomness, a choice of device."""
+    """Side effects that a method must not have: print, files, logs, global randomness, a choice of device."""
     found = []
     for node in ast.walk(module):
         for name in _imports(node):
@@ -121,6 +121,7 @@ def _call(node: ast.Call) -> list[str]:
 
 ALLOWED = {
     "plugins/models/checkpoint.py": "reads the weights that it is named for",
+    "plugins/certifiers/_graph/exchange.py": "writes the files that an outside verifier reads",
 }
 
 
@@ -194,3 +195,80 @@ def test_nothing_of_one_machine_is_in_the_files() -> None:
         text = (ROOT / file).read_text(encoding="utf-8", errors="replace")
         found += [f"{file}: {match.group()}" for match in OF_ONE_MACHINE.finditer(text)]
     assert not found, found
+
+
+# --- docstrings and terms ---
+
+RIDDLES = {"What", "Which", "How", "Where", "Whether", "Those", "That", "Who", "When", "Why"}
+
+
+def riddles(module: ast.Module) -> list[str]:
+    """First lines of docstrings that are neither an imperative nor a noun phrase."""
+    documented = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+    lines = [
+        (ast.get_docstring(node) or "").partition("\n")[0] for node in ast.walk(module) if isinstance(node, documented)
+    ]
+    return [line for line in lines if line.partition(" ")[0].rstrip(",:") in RIDDLES]
+
+
+@pytest.mark.parametrize("folder", ["benchmark", "plugins", "leaderboard", "docs", "benchmarks"])
+def test_a_docstring_begins_with_an_imperative_or_a_noun_phrase(folder: str) -> None:
+    found = [f"{file}: {line}" for file in python_files(folder) for line in riddles(tree(file))]
+    assert not found, "say it as the field does, verb or noun first:\n" + "\n".join(found)
+
+
+def test_riddles_are_seen() -> None:
+    assert riddles(ast.parse('"""How far it is."""\ndef f():\n    """Distance, (B,)."""\n')) == ["How far it is."]
+
+
+TERMS = {
+    "hyperplane": "hyper plane",
+    "nearest_class": "look_round nearest_klass",
+    "is_follower": "follows_leader",
+    "attacker_view": "seen_system",
+    "call_guarded": "watched_call",
+    "with_fixed_region": "settled_threat",
+    "check_at_least": "at_least",
+    "check_positive": "positive",
+    "check_share": "patient",
+}
+"""Names in the code: the term of the house, and the synonyms that it has or had."""
+
+
+def test_a_term_has_one_name() -> None:
+    wrong = spelling(TERMS)
+    found = []
+    for file in python_files("benchmark", "plugins", "leaderboard"):
+        for node in tree(file).body:  # what a module offers; a method may have a shorter name
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in wrong:
+                found.append(f"{file}: {node.name}: write {wrong[node.name]}")
+    assert not found, found
+
+
+SHARED = {"main", "RULES"}
+"""Names that modules have by convention: an entry point, and the rules of a kind."""
+
+
+def top_level(module: ast.Module) -> list[str]:
+    """The public names that a module defines."""
+    names = []
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            names.append(node.targets[0].id)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+    return [name for name in names if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("folder", ["benchmark", "leaderboard"])
+def test_a_public_name_is_defined_once(folder: str) -> None:
+    homes: dict[str, list[str]] = {}
+    for file in python_files(folder):
+        rules = file.stem.startswith("rules_")  # a rule is named as a sentence, the same for every kind that has it
+        for name in top_level(tree(file)):
+            if name not in SHARED and not rules:
+                homes.setdefault(name, []).append(str(file))
+    twice = {name: files for name, files in homes.items() if len(files) > 1}
+    assert not twice, f"one noun, one thing: {twice}"

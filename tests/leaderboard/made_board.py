@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from benchmark_leaderboard.board import (
     Alarm,
+    AttackColumn,
     AttackStanding,
     Board,
-    Column,
+    Conditions,
     Curve,
     CurveSet,
     Leaderboard,
     Pairs,
     Problem,
     Protocol,
+    Ranks,
     Rate,
     Resolution,
     Row,
@@ -40,12 +42,14 @@ def made_leaderboard(
     """A board with so many systems and attacks; `text` stands in every field that a stranger can fill."""
     records: dict[str, Record] = {}
     protocol = Protocol(
-        content_key(["board", text]), f"made{text or '_v1'}", True, f"digits{text}", f"r1{text}", "ab" * 32, N, "linf",
-        0.1, "1/10", "untargeted", True, "full",
+        content_key(["board", text]),
+        Conditions(f"made{text or '_v1'}", True, f"digits{text}", f"r1{text}", "ab" * 32, N, "linf", "untargeted", True,
+                   "full"),
+        0.1, "1/10",
     )  # fmt: skip
     names = ("noise", "fgsm", "pgd", "deepfool", "square")
     columns = tuple(
-        Column(
+        AttackColumn(
             f"c{at}", f"{names[at % 5]}{text}", f"{names[at % 5]}{text} {at // 5 or ''}".strip(), {"steps": text or at},
             f"adversarial-benchmark{text}", (f"0.1{text}",), "gradients", None, 1, "", False, False,
         )
@@ -68,14 +72,14 @@ def made_leaderboard(
         (Unfinished("f" * 24, "failed", f"mlp{text}", f"pgd{text}", 0, f"ValueError: no{text}"),),
         (Alarm("noise_beats_attack", "warning", f"noise beats fgsm{text}", rows[0].keys[:1]),),
     )
-    curves = CurveSet("curves1", protocol.suite, protocol.dataset, "linf", 0.1, (protocol.key,), (curve,))
+    curves = CurveSet("curves1", protocol.conditions, 0.1, (protocol.key,), (curve,))
     problems = (Problem(f"cells/x{text}/record.json", f"it is no record{text}"),)
     return Leaderboard((board,), (curves,), problems, ()), records
 
 
 def _row(
     place: int,
-    columns: tuple[Column, ...],
+    columns: tuple[AttackColumn, ...],
     protocol: Protocol,
     text: str,
     front: int,
@@ -83,14 +87,14 @@ def _row(
     records: dict[str, Record],
 ) -> Row:
     system = SystemInfo(
-        key=content_key([place, text]), dataset=protocol.dataset, model=f"mlp{text}",
+        key=content_key([place, text]), dataset=protocol.conditions.dataset, model=f"mlp{text}",
         defenses=[f"adversarial_training{text}"] if place % 2 == 0 else [], poison=[], config={"model": {"name": text}},
     )  # fmt: skip
     scores: list[Score] = []
     for column in columns:
         key = content_key([place, column.key, text])
         records[key] = Record(
-            key=key, status="complete", suite=protocol.suite, official=True, seed=0, system=system,
+            key=key, status="complete", suite=protocol.conditions.suite, official=True, seed=0, system=system,
             threat=ThreatInfo(norm="linf", eps=0.1, eps_exact="1/10", access="gradients", aware=True, targeted=False,
                               goal="untargeted", region="full", queries=None, eot=1),
             attack=AttackInfo(name=column.name, params=column.params, distribution="d", version="1", minimal=False,
@@ -104,8 +108,8 @@ def _row(
     spread = Spread(robust.value, robust.low, robust.high, None)
     low, high = (1, front) if place < front else (place + 1, place + 1)
     return Row(
-        content_key(["row", place, text]), f"mlp {place}{text}", system, place + 1, low, high, low, high, 0.5, robust,
-        clean, None, spread, spread, 0, 0, tuple(scores),
+        content_key(["row", place, text]), f"mlp {place}{text}", system, place + 1,
+        Ranks(low, high, low, high, 0.5), robust, clean, None, spread, spread, 0, 0, tuple(scores),
         (Run(system.key, 0, clean, robust, b"", b"", "cd" * 32, keys),),
         (Alarm("zero_gradients", "warning", f"the first gradient is zero{text}", keys[:1], content_key(place)),),
         keys, (Step("2026-01-01", tuple(column.label for column in columns), 1, robust, ()),),

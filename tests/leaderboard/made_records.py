@@ -19,6 +19,7 @@ from benchmark.records.record import (
     Counts,
     FileInfo,
     Finding,
+    MetricValue,
     Record,
     SplitInfo,
     Status,
@@ -66,6 +67,7 @@ def made_cell(
     status: Status = "complete",
     error: str | None = None,
     backwards: int = 10,
+    metrics: Sequence[MetricValue] = (),
 ) -> Path:
     """Write `cells/<key>/{record.json, outcomes.safetensors, witness.safetensors}` under `root`; returns the folder.
 
@@ -73,7 +75,7 @@ def made_cell(
         clean: (N,) right on the clean input. distance: (N,) of the candidate the attack found, in the threat's norm;
             infinite where it found none; looked at only where the example is clean and the candidate valid.
         valid: (N,) the candidate was inside the threat; all of them by default. certified: (N,) proved radius.
-        backwards: gradients asked for, per attacked example (noise asks for none).
+        backwards: gradients asked for, per attacked example (noise asks for none). metrics: those of plugins.
         examples: shifts the ids by its length: another example list of the same size.
     """
     clean = np.asarray(clean, dtype=bool)
@@ -152,6 +154,7 @@ def made_cell(
                                outside_box=0, outside_region=0, non_finite=0),
                 "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
                 "splits_disjoint": True,
+                "metrics": list(metrics),
                 "examples_sha256": examples_sha256,
                 "weights_sha256": system.key * 2,
                 "files": [_file(folder / name) for name in ("outcomes.safetensors", "witness.safetensors")],

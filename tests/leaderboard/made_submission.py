@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_leaderboard.review.parcel import MANIFEST, Manifest, Submitter
-from benchmark_leaderboard.review.submission import pack
+from benchmark_leaderboard.review.submission import pack_submission
 from safetensors.numpy import load_file, save_file
 
 from benchmark.records.record import Card, FileInfo, Record, SplitInfo, file_sha256, read_record, to_text
@@ -41,7 +41,7 @@ def made_submission(root: Path, out: Path, **changes: Any) -> Path:
         root, **{"clean": CLEAN, "distance": FAR, "attack": "fmn", "minimal": True, "dataset": "made_up", **changes}
     )
     made_card(root, read_record(folder))
-    pack([folder], root, out, submitter=Submitter(name="Somebody"))
+    pack_submission([folder], root, out, submitter=Submitter(name="Somebody"))
     return out
 
 

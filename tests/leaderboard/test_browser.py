@@ -108,7 +108,7 @@ def test_two_systems_example_by_example(site: Path, leaderboard: Leaderboard, tm
     page = board_page(site, leaderboard, "-compare")
     shown = ids(board_page(site, leaderboard))
     seen = unescape(dump(f"{page.as_uri()}#cmp={shown[2]},{shown[0]}", tmp_path))
-    total = board.protocol.total
+    total = board.protocol.conditions.total
     third, first = (np.unpackbits(np.frombuffer(board.rows[at].runs[0].held, np.uint8))[:total] == 1 for at in (2, 0))
     cells = [int(text) for text in re.findall(r'<td class="num">(\d+)</td>', seen.split("data-duel-place")[-1])[:4]]
     assert cells == [(third & first).sum(), (third & ~first).sum(), (first & ~third).sum(), (~third & ~first).sum()]
@@ -125,7 +125,10 @@ def test_systems_with_several_runs_are_compared_over_all_pairs_of_runs(tmp_path:
     board = leaderboard.boards[0]
     seen = unescape(dump(board_page(site, leaderboard, "-compare").as_uri(), tmp_path / "profile"))
     p, q = (
-        np.mean([np.unpackbits(np.frombuffer(run.held, np.uint8))[: board.protocol.total] for run in row.runs], axis=0)
+        np.mean(
+            [np.unpackbits(np.frombuffer(run.held, np.uint8))[: board.protocol.conditions.total] for run in row.runs],
+            axis=0,
+        )
         for row in board.rows
     )
     cells = [
@@ -134,7 +137,7 @@ def test_systems_with_several_runs_are_compared_over_all_pairs_of_runs(tmp_path:
     assert cells == pytest.approx(
         [(p * q).sum(), (p * (1 - q)).sum(), (q * (1 - p)).sum(), ((1 - p) * (1 - q)).sum()], abs=0.051
     )
-    assert sum(cells) == pytest.approx(board.protocol.total, abs=0.2)
+    assert sum(cells) == pytest.approx(board.protocol.conditions.total, abs=0.2)
     assert "means over all pairs of runs" in seen
 
 

@@ -1,4 +1,4 @@
-"""What moved between two releases, with the reason as far as records tell it."""
+"""Changes between two releases, with the reasons that records give."""
 
 import csv
 import io
@@ -107,7 +107,9 @@ def test_the_page_and_its_table_say_the_same(releases: tuple[Path, Path], tmp_pa
 def test_strangers_text_is_never_markup_there() -> None:
     leaderboard, records = made_leaderboard(text=NASTY)
     board = leaderboard.boards[0]
-    row = replace(board.rows[0], rank_high=3)
+    ranks = board.rows[0].ranks
+    assert ranks is not None
+    row = replace(board.rows[0], ranks=replace(ranks, high=3))
     before = replace(leaderboard, boards=(replace(board, rows=(row, *board.rows[1:])),))
     page = Page(dict(render(leaderboard, records, Extras(before=before)))["changes.html"])
     assert page.tags.count("script") == 1

@@ -15,7 +15,15 @@ from benchmark_leaderboard.site.badges import row_badge
 from benchmark_leaderboard.site.exchange import every_eval_ever
 from benchmark_leaderboard.site.feed import EPOCH, feed, stamp
 from benchmark_leaderboard.site.render import Extras, render
-from benchmark_leaderboard.words.downloads import FORMATS, Table, as_bibtex, as_json, as_latex, as_markdown, files
+from benchmark_leaderboard.words.downloads import (
+    FORMATS,
+    DownloadTable,
+    as_bibtex,
+    as_json,
+    as_latex,
+    as_markdown,
+    files,
+)
 
 from tests.leaderboard.made_board import made_leaderboard
 
@@ -23,8 +31,8 @@ NASTY = "\\input{/etc/passwd} & 100% $x_1$ #~^ | <b>{{7*7}}</b> [a](javascript:1
 ATOM = "{http://www.w3.org/2005/Atom}"
 
 
-def table(text: str) -> Table:
-    return Table(text, [{"name": text, "value": 0.125}], ("Name", "Value"), [(text, "12.5")])
+def table(text: str) -> DownloadTable:
+    return DownloadTable(text, [{"name": text, "value": 0.125}], ("Name", "Value"), [(text, "12.5")])
 
 
 def test_latex_has_no_command_of_a_stranger() -> None:
@@ -177,7 +185,7 @@ def test_the_export_has_what_the_schema_of_every_eval_ever_requires() -> None:
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_table_with_no_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        dict(files("t", Table("t", [{"value": value}], ("V",), [("1",)]), "House"))
+        dict(files("t", DownloadTable("t", [{"value": value}], ("V",), [("1",)]), "House"))
 
 
 def test_thousands_keep_their_narrow_space() -> None:

@@ -1,4 +1,4 @@
-"""How a worst case came to be: what fell, on which day, and through what."""
+"""History of a worst case: the examples that fell, by day and attack."""
 
 from __future__ import annotations
 

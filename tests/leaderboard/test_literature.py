@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from benchmark_leaderboard.literature.literature import beside, listing_table, listings, place, range_of, share
-from benchmark_leaderboard.literature.published_numbers import Entry, Number, Protocol, Source, load_published
+from benchmark_leaderboard.literature.published_numbers import Entry, Number, PublishedProtocol, Source, load_published
 from benchmark_leaderboard.site.render import Extras, render
 
 from tests.leaderboard.made_board import made_leaderboard
@@ -30,7 +30,7 @@ def entry(name: str, robust: float, total: int | None, text: str = "") -> Entry:
 
 
 def source(text: str = "", eps: str = "2/20", total: int | None = 1000) -> Source:
-    protocol = Protocol(dataset=f"digits{text}", norm="linf", eps_exact=eps, description=f"how{text}")
+    protocol = PublishedProtocol(dataset=f"digits{text}", norm="linf", eps_exact=eps, description=f"how{text}")
     entries = (entry("worse", 0.25, total, text), entry("best", 0.75, total, text), entry("good", 0.72, total, text))
     return Source(
         key="made", title=f"Made{text}", authors=f"A{text}", year=2020, note=f"note{text}", licence=text,
@@ -74,7 +74,8 @@ def test_only_the_same_data_set_norm_and_radius_stand_beside_a_board() -> None:
     assert robust is not None
     assert clean is not None
     assert (robust.value, clean.value) == (0.75, 0.95)
-    other = replace(board, protocol=replace(board.protocol, norm="l2"))
+    conditions = replace(board.protocol.conditions, norm="l2")
+    other = replace(board, protocol=replace(board.protocol, conditions=conditions))
     assert beside(other, [source()]) == []
 
 

@@ -29,7 +29,7 @@ VOID = {"meta", "link", "img", "br", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
-    """What a test wants to know of a page."""
+    """The parts of a page that tests look at."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -204,11 +204,12 @@ def test_what_is_proved_stands_beside_what_was_attacked() -> None:
     shown = files[paths_of(known).board(board.protocol.key)]
     assert re.findall(r'data-col="(\w+)"', shown)[:5] == ["rank", "system", "robust", "certified", "clean"]
     assert shown.count('class="proved"') == 2  # the row's line, and the plot
-    front = pages(files)["index.html"].text
-    assert "proved to hold" in front
-    assert "proved to hold" not in pages(dict(render(leaderboard, records)))["index.html"].text
-    alone = replace(board, rows=(replace(proved, rank_high=1), *board.rows[1:]), ties=((0, 0), (1, 2)))
-    assert answer(alone)[1].endswith(", and 60 % are proved to hold.")
+    assert "/></svg>certified" in files["index.html"]
+    assert "certified" not in pages(dict(render(leaderboard, records)))["index.html"].text
+    assert proved.ranks is not None
+    first = replace(proved, ranks=replace(proved.ranks, high=1))
+    alone = replace(board, rows=(first, *board.rows[1:]), ties=((0, 0), (1, 2)))
+    assert answer(alone)[1].endswith(", and 60 % are certified.")
 
 
 def test_a_board_of_very_many_attacks_leaves_the_columns_to_its_matrix() -> None:
@@ -216,7 +217,7 @@ def test_a_board_of_very_many_attacks_leaves_the_columns_to_its_matrix() -> None
         files = site(2, attacks)
         (path,) = (name for name in files if re.fullmatch(r"boards/[^/]*-\w{8}\.html", name))
         assert len(re.findall(r'data-col="a\d+"', files[path])) == columns
-        assert (f"What each of the {attacks} attacks left standing" in files[path]) == (not columns)
+        assert (f"Robust accuracy under each of the {attacks} attacks" in files[path]) == (not columns)
 
 
 @pytest.mark.parametrize(("pairs", "said"), [(0, "do not separate the two"), (1, "separate the two")])

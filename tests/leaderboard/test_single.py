@@ -1,4 +1,4 @@
-"""Everything in one file: no link leaves it, no id stands twice, nothing of a stranger becomes markup."""
+"""The site in one file: no link leaves it, no id stands twice, nothing of a stranger becomes markup."""
 
 import base64
 import re

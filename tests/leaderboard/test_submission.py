@@ -20,7 +20,7 @@ from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.review.check import check, main
 from benchmark_leaderboard.review.parcel import Submitter, opened
 from benchmark_leaderboard.review.review import comment, put, read_review
-from benchmark_leaderboard.review.submission import pack
+from benchmark_leaderboard.review.submission import pack_submission
 
 from benchmark.cli import main as cli
 from benchmark.errors import RecordError
@@ -130,20 +130,20 @@ def test_text_of_a_submitter_cannot_leave_its_place_in_the_review(tmp_path: Path
 def test_only_sound_and_complete_cells_are_packed(tmp_path: Path) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR, attack="fmn", minimal=True)
     with pytest.raises(RecordError, match=r"has its card\.json; name the store in which it was run with --store"):
-        pack([tmp_path], tmp_path / "another", tmp_path / "out.zip", submitter=Submitter(name="A"))
+        pack_submission([tmp_path], tmp_path / "another", tmp_path / "out.zip", submitter=Submitter(name="A"))
     made_card(tmp_path / "another", read_record(folder))
-    pack([tmp_path], tmp_path / "another", tmp_path / "elsewhere.zip", submitter=Submitter(name="A"))
+    pack_submission([tmp_path], tmp_path / "another", tmp_path / "elsewhere.zip", submitter=Submitter(name="A"))
     made_card(tmp_path, read_record(folder))
     made_cell(tmp_path, clean=CLEAN, distance=FAR, status="failed", error="it broke", seed=1)
-    manifest = pack([tmp_path], tmp_path / "empty", tmp_path / "out.zip", submitter=Submitter(name="A"))
+    manifest = pack_submission([tmp_path], tmp_path / "empty", tmp_path / "out.zip", submitter=Submitter(name="A"))
     assert len(manifest.files) == 4
     with pytest.raises(RecordError, match="exists; name a new file or folder"):
-        pack([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
+        pack_submission([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
     with pytest.raises(RecordError, match="no complete cell lies under"):
-        pack([tmp_path / "systems"], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
+        pack_submission([tmp_path / "systems"], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
     (folder / "witness.safetensors").unlink()
     with pytest.raises(RecordError, match=r"witness\.safetensors is missing"):
-        pack([tmp_path], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
+        pack_submission([tmp_path], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
     assert not list(tmp_path.glob(".*"))
 
 
@@ -196,7 +196,7 @@ def cell_of(store: Path, attack: str, seed: int = 0) -> Path:
 
 
 def packed(store: Path, cell: Path, out: Path, *, name: str = "A", weights: bool = True) -> Path:
-    pack([cell], store, out, submitter=Submitter(name=name), weights=weights)
+    pack_submission([cell], store, out, submitter=Submitter(name=name), weights=weights)
     return out
 
 

@@ -35,7 +35,7 @@ class Service:
         return found
 
     def answer(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """What the service says to one GraphQL call; every artifact is there already."""
+        """The service's answer to one GraphQL call; every artifact is there already."""
         if name == "UpsertBucket":
             run = str(variables.get("name"))
             project = {"name": "adversarial-benchmark", "entity": {"name": "nobody"}}

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_plugins.attacks._base.active import Active
 from benchmark_plugins.attacks._base.losses import AttackLoss, ce, dlr, dlr_targeted, margin
-from benchmark_plugins.attacks._minimal.boundary import step_to_planes
+from benchmark_plugins.attacks._minimal.hyperplanes import step_to_hyperplanes
 from benchmark_plugins.attacks.bim import BIM, kurakin_steps
 from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.fgsm import FGSM
 from benchmark_plugins.attacks.noise import Noise, NoiseKind
 from benchmark_plugins.attacks.none import NoAttack
-from benchmark_plugins.attacks.pgd import PGD
+from benchmark_plugins.attacks.pgd import PGD, ascend
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
@@ -219,7 +220,7 @@ def test_steps_to_planes_are_exact_in_the_box() -> None:
     x = (torch.rand(30, 12, generator=draw, dtype=torch.float64) * 1.4 - 0.2).clamp(0, 1)
     need = torch.rand(30, 4, generator=draw, dtype=torch.float64) * 5.0 + 0.01
     for norm in (Norm.l2, Norm.linf):
-        delta, size = step_to_planes(slope, need, x, norm)
+        delta, size = step_to_hyperplanes(slope, need, x, norm)
         exact = torch.stack([half_space_distance(slope[:, k], need[:, k], x, norm) for k in range(4)], 1)
         torch.testing.assert_close(size, exact)
         assert int(torch.isinf(size).sum()) > 5
@@ -532,3 +533,35 @@ def test_losses_have_their_closed_forms() -> None:
 def test_values_that_make_no_sense_are_refused(make: Callable[[], Attack], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         make()
+
+
+def test_a_loss_is_any_function_of_the_logits_and_their_rows() -> None:
+    """The divergence from the clean answers (TRADES): one step is the sign of its gradient, and rows find their own."""
+    x, y, model = DIGITS.x[:40].double(), DIGITS.y[:40], DIGITS.model().double()
+    reference = model(x).detach().softmax(1)
+
+    def divergence(logits: Tensor, rows: Active) -> Tensor:
+        clean = reference[rows.index]
+        apart: Tensor = (clean * (clean.log() - logits.log_softmax(1))).sum(1)
+        return apart
+
+    def ascended(index: Tensor, steps: int, *, settle: bool) -> Tensor:
+        rng = SampleRandom(0, index.clone())
+        system = System(model, DataSpec(tuple(x.shape[1:]), 10))
+        target = Target(system.protected, rng=SampleRandom(0, torch.arange(40)), classes=10)
+        active = Active.of(target, Threat(Norm.linf, Fraction(1, 5)).around(x, rng), y, targeted=False).rows(index)
+        start = (x + 0.05 * SampleRandom(1, torch.arange(40)).signs(*x.shape[1:], stream="start")).clamp(0.0, 1.0)
+        options = {"steps": steps, "step_size": 0.05, "settle": settle}
+        x_adv: Tensor = ascend(active, start[index], loss=divergence, **options)[0]
+        return x_adv
+
+    everyone = torch.arange(40)
+    leaf = ascended(everyone, 0, settle=False).requires_grad_()
+    change = (reference * -model(leaf).log_softmax(1)).sum()
+    (gradient,) = torch.autograd.grad(change, leaf)
+    moved = (leaf + 0.05 * gradient.sign()).detach().clamp(0.0, 1.0)
+    torch.testing.assert_close(ascended(everyone, 1, settle=False), moved.clamp(x - 0.2, x + 0.2))
+    together = ascended(everyone, 12, settle=True)
+    alone = torch.cat([ascended(one, 12, settle=True) for one in everyone.split(1)])
+    assert torch.equal(together, alone)
+    assert bool((model(together).argmax(1) != y).any())

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_plugins.attacks._ascent.apgd import checkpoints
-from benchmark_plugins.attacks._ascent.survivors import Best
-from benchmark_plugins.attacks._base.losses import dlr_towards, gap, likeliest
-from benchmark_plugins.attacks._minimal.planes import nearest_plane, to_plane
-from benchmark_plugins.attacks.apgd import APGD, APGDLoss
+from benchmark_plugins.attacks._ascent.pairs import offer
+from benchmark_plugins.attacks._base.best import Best
+from benchmark_plugins.attacks._base.classes import dlr_to_rival, logit_difference, top_rivals
+from benchmark_plugins.attacks._minimal.hyperplanes import nearest_hyperplane, to_hyperplane
+from benchmark_plugins.attacks.apgd import APGD, APGDLoss, checkpoints
 from benchmark_plugins.attacks.autoattack import AutoAttack, Version
 from benchmark_plugins.attacks.fab import FAB
 from benchmark_plugins.attacks.square import Square
@@ -119,27 +119,29 @@ def test_checkpoints_are_those_of_the_paper() -> None:
         assert max(found) <= steps
 
 
-def test_targeted_dlr_is_equation_7_and_falls_back_to_the_gap() -> None:
+def test_targeted_dlr_is_equation_7_and_falls_back_to_the_difference() -> None:
     logits = torch.tensor([[4.0, 1.0, 3.0, -2.0, 0.5]])
     y, rival = torch.tensor([0]), torch.tensor([2])
-    assert float(dlr_towards(logits, y, rival)) == pytest.approx((3.0 - 4.0) / (4.0 - (1.0 + 0.5) / 2))
-    shifted = dlr_towards(3.0 * logits - 50.0, y, rival)
-    assert float(shifted) == pytest.approx(float(dlr_towards(logits, y, rival)), abs=1e-6)
+    assert float(dlr_to_rival(logits, y, rival)) == pytest.approx((3.0 - 4.0) / (4.0 - (1.0 + 0.5) / 2))
+    shifted = dlr_to_rival(3.0 * logits - 50.0, y, rival)
+    assert float(shifted) == pytest.approx(float(dlr_to_rival(logits, y, rival)), abs=1e-6)
     for classes in (2, 3):
         few = logits[:, :classes]
-        assert float(dlr_towards(few, y, torch.tensor([1]))) == float(gap(few, y, torch.tensor([1]))) == -3.0
-    assert likeliest(logits, y, 3).tolist() == [[2, 1, 4]]
-    assert likeliest(logits[:, :2], y, 9).tolist() == [[1]]
+        assert (
+            float(dlr_to_rival(few, y, torch.tensor([1]))) == float(logit_difference(few, y, torch.tensor([1]))) == -3.0
+        )
+    assert top_rivals(logits, y, 3).tolist() == [[2, 1, 4]]
+    assert top_rivals(logits[:, :2], y, 9).tolist() == [[1]]
 
 
 def test_the_best_is_a_success_first_and_then_the_higher_value() -> None:
     best = Best(torch.zeros(2, 1))
     one = torch.tensor
-    best.offer(one([0, 0, 1]), one([[0.1], [0.2], [0.3]]), one([False, False, False]), one([1.0, 2.0, float("nan")]))
+    offer(best, one([0, 0, 1]), one([[0.1], [0.2], [0.3]]), one([False, False, False]), one([1.0, 2.0, float("nan")]))
     assert best.x_adv.squeeze(1).tolist() == pytest.approx([0.2, 0.0])
-    best.offer(one([0, 0, 0]), one([[0.4], [0.5], [0.6]]), one([True, False, True]), one([-3.0, 9.0, -3.0]))
+    offer(best, one([0, 0, 0]), one([[0.4], [0.5], [0.6]]), one([True, False, True]), one([-3.0, 9.0, -3.0]))
     assert best.x_adv.squeeze(1).tolist() == pytest.approx([0.4, 0.0])
-    best.offer(one([0]), one([[0.7]]), one([False]), one([99.0]))
+    offer(best, one([0]), one([[0.7]]), one([False]), one([99.0]))
     assert best.x_adv.squeeze(1).tolist() == pytest.approx([0.4, 0.0])
     assert best.won.tolist() == [True, False]
 
@@ -153,7 +155,7 @@ def test_the_step_to_a_plane_is_the_shortest_from_either_side(norm: Norm, share:
     reach = (slope.abs() * torch.where(slope > 0, 1 - x, x)).sum(1)
     for side in (1.0, -1.0):
         room = reach if side > 0 else (slope.abs() * torch.where(slope < 0, 1 - x, x)).sum(1)
-        delta = to_plane(slope, side * share * room, x[:, None], norm).squeeze(1)
+        delta = to_hyperplane(slope, side * share * room, x[:, None], norm).squeeze(1)
         assert bool(((x + delta >= -1e-12) & (x + delta <= 1 + 1e-12)).all())
         gained = side * (slope * delta).sum(1)
         torch.testing.assert_close(gained, min(share, 1.0) * room)
@@ -178,12 +180,12 @@ def test_the_nearest_plane_is_the_nearest_in_the_box(norm: Norm) -> None:
         exact[ok, plane] = half_space_distance(toward, needs[ok, plane].abs(), x[ok], norm)
     assert 20 < int(exact.isinf().sum()) - 60 < 300
     elsewhere = torch.rand(60, 9, generator=draw, dtype=torch.float64)
-    which, change = nearest_plane(slopes, needs, torch.stack([x, elsewhere], 1), norm)
+    which, change = nearest_hyperplane(slopes, needs, torch.stack([x, elsewhere], 1), norm)
     sure = exact.amin(1).isfinite()
     assert torch.equal(which[sure], exact.argmin(1)[sure])
     torch.testing.assert_close(distance(x + change[:, 0], x, norm)[sure], exact.amin(1)[sure])
     slope, need = slopes[torch.arange(60), which], needs[torch.arange(60), which]
-    alone = to_plane(slope, need + (slope * (x - elsewhere)).sum(1), elsewhere[:, None], norm)
+    alone = to_hyperplane(slope, need + (slope * (x - elsewhere)).sum(1), elsewhere[:, None], norm)
     torch.testing.assert_close(change[:, 1:], alone)
     free = needs.abs() / slopes.norm(p={Norm.linf: 1, Norm.l2: 2, Norm.l1: torch.inf}[norm], dim=2)
     assert bool((free.argmin(1) != exact.argmin(1))[sure].any())  # the box decides

@@ -49,7 +49,7 @@ def in_box(x: Tensor) -> bool:
 
 
 def nearest_mean_hits(train: list[Examples], test: Examples) -> int:
-    """How many test examples lie nearest to the mean of their own class."""
+    """The number of test examples that lie nearest to the mean of their own class."""
     x, y = torch.cat([t.x() for t in train]).flatten(1).double(), torch.cat([t.y for t in train])
     means = torch.stack([x[y == k].mean(0) for k in range(int(y.max()) + 1)])
     return int((torch.cdist(test.x().flatten(1).double(), means).argmin(1) == test.y).sum())
@@ -214,7 +214,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sources(folder: Path, base: str) -> tuple[_files.Source, ...]:
-    """What the files of a folder would be published as below the URL `base`."""
+    """The sources of a folder's files as published below the URL `base`."""
     names = _idx.FILES
     digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]
     return tuple(_files.Source(f"{base}/{name}", sha) for name, sha in zip(names, digests, strict=True))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
-from benchmark_plugins.attacks._ascent.descent import DescentLoss, falling, squared
+from benchmark_plugins.attacks._ascent.descent import DescentLoss, squared
 from benchmark_plugins.attacks.confusion import Confusion, Doubt
 from benchmark_plugins.attacks.fooling import Fooling
 from benchmark_plugins.attacks.gradient_descent import GradientDescent, step
@@ -55,7 +57,7 @@ def test_the_squared_loss_has_the_gradient_of_its_finite_differences() -> None:
     torch.testing.assert_close(squared(logits, y), by_hand)
     assert torch.autograd.gradcheck(lambda z: squared(z, y), (logits,))
     for kind in DescentLoss:
-        towards, away = (falling(kind, y, targeted=t)(logits) for t in (True, False))
+        towards, away = (kind(logits, cast(Any, SimpleNamespace(y=y, targeted=t))) for t in (True, False))
         assert torch.equal(towards, -away)
 
 

@@ -75,7 +75,7 @@ def name(value: object) -> str:
 
 
 def loose(method: Attack, norm: Norm) -> bool:
-    """Whether the method as it is tried here is no precise one."""
+    """True if the method as it is tried here is not a precise one."""
     return isinstance(method, (JSMA, CarliniWagner, EAD)) or norm is Norm.l0
 
 

@@ -68,7 +68,7 @@ class Templates(nn.Module):
 
 
 def said(x: Tensor) -> Tensor:
-    """What the templates say."""
+    """The answer of the templates."""
     logits: Tensor = Templates()(x)
     return logits.argmax(1)
 
@@ -81,7 +81,7 @@ def correct(count: int = 100) -> tuple[Tensor, Tensor]:
 
 
 def tried(attack: Attack, x: Tensor, y: Tensor, threat: Threat = THREAT) -> tuple[Tensor, Tensor, Tensor]:
-    """What an attack proposes to the templates, which of it succeeds, and the queries of each example."""
+    """An attack's candidates for the templates, their success, and the queries of each example."""
     rng = SampleRandom(3, torch.arange(len(x)))
     target = Target(Templates(), rng=rng, classes=10, access=threat.access, queries=threat.queries)
     x_adv = attack.perturb(target, x, y, threat=threat, rng=rng)
@@ -222,7 +222,7 @@ def test_what_cannot_be_done_is_refused_with_what_is_needed() -> None:
         with pytest.raises(Refused, match=r"needs images of 3 channels .* and these have 1"):
             attack.check(grey, THREAT)
     for other in (Spatial(), Photometric(), CommonCorruption(Corruption.snow)):
-        with pytest.raises(Refused, match=r"needs images of shape \(C, H, W\), and one input has shape \(12,\)"):
+        with pytest.raises(Refused, match=r"needs images of shape \(C, H, W\), and one example has shape \(12,\)"):
             other.check(table, THREAT)
     with pytest.raises(Refused, match=r"jpeg_compression codes images of 1 or 3 channels, .* has shape \(2,"):
         CommonCorruption(Corruption.jpeg_compression).check(DataSpec((2, 8, 8), 10), THREAT)

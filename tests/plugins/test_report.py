@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmark_leaderboard.report import COLUMNS, report_of
+from benchmark_leaderboard.report import report_of
 
 from benchmark.cli import main
 from benchmark.errors import RecordError
@@ -31,10 +31,10 @@ def test_the_run_holds_what_the_boards_say(tmp_path: Path, capsys: pytest.Captur
     report = report_of(tmp_path, "again")
     (board,) = report.tables
     table = json.loads((run.folder / "files" / run.summary["summary"][board.name]["path"]).read_text())
-    assert table["columns"] == list(COLUMNS)
+    assert table["columns"] == list(board.columns)
     assert [tuple(row) for row in table["data"]] == list(board.rows)
-    by_system = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in board.rows}
-    assert (by_system["mlp"]["robust"], by_system["cnn"]["robust"]) == (0.7, 0.5)
+    by_system = {row[0]: dict(zip(board.columns, row, strict=True)) for row in board.rows}
+    assert (by_system["mlp"]["robust_accuracy"], by_system["cnn"]["robust_accuracy"]) == (0.7, 0.5)
     assert (by_system["mlp"]["rank_low"], by_system["mlp"]["rank_high"]) == (1, 2)
     (curves,) = report.series
     lines = {label: dict(zip(xs, ys, strict=True)) for label, xs, ys in curves.lines}

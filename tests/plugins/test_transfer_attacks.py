@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from benchmark_plugins.attacks._ascent.transfer import Asked
+from benchmark_plugins.attacks._base.active import Active
 from benchmark_plugins.attacks._base.losses import AttackLoss
 from benchmark_plugins.attacks.bim import BIM
 from benchmark_plugins.attacks.di_fgsm import DIFGSM, framed
@@ -76,12 +76,12 @@ def test_neighbours_count_as_in_the_cross_entropy(targeted: bool) -> None:
     (expected,) = torch.autograd.grad(sign * torch.nn.functional.cross_entropy(logits, here.y, reduction="sum"), leaf)
     target = Target(here.system, rng=here.rng(), classes=3)
     ball = Threat(Norm.linf, Fraction(1, 5)).around(here.x, here.rng())
-    asked = Asked(target, ball, here.y, here.rng(), AttackLoss.ce, targeted)
-    torch.testing.assert_close(slope_at(asked, here.x), expected)
+    active = Active.of(target, ball, here.y, targeted=targeted)
+    torch.testing.assert_close(slope_at(active, here.x, AttackLoss.ce), expected)
     sure = Scaled(here.system.model, scale=1e4)  # p_y rounds to one, and the gradient of the cross-entropy to zero
     y = sure(here.x).argmax(1)
     view = Target(System(sure, here.system.spec), rng=here.rng(), classes=3)
-    slope = slope_at(Asked(view, ball, y, here.rng(), AttackLoss.ce, False), here.x)
+    slope = slope_at(Active.of(view, ball, y, targeted=False), here.x, AttackLoss.ce)
     assert bool((slope.flatten(1).abs().amax(1) > 0).all())
 
 

@@ -1,38 +1,39 @@
-"""What plain gradient descent in input space falls along: losses of one label, each row by itself."""
+"""Losses that descents take: towards a label by gradient descent."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from benchmark.api import RowLoss
-
 from .._base.losses import ce
 
-__all__ = ["DescentLoss", "falling", "squared", "top_probability"]
+if TYPE_CHECKING:
+    from .._base.active import Active
+
+__all__ = ["DescentLoss", "squared", "top_probability"]
 
 
 class DescentLoss(Enum):
-    """squared: of the probabilities, see :func:`squared`. ce: the log-odds of the other classes (`_losses.ce`)."""
+    """squared: distance of the probabilities, see :func:`squared`. ce: log-odds of the other classes."""
 
     squared = "squared"
     ce = "ce"
 
+    def __call__(self, logits: Tensor, rows: Active) -> Tensor:
+        """Loss to descend, (b,): towards `rows.y` if `rows.targeted`, else away from it."""
+        value = squared(logits, rows.y) if self is DescentLoss.squared else ce(logits, rows.y)
+        return value if rows.targeted else -value
+
 
 def squared(logits: Tensor, y: Tensor) -> Tensor:
-    """(B,): half the squared distance of the probabilities from certainty of `y` (B,)."""
+    """Half the squared distance of the probabilities from certainty of `y` (B,), (B,)."""
     wanted = torch.zeros_like(logits).scatter_(1, y[:, None], 1.0)
     return (wanted - logits.softmax(1)).square().sum(1) / 2.0
 
 
-def falling(kind: DescentLoss, y: Tensor, *, targeted: bool) -> RowLoss:
-    """The loss to descend: towards the labels `y` (B,) if `targeted`, else away from them."""
-    chosen = squared if kind is DescentLoss.squared else ce
-    return (lambda logits: chosen(logits, y)) if targeted else (lambda logits: -chosen(logits, y))
-
-
 def top_probability(logits: Tensor) -> Tensor:
-    """(B,): the probability of the predicted label."""
+    """Probability of the predicted label, (B,)."""
     return logits.softmax(1).amax(1)

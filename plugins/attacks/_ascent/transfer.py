@@ -11,89 +11,32 @@ their length under l2, where the papers give only linf; and the system is asked 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from benchmark.api import Ball, ConfigError, Norm, Refused, SampleRandom, Target
+from benchmark.api import Norm
 
-from .._base.losses import AttackLoss, row_loss
+from .._base.active import Active, Loss
 from .._base.vectors import columns
 
-__all__ = ["Asked", "Slope", "Tuning", "ascend_with_momentum", "image_size", "not_negative", "plain"]
+__all__ = ["Slope", "Tuning", "ascend_with_momentum", "gradient_through"]
 
 
-def not_negative(**values: float) -> None:
-    """Refuse a negative number.
+Slope = Callable[[Active, Tensor, Tensor, int], Tensor]
+"""From the rows, x_adv (b, *S), the velocity (b, *S) and the number of the step to the slope (b, *S)."""
 
-    Raises:
-        ConfigError: naming the field.
-    """
-    for name, value in values.items():
-        if not value >= 0:
-            raise ConfigError(f"attack.{name} is {value}; expected at least 0")
+Tuning = Callable[[Active, Tensor, Tensor, int], Tensor]
+"""From the rows, x_adv (b, *S), its slope (b, *S) and the step to what is added to the next slope (b, *S)."""
 
 
-def image_size(shape: tuple[int, ...], name: str) -> tuple[int, int]:
-    """Height and width of images of that `shape` (C, H, W).
-
-    Raises:
-        Refused: where it is the shape of no image.
-    """
-    if len(shape) != 3:
-        raise Refused(f"attack.{name} needs images of shape (C, H, W), and one example has shape {tuple(shape)}")
-    return shape[1], shape[2]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The examples still worked on, and what is ascended: all that a slope is taken from.
-
-    y: (B,) int64, the labels to leave, or to reach if `targeted`.
-    """
-
-    target: Target
-    ball: Ball
-    y: Tensor
-    rng: SampleRandom
-    loss: AttackLoss
-    targeted: bool
-
-    def rows(self, index: Tensor) -> Asked:
-        """The same for the examples at `index` int64."""
-        return Asked(
-            self.target.rows(index),
-            self.ball.rows(index),
-            self.y[index],
-            self.rng.rows(index),
-            self.loss,
-            self.targeted,
-        )
-
-    def gradient(self, x: Tensor) -> Tensor:
-        """(B, *S): the gradient of the loss at `x` (B, *S); one forward and one backward pass."""
-        return self.target.gradient(x, row_loss(self.loss, self.y, targeted=self.targeted))[0]
-
-    def gradient_through(self, change: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """(B, *S): the gradient at `x` (B, *S) of the loss after `change`; one forward and one backward pass."""
-        leaf = x.detach().requires_grad_(True)
-        with torch.enable_grad():
-            changed = change(leaf)
-        (pulled,) = torch.autograd.grad(changed, leaf, self.gradient(changed.detach()))
-        return pulled
-
-
-Slope = Callable[[Asked, Tensor, Tensor, int], Tensor]
-"""From the examples, x_adv (B, *S), the velocity (B, *S) and the number of the step to the slope (B, *S)."""
-
-Tuning = Callable[[Asked, Tensor, Tensor, int], Tensor]
-"""From the examples, x_adv (B, *S), its slope (B, *S) and the step to what is added to the next slope (B, *S)."""
-
-
-def plain(asked: Asked, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
-    """(B, *S): the gradient where the attack stands."""
-    return asked.gradient(x_adv)
+def gradient_through(active: Active, change: Callable[[Tensor], Tensor], x: Tensor, loss: Loss) -> Tensor:
+    """Gradient (b, *S) at `x` (b, *S) of the loss after `change`; one forward and one backward pass."""
+    leaf = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        changed = change(leaf)
+    (pulled,) = torch.autograd.grad(changed, leaf, active.gradient(changed.detach(), loss)[0])
+    return pulled
 
 
 def _unit(slope: Tensor, norm: Norm) -> Tensor:
@@ -105,43 +48,41 @@ def _unit(slope: Tensor, norm: Norm) -> Tensor:
 
 
 def ascend_with_momentum(
-    asked: Asked,
+    active: Active,
     *,
+    loss: Loss,
     steps: int,
     step_size: float,
     momentum: float,
-    slope: Slope = plain,
+    slope: Slope | None = None,
     tuning: Tuning | None = None,
     passes: int = 1,
 ) -> Tensor:
     """Repeat v <- momentum * v + unit(slope), x <- project(x + step_size * steepest(v)), from the clean input.
 
-    Without momentum, and with the plain slope, this is iterative FGSM.
+    Without momentum and without a slope of its own this is iterative FGSM.
 
     Args:
-        asked: the examples. step_size: length of a step in the ball's norm.
-        slope: what is ascended. tuning: what the next slope is corrected by, if anything.
-        passes: how often a step asks about an example, forward and backward; one whose query budget does not last for
-            another step keeps its iterate.
+        active: the examples. loss: what is ascended. step_size: length of a step in the ball's norm.
+        slope: direction of ascent; None takes the gradient of the loss. tuning: correction of the next slope, if any.
+        passes: forward and backward passes per step; an example whose query budget does not last for another step keeps
+            its iterate.
 
     Returns:
         x_adv (B, *S): the last iterates. Cost: `steps` * `passes` forward and backward passes per example.
     """
-    result = asked.ball.x
-    index = torch.arange(len(result), device=result.device)
-    x_adv, velocity, correction = result, torch.zeros_like(result), torch.zeros_like(result)
+    result = x_adv = active.ball.x
+    velocity = correction = torch.zeros_like(x_adv)
     for step in range(steps):
-        left = asked.target.remaining()
-        if left is not None and bool((left < passes).any()):
-            result = result.index_copy(0, index, x_adv)
-            kept = (left >= passes).nonzero().squeeze(1)
-            asked, index, x_adv = asked.rows(kept), index[kept], x_adv[kept]
-            velocity, correction = velocity[kept], correction[kept]
-        if len(index) == 0:
-            return result
-        here = slope(asked, x_adv, velocity, step)
-        velocity = momentum * velocity + _unit(here + correction, asked.ball.norm)
+        left = active.target.remaining()
+        mask = None if left is None else left >= passes
+        active, x_adv, velocity, correction = active.keep(mask, x_adv, velocity, correction)
+        if len(active) == 0:
+            break
+        here = slope(active, x_adv, velocity, step) if slope else active.gradient(x_adv, loss)[0]
+        velocity = momentum * velocity + _unit(here + correction, active.ball.norm)
         if tuning is not None:
-            correction = tuning(asked, x_adv, here, step)
-        x_adv = asked.ball.project(x_adv.add(asked.ball.steepest(velocity), alpha=step_size))
-    return result.index_copy(0, index, x_adv)
+            correction = tuning(active, x_adv, here, step)
+        x_adv = active.ball.project(x_adv.add(active.ball.steepest(velocity), alpha=step_size))
+        result = result.index_copy(0, active.index, x_adv)
+    return result

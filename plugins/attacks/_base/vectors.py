@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from benchmark.api import Norm, rows_norm
+from benchmark.api import Ball, Norm, rows_norm
 
-__all__ = ["TINY", "adam", "annealed", "columns", "nearer", "unit", "within"]
+__all__ = ["TINY", "adam", "annealed", "columns", "nearer", "softplus", "unit", "usable", "within"]
 
 TINY = 1e-37
 """Less than any length that matters: what lengths are divided by instead, where they are 0."""
@@ -23,6 +23,12 @@ def columns(values: Tensor, like: Tensor) -> Tensor:
 def annealed(first: float, last: float, step: int, steps: int) -> float:
     """From `first` at step 0 to `last` at the last of `steps`, along half a cosine (Loshchilov & Hutter, ICLR 2017)."""
     return last + (first - last) * (1.0 + math.cos(math.pi * step / max(steps - 1, 1))) / 2.0
+
+
+def usable(gradient: Tensor, ball: Ball) -> Tensor:
+    """`gradient` (b, *S) where it is finite and in the region, 0 elsewhere."""
+    gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return gradient if ball.mask is None else torch.where(ball.mask, gradient, 0.0)
 
 
 def unit(gradient: Tensor) -> Tensor:
@@ -79,3 +85,11 @@ def nearer(delta: Tensor, amount: Tensor, norm: Norm) -> Tensor:
         limit = columns(amount, delta)
         return delta - delta.clamp(-limit, limit)
     return delta - within(delta, amount, Norm.l1 if norm is Norm.linf else Norm.l2)
+
+
+def softplus(values: Tensor) -> Tensor:
+    """log(1 + exp(values)), any shape.
+
+    torch's own rounds a value by its place in the batch, on CPU; so do its sigmoid and its atanh.
+    """
+    return values.clamp_min(0.0) + (-values.abs()).exp().log1p()

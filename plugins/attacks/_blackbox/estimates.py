@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.api import Ball, SampleRandom, Target, Threat
 
-from .._base.steps import may_settle
+from .._base.active import may_settle
 from .queries import Oracle, fold
 
 __all__ = ["Best", "Estimate", "Noise", "antithetic", "climb", "default_step", "finite", "visited"]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from benchmark.api import Ball, Target
+from benchmark.api import Ball
 
-from .._base.steps import can_ask
-from .._base.vectors import TINY, columns
-from .boundary import usable
-from .minimal import SETTLED, Nearest, Rows, only
+from .._base.active import Active, Loss, State
+from .._base.best import Best
+from .._base.vectors import TINY, columns, usable
+from .nearest import SETTLED, distance_to, keep_nearest
 
-__all__ = ["STALLED", "Tried", "Weighed", "ask_clean", "least", "misses", "search_weight"]
+__all__ = ["STALLED", "Tried", "ask_clean", "least", "misses", "search_weight"]
 
 STALLED = 0.995
 """Of its value at the last check: an objective above that has stopped falling, and its row is given up."""
@@ -27,20 +26,18 @@ FIRST = (1e-10, 1e4)
 
 
 @dataclass
-class Weighed(Rows):
-    """c: (b,), the weight. last: (b,), the objective when it was last checked, infinite before."""
+class Tried(State):
+    """Search of each row, (b,) in each field but the first.
 
-    c: Tensor
-    last: Tensor
-
-
-@dataclass
-class Tried(Weighed):
-    """lower, upper: (b,), the greatest weight that failed and the least that succeeded. broken: (b,) bool, whether this
-    one did. count, left: (b,) int64, the steps with this weight and the weights that are left. size: (b,), how far the
-    nearest success was when this weight began. missed: (b,) int64, how many weights in a row brought none nearer.
+    x_adv: (b, *S). c: the weight. last: the objective when it was last checked, infinite before. lower, upper: the
+    greatest weight that failed and the least that succeeded. broken: bool, success with this weight. count, left:
+    int64, steps with this weight and weights that are left. size: distance of the nearest success when this weight
+    began. missed: int64, weights in a row that brought none nearer.
     """
 
+    x_adv: Tensor
+    c: Tensor
+    last: Tensor
     lower: Tensor
     upper: Tensor
     broken: Tensor
@@ -50,11 +47,10 @@ class Tried(Weighed):
     missed: Tensor
 
     @staticmethod
-    def at(index: Tensor, x: Tensor, searches: int) -> dict[str, Tensor]:
+    def at(x: Tensor, searches: int) -> dict[str, Tensor]:
         """The fields at the clean inputs `x` (b, *S); the weight is not yet known."""
-        zero = x.new_zeros(len(index))
+        zero = x.new_zeros(len(x))
         return {
-            "index": index,
             "x_adv": x,
             "c": zero,
             "last": zero + torch.inf,
@@ -88,18 +84,18 @@ class Tried(Weighed):
 W = TypeVar("W", bound=Tried)
 
 
-def ask_clean(target: Target, nearest: Nearest) -> Tensor:
-    """(b,) int64: the examples that do not succeed as they are; one forward pass each, as far as the budget goes."""
-    index = can_ask(target).nonzero().squeeze(1)
-    if len(index) == 0:
-        return index
-    x = nearest.ball.x[index]
-    return index[~nearest.offer(index, x, target.rows(index).logits(x), clean=True)]
+def ask_clean(active: Active, best: Best) -> Active:
+    """Examples whose clean input does not succeed; one forward pass each, as far as the budget goes."""
+    (active,) = active.keep(active.affordable())
+    if len(active) == 0:
+        return active
+    x = active.ball.x
+    return active.keep(~keep_nearest(best, active, x, active.target.logits(x)))[0]
 
 
 def search_weight(
-    target: Target,
-    nearest: Nearest,
+    active: Active,
+    best: Best,
     rows: W,
     *,
     steps: int,
@@ -107,54 +103,48 @@ def search_weight(
     misses: int,
     initial_c: float | None,
     likely_c: Callable[[Tensor, Tensor], Tensor],
-    objective: Callable[[Tensor, Tensor], Tensor],
+    objective: Loss,
     size: Callable[[Tensor], Tensor],
     move: Callable[[W, Ball, Tensor, Tensor, int], None],
 ) -> None:
     """Descend ||delta||^2 + c * objective for one weight c after the other, each from where the last one ended.
 
     Args:
-        target: the system. nearest: what is found. rows: the examples to work on, at the clean inputs.
+        active: the rows to work on. best: the nearest successes. rows: their state, at the clean inputs.
         steps: iterations for one c at most; a row whose objective has stopped falling goes on to its next c.
-        every: this is checked after so many steps.
-        misses: an example is left after so many c in a row that brought the nearest success no nearer by SETTLED.
+        every: steps between two checks of that.
+        misses: an example ends after so many c in a row that brought the nearest success no nearer by SETTLED.
         initial_c: the first c; None takes `likely_c` of the objective's gradient (b, *S) and the objective (b,) at the
             clean inputs.
-        objective: from labels (b,) and logits (b, K) to (b,). size: of delta (b, *S), the rest of what is descended,
-            (b,): it decides whether a row is still falling.
-        move: changes the rows in place, given the gradient of ||delta||^2 + c * objective, delta (b, *S) each, and the
-            number of steps before.
+        objective: a loss to descend. size: of delta (b, *S), the rest of what is descended, (b,): it decides whether a
+            row is still falling.
+        move: changes the rows in place, given the ball, the gradient of ||delta||^2 + c * objective and delta (b, *S),
+            and the number of steps before.
 
     Cost: a forward and a backward pass per step and example.
     """
-    part, view = nearest.rows(rows.index), target.rows(rows.index)
     step = 0
     while True:
-        able = view.remaining()
-        if able is not None and bool((able <= 0).any()):
-            rows, view, part = only(able > 0, rows, target, nearest, part)
-        if len(rows.index) == 0:
+        active, rows = active.keep(active.affordable(), rows)
+        if len(active) == 0:
             break
-        gradient, value, logits = view.gradient(rows.x_adv, partial(objective, part.y))
-        gradient = usable(gradient, part.ball)
+        gradient, value, logits = active.gradient(rows.x_adv, objective)
+        gradient = usable(gradient, active.ball)
         if step == 0:
             rows.c = rows.c + (likely_c(gradient, value) if initial_c is None else initial_c)
-        delta = rows.x_adv - part.ball.x
-        rows.broken = rows.broken | part.see(rows.x_adv, delta, logits)
+        delta = rows.x_adv - active.ball.x
+        rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
         check = step % every == 0
         if check:
             total = size(delta) + rows.c * value
             done = ~(total <= STALLED * rows.last) | (rows.count + every > steps)
             rows.last = total
-        move(rows, part.ball, 2.0 * delta + columns(rows.c, delta) * gradient, delta, step)
+        move(rows, active.ball, 2.0 * delta + columns(rows.c, delta) * gradient, delta, step)
         rows.count = rows.count + 1
         if check and bool(done.any()):
-            rows.next_weight(done, part.size)
-            going = (rows.left > 0) & (rows.missed < misses)
-            if not bool(going.all()):
-                rows, view, part = only(going, rows, target, nearest, part)
+            rows.next_weight(done, distance_to(best, active))
+            active, rows = active.keep((rows.left > 0) & (rows.missed < misses), rows)
         step += 1
-    nearest.put(rows.index, part)
 
 
 def misses(patience: float, searches: int) -> int:

@@ -14,10 +14,11 @@ from benchmark.api import SampleRandom
 
 from ..._jpeg import codable, compressed
 from ..._warp import sampled
+from .._base.settings import check_images
 from .blurs import defocused, gaussian_blurred, motion_blurred, through_glass, zoom_blurred
 from .colours import brightened, contrasted, from_hsv, to_hsv
 from .severities import LARGE, SMALL, SMALL_SIDE, Corruption
-from .variations import colour, images
+from .variations import check_colour
 from .weather import foggy, frosted, snowed, spattered
 
 __all__ = ["corrupted", "poisson"]
@@ -40,7 +41,8 @@ def check_shape(shape: tuple[int, ...], kind: Corruption) -> None:
         Refused: if they are no images and the family needs them, or grey and the family needs colours.
     """
     if kind not in ANY_SHAPE:
-        (colour if kind is Corruption.saturate else images)(shape, f"{OWNER} with kind={kind.value}")
+        check = check_colour if kind is Corruption.saturate else check_images
+        check(shape, f"corruption with kind={kind.value}")
     if kind is Corruption.jpeg_compression:
         codable(shape, f"{OWNER} with kind={kind.value}")
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from benchmark.api import ConfigError, Refused, SampleRandom, Target, Threat
 
-from .._base.steps import can_ask
+from .._base.active import can_ask
+from .._base.settings import check_images
 
-__all__ = ["Axis", "Search", "colour", "first_success", "images", "in_range", "settings", "settings_count"]
+__all__ = ["Axis", "Search", "check_colour", "check_range", "first_success", "settings", "settings_count"]
 
 Varied = Callable[[Tensor, int], Tensor]
 """From rows (b,) int64 and the number of a try to those inputs (b, *S) in that variation."""
@@ -95,36 +96,19 @@ def first_success(
     return result
 
 
-def images(shape: tuple[int, ...], owner: str) -> None:
-    """Refuse inputs of a `shape` that is none of an image.
-
-    Raises:
-        Refused: naming `owner`.
-    """
-    if len(shape) != 3:
-        raise Refused(f"{owner} needs images of shape (C, H, W), and one input has shape {tuple(shape)}")
-
-
-def colour(shape: tuple[int, ...], owner: str) -> None:
-    """Refuse images of a `shape` (C, H, W) that has no colours.
-
-    Raises:
-        Refused: naming `owner`.
-    """
-    images(shape, owner)
-    if shape[0] != 3:
-        raise Refused(
-            f"{owner} changes colours, which needs images of 3 channels (red, green, blue), and these have {shape[0]}"
-        )
-
-
-def in_range(low: float, high: float, **values: float) -> None:
-    """Refuse a setting outside [low, high].
-
-    Raises:
-        ConfigError: naming the field.
-    """
+def check_range(low: float, high: float, **values: float) -> None:
+    """Refuse a value outside [low, high] (ConfigError)."""
     for name, value in values.items():
         if not low <= value <= high:
             ends = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
             raise ConfigError(f"attack.{name} is {value}; expected {ends}")
+
+
+def check_colour(shape: tuple[int, ...], name: str) -> None:
+    """Refuse inputs that are not images of three channels, on behalf of the attack `name` (Refused)."""
+    check_images(shape, name)
+    if shape[0] != 3:
+        raise Refused(
+            f"attack.{name} changes colours, which needs images of 3 channels (red, green, blue), and these have "
+            f"{shape[0]}"
+        )

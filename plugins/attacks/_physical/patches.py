@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.api import ConfigError, Refused, SampleRandom, Threat
 
-from .._ascent.transfer import image_size
+from .._base.settings import check_images
 
 __all__ = [
     "LEVELS",
@@ -112,7 +112,7 @@ def sticker(
     Raises:
         Refused: where one example is no image, or eps allows fewer features than one pixel has channels.
     """
-    height, width = image_size(size, name)
+    height, width = check_images(size, name)
     channels = size[0]
     if 0 < threat.radius < channels:
         raise Refused(

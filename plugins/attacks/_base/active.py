@@ -1,0 +1,124 @@
+"""Rows still under attack, and what the system answers about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self, TypeVarTuple
+
+import torch
+from torch import Tensor
+
+from benchmark.api import Access, Ball, SampleRandom, Target, Threat
+
+from .losses import margin, succeeded
+
+__all__ = ["Active", "Loss", "State", "can_ask", "may_settle"]
+
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True)
+class Active:
+    """Rows still under attack, one value per row in each field.
+
+    target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`. index: (b,)
+    int64, the row's example among the B of the batch. rival: (b,) int64, class to reach in place of `y`, which is `y`
+    itself where any class will do.
+    """
+
+    target: Target
+    ball: Ball
+    y: Tensor
+    targeted: bool
+    index: Tensor
+    rival: Tensor
+
+    @classmethod
+    def of(cls, target: Target, ball: Ball, y: Tensor, *, targeted: bool) -> Active:
+        """All examples of a batch."""
+        return cls(target, ball, y, targeted, torch.arange(len(y), device=y.device), y)
+
+    @classmethod
+    def unbounded(cls, target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> Active:
+        """All examples of a batch, with no limit on the distance."""
+        ball = dataclasses.replace(threat.unbounded().around(x, rng), eps=math.inf)
+        return cls.of(target, ball, y, targeted=threat.targeted)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def has_rivals(self) -> bool:
+        """True if some row has a class to reach in place of its label."""
+        return self.rival is not self.y and not torch.equal(self.rival, self.y)
+
+    def rows(self, at: Tensor) -> Active:
+        """Rows at the positions `at` (int64)."""
+        y = self.y[at]
+        rival = y if self.rival is self.y else self.rival[at]
+        return Active(self.target.rows(at), self.ball.rows(at), y, self.targeted, self.index[at], rival)
+
+    def keep(self, mask: Tensor | None, *state: *Ts) -> tuple[Active, *Ts]:
+        """Rows where `mask` (b,) bool is true (None: all), and the same rows of each tensor or :class:`State`."""
+        if mask is None or bool(mask.all()):
+            return (self, *state)
+        at = mask.nonzero().squeeze(1)
+        kept: Any = [each[at] for each in state]  # type: ignore[index]
+        return (self.rows(at), *kept)
+
+    def affordable(self) -> Tensor | None:
+        """Rows whose query budget allows another pass, (b,) bool; None where there is no limit."""
+        left = self.target.remaining()
+        return None if left is None else left > 0
+
+    def gradient(self, x_adv: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient (b, *S) and value (b,) of the loss at `x_adv` (b, *S), and the logits (b, K)."""
+        return self.target.gradient(x_adv, lambda logits: loss(logits, self))
+
+    def succeeded(self, logits: Tensor) -> Tensor:
+        """Success of the attacker, (b,) bool."""
+        return succeeded(logits, self.y, targeted=self.targeted)
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """Signed margin, (b,), positive where the attacker succeeds."""
+        return margin(logits, self.y, targeted=self.targeted)
+
+    def free(self, mask: Tensor) -> Active:
+        """Any class will do where `mask` (b,) bool is true."""
+        return dataclasses.replace(self, rival=torch.where(mask, self.y, self.rival)) if self.has_rivals else self
+
+
+Loss = Callable[[Tensor, Active], Tensor]
+"""Loss of an attack: from logits (b, K) and their rows to (b,), such as `AttackLoss.ce`.
+
+`lambda logits, _: row_loss(logits)` makes one of a :data:`benchmark.api.RowLoss`; a loss with data of its own, such as
+a divergence from reference logits (B, K), looks them up by `rows.index`.
+"""
+
+
+@dataclass
+class State:
+    """Tensors with one value per row, as the fields of a subclass."""
+
+    def __getitem__(self, at: Tensor) -> Self:
+        return dataclasses.replace(self, **{name: value[at] for name, value in vars(self).items()})
+
+
+def can_ask(target: Target) -> Tensor:
+    """Rows whose query budget allows another pass, (B,) bool."""
+    left = target.remaining()
+    if left is None:
+        return torch.ones(len(target), dtype=torch.bool, device=target.ledger.forwards.device)
+    return left > 0
+
+
+def may_settle(target: Target, threat: Threat) -> bool:
+    """True if a success that the attacker sees is the core's verdict, so that its example needs no further passes.
+
+    False where the attacker works on another model (transfer, or a defense unknown to it), where answers are random,
+    and where a detector may refuse what the scores do not show.
+    """
+    return target.certain and threat.aware and threat.access is not Access.transfer

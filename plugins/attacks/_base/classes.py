@@ -1,0 +1,44 @@
+"""Losses towards one class in place of the label, and the choice of the classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .losses import margin, other_logits
+
+if TYPE_CHECKING:
+    from .active import Active
+
+__all__ = ["dlr_to_rival", "logit_difference", "margin_to_rival", "top_rivals"]
+
+
+def top_rivals(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """Classes other than `y` (B,) with the highest logits, (B, C) int64 with C = min(count, K - 1), highest first."""
+    return other_logits(logits, y).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def logit_difference(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """Logit difference z_rival - z_y, (B,)."""
+    return (logits.gather(1, rival[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+def dlr_to_rival(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """Logit difference to `rival` (B,), divided by the largest logit less the mean of the third and fourth largest.
+
+    Croce & Hein, ICML 2020, arXiv:2003.01690, equation 7. With fewer than four classes it is the difference itself.
+    """
+    if logits.shape[1] < 4:
+        return logit_difference(logits, y, rival)
+    top = logits.topk(4, dim=1).values
+    return logit_difference(logits, y, rival) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
+
+
+def margin_to_rival(logits: Tensor, rows: Active) -> Tensor:
+    """Logit difference to each row's rival, (b,); the signed margin where any class will do."""
+    any_class = margin(logits, rows.y, targeted=rows.targeted)
+    if not rows.has_rivals:
+        return any_class
+    return torch.where(rows.rival == rows.y, any_class, logit_difference(logits, rows.y, rows.rival))

@@ -1,0 +1,1 @@
+"""Piecewise linear computations: read from a system, checked against it, and bounded."""

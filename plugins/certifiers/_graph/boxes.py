@@ -1,0 +1,63 @@
+"""Interval arithmetic over a computation. Gowal et al., ICCV 2019, arXiv:1810.12715, section 3."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .nodes import Add, Affine, Graph, Maximum, Node, Rectifier, Select
+
+__all__ = ["Interval", "intervals", "least_differences"]
+
+Interval = tuple[Tensor, Tensor]
+
+
+def intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
+    """Per node the ends (B, *shape) of intervals of its values, for all inputs between `low` and `high` (B, *S)."""
+    found: dict[Node, Interval] = {}
+    for node in graph.nodes:
+        found[node] = step(node, [found[source] for source in node.sources]) if node.sources else (low, high)
+    return found
+
+
+def step(node: Node, sources: list[Interval]) -> Interval:
+    """The interval of a node from those of its sources."""
+    low, high = sources[0]
+    if isinstance(node, Select):
+        return node.apply(low), node.apply(high)
+    if isinstance(node, Affine):
+        centre = torch.lerp(low, high, 0.5)
+        middle, width = node.apply(centre), node.magnitude(high - centre)
+        return middle - width, middle + width
+    if isinstance(node, Rectifier):
+        ends = node.apply(low), node.apply(high)
+        if node.below >= 0:
+            return ends
+        least = torch.where((low < 0) & (high > 0), 0.0, torch.minimum(*ends))  # both sides fall towards the kink
+        return least, torch.maximum(*ends)
+    other_low, other_high = sources[1]
+    if isinstance(node, Add):
+        return low + other_low, high + other_high
+    assert isinstance(node, Maximum)
+    return torch.maximum(low, other_low), torch.maximum(high, other_high)
+
+
+def least_differences(graph: Graph, found: dict[Node, Interval], coefficients: Tensor) -> Tensor:
+    """(B, M): lower bounds of combinations of the scores, the last affine layers merged with them.
+
+    Bounding W_y - W_k at once is tighter than bounding both scores (Gowal et al., section 3.2).
+
+    Args:
+        found: of :func:`intervals`. coefficients: (B, M, K).
+    """
+    node, constant = graph.logits, coefficients.new_zeros(coefficients.shape[:2])
+    while isinstance(node, Affine):
+        rows = coefficients.reshape(-1, *node.shape)
+        if node.shift is not None:
+            constant = constant + (rows * node.shift).flatten(1).sum(1).reshape(constant.shape)
+        coefficients = node.adjoint(rows).reshape(*constant.shape, *node.source.shape)
+        node = node.source
+    low, high = found[node]
+    flat = coefficients.flatten(2)
+    middle, width = ((low + high) / 2).flatten(1)[:, :, None], ((high - low) / 2).flatten(1)[:, :, None]
+    return constant + (flat @ middle - flat.abs() @ width).squeeze(2)

@@ -1,0 +1,297 @@
+"""Nodes of a piecewise linear computation, and the computation itself.
+
+A value is a tensor (B, *shape) of rows that never meet. Every node is one of: the input, an affine map of one source,
+a sum of two, a function of each feature with one kink at zero, or the larger of two. Convolutions, pooling, batch
+normalisation in evaluation mode, padding, slices, clipping and sorting are made of these.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "Add",
+    "Affine",
+    "Convolution",
+    "Graph",
+    "Input",
+    "Linear",
+    "Maximum",
+    "Node",
+    "Rectifier",
+    "Scale",
+    "Select",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A value of the computation. shape: of one row."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """The values that it is computed from."""
+        return ()
+
+    @property
+    def size(self) -> int:
+        """The number of features of one row."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """The input of the system."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Node, ABC):
+    """W v + shift for one source v. shift: broadcasts to (B, *shape), or None."""
+
+    source: Node
+    shift: Tensor | None = field(default=None, kw_only=True)
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """The one source."""
+        return (self.source,)
+
+    def apply(self, value: Tensor) -> Tensor:
+        """(B, *shape): W v + shift for `value` (B, *source.shape)."""
+        out = self.linear(value)
+        return out if self.shift is None else out + self.shift
+
+    @abstractmethod
+    def linear(self, value: Tensor) -> Tensor:
+        """(B, *shape): W v."""
+
+    @abstractmethod
+    def magnitude(self, radius: Tensor) -> Tensor:
+        """(B, *shape): abs(W) r for `radius` (B, *source.shape), the half width of an interval."""
+
+    @abstractmethod
+    def adjoint(self, coefficients: Tensor) -> Tensor:
+        """(B, *source.shape): W^T a for `coefficients` (B, *shape)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Affine):
+    """weight: (outputs, inputs), for a source of shape (inputs,)."""
+
+    weight: Tensor
+
+    def linear(self, value: Tensor) -> Tensor:
+        """W v."""
+        return value @ self.weight.T
+
+    def magnitude(self, radius: Tensor) -> Tensor:
+        """abs(W) r."""
+        return radius @ self.weight.abs().T
+
+    def adjoint(self, coefficients: Tensor) -> Tensor:
+        """W^T a."""
+        return coefficients @ self.weight
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(Affine):
+    """weight: (outputs, inputs / groups, height, width), for a source of shape (inputs, H, W), padded by zeros."""
+
+    weight: Tensor
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def _by(self, value: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(value, weight.to(value.dtype), None, self.stride, self.padding, self.dilation, self.groups)
+
+    def linear(self, value: Tensor) -> Tensor:
+        """The convolution without its bias."""
+        return self._by(value, self.weight)
+
+    def magnitude(self, radius: Tensor) -> Tensor:
+        """By the absolute weights."""
+        return self._by(radius, self.weight.abs())
+
+    def adjoint(self, coefficients: Tensor) -> Tensor:
+        """The transposed convolution, up to the size of the source."""
+        kernel = self.weight.shape[2:]
+        missing = []
+        for at in (0, 1):
+            reached = (self.shape[1 + at] - 1) * self.stride[at] + self.dilation[at] * (kernel[at] - 1) + 1
+            missing.append(self.source.shape[1 + at] + 2 * self.padding[at] - reached)
+        weight = self.weight.to(coefficients.dtype)
+        return F.conv_transpose2d(
+            coefficients, weight, None, self.stride, self.padding, missing, self.groups, self.dilation
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Affine):
+    """A factor for each feature. scale: broadcasts to (B, *shape)."""
+
+    scale: Tensor
+
+    def linear(self, value: Tensor) -> Tensor:
+        """Each feature times its factor."""
+        return value * self.scale
+
+    def magnitude(self, radius: Tensor) -> Tensor:
+        """Each width times the size of the factor."""
+        return radius * self.scale.abs()
+
+    def adjoint(self, coefficients: Tensor) -> Tensor:
+        """The same factors."""
+        return coefficients * self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Affine):
+    """Features moved, repeated, dropped or replaced by zero.
+
+    index: (size,) int64, the place in the flattened source of each feature, -1 for zero; None moves none of them.
+    part: the slices of the source that hold the same features, where there are such; they are quicker.
+    """
+
+    index: Tensor | None = None
+    part: tuple[slice, ...] | None = None
+
+    def linear(self, value: Tensor) -> Tensor:
+        """The features at their new places."""
+        if self.index is None:
+            return value.reshape(len(value), *self.shape)
+        if self.part is not None:
+            return value[(slice(None), *self.part)]
+        flat = value.flatten(1)
+        if bool((self.index < 0).any()):
+            flat = F.pad(flat, (0, 1))  # index -1 is the zero at the end
+        return flat[:, self.index].reshape(len(value), *self.shape)
+
+    def magnitude(self, radius: Tensor) -> Tensor:
+        """Widths move as values do."""
+        return self.linear(radius)
+
+    def adjoint(self, coefficients: Tensor) -> Tensor:
+        """Back to where they came from, summed where one was repeated."""
+        if self.index is None:
+            return coefficients.reshape(len(coefficients), *self.source.shape)
+        if self.part is not None:
+            whole = coefficients.new_zeros(len(coefficients), *self.source.shape)
+            whole[(slice(None), *self.part)] = coefficients
+            return whole
+        kept = self.index >= 0
+        back = coefficients.new_zeros(len(coefficients), self.source.size)
+        back = back.index_add(1, self.index[kept], coefficients.flatten(1)[:, kept])
+        return back.reshape(len(coefficients), *self.source.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Node):
+    """left + right, of one shape."""
+
+    left: Node
+    right: Node
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """Both."""
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Rectifier(Node):
+    """below * v where v < 0 and above * v elsewhere: ReLU (0, 1), leaky (s, 1), absolute value (-1, 1).
+
+    below <= above, so that it is convex.
+    """
+
+    source: Node
+    below: float = 0.0
+    above: float = 1.0
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """The one source."""
+        return (self.source,)
+
+    def apply(self, value: Tensor) -> Tensor:
+        """(B, *shape)."""
+        if (self.below, self.above) == (0.0, 1.0):
+            return value.relu()
+        return torch.where(value < 0, self.below * value, self.above * value)
+
+
+@dataclass(frozen=True, eq=False)
+class Maximum(Node):
+    """The larger of left and right in each feature."""
+
+    left: Node
+    right: Node
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """Both."""
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A computation from (B, *shape) in [0, 1] to logits (B, K).
+
+    nodes: each after its sources, the input first, the logits last, and none that the logits do not need.
+    """
+
+    nodes: tuple[Node, ...]
+
+    @classmethod
+    def of(cls, logits: Node) -> Graph:
+        """The nodes that `logits` needs."""
+        order: dict[Node, None] = {}
+        stack: list[tuple[Node, bool]] = [(logits, False)]
+        while stack:
+            node, ready = stack.pop()
+            if node in order:
+                continue
+            if ready:
+                order[node] = None
+            else:
+                stack += [(node, True), *((source, False) for source in reversed(node.sources))]
+        return cls(tuple(order))
+
+    @property
+    def logits(self) -> Node:
+        """The last node."""
+        return self.nodes[-1]
+
+    @property
+    def input(self) -> Node:
+        """The first node; a computation that ignores its input has none, and is not made."""
+        return self.nodes[0]
+
+    def values(self, x: Tensor) -> dict[Node, Tensor]:
+        """Every value (B, *shape) for inputs `x` (B, *S)."""
+        values: dict[Node, Tensor] = {}
+        for node in self.nodes:
+            at = [values[source] for source in node.sources]
+            if isinstance(node, Affine | Rectifier):
+                values[node] = node.apply(at[0])
+            elif isinstance(node, Add):
+                values[node] = at[0] + at[1]
+            elif isinstance(node, Maximum):
+                values[node] = torch.maximum(at[0], at[1])
+            else:
+                values[node] = x
+        return values
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, K): the logits for inputs `x` (B, *S)."""
+        return self.values(x)[self.logits]

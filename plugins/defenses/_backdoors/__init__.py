@@ -1,0 +1,1 @@
+"""Shared parts of defenses against poisons and backdoors."""

@@ -1,0 +1,23 @@
+"""Filters of training rows by the features of a network trained on all of them. Tran et al., NeurIPS 2018."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmark.api import DataSpec, Examples, Model, SampleRandom, derive_seed, features_of, train_network
+
+__all__ = ["suspected_features", "without"]
+
+
+def suspected_features(model: Model, train: Examples, spec: DataSpec, epochs: int, rng: SampleRandom) -> Tensor:
+    """(N, D) float64: features of the rows, poison included, in a network that is trained on these rows.
+
+    Cost: `epochs` passes forward and backward over the rows, and one more forward.
+    """
+    network = train_network(model, train, spec, epochs=epochs, seed=derive_seed(rng.seed, "network"))
+    return features_of(network, train).double()
+
+
+def without(train: Examples, removed: Tensor) -> Examples:
+    """The examples that are not `removed` (N,) bool, in their order."""
+    return train.take((~removed).nonzero().flatten()) if bool(removed.any()) else train

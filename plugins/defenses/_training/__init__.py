@@ -1,0 +1,1 @@
+"""Shared parts of the defenses that act while weights are trained."""

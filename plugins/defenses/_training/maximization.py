@@ -1,0 +1,73 @@
+"""Inner maximisations: adversarial examples against the weights of the moment, made in evaluation mode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Attack, Batch, SampleRandom, Target, Threat
+
+from .objectives import cross_entropy, divergence
+from .passes import evaluating
+
+__all__ = ["attacked", "most_divergent", "one_step", "worst"]
+
+START = 0.001
+"""Standard deviation of the noise at which TRADES starts: at the clean input the divergence has no slope."""
+
+
+def _target(model: nn.Module, batch: Batch, rng: SampleRandom) -> Target:
+    with torch.no_grad():
+        classes = model(batch.x[:1]).shape[1]
+    return Target(model, rng=rng, classes=classes)
+
+
+def attacked(model: nn.Module, batch: Batch, attack: Attack, threat: Threat, rng: SampleRandom) -> Tensor:
+    """(B, *S) candidates of an attack plugin on a batch."""
+    with evaluating(model):
+        return attack.perturb(_target(model, batch, rng), batch.x, batch.y, threat=threat, rng=rng).detach()
+
+
+def most_divergent(
+    model: nn.Module, batch: Batch, threat: Threat, *, steps: int, step_size: float, rng: SampleRandom
+) -> Tensor:
+    """(B, *S): ascent on KL(p(x) || p(x')) from x + 0.001 N(0, 1), as in section 5 of TRADES.
+
+    Zhang et al., ICML 2019, arXiv:1901.08573. The clean logits do not change on the way and are computed once: one pass
+    and `steps` forward and backward passes. A row whose gradient is zero stays.
+    """
+    x = batch.x
+    with evaluating(model):
+        target, ball = _target(model, batch, rng), threat.around(x, rng)
+        clean = target.logits(x)
+        x_adv = ball.project(x + START * rng.normal(*x.shape[1:], stream="divergence/start").to(x.dtype))
+        for _ in range(steps):
+            gradient, _, _ = target.gradient(x_adv, lambda logits: divergence(clean, logits))
+            x_adv = ball.project(x_adv.add(ball.steepest(gradient), alpha=step_size))
+    return x_adv.detach()
+
+
+def one_step(
+    model: nn.Module, batch: Batch, *, noise: float, step_size: float, bound: float | None, rng: SampleRandom
+) -> Tensor:
+    """(B, *S): x + U(-noise, noise), then one step along the sign of the gradient of the cross-entropy, then the box.
+
+    bound: the linf radius that both together are cut to, or None for no ball. One forward and one backward pass.
+    """
+    x = batch.x
+    delta = rng.uniform(*x.shape[1:], stream="one_step/start", low=-noise, high=noise).to(x.dtype)
+    with evaluating(model):
+        start = (x + delta).clamp(0.0, 1.0)
+        gradient, _, _ = _target(model, batch, rng).gradient(start, lambda logits: cross_entropy(logits, batch.y))
+    x_adv = start + step_size * gradient.sign()
+    if bound is not None:
+        x_adv = x + (x_adv - x).clamp(-bound, bound)
+    return x_adv.clamp(0.0, 1.0).detach()
+
+
+def worst(model: nn.Module, batch: Batch, candidates: list[Tensor]) -> Tensor:
+    """(B, *S): per example the candidate of the highest cross-entropy, the first among equals; a forward pass each."""
+    with evaluating(model), torch.no_grad():
+        losses = torch.stack([cross_entropy(model(x_adv), batch.y) for x_adv in candidates])
+    choice = losses.argmax(0)
+    return torch.stack(candidates)[choice, torch.arange(len(choice), device=choice.device)]

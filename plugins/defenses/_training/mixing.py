@@ -1,0 +1,45 @@
+"""Mixtures of the rows of a batch: partners, shares, and labels that say how much of each row there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import special
+from torch import Tensor
+
+from benchmark.api import Batch, Examples, SampleRandom
+
+__all__ = ["beta", "chosen", "labelled_softly", "mixed", "partners"]
+
+
+def labelled_softly(train: Examples, classes: int) -> Examples:
+    """The same examples with label distributions (N, K), which a mixture of labels needs."""
+    return train if train.soft is not None else replace(train, soft=F.one_hot(train.y, classes).float())
+
+
+def partners(rng: SampleRandom, *, stream: str) -> Tensor:
+    """(B,) int64: a random permutation of the rows."""
+    order: Tensor = rng.uniform(stream=stream + "/partners").argsort(stable=True)
+    return order
+
+
+def chosen(rng: SampleRandom, share: float, *, stream: str) -> Tensor:
+    """(round(share B),) int64: that many rows, drawn without replacement."""
+    return partners(rng, stream=stream)[: round(share * len(rng))]
+
+
+def beta(rng: SampleRandom, alpha: float, *, stream: str) -> Tensor:
+    """(B,) float32: draws from Beta(alpha, alpha), by the inverse of its distribution function."""
+    uniform = rng.uniform(stream=stream + "/beta")
+    drawn = special.betaincinv(alpha, alpha, uniform.cpu().numpy().astype(np.float64))
+    return torch.from_numpy(drawn).to(uniform)
+
+
+def mixed(batch: Batch, x: Tensor, partner: Tensor, kept: Tensor) -> Batch:
+    """The batch with inputs `x` (B, *S), of which a share `kept` (B,) is each row's own and the rest its partner's."""
+    assert batch.soft is not None
+    share = kept.to(batch.soft)[:, None]
+    return replace(batch, x=x, soft=share * batch.soft + (1.0 - share) * batch.soft[partner])

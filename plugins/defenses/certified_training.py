@@ -1,0 +1,168 @@
+"""Training for certificates by interval bounds. Gowal et al., ICCV 2019, arXiv:1810.12715.
+
+Its relatives as options: CROWN-IBP (Zhang et al., ICLR 2020, arXiv:1906.06316), SABR (Mueller et al., ICLR 2023,
+arXiv:2210.04871) and MTL-IBP (De Palma et al., ICLR 2024, arXiv:2305.13991).
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+from enum import Enum
+from fractions import Fraction
+
+import torch
+from torch import Tensor, fx, nn
+
+from benchmark.api import (
+    Attack,
+    Batch,
+    ConfigError,
+    DataSpec,
+    Defense,
+    Examples,
+    Loss,
+    Norm,
+    SampleRandom,
+    Threat,
+    hookimpl,
+    inner,
+    parse_eps,
+)
+
+from ..certifiers._graph import boxes, relaxations
+from ..certifiers._graph.balls import Around
+from ..certifiers._graph.lowering import lower
+from ..certifiers._graph.nodes import Graph
+from ..certifiers._graph.reading import differences
+from ..certifiers._graph.tracing import trace
+from ._training.maximization import attacked
+
+COUNTER = "certified_training_steps"
+"""The buffer of the model that counts optimiser steps, since a schedule must survive an interruption."""
+
+
+class Method(Enum):
+    """Which bound is trained on; see the plugin's settings."""
+
+    ibp = "ibp"
+    crown_ibp = "crown_ibp"
+    sabr = "sabr"
+    mtl_ibp = "mtl_ibp"
+
+
+@dataclass(frozen=True)
+class CertifiedTraining(Defense):
+    """kappa * clean loss + (1 - kappa) * cross-entropy of the worst scores in a box; linf.
+
+    method: ibp, intervals; crown_ibp, relaxations over intervals, which the intervals replace as the ramp ends; sabr,
+    intervals in a box of radius share * eps around an attacked point; mtl_ibp, share * intervals + (1 - share) *
+    loss on attacked examples.
+    eps: the ball, in units of the [0, 1] input range. kappa: weight of the clean loss at the end of the ramp (Gowal:
+    0.5 for MNIST and CIFAR-10); it starts at 1. share: lambda of SABR, alpha of MTL-IBP; 1 is intervals for both.
+    ramp: optimiser steps over which eps grows from 0 and kappa falls from 1, at equal pace; 0 starts at the end.
+    attack: any attack plugin, for sabr and mtl_ibp.
+    Bounds are those of the model in evaluation mode, in single precision.
+    """
+
+    method: Method = Method.ibp
+    eps: str = "1/10"
+    kappa: float = 0.5
+    share: float = 0.4
+    ramp: int = 500
+    attack: Attack = inner("pgd_training")
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.kappa <= 1.0 or not 0.0 <= self.share <= 1.0 or self.ramp < 0:
+            raise ConfigError(
+                f"certified_training.kappa is {self.kappa}, share {self.share} and ramp {self.ramp}; expected two "
+                "numbers between 0 and 1, and 0 or more steps"
+            )
+        self.training_threat()
+
+    def training_threat(self) -> Threat:
+        """The ball that is trained on at the end of the ramp, with gradients."""
+        return Threat(norm=Norm.linf, eps=Fraction(parse_eps(self.eps)))
+
+    def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
+        """The examples as they are, if the attack can do something with them."""
+        if self.method in (Method.sabr, Method.mtl_ibp):
+            self.attack.check(spec, self.training_threat())
+        return train
+
+    def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
+        """The model with a counter of the steps."""
+        model.register_buffer(COUNTER, torch.zeros((), dtype=torch.int64))
+        return model
+
+    def after_step(self, model: nn.Module) -> None:
+        """One step further on the ramp."""
+        model.get_buffer(COUNTER).add_(1)
+
+    def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
+        """The mean over the batch. About 2.5 passes for intervals, besides those of the attack."""
+        done = 1.0 if self.ramp == 0 else min(1.0, float(model.get_buffer(COUNTER)) / self.ramp)
+        eps, kappa = done * self.training_threat().radius, 1.0 - done * (1.0 - self.kappa)
+        if eps == 0.0 or kappa == 1.0:
+            return inner(model, batch)
+        hard = self._worst(model, batch, inner, rng, eps, done)
+        return hard if kappa == 0.0 else kappa * inner(model, batch) + (1.0 - kappa) * hard
+
+    def _worst(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom, eps: float, done: float) -> Tensor:
+        if self.method is Method.sabr:
+            return _bounded_loss(model, batch.y, *self._small_box(model, batch, rng, eps))
+        low, high = (batch.x - eps).clamp_min(0.0), (batch.x + eps).clamp_max(1.0)
+        if self.method is Method.mtl_ibp:
+            parts = []
+            if self.share > 0.0:
+                parts.append(self.share * _bounded_loss(model, batch.y, low, high))
+            if self.share < 1.0:
+                threat = replace(self.training_threat(), eps=Fraction(eps))
+                x_adv = attacked(model, batch, self.attack, threat, rng)
+                parts.append((1.0 - self.share) * inner(model, replace(batch, x=x_adv)))
+            return sum(parts[1:], parts[0])
+        relaxed = 0.0 if self.method is Method.ibp else 1.0 - done if self.ramp else 1.0
+        return _bounded_loss(model, batch.y, low, high, relaxed=relaxed)
+
+    def _small_box(self, model: nn.Module, batch: Batch, rng: SampleRandom, eps: float) -> tuple[Tensor, Tensor]:
+        """The ends (B, *S) of a box of radius share * eps that lies in the ball, around an attacked point."""
+        radius = self.share * eps
+        middle = batch.x
+        if self.share < 1.0:
+            threat = replace(self.training_threat(), eps=Fraction(eps - radius))
+            middle = attacked(model, batch, self.attack, threat, rng)
+        return (middle - radius).clamp_min(0.0), (middle + radius).clamp_max(1.0)
+
+
+_recorded: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], fx.GraphModule]] = weakref.WeakKeyDictionary()
+
+
+def _graph(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
+    """The computation with the weights of the moment and their gradients; a model is followed once."""
+    if model not in _recorded or _recorded[model][0] != shape:
+        _recorded[model] = shape, trace(model, shape, "defense.certified_training")
+    with torch.device(next(model.parameters()).device):
+        return lower(_recorded[model][1], shape, "defense.certified_training", dtype)
+
+
+def _bounded_loss(model: nn.Module, y: Tensor, low: Tensor, high: Tensor, relaxed: float = 0.0) -> Tensor:
+    """Cross-entropy of the worst scores between `low` and `high` (B, *S): z_y - z_k at their lower bounds.
+
+    relaxed: the weight of the bounds by relaxations (CROWN-IBP); the rest is that of intervals.
+    """
+    graph = _graph(model, tuple(low.shape[1:]), low.dtype)
+    chosen = differences(graph, y).to(low.dtype)
+    found = boxes.intervals(graph, low, high)
+    least = boxes.least_differences(graph, found, chosen)
+    if relaxed > 0.0:
+        around = Around((low + high) / 2, (high - low).flatten(1).amax(1) / 2, Norm.linf)
+        kinks = relaxations.kinks(graph, around, backwards=False)
+        backwards = relaxations.lower_bound(graph, {graph.logits: chosen}, kinks, around)
+        least = relaxed * backwards + (1.0 - relaxed) * least
+    return torch.logsumexp(torch.cat([torch.zeros_like(least[:, :1]), -least], 1), 1).mean()
+
+
+@hookimpl
+def benchmark_component() -> type[CertifiedTraining]:
+    """Register the plugin."""
+    return CertifiedTraining

@@ -1,0 +1,56 @@
+"""Parseval networks. Cisse et al., ICML 2017, arXiv:1704.08847, section 4.2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from benchmark.api import ConfigError, Defense, hookimpl
+
+from ._training.operators import matrices
+
+
+@dataclass(frozen=True)
+class Parseval(Defense):
+    """After each step draw the singular values of every weight towards 1: W <- (1 + beta) W - beta W W^T W.
+
+    A kernel is read as a matrix of outputs by inputs x kh x kw and scaled by sqrt(kh kw), so that a layer of norm 1
+    maps by at most 1. Differences from the paper: all rows take part, not a sample of them, and the layers that add
+    branches are left as they are, not made convex.
+
+    beta: the paper's is 0.0001 to 0.0003. Singular values beyond sqrt((1 + beta) / beta), which is 57 here, would grow.
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = {"beta": 0.0}
+
+    beta: float = 3e-4
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.beta <= 0.5:
+            raise ConfigError(
+                f"parseval.beta is {self.beta}; expected 0 to 0.5, beyond which singular values jump over 1"
+            )
+
+    def after_step(self, model: nn.Module) -> None:
+        """One retraction of every weight of two and more dimensions."""
+        if self.beta == 0.0:
+            return
+        for weight, matrix in matrices(model):
+            scale = weight[0, 0].numel() ** 0.5
+            weight.copy_((retracted(scale * matrix, self.beta) / scale).reshape(weight.shape))
+
+
+def retracted(matrix: Tensor, beta: float) -> Tensor:
+    """(n, m): the matrix whose singular values s have become (1 + beta) s - beta s^3."""
+    if matrix.shape[0] <= matrix.shape[1]:
+        return (1.0 + beta) * matrix - beta * (matrix @ matrix.T) @ matrix
+    return (1.0 + beta) * matrix - beta * matrix @ (matrix.T @ matrix)
+
+
+@hookimpl
+def benchmark_component() -> type[Parseval]:
+    """Register the plugin."""
+    return Parseval
