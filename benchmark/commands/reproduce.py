@@ -98,7 +98,7 @@ def config_of(record: Record, folder: Path, root: Path, data: Path, places: Mapp
 
 
 def _examples(record: Record) -> int | None:
-    """How many examples were asked for; records of 0.1 say only how many there were."""
+    """Number of examples that were asked for; records of 0.1 hold only how many there were."""
     if record.harness:
         return record.examples
     assert record.counts is not None
@@ -123,7 +123,7 @@ def _borrow(record: Record, store: Store, root: Path) -> None:
 
 
 def _weights(record: Record, store: Store) -> dict[str, str]:
-    """Where the weights lie that training started from, if a system of the store has them."""
+    """Place of the weights that training started from, if a system of the store has them."""
     wanted = str(record.system.config.get("init_from", ""))
     if not wanted.startswith(PREFIX):
         return {}
@@ -136,7 +136,7 @@ def _weights(record: Record, store: Store) -> dict[str, str]:
 
 
 def differences(folder: Path, record: Record, other: Path, made: Record) -> list[str]:
-    """How outcomes and witness of two cells differ: a sentence for each column, none if they are the same bits."""
+    """Compare outcomes and witness of two cells: a sentence for each column that is not the same bits."""
     from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
 
     if record.examples_sha256 != made.examples_sha256:
@@ -158,7 +158,7 @@ def differences(folder: Path, record: Record, other: Path, made: Record) -> list
 
 
 def _unequal(one: Tensor, other: Tensor) -> int:
-    """How many rows differ in a bit."""
+    """Number of rows that differ in a bit."""
     import torch
 
     if one.shape != other.shape:
@@ -168,7 +168,7 @@ def _unequal(one: Tensor, other: Tensor) -> int:
 
 
 def _settings(record: Record, made: Record) -> Iterator[str]:
-    """What is not the same about the code and the machine."""
+    """Differences of the code and the machine."""
     if record.key != made.key:
         yield f"another key: {made.key}"
     if record.harness != made.harness:

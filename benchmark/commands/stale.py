@@ -22,7 +22,7 @@ def stale(records: Sequence[Record]) -> list[tuple[Record, list[str]]]:
 
 
 def reasons(record: Record) -> Iterator[str]:
-    """What is not as it was when the record was made, a few words each."""
+    """Name each difference from the code that made the record, in a few words."""
     if not record.harness:
         yield "made by 0.1, whose keys knew inputs by name and code by version"
         return

@@ -132,7 +132,7 @@ class RunConfig:
         return tuple(files)
 
     def places(self) -> dict[str, str]:
-        """Where the inputs lie that the record names by their content."""
+        """Places of the inputs that the record names by their content."""
         return self.system_spec.places(*self._roots)
 
     def threat_settings(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def check_fit(config: RunConfig) -> None:
 
 
 def check_attack(chosen: Attack, threat: Threat) -> None:
-    """Whether an attack can do what a threat asks.
+    """Refuse an attack that cannot do what a threat asks.
 
     Raises:
         Refused: with what does not fit and what would.

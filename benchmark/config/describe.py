@@ -14,7 +14,7 @@ from benchmark.records.record import AttackInfo, ThreatInfo
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 from benchmark.threat.mask import read_mask
 
-__all__ = ["MASK", "attack_info", "mask_digest", "recorded_threat", "threat_info", "threat_of"]
+__all__ = ["MASK", "attack_info", "mask_digest", "parsed_threat", "recorded_threat", "threat_info"]
 
 
 MASK = "mask.safetensors"
@@ -59,7 +59,7 @@ def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
         RecordError: if that mask is another one, or a value is none that this version knows.
         Unproved: if there is no mask.
     """
-    threat = threat_of(info)
+    threat = parsed_threat(info)
     if threat.region.kind is not RegionKind.file:
         return threat
     if folder is None or not (folder / MASK).is_file():
@@ -74,7 +74,7 @@ def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
     return dataclasses.replace(threat, region=Region(RegionKind.file, path=str(path)))
 
 
-def threat_of(info: ThreatInfo) -> Threat:
+def parsed_threat(info: ThreatInfo) -> Threat:
     """The threat that a record describes, with the name of a mask in place of its file.
 
     Raises:

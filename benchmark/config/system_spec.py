@@ -78,7 +78,7 @@ class SystemSpec:
         return (*self.dataset.files(data), *self.model.files())
 
     def places(self, data: Path, root: Path) -> dict[str, str]:
-        """Where the inputs lie that :meth:`identity` names by their content, for provenance."""
+        """Places of the inputs that :meth:`identity` names by their content, for provenance."""
         places = [*self.input_files(data), *([initial_weights(self.init_from, root)] if self.init_from else [])]
         return {PREFIX + content_sha256(path): str(path) for path in places}
 

@@ -40,7 +40,7 @@ def content_sha256(path: Path) -> str:
 
 
 def stamp(path: Path) -> str:
-    """What changes when a file, or any file of a folder, is written again: sizes and times; "" if there is none."""
+    """Sizes and times of a file, or of all files of a folder, which change when one is written again; "" for none."""
     if path.is_dir():
         return content_key([[name, *_times(path / name)] for name in _names(path)])
     try:

@@ -103,7 +103,7 @@ def _files_of(top: str) -> Iterator[Path]:
 
 @functools.cache
 def _released(distribution: str) -> bool:
-    """Whether its version says what it does."""
+    """True if the version of a distribution says what it does."""
     try:
         found = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -124,7 +124,7 @@ def _as_recorded(file: importlib.metadata.PackagePath) -> bool:
 
 
 def _listed(distribution: str, module: str) -> bool:
-    """Whether the file of a module is one of those that the distribution was installed with."""
+    """True if the file of a module is one of those that the distribution was installed with."""
     path = _file(module)
     try:
         files = importlib.metadata.distribution(distribution).files or ()
@@ -252,5 +252,5 @@ def _code(value: object) -> str:
 
 
 def _is_text(node: object) -> bool:
-    """Whether a statement is a docstring, or another text that does nothing."""
+    """True for a docstring, or another text that does nothing."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.config.describe import threat_info, threat_of
+from benchmark.config.describe import parsed_threat, threat_info
 from benchmark.errors import RecordError, Refused
 from benchmark.records.build import AuditCounts, audit_of, counts_of
 from benchmark.records.record import GIVEN, Record, cell_key, file_sha256, system_key
@@ -64,7 +64,7 @@ def checked_outcomes(folder: Path, record: Record) -> Outcomes:
 def _check_description(record: Record) -> None:
     """Threat, attack and system say the same in each of their fields."""
     said, system = record.threat, record.system
-    if threat_info(threat_of(said), by_content=False) != said:
+    if threat_info(parsed_threat(said), by_content=False) != said:
         raise RecordError(f"the threat contradicts itself: {said.name}")
     config = system.config
     try:
@@ -96,7 +96,7 @@ def _check_attack(record: Record) -> None:
                 f"{getattr(now, field)!r}"
             )
     try:
-        check_attack(attack, threat_of(record.threat))
+        check_attack(attack, parsed_threat(record.threat))
     except Refused as error:
         raise RecordError(f"such a cell would have been refused: {error}") from error
 
@@ -160,7 +160,7 @@ def _check_sums(record: Record, outcomes: Outcomes) -> None:
 
 
 def _check_left(record: Record, outcomes: Outcomes, left: AuditCounts) -> None:
-    """How many candidates left which part of the threat, as far as the rows say it."""
+    """Check the numbers of candidates that left each part of the threat, as far as the rows tell."""
     bad = outcomes.attacked & ~outcomes.valid
     invalid, numbers = int(bad.sum()), vars(left)
     if record.threat.goal == "all":  # of each example several candidates, of which the rows show one

@@ -56,7 +56,7 @@ OPEN = (
 
 @dataclass
 class Proof:
-    """What was proved of a record.
+    """The parts of a record that were proved.
 
     broken: witnesses that break their example. clean: clean answers that are as recorded. certified: certificates made
     again. attacked: examples attacked again. notes: what of this record in particular is not proved, and why.
@@ -119,7 +119,7 @@ def _undated(record: Record) -> list[str]:
 
 
 def check_data(record: Record, splits: Splits, data: Path, places: Mapping[str, str] | None = None) -> None:
-    """That the dataset is the one that the record names: its revision, and labels and ids of every split.
+    """Check that the dataset is the one that the record names: its revision, labels and ids of every split.
 
     Raises:
         RecordError: if it is another one.

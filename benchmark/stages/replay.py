@@ -74,7 +74,7 @@ def backdoor_of(cell: Replay) -> Backdoor | None:
 
 
 def places_of(record: Record) -> dict[str, str]:
-    """Where the inputs lay that a record names by their content, as far as it says so."""
+    """Places of the inputs that a record names by their content, as far as it tells."""
     said = record.provenance.get("inputs")
     return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
 
