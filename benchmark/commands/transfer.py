@@ -2,9 +2,10 @@
 
 No attack is run: every other system that was attacked under the same threat is asked about the witnesses of finished
 cells, one forward pass each. Each record is checked first as by `benchmark verify`; one that is disproved is left out.
-Such matrices of sources and targets are those of Papernot, McDaniel & Goodfellow (2016, arXiv:1605.07277). Here an example is tried if a witness breaks the source and the target gets the clean input right; it
-transferred if the target gets any of those witnesses wrong or, under a target label, gives the label that the witness
-reached on its source. Cells of transfer attacks are no sources: their examples were not made on the system they break.
+Such matrices of sources and targets are those of Papernot, McDaniel & Goodfellow (2016, arXiv:1605.07277). Here an
+example is tried if a witness breaks the source and the target gets the clean input right; it transferred if the target
+gets any of those witnesses wrong or, under a target label, gives the label that the witness reached on its source.
+Cells of transfer attacks are no sources: their examples were not made on the system they break.
 """
 
 from __future__ import annotations
