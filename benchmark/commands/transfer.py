@@ -167,9 +167,9 @@ class _Proofs:
                 self.errors[record.key] = RecordError(f"cell {record.key} is disproved: {error}")
             except BenchmarkError:
                 pass  # for want of a part: whoever needs that part says so
-        error = self.errors[record.key]
-        if error is not None:
-            raise error
+        disproved = self.errors[record.key]
+        if disproved is not None:
+            raise disproved
 
 
 class _Judge:
