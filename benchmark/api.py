@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
 
     from benchmark.records.outcomes import NORMS, Outcomes
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
-    from benchmark.system import PASS_ROWS, System, straight_through
+    from benchmark.system import PASS_ROWS, System, padded, padded_random, straight_through
     from benchmark.system.networks import features, features_of, train_network
     from benchmark.system.references import OWNED
     from benchmark.system.target import RowLoss, Target
@@ -89,6 +89,8 @@ __all__ = [
     "features_of",
     "hookimpl",
     "inner",
+    "padded",
+    "padded_random",
     "parse_eps",
     "rows_norm",
     "straight_through",
@@ -105,6 +107,8 @@ _LAZY = {
     "using": "benchmark.sampling",
     "PASS_ROWS": "benchmark.system",
     "System": "benchmark.system",
+    "padded": "benchmark.system",
+    "padded_random": "benchmark.system",
     "straight_through": "benchmark.system",
     "features": "benchmark.system.networks",
     "features_of": "benchmark.system.networks",
@@ -274,6 +278,7 @@ class Defense(Component):
     randomized: whether predictions of the protected model are random (through `benchmark.sampling.ambient`).
     differentiable: whether gradients of the protected model are meaningful (a declared surrogate counts).
     detects: whether `suspicion` is defined.
+    shift_invariant: whether `suspicion` ignores a constant added to all logits, as probabilities do.
     optimizes: whether a pass of the protected model solves an optimisation problem for its input.
     neutral: settings at which the defense changes nothing, bit for bit; empty where there are none.
     """
@@ -281,6 +286,7 @@ class Defense(Component):
     randomized: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     detects: ClassVar[bool] = False
+    shift_invariant: ClassVar[bool] = False
     optimizes: ClassVar[bool] = False
     neutral: ClassVar[Mapping[str, Any]] = {}
 
@@ -378,6 +384,17 @@ class Defense(Component):
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious. The core calibrates the threshold on clean examples."""
         raise NotImplementedError(f"{type(self).__name__} declares detects=True and defines no suspicion()")
+
+    def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
+        """(B,) float32: a differentiable stand-in for a suspicion that has no useful gradient of its own, else None.
+
+        An attacker who knows the detector follows its gradient; the verdict is made by `suspicion`.
+        """
+        return None
+
+    def fitted_on(self) -> tuple[Attack, ...]:
+        """Attacks whose examples a detector was fitted on; empty if it saw clean examples alone."""
+        return ()
 
 
 @dataclass(frozen=True)

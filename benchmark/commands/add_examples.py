@@ -156,6 +156,8 @@ def _judged(
         before.y,
         before.clean_label,
         before.clean_top5,
+        predicted=before.clean_predicted,
+        suspicion=before.clean_suspicion,
         goals=1 if before.reached is None else before.reached.shape[1],
     )
     everybody = torch.arange(len(before))
@@ -176,6 +178,8 @@ def _judged(
             robust_top5=verdict.top5,
             adversarial=verdict.adversarial,
             broken=verdict.broken,
+            adv_predicted=verdict.predicted,
+            adv_suspicion=verdict.suspicion,
             **verdict.distances,
         )
         if outcomes.reached is not None:

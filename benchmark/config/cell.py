@@ -113,6 +113,7 @@ class RunConfig:
             system=system,
             threat=threat_info(self.threat, by_content=not refused),
             attack=attack_info(self.attack),
+            fitted_on=parts.fitted_on(),
             certifiers=[described(c) for c in self.certifiers],
             measured_by=[described(m) for m in self.metrics],
             examples=self.examples,

@@ -88,6 +88,14 @@ class SystemSpec:
         parts = [registry.name_of(part)[1] for part in (*self.defenses, *self.poisons)]
         return naming.system_name(registry.name_of(self.dataset)[1], registry.name_of(self.model)[1], parts)
 
+    def fitted_on(self) -> dict[str, list[str]]:
+        """Per detector, by its name: the attacks whose examples it was fitted on; none for clean examples alone."""
+        return {
+            registry.name_of(defense)[1]: [registry.name_of(attack)[1] for attack in defense.fitted_on()]
+            for defense in self.defenses
+            if defense.detects
+        }
+
     def info(self, key: str, identity: dict[str, Any] | None = None) -> SystemInfo:
         """The system, as records and cards have it.
 

@@ -42,6 +42,10 @@ class Outcomes:
     certified: (N,) float32: certified radius in the threat's norm (0 where nothing was certified).
     confidence: (N,) float32, the probability that the system gives the label which it predicts for the valid candidate,
     else for the clean input: its largest softmax. None where it was not measured.
+    clean_predicted, adv_predicted: (N,) int64, the labels if no detector refused anything.
+    clean_suspicion, adv_suspicion: (N,) float32: by how much the most suspicious detector exceeds its threshold, in
+    standard deviations of its clean scores; an input is refused where it is positive. Of the valid candidate, else of
+    the clean input, as `adv_label` is. All four are None where the system has no detector.
     reached: (N, K - 1) bool, under the goal `all` only: which of the labels y + 1, ..., y + K - 1 (modulo K) were
     reached within eps; an example is broken if any was.
     certified_rows: (N,) int64, how many training rows could be added or removed without changing the right answer (0
@@ -77,6 +81,10 @@ class Outcomes:
     certified_rows: Tensor | None = None
     triggered: Tensor | None = None
     aimed: Tensor | None = None
+    clean_predicted: Tensor | None = None
+    adv_predicted: Tensor | None = None
+    clean_suspicion: Tensor | None = None
+    adv_suspicion: Tensor | None = None
 
     @classmethod
     def untouched(
@@ -87,6 +95,8 @@ class Outcomes:
         clean_top5: Tensor,
         *,
         confidence: Tensor | None = None,
+        predicted: Tensor | None = None,
+        suspicion: Tensor | None = None,
         certified: Tensor | None = None,
         certified_rows: Tensor | None = None,
         triggered: Tensor | None = None,
@@ -96,6 +106,7 @@ class Outcomes:
         """The outcomes of examples that nobody has attacked yet.
 
         Args:
+            predicted, suspicion: of the clean inputs, where the system has detectors.
             goals: the number of labels to reach under the goal `all`; 1 under any other.
         """
         count, device = len(y), y.device
@@ -123,14 +134,18 @@ class Outcomes:
             certified_rows=certified_rows,
             triggered=triggered,
             aimed=aimed,
+            clean_predicted=predicted,
+            adv_predicted=None if predicted is None else predicted.clone(),
+            clean_suspicion=suspicion,
+            adv_suspicion=None if suspicion is None else suspicion.clone(),
             reached=torch.zeros(count, goals, dtype=torch.bool, device=device) if goals > 1 else None,
             **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
         )
 
-    def updated(self, rows: Tensor, **values: Tensor) -> Outcomes:
+    def updated(self, rows: Tensor, **values: Tensor | None) -> Outcomes:
         """The outcomes with other values (b, ...) at `rows` (b,) int64; values of columns that are None are ignored."""
         mine = self.tensors()
-        changed = {name: mine[name].index_copy(0, rows, value) for name, value in values.items() if name in mine}
+        changed = {n: mine[n].index_copy(0, rows, v) for n, v in values.items() if n in mine and v is not None}
         return dataclasses.replace(self, **changed)
 
     def __len__(self) -> int:

@@ -206,6 +206,8 @@ class Record(_Model):
     harness: the version of the code that made it, with a digest where that is no release; "" in records of 0.1, whose
     keys were made otherwise. certifiers, measured_by: the plugins, each as name, distribution, version and params.
     examples: how many of the first test examples were asked for; None for all.
+    fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
+    list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
     """
 
     schema_version: Literal[1] = 1
@@ -222,6 +224,7 @@ class Record(_Model):
     certifiers: list[Json] = []
     measured_by: list[Json] = []
     examples: int | None = None
+    fitted_on: dict[str, list[str]] = {}
     counts: Counts | None = None
     metrics: list[MetricValue] = []
     cost: Cost | None = None
@@ -263,7 +266,8 @@ class Card(_Model):
 
     select_accuracy, test_accuracy: clean top-1 of the deployed system; the counts make intervals possible.
     selected_epoch: the epoch whose weights were kept; robust_selection: its accuracy under attack, if that chose it.
-    thresholds: of detectors, by defense name.
+    thresholds: of detectors, by defense name: the score above which they refuse, and the spread of clean scores.
+    fitted_on: the attacks whose examples each detector was fitted on; an empty list for clean examples alone.
     poison_sha256: of the file beside the weights that holds the poisoned rows; empty without poison.
     rows_lost: per label, by the name of each defense that took rows from the training split.
     """
@@ -288,6 +292,7 @@ class Card(_Model):
     test_correct: int
     test_total: int
     thresholds: dict[str, list[float]] = {}
+    fitted_on: dict[str, list[str]] = {}
     warnings: list[str] = []
     parameters: int
     weights_sha256: str

@@ -97,6 +97,8 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
         clean.label,
         clean.top5,
         confidence=clean.confidence,
+        predicted=None if clean.suspicion is None else clean.predicted,
+        suspicion=clean.suspicion,
         certified=certified,
         certified_rows=certify_rows(job.certifiers, job.system, x, y, correct, rng=rng.child("certify")),
         triggered=None if job.backdoor is None else _triggered(job.system, job.backdoor, x, y, rng.child("trigger")),
@@ -282,6 +284,11 @@ def _generators(device: torch.device) -> tuple[Any, ...]:
     return tuple(states)
 
 
+def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, rows: Tensor) -> Tensor | None:
+    """(b,): the verdict's values where a candidate is valid, else those of the clean input; None without detectors."""
+    return None if verdict is None or said is None else torch.where(valid, verdict, said[rows])
+
+
 def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, said: Answer) -> Attacked:
     """The outcomes of a batch whose examples at `rows` were attacked, with its witness.
 
@@ -298,6 +305,8 @@ def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, sa
         broken=verdict.broken,
         robust_top5=verdict.top5 & said.top5[rows],
         confidence=torch.where(verdict.valid, verdict.confidence, said.confidence[rows]),
+        adv_predicted=torch.where(verdict.valid, verdict.predicted, said.predicted[rows]),
+        adv_suspicion=_where_valid(verdict.valid, verdict.suspicion, said.suspicion, rows),
         excess=verdict.excess,
         forwards=ledger.forwards,
         backwards=ledger.backwards,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -34,7 +36,7 @@ from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "fit"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
 
 DETECTOR_FALSE_POSITIVES = 0.05
 """The share of clean select examples that a calibrated detector refuses."""
@@ -202,8 +204,8 @@ class _Training:
         from benchmark.stages.training import collapse_warning
 
         selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
-        collapse = collapse_warning(history)
         identity = self.parts.identity(self.data, self.store.root)
+        too_few = _too_few(len(self.loaded.splits.select)) if thresholds else None
         return Card(
             key=self.key,
             system=self.parts.info(self.key, identity),
@@ -224,7 +226,8 @@ class _Training:
             test_correct=right["test"],
             test_total=len(self.loaded.splits.test),
             thresholds=thresholds,
-            warnings=[collapse] if collapse else [],
+            fitted_on=self.parts.fitted_on(),
+            warnings=[warning for warning in (collapse_warning(history), too_few) if warning],
             parameters=sum(p.numel() for p in model.parameters()),
             weights_sha256=file_sha256(weights),
             history=history,
@@ -409,19 +412,42 @@ class _Further:
 
 
 def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
-    """Per detector: the threshold that refuses 5 % of the clean select examples, and the spread of their scores."""
+    """Per detector: the threshold above which at most 5 % of clean inputs are expected, and the spread of scores.
+
+    The scores are those of the clean select examples on the deployed system, by the same passes as at inference.
+    """
     thresholds = {}
-    for place, defense in enumerate(parts.defenses):
+    for defense in parts.defenses:
         if not defense.detects:
             continue
-        system = System(model, spec, parts.defenses[:place])
-        scores = torch.cat(
-            [defense.suspicion(system, select.x(at)) for at in torch.arange(len(select)).split(256)]
-        ).detach()
-        ordered = scores.double().sort().values
-        at = min(len(ordered) - 1, int((1 - DETECTOR_FALSE_POSITIVES) * len(ordered)))
-        thresholds[registry.name_of(defense)[1]] = [float(ordered[at]), float(scores.double().std().clamp_min(1e-6))]
+        system = System(model, spec, parts.defenses, [Detector(defense, 0.0, 1.0)])
+        rng = SampleRandom(derive_seed(parts.seed, "calibrate"), select.ids)
+        chunks = torch.arange(len(select)).split(256)
+        scores = torch.cat([system.suspicion(select.x(at), rng.rows(at)) for at in chunks]).double()
+        threshold = calibrated(scores, DETECTOR_FALSE_POSITIVES)
+        thresholds[registry.name_of(defense)[1]] = [threshold, float(scores.std().clamp_min(1e-6))]
     return thresholds
+
+
+def _too_few(count: int) -> str | None:
+    """The sentence for a select split too small for any threshold to hold the false positives."""
+    if (count + 1) * DETECTOR_FALSE_POSITIVES >= 1:
+        return None
+    return (
+        f"a detector's threshold comes from {count} clean select examples, of which the largest score was taken; it "
+        f"takes {math.ceil(1 / DETECTOR_FALSE_POSITIVES) - 1} to keep false positives to {DETECTOR_FALSE_POSITIVES:.0%}"
+    )
+
+
+def calibrated(scores: Tensor, false_positives: float) -> float:
+    """The threshold for scores (N,) of clean examples: the k-th smallest, k = ceil((N + 1) (1 - false_positives)).
+
+    A fresh clean score lies above it with a probability of `false_positives` at most, whatever the distribution; the
+    share of fresh scores above it is Beta(N + 1 - k, k) where no scores are equal. With fewer than
+    1 / false_positives - 1 examples no threshold keeps that, and it is the largest score.
+    """
+    k = math.ceil((len(scores) + 1) * (1 - Fraction(str(false_positives))))
+    return float(scores.sort().values[min(k, len(scores)) - 1])
 
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:

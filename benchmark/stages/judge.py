@@ -25,12 +25,16 @@ class Answer:
 
     label: (B,) int64, -1 where refused, -2 where a score is not finite. top5: (B,) bool: `y` among the best five.
     confidence: (B,) float32, the largest softmax, refused or not; 0 where a score is not finite. logits: (B, K).
+    predicted: (B,) int64, the label if nothing was refused. suspicion: (B,) float32, positive where a detector refuses;
+    None without detectors.
     """
 
     label: Tensor
     top5: Tensor
     confidence: Tensor
     logits: Tensor
+    predicted: Tensor
+    suspicion: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,13 @@ class Verdict:
     outside_box: Tensor
     outside_region: Tensor
     non_finite: Tensor
+    predicted: Tensor
+    suspicion: Tensor | None = None
 
     def replaced(self, rows: Tensor, other: Verdict) -> Verdict:
         """This verdict with the rows (B,) bool of another one."""
         mine, theirs = vars(self), vars(other)
-        both = {n: torch.where(rows, theirs[n], mine[n]) for n in mine if n != "distances"}
+        both = {n: torch.where(rows, theirs[n], v) for n, v in mine.items() if isinstance(v, Tensor)}
         far = {n: torch.where(rows, other.distances[n], self.distances[n]) for n in NORMS}
         return Verdict(**both, distances=far)
 
@@ -64,19 +70,18 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
         return _elected(system, x, y, rng)
     logits = system.logits(x, rng)
     finite = logits.isfinite().all(1)
-    label = logits.argmax(1)
-    if system.detectors:
-        label = torch.where(system.rejects(x, rng), REJECTED, label)
-    label = torch.where(finite, label, NO_ANSWER)
+    predicted = torch.where(finite, logits.argmax(1), NO_ANSWER)
+    suspicion = system.suspicion(x, rng) if system.detectors else None
+    label = predicted if suspicion is None else torch.where((suspicion > 0) & finite, REJECTED, predicted)
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
     sure = torch.where(finite, logits.float().softmax(1).amax(1), 0.0)
-    return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits)
+    return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, suspicion)
 
 
 def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     """The label of most draws; a tie goes to the label of the larger mean probability. Logits: log of the latter.
 
-    Refused where more than half of the draws are.
+    Refused where more than half of the draws are: the suspicion is the lower median of the draws.
     """
     turns = [rng.at_turn(torch.full_like(rng.ids, turn)) for turn in range(system.votes)]
     drawn = [system.logits(x, turn) for turn in turns]
@@ -85,13 +90,14 @@ def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     voted = torch.stack([f * F.one_hot(z.argmax(1), z.shape[1]) for f, z in zip(finite, drawn, strict=True)])
     mean, counts = share.mean(0), voted.sum(0)
     order = (counts + 0.5 * mean).topk(min(TOP, counts.shape[1]), dim=1).indices
-    label = torch.where(counts.sum(1) > 0, order[:, 0], NO_ANSWER)
-    sure = mean.gather(1, label[:, None].clamp_min(0)).squeeze(1).float()
+    predicted = torch.where(counts.sum(1) > 0, order[:, 0], NO_ANSWER)
+    sure = mean.gather(1, predicted[:, None].clamp_min(0)).squeeze(1).float()
+    label, suspicion = predicted, None
     if system.detectors:
-        refused = torch.stack([system.rejects(x, turn) for turn in turns]).sum(0)
-        label = torch.where((2 * refused > system.votes) & (label >= 0), REJECTED, label)
+        suspicion = torch.stack([system.suspicion(x, turn) for turn in turns]).median(0).values
+        label = torch.where((suspicion > 0) & (predicted >= 0), REJECTED, predicted)
     logits = mean.clamp_min(torch.finfo(torch.float32).tiny).log().float()
-    return Answer(label, (order == y[:, None]).any(1) & (label >= 0), sure, logits)
+    return Answer(label, (order == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, suspicion)
 
 
 def verdict_random(system: System, rng: SampleRandom) -> SampleRandom:
@@ -150,4 +156,6 @@ def judge(
         outside_box=audit.outside_box & ~audit.non_finite,
         outside_region=audit.outside_region & ~audit.non_finite,
         non_finite=audit.non_finite,
+        predicted=said.predicted,
+        suspicion=said.suspicion,
     )

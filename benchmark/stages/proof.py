@@ -48,6 +48,7 @@ OPEN = (
     "radius, the part of the threat that it left and, under a goal, its label",
     "passes per example, gradients that were zero or not finite, seconds, memory and the passes of what was prepared",
     "certified radii outside of the sample that is made again, and the suite in whose name the cell was run",
+    "that no finding is missing which was made while the attack ran: it depends on its batch, on the access it has",
     "that the weights came from the training that the card describes, and the history on the card",
     "provenance: when, where and by which code",
 )

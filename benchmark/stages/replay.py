@@ -107,6 +107,8 @@ def rebuilt(
     known = {**places_of(record), **(places or {})}
     rebuild.dataset_of(record.system, known)
     parts = rebuild.spec_of(record.system, record.seed, known)
+    if record.harness and record.fitted_on != parts.fitted_on():
+        raise RecordError(f"the record says that detectors were fitted on {record.fitted_on}, not {parts.fitted_on()}")
     attack, threat = _attack(record), recorded_threat(record.threat, folder)
     splits = parts.dataset.load(data, offline=True)
     system = rebuild.stored_system(parts, card, store, splits.spec)

@@ -81,6 +81,9 @@ class Protection(Protocol):
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: higher is more suspicious."""
 
+    def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
+        """(B,) float32: a differentiable stand-in for the suspicion, or None if it needs none."""
+
 
 class Detector:
     """A defense's detector with its calibrated threshold.
@@ -92,8 +95,17 @@ class Detector:
         self.defense, self.threshold, self.scale = defense, threshold, scale
 
     def margin(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,): positive where `x` is rejected."""
-        return (self.defense.suspicion(model, x) - self.threshold) / self.scale
+        """(B,): positive where `x` is rejected; infinite where the score is no number, so that NaN evades nothing."""
+        return ((self.defense.suspicion(model, x) - self.threshold) / self.scale).nan_to_num(nan=torch.inf)
+
+    def evasion_margin(self, model: nn.Module, x: Tensor) -> Tensor:
+        """(B,): the margin with the gradient that an attacker follows, which is that of the declared surrogate."""
+        surrogate = self.defense.suspicion_surrogate(model, x)
+        if surrogate is None:
+            return self.margin(model, x)
+        with torch.no_grad():
+            margin = self.margin(model, x)
+        return straight_through(margin, surrogate / self.scale)
 
 
 class System(nn.Module):
@@ -201,15 +213,15 @@ class System(nn.Module):
             return self.forward(rows)[: len(x)]
 
     @torch.no_grad()
+    def suspicion(self, x: Tensor, rng: SampleRandom) -> Tensor:
+        """(B,) float32: the largest margin of its detectors, positive where one refuses `x` (B, *S)."""
+        with _padded_pass(x, rng) as rows:
+            margins = [detector.margin(self.protected, rows)[: len(x)] for detector in self.detectors]
+        return torch.stack(margins).amax(0).float() if margins else torch.full((len(x),), -torch.inf, device=x.device)
+
     def rejects(self, x: Tensor, rng: SampleRandom) -> Tensor:
         """(B,) bool: whether any detector refuses `x` (B, *S)."""
-        refused = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        with _padded_pass(x, rng) as rows:
-            for detector in self.detectors:
-                refused |= ~(
-                    detector.margin(self.protected, rows)[: len(x)] <= 0
-                )  # a score that is no number accepts none
-        return refused
+        return self.suspicion(x, rng) > 0
 
 
 def records_gradients(system: System, x: Tensor, rng: SampleRandom) -> bool:

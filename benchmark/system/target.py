@@ -411,8 +411,8 @@ class Target:
         with torch.enable_grad(), self._asking(rng):
             amount = torch.zeros(len(leaf), device=x.device)
             for detector in self._detectors:
-                amount = amount + detector.margin(self._reach(), leaf).clamp_min(0.0)
+                amount = amount + detector.evasion_margin(self._reach(), leaf).clamp_min(0.0)
             if not amount.requires_grad:
                 return amount[: len(x)], torch.zeros_like(x)
-            (push,) = torch.autograd.grad(amount.sum(), leaf)
+            push = _gradient(amount.sum(), leaf, None, keep=False)
         return amount.detach()[: len(x)], push[: len(x)]

@@ -27,7 +27,7 @@ from benchmark.testing.rule import Inapplicable, Rule
 __all__ = ["Case", "Inapplicable", "Result", "Rule", "build", "cases", "check", "rules", "tests"]
 
 
-FURTHER = {"defense": ("inference",)}
+FURTHER = {"defense": ("inference", "detector")}
 """Modules of rules for a kind beside its own, without the prefix `rules_`."""
 
 

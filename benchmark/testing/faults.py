@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmark.api import Component
 from benchmark.testing import faults_attack as attacks
+from benchmark.testing import faults_detector as detector
 from benchmark.testing import faults_inference as inference
 from benchmark.testing import faults_prepared as prepared
 from benchmark.testing import faults_results as results
@@ -37,6 +38,7 @@ SOUND: tuple[tuple[str, Component], ...] = (
     ("model", training.SoundModel()),
     ("defense", training.SoundDefense()),
     ("defense", inference.SoundStage()),
+    ("defense", detector.SoundDetector()),
     ("poison", training.SoundPoison()),
     ("certifier", results.SoundCertifier()),
     ("metric", results.SoundMetric()),
@@ -124,6 +126,12 @@ FAULTS: tuple[Fault, ...] = (
     _fault("defense", inference.HidesAMember, "counts_its_passes"),
     _fault("defense", inference.DescendsInSecret, "declares_an_optimisation"),
     _fault("defense", inference.OffersAnotherNetwork, "offers_settings_that_can_be_attacked"),
+    _fault("defense", detector.TrustsALargeLogit, "ignores_a_constant_added_to_the_logits"),
+    _fault("defense", detector.GrowsSuspicious, "keeps_false_positives_in_their_range"),
+    _fault("defense", detector.ForgetsWhatItFitted, "scores_the_same_after_reloading"),
+    _fault("defense", detector.LeavesTrainingMode, "leaves_everything_alone_while_scoring"),
+    _fault("defense", detector.RoundsItsScore, "gives_a_gradient_to_follow"),
+    _fault("defense", detector.HidesItsTrainingAttack, "names_what_it_was_fitted_on"),
     _fault("poison", training.PoisonsOneMore, "honours_the_declared_rate"),
     _fault("poison", training.PoisonsInSecret, "changes_only_what_it_names"),
     _fault("poison", training.PoisonsNothing, "changes_something"),

@@ -28,12 +28,15 @@ def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, vali
     allowed = share(valid) | ~right
     fell = share(broken) & right & allowed
     size = torch.where(fell, torch.rand(count, generator=draw), torch.inf)
+    refused = torch.where(right, False, share(0.5)), right & ~fell & allowed & share(0.3)
+    clean, adv = (torch.where(r, 1.0, -1.0) * (0.1 + torch.rand(count, generator=draw)) for r in refused)
+    adv = torch.where(right, adv, clean)
     passes = torch.where(right, torch.randint(1, 50, (count,), generator=draw), 0)
     return Outcomes(
         ids=torch.arange(count) * 3,
         y=y,
-        clean_label=torch.where(right, y, (y + 1) % 10),
-        adv_label=torch.where(right & ~fell, y, (y + 1) % 10),
+        clean_label=torch.where(clean > 0, -1, torch.where(right, y, (y + 1) % 10)),
+        adv_label=torch.where(adv > 0, -1, torch.where(right & ~fell, y, (y + 1) % 10)),
         clean_correct=right,
         clean_top5=right | share(0.5),
         attacked=right,
@@ -49,6 +52,10 @@ def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, vali
         bad_gradient=torch.zeros(count, dtype=torch.bool),
         certified=torch.zeros(count),
         confidence=0.3 + 0.7 * torch.rand(count, generator=draw),
+        clean_predicted=torch.where(right, y, (y + 1) % 10),
+        adv_predicted=torch.where(right & ~fell & ~refused[1], y, (y + 1) % 10),
+        clean_suspicion=clean,
+        adv_suspicion=adv,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark.errors import RecordError
@@ -48,6 +49,8 @@ OUTCOME_KINDS = {
 }
 REACHED = "reached"
 CONFIDENCE = "confidence"
+DETECTED = {"clean_predicted": "I64", "adv_predicted": "I64", "clean_suspicion": "F32", "adv_suspicion": "F32"}
+"""Arrays of a system with detectors: all of them, or none."""
 
 
 def checked_cell(folder: Path) -> Cell:
@@ -181,6 +184,7 @@ def _outcomes(cell: Cell) -> Arrays:
     file = open_arrays(cell.folder / OUTCOMES, name)
     kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
     kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
+    kinds = {**kinds, **DETECTED} if DETECTED.keys() & file.arrays.keys() else kinds
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
     rest.expect(kinds, rows=cell.record.counts.total)
@@ -223,6 +227,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "norms that contradict each other": ordered | ~found,
         "a confidence that is no probability":
             (a[CONFIDENCE] >= 0) & (a[CONFIDENCE] <= 1 + ROUNDING) if CONFIDENCE in a else np.ones_like(a["broken"]),
+        **_of_detectors(a),
         "a certified radius around a wrong answer": (a["certified"] == 0) | a["clean_correct"],
         "an adversarial candidate nearer than its certified radius":
             ~a["adversarial"] | (distance * (1 + ROUNDING) + tolerance(threat.norm, threat.eps) >= a["certified"]),
@@ -239,6 +244,18 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
             raise RecordError(f"{OUTCOMES} of {cell.place} has {fault} (example {example})")
     if len(np.unique(a["ids"])) != len(a["ids"]):
         raise RecordError(f"{OUTCOMES} of {cell.place} holds an example twice")
+
+
+def _of_detectors(a: Arrays) -> dict[str, NDArray[np.bool_]]:
+    """Conditions on every example of a system with detectors."""
+    if not DETECTED.keys() <= a.keys():
+        return {}
+    sides = [(a[f"{side}_suspicion"], a[f"{side}_label"], a[f"{side}_predicted"]) for side in ("clean", "adv")]
+    clean, adv = (np.where(suspicion > 0, -1, predicted) == label for suspicion, label, predicted in sides)
+    return {
+        "a suspicion that is NaN": ~np.isnan(a["clean_suspicion"]) & ~np.isnan(a["adv_suspicion"]),
+        "an answer that is neither what was predicted nor, where it is suspicious, a refusal": clean & adv,
+    }
 
 
 @functools.cache

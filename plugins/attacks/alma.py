@@ -14,17 +14,18 @@ from ._base.active import Active, State
 from ._base.best import Best
 from ._base.classes import dlr_to_rival
 from ._base.losses import AttackLoss
+from ._base.projections import nearer
 from ._base.settings import check_at_least, check_positive, check_share
-from ._base.vectors import columns, nearer, usable
+from ._base.vectors import columns, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
-CHECK, IMPROVED, GROWTH = 10, 0.95, 1.2
-"""Every so many steps the penalty is sharpened by the last, unless the constraint fell below that share or was met."""
+CHECK, IMPROVED, SHARPER = 10, 0.95, 1.2
+"""Steps between two checks; share to which the constraint must fall; growth of the sharpness if it did not."""
 SMOOTH = 0.9
-"""Of the moving averages of the multiplier and of the squared gradient."""
+"""Decay of the moving averages of the multiplier and of the squared gradient."""
 BOUNDS = (1e-6, 1e12)
-"""Of the multiplier."""
+"""Bounds of the multiplier."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,18 @@ class ALMA(Attack):
     The penalty is P2 (equation 12, of Birgin, Castillo & Martinez, 2005): its multiplier follows its derivative as a
     moving average, and its sharpness grows where the constraint does not improve.
 
-    Differences from the paper: up to the first success an untargeted attack makes for the class whose linearised
-    boundary is nearest (`candidates`; 1 leaves that out); under l1 the step on the distance is proximal, so that small
-    changes end at zero; the nearest success is moved straight back towards the input as far as it stays one
-    (`search_steps`); an example that has settled is left (`patience`; 1 is the paper's); where a gradient is zero the
-    authors' program moves at random, and this not at all.
+    Differences from the paper: up to the first success an untargeted attack aims at the class whose linearised boundary
+    is nearest (`candidates`; 1 leaves that out); under l1 the step on the distance is proximal, so that small changes
+    end at zero; the nearest success is moved straight back towards the input as far as it stays one (`search_steps`);
+    an example whose distance has stopped falling ends early (`patience`; 1 is the paper's); where a gradient is zero
+    the authors' program moves at random, and this not at all.
 
     steps: iterations. step_size: length of the first step, in l2; the steps fall exponentially.
     last_share: the last as a share of the first. multiplier, sharpness: of the penalty at the start.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.l1}), targeted=True, minimal=True)
@@ -68,7 +69,7 @@ class ALMA(Attack):
             raise ConfigError(f"attack.last_share is {self.last_share}; expected above 0 and at most 1, such as 0.01")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
@@ -114,7 +115,7 @@ class _Penalty(State):
         self.met = self.met | won
         if step and (step + 1) % CHECK == 0:
             sharper = ~(self.met | (value < IMPROVED * self.before))
-            self.sharpness = torch.where(sharper, GROWTH * self.sharpness, self.sharpness)
+            self.sharpness = torch.where(sharper, SHARPER * self.sharpness, self.sharpness)
             self.before, self.met = value, torch.zeros_like(self.met)
         elif step == 0:
             self.before = value

@@ -16,8 +16,9 @@ from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Th
 
 from ._ascent.pairs import affordable, gradient, offer, pairs
 from ._ascent.sparse import climb_sparse
-from ._base.active import Active, Loss, State, can_ask, may_settle
+from ._base.active import Active, Loss, State, may_settle
 from ._base.best import Best
+from ._base.budget import can_ask
 from ._base.classes import dlr_to_rival, logit_difference, top_rivals
 from ._base.losses import AttackLoss
 from ._base.settings import check_at_least
@@ -29,7 +30,7 @@ RISES = 0.75
 
 
 class APGDLoss(Enum):
-    """What is ascended: cross-entropy, difference of logits ratio, margin; or the latter two towards one class each.
+    """Loss to ascend: cross-entropy, difference of logits ratio or margin; the latter two also towards one class each.
 
     With two classes dlr is the margin, with two or three dlr_targeted is margin_targeted: there are no logits left to
     divide by.
@@ -58,12 +59,12 @@ class APGDLoss(Enum):
 class APGD(Attack):
     """Momentum ascent that halves its step and returns to its best point where it stops making progress.
 
-    Differences from the paper: starts are uniform in the ball (l1: a Gaussian, projected); an example is left alone
-    once it is broken; the classes of the targeted losses are approached side by side, not one after the other, and the
+    Differences from the paper: starts are uniform in the ball (l1: a Gaussian, projected); an example stops at its
+    first success; the classes of the targeted losses are approached side by side, not one after the other, and the
     first to be reached counts.
 
     steps: iterations of one climb. restarts: how many starts an example gets as long as it is not broken.
-    loss: what is ascended. targets: for the targeted losses, how many classes are tried: those with the highest clean
+    loss: the loss to ascend. targets: for the targeted losses, how many classes are tried: those with the highest clean
         scores beside the label. Under a targeted threat there is only the class of the threat.
     """
 
@@ -104,7 +105,7 @@ class APGD(Attack):
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps after which the step size may be halved: 22, 41, 57, 70, 80, 87, 93, 99 of 100.
+    """Steps after which the step size may be halved: 22, 41, 57, 70, 80, 87, 93, 99 of 100.
 
     Croce & Hein, ICML 2020, section 3.1: intervals of 22 %, each 3 % shorter than the one before, but at least 6 %.
     """
@@ -134,7 +135,7 @@ class _Climb(State):
 
     @classmethod
     def at(cls, x_adv: Tensor, gradient: Tensor, value: Tensor, step_size: float) -> _Climb:
-        """At the start."""
+        """State at the start."""
         return cls(
             x_adv=x_adv,
             previous=x_adv,
@@ -150,7 +151,7 @@ class _Climb(State):
         )
 
     def arrive(self, x_adv: Tensor, gradient: Tensor, value: Tensor) -> None:
-        """Note what was found at the next point."""
+        """Update the state with the values at the next point."""
         self.rises = self.rises + (value > self.value)
         higher = value > self.top_value
         wide = columns(higher, x_adv)
@@ -171,7 +172,7 @@ class _Climb(State):
         self.checked_value, self.rises = self.top_value, torch.zeros_like(self.rises)
 
     def onward(self, ball: Ball, momentum: float) -> Tensor:
-        """The next point: a projected step, mixed with the last change (equation 1)."""
+        """Next point: a projected step with momentum (equation 1)."""
         ahead = ball.project(self.x_adv + columns(self.step_size, self.x_adv) * ball.steepest(self.gradient))
         if momentum == 1.0:
             return ahead

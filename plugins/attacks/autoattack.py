@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, can_ask, may_settle
+from ._base.active import Active, may_settle
 from ._base.best import Best
+from ._base.budget import can_ask
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
 from ._base.vectors import columns
@@ -26,14 +27,14 @@ from .fab import FAB, fab
 from .square import Square, square
 
 TARGETS = 9
-"""How many classes APGD-T and FAB-T try; APGD-T five under l1."""
+"""Number of classes that APGD-T and FAB-T try; APGD-T tries five under l1."""
 
 Part = Callable[[Active], Best]
 """An attack on the active examples."""
 
 
 class Version(Enum):
-    """Which attacks, in which order.
+    """Composition of the ensemble.
 
     standard: APGD with cross-entropy, APGD-T, FAB-T, Square. plus: APGD with cross-entropy and with DLR and FAB, five
     starts each, then Square, APGD-T, FAB-T. rand, for randomised systems: APGD with cross-entropy and with DLR; the
@@ -47,7 +48,7 @@ class Version(Enum):
 
 @dataclass(frozen=True)
 class AutoAttack(Attack):
-    """Runs its parts one after the other, each on the examples that are still right.
+    """Runs its attacks one after the other, each on the examples that are still classified correctly.
 
     Differences from the paper: those of the parts (:mod:`.apgd`, :mod:`.fab`, :mod:`.square`), of which the targeted
     ones take all classes of an example in one batch; FAB stops at a success within eps, since no nearer one is needed;

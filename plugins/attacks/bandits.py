@@ -10,9 +10,11 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.estimates import Best, climb, default_step, finite
+from ._blackbox.estimates import ascend_estimates, default_step, finite
 from ._blackbox.queries import Oracle
 
 
@@ -51,11 +53,11 @@ class Bandits(Attack):
         )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Three forward passes per step; an example that is broken costs nothing more."""
+        """Three forward passes per step; an example ends at its first success."""
         published = (1.0, 0.1, 100.0) if threat.norm is Norm.linf else (0.01, 0.01, 0.1)
         return bandits(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=default_step(self.step_size, threat, self.steps),
@@ -80,7 +82,7 @@ def bandits(
     learning: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`Bandits`."""
+    """Adversarial candidates (B, *S); see :class:`Bandits`."""
     shape = ball.x.shape[1:]
     small = tiled(shape, tile)
     # Under linf the prior is tanh of what is kept, which makes the exponentiated gradient step a sum.
@@ -99,7 +101,7 @@ def bandits(
         kept[index] += learning * columns(slope, noise) * noise
         return spread(squash(kept[index]), shape, tile)
 
-    return climb(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
+    return ascend_estimates(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
 
 
 def tiled(shape: torch.Size, tile: int) -> torch.Size:
@@ -109,7 +111,7 @@ def tiled(shape: torch.Size, tile: int) -> torch.Size:
 
 
 def spread(values: Tensor, shape: torch.Size, tile: int) -> Tensor:
-    """(b, *shape): each value of a tile for all its pixels."""
+    """Each value of a tile for all its pixels, (b, *shape)."""
     for axis in range(2 if len(shape) > 1 else 1, values.ndim):
         values = values.repeat_interleave(tile, axis).narrow(axis, 0, shape[axis - 1])
     return values

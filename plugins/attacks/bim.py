@@ -33,11 +33,11 @@ class BIM(Attack):
     """Steepest steps from the clean input, each followed by the projection into ball and box.
 
     Differences from the paper: it also works in l2 and l1; the default step follows the radius, where the paper takes
-    1/255 and so walks 1.25 eps in all up to eps = 16/255; an example is left alone once it is broken.
+    1/255 and so walks 1.25 eps in all up to eps = 16/255; an example stops at its first success.
 
     steps: iterations; None takes :func:`kurakin_steps` of the radius under linf, and 10 under other norms.
     step_size: length of a step in the threat's norm; None takes 1.25 eps / steps.
-    loss: what is ascended; the paper's is the cross-entropy.
+    loss: the loss to ascend; the paper's is the cross-entropy.
     stop_on_success: whether a broken example stays at the iterate that broke it. For adversarial training: false.
     """
 

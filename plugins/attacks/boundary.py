@@ -12,17 +12,17 @@ from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Ta
 
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import bisect, first_wins
+from ._blackbox.decisions import bisect, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian
 
-TOGETHER = 5
-"""How many steps are tried from the same point, in one pass."""
+STEPS_AT_ONCE = 5
+"""Number of steps tried from the same point, in one pass."""
 
 LEVEL_RATE, NEARER_RATE = 0.5, 0.3
-"""Which share of the points at the same distance, and of those nearer by, is to succeed."""
+"""Target success rates of the points at the same distance and of those nearer by."""
 
 LEVEL_MEMORY, NEARER_MEMORY = 0.7, 0.5
-"""How much of the past the running rates of success keep each time that they are measured."""
+"""Decay of the running success rates."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,19 @@ class Boundary(Attack):
 def boundary(
     oracle: Oracle, *, ball: Ball, steps: int, side: float, ahead: float, growth: float, tries: int, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`Boundary`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`Boundary`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="boundary")
-    index = nearest.found
-    nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=10))
+    index = found(nearest)
+    offer_nearer(nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=10))
     walk = torch.tensor([side, ahead], device=ball.x.device).repeat(len(ball.x), 1)  # per example: both lengths
     rate = torch.tensor([LEVEL_RATE, NEARER_RATE], device=ball.x.device).repeat(len(ball.x), 1)
-    last = torch.zeros(len(ball.x), TOGETHER, *ball.x.shape[1:], dtype=ball.x.dtype, device=ball.x.device)
-    again = torch.zeros(len(ball.x), TOGETHER, dtype=torch.bool, device=ball.x.device)  # which of the last steps
-    for first in range(0, steps, TOGETHER):
+    last = torch.zeros(len(ball.x), STEPS_AT_ONCE, *ball.x.shape[1:], dtype=ball.x.dtype, device=ball.x.device)
+    again = torch.zeros(len(ball.x), STEPS_AT_ONCE, dtype=torch.bool, device=ball.x.device)  # which of the last steps
+    for first in range(0, steps, STEPS_AT_ONCE):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
             break
-        here, count = ball.rows(index), min(TOGETHER, steps - first)
+        here, count = ball.rows(index), min(STEPS_AT_ONCE, steps - first)
         noise = gaussian(rng.rows(index), ball.x.shape[1:], count, stream="boundary/walk", first=first)
         if here.mask is not None:
             noise = torch.where(here.mask[:, None], noise, 0.0)
@@ -98,7 +98,7 @@ def boundary(
         won, answered = oracle.wins(index, asked)
         taken = torch.where(won[:, :count], _lengths(asked[:, :count] - here.x[:, None]), torch.inf).argmin(1)
         some = won[:, :count].any(1).nonzero().squeeze(1)
-        nearest.offer(index[some], asked[some, taken[some]])
+        offer_nearer(nearest, ball, index[some], asked[some, taken[some]])
         others = torch.arange(count, device=index.device) != taken[:, None]
         last[index, :count], again[index, :count] = noise, won[:, :count] & others
         measured = torch.stack([won[:, count], won[:, :count].float().mean(1)], 1)
@@ -120,7 +120,7 @@ def _level(delta: Tensor, noise: Tensor, side: Tensor) -> Tensor:
 
 
 def _lengths(delta: Tensor) -> Tensor:
-    """(b, n): the l2 norms of `delta` (b, n, *S)."""
+    """The l2 norms of `delta` (b, n, *S), (b, n)."""
     return delta.flatten(2).square().sum(2).sqrt()
 
 

@@ -22,7 +22,7 @@ from ._minimal.nearest import distance_to, finish, keep_nearest
 from ._minimal.weights import FIRST, STALLED, Tried, ask_clean, least, misses, search_weight
 
 EDGE = 2e-3
-"""By how much inputs are drawn into the box, so that their places on the tanh curve are finite."""
+"""Shrinkage of inputs towards the middle of the box, so that their inverse tanh is finite."""
 UNDER = 0.1
 """linf: the first weight of the scores, as a share of that at which they pull as hard at a feature as its distance."""
 GROWTH, FACTOR = {Norm.linf: 2e6, Norm.l0: 2e9}, {Norm.linf: 2.0, Norm.l0: 4.0}
@@ -95,7 +95,7 @@ class CarliniWagner(Attack):
     step_size: Adam's; None takes 0.02, under linf 0.01 (the paper: 0.01 and 0.005). loss: the objective.
     patience: l2: an example is left whose nearest success has not come nearer by a hundredth in that share of the
     `searches`; 1 leaves none.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.linf, Norm.l0}), targeted=True, minimal=True)
@@ -115,7 +115,7 @@ class CarliniWagner(Attack):
         check_positive(initial_c=self.initial_c, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: a forward pass; `searches` * `steps` forward and backward passes at most under l2, and `steps`
         for each weight and threshold (or number of features) under linf and l0; the search.
@@ -154,7 +154,7 @@ class _Curve(Tried):
 
     @classmethod
     def start(cls, x: Tensor, searches: int) -> _Curve:
-        """At the clean inputs `x` (b, *S)."""
+        """State at the clean inputs `x` (b, *S)."""
         bent = (2.0 * x - 1.0) * (1.0 - EDGE)
         w = (bent.log1p() - (-bent).log1p()) / 2.0  # the inverse of tanh
         zero = torch.zeros_like(x)
@@ -181,7 +181,7 @@ class _Trial(_Curve):
     free: Tensor
 
     def restart(self, those: Tensor) -> None:
-        """Start anew from `base` where `those` (b,) bool is true."""
+        """Restart from `base` where `those` (b,) bool is true."""
         far = columns(those, self.w)
         self.w = torch.where(far, self.base, self.w)
         self.bent = torch.where(far, self.base.tanh(), self.bent)
@@ -190,7 +190,7 @@ class _Trial(_Curve):
         self.last = torch.where(those, torch.inf, self.last)
 
     def freeze(self, those: Tensor, delta: Tensor) -> None:
-        """Of the rows `those` (b,) bool, freeze what has not changed and some of what changed to the least effect."""
+        """Freeze features in the rows `those` (b,) bool: unchanged ones, and some that changed to the least effect."""
         changed = self.free & (delta.abs() > UNCHANGED)
         effect = torch.where(changed, (self.slope * delta).abs(), torch.inf).flatten(1)
         count = (FROZEN * changed.flatten(1).sum(1).sqrt()).long().clamp_min(1)

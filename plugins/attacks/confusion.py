@@ -1,4 +1,4 @@
-"""Confusion: inputs about which the system is as unsure as it can be. No paper."""
+"""Confusion: inputs on which the system is least confident. No paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.api import Attack, Ball, Norm, RowLoss, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.descent import top_probability
-from ._base.active import can_ask
+from ._base.budget import can_ask
 from ._base.settings import check_at_least, check_positive
 
 LAST = 1e-4
@@ -20,7 +20,7 @@ LAST = 1e-4
 
 
 class Doubt(Enum):
-    """What is raised. top: minus the log-probability of the predicted label. entropy: of all labels."""
+    """Objective. top: minus the log-probability of the predicted label. entropy: entropy of the probabilities."""
 
     top = "top"
     entropy = "entropy"
@@ -60,18 +60,18 @@ class Confusion(Attack):
 
 
 def _top(logits: Tensor) -> Tensor:
-    """(B,): minus the largest log-probability."""
+    """Minus the largest log-probability, (B,)."""
     return -logits.log_softmax(1).amax(1)
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """(B,): the entropy of the answer, in nats."""
+    """The entropy of the answer, in nats, (B,)."""
     logs = logits.log_softmax(1)
     return -(logs.exp() * logs).sum(1)
 
 
 def confusion(target: Target, *, ball: Ball, loss: RowLoss, steps: int, step_size: float) -> Tensor:
-    """(B, *S): see :class:`Confusion`; an example whose query budget ends keeps the best it has seen."""
+    """Adversarial candidates (B, *S); see :class:`Confusion`, best so far where the query budget ends."""
     result = ball.x
     least = torch.full((len(result),), torch.inf, dtype=result.dtype, device=result.device)
     index, x_adv = torch.arange(len(result), device=result.device), result

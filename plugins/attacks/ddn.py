@@ -17,7 +17,7 @@ from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 
-LAST_STEP = 0.01
+_LAST_STEP = 0.01
 """The last step as a share of the first."""
 
 
@@ -28,15 +28,15 @@ class DDN(Attack):
     Differences from the paper: what is ascended is the cross-entropy for the first steps only, and then the margin
     (`margin_share`; 0 is the paper's): the gradient of the first is at the boundary a mixture of those of all classes,
     and does not point to the nearest one; the nearest success is moved back towards the input as far as it stays one
-    (`search_steps`; 0 is the paper's); an example that has settled is left (`patience`; 1 is the paper's). Where a
-    gradient is zero the authors' program moves at random, and this not at all.
+    (`search_steps`; 0 is the paper's); an example whose distance has stopped falling ends early (`patience`; 1 is the
+    paper's). Where a gradient is zero the authors' program moves at random, and this not at all.
 
     steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
-    gamma: by which share the sphere shrinks and grows. loss: what is ascended at first.
+    gamma: by which share the sphere shrinks and grows. loss: the loss to ascend at first.
     margin_share: the share of the steps, the last ones, in which it is the margin.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
@@ -61,7 +61,7 @@ class DDN(Attack):
             raise ConfigError(f"attack.margin_share is {self.margin_share}; expected 0 to 1")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: at most `steps` forward and backward passes, and the search.
         """
@@ -101,7 +101,7 @@ def ddn(
         ascended = loss if step < (1.0 - margin_share) * steps else AttackLoss.margin
         gradient, _, logits = active.gradient(x_adv, ascended)
         won = keep_nearest(best, active, x_adv, logits)
-        ball, length = active.ball, annealed(step_size, LAST_STEP * step_size, step, steps)
+        ball, length = active.ball, annealed(step_size, _LAST_STEP * step_size, step, steps)
         delta = x_adv - ball.x + length * unit(usable(gradient, ball))
         radius = radius * torch.where(won, 1.0 - gamma, 1.0 + gamma)
         delta *= columns(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)

@@ -14,16 +14,16 @@ from ._base.active import Active
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
 from ._base.vectors import TINY, usable
-from ._minimal.hyperplanes import step_to_hyperplanes
+from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.line_search import line_search
 from ._minimal.nearest_class import toward_class
 
 BEYOND = 1e-4
-"""How far behind a linearised boundary a step aims, in the unit of the norm; the authors' program does the same."""
+"""Distance beyond a linearised boundary at which a step aims, in the norm; the authors' program does the same."""
 STRAIGHT = 3
-"""How many steps are taken as if there was no box; those after them are the smallest in the box."""
+"""Number of steps that ignore the box; later steps are the smallest in the box."""
 FOLLOWED, PATIENCE = 2, 10
-"""How many classes are considered after the first step, those whose boundaries were the nearest, and for how long."""
+"""Number of classes considered after the first step, those with the nearest boundaries, and the step that ends that."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DeepFool(Attack):
 
     steps: iterations. overshoot: by how much the sum of the steps is exceeded. halved: how many steps go half-way.
     candidates: how many classes are considered: the present one and those with the next highest clean scores.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.linf}), minimal=True)

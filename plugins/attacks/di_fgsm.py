@@ -24,7 +24,7 @@ class DIFGSM(Attack):
     same ratio; so a system of a fixed input size will do.
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: what is ascended.
+    momentum: decay of the sum of slopes. loss: the loss to ascend.
     smallest: least side of a shrunk image, as a part of the whole. probability: of an image being changed in a step.
     """
 

@@ -42,7 +42,7 @@ class EAD(Attack):
     beta: by how much every step shrinks each change, a times the step size. loss: the objective.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the
     `searches`; 1 leaves none.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l1}), targeted=True, minimal=True)
@@ -63,7 +63,7 @@ class EAD(Attack):
         check_positive(initial_c=self.initial_c, step_size=self.step_size, beta=self.beta)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: a forward pass, `searches` * `steps` forward and backward passes at most, and the search.
         """
@@ -87,7 +87,7 @@ class EAD(Attack):
 
 
 def elastic(delta: Tensor, beta: float) -> Tensor:
-    """(b,): the squared l2 length of `delta` (b, *S) plus `beta` times its l1 norm."""
+    """The squared l2 length of `delta` (b, *S) plus `beta` times its l1 norm, (b,)."""
     flat = delta.flatten(1)
     return flat.square().sum(1) + beta * flat.abs().sum(1)
 

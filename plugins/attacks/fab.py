@@ -28,8 +28,9 @@ from benchmark.api import (
 )
 
 from ._ascent.pairs import affordable, gradient, logits, offer, pairs
-from ._base.active import Active, can_ask, may_settle
+from ._base.active import Active, may_settle
 from ._base.best import Best
+from ._base.budget import can_ask
 from ._base.classes import logit_difference, top_rivals
 from ._base.losses import AttackLoss, margin
 from ._base.settings import check_at_least
@@ -37,8 +38,8 @@ from ._base.vectors import columns
 from ._minimal.hyperplanes import nearest_hyperplane, to_hyperplane
 from ._minimal.line_search import line_search
 
-TOGETHER = 16
-"""The boundaries of how many classes are compared at once."""
+CLASSES_AT_ONCE = 16
+"""Number of classes whose boundaries are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class FAB(Attack):
         FAB-T: so many classes, those with the highest clean scores, are approached one by one. Under a targeted threat
         there is only the class of the threat.
     alpha_max: the largest weight of the clean input's projection. eta: overshoot of the projections.
-    beta: how far a success is moved back, as a share of its distance. search_steps: forward passes of the final search.
+    beta: how far a success is moved back, as a share of its distance. search_steps: forward passes of the final line
+    search.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -177,7 +179,7 @@ def _to_boundary(active: Active, points: Tensor, x_adv: Tensor, *, each: bool) -
     away, own = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device), active.y[:, None]
     others = (own + torch.arange(1, len(away), device=scores.device)) % len(away)
     slopes, offsets = points[:, :0], scores[:, :0]
-    for rivals in others.split(TOGETHER, 1):
+    for rivals in others.split(CLASSES_AT_ONCE, 1):
         slopes = torch.cat([slopes, _masked(pull(away[rivals] - away[own]), active.ball)], 1)
         offsets = torch.cat([offsets, scores.gather(1, own) - scores.gather(1, rivals)], 1)
         which, change = nearest_hyperplane(slopes, offsets, points, norm)

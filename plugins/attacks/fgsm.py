@@ -21,7 +21,7 @@ class FGSM(Attack):
     linf: the sign of the gradient. l2: the normalised gradient. l1: the features of the largest slopes, one after the
     other to the end of the box until eps is used up. Under a targeted threat the loss of the wanted label is descended.
 
-    loss: what is ascended; the paper's is the cross-entropy.
+    loss: the loss to ascend; the paper's is the cross-entropy.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True)

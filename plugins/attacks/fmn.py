@@ -13,8 +13,9 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 from ._base.active import Active
 from ._base.best import Best
 from ._base.classes import margin_to_rival
+from ._base.projections import within
 from ._base.settings import check_at_least, check_positive, check_share
-from ._base.vectors import annealed, unit, usable, within
+from ._base.vectors import annealed, unit, usable
 from ._minimal.nearest import Patience, distance_to, finish, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
@@ -28,14 +29,14 @@ class FMN(Attack):
     whose linearised boundary is nearest, not for the one with the highest score (`candidates`; 1 is the paper's); under
     l0 the changes that are kept are those with the largest effect on the scores, slope times change, and not the
     largest; the nearest success is moved back towards the input as far as it stays one (`search_steps`, not under l0);
-    an example that has settled is left (`patience`; 1 is the paper's).
+    an example whose distance has stopped falling ends early (`patience`; 1 is the paper's).
 
     steps: iterations. step_size, last_step_size: of the first and the last step, in l2, along a cosine.
     gamma, last_gamma: by which share the ball shrinks and grows, first and last.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(targeted=True, minimal=True)
@@ -61,7 +62,7 @@ class FMN(Attack):
             )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """

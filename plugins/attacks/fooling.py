@@ -1,4 +1,4 @@
-"""Fooling images: noise that the system is sure about. Nguyen, Yosinski & Clune, CVPR 2015, arXiv:1412.1897.
+"""Fooling images: noise classified with high confidence. Nguyen, Yosinski & Clune, CVPR 2015, arXiv:1412.1897.
 
 Their gradient ascent starts from a mean image; here, as in the usual exercise, from noise.
 """
@@ -13,7 +13,8 @@ from torch import Tensor
 from benchmark.api import Attack, ConfigError, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.descent import DescentLoss
-from ._base.active import Active, can_ask
+from ._base.active import Active
+from ._base.budget import can_ask
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import usable

@@ -24,11 +24,11 @@ from benchmark.api import (
 
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins
+from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian
 
 DOUBLINGS = 10
-"""How often the way along the normal is doubled before the normal is given up."""
+"""Number of doublings of the distance along the normal before the normal is given up."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GeoDA(Attack):
             raise ConfigError(f"attack.growth is {self.growth}; expected at least 1")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: `probes` forward passes, and `search_steps` and some more per step. A smaller budget of
         queries takes the place of `probes`.
@@ -83,7 +83,7 @@ class GeoDA(Attack):
 
 
 def shares(probes: int, steps: int, growth: float) -> list[int]:
-    """How many of the probes each step gets: in proportion to growth^(2 t / 3), one at least (section 3.3)."""
+    """Number of probes of each step, in proportion to growth^(2 t / 3), at least one (section 3.3)."""
     weights = [growth ** (2.0 * step / 3.0) for step in range(steps)]
     return [max(1, int(probes * weight / sum(weights))) for weight in weights]
 
@@ -91,10 +91,12 @@ def shares(probes: int, steps: int, growth: float) -> list[int]:
 def geoda(
     oracle: Oracle, *, ball: Ball, counts: list[int], noise: float, search_steps: int, tries: int, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`GeoDA`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`GeoDA`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="geoda")
-    index = nearest.found
-    nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps))
+    index = found(nearest)
+    offer_nearer(
+        nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps)
+    )
     for step, count in enumerate(counts):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
@@ -116,14 +118,14 @@ def geoda(
             length = length.index_copy(0, todo, length[todo] * 2.0)
         rows = reached.nonzero().squeeze(1)
         near = bisect(oracle, index[rows], here.rows(rows), ends[rows], steps=search_steps)
-        nearest.offer(index[rows], near)
+        offer_nearer(nearest, ball, index[rows], near)
     return nearest.x_adv
 
 
 def _normal(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, count: int, noise: float, step: int, rng: SampleRandom
 ) -> Tensor:
-    """(b, *S): the mean of the noise, each with the sign of the side it led to (equation 10)."""
+    """The mean of the noise, each with the sign of the side it led to (equation 10), (b, *S)."""
     total = TreeSum()
     size = drawn_at_once(oracle, len(index), x_adv[0].numel())
     for first in range(0, count, size):

@@ -59,7 +59,7 @@ class GradientDescent(Attack):
 
 
 def step(x_adv: Tensor, gradient: Tensor, ball: Ball, step_size: float, penalty: float) -> Tensor:
-    """(b, *S): the minimiser of <gradient, x> + penalty ||x - x_0||^2 / 2 + ||x - x_adv||^2 / (2 step_size), projected.
+    """The minimiser of <gradient, x> + penalty ||x - x_0||^2 / 2 + ||x - x_adv||^2 / (2 step_size), projected, (b, *S).
 
     x_0 is the middle of `ball`. It stays where gradient + penalty * (x - x_0) = 0.
     """

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
+from ._base.best import Best
 from ._base.settings import check_at_least
 from ._base.vectors import columns
-from ._blackbox.decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins
+from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian, uniform
 
 HALVINGS = 15
-"""How often a step that does not end in an adversarial input is halved before it is given up."""
+"""Number of halvings of a step that does not end in an adversarial input before it is given up."""
 
 LEAST_PROBE = 1e-5
 """The least change of a feature that a probe makes: single precision hides smaller ones."""
@@ -48,7 +49,7 @@ class HopSkipJump(Attack):
         check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: some probes * 2/3 * steps^1.5 forward passes, and 2 log2(d) to 3 log2(d) per iteration.
         """
@@ -66,14 +67,14 @@ class HopSkipJump(Attack):
 def hop_skip_jump(
     oracle: Oracle, *, ball: Ball, steps: int, probes: int, max_probes: int, tries: int, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`HopSkipJump`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`HopSkipJump`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="hop_skip_jump")
     size = ball.x[0].numel() if len(ball.x) else 1
     # Where bisection ends, as a share of the distance: 1 / (d sqrt(d)) under l2, 1 / d^2 under linf (section III.C).
     halvings = math.ceil((1.5 if ball.norm is Norm.l2 else 2.0) * math.log2(size)) + 1
-    x_adv = _to_the_boundary(oracle, nearest, nearest.found, nearest.x_adv, ball, halvings)
+    x_adv = _to_the_boundary(oracle, nearest, found(nearest), nearest.x_adv, ball, halvings)
     for step in range(steps):
-        index = nearest.found
+        index = found(nearest)
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
             break
@@ -97,19 +98,17 @@ def hop_skip_jump(
     return nearest.x_adv
 
 
-def _to_the_boundary(
-    oracle: Oracle, nearest: Nearest, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int
-) -> Tensor:
-    """(B, *S): `x_adv` with the rows at `index` (b,) moved to the boundary, which are offered as the nearest."""
+def _to_the_boundary(oracle: Oracle, nearest: Best, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int) -> Tensor:
+    """Move the rows `index` (b,) of `x_adv` (B, *S) to the boundary by bisection, and offer them as the nearest."""
     near = bisect(oracle, index, ball.rows(index), x_adv[index], steps=halvings)
-    nearest.offer(index, near)
+    offer_nearer(nearest, ball, index, near)
     return x_adv.index_copy(0, index, near)
 
 
 def _normal(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, probe: Tensor, count: int, step: int, rng: SampleRandom
 ) -> Tensor:
-    """(b, *S): the normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline).
+    """The normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline), (b, *S).
 
     probe: (b,) the l2 length of a probe. The draws of iteration `step` are those of no other iteration.
     """

@@ -18,7 +18,7 @@ from ._minimal.nearest import keep_nearest
 
 
 class Saliency(Enum):
-    """What the map is made of: the softmax probabilities (the paper's), or the logits less their mean.
+    """Scores that the saliency map differentiates: softmax probabilities (the paper's), or logits less their mean.
 
     Either way the slopes of all classes add up to zero, so that the sum of the others is minus that of the wanted one.
     """

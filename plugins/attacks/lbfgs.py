@@ -19,9 +19,9 @@ from ._minimal.nearest import finish, keep_nearest
 from ._minimal.weights import ask_clean
 
 MEMORY = 10
-"""How many pairs of changes stand for the curvature."""
+"""Number of stored pairs of changes (the memory of L-BFGS)."""
 ENOUGH = 1e-4
-"""The share of the fall that the slope promises which a step must bring (Armijo's rule)."""
+"""Constant of Armijo's rule: share of the decrease predicted by the slope that a step must achieve."""
 SHORTEST = 1e-6
 """A step shortened below this share ends the descent."""
 
@@ -40,7 +40,7 @@ class LBFGS(Attack):
 
     steps: passes for one c at most. searches: how many c are tried: tenfold up to the first success, then bisection.
     initial_c: the first. loss: margin for the loss above, ce for the cross-entropy of all classes (untargeted: of
-    leaving the label). search_steps: forward passes for the way back.
+    leaving the label). search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
@@ -57,7 +57,7 @@ class LBFGS(Attack):
         check_positive(initial_c=self.initial_c)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: a forward pass, `searches` * `steps` forward and backward passes at most, and the search.
         """
@@ -99,7 +99,7 @@ class _Quasi(State):
 
     @classmethod
     def start(cls, x: Tensor, c: Tensor) -> _Quasi:
-        """At the clean inputs `x` (b, *S)."""
+        """State at the clean inputs `x` (b, *S)."""
         zero, none = torch.zeros_like(x), x.new_zeros(len(x), MEMORY, x[0].numel() if len(x) else 1)
         return cls(x, c, torch.full_like(c, torch.inf), x, zero, zero, torch.ones_like(c), none, none)
 
@@ -131,7 +131,7 @@ class _Quasi(State):
 
 
 def _two_loops(gradient: Tensor, steps: Tensor, turns: Tensor) -> Tensor:
-    """(b, D): minus the inverse curvature times `gradient` (b, D).
+    """Minus the inverse curvature times `gradient` (b, D), (b, D).
 
     steps, turns: (b, MEMORY, D), the newest last; pairs without curvature are left out.
     """

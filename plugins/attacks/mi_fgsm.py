@@ -20,7 +20,7 @@ class MIFGSM(Attack):
     """Steps along the decayed sum of the normalised gradients.
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: what is ascended.
+    momentum: decay of the sum of slopes. loss: the loss to ascend.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.estimates import Best, antithetic, climb, default_step
+from ._blackbox.estimates import antithetic, ascend_estimates, default_step
 from ._blackbox.queries import Oracle, gaussian
 
 
@@ -38,10 +40,10 @@ class NES(Attack):
         check_positive(sigma=self.sigma, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `pairs` + 1 forward passes per step; an example ends at its first success."""
         return nes(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=default_step(self.step_size, threat, self.steps),
@@ -54,7 +56,7 @@ class NES(Attack):
 def nes(
     oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, pairs: int, sigma: float, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`NES`."""
+    """Adversarial candidates (B, *S); see :class:`NES`."""
     shape = ball.x.shape[1:]
 
     def estimate(index: Tensor, here: Ball, x_adv: Tensor, step: int) -> Tensor:
@@ -63,7 +65,7 @@ def nes(
 
         return antithetic(oracle, index, here, x_adv, rng=rng, noise=noise, pairs=pairs, sigma=sigma)
 
-    return climb(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
+    return ascend_estimates(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
 
 
 @hookimpl

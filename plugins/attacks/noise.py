@@ -19,7 +19,7 @@ from ._base.settings import check_at_least
 
 
 class NoiseKind(Enum):
-    """How noise is drawn.
+    """Distribution of the noise.
 
     ball: uniform in the ball. uniform, gaussian: each feature from U(-1, 1) or N(0, 1), times eps under linf, scaled to
     length eps under l2 and l1, as it is under l0 (which keeps the eps largest changes).
@@ -54,7 +54,7 @@ class Noise(Attack):
 def noise(
     target: Target, y: Tensor, *, ball: Ball, kind: NoiseKind, restarts: int, targeted: bool, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): for each example the first draw that succeeds, else the last; the last draw is not asked about."""
+    """First draw of each example that succeeds, (B, *S), else the last, which is not evaluated."""
     result = draw_noise(ball, kind, rng, draw=0)
     index = torch.arange(len(result), device=result.device)
     for draw in range(1, restarts):
@@ -73,7 +73,7 @@ def noise(
 
 
 def draw_noise(ball: Ball, kind: NoiseKind, rng: SampleRandom, *, draw: int) -> Tensor:
-    """(B, *S): the centre of the ball plus noise, projected into the threat."""
+    """The centre of the ball plus noise, projected into the threat, (B, *S)."""
     if kind is NoiseKind.ball:
         return ball.random(rng, stream="noise", draw=draw)
     shape = ball.x.shape[1:]

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, Refused, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.estimates import Best
+from ._blackbox.estimates import offer_all
 from ._blackbox.queries import Oracle, inside
 
 
@@ -41,7 +43,7 @@ class OnePixel(Attack):
         check_positive(weight=self.weight, spread=self.spread)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`population` forward passes per generation, the first included; a broken example costs nothing more.
+        """`population` forward passes per generation, the first included; an example ends at its first success.
 
         Raises:
             Refused: if eps allows fewer features than one pixel has channels.
@@ -53,8 +55,8 @@ class OnePixel(Attack):
                 f"least {channels}"
             )
         return one_pixel(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             pixels=min(int(threat.radius) // channels, x[0].numel() // channels if len(x) else 0),
             steps=self.steps,
@@ -77,7 +79,7 @@ def one_pixel(
     spread: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`OnePixel`. Each example has a population of its own."""
+    """Adversarial candidates (B, *S); see :class:`OnePixel`. Each example has a population of its own."""
     x, device = ball.x, ball.x.device
     if pixels == 0 or len(x) == 0:
         return x
@@ -85,7 +87,7 @@ def one_pixel(
     fitness = torch.full((len(x), population), -torch.inf, dtype=x.dtype, device=device)
     index = torch.arange(len(x), device=device)
     for step in range(steps):
-        index = best.todo(oracle, index)
+        index = oracle.todo(best, index)
         if len(index) == 0:
             break
         parents = members[index]
@@ -143,7 +145,7 @@ def _assess(oracle: Oracle, best: Best, index: Tensor, ball: Ball, members: Tens
         part = slice(first, first + size)
         proposals = inside(here, painted(here.x, members[:, part]))
         value[:, part], won, _ = oracle.values(index, proposals)
-        best.offer_all(index, proposals, value[:, part], won)
+        offer_all(best, index, proposals, value[:, part], won)
     return value
 
 

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least
-from ._blackbox.estimates import Best
+from ._blackbox.estimates import offer_all
 from ._blackbox.queries import Oracle
 
 
@@ -34,10 +36,10 @@ class Parsimonious(Attack):
         check_at_least(1, block=self.block, rounds=self.rounds)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Two to four forward passes per block of each size; an example that is broken costs nothing more."""
+        """Two to four forward passes per block of each size; an example ends at its first success."""
         return parsimonious(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             block=self.block,
             rounds=self.rounds,
@@ -45,18 +47,18 @@ class Parsimonious(Attack):
 
 
 def parsimonious(oracle: Oracle, best: Best, *, ball: Ball, block: int, rounds: int) -> Tensor:
-    """(B, *S): see :class:`Parsimonious`."""
+    """Adversarial candidates (B, *S); see :class:`Parsimonious`."""
     x = ball.x
-    index = best.todo(oracle, torch.arange(len(x), device=x.device))
-    best.offer(index, x[index], *oracle.value(index, x[index]))
+    index = oracle.todo(best, torch.arange(len(x), device=x.device))
+    oracle.offer(best, index, x[index])
     search = _Search(oracle, best, ball)
-    index = best.todo(oracle, index)
+    index = oracle.todo(best, index)
     search.value[index] = search.ask(index, search.up[index][:, None])[:, 0]
     while block >= 1:
         blocks = blocks_of(x.shape[1:], block).to(x.device)
         for _ in range(rounds):
             for insert in (True, False):
-                index = best.todo(oracle, index)
+                index = oracle.todo(best, index)
                 search.sweep(index, blocks, insert=insert)
         block //= 2
     return best.x_adv
@@ -89,7 +91,7 @@ class _Search:
         step = torch.where(up.reshape(repeated.x.shape), self._ball.eps, -self._ball.eps)
         proposals = repeated.project(repeated.x + step).reshape(b, n, *self._ball.x.shape[1:])
         values, won, _ = self._oracle.values(index, proposals)
-        self._best.offer_all(index, proposals, values, won)
+        offer_all(self._best, index, proposals, values, won)
         return values
 
     def sweep(self, index: Tensor, blocks: Tensor, *, insert: bool) -> None:
@@ -112,7 +114,7 @@ class _Search:
             gains[rows, first : first + size] = torch.where(useful[rows], fresh, -torch.inf)
         where = torch.arange(len(index), device=index.device)
         while len(where := where[gains[where].amax(1) > 0]):
-            where = where[torch.isin(index[where], self._best.todo(self._oracle, index[where]))]
+            where = where[torch.isin(index[where], self._oracle.todo(self._best, index[where]))]
             if len(where) == 0:
                 break
             rows, top = index[where], gains[where].argmax(1)

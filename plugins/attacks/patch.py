@@ -33,7 +33,7 @@ class Patch(Attack):
     shape: the outline. rotation: largest turn to either side, in degrees. smallest: least size, 1 is the largest.
     steps: iterations. draws: places that a step averages over. step_size: of the first step, in units of the [0, 1]
     range; the others fall to nothing in a straight line.
-    momentum: of the averaged gradients. loss: what is ascended. tv, nps: weights of the mean variation between
+    momentum: of the averaged gradients. loss: the loss to ascend. tv, nps: weights of the mean variation between
     neighbouring texels, and of the mean distance from colours that can be printed.
     """
 
@@ -108,7 +108,7 @@ def patch_slope(
     draws: int,
     first: int,
 ) -> Tensor:
-    """(b, C, side, side): the gradient of the loss in each row's texels, the mean over `draws` random places.
+    """The gradient of the loss in each row's texels, the mean over `draws` random places, (b, C, side, side).
 
     patch: (b or 1, C, side, side). first: the number of the first draw.
     """

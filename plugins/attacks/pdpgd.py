@@ -13,15 +13,16 @@ from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, 
 from ._base.active import Active
 from ._base.best import Best
 from ._base.classes import margin_to_rival
+from ._base.projections import nearer
 from ._base.settings import check_at_least, check_positive, check_share
-from ._base.vectors import columns, nearer, unit, usable
+from ._base.vectors import columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
-LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
+_LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""
 AVERAGE = 0.9
-"""Of the weight that the primal step uses: an exponential moving average of the dual variable."""
+"""Decay of the moving average of the dual variable, which is the weight of the primal step."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class PDPGD(Attack):
     The weight, the dual variable, grows in the logarithm while the example does not succeed, and falls while it does.
 
     Differences from the paper: the gradient is normalised, and the objective is the margin; up to the first success an
-    untargeted attack makes for the class whose linearised boundary is nearest (`candidates`; 1 leaves that out); the
+    untargeted attack aims at the class whose linearised boundary is nearest (`candidates`; 1 leaves that out); the
     nearest success is moved straight back towards the input as far as it stays one (`search_steps`); an example that
     has settled is left (`patience`; 1 is the paper's).
 
@@ -41,7 +42,7 @@ class PDPGD(Attack):
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
     leaves none.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l1, Norm.l2, Norm.linf}), targeted=True, minimal=True)
@@ -61,7 +62,7 @@ class PDPGD(Attack):
         check_positive(step_size=self.step_size, dual_step_size=self.dual_step_size, initial_weight=self.initial_weight)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: at most `steps` forward and backward passes, `candidates` - 2 more backward, and the search.
         """
@@ -79,7 +80,7 @@ class PDPGD(Attack):
 
 
 def slope_norm(gradient: Tensor, norm: Norm) -> Tensor:
-    """(b,): by how much a step of unit `norm` along `gradient` (b, *S) raises a linear function, 1 where it is zero."""
+    """Dual norm (b,) of `gradient` (b, *S): the gain of a step of unit `norm`; 1 where it is zero."""
     dual = {Norm.linf: Norm.l1, Norm.l1: Norm.linf}.get(norm, norm)
     size = rows_norm(gradient, dual)
     return torch.where(size > 0, size, 1.0)
@@ -112,7 +113,7 @@ def pdpgd(
         if step == 0:
             weight = average = weight - slope_norm(direction, norm).log()
         done = step / max(steps - 1, 1)
-        length, dual_length = step_size * LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
+        length, dual_length = step_size * _LAST_STEP**done, dual_step_size * LAST_DUAL_STEP**done
         # On the simplex of (distance, objective) with the dual variable as their ratio.
         share = 1.0 / (1.0 + (-average).exp())
         delta = x_adv - ball.x + columns(length * share, x_adv) * direction

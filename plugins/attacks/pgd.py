@@ -24,13 +24,13 @@ from ._base.steps import steepest_step
 class PGD(Attack):
     """BIM from random starts in the ball.
 
-    Difference from the paper: an example is left alone once it is broken (`stop_on_success`), which breaks the same
+    Difference from the paper: an example stops at its first success (`stop_on_success`), which breaks the same
     examples at a fraction of the passes.
 
     steps: iterations of one start. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps, and
         10 eps / steps under l1, where a step moves a single feature and a start has changed all of them.
     restarts: how many starts an example gets as long as it is not broken.
-    random_start: uniform in the ball; otherwise the clean input. loss: what is ascended.
+    random_start: uniform in the ball; otherwise the clean input. loss: the loss to ascend.
     stop_on_success: whether a broken example stays at the iterate that broke it. Otherwise all examples run all steps
         of all restarts, and end where the loss is highest. For adversarial training: false.
     """

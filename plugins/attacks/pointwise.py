@@ -10,8 +10,9 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.best import Best
 from ._base.settings import check_at_least
-from ._blackbox.decisions import Nearest, only_clean, starts
+from ._blackbox.decisions import offer_nearer, only_clean, starts
 from ._blackbox.queries import Oracle
 
 
@@ -48,9 +49,9 @@ class Pointwise(Attack):
 
 
 def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: SampleRandom) -> Tensor:
-    """(B, *S): see :class:`Pointwise`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`Pointwise`; `ball` has no limit on the distance."""
     nearest = only_clean(oracle, ball)
-    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    index = (~nearest.won).nonzero().squeeze(1)
     for restart in range(restarts):
         index = index[oracle.can_ask(index)]
         if len(index) == 0:
@@ -58,16 +59,17 @@ def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: Sam
         here, mine = ball.rows(index), rng.rows(index).child("pointwise", restart)
         x_adv, won = starts(oracle, index, here, mine, tries=tries, name="pointwise", first=restart)
         rows = won.nonzero().squeeze(1)
-        nearest.offer(index[rows], x_adv[rows])
-        _put_back(oracle, nearest, index[rows], ball.x, x_adv[rows], mine.rows(rows))
+        offer_nearer(nearest, ball, index[rows], x_adv[rows])
+        _put_back(oracle, nearest, ball, index[rows], x_adv[rows], mine.rows(rows))
     return nearest.x_adv
 
 
-def _put_back(oracle: Oracle, nearest: Nearest, index: Tensor, x: Tensor, x_adv: Tensor, rng: SampleRandom) -> None:
+def _put_back(oracle: Oracle, nearest: Best, ball: Ball, index: Tensor, x_adv: Tensor, rng: SampleRandom) -> None:
     """Shrink the changes of `x_adv` (b, *S), of the examples `index` (b,), and offer what is left as the nearest.
 
     Each example has its own group size and its own place in its own order of features.
     """
+    x = ball.x
     clean, now = x[index].flatten(1), x_adv.flatten(1)
     count, device = clean.shape[1], index.device
     todo = torch.arange(len(index), device=device)
@@ -89,7 +91,7 @@ def _put_back(oracle: Oracle, nearest: Nearest, index: Tensor, x: Tensor, x_adv:
         won = oracle.win(index[asked], ahead.reshape(-1, *x.shape[1:]))
         now[asked[won]] = ahead[won]
         fell[asked[won]] = True
-        nearest.offer(index[asked[won]], ahead[won].reshape(-1, *x.shape[1:]))
+        offer_nearer(nearest, ball, index[asked[won]], ahead[won].reshape(-1, *x.shape[1:]))
         place[todo] = torch.where(some, last, count)
         # At the end of a sweep: smaller groups, or single features again as long as that puts any back.
         over = todo[~some]

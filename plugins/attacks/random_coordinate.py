@@ -14,8 +14,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.estimates import Best, climb, finite, visited
+from ._blackbox.estimates import ascend_estimates, finite, visited
 from ._blackbox.queries import Oracle
 
 
@@ -44,22 +46,24 @@ class RandomCoordinate(Attack):
         check_positive(difference=self.difference, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `coordinates` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `coordinates` + 1 forward passes per step; an example ends at its first success."""
         ball = threat.around(x, rng)
-        oracle, size = Oracle(target, y, threat.targeted), self.step_size
+        oracle, size = Oracle(target, y, threat.targeted, may_settle(target, threat)), self.step_size
         if size is None:
             size = threat.radius if threat.norm is Norm.linf else threat.radius / 4.0
 
         def estimate(index: Tensor, here: Ball, x_adv: Tensor, step: int) -> Tensor:
             chosen = visited(rng.rows(index), x_adv[0].numel(), self.coordinates, step, stream="random_coordinate")
-            return slopes(oracle, index, here, x_adv, chosen, self.difference)
+            return central_differences(oracle, index, here, x_adv, chosen, self.difference)
 
-        best = Best(target, threat, x)
-        return climb(oracle, best, ball=ball, start=x, steps=self.steps, step_size=size, estimate=estimate)
+        best = Best(x)
+        return ascend_estimates(oracle, best, ball=ball, start=x, steps=self.steps, step_size=size, estimate=estimate)
 
 
-def slopes(oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, chosen: Tensor, difference: float) -> Tensor:
-    """(b, *S): the central differences (f(x + h e_i) - f(x - h e_i)) / 2h at the coordinates `chosen` (b, n), else 0.
+def central_differences(
+    oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, chosen: Tensor, difference: float
+) -> Tensor:
+    """The central differences (f(x + h e_i) - f(x - h e_i)) / 2h at the coordinates `chosen` (b, n), else 0, (b, *S).
 
     One whose pair of queries is cut by the budget, or that may not change, is 0 too.
     """

@@ -13,7 +13,7 @@ from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Ta
 
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import only_clean
+from ._blackbox.decisions import offer_nearer, only_clean
 from ._blackbox.queries import Oracle
 
 
@@ -39,7 +39,7 @@ class RayS(Attack):
         check_positive(tolerance=self.tolerance)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: one forward pass per flip, 2 d flips per round, and some 10 for each that succeeds.
         """
@@ -49,7 +49,7 @@ class RayS(Attack):
 
 @dataclass
 class _Search:
-    """Where the search of each example stands. Each takes one step per pass, whatever the others are at.
+    """State of the search of each example. Each takes one step per pass, independent of the others.
 
     sign: (B, D), -1 or 1, the best direction so far. radius: (B,), where it is adversarial (1: perhaps nowhere).
     level, block: (B,) int64, the block of signs to flip next; block -1 flips none. low: (B,), a radius that is not
@@ -80,7 +80,7 @@ class _Search:
         )
 
     def flipped(self, index: Tensor) -> Tensor:
-        """(b, D): the direction of the examples `index` with the present block flipped."""
+        """The direction of the examples `index` with the present block flipped, (b, D)."""
         sign = self.sign[index]
         size = _block_size(sign.shape[1], self.level[index])
         place = torch.arange(sign.shape[1], device=sign.device)
@@ -106,10 +106,10 @@ def _block_size(count: int, level: Tensor) -> Tensor:
 
 
 def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor:
-    """(B, *S): see :class:`RayS`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`RayS`; `ball` has no limit on the distance."""
     nearest = only_clean(oracle, ball)
     state = _Search.of(ball.x)
-    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    index = (~nearest.won).nonzero().squeeze(1)
     while len(index := index[oracle.can_ask(index) & (state.rounds[index] < rounds)]):
         here = ball.rows(index)
         low, high = state.low[index], state.radius[index]
@@ -118,7 +118,7 @@ def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor
         radius = torch.where(flips, high, (low + high) / 2.0)
         x_adv = here.project(here.x + columns(radius, here.x) * sign.reshape(here.x.shape))
         won = oracle.win(index, x_adv)
-        nearest.offer(index[won], x_adv[won])
+        offer_nearer(nearest, ball, index[won], x_adv[won])
         state.sign[index[won]], state.radius[index[won]] = sign[won], radius[won]
         state.improved[index] |= won & ~flips
         low = torch.where(flips, torch.where(won, 0.0, torch.nan), torch.where(won, low, radius))

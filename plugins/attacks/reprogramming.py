@@ -100,7 +100,7 @@ class Reprogramming(PreparedAttack):
         return embedded(x, target.prepared["program"].to(x.dtype), shown, threat.around(x, rng).mask)
 
     def _side(self, size: tuple[int, ...], classes: int) -> int:
-        """How many pixels a side the picture has.
+        """Side of the picture in pixels.
 
         Raises:
             Refused: if one example is no image, or one too small for a picture and a program.
@@ -124,7 +124,7 @@ def _rows(mask: Tensor, index: Tensor) -> Tensor:
 
 
 def _middle(x: Tensor, side: int) -> tuple[slice, slice]:
-    """Where a picture of that side lies in images `x` (B, C, H, W)."""
+    """Rows and columns of a picture of that side in the middle of images `x` (B, C, H, W)."""
     top, left = (x.shape[2] - side) // 2, (x.shape[3] - side) // 2
     return slice(top, top + side), slice(left, left + side)
 

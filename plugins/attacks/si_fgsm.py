@@ -21,7 +21,7 @@ class SIFGSM(Attack):
     """Takes the mean of the gradients, with respect to x, of the losses at x, x / 2, x / 4 and so on.
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: what is ascended.
+    momentum: decay of the sum of slopes. loss: the loss to ascend.
     copies: how many, the first of which is x itself; 5 in the paper.
     """
 

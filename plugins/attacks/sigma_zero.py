@@ -18,10 +18,10 @@ from ._base.vectors import adam, annealed, columns, usable
 from ._minimal.nearest import Patience, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
-LAST_STEP = 0.1
+_LAST_STEP = 0.1
 """The last step as a share of the first."""
 RATE = 0.01
-"""How fast the threshold moves, times the step size."""
+"""Rate of change of the threshold, as a multiple of the step size."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def sigma_zero(
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         won = keep_nearest(best, active, x_adv, logits)
-        ball, length = active.ball, annealed(step_size, LAST_STEP * step_size, step, steps)
+        ball, length = active.ball, annealed(step_size, _LAST_STEP * step_size, step, steps)
         delta = x_adv - ball.x
         sparsity = 2.0 * sigma / delta[0].numel() * delta / (delta.square() + sigma).square()
         slope = sparsity - torch.where(columns(won, delta), 0.0, usable(gradient, ball))

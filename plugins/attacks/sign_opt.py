@@ -10,13 +10,14 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import Nearest, TreeSum, bisect, drawn_at_once, first_wins, owned
+from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, found, offer_nearer, owned
 from ._blackbox.queries import Oracle, gaussian
 
-DOUBLINGS = 12
-"""How often a step that succeeds is doubled, and one that does not is quartered."""
+TURNS = 12
+"""Number of attempts of the line search: doublings of a step that succeeds, quarterings of one that does not."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SignOPT(Attack):
         check_positive(smoothing=self.smoothing, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: `probes` forward passes per iteration, and some 30 for its line search. An example is done
         once even the shortest turn leads nowhere nearer.
@@ -82,10 +83,12 @@ def sign_opt(
     tries: int,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`SignOPT`; `ball` has no limit on the distance."""
+    """Adversarial candidates (B, *S); see :class:`SignOPT`; `ball` has no limit on the distance."""
     nearest = first_wins(oracle, ball, rng, tries=tries, name="sign_opt")
-    index = nearest.found
-    nearest.offer(index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps))
+    index = found(nearest)
+    offer_nearer(
+        nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps)
+    )
     for trial in range(starts):
         index = index[oracle.can_ask(index)]
         rows, direction = _direction(oracle, index, ball, rng, trial)
@@ -102,7 +105,7 @@ def sign_opt(
         length = torch.full((len(index),), step_size, dtype=start.dtype, device=start.device)
         todo = torch.arange(len(index), device=index.device)
         growing = torch.ones_like(todo, dtype=torch.bool)
-        for attempt in range(DOUBLINGS):
+        for attempt in range(TURNS):
             turned = unit[todo] - columns(length[todo], start[todo]) * uphill[todo]
             better = _turned(oracle, nearest, index[todo], ball, here.rows(todo).steepest(turned), search_steps)
             if attempt == 0:
@@ -124,18 +127,18 @@ def _direction(oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, tri
     return rows, begin.to(ball.x.dtype).reshape(-1, *ball.x.shape[1:]) - ball.x[rows]
 
 
-def _turned(oracle: Oracle, nearest: Nearest, index: Tensor, ball: Ball, unit: Tensor, search_steps: int) -> Tensor:
-    """(b,) bool: whether the boundary is nearer in the direction `unit` (b, *S) than the nearest so far: one label.
+def _turned(oracle: Oracle, nearest: Best, index: Tensor, ball: Ball, unit: Tensor, search_steps: int) -> Tensor:
+    """True where the boundary is nearer in the direction `unit` (b, *S) than the nearest so far, (b,) bool: one label.
 
     If so, it is found by bisection.
     """
     here = ball.rows(index)
-    radius = nearest.far[index].to(unit.dtype)
+    radius = -nearest.value[index].to(unit.dtype)
     x_adv = here.project(here.x + columns(radius, unit) * unit)
     won = oracle.win(index, x_adv)
     rows = won.nonzero().squeeze(1)
     near = bisect(oracle, index[rows], here.rows(rows), x_adv[rows], steps=search_steps)
-    nearer = nearest.offer(index[rows], near)
+    nearer = offer_nearer(nearest, ball, index[rows], near)
     return won.index_copy(0, rows, nearer)
 
 

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.estimates import Best
 from ._blackbox.queries import Oracle
 
 
 class Basis(Enum):
-    """Along what the steps go: single features in random order, or cosine waves over them, the slowest first."""
+    """Basis of the steps: single features in random order, or cosine waves, the lowest frequency first."""
 
     pixel = "pixel"
     dct = "dct"
@@ -48,10 +49,10 @@ class SimBA(Attack):
         check_positive(step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """One forward pass per step, and one for the clean input; an example that is broken costs nothing more."""
+        """One forward pass per step, and one for the clean input; an example ends at its first success."""
         return simba(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=self.step_size,
@@ -63,24 +64,23 @@ class SimBA(Attack):
 def simba(
     oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, basis: Basis, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`SimBA`. Each example has its own place in its own order of the basis."""
+    """Adversarial candidates (B, *S); see :class:`SimBA`. Each example has an order of its own."""
     x, device = ball.x, ball.x.device
-    index = best.todo(oracle, torch.arange(len(x), device=device))
-    best.offer(index, x[index], *oracle.value(index, x[index]))
+    index = oracle.todo(best, torch.arange(len(x), device=device))
+    oracle.offer(best, index, x[index])
     size = x[0].numel() if len(x) else 1
     place, sweep = torch.zeros(2, len(x), dtype=torch.int64, device=device)
     back = torch.zeros(len(x), dtype=torch.bool, device=device)
     order = _order(rng, x.shape[1:], basis, sweep)
     for _ in range(steps):
-        index = best.todo(oracle, index)
+        index = oracle.todo(best, index)
         if len(index) == 0:
             break
         which = order[index].gather(1, place[index, None]).squeeze(1)
         step = torch.where(back[index], -step_size, step_size)
         wave = waves(which, x.shape[1:], basis, x.dtype).reshape(-1, *x.shape[1:])
         x_adv = ball.rows(index).project(best.x_adv[index] + columns(step, x) * wave)
-        value, won = oracle.value(index, x_adv)
-        better = best.offer(index, x_adv, value, won)
+        better = oracle.offer(best, index, x_adv)
         turn = ~better & ~back[index]
         back[index] = turn
         place[index] += (~turn).long()
@@ -93,7 +93,7 @@ def simba(
 
 
 def _order(rng: SampleRandom, shape: torch.Size, basis: Basis, sweep: Tensor) -> Tensor:
-    """(B, D) int64: in which order the basis is gone through in each example's `sweep` (B,)."""
+    """Order (B, D) int64 of the basis in each example's `sweep` (B,)."""
     order = rng.permutation(math.prod(shape), stream="simba/order", draw=sweep)
     if basis is Basis.pixel:
         return order
@@ -111,7 +111,7 @@ def _grid(shape: torch.Size) -> tuple[int, ...]:
 
 
 def waves(which: Tensor, shape: torch.Size, basis: Basis, dtype: torch.dtype) -> Tensor:
-    """(b, D): the vectors number `which` (b,) of the orthonormal basis of inputs of that shape.
+    """The vectors number `which` (b,) of the orthonormal basis of inputs of that shape, (b, D).
 
     A vector of the cosine basis lies in one channel, and is the product of one wave per axis.
     """
@@ -129,7 +129,7 @@ def waves(which: Tensor, shape: torch.Size, basis: Basis, dtype: torch.dtype) ->
 
 
 def _cosines(frequency: Tensor, length: int) -> Tensor:
-    """(b, length) float64: the orthonormal cosine waves (DCT-II) of that `frequency` (b,)."""
+    """The orthonormal cosine waves (DCT-II) of that `frequency` (b,), (b, length) float64."""
     at = (torch.arange(length, dtype=torch.float64, device=frequency.device) + 0.5) * (math.pi / length)
     wave = torch.cos(frequency[:, None] * at)
     return wave * torch.where(frequency == 0, math.sqrt(1.0 / length), math.sqrt(2.0 / length))[:, None]

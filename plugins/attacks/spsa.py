@@ -10,8 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.estimates import Best, Noise, antithetic, finite
+from ._blackbox.estimates import Directions, antithetic, finite
 from ._blackbox.queries import Oracle, signs
 
 
@@ -39,10 +41,10 @@ class SPSA(Attack):
         check_positive(sigma=self.sigma, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `pairs` + 1 forward passes per step; an example ends at its first success."""
         return spsa(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=self.step_size,
@@ -55,17 +57,16 @@ class SPSA(Attack):
 def spsa(
     oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, pairs: int, sigma: float, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`SPSA`. Adam's decay rates are .9 and .999."""
+    """Adversarial candidates (B, *S); see :class:`SPSA`. Adam's decay rates are .9 and .999."""
     x_adv = ball.x
     first, second = torch.zeros_like(x_adv), torch.zeros_like(x_adv)
     index = torch.arange(len(x_adv), device=x_adv.device)
     for step in range(steps + 1):
-        index = best.todo(oracle, index)
+        index = oracle.todo(best, index)
         if len(index) == 0:
             break
-        value, won = oracle.value(index, x_adv[index])
-        best.offer(index, x_adv[index], value, won)
-        index = best.todo(oracle, index)
+        oracle.offer(best, index, x_adv[index])
+        index = oracle.todo(best, index)
         if step == steps or len(index) == 0:
             break
         here = ball.rows(index)
@@ -80,7 +81,7 @@ def spsa(
     return best.x_adv
 
 
-def _signs(shape: torch.Size, step: int) -> Noise:
+def _signs(shape: torch.Size, step: int) -> Directions:
     """Random signs, others in each iteration."""
 
     def noise(rng: SampleRandom, count: int, first: int) -> Tensor:

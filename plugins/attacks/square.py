@@ -40,10 +40,10 @@ from ._blackbox.squares import (
 )
 
 AHEAD = 64
-"""For how many passes ahead windows are drawn at once, and proposals remembered."""
+"""Number of passes for which windows are drawn at once, and proposals remembered."""
 
-PATIENCE = 50
-"""After how many queries a pass takes one proposal more: the later, the rarer is one that is accepted."""
+QUERIES_PER_PROPOSAL = 50
+"""Queries after which a pass takes one proposal more: later proposals are accepted less often."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def square(
         if len(active) == 0:
             return best
         # Windows of many queries are drawn at once; a pass takes `count` proposals of each example.
-        count = min(proposals, 1 + query // PATIENCE)
+        count = min(proposals, 1 + query // QUERIES_PER_PROPOSAL)
         last = query + AHEAD * count
         drawn = _draw(active, rng, query, last, limit, shape, p_init, edges)
         within = torch.arange(query, last, device=limit.device) < limit[active.index][:, None]
@@ -184,7 +184,7 @@ def _worth_asking(active: Active, move: Moves, left: Tensor, best: Best, shape: 
 
 
 def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
-    """(b, *S): the first candidate, before its projection."""
+    """The first candidate, before its projection, (b, *S)."""
     if ball.norm is Norm.linf:
         delta = ball.eps * first_linf(rng, shape).to(ball.x.dtype)
     else:

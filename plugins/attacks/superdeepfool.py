@@ -15,16 +15,16 @@ from ._base.best import Best
 from ._base.classes import logit_difference
 from ._base.settings import check_at_least
 from ._base.vectors import TINY, columns, usable
-from ._minimal.hyperplanes import step_to_hyperplanes
+from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.nearest import SETTLED, distance_to, finish, keep_nearest
 from ._minimal.nearest_class import nearest_class, toward_class
 from .deepfool import BEYOND, PATIENCE
 
 WHOLE = 2
-"""Of the steps from the clean input, how many go all the way; the others stop half-way from the crossing."""
+"""Number of steps from the clean input that go all the way; later ones stop half-way from the crossing."""
 
 MISSES = 2
-"""An example is left after so many crossings in a row that were no nearer."""
+"""Crossings in a row that were no nearer after which an example ends."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SuperDeepFool(Attack):
 
     rounds: how often DeepFool is run. steps, overshoot: of DeepFool.
     candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    search_steps: forward passes for the way back.
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), minimal=True)
@@ -59,7 +59,7 @@ class SuperDeepFool(Attack):
             raise ConfigError(f"attack.overshoot is {self.overshoot}; expected a share of at least 0, such as 0.02")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The nearest success found, at whatever distance; the clean input where there is none.
+        """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: a forward and a backward pass for each step of DeepFool and each step from the clean input,
         `candidates` - 2 more backward passes, and the search.

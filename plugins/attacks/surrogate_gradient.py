@@ -14,9 +14,11 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.active import may_settle
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.estimates import Best, climb, default_step
+from ._blackbox.estimates import ascend_estimates, default_step
 from ._blackbox.queries import Oracle, gaussian
 
 
@@ -45,10 +47,10 @@ class SurrogateGradient(Attack):
         check_positive(radius=self.radius, power=self.power, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """2 `pairs` + 1 forward passes per step; an example that is broken costs nothing more."""
+        """2 `pairs` + 1 forward passes per step; an example ends at its first success."""
         return surrogate_gradient(
-            Oracle(target, y, threat.targeted),
-            Best(target, threat, x),
+            Oracle(target, y, threat.targeted, may_settle(target, threat)),
+            Best(x),
             ball=threat.around(x, rng),
             steps=self.steps,
             step_size=default_step(self.step_size, threat, self.steps),
@@ -71,7 +73,7 @@ def surrogate_gradient(
     power: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`SurrogateGradient`."""
+    """Adversarial candidates (B, *S); see :class:`SurrogateGradient`."""
     shape = ball.x.shape[1:]
 
     def estimate(index: Tensor, here: Ball, x_adv: Tensor, step: int) -> Tensor:
@@ -83,7 +85,7 @@ def surrogate_gradient(
         values, _, answered = oracle.values(index, points)
         return shepard(x_adv, points, torch.where(answered, values, torch.nan), power)[1]
 
-    return climb(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
+    return ascend_estimates(oracle, best, ball=ball, start=ball.x, steps=steps, step_size=step_size, estimate=estimate)
 
 
 def shepard(x: Tensor, points: Tensor, values: Tensor, power: float) -> tuple[Tensor, Tensor]:

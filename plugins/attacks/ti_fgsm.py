@@ -21,7 +21,7 @@ class TIFGSM(Attack):
     """Smooths each gradient with a Gaussian, which stands for the mean over shifted images. For images only.
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: what is ascended.
+    momentum: decay of the sum of slopes. loss: the loss to ascend.
     kernel: side of the Gaussian in pixels, odd; it ends three standard deviations from its centre. 15 in the paper, for
         inputs of 299 pixels a side.
     """

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from benchmark.api import Ball, ConfigError, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, can_ask
+from ._base.active import Active
+from ._base.budget import can_ask
+from ._base.projections import within
 from ._base.settings import check_at_least
-from ._base.vectors import within
 from .deepfool import deepfool
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmark.api import Ball, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.universal import batches, cross_entropy, epochs_within, goals
+from ._base.projections import within
 from ._base.settings import check_at_least, check_positive
-from ._base.vectors import within
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,14 @@ SURE = -20.0
 
 @dataclass(frozen=True)
 class VMIFGSM(Attack):
-    """Corrects each gradient by how far, a step before, the mean gradient of the neighbourhood was from it.
+    """Corrects each gradient by the deviation of the mean gradient of the neighbourhood from it a step before.
 
     Difference from the paper: neighbours are uniform in the ball of the threat's norm, and lie in the box and region.
     Slopes under the cross-entropy are those of the cross-entropy itself here, as neighbours that are nearer to being
     broken count for more.
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: what is ascended.
+    momentum: decay of the sum of slopes. loss: the loss to ascend.
     neighbours: how many are drawn in a step. spread: radius of the neighbourhood in units of eps.
     """
 
@@ -62,7 +62,7 @@ class VMIFGSM(Attack):
 
 
 def slope_at(active: Active, x: Tensor, loss: AttackLoss) -> Tensor:
-    """(B, *S): the gradient of the loss at `x` (B, *S), for `ce` of `_losses` that of the cross-entropy itself."""
+    """The gradient of the loss at `x` (B, *S), for `ce` that of the cross-entropy itself, (B, *S)."""
     gradient, odds, _ = active.gradient(x, loss)
     if loss is not AttackLoss.ce:
         return gradient

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._blackbox.decisions import Nearest
+from ._blackbox.decisions import offer_nearer
 from ._blackbox.estimates import finite, visited
 from ._blackbox.queries import Oracle
 
 
 class Solver(Enum):
-    """How a coordinate steps: against its slope, by Adam with its own count of steps, or by Newton's method."""
+    """Update of a coordinate: gradient descent, Adam with its own step count, or Newton's method."""
 
     sgd = "sgd"
     adam = "adam"
@@ -55,7 +56,7 @@ class ZOO(Attack):
         check_positive(difference=self.difference, step_size=self.step_size, constant=self.constant)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance, the clean input where none was found.
+        """Misclassified inputs at a small distance; the clean input where none was found.
 
         Cost per example: 2 `coordinates` + 1 forward passes per step, Newton's included.
         """
@@ -87,23 +88,23 @@ def zoo(
     search_steps: int,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, *S): see :class:`ZOO`; `ball` has no limit on the distance."""
-    x, nearest = ball.x, Nearest(ball)
+    """Adversarial candidates (B, *S); see :class:`ZOO`; `ball` has no limit on the distance."""
+    x, nearest = ball.x, Best(ball.x, dtype=torch.float64)
     size = x[0].numel() if len(x) else 1
     weight = torch.full((len(x),), constant, dtype=x.dtype, device=x.device)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     for search in range(search_steps):
         x_adv, state = x, Steps(solver, step_size, x.flatten(1))
         succeeds = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        index = (nearest.far > 0).nonzero().squeeze(1)  # where it is 0, the clean input is misclassified
+        index = (nearest.value < 0).nonzero().squeeze(1)  # where it is 0, the clean input is misclassified
         for step in range(steps):
             index = index[oracle.can_ask(index)]
             if len(index) == 0:
                 break
             value, won = oracle.value(index, x_adv[index])
-            nearest.offer(index[won], x_adv[index[won]])
+            offer_nearer(nearest, ball, index[won], x_adv[index[won]])
             succeeds[index[won]] = True
-            goes_on = nearest.far[index] > 0
+            goes_on = nearest.value[index] < 0
             index, value = index[goes_on], value[goes_on]
             here, now = ball.rows(index), x_adv[index].flatten(1)
             chosen = visited(rng.rows(index), size, coordinates, step, stream=f"zoo/{search}")
@@ -120,7 +121,7 @@ def zoo(
 
 
 def shortfall(value: Tensor) -> Tensor:
-    """What is minimised of the margins `value` that an attack has: by how much they fall short of success."""
+    """Hinge loss of the signed margins `value`: 0 where the attack succeeds."""
     return (-value).clamp_min(0.0)
 
 
@@ -148,7 +149,7 @@ def _around(oracle: Oracle, index: Tensor, x_adv: Tensor, chosen: Tensor, differ
 
 
 class Steps:
-    """What a solver remembers of each coordinate (B, D), and the steps that it takes.
+    """State of a solver for each coordinate (B, D), and its updates.
 
     Adam's decay rates are .9 and .999; each coordinate counts its own steps (algorithm 2). Newton takes a negative
     curvature for 1 and one below .1 for .1, as the authors' program does (algorithm 3).

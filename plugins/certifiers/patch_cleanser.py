@@ -58,7 +58,7 @@ class PatchCertificate(Certifier):
 
 
 def _radius(threat: Threat, patch: int, channels: int) -> float:
-    """How far an input can move inside the patch, under the threat's norm.
+    """The largest distance that an input can move inside the patch, under the threat's norm.
 
     Raises:
         Refused: if the threat allows more than the patch.

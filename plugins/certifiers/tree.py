@@ -112,7 +112,7 @@ def _radii(trees: Trees, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
 
 
 def _holds(trees: Trees, distance: Tensor, y: int, radius: float) -> bool:
-    """Whether no other class can have a score as high, each tree at its worst leaf within `radius`."""
+    """True if no other class can have a score as high, each tree at its worst leaf within `radius`."""
     near = distance <= radius
     least = torch.where(near, trees.value, torch.inf).amin(1).reshape(-1, trees.per_round).sum(0) + trees.start
     most = torch.where(near, trees.value, -torch.inf).amax(1).reshape(-1, trees.per_round).sum(0) + trees.start

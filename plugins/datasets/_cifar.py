@@ -26,7 +26,7 @@ SELECT = 5000
 
 @dataclass(frozen=True)
 class Layout:
-    """What an archive holds: record files of the training and test rows, the class names, label bytes per record."""
+    """Content of an archive: record files of the training and test rows, class names, label bytes per record."""
 
     train: tuple[str, ...]
     test: str

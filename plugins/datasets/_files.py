@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import http.client
 import os
 import shutil
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +20,38 @@ from benchmark.records.record import content_key, file_sha256
 
 @dataclass(frozen=True)
 class Source:
-    """One published file: where it comes from, and the sha256 of its content."""
+    """One published file: its URL and its sha256.
+
+    unpacked: sha256 of what a gzip file holds, where packages distribute it with another gzip header; None otherwise.
+    """
 
     url: str
     sha256: str
+    unpacked: str | None = None
 
     @property
     def name(self) -> str:
         """The file's name, the last part of the URL."""
         return self.url.rpartition("/")[2]
 
+    def matches(self, path: Path) -> bool:
+        """True if the file is the published one, or a gzip file of the same content."""
+        if file_sha256(path) == self.sha256:
+            return True
+        if self.unpacked is None:
+            return False
+        digest = hashlib.sha256()
+        try:
+            with gzip.open(path) as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        except (OSError, EOFError, zlib.error):
+            return False
+        return digest.hexdigest() == self.unpacked
+
 
 def pinned(sources: Sequence[Source]) -> str:
-    """What identifies the content of `sources` without reading them."""
+    """Identifier of the content of `sources`, from their pinned checksums, without reading them."""
     return content_key([source.sha256 for source in sources])
 
 
@@ -54,16 +76,16 @@ def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Pat
     for source, path in missing:
         _download(source, path)
     for source, path in zip(sources, paths, strict=True):
-        found = file_sha256(path)
-        if found != source.sha256:
+        if not source.matches(path):
             raise DataError(
-                f"{path} has sha256 {found}, expected {source.sha256}; remove it and fetch it again from {source.url}"
+                f"{path} has sha256 {file_sha256(path)}, expected {source.sha256}; remove it and fetch it again from "
+                f"{source.url}"
             )
     return paths
 
 
 def _download(source: Source, path: Path) -> None:
-    """Write the file in one step, so that nobody ever sees a half of it."""
+    """Download to a temporary file and rename it, so that no reader ever sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)

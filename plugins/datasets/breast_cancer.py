@@ -17,7 +17,7 @@ import torch
 from benchmark.api import DataError, Dataset, DataSpec, Examples, Splits, hookimpl
 
 SHA256 = "3a54a12ffd3db348fbe319a9056329cde28da5b2e5ecc26ff7fb9f54aa7cc9f4"
-"""Of the measurements (569, 30) as little-endian doubles and then the labels (569,) as unsigned bytes."""
+"""sha256 of the measurements (569, 30) as little-endian doubles, then the labels (569,) as unsigned bytes."""
 
 # fmt: off
 MEAN = (

@@ -15,7 +15,7 @@ import torch
 from benchmark.api import DataError, Dataset, DataSpec, Examples, Splits, hookimpl
 
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-"""Of the grey levels (1797, 64) and then the labels (1797,), as unsigned bytes."""
+"""sha256 of the grey levels (1797, 64), then the labels (1797,), as unsigned bytes."""
 
 SPEC = DataSpec((1, 8, 8), 10, (0.3069,), (0.3759,), tuple("0123456789"))
 

@@ -21,7 +21,13 @@ _SHA256 = (
     "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 )
-SOURCES = tuple(Source(f"{_HOST}/{name}", sha256) for name, sha256 in zip(FILES, _SHA256, strict=True))
+_UNPACKED = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+SOURCES = tuple(Source(f"{_HOST}/{name}", *sums) for name, *sums in zip(FILES, _SHA256, _UNPACKED, strict=True))
 SPEC = DataSpec(
     (1, 28, 28),
     10,
@@ -33,7 +39,11 @@ SPEC = DataSpec(
 
 @dataclass(frozen=True)
 class FashionMNIST(Dataset):
-    """The four published files, in the folder `fashion_mnist` of the data folder."""
+    """The four published files, in the folder `fashion_mnist` of the data folder.
+
+    Debian's package `dataset-fashion-mnist` has them with another gzip header in `/usr/share/datasets/fashion-mnist`,
+    which may be linked there: the unpacked content is compared.
+    """
 
     def revision(self, root: Path) -> str:
         """The published checksums."""

@@ -43,7 +43,7 @@ COUNTER = "certified_training_steps"
 
 
 class Method(Enum):
-    """Which bound is trained on; see the plugin's settings."""
+    """The bound that is trained on; see the plugin's settings."""
 
     ibp = "ibp"
     crown_ibp = "crown_ibp"

@@ -15,7 +15,7 @@ from benchmark.api import ConfigError, DataSpec, Defense, Examples, SampleRandom
 
 
 class Variant(Enum):
-    """How the mass `alpha` is spread.
+    """The spread of the mass `alpha`.
 
     szegedy: the true class has 1 - alpha + alpha / K, the others alpha / K each.
     others: the true class has 1 - alpha, the others alpha / (K - 1) each.

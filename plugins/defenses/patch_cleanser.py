@@ -48,7 +48,7 @@ class PatchCleanser(Defense):
 
 
 def positions(side: int, patch: int, masks: int) -> tuple[list[int], int]:
-    """Where masks begin along a side of an image, and how wide they are (section 3.3).
+    """The first pixel of each mask along a side of an image, and the width of masks (section 3.3).
 
     The stride is ceil((side - patch + 1) / masks), the width patch + stride - 1; the last mask ends with the image.
 

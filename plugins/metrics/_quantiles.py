@@ -35,8 +35,8 @@ def quantile(ordered: Tensor, share: float) -> float | None:
     return low + part * (float(ordered[below + 1]) - low)
 
 
-def quantile_interval(ordered: Tensor, share: float) -> tuple[float | None, float | None]:
-    """Two of the values of `ordered` (M,), ascending, that hold the quantile between them in 95 % of samples.
+def quantile_interval(ordered: Tensor, share: float, level: float = 0.95) -> tuple[float | None, float | None]:
+    """Two of the values of `ordered` (M,), ascending, that hold the quantile between them in that share of samples.
 
     None on the side where the sample is too small to bound it.
     """
@@ -44,8 +44,8 @@ def quantile_interval(ordered: Tensor, share: float) -> tuple[float | None, floa
         return None, None
     from scipy.stats import binom
 
-    first = int(binom.ppf(0.025, len(ordered), share))  # rank, counted from 1, of the lower bound
-    last = int(binom.ppf(0.975, len(ordered), share)) + 1
+    first = int(binom.ppf((1.0 - level) / 2.0, len(ordered), share))  # rank, counted from 1, of the lower bound
+    last = int(binom.ppf((1.0 + level) / 2.0, len(ordered), share)) + 1
     low = float(ordered[first - 1]) if first >= 1 else None
     return low, float(ordered[last - 1]) if last <= len(ordered) else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 import torchmetrics
@@ -31,7 +32,7 @@ class Rate:
 
     name: str
     count: Callable[[Outcomes], tuple[Tensor, Tensor]]
-    higher_is_better: bool
+    higher_is_better: bool | None
 
 
 class Rates(torchmetrics.Metric):
@@ -64,12 +65,13 @@ class Rates(torchmetrics.Metric):
         return found
 
 
-def wilson(hits: int, total: int) -> tuple[float | None, float | None]:
-    """Wilson's score interval at 95 % for `hits` of `total`; (None, None) where total is 0."""
+def wilson(hits: float, total: int, level: float = 0.95) -> tuple[float | None, float | None]:
+    """Wilson's score interval for `hits` of `total`; (None, None) where total is 0."""
     if total == 0:
         return None, None
-    share, weight = hits / total, Z95**2 / total
+    z = Z95 if level == 0.95 else NormalDist().inv_cdf((1.0 + level) / 2.0)
+    share, weight = hits / total, z**2 / total
     middle = share + weight / 2
-    spread = Z95 * math.sqrt(share * (1 - share) / total + weight / (4 * total))
+    spread = z * math.sqrt(share * (1 - share) / total + weight / (4 * total))
     low, high = (middle - spread) / (1 + weight), (middle + spread) / (1 + weight)
     return 0.0 if hits == 0 else low, 1.0 if hits == total else high  # exact at both ends, whatever the rounding

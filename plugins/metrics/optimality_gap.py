@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimalityGap(Metric):
-    """Of attacks that look for the smallest perturbation: distances over certified radii.
+    """Ratios of distances found to certified radii, for attacks that search for the smallest perturbation.
 
     `optimality_ratio_median`, `optimality_ratio_mean`, `optimality_ratio_least`: of the ratio over the validly attacked
     examples whose radius is positive. Failures count as infinitely far: a median among them, and a mean with one, are

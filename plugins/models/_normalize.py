@@ -1,4 +1,4 @@
-"""What the architectures share at their input: the check of the example's shape, and the normalisation."""
+"""First layer of the architectures: the check of the example's shape, and the normalisation."""
 
 from __future__ import annotations
 

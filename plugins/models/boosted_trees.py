@@ -18,7 +18,7 @@ from benchmark.api import ConfigError, DataError, DataSpec, Examples, Model, hoo
 
 MOST_DEPTH = 10
 PROBED = 64
-"""How many training examples the trees are compared on with what scikit-learn says."""
+"""Number of training examples on which the trees are compared with scikit-learn's."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Trees(nn.Module):
 
 
 def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
-    """In single precision: a float32 number is at most the result just if it is at most the threshold."""
+    """Round to single precision: a float32 number is at most the result exactly where it is at most the threshold."""
     single = thresholds.astype(np.float32)
     return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single)
 

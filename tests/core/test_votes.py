@@ -60,7 +60,7 @@ def _scripted(*rows: Sequence[float], detectors: Sequence[Detector] = ()) -> Sys
 
 
 def test_the_label_of_most_draws_wins_against_the_larger_mean_probability() -> None:
-    said = answer(_scripted((0.51, 0.49, 0.0), (0.51, 0.49, 0.0), (0.01, 0.99, 0.0)), X, Y, _rng())
+    said = answer(_scripted((0.51, 0.49), (0.51, 0.49), (0.01, 0.99)), X, Y, _rng())
     assert said.label.tolist() == [0, 0]
     torch.testing.assert_close(said.confidence, torch.full((2,), (0.51 + 0.51 + 0.01) / 3))
     torch.testing.assert_close(said.logits[0, 1].exp(), torch.tensor((0.49 + 0.49 + 0.99) / 3))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from benchmark_plugins.attacks._base.active import Active
 from benchmark_plugins.attacks._base.losses import AttackLoss, ce, dlr, dlr_targeted, margin
-from benchmark_plugins.attacks._minimal.hyperplanes import step_to_hyperplanes
+from benchmark_plugins.attacks._minimal.box_steps import step_to_hyperplanes
 from benchmark_plugins.attacks.bim import BIM, kurakin_steps
 from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.fgsm import FGSM

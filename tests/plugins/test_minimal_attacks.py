@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from benchmark_plugins.attacks._base.vectors import adam, annealed, nearer, within
+from benchmark_plugins.attacks._base.projections import nearer, within
+from benchmark_plugins.attacks._base.vectors import adam, annealed
 from benchmark_plugins.attacks._minimal.weights import least
 from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective

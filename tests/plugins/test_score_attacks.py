@@ -13,7 +13,7 @@ from benchmark_plugins.attacks.bandits import Bandits, spread, tiled
 from benchmark_plugins.attacks.nes import NES
 from benchmark_plugins.attacks.one_pixel import OnePixel
 from benchmark_plugins.attacks.parsimonious import Parsimonious, blocks_of
-from benchmark_plugins.attacks.random_coordinate import RandomCoordinate, slopes
+from benchmark_plugins.attacks.random_coordinate import RandomCoordinate, central_differences
 from benchmark_plugins.attacks.simba import Basis, SimBA, waves
 from benchmark_plugins.attacks.spsa import SPSA
 from benchmark_plugins.attacks.surrogate_gradient import SurrogateGradient, shepard
@@ -193,7 +193,7 @@ def test_lines_through_coordinates_have_the_slopes_of_the_model() -> None:
     total = torch.zeros_like(x)
     for step in range(3):
         chosen = visited(rng, 12, 5, step, stream="test")
-        total += slopes(oracle, torch.arange(3), ball, x, chosen, 0.01)
+        total += central_differences(oracle, torch.arange(3), ball, x, chosen, 0.01)
     torch.testing.assert_close(total, slope.expand(3, -1), rtol=1e-3, atol=1e-4)  # each coordinate once per sweep
     assert oracle.target.ledger.forwards.tolist() == [24] * 3
 

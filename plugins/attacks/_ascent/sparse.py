@@ -28,7 +28,7 @@ FIRST_SHARE = 0.2
 
 @dataclass
 class _Sparse(State):
-    """Where each row is. share: of the features that a step moves. spread: features changed at the last checkpoint."""
+    """State of each row. share: of the features that a step moves. spread: features changed at the last checkpoint."""
 
     x_adv: Tensor
     gradient: Tensor
@@ -42,7 +42,7 @@ class _Sparse(State):
 
     @classmethod
     def at(cls, x_adv: Tensor, gradient: Tensor, value: Tensor, ball: Ball, *, first: bool) -> _Sparse:
-        """At the start of a stage; the first one starts from a random point, the others from the last one's top."""
+        """State at the start of a stage: the first starts from a random point, others from the best one of the last."""
         size = x_adv[0].numel()
         spread = torch.full_like(value, size) if first else rows_norm(x_adv - ball.x, Norm.l0)
         share = torch.full_like(value, FIRST_SHARE) if first else spread / size / SPARSER
@@ -50,7 +50,7 @@ class _Sparse(State):
         return cls(x_adv, gradient, x_adv, gradient, value, value, step_size, share, spread)
 
     def arrive(self, x_adv: Tensor, gradient: Tensor, value: Tensor) -> None:
-        """Note what was found at the next point."""
+        """Update the state with the values at the next point."""
         higher = value > self.top_value
         wide = columns(higher, x_adv)
         self.top = torch.where(wide, x_adv, self.top)
@@ -59,7 +59,7 @@ class _Sparse(State):
         self.x_adv, self.gradient = x_adv, gradient
 
     def check(self, ball: Ball) -> None:
-        """Move as many features as the best point has, over 1.5; where that fell, start anew from it with a full step.
+        """Adapt sparsity and step size: move 1/1.5 as many features as the best point has; restart where that fell.
 
         Croce & Hein, ICML 2021, section 3.3. Difference from the paper: where neither has happened and the loss has not
         risen either, the features become fewer still, or steps that are signs would keep their differences for ever;
@@ -77,7 +77,7 @@ class _Sparse(State):
         self.spread, self.checked_value = spread, self.top_value
 
     def onward(self, ball: Ball) -> Tensor:
-        """The next point: the signs of the largest slopes, of l1 length `step_size` in all.
+        """Next point: a step of l1 length `step_size` along the signs of the largest slopes.
 
         Difference from the paper: features that stand at the end of the box that their slope points to are passed
         over, since their share of the step would be lost.
@@ -95,7 +95,7 @@ class _Sparse(State):
 
 
 def climb_sparse(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, settle: bool) -> None:
-    """Climb in l1 from `start` (b, *S) in balls of 3, 2 and 1 eps, and offer what is found in the last to `best`.
+    """Ascend in l1 from `start` (b, *S) in balls of 3, 2 and 1 eps; points in the last are offered to `best`.
 
     Croce & Hein, ICML 2021, arXiv:2103.01208, sections 3.2 to 3.4. Cost: steps + 3 passes forward and backward.
     """

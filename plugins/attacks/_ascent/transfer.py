@@ -1,11 +1,12 @@
-"""What the attacks made to transfer share: iterative FGSM with momentum, along slopes taken at altered inputs.
+"""Iterative FGSM with momentum, along slopes taken at altered inputs: the loop of the attacks made to transfer.
 
 The loop is that of MI-FGSM (Dong et al., CVPR 2018, arXiv:1710.06081, algorithm 1). A method supplies where and how the
 slope is taken. All steps are made, broken or not: an example that only just fools the surrogate transfers less.
 
-Differences from the papers, here and in each method: the loss is :func:`ce` of `_losses`, whose gradient is that of the
-cross-entropy divided by 1 - p_y; slopes are normalised by their mean absolute value, as the published code does, and by
-their length under l2, where the papers give only linf; and the system is asked only about inputs in the box [0, 1].
+Differences from the papers, here and in each method: the loss is the log-odds (`losses.ce`), whose gradient is that of
+the cross-entropy divided by 1 - p_y; slopes are normalised by their mean absolute value, as the published code does,
+and by their length under l2, where the papers give only linf; and the system is asked only about inputs in the box [0,
+1].
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def ascend_with_momentum(
     Without momentum and without a slope of its own this is iterative FGSM.
 
     Args:
-        active: the examples. loss: what is ascended. step_size: length of a step in the ball's norm.
+        active: the examples. loss: the loss to ascend. step_size: length of a step in the ball's norm.
         slope: direction of ascent; None takes the gradient of the loss. tuning: correction of the next slope, if any.
         passes: forward and backward passes per step; an example whose query budget does not last for another step keeps
             its iterate.

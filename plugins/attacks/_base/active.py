@@ -15,7 +15,7 @@ from benchmark.api import Access, Ball, SampleRandom, Target, Threat
 
 from .losses import margin, succeeded
 
-__all__ = ["Active", "Loss", "State", "can_ask", "may_settle"]
+__all__ = ["Active", "Loss", "State", "may_settle"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -92,10 +92,9 @@ class Active:
 
 
 Loss = Callable[[Tensor, Active], Tensor]
-"""Loss of an attack: from logits (b, K) and their rows to (b,), such as `AttackLoss.ce`.
+"""Loss to ascend, such as `AttackLoss.ce`: from logits (b, K) and their rows to (b,).
 
-`lambda logits, _: row_loss(logits)` makes one of a :data:`benchmark.api.RowLoss`; a loss with data of its own, such as
-a divergence from reference logits (B, K), looks them up by `rows.index`.
+A loss with data of its own, such as a divergence from reference logits (B, K), looks them up by `rows.index`.
 """
 
 
@@ -107,18 +106,9 @@ class State:
         return dataclasses.replace(self, **{name: value[at] for name, value in vars(self).items()})
 
 
-def can_ask(target: Target) -> Tensor:
-    """Rows whose query budget allows another pass, (B,) bool."""
-    left = target.remaining()
-    if left is None:
-        return torch.ones(len(target), dtype=torch.bool, device=target.ledger.forwards.device)
-    return left > 0
-
-
 def may_settle(target: Target, threat: Threat) -> bool:
     """True if a success that the attacker sees is the core's verdict, so that its example needs no further passes.
 
-    False where the attacker works on another model (transfer, or a defense unknown to it), where answers are random,
-    and where a detector may refuse what the scores do not show.
+    False on another model (transfer, unknown defense), and where answers are random or a detector may refuse.
     """
     return target.certain and threat.aware and threat.access is not Access.transfer

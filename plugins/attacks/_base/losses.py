@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .active import Active
+__all__ = ["AttackLoss", "Labelled", "ce", "dlr", "dlr_targeted", "margin", "other_logits", "succeeded"]
 
-__all__ = ["AttackLoss", "ce", "dlr", "dlr_targeted", "margin", "other_logits", "succeeded"]
+
+class Labelled(Protocol):
+    """Rows with labels `y` (b,) to leave, or to reach if `targeted`."""
+
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def targeted(self) -> bool: ...
 
 
 class AttackLoss(Enum):
@@ -21,7 +27,7 @@ class AttackLoss(Enum):
     margin = "margin"
     dlr = "dlr"
 
-    def __call__(self, logits: Tensor, rows: Active) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Labelled) -> Tensor:
         """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`."""
         if self is AttackLoss.margin:
             return margin(logits, rows.y, targeted=rows.targeted)

@@ -13,9 +13,8 @@ __all__ = ["steepest_step"]
 def steepest_step(ball: Ball, x_adv: Tensor, gradient: Tensor, length: float) -> Tensor:
     """`x_adv` (b, *S) after the steepest step of that length.
 
-    Under l1 the steepest step in the box moves features with room (Croce & Hein, ICML 2021, arXiv:2103.01208, section
-    3.2) to the end of the box, one after the other, from the largest slope down, until the length is used up. Each may
-    pass that end, for the projection to cut: otherwise the projection would take length from features that have it.
+    Under l1 it moves the features with room in the box (Croce & Hein, ICML 2021, arXiv:2103.01208, section 3.2) to its
+    end, from the largest slope down, until the length is used up. Each may pass that end, for the projection to cut.
     """
     if ball.norm is not Norm.l1:
         return x_adv.add(ball.steepest(gradient), alpha=length)

@@ -1,4 +1,4 @@
-"""What the decision-based attacks share: a first adversarial input, and the way from it back towards the clean one."""
+"""Decision-based attacks: first adversarial inputs, and bisection back towards the clean ones."""
 
 from __future__ import annotations
 
@@ -7,42 +7,32 @@ from torch import Tensor
 
 from benchmark.api import OWNED, Ball, Norm, SampleRandom, distance, rows_norm
 
+from .._base.best import Best
 from .._base.vectors import columns
 from .queries import Oracle
 
 __all__ = [
-    "Nearest", "TreeSum", "bisect", "blend", "drawn_at_once", "first_wins", "only_clean", "owned", "starts"
+    "TreeSum", "bisect", "blend", "drawn_at_once", "first_wins", "found", "offer_nearer", "only_clean", "owned",
+    "starts",
 ]  # fmt: skip
 
 
 DRAWN = 1 << 17
-"""How many random numbers are little memory: 1 MiB while they are drawn."""
+"""Random numbers that are drawn at once at most: 1 MiB while they are drawn."""
 
 
-class Nearest:
-    """Per example the nearest input that was seen to succeed. x_adv: (B, *S), the clean input where there is none.
+def offer_nearer(best: Best, ball: Ball, index: Tensor, x_adv: Tensor) -> Tensor:
+    """Offer successes `x_adv` (b, *S) of the examples `index` (b,), the nearest first; (b,) bool, which are nearer.
 
-    far: (B,) float64, its distance in the ball's norm; infinite where there is none.
+    best: made by :func:`only_clean`; its value is minus the distance, float64. ball: of all examples.
     """
+    far = distance(x_adv, ball.x[index], ball.norm)
+    return best.offer(index, x_adv, torch.ones_like(far, dtype=torch.bool), -far)
 
-    def __init__(self, ball: Ball) -> None:
-        self._ball = ball
-        self.x_adv = ball.x
-        self.far = torch.full((len(ball.x),), torch.inf, dtype=torch.float64, device=ball.x.device)
 
-    def offer(self, index: Tensor, x_adv: Tensor) -> Tensor:
-        """Take over those of `x_adv` (b, *S), all seen to succeed, that are nearer; (b,) bool says which."""
-        far = distance(x_adv, self._ball.x[index], self._ball.norm)
-        nearer = far < self.far[index]
-        rows = index[nearer]
-        self.x_adv = self.x_adv.index_copy(0, rows, x_adv[nearer])
-        self.far[rows] = far[nearer]
-        return nearer
-
-    @property
-    def found(self) -> Tensor:
-        """(n,) int64: the examples for which something was found that is not the clean input itself."""
-        return (torch.isfinite(self.far) & (self.far > 0)).nonzero().squeeze(1)
+def found(best: Best) -> Tensor:
+    """Examples with a success other than the clean input, (n,) int64."""
+    return (best.won & (best.value < 0)).nonzero().squeeze(1)
 
 
 class TreeSum:
@@ -75,7 +65,7 @@ class TreeSum:
 
 
 def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
-    """How many directions of `size` numbers to draw at once for each of `count` examples, a power of two.
+    """Number of directions of `size` features to draw at once for each of `count` examples, a power of two.
 
     Enough to fill a pass, and more where that is little memory: then drawing them takes little time beside asking.
     """
@@ -85,31 +75,31 @@ def drawn_at_once(oracle: Oracle, count: int, size: int) -> int:
     return 1 << (enough.bit_length() - 1)
 
 
-def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Nearest:
-    """Look for any adversarial input: the clean one, then the first of :func:`starts`.
+def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, name: str) -> Best:
+    """First adversarial inputs: the clean ones where they succeed, else those of :func:`starts`.
 
     At most `tries` + OWNED + 2 queries per example.
     """
     nearest = only_clean(oracle, ball)
-    index = torch.isinf(nearest.far).nonzero().squeeze(1)
+    index = (~nearest.won).nonzero().squeeze(1)
     x_adv, won = starts(oracle, index, ball.rows(index), rng.rows(index), tries=tries, name=name)
-    nearest.offer(index[won], x_adv[won])
+    offer_nearer(nearest, ball, index[won], x_adv[won])
     return nearest
 
 
-def only_clean(oracle: Oracle, ball: Ball) -> Nearest:
-    """Ask about the clean inputs, which need no attack where they succeed as they are; one query per example."""
-    nearest = Nearest(ball)
+def only_clean(oracle: Oracle, ball: Ball) -> Best:
+    """Evaluate the clean inputs and keep those that succeed; one query per example."""
+    nearest = Best(ball.x, dtype=torch.float64)
     index = torch.arange(len(ball.x), device=ball.x.device)
     won = oracle.win(index, ball.x)
-    nearest.offer(index[won], ball.x[won])
+    offer_nearer(nearest, ball, index[won], ball.x[won])
     return nearest
 
 
 def starts(
     oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, *, tries: int, name: str, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Look for an input that succeeds, however far away: where the region allows no change, it is the clean one.
+    """Find an input that succeeds at any distance: the clean one where the region allows no change.
 
     Without a label to reach: the negative of the clean input, then `tries` random inputs, then those of other labels
     that the attacker owns. With one, those of that label come first, since random inputs are seldom taken for it.
@@ -144,7 +134,7 @@ def starts(
 
 
 def owned(oracle: Oracle, index: Tensor, at: int) -> tuple[Tensor, Tensor]:
-    """The attacker's own input number `at` for each of the examples `index` (b,), as `Target.reference` gives it.
+    """Input number `at` of those that the attacker owns, for each of the examples `index` (b,); see `Target.reference`.
 
     It is one of the label to reach; without a target, labels other than the one to leave take turns.
     """
@@ -155,7 +145,7 @@ def owned(oracle: Oracle, index: Tensor, at: int) -> tuple[Tensor, Tensor]:
 
 
 def _drawn(x: Tensor, rng: SampleRandom, at: int, name: str) -> Tensor:
-    """(b, *S): the negative of `x` at first, then by turns dots and uniform noise.
+    """The negative of `x` at first, then by turns dots and uniform noise, (b, *S).
 
     The dots are black and white and of a random density: classifiers put them into different classes.
     """

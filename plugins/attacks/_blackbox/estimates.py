@@ -1,4 +1,4 @@
-"""What the score-based attacks share: ascent on the margin along a gradient that is estimated from scores.
+"""Ascent on the margin along gradients estimated from scores.
 
 Differences are taken at points that may lie outside ball and box by the length of the difference, as in the papers'
 programs: cut off there, they would be no differences of that length. Candidates never lie outside.
@@ -11,58 +11,31 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmark.api import Ball, SampleRandom, Target, Threat
+from benchmark.api import Ball, SampleRandom, Threat
 
-from .._base.active import may_settle
+from .._base.best import Best
 from .queries import Oracle, fold
 
-__all__ = ["Best", "Estimate", "Noise", "antithetic", "climb", "default_step", "finite", "visited"]
+__all__ = ["Directions", "Estimate", "antithetic", "ascend_estimates", "default_step", "finite", "offer_all", "visited"]
 
 Estimate = Callable[[Tensor, Ball, Tensor, int], Tensor]
 """From the examples (b,) int64, their balls, their inputs (b, *S) and the number of the step, to a gradient (b, *S)."""
 
-Noise = Callable[[SampleRandom, int, int], Tensor]
+Directions = Callable[[SampleRandom, int, int], Tensor]
 """From the randomness of b examples, a number of draws n and the first one, to directions (b, n, *S)."""
 
 
-class Best:
-    """Per example the best candidate seen: a success before a failure, then the higher margin.
-
-    x_adv: (B, *S). value: (B,), minus infinity before anything was seen. won: (B,) bool.
-    settle: whether a success that is seen is one that counts, so that the example is done.
-    """
-
-    def __init__(self, target: Target, threat: Threat, x: Tensor) -> None:
-        self.x_adv = x
-        self.value = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-        self.won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        self.settle = may_settle(target, threat)
-
-    def offer(self, index: Tensor, x_adv: Tensor, value: Tensor, won: Tensor) -> Tensor:
-        """Take over those of `x_adv` (b, *S), one per example, that are better; (b,) bool says which."""
-        better = (won & ~self.won[index]) | ((won == self.won[index]) & (value > self.value[index]))
-        rows = index[better]
-        self.x_adv = self.x_adv.index_copy(0, rows, x_adv[better])
-        self.value[rows], self.won[rows] = value[better].to(self.value.dtype), won[better]
-        return better
-
-    def offer_all(self, index: Tensor, proposals: Tensor, values: Tensor, won: Tensor) -> None:
-        """Take over what is better of several proposals (b, n, *S) per example; values (b, n), won (b, n) bool."""
-        eligible = torch.where(won.any(1, keepdim=True) & ~won, -torch.inf, values)
-        row, top = torch.arange(len(index), device=index.device), eligible.argmax(1)
-        self.offer(index, proposals[row, top], values[row, top], won[row, top])
-
-    def todo(self, oracle: Oracle, index: Tensor) -> Tensor:
-        """Those of the examples `index` that are worked on: within their budget and not done."""
-        if self.settle:
-            index = index[~self.won[index]]
-        return index[oracle.can_ask(index)]
+def offer_all(best: Best, index: Tensor, proposals: Tensor, values: Tensor, won: Tensor) -> None:
+    """Offer the best of several proposals (b, n, *S) per example; values, won: (b, n)."""
+    eligible = torch.where(won.any(1, keepdim=True) & ~won, -torch.inf, values)
+    row, top = torch.arange(len(index), device=index.device), eligible.argmax(1)
+    best.offer(index, proposals[row, top], won[row, top], values[row, top])
 
 
-def climb(
+def ascend_estimates(
     oracle: Oracle, best: Best, *, ball: Ball, start: Tensor, steps: int, step_size: float, estimate: Estimate
 ) -> Tensor:
-    """(B, *S): the best of the iterates x <- project(x + step_size * steepest(estimate of the gradient at x)).
+    """Best of the iterates x <- project(x + step_size * steepest(estimated gradient at x)), (B, *S).
 
     Every iterate, the start included, is asked about: one query per step beside those of the estimate. An example whose
     budget ends between keeps the best iterate that was asked about.
@@ -70,12 +43,11 @@ def climb(
     x_adv = start
     index = torch.arange(len(start), device=start.device)
     for step in range(steps + 1):
-        index = best.todo(oracle, index)
+        index = oracle.todo(best, index)
         if len(index) == 0:
             break
-        value, won = oracle.value(index, x_adv[index])
-        best.offer(index, x_adv[index], value, won)
-        index = best.todo(oracle, index)
+        oracle.offer(best, index, x_adv[index])
+        index = oracle.todo(best, index)
         if step == steps or len(index) == 0:
             break
         here = ball.rows(index)
@@ -85,7 +57,7 @@ def climb(
 
 
 def finite(gradient: Tensor) -> Tensor:
-    """`gradient` with zero for what is not a number."""
+    """`gradient` with 0 in place of values that are not finite."""
     return gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -96,11 +68,11 @@ def antithetic(
     x_adv: Tensor,
     *,
     rng: SampleRandom,
-    noise: Noise,
+    noise: Directions,
     pairs: int,
     sigma: float,
 ) -> Tensor:
-    """(b, *S): the sum over `pairs` directions u of u (f(x + sigma u) - f(x - sigma u)) / (2 sigma pairs).
+    """Antithetic gradient (b, *S): sum over directions u of u (f(x + sigma u) - f(x - sigma u)) / (2 sigma pairs).
 
     f is the margin. A pair that the budget cuts in two is left out. ball, x_adv: of the examples `index` (b,).
     """

@@ -1,4 +1,4 @@
-"""What the black-box attacks share: questions about several proposals per example, answered within its budget."""
+"""Queries about several proposals per example, within its budget."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from benchmark.api import PASS_ROWS, Ball, SampleRandom, Target
 
+from .._base.best import Best
 from .._base.losses import margin, succeeded
 from .._base.vectors import columns
 
 __all__ = ["Oracle", "fold", "gaussian", "inside", "signs", "uniform"]
 
-PASS_VALUES = 1 << 15
-"""How many input values a pass may have, if those of all examples are fewer: a few small inputs cost as much."""
+PROPOSAL_VALUES = 1 << 15
+"""Input values that a pass may have even if all examples together have fewer: a pass over few values costs as much."""
 
 _Question = Callable[[Target, Tensor], Tensor]
 
@@ -33,19 +34,19 @@ def fold(weights: Tensor, directions: Tensor, start: Tensor) -> Tensor:
 
 
 def gaussian(rng: SampleRandom, shape: torch.Size, count: int, *, stream: str, first: int = 0) -> Tensor:
-    """(b, count, *S): standard normal noise, the draws `first` to `first` + count - 1 of each example's stream."""
+    """Standard normal noise, the draws `first` to `first` + count - 1 of each example's stream, (b, count, *S)."""
     repeated, draw = _draws(rng, count, first)
     return repeated.normal(*shape, stream=stream, draw=draw).reshape(len(rng), count, *shape)
 
 
 def uniform(rng: SampleRandom, shape: torch.Size, count: int, *, stream: str, first: int = 0) -> Tensor:
-    """(b, count, *S): noise uniform in [-1, 1), the draws `first` to `first` + count - 1 of each example's stream."""
+    """Noise uniform in [-1, 1), the draws `first` to `first` + count - 1 of each example's stream, (b, count, *S)."""
     repeated, draw = _draws(rng, count, first)
     return repeated.uniform(*shape, stream=stream, draw=draw, low=-1.0).reshape(len(rng), count, *shape)
 
 
 def signs(rng: SampleRandom, shape: torch.Size, count: int, *, stream: str, first: int = 0) -> Tensor:
-    """(b, count, *S): random signs, the draws `first` to `first` + count - 1 of each example's stream."""
+    """Random signs, the draws `first` to `first` + count - 1 of each example's stream, (b, count, *S)."""
     repeated, draw = _draws(rng, count, first)
     return repeated.signs(*shape, stream=stream, draw=draw).reshape(len(rng), count, *shape)
 
@@ -57,7 +58,7 @@ def _draws(rng: SampleRandom, count: int, first: int) -> tuple[SampleRandom, Ten
 
 
 def inside(ball: Ball, proposals: Tensor) -> Tensor:
-    """(b, n, *S): each of the n proposals per example, projected into `ball` (of b examples)."""
+    """Each of the n proposals per example, projected into `ball` (of b examples), (b, n, *S)."""
     b, n = proposals.shape[:2]
     repeated = ball.rows(torch.arange(b, device=proposals.device).repeat_interleave(n))
     return repeated.project(proposals.flatten(0, 1)).reshape(proposals.shape)
@@ -65,32 +66,44 @@ def inside(ball: Ball, proposals: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Asks about proposals (b, n, *S) for the examples `index` (b,) int64, without ever exceeding a budget.
+    """Query interface: proposals (b, n, *S) for the examples `index` (b,) int64, never beyond their budgets.
 
     Of the n proposals of an example, those that its budget no longer allows are not asked about: they are not
     `answered`, and do not win. All the proposals of a call share passes of as many rows as there are examples, or some
     more where they are few or small, so that several proposals take little more memory than one.
 
-    y: (B,) the labels to leave, or to reach if `targeted`.
+    y: (B,) the labels to leave, or to reach if `targeted`. settle: an example ends at its first success.
     """
 
     target: Target
     y: Tensor
     targeted: bool = False
+    settle: bool = False
+
+    def todo(self, best: Best, index: Tensor) -> Tensor:
+        """Examples of `index` to go on with, within their budget; with `settle` not those with a success."""
+        if self.settle:
+            index = index[~best.won[index]]
+        return index[self.can_ask(index)]
+
+    def offer(self, best: Best, index: Tensor, x_adv: Tensor) -> Tensor:
+        """Ask about `x_adv` (b, *S) and offer them by their margins; (b,) bool, which are better."""
+        value, won = self.value(index, x_adv)
+        return best.offer(index, x_adv, won, value)
 
     def can_ask(self, index: Tensor) -> Tensor:
-        """(b,) bool: whether the budget allows another question about the examples `index` (b,)."""
+        """True where the budget allows another query for the examples `index` (b,), (b,) bool."""
         return self.answers(index, 1).squeeze(1)
 
     def answers(self, index: Tensor, count: int) -> Tensor:
-        """(b, count) bool: which of the next `count` questions about each example the budget allows."""
+        """True for those of the next `count` queries of each example that the budget allows, (b, count) bool."""
         left = self.target.rows(index).remaining()
         if left is None:
             return torch.ones(len(index), count, dtype=torch.bool, device=index.device)
         return torch.arange(count, device=index.device) < left[:, None]
 
     def wins(self, index: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
-        """From labels alone: won and answered, (b, n) bool each."""
+        """Success and answered, (b, n) bool each, from labels alone."""
         answered = self.answers(index, proposals.shape[1])
         labels = self._ask(index, proposals, answered, Target.labels, self.y[:0])
         if len(labels) == answered.numel():
@@ -100,11 +113,11 @@ class Oracle:
         return won, answered
 
     def win(self, index: Tensor, x_adv: Tensor) -> Tensor:
-        """(b,) bool: whether `x_adv` (b, *S) is seen to succeed; false where the budget is spent."""
+        """Success of `x_adv` (b, *S), (b,) bool; false where the budget is spent."""
         return self.wins(index, x_adv[:, None])[0].squeeze(1)
 
     def values(self, index: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From scores: the margin by which each proposal succeeds (b, n), won and answered, (b, n) bool each.
+        """Signed margins (b, n), success and answered, (b, n) bool each, from scores.
 
         The margin is that of Carlini & Wagner, positive where the proposal succeeds; minus infinity where it is NaN or
         was not asked for.
@@ -124,16 +137,16 @@ class Oracle:
         return values, won, answered
 
     def value(self, index: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """The margin (b,) of `x_adv` (b, *S), and whether it succeeds (b,) bool."""
+        """Signed margin (b,) and success (b,) bool of `x_adv` (b, *S)."""
         values, won, _ = self.values(index, x_adv[:, None])
         return values.squeeze(1), won.squeeze(1)
 
     def group(self, count: int, size: int) -> int:
-        """How many proposals per example, of `size` features, to make at once for `count` examples: to fill a pass."""
+        """Proposals per example, of `size` features, that fill a pass with `count` examples."""
         return max(1, self._pass_rows(size) // max(1, count)) if self.target.certain else PASS_ROWS
 
     def _pass_rows(self, size: int) -> int:
-        return max(len(self.y), 4 * PASS_ROWS, PASS_VALUES // max(1, size))
+        return max(len(self.y), 4 * PASS_ROWS, PROPOSAL_VALUES // max(1, size))
 
     def _no_logits(self, proposals: Tensor) -> Tensor:
         return proposals.new_zeros(0, self.target.classes)

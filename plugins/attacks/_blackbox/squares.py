@@ -1,4 +1,4 @@
-"""The proposals of Square: where the windows lie, how large they are, and what changes in them.
+"""Proposals of Square: place, size and content of the windows.
 
 Andriushchenko et al., ECCV 2020, arXiv:1912.00049, algorithms 2 and 3. Inputs here are (b, C, H, W); what is no image
 is a line of features, (b, 1, 1, D).
@@ -16,7 +16,7 @@ from benchmark.api import Norm, SampleRandom
 __all__ = ["Moves", "as_image", "change_linf", "change_mass", "first_linf", "first_mass", "moves", "worth_asking"]
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After which query of 10000 the share of the features in a window is halved (section 4.1 of the paper)."""
+"""Queries, of 10000, after which the share of the features in a window is halved (section 4.1 of the paper)."""
 
 Image = tuple[int, int, int]
 
@@ -32,7 +32,7 @@ def as_image(shape: tuple[int, ...]) -> Image:
 
 @dataclass(frozen=True)
 class Moves:
-    """What was drawn for one proposal per row.
+    """Random draws of one proposal per row.
 
     side: (b,) the length of the window; top, left: (b,) its corner; top2, left2: (b,) that of the window which gives
     its change away under l2 and l1. sign: (b, C) -1 or 1. turned: (b,) bool.
@@ -47,7 +47,7 @@ class Moves:
     turned: Tensor
 
     def at(self, *index: Tensor) -> Moves:
-        """Those at `index` of the first dimension, or at several of as many dimensions."""
+        """Draws at `index` of the first dimension, or at several of as many dimensions."""
         return Moves(**{name: value[index] for name, value in vars(self).items()})
 
 
@@ -80,7 +80,7 @@ def moves(
 
 
 def _window(top: Tensor, left: Tensor, side: Tensor, shape: Image) -> Tensor:
-    """(b, 1, H, W) bool: the features in the window."""
+    """The features in the window, (b, 1, H, W) bool."""
     i, j = torch.arange(shape[1], device=top.device), torch.arange(shape[2], device=top.device)
     rows = (i >= top[:, None]) & (i < (top + side)[:, None])
     cols = (j >= left[:, None]) & (j < (left + side)[:, None])
@@ -95,12 +95,12 @@ def first_linf(rng: SampleRandom, shape: Image) -> Tensor:
 
 
 def change_linf(move: Moves, shape: Image) -> Tensor:
-    """(b, C, H, W): the sign of each channel inside the window, 0 outside."""
+    """The sign of each channel inside the window, 0 outside, (b, C, H, W)."""
     return _window(move.top, move.left, move.side, shape) * move.sign[:, :, None, None]
 
 
 def worth_asking(move: Moves, left: Tensor, rises: Tensor, falls: Tensor) -> Tensor:
-    """(b, Q) bool: which of the linf proposals (b, Q, ...) for one candidate per row are all that there is to ask.
+    """True for the linf proposals (b, Q, ...) worth a query for one candidate per row, (b, Q) bool.
 
     Not those that change nothing, and of the same ones only the first.
 
@@ -166,7 +166,7 @@ def _eta(top: Tensor, left: Tensor, side: Tensor, turned: Tensor, shape: Image, 
 
 
 def first_mass(rng: SampleRandom, shape: Image, norm: Norm) -> Tensor:
-    """(b, C, H, W): a grid of windows, five to a side, each of length 1 with random signs per channel."""
+    """A grid of windows, five to a side, each of length 1 with random signs per channel, (b, C, H, W)."""
     channels, height, width = shape
     side = max(1, (width if height == 1 else min(height, width)) // 5)
     down, across = (1 if height == 1 else height // side), width // side

@@ -1,4 +1,4 @@
-"""Smallest changes in the box to hyperplanes slope . delta = offset, and the nearest of several hyperplanes."""
+"""Nearest of several hyperplanes slope . delta = offset inside the box, which FAB steps to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from torch import Tensor
 
 from benchmark.api import Norm, rows_norm
 
-__all__ = ["nearest_hyperplane", "step_to_hyperplanes", "to_hyperplane"]
+from .box_steps import step_to_hyperplanes
+
+__all__ = ["nearest_hyperplane", "to_hyperplane"]
 
 OUTSIDE = 1e30
 """Distance of a hyperplane that the box does not reach: the nearest where there is no other."""
@@ -20,37 +22,6 @@ _MOST: dict[Norm, Callable[[Tensor], Tensor]] = {
     Norm.l1: lambda slope: slope.abs().amax(-1),
 }
 """Largest gain of a step of length one along slopes (..., D): the dual norm."""
-
-
-def step_to_hyperplanes(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Smallest change of `x` in the box [0, 1] with slope . delta >= offset, for each of C hyperplanes.
-
-    The change is min(t * rate, room) in the direction of the slope, with rate |slope| under l2 and 1 under linf; what
-    it gains is concave and piecewise linear in t, so Newton's method from t = 0 ends at the exact t (Croce & Hein, ICML
-    2020, arXiv:1907.02044, section 3.1, state the problem; they sort instead).
-
-    Args:
-        slope: (B, C, D), finite. offset: (B, C), positive. x: (B, D) in [0, 1]. norm: l2 or linf.
-
-    Returns:
-        delta (B, C, D), and its length (B, C), infinite where the box is too small: delta then goes as far as it can.
-    """
-    gain, side = slope.abs(), slope.sign()
-    room = side.clamp_min(0.0) - side * x[:, None]
-    rate = gain if norm is Norm.l2 else side.abs()
-    most, pace = gain * room, gain * rate
-    offset, t = offset[:, :, None], torch.zeros_like(offset[:, :, None])
-    while True:
-        free = torch.addcmul(room, t, rate, value=-1.0).clamp_min_(0.0).sign_()  # 1 before the end of the room, else 0
-        growth = (free * pace).sum(2, keepdim=True)
-        missing = offset - torch.addcmul(most, free, most, value=-1.0).sum(2, keepdim=True)
-        later = torch.fmax(t, (missing / growth).clamp_max(1e30))
-        if torch.equal(later, t):
-            break
-        t = later
-    change = torch.minimum(t * rate, room)
-    size = change.amax(2) if norm is Norm.linf else change.square().sum(2).sqrt()
-    return change * side, torch.where(growth.squeeze(2) > 0, size, torch.inf)
 
 
 def to_hyperplane(slope: Tensor, offset: Tensor, points: Tensor, norm: Norm) -> Tensor:

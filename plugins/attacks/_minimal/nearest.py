@@ -33,7 +33,7 @@ def distance_to(best: Best, active: Active) -> Tensor:
 
 
 class Patience:
-    """Which examples to go on with: all but those whose nearest success has stopped coming nearer.
+    """Early stopping of examples whose nearest success has stopped coming nearer.
 
     An example ends when its nearest success has not come nearer by a share of SETTLED in the share `patience` of the
     steps, which is checked twice in that time; or when its clean input succeeds.

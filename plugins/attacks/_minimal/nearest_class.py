@@ -12,7 +12,7 @@ from benchmark.api import Norm
 from .._base.active import Active, Loss
 from .._base.classes import logit_difference, top_rivals
 from .._base.vectors import columns, usable
-from .hyperplanes import step_to_hyperplanes
+from .box_steps import step_to_hyperplanes
 
 __all__ = ["nearest_class", "toward_class", "toward_nearest_class"]
 

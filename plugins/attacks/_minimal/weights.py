@@ -19,10 +19,10 @@ from .nearest import SETTLED, distance_to, keep_nearest
 __all__ = ["STALLED", "Tried", "ask_clean", "least", "misses", "search_weight"]
 
 STALLED = 0.995
-"""Of its value at the last check: an objective above that has stopped falling, and its row is given up."""
+"""Share of its last checked value above which an objective counts as stalled; its row goes on to the next weight."""
 
 FIRST = (1e-10, 1e4)
-"""Between these is the first weight, where it goes by the slope: an objective that is flat at first says little."""
+"""Bounds of a first weight derived from the slope: an objective that is flat at first says little."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Tried(State):
         }
 
     def next_weight(self, those: Tensor, size: Tensor) -> None:
-        """Where `those` (b,) bool is true, the next weight: tenfold up to the first success, then bisection.
+        """Take the next weight where `those` (b,) bool is true: tenfold up to the first success, then bisection.
 
         size: (b,), how far the nearest success is.
         """
@@ -148,12 +148,12 @@ def search_weight(
 
 
 def misses(patience: float, searches: int) -> int:
-    """How many weights in a row may bring nothing nearer: that share of them, and one at least."""
+    """Number of weights in a row that may bring nothing nearer: that share of them, at least one."""
     return max(round(patience * searches), 1)
 
 
 def least(gradient: Tensor, value: Tensor) -> Tensor:
-    """(b,): the c at which ||delta||^2 + c * objective is least where the objective is 0, if that is linear.
+    """The c at which ||delta||^2 + c * objective is least where the objective is 0, if that is linear, (b,).
 
     gradient: (b, *S) of the objective at the clean inputs. value: (b,), the objective there.
     """

@@ -53,7 +53,7 @@ def defocused(x: Tensor, radius: float, soft: float) -> Tensor:
 
 
 def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> Tensor:
-    """(B, C, H, W): the mean along a line at `degrees` (B,), half a Gaussian of `sigma` pixels, 2 `radius` long."""
+    """The mean along a line at `degrees` (B,), half a Gaussian of `sigma` pixels, 2 `radius` long, (B, C, H, W)."""
     weights = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(int(2 * radius) + 1)]
     weights = [weight for weight in weights if weight >= 1e-4]
     angle = degrees.double() * (math.pi / 180.0)
@@ -89,7 +89,7 @@ def through_glass(x: Tensor, sigma: float, reach: int, rounds: int, rng: SampleR
 
 
 def _weighted(x: Tensor, kernel: Kernel) -> Tensor:
-    """(B, C, H, W): the weighted sum of copies of `x`, shifted by the places of the kernel."""
+    """The weighted sum of copies of `x`, shifted by the places of the kernel, (B, C, H, W)."""
     up = max(abs(row) for row, _ in kernel)
     left = max(abs(column) for _, column in kernel)
     height, width = x.shape[2:]

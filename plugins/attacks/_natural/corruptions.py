@@ -1,4 +1,4 @@
-"""What each family of corruptions does to images. Hendrycks & Dietterich, ICLR 2019, arXiv:1903.12261, appendix B."""
+"""Families of common corruptions. Hendrycks & Dietterich, ICLR 2019, arXiv:1903.12261, appendix B."""
 
 from __future__ import annotations
 

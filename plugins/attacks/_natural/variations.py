@@ -1,4 +1,4 @@
-"""What natural variations share: a range of settings, searched for one that the system gets wrong.
+"""Search over the settings of a natural variation for one that the system gets wrong.
 
 No gradient is asked for: an attacker who can only turn, light or blur an image tries settings one after the other.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.api import ConfigError, Refused, SampleRandom, Target, Threat
 
-from .._base.active import can_ask
+from .._base.budget import can_ask
 from .._base.settings import check_images
 
 __all__ = ["Axis", "Search", "check_colour", "check_range", "first_success", "settings", "settings_count"]
@@ -25,7 +25,7 @@ Varied = Callable[[Tensor, int], Tensor]
 
 
 class Search(Enum):
-    """How settings are chosen.
+    """Choice of the settings.
 
     random: uniformly from the ranges, anew for each example and try. grid: all combinations of evenly spaced values.
     """
@@ -50,12 +50,12 @@ class Axis:
 
     @property
     def count(self) -> int:
-        """How many values the grid has."""
+        """Number of values in the grid."""
         return 1 if self.low == self.high else self.values
 
 
 def settings_count(axes: Sequence[Axis], search: Search, tries: int) -> int:
-    """How many settings are tried at most."""
+    """Largest number of settings tried."""
     return tries if search is Search.random else math.prod(axis.count for axis in axes)
 
 
@@ -74,7 +74,7 @@ def settings(axes: Sequence[Axis], search: Search, rng: SampleRandom, at: int, *
 def first_success(
     target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom, tries: int, varied: Varied
 ) -> Tensor:
-    """(B, *S): for each example the first variation that succeeds, else the last that its budget allowed.
+    """First variation of each example that succeeds, (B, *S), else the last that its budget allowed.
 
     What lies outside the region stays, and values are cut to [0, 1]. The last variation is not asked about, so that
     `tries` of them cost `tries` - 1 forward passes at most: more tries break what fewer break, and perhaps more.

@@ -18,7 +18,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def plasma(rng: SampleRandom, height: int, width: int, decay: float, *, stream: str, like: Tensor) -> Tensor:
-    """(B, 1, H, W): a fractal landscape from 0 to 1, by diamonds and squares on a torus.
+    """A fractal landscape from 0 to 1, by diamonds and squares on a torus, (B, 1, H, W).
 
     The displacement of the midpoints falls by `decay` squared with each halving: the larger it is, the smoother.
     Fournier, Fussell & Carpenter, Communications of the ACM 25(6), 1982.
@@ -108,7 +108,7 @@ def spattered(
 
 
 def _grey(x: Tensor) -> Tensor:
-    """(B, 1, H, W): the luminance of colours, the mean of any other number of channels."""
+    """The luminance of colours, the mean of any other number of channels, (B, 1, H, W)."""
     if x.shape[1] != 3:
         return x.double().mean(1, keepdim=True).to(x.dtype)
     return sum(share * x[:, place : place + 1] for place, share in enumerate(LUMINANCE)) + torch.zeros_like(x[:, :1])

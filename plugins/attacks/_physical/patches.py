@@ -1,4 +1,4 @@
-"""What patch attacks share: where a patch lies, how it is put there, and how well it can be printed.
+"""Patches: placement, composition with images, and printability.
 
 A patch is a square or a disc of texels. The pixels that it covers take the texel nearest to their middle, and all
 others keep their bits. How many pixels it may cover is the budget of an l0 threat, eps / channels, at any turn.
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 LEVELS = (0.1, 0.5, 0.9)
-"""What can be printed: any mixture of these values of each channel. Black ink is not 0 and white paper is not 1."""
+"""Printable values of each channel, in any mixture. Black ink is not 0 and white paper is not 1."""
 
 
 class PatchShape(Enum):
@@ -41,7 +41,7 @@ class PatchShape(Enum):
 
 
 def check_placement(rotation: float, smallest: float) -> None:
-    """Refuse turns and sizes that mean nothing.
+    """Refuse rotations and scales out of range.
 
     Raises:
         ConfigError: naming the field.
@@ -140,7 +140,7 @@ def put(x: Tensor, patch: Tensor, places: Tensor, mask: Tensor | None) -> Tensor
 
 
 def variation(patch: Tensor) -> Tensor:
-    """(B,): the mean length of the step to the texels below and to the right (total variation).
+    """The mean length of the step to the texels below and to the right (total variation), (B,).
 
     Sharif et al., CCS 2016, section 5.2.2. It keeps what is printed smooth, since a camera loses the rest.
     """
@@ -150,7 +150,7 @@ def variation(patch: Tensor) -> Tensor:
 
 
 def unprintable(patch: Tensor) -> Tensor:
-    """(B,): the mean distance of a texel's colour from the nearest that can be printed (non-printability score).
+    """The mean distance of a texel's colour from the nearest that can be printed (non-printability score), (B,).
 
     Sharif et al., CCS 2016, section 5.2.3, with the distance to the nearest colour for the product of all distances, as
     Thys et al., CVPR Workshops 2019, arXiv:1904.08653. The colours are all mixtures of :data:`LEVELS`.
@@ -161,7 +161,7 @@ def unprintable(patch: Tensor) -> Tensor:
 
 
 def penalty_slope(patch: Tensor, tv: float, nps: float) -> Tensor:
-    """(B, C, side, side): the gradient of tv * variation + nps * unprintable, each row by itself."""
+    """The gradient of tv * variation + nps * unprintable, each row by itself, (B, C, side, side)."""
     if tv == 0 and nps == 0:
         return torch.zeros_like(patch)
     leaf = patch.detach().requires_grad_(True)

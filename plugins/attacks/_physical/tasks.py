@@ -16,7 +16,7 @@ from benchmark.api import Refused, SampleRandom
 __all__ = ["Task", "least_side", "pictures"]
 
 LEARNT = 1297
-"""How many of scikit-learn's 1797 digits are to learn from; the others are other writers'."""
+"""Number of scikit-learn's 1797 digits to train with; the others are by other writers."""
 
 
 class Task(Enum):
@@ -27,7 +27,7 @@ class Task(Enum):
 
 
 def least_side(task: Task, classes: int) -> int:
-    """How many pixels a side a picture has at least.
+    """Least side of a picture in pixels.
 
     Raises:
         Refused: if the task has fewer labels than the host has classes.

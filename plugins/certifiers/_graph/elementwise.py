@@ -94,20 +94,20 @@ def absolute(node: Node) -> Node:
     return Rectifier(node.shape, node, -1.0, 1.0)
 
 
-def at_least(node: Node, low: Any) -> Node:
+def raised_to(node: Node, low: Any) -> Node:
     """max(v, low): low + relu(v - low)."""
     return added(rectified(subtracted(node, low)), low)
 
 
-def at_most(node: Node, high: Any) -> Node:
+def lowered_to(node: Node, high: Any) -> Node:
     """min(v, high)."""
-    return negated(at_least(negated(node), -high))
+    return negated(raised_to(negated(node), -high))
 
 
 def clipped(node: Node, low: Any = None, high: Any = None) -> Node:
     """min(max(v, low), high)."""
-    found = node if low is None else at_least(node, low)
-    return found if high is None else at_most(found, high)
+    found = node if low is None else raised_to(node, low)
+    return found if high is None else lowered_to(found, high)
 
 
 def squashed(node: Node, low: Any = -1.0, high: Any = 1.0) -> Node:
@@ -121,14 +121,14 @@ def larger(left: Any, right: Any) -> Node:
         if left.shape != right.shape:
             raise NotUnderstoodError(f"it compares values of shapes {left.shape} and {right.shape}")
         return Maximum(left.shape, left, right)
-    return at_least(left, right) if isinstance(left, Node) else at_least(right, left)
+    return raised_to(left, right) if isinstance(left, Node) else raised_to(right, left)
 
 
 def smaller(left: Any, right: Any) -> Node:
     """The smaller of two."""
     if isinstance(left, Node) and isinstance(right, Node):
         return negated(larger(negated(left), negated(right)))
-    return at_most(left, right) if isinstance(left, Node) else at_most(right, left)
+    return lowered_to(left, right) if isinstance(left, Node) else lowered_to(right, left)
 
 
 def max_pool(
@@ -169,8 +169,8 @@ HANDLERS: dict[Any, Any] = {
     _aten.abs.default: absolute,
     _aten.clamp.default: clipped,
     _aten.clamp.Tensor: clipped,
-    _aten.clamp_min.default: at_least,
-    _aten.clamp_max.default: at_most,
+    _aten.clamp_min.default: raised_to,
+    _aten.clamp_max.default: lowered_to,
     _aten.hardtanh.default: squashed,
     _aten.maximum.default: larger,
     _aten.minimum.default: smaller,

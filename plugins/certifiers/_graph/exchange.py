@@ -172,7 +172,7 @@ def _decimal(value: float) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one property. said: sat, unsat, unknown, timeout or error. x: (D,) float64, or None."""
+    """A verifier's verdict on one property. said: sat, unsat, unknown, timeout or error. x: (D,) float64, or None."""
 
     said: str
     x: Tensor | None = None

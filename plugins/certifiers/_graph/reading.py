@@ -35,7 +35,7 @@ class Reading:
 
 
 def read(system: System, x: Tensor, y: Tensor, owner: str) -> Reading:
-    """What a system computes, in double precision, once its answers at random and adversarial points agree.
+    """The computation of a system in double precision, checked against it at random and adversarial points.
 
     Args:
         system: with the defenses that are part of the deployed function. x: (B, *S) and y: (B,), rows to be certified.

@@ -93,7 +93,7 @@ def kinks(graph: Graph, around: Around, *, backwards: bool = True) -> dict[Node,
 
 
 def _is_direct(node: Affine, direct: set[Node], graph: Graph) -> bool:
-    """Whether intervals are exact before a kink here: at most one affine map of features of the box."""
+    """True if intervals are exact before a kink here: at most one affine map of features of the box."""
     if node.source not in direct:
         return False
     from .nodes import Scale, Select

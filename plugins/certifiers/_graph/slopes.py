@@ -59,7 +59,7 @@ def constants(graph: Graph) -> dict[Node, float]:
 
 
 def _disjoint(node: Maximum) -> bool:
-    """Whether it compares different features of one value, none of them twice."""
+    """True if it compares different features of one value, none of them twice."""
     left, right = node.left, node.right
     if not isinstance(left, Select) or not isinstance(right, Select) or left.source is not right.source:
         return False

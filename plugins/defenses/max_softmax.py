@@ -1,0 +1,36 @@
+"""Maximum softmax probability as a detector. Hendrycks & Gimpel, ICLR 2017, arXiv:1610.02136, section 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from benchmark.api import Defense, hookimpl
+
+
+@dataclass(frozen=True)
+class MaxSoftmax(Defense):
+    """Suspect inputs whose predicted label has a small probability. Fits nothing; costs one pass.
+
+    The score is -log of the largest probability, which orders inputs as the probability does and does not saturate.
+    """
+
+    detects: ClassVar[bool] = True
+    shift_invariant: ClassVar[bool] = True
+
+    def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
+        """(B,) float32, from 0 for certainty to log K for the uniform distribution."""
+        return uncertainty(model(x))
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """(B,): -log max_k softmax(logits)_k for logits (B, K)."""
+    return -logits.log_softmax(1).amax(1)
+
+
+@hookimpl
+def benchmark_component() -> type[Defense]:
+    """Register the plugin."""
+    return MaxSoftmax

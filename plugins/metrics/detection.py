@@ -1,0 +1,35 @@
+"""Detection rate, ROC area and detection at fixed false positives. Hendrycks & Gimpel, ICLR 2017, arXiv:1610.02136."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark.api import Metric, hookimpl
+
+if TYPE_CHECKING:
+    import torchmetrics
+
+
+@dataclass(frozen=True)
+class Detection(Metric):
+    """Separation of deceptive candidates from clean inputs by the detectors of a system.
+
+    A candidate is deceptive if it is valid and the classifier alone would get it wrong, refused or not; one that fails
+    to deceive is no adversarial example and counts on neither side. `detection_rate` and `false_positive_rate` are the
+    shares refused, at the threshold calibrated on the select split; `detection_auroc` the area under the curve over
+    all thresholds; `detection_rate_at_1_percent` and `_5_percent` the points of that curve, with a threshold taken
+    from the clean inputs of this cell. None where the system has no detector.
+    """
+
+    def build(self) -> torchmetrics.Metric:
+        """Five measurements."""
+        from ._roc import DetectionRates
+
+        return DetectionRates()
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return Detection

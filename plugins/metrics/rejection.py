@@ -1,0 +1,57 @@
+"""Robust accuracy of systems that may refuse to answer. Tramer, ICML 2022, arXiv:2107.11630, section 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmark.api import Metric, hookimpl
+
+if TYPE_CHECKING:
+    import torchmetrics
+    from torch import Tensor
+
+    from benchmark.api import Outcomes
+
+REFUSED = -1
+
+
+@dataclass(frozen=True)
+class Rejection(Metric):
+    """Accuracies of all examples that count refusals, clean and under attack.
+
+    A clean input is right only if it is accepted and right. An attacked one is safe if it is refused or right, and only
+    examples that were right on the clean input can be. `robust_accuracy_with_rejection` is the share of safe ones;
+    `robust_accuracy_answered` of those that are still answered, and answered right; `robust_by_refusal` of those that
+    a refusal saved. `clean_refused` is the share of clean inputs refused, whatever the label.
+    """
+
+    def build(self) -> torchmetrics.Metric:
+        """Five rates, with Wilson intervals."""
+        from ._rates import Rate, Rates
+
+        return Rates(
+            Rate("clean_accuracy_with_rejection", lambda o: _of_all(o.clean_label == o.y), True),
+            Rate("clean_refused", lambda o: _of_all(o.clean_label == REFUSED), False),
+            Rate("robust_accuracy_with_rejection", lambda o: _of_all(safe(o)), True),
+            Rate("robust_accuracy_answered", lambda o: _of_all(safe(o) & (o.adv_label == o.y)), True),
+            Rate("robust_by_refusal", lambda o: _of_all(safe(o) & (o.adv_label == REFUSED)), None),
+        )
+
+
+def safe(outcomes: Outcomes) -> Tensor:
+    """(N,) bool: accepted and right on the clean input, and refused or right under a valid attack."""
+    kept = (outcomes.adv_label == REFUSED) | (outcomes.adv_label == outcomes.y)
+    return outcomes.clean_correct & outcomes.valid & ~outcomes.broken & kept
+
+
+def _of_all(hit: Tensor) -> tuple[Tensor, Tensor]:
+    return hit, torch.ones_like(hit)
+
+
+@hookimpl
+def benchmark_component() -> type[Metric]:
+    """Registers the metric."""
+    return Rejection
