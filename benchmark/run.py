@@ -74,7 +74,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         try:
             record, gallery = _compute(config, store, plan, observers)
         except Exception as error:
-            record, gallery = ended(config, key, config.system_key(), error), None
+            record, gallery = ended(config, key, error), None
         result = _publish(store, plan, record, gallery, observers)
     if config.trainer.strategy == "ddp":
         world.barrier()
@@ -92,7 +92,8 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
     )
     prepared = Prepared.load(plan.work / "parts")
     findings = _findings(config, fitted, job, attacked.outcomes)
-    gallery = keep(plan.work, fitted.loaded.attacked, attacked.outcomes, images=fitted.loaded.splits.spec.image)
+    images = fitted.loaded.splits.spec.image
+    gallery = keep(plan.work, fitted.loaded.attacked, attacked.outcomes, config.threat.region, images=images)
     return _record(config, plan, fitted, attacked, prepared, findings), gallery
 
 
@@ -168,7 +169,15 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
         defense.check(loaded.splits.spec)
     if place not in _warm:
         system, card = fit(
-            parts, loaded, store, config.trainer, observers, key=key, sweep=sweep, overrides=config.overrides
+            parts,
+            loaded,
+            store,
+            config.trainer,
+            observers,
+            key=key,
+            data=Path(config.store.data),
+            sweep=sweep,
+            overrides=config.overrides,
         )
         while len(_warm) >= 2:
             _warm.pop(next(iter(_warm)))
@@ -215,7 +224,7 @@ def _record(
         prepared_forwards=prepared.forwards if prepared else 0,
         prepared_backwards=prepared.backwards if prepared else 0,
     )
-    return skeleton(config, plan.key, "complete", None, card.key).model_copy(
+    return skeleton(config, plan.key, "complete").model_copy(
         update={
             "counts": counts_of(outcomes),
             "metrics": measure(config.metrics, outcomes),
@@ -229,7 +238,7 @@ def _record(
             "examples_sha256": loaded.attacked.digest(),
             "weights_sha256": card.weights_sha256,
             "files": files_in(plan.work, FILES),
-            "provenance": provenance_of(config),
+            "provenance": provenance_of(config, inputs=config.places()),
         }
     )
 
@@ -244,7 +253,7 @@ def _without_work(config: RunConfig, store: Store, sweep: str, error: BenchmarkE
         plan = _plan(config, store, key, sweep)
         observers = Observers(config.trackers)
         observers.tell("benchmark_cell_started", plan=plan)
-        record = ended(config, key, config.system_spec.key_without_files(), error, traced=False)
+        record = ended(config, key, error, unseen=True)
         return _publish(store, plan, record, None, observers)
 
 

@@ -25,7 +25,7 @@ from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
 from ..ranking.grouping import recipe_key
 from ..ranking.suites import required_attacks
-from .check_cell import WEIGHTS, WITNESS, checked_card, checked_cell
+from .check_cell import MASK, WEIGHTS, WITNESS, checked_card, checked_cell
 from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
@@ -209,7 +209,7 @@ def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Pat
     for key, cell in cells.items():
         if data is None or cell.record.system.dataset not in known:
             found[key] = Proof(False, False, "its data are not at hand")
-        elif cell.record.threat.region.startswith("file"):
+        elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
             found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
         else:
             by_store.setdefault(_store_of(cell, root, store), []).append(key)

@@ -29,10 +29,11 @@ from .check_text import check_names, check_texts
 from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 from .claims import plain_key, reads_files
 
-__all__ = ["CARD", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
+__all__ = ["CARD", "MASK", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
 WITNESS = "witness.safetensors"
 PREPARED = "prepared.safetensors"
+MASK = "mask.safetensors"
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 BLOCK_ROWS = 4096
@@ -72,7 +73,7 @@ def checked_cell(folder: Path) -> Cell:
         raise RecordError(f"the record in {place} has the key {record.key}; expected the name of its folder")
     exact_eps(cell)
     named = {file.path: file for file in record.files}
-    if {*named} - {GALLERY, PREPARED} != {OUTCOMES, WITNESS} or len(record.files) != len(named):
+    if {*named} - {GALLERY, PREPARED, MASK} != {OUTCOMES, WITNESS} or len(record.files) != len(named):
         raise RecordError(f"{cell.place} names the files {sorted(named)[:4]}; expected {OUTCOMES} and {WITNESS}")
     for name, file in named.items():
         if not (folder / name).is_file():
@@ -88,10 +89,10 @@ def checked_cell(folder: Path) -> Cell:
     _check_witness(cell, outcomes, witness)
     if GALLERY in named:
         _check_gallery(outcomes, witness, open_arrays(folder / GALLERY, f"{place}/{GALLERY}"))
-    if PREPARED in named:
-        if named[PREPARED].bytes > MOST_PREPARED:
-            raise RecordError(f"{place}/{PREPARED} has {named[PREPARED].bytes} bytes; expected at most {MOST_PREPARED}")
-        open_arrays(folder / PREPARED, f"{place}/{PREPARED}")
+    if PREPARED in named and named[PREPARED].bytes > MOST_PREPARED:
+        raise RecordError(f"{place}/{PREPARED} has {named[PREPARED].bytes} bytes; expected at most {MOST_PREPARED}")
+    for name in named.keys() & {PREPARED, MASK}:
+        open_arrays(folder / name, f"{place}/{name}")
     return cell
 
 

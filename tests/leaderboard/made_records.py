@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from benchmark.records.record import (
     AttackInfo,
+    Audit,
     Cost,
     Counts,
     FileInfo,
@@ -149,6 +150,8 @@ def made_cell(
                 ),
                 "cost": Cost(forwards=int(passes.sum()), backwards=int(gradients.sum()),
                              seconds=1.5, peak_memory_bytes=1 << 20),
+                "audit": Audit(max_distance=float(far[broken].max(initial=0.0)), max_excess=None, outside_ball=0,
+                               outside_box=0, outside_region=0, non_finite=0),
                 "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
                 "splits_disjoint": True,
                 "metrics": list(metrics),

@@ -207,7 +207,7 @@ def packed(store: Path, cell: Path, out: Path, *, name: str = "A", weights: bool
 def test_a_witness_is_proved_by_another_process(store: Path, tmp_path: Path) -> None:
     (verdict,) = check(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"), data=tmp_path).assessments
     assert verdict.tier == "witness-verified"
-    assert re.fullmatch(r"(\d+) of \1 broken examples proved", verdict.why)
+    assert re.fullmatch(r"(\d+) of \1 broken examples proved, 500 clean answers", verdict.why)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -222,7 +222,7 @@ def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -
     assert "clean examples of 500, and the card of its system says" in refusal
     swapped.card(lambda d: d.update(test_correct=stolen["counts"]["clean_correct"]))
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
-    assert re.fullmatch(rf"cells/{mine.name}: the witness of example \d+ is not misclassified", refusal)
+    assert re.fullmatch(rf"cells/{mine.name}: the system answers the clean example \d+ with .*", refusal)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -237,7 +237,7 @@ def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tm
     moved.record(lambda d: d.update(files=[f for f in d["files"] if f["path"] != "gallery.safetensors"]))
     moved.arrays("witness.safetensors", lambda a: a["x_adv"].__setitem__(0, 1 - a["x_adv"][0]))
     (refusal,) = check(parcel, data=tmp_path).refusals
-    assert re.fullmatch(rf"cells/{cell.name}: the l\w+ distances of the witness are not those in the outcomes", refusal)
+    assert re.fullmatch(rf"cells/{cell.name}: the witness of example \d+ is beyond the radius", refusal)
     shutil.copyfile(store / "systems" / moved.system.name / "weights.safetensors", moved.system / "weights.safetensors")
     moved.seal_manifest()
     (refusal,) = check(parcel, data=tmp_path).refusals
