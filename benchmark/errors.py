@@ -1,6 +1,7 @@
 """Errors by name. Each message says what was wrong, what was expected, who owns it and what to do."""
 
 __all__ = [
+    "MENDABLE",
     "AccessError",
     "AttackFault",
     "BenchmarkError",
@@ -52,3 +53,7 @@ class StoreError(BenchmarkError):
 
 class RecordError(BenchmarkError):
     """A record, its outcomes or its witness is not what it claims to be."""
+
+
+MENDABLE = (PluginError, ConfigError, Refused, DataError, StoreError)
+"""Errors by what the user can mend: a name, a value, a file, parts that do not fit."""

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.describe import attack_info, threat_info
-from benchmark.errors import BenchmarkError, Refused
+from benchmark.errors import MENDABLE, BenchmarkError, Refused
 from benchmark.records.provenance import provenance
 from benchmark.records.record import Record, Status
 
@@ -41,7 +41,8 @@ def ended(config: RunConfig, key: str, system_key: str, error: Exception, *, tra
         owner = registry.blamed(error)
         sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
     status: Status = "refused" if isinstance(error, Refused) else "failed"
-    more = {"traceback": "".join(traceback.format_exception(error))} if traced else {}
+    more: dict[str, Any] = {"traceback": "".join(traceback.format_exception(error))} if traced else {}
+    more |= {"mendable": True} if isinstance(error, MENDABLE) else {}
     record = skeleton(config, key, status, sentence, system_key)
     return record.model_copy(update={"provenance": provenance_of(config, **more)})
 
