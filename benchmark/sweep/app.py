@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
     from benchmark.hooks.events import CellResult
+    from benchmark.sweep.matrix import Matrix
 
 __all__ = ["Task", "complete", "main", "register"]
 

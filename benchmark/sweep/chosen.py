@@ -39,10 +39,10 @@ def for_one_cell(words: Sequence[str]) -> list[str]:
     found = []
     for word in words:
         match = SETTING.fullmatch(word)
-        mine = (
-            match is not None and match[3] and match[1] not in registry.LISTS and match[2] in chosen.get(match[1], ())
-        )
-        found.append(word.replace(f"{match[1]}.{match[2]}.", f"{match[1]}.", 1) if match and mine else word)
+        if match is not None and match[3] and match[1] not in registry.LISTS and match[2] in chosen.get(match[1], ()):
+            found.append(word.replace(f"{match[1]}.{match[2]}.", f"{match[1]}.", 1))
+        else:
+            found.append(word)
     return found
 
 
