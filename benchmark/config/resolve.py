@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
+from benchmark.config.schema import RunSchema
 from benchmark.errors import BenchmarkError, ConfigError
 from benchmark.threat import Region, Threat, parse_eps
 
@@ -25,6 +26,9 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from benchmark.config.overrides import refuse_unknown
+
+    refuse_unknown(cfg, [f.name for f in dataclasses.fields(RunSchema)])
     try:
         schema: Any = {key: OmegaConf.to_object(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg}
     except OmegaConfBaseException as error:

@@ -138,6 +138,9 @@ class Matrix:
         from omegaconf import OmegaConf
 
         trackers = [OmegaConf.to_object(node) for node in (self.config.get("tracker") or {}).values()]
+        for cell in [] if trackers else summary.cells:
+            if cell.error:
+                sys.stderr.write(f"benchmark: {cell.status}: {cell.name}: {cell.error}\n")
         Observers(trackers).tell("benchmark_sweep_finished", summary=summary)  # type: ignore[arg-type]
 
 
