@@ -81,7 +81,7 @@ def test_the_review_tells_what_moves(tmp_path: Path) -> None:
 def test_the_reviewers_own_run_makes_a_re_run_or_a_refusal(tmp_path: Path) -> None:
     parcel = made_submission(tmp_path / "store", tmp_path / "parcel")
     review = check(parcel, store=tmp_path / "store")
-    assert [v.tier for v in review.verdicts] == ["re-run"]
+    assert [v.tier for v in review.assessments] == ["re-run"]
     (path,) = (tmp_path / "store").rglob("record.json")
     path.write_text(path.read_text(encoding="utf-8").replace('"backwards": 80', '"backwards": 81'), encoding="utf-8")
     (refusal,) = check(parcel, store=tmp_path / "store").refusals
@@ -201,7 +201,7 @@ def packed(store: Path, cell: Path, out: Path, *, name: str = "A", weights: bool
 
 
 def test_a_witness_is_proved_by_another_process(store: Path, tmp_path: Path) -> None:
-    (verdict,) = check(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"), data=tmp_path).verdicts
+    (verdict,) = check(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"), data=tmp_path).assessments
     assert verdict.tier == "witness-verified"
     assert re.fullmatch(r"(\d+) of \1 broken examples proved, 500 clean answers", verdict.why)
 
@@ -211,7 +211,7 @@ def test_an_attack_on_somebody_elses_system_is_independent(store: Path, tmp_path
     put(check(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"), data=tmp_path), tmp_path / "published")
     for name, tier in (("B", "independently attacked"), ("A", "witness-verified")):
         parcel = packed(store, cell_of(store, "fgsm"), tmp_path / name, name=name)
-        (verdict,) = check(parcel, [tmp_path / "published"], data=tmp_path).verdicts
+        (verdict,) = check(parcel, [tmp_path / "published"], data=tmp_path).assessments
         assert verdict.tier == tier
         assert verdict.why.endswith("of a system submitted by A") == (name == "B")
 
@@ -235,7 +235,7 @@ def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -
 def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tmp_path: Path) -> None:
     cell = cell_of(store, "pgd")
     parcel = packed(store, cell, tmp_path / "parcel", weights=False)
-    (verdict,) = check(parcel, data=tmp_path).verdicts
+    (verdict,) = check(parcel, data=tmp_path).assessments
     assert verdict.tier == "self-reported"
     assert verdict.why.endswith("candidates lie where the outcomes say; its system's weights are not at hand")
     moved = Spoiler(parcel)
