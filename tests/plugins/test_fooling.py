@@ -83,7 +83,7 @@ def test_a_heavy_penalty_returns_the_input_and_a_light_one_does_not() -> None:
     held, _ = run(GradientDescent(penalty=1e12), threat, sharp(1.0), X, y)
     assert torch.equal(held, X)
     model = sharp(1.0)
-    free, target = run(GradientDescent(steps=200, penalty=0.0), threat, model, X, y)
+    free, target = run(GradientDescent(steps=200, penalty=0.0, search_steps=0), threat, model, X, y)
     reached = model(free).argmax(1) == y
     assert float(reached.float().mean()) > 0.8
     assert torch.equal(free[~reached], X[~reached])
@@ -92,7 +92,7 @@ def test_a_heavy_penalty_returns_the_input_and_a_light_one_does_not() -> None:
 
 def test_what_descent_finds_is_never_nearer_than_the_boundary() -> None:
     model, exact = sharp(1.0), DIGITS.distance(Norm.l2)[:60]
-    near, _ = run(GradientDescent(step_size=0.02, loss=DescentLoss.ce), Threat(Norm.l2, Fraction(1)), model, X, Y)
+    near, _ = run(GradientDescent(), Threat(Norm.l2, Fraction(1)), model, X, Y)
     wrong = (model(near).argmax(1) != Y) & (exact > 0)
     ratio = distance(near, X, Norm.l2)[wrong] / exact[wrong]
     assert bool((ratio > 1 - 1e-6).all())

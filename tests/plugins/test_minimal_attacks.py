@@ -394,7 +394,7 @@ def test_almas_penalty_has_one_slope_at_the_boundary() -> None:
     [
         (lambda: DDN(gamma=1.5), r"attack.gamma is 1.5; expected a share between 0 and 1"),
         (lambda: DDN(margin_share=2.0), r"attack.margin_share is 2.0; expected 0 to 1"),
-        (lambda: FMN(patience=0.0), r"attack.patience is 0.0; expected above 0 and at most 1"),
+        (lambda: FMN(patience=0.0), r"attack.patience is 0.0; expected a share above 0 and at most 1"),
         (lambda: DDN(steps=0), r"attack.steps is 0; expected at least 1"),
         (lambda: FMN(gamma=0.01, last_gamma=0.1), r"attack.gamma is 0.01 and attack.last_gamma 0.1"),
         (lambda: FMN(candidates=0), r"attack.candidates is 0; expected at least 1"),
