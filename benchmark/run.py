@@ -30,7 +30,7 @@ from benchmark.stages.ending import ended, provenance_of, skeleton
 from benchmark.stages.findings import of_cell
 from benchmark.stages.fit import fit
 from benchmark.stages.keep import FILES, keep
-from benchmark.stages.load import Loaded, load_data
+from benchmark.stages.load import Loaded, leakage, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
 from benchmark.stages.recheck import recheck
@@ -100,6 +100,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
 def _findings(config: RunConfig, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
     """The findings about the cell; an attack is looked at again only where its system answers reliably."""
     found = of_cell(config.threat, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
+    found += leakage(fitted.loaded)
     if {finding.name for finding in found} & UNRELIABLE:
         return found
     again = recheck(job, config.trainer, outcomes)

@@ -281,7 +281,7 @@ class Card(_Model):
     init_from: str | None
     dataset_revision: str
     splits: dict[str, SplitInfo]
-    splits_disjoint: bool
+    splits_disjoint: bool | None
     train_examples: int
     poisoned_examples: int
     poison_sha256: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 import math
@@ -34,7 +33,7 @@ from benchmark.stages.devices import device_of
 from benchmark.stages.load import Loaded
 from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
-from benchmark.system.weights import load_weights, save_weights
+from benchmark.system.weights import copied, load_weights, save_weights
 
 __all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
 
@@ -98,7 +97,12 @@ def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | No
         model = parts.model.build(spec)
         if given is not None:
             model.load_state_dict(given)
-        return built(model, spec, parts.defenses)
+        model = built(model, spec, parts.defenses)
+        if any(isinstance(value, nn.parameter.UninitializedTensorMixin) for value in model.state_dict().values()):
+            with torch.no_grad():  # lazy layers take their shapes from a first pass
+                model.eval()(torch.zeros(1, *spec.shape))
+            model.train()
+        return model
 
 
 def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.Module:
@@ -241,23 +245,46 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
 
     Raises:
         DataError: with both shapes.
+        Refused: if it cannot be trained or stored, or answers with something else than a tensor of scores.
     """
     names = [f"{kind}.{name}" for kind, name in (registry.name_of(parts.model), registry.name_of(parts.dataset))]
     x = examples.take(torch.arange(min(2, len(examples)))).x()
     rng = SampleRandom(derive_seed(parts.seed, "shapes"), examples.ids[: len(x)])
     try:
         with torch.no_grad(), torch.random.fork_rng(), using(rng):
-            system = System(copy.deepcopy(model), spec)
+            tried = copied(model)
+            system = System(tried, spec)
             system.owner = registry.owner_of(type(parts.model)).named
             logits = system(x)
-    except RuntimeError as error:
+            trained = tried.train()(x) if len(x) > 1 and parts.training.epochs else logits
+    except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
         ) from error
+    _check_kinds(parts, tried, trained)
     if tuple(logits.shape) != (len(x), spec.classes):
         raise DataError(
             f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset has "
             f"{spec.classes} classes, so expected {(len(x), spec.classes)}"
+        )
+
+
+def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object) -> None:
+    """Refuse a model whose state or whose answers are no tensors, or that has nothing to train."""
+    owner = registry.owner_of(type(parts.model))
+    named = f"{owner.full_name} from {owner.owner}"
+    odd = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if odd:
+        raise Refused(
+            f"{named} keeps {odd[0]} in its state, which is no tensor, so its weights cannot be stored; give the "
+            "module before it is quantised or packed"
+        )
+    if parts.training.epochs and not list(model.parameters()):
+        raise Refused(f"{named} has no parameters to train; choose training.epochs=0, or a model that has some")
+    if not isinstance(trained, Tensor):
+        raise Refused(
+            f"{named} answers with a {type(trained).__name__} in training mode; expected a tensor of scores as in "
+            "evaluation mode: its author must return the scores alone"
         )
 
 

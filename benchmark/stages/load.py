@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmark import registry
 from benchmark.api import Dataset
 from benchmark.config.schema import StoreConfig
 from benchmark.data import Examples, Splits
 from benchmark.errors import DataError
-from benchmark.records.record import SplitInfo
+from benchmark.records.record import Finding, SplitInfo
 
-__all__ = ["Loaded", "load_data"]
+__all__ = ["Loaded", "leakage", "load_data"]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A dataset, and what identifies it. attacked: the test examples of this run, in their fixed order."""
+    """A dataset, and what identifies it.
+
+    attacked: the test examples of this run, in their fixed order. disjoint: whether no test input is a training or
+    select input, value for value; None where there is too much data to compare. shared: how many test inputs are.
+    """
 
     splits: Splits
     attacked: Examples
     revision: str
     infos: dict[str, SplitInfo]
-    disjoint: bool
+    disjoint: bool | None
+    shared: int = 0
 
 
 def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None) -> Loaded:
@@ -36,7 +43,7 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
             examples are attacked; None is all.
 
     Raises:
-        DataError: if splits overlap, ids repeat, or labels lie outside the classes.
+        DataError: if ids repeat, labels lie outside the classes, or there is one class only.
     """
     name = registry.name_of(dataset)[1]
     splits = dataset.load(Path(store.data), offline=store.offline)
@@ -47,11 +54,75 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
     for split, part in parts.items():
         if len(part) and (int(part.y.min()) < 0 or int(part.y.max()) >= splits.spec.classes):
             raise DataError(f"dataset.{name} has labels outside 0 to {splits.spec.classes - 1} in its {split} split")
+    if splits.spec.classes < 2 or len(splits.train.y.unique()) == 1:
+        raise DataError(f"dataset.{name} trains on one class only; expected at least two, or there is nothing to learn")
+    shared = _shared(splits)
     count = len(splits.test) if examples is None else min(examples, len(splits.test))
     return Loaded(
         splits,
         splits.test if count == len(splits.test) else splits.test.take(torch.arange(count)),
         dataset.revision(Path(store.data)),
         {split: SplitInfo(count=len(part), sha256=part.digest()) for split, part in parts.items()},
-        disjoint=True,
+        disjoint=None if shared is None else shared == 0,
+        shared=shared or 0,
     )
+
+
+def leakage(loaded: Loaded) -> list[Finding]:
+    """The finding about test inputs that the system may have been trained on; none where there are none."""
+    if not loaded.shared:
+        return []
+    return [
+        Finding(
+            name="test_in_training",
+            severity="error" if loaded.shared > TWINS * len(loaded.splits.test) else "warning",
+            evidence=f"{loaded.shared} of {len(loaded.splits.test)} test inputs are also inputs of the training or the "
+            "select split, value for value: what the system does on them says nothing of new examples",
+        )
+    ]
+
+
+TWINS = 0.01
+"""The share of test inputs that may have a twin by chance, as in tables of few values."""
+
+COMPARED_BYTES = 1 << 30
+"""The most bytes of inputs, in single precision, that are read to compare the splits."""
+
+
+COMPARED_VALUES = 64
+"""Values of each input that are compared first."""
+
+
+def _shared(splits: Splits) -> int | None:
+    """The number of test inputs that are also inputs of another split; None where there is too much to read."""
+    rows = sum(len(part) for part in (splits.train, splits.select, splits.test))
+    if 4 * rows * math.prod(splits.spec.shape) > COMPARED_BYTES:
+        return None
+    kept = (splits.train, splits.select)
+    some = torch.linspace(0, math.prod(splits.spec.shape) - 1, COMPARED_VALUES).long().unique()
+    glanced = [_contents(part, some) for part in (*kept, splits.test)]
+    alike = torch.isin(glanced[-1], torch.cat(glanced[:-1]))
+    near = [
+        part.take(torch.isin(hashes, glanced[-1][alike]).nonzero().flatten())
+        for part, hashes in zip((*kept, splits.test), glanced, strict=True)
+    ]
+    whole = [_contents(part) for part in near]
+    return int(torch.isin(whole[-1], torch.cat(whole[:-1])).sum())
+
+
+def _contents(examples: Examples, places: Tensor | None = None) -> Tensor:
+    """(N,) int64: a hash of the values of each input; equal inputs have equal ones, others practically never.
+
+    Args:
+        places: of the values (flattened) that are looked at; all by default.
+    """
+    found, weights = [torch.zeros(0, dtype=torch.int64)], torch.zeros(0, dtype=torch.int64)
+    for at in torch.arange(len(examples)).split(1024):
+        x = examples.x(at).flatten(1) + 0.0  # of the two zeros, one
+        bits = (x if places is None else x[:, places]).contiguous().view(torch.int32).long()
+        if len(weights) == 0:
+            drawn = torch.Generator().manual_seed(0)
+            weights = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=drawn) | 1
+        mixed = bits * weights
+        found.append(((mixed ^ (mixed >> 29)) * weights.flip(0)).sum(1))
+    return torch.cat(found)

@@ -6,7 +6,6 @@ the epoch alone, so training that was interrupted ends with the same weights as 
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmark.api import Averaging, Defense, Loss
 from benchmark.config.schema import Optimizer, Schedule, Trainer, Training
 from benchmark.data import Batch, DataSpec, Examples
+from benchmark.errors import Refused
 from benchmark.records.record import write_atomic
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages import world
@@ -30,7 +30,7 @@ from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.quiet import QuietInChild, quiet_lightning
 from benchmark.system import System
 from benchmark.system.networks import cross_entropy
-from benchmark.system.weights import load_weights, save_weights
+from benchmark.system.weights import copied, load_weights, save_weights
 from benchmark.threat import Threat
 
 __all__ = ["Fitting", "History", "train"]
@@ -110,11 +110,28 @@ class Fitting(pl.LightningModule):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", round_))
         order = torch.randperm(len(self.train_examples), generator=generator)
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        batches = [b[rank::world] for b in order.split(self.recipe.batch_size) if len(b) >= max(2, world)]
+        batches = [b[rank::world] for b in order.split(self.recipe.batch_size) if len(b) >= self.fewest_rows(world)]
         if self.replays > 1:
             share = batches[self.current_epoch % self.replays :: self.replays] or batches[-1:]
             batches = [batch for batch in share for _ in range(self.replays)]
         return DataLoader(_Batches(batches, self.train_examples), batch_size=None, shuffle=False)
+
+    def fewest_rows(self, processes: int) -> int:
+        """Rows of the smallest batch that is trained on; the rest of an epoch is left out if it has fewer.
+
+        Raises:
+            Refused: if no batch has as many as the processes and the layers need.
+        """
+        normalized = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
+        needed, most = processes * (2 if normalized else 1), min(self.recipe.batch_size, len(self.train_examples))
+        if most < needed:
+            why = ", two for each, since the model has batch normalisation" if normalized else ""
+            raise Refused(
+                f"training.batch_size is {self.recipe.batch_size} and the training split has "
+                f"{len(self.train_examples)} examples, so a batch has {most}, and {processes} process(es) need "
+                f"{needed}{why}; choose larger batches"
+            )
+        return max(needed, min(most, 2))
 
     @property
     def replays(self) -> int:
@@ -213,7 +230,7 @@ class Fitting(pl.LightningModule):
                 self.report({**values, "score": score})
 
     def _score(self, select: Examples) -> dict[str, float]:
-        system = System(copy.deepcopy(self.deployed), self.spec, self.defenses)
+        system = System(copied(self.deployed), self.spec, self.defenses)
         clean, robust = 0, 0
         attack = self.recipe.selection_attack
         threat = self.threat or Threat()
@@ -244,7 +261,8 @@ class Fitting(pl.LightningModule):
 def _average(model: nn.Module, averaging: Averaging) -> AveragedModel:
     """The average before anything has entered it."""
     rule = None if averaging.decay is None else get_ema_multi_avg_fn(averaging.decay)
-    average = AveragedModel(model, multi_avg_fn=rule, use_buffers=not averaging.restate)
+    with torch.no_grad():
+        average = AveragedModel(copied(model), multi_avg_fn=rule, use_buffers=not averaging.restate)
     average.requires_grad_(False)
     return average
 
@@ -283,6 +301,7 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     recipe, folder = fitting.recipe, fitting.folder
     if recipe.epochs == 0:
         return []
+    fitting.fewest_rows(trainer.devices * trainer.nodes)
     folder.mkdir(parents=True, exist_ok=True)
     spawned = "spawn" in trainer.strategy
     callbacks: list[Callback] = [ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]

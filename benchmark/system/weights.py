@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["copied", "load_weights", "save_weights"]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A module of its own with the same weights.
+
+    Tensors that old-style weight and spectral normalisation compute anew in each pass lose their history: with one they
+    cannot be copied. Copies of TorchScript are made without gradients, or their parameters would be results.
+    """
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                vars(module)[name] = value.detach()
+    with torch.no_grad():
+        return copy.deepcopy(model)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -47,6 +47,27 @@ def test_a_good_plugin_loads_and_each_bad_one_is_refused_by_name(third_parties: 
     }
 
 
+def test_a_plugin_that_changes_the_default_type_is_named_and_the_others_are_unharmed(
+    tmp_path: Path, run_python: Runner
+) -> None:
+    info = tmp_path / "wide-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wide\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[benchmark]\nattack.wide = wide_plugin\n")
+    (tmp_path / "wide_plugin.py").write_text(
+        "import torch\nfrom benchmark import hookimpl\nfrom benchmark_plugins.attacks.fgsm import FGSM\n"
+        "torch.set_default_dtype(torch.float64)\n\n\n@hookimpl\ndef benchmark_component():\n    return FGSM\n"
+    )
+    check = f"{LOAD}\nimport torch\nprint(torch.get_default_dtype())"
+    done = run_python("-c", check, "wide", "fgsm", "wide", beside=tmp_path)
+    said, dtype = done.stdout.splitlines()
+    assert json.loads(said)["fgsm"] == "FGSM"
+    assert json.loads(said)["wide"].startswith(
+        "plugin 'attack.wide' from wide 1.0 sets torch's default type to float64 when it is imported, for every plugin"
+    )
+    assert dtype == "torch.float32"
+
+
 def test_an_unknown_name_is_answered_with_near_ones() -> None:
     count = len(registry.names("attack"))
     with pytest.raises(PluginError) as caught:

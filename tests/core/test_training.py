@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from benchmark.api import Defense, Loss, Model
 from benchmark.config.cell import RunConfig
 from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.data import Batch, DataSpec, Examples
+from benchmark.errors import Refused
 from benchmark.records.record import Card
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
 from benchmark.stages.fit import DETECTOR_FALSE_POSITIVES
-from benchmark.stages.training import collapse_warning, learning_rate_factor
+from benchmark.stages.training import Fitting, collapse_warning, learning_rate_factor
 from benchmark.system import System
 from benchmark.threat import Norm
 from tests.core.cells import declared, fitted_of, loaded_of, plugin, small_config
@@ -274,6 +277,110 @@ class Seven(Model):
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor] | None:
         return None if self.wide == 64 else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Unusual(Model):
+    """A linear model in a form that some users have."""
+
+    form: str = "plain"
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        linear = nn.Linear(64, 10)
+        if self.form in ("weight_norm", "spectral_norm"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                linear = getattr(nn.utils, self.form)(linear)
+        elif self.form == "lazy":
+            linear = nn.LazyLinear(10)
+        elif self.form == "normalized":
+            return nn.Sequential(nn.Flatten(), linear, nn.BatchNorm1d(10))
+        elif self.form == "none":
+            return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10))
+        model = nn.Sequential(nn.Flatten(), linear)
+        if self.form == "scripted":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.jit.script(model)  # type: ignore[no-any-return]
+        return _Answering(model, self.form) if self.form in ("tuple", "auxiliary", "dict") else model
+
+
+class _Answering(nn.Module):
+    def __init__(self, model: nn.Module, form: str) -> None:
+        super().__init__()
+        self.model, self.form = model, form
+
+    def forward(self, x: Tensor) -> Any:
+        scores = self.model(x)
+        if self.form == "dict":
+            return {"logits": scores}
+        return (scores, x) if self.form == "tuple" or self.training else scores
+
+
+@pytest.mark.parametrize("form", ["weight_norm", "spectral_norm", "lazy", "scripted"])
+def test_modules_that_cannot_simply_be_copied_are_trained(form: str, tmp_path: Path) -> None:
+    with declared(("model", Unusual)):
+        cell = run(small_config(tmp_path, model=Unusual(form), training=Training(epochs=1, ema=0.5), examples=8))
+    assert cell.status == "complete", cell.error
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("tuple", "answered 2 inputs with a tuple; expected a tensor of scores"),
+        (
+            "auxiliary",
+            "model.unusual from test-plugins 1.0 answers with a tuple in training mode; expected a tensor of",
+        ),
+        ("dict", "answered 2 inputs with a dict; expected a tensor of scores"),
+        ("none", "model.unusual from test-plugins 1.0 has no parameters to train; choose training.epochs=0, or a"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_named(form: str, told: str, tmp_path: Path) -> None:
+    with declared(("model", Unusual)):
+        cell = run(small_config(tmp_path, model=Unusual(form)))
+    assert cell.status != "complete"
+    assert told in str(cell.error)
+    assert "model.unusual" in str(cell.error)
+
+
+# --- batches of one ---
+
+
+def rows_of(form: str, batch_size: int, processes: int, examples: int = 67) -> int:
+    model = Unusual(form).build(DataSpec((1, 8, 8), 10))
+    train = Examples.of(torch.arange(examples), torch.rand(examples, 1, 8, 8), torch.arange(examples) % 10)
+    recipe = Training(batch_size=batch_size)
+    fitting = Fitting(model, DataSpec((1, 8, 8), 10), train, None, recipe, (), None, 0, Path("unused"))
+    return fitting.fewest_rows(processes)
+
+
+def test_the_smallest_batch_that_is_trained_on() -> None:
+    assert rows_of("plain", 64, 1) == 2
+    assert rows_of("plain", 64, 3) == 3
+    assert rows_of("plain", 1, 1) == 1
+    assert rows_of("plain", 64, 1, examples=1) == 1
+    assert rows_of("normalized", 64, 2) == 4  # the last three rows of 67 would leave one for the second process
+
+
+@pytest.mark.parametrize(
+    ("form", "batch_size", "processes", "told"),
+    [
+        ("normalized", 1, 1, "a batch has 1, and 1 process(es) need 2, two for each, since the model has batch"),
+        ("normalized", 3, 2, "training.batch_size is 3 and the training split has 67 examples, so a batch has 3, and"),
+        ("plain", 1, 2, "a batch has 1, and 2 process(es) need 2; choose larger batches"),
+    ],
+)
+def test_batches_that_are_too_small_are_refused(form: str, batch_size: int, processes: int, told: str) -> None:
+    with pytest.raises(Refused, match=re.escape(told)):
+        rows_of(form, batch_size, processes)
+
+
+def test_a_batch_size_of_one_trains(tmp_path: Path) -> None:
+    small = Training(epochs=1, batch_size=1)
+    _, card = _fit(small_config(tmp_path, dataset=plugin("dataset", "breast_cancer"), training=small))
+    assert card.epochs_run == 1
+    assert 0.0 < card.history[0]["train_loss"] < 1.0
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from scipy.stats import binom, binomtest
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmark.api import Measurement, Metric
+from benchmark.errors import PluginError
 from benchmark.records.outcomes import NORMS, Outcomes
+from benchmark.stages.measure import measure
 from benchmark.threat import Norm
 from tests.plugins._made_outcomes import made_outcomes, part, random_outcomes
 
@@ -87,6 +89,24 @@ def test_rates_of_ten_examples_by_hand() -> None:
     success = named(AttackSuccess(), outcomes)["attack_success_rate"]
     assert success.value == 3 / 7
     assert (success.low, success.high) == wilson(3, 7)
+
+
+def test_five_guesses_among_few_classes_are_not_shown() -> None:
+    outcomes = by_hand()
+    few = dataclasses.replace(
+        outcomes, y=outcomes.y % 3, clean_label=outcomes.clean_label % 3, adv_label=outcomes.y % 3
+    )
+    assert set(named(CleanAccuracy(), few)) == {"clean_accuracy"}
+    many = dataclasses.replace(few, adv_label=torch.full_like(few.y, 5))
+    assert set(named(CleanAccuracy(), many)) == {"clean_accuracy", "clean_top5_accuracy"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_measurement_that_is_not_finite_names_its_plugin(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = [Measurement("odd", value, None, None, "fraction", True)]
+    monkeypatch.setattr(Passes, "measure", lambda _self, _outcomes: odd)
+    with pytest.raises(PluginError, match=rf"^metric.passes from .* measured 'odd' as {value} .*; expected finite"):
+        measure([Passes()], by_hand())
 
 
 def test_units_and_directions() -> None:
