@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -112,7 +113,7 @@ def _members(target: Target, passes: int, every: Active, settle: bool) -> list[t
     ]
     for place, view in enumerate(smoother):
         name = "undefended" if place == len(smoother) - 1 else f"smoother {place + 1}"
-        kinds.append((f"through {name}", lambda share, view=view: _transfer(view, share)))
+        kinds.append((f"through {name}", partial(_transfer, view)))
     if every.target.classes > 2 and not every.targeted:
         kinds.append(("apgd towards classes", lambda share: _ascent(APGDLoss.margin_targeted, share, settle)))
     if target.randomized:
@@ -169,10 +170,9 @@ def _transfer(view: Target, share: int) -> Member:
             best.offer(other.index, found.x_adv[other.index], found.won[other.index], found.value[other.index])
             return
         ascend = climb_sparse if active.ball.norm is Norm.l1 else climb
-        ascend(
-            active, start, best, loss=APGDLoss.margin.of_rows(targeted=active.targeted), steps=_steps(active, share - most),
-            settle=active.target.certain,
-        )  # fmt: skip
+        loss = APGDLoss.margin.of_rows(targeted=active.targeted)
+        steps = _steps(active, share - most)
+        ascend(active, start, best, loss=loss, steps=steps, settle=active.target.certain)
 
     return member
 

@@ -89,8 +89,9 @@ def _slopes() -> tuple[Tensor, Tensor, Tensor, float]:
     draw = torch.Generator().manual_seed(3)
     w = torch.randn(SIZE, generator=draw)
     v = torch.randn(SIZE, generator=draw) + 0.5 * w
-    x = 0.3 + 0.4 * torch.rand(ROWS, SIZE, generator=draw)
-    return w, v, x, float((x @ v).max()) + 0.01
+    x = 0.4 + 0.2 * torch.rand(ROWS, SIZE, generator=draw)
+    x = x - ((x - 0.5) @ v / (v @ v))[:, None] * v  # all equally suspicious
+    return w, v, x, float((x @ v).mean()) + 0.02
 
 
 def _room(x: np.ndarray) -> tuple[float, float]:
@@ -107,9 +108,8 @@ def test_an_aware_attack_passes_a_linear_detector_where_a_linear_program_does() 
     w, _, x, threshold = _slopes()
     rooms = torch.tensor([_room(row) for row in x.double().numpy()])
     caught = rooms[:, 0] > rooms[:, 1] + 0.02
-    assert int(caught.sum()) >= ROWS // 3
-    x, rooms = x[caught], rooms[caught]
-    # One boundary per example cannot be: shift inputs along w so that what is possible is just enough, or just not.
+    assert bool(caught.all())  # w and v are not orthogonal
+    # The boundary is such that for half of the examples what is possible is just enough, and for half it is not.
     bias = -float(rooms[:, 1].median())
     system = System(
         LinearClassifier(torch.stack([torch.zeros(SIZE), w]).double(), torch.tensor([0.0, bias]).double()).float(),
@@ -162,7 +162,7 @@ def _compressed() -> System:
     return System(_Image(), DataSpec((1, 8, 8), 10), (Jpeg(quality=40),))
 
 
-@pytest.mark.parametrize(("name", "count", "passes"), [("purified", 100, 200), ("compressed", 60, 200)])
+@pytest.mark.parametrize(("name", "count", "passes"), [("purified", 60, 150), ("compressed", 40, 100)])
 def test_no_more_is_left_than_by_the_best_attack_chosen_by_hand_at_as_many_passes(
     name: str, count: int, passes: int
 ) -> None:
@@ -180,7 +180,7 @@ def test_no_more_is_left_than_by_the_best_attack_chosen_by_hand_at_as_many_passe
     assert int(found.robust.sum()) <= fewest
     assert int(found.target.ledger.forwards.max()) <= passes
     if name == "purified":  # what its own gradient hides, the smoother settings show
-        assert int(found.robust.sum()) <= fewest - 4
+        assert int(found.robust.sum()) <= fewest - 2
         assert any("through smoother" in part for part in Counter(found.target.ledger.found_by))
 
 
