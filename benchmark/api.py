@@ -478,7 +478,7 @@ class Dataset(Component):
 
     @abstractmethod
     def revision(self, root: Path) -> str:
-        """An identifier of the content, found without loading it, such as a pinned checksum."""
+        """An identifier of the content, found without loading it: a pinned checksum, or a hash of the files."""
 
     @abstractmethod
     def load(self, root: Path, *, offline: bool) -> Splits:
@@ -489,7 +489,11 @@ class Dataset(Component):
         """
 
     def files(self, root: Path) -> tuple[Path, ...]:
-        """Files of the user's own whose change must invalidate a cached result (pinned downloads need none)."""
+        """The user's own files and folders whose change must invalidate a cached result (pinned downloads need none).
+
+        In keys and records their content stands for a setting that names one of them, so where they lie is no part of
+        a result.
+        """
         return ()
 
 
@@ -523,7 +527,7 @@ class Model(Component):
         return cls.learn is not Model.learn
 
     def files(self) -> tuple[Path, ...]:
-        """Files of the user's own whose change must invalidate a cached result."""
+        """Files and folders of the user's own whose change must invalidate a cached result; see `Dataset.files`."""
         return ()
 
 

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_new(commands)
     _add_status(commands)
     _add_verify(commands)
+    _add_reproduce(commands)
     _add_transfer(commands)
     _add_leaderboard(commands)
     _add_submit(commands)
@@ -108,6 +109,16 @@ def _add_store(command: argparse.ArgumentParser) -> None:
 def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data", type=Path, default=Path("data"), metavar="PATH", help="the folder of the data files; default: data"
+    )
+
+
+def _add_input(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--input",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="a file or folder that a record names by its content, if it lies elsewhere now; may be given again",
     )
 
 
@@ -153,6 +164,9 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
     status.add_argument(
         "--at-least", type=float, metavar="SHARE", help="the robust accuracy that each cell must have, such as 0.4"
     )
+    status.add_argument(
+        "--stale", action="store_true", help="also list the cells that today's code would give another key, and why"
+    )
     status.set_defaults(command=_status)
 
 
@@ -160,14 +174,32 @@ def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
     verify = commands.add_parser(
         "verify",
         help="prove records again from their witnesses, without attacking",
-        description="Prove by one forward pass that what the records claim broken is broken, and that counts, files, "
-        "examples and weights are those that they name. Ends with 1 if one is not proved.",
+        description="Prove by one forward pass that clean answers and broken examples are as the records say, and that "
+        "keys, data, weights, counts, metrics, findings and certificates follow from what they name. Says what stays "
+        "open. Ends with 1 if one is not proved.",
     )
     verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     _add_store(verify)
     _add_data(verify)
-    verify.add_argument("--distances", action="store_true", help="only measure the candidates; needs no weights")
+    verify.add_argument("--distances", action="store_true", help="only what needs no system: measures the candidates")
+    verify.add_argument("--again", type=int, default=0, metavar="K", help="attack K examples of each record again")
+    verify.add_argument("--seed", type=int, default=0, metavar="N", help="draws what is proved on a sample")
+    _add_input(verify)
     verify.set_defaults(command=_verify)
+
+
+def _add_reproduce(commands: Commands[argparse.ArgumentParser]) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="make a recorded cell again, and say what differs",
+        description="Train and attack again what a record describes, in a store that is thrown away, and compare "
+        "outcomes and witness bit for bit. Ends with 1 if they differ.",
+    )
+    reproduce.add_argument("record", type=Path, metavar="RECORD", help="a cell's folder, or its record.json")
+    _add_store(reproduce)
+    _add_data(reproduce)
+    _add_input(reproduce)
+    reproduce.set_defaults(command=_reproduce)
 
 
 def _add_transfer(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -318,14 +350,28 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 def _status(options: argparse.Namespace) -> int:
     from benchmark.commands import status
 
-    return status.main(options.store, as_json=options.json, at_least=options.at_least)
+    return status.main(options.store, as_json=options.json, at_least=options.at_least, old=options.stale)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from benchmark.commands import verify
 
     paths = [str(path) for path in options.paths]
-    return verify.main(paths, str(options.store), str(options.data), distances=options.distances)
+    return verify.main(
+        paths,
+        str(options.store),
+        str(options.data),
+        distances=options.distances,
+        again=options.again,
+        seed=options.seed,
+        inputs=options.input or (),
+    )
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from benchmark.commands import reproduce
+
+    return reproduce.main(options.record, options.store, options.data, inputs=options.input or ())
 
 
 def _transfer(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ __all__ = [
     "Refused",
     "StoreError",
     "SystemFault",
+    "Unproved",
 ]
 
 
@@ -57,3 +58,7 @@ class StoreError(BenchmarkError):
 
 class RecordError(BenchmarkError):
     """A record, its outcomes or its witness is not what it claims to be."""
+
+
+class Unproved(BenchmarkError):  # noqa: N818 - it names what a record is, as `Refused` does
+    """A record cannot be proved here, for want of a system, of data or of a plugin; nothing speaks against it."""

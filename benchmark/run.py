@@ -18,8 +18,9 @@ from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
-from benchmark.records.record import Card, Cost, Record
+from benchmark.records.record import Card, Cost, Finding, Record
 from benchmark.records.store import Store
 from benchmark.stages import world
 from benchmark.stages.attack import attack, share
@@ -32,12 +33,17 @@ from benchmark.stages.keep import FILES, keep
 from benchmark.stages.load import Loaded, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
+from benchmark.stages.recheck import recheck
 from benchmark.stages.surrogate import named, surrogate
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access
 
 __all__ = ["run"]
+
+
+UNRELIABLE = {"rows_depend_on_each_other", "undeclared_randomness"}
+"""Findings about a system whose answers change by themselves: nothing then follows about an attack."""
 
 
 def run(config: RunConfig, sweep: str = "") -> CellResult:
@@ -68,7 +74,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         try:
             record, gallery = _compute(config, store, plan, observers)
         except Exception as error:
-            record, gallery = ended(config, key, config.system_key(), error), None
+            record, gallery = ended(config, key, error), None
         result = _publish(store, plan, record, gallery, observers)
     if config.trainer.strategy == "ddp":
         world.barrier()
@@ -78,14 +84,26 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
 def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
     """The stages, one after the other."""
     fitted = _fitted(config, store, observers, plan.sweep)
+    job = _job(config, store, fitted, plan.work)
     attacked = attack(
-        _job(config, store, fitted, plan.work),
+        job,
         config.trainer,
         lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
     )
     prepared = Prepared.load(plan.work / "parts")
-    gallery = keep(plan.work, fitted.loaded.attacked, attacked.outcomes, images=fitted.loaded.splits.spec.image)
-    return _record(config, plan, fitted, attacked, prepared), gallery
+    findings = _findings(config, fitted, job, attacked.outcomes)
+    images = fitted.loaded.splits.spec.image
+    gallery = keep(plan.work, fitted.loaded.attacked, attacked.outcomes, config.threat.region, images=images)
+    return _record(config, plan, fitted, attacked, prepared, findings), gallery
+
+
+def _findings(config: RunConfig, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
+    """The findings about the cell; an attack is looked at again only where its system answers reliably."""
+    found = of_cell(config.threat, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
+    if {finding.name for finding in found} & UNRELIABLE:
+        return found
+    again = recheck(job, config.trainer, outcomes)
+    return found if again is None else [*found, again]
 
 
 def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
@@ -151,7 +169,15 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
         defense.check(loaded.splits.spec)
     if place not in _warm:
         system, card = fit(
-            parts, loaded, store, config.trainer, observers, key=key, sweep=sweep, overrides=config.overrides
+            parts,
+            loaded,
+            store,
+            config.trainer,
+            observers,
+            key=key,
+            data=Path(config.store.data),
+            sweep=sweep,
+            overrides=config.overrides,
         )
         while len(_warm) >= 2:
             _warm.pop(next(iter(_warm)))
@@ -181,7 +207,12 @@ def _plan(config: RunConfig, store: Store, key: str, sweep: str) -> CellPlan:
 
 
 def _record(
-    config: RunConfig, plan: CellPlan, fitted: _Fitted, attacked: Attacked, prepared: Prepared | None
+    config: RunConfig,
+    plan: CellPlan,
+    fitted: _Fitted,
+    attacked: Attacked,
+    prepared: Prepared | None,
+    findings: list[Finding],
 ) -> Record:
     """The record of a complete cell, whose other files lie in the plan's folder already."""
     outcomes, loaded, card = attacked.outcomes, fitted.loaded, fitted.card
@@ -193,21 +224,21 @@ def _record(
         prepared_forwards=prepared.forwards if prepared else 0,
         prepared_backwards=prepared.backwards if prepared else 0,
     )
-    return skeleton(config, plan.key, "complete", None, card.key).model_copy(
+    return skeleton(config, plan.key, "complete").model_copy(
         update={
             "counts": counts_of(outcomes),
             "metrics": measure(config.metrics, outcomes),
             "cost": cost,
             "audit": audit_of(outcomes, config.threat.norm.value, attacked.audit),
             "path": attacked.path,
-            "findings": of_cell(config.threat, config.seed, fitted.system, card, loaded.attacked, outcomes),
+            "findings": findings,
             "splits": loaded.infos,
             "splits_disjoint": loaded.disjoint,
             "dataset_revision": loaded.revision,
             "examples_sha256": loaded.attacked.digest(),
             "weights_sha256": card.weights_sha256,
             "files": files_in(plan.work, FILES),
-            "provenance": provenance_of(config),
+            "provenance": provenance_of(config, inputs=config.places()),
         }
     )
 
@@ -222,7 +253,7 @@ def _without_work(config: RunConfig, store: Store, sweep: str, error: BenchmarkE
         plan = _plan(config, store, key, sweep)
         observers = Observers(config.trackers)
         observers.tell("benchmark_cell_started", plan=plan)
-        record = ended(config, key, config.system_spec.key_without_files(), error, traced=False)
+        record = ended(config, key, error, unseen=True)
         return _publish(store, plan, record, None, observers)
 
 

@@ -78,7 +78,9 @@ def subject(store: Path, device: str, *overrides: str) -> Subject:
     config = configured(store, *overrides)
     loaded = load_data(config.dataset, config.store, config.examples)
     key = config.system_key()
-    system, _ = fit(config.system_spec, loaded, Store(store), config.trainer, Observers(()), key=key)
+    system, _ = fit(
+        config.system_spec, loaded, Store(store), config.trainer, Observers(()), key=key, data=Path(config.store.data)
+    )
     config = replace(config, trainer=replace(config.trainer, accelerator=device))
     place, examples = device_of(config.trainer), loaded.attacked
     everything = torch.arange(len(examples))

@@ -220,6 +220,7 @@ class Run:
 
     held: the examples that stayed right under every attack, as packed bits (big-endian, as np.packbits writes them).
     clean_bits: the examples that were right on the clean input. weights_sha256: of the trained weights.
+    columns: keys of the attacks that it met.
     """
 
     system_key: str
@@ -230,6 +231,7 @@ class Run:
     clean_bits: bytes
     weights_sha256: str
     keys: tuple[str, ...]
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,8 @@ class Pairs:
     """Every pair of rows with a rank, in the order of the board.
 
     wins: (R, R) int64: examples that row i holds and row j does not (for rows with several runs: that a larger share
-    of i's runs holds). p: (R, R) exact two-sided McNemar. adjusted: (R, R) after Holm over all pairs of the board.
+    of i's runs holds). p: (R, R) two-sided, see :func:`.ranking.paired.paired_tests`. adjusted: (R, R) after Holm over
+    all pairs of the board.
     """
 
     wins: NDArray[np.int64]
@@ -400,7 +403,7 @@ class Board:
 
     @property
     def ranked(self) -> int:
-        """Number of rows with a rank: they met every attack that half of the rows or more met, and come first.
+        """Number of rows with a rank, which come first: they met the attacks that :func:`.ranking.alarms.spared` asks.
 
         The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
         """

@@ -6,11 +6,13 @@ of their own beside the one they are held against, with the same system, threat 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import __version__, registry
+from benchmark.config.describe import MASK
 from benchmark.errors import RecordError
 from benchmark.records.build import AuditCounts, audit_of, counts_of, files_in
 from benchmark.records.provenance import provenance
@@ -19,12 +21,12 @@ from benchmark.records.record import (
     AttackInfo,
     Cost,
     Record,
-    content_key,
+    cell_key,
     file_sha256,
     read_record,
 )
 from benchmark.records.store import Store
-from benchmark.stages.replay import BATCH, checked_outcomes, judged, rebuilt
+from benchmark.stages.replay import BATCH, checked_outcomes, judged, places_of, rebuilt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,38 +74,46 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
         raise RecordError(f"{cell} is {base.status}; candidates are held against a complete cell")
     before = checked_outcomes(cell, base)
     ids, x_adv = _candidates(file)
-    outcomes = _judged(base, before, ids, x_adv, store, data)
+    outcomes = _judged(cell, base, before, ids, x_adv, store, data)
     order = outcomes.ids[outcomes.adversarial]
     place = {int(example): at for at, example in enumerate(ids.tolist())}
-    key = content_key({"given": file_sha256(file), "system": base.system.key, "threat": base.threat.model_dump(),
-                       "suite": base.suite, "official": base.official, "examples": base.examples_sha256})  # fmt: skip
+    described = _described(base, file)
+    key = cell_key(described)
     work = store.scratch(key, {"kind": "cell", "key": key, "name": f"{GIVEN} against {base.key}", "overrides": []})
     outcomes.save(work / OUTCOMES)
+    if (cell / MASK).is_file():
+        shutil.copyfile(cell / MASK, work / MASK)
     rows = [place[int(example)] for example in order.tolist()]
     save_file({"ids": order.clone(), "x_adv": x_adv[rows].contiguous()}, str(work / WITNESS))
     (work / "plan.json").unlink()
-    record = base.model_copy(
+    record = described.model_copy(
         update={
             "key": key,
-            "attack": AttackInfo(
-                name=GIVEN,
-                params={"sha256": file_sha256(file)},
-                distribution=registry.DISTRIBUTION,
-                version=__version__,
-                minimal=False,
-                randomized=False,
-            ),
             "counts": counts_of(outcomes),
             "metrics": [],
             "cost": Cost(forwards=0, backwards=0, seconds=0.0, peak_memory_bytes=0),
             "audit": audit_of(outcomes, base.threat.norm, AuditCounts()),
             "findings": [],
-            "files": files_in(work, (OUTCOMES, WITNESS)),
-            "provenance": provenance(against=base.key),
+            "files": files_in(work, (OUTCOMES, WITNESS, MASK)),
+            "provenance": provenance(against=base.key, inputs=places_of(base)),
         }
     )
     store.put_record(record, work)
     return record
+
+
+def _described(base: Record, file: Path) -> Record:
+    """The record against which candidates are held, as one of them: no certifier and no metric was asked."""
+    attack = AttackInfo(
+        name=GIVEN,
+        params={"sha256": file_sha256(file)},
+        distribution=registry.DISTRIBUTION,
+        version=__version__,
+        minimal=False,
+        randomized=False,
+    )
+    harness = registry.harness_version("cell")
+    return base.model_copy(update={"attack": attack, "certifiers": [], "measured_by": [], "harness": harness})
 
 
 def _candidates(file: Path) -> tuple[Tensor, Tensor]:
@@ -125,16 +135,16 @@ def _candidates(file: Path) -> tuple[Tensor, Tensor]:
     return ids, x_adv
 
 
-def _judged(base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: Store, data: Path) -> Outcomes:
+def _judged(
+    cell: Path, base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: Store, data: Path
+) -> Outcomes:
     """The outcomes of a cell in which these candidates are all there is."""
     import torch
 
     from benchmark.records.outcomes import Outcomes
 
     given = base.model_copy(update={"attack": base.attack.model_copy(update={"name": GIVEN})})
-    replay = rebuilt(given, store, data)
-    if replay.examples.digest() != base.examples_sha256:
-        raise RecordError("the dataset gives another example list than the record names")
+    replay = rebuilt(given, store, data, cell)
     order = before.ids.argsort()
     rows = order[torch.searchsorted(before.ids[order], ids).clamp_max(len(order) - 1)]
     if not torch.equal(before.ids[rows], ids):

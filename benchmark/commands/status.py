@@ -18,12 +18,13 @@ __all__ = ["main", "matrix"]
 MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused"}
 
 
-def main(store: Path, *, as_json: bool = False, at_least: float | None = None) -> int:
+def main(store: Path, *, as_json: bool = False, at_least: float | None = None, old: bool = False) -> int:
     """Print the matrix, the errors and the findings of a store; 1 if any cell failed.
 
     Args:
         at_least: the robust accuracy that every complete cell must have, without a finding that is an error; where one
             has not, or none is complete, the answer is 1 too.
+        old: also list the cells that today's code would give another key.
 
     Raises:
         StoreError: if there is no such folder.
@@ -38,10 +39,29 @@ def main(store: Path, *, as_json: bool = False, at_least: float | None = None) -
     unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
     short = [] if at_least is None else _below(records, at_least)
     if as_json:
-        sys.stdout.write(json.dumps(_plain(kept, records, unfinished, short), indent=2) + "\n")
+        found = _plain(kept, records, unfinished, short)
+        if old:
+            found["stale"] = {record.key: why for record, why in _stale(records)}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
         _print(store, records, unfinished, short)
+        if old:
+            _print_stale(records)
     return 1 if short or any(r.status == "failed" for r in records) else 0
+
+
+def _stale(records: list[Record]) -> list[tuple[Record, list[str]]]:
+    from benchmark.commands.stale import stale  # which imports the plugins
+
+    return stale(records)
+
+
+def _print_stale(records: list[Record]) -> None:
+    """The cells that would be computed again, and why."""
+    found = _stale(records)
+    for record, why in found:
+        sys.stdout.write(f"stale  {record.key}  {record.name}: {'; '.join(why)}\n")
+    sys.stdout.write(f"{len(found)} of {len(records)} cells have a key that today's code would not give\n")
 
 
 def _below(records: list[Record], share: float) -> list[str]:

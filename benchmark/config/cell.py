@@ -18,12 +18,12 @@ from benchmark.api import (
     Poison,
     Tracker,
 )
-from benchmark.config.describe import threat_info
+from benchmark.config.describe import attack_info, threat_info
 from benchmark.config.schema import Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training
-from benchmark.config.system_spec import SystemSpec, described
+from benchmark.config.system_spec import SystemSpec, described, initial_weights
 from benchmark.errors import ConfigError
 from benchmark.records import naming
-from benchmark.records.record import content_key, file_sha256
+from benchmark.records.record import Record, cell_key
 from benchmark.threat import Threat
 
 __all__ = ["RunConfig"]
@@ -85,32 +85,56 @@ class RunConfig:
 
     def system_key(self) -> str:
         """The content address of the trained system."""
-        return self.system_spec.key(Path(self.store.data))
+        return self.system_spec.key(*self._roots)
+
+    @property
+    def _roots(self) -> tuple[Path, Path]:
+        """The folders of datasets and of the store."""
+        return Path(self.store.data), Path(self.store.root)
+
+    def skeleton(self, *, refused: bool = False) -> Record:
+        """The record of the cell before anything is computed: all that its key follows from, with an empty key.
+
+        Args:
+            refused: it is named without looking at any file.
+        """
+        parts = self.system_spec
+        if refused:
+            system = parts.info(parts.key_without_files())
+        else:
+            system = parts.info(self.system_key(), parts.identity(*self._roots))
+        return Record(
+            key="",
+            status="refused",
+            suite=self.suite_name,
+            official=self.official,
+            seed=self.seed,
+            harness=registry.harness_version("cell"),
+            system=system,
+            threat=threat_info(self.threat, by_content=not refused),
+            attack=attack_info(self.attack),
+            fitted_on=parts.fitted_on(),
+            certifiers=[described(c) for c in self.certifiers],
+            measured_by=[described(m) for m in self.metrics],
+            examples=self.examples,
+        )
 
     def cell_key(self, *, refused: bool = False) -> str:
         """The content address of the cell; a refused one is named without looking at any file."""
-        path = Path(self.threat.region.path)
-        return content_key(
-            {
-                **({"mask": file_sha256(path)} if path.is_file() and not refused else {}),
-                "system": self.system_spec.settings() if refused else self.system_key(),
-                "attack": described(self.attack),
-                "threat": self.threat_settings(),
-                "metrics": [described(m) for m in self.metrics],
-                "certifiers": [described(c) for c in self.certifiers],
-                "examples": self.examples,
-                "seed": self.seed,
-                "suite": self.suite_name,
-                "official": self.official,
-            }
-        )
+        return cell_key(self.skeleton(refused=refused))
 
     def input_files(self) -> tuple[Path, ...]:
         """Files of the user's own that the result depends on."""
         files = [*self.system_spec.input_files(Path(self.store.data))]
         if self.threat.region.path:
             files.append(Path(self.threat.region.path))
+        if self.system.init_from:
+            files.append(initial_weights(self.system.init_from, Path(self.store.root)))
         return tuple(files)
+
+    def places(self) -> dict[str, str]:
+        """Places of the inputs that the record names by their content."""
+        return self.system_spec.places(*self._roots)
 
     def threat_settings(self) -> dict[str, Any]:
         """The threat as plain data, eps exact."""

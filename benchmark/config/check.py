@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark import registry
-from benchmark.api import (
-    Defense,
-)
+from benchmark.api import Attack, Defense
 from benchmark.config.cell import RunConfig
 from benchmark.errors import Refused
+from benchmark.threat import Threat
 
 if TYPE_CHECKING:
     pass
 
-__all__ = ["check_fit"]
+__all__ = ["check_attack", "check_fit"]
 
 
 def check_fit(config: RunConfig) -> None:
@@ -23,8 +22,25 @@ def check_fit(config: RunConfig) -> None:
     Raises:
         Refused: with what does not fit and what would.
     """
-    attack, threat = registry.name_of(config.attack)[1], config.threat
-    can = config.attack.supports
+    threat = config.threat
+    check_attack(config.attack, threat)
+    _check_learner(config)
+    for certifier in config.certifiers:
+        if threat.norm not in certifier.supports.norms:
+            raise Refused(
+                f"certifier.{registry.name_of(certifier)[1]} certifies under "
+                f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, and threat.norm is "
+                f"{threat.norm.value}; choose another certifier or norm"
+            )
+
+
+def check_attack(chosen: Attack, threat: Threat) -> None:
+    """Refuse an attack that cannot do what a threat asks.
+
+    Raises:
+        Refused: with what does not fit and what would.
+    """
+    attack, can = registry.name_of(chosen)[1], chosen.supports
     norms = ", ".join(sorted(n.value for n in can.norms))
     if threat.norm not in can.norms:
         raise Refused(
@@ -41,15 +57,6 @@ def check_fit(config: RunConfig) -> None:
             f"attack.{attack} needs {can.access.value}, and threat.access is {threat.access.value}; choose an attack "
             f"that is content with {threat.access.value}, or threat.access={can.access.value}"
         )
-    _check_learner(config)
-    _check_trigger(config)
-    for certifier in config.certifiers:
-        if threat.norm not in certifier.supports.norms:
-            raise Refused(
-                f"certifier.{registry.name_of(certifier)[1]} certifies under "
-                f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, and threat.norm is "
-                f"{threat.norm.value}; choose another certifier or norm"
-            )
 
 
 def _check_trigger(config: RunConfig) -> None:

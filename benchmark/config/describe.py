@@ -3,51 +3,104 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from enum import Enum
+from pathlib import Path
 
 from benchmark import registry
 from benchmark.api import Attack
-from benchmark.errors import ConfigError, RecordError
+from benchmark.errors import ConfigError, DataError, RecordError, Unproved
 from benchmark.records.record import AttackInfo, ThreatInfo
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
+from benchmark.threat.mask import read_mask
 
-__all__ = ["attack_info", "recorded_threat", "threat_info"]
+__all__ = ["MASK", "attack_info", "mask_digest", "parsed_threat", "recorded_threat", "threat_info"]
 
 
-def threat_info(threat: Threat) -> ThreatInfo:
-    """The threat, as records have it: each field of the record by the field of that name, in plain values."""
+MASK = "mask.safetensors"
+"""The file beside a record that holds the mask of its region, where that came from a file."""
+
+
+def threat_info(threat: Threat, *, by_content: bool = True) -> ThreatInfo:
+    """The threat, as records have it: each field of the record by the field of that name, in plain values.
+
+    Args:
+        by_content: a mask file is named by a digest of what it opens, where it can be read, and not by its name.
+    """
     told = {
         **{field.name: _plain(getattr(threat, field.name)) for field in dataclasses.fields(threat)},
         "eps": threat.radius,
         "eps_exact": str(threat.eps),
         "targeted": threat.targeted,
+        "region": _region(threat.region, by_content=by_content),
     }
     return ThreatInfo.model_validate({name: told[name] for name in ThreatInfo.model_fields})
 
 
-def recorded_threat(info: ThreatInfo) -> Threat:
+def _region(region: Region, *, by_content: bool) -> str:
+    if region.kind is not RegionKind.file or not by_content or not Path(region.path).is_file():
+        return str(region)
+    return f"{region.kind.value}:{mask_digest(Path(region.path))}"
+
+
+def mask_digest(path: Path) -> str:
+    """24 hexadecimal digits that name a mask by its shape and by what it opens."""
+    open_at = read_mask(path)
+    return hashlib.sha256(f"{open_at.shape}".encode() + open_at.tobytes()).hexdigest()[:24]
+
+
+def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
     """The threat that a record describes: the inverse of :func:`threat_info`.
 
+    Args:
+        folder: of the record, with the mask of a region that came from a file.
+
     Raises:
-        RecordError: if its region is a mask file, which no record holds, or a value is none that this version knows.
+        RecordError: if that mask is another one, or a value is none that this version knows.
+        Unproved: if there is no mask.
+    """
+    threat = parsed_threat(info)
+    if threat.region.kind is not RegionKind.file:
+        return threat
+    if folder is None or not (folder / MASK).is_file():
+        raise Unproved(f"its region is a mask file, and no {MASK} lies beside the record")
+    path = folder / MASK
+    try:
+        same = str(threat.region) == f"{RegionKind.file.value}:{mask_digest(path)}"
+    except DataError as error:
+        raise RecordError(str(error)) from error
+    if not same:
+        raise RecordError(f"{path} is not the mask that the record names")
+    return dataclasses.replace(threat, region=Region(RegionKind.file, path=str(path)))
+
+
+def parsed_threat(info: ThreatInfo) -> Threat:
+    """The threat that a record describes, with the name of a mask in place of its file.
+
+    Raises:
+        RecordError: if a value is none that this version knows.
     """
     kind, _, size = info.region.partition(":")
-    if kind == RegionKind.file.value:
-        raise RecordError("its region is a mask file, which a record does not hold; verify it where it was run")
-    given = {name: value for name, value in info if name in {field.name for field in dataclasses.fields(Threat)}}
     try:
-        return Threat(
-            **given
-            | {
-                "norm": Norm(info.norm),
-                "goal": Goal(info.goal),
-                "access": Access(info.access),
-                "eps": parse_eps(info.eps_exact),
-                "region": Region(RegionKind(kind), int(size or 0)),
-            }
-        )
+        masked = RegionKind(kind) is RegionKind.file
+        region = Region(RegionKind.file, path=size) if masked else Region(RegionKind(kind), int(size or 0))
+        return _threat(info, region)
     except (ConfigError, ValueError) as error:
         raise RecordError(f"its threat is none that this version knows: {error}") from error
+
+
+def _threat(info: ThreatInfo, region: Region) -> Threat:
+    given = {name: value for name, value in info if name in {field.name for field in dataclasses.fields(Threat)}}
+    return Threat(
+        **given
+        | {
+            "norm": Norm(info.norm),
+            "goal": Goal(info.goal),
+            "access": Access(info.access),
+            "eps": parse_eps(info.eps_exact),
+            "region": region,
+        }
+    )
 
 
 def _plain(value: object) -> object:

@@ -9,10 +9,14 @@ from typing import Any
 from benchmark import registry
 from benchmark.api import Dataset, Defense, Model, Poison
 from benchmark.config.schema import Training
+from benchmark.errors import DataError
 from benchmark.records import naming
-from benchmark.records.record import SystemInfo, content_key, file_sha256
+from benchmark.records.content import PREFIX, content_sha256
+from benchmark.records.record import SystemInfo, canonical, content_key, system_key
 
-__all__ = ["SystemSpec", "described"]
+__all__ = ["WEIGHTS", "SystemSpec", "described", "initial_weights"]
+
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class SystemSpec:
     seed: int
 
     def settings(self) -> dict[str, Any]:
-        """Every setting as plain data."""
+        """Every setting as plain data, and the version of the harness that trains; inputs by their place."""
         return {
             "dataset": described(self.dataset),
             "model": described(self.model),
@@ -41,24 +45,42 @@ class SystemSpec:
             "training": registry.settings(self.training),
             "precision": self.precision,
             "init_from": self.init_from,
+            "harness": registry.harness_version("system"),
         }
 
-    def key(self, data: Path) -> str:
-        """The content address of the trained system; `data` is the folder of datasets."""
-        return content_key({"system": self.settings(), "seed": self.seed, "data": self.revision(data)})
+    def identity(self, data: Path, root: Path) -> dict[str, Any]:
+        """The settings with each input by its content, `sha256:...`, in place of where it lies.
+
+        Args:
+            data: the folder of datasets. root: of the store, in which `init_from` may name a system.
+
+        Raises:
+            DataError: if a file is missing.
+        """
+        inputs = self.input_files(data)
+        found: dict[str, Any] = _by_content(self.settings(), data, inputs)
+        if self.init_from:
+            found["init_from"] = PREFIX + content_sha256(initial_weights(self.init_from, root))
+        text = canonical(found)
+        beside = sorted(digest for path in inputs if (digest := PREFIX + content_sha256(path)) not in text)
+        return {**found, **({"inputs": beside} if beside else {})}  # files that no setting names
+
+    def key(self, data: Path, root: Path) -> str:
+        """The content address of the trained system: see :meth:`identity`."""
+        return system_key(self.identity(data, root), self.seed, self.dataset.revision(data))
 
     def key_without_files(self) -> str:
         """The address of a system that is refused before any file is looked at."""
         return content_key({"system": self.settings(), "seed": self.seed})
 
-    def revision(self, data: Path) -> str:
-        """A digest of the dataset's content, and of the user's own files that dataset and model read."""
-        files = {str(path): file_sha256(path) for path in self.input_files(data) if path.is_file()}
-        return content_key({"dataset": self.dataset.revision(data), "files": files})
-
     def input_files(self, data: Path) -> tuple[Path, ...]:
-        """The user's own files that dataset and model read."""
+        """The user's own files and folders that dataset and model read."""
         return (*self.dataset.files(data), *self.model.files())
+
+    def places(self, data: Path, root: Path) -> dict[str, str]:
+        """Places of the inputs that :meth:`identity` names by their content, for provenance."""
+        places = [*self.input_files(data), *([initial_weights(self.init_from, root)] if self.init_from else [])]
+        return {PREFIX + content_sha256(path): str(path) for path in places}
 
     @property
     def name(self) -> str:
@@ -74,18 +96,50 @@ class SystemSpec:
             if defense.detects
         }
 
-    def info(self, key: str) -> SystemInfo:
-        """The system, as records and cards have it."""
+    def info(self, key: str, identity: dict[str, Any] | None = None) -> SystemInfo:
+        """The system, as records and cards have it.
+
+        Args:
+            identity: its settings with inputs by content; without them, for a system that was refused, by place.
+        """
         return SystemInfo(
             key=key,
             dataset=registry.name_of(self.dataset)[1],
             model=registry.name_of(self.model)[1],
             defenses=[registry.name_of(d)[1] for d in self.defenses],
             poison=[registry.name_of(p)[1] for p in self.poisons],
-            config=self.settings(),
+            config=self.settings() if identity is None else identity,
         )
 
 
 def described(component: Any) -> dict[str, Any]:
     """Name, distribution, version and settings of a plugin: what a key depends on."""
     return {**registry.distribution_of(component), "params": registry.settings(component)}
+
+
+def _by_content(value: Any, data: Path, inputs: tuple[Path, ...]) -> Any:
+    """Settings in which the place of an input is its content instead; relative ones also below `data`."""
+    if isinstance(value, dict):
+        return {name: _by_content(one, data, inputs) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_by_content(one, data, inputs) for one in value]
+    if not isinstance(value, str) or not value:
+        return value
+    return next((PREFIX + content_sha256(path) for path in inputs if path in (Path(value), data / value)), value)
+
+
+def initial_weights(source: str, root: Path) -> Path:
+    """The weights file that `system.init_from` names: a file, a folder of one, or a system of the store at `root`.
+
+    Raises:
+        DataError: if there is none.
+    """
+    path = Path(source)
+    if path.suffix != ".safetensors":
+        path = (path if path.is_dir() else root / "systems" / source) / WEIGHTS
+    if not path.is_file():
+        raise DataError(
+            f"system.init_from is {source!r}, and there is no {path}; give the key of a trained "
+            "system of this store (its folder under systems/) or the path of a folder or a .safetensors file"
+        )
+    return path

@@ -6,12 +6,8 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from benchmark.records.record import Finding, Record
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ROUNDING", "across", "sign_test"]
 
@@ -25,8 +21,14 @@ def across(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] 
     broken: gives for the examples of a record, in order, which were broken; None where its outcomes are not at hand.
     """
     complete = [r for r in records if r.status == "complete" and r.counts is not None and r.counts.invalid == 0]
-    paired = [] if broken is None else _aware_is_weaker(complete, broken)
-    return [*_rises_with_eps(complete), *_noise_beats(complete), *_overfits_one_step(complete), *paired]
+    return [
+        *_rises_with_eps(complete),
+        *_noise_beats(complete),
+        *_overfits_one_step(complete),
+        *_blind_beats_white_box(complete),
+        *_oblivious_beats_aware(complete),
+        *([] if broken is None else _aware_is_weaker(complete, broken)),
+    ]
 
 
 def _same_but(record: Record, *, attack: bool, eps: bool) -> tuple[object, ...]:
@@ -110,6 +112,75 @@ def _overfits_one_step(records: Sequence[Record]) -> list[Finding]:
                 )
             )
     return found
+
+
+NO_ATTACK = ("noise", "none")
+"""Attacks that look for nothing, and say nothing of others by being beaten."""
+
+
+def _blind_beats_white_box(records: Sequence[Record]) -> list[Finding]:
+    """An attack without gradients leaves less than every attack with them: a sign of masked gradients.
+
+    Carlini et al., 2019, arXiv:1902.06705, section 4.
+    """
+    groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.attack.name not in NO_ATTACK and record.attack.bounded and record.cost is not None:
+            groups[_same_but(record, attack=True, eps=False)].append(record)
+    found = []
+    for group in groups.values():
+        white = [r for r in group if r.cost is not None and r.cost.backwards > 0 and r.threat.access != "transfer"]
+        blind = [r for r in group if r not in white]
+        if not white or not blind:
+            continue
+        best, strongest = min(blind, key=_left), min(white, key=_left)
+        if _left(best) < _left(strongest):
+            transferred = best.threat.access == "transfer"
+            how = "made on another system" if transferred else "without a gradient"
+            found.append(
+                Finding(
+                    name="transfer_beats_white_box" if transferred else "black_box_beats_white_box",
+                    severity="warning",
+                    evidence=f"{best.attack.name} leaves {_left(best)} right {how} (cell {best.key}), and "
+                    f"{strongest.attack.name}, the strongest attack with gradients, {_left(strongest)} (cell "
+                    f"{strongest.key}): the gradients may be masked",
+                )
+            )
+    return found
+
+
+def _oblivious_beats_aware(records: Sequence[Record]) -> list[Finding]:
+    """An attacker who ignores the defense breaks more than the aware ones do: these are weaker than they could be."""
+    groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.attack.name not in NO_ATTACK:
+            threat = record.threat.model_copy(update={"aware": True, "access": "gradients", "surrogate": ""})
+            groups[_same_but(record.model_copy(update={"threat": threat}), attack=True, eps=False)].append(record)
+    found = []
+    for group in groups.values():
+        aware = [r for r in group if r.threat.aware and r.threat.access != "transfer"]
+        blind = [r for r in group if not r.threat.aware]
+        if aware and blind and _left(min(blind, key=_left)) < _left(min(aware, key=_left)):
+            one, other = min(blind, key=_left), min(aware, key=_left)
+            found.append(
+                Finding(
+                    name="oblivious_beats_aware",
+                    severity="warning",
+                    evidence=f"{one.attack.name} leaves {_left(one)} of {_total(one)} right without knowing the "
+                    f"defense (cell {one.key}), and the strongest attack that knows it {_left(other)} (cell "
+                    f"{other.key}): who knows a defense may ignore it, so the aware number is too high",
+                )
+            )
+    return found
+
+
+def _left(record: Record) -> int:
+    """The examples that an attack leaves right."""
+    return 0 if record.counts is None else record.counts.robust_correct
+
+
+def _total(record: Record) -> int:
+    return 0 if record.counts is None else record.counts.total
 
 
 SURE = 0.01

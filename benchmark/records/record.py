@@ -37,9 +37,11 @@ __all__ = [
     "Status",
     "SystemInfo",
     "ThreatInfo",
+    "cell_key",
     "content_key",
     "file_sha256",
     "read_record",
+    "system_key",
     "write_atomic",
 ]
 
@@ -201,8 +203,11 @@ class FileInfo(_Model):
 class Record(_Model):
     """The JSON document of a cell.
 
-    path: number of examples that each part of the attack broke, for an attack of several parts.
-    fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
+        path: number of examples that each part of the attack broke, for an attack of several parts.
+        harness: the version of the code that made it, with a digest where that is no release; "" in records of 0.1, whose
+    keys were made otherwise. certifiers, measured_by: the plugins, each as name, distribution, version and params.
+    examples: how many of the first test examples were asked for; None for all.
+        fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
     list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
     """
 
@@ -213,9 +218,13 @@ class Record(_Model):
     suite: str | None
     official: bool
     seed: int
+    harness: str = ""
     system: SystemInfo
     threat: ThreatInfo
     attack: AttackInfo
+    certifiers: list[Json] = []
+    measured_by: list[Json] = []
+    examples: int | None = None
     fitted_on: dict[str, list[str]] = {}
     counts: Counts | None = None
     metrics: list[MetricValue] = []
@@ -297,6 +306,29 @@ class Card(_Model):
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def system_key(config: Json, seed: int, revision: str) -> str:
+    """The content address of a trained system, from what its record says: settings, seed and revision of the data."""
+    return content_key({"system": config, "seed": seed, "data": revision})
+
+
+def cell_key(record: Record) -> str:
+    """The content address of a cell, from what its record says."""
+    return content_key(
+        {
+            "harness": record.harness,
+            "system": record.system.key,
+            "threat": record.threat.model_dump(mode="json", exclude_defaults=True),
+            "attack": record.attack.model_dump(mode="json", exclude_defaults=True),
+            "certifiers": record.certifiers,
+            "metrics": record.measured_by,
+            "examples": record.examples,
+            "seed": record.seed,
+            "suite": record.suite,
+            "official": record.official,
+        }
+    )
 
 
 def content_key(value: Any) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import RecordError, StoreError
+from benchmark.records.content import stamp
 from benchmark.records.record import Card, Record, read_record, to_text, write_atomic
 
 __all__ = ["Store"]
@@ -129,7 +130,7 @@ class Store:
 
     def remember(self, line: str, key: str, inputs: list[Path]) -> None:
         """Note that the line of a sweep (by its hash) leads to the cell `key`, as long as the inputs stay."""
-        stamps = {str(p): _stamp(p) for p in inputs}
+        stamps = {str(p): stamp(p) for p in inputs}
         write_atomic(self.root / "index" / f"{line}.json", json.dumps({"key": key, "inputs": stamps}) + "\n")
 
     def recall(self, line: str) -> str | None:
@@ -137,17 +138,8 @@ class Store:
         path = self.root / "index" / f"{line}.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-            if all(_stamp(Path(name)) == stamp for name, stamp in known["inputs"].items()):
+            if all(stamp(Path(name)) == known_stamp for name, known_stamp in known["inputs"].items()):
                 return str(known["key"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return None
-
-
-def _stamp(path: Path) -> list[int]:
-    """Size and time of change of a file, zeros if it is missing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return [0, 0]
-    return [status.st_size, status.st_mtime_ns]

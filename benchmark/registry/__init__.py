@@ -18,6 +18,7 @@ from benchmark.registry.installed import (
     owner_of,
     settings,
 )
+from benchmark.registry.origin import harness_version, source_stamps
 
 __all__ = [
     "DISTRIBUTION",
@@ -30,10 +31,12 @@ __all__ = [
     "declared",
     "distribution_of",
     "find",
+    "harness_version",
     "load",
     "misnamed",
     "name_of",
     "names",
     "owner_of",
     "settings",
+    "source_stamps",
 ]

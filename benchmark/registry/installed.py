@@ -20,6 +20,7 @@ import pluggy
 
 from benchmark import GROUP, __version__
 from benchmark.errors import PluginError
+from benchmark.registry.origin import version_of
 
 if TYPE_CHECKING:
     from benchmark.api import Component
@@ -256,9 +257,13 @@ def blamed(error: BaseException) -> str:
 
 
 def distribution_of(component: Component) -> dict[str, str]:
-    """Name, distribution and version of an instance's plugin, for records and keys."""
+    """Name, distribution and version of an instance's plugin, for records and keys.
+
+    The version has a digest of the plugin's source where its distribution is no release: :mod:`.origin`.
+    """
     owner = owner_of(type(component))
-    return {"name": owner.name, "distribution": owner.distribution, "version": owner.version}
+    version = version_of(owner.distribution, owner.version, owner.module.partition(":")[0])
+    return {"name": owner.name, "distribution": owner.distribution, "version": version}
 
 
 def settings(component: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.config.describe import attack_info, threat_info
 from benchmark.errors import BenchmarkError, Refused
 from benchmark.records.provenance import provenance
 from benchmark.records.record import Record, Status
@@ -15,35 +14,32 @@ from benchmark.records.record import Record, Status
 __all__ = ["ended", "provenance_of", "skeleton"]
 
 
-def skeleton(config: RunConfig, key: str, status: Status, error: str | None, system_key: str) -> Record:
-    """The fields of a record that every cell has, whatever became of it."""
-    return Record(
-        key=key,
-        status=status,
-        error=error,
-        suite=config.suite_name,
-        official=config.official,
-        seed=config.seed,
-        system=config.system_spec.info(system_key),
-        threat=threat_info(config.threat),
-        attack=attack_info(config.attack),
-        fitted_on=config.system_spec.fitted_on(),
-    )
+def skeleton(config: RunConfig, key: str, status: Status, error: str | None = None, *, unseen: bool = False) -> Record:
+    """The fields of a record that every cell has, whatever became of it.
+
+    Args:
+        unseen: no file was looked at, so that inputs are named by their place.
+    """
+    return config.skeleton(refused=unseen).model_copy(update={"key": key, "status": status, "error": error})
 
 
-def ended(config: RunConfig, key: str, system_key: str, error: Exception, *, traced: bool = True) -> Record:
+def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False) -> Record:
     """The record of a cell that a part refused, or that failed.
 
     Args:
-        traced: whether provenance has the traceback, for the plugin's author, beside the sentence for people.
+        unseen: before any file was looked at.
+
+    Provenance has the traceback, for the plugin's author, beside the sentence for people.
     """
     sentence = str(error)
     if not isinstance(error, BenchmarkError):
         owner = registry.blamed(error)
         sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
     status: Status = "refused" if isinstance(error, Refused) else "failed"
-    more = {"traceback": "".join(traceback.format_exception(error))} if traced else {}
-    record = skeleton(config, key, status, sentence, system_key)
+    more: dict[str, Any] = {} if unseen else {"inputs": config.places()}
+    if not (unseen and status == "refused"):
+        more["traceback"] = "".join(traceback.format_exception(error))
+    record = skeleton(config, key, status, sentence, unseen=unseen)
     return record.model_copy(update={"provenance": provenance_of(config, **more)})
 
 

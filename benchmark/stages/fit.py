@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmark import registry
 from benchmark.api import Defense, Loss
 from benchmark.config.schema import Trainer
-from benchmark.config.system_spec import SystemSpec
+from benchmark.config.system_spec import WEIGHTS, SystemSpec, initial_weights
 from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
@@ -36,9 +36,8 @@ from benchmark.stages.poison import poison
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit", "initial_weights"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
 
-WEIGHTS = "weights.safetensors"
 DETECTOR_FALSE_POSITIVES = 0.05
 """The share of clean select examples that a calibrated detector refuses."""
 
@@ -51,13 +50,15 @@ def fit(
     observers: Observers,
     *,
     key: str,
+    data: Path,
     sweep: str = "",
     overrides: Sequence[str] = (),
 ) -> tuple[System, Card]:
     """Take a trained system from the store, or train it now, by one worker while the others wait.
 
     Args:
-        key: the system's, under which it is stored. sweep: the id of the sweep. overrides: for the card's provenance.
+        key: the system's, under which it is stored. data: the folder of datasets. sweep: the id of the sweep.
+        overrides: for the card's provenance.
     """
     card = store.card(key)
     if card is None and world.is_follower(trainer):
@@ -67,7 +68,7 @@ def fit(
         with store.lock(f"system-{key}"):
             card = store.card(key)
             if card is None:
-                card = _Training(parts, loaded, store, trainer, observers, key, sweep, tuple(overrides)).run()
+                card = _Training(parts, loaded, store, trainer, observers, key, data, sweep, tuple(overrides)).run()
         world.barrier()
     if card is None:
         raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
@@ -128,6 +129,7 @@ class _Training:
     trainer: Trainer
     observers: Observers
     key: str
+    data: Path
     sweep: str
     overrides: tuple[str, ...]
 
@@ -202,12 +204,13 @@ class _Training:
         from benchmark.stages.training import collapse_warning
 
         selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
+        identity = self.parts.identity(self.data, self.store.root)
         too_few = _too_few(len(self.loaded.splits.select)) if thresholds else None
         return Card(
             key=self.key,
-            system=self.parts.info(self.key),
+            system=self.parts.info(self.key, identity),
             seed=self.parts.seed,
-            init_from=self.parts.init_from or None,
+            init_from=identity["init_from"] or None,
             dataset_revision=self.loaded.revision,
             splits=self.loaded.infos,
             splits_disjoint=self.loaded.disjoint,
@@ -229,7 +232,7 @@ class _Training:
             weights_sha256=file_sha256(weights),
             history=history,
             seconds=time.perf_counter() - begun,
-            provenance=provenance(overrides=list(self.overrides)),
+            provenance=provenance(overrides=list(self.overrides), inputs=self.parts.places(self.data, self.store.root)),
         )
 
 
@@ -244,7 +247,9 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
     rng = SampleRandom(derive_seed(parts.seed, "shapes"), examples.ids[: len(x)])
     try:
         with torch.no_grad(), torch.random.fork_rng(), using(rng):
-            logits = copy.deepcopy(model).eval()(x)
+            system = System(copy.deepcopy(model), spec)
+            system.owner = registry.owner_of(type(parts.model)).named
+            logits = system(x)
     except RuntimeError as error:
         raise DataError(
             f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
@@ -342,7 +347,7 @@ class _Weights:
             parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
             return []
         if parts.init_from and given is None:
-            load_weights(model, initial_weights(parts.init_from, self.store))
+            load_weights(model, initial_weights(parts.init_from, self.store.root))
         if given is not None and not _trains_further(parts):
             return []
         defenses = self._started(model, train)
@@ -377,23 +382,6 @@ def _trains_further(parts: SystemSpec) -> bool:
         any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in ("loss", "prepare", "averaging"))
         for defense in parts.defenses
     )
-
-
-def initial_weights(source: str, store: Store) -> Path:
-    """The weights file that `system.init_from` names.
-
-    Raises:
-        DataError: if there is none.
-    """
-    path = Path(source)
-    if path.suffix != ".safetensors":
-        path = (path if path.is_dir() else store.system(source)) / WEIGHTS
-    if not path.is_file():
-        raise DataError(
-            f"system.init_from is {source!r}, and there is no {path}; give the key of a trained "
-            "system of this store (its folder under systems/) or the path of a folder or a .safetensors file"
-        )
-    return path
 
 
 class _Further:

@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from benchmark.config.describe import MASK
 from benchmark.data import Examples
 from benchmark.hooks.events import Gallery
 from benchmark.records.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
 from benchmark.stages.prepare import PREPARED, Prepared
+from benchmark.threat import Region, RegionKind
+from benchmark.threat.mask import read_mask
 
-__all__ = ["FILES", "keep"]
+__all__ = ["FILES", "gallery_of", "keep"]
 
-FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED)
+FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED, MASK)
 """The files that may lie beside a record."""
 
 GALLERY_EXAMPLES = 6
@@ -24,16 +27,19 @@ GALLERY_BYTES = 1 << 22
 """The most bytes that the images of a stored gallery take together."""
 
 
-def keep(work: Path, examples: Examples, outcomes: Outcomes, *, images: bool) -> Gallery | None:
+def keep(work: Path, examples: Examples, outcomes: Outcomes, region: Region, *, images: bool) -> Gallery | None:
     """Write the files of a finished attack, and return its gallery.
 
     Args:
         work: with the joined witness under `parts`. examples: the cell's example list. images: whether they are any.
+        region: of the threat, whose mask is kept where it came from a file.
     """
     outcomes.save(work / OUTCOMES)
     (work / "parts" / WITNESS).replace(work / WITNESS)
     (work / GALLERY).unlink(missing_ok=True)
-    gallery = _gallery(examples, outcomes, work / WITNESS) if images else None
+    if region.kind is RegionKind.file:
+        save_file({"mask": torch.from_numpy(read_mask(Path(region.path)))}, work / MASK)
+    gallery = gallery_of(examples, outcomes, work / WITNESS) if images else None
     if gallery is not None:
         fits = GALLERY_BYTES // (2 * 4 * gallery.clean[0].numel())
         if fits:
@@ -44,7 +50,7 @@ def keep(work: Path, examples: Examples, outcomes: Outcomes, *, images: bool) ->
     return gallery
 
 
-def _gallery(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery | None:
+def gallery_of(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery | None:
     """Broken examples, then other adversarial ones, each in the order of the example list; None without any."""
     found = outcomes.adversarial.nonzero().flatten()
     if not len(found):

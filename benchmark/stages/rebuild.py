@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark import registry
-from benchmark.api import Component
+from benchmark.api import Component, Dataset
 from benchmark.config.schema import Training
-from benchmark.config.system_spec import SystemSpec
+from benchmark.config.system_spec import WEIGHTS, SystemSpec
 from benchmark.data import DataSpec
-from benchmark.errors import RecordError
+from benchmark.errors import RecordError, Unproved
+from benchmark.records.content import PREFIX, content_sha256
 from benchmark.records.record import Card, SystemInfo
 from benchmark.records.store import Store
 from benchmark.system import System
 
-__all__ = ["component", "spec_of", "stored_system"]
+__all__ = ["component", "dataset_of", "filled", "located", "spec_of", "stored_system"]
 
 
 def component(kind: str, described: dict[str, Any]) -> Any:
@@ -24,10 +26,10 @@ def component(kind: str, described: dict[str, Any]) -> Any:
     Raises:
         PluginError: if it is not installed. RecordError: if its parameters are not those of the installed version.
     """
-    return _filled(registry.load(kind, described["name"]), described["params"], f"{kind}.{described['name']}")
+    return filled(registry.load(kind, described["name"]), described["params"], f"{kind}.{described['name']}")
 
 
-def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
+def filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
     """An instance of a frozen dataclass with these plain values, checked as on the command line."""
     from omegaconf import OmegaConf, SCMode, open_dict
     from omegaconf.errors import OmegaConfBaseException
@@ -53,15 +55,50 @@ def _filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
     return made
 
 
-def spec_of(info: SystemInfo, seed: int) -> SystemSpec:
-    """The parts of the system that `info` describes."""
-    config = info.config
+def located(config: Any, places: Mapping[str, str]) -> Any:
+    """Settings with the place of each input that is known by its content, where a file or folder there still has it.
+
+    Args:
+        places: from `sha256:...` to a path, as provenance has them.
+    """
+    if isinstance(config, dict):
+        return {name: located(value, places) for name, value in config.items()}
+    if isinstance(config, list):
+        return [located(value, places) for value in config]
+    if not isinstance(config, str) or not config.startswith(PREFIX) or config not in places:
+        return config
+    path = Path(places[config])
+    return str(path) if path.exists() and PREFIX + content_sha256(path) == config else config
+
+
+def dataset_of(info: SystemInfo, places: Mapping[str, str]) -> Dataset:
+    """The dataset that a record describes.
+
+    Raises:
+        Unproved: if it reads a file that is not where it was.
+    """
+    described = located(info.config["dataset"], places)
+    lost = [value for value in described["params"].values() if str(value).startswith(PREFIX)]
+    if lost:
+        where = places.get(lost[0], "no place that the record names")
+        raise Unproved(f"the data are {lost[0]}, which is not in {where}; name a file or folder with --input")
+    made: Dataset = component("dataset", described)
+    return made
+
+
+def spec_of(info: SystemInfo, seed: int, places: Mapping[str, str] | None = None) -> SystemSpec:
+    """The parts of the system that `info` describes.
+
+    Args:
+        places: of inputs that it names by their content; those that are not there stay named so.
+    """
+    config = located(info.config, places or {})
     return SystemSpec(
         dataset=component("dataset", config["dataset"]),
         model=component("model", config["model"]),
         defenses=tuple(component("defense", d) for d in config["defenses"]),
         poisons=tuple(component("poison", p) for p in config["poison"]),
-        training=_filled(Training, config["training"], "training"),
+        training=filled(Training, config["training"], "training"),
         precision=config["precision"],
         init_from=config["init_from"],
         seed=seed,
@@ -75,7 +112,7 @@ def stored_system(parts: SystemSpec, card: Card, store: Store, spec: DataSpec) -
         RecordError: if the weights are not those that the card describes.
     """
     from benchmark.records.record import file_sha256
-    from benchmark.stages.fit import WEIGHTS, assemble, build_model
+    from benchmark.stages.fit import assemble, build_model
     from benchmark.system.weights import load_weights
 
     path: Path = store.system(card.key) / WEIGHTS

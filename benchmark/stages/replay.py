@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import RecordError
-from benchmark.records.record import GIVEN, Record, file_sha256
+from benchmark.errors import RecordError, Unproved
+from benchmark.records.record import GIVEN, Card, Record
 from benchmark.records.store import Store
+from benchmark.stages.arithmetic import checked_outcomes
 
 if TYPE_CHECKING:
     import torch
 
     from benchmark.api import Attack, Poison
-    from benchmark.data import Examples
+    from benchmark.data import Examples, Splits
     from benchmark.records.outcomes import Outcomes
+    from benchmark.stages.backdoor import Backdoor
     from benchmark.stages.judge import Answer, Verdict
     from benchmark.system import System
     from benchmark.threat import Threat
 
-__all__ = ["BATCH", "Replay", "check_distances", "checked_outcomes", "judged", "rebuilt", "rows_of"]
+__all__ = [
+    "BATCH",
+    "Replay",
+    "backdoor_of",
+    "check_distances",
+    "checked_outcomes",
+    "example_list",
+    "judged",
+    "places_of",
+    "rebuilt",
+    "rows_of",
+]
 
 
 BATCH = 256
-
-
-def checked_outcomes(folder: Path, record: Record) -> Outcomes:
-    """The outcomes beside a record, which must name its files and count what they hold."""
-    from benchmark.records.outcomes import OUTCOMES, Outcomes
-
-    for file in record.files:
-        path = folder / Path(file.path).name
-        if not path.is_file() or file_sha256(path) != file.sha256:
-            raise RecordError(f"{path} is missing or has another sha256 than the record names")
-    outcomes = Outcomes.load(folder / OUTCOMES)
-    _check_counts(record, outcomes)
-    return outcomes
-
-
-def _check_counts(record: Record, outcomes: Outcomes) -> None:
-    from benchmark.records.build import counts_of
-
-    said = counts_of(outcomes)
-    if record.counts != said:
-        raise RecordError(f"the record counts {record.counts}, and its outcomes give {said}")
 
 
 @dataclass(frozen=True)
 class Replay:
     """A recorded cell, ready to be judged again.
 
-    seed: the cell's. examples: its example list. poisons: of the system.
+    seed: the cell's. examples: its example list. splits: the whole dataset. card, poisons: of the system.
     """
 
     system: System
@@ -59,36 +52,86 @@ class Replay:
     threat: Threat
     seed: int
     examples: Examples
+    splits: Splits
+    card: Card
     poisons: tuple[Poison, ...] = ()
 
 
-def rebuilt(record: Record, store: Store, data: Path) -> Replay:
-    """Rebuild the cell that a record describes, with its system from the store.
+def backdoor_of(cell: Replay) -> Backdoor | None:
+    """The trigger of the system's poison, for an attack that shows it.
 
     Raises:
-        RecordError: if the system is not there, or has other weights.
+        RecordError: if the attack shows one, and the system has none.
     """
-    import torch
+    from benchmark.stages.backdoor import Backdoor
 
+    if not cell.attack.supports.trigger:
+        return None
+    found = Backdoor.of(cell.poisons, cell.splits.test)
+    if found is None:
+        raise RecordError("the attack shows the trigger of a poison, and the system has no such poison")
+    return found
+
+
+def places_of(record: Record) -> dict[str, str]:
+    """Places of the inputs that a record names by their content, as far as it tells."""
+    said = record.provenance.get("inputs")
+    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
+
+
+def rebuilt(
+    record: Record, store: Store, data: Path, folder: Path | None = None, places: Mapping[str, str] | None = None
+) -> Replay:
+    """Rebuild the cell that a record describes, with its system from the store.
+
+    Args:
+        folder: of the record, with the mask of its region. places: of inputs, beside those that provenance names.
+
+    Raises:
+        RecordError: if the system has other weights, or is another one than the record describes.
+        Unproved: if the system is not in the store, or the data are not here.
+    """
     from benchmark.config.describe import recorded_threat
     from benchmark.stages import rebuild
 
     card = store.card(record.system.key)
     if card is None:
-        raise RecordError(
+        raise Unproved(
             f"the system {record.system.key} is not in {store.root}/systems, and without it nothing can be proved; "
             "name the store that has it with --store"
         )
     if card.weights_sha256 != record.weights_sha256:
         raise RecordError("the system in the store has other weights than the record names")
-    parts = rebuild.spec_of(record.system, record.seed)
-    attack, threat = _attack(record), recorded_threat(record.threat)
+    if (card.system, card.seed, card.dataset_revision) != (record.system, record.seed, record.dataset_revision):
+        raise RecordError("the system in the store is another one than the record describes")
+    known = {**places_of(record), **(places or {})}
+    rebuild.dataset_of(record.system, known)
+    parts = rebuild.spec_of(record.system, record.seed, known)
+    if record.harness and record.fitted_on != parts.fitted_on():
+        raise RecordError(f"the record says that detectors were fitted on {record.fitted_on}, not {parts.fitted_on()}")
+    attack, threat = _attack(record), recorded_threat(record.threat, folder)
     splits = parts.dataset.load(data, offline=True)
     system = rebuild.stored_system(parts, card, store, splits.spec)
+    return Replay(system, attack, threat, record.seed, example_list(record, splits), splits, card, parts.poisons)
+
+
+def example_list(record: Record, splits: Splits) -> Examples:
+    """The examples of a cell: the first ones of the test split.
+
+    Raises:
+        RecordError: if they are not those that the record names.
+    """
+    import torch
+
     assert record.counts is not None
-    return Replay(
-        system, attack, threat, record.seed, splits.test.take(torch.arange(record.counts.total)), parts.poisons
-    )
+    total, there = record.counts.total, len(splits.test)
+    asked = there if record.examples is None else min(record.examples, there)
+    if total > there or (record.harness and total != asked):
+        raise RecordError(f"the record counts {total} examples, and it is of {asked} of the {there} in the test split")
+    examples = splits.test.take(torch.arange(total))
+    if examples.digest() != record.examples_sha256:
+        raise RecordError("the dataset gives another example list than the record names")
+    return examples
 
 
 def _attack(record: Record) -> Any:
@@ -128,6 +171,8 @@ def judged(
     from benchmark.stages.settle import with_fixed_region
 
     x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
+    if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
+        raise RecordError(f"the witness has inputs {list(x_adv.shape[1:])}, and the dataset {list(x.shape[1:])}")
     rng = SampleRandom(derive_seed(cell.seed, "cell"), ids)
     can = cell.attack.supports
     with exact_math():

@@ -70,7 +70,7 @@ def surrogate(threat: Threat, dataset: Dataset, spec: DataSpec, store: Store, da
     members = []
     for key in threat.surrogates:
         card = _card(key, store)
-        theirs = spec_of(card.system, card.seed)
+        theirs = spec_of(card.system, card.seed, card.provenance.get("inputs"))
         known = spec if theirs.dataset == dataset else _data_spec(theirs.dataset, data)
         members.append(stored_system(theirs, card, store, known))
     return members[0] if len(members) == 1 else fused(members)
@@ -142,7 +142,7 @@ def _shown(card: Card) -> str:
 
 
 def _refuse_another_kind(attacked: SystemSpec, card: Card, data: StoreConfig) -> None:
-    theirs = spec_of(card.system, card.seed)
+    theirs = spec_of(card.system, card.seed, card.provenance.get("inputs"))
     if theirs.dataset == attacked.dataset:
         return
     mine, spec = _data_spec(attacked.dataset, data), _data_spec(theirs.dataset, data)

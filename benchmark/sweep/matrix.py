@@ -149,5 +149,7 @@ def _fingerprint(loader: ConfigLoader) -> str:
     folders += [Path(str(e.path).removeprefix("file://")) for e in elements if str(e.path).startswith(("file:", "/"))]
     files = sorted(p for folder in folders for p in folder.rglob("*.yaml"))
     texts = [[str(p), p.read_text(encoding="utf-8")] for p in files]
-    plugins = [[d.full_name, d.module, d.distribution, d.version] for d in registry.declared()]
-    return content_key([__version__, plugins, texts])
+    known = registry.declared()
+    plugins = [[d.full_name, d.module, d.distribution, d.version] for d in known]
+    sources = registry.source_stamps((d.distribution, d.module) for d in known)
+    return content_key([__version__, plugins, sources, texts])

@@ -79,7 +79,8 @@ class Region:
         `saliency`, the `size` pixels by which the score of the true label changes most (Simonyan, Vedaldi & Zisserman,
         2014, arXiv:1312.6034, section 3): see :func:`benchmark.stages.settle.salient`; `file`, the mask in `path`. For
         tabular data, features take the place of the pixels and rows of stripes, random and saliency.
-    path: a .npy file of the shape of one example (or one channel of it), non-zero where change is allowed.
+    path: a .npy file, or a .safetensors file with a tensor `mask`, of the shape of one example (or one channel of it),
+        non-zero where change is allowed.
     """
 
     kind: RegionKind = RegionKind.full

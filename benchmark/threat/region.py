@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from benchmark.errors import DataError
 from benchmark.sampling import SampleRandom
 from benchmark.threat.kinds import Region, RegionKind
+from benchmark.threat.mask import read_mask
 
 __all__ = ["Masks", "region_mask"]
 
@@ -97,13 +99,8 @@ def mask_of_pixels(chosen: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _mask_from_file(region: Region, x: Tensor) -> Tensor:
-    import numpy as np
-
     shape = tuple(x.shape[1:])
-    try:
-        array = np.load(region.path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"the mask of threat.region.path {region.path!r} cannot be read: {error}") from error
+    array = read_mask(Path(region.path))
     if array.shape not in (shape, shape[1:]):
         raise DataError(f"the mask in {region.path!r} has shape {array.shape}; one example has shape {shape}")
-    return torch.from_numpy(array != 0).to(x.device).expand(shape)[None]
+    return torch.from_numpy(array).to(x.device).expand(shape)[None]

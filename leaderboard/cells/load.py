@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,14 +25,17 @@ from benchmark.errors import RecordError
 from benchmark.records.record import Record, file_sha256, read_record
 
 from ..board import Problem, Withdrawn
+from .bounds import check_numbers
 from .packed import ARRAYS, examples_name, read_document, unpacked
-from .retraction import withdrawal
+from .retraction import Withdrawal, withdrawal
 
 __all__ = [
     "OUTCOMES",
     "Cell",
     "Evidence",
+    "certified_radii",
     "check_files",
+    "clean_answers",
     "find",
     "read",
     "read_evidence",
@@ -77,12 +80,17 @@ class Evidence:
 
 def find(folder: Path) -> Iterator[Path]:
     """Every `record.json` below `folder`, sorted by path; hidden folders and a store's unfinished work are left out."""
-    for here, folders, files in os.walk(folder):
-        if RECORD in files:
-            yield Path(here, RECORD)
-            folders.clear()
-        unfinished = "work" if "cells" in folders else ""
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != unfinished)
+    left = [folder]
+    while left:
+        here = left.pop()
+        with contextlib.suppress(OSError), os.scandir(here) as entries:
+            inside = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            if inside.get(RECORD) is False:
+                yield here / RECORD
+                continue
+            unfinished = "work" if "cells" in inside else ""
+            names = [name for name, is_folder in inside.items() if is_folder and not name.startswith(".")]
+            left += [here / name for name in sorted(names, reverse=True) if name != unfinished]
 
 
 def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False) -> tuple[list[Cell], list[Problem]]:
@@ -155,22 +163,43 @@ def same_outcomes(one: Record, other: Record) -> bool:
 def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
     """Take retracted and superseded cells away, and say why each was."""
     told: list[Problem] = []
-    known = set(cells)
-    for key, cell in list(cells.items()):
+    found: dict[str, Withdrawal] = {}
+    for key, cell in cells.items():
         try:
             said = withdrawal(cell.folder)
         except RecordError as error:
             told.append(Problem(cell.place, f"{cell.place} stays on its boards: {error}"))
             continue
-        if said is None:
-            continue
-        if said.by and said.by not in known:
-            told.append(Problem(cell.place, f"{cell.place} stays: {said.by}, which supersedes it, is not here"))
+        if said is not None:
+            found[key] = said
+    stays = {key: why for key, said in found.items() if said.by and (why := _no_successor(key, found, cells))}
+    for key, said in found.items():
+        cell = cells[key]
+        if key in stays:
+            told.append(Problem(cell.place, f"{cell.place} stays: {stays[key]}"))
             continue
         sentence = f"{cell.place} {said.sentence}"
         told.append(Withdrawn(cell.place, sentence, cell.record, said.date, said.reason, said.by))
         del cells[key]
     return told
+
+
+def _no_successor(key: str, found: Mapping[str, Withdrawal], cells: Mapping[str, Cell]) -> str:
+    """Why a superseded cell stays: what supersedes it is missing, answers another question or leads back; or ""."""
+    by = found[key].by
+    if by not in cells:
+        return f"{by}, which supersedes it, is not here"
+    if cells[by].record.status != "complete":
+        return f"{by}, which supersedes it, is {cells[by].record.status}"
+    if cells[by].record.system.name != cells[key].record.system.name:
+        return f"{by}, which supersedes it, is of another system"
+    passed = {key}
+    while by in found and found[by].by:
+        if by in passed:
+            return f"{found[key].by}, which supersedes it, is superseded in a circle"
+        passed.add(by)
+        by = found[by].by
+    return ""
 
 
 def _read_record(path: Path, place: str) -> Record:
@@ -186,6 +215,7 @@ def _read_record(path: Path, place: str) -> Record:
         raise RecordError(f"{place} is complete and has no counts; expected how many examples stayed right")
     if record.counts is not None and record.counts.total == 0:
         raise RecordError(f"{place} counts no examples; expected at least one")
+    check_numbers(record, place)
     return record
 
 
@@ -280,6 +310,18 @@ def read_evidence(cell: Cell) -> Evidence:
         )
     np.copyto(distance, np.inf, where=~tried)
     return Evidence(clean, valid, broken, distance, certified)
+
+
+def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
+    """The ids of the examples of a complete cell, and for each whether the clean input was classified correctly."""
+    found = _tensors(cell, ("ids", "clean_correct"))
+    return found["ids"], found["clean_correct"]
+
+
+def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids of the examples of a complete cell, and the certified radius of each, 0 where there is none."""
+    found = _tensors(cell, ("ids", "certified"))
+    return found["ids"], found["certified"]
 
 
 def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:

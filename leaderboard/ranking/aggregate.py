@@ -268,6 +268,7 @@ def _run(system: AttackedSystem, of: WorstCase) -> Run:
         clean_bits=_packed(system.clean),
         weights_sha256=min(record.weights_sha256 for record in records),
         keys=of.keys,
+        columns=frozenset(of.hits),
     )
 
 
@@ -290,6 +291,7 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
 
 
 def _mean(values: Sequence[float]) -> float:
+    """The mean; whole numbers are summed before they are divided, so that it is exact."""
     return fsum(values) / len(values)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from benchmark.records.record import GIVEN, Record
 
-from ..board import Alarm, AttackColumn, Score
+from ..board import Alarm, AttackColumn, Run, Score
 
 __all__ = [
     "certified_yet_broken",
@@ -202,46 +202,62 @@ def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Ala
     ]
 
 
-def spared(columns: Mapping[str, AttackColumn], rows: Sequence[tuple[Mapping[str, Score], Set[str]]]) -> list[set[str]]:
-    """Per row, the attacks that it did not meet and half of the rows or more did: with one such, it has no rank.
+def spared(
+    columns: Mapping[str, AttackColumn], rows: Sequence[Sequence[Run]], required: Set[str] | None
+) -> list[set[str]]:
+    """Per row, the attacks that ranks ask for and that one of its runs or more did not meet: with one, it has no rank.
 
-    Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
-    from a surrogate that a system itself has been.
+    A suite requires its attacks, so that no number of other rows decides what a row must meet; asked for are those that
+    at least one row of the board met, since others do not exist under its threat. Outside suites, those that half of
+    the rows or more met are asked for. Examples that somebody gave against one system are no attack that others could
+    have been spared, nor are attacks from a surrogate that a system itself has been.
 
     Args:
-        rows: the scores of each by column, and the keys of its trained systems.
+        rows: the runs of each. required: names of the attacks that the suite requires, None outside suites.
     """
-    usual = {
+    met = [[run.columns for run in runs] for runs in rows]
+    asked = {
         key: set(column.surrogate.split(","))
         for key, column in columns.items()
-        if column.name != GIVEN and 2 * sum(key in scores for scores, _ in rows) >= len(rows)
+        if column.name != GIVEN
+        and (_half(key, met) if required is None else column.name in required and any(key in s for m in met for s in m))
     }
     return [
-        {key for key, surrogates in usual.items() if key not in scores and not surrogates & systems}
-        for scores, systems in rows
+        {
+            key
+            for key, surrogates in asked.items()
+            if not all(key in run.columns for run in runs) and not surrogates & {run.system_key for run in runs}
+        }
+        for runs in rows
     ]
 
 
+def _half(key: str, met: Sequence[Sequence[Set[str]]]) -> bool:
+    """Tell whether half of the rows or more met an attack with every run."""
+    return 2 * sum(all(key in columns for columns in runs) for runs in met) >= len(met)
+
+
 def fewer_attacks(
-    columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], without: Set[str], row: str
+    columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], without: Set[str], row: str, required: bool
 ) -> list[Alarm]:
     """A row that was not attacked by all attacks of its board: its worst case is over fewer of them.
 
     Args:
-        without: those that :func:`spared` names.
+        without: those that :func:`spared` names. required: they are what the suite requires.
     """
-    missing = {key: column.label for key, column in columns.items() if key not in scores and column.name != GIVEN}
+    absent = {key for key, column in columns.items() if key not in scores and column.name != GIVEN}
+    missing = {key: column.label for key, column in columns.items() if key in absent | without}
     if not missing:
         return []
     severity, others, so = (
         (
             "warning",
-            "at least half of the",
+            "its suite requires" if required else "at least half of the rows were",
             "without them it has no rank, as the worst case over fewer attacks looks better than it is",
         )
         if without
-        else ("info", "some other", "its robust accuracy may look better than it is")
+        else ("info", "some other rows were", "its robust accuracy may look better than it is")
     )
     named = [label for key, label in missing.items() if key in without or not without]
     shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-    return [Alarm("fewer_attacks", severity, f"not attacked by {shown}, as {others} rows were: {so}", (), row)]
+    return [Alarm("fewer_attacks", severity, f"not attacked by {shown}, as {others}: {so}", (), row)]

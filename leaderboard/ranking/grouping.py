@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -207,6 +208,11 @@ def _short(name: str, others: list[str]) -> str:
     return last if [other.rpartition(".")[2] for other in others].count(last) == 1 else name
 
 
+def _like_a_number(text: str) -> bool:
+    """Tell whether a text would be taken for a number or a constant; then it is shown in quotes."""
+    return re.fullmatch(r"[-+.\d]+([eE][-+]?\d+)?|true|false|null|None", text.strip()) is not None
+
+
 def _flat(value: Any, name: str = "") -> dict[str, str]:
     """Nested settings as `defenses.adversarial_training.eps: 1/10`."""
     if isinstance(value, dict):
@@ -214,7 +220,7 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         inner = [(str(item.get("name", at)), item) for at, item in enumerate(value)]
     else:
-        return {name: value if isinstance(value, str) else json.dumps(value)}
+        return {name: value if isinstance(value, str) and not _like_a_number(value) else json.dumps(value)}
     found: dict[str, str] = {}
     for key, item in inner:
         path = name if key == "params" else f"{name}.{key}" if name else key

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from ..board import Alarm, AttackColumn, Board, Metric, Pairs, Protocol, Ranks, Resolution, Row, Score
 from . import alarms
+from .paired import paired_tests
 from .standing import Close, standings
 from .statistics import (
     LEVEL,
     detectable_difference,
     examples_to_separate,
     holm,
-    mcnemar,
     resampled_ranks,
     separable_ranks,
     tie_groups,
     wins,
 )
+from .suites import required_attacks
 
 __all__ = ["DRAWS", "Draft", "ranked"]
 
@@ -58,20 +59,22 @@ def ranked(
         known: columns of the whole family, in order; those that no row has are left out.
         close: per draft, how close minimal attacks came to the best distances. pool: the reference for that.
     """
-    spared = alarms.spared(known, [(draft.scores, {run.system_key for run in draft.row.runs}) for draft in drafts])
+    of = protocol.conditions
+    required = required_attacks(of.suite) if of.official else None
+    spared = alarms.spared(known, [draft.row.runs for draft in drafts], required)
     order = sorted(range(len(drafts)), key=lambda at: (bool(spared[at]), *_place(drafts[at].row)))
     placed = [drafts[at] for at in order]
     tested = [drafts[at] for at in order if not spared[at]]
     shown = {key: column for key, column in known.items() if any(key in draft.scores for draft in placed)}
     held = np.stack([draft.held for draft in tested]) if tested else np.zeros((0, protocol.conditions.total))
-    pairs = _pairs(held)
+    pairs = _pairs(held, [[run.robust.count for run in draft.row.runs] for draft in tested])
     apart = pairs.adjusted <= LEVEL
     ranks = [*_ranks(tested, held, apart), *[None] * (len(placed) - len(tested))]
     return Board(
         protocol=protocol,
         columns=tuple(shown.values()),
         rows=tuple(
-            _row(drafts[at], place, its, spared[at], shown)
+            _row(drafts[at], place, its, spared[at], shown, required is not None)
             for place, (at, its) in enumerate(zip(order, ranks, strict=True), 1)
         ),
         ties=tuple(tie_groups(apart)),
@@ -110,16 +113,18 @@ def _ranks(drafts: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np
     ]
 
 
-def _row(draft: Draft, place: int, ranks: Ranks | None, spared: set[str], shown: Mapping[str, AttackColumn]) -> Row:
-    missing = alarms.fewer_attacks(shown, draft.scores, spared, draft.row.key)
+def _row(
+    draft: Draft, place: int, ranks: Ranks | None, spared: set[str], shown: Mapping[str, AttackColumn], required: bool
+) -> Row:
+    missing = alarms.fewer_attacks(shown, draft.scores, spared, draft.row.key, required)
     scores = tuple(draft.scores.get(key) for key in shown)
     return replace(draft.noting(*missing).row, place=place, ranks=ranks, scores=scores)
 
 
-def _pairs(held: NDArray[np.float64]) -> Pairs:
-    """Exact McNemar tests of all pairs on the same examples; with several runs, the sign test of their shares."""
+def _pairs(held: NDArray[np.float64], counts: Sequence[Sequence[float]]) -> Pairs:
+    """Paired tests of all rows on the same examples, corrected for their number."""
     won = wins(held)
-    p = mcnemar(won, won.T)
+    p = paired_tests(held, counts)
     adjusted = np.ones_like(p)
     upper = np.triu_indices(len(held), 1)
     adjusted[upper] = holm(p[upper])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..board import AttackColumn, AttackStanding, Optimality, Rate, Score
-from .statistics import mean_interval, optimality, wilson
+from .statistics import bounded_interval, optimality, wilson
 from .worst_case import AttackedSystem
 
 __all__ = ["Close", "closeness", "standings"]
@@ -95,5 +95,5 @@ def _optimality(found: Sequence[Close], pool: str) -> Optimality | None:
     if not found:
         return None
     value = float(np.mean([one.value for one in found]))
-    low, high = mean_interval(value, np.mean([one.influence for one in found], axis=0, dtype=np.float64))
-    return Optimality(value, max(0.0, low), min(1.0, high), len(found), pool)
+    influence = np.mean([one.influence for one in found], axis=0, dtype=np.float64)
+    return Optimality(value, *bounded_interval(value + influence - influence.mean()), len(found), pool)

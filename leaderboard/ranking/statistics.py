@@ -19,13 +19,13 @@ __all__ = [
     "DrawnRanks",
     "Floats",
     "area_under_curve",
+    "bounded_interval",
     "clopper_pearson",
     "detectable_difference",
     "dkw_half_width",
     "examples_to_separate",
     "holm",
     "mcnemar",
-    "mean_interval",
     "optimality",
     "resampled_ranks",
     "separable_ranks",
@@ -285,17 +285,20 @@ def area_under_curve(distance: Floats, eps0: float) -> tuple[float, float, float
     """
     parts = np.minimum(distance, eps0) / eps0
     area = float(parts.mean())
-    low, high = mean_interval(area, parts)
-    return area, max(0.0, low), min(1.0, high)
+    return area, *bounded_interval(parts)
 
 
-def mean_interval(value: float, parts: Floats, level: float = 0.95) -> tuple[float, float]:
-    """The t interval around `value`, whose deviations per example are those of `parts` (N,); infinite for one."""
-    n = len(parts)
-    if n < 2:
-        return -math.inf, math.inf
-    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * float(parts.std(ddof=1)) / math.sqrt(n)
-    return value - half, value + half
+def bounded_interval(parts: Floats, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a mean of values in [0, 1], one per example (N,), that covers near the bounds as well.
+
+    A t interval with two pseudo-examples at either bound, as Agresti and Coull (American Statistician 52, 1998) add
+    them for shares: where all values are 1, it does not shrink to [1, 1]. It always holds the mean itself.
+    """
+    value = float(parts.mean())
+    padded = np.concatenate([parts, [0.0, 0.0, 1.0, 1.0]])
+    n, centre = len(padded), float(padded.mean())
+    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * float(padded.std(ddof=1)) / math.sqrt(n)
+    return min(value, max(0.0, centre - half)), max(value, min(1.0, centre + half))
 
 
 def optimality(distance: Floats, best: Floats, eps0: float) -> tuple[float, Floats] | None:

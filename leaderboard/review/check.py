@@ -20,11 +20,16 @@ from benchmark.records.record import GIVEN, Card, Record, read_record
 from benchmark.sweep.suites import departure
 
 from ..board import Alarm, Board, Leaderboard, Row
+from ..cells.array_file import open_arrays
 from ..cells.load import RECORD, Cell, read, same_outcomes
 from ..ranking.aggregate import aggregate
-from .check_cell import WEIGHTS, checked_card, checked_cell
+from ..ranking.grouping import recipe_key
+from ..ranking.suites import required_attacks
+from .check_cell import MASK, WEIGHTS, WITNESS, checked_card, checked_cell
+from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
 from .parcel import opened, read_manifest
-from .review import Assessment, Effect, Review, Tier, comment, put, read_review
+from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
+from .signature import signer
 
 __all__ = ["check", "main"]
 
@@ -57,36 +62,49 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
         RecordError: if the manifest does not describe the files.
     """
     manifest = read_manifest(root)
+    who = signer(root, results)
     refusals: list[str] = []
     cards = _each(root / "systems", checked_card, refusals)
     cells = _each(root / "cells", checked_cell, refusals)
     if not cells and not refusals:
         refusals.append("it holds no cell; expected at least one")
     known, _ = read([folder for folder in results if folder.is_dir()])
+    taken = names_taken(known, ((plugin.kind, plugin.name) for plugin in registry.declared()))
     for cell in cells.values():
         if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
-            refusals += list(_misfits(cell, cards, cells, known))[:1]
+            refusals += list(_misfits(cell, cards, cells, known, taken))[:1]
     unused = sorted(set(cards) - {cell.record.system.key for cell in cells.values()})
     if unused and not refusals:
         refusals.append(f"systems/{unused[0]} belongs to no cell of the submission")
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
+    reviews = _reviews(known)
+    owned = owned_rows(who, cells, known, reviews)
     before, after = aggregate(known), aggregate([*known, *cells.values()])
     refusals += _gate(before, after, cells)
     again = {} if refusals else {key: _rerun(cell, store) for key, cell in cells.items()}
     refusals += [f"{cells[key].place} differs from the cell that was run here" for key in again if again[key] is False]
+    refusals += [
+        sentence for key, cell in cells.items() if not again.get(key) for sentence in unproved_certificates(cell, known)
+    ]
     proofs = {} if refusals else _proved(root, cells, store, data)
     refusals += [f"cells/{key}: {proof.sentence}" for key, proof in proofs.items() if proof.fails]
+    if not refusals:
+        strange = {key: cell for key, cell in cells.items() if recipe_key(cell.record.system) not in owned}
+        refusals += only_lowers(before, after, strange, {key: proof.proved for key, proof in proofs.items()})
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
     return Review(
         submitter=manifest.submitter,
         note=manifest.note,
         assessments=tuple(
-            _assessment(cells[key], proofs[key], again[key], known, manifest.submitter.name) for key in sorted(cells)
+            _assessment(cells[key], proofs[key], again[key], _owners(cells[key], known, reviews), who)
+            for key in sorted(cells)
         ),
         effects=tuple(_effects(before, after)),
         warnings=tuple(_warnings(cells, known)),
+        signed_by=who,
+        owned=owned,
     )
 
 
@@ -101,7 +119,13 @@ def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> di
     return made
 
 
-def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
+def _misfits(
+    cell: Cell,
+    cards: Mapping[str, Card],
+    cells: Mapping[str, Cell],
+    known: Sequence[Cell],
+    taken: Mapping[tuple[str, str], set[str]],
+) -> Iterator[str]:
     """Contradictions between a sound cell and its system, its suite or the published results."""
     record = cell.record
     card = cards.get(record.system.key)
@@ -118,6 +142,13 @@ def _misfits(cell: Cell, cards: Mapping[str, Card], cells: Mapping[str, Cell], k
         yield (
             f"{cell.place} is right on {record.counts.clean_correct} clean examples of {card.test_total}, and the card "
             f"of its system says {card.test_correct}"
+        )
+    yield from contradictions(cell, known)
+    yield from imitations(record, taken)
+    if record.official and required_attacks(record.suite) is None:
+        yield (
+            f"{cell.place} calls itself official, and no suite {record.suite} is installed; submit it as "
+            "unofficial, or to a board that knows its suite"
         )
     departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
     if departed:
@@ -178,7 +209,7 @@ def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Pat
     for key, cell in cells.items():
         if data is None or cell.record.system.dataset not in known:
             found[key] = Proof(False, False, "its data are not at hand")
-        elif cell.record.threat.region.startswith("file"):
+        elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
             found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
         else:
             by_store.setdefault(_store_of(cell, root, store), []).append(key)
@@ -235,11 +266,28 @@ def _rerun(cell: Cell, store: Path | None) -> bool | None:
     return same_outcomes(cell.record, read_record(folder))
 
 
-def _assessment(cell: Cell, proof: Proof, again: bool | None, known: Sequence[Cell], submitter: str) -> Assessment:
-    """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word."""
-    reviews = [read_review(other.folder) for other in known if other.record.system.key == cell.record.system.key]
-    owners = sorted({review.submitter.name for review in reviews if review is not None} - {submitter})
-    if owners and proof.proved:
+def _reviews(known: Sequence[Cell]) -> dict[str, ReviewFile]:
+    """The reviews of published cells, by key."""
+    found = {cell.record.key: read_review(cell.folder) for cell in known}
+    return {key: review for key, review in found.items() if review is not None}
+
+
+def _owners(cell: Cell, known: Sequence[Cell], reviews: Mapping[str, ReviewFile]) -> list[str]:
+    """The signers who brought the row of a cell, sorted."""
+    row = recipe_key(cell.record.system)
+    same = [other.record.key for other in known if recipe_key(other.record.system) == row]
+    return sorted({reviews[key].signed_by for key in same if key in reviews and reviews[key].owner} - {""})
+
+
+def _assessment(cell: Cell, proof: Proof, again: bool | None, owners: Sequence[str], who: str) -> Assessment:
+    """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word.
+
+    Args:
+        owners: of the system's row. who: signed the cell; names that nobody signed prove no independence.
+    """
+    if not len(open_arrays(cell.folder / WITNESS, WITNESS).read("ids")) and not again:
+        return Assessment(cell, "self-reported", "it broke nothing, so there is no witness to prove")
+    if who and owners and who not in owners and proof.proved:
         return Assessment(cell, "independently attacked", f"{proof.sentence}, of a system submitted by {owners[0]}")
     if again:
         return Assessment(cell, "re-run", "the reviewer's own run gives the same outcomes")

@@ -10,15 +10,32 @@ from typing import Any
 from benchmark.errors import RecordError
 from benchmark.records.record import Record
 
-__all__ = ["check_names", "check_texts", "quoted"]
+__all__ = ["check_names", "check_texts", "folded", "quoted"]
 
 LONGEST = 20_000
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+:@/ -]{0,98}[A-Za-z0-9_.+])?")
-MARKUP = re.compile(r"<\s*[A-Za-z/!?]|&#|(?:javascript|vbscript|data)\s*:\s*[^\s/]*[,(/]", re.IGNORECASE)
+COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}")
+"""The name of a plugin; joined by signs that it cannot hold, so that no name looks like two."""
+APPROVAL = re.compile(
+    r"verif|official|independ|approv|trust|certif|proved|review|re_?run|endors|attested", re.IGNORECASE
+)
+"""Words of approval, which no finding against an evaluation has."""
+MARKUP = re.compile(
+    r"<\s{0,9}[A-Za-z/!?]|&#|(?:javascript|vbscript|data)\s{0,9}:\s{0,9}[^\s/]{0,99}[,(/]", re.IGNORECASE
+)
+"""Every part is bounded, so that the search is linear in the text."""
 HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 """Letters and signs that show nothing."""
+VARIANT = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Selectors of variants: invisible signs that make two equal texts differ."""
+STYLED = re.compile("[\u2100-\u2115\u2119-\u2121\u2460-\u24ff\uff01-\uff5e\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]")
+"""Letters and digits in the clothes of others: mathematical, circled, of full width."""
+ALIKE = ("CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN", "DESERET")
+"""Scripts with letters that look like Latin ones."""
 PILED = re.compile(r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}")
+WORD = re.compile(r"[^\W\d_]+")
+FOLDS = (("rn", "m"), ("vv", "w"), ("i", "l"), ("1", "l"), ("0", "o"), ("5", "s"))
 FORMULA = re.compile(r"\s*(?:[=@]|[+-].*[(|!])", re.DOTALL)
 
 
@@ -31,17 +48,45 @@ def check_texts(document: Any, name: str) -> None:
     for place, text in _texts(document, ""):
         if len(text) > LONGEST:
             raise RecordError(f"{place} in {name} has {len(text)} characters; expected at most {LONGEST}")
-        hidden = next((c for c in text if (unicodedata.category(c) in HIDDEN or c in BLANK) and c not in "\n\t"), "")
+        hidden = next((c for c in text if _invisible(c)), "")
         if hidden:
             raise RecordError(
                 f"{place} in {name} holds the invisible character U+{ord(hidden):04X}; expected plain text"
             )
         if PILED.search(unicodedata.normalize("NFD", text)):
             raise RecordError(f"{place} in {name} piles accents up; expected plain text")
+        disguised = STYLED.search(text) or next((w for w in WORD.finditer(text) if _of_two_scripts(w[0])), None)
+        if disguised:
+            raise RecordError(
+                f"{place} in {name} holds {disguised[0][:40]!r}, letters that look like others; expected plain text"
+            )
         if MARKUP.search(text):
             raise RecordError(f"{place} in {name} holds markup or a script; expected plain text")
         if FORMULA.match(text):
             raise RecordError(f"{place} in {name} begins like a spreadsheet formula; expected plain text")
+
+
+def _invisible(sign: str) -> bool:
+    category = unicodedata.category(sign)
+    if sign in " \n\t":
+        return False
+    return category in HIDDEN or category == "Zs" or sign in BLANK or VARIANT.fullmatch(sign) is not None
+
+
+def _of_two_scripts(word: str) -> bool:
+    """Tell whether a word has Latin letters beside letters that look like Latin ones."""
+    if word.isascii():
+        return False
+    scripts = {unicodedata.name(sign, "").partition(" ")[0] for sign in word}
+    return "LATIN" in scripts and any(script in scripts for script in ALIKE)
+
+
+def folded(name: str) -> str:
+    """The name as a reader takes it at a glance: equal for names that look alike, such as mlp and mIp."""
+    plain = re.sub(r"[^a-z0-9]", "", name.replace("I", "l").lower())
+    for sign, alike in FOLDS:
+        plain = plain.replace(sign, alike)
+    return plain
 
 
 def _texts(document: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -77,6 +122,12 @@ def check_names(record: Record) -> None:
         for name in names:
             if not PLAIN_NAME.fullmatch(name):
                 raise RecordError(f"{place} holds the name {name[:60]!r}; expected letters, digits and . _ + : @ / -")
+    for name in (*named["system"], attack.name):
+        if not COMPONENT.fullmatch(name):
+            raise RecordError(f"a plugin is called {name[:60]!r}; expected letters, digits and . _ : - alone")
+    for name in named["findings"]:
+        if APPROVAL.search(name):
+            raise RecordError(f"a finding is called {name[:60]!r}; a finding speaks against an evaluation, not for it")
 
 
 def quoted(text: str, longest: int = 300) -> str:

@@ -28,11 +28,12 @@ from benchmark.records.record import FileInfo, file_sha256
 from ..cells.strict_json import strict_json
 from .check_text import check_texts
 
-__all__ = ["LARGEST", "MANIFEST", "Manifest", "Submitter", "opened", "read_manifest"]
+__all__ = ["LARGEST", "MANIFEST", "SIGNATURE", "Manifest", "Submitter", "opened", "read_manifest"]
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"
 PLACES = re.compile(
-    r"manifest\.json"
+    r"manifest\.json(\.sig)?"
     r"|cells/[0-9a-f]{24}/(record\.json|(outcomes|witness|gallery|prepared)\.safetensors)"
     r"|systems/[0-9a-f]{24}/(card\.json|weights\.safetensors)"
 )
@@ -42,6 +43,7 @@ LARGEST_TEXT = 4 << 20
 DENSEST = 200
 """Largest ratio of contents to archive, beyond the first hundred megabytes."""
 BLOCK_BYTES = 1 << 20
+DEEPEST_FOLDER = 2
 
 
 class Submitter(BaseModel):
@@ -102,9 +104,9 @@ def read_manifest(root: Path) -> Manifest:
     if len(set(named)) != len(named):
         raise RecordError(f"{MANIFEST} names a file twice; expected each file once")
     for file in manifest.files:
-        if not PLACES.fullmatch(file.path) or file.path == MANIFEST:
+        if not PLACES.fullmatch(file.path) or file.path in (MANIFEST, SIGNATURE):
             raise RecordError(f"{MANIFEST} names {file.path[:100]!r}, which is no place in a submission")
-    there = {path for path, _ in _walk(root)} - {MANIFEST}
+    there = {path for path, _ in _walk(root)} - {MANIFEST, SIGNATURE}
     if odd := sorted(there ^ set(named)):
         raise RecordError(f"{odd[0]} is {'not named in' if odd[0] in there else 'missing, and named in'} {MANIFEST}")
     for file in manifest.files:
@@ -123,10 +125,17 @@ def _check_folder(root: Path) -> None:
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Every file below `root` without following links: its path with slashes, and what it is."""
-    for here, folders, files in os.walk(root):
-        for name in [*files, *(f for f in folders if Path(here, f).is_symlink())]:
-            path = Path(here, name)
-            yield path.relative_to(root).as_posix(), path.lstat()
+    left = [root]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    yield path.relative_to(root).as_posix(), path.lstat()
+                elif len(path.relative_to(root).parts) > DEEPEST_FOLDER:
+                    raise RecordError(f"{path.relative_to(root).as_posix()[:100]!r} is no place in a submission")
+                else:
+                    left.append(path)
 
 
 def _allowed(path: str, status: os.stat_result) -> int:
@@ -141,7 +150,7 @@ def _allowed(path: str, status: os.stat_result) -> int:
 def _sized(path: str, size: int) -> int:
     if not PLACES.fullmatch(path):
         raise RecordError(f"{path[:100]!r} is no place in a submission")
-    if path.endswith(".json") and size > LARGEST_TEXT:
+    if path.endswith((".json", ".sig")) and size > LARGEST_TEXT:
         raise RecordError(f"{path} has {size} bytes; expected at most {LARGEST_TEXT}")
     return size
 

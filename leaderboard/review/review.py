@@ -15,6 +15,7 @@ from benchmark.errors import RecordError
 from benchmark.records.record import Record, file_sha256, to_text, write_atomic
 
 from ..cells.load import RECORD, Cell
+from ..ranking.grouping import recipe_key
 from .check_text import quoted
 from .parcel import Submitter
 
@@ -59,7 +60,9 @@ class Effect:
 
 @dataclass(frozen=True)
 class Review:
-    """The findings of a check. refusals: one sentence each, none if the submission may be accepted."""
+    """The findings of a check. refusals: one sentence each, none if the submission may be accepted.
+
+    signed_by: the principal of its signature. owned: keys of the rows that the signer owns."""
 
     refusals: tuple[str, ...] = ()
     submitter: Submitter | None = None
@@ -67,6 +70,8 @@ class Review:
     assessments: tuple[Assessment, ...] = ()
     effects: tuple[Effect, ...] = ()
     warnings: tuple[str, ...] = ()
+    signed_by: str = ""
+    owned: frozenset[str] = frozenset()
 
     @property
     def accepted(self) -> bool:
@@ -75,7 +80,9 @@ class Review:
 
 
 class ReviewFile(BaseModel):
-    """The sidecar of an accepted record. record_sha256: of the file that was checked, so that it cannot drift."""
+    """The sidecar of an accepted record. record_sha256: of the file that was checked, so that it cannot drift.
+
+    signed_by: the principal of the signature, "" without one. owner: the signer owns the row, having brought it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: Literal[1] = 1
@@ -85,6 +92,8 @@ class ReviewFile(BaseModel):
     submitter: Submitter
     record_sha256: str
     checked_with: str
+    signed_by: str = ""
+    owner: bool = False
 
 
 def comment(review: Review) -> str:
@@ -96,7 +105,9 @@ def _lines(review: Review) -> Iterator[str]:
     yield f"## {'Can be accepted' if review.accepted else 'Refused'}"
     yield ""
     if review.submitter is not None:
-        yield f"Submitted by {quoted(review.submitter.name)}.{' Note: ' + quoted(review.note) if review.note else ''}"
+        signed = f", signed by {quoted(review.signed_by)}" if review.signed_by else ", not signed"
+        note = f" Note: {quoted(review.note)}" if review.note else ""
+        yield f"Submitted by {quoted(review.submitter.name)}{signed}.{note}"
         yield ""
     for sentence in review.refusals[:MOST_LINES]:
         yield f"- {quoted(sentence, 600)}"
@@ -157,6 +168,8 @@ def put(review: Review, into: Path) -> None:
             submitter=review.submitter,
             record_sha256=file_sha256(made / RECORD),
             checked_with=__version__,
+            signed_by=review.signed_by,
+            owner=recipe_key(record.system) in review.owned,
         )
         write_atomic(made / REVIEW, to_text(sidecar))
         made.rename(final)

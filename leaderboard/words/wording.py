@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
+OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_.@/]*(=|$)")
+"""An override of the configuration; an option of the command line, such as --config-dir, is none."""
 PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
 """Overrides that say where and how a cell was computed, and change no result."""
 
@@ -99,7 +101,7 @@ def answer(board: Board) -> tuple[str, str]:
     """The answer of a board in two parts: the leader, and its margin."""
     rows, front = board.rows[: board.ranked], board.front
     if not rows:
-        return "No system is ranked.", "No system met every attack that at least half of the systems met."
+        return "No system is ranked.", "No system met every required attack."
     best = rows[0]
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:
@@ -150,7 +152,8 @@ def resolution(of: Resolution, total: int) -> str:
 def commands(records: Sequence[Record]) -> list[str]:
     """Command lines that repeat these cells: one sweep where the overrides form a full grid, else one line a cell.
 
-    The overrides are those that the records keep; a record without them gives no line.
+    The overrides are those that the records keep; a record without them, or with anything else
+    among them, gives no line.
     """
     lines = []
     for record in records:
@@ -158,6 +161,8 @@ def commands(records: Sequence[Record]) -> list[str]:
         if not isinstance(kept, list):
             continue
         named = {}
+        if not all(OVERRIDE.match(str(text)) for text in kept):
+            continue
         for text in kept:
             name, _, value = str(text).partition("=")
             if name.partition(".")[0].lstrip("+~") not in PLACE_ONLY:

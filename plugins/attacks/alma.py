@@ -12,7 +12,7 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 
 from ._base.active import Active, State
 from ._base.best import Best
-from ._base.classes import dlr_to_rival
+from ._base.classes import dlr_to_rival, next_rivals
 from ._base.losses import AttackLoss
 from ._base.projections import nearer
 from ._base.settings import check_at_least, check_positive, check_share
@@ -158,11 +158,12 @@ def alma(
             active, gradient, value, logits = toward_nearest_class(active, ratio, candidates)
         else:
             gradient, value, logits = active.gradient(x_adv, ratio)
-        won, ball = keep_nearest(best, active, x_adv, logits), active.ball
+        gradient, ball = usable(gradient, active.ball), active.ball
+        won = keep_nearest(best, active, x_adv, logits)
         value = AttackLoss.dlr(logits, active) if active.has_rivals else value
         delta = x_adv - ball.x
         weight = penalty.slope(-value.nan_to_num(nan=0.0).to(square.dtype), won, step)
-        push = columns(weight, delta) * usable(gradient, ball)
+        push = columns(weight, delta) * gradient
         slope = (delta.sign() if l1 else 2.0 * delta) - push
         size = slope.flatten(1).square().sum(1)
         square = SMOOTH * square + (1.0 - SMOOTH) * size if step else size
@@ -173,7 +174,7 @@ def alma(
             delta = delta - columns(length, delta) * slope
         x_adv = ball.project(ball.x + delta)
         going = patient.going(step, active, best)
-        active, x_adv, square, penalty = active.free(won).keep(going, x_adv, square, penalty)
+        active, x_adv, square, penalty = next_rivals(active, won, logits, gradient).keep(going, x_adv, square, penalty)
     return best
 
 

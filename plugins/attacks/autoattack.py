@@ -56,7 +56,8 @@ class AutoAttack(Attack):
     the one class of the threat).
 
     version: see :class:`Version`. steps: iterations of APGD and FAB. queries: of Square. proposals: how many windows
-    Square tries in a pass at most; 1 is the paper's algorithm.
+    Square tries in a pass at most; 1 is the paper's algorithm. edges: Square's windows reach the last row and column;
+    the published standard is false, and `attack=autoattack_edges` is true.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -67,6 +68,7 @@ class AutoAttack(Attack):
     steps: int = 100
     queries: int = 5000
     proposals: int = 16
+    edges: bool = False
 
     def __post_init__(self) -> None:
         check_at_least(1, steps=self.steps, queries=self.queries, proposals=self.proposals)
@@ -141,7 +143,7 @@ class AutoAttack(Attack):
                 Best(x),
                 queries=self.queries,
                 p_init=Square().p_init,
-                edges=False,
+                edges=self.edges,
                 proposals=self.proposals,
                 settle=settle,
                 rng=rng.child("autoattack", "square"),

@@ -15,6 +15,7 @@ from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Th
 
 from ._base.active import Active
 from ._base.best import Best
+from ._base.classes import rival_logits
 from ._base.losses import ce, margin
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import TINY, adam, columns, softplus, usable
@@ -53,7 +54,7 @@ class CarliniWagnerLoss(Enum):
 
     def __call__(self, logits: Tensor, rows: Active) -> Tensor:
         """Objective to descend, (b,)."""
-        return objective(self, rows.targeted, rows.y, logits)
+        return objective(self, rows.targeted, rows.y, rival_logits(logits, rows))
 
 
 _OF_MARGINS = (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3, CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)

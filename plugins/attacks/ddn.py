@@ -12,6 +12,7 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 
 from ._base.active import Active
 from ._base.best import Best
+from ._base.classes import margin_to_rival, next_rivals
 from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, columns, unit, usable
@@ -98,14 +99,15 @@ def ddn(
         active, x_adv, radius = active.keep(active.affordable(), x_adv, radius)
         if len(active) == 0:
             break
-        ascended = loss if step < (1.0 - margin_share) * steps else AttackLoss.margin
+        ascended = loss if step < (1.0 - margin_share) * steps else margin_to_rival
         gradient, _, logits = active.gradient(x_adv, ascended)
         won = keep_nearest(best, active, x_adv, logits)
-        ball, length = active.ball, annealed(step_size, _LAST_STEP * step_size, step, steps)
-        delta = x_adv - ball.x + length * unit(usable(gradient, ball))
+        gradient, ball = usable(gradient, active.ball), active.ball
+        delta = x_adv - ball.x + annealed(step_size, _LAST_STEP * step_size, step, steps) * unit(gradient)
         radius = radius * torch.where(won, 1.0 - gamma, 1.0 + gamma)
         delta *= columns(radius / rows_norm(delta, Norm.l2).clamp_min(1e-12), delta)
         x_adv = ball.project(ball.x + delta)
+        active = next_rivals(active, won, logits, gradient)
         active, x_adv, radius = active.keep(patient.going(step, active, best), x_adv, radius)
     return best
 

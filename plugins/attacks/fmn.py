@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
 from ._base.active import Active
 from ._base.best import Best
-from ._base.classes import margin_to_rival
+from ._base.classes import margin_to_rival, next_rivals
 from ._base.projections import within
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, unit, usable
@@ -25,11 +25,12 @@ class FMN(Attack):
     """Gradient steps in a ball that shrinks after every success and grows after every failure, in any of four norms.
 
     Differences from the paper: there is no ball until the first success, where the paper guesses one from the slope and
-    may stall in it when many features are at the end of the box; up to then an untargeted attack makes for the class
-    whose linearised boundary is nearest, not for the one with the highest score (`candidates`; 1 is the paper's); under
-    l0 the changes that are kept are those with the largest effect on the scores, slope times change, and not the
-    largest; the nearest success is moved back towards the input as far as it stays one (`search_steps`, not under l0);
-    an example whose distance has stopped falling ends early (`patience`; 1 is the paper's).
+    may stall in it when many features are at the end of the box; after a success the ball may shrink to what the
+    linearised margin needs, by half at most; up to the first success an untargeted attack aims at the class whose
+    linearised boundary is nearest, not at the one with the highest score (`candidates`; 1 is the paper's); under l0 the
+    changes that are kept are those with the largest effect on the scores, slope times change, not the largest; the
+    nearest success is moved back towards the input as far as it stays one (`search_steps`, not under l0); an example
+    whose distance has stopped falling ends early (`patience`; 1 is the paper's).
 
     steps: iterations. step_size, last_step_size: of the first and the last step, in l2, along a cosine.
     gamma, last_gamma: by which share the ball shrinks and grows, first and last.
@@ -47,7 +48,7 @@ class FMN(Attack):
     gamma: float = 0.05
     last_gamma: float = 0.001
     candidates: int = 10
-    patience: float = 0.15
+    patience: float = 0.2
     search_steps: int = 8
 
     def __post_init__(self) -> None:
@@ -101,7 +102,8 @@ def fmn(
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient, ball = usable(gradient, active.ball), active.ball
         won = keep_nearest(best, active, x_adv, logits)
-        radius = _radius(radius, won, distance_to(best, active), annealed(*gamma, step, steps), norm)
+        needed = _needed(x_adv - ball.x, gradient, active.margin(logits), best.clean_margin[active.index], norm)
+        radius = _radius(radius, won, distance_to(best, active), needed, annealed(*gamma, step, steps), norm)
         delta = x_adv - ball.x + annealed(*step_size, step, steps) * unit(gradient)
         if norm is Norm.l0:  # the changes with the largest effect, not the largest changes
             delta = ball.project(ball.x + delta) - ball.x
@@ -109,16 +111,31 @@ def fmn(
         else:
             delta = within(delta, radius, norm)
         x_adv = ball.project(ball.x + delta)
-        active, x_adv, radius = active.free(won).keep(patient.going(step, active, best), x_adv, radius)
+        active, x_adv, radius = next_rivals(active, won, logits, gradient).keep(
+            patient.going(step, active, best), x_adv, radius
+        )
     return best
 
 
-def _radius(radius: Tensor, won: Tensor, nearest: Tensor, gamma: float, norm: Norm) -> Tensor:
+def _radius(radius: Tensor, won: Tensor, nearest: Tensor, needed: Tensor, gamma: float, norm: Norm) -> Tensor:
     """Next radius (b,): smaller after a success, and never above the `nearest` (b,) one; larger after a failure."""
     shrunk, grown = torch.minimum(radius * (1.0 - gamma), nearest), radius * (1.0 + gamma)
     if norm is Norm.l0:  # whole features, and one at least
         shrunk, grown = torch.minimum(shrunk.floor(), nearest - 1.0), torch.maximum(grown.floor(), radius + 1.0)
-    return torch.where(won, shrunk, grown)
+    return torch.where(won, torch.minimum(shrunk, needed.maximum(nearest / 2.0)), grown)
+
+
+def _needed(delta: Tensor, gradient: Tensor, margin: Tensor, clean: Tensor, norm: Norm) -> Tensor:
+    """Size (b,) of the part of a successful `delta` (b, *S) that the linearised margin needs; infinite if unknown.
+
+    l0: changes of the largest effects, slope times change, that bring the margin from `clean` (b,) to 0. Other norms:
+    the share of `delta` at which the secant from `clean` to `margin` (b,) is 0.
+    """
+    if norm is not Norm.l0:
+        share = (clean / (clean - margin)).nan_to_num(nan=torch.inf).clamp_min(0.0)
+        return share * rows_norm(delta, norm)
+    gained = (delta * gradient).flatten(1).clamp_min(0.0).sort(dim=1, descending=True).values.cumsum(1)
+    return 1.0 + (gained < (gained[:, -1:] - margin[:, None])).sum(1).to(delta.dtype)
 
 
 @hookimpl

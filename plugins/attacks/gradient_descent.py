@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
@@ -16,36 +17,43 @@ from ._ascent.descent import DescentLoss
 from ._base.active import Active
 from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._base.vectors import usable
-from ._minimal.nearest import keep_nearest
+from ._base.vectors import annealed, columns, unit, usable
+from ._minimal.nearest import finish, keep_nearest
+
+LAST_STEP = 0.1
+"""The last step as a share of the first."""
 
 
 @dataclass(frozen=True)
 class GradientDescent(Attack):
     """x moves by -step_size * (gradient of the loss + penalty * (x - x_0)), from the clean input x_0, in the box.
 
-    Differences from the two lines: the step of the penalty is the implicit one, which has the same fixed points and
-    converges for every penalty; and the nearest iterate that succeeds is kept, not the last.
+    Differences from the two lines: the gradient is normalised, so that the scale of the scores does not matter, and
+    acts only until success; steps shrink along a cosine; the step of the penalty is the implicit one, which has the
+    same fixed points and converges for every penalty; and the nearest iterate that succeeds is kept and moved back
+    towards the input by a final line search (`search_steps`), not the last.
 
-    steps: iterations. step_size: by what the gradient is multiplied. penalty: weight of ||x - x_0||^2 / 2.
-    loss: towards the label to reach, or away from the one to leave.
+    steps: iterations. step_size: of the first, in l2. penalty: weight of ||x - x_0||^2 / 2; up to 1 / penalty far.
+    loss: towards the label to reach, or away from the one to leave. search_steps: forward passes of the final line
+    search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
 
     steps: int = 100
-    step_size: float = 1.0
-    penalty: float = 0.03
-    loss: DescentLoss = DescentLoss.squared
+    step_size: float = 0.2
+    penalty: float = 0.15
+    loss: DescentLoss = DescentLoss.ce
+    search_steps: int = 8
 
     def __post_init__(self) -> None:
         check_at_least(1, steps=self.steps)
         check_positive(step_size=self.step_size)
-        check_at_least(0, penalty=self.penalty)
+        check_at_least(0, penalty=self.penalty, search_steps=self.search_steps)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`steps` forward and backward passes per example, one each where the clean input succeeds."""
-        active = Active.unbounded(target, x, y, threat, rng)
+        """`steps` forward and backward passes per example and the search, one each where the clean input succeeds."""
+        active = every = Active.unbounded(target, x, y, threat, rng)
         best, x_adv = Best(x), x
         for at in range(self.steps):
             active, x_adv = active.keep(active.affordable(), x_adv)
@@ -53,9 +61,11 @@ class GradientDescent(Attack):
                 break
             gradient, _, logits = active.gradient(x_adv, self.loss)
             won, ball = keep_nearest(best, active, x_adv, logits), active.ball
-            x_adv = step(x_adv, usable(gradient, ball), ball, self.step_size, self.penalty)
+            length = annealed(self.step_size, LAST_STEP * self.step_size, at, self.steps)
+            push = torch.where(columns(won, x_adv), 0.0, unit(usable(gradient, ball)))
+            x_adv = step(x_adv, push, ball, length, self.penalty)
             active, x_adv = active.keep(~won if at == 0 else None, x_adv)
-        return best.x_adv
+        return finish(every, best, search_steps=self.search_steps)
 
 
 def step(x_adv: Tensor, gradient: Tensor, ball: Ball, step_size: float, penalty: float) -> Tensor:

@@ -14,7 +14,11 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 
 from ._base.active import Active
 from ._base.best import Best
+from ._base.losses import other_logits
 from ._minimal.nearest import keep_nearest
+
+SATURATED = 1e-12
+"""Least derivative of the softmax that is used: saturated probabilities have the slopes of the log-odds."""
 
 
 class Saliency(Enum):
@@ -39,7 +43,7 @@ class JSMA(Attack):
     of the sum of the others (NT-JSMA: Wiyatno & Xu 2018, arXiv:1808.07945).
 
     theta: by how much a feature moves: upwards, or downwards if negative. gamma: the share of the features that may be
-    changed. saliency: what the map is made of.
+    changed, one pair at least. saliency: what the map is made of.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, minimal=True)
@@ -67,8 +71,9 @@ def jsma(active: Active, *, theta: float, gamma: float, saliency: Saliency) -> B
     """First successes; see :class:`JSMA`."""
     best, x_adv = Best(active.ball.x), active.ball.x
     features = x_adv[0].numel() if len(x_adv) else 0
+    most = max(gamma * features, min(2, features))  # one pair at least, or the only feature
     # Each pair may be moved until both features are at the end of the box.
-    for _ in range(int(gamma * features / 2.0) * math.ceil(1.0 / abs(theta)) + 1):
+    for _ in range(max(int(most / 2.0), 1) * math.ceil(1.0 / abs(theta)) + 1):
         active, x_adv = active.keep(active.affordable(), x_adv)
         if len(active) == 0:
             break
@@ -82,7 +87,7 @@ def jsma(active: Active, *, theta: float, gamma: float, saliency: Saliency) -> B
         moved = x_adv.flatten(1).scatter_add(1, pair, torch.full_like(pair, theta, dtype=x_adv.dtype))
         moved = ball.project(moved.reshape(x_adv.shape))
         changed = (moved != ball.x).flatten(1).sum(1)
-        active, x_adv = active.keep(~won & (score > 0) & (changed <= gamma * features), moved)
+        active, x_adv = active.keep(~won & (score > 0) & (changed <= most), moved)
     return best
 
 
@@ -94,8 +99,12 @@ def slopes(target: Target, x_adv: Tensor, y: Tensor, saliency: Saliency, *, targ
     logits, pull = target.pullback(x_adv)
     own = torch.zeros_like(logits).scatter_(1, y[:, None], 1.0)
     if saliency is Saliency.probabilities:
-        likely = logits.double().softmax(1).to(logits.dtype)
-        rise = pull((likely * own).sum(1, keepdim=True) * (own - likely))
+        # p_y (own - p) = p_y (1 - p_y) (own - q), with q the probabilities of the others: nothing is lost at p_y = 1.
+        others = other_logits(logits.double(), y)
+        q = others.softmax(1)
+        odds = (logits.double().gather(1, y[:, None]) - others.logsumexp(1, keepdim=True)).abs()
+        weight = ((-odds).exp() / (1.0 + (-odds).exp()).square()).clamp_min(SATURATED)
+        rise = pull((weight * (own - q)).to(logits.dtype))
     else:
         rise = pull(own - 1.0 / logits.shape[1])
     rise = rise.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
@@ -107,8 +116,8 @@ def best_pair(rise: Tensor, movable: Tensor) -> tuple[Tensor, Tensor]:
 
     The score is rise^2 of the pair's sum (-alpha * beta in the paper), and 0 where the map is empty. rise: (b, D).
     """
-    steepest, pair = torch.where(movable, rise, -torch.inf).topk(2, dim=1)
-    total = steepest.sum(1)
+    steepest, pair = torch.where(movable, rise, -torch.inf).topk(min(2, rise.shape[1]), dim=1)
+    total = steepest.nan_to_num(neginf=0.0).sum(1)  # a lone feature moves by itself
     return pair, torch.where(total > 0, total.square(), 0.0)
 
 

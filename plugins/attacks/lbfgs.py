@@ -12,11 +12,12 @@ from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Th
 
 from ._base.active import Active, Loss, State
 from ._base.best import Best
+from ._base.classes import rival_logits
 from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive
-from ._base.vectors import columns, softplus
+from ._base.vectors import TINY, columns, softplus, usable
 from ._minimal.nearest import finish, keep_nearest
-from ._minimal.weights import ask_clean
+from ._minimal.weights import ask_clean, least
 
 MEMORY = 10
 """Number of stored pairs of changes (the memory of L-BFGS)."""
@@ -34,20 +35,21 @@ class LBFGS(Attack):
     Nocedal, Mathematical Programming 1989), shortened until the objective falls, and are cut off at the box.
 
     Differences from the paper: it is written for batches; c weighs the loss and not the distance, and the distance is
-    squared; the loss is log(1 + exp(-lead)), the cross-entropy of the two classes at stake, since that of all classes
-    (`loss`) pulls past the nearest point of the boundary; it may be untargeted; the nearest success is moved straight
-    back towards the input as far as it stays one (`search_steps`).
+    squared; the loss is log(1 + exp(-margin)), the cross-entropy of the two classes at stake, since that of all classes
+    (`loss`) pulls past the nearest point of the boundary, with scores in units of the clean margin, so that their scale
+    does not matter; it may be untargeted; the nearest success is moved back by a final line search (`search_steps`).
 
     steps: passes for one c at most. searches: how many c are tried: tenfold up to the first success, then bisection.
-    initial_c: the first. loss: margin for the loss above, ce for the cross-entropy of all classes (untargeted: of
-    leaving the label). search_steps: forward passes of the final line search.
+    initial_c: the first; None takes that at which a linear loss would be least on the boundary.
+    loss: margin for the loss above, ce for the cross-entropy of all classes (untargeted: of leaving the label).
+    search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
 
     steps: int = 50
     searches: int = 9
-    initial_c: float = 1e-2
+    initial_c: float | None = None
     loss: AttackLoss = AttackLoss.margin
     search_steps: int = 8
 
@@ -64,19 +66,28 @@ class LBFGS(Attack):
         every = Active.unbounded(target, x, y, threat, rng)
         best = Best(x)
         active = ask_clean(every, best)
-        c = torch.full_like(best.value, self.initial_c)
+        loss = two_classes(self.loss, best.clean_margin.abs())
+        c = torch.full_like(best.value, 0.0 if self.initial_c is None else self.initial_c)
         lower, upper = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.searches):
-            broken = descend_in_box(active, best, c, loss=two_classes(self.loss), steps=self.steps)
+            broken = descend_in_box(active, best, c, loss=loss, steps=self.steps)
             upper = torch.where(broken, torch.minimum(upper, c), upper)
             lower = torch.where(broken, lower, torch.maximum(lower, c))
             c = torch.where(torch.isfinite(upper), (lower + upper) / 2.0, 10.0 * c)
         return finish(every, best, search_steps=self.search_steps)
 
 
-def two_classes(kind: AttackLoss) -> Loss:
-    """Loss log(1 + exp(-a)), (b,), with a the signed margin for margin, and the log-odds of success for ce."""
-    return lambda logits, rows: softplus(-kind(logits, rows))
+def two_classes(kind: AttackLoss, unit: Tensor) -> Loss:
+    """Loss log(1 + exp(-a)), (b,), with a the signed margin for margin, and the log-odds of success for ce.
+
+    unit: (B,), what the scores are divided by, so that their scale does not matter.
+    """
+
+    def loss(logits: Tensor, rows: Active) -> Tensor:
+        scale = unit[rows.index].clamp_min(TINY)[:, None]
+        return softplus(-kind(rival_logits(logits / scale, rows), rows))
+
+    return loss
 
 
 @dataclass
@@ -154,15 +165,27 @@ def _two_loops(gradient: Tensor, steps: Tensor, turns: Tensor) -> Tensor:
     return -found
 
 
+def first_c(gradient: Tensor, value: Tensor) -> Tensor:
+    """Weight (b,) at which ||delta||^2 + c * loss is least on the boundary, if the scores are linear.
+
+    gradient: (b, *S) of the loss log(1 + exp(-a)) at the clean inputs, where it has the `value` (b,).
+    """
+    behind = value + (-(-value).exp()).log1p()  # -a
+    return least(gradient, behind * (1.0 - (-value).exp()))
+
+
 def descend_in_box(active: Active, best: Best, c: Tensor, *, loss: Loss, steps: int) -> Tensor:
     """Descend from the clean inputs at the weights `c` (B,); (B,) bool: success. Successes are offered to `best`."""
     broken = torch.zeros_like(best.won)
     rows = _Quasi.start(active.ball.x, c[active.index])
-    for _ in range(steps):
+    for step in range(steps):
         active, rows = active.keep(active.affordable(), rows)
         if len(active) == 0:
             break
         gradient, value, logits = active.gradient(rows.x_adv, loss)
+        if step == 0:  # c of 0 stands for that of the slope, for the searches after this one too
+            rows.c = torch.where(rows.c > 0, rows.c, first_c(usable(gradient, active.ball), value))
+            c[active.index] = rows.c
         broken[active.index] |= keep_nearest(best, active, rows.x_adv, logits)
         delta = rows.x_adv - active.ball.x
         slope = 2.0 * delta + columns(rows.c, delta) * gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -12,7 +12,7 @@ from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, 
 
 from ._base.active import Active
 from ._base.best import Best
-from ._base.classes import margin_to_rival
+from ._base.classes import margin_to_rival, next_rivals
 from ._base.projections import nearer
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import columns, unit, usable
@@ -108,7 +108,8 @@ def pdpgd(
             active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
-        ball, direction = active.ball, unit(usable(gradient, active.ball))
+        gradient = usable(gradient, active.ball)
+        ball, direction = active.ball, unit(gradient)
         won = keep_nearest(best, active, x_adv, logits)
         if step == 0:
             weight = average = weight - slope_norm(direction, norm).log()
@@ -122,7 +123,7 @@ def pdpgd(
         weight = weight + dual_length * torch.where(won, -1.0, 1.0)
         average = AVERAGE * average + (1.0 - AVERAGE) * weight
         going = patient.going(step, active, best)
-        active, x_adv, weight, average = active.free(won).keep(going, x_adv, weight, average)
+        active, x_adv, weight, average = next_rivals(active, won, logits, gradient).keep(going, x_adv, weight, average)
     return best
 
 

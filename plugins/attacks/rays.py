@@ -11,10 +11,14 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
+from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
-from ._blackbox.decisions import offer_nearer, only_clean
+from ._blackbox.decisions import bisect, offer_nearer, only_clean, starts
 from ._blackbox.queries import Oracle
+
+BISECTIONS = 10
+"""Number of bisections from a random adversarial input towards the clean one."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +26,26 @@ class RayS(Attack):
     """Flips blocks of signs of the direction, from all of them down to single ones, and keeps what is adversarial.
 
     A flip that is adversarial at the present radius is followed by bisection of the radius. There is nothing to
-    estimate and nothing random. Differences from the paper: radii are bisected to a share of themselves, and the search
-    begins again with the largest blocks after the smallest, until no flip succeeds any more.
+    estimate, and nothing random unless no corner of the box that is tried is adversarial: then the search starts along
+    the signs of a random adversarial input. Other differences from the paper: radii are bisected to a share of
+    themselves, and the search begins again with the largest blocks after the smallest, until no flip succeeds any more.
 
     rounds: how often all blocks of all sizes are tried at most. tolerance: where bisection ends, as a share of the
-        radius.
+        radius. tries: random inputs to start from where no corner is adversarial; 0 is the paper's.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}), access=Access.labels, minimal=True)
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.linf}), access=Access.labels, minimal=True, randomized=True
+    )
 
     rounds: int = 10
     tolerance: float = 1e-3
+    tries: int = 100
 
     def __post_init__(self) -> None:
         check_at_least(1, rounds=self.rounds)
         check_positive(tolerance=self.tolerance)
+        check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Misclassified inputs at a small distance; the clean input where none was found.
@@ -44,7 +53,9 @@ class RayS(Attack):
         Cost per example: one forward pass per flip, 2 d flips per round, and some 10 for each that succeeds.
         """
         ball = threat.unbounded().around(x, rng)
-        return rays(Oracle(target, y), ball=ball, rounds=self.rounds, tolerance=self.tolerance)
+        return rays(
+            Oracle(target, y), ball=ball, rounds=self.rounds, tolerance=self.tolerance, tries=self.tries, rng=rng
+        )
 
 
 @dataclass
@@ -79,6 +90,12 @@ class _Search:
             rounds=zero.clone(),
         )
 
+    def restart(self, index: Tensor, delta: Tensor) -> None:
+        """Start the examples `index` (b,) anew, along the signs of `delta` (b, D), as far as its largest feature."""
+        self.sign[index] = torch.where(delta < 0, -1.0, 1.0).to(self.sign.dtype)
+        self.radius[index] = delta.abs().amax(1)
+        self.level[index], self.block[index], self.rounds[index] = 0, -1, 0
+
     def flipped(self, index: Tensor) -> Tensor:
         """The direction of the examples `index` with the present block flipped, (b, D)."""
         sign = self.sign[index]
@@ -105,11 +122,28 @@ def _block_size(count: int, level: Tensor) -> Tensor:
     return (count + blocks - 1) // blocks
 
 
-def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor:
+def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float, tries: int, rng: SampleRandom) -> Tensor:
     """Adversarial candidates (B, *S); see :class:`RayS`; `ball` has no limit on the distance."""
     nearest = only_clean(oracle, ball)
     state = _Search.of(ball.x)
     index = (~nearest.won).nonzero().squeeze(1)
+    _search(oracle, nearest, state, index, ball=ball, rounds=rounds, tolerance=tolerance)
+    rest = (~nearest.won).nonzero().squeeze(1)
+    rest = rest[oracle.can_ask(rest)]
+    if tries and len(rest):  # no corner of the box that was tried is adversarial: start from an input that is
+        x_adv, won = starts(oracle, rest, ball.rows(rest), rng.rows(rest), tries=tries, name="rays")
+        rest, x_adv = rest[won], x_adv[won]
+        near = bisect(oracle, rest, ball.rows(rest), x_adv, steps=BISECTIONS)
+        offer_nearer(nearest, ball, rest, near)
+        state.restart(rest, (near - ball.x[rest]).flatten(1))
+        _search(oracle, nearest, state, rest, ball=ball, rounds=rounds, tolerance=tolerance)
+    return nearest.x_adv
+
+
+def _search(
+    oracle: Oracle, nearest: Best, state: _Search, index: Tensor, *, ball: Ball, rounds: int, tolerance: float
+) -> None:
+    """Search the directions of the examples `index` (b,), up to their last round."""
     while len(index := index[oracle.can_ask(index) & (state.rounds[index] < rounds)]):
         here = ball.rows(index)
         low, high = state.low[index], state.radius[index]
@@ -125,7 +159,6 @@ def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float) -> Tensor
         settled = ~torch.isnan(low) & (state.radius[index] - low <= tolerance * state.radius[index])
         state.low[index] = torch.where(settled, torch.nan, low)
         state.advance(index[settled | (flips & ~won)])
-    return nearest.x_adv
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 
 from ._base.active import Active
 from ._base.best import Best
-from ._base.classes import margin_to_rival
+from ._base.classes import margin_to_rival, next_rivals
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import adam, annealed, columns, usable
 from ._minimal.nearest import Patience, keep_nearest
@@ -96,18 +96,21 @@ def sigma_zero(
             active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
+        gradient = usable(gradient, active.ball)
         won = keep_nearest(best, active, x_adv, logits)
         ball, length = active.ball, annealed(step_size, _LAST_STEP * step_size, step, steps)
         delta = x_adv - ball.x
         sparsity = 2.0 * sigma / delta[0].numel() * delta / (delta.square() + sigma).square()
-        slope = sparsity - torch.where(columns(won, delta), 0.0, usable(gradient, ball))
+        slope = sparsity - torch.where(columns(won, delta), 0.0, gradient)
         peak = columns(rows_norm(slope, Norm.linf), delta)
         change, first, second = adam(slope / torch.where(peak > 0, peak, 1.0), first, second, step)
         delta = ball.project(x_adv - length * change) - ball.x
         tau = (tau + RATE * length * torch.where(won, 1.0, -1.0)).clamp(0.0, 1.0)
         x_adv = torch.where(delta.abs() >= columns(tau, delta), ball.x + delta, ball.x)
         going = patient.going(step, active, best)
-        active, x_adv, first, second, tau = active.free(won).keep(going, x_adv, first, second, tau)
+        active, x_adv, first, second, tau = next_rivals(active, won, logits, gradient).keep(
+            going, x_adv, first, second, tau
+        )
     return best
 
 

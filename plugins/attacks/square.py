@@ -58,7 +58,7 @@ class Square(Attack):
 
     queries: proposals per example, and so forward passes at most; the schedule of window sizes is stretched to them, or
         to `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
-    edges: whether windows reach the last row and column, which they do not in the authors' program.
+    edges: windows reach the last row and column; false is the authors' program, whose windows never do.
     proposals: how many windows are tried in one pass at most; the best one counts. It begins with one, and with another
         one after every fifty queries, when few proposals are still accepted. 1 is the paper's algorithm.
     """
@@ -69,7 +69,7 @@ class Square(Attack):
 
     queries: int = 5000
     p_init: float = 0.8
-    edges: bool = False
+    edges: bool = True
     proposals: int = 16
 
     def __post_init__(self) -> None:

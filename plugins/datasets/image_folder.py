@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, Splits, derive_seed, hookimpl
-from benchmark.records.record import content_key
+from benchmark.records.content import content_sha256
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -77,10 +77,13 @@ class ImageFolder(Dataset):
             )
 
     def revision(self, root: Path) -> str:
-        """A hash of all paths and file sizes: it sees other, missing and added images, not the content of each."""
-        folder = root / self.path
-        train, test = _listing(folder)
-        return content_key([[p.relative_to(folder).as_posix(), p.stat().st_size] for p in (*train, *test)])
+        """A hash of the names and bytes of all files in the folder; wherever it lies, it is the same."""
+        _listing(root / self.path)
+        return content_sha256(root / self.path)
+
+    def files(self, root: Path) -> tuple[Path, ...]:
+        """The folder."""
+        return (root / self.path,)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
         """(3, size, size) images; labels are read from the names of the folders.

@@ -21,8 +21,8 @@ from benchmark.api import ConfigError, DataError, DataSpec, Model, hookimpl, inn
 class Checkpoint(Model):
     """A trained model of the user's own.
 
-    path: the safetensors file. sha256: of the file, which is refused if it differs; empty takes any content, and the
-    file then counts as an input whose change makes another system. model: the architecture that the weights fit.
+    path: the safetensors file, whose content counts and not where it lies. sha256: of the file, which is refused if it
+    differs; empty takes any content. model: the architecture that the weights fit.
     """
 
     path: str = ""
@@ -64,8 +64,8 @@ class Checkpoint(Model):
         return weights
 
     def files(self) -> tuple[Path, ...]:
-        """The file, unless its content is pinned, and those of the architecture."""
-        return (*(() if self.sha256 else (Path(self.path),)), *self.model.files())
+        """The file, and those of the architecture."""
+        return (Path(self.path), *self.model.files())
 
     def _check(self, weights: dict[str, Tensor], spec: DataSpec) -> None:
         with torch.device("meta"):  # shapes alone: no memory, and nothing is drawn from the global generator

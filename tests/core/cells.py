@@ -51,7 +51,7 @@ def fitted_of(config: RunConfig, loaded: Loaded | None = None) -> tuple[System, 
     """The fitted system of a configuration, from its store or trained now."""
     store, key = Store(Path(config.store.root)), config.system_key()
     data = loaded or loaded_of(config)
-    return fit(config.system_spec, data, store, config.trainer, Observers(), key=key)
+    return fit(config.system_spec, data, store, config.trainer, Observers(), key=key, data=Path(config.store.data))
 
 
 def named_in(config: RunConfig, store: Store) -> RunConfig:

@@ -49,7 +49,7 @@ def test_every_plugin_is_listed_and_each_bad_one_with_its_reason(third_parties: 
     for reason in (
         "plugin 'attack.broken' from broken-plugin 0.1.0 failed to import: No module named 'acme_missing_dependency'",
         "plugin 'attack.misspelt' from misspelt-plugin 0.2.0 registers wrongly: unknown hook 'benchmark_componnt'",
-        "plugin 'attack.pgd' is declared by adversarial-benchmark 0.1.0 (benchmark_plugins.attacks.pgd) and duplicate-",
+        f"plugin 'attack.pgd' is declared by adversarial-benchmark {__version__} (benchmark_plugins.attacks.pgd) and ",
         "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and",
         "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin contracts",
     ):
@@ -241,8 +241,12 @@ def test_other_commands_get_their_paths(monkeypatch: pytest.MonkeyPatch) -> None
     fake(monkeypatch, "benchmark.commands.verify", main=noting(seen, 1))
     assert cli.main(["status"]) == 0
     assert cli.main(["verify", "a", "b", "--store", "s"]) == 1
-    assert cli.main(["verify", "a", "--distances"]) == 1
-    assert seen == [(Path("results"), False, None), (["a", "b"], "s", "data", False), (["a"], "results", "data", True)]
+    assert cli.main(["verify", "a", "--distances", "--again", "3", "--seed", "7", "--input", "w"]) == 1
+    assert seen == [
+        (Path("results"), False, None, False),
+        (["a", "b"], "s", "data", False, 0, 0, ()),
+        (["a"], "results", "data", True, 3, 7, [Path("w")]),
+    ]
 
 
 def test_help_of_run_shows_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def test_it_is_prepared_once_from_training_examples_of_all_labels(tmp_path: Path
         result = run(config)
         assert result.status == "complete", result.error
         ((ids, y),) = _Counted.given
-        assert len(_Counted.batches) == 4
+        assert len(_Counted.batches) == 4 + 1  # and a few examples once more
         train = plugin("dataset", "digits").load(tmp_path, offline=True).train
         assert bool(torch.isin(ids, train.ids).all())
         assert torch.equal(y[:30].reshape(3, 10), torch.arange(10).expand(3, -1))

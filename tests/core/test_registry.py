@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import registry
+from benchmark import __version__, registry
 from benchmark.errors import PluginError
 from tests.conftest import Runner
 
@@ -37,11 +37,11 @@ def test_a_good_plugin_loads_and_each_bad_one_is_refused_by_name(third_parties: 
         "misspelt": "plugin 'attack.misspelt' from misspelt-plugin 0.2.0 registers wrongly: unknown hook "
         f"'benchmark_componnt' in plugin <module 'misspelt_plugin' from '{module}'>; a plugin module ends with "
         "@hookimpl def benchmark_component()",
-        "pgd": "plugin 'attack.pgd' is declared by adversarial-benchmark 0.1.0 (benchmark_plugins.attacks.pgd) and "
-        "duplicate-plugin 1.0.0 (duplicate_plugin); one name must have one owner: uninstall one of them, or ask its "
-        "author to rename it",
-        "future": "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and 0.1.0 is "
-        "installed; install versions of the two that go together",
+        "pgd": f"plugin 'attack.pgd' is declared by adversarial-benchmark {__version__} "
+        "(benchmark_plugins.attacks.pgd) and duplicate-plugin 1.0.0 (duplicate_plugin); one name must have one owner: "
+        "uninstall one of them, or ask its author to rename it",
+        "future": "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and "
+        f"{__version__} is installed; install versions of the two that go together",
         "other_api": "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin "
         "contracts, and this harness has version 1; install a release of other-api-plugin made for it",
     }

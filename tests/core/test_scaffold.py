@@ -57,7 +57,7 @@ def test_the_files_name_the_plugin_and_leave_no_placeholder(written: Path) -> No
         module = f"benchmark_{kind}_two_words"
         assert set(files) == {"pyproject.toml", "README.md", f"{module}.py", f"test_{module}.py"}
         assert f'"{kind}.two_words" = "{module}"' in files["pyproject.toml"]
-        assert '"adversarial-benchmark>=0.1,<0.2"' in files["pyproject.toml"]
+        assert '"adversarial-benchmark>=0.2,<0.3"' in files["pyproject.toml"]
         assert f'contract.tests("{kind}.two_words")' in files[f"test_{module}.py"]
         assert "class TwoWords(" in files[f"{module}.py"]
         assert not any("$" in text for text in files.values())

@@ -198,8 +198,8 @@ def test_a_store_without_two_systems_has_nothing_to_try(tmp_path: Path, capsys: 
     assert f"{tmp_path}/cells has no complete record; give the folder of a store" in capsys.readouterr().err
     finished(tmp_path, "fgsm")
     mask = tmp_path / "mask.npy"
-    np.save(mask, np.ones((8, 8), dtype=bool))
     for seed in (0, 1):
+        np.save(mask, np.arange(64).reshape(8, 8) > seed)  # another mask of that name is another threat
         finished(tmp_path, "fgsm", Threat(eps=EPS, region=Region(RegionKind.file, path=str(mask))), seed=seed)
     capsys.readouterr()
     assert main(["transfer", "--store", str(tmp_path / "results")]) == 0

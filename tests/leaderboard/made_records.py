@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from benchmark.records.record import (
     AttackInfo,
+    Audit,
     Cost,
     Counts,
     FileInfo,
@@ -95,7 +96,7 @@ def made_cell(
         "init_from": "",
     }
     system = SystemInfo(
-        key=content_key([system_config, seed]),
+        key=plain_key(system_config, seed, dataset_revision),
         dataset=dataset,
         model=model,
         defenses=list(defenses),
@@ -149,6 +150,8 @@ def made_cell(
                 ),
                 "cost": Cost(forwards=int(passes.sum()), backwards=int(gradients.sum()),
                              seconds=1.5, peak_memory_bytes=1 << 20),
+                "audit": Audit(max_distance=float(far[broken].max(initial=0.0)), max_excess=None, outside_ball=0,
+                               outside_box=0, outside_region=0, non_finite=0),
                 "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
                 "splits_disjoint": True,
                 "metrics": list(metrics),
@@ -160,6 +163,11 @@ def made_cell(
         )  # fmt: skip
     (folder / "record.json").write_text(to_text(record), encoding="utf-8")
     return folder
+
+
+def plain_key(config: Mapping[str, Any], seed: int, revision: str) -> str:
+    """The key that the harness gives to a system of that configuration."""
+    return content_key({"system": config, "seed": seed, "data": content_key({"dataset": revision, "files": {}})})
 
 
 def made_store(root: Path, *, systems: int = 4, attacks: int = 3, examples: int = 60, seeds: int = 1) -> Path:

@@ -38,7 +38,16 @@ def made_card(root: Path, record: Record) -> Path:
 def made_submission(root: Path, out: Path, **changes: Any) -> Path:
     """Pack one made cell; returns `out`. changes: as for `made_cell`."""
     folder = made_cell(
-        root, **{"clean": CLEAN, "distance": FAR, "attack": "fmn", "minimal": True, "dataset": "made_up", **changes}
+        root,
+        **{
+            "clean": CLEAN,
+            "distance": FAR,
+            "attack": "fmn",
+            "minimal": True,
+            "dataset": "made_up",
+            "official": False,
+            **changes,
+        },
     )
     made_card(root, read_record(folder))
     pack_submission([folder], root, out, submitter=Submitter(name="Somebody"))

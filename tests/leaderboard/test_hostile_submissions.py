@@ -139,7 +139,7 @@ def fewer_rows(arrays: dict[str, Any]) -> None:
 
 
 def other_system(s: Spoiler) -> None:
-    s.card(set_in("system", "config", "model", "params", to={"width": 9}))
+    s.card(set_in("system", "config", "model", "params", to={"weights": "mine/net.pt"}))  # so that no key is computed
 
 
 def stranger_system(s: Spoiler) -> None:
@@ -247,11 +247,12 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "other data": (of(set_in("dataset_revision", to="r2")), "was made with another revision of the dataset"),
     "no card": (no_card, "card.json is missing, and cells/"),
     "a system too many": (stranger_system, "belongs to no cell of the submission"),
-    "official without a suite": (of(set_in("suite", to=None)), "calls itself official and names no suite"),
-    "no draws": (of(set_in("threat", "eot", to=0)), "allows None queries and averages 0 draws; expected at least one"),
+    "official without a suite": (
+        of(lambda d: d.update(suite=None, official=True)), "calls itself official and names no suite"),
+    "no draws": (of(set_in("threat", "eot", to=0)), "has threat.eot 0; expected 1 to 1e+06"),
     "two goals": (of(set_in("threat", "goal", to="next_class")), "has the goal 'next_class' and says targeted False"),
     "overrides that are none": (of(set_in("provenance", "overrides", to=7)), "has provenance.overrides that is no"),
-    "negative network": (lambda s: s.card(set_in("parameters", to=-1)), "or seconds below zero"),
+    "negative network": (lambda s: s.card(set_in("parameters", to=-1)), "has parameters -1; expected 0 to 1e+13"),
     "leaking split": (
         of(set_in("splits_disjoint", to=False)), "does not say that training and test examples are disjoint"),
     # numbers
@@ -286,7 +287,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
         of(set_in("attack", "minimal", to=False)), "attack.minimal is false; attack.fmn declares true"),
     "right more often than trained": (
         lambda s: s.card(set_in("test_correct", to=5)), "8 clean examples of 10, and the card of its system says 5"),
-    "negative time": (of(set_in("cost", "seconds", to=-1.0)), "took a negative time or memory"),
+    "negative time": (of(set_in("cost", "seconds", to=-1.0)), "has cost.seconds -1.0; expected 0 to 1e+10"),
     "error that was found": (
         of(set_in("findings", to=[{"name": "zero_gradient", "severity": "error", "evidence": "all"}])),
         "has the finding zero_gradient, an error of the evaluation",
@@ -517,11 +518,14 @@ def test_something_that_is_no_submission_is_refused(tmp_path: Path, capsys: pyte
         assert f"{name} is no submission; expected a folder or a zip file" in refusal(tmp_path / name, tmp_path, capsys)
 
 
-def test_cells_of_a_suite_must_share_its_example_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_of_a_suite_must_share_its_example_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark_leaderboard.review.check.required_attacks", lambda suite: frozenset({"fmn"}))
     made_cell(
         tmp_path / "published", clean=CLEAN, distance=FAR, minimal=True, model="other", examples="x", dataset="made_up"
     )
-    made_submission(tmp_path / "store", tmp_path / "parcel")
+    made_submission(tmp_path / "store", tmp_path / "parcel", official=True)
     said = refusal(tmp_path / "parcel", tmp_path, capsys)
     assert "was made on another example list than the other cells of the suite" in said
 

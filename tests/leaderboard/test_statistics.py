@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from benchmark_leaderboard.ranking.statistics import (
     area_under_curve,
+    bounded_interval,
     clopper_pearson,
     detectable_difference,
     dkw_half_width,
     examples_to_separate,
     holm,
     mcnemar,
-    mean_interval,
     optimality,
     resampled_ranks,
     separable_ranks,
@@ -247,10 +247,27 @@ def test_an_attack_that_never_succeeds_leaves_the_whole_area() -> None:
     assert area_under_curve(np.full(10, np.inf), 0.3)[0] == 1.0
 
 
-def test_mean_interval_is_that_of_scipy() -> None:
-    values = np.random.default_rng(4).gamma(2, size=25)
-    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert mean_interval(float(values.mean()), values) == pytest.approx((theirs.low, theirs.high))
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.97, 0.99, 1.0])
+@pytest.mark.parametrize("total", [20, 100, 400])
+def test_the_interval_of_an_area_covers_near_the_ceiling(share: float, total: int) -> None:
+    rng = np.random.default_rng(5)
+    trials, covered = 2000, 0
+    fallen = rng.random((trials, total))  # where an example falls, as a share of the largest radius
+    held = rng.random((trials, total)) < share
+    parts = np.where(held, 1.0, fallen)
+    mean = share + (1 - share) / 2
+    for row in parts:
+        low, high = bounded_interval(row)
+        assert 0.0 <= low <= row.mean() <= high <= 1.0
+        covered += low <= mean <= high
+    assert covered / trials >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def test_an_area_without_any_loss_has_an_interval() -> None:
+    low, high = bounded_interval(np.ones(50))
+    assert high == 1.0
+    assert 0.85 < low < 0.95
+    assert bounded_interval(np.zeros(50)) == pytest.approx((0.0, 1.0 - low))
 
 
 def test_optimality_by_the_formula() -> None:

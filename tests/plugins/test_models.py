@@ -316,12 +316,12 @@ def test_a_file_with_another_hash_is_refused(trained: tuple[Path, nn.Module]) ->
         model.pretrained(DataSpec((1, 8, 8), 10))
 
 
-def test_an_unpinned_file_counts_as_an_input(trained: tuple[Path, nn.Module]) -> None:
+def test_the_file_counts_as_an_input(trained: tuple[Path, nn.Module]) -> None:
     path, _ = trained
     outer = make("checkpoint", path=str(path), model=make("small_cnn"))
     assert outer.files() == (path,)
-    assert make("checkpoint", path=str(path), sha256="0" * 64, model=make("small_cnn")).files() == ()
-    assert make("checkpoint", path="a", sha256="0" * 64, model=outer).files() == (path,)
+    assert make("checkpoint", path=str(path), sha256="0" * 64, model=make("small_cnn")).files() == (path,)
+    assert make("checkpoint", path="a", sha256="0" * 64, model=outer).files() == (Path("a"), path)
 
 
 def test_weights_of_another_architecture_are_refused(trained: tuple[Path, nn.Module]) -> None:

@@ -26,7 +26,7 @@ class Active:
 
     target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`. index: (b,)
     int64, the row's example among the B of the batch. rival: (b,) int64, class to reach in place of `y`, which is `y`
-    itself where any class will do.
+    itself where any class will do. reached: (b,) int64, class of the last success, `y` where there was none.
     """
 
     target: Target
@@ -35,11 +35,12 @@ class Active:
     targeted: bool
     index: Tensor
     rival: Tensor
+    reached: Tensor
 
     @classmethod
     def of(cls, target: Target, ball: Ball, y: Tensor, *, targeted: bool) -> Active:
         """All examples of a batch."""
-        return cls(target, ball, y, targeted, torch.arange(len(y), device=y.device), y)
+        return cls(target, ball, y, targeted, torch.arange(len(y), device=y.device), y, y)
 
     @classmethod
     def unbounded(cls, target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> Active:
@@ -58,8 +59,8 @@ class Active:
     def rows(self, at: Tensor) -> Active:
         """Rows at the positions `at` (int64)."""
         y = self.y[at]
-        rival = y if self.rival is self.y else self.rival[at]
-        return Active(self.target.rows(at), self.ball.rows(at), y, self.targeted, self.index[at], rival)
+        rival, reached = (y if each is self.y else each[at] for each in (self.rival, self.reached))
+        return Active(self.target.rows(at), self.ball.rows(at), y, self.targeted, self.index[at], rival, reached)
 
     def keep(self, mask: Tensor | None, *state: *Ts) -> tuple[Active, *Ts]:
         """Rows where `mask` (b,) bool is true (None: all), and the same rows of each tensor or :class:`State`."""
@@ -85,10 +86,6 @@ class Active:
     def margin(self, logits: Tensor) -> Tensor:
         """Signed margin, (b,), positive where the attacker succeeds."""
         return margin(logits, self.y, targeted=self.targeted)
-
-    def free(self, mask: Tensor) -> Active:
-        """Any class will do where `mask` (b,) bool is true."""
-        return dataclasses.replace(self, rival=torch.where(mask, self.y, self.rival)) if self.has_rivals else self
 
 
 Loss = Callable[[Tensor, Active], Tensor]

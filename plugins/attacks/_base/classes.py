@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,22 @@ from .losses import margin, other_logits
 if TYPE_CHECKING:
     from .active import Active
 
-__all__ = ["dlr_to_rival", "logit_difference", "margin_to_rival", "top_rivals"]
+__all__ = ["dlr_to_rival", "logit_difference", "margin_to_rival", "next_rivals", "rival_logits", "top_rivals"]
 
 
 def top_rivals(logits: Tensor, y: Tensor, count: int) -> Tensor:
     """Classes other than `y` (B,) with the highest logits, (B, C) int64 with C = min(count, K - 1), highest first."""
     return other_logits(logits, y).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def rival_logits(logits: Tensor, rows: Active) -> Tensor:
+    """Logits (b, K) with those of classes other than label and rival at minus infinity, in rows that have a rival."""
+    if not rows.has_rivals:
+        return logits
+    kept = (rows.rival == rows.y)[:, None].expand_as(logits).clone()
+    return logits.masked_fill(
+        ~kept.scatter_(1, rows.y[:, None], True).scatter_(1, rows.rival[:, None], True), -torch.inf
+    )
 
 
 def logit_difference(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
@@ -34,6 +45,27 @@ def dlr_to_rival(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
         return logit_difference(logits, y, rival)
     top = logits.topk(4, dim=1).values
     return logit_difference(logits, y, rival) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
+
+
+def next_rivals(rows: Active, won: Tensor, logits: Tensor, gradient: Tensor) -> Active:
+    """Classes to reach in the next step: any class after a success.
+
+    The margin to any class is flat where the runner-up has the slopes of the label (twin classes). Such a row aims at
+    the class of its last success from then on.
+
+    Args:
+        won: (b,) bool, success now, with `logits` (b, K). gradient: (b, *S) of the loss, 0 where it is not usable.
+    """
+    if rows.targeted:
+        return rows
+    apart = rows.reached != rows.y
+    flat = ~won & apart & ~gradient.flatten(1).any(1)
+    if not bool((won | flat).any()):
+        return rows
+    reached = torch.where(won, logits.argmax(1), rows.reached)
+    again = torch.where((rows.rival != rows.y) & apart, reached, rows.y)
+    rival = torch.where(won, again, torch.where(flat, rows.reached, rows.rival))
+    return dataclasses.replace(rows, rival=rival, reached=reached)
 
 
 def margin_to_rival(logits: Tensor, rows: Active) -> Tensor:

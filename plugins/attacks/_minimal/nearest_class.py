@@ -14,7 +14,7 @@ from .._base.classes import logit_difference, top_rivals
 from .._base.vectors import columns, usable
 from .box_steps import step_to_hyperplanes
 
-__all__ = ["nearest_class", "toward_class", "toward_nearest_class"]
+__all__ = ["nearest_class", "past_twins", "toward_class", "toward_nearest_class"]
 
 
 def toward_class(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
@@ -64,6 +64,24 @@ def nearest_class(active: Active, candidates: int) -> tuple[Tensor, Tensor, Tens
         size, nearest = torch.where(nearer, far, size), torch.where(nearer, rival, nearest)
         gradient = torch.where(columns(nearer, slope), slope, gradient)
     return logits, nearest, gradient
+
+
+def past_twins(active: Active, gradient: Tensor) -> Active:
+    """Rows with the nearest class as their rival where the clean `gradient` (b, *S) of the margin is zero.
+
+    It is where the runner-up has the slopes of the label (twin classes). One forward and K - 1 backward passes for
+    these rows, as far as their budget goes.
+    """
+    flat = ~usable(gradient, active.ball).flatten(1).any(1)
+    if active.targeted or not bool(flat.any()):
+        return active
+    rows, at = active.keep(flat, torch.arange(len(active), device=flat.device))
+    rows, at = rows.keep(rows.affordable(), at)
+    if len(rows) == 0:
+        return active
+    _, rival, slope = nearest_class(rows, rows.target.classes)
+    rival = torch.where(slope.flatten(1).any(1), rival, rows.y)
+    return dataclasses.replace(active, rival=active.rival.index_copy(0, at, rival))
 
 
 def toward_nearest_class(active: Active, loss: Loss, candidates: int) -> tuple[Active, Tensor, Tensor, Tensor]:

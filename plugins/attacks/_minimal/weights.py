@@ -13,8 +13,10 @@ from benchmark.api import Ball
 
 from .._base.active import Active, Loss, State
 from .._base.best import Best
+from .._base.losses import AttackLoss
 from .._base.vectors import TINY, columns, usable
 from .nearest import SETTLED, distance_to, keep_nearest
+from .nearest_class import past_twins
 
 __all__ = ["STALLED", "Tried", "ask_clean", "least", "misses", "search_weight"]
 
@@ -85,12 +87,16 @@ W = TypeVar("W", bound=Tried)
 
 
 def ask_clean(active: Active, best: Best) -> Active:
-    """Examples whose clean input does not succeed; one forward pass each, as far as the budget goes."""
+    """Examples whose clean input does not succeed; one forward and backward pass each, as far as the budget goes.
+
+    Rows whose margin is flat aim at the nearest class; see :func:`past_twins`.
+    """
     (active,) = active.keep(active.affordable())
     if len(active) == 0:
         return active
-    x = active.ball.x
-    return active.keep(~keep_nearest(best, active, x, active.target.logits(x)))[0]
+    gradient, _, logits = active.gradient(active.ball.x, AttackLoss.margin)
+    active, gradient = active.keep(~keep_nearest(best, active, active.ball.x, logits), gradient)
+    return past_twins(active, gradient) if len(active) else active
 
 
 def search_weight(

@@ -1,0 +1,306 @@
+"""arithmetic: does a record agree with itself and with its outcomes? Neither data nor system is needed.
+
+The key follows from the settings; threat and attack are described as their plugins describe them; counts, metrics,
+audit and cost follow from the outcomes; and no row of the outcomes contradicts itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.config.describe import parsed_threat, threat_info
+from benchmark.errors import RecordError, Refused
+from benchmark.records.build import AuditCounts, audit_of, counts_of
+from benchmark.records.record import GIVEN, Record, cell_key, file_sha256, system_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.records.outcomes import Outcomes
+
+__all__ = ["checked_outcomes"]
+
+CLOSE = 1e-6
+"""The share by which a number computed again may differ, for another order of the same sum."""
+
+
+def checked_outcomes(folder: Path, record: Record) -> Outcomes:
+    """The outcomes beside a record that agrees with them and with itself.
+
+    Raises:
+        RecordError: naming the first thing that does not agree.
+    """
+    from safetensors import SafetensorError
+
+    from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes
+
+    names = [file.path for file in record.files]
+    if not {OUTCOMES, WITNESS} <= {*names} or len({*names}) != len(names):
+        raise RecordError(f"the record names the files {sorted(names)}; expected {OUTCOMES} and {WITNESS}, each once")
+    for file in record.files:
+        path = folder / Path(file.path).name
+        if not path.is_file() or file_sha256(path) != file.sha256 or path.stat().st_size != file.bytes:
+            raise RecordError(f"{path} is missing or has another sha256 than the record names")
+    try:
+        outcomes = Outcomes.load(folder / OUTCOMES)
+    except (SafetensorError, TypeError) as error:
+        raise RecordError(f"{folder / OUTCOMES} is not made of the arrays of outcomes: {error}") from error
+    _check_shapes(record, outcomes)
+    _check_description(record)
+    _check_keys(record)
+    _check_rows(record, outcomes)
+    _check_sums(record, outcomes)
+    _check_metrics(record, outcomes)
+    return outcomes
+
+
+# --- the record by itself ---
+
+
+def _check_description(record: Record) -> None:
+    """Threat, attack and system say the same in each of their fields."""
+    said, system = record.threat, record.system
+    if threat_info(parsed_threat(said), by_content=False) != said:
+        raise RecordError(f"the threat contradicts itself: {said.name}")
+    config = system.config
+    try:
+        parts = [config["dataset"]["name"], config["model"]["name"]]
+        lists = [[part["name"] for part in config[kind]] for kind in ("defenses", "poison")]
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"system.config has no {error}, from which the system could be built") from error
+    if parts != [system.dataset, system.model] or lists != [system.defenses, system.poison]:
+        raise RecordError(f"the system is called {system.name}, and its settings are those of another")
+    if record.error is not None or record.splits_disjoint is not True:
+        raise RecordError("the record is complete, and has an error or splits that are not disjoint")
+    if record.attack.name != GIVEN:
+        _check_attack(record)
+
+
+def _check_attack(record: Record) -> None:
+    from benchmark.config.check import check_attack
+    from benchmark.config.describe import attack_info
+    from benchmark.stages.rebuild import component
+
+    said = record.attack
+    attack = component("attack", {"name": said.name, "params": said.params})
+    now = attack_info(attack)
+    fields = ["minimal", "randomized", "bounded", "distribution", *(["params"] if now.version == said.version else [])]
+    for field in fields:
+        if getattr(now, field) != getattr(said, field):
+            raise RecordError(
+                f"the record gives attack.{said.name} the {field} {getattr(said, field)!r}, and the installed one has "
+                f"{getattr(now, field)!r}"
+            )
+    try:
+        check_attack(attack, parsed_threat(record.threat))
+    except Refused as error:
+        raise RecordError(f"such a cell would have been refused: {error}") from error
+
+
+def _check_keys(record: Record) -> None:
+    """Keys follow from what they name; those of 0.1 do not follow from a record alone."""
+    system = record.system
+    if "harness" in system.config:
+        expected = system_key(system.config, record.seed, record.dataset_revision)
+        if system.key != expected:
+            raise RecordError(f"the settings of the system give the key {expected}, and the record says {system.key}")
+    if record.harness and cell_key(record) != record.key:
+        raise RecordError(f"the settings of the cell give the key {cell_key(record)}, and the record says {record.key}")
+
+
+# --- the record and its outcomes ---
+
+
+def _check_shapes(record: Record, outcomes: Outcomes) -> None:
+    import torch
+
+    whole = {"ids", "y", "clean_label", "adv_label", "forwards", "backwards", "certified_rows", "triggered", "aimed"}
+    single = {"l0", "l1", "l2", "linf", "excess", "certified", "confidence"}
+    for name, values in outcomes.tensors().items():
+        kind = torch.int64 if name in whole else torch.float32 if name in single else torch.bool
+        if values.dtype != kind or values.ndim != (2 if name == "reached" else 1) or len(values) != len(outcomes.ids):
+            raise RecordError(f"{name} in the outcomes is {values.dtype} {list(values.shape)}; expected {kind}, a row "
+                              f"for each of {len(outcomes.ids)} examples")  # fmt: skip
+    if (outcomes.reached is not None) != (record.threat.goal == "all"):
+        raise RecordError("the outcomes have an array `reached` if the goal is all, and only then")
+    if len(outcomes.ids.unique()) != len(outcomes.ids):
+        raise RecordError("the outcomes hold an example twice")
+
+
+def _check_sums(record: Record, outcomes: Outcomes) -> None:
+    """Counts, audit, cost and the list of examples."""
+    said = counts_of(outcomes)
+    if record.counts != said:
+        raise RecordError(f"the record counts {record.counts}, and its outcomes give {said}")
+    audit, cost = record.audit, record.cost
+    if audit is None or cost is None:
+        raise RecordError("the record is complete, and has no audit or no cost")
+    left = AuditCounts(audit.outside_ball, audit.outside_box, audit.outside_region, audit.non_finite)
+    expected = audit_of(outcomes, record.threat.norm, left)
+    if not (_same(audit.max_distance, expected.max_distance) and _same(audit.max_excess, expected.max_excess)):
+        raise RecordError(f"the audit is {audit}, and the outcomes give {expected}")
+    _check_left(record, outcomes, left)
+    passes = int(outcomes.forwards.sum()), int(outcomes.backwards.sum())
+    if (cost.forwards, cost.backwards) != passes:
+        raise RecordError(
+            f"the record counts {cost.forwards} forward and {cost.backwards} backward passes, and its outcomes give "
+            f"{passes[0]} and {passes[1]}"
+        )
+    if min(cost.seconds, cost.peak_memory_bytes, cost.prepared_forwards, cost.prepared_backwards) < 0:
+        raise RecordError("the record has a cost below zero")
+    sha = hashlib.sha256()
+    for values in (outcomes.ids, outcomes.y):
+        sha.update(values.numpy().astype("<i8").tobytes())
+    if sha.hexdigest() != record.examples_sha256:
+        raise RecordError("the outcomes hold another example list than the record names")
+
+
+def _check_left(record: Record, outcomes: Outcomes, left: AuditCounts) -> None:
+    """Check the numbers of candidates that left each part of the threat, as far as the rows tell."""
+    bad = outcomes.attacked & ~outcomes.valid
+    invalid, numbers = int(bad.sum()), vars(left)
+    if record.threat.goal == "all":  # of each example several candidates, of which the rows show one
+        return
+    infinite = int((bad & outcomes.excess.isinf()).sum())
+    parts = [numbers[name] for name in numbers if name != "non_finite"]
+    if min(numbers.values()) < 0 or max(parts) + infinite > invalid or left.non_finite != infinite:
+        raise RecordError(f"the audit counts {numbers}, and {invalid} rows are invalid, {infinite} of them not finite")
+
+
+def _check_metrics(record: Record, outcomes: Outcomes) -> None:
+    """Every metric, by the plugins that the record names; in records of 0.1 those that counts say too."""
+    from benchmark.stages.measure import measure
+    from benchmark.stages.rebuild import component
+
+    if record.harness:
+        expected = measure([component("metric", described) for described in record.measured_by], outcomes)
+        if [m.name for m in expected] != [m.name for m in record.metrics]:
+            raise RecordError("the record has other metrics than the plugins that it names")
+        for said, now in zip(record.metrics, expected, strict=True):
+            same = all(_same(getattr(said, part), getattr(now, part)) for part in ("value", "low", "high"))
+            if not same or (said.unit, said.higher_is_better) != (now.unit, now.higher_is_better):
+                raise RecordError(
+                    f"the metric {now.name} is {said.value} in the record, and {now.value} by its outcomes"
+                )
+        return
+    counts = counts_of(outcomes)
+    counted = {
+        "robust_accuracy": counts.robust_correct, "robust_top5_accuracy": counts.robust_top5,
+        "clean_accuracy": counts.clean_correct, "clean_top5_accuracy": counts.clean_top5,
+    }  # fmt: skip
+    for metric in record.metrics:
+        if metric.name in counted and not _same(metric.value, counted[metric.name] / max(1, counts.total)):
+            raise RecordError(f"the metric {metric.name} is {metric.value}, and the counts give another")
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
+
+
+# --- the rows of the outcomes ---
+
+
+def _check_rows(record: Record, outcomes: Outcomes) -> None:
+    """No row contradicts itself, whatever the system."""
+    for fault, wrong in _faults(record, outcomes):
+        if bool(wrong.any()):
+            raise RecordError(f"example {int(outcomes.ids[wrong][0])} {fault}")
+
+
+def _faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """(a sentence without its subject, (N,) bool: the rows of which it is true)."""
+    yield from _clean_faults(o)
+    yield from _distance_faults(record, o)
+    yield from _attack_faults(record, o)
+    yield from _answer_faults(record, o)
+    yield from _certificate_faults(record, o)
+
+
+def _clean_faults(o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """Clean answers, and what was never attacked."""
+    still, invalid = ~o.attacked, o.attacked & ~o.valid
+    meant = o.clean_correct if o.aimed is None else o.clean_correct & (o.aimed >= 0)
+    used = (o.forwards != 0) | (o.backwards != 0) | o.zero_gradient | o.bad_gradient | (o.excess != 0)
+    yield "is called right on the clean input, and the label is another", o.clean_correct != (o.clean_label == o.y)
+    yield "was attacked though it was wrong, or spared though it was right", o.attacked != meant
+    yield "is adversarial without having been attacked validly", o.adversarial & ~(o.attacked & o.valid)
+    yield "is broken and not adversarial", o.broken & ~o.adversarial
+    yield "is invalid though nobody attacked it", ~o.valid & still
+    yield "changed its answer though nothing was attacked validly", (still | invalid) & (o.adv_label != o.clean_label)
+    yield "changed its best five though nothing was attacked", still & (o.robust_top5 != o.clean_top5)
+    yield "has passes, gradients or an excess, and was not attacked", still & used
+
+
+def _distance_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """Distances of witnesses, and excess over the radius."""
+    import torch
+
+    far = torch.stack([o.l0, o.l1, o.l2, o.linf])
+    yield "has a distance and no witness, or the other way round", far.isfinite().all(0) != o.adversarial
+    yield "has a distance and no witness", (far != torch.inf).any(0) & ~o.adversarial
+    yield "has a distance that is no number or negative", ~(far >= 0).all(0)
+    yield "has distances of which one contradicts another", o.adversarial & ~_ordered(o)
+    yield "has an excess that is no number or negative", ~(o.excess >= 0)
+    if record.attack.bounded and not record.attack.minimal:
+        yield "is called valid beyond the radius", o.valid & (o.excess != 0)
+
+
+def _attack_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """Passes and gradients, as far as the threat grants them."""
+    blind = (o.zero_gradient | o.bad_gradient) & (o.backwards == 0)
+    yield "has a number of passes below zero", (o.forwards < 0) | (o.backwards < 0)
+    yield "has a gradient that is zero or not finite, and no backward pass", blind
+    if record.threat.queries is not None:
+        yield "took more queries than the threat allows", o.forwards > record.threat.queries
+    if record.threat.access in ("scores", "labels"):
+        yield "has backward passes, which the threat does not grant", o.backwards > 0
+
+
+def _answer_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """Answers to candidates."""
+    yield "was broken, and the answer is right", o.adversarial & (o.adv_label == o.y)
+    drawn = {"randomized_outputs", "undeclared_randomness"} & {finding.name for finding in record.findings}
+    if not (record.threat.targeted or drawn or o.aimed is not None):  # there a wrong answer may count for nothing
+        failed = o.attacked & o.valid & ~o.adversarial
+        right = o.adv_label == o.y
+        yield "was attacked in vain, and the answer is a wrong label", failed & ~right & (o.adv_label != -1)
+        yield (
+            "was attacked in vain, and the best five say otherwise",
+            failed & (o.robust_top5 != (right & o.clean_top5)),
+        )
+    if o.aimed is not None:
+        yield "was broken, and the answer is not the label to evoke", o.adversarial & (o.adv_label != o.aimed)
+    if o.confidence is not None:
+        yield "has a confidence that is no probability", ~((o.confidence >= 0) & (o.confidence <= 1 + 1e-5))
+    if o.reached is not None:
+        yield "is broken, and reached no label, or the other way round", o.reached.any(1) != o.broken
+        column = (o.adv_label - o.y - 1) % (o.reached.shape[1] + 1)
+        shown = o.reached.gather(1, column.clamp_max(o.reached.shape[1] - 1)[:, None]).squeeze(1)
+        yield "is broken, and its witness reached another label", o.broken & ~shown
+
+
+def _certificate_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """Certified radii and rows."""
+    near = o.distances(record.threat.norm)
+    yield "has a certified radius that is no number or negative", ~(o.certified >= 0)
+    yield "has a certified radius around a wrong answer", (o.certified != 0) & ~o.clean_correct
+    if record.harness and not record.certifiers:
+        yield "has a certified radius, and nothing certified it", o.certified != 0
+    named = "certified_yet_adversarial" in [finding.name for finding in record.findings]
+    crossed = o.adversarial & (near * (1 + 1e-5) + 1e-6 < o.certified)
+    yield "has a witness nearer than its certified radius, and no finding says so", crossed & (not named)
+    if o.certified_rows is not None:
+        wrong = (o.certified_rows < 0) | ((o.certified_rows != 0) & ~o.clean_correct)
+        yield "has certified rows below zero, or around a wrong answer", wrong
+
+
+def _ordered(o: Outcomes) -> Tensor:
+    """(N,) bool: linf <= l2 <= l1 <= l0, but for rounding, since no feature changes by more than 1."""
+    more = 1 + 1e-4
+    return (o.linf <= o.l2 * more) & (o.l2 <= o.l1 * more + 1e-12) & (o.l1 <= o.l0 * more)

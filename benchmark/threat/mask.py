@@ -1,0 +1,31 @@
+"""Mask files: which features of an example may change, as somebody wrote it down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import DataError
+
+__all__ = ["read_mask"]
+
+
+def read_mask(path: Path) -> Any:
+    """The mask in a .npy file, or under the name `mask` in a .safetensors file: a NumPy array of bool, in C order.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    import numpy as np
+    from safetensors import SafetensorError
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            array = load_file(path)["mask"]
+        else:
+            array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, KeyError, EOFError, SafetensorError) as error:
+        raise DataError(f"the mask of threat.region.path {str(path)!r} cannot be read: {error}") from error
+    return np.ascontiguousarray(array != 0)

@@ -1,0 +1,105 @@
+"""Ranges of the numbers of a record, so that no sum of them overflows and no page shows what cannot have happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Card, Record
+
+__all__ = ["LONGEST_LISTS", "check_card_bounds", "check_lists", "check_numbers"]
+
+MOST_EXAMPLES_COUNTED = 10_000_000
+MOST_PASSES_OF_A_CELL = 10**15
+MOST_SECONDS = 1e10
+"""Three hundred years of computing."""
+MOST_BYTES = 1 << 50
+AMOUNT = 1e15
+"""The largest size of a metric."""
+EOT = 1_000_000
+QUERIES = 10**12
+LARGEST_SEED = (1 << 63) - 1
+
+LONGEST_LISTS = {"metrics": 500, "findings": 100, "files": 16, "splits": 16, "defenses": 16, "poison": 16}
+"""Entries of each list, at most."""
+
+Range = tuple[str, float | None, float, float]
+
+
+def check_numbers(record: Record, place: str) -> None:
+    """Check every number of a record against its range; errors call it `place`.
+
+    Raises:
+        RecordError: naming the first number that is out of its range.
+    """
+    _check(_numbers(record), place)
+
+
+def check_lists(record: Record, place: str) -> None:
+    """Check the lengths of the lists of a record.
+
+    Raises:
+        RecordError: naming the first list that is too long.
+    """
+    lists: dict[str, Sized] = {
+        "metrics": record.metrics, "findings": record.findings, "files": record.files, "splits": record.splits,
+        "defenses": record.system.defenses, "poison": record.system.poison,
+    }  # fmt: skip
+    for name, entries in lists.items():
+        if len(entries) > LONGEST_LISTS[name]:
+            raise RecordError(f"{place} has {len(entries)} {name}; expected at most {LONGEST_LISTS[name]}")
+
+
+def check_card_bounds(card: Card, place: str) -> None:
+    """Check the numbers of a card against their ranges.
+
+    Raises:
+        RecordError: naming the first number that is out of its range.
+    """
+    counts = ("train_examples", "poisoned_examples", "select_correct", "select_total", "test_correct", "test_total")
+    _check(
+        [
+            ("seed", card.seed, 0, LARGEST_SEED),
+            ("parameters", card.parameters, 0, 10**13),
+            ("seconds", card.seconds, 0, MOST_SECONDS),
+            ("epochs_run", card.epochs_run, 0, 10**9),
+            ("selected_epoch", card.selected_epoch, 0, 10**9),
+            ("robust_selection", card.robust_selection, 0, 1),
+            *((name, getattr(card, name), 0, 10 * MOST_EXAMPLES_COUNTED) for name in counts),
+        ],
+        place,
+    )
+
+
+def _check(numbers: Iterator[Range] | list[Range], place: str) -> None:
+    for name, value, low, high in numbers:
+        if value is not None and not low <= value <= high:
+            raise RecordError(f"{place} has {name} {value!r}; expected {low:g} to {high:g}")
+
+
+def _numbers(record: Record) -> Iterator[Range]:
+    threat, cost, audit = record.threat, record.cost, record.audit
+    yield "seed", record.seed, 0, LARGEST_SEED
+    yield "threat.eps", threat.eps, 0, 1e12
+    yield "threat.eot", threat.eot, 1, EOT
+    yield "threat.queries", threat.queries, 1, QUERIES
+    yield "threat.levels", threat.levels, 2, 65536
+    for name, count in record.counts or ():
+        yield f"counts.{name}", count, 0, MOST_EXAMPLES_COUNTED
+    if cost is not None:
+        yield "cost.seconds", cost.seconds, 0, MOST_SECONDS
+        yield "cost.peak_memory_bytes", cost.peak_memory_bytes, 0, MOST_BYTES
+        for name in ("forwards", "backwards", "prepared_forwards", "prepared_backwards"):
+            yield f"cost.{name}", getattr(cost, name), 0, MOST_PASSES_OF_A_CELL
+    if audit is not None:
+        for name in ("outside_ball", "outside_box", "outside_region", "non_finite"):
+            yield f"audit.{name}", getattr(audit, name), 0, MOST_EXAMPLES_COUNTED
+        yield "audit.max_distance", audit.max_distance, 0, AMOUNT
+        yield "audit.max_excess", audit.max_excess, 0, AMOUNT
+    for metric in record.metrics:
+        for part in ("value", "low", "high"):
+            yield f"the {part} of the metric {metric.name}", getattr(metric, part), -AMOUNT, AMOUNT
+    for name, split in record.splits.items():
+        yield f"splits.{name}.count", split.count, 0, 10**12
+    for file in record.files:
+        yield f"the bytes of {file.path}", file.bytes, 0, MOST_BYTES

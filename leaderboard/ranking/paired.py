@@ -1,0 +1,55 @@
+"""Tests of pairs of rows on the same examples, by the statistic that orders them: the difference in robust accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from .statistics import Floats, mcnemar, wins
+
+__all__ = ["paired_tests"]
+
+
+def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
+    """(R, R) two-sided p-values of the difference of every pair of rows.
+
+    Rows of one run each: the exact McNemar test. With several runs: a t test of the difference of the means over runs.
+    Its variance has a part of the examples, from the differences of each example, and a part of the runs, since other
+    seeds would have given other systems; the degrees of freedom are those of Welch (Biometrika 34, 1947). A row with
+    one run has the variance of the other row's. No p-value is smaller than the smallest one that flipping the signs of
+    the differing examples can give, 2^(1 - n) of n examples.
+
+    Args:
+        held: (R, N) the share of a row's runs that hold each example. counts: per row, the examples held by each run.
+    """
+    won = wins(held)
+    p = mcnemar(won, won.T)
+    if all(len(of) == 1 for of in counts):
+        return p
+    total, runs = held.shape[1], np.array([len(of) for of in counts])
+    known = np.array([np.var(of, ddof=1) if len(of) > 1 else np.nan for of in counts])
+    for i in range(len(held) - 1):
+        others = np.arange(i + 1, len(held))
+        others = others[(runs[i] > 1) | (runs[others] > 1)]
+        apart = held[i] - held[others]
+        parts = [(total * apart.var(axis=1, ddof=1) if total > 1 else np.zeros(len(others)), max(1, total - 1))]
+        for row, other in ((np.full_like(others, i), others), (others, np.full_like(others, i))):
+            of = np.where(runs[row] > 1, row, other)  # a single run has the variance of the other row's
+            parts.append((known[of] / runs[row], runs[of] - 1))
+        least = 2.0 ** (1.0 - np.count_nonzero(apart, axis=1))
+        p[i, others] = np.minimum(1.0, np.maximum(least, _welch(apart.sum(axis=1), parts)))
+        p[others, i] = p[i, others]
+    return p
+
+
+def _welch(difference: Floats, parts: Sequence[tuple[Floats, Any]]) -> Floats:
+    """Two-sided p-values of differences whose variance is a sum of parts with their degrees of freedom."""
+    variance = np.sum([part for part, _ in parts], axis=0)
+    some = variance > 0
+    safe = np.where(some, variance, 1.0)
+    freedom = safe**2 / np.where(some, np.sum([part**2 / of for part, of in parts], axis=0), 1.0)
+    p: Floats = np.where(some, 2.0 * special.stdtr(freedom, -np.abs(difference) / np.sqrt(safe)), difference == 0)
+    return p

@@ -1,0 +1,200 @@
+"""Claims of a submission on what is published: a key names one system for ever, and strangers only lower its rows."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmark.records.findings import ROUNDING
+from benchmark.records.record import Record, SystemInfo, content_key
+
+from ..board import Leaderboard, Row
+from ..cells.load import Cell, certified_radii, clean_answers
+from ..ranking.grouping import recipe_key
+from .check_text import folded
+from .review import ReviewFile
+
+__all__ = [
+    "contradictions",
+    "imitations",
+    "names_taken",
+    "only_lowers",
+    "owned_rows",
+    "plain_key",
+    "reads_files",
+    "unproved_certificates",
+]
+
+DRAWN = 0.05
+"""Share of clean answers that may differ between two cells of a system that draws at random."""
+FILE = re.compile(r"[/\\]|\.[A-Za-z]\w{0,9}$")
+
+
+def plain_key(system: SystemInfo, seed: int, revision: str) -> str:
+    """The content address of a system that reads no file of its user."""
+    data = content_key({"dataset": revision, "files": {}})
+    return content_key({"system": system.config, "seed": seed, "data": data})
+
+
+def reads_files(system: SystemInfo) -> bool:
+    """Tell whether a setting of the system looks like the path of a file, whose content is part of its key."""
+    return any(FILE.search(text) for text in _settings(system.config))
+
+
+def _settings(config: Any) -> Iterator[str]:
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if name not in ("version", "distribution"):
+                yield from _settings(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _settings(value)
+    elif isinstance(config, str) and not re.fullmatch(r"\d+/\d+", config):
+        yield config
+
+
+def contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
+    """Sentences on how a cell contradicts the published cells of its system: description, weights, clean answers."""
+    record = cell.record
+    same = [other for other in known if other.record.system.key == record.system.key]
+    for other in same:
+        theirs = other.record
+        if theirs.system != record.system or theirs.seed != record.seed:
+            yield f"{cell.place} describes the system {record.system.key} otherwise than {other.place} does"
+        elif theirs.weights_sha256 != record.weights_sha256:
+            yield (
+                f"{cell.place} has other weights than {other.place}, and the key {record.system.key} stands for the "
+                "published ones; a system that was trained again needs another seed or setting"
+            )
+        elif theirs.dataset_revision != record.dataset_revision:
+            yield f"{cell.place} was made on another revision of the dataset than {other.place}"
+    complete = [other for other in same if other.record.status == "complete"]
+    yield from list(_clean_contradictions(cell, complete))[:1]
+
+
+def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
+    """Sentences on clean answers other than the published ones.
+
+    An example that every published cell has right cannot be wrong in another cell of the same weights: each such
+    example would lower the row without any attack. A system that draws at random may differ in a few.
+    """
+    drawn = any(f.name == "randomized_outputs" for other in known for f in other.record.findings)
+    ids, right = clean_answers(cell)
+    for other in known:
+        their_ids, their_right = clean_answers(other)
+        _, mine, theirs = np.intersect1d(ids, their_ids, return_indices=True)
+        lost = ids[mine][their_right[theirs] & ~right[mine]]
+        differing = int(np.count_nonzero(their_right[theirs] != right[mine]))
+        allowed = (DRAWN if drawn else ROUNDING) * len(mine)
+        if (len(lost) and not drawn) or differing > allowed:
+            first = int(lost[0]) if len(lost) else int(ids[mine][their_right[theirs] != right[mine]][0])
+            yield (
+                f"{cell.place} gives other clean answers than {other.place} for {differing} of {len(mine)} examples "
+                f"(first example {first}); the weights are the same, so run the cell again, on the same kind of device"
+            )
+
+
+def owned_rows(
+    who: str, cells: Mapping[str, Cell], known: Sequence[Cell], reviews: Mapping[str, ReviewFile]
+) -> frozenset[str]:
+    """Keys of the rows that a signer owns: those that it brought before, and those that it brings now.
+
+    Args:
+        who: the signer, "" for nobody, who owns nothing. reviews: of published cells, by key.
+    """
+    if not who:
+        return frozenset()
+    there = {recipe_key(cell.record.system) for cell in known}
+    mine = {
+        recipe_key(cell.record.system)
+        for cell in known
+        if (review := reviews.get(cell.record.key)) is not None and review.owner and review.signed_by == who
+    }
+    here = {recipe_key(cell.record.system) for cell in cells.values()}
+    return frozenset((here & mine) | (here - there))
+
+
+def unproved_certificates(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
+    """A sentence on certified radii beyond the published ones: no witness proves a radius, only another run does."""
+    ids, radius = certified_radii(cell)
+    beyond = radius > 0
+    for other in known:
+        same = other.record.system.key == cell.record.system.key and other.record.status == "complete"
+        if same and other.record.threat.norm == cell.record.threat.norm:
+            their_ids, their_radius = certified_radii(other)
+            _, mine, theirs = np.intersect1d(ids, their_ids, return_indices=True)
+            beyond[mine] &= radius[mine] > their_radius[theirs]
+    if beyond.any():
+        yield (
+            f"{cell.place} certifies {int(beyond.sum())} examples, and no witness proves a radius; certificates are "
+            "accepted once the reviewer's own run, in the store of --store, has the same outcomes"
+        )
+
+
+def names_taken(known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
+    """The names that are installed or published, by kind and by what a reader takes them for.
+
+    Args:
+        installed: (kind, name) of every plugin.
+    """
+    taken: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for kind, name in {*installed, *(pair for cell in known for pair in _names(cell.record))}:
+        taken[kind, folded(name)].add(name)
+    return taken
+
+
+def imitations(record: Record, taken: Mapping[tuple[str, str], set[str]]) -> Iterator[str]:
+    """Sentences on names of the record that look like another one that is taken."""
+    for kind, name in _names(record):
+        others = taken.get((kind, folded(name)), {name})
+        if name not in others:
+            yield (f"the {kind} {name!r} looks like the {kind} {min(others)!r}; choose another name")
+
+
+def _names(record: Record) -> Iterator[tuple[str, str]]:
+    system = record.system
+    yield from (("dataset", system.dataset), ("model", system.model), ("attack", record.attack.name))
+    yield from (("defense", name) for name in system.defenses)
+    yield from (("poison", name) for name in system.poison)
+
+
+def only_lowers(
+    before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell], proved: Mapping[str, bool]
+) -> Iterator[str]:
+    """Sentences on published rows that cells of a stranger change in any way but by proved adversarial examples.
+
+    Args:
+        cells: those of the submission, by key. proved: whether the witness of each was proved on the system.
+    """
+    touched = {recipe_key(cell.record.system) for cell in cells.values()}
+    rows = {(board.protocol.key, row.key): row for board in after.boards for row in board.rows}
+    for board in before.boards:
+        for old in board.rows:
+            new = rows.get((board.protocol.key, old.key))
+            if old.key in touched and new is not None and set(new.keys) & set(cells):
+                yield from list(_changes(old, new, cells, proved))[:1]
+
+
+def _changes(old: Row, new: Row, cells: Mapping[str, Cell], proved: Mapping[str, bool]) -> Iterator[str]:
+    added = {run.system_key for run in new.runs} - {run.system_key for run in old.runs}
+    if added:
+        yield (
+            f"it adds the trained system {min(added)} to the published row {old.label}; only its owner adds seeds to a "
+            "row, in a signed submission"
+        )
+    if new.robust.count > old.robust.count or new.clean.count != old.clean.count:
+        yield (
+            f"it would move {old.label} from {old.robust.count:g} to {new.robust.count:g} robust and from "
+            f"{old.clean.count:g} to {new.clean.count:g} correct examples; others than the owner only lower a row, by "
+            "adversarial examples"
+        )
+    unproved = sorted(key for key in set(new.keys) & set(cells) if not proved.get(key))
+    if new.robust.count < old.robust.count and unproved:
+        yield (
+            f"cells/{unproved[0]} would lower the published row {old.label}, and its witness was not proved; give the "
+            "weights or the data with which it can be"
+        )
