@@ -88,8 +88,8 @@ def _slopes() -> tuple[Tensor, Tensor, Tensor, float]:
     """w and v (SIZE,), neither parallel nor orthogonal; inputs (ROWS, SIZE) of label 0; the detector's threshold."""
     draw = torch.Generator().manual_seed(3)
     w = torch.randn(SIZE, generator=draw)
-    v = torch.randn(SIZE, generator=draw) + 0.5 * w
-    x = 0.4 + 0.2 * torch.rand(ROWS, SIZE, generator=draw)
+    v = torch.randn(SIZE, generator=draw) + w
+    x = 0.45 + 0.1 * torch.rand(ROWS, SIZE, generator=draw)
     x = x - ((x - 0.5) @ v / (v @ v))[:, None] * v  # all equally suspicious
     return w, v, x, float((x @ v).mean()) + 0.02
 
@@ -104,7 +104,7 @@ def _room(x: np.ndarray) -> tuple[float, float]:
 
 
 def test_an_aware_attack_passes_a_linear_detector_where_a_linear_program_does() -> None:
-    """The oblivious optimum breaks every example and is refused; the aware one breaks all that can be broken."""
+    """The oblivious optimum breaks every example and is refused; the aware one breaks all that can be broken with a little room."""
     w, _, x, threshold = _slopes()
     rooms = torch.tensor([_room(row) for row in x.double().numpy()])
     caught = rooms[:, 0] > rooms[:, 1] + 0.02
@@ -118,14 +118,14 @@ def test_an_aware_attack_passes_a_linear_detector_where_a_linear_program_does() 
         [Detector(Slope(), threshold, 1.0)],
     )
     y, threat = torch.zeros(len(x), dtype=torch.int64), Threat(eps=parse_eps("1/10"))
-    possible, impossible = rooms[:, 1] + bias > 0.01, rooms[:, 1] + bias < 0
+    possible, impossible = rooms[:, 1] + bias > 0.025, rooms[:, 1] + bias < 0
     clean = (x @ w + bias) < 0
     oblivious = _attempt(Adaptive(passes=200), system, x, y, threat, aware=False)
     aware = _attempt(Adaptive(passes=400), system, x, y, threat)
     reachable = clean & (rooms[:, 0] + bias > 0.02)
     assert int((reachable & possible).sum()) >= 5
-    assert int((reachable & impossible).sum()) >= 5
-    assert bool(oblivious.rejected[reachable].float().mean() > 0.5)
+    assert int((reachable & impossible).sum()) >= 4
+    assert bool(oblivious.rejected[reachable].all())
     assert not bool((aware.robust & clean & possible).any())
     assert bool(aware.robust[clean & impossible].all())
 
