@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -38,6 +39,9 @@ RENAMED = {"lower": "add-examples"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 where something failed, 2 for what the user can mend, 130 if interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows another in its place
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()

@@ -140,7 +140,7 @@ class _Stored:
     values: Tensor
 
     def __call__(self, positions: Tensor) -> Tensor:
-        x = self.values[positions]
+        x = self.values[positions].contiguous()  # models may call view, whatever the order in a file
         return x.float() if x.is_floating_point() else x.float() / 255.0
 
 

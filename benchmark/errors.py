@@ -1,6 +1,7 @@
 """Errors by name. Each message says what was wrong, what was expected, who owns it and what to do."""
 
 __all__ = [
+    "MENDABLE",
     "AccessError",
     "AttackFault",
     "BenchmarkError",
@@ -62,3 +63,7 @@ class RecordError(BenchmarkError):
 
 class Unproved(BenchmarkError):  # noqa: N818 - it names what a record is, as `Refused` does
     """A record cannot be proved here, for want of a system, of data or of a plugin; nothing speaks against it."""
+
+
+MENDABLE = (PluginError, ConfigError, Refused, DataError, StoreError)
+"""Errors by what the user can mend: a name, a value, a file, parts that do not fit."""

@@ -54,7 +54,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     """
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         missing = f"trainer.accelerator is {config.trainer.accelerator}, and torch sees no CUDA device; use trainer=cpu"
-        return CellResult("", config.name, "failed", missing)  # says nothing of the cell, so nothing is recorded
+        return CellResult("", config.name, "failed", missing, mendable=True)  # nothing of the cell: not recorded
     store = Store(Path(config.store.root))
     try:
         check_fit(config)
@@ -67,7 +67,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     with store.lock(key):
         known = store.record(key)
         if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
-            return CellResult(key, config.name, known.status, _again(known), cached=True)
+            return _result(known, config.name, cached=True)
         plan = _plan(config, store, key, sweep)
         observers = Observers(config.trackers)
         observers.tell("benchmark_cell_started", plan=plan)
@@ -196,9 +196,11 @@ def _attacker_view(config: RunConfig, store: Store, fitted: _Fitted) -> System:
 # --- what is written ---
 
 
-def _again(known: Record) -> str | None:
-    """The error of a recorded cell, with what to do about it."""
-    return f"{known.error} (recorded; retry=failed runs it again)" if known.status == "failed" else known.error
+def _result(record: Record, name: str, *, cached: bool = False) -> CellResult:
+    """The end of a cell by its record; the error of one that was recorded before says what to do about it."""
+    again = " (recorded; retry=failed runs it again)" if cached and record.status == "failed" else ""
+    error = None if record.error is None else f"{record.error}{again}"
+    return CellResult(record.key, name, record.status, error, cached, bool(record.provenance.get("mendable")))
 
 
 def _plan(config: RunConfig, store: Store, key: str, sweep: str) -> CellPlan:
@@ -268,4 +270,4 @@ def _publish(store: Store, plan: CellPlan, record: Record, gallery: Gallery | No
         source = plan.work
     folder = store.put_record(record, source)
     observers.tell("benchmark_cell_finished", plan=plan, record=record, folder=folder, gallery=gallery)
-    return CellResult(record.key, plan.name, record.status, record.error)
+    return _result(record, plan.name)

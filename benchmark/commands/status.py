@@ -19,7 +19,7 @@ MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused"}
 
 
 def main(store: Path, *, as_json: bool = False, at_least: float | None = None, old: bool = False) -> int:
-    """Print the matrix, the errors and the findings of a store; 1 if any cell failed.
+    """Print the matrix, the errors and the findings of a store; 1 if any cell failed or has no readable record.
 
     Args:
         at_least: the robust accuracy that every complete cell must have, without a finding that is an error; where one
@@ -27,27 +27,39 @@ def main(store: Path, *, as_json: bool = False, at_least: float | None = None, o
         old: also list the cells that today's code would give another key.
 
     Raises:
-        StoreError: if there is no such folder.
+        StoreError: if there is no such folder, or it cannot be read.
         ConfigError: if `at_least` is no share.
     """
     if at_least is not None and not 0.0 <= at_least <= 1.0:
         raise ConfigError(f"--at-least is {at_least}; expected a share between 0 and 1, such as 0.4 for 40 %")
-    if not store.is_dir() and (at_least is not None or store != Path("results")):
+    if not _is_folder(store) and (at_least is not None or store != Path("results")):
         raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
     kept = Store(store)
-    records = kept.records()
+    records, unreadable = kept.records(), kept.unreadable()
     unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
     short = [] if at_least is None else _below(records, at_least)
     if as_json:
-        found = _plain(kept, records, unfinished, short)
+        told = {**_plain(kept, records, unfinished, short), "unreadable": unreadable}
         if old:
-            found["stale"] = {record.key: why for record, why in _stale(records)}
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+            told["stale"] = {record.key: why for record, why in _stale(records)}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:
-        _print(store, records, unfinished, short)
+        _print(store, records, unfinished, unreadable, short)
         if old:
             _print_stale(records)
-    return 1 if short or any(r.status == "failed" for r in records) else 0
+    return 1 if short or unreadable or any(r.status == "failed" for r in records) else 0
+
+
+def _is_folder(path: Path) -> bool:
+    """True if there is such a folder.
+
+    Raises:
+        StoreError: if nobody may look.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise StoreError(f"the store {path} cannot be read: {error.strerror}; ask its owner to let you") from error
 
 
 def _stale(records: list[Record]) -> list[tuple[Record, list[str]]]:
@@ -110,15 +122,19 @@ def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]],
     return {"cells": cells, "interrupted": unfinished, "findings": findings, "below": short}
 
 
-def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]], short: list[str]) -> None:
+def _print(
+    store: Path, records: list[Record], unfinished: list[dict[str, Any]], unreadable: dict[str, str], short: list[str]
+) -> None:
     """The matrix, the errors, the findings and the totals."""
-    if not records and not unfinished:
+    if not records and not unfinished and not unreadable:
         sys.stdout.write(f"{store} holds no cells yet; `benchmark run` makes some\n")
         return
     sys.stdout.write(matrix(records) + "\n")
     for record in records:
         if record.error:
             sys.stdout.write(f"{record.status}  {record.key}  {record.name}: {record.error}\n")
+    for key, reason in unreadable.items():
+        sys.stdout.write(f"unreadable  {key}: {reason}\n")
     for note in unfinished:
         where = f"benchmark run {' '.join(note['overrides'])}" if note.get("overrides") else "its command"
         sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; {where} goes on with it\n")
@@ -128,6 +144,7 @@ def _print(store: Path, records: list[Record], unfinished: list[dict[str, Any]],
         sys.stdout.write(f"below  {sentence}\n")
     counts = Counter(r.status for r in records)
     parts = [f"{counts[s]} {s}" for s in ("complete", "failed", "refused") if counts[s]]
+    parts += [f"{len(unreadable)} unreadable"] if unreadable else []
     parts += [f"{len(unfinished)} interrupted"] if unfinished else []
     sys.stdout.write(", ".join(parts) + "\n")
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from hydra.errors import MissingConfigException
-from omegaconf import DictConfig
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
+from benchmark.errors import ConfigError
 
-__all__ = ["NO_WORD", "sentence"]
+__all__ = ["NO_WORD", "refuse_unknown", "sentence"]
 
 NO_WORD = "Config group override must be a string or a list"
 """What Hydra says, in a ValueError, where a choice reads as a number."""
+
+ALL_SETTINGS = "All of them: benchmark run --cfg job"
 
 FEW = 8
 """So many names are listed; of more, only those that are near."""
@@ -29,10 +32,49 @@ def sentence(error: BaseException) -> str:
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _no_choice(str(error.missing_cfg_file), list(error.options))
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        return _unquoted(error.override)
     for beginning, mended in MENDED.items():
         if text.startswith(beginning):
             return mended(text, error.__cause__)
     return " ".join(text.split()) or _first_line(error.__cause__)
+
+
+def refuse_unknown(cfg: DictConfig, known: Sequence[str]) -> None:
+    """Refuse what `+KEY=VALUE` has added to a composed configuration where nothing reads it.
+
+    Args:
+        known: the keys of the whole.
+
+    Raises:
+        ConfigError: with the names that are near.
+    """
+    for key in map(str, cfg):
+        if key not in known:
+            raise ConfigError(
+                f"there is no setting {key}, and no group of configurations of that name.{_near(key, sorted(known))} "
+                f"{ALL_SETTINGS}; a group of your own is a folder {key}/ in the folder that --config-dir names"
+            )
+        child = cfg._get_node(key)
+        if key in registry.LISTS and isinstance(child, DictConfig):
+            for name in map(str, child):
+                if not dataclasses.is_dataclass(OmegaConf.get_type(child, name)):
+                    raise ConfigError(f"{key}.{name} is no setting, since {key} {name!r} is no plugin that is chosen")
+                _refuse_fields(child._get_node(name), f"{key}.{name}")
+        else:
+            _refuse_fields(child, key)
+
+
+def _refuse_fields(node: object, path: str) -> None:
+    """Refuse keys of a node that are no fields of its dataclass, and those of the nodes in it."""
+    kind = OmegaConf.get_type(node)
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or not dataclasses.is_dataclass(kind):
+        return
+    fields = [f.name for f in dataclasses.fields(kind)]
+    for key in map(str, node):
+        if key not in fields:
+            raise ConfigError(f"there is no setting {path}.{key}.{_near(key, sorted(fields))} {ALL_SETTINGS}")
+        _refuse_fields(node._get_node(key), f"{path}.{key}")
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -70,7 +112,7 @@ def _no_key(text: str, cause: BaseException | None) -> str:
         return f"there is no place {key.partition('@')[2]} for a plugin; choose the plugin first that holds it"
     if not known and above in registry.LISTS:
         return f"{key} is no setting, since {above} {last!r} is not chosen; choose it first: '{above}=[{last}]'"
-    return f"there is no setting {full}.{_near(last, sorted(known))} All of them: benchmark run --cfg job"
+    return f"there is no setting {full}.{_near(last, sorted(known))} {ALL_SETTINGS}"
 
 
 def _no_value(text: str, cause: BaseException | None) -> str:
@@ -86,14 +128,26 @@ def _several(text: str, cause: BaseException | None) -> str:
     given = text.splitlines()[0].split("'")[1]
     key, _, values = given.partition("=")
     listed = "" if key in registry.KINDS and key not in registry.LISTS else f"; for a list: '{key}=[{values}]'"
-    return f"{given} gives several values; to run each of them, add -m: benchmark run -m {given}{listed}"
+    each = f"to run each of them, add -m: benchmark run -m {given}{listed}"
+    return f"{given} gives several values; {each}; for one value with a comma in it, quotes: \"{key}='{values}'\""
 
 
 def _unreadable(text: str, cause: BaseException | None) -> str:
-    given, reason = text.split("'")[1], "".join(text.splitlines()[1:2])
-    if "=" not in given:
-        return f"{given!r} is no GROUP=CHOICE and no KEY=VALUE; benchmark run --help shows what there is"
-    return f"{given} cannot be read ({reason}); quote what the shell or Hydra takes for its own"
+    if "=" not in text.split("'")[1]:
+        return (
+            f"{text.split(chr(39))[1]!r} is no GROUP=CHOICE and no KEY=VALUE; benchmark run --help shows what there is"
+        )
+    return _unquoted(text.split("'")[1])
+
+
+def _unquoted(given: str) -> str:
+    """The sentence about a word that Hydra cannot read, such as `dataset.path=a(1).npz`."""
+    key, _, value = given.partition("=")
+    quoted = value.replace("'", "\\'")
+    return (
+        f"{given} cannot be read: Hydra takes some of its characters for its own, as the shell does; put the value "
+        f"into quotes within quotes: \"{key}='{quoted}'\""
+    )
 
 
 def _no_word(text: str, cause: BaseException | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.members import with_members
+from benchmark.config.schema import RunSchema
 from benchmark.errors import BenchmarkError, ConfigError
 from benchmark.threat import Region, Threat, parse_eps
 
@@ -26,6 +27,9 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from benchmark.config.overrides import refuse_unknown
+
+    refuse_unknown(cfg, [f.name for f in dataclasses.fields(RunSchema)])
     try:
         for key in cfg:
             with_members(cfg[key], str(key))

@@ -83,11 +83,16 @@ class Training:
             raise ConfigError(f"training.learning_rate is {self.learning_rate}; expected a positive number")
 
 
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+"""Precisions in which a system can be trained."""
+
+
 @dataclass(frozen=True)
 class Trainer:
     """The machinery: what runs where. Only `precision` can change a result.
 
     accelerator, devices, nodes, strategy, precision: as in Lightning's Trainer. processes for evaluation: `devices`.
+    Systems are trained in this precision and evaluated in float32, so 16-bit weights alone (16-true) are none of them.
     """
 
     accelerator: str = "cpu"
@@ -95,6 +100,18 @@ class Trainer:
     nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"trainer.precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}: systems are "
+                "trained with float32 weights at least, and evaluated in float32"
+            )
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ConfigError(
+                "trainer.precision is 16-mixed, and trainer.accelerator is cpu, which would train in bfloat16; "
+                "choose trainer.precision=bf16-mixed, or trainer=gpu"
+            )
 
 
 @dataclass(frozen=True)

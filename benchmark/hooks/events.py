@@ -47,13 +47,18 @@ class Gallery:
 
 @dataclass(frozen=True)
 class CellResult:
-    """The end of one cell of a sweep. cached: it was in the store already. key: "" if it could not be composed."""
+    """The end of one cell of a sweep.
+
+    cached: it was in the store already. key: "" if it could not be composed. mendable: it failed by something that the
+    user can mend, such as a name, a value or a file.
+    """
 
     key: str
     name: str
     status: str
     error: str | None = None
     cached: bool = False
+    mendable: bool = False
 
 
 @dataclass(frozen=True)

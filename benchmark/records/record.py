@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -203,12 +203,12 @@ class FileInfo(_Model):
 class Record(_Model):
     """The JSON document of a cell.
 
-    path: number of examples that each part of the attack broke, for an attack of several parts.
     harness: the version of the code that made it, with a digest where that is no release; "" in records of 0.1, whose
     keys were made otherwise. certifiers, measured_by: the plugins, each as name, distribution, version and params.
     examples: how many of the first test examples were asked for; None for all.
     fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
     list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
+    path: number of examples that each part of the attack broke, for an attack of several parts.
     """
 
     schema_version: Literal[1] = 1
@@ -345,15 +345,15 @@ def file_sha256(path: Path) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old content or the new, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with temporary.open("x", encoding="utf-8") as stream:  # the umask decides who may read it
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -368,8 +368,9 @@ def read_record(path: Path) -> Record:
     Raises:
         RecordError: if it is missing, is no JSON, or is not a record of a known version.
     """
-    file = path / "record.json" if path.is_dir() else path
+    file = path
     try:
+        file = path / "record.json" if path.is_dir() else path
         return _parsed(file.read_bytes())
     except OSError as error:
         raise RecordError(f"no record can be read at {file}: {error.strerror}") from error

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,18 +69,41 @@ class Store:
 
     def record(self, key: str) -> Record | None:
         """The record of a cell, or None if there is none that can be read."""
-        folder = self.cell(key)
-        if not (folder / "record.json").is_file():
-            return None
         try:
-            return read_record(folder)
+            return read_record(self.cell(key))
         except RecordError:
             return None
 
     def records(self) -> list[Record]:
-        """Every record that can be read, by key."""
-        keys = sorted(p.parent.name for p in (self.root / "cells").glob("*/record.json"))
-        return [record for record in map(self.record, keys) if record is not None]
+        """Every record that can be read, by key; of the others :meth:`unreadable` says why not.
+
+        Raises:
+            StoreError: if the folder of the cells cannot be read.
+        """
+        return [record for record in map(self.record, self._keys()) if record is not None]
+
+    def unreadable(self) -> dict[str, str]:
+        """The reason for every cell whose record cannot be read, by key."""
+        reasons = {}
+        for key in self._keys():
+            try:
+                read_record(self.cell(key))
+            except RecordError as error:
+                reasons[key] = str(error)
+        return reasons
+
+    def _keys(self) -> list[str]:
+        """The names of all folders of cells, sorted."""
+        try:
+            with os.scandir(self.root / "cells") as found:
+                return sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be read ({error.strerror}: {error.filename}); ask its owner to let you, "
+                "or name a store of yours"
+            ) from error
 
     def broken(self, record: Record) -> list[bool] | None:
         """Which examples of a cell were broken, in order; None where its outcomes are not here."""
@@ -103,6 +128,7 @@ class Store:
 
     def put(self, source: Path, final: Path) -> None:
         """Move a complete folder to its place; an older one there is replaced."""
+        _follow_umask(source)
         final.parent.mkdir(parents=True, exist_ok=True)
         old = final.with_name(f".old-{final.name}")
         if final.exists():
@@ -143,3 +169,14 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return None
+
+
+def _follow_umask(folder: Path) -> None:
+    """Let the umask decide who may read the files of a folder: safetensors writes them for their owner alone."""
+    probe = folder / ".umask"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)

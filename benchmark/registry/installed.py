@@ -6,12 +6,15 @@ so a broken plugin hurts only those who ask for it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import importlib.metadata
 import inspect
+import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +153,10 @@ def _load(plugin: Declared) -> type[Component]:
     check_version(plugin)
     where = f"plugin '{plugin.full_name}' from {plugin.owner}"
     try:
-        module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
+        with _leaving_torch_alone(plugin, where):
+            module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
+    except PluginError:
+        raise
     except ModuleNotFoundError as error:
         missing, own = (error.name or "").partition(".")[0], plugin.module.partition(":")[0].partition(".")[0]
         advice = f"The package must hold {own}" if missing == own else f"Try: pip install {missing}"
@@ -160,6 +166,28 @@ def _load(plugin: Declared) -> type[Component]:
     component: type[Component] = _registered(module, where)
     _check_component(component, plugin, where)
     return component
+
+
+@contextlib.contextmanager
+def _leaving_torch_alone(plugin: Declared, where: str) -> Iterator[None]:
+    """Watch an import for a change of torch's default type, undo it, and name the plugin.
+
+    Raises:
+        PluginError: if there was one.
+    """
+    before = sys.modules["torch"].get_default_dtype() if "torch" in sys.modules else None
+    try:
+        yield
+    finally:
+        torch = sys.modules.get("torch")
+        now = torch and torch.get_default_dtype()
+        if torch and now != (before or torch.float32):
+            torch.set_default_dtype(before or torch.float32)
+            sys.modules.pop(plugin.module.partition(":")[0], None)  # or it would pass as harmless the next time
+            raise PluginError(
+                f"{where} sets torch's default type to {str(now).removeprefix('torch.')} when it is imported, for "
+                "every plugin beside it; it must give its own tensors a dtype instead, and its author mend it"
+            )
 
 
 def check_version(plugin: Declared) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.errors import BenchmarkError, Refused
+from benchmark.errors import MENDABLE, BenchmarkError, Refused
 from benchmark.records.provenance import provenance
 from benchmark.records.record import Record, Status
 
@@ -39,6 +39,7 @@ def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False
     more: dict[str, Any] = {} if unseen else {"inputs": config.places()}
     if not (unseen and status == "refused"):
         more["traceback"] = "".join(traceback.format_exception(error))
+    more |= {"mendable": True} if isinstance(error, MENDABLE) else {}
     record = skeleton(config, key, status, sentence, unseen=unseen)
     return record.model_copy(update={"provenance": provenance_of(config, **more)})
 

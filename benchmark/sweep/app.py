@@ -11,7 +11,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,14 @@ from benchmark.config import source
 from benchmark.config.overrides import NO_WORD, sentence
 from benchmark.config.source import SWEEPER, DescribedSource, PluginSource
 from benchmark.errors import ConfigError
+from benchmark.registry import LISTS
+from benchmark.sweep import chosen
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
     from benchmark.hooks.events import CellResult
+    from benchmark.sweep.matrix import Matrix
 
 __all__ = ["Task", "complete", "main", "register"]
 
@@ -63,23 +67,59 @@ class MatrixSweeper(Sweeper):
 
         from benchmark.sweep.matrix import Matrix
 
-        lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments, *self.task.settings]
         parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
-        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+        settings = [override for override in parsed if chosen.is_setting(override.input_line or "")]
+        (jobs,) = BasicSweeper.split_arguments([o for o in parsed if o not in settings], None)
+        jobs = chosen.given_to(jobs, settings, self._chosen_by_default, self.loader.get_group_options)
         matrix = Matrix(self.composed, self.loader, self.task.sweep)
         self.task.fingerprint = matrix.fingerprint
-        todo = matrix.missing(jobs)
-        refused: dict[str, str] = {}
-        try:
-            returned = self._launch(todo)
-        except Exception:
-            refused = self._not_composable(todo)
-            if not refused:
-                raise
-            todo = [job for job in todo if " ".join(job) not in refused]
-            returned = self._launch(todo)
-        self.task.swept += matrix.finish(todo, returned, refused)
+        self.task.swept += matrix.finish(*self._completed(matrix, matrix.missing(jobs)))
         return self.task.swept
+
+    def _chosen_by_default(self, kind: str) -> list[str]:
+        """The choices of a kind in a cell that says nothing of it."""
+        choice = self.composed.hydra.runtime.choices.get(kind)
+        return [str(name) for name in self.composed.get(kind) or ()] if kind in LISTS else [str(choice)]
+
+    def _completed(
+        self, matrix: Matrix, todo: list[list[str]]
+    ) -> tuple[list[list[str]], list[JobReturn], dict[str, str]]:
+        """Launch jobs until each has ended, or is known to end its worker.
+
+        Returns:
+            The jobs that ended, what they returned, and the others with the reason.
+
+        Raises:
+            ConfigError: if none can be composed.
+        """
+        done: list[list[str]] = []
+        returned: list[JobReturn] = []
+        lost: dict[str, str] = {}
+        rounds = [todo]
+        while rounds:
+            jobs = rounds.pop(0)
+            try:
+                returned += self._launch(jobs)
+                done += jobs
+                continue
+            except Exception as error:
+                reason = f"its worker ended before it did ({type(error).__name__}); it may have needed too much memory"
+                found = self._not_composable(jobs)
+                if not found and not _of_a_worker(error):
+                    raise
+            if found and len(found) == len(todo) and not matrix.cached:
+                raise ConfigError("; ".join(dict.fromkeys(found.values())))
+            lost |= {" ".join(job): found[line] + chosen.hint(job) for job in jobs if (line := " ".join(job)) in found}
+            jobs = [job for job in jobs if " ".join(job) not in found]
+            if found:
+                rounds.insert(0, jobs)
+            elif len(jobs) == 1:
+                lost[" ".join(jobs[0])] = reason
+            else:  # whoever was under way goes alone from now on, in a worker of its own; all others together
+                under_way = matrix.under_way(jobs) or jobs
+                rounds[:0] = [[job for job in jobs if job not in under_way], *([job] for job in under_way)]
+        return done, returned, lost
 
     def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
         assert self.launcher is not None
@@ -96,16 +136,23 @@ class MatrixSweeper(Sweeper):
         return reasons
 
 
+def _of_a_worker(error: Exception) -> bool:
+    """True for what a launcher raises where a process of its own ended: an error of none of the jobs."""
+    return isinstance(error, BrokenExecutor) or type(error).__module__.partition(".")[0] == "submitit"
+
+
 @dataclass
 class Task:
     """The job that Hydra calls, here or in a worker: run one cell. Never raises for a cell that fails.
 
     sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.
+    settings: settings of plugins, which the jobs of a sweep are given and the sweep as a whole is not.
     cells: the results of the jobs called in this process. swept: those of the whole sweep, once it is summed up.
     """
 
     sweep: str
     fingerprint: str = ""
+    settings: tuple[str, ...] = ()
     cells: list[CellResult] = field(default_factory=list)
     swept: list[CellResult] = field(default_factory=list)
 
@@ -135,12 +182,17 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
         schemas: where the plugins' schemas come from.
 
     Returns:
-        1 if a cell failed; 2 if the one cell of a single run was refused; 0 otherwise.
+        0 if a cell is complete and none failed; 2 if none is, for reasons that the user can mend; 1 otherwise.
     """
     import hydra
 
     register(schemas)
     task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
+    if any(word in ("-m", "--multirun") for word in argv):
+        task.settings = tuple(word for word in argv if chosen.is_setting(word))
+        argv = [word for word in argv if word not in task.settings]
+    elif schemas is PluginSource:
+        argv = chosen.for_one_cell(argv)
     placed = any(word.startswith("hydra.sweep.dir=") for word in argv)
     folder = f"hydra.sweep.dir=${{store.root}}/sweeps/{task.sweep}"
     sys.argv = ["benchmark run", *argv, *([folder] if schemas is PluginSource and not placed else [])]
@@ -148,14 +200,17 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
         version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
     )(task)
     _composed(application)
-    code = 1 if any(r.status == "failed" for r in task.swept or task.cells) else 0
-    if not task.swept:  # a sweep has told its observers already, and may hold cells whose parts do not fit
-        for result in task.cells:
-            if result.error:
-                sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
-            if result.status == "refused":
-                code = code or 2
-    return code
+    for result in [] if task.swept else task.cells:  # a sweep has told its observers already
+        if result.error:
+            sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
+    return _code(task.swept or task.cells)
+
+
+def _code(cells: Sequence[CellResult]) -> int:
+    """The exit code for the cells of a run or a sweep; 0 for none, as after --cfg."""
+    if cells and all(r.status == "refused" or (r.status == "failed" and r.mendable) for r in cells):
+        return 2
+    return 1 if any(r.status == "failed" for r in cells) else 0
 
 
 def _composed(application: Callable[[], None]) -> None:

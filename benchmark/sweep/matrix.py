@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__, registry
-from benchmark.errors import BenchmarkError
+from benchmark.errors import MENDABLE, BenchmarkError
 from benchmark.hooks.events import CellResult, SweepSummary
 from benchmark.hooks.observers import Observers
 from benchmark.records.record import content_key
@@ -40,7 +40,8 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str)
     try:
         config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
     except BenchmarkError as error:
-        return CellResult("", " ".join(overrides) or "the default run", "failed", str(error))
+        named = " ".join(overrides) or "the default run"
+        return CellResult("", named, "failed", str(error), mendable=isinstance(error, MENDABLE))
     result = run(config, sweep if swept else "")
     if result.key and result.status != "failed":
         line = cfg_line(overrides, fingerprint)
@@ -76,8 +77,14 @@ class Matrix:
             if record is None or (record.status == "failed" and self.retry == "failed"):
                 todo.append(list(job))
             else:
-                self.cached.append(CellResult(record.key, " ".join(job), record.status, record.error, cached=True))
+                mendable = bool(record.provenance.get("mendable"))
+                self.cached.append(CellResult(key or "", " ".join(job), record.status, record.error, True, mendable))
         return todo
+
+    def under_way(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The jobs whose cells began and did not end."""
+        begun = [sorted(note.get("overrides", ())) for note in self.store.unfinished() if note.get("kind") == "cell"]
+        return [list(job) for job in jobs if sorted(w for w in job if not w.startswith("hydra.")) in begun]
 
     def finish(
         self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn], not_composable: Mapping[str, str]
@@ -131,6 +138,9 @@ class Matrix:
         from omegaconf import OmegaConf
 
         trackers = [OmegaConf.to_object(node) for node in (self.config.get("tracker") or {}).values()]
+        for cell in [] if trackers else summary.cells:
+            if cell.error:
+                sys.stderr.write(f"benchmark: {cell.status}: {cell.name}: {cell.error}\n")
         Observers(trackers).tell("benchmark_sweep_finished", summary=summary)  # type: ignore[arg-type]
 
 

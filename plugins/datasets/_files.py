@@ -5,9 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
-import os
+import secrets
 import shutil
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Sequence
@@ -87,10 +86,9 @@ def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Pat
 def _download(source: Source, path: Path) -> None:
     """Download to a temporary file and rename it, so that no reader ever sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with os.fdopen(handle, "wb") as stream, urllib.request.urlopen(source.url, timeout=60) as answer:
+        with temporary.open("xb") as stream, urllib.request.urlopen(source.url, timeout=60) as answer:
             shutil.copyfileobj(answer, stream)
         found = file_sha256(temporary)
         if found != source.sha256:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ class Arrays(Dataset):
         shapes = {tuple(values.shape[1:]) for values in x.values()}
         if len(shapes) > 1:
             raise DataError(f"the inputs of {file} have the shapes {sorted(shapes)}; expected one shape in all splits")
-        classes = self.classes or max(int(labels.max()) for labels in y.values()) + 1
+        _check_bytes(file, x)
+        classes = self.classes or _counted(file, y)
         begin, examples = 0, {}
         for part in parts:
             ids = torch.arange(begin, begin + len(y[part]))
@@ -102,9 +104,14 @@ def _read(file: Path) -> dict[str, Tensor]:
         if isinstance(found, np.ndarray):
             raise DataError(f"{file} holds a single array; expected an archive (numpy.savez) with {EXPECTED}")
         with found as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+            return {name: _tensor(archive[name]) for name in archive.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         raise DataError(f"{file} cannot be read ({error}); expected numbers in a .npz or .safetensors file") from error
+
+
+def _tensor(values: np.ndarray[Any, Any]) -> Tensor:
+    """The same numbers in this machine's byte order, row by row."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
 def _listed(arrays: dict[str, Tensor]) -> str:
@@ -114,31 +121,62 @@ def _listed(arrays: dict[str, Tensor]) -> str:
 def _inputs(what: str, x: Tensor) -> Tensor:
     """(N, *S): checked; bytes stay bytes, floats become float32."""
     shape = tuple(x.shape)
+    if shape[:1] == (0,):
+        raise DataError(f"{what} holds no examples; expected at least one")
     if len(shape) not in (2, 4) or 0 in shape:
-        more = f"; grey images need a channel: x[:, None] is {(shape[0], 1, *shape[1:])}" if len(shape) == 3 else ""
+        grey = f"; grey images need a channel: x[:, None] is {(shape[0], 1, *shape[1:])}" if len(shape) == 3 else ""
+        more = f"{grey}; signals a width: x[..., None] is {(*shape, 1)}" if grey else ""
         raise DataError(f"{what} has the shape {shape}; expected (N, C, H, W) for images or (N, D) for tables{more}")
-    if len(shape) == 4 and shape[3] in CHANNELS and shape[1] not in CHANNELS:
+    if len(shape) == 4 and _channels_last(shape):
         raise DataError(f"{what} has the shape {shape}, channels last; expected (N, C, H, W): x.transpose(0, 3, 1, 2)")
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
         raise DataError(f"{what} holds {_name(x)}; expected floats in [0, 1], or uint8 for x / 255")
+    x = x.float()
     low, high = float(x.min()), float(x.max())
     if not (low >= 0.0 and high <= 1.0):
         raise DataError(
-            f"{what} holds values from {low:.4g} to {high:.4g}; expected floats in [0, 1], or uint8 for x / 255, and "
+            f"{what} holds values from {low:.8g} to {high:.8g}; expected floats in [0, 1], or uint8 for x / 255, and "
             "any normalisation inside the model"
         )
-    return x.float()
+    return x
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """True for (N, H, W, C): few channels at the end, many rows in front; a signal (N, C, L, 1) has another length."""
+    return shape[3] in CHANNELS and shape[1] > max(CHANNELS) and (shape[3] > 1 or shape[1] == shape[2])
+
+
+def _check_bytes(file: Path, x: dict[str, Tensor]) -> None:
+    """Refuse bytes that are 0 and 1 alone: as parts of 255 they would be almost black."""
+    if {values.dtype for values in x.values()} == {torch.uint8} and max(int(v.max()) for v in x.values()) == 1:
+        raise DataError(
+            f"the inputs of {file} are bytes of 0 and 1 alone, and bytes stand for x / 255; expected bytes from 0 to "
+            "255, or floats: multiply by 255, or store x.astype('float32')"
+        )
+
+
+def _counted(file: Path, y: dict[str, Tensor]) -> int:
+    """The number of classes that the labels show: the largest plus 1."""
+    low, high = min(int(v.min()) for v in y.values()), max(int(v.max()) for v in y.values())
+    if low > 0:
+        raise DataError(
+            f"the labels of {file} go from {low} to {high}; expected them from 0: subtract {low}, or if the first "
+            f"classes are missing on purpose, say how many there are: dataset.classes={high + 1}"
+        )
+    return high + 1
 
 
 def _labels(what: str, y: Tensor, count: int) -> Tensor:
     """(N,) int64: checked."""
     if tuple(y.shape) != (count,):
         raise DataError(f"{what} has the shape {tuple(y.shape)}; expected ({count},), one label for each input")
-    if y.is_floating_point() or y.is_complex() or int(y.min()) < 0:
-        raise DataError(f"{what} holds {_name(y)} from {y.min().item()}; expected whole numbers from 0")
-    return y.long()
+    whole = not (y.is_floating_point() or y.is_complex())
+    labels = y.long() if whole else y
+    if not whole or int(labels.min()) < 0:
+        raise DataError(f"{what} holds {_name(y)} from {labels.min().item()}; expected whole numbers from 0")
+    return labels
 
 
 def _name(values: Tensor) -> str:

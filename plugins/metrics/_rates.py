@@ -28,11 +28,13 @@ class Rate:
 
     count: from outcomes to (N,) bool hits and (N,) bool examples that are in the denominator; a hit outside the
     denominator does not count.
+    above: the number of classes that there must be more of; among five, the right one is always within five guesses.
     """
 
     name: str
     count: Callable[[Outcomes], tuple[Tensor, Tensor]]
     higher_is_better: bool | None
+    above: int = 0
 
 
 class Rates(torchmetrics.Metric):
@@ -41,24 +43,31 @@ class Rates(torchmetrics.Metric):
     full_state_update = False
     hits: Tensor
     totals: Tensor
+    classes: Tensor
 
     def __init__(self, *rates: Rate) -> None:
         super().__init__()
         self.rates = rates
         self.add_state("hits", torch.zeros(len(rates), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("totals", torch.zeros(len(rates), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("classes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Count the examples of a part of a cell."""
+        """Count the examples of a part of a cell, and the classes that their labels show."""
+        for labels in (outcomes.y, outcomes.clean_label, outcomes.adv_label):
+            if len(labels):
+                self.classes = torch.maximum(self.classes, labels.max().cpu() + 1)
         for index, rate in enumerate(self.rates):
             hit, counted = rate.count(outcomes)
             self.hits[index] += int((hit & counted).sum())
             self.totals[index] += int(counted.sum())
 
     def compute(self) -> list[Measurement]:
-        """One measurement per rate, with its interval; None for all three where nothing was counted."""
+        """One measurement per rate that means anything, with its interval; None where nothing was counted."""
         found = []
         for rate, hits, total in zip(self.rates, self.hits.tolist(), self.totals.tolist(), strict=True):
+            if 0 < self.classes <= rate.above and hits == total:
+                continue
             low, high = wilson(hits, total)
             value = hits / total if total else None
             found.append(Measurement(rate.name, value, low, high, "fraction", rate.higher_is_better))

@@ -24,7 +24,7 @@ class CleanAccuracy(Metric):
         """Both rates, with Wilson intervals."""
         from ._rates import Rate, Rates
 
-        return Rates(Rate("clean_accuracy", top1, True), Rate("clean_top5_accuracy", top5, True))
+        return Rates(Rate("clean_accuracy", top1, True), Rate("clean_top5_accuracy", top5, True, above=5))
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:

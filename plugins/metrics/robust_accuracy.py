@@ -28,7 +28,7 @@ class RobustAccuracy(Metric):
         """Both rates, with Wilson intervals."""
         from ._rates import Rate, Rates
 
-        return Rates(Rate("robust_accuracy", top1, True), Rate("robust_top5_accuracy", top5, True))
+        return Rates(Rate("robust_accuracy", top1, True), Rate("robust_top5_accuracy", top5, True, above=5))
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:

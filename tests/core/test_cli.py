@@ -127,6 +127,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_a_terminal_that_lacks_characters_shows_others(tmp_path: Path, run_python: Runner) -> None:
+    spelt = "import sys; from benchmark.cli import main; sys.stdout.reconfigure(encoding='ascii'); sys.exit(main())"
+    done = run_python("-c", spelt, "plugins")
+    assert done.returncode == 0, done.stderr
+    assert "L?vy" in done.stdout or "?" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("One of them: benchmark plugins KIND.NAME")
+
+
 def finished(root: Path, **changes: Any) -> Record:
     """The record of a small cell in the store below `root`."""
     done = run(small_config(root, **changes))

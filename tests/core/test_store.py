@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import stat
 import time
 from pathlib import Path
 
+import pytest
+
+from benchmark.commands import status
+from benchmark.errors import StoreError
 from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.run import run
@@ -22,6 +28,41 @@ def test_a_record_that_cannot_be_read_is_computed_again(tmp_path: Path) -> None:
     assert Store(tmp_path / "results").record(key) is None
     assert not run(config).cached
     assert read_record(path).status == "complete"
+
+
+def test_status_shows_a_record_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    (store.cell("k")).mkdir(parents=True)
+    (store.cell("k") / "record.json").write_text("{")
+    assert status.main(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert f"unreadable  k: {store.cell('k') / 'record.json'} is not a record of schema version 1" in said
+    assert said.endswith("1 unreadable\n")
+    assert status.main(tmp_path, as_json=True) == 1
+    assert list(json.loads(capsys.readouterr().out)["unreadable"]) == ["k"]
+
+
+def test_a_store_of_somebody_else_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells").mkdir()
+
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(StoreError, match=r"cannot be read \(Permission denied: .*cells\); ask its owner to let you"):
+        status.main(tmp_path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_umask_decides_who_may_read(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        run(small_config(tmp_path, examples=8))
+    finally:
+        os.umask(before)
+    files = [path for name in ("cells", "systems", "index") for path in (tmp_path / "results" / name).rglob("*.*")]
+    assert len(files) >= 5
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {oct(mode)}
 
 
 def test_a_folder_appears_whole_and_replaces_an_older_one(tmp_path: Path) -> None:

@@ -128,10 +128,69 @@ def test_one_bad_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
     assert sorted(r["status"] for r in records(tmp_path).values()) == ["complete", "refused"]
 
 
+def test_settings_of_one_attack_of_a_sweep(tmp_path: Path) -> None:
+    words = ("run", "-m", "attack=none,square", *QUICK, "tracker=[console]")
+    done = benchmark(tmp_path, *words, "attack.square.queries=9", "attack.edges=true", check=False)
+    assert done.returncode == 1
+    assert "there is no setting attack.edges." in done.stdout
+    assert "name that: attack.NAME.edges=VALUE" in done.stdout
+    (record,) = records(tmp_path).values()
+    assert (record["attack"]["name"], record["attack"]["params"]["queries"]) == ("square", 9)
+    nowhere = benchmark(tmp_path, *words, "attack.qeries=9", check=False)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith("benchmark: there is no setting attack.qeries. ")
+
+
+def test_a_sweep_in_which_everything_is_refused_says_so_to_the_shell(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "run", "-m", "attack=fgsm", "threat=l0_10,l0_2", *QUICK, "tracker=[]", check=False)
+    assert done.returncode == 2
+
+
+KILLED = """
+import os
+import signal
+from dataclasses import dataclass
+from typing import ClassVar
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+
+
+@dataclass(frozen=True)
+class Greedy(Attack):
+    supports: ClassVar[Supports] = Supports()
+
+    def perturb(self, target, x, y, *, threat, rng):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@hookimpl
+def benchmark_component():
+    return Greedy
+"""
+
+
+def test_a_worker_that_is_killed_takes_no_other_cell_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "site" / "greedy-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greedy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[benchmark]\nattack.greedy = greedy_plugin\n")
+    (tmp_path / "site" / "greedy_plugin.py").write_text(KILLED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    words = ("run", "-m", *workers, "attack=greedy,fgsm,none", *QUICK, "tracker=[console]")
+    done = benchmark(tmp_path, *words, check=False)
+    assert done.returncode == 1
+    assert "[sweep] failed: " in done.stdout
+    assert "its worker ended before it did (TerminatedWorkerError)" in done.stdout
+    assert "3 cells: 2 complete, 1 failed" in done.stdout
+    assert sorted(r["attack"]["name"] for r in records(tmp_path).values()) == ["fgsm", "none"]
+
+
 def test_retry_redoes_what_failed(tmp_path: Path) -> None:
     words = ("run", "-m", "dataset=mnist", "attack=fgsm,none", "store.offline=true", *QUICK, "tracker=[console]")
     first = benchmark(tmp_path, *words, check=False)
-    assert first.returncode == 1
+    assert first.returncode == 2  # nothing is complete, and a file mends it
     assert first.stdout.count("train-images-idx3-ubyte.gz") >= 2  # all errors, not the first
     status = benchmark(tmp_path, "status", check=False)
     assert status.returncode == 1

@@ -104,7 +104,7 @@ def _room(x: np.ndarray) -> tuple[float, float]:
 
 
 def test_an_aware_attack_passes_a_linear_detector_where_a_linear_program_does() -> None:
-    """The oblivious optimum breaks every example and is refused; the aware one breaks all that can be broken with a little room."""
+    """The oblivious optimum breaks every example and is refused; the aware one breaks what can be broken with room."""
     w, _, x, threshold = _slopes()
     rooms = torch.tensor([_room(row) for row in x.double().numpy()])
     caught = rooms[:, 0] > rooms[:, 1] + 0.02

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from benchmark import registry
 from benchmark.api import Dataset
-from benchmark.data import Splits
+from benchmark.data import Examples, Splits
 from benchmark.errors import ConfigError, DataError
 from benchmark.testing import rules_dataset
 
@@ -107,6 +107,14 @@ def test_the_revision_is_that_of_the_content(tmp_path: Path) -> None:
         ({"x_test": np.zeros((12, 3, 4, 5))}, r"have the shapes \[\(1, 4, 5\), \(3, 4, 5\)\]; expected one shape"),
         ({"x_test": grey()["x_test"] * 1.0}, "holds values from .* to 25[0-9]; expected floats in"),
         ({"x_test": np.full((12, 1, 4, 5), np.nan)}, "holds values from nan to nan"),
+        ({"x_test": np.full((12, 1, 4, 5), 1.000001)}, "holds values from 1.000001 to 1.000001; expected floats in"),
+        ({"x_train": grey()["x_train"] // 255, "x_test": grey()["x_test"] // 255}, "are bytes of 0 and 1 alone, and"),
+        ({"x_test": np.zeros((0, 1, 4, 5), np.uint8)}, "x_test of .* holds no examples; expected at least one"),
+        ({"x_train": np.zeros((60, 2, 32))}, r"signals a width: x\[..., None\] is \(60, 2, 32, 1\)"),
+        (
+            {"y_train": np.arange(60) % 3 + 1, "y_test": np.arange(12) % 3 + 1},
+            "the labels of .* go from 1 to 3; expected them from 0: subtract 1, or .*: dataset.classes=4",
+        ),
         ({"x_test": np.zeros((12, 1, 4, 5), np.int32)}, "holds int32; expected floats in"),
         ({"y_test": np.zeros(11, np.int64)}, r"y_test of .* has the shape \(11,\); expected \(12,\), one label for"),
         ({"y_test": np.zeros(12)}, "holds float64 from 0.0; expected whole numbers from 0"),
@@ -118,6 +126,43 @@ def test_what_a_file_must_not_hold(change: dict[str, Any], told: str, tmp_path: 
     arrays = {name: value for name, value in {**grey(), **change}.items() if value is not None}
     with pytest.raises(DataError, match=told):
         load(tmp_path, arrays)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", "int8", "bool", ">i4"])
+def test_labels_are_whole_numbers_of_any_type(kind: str, tmp_path: Path) -> None:
+    arrays = {**grey(), "y_train": (np.arange(60) % 2).astype(kind), "y_test": (np.arange(12) % 2).astype(kind)}
+    splits = load(tmp_path, arrays)
+    assert splits.test.y.dtype == torch.int64
+    assert splits.test.y.tolist() == [0, 1] * 6
+
+
+def test_labels_from_one_are_read_where_the_classes_are_given(tmp_path: Path) -> None:
+    assert load(tmp_path, {**grey(), "y_train": np.arange(60) % 2 + 1}, classes=4).spec.classes == 4
+
+
+def test_the_order_of_bytes_and_of_rows_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    arrays = {name: a / 255 if name[0] == "x" else a for name, a in grey().items()}
+    plain = load(tmp_path, arrays)
+    for change in (np.asfortranarray, lambda a: a.astype(a.dtype.newbyteorder(">"))):
+        other = load(tmp_path, {name: change(a) for name, a in arrays.items()})
+        assert torch.equal(other.train.x(), plain.train.x())
+        assert other.train.x().is_contiguous()
+    turned = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)).permute(2, 0, 1)
+    read = Examples.of(torch.arange(5), turned, torch.zeros(5, dtype=torch.int64)).x()
+    assert read.is_contiguous()  # a model may call view on it
+    assert torch.equal(read, turned)
+
+
+def test_values_that_single_precision_holds_are_in_range(tmp_path: Path) -> None:
+    assert float(load(tmp_path, {**grey(), "x_test": np.full((12, 1, 4, 5), 1 + 1e-9)}).test.x().max()) == 1.0
+
+
+def test_a_signal_is_no_image_with_channels_last(tmp_path: Path) -> None:
+    for shape in ((2, 16, 1), (8, 32, 1)):
+        signals = {**grey(), "x_train": np.zeros((60, *shape)), "x_test": np.zeros((12, *shape))}
+        assert load(tmp_path, signals).spec.shape == shape
+    with pytest.raises(DataError, match="channels last"):
+        load(tmp_path, {**grey(), "x_train": np.zeros((60, 28, 28, 1))})
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Settings of one choice of a sweep: `attack.square.queries=50` is for the cells that choose attack=square.
+
+Settings of plugins are withheld from what Hydra composes for the sweep as a whole, which has one choice of each kind
+only; each cell is given those that are for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from benchmark import registry
+from benchmark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+__all__ = ["for_one_cell", "given_to", "hint", "is_setting"]
+
+SHARED = ("tracker",)
+"""Kinds of plugin that serve the sweep as a whole."""
+
+SETTING = re.compile(rf"({'|'.join(k for k in registry.KINDS if k not in SHARED)})\.(\w+)([\w.]*)=.*", re.DOTALL)
+"""Kind, first name after it, and the rest of the key of a setting."""
+
+Job = Sequence[str]
+
+
+def is_setting(word: str) -> bool:
+    """True for a setting of a plugin that takes part in cells, such as attack.steps=10."""
+    return SETTING.fullmatch(word) is not None
+
+
+def for_one_cell(words: Sequence[str]) -> list[str]:
+    """The words of a single run, where a setting may name the choice that it is for, as in a sweep."""
+    chosen = {kind: names for kind in registry.KINDS if (names := _chosen(words, kind))}
+    found = []
+    for word in words:
+        match = SETTING.fullmatch(word)
+        if match is not None and match[3] and match[1] not in registry.LISTS and match[2] in chosen.get(match[1], ()):
+            found.append(word.replace(f"{match[1]}.{match[2]}.", f"{match[1]}.", 1))
+        else:
+            found.append(word)
+    return found
+
+
+def given_to(
+    jobs: Sequence[Job],
+    settings: Iterable[Override],
+    default: Callable[[str], Sequence[str]],
+    options: Callable[[str], Sequence[str]],
+) -> list[list[str]]:
+    """The cells of a sweep with the settings of plugins; several values of one multiply the cells that it is for.
+
+    Args:
+        jobs: the overrides of each cell. default: from a kind to the choices of a cell that says nothing of it.
+        options: from a kind to all its choices.
+
+    Raises:
+        ConfigError: if a setting names a choice that no cell makes.
+    """
+    found = [list(job) for job in jobs]
+    for setting in settings:
+        values = _values(setting)
+        match = SETTING.fullmatch(values[0])
+        assert match is not None
+        kind, name, rest = match[1], match[2], match[3]
+        fits = [name in (_chosen(job, kind) or default(kind)) for job in found]
+        named = bool(rest) and (kind in registry.LISTS or any(fits) or name in options(kind))
+        if named and not any(fits):
+            chosen = sorted({c for job in found for c in _chosen(job, kind) or default(kind)})
+            raise ConfigError(
+                f"{values[0].partition('=')[0]} is a setting of {kind} {name!r}, which no cell chooses ({kind}: "
+                f"{', '.join(chosen) or 'none'}); choose it, or leave the setting out"
+            )
+        if not named:
+            fits = [True] * len(found)
+        elif kind not in registry.LISTS:
+            values = [value.replace(f"{kind}.{name}.", f"{kind}.", 1) for value in values]
+        found = list(itertools.chain.from_iterable(
+            [_with(job, value) for value in values] if fit else [job] for job, fit in zip(found, fits, strict=True)
+        ))  # fmt: skip
+    return found
+
+
+def hint(job: Job) -> str:
+    """The advice for a cell that cannot be composed with the settings of a sweep; empty where it was given none."""
+    for word in job:
+        match = SETTING.fullmatch(word)
+        if match is not None and match[1] not in registry.LISTS:
+            key = f"{match[2]}{match[3]}"
+            return f"; to give it to one choice of a sweep, name that: {match[1]}.NAME.{key}=VALUE"
+    return ""
+
+
+def _values(setting: Override) -> list[str]:
+    key = setting.get_key_element()
+    if setting.is_sweep_override():
+        return [f"{key}={value}" for value in setting.sweep_string_iterator()]
+    return [f"{key}={setting.get_value_element_as_str()}"]
+
+
+def _with(job: Job, value: str) -> list[str]:
+    """A cell with a setting, in place of an earlier value of it."""
+    key = value.partition("=")[0]
+    return [*(word for word in job if word.partition("=")[0] != key), value]
+
+
+def _chosen(job: Job, kind: str) -> list[str]:
+    """The choices of a kind that a cell makes: one, or for kinds of which a run takes a list any number."""
+    found = []
+    for word in job:
+        key, _, value = word.partition("=")
+        if key.lstrip("+") == kind:
+            found += [name for name in re.split(r"[\[\],'\"\s]+", value) if name]
+    return found

@@ -1,0 +1,67 @@
+"""Settings of one choice of a sweep: given to the cells that make it, refused once where none does."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from benchmark import registry
+from benchmark.errors import ConfigError
+from benchmark.sweep import chosen
+
+DEFAULT = {"attack": ["pgd"], "model": ["checkpoint"], "defense": []}
+
+
+def given(jobs: list[list[str]], *settings: str) -> list[list[str]]:
+    parsed = OverridesParser.create().parse_overrides(list(settings))
+    return chosen.given_to(jobs, parsed, DEFAULT.__getitem__, registry.names)
+
+
+def test_a_setting_that_names_a_choice_is_for_the_cells_that_make_it() -> None:
+    assert given([["attack=fgsm"], ["attack=square"]], "attack.square.queries=50") == [
+        ["attack=fgsm"],
+        ["attack=square", "attack.queries=50"],
+    ]
+
+
+def test_several_values_multiply_those_cells_alone() -> None:
+    assert given([["attack=fgsm"], ["attack=square"]], "attack.square.queries=50,60") == [
+        ["attack=fgsm"],
+        ["attack=square", "attack.queries=50"],
+        ["attack=square", "attack.queries=60"],
+    ]
+
+
+def test_a_setting_that_names_none_is_for_all_and_the_one_that_names_one_takes_its_place() -> None:
+    assert given([["attack=apgd"], ["attack=pgd"]], "attack.steps=5", "attack.pgd.steps=9") == [
+        ["attack=apgd", "attack.steps=5"],
+        ["attack=pgd", "attack.steps=9"],
+    ]
+
+
+def test_a_plugin_in_a_list_is_named_anyway() -> None:
+    jobs = [["defense=[]"], ["defense=[jpeg,label_smoothing]"], ["+defense=jpeg"]]
+    assert given(jobs, "defense.jpeg.quality=50") == [
+        ["defense=[]"],
+        ["defense=[jpeg,label_smoothing]", "defense.jpeg.quality=50"],
+        ["+defense=jpeg", "defense.jpeg.quality=50"],
+    ]
+
+
+def test_a_cell_that_says_nothing_of_a_kind_makes_the_default_choice() -> None:
+    assert given([["seed=0"]], "attack.pgd.steps=3") == [["seed=0", "attack.steps=3"]]
+    assert given([["seed=0"]], "model.model.width=3") == [["seed=0", "model.model.width=3"]]  # a plugin inside another
+
+
+@pytest.mark.parametrize("setting", ["attack.square.queries=5", "defense.jpeg.quality=50"])
+def test_a_setting_for_a_choice_that_no_cell_makes_is_refused(setting: str) -> None:
+    key = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^{key} is a setting of .*, which no cell chooses \(.*\); choose it, or"):
+        given([["attack=fgsm"], ["attack=pgd"]], setting)
+
+
+def test_a_single_run_reads_the_same_line() -> None:
+    words = ["attack=square", "attack.square.queries=50", "defense=[jpeg]", "defense.jpeg.quality=50", "seed=1"]
+    assert chosen.for_one_cell(words) == [words[0], "attack.queries=50", *words[2:]]
+    assert [w for w in words if chosen.is_setting(w)] == [words[1], words[3]]
+    assert not chosen.is_setting("tracker.wandb.mode=offline")
