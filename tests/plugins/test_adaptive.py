@@ -210,7 +210,7 @@ class _Coin(nn.Module):
 
 
 def test_one_lucky_draw_breaks_nothing() -> None:
-    """Where no point of the ball is wrong in most draws, the search claims nothing, and hands in no success."""
+    """The search claims nothing if no point of the ball is wrong in most draws."""
     x = torch.full((12, 4), 0.5)
     weight = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]])
     system = System(LinearClassifier(weight.double(), torch.zeros(2).double()).float(), DataSpec((4,), 2), (Coin(),))
