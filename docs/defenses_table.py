@@ -105,7 +105,8 @@ def _percent(records: Sequence[Record]) -> str:
 
 
 def _share(right: int, total: int) -> str:
-    return str(percent(right / total, *wilson(right, total)))
+    said: str = percent(right / total, *wilson(right, total))
+    return said
 
 
 def filled(text: str, made: str) -> str:

@@ -52,10 +52,10 @@ def _member(kind: str, entry: Any, where: str) -> DictConfig:
     else:
         name = entry
     if not isinstance(name, str) or not isinstance(settings, (dict, DictConfig)):
-        plain = OmegaConf.to_container(entry) if OmegaConf.is_config(entry) else repr(entry)
+        given = OmegaConf.to_container(entry) if OmegaConf.is_config(entry) else entry
         raise ConfigError(
-            f"{where} is {plain}; expected the name of "
-            f"a plugin ({kind}), or a name with settings, such as {{pgd: {{steps: 10}}}}"
+            f"{where} is {given!r}; expected the name of a plugin ({kind}), or a name with settings, such as "
+            "{pgd: {steps: 10}}"
         )
     return with_members(_merged(named_node(kind, name), settings, where), where)  # type: ignore[no-any-return]
 

@@ -106,7 +106,7 @@ class Store:
             ) from error
 
     def broken(self, record: Record) -> list[bool] | None:
-        """Which examples of a cell were broken, in order; None where its outcomes are not here."""
+        """Broken or not, for the examples of a cell in order; None where its outcomes are not here."""
         from safetensors.numpy import load_file  # without torch
 
         path = self.cell(record.key) / "outcomes.safetensors"

@@ -170,14 +170,9 @@ def _transfer(view: Target, share: int) -> Member:
             best.offer(other.index, found.x_adv[other.index], found.won[other.index], found.value[other.index])
             return
         ascend = climb_sparse if active.ball.norm is Norm.l1 else climb
-        ascend(
-            active,
-            start,
-            best,
-            loss=APGDLoss.margin.of_rows(targeted=active.targeted),
-            steps=_steps(active, share - most),
-            settle=active.target.certain,
-        )
+        loss = APGDLoss.margin.of_rows(targeted=active.targeted)
+        steps = _steps(active, share - most)
+        ascend(active, start, best, loss=loss, steps=steps, settle=active.target.certain)
 
     return member
 

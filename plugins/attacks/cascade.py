@@ -82,7 +82,7 @@ class Cascade(Attack):
 
 
 def joint(abilities: Iterable[Supports]) -> Supports:
-    """What a list of attacks supports together."""
+    """Abilities of a list of attacks together."""
     every = list(abilities)
     return Supports(
         norms=frozenset.intersection(*(can.norms for can in every)),

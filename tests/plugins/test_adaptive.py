@@ -88,9 +88,10 @@ def _slopes() -> tuple[Tensor, Tensor, Tensor, float]:
     """w and v (SIZE,), neither parallel nor orthogonal; inputs (ROWS, SIZE) of label 0; the detector's threshold."""
     draw = torch.Generator().manual_seed(3)
     w = torch.randn(SIZE, generator=draw)
-    v = torch.randn(SIZE, generator=draw) + 0.5 * w
-    x = 0.3 + 0.4 * torch.rand(ROWS, SIZE, generator=draw)
-    return w, v, x, float((x @ v).max()) + 0.01
+    v = torch.randn(SIZE, generator=draw) + w
+    x = 0.45 + 0.1 * torch.rand(ROWS, SIZE, generator=draw)
+    x = x - ((x - 0.5) @ v / (v @ v))[:, None] * v  # all equally suspicious
+    return w, v, x, float((x @ v).mean()) + 0.02
 
 
 def _room(x: np.ndarray) -> tuple[float, float]:
@@ -103,13 +104,12 @@ def _room(x: np.ndarray) -> tuple[float, float]:
 
 
 def test_an_aware_attack_passes_a_linear_detector_where_a_linear_program_does() -> None:
-    """The oblivious optimum breaks every example and is refused; the aware one breaks all that can be broken."""
+    """The oblivious optimum breaks every example and is refused; the aware one breaks what can be broken with room."""
     w, _, x, threshold = _slopes()
     rooms = torch.tensor([_room(row) for row in x.double().numpy()])
     caught = rooms[:, 0] > rooms[:, 1] + 0.02
-    assert int(caught.sum()) >= ROWS // 3
-    x, rooms = x[caught], rooms[caught]
-    # One boundary per example cannot be: shift inputs along w so that what is possible is just enough, or just not.
+    assert bool(caught.all())  # w and v are not orthogonal
+    # The boundary is such that for half of the examples what is possible is just enough, and for half it is not.
     bias = -float(rooms[:, 1].median())
     system = System(
         LinearClassifier(torch.stack([torch.zeros(SIZE), w]).double(), torch.tensor([0.0, bias]).double()).float(),
@@ -118,14 +118,14 @@ def test_an_aware_attack_passes_a_linear_detector_where_a_linear_program_does() 
         [Detector(Slope(), threshold, 1.0)],
     )
     y, threat = torch.zeros(len(x), dtype=torch.int64), Threat(eps=parse_eps("1/10"))
-    possible, impossible = rooms[:, 1] + bias > 0.01, rooms[:, 1] + bias < 0
+    possible, impossible = rooms[:, 1] + bias > 0.025, rooms[:, 1] + bias < 0
     clean = (x @ w + bias) < 0
     oblivious = _attempt(Adaptive(passes=200), system, x, y, threat, aware=False)
     aware = _attempt(Adaptive(passes=400), system, x, y, threat)
     reachable = clean & (rooms[:, 0] + bias > 0.02)
     assert int((reachable & possible).sum()) >= 5
-    assert int((reachable & impossible).sum()) >= 5
-    assert bool(oblivious.rejected[reachable].float().mean() > 0.5)
+    assert int((reachable & impossible).sum()) >= 4
+    assert bool(oblivious.rejected[reachable].all())
     assert not bool((aware.robust & clean & possible).any())
     assert bool(aware.robust[clean & impossible].all())
 
@@ -162,7 +162,7 @@ def _compressed() -> System:
     return System(_Image(), DataSpec((1, 8, 8), 10), (Jpeg(quality=40),))
 
 
-@pytest.mark.parametrize(("name", "count", "passes"), [("purified", 100, 200), ("compressed", 60, 200)])
+@pytest.mark.parametrize(("name", "count", "passes"), [("purified", 60, 150), ("compressed", 40, 100)])
 def test_no_more_is_left_than_by_the_best_attack_chosen_by_hand_at_as_many_passes(
     name: str, count: int, passes: int
 ) -> None:
@@ -180,7 +180,7 @@ def test_no_more_is_left_than_by_the_best_attack_chosen_by_hand_at_as_many_passe
     assert int(found.robust.sum()) <= fewest
     assert int(found.target.ledger.forwards.max()) <= passes
     if name == "purified":  # what its own gradient hides, the smoother settings show
-        assert int(found.robust.sum()) <= fewest - 4
+        assert int(found.robust.sum()) <= fewest - 2
         assert any("through smoother" in part for part in Counter(found.target.ledger.found_by))
 
 
@@ -210,7 +210,7 @@ class _Coin(nn.Module):
 
 
 def test_one_lucky_draw_breaks_nothing() -> None:
-    """Where no point of the ball is wrong in most draws, the search claims nothing, and hands in no success."""
+    """The search claims nothing if no point of the ball is wrong in most draws."""
     x = torch.full((12, 4), 0.5)
     weight = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]])
     system = System(LinearClassifier(weight.double(), torch.zeros(2).double()).float(), DataSpec((4,), 2), (Coin(),))
