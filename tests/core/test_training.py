@@ -301,7 +301,7 @@ class Unusual(Model):
         if self.form == "scripted":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return torch.jit.script(model)  # type: ignore[no-any-return]
+                return torch.jit.script(model)
         return _Answering(model, self.form) if self.form in ("tuple", "auxiliary", "dict") else model
 
 

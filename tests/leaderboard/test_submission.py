@@ -211,7 +211,6 @@ def test_a_witness_is_proved_by_another_process(store: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("in_this_process")
-@pytest.mark.usefixtures("in_this_process")
 def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -> None:
     mine, theirs = cell_of(store, "pgd"), cell_of(store, "pgd", seed=1)
     swapped = Spoiler(packed(store, mine, tmp_path / "parcel"))
