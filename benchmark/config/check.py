@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from benchmark import registry
 from benchmark.api import Attack, Defense
 from benchmark.config.cell import RunConfig
 from benchmark.errors import Refused
 from benchmark.threat import Threat
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["check_attack", "check_fit"]
 
@@ -24,6 +19,7 @@ def check_fit(config: RunConfig) -> None:
     """
     threat = config.threat
     check_attack(config.attack, threat)
+    _check_trigger(config)
     _check_learner(config)
     for certifier in config.certifiers:
         if threat.norm not in certifier.supports.norms:

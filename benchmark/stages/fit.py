@@ -98,7 +98,10 @@ def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | No
         if given is not None:
             model.load_state_dict(given)
         model = built(model, spec, parts.defenses)
-        if any(isinstance(value, (nn.UninitializedParameter, nn.UninitializedBuffer)) for value in model.state_dict().values()):
+        if any(
+            isinstance(value, (nn.UninitializedParameter, nn.UninitializedBuffer))
+            for value in model.state_dict().values()
+        ):
             with torch.no_grad():  # lazy layers take their shapes from a first pass
                 model.eval()(torch.zeros(1, *spec.shape))
             model.train()

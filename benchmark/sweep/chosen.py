@@ -25,7 +25,7 @@ SHARED = ("tracker",)
 SETTING = re.compile(rf"({'|'.join(k for k in registry.KINDS if k not in SHARED)})\.(\w+)([\w.]*)=.*", re.DOTALL)
 """Kind, first name after it, and the rest of the key of a setting."""
 
-Job = Sequence[str]
+JobWords = Sequence[str]
 
 
 def is_setting(word: str) -> bool:
@@ -47,7 +47,7 @@ def for_one_cell(words: Sequence[str]) -> list[str]:
 
 
 def given_to(
-    jobs: Sequence[Job],
+    jobs: Sequence[JobWords],
     settings: Iterable[Override],
     default: Callable[[str], Sequence[str]],
     options: Callable[[str], Sequence[str]],
@@ -85,7 +85,7 @@ def given_to(
     return found
 
 
-def hint(job: Job) -> str:
+def hint(job: JobWords) -> str:
     """The advice for a cell that cannot be composed with the settings of a sweep; empty where it was given none."""
     for word in job:
         match = SETTING.fullmatch(word)
@@ -102,13 +102,13 @@ def _values(setting: Override) -> list[str]:
     return [f"{key}={setting.get_value_element_as_str()}"]
 
 
-def _with(job: Job, value: str) -> list[str]:
+def _with(job: JobWords, value: str) -> list[str]:
     """A cell with a setting, in place of an earlier value of it."""
     key = value.partition("=")[0]
     return [*(word for word in job if word.partition("=")[0] != key), value]
 
 
-def _chosen(job: Job, kind: str) -> list[str]:
+def _chosen(job: JobWords, kind: str) -> list[str]:
     """The choices of a kind that a cell makes: one, or for kinds of which a run takes a list any number."""
     found = []
     for word in job:

@@ -185,7 +185,7 @@ def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
 
 
 def _no_successor(key: str, found: Mapping[str, Withdrawal], cells: Mapping[str, Cell]) -> str:
-    """Why a superseded cell stays: what supersedes it is missing, answers another question or leads back; or ""."""
+    """The reason for which a superseded cell stays, else "": no successor, another question or a circle."""
     by = found[key].by
     if by not in cells:
         return f"{by}, which supersedes it, is not here"

@@ -185,7 +185,7 @@ def corruption_table(board: Board, found: CorruptionErrors) -> DownloadTable:
             )
             for line in found.lines
         ],
-        {"protocol": board.protocol.__dict__, "baseline": against},
+        {"protocol": board.protocol.document, "baseline": against},
     )
 
 

@@ -27,7 +27,7 @@ from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
 from .check_text import check_names, check_texts
 from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
-from .claims import plain_key, reads_files
+from .claims import key_of
 
 __all__ = ["CARD", "MASK", "WEIGHTS", "WITNESS", "checked_card", "checked_cell"]
 
@@ -117,10 +117,10 @@ def checked_card(folder: Path) -> Card:
         raise RecordError(
             f"{place}/{CARD} has the keys {card.key[:24]!r} and {card.system.key[:24]!r}; expected its folder's"
         )
-    plain = plain_key(card.system, card.seed, card.dataset_revision)
-    if plain != card.key and not reads_files(card.system):
+    expected = key_of(card.system, card.seed, card.dataset_revision)
+    if expected not in (None, card.key):
         raise RecordError(
-            f"{place}/{CARD} has the key {card.key}, and its settings, seed and dataset give {plain}; a key is the "
+            f"{place}/{CARD} has the key {card.key}, and its settings, seed and dataset give {expected}; a key is the "
             "content address of its system"
         )
     for part in ("select", "test"):

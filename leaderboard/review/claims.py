@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import Record, SystemInfo, content_key
+from benchmark.records.record import Record, SystemInfo, content_key, system_key
 
 from ..board import Leaderboard, Row
 from ..cells.load import Cell, certified_radii, clean_answers
@@ -21,10 +21,10 @@ from .review import ReviewFile
 __all__ = [
     "contradictions",
     "imitations",
+    "key_of",
     "names_taken",
     "only_lowers",
     "owned_rows",
-    "plain_key",
     "reads_files",
     "unproved_certificates",
 ]
@@ -34,8 +34,12 @@ DRAWN = 0.05
 FILE = re.compile(r"[/\\]|\.[A-Za-z]\w{0,9}$")
 
 
-def plain_key(system: SystemInfo, seed: int, revision: str) -> str:
-    """The content address of a system that reads no file of its user."""
+def key_of(system: SystemInfo, seed: int, revision: str) -> str | None:
+    """The content address of a system from what its card says; None for one of 0.1 that reads files of its user."""
+    if "harness" in system.config:  # inputs stand in the settings by their content
+        return system_key(system.config, seed, revision)
+    if reads_files(system):
+        return None
     data = content_key({"dataset": revision, "files": {}})
     return content_key({"system": system.config, "seed": seed, "data": data})
 

@@ -1,4 +1,4 @@
-"""Who signed a submission: OpenSSH signatures of its manifest, checked against the repository's allowed signers.
+"""OpenSSH signatures of a submission's manifest, checked against the repository's allowed signers.
 
     ssh-keygen -Y sign -f ~/.ssh/id_ed25519 -n adversarial-benchmark submission/manifest.json
 

@@ -37,6 +37,7 @@ from ..certifiers._graph.nodes import Graph
 from ..certifiers._graph.reading import differences
 from ..certifiers._graph.tracing import trace
 from ._training.maximization import attacked
+from ._training.passes import Recorded
 
 COUNTER = "certified_training_steps"
 """The buffer of the model that counts optimiser steps, since a schedule must survive an interruption."""
@@ -101,11 +102,12 @@ class CertifiedTraining(Defense):
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
         """The mean over the batch. About 2.5 passes for intervals, besides those of the attack."""
-        done = 1.0 if self.ramp == 0 else min(1.0, float(model.get_buffer(COUNTER)) / self.ramp)
+        itself = model.model if isinstance(model, Recorded) else model  # bounds are not passes that can be shared
+        done = 1.0 if self.ramp == 0 else min(1.0, float(itself.get_buffer(COUNTER)) / self.ramp)
         eps, kappa = done * self.training_threat().radius, 1.0 - done * (1.0 - self.kappa)
         if eps == 0.0 or kappa == 1.0:
             return inner(model, batch)
-        hard = self._worst(model, batch, inner, rng, eps, done)
+        hard = self._worst(itself, batch, inner, rng, eps, done)
         return hard if kappa == 0.0 else kappa * inner(model, batch) + (1.0 - kappa) * hard
 
     def _worst(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom, eps: float, done: float) -> Tensor:

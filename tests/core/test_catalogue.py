@@ -25,7 +25,11 @@ def test_a_description_says_what_loading_says(plugin: Declared) -> None:
     assert list(said.fields) == [f.name for f in dataclasses.fields(cls) if f.init]
     for field in dataclasses.fields(cls):
         default = field.default
-        if field.init and isinstance(default, (bool, int, float, str)) and "plugin" not in field.metadata:
+        if (
+            field.init
+            and isinstance(default, (bool, int, float, str))
+            and not {"plugin", "plugins"} & set(field.metadata)
+        ):
             assert said.fields[field.name] == default, field.name
     supports = getattr(cls, "supports", None)
     if supports is None:

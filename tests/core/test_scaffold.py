@@ -65,7 +65,7 @@ def test_the_files_name_the_plugin_and_leave_no_placeholder(written: Path) -> No
 
 def test_names_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        PluginError, match=r"attack\.pgd is the name of a plugin of adversarial-benchmark 0\.1\.0; one n"
+        PluginError, match=r"attack\.pgd is the name of a plugin of adversarial-benchmark 0\.2\.0; one n"
     ):
         write_package("attack", "pgd", tmp_path)
     with pytest.raises(PluginError, match="'atack' is no kind of plugin; expected one of dataset, model"):

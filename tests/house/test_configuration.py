@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from benchmark import registry
+from benchmark.config.members import with_members
 from benchmark.config.resolve import resolve
 from benchmark.config.schema import Retry
 from benchmark.sweep import app
@@ -53,7 +54,7 @@ def test_every_plugin_composes(name: str) -> None:
     config = compose("run", choose(kind, short))
     chosen = config[kind][short] if kind in registry.LISTS else config[kind]
     if not OmegaConf.missing_keys(chosen):
-        assert isinstance(OmegaConf.to_object(chosen), registry.load(kind, short))
+        assert isinstance(OmegaConf.to_object(with_members(chosen)), registry.load(kind, short))
 
 
 def test_the_default_run_is_what_its_schema_says() -> None:

@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from benchmark import registry
 from benchmark.cli import main
@@ -24,7 +25,7 @@ from benchmark.config.schema import ThreatSchema
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import Record
 from benchmark.run import run
-from benchmark.sweep import app
+from benchmark.sweep import app, chosen
 from benchmark.threat import Goal, RegionKind
 from tests.core.cells import small_config
 from tests.house.checkout import ROOT
@@ -68,6 +69,14 @@ def test_there_are_commands_and_all_are_of_a_known_kind() -> None:
     assert {words[0] for _, words in COMMANDS} <= KNOWN
 
 
+def matrix(suite: str, job: list[str]) -> list[str]:
+    """The first cell of a suite's own matrix, but for what the command chooses itself."""
+    file = ROOT / "conf" / "suite" / f"{suite}.yaml"
+    params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") if file.is_file() else None
+    given = {word.partition("=")[0] for word in job}
+    return [f"{key}={str(of).split(',')[0]}" for key, of in (params or {}).items() if key not in given]
+
+
 @pytest.mark.parametrize("words", RUNS, ids=show)
 @pytest.mark.usefixtures("hydra")
 def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
@@ -75,7 +84,11 @@ def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
     overrides = OverridesParser.create().parse_overrides(options)
     swept = any(o.is_sweep_override() for o in overrides)
     assert not swept or "-m" in words, "a matrix needs -m"
-    (jobs,) = BasicSweeper.split_arguments(overrides, None)
+    suite = next((o.value() for o in overrides if o.key_or_group == "suite"), "none")
+    settings = [o for o in overrides if chosen.is_setting(o.input_line or "")]
+    (jobs,) = BasicSweeper.split_arguments([o for o in overrides if o not in settings], None)
+    jobs = [[*matrix(str(suite), job), *job] for job in jobs]
+    jobs = chosen.given_to(jobs, settings, lambda kind: {"attack": ["pgd"]}.get(kind, []), registry.names)
     for job in {" ".join(jobs[0]): jobs[0], " ".join(jobs[-1]): jobs[-1]}.values():
         check_fit(resolve(compose("run", job)))
 
@@ -85,7 +98,8 @@ def test_every_other_command_runs(words: list[str], store: Path, monkeypatch: py
     if words[:3] == ["benchmark", "plugins", "check"] and words[3] in ("attack.acme", "model.mynet"):
         pytest.skip("tests/core/test_scaffold.py installs such a package and runs its contract suite")
     monkeypatch.chdir(store)
-    assert main(words[1:]) == 0
+    (cell,) = Path("results/cells").iterdir()
+    assert main([word.replace("/KEY", f"/{cell.name}") for word in words[1:]]) == 0
 
 
 def test_the_goals_of_make_exist() -> None:

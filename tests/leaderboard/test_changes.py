@@ -84,7 +84,7 @@ def test_a_withdrawal_gives_its_reason(releases: tuple[Path, Path], tmp_path: Pa
     assert sorted(one.reason for one in counted.withdrawn) == ["a bug in <b>pgd</b>", "trained on the test split"]
     site = build([releases[1] / "cells"], tmp_path / "site", [releases[0] / "cells"]).parent
     text = (site / "changes.html").read_text(encoding="utf-8")
-    assert "0 records came in since then, 1 record left." in text  # old: the two that were withdrawn came after it
+    assert "0 records added since then, 1 record removed." in text  # old: the two that were withdrawn came after it
     assert "<b>pgd</b>" not in text
 
 

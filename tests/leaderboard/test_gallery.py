@@ -114,12 +114,9 @@ def test_the_page_of_a_system_has_its_pictures_with_words_for_them() -> None:
     text = next(text for path, text in files.items() if path.startswith("systems/") and path.endswith(".html"))
     assert text.count("<img ") == 9
     assert re.findall(r'alt="([^"]*)"', text)[:3] == [
-        "Example 40, clean, label 0", "The same example, attacked, refused", "The difference, multiplied by 5",
+        "Example 40, clean, label 0", "The same example, attacked, rejected", "The difference, multiplied by 5",
     ]  # fmt: skip
-    assert (
-        "0, then refused. Example 40: L\u221e 0.1, L2 0.1, 1 of 16 values changed; difference \u00d75"
-        in Page(text).text
-    )
+    assert "0, rejected. Example 40: L\u221e 0.1, L2 0.1, 1 of 16 values changed; difference \u00d75" in Page(text).text
     assert all(load.startswith("data:") for load in Page(text).loads)
 
 

@@ -176,7 +176,7 @@ def test_a_label_of_a_stranger_is_text(root: Path) -> None:
     counted(root, evil, mlp, 10, 10, key)
     made = site(root)
     assert '<script>"x"' not in made[".html"]
-    assert "go furthest" in made[".html"]
+    assert "transfer best" in made[".html"]
     assert "&lt;script&gt;&#34;x&#34;&lt;/script&gt;" in made[".html"]
 
 

@@ -123,9 +123,8 @@ def test_cutmix_leaves_the_rest_of_a_batch_alone() -> None:
 
 @pytest.mark.parametrize("name", ["cutmix", "natural_augmentation"])
 def test_tables_are_refused_where_images_are_needed(name: str) -> None:
-    table = Examples.of(torch.arange(4), torch.rand(4, 5, generator=torch.Generator()), torch.arange(4) % 2)
     with pytest.raises(Refused, match=rf"defense\.{name} needs images of shape \(C, H, W\), and one input has \(5,\)"):
-        defense(name).prepare(table, DataSpec((5,), 2), SampleRandom(0, table.ids))
+        defense(name).check(DataSpec((5,), 2))
 
 
 # --- natural variations and negatives ---
@@ -244,7 +243,7 @@ def test_every_relu_of_an_architecture_is_replaced(name: str) -> None:
     settings = {"wide_resnet": {"depth": 10, "width": 1}}.get(name, {})
     spec = DataSpec((1, 28, 28), 10)
     model = plugin("model", name, **settings).build(spec).eval()
-    bounded = plugin("defense", "bounded_relu", bound=1e-3).build(model)
+    bounded = plugin("defense", "bounded_relu", bound=1e-3).build(model, spec)
     assert not any(type(m) is nn.ReLU for m in bounded.modules())
     last = [m for m in bounded.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
@@ -255,7 +254,7 @@ def test_every_relu_of_an_architecture_is_replaced(name: str) -> None:
 
 def test_an_architecture_without_relu_is_refused() -> None:
     with pytest.raises(Refused, match=r"replaces modules of the type nn\.ReLU, and Net has none; choose a model"):
-        defense("bounded_relu").build(Net(SPEC))
+        defense("bounded_relu").build(Net(SPEC), SPEC)
 
 
 # --- what they share ---

@@ -24,7 +24,7 @@ from benchmark_plugins.poisons.patch_trigger import PatchTrigger
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from benchmark.api import Batch, Defense, Examples, Loss
+from benchmark.api import Batch, DataSpec, Defense, Examples, Loss
 from benchmark.config.cell import RunConfig
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.oracles.linear import LinearClassifier
@@ -180,9 +180,9 @@ def test_strip_scores_are_minus_the_mean_entropy_in_bits() -> None:
 
 def test_strip_keeps_its_overlays_with_the_weights() -> None:
     defense, clean = Strip(overlays=3), Examples.of(torch.arange(5), torch.rand(5, 2), torch.zeros(5).long())
-    model = defense.build(Watcher())
+    model = defense.build(Watcher(), DataSpec((2,), 2))
     defense.repair(model, clean, never)
-    again = defense.build(Watcher())
+    again = defense.build(Watcher(), DataSpec((2,), 2))
     again.load_state_dict(model.state_dict())
     x = torch.tensor([[0.2, 0.0], [1.0, 0.0]])
     assert len(overlaid(again).overlays) == 3

@@ -148,7 +148,7 @@ def test_a_class_without_examples_is_named() -> None:
     [
         ({"defenses": (plugin("defense", "adversarial_training", attack=PGD(steps=2)),)}, "refused",
          "model.boosted_trees is not trained by gradients, and defense.adversarial_training is about such training "
-         "(its loss, training_threat)"),
+         "(its start, at_epoch, loss, training_threat)"),
         ({"defenses": (plugin("defense", "label_smoothing"),)}, "refused", "a defense made them soft"),
         ({"system": SystemConfig(init_from="0123")}, "refused", "so it cannot go on from system.init_from"),
     ],
