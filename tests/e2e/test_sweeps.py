@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.records.record import Record, cell_key
 from tests.e2e.commands import QUICK, benchmark, environment, files, records
 
 MATRIX = ("attack=fgsm,pgd", "defense=[],[gaussian_augmentation]", "seed=0,1")
@@ -222,6 +223,12 @@ def test_another_system_is_entered_under_the_same_rules_which_a_submission_canno
     weaker = json.loads(path.read_text())
     weaker["attack"]["params"]["steps"] = 1
     path.write_text(json.dumps(weaker))
+    refused = benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A", check=False)
+    assert refused.returncode == 2
+    assert "the settings of the cell give the key" in refused.stderr
+    weaker["key"] = cell_key(Record.model_validate(weaker))  # as a forger would go on
+    path.write_text(json.dumps(weaker))
+    path.parent.rename(path.parent.with_name(weaker["key"]))
     benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A")
     refused = benchmark(tmp_path, "leaderboard", "check", "unfair.zip", "--results", "none", check=False)
     assert refused.returncode == 1
