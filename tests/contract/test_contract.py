@@ -12,7 +12,15 @@ from benchmark.testing import contract, faults
 from benchmark.testing.combinations import CLASSES, SHAPES, combinations
 from benchmark.threat import Access, RegionKind
 
-test_contract = contract.tests()
+SHORT = {"attack.adaptive": {"passes": 100}}
+"""Plugins whose defaults are a long search, and what stands for it in these tests."""
+
+DEFAULTS = dict.fromkeys(
+    f"{kind}.{name}" for kind in registry.KINDS for name in registry.names(kind) if f"{kind}.{name}" not in SHORT
+)
+
+test_contract = contract.tests(*DEFAULTS)
+test_contract_adaptive = contract.tests("attack.adaptive", **SHORT["attack.adaptive"])
 
 
 def failing(kind: str, plugin: Component) -> dict[str, str]:
