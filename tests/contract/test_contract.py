@@ -12,7 +12,7 @@ from benchmark.testing import contract, faults
 from benchmark.testing.combinations import CLASSES, SHAPES, combinations
 from benchmark.threat import Access, RegionKind
 
-SHORT = {"attack.adaptive": {"passes": 100}}
+SHORT = {"attack.adaptive": {"passes": 25}}
 """Plugins whose defaults are a long search, and what stands for it in these tests."""
 
 DEFAULTS = dict.fromkeys(
