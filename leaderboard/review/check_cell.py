@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Card, Counts, Record, read_record
+from benchmark.records.record import Card, Counts, Record, cell_key, read_record
 from benchmark.registry.catalogue import catalogue
 from benchmark.threat.radius import tolerance
 
@@ -153,6 +153,8 @@ def _record(path: Path) -> Record:
     for what, key in (("key", record.key), ("system.key", record.system.key)):
         if not KEY.fullmatch(key):
             raise RecordError(f"{name} has {what} {key[:40]!r}; expected 24 hexadecimal digits")
+    if record.harness and cell_key(record) != record.key:
+        raise RecordError(f"{name} has the key {record.key}, and its settings give {cell_key(record)}")
     if record.status != "complete":
         raise RecordError(f"{name} is {record.status}; only complete cells can be submitted")
     if record.counts is None or not 0 < record.counts.total <= MOST_EXAMPLES:

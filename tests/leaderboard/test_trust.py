@@ -16,9 +16,11 @@ from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.suites import required_attacks
 from benchmark_leaderboard.review.check import Proof, check
+from benchmark_leaderboard.review.claims import key_of
 from benchmark_leaderboard.review.review import Review, put
 
 from benchmark.errors import RecordError
+from benchmark.records.record import Record, system_key
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission
 
@@ -376,3 +378,25 @@ def test_certificates_need_the_reviewers_own_run(tmp_path: Path, results: Path) 
     assert check(parcel, [results], store=tmp_path / "store").accepted
     made_cell(results, attack="noise", **{**SAME, **changes, "distance": NOTHING})
     assert check(parcel, [results]).accepted, "the same radii are published"
+
+
+# --- keys that name the harness ---
+
+
+def test_a_key_that_names_the_harness_follows_from_the_record_alone(tmp_path: Path) -> None:
+    spoiler = Spoiler(submitted(tmp_path, model="mine"))
+
+    def with_harness(document: dict[str, Any]) -> None:
+        document["system"]["config"].update(harness="0.2.0", init_from="mine/net.pt")
+
+    for rewrite in (spoiler.record, spoiler.card):
+        rewrite(with_harness)
+    assert "a key is the content address of its system" in refusal(spoiler.root, tmp_path / "none")
+    system = Record.model_validate_json((spoiler.cell / "record.json").read_bytes()).system
+    assert key_of(system, 0, "r1") == system_key(system.config, 0, "r1")
+
+
+def test_a_cell_key_that_names_the_harness_follows_from_the_record_alone(tmp_path: Path) -> None:
+    spoiler = Spoiler(submitted(tmp_path, model="mine"))
+    spoiler.record(lambda d: d.update(harness="0.2.0"))
+    assert re.search(r"has the key \w{24}, and its settings give \w{24}", refusal(spoiler.root, tmp_path / "none"))
