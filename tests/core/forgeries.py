@@ -39,7 +39,7 @@ SETTINGS = ("attack.params", "attack.version", "threat.eot", "threat.queries", "
 
 @dataclass(frozen=True)
 class Edit:
-    """What was forged. proof: what should catch it: `verify`, `again` (an attack again) or `nothing`."""
+    """A forged change. proof: what should catch it: `verify`, `again` (an attack again) or `nothing`."""
 
     what: str
     proof: str
@@ -181,7 +181,7 @@ def _column(folder: Path, rng: random.Random) -> Edit | None:
 
 
 def _proof_of_column(name: str, state: str, document: dict[str, Any]) -> str:
-    """What must notice a changed value of a column."""
+    """The proof that must notice a changed value of a column."""
     if name in ("forwards", "backwards", "zero_gradient", "bad_gradient"):
         return "verify" if state == "spared" else "again"
     if name == "certified":

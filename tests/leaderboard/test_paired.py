@@ -28,7 +28,7 @@ def p_value(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def rejected(runs: tuple[int, int], lead: float, seeds: float, trials: int = 600) -> float:
-    """How often two recipes that differ by `lead` are told apart."""
+    """Share of trials in which two recipes that differ by `lead` are told apart."""
     rng = np.random.default_rng(17)
     found = 0
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""What certifiers read is what the system computes: every architecture in the box, and systems planted to mislead."""
+"""Certifiers read the computation of the system itself: every architecture in the box, and systems to mislead them."""
 
 from __future__ import annotations
 

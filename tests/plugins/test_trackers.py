@@ -534,7 +534,7 @@ def test_at_a_terminal_there_are_bars_and_a_table(tmp_path: Path, monkeypatch: p
 
 
 def _read_all(reader: int, seen: list[bytes]) -> None:
-    """What a terminal would show, until its last writer is gone."""
+    """Output as a terminal would show it, until its last writer is gone."""
     with contextlib.suppress(OSError):
         while part := os.read(reader, 4096):
             seen.append(part)

@@ -53,7 +53,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 
 def carried_out(kind: str, given: list[Tensor], how: dict[str, Any]) -> Tensor:
-    """What ONNX's reference says that an operator does, in torch."""
+    """An operator in torch, as defined by the reference of ONNX."""
     if kind == "Conv":
         return F.conv2d(given[0], given[1], None, how["strides"], how["pads"][:2], how["dilations"], how["group"])
     plain: dict[str, Callable[[], Tensor]] = {
