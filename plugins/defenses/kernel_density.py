@@ -25,7 +25,7 @@ from benchmark.api import (
 )
 
 from ._detectors.attached import attached, over
-from ._detectors.combined import Combined, Fit, attacked_examples, training_threat
+from ._detectors.combined import Combined, Fit, fit_combined, training_threat
 from ._detectors.features import Hidden, Reader, features, hidden_layers
 from ._detectors.references import chosen, pairwise
 
@@ -87,11 +87,10 @@ class KernelDensity(Defense):
                 )
             part.counts[label] = len(rows)
         clean = over(model, train, lambda x: self._scores(model, x), name=NAME)
-        part.combined.standardise(clean)
-        if self.fit is Fit.attack:
-            threat = training_threat(self.norm, self.eps)
-            attacked = attacked_examples(model, train, self.attack, threat, name=NAME)
-            part.combined.separate(clean, over(model, attacked, lambda x: self._scores(model, x), name=NAME))
+        fit_combined(
+            part.combined, clean, lambda x: self._scores(model, x), model, train,
+            attacks=self.fitted_on(), threat=training_threat(self.norm, self.eps), name=NAME,
+        )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: the combination of the two scores, in standard deviations of clean ones."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmark.api import Attack, ConfigError, DataSpec, Defense, Examples, Loss, Norm, hookimpl, inner
 
 from ._detectors.attached import attached, over
-from ._detectors.combined import Combined, Fit, attacked_examples, training_threat
+from ._detectors.combined import Combined, Fit, fit_combined, training_threat
 from ._detectors.features import Hidden, Reader, features, hidden_layers
 
 NAME = "mahalanobis"
@@ -65,11 +65,10 @@ class Mahalanobis(Defense):
             part.means(index).copy_(means)
             part.whitening(index).copy_(whitening)
         clean = over(model, train, lambda x: self._distances(model, x), name=NAME)
-        part.combined.standardise(clean)
-        if self.fit is Fit.attack:
-            threat = training_threat(self.norm, self.eps)
-            attacked = attacked_examples(model, train, self.attack, threat, name=NAME)
-            part.combined.separate(clean, over(model, attacked, lambda x: self._distances(model, x), name=NAME))
+        fit_combined(
+            part.combined, clean, lambda x: self._distances(model, x), model, train,
+            attacks=self.fitted_on(), threat=training_threat(self.norm, self.eps), name=NAME,
+        )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """(B,) float32: the combination of the layers' distances, in standard deviations of clean ones."""

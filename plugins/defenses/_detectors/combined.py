@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum
 from fractions import Fraction
 
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from benchmark.api import Attack, Examples, Norm, SampleRandom, Target, Threat, derive_seed, parse_eps, using
 
-from .attached import ROWS, evaluated
+from .attached import ROWS, evaluated, over
 
-__all__ = ["Combined", "Fit", "attacked_examples", "logistic_regression", "training_threat"]
+__all__ = ["Combined", "Fit", "attacked_examples", "fit_combined", "logistic_regression", "training_threat"]
 
 STEPS = 50
 RIDGE = 1e-2
@@ -61,6 +62,29 @@ class Combined(nn.Module):
         weight, bias = logistic_regression(both, labels)
         self.weight.copy_(weight)
         self.bias.fill_(bias)
+
+
+def fit_combined(
+    combined: Combined,
+    clean: Tensor,
+    scores: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    train: Examples,
+    *,
+    attacks: Sequence[Attack],
+    threat: Threat,
+    name: str,
+) -> None:
+    """Standardise by the scores `clean` (N, scores) of the training examples; with an attack, weigh by its examples.
+
+    Args:
+        scores: from x (B, *S) to (B, scores). attacks: at most one. name: of the detector.
+    """
+    combined.standardise(clean)
+    for attack in attacks:
+        combined.separate(
+            clean, over(model, attacked_examples(model, train, attack, threat, name=name), scores, name=name)
+        )
 
 
 def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
