@@ -63,13 +63,12 @@ class Rates(torchmetrics.Metric):
             self.totals[index] += int(counted.sum())
 
     def compute(self) -> list[Measurement]:
-        """One measurement per rate that means anything, with its interval; None where nothing was counted."""
+        """One measurement per rate, with its interval; None where nothing was counted, or any answer would be right."""
         found = []
         for rate, hits, total in zip(self.rates, self.hits.tolist(), self.totals.tolist(), strict=True):
-            if 0 < self.classes <= rate.above and hits == total:
-                continue
-            low, high = wilson(hits, total)
-            value = hits / total if total else None
+            counted = 0 if 0 < self.classes <= rate.above and hits == total else total
+            low, high = wilson(hits, counted)
+            value = hits / counted if counted else None
             found.append(Measurement(rate.name, value, low, high, "fraction", rate.higher_is_better))
         return found
 

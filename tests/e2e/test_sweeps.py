@@ -225,8 +225,9 @@ def test_another_system_is_entered_under_the_same_rules_which_a_submission_canno
     path.write_text(json.dumps(weaker))
     refused = benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A", check=False)
     assert refused.returncode == 2
-    assert "the settings of the cell give the key" in refused.stderr
-    weaker["key"] = cell_key(Record.model_validate(weaker))  # as a forger would go on
+    settings_give = cell_key(Record.model_validate(weaker))
+    assert f"has the key {record['key']}, and its settings give {settings_give}" in refused.stderr
+    weaker["key"] = settings_give  # as a forger would go on
     path.write_text(json.dumps(weaker))
     path.parent.rename(path.parent.with_name(weaker["key"]))
     benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A")
