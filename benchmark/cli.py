@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import __version__, registry
+from benchmark.commands import gate
 from benchmark.errors import BenchmarkError, ConfigError, PluginError, RecordError
 
 __all__ = ["main"]
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plugins(commands)
     _add_new(commands)
     _add_status(commands)
+    gate.add_parser(commands)
     _add_verify(commands)
     _add_reproduce(commands)
     _add_transfer(commands)

@@ -15,6 +15,7 @@ import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,14 @@ from benchmark.stages.proof import prove
 from benchmark.stages.replay import BATCH, checked_outcomes, rebuilt, rows_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from benchmark.records.outcomes import Outcomes
     from benchmark.system import System
 
-__all__ = ["main", "measure_transfer"]
+__all__ = ["broken_by", "main", "measure_transfer"]
 
 
 MATRIX_SYSTEMS = 12
@@ -196,7 +199,7 @@ class _Judge:
         transferred = tried.clone()
         counts = {}
         for cell in cells:
-            broken, fooled = self._cell(cell)
+            broken, fooled = self.witnesses(self.store.cell(cell.key), cell)
             counts[cell.key] = (int(broken.sum()), int(fooled.sum()))
             tried |= broken
             transferred |= fooled
@@ -208,13 +211,12 @@ class _Judge:
             transferred=int(transferred.sum()),
         )
 
-    def _cell(self, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N,) bool each: what the cell breaks and the target gets right, and what of it fools the target."""
+    def witnesses(self, folder: Path, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N,) bool each: what a cell in `folder` breaks and the target gets right, and what of it fools the target."""
         import torch
 
         from benchmark.records.outcomes import WITNESS, Witness
 
-        folder = self.store.cell(record.key)
         outcomes = checked_outcomes(folder, record)
         tried = outcomes.broken & self.correct
         fooled = torch.zeros_like(tried)
@@ -239,6 +241,43 @@ class _Judge:
             label = answer(self.system, x_adv, outcomes.y[at], rng).label
         self.asked += len(at) * self.system.votes
         return label == outcomes.adv_label[at] if targeted else (label != outcomes.y[at]) & (label != REJECTED)
+
+
+def broken_by(
+    target: Record, store: Store, data: Path, cells: Sequence[Record], theirs: Store
+) -> NDArray[np.bool_] | None:
+    """Show the system of a record the witnesses of other cells, one forward pass each.
+
+    Args:
+        target: a record of the system, in `store`. cells: of any system, in `theirs`; those under another threat, a
+            larger radius or on other examples are passed over.
+
+    Returns:
+        (N,) bool: the examples that the system gets right and a witness breaks; None if no cell has witnesses for it.
+
+    Raises:
+        BenchmarkError: if the system or the data are not here, or the record of a witness is disproved.
+    """
+    fitting = [cell for cell in cells if _within(cell, target)]
+    if not fitting:
+        return None
+    judge = _Judge(target, store, data)
+    found = ~judge.correct & judge.correct  # none
+    for cell in fitting:
+        found |= judge.witnesses(theirs.cell(cell.key), cell)[1]
+    return found.numpy()
+
+
+def _within(cell: Record, target: Record) -> bool:
+    """True if what breaks under the cell's threat is allowed under the target's, on the same examples."""
+
+    def same(record: Record) -> tuple[object, ...]:
+        threat = record.threat
+        attacker = (threat.norm, threat.goal, threat.region, threat.targeted, threat.levels)
+        return (record.dataset_revision, record.examples_sha256, *attacker)
+
+    smaller = Fraction(cell.threat.eps_exact) <= Fraction(target.threat.eps_exact)
+    return same(cell) == same(target) and smaller and cell.attack.bounded and cell.attack.name != "none"
 
 
 # --- what is printed ---

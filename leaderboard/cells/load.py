@@ -37,6 +37,7 @@ __all__ = [
     "check_files",
     "clean_answers",
     "find",
+    "labels_of",
     "read",
     "read_evidence",
     "same_outcomes",
@@ -316,6 +317,12 @@ def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
     """The ids of the examples of a complete cell, and for each whether the clean input was classified correctly."""
     found = _tensors(cell, ("ids", "clean_correct"))
     return found["ids"], found["clean_correct"]
+
+
+def labels_of(cell: Cell) -> NDArray[np.int64]:
+    """The labels of the examples of a complete cell, (N,)."""
+    found: NDArray[np.int64] = _tensors(cell, ("y",))["y"]
+    return found
 
 
 def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

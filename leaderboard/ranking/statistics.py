@@ -27,6 +27,7 @@ __all__ = [
     "holm",
     "mcnemar",
     "optimality",
+    "paired_difference",
     "resampled_ranks",
     "separable_ranks",
     "spread",
@@ -39,6 +40,7 @@ Floats = NDArray[np.float64]
 LEVEL = 0.05
 """The level of every test."""
 Ints = NDArray[np.int64]
+Bounds = tuple[float, float]
 
 CHUNK = 64
 
@@ -114,6 +116,32 @@ def mcnemar(only_first: Ints | int, only_second: Ints | int) -> Floats:
     b, c = np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64)
     p: Floats = np.minimum(1.0, 2.0 * special.bdtr(np.minimum(b, c), b + c, 0.5))
     return p
+
+
+def paired_difference(both: int, only_first: int, only_second: int, neither: int, level: float = 0.95) -> Bounds:
+    """The interval of the difference of two shares of the same examples, first minus second.
+
+    Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: Wilson's intervals of both shares, joined by their
+    correlation, which is corrected for continuity.
+
+    Raises:
+        ValueError: if there is no example.
+    """
+    total = both + only_first + only_second + neither
+    first, second = both + only_first, both + only_second
+    (low1, high1), (low2, high2) = wilson(first, total, level), wilson(second, total, level)
+    share1, share2 = first / total, second / total
+    product = float(both * neither - only_first * only_second)
+    if product > 0:
+        product = max(0.0, product - total / 2)
+    spreads = first * (total - first) * second * (total - second)
+    phi = product / math.sqrt(spreads) if spreads else 0.0
+    difference = (only_first - only_second) / total
+
+    def reach(own: float, other: float) -> float:
+        return math.sqrt(max(0.0, own * own - 2 * phi * own * other + other * other))
+
+    return difference - reach(share1 - low1, high2 - share2), difference + reach(high1 - share1, share2 - low2)
 
 
 def holm(p: Floats) -> Floats:

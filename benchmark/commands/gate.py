@@ -1,0 +1,192 @@
+"""`benchmark gate`: may this model ship? Three answers, for continuous integration: yes, no, not decidable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import BenchmarkError, ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from benchmark_leaderboard.gate.checks import Goals, Tested, Verdict
+
+__all__ = ["UNDECIDED", "add_parser", "main"]
+
+UNDECIDED = 3
+"""The exit code where the examples are too few."""
+
+CODES = {"pass": 0, "fail": 1, "undecided": UNDECIDED}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of the command line."""
+    gate = commands.add_parser(
+        "gate",
+        help="decide for continuous integration whether a store reaches its goals",
+        description="Compare each system of a store with goals, on exact bounds at 95 %: the worst case over all its "
+        "attacks, single attacks, single labels, and a baseline on the same examples. Ends with 0 if all goals are "
+        "reached, 1 if one is missed, 3 if the examples are too few to tell, 2 for a wrong option or store. The reason "
+        "is one line on stderr.",
+    )
+    gate.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
+    gate.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="for --witnesses; default: data")
+    gate.add_argument("--at-least", type=float, metavar="SHARE", help="robust accuracy in the worst case, such as 0.4")
+    gate.add_argument("--clean", type=float, metavar="SHARE", help="accuracy without an attack")
+    gate.add_argument("--attack", action="append", default=[], metavar="NAME=SHARE", help="against one attack alone")
+    gate.add_argument("--every-class", type=float, metavar="SHARE", help="worst case among the examples of each label")
+    gate.add_argument("--class", action="append", default=[], dest="labels", metavar="LABEL=SHARE",
+                      help="worst case among the examples of one label")  # fmt: skip
+    gate.add_argument("--baseline", type=Path, metavar="STORE", help="an earlier version, compared example by example")
+    gate.add_argument("--loss", type=float, default=0.05, metavar="SHARE",
+                      help="the loss against the baseline that is tolerated; default: 0.05")  # fmt: skip
+    gate.add_argument("--witnesses", type=Path, metavar="STORE",
+                      help="show the systems the witnesses of this store too; one that fools counts")  # fmt: skip
+    for name, what in (("junit", "JUnit XML"), ("sarif", "SARIF 2.1.0"), ("markdown", "a comment in Markdown"),
+                       ("evidence", "an evidence page in Markdown"), ("card", "a model card in Markdown")):  # fmt: skip
+        gate.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
+    gate.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Judge the store, write the documents that were asked for, and say why; the exit code of the outcome.
+
+    Raises:
+        ConfigError: if a goal is none, or no goal is given.
+        StoreError: if a folder is no store.
+    """
+    goals = goals_of(options)
+    verdict = verdict_of(options.store, options.data, goals, options.baseline, options.witnesses)
+    _write(options, verdict)
+    for check in verdict.checks:
+        sys.stdout.write(f"{check.decision.outcome:9}  {check.sentence}\n")
+    for problem in verdict.problems:
+        sys.stdout.write(f"problem    {problem}\n")
+    sys.stderr.write(verdict.reason + "\n")
+    return CODES[verdict.outcome]
+
+
+def goals_of(options: argparse.Namespace) -> Goals:
+    """The goals that the options ask for.
+
+    Raises:
+        ConfigError: if one is no share, or there is none.
+    """
+    from benchmark_leaderboard.gate.checks import Goals
+
+    attacks = {name: _share(share, f"--attack {name}") for name, share in map(_pair, options.attack)}
+    classes = {_label(label): _share(share, f"--class {label}") for label, share in map(_pair, options.labels)}
+    if options.every_class is not None:
+        classes[-1] = _share(options.every_class, "--every-class")
+    goals = Goals(
+        robust=None if options.at_least is None else _share(options.at_least, "--at-least"),
+        clean=None if options.clean is None else _share(options.clean, "--clean"),
+        attacks=attacks,
+        classes=classes,
+        loss=_share(options.loss, "--loss"),
+    )
+    if not (attacks or classes or options.baseline or goals.robust is not None or goals.clean is not None):
+        raise ConfigError(
+            "the gate has no goal; give --at-least, --clean, --attack, --every-class, --class or --baseline"
+        )
+    return goals
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, share = text.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"{text!r} is no goal; expected NAME=SHARE, such as pgd=0.5")
+    return name, share
+
+
+def _label(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"--class {text}: {text!r} is no label; expected a whole number, such as --class 3=0.4")
+    return int(text)
+
+
+def _share(value: str | float, option: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(f"{option} is {value}; expected a share between 0 and 1, such as 0.4 for 40 %")
+    return share
+
+
+def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, witnesses: Path | None) -> Verdict:
+    """Judge the systems of a store.
+
+    Raises:
+        StoreError: if a folder is no store. RecordError: if the baseline cannot be compared.
+    """
+    from benchmark_leaderboard.gate.checks import judge, tested_systems
+
+    cells, problems = _cells(store)
+    systems = tested_systems(cells)
+    before = tested_systems(_cells(baseline)[0]) if baseline is not None else ()
+    replayed = _replayed(systems, store, data, witnesses) if witnesses is not None else {}
+    failed = [cell.record for cell in cells if cell.record.status == "failed"]
+    verdict = judge(systems, goals, failed=failed, baseline=before, replayed=replayed)
+    if problems:
+        import dataclasses
+
+        verdict = dataclasses.replace(verdict, problems=(*problems, *verdict.problems))
+    return verdict
+
+
+def _cells(store: Path) -> tuple[list[Any], tuple[str, ...]]:
+    """The cells of a store, and a sentence for each that cannot be read."""
+    from benchmark_leaderboard.cells.load import read
+
+    folder = store / "cells" if (store / "cells").is_dir() else store
+    if not folder.is_dir():
+        raise StoreError(f"there is no folder {store}; name a store, as store.root named it, or a folder of cells")
+    cells, problems = read([folder], files=True)
+    return cells, tuple(problem.sentence for problem in problems)
+
+
+def _replayed(systems: Sequence[Tested], store: Path, data: Path, witnesses: Path) -> dict[str, Any]:
+    """By the name of each system: (N,) bool, the examples that a stored witness of the same threat breaks now."""
+    from benchmark.commands.transfer import broken_by
+    from benchmark.records.store import Store
+
+    others = [cell.record for cell in _cells(witnesses)[0] if cell.record.status == "complete"]
+    here, there = Store(store), Store(witnesses)
+    found = {}
+    for tested in systems:
+        try:
+            broken = broken_by(tested.record, here, data, others, there)
+        except BenchmarkError as error:
+            raise StoreError(f"the witnesses of {witnesses} cannot be shown to {tested.name}: {error}") from error
+        if broken is not None:
+            found[tested.name] = broken
+    return found
+
+
+def _write(options: argparse.Namespace, verdict: Verdict) -> None:
+    """The documents; links lead from where each lies to the records."""
+    from benchmark_leaderboard.gate.documents import junit, markdown, sarif
+    from benchmark_leaderboard.gate.evidence import evidence, model_card
+
+    from benchmark.records.record import write_atomic
+
+    folder = options.store / "cells" if (options.store / "cells").is_dir() else options.store
+
+    def root(path: Path) -> str:
+        return Path(os.path.relpath(folder, path.resolve().parent)).as_posix()
+
+    if options.junit:
+        write_atomic(options.junit, junit(verdict))
+    if options.sarif:
+        write_atomic(options.sarif, sarif(verdict, folder.as_posix()))
+    if options.markdown:
+        write_atomic(options.markdown, markdown(verdict))
+    if options.evidence:
+        write_atomic(options.evidence, evidence(verdict, root(options.evidence)))
+    if options.card:
+        write_atomic(options.card, model_card(verdict, root(options.card)))

@@ -1,0 +1,3 @@
+"""The gate of a release: goals for robust accuracy, decided on intervals, and the documents that say what was
+decided.
+"""

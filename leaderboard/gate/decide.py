@@ -1,0 +1,120 @@
+"""Decisions on shares of examples: reached, missed, or not decidable with this many examples.
+
+A goal is reached when the lower exact bound of the share lies on or above it, and missed when the upper bound lies
+below it. Between the two nothing is decided, and more examples are asked for. All checks of a gate must pass, so
+each passes at the full level (an intersection-union test: Berger, Technometrics 24, 1982); a single failure fails
+the gate, so the level of a failure is divided by the number of checks (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import special
+
+from ..ranking.statistics import clopper_pearson, paired_difference
+
+__all__ = ["LEVEL", "Decision", "Outcome", "decide_loss", "decide_share"]
+
+Outcome = Literal["pass", "fail", "undecided"]
+
+LEVEL = 0.05
+"""The chance of a wrong pass of one check, and of a wrong failure of the whole gate."""
+
+MOST_EXAMPLES = 10_000_000
+"""A number of examples beyond which none is named."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An outcome with the bounds that it rests on.
+
+    value, low, high: the observed share or loss, and its bounds. needed: how many examples would decide, were the
+    observed share to stay as it is; None where it is decided, or where no number of examples would.
+    """
+
+    outcome: Outcome
+    value: float
+    low: float
+    high: float
+    needed: int | None = None
+
+
+def decide_share(right: int, total: int, goal: float, *, checks: int = 1, level: float = LEVEL) -> Decision:
+    """Compare a share of examples with the goal that it must reach, by exact bounds (Clopper and Pearson, 1934).
+
+    Args:
+        right: number of examples in [0, total]. goal: in [0, 1]. checks: number of checks of the gate.
+        level: the chance of a wrong decision, one-sided.
+
+    Raises:
+        ValueError: if there is no example, or the count does not fit the total.
+    """
+    outcome, low, high = _of_share(right, total, goal, checks, level)
+    needed = None
+    if outcome == "undecided" and right / total != goal:
+        needed = _examples(lambda n: _of_share(round(right / total * n), n, goal, checks, level)[0], total)
+    return Decision(outcome, right / total, low, high, needed)
+
+
+def _of_share(right: int, total: int, goal: float, checks: int, level: float) -> tuple[Outcome, float, float]:
+    low = clopper_pearson(right, total, 1 - 2 * level)[0]
+    high = clopper_pearson(right, total, 1 - 2 * level / checks)[1]
+    if low >= goal or (goal == 1.0 and right == total):
+        return "pass", low, high
+    return ("fail" if high < goal else "undecided"), low, high
+
+
+def decide_loss(
+    table: tuple[int, int, int, int], tolerated: float, *, checks: int = 1, level: float = LEVEL
+) -> Decision:
+    """Compare the present version with a baseline on the same examples.
+
+    It passes where the upper bound of the loss is at most what is tolerated. It fails where that is not so and the
+    loss is no chance by the one-sided exact test of McNemar (1947). The bounds are Newcombe's (Statistics in
+    Medicine 17, 1998, method 10).
+
+    Args:
+        table: numbers of examples that (both, only the baseline, only the present version, neither) gets right.
+        tolerated: the loss, as a share of all examples, that is no reason to fail.
+
+    Raises:
+        ValueError: if there is no example.
+    """
+    outcome, low, high = _of_loss(table, tolerated, checks, level)
+    total = sum(table)
+    loss = (table[1] - table[2]) / total
+    needed = None
+    if outcome == "undecided":
+
+        def at(examples: int) -> Outcome:
+            scaled = tuple(round(count / total * examples) for count in table)
+            return _of_loss(scaled, tolerated, checks, level)[0]
+
+        needed = _examples(at, total)
+    return Decision(outcome, loss, low, high, needed)
+
+
+def _of_loss(table: tuple[int, ...], tolerated: float, checks: int, level: float) -> tuple[Outcome, float, float]:
+    both, before, now, neither = table
+    low, high = paired_difference(both, before, now, neither, 1 - 2 * level)
+    if high <= tolerated:
+        return "pass", low, high
+    by_chance = 1.0 if before == 0 else float(special.bdtrc(before - 1, before + now, 0.5))
+    return ("fail" if by_chance < level / checks else "undecided"), low, high
+
+
+def _examples(outcome_of: Callable[[int], Outcome], total: int) -> int | None:
+    """The smallest number of examples, about, that decides; None beyond `MOST_EXAMPLES`."""
+    high = total
+    while outcome_of(high) == "undecided":
+        high *= 2
+        if high > MOST_EXAMPLES:
+            return None
+    low = high // 2
+    while high - low > max(1, high // 200):
+        middle = (low + high) // 2
+        low, high = (middle, high) if outcome_of(middle) == "undecided" else (low, middle)
+    return high
