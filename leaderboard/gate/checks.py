@@ -259,7 +259,7 @@ def _losses(
 
 
 def _absent(systems: Sequence[Tested], goals: Goals, replayed: Mapping[str, Bools]) -> Iterator[str]:
-    """What was asked for and never tried."""
+    """Attacks that have a goal and were never run, and systems that nobody attacked."""
     for tested in systems:
         for attack in goals.attacks:
             if attack not in tested.by:

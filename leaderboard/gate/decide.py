@@ -14,16 +14,13 @@ from typing import Literal
 
 from scipy import special
 
-from ..ranking.statistics import clopper_pearson, paired_difference
+from ..ranking.statistics import LEVEL, clopper_pearson, paired_difference
 
-__all__ = ["LEVEL", "Decision", "Outcome", "decide_loss", "decide_share"]
+__all__ = ["Decision", "Outcome", "decide_loss", "decide_share"]
 
 Outcome = Literal["pass", "fail", "undecided"]
 
-LEVEL = 0.05
-"""The chance of a wrong pass of one check, and of a wrong failure of the whole gate."""
-
-MOST_EXAMPLES = 10_000_000
+NAMED_AT_MOST = 10_000_000
 """A number of examples beyond which none is named."""
 
 
@@ -107,11 +104,11 @@ def _of_loss(table: tuple[int, ...], tolerated: float, checks: int, level: float
 
 
 def _examples(outcome_of: Callable[[int], Outcome], total: int) -> int | None:
-    """The smallest number of examples, about, that decides; None beyond `MOST_EXAMPLES`."""
+    """The smallest number of examples, about, that decides; None beyond `NAMED_AT_MOST`."""
     high = total
     while outcome_of(high) == "undecided":
         high *= 2
-        if high > MOST_EXAMPLES:
+        if high > NAMED_AT_MOST:
             return None
     low = high // 2
     while high - low > max(1, high // 200):

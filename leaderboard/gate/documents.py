@@ -11,7 +11,7 @@ from .checks import Check, Verdict
 
 __all__ = ["junit", "markdown", "sarif", "table_cell"]
 
-SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULES = {
     "missed": "A goal is missed: the upper bound of the share lies below it.",
     "undecided": "A goal is not decidable with this many examples.",
@@ -61,7 +61,7 @@ def sarif(verdict: Verdict, root: str) -> str:
         "version": __version__,
         "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
     }
-    document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+    document = {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
     return json.dumps(document, indent=2) + "\n"
 
 

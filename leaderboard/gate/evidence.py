@@ -95,13 +95,13 @@ def model_card(verdict: Verdict, root: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-Line = tuple[str, ...]
+Figures = tuple[str, ...]
 
 
-Rows = Callable[[Tested, str], Iterator[Line]]
+Rows = Callable[[Tested, str], Iterator[Figures]]
 
 
-def _table(verdict: Verdict, root: str, rows: Rows, header: Line, of: Record | None = None) -> Iterator[str]:
+def _table(verdict: Verdict, root: str, rows: Rows, header: Figures, of: Record | None = None) -> Iterator[str]:
     yield "| " + " | ".join(header) + " |"
     yield "|" + "---|" * len(header)
     told = []
@@ -112,12 +112,12 @@ def _table(verdict: Verdict, root: str, rows: Rows, header: Line, of: Record | N
     yield ""
 
 
-def _accuracy(tested: Tested, root: str) -> Iterator[Line]:
+def _accuracy(tested: Tested, root: str) -> Iterator[Figures]:
     right, total = int(tested.clean.sum()), len(tested.clean)
     yield _cell(tested.record.system.name), f"{100 * right / total:.1f} %", str(total), _link(tested, 0, root)
 
 
-def _attacked(tested: Tested, root: str) -> Iterator[Line]:
+def _attacked(tested: Tested, root: str) -> Iterator[Figures]:
     threat = _cell(tested.name.rpartition(", ")[2])
     for at, cell in enumerate(tested.cells):
         held = tested.by[cell.record.attack.name]
@@ -125,7 +125,7 @@ def _attacked(tested: Tested, root: str) -> Iterator[Line]:
     yield threat, "all of them", f"{100 * tested.held.mean():.1f} %", ""
 
 
-def _by_class(tested: Tested, root: str) -> Iterator[Line]:
+def _by_class(tested: Tested, root: str) -> Iterator[Figures]:
     for label in sorted(set(tested.labels.tolist())):
         mine = tested.labels == label
         threat = _cell(tested.name.rpartition(", ")[2])
