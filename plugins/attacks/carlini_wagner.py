@@ -221,7 +221,7 @@ def tighten(
         active, rows = active.keep(left, rows)
         if len(active) == 0:
             break
-        gradient, value, logits = active.gradient(rows.x_adv, loss)
+        gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, ball = usable(gradient, active.ball), active.ball
         if first:
             steepest = gradient.flatten(1).abs().amax(1)

@@ -83,7 +83,7 @@ def fooling(
         active, x_adv = active.keep(active.affordable(), x_adv)
         if len(active) == 0:
             break
-        gradient, _, logits = active.gradient(x_adv, loss)
+        gradient, _, logits = active.descent(x_adv, loss)
         sure = logits.softmax(1).gather(1, active.y[:, None]).squeeze(1) >= confidence
         x_adv = (x_adv - step_size * usable(gradient, active.ball)).clamp(0.0, 1.0)
         active, x_adv = active.keep(~sure, x_adv)

@@ -59,7 +59,7 @@ class GradientDescent(Attack):
             active, x_adv = active.keep(active.affordable(), x_adv)
             if len(active) == 0:
                 break
-            gradient, _, logits = active.gradient(x_adv, self.loss)
+            gradient, _, logits = active.descent(x_adv, self.loss)
             won, ball = keep_nearest(best, active, x_adv, logits), active.ball
             length = annealed(self.step_size, LAST_STEP * self.step_size, at, self.steps)
             push = torch.where(columns(won, x_adv), 0.0, unit(usable(gradient, ball)))

@@ -182,7 +182,7 @@ def descend_in_box(active: Active, best: Best, c: Tensor, *, loss: Loss, steps: 
         active, rows = active.keep(active.affordable(), rows)
         if len(active) == 0:
             break
-        gradient, value, logits = active.gradient(rows.x_adv, loss)
+        gradient, value, logits = active.descent(rows.x_adv, loss)
         if step == 0:  # c of 0 stands for that of the slope, for the searches after this one too
             rows.c = torch.where(rows.c > 0, rows.c, first_c(usable(gradient, active.ball), value))
             c[active.index] = rows.c

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmark_plugins.attacks._base.active import Active
 from torch import Tensor, nn
 
-from benchmark.api import Defense, Outcomes, Threat
+from benchmark.api import Defense, Norm, Outcomes, Threat
 from benchmark.data import DataSpec
 from benchmark.records.outcomes import OUTCOMES
 from benchmark.records.record import Record
@@ -128,6 +129,30 @@ def test_the_aware_attack_evades_a_detector_that_catches_the_oblivious_one(setti
     label = answer(system, aware, Y, rng).label
     assert label.item() == 1, aware  # wrong and accepted: the optimum moves weight from the second feature
     assert aware[0, 1] < 0.5
+
+
+def test_a_loss_to_descend_has_the_detectors_excess_added() -> None:
+    system, rng = linear(), SampleRandom(0, torch.tensor([0]))
+    target = Target(system, rng=rng, classes=2, detectors=system.detectors)
+    active = Active.unbounded(target, X, Y, Threat(norm=Norm.l2, eps=Fraction(1)), rng)
+    beyond = torch.tensor([[0.6, 0.7]])  # its sum exceeds the threshold by 0.3
+    for sign, ask in ((1.0, active.gradient), (-1.0, active.descent)):
+        gradient, value, _ = ask(beyond, lambda logits, _: 2.0 * logits[:, 1])
+        assert torch.allclose(gradient, torch.tensor([[2.0 - sign, 0.0 - sign]]))
+        assert torch.allclose(value, torch.tensor([0.2 - sign * 0.3]))
+
+
+@pytest.mark.parametrize("name", ["carlini_wagner", "ead", "lbfgs", "gradient_descent"])
+def test_a_minimal_attack_is_not_driven_into_a_detector(name: str) -> None:
+    """The detector forbids the first feature to grow alone; what is kept lies where its excess is no larger."""
+    system, rng = linear(), SampleRandom(0, torch.tensor([0]))
+    found = {}
+    for aware in (True, False):
+        target = Target(system, rng=rng, classes=2, detectors=system.detectors if aware else ())
+        start = torch.tensor([[0.4, 0.58]])
+        threat = Threat(norm=Norm.l2, eps=Fraction(1))
+        found[aware] = plugin("attack", name).perturb(target, start, Y, threat=threat, rng=rng)
+    assert found[True].sum() <= found[False].sum() + 1e-4
 
 
 def test_a_rounded_score_without_a_surrogate_hides_its_gradient() -> None:

@@ -76,8 +76,13 @@ class Active:
         return None if left is None else left > 0
 
     def gradient(self, x_adv: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradient (b, *S) and value (b,) of the loss at `x_adv` (b, *S), and the logits (b, K)."""
+        """Gradient (b, *S) and value (b,) of a loss to ascend at `x_adv` (b, *S), and the logits (b, K)."""
         return self.target.gradient(x_adv, lambda logits: loss(logits, self))
+
+    def descent(self, x_adv: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient and value of a loss to descend, as :meth:`gradient`; the excess of detectors is added to it."""
+        gradient, value, logits = self.target.gradient(x_adv, lambda logits: -loss(logits, self))
+        return -gradient, -value, logits
 
     def succeeded(self, logits: Tensor) -> Tensor:
         """Success of the attacker, (b,) bool."""
@@ -89,7 +94,7 @@ class Active:
 
 
 Loss = Callable[[Tensor, Active], Tensor]
-"""Loss to ascend, such as `AttackLoss.ce`: from logits (b, K) and their rows to (b,).
+"""Loss, such as `AttackLoss.ce`: from logits (b, K) and their rows to (b,).
 
 A loss with data of its own, such as a divergence from reference logits (B, K), looks them up by `rows.index`.
 """

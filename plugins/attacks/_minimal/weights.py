@@ -134,7 +134,7 @@ def search_weight(
         active, rows = active.keep(active.affordable(), rows)
         if len(active) == 0:
             break
-        gradient, value, logits = active.gradient(rows.x_adv, objective)
+        gradient, value, logits = active.descent(rows.x_adv, objective)
         gradient = usable(gradient, active.ball)
         if step == 0:
             rows.c = rows.c + (likely_c(gradient, value) if initial_c is None else initial_c)
