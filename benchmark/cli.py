@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import __version__, registry
-from benchmark.commands import gate
+from benchmark.commands import gate, harden
 from benchmark.errors import BenchmarkError, ConfigError, PluginError, RecordError
 
 __all__ = ["main"]
@@ -69,6 +69,8 @@ def _dispatch(arguments: list[str]) -> int:
         arguments = [new, *arguments[1:]]
     if arguments and arguments[0] == "run":
         return _run(arguments[1:])
+    if arguments and arguments[0] == "harden":
+        arguments = ["harden", *harden.overrides_first(arguments[1:])]
     options = _parser().parse_args(arguments)
     command = getattr(options, "command", None)
     if command is None:
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_new(commands)
     _add_status(commands)
     gate.add_parser(commands)
+    harden.add_parser(commands)
     _add_verify(commands)
     _add_reproduce(commands)
     _add_transfer(commands)

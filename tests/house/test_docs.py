@@ -20,9 +20,12 @@ from omegaconf import OmegaConf
 from benchmark import registry
 from benchmark.cli import main
 from benchmark.commands.gate import UNDECIDED
+from benchmark.commands.harden import overrides_first
 from benchmark.config.check import check_fit
 from benchmark.config.resolve import resolve
 from benchmark.config.schema import ThreatSchema
+from benchmark.hardening.measure import Pool
+from benchmark.hardening.parts import parts
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import Record
 from benchmark.run import run
@@ -34,7 +37,11 @@ from tests.house.pages import PAGES, blocks, commands
 
 COMMANDS = commands()
 RUNS = [words for _, words in COMMANDS if words[:2] == ["benchmark", "run"] and "--help" not in words]
-OTHERS = [words for _, words in COMMANDS if words[0] == "benchmark" and words not in RUNS]
+OTHERS = [
+    words
+    for _, words in COMMANDS
+    if words[0] == "benchmark" and words not in RUNS and words[1] != "harden"  # minutes; tests/core/test_harden.py
+]
 KNOWN = {"benchmark", "make", "pip", "torchrun", "python", "python3", ".venv/bin/pip", "pre-commit", "eval"}
 PLACEHOLDERS = {"attack=acme": "attack=pgd", "model@model.model=mynet": "model@model.model=mlp"}
 """Both are packages that the page has just written; tests/core/test_scaffold.py installs such ones and tests them."""
@@ -93,6 +100,18 @@ def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
     jobs = chosen.given_to(jobs, settings, lambda kind: {"attack": ["pgd"]}.get(kind, []), registry.names)
     for job in {" ".join(jobs[0]): jobs[0], " ".join(jobs[-1]): jobs[-1]}.values():
         check_fit(resolve(compose("run", job)))
+
+
+def test_every_search_composes() -> None:
+    searches = [words[2:] for _, words in COMMANDS if words[:2] == ["benchmark", "harden"] and words[2:]]
+    assert searches
+    for words in searches:
+        given = {words[at + 1] for at, word in enumerate(words) if word == "--protect"}
+        stack = [part for text in sorted(given) for part in parts("defense", text)[:1]]
+        pool = Pool(
+            [word for word in overrides_first(words) if "=" in word and word not in given], parts("attack", "pgd")
+        )
+        check_fit(pool.config(stack, pool.attacks[0], 10))
 
 
 @pytest.mark.parametrize("words", OTHERS, ids=show)

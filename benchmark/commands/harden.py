@@ -1,0 +1,171 @@
+"""`benchmark harden`: test, protect and test again, until a goal is reached or nothing on the list helps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import ConfigError, RecordError
+
+if TYPE_CHECKING:
+    from benchmark.hardening.measure import Measured, Pool
+    from benchmark.hardening.parts import Part
+    from benchmark.hardening.search import Path as Searched
+    from benchmark.hardening.search import Step
+
+__all__ = ["add_parser", "main", "overrides_first"]
+
+POOLS = {
+    "white-box": ("pgd", "square", "adaptive"),
+    "black-box": ("square", "spsa"),
+}
+"""The attacks that test where none is named, by who the attacker is."""
+
+PROTECTIONS = (
+    "adversarial_training",
+    "bit_depth",
+    "jpeg",
+    "median_smoothing",
+    "gaussian_augmentation",
+    "adversarial_training loss=trades",
+)
+"""The protections that are tried where none is named."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of the command line."""
+    harden = commands.add_parser(
+        "harden",
+        help="search protections for a system until it reaches a robust accuracy",
+        description="Attack a system; while it misses the goal, add the next protection, train, and attack again as "
+        "somebody who knows it; keep what helps. Writes the path, a report and the model. What the store has is not "
+        "computed again, so an interrupted search goes on. Ends with 1 if the goal is not reached.",
+    )
+    harden.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for benchmark run: model=small_cnn seed=1")
+    harden.add_argument("--at-least", type=float, required=True, metavar="SHARE", help="the robust accuracy to reach")
+    harden.add_argument("--clean-loss", type=float, default=0.05, metavar="SHARE",
+                        help="clean accuracy that may be lost for it; default: 0.05")  # fmt: skip
+    harden.add_argument("--protect", action="append", default=[], metavar="'DEFENSE KEY=A|B'",
+                        help="a protection to try, with settings, each value in turn; repeat for the next")  # fmt: skip
+    harden.add_argument("--attacker", choices=sorted(POOLS), default="white-box", help="default: white-box")
+    harden.add_argument("--attack", action="append", default=[], metavar="'ATTACK KEY=VALUE'",
+                        help="an attack of the pool, with settings; repeat it for more")  # fmt: skip
+    harden.add_argument("--examples", type=int, default=200, metavar="N", help="test examples in all; default: 200")
+    harden.add_argument("--search-examples", type=int, metavar="N",
+                        help="how many of them the search may see; default: half")  # fmt: skip
+    harden.add_argument("--trials", type=int, metavar="N", help="search stacks and settings with Optuna, N of them")
+    harden.add_argument("--seed", type=int, default=0, metavar="N", help="of the search with Optuna; default: 0")
+    harden.add_argument("--out", type=Path, default=Path("hardened"), metavar="PATH", help="default: hardened")
+    harden.set_defaults(command=main)
+
+
+def overrides_first(arguments: list[str]) -> list[str]:
+    """The arguments of the command with the overrides in front, wherever they stand among the options."""
+    front: list[str] = []
+    rest: list[str] = []
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        value_of_option = before.startswith("--") and "=" not in before
+        (rest if word.startswith("-") or value_of_option else front).append(word)
+    return [*front, *rest]
+
+
+def main(options: argparse.Namespace) -> int:
+    """Search, test the best stack on examples that chose nothing, and write what was found; 0 if the goal is reached.
+
+    Raises:
+        ConfigError: if an option is wrong. UntestableError: if the unprotected system cannot be tested.
+    """
+    from benchmark.hardening.search import Goal, one_by_one, sampled
+
+    searched = _numbers(options)
+    pool = _pool(options)
+    protections = _parts("defense", options.protect or PROTECTIONS)
+    goal = Goal(_share(options.at_least, "--at-least"), _share(options.clean_loss, "--clean-loss"))
+    if options.trials is None:
+        path = one_by_one(pool, protections, goal, searched, _say)
+    else:
+        path = sampled(pool, protections, goal, searched, _say, trials=options.trials, seed=options.seed)
+    final = pool.measure(path.best.stack, options.examples)
+    reached, verdict = _verdict(path, final, searched)
+    _write(options.out, path, final, searched, verdict, _deployed(pool, path.best, final, options))
+    sys.stdout.write(f"{verdict}\nthe report: {options.out / 'report.md'}\n")
+    return 0 if reached else 1
+
+
+def _numbers(options: argparse.Namespace) -> int:
+    """How many examples the search sees."""
+    searched = options.examples // 2 if options.search_examples is None else options.search_examples
+    if not 1 <= searched <= options.examples:
+        raise ConfigError(
+            f"--search-examples is {searched}, of {options.examples}; expected at least 1 and at most --examples"
+        )
+    if options.trials is not None and options.trials < 1:
+        raise ConfigError(f"--trials is {options.trials}; expected at least 1")
+    return int(searched)
+
+
+def _share(value: float, option: str) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{option} is {value}; expected a share between 0 and 1, such as 0.4 for 40 %")
+    return value
+
+
+def _parts(kind: str, texts: tuple[str, ...] | list[str]) -> list[Part]:
+    from benchmark.hardening.parts import parts
+
+    return [part for text in texts for part in parts(kind, text)]
+
+
+def _pool(options: argparse.Namespace) -> Pool:
+    from benchmark.hardening.measure import Pool
+
+    overrides = list(options.overrides)
+    if options.attacker == "black-box" and not any(word.startswith("threat.access=") for word in overrides):
+        overrides.append("threat.access=scores")
+    attacks = _parts("attack", options.attack or POOLS[options.attacker])
+    return Pool(overrides, attacks)
+
+
+def _say(step: Step) -> None:
+    """One line about a step, when it ends."""
+    measured = step.measured
+    figures = "not tested" if measured is None else f"clean {measured.accuracy:.1%}, robust {measured.robust:.1%}"
+    sys.stdout.write(f"{'keep' if step.kept else 'drop'}  {step.label}: {figures}; {step.why}\n")
+    sys.stdout.flush()
+
+
+def _verdict(path: Searched, final: Measured, searched: int) -> tuple[bool, str]:
+    """Whether the goal is reached on the examples that the search did not see, by exact bounds, and a sentence."""
+    from benchmark_leaderboard.gate.decide import decide_share
+
+    fresh = final.held[searched:] if len(final.held) > searched else final.held
+    right, total = int(fresh.sum()), len(fresh)
+    found = decide_share(right, total, path.goal.robust)
+    bounds = f"{right} of {total}, {100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    asked = f"{100 * path.goal.robust:.1f} % asked"
+    if found.value >= path.goal.robust:
+        sure = "" if found.outcome == "pass" else "; the lower bound is below it: rely on it after more examples"
+        return True, f"Reached with {path.best.label}: robust on {bounds}, {asked}{sure}."
+    return False, f"Not reached: the best stack, {path.best.label}, is robust on {bounds}, {asked}."
+
+
+def _deployed(pool: Pool, best: Step, final: Measured, options: argparse.Namespace) -> list[str]:
+    from benchmark.hardening.deploy import deploy
+    from benchmark.records.store import Store
+
+    config = pool.config(best.stack, pool.attacks[0], options.examples)
+    try:
+        return deploy(final.records[0], Store(Path(config.store.root)), Path(config.store.data), options.out / "model")
+    except RecordError as error:
+        return [f"not written: {error}"]
+
+
+def _write(out: Path, path: Searched, final: Measured, searched: int, verdict: str, told: list[str]) -> None:
+    from benchmark.hardening.report import as_data, page
+    from benchmark.records.record import write_atomic
+
+    write_atomic(out / "path.json", json.dumps(as_data(path), indent=2) + "\n")
+    write_atomic(out / "report.md", page(path, final, searched, verdict, told))

@@ -1,0 +1,118 @@
+"""The page about a search: its path, what each protection brought and cost, and what holds on other examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmark.hardening.measure import Measured
+from benchmark.hardening.search import Path, Step
+
+__all__ = ["as_data", "page"]
+
+
+def as_data(path: Path) -> dict[str, Any]:
+    """The path as plain data; the same search gives the same."""
+    return {
+        "goal": {"robust": path.goal.robust, "clean_loss": path.goal.clean_loss},
+        "reached": path.reached,
+        "best": [part.label for part in path.best.stack],
+        "steps": [_plain(step) for step in path.steps],
+    }
+
+
+def _plain(step: Step) -> dict[str, Any]:
+    measured = step.measured
+    found: dict[str, Any] = {
+        "stack": [part.label for part in step.stack],
+        "kept": step.kept,
+        "why": step.why,
+        "gain": round(step.gain, 6),
+        "clean_loss": round(step.loss, 6),
+    }
+    if measured is not None:
+        found |= {
+            "clean_correct": int(measured.clean.sum()),
+            "robust_correct": int(measured.held.sum()),
+            "examples": len(measured.held),
+            "strongest": measured.strongest,
+            "by_attack": {name: int(held.sum()) for name, held in measured.by.items()},
+            "cells": [record.key for record in measured.records],
+        }
+    return found
+
+
+def page(path: Path, final: Measured, searched: int, verdict: str, told: list[str]) -> str:
+    """The report in Markdown.
+
+    Args:
+        final: the best stack on all examples; those after the first `searched` chose nothing. verdict: whether the
+            goal is reached there. told: about the files of the model.
+    """
+    first = path.steps[0].measured
+    assert first is not None
+    record = final.records[0]
+    lines = [
+        "# Hardening " + record.system.name.partition("+")[0],
+        "",
+        f"**{verdict}**",
+        "",
+        f"Threat: {record.threat.norm} {record.threat.eps_exact}, {record.threat.access}; the attacker knows the "
+        f"protections. Attacks: {', '.join(final.by)}. Goal: {100 * path.goal.robust:.1f} % robust accuracy, for at "
+        f"most {100 * path.goal.clean_loss:.1f} points of clean accuracy. The search saw {searched} examples.",
+        "",
+        "## The path",
+        "",
+        "| tried | clean | robust | strongest attack | gain | training | kept |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(step) for step in path.steps),
+        "",
+        "## The result on examples that chose nothing",
+        "",
+        *_held_out(final, searched),
+        "## The model",
+        "",
+        *(f"- {sentence}" for sentence in told),
+        "",
+        f"Key of the system: `{record.system.key}`. Records: "
+        + ", ".join(f"`{record.key}`" for record in final.records)
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(step: Step) -> str:
+    measured = step.measured
+    mark = ("yes: " if step.kept else "no: ") + step.why
+    if measured is None:
+        return f"| {_cell(step.label)} | | | | | | {_cell(mark)} |"
+    figures = (
+        step.label,
+        f"{100 * measured.accuracy:.1f} %",
+        f"{100 * measured.robust:.1f} %",
+        measured.strongest,
+        f"{100 * step.gain:+.1f}" if step.stack else "",
+        f"{measured.training_seconds:.0f} s",
+        mark,
+    )
+    return "| " + " | ".join(map(_cell, figures)) + " |"
+
+
+def _held_out(final: Measured, searched: int) -> Iterator[str]:
+    fresh = slice(searched, None)
+    if len(final.held[fresh]) == 0:
+        yield "All examples were used by the search; these figures are the search's own."
+        yield ""
+        fresh = slice(None)
+    yield "| attack | robust accuracy | examples |"
+    yield "|---|---|---|"
+    rows = {"none": final.clean, **final.by, "all of them": final.held}
+    for name, held in rows.items():
+        yield f"| {_cell(name)} | {100 * float(np.mean(held[fresh])):.1f} % | {len(held[fresh])} |"
+    yield ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
