@@ -14,7 +14,7 @@ from benchmark.errors import BenchmarkError, ConfigError, StoreError
 if TYPE_CHECKING:
     from benchmark_leaderboard.gate.checks import Goals, Tested, Verdict
 
-__all__ = ["UNDECIDED", "add_parser", "main"]
+__all__ = ["UNDECIDED", "add_gate", "main"]
 
 UNDECIDED = 3
 """The exit code where the examples are too few."""
@@ -22,7 +22,7 @@ UNDECIDED = 3
 CODES = {"pass": 0, "fail": 1, "undecided": UNDECIDED}
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_gate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of the command line."""
     gate = commands.add_parser(
         "gate",

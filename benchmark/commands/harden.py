@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from benchmark.hardening.measure import Measured, Pool
     from benchmark.hardening.parts import Part
     from benchmark.hardening.search import Path as Searched
-    from benchmark.hardening.search import Step
+    from benchmark.hardening.search import Tried
 
-__all__ = ["add_parser", "main", "overrides_first"]
+__all__ = ["add_harden", "main", "overrides_first"]
 
 POOLS = {
     "white-box": ("pgd", "square", "adaptive"),
@@ -35,7 +35,7 @@ PROTECTIONS = (
 """The protections that are tried where none is named."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_harden(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser of the command line."""
     harden = commands.add_parser(
         "harden",
@@ -78,12 +78,12 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: if an option is wrong. UntestableError: if the unprotected system cannot be tested.
     """
-    from benchmark.hardening.search import Goal, one_by_one, sampled
+    from benchmark.hardening.search import Aim, one_by_one, sampled
 
     searched = _numbers(options)
     pool = _pool(options)
     protections = _parts("defense", options.protect or PROTECTIONS)
-    goal = Goal(_share(options.at_least, "--at-least"), _share(options.clean_loss, "--clean-loss"))
+    goal = Aim(_share(options.at_least, "--at-least"), _share(options.clean_loss, "--clean-loss"))
     if options.trials is None:
         path = one_by_one(pool, protections, goal, searched, _say)
     else:
@@ -96,7 +96,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _numbers(options: argparse.Namespace) -> int:
-    """How many examples the search sees."""
+    """Number of examples that the search sees."""
     searched = options.examples // 2 if options.search_examples is None else options.search_examples
     if not 1 <= searched <= options.examples:
         raise ConfigError(
@@ -129,7 +129,7 @@ def _pool(options: argparse.Namespace) -> Pool:
     return Pool(overrides, attacks)
 
 
-def _say(step: Step) -> None:
+def _say(step: Tried) -> None:
     """One line about a step, when it ends."""
     measured = step.measured
     figures = "not tested" if measured is None else f"clean {measured.accuracy:.1%}, robust {measured.robust:.1%}"
@@ -138,7 +138,7 @@ def _say(step: Step) -> None:
 
 
 def _verdict(path: Searched, final: Measured, searched: int) -> tuple[bool, str]:
-    """Whether the goal is reached on the examples that the search did not see, by exact bounds, and a sentence."""
+    """True if the goal is reached on the examples that the search did not see, and a sentence with exact bounds."""
     from benchmark_leaderboard.gate.decide import decide_share
 
     fresh = final.held[searched:] if len(final.held) > searched else final.held
@@ -152,7 +152,7 @@ def _verdict(path: Searched, final: Measured, searched: int) -> tuple[bool, str]
     return False, f"Not reached: the best stack, {path.best.label}, is robust on {bounds}, {asked}."
 
 
-def _deployed(pool: Pool, best: Step, final: Measured, options: argparse.Namespace) -> list[str]:
+def _deployed(pool: Pool, best: Tried, final: Measured, options: argparse.Namespace) -> list[str]:
     from benchmark.hardening.deploy import deploy
     from benchmark.records.store import Store
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deploy"]
 
-TOLERANCE = 1e-4
+SCORE_TOLERANCE = 1e-4
 """The difference of scores, as a share of their range, that ONNX may show on clean examples."""
 
 
@@ -69,7 +69,7 @@ def _to_onnx(system: System, x: torch.Tensor, path: Path) -> str:
         path.unlink(missing_ok=True)
         return f"model.onnx: not written: ONNX cannot express the system ({type(error).__name__}: {_first(error)})"
     far = float((torch.as_tensor(found) - expected).abs().max() / (expected.amax() - expected.amin()))
-    if not far <= TOLERANCE:
+    if not far <= SCORE_TOLERANCE:
         path.unlink(missing_ok=True)
         return f"model.onnx: not written: its scores differ by {far:.2g} of their range"
     return f"model.onnx: the whole system, protections inside; scores agree to {far:.1e} of their range"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.hardening.measure import Measured
-from benchmark.hardening.search import Path, Step
+from benchmark.hardening.search import Path, Tried
 
 __all__ = ["as_data", "page"]
 
@@ -23,7 +23,7 @@ def as_data(path: Path) -> dict[str, Any]:
     }
 
 
-def _plain(step: Step) -> dict[str, Any]:
+def _plain(step: Tried) -> dict[str, Any]:
     measured = step.measured
     found: dict[str, Any] = {
         "stack": [part.label for part in step.stack],
@@ -60,7 +60,7 @@ def page(path: Path, final: Measured, searched: int, verdict: str, told: list[st
         f"**{verdict}**",
         "",
         f"Threat: {record.threat.norm} {record.threat.eps_exact}, {record.threat.access}; the attacker knows the "
-        f"protections. Attacks: {', '.join(final.by)}. Goal: {100 * path.goal.robust:.1f} % robust accuracy, for at "
+        f"protections. Attacks: {', '.join(final.by)}. Aim: {100 * path.goal.robust:.1f} % robust accuracy, for at "
         f"most {100 * path.goal.clean_loss:.1f} points of clean accuracy. The search saw {searched} examples.",
         "",
         "## The path",
@@ -83,7 +83,7 @@ def page(path: Path, final: Measured, searched: int, verdict: str, told: list[st
     return "\n".join(lines) + "\n"
 
 
-def _row(step: Step) -> str:
+def _row(step: Tried) -> str:
     measured = step.measured
     mark = ("yes: " if step.kept else "no: ") + step.why
     if measured is None:

@@ -12,14 +12,14 @@ from benchmark.errors import ConfigError
 from benchmark.hardening.measure import Measured, Pool, UntestableError
 from benchmark.hardening.parts import Part
 
-__all__ = ["Goal", "Path", "Step", "one_by_one", "sampled"]
+__all__ = ["Aim", "Path", "Tried", "one_by_one", "sampled"]
 
 LEVEL = 0.05
 """The level of the test by which a gain is told from chance."""
 
 
 @dataclass(frozen=True)
-class Goal:
+class Aim:
     """robust: the share to reach. clean_loss: the share of clean accuracy that may be lost for it in all."""
 
     robust: float
@@ -27,7 +27,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Step:
+class Tried:
     """One stack that was tried. measured: None where it could not be tested. kept: whether the search went on from it.
 
     gain, loss: of robust and of clean accuracy, against the stack before and against no protection.
@@ -50,11 +50,11 @@ class Step:
 class Path:
     """All that was tried, in order. best: the last step that was kept."""
 
-    goal: Goal
-    steps: list[Step] = field(default_factory=list)
+    goal: Aim
+    steps: list[Tried] = field(default_factory=list)
 
     @property
-    def best(self) -> Step:
+    def best(self) -> Tried:
         """The last step that was kept."""
         return next(step for step in reversed(self.steps) if step.kept)
 
@@ -65,10 +65,10 @@ class Path:
         return measured is not None and measured.robust >= self.goal.robust
 
 
-Told = Callable[[Step], None]
+Told = Callable[[Tried], None]
 
 
-def one_by_one(pool: Pool, protections: Sequence[Part], goal: Goal, examples: int, told: Told) -> Path:
+def one_by_one(pool: Pool, protections: Sequence[Part], goal: Aim, examples: int, told: Told) -> Path:
     """Add one protection after the other to the stack, in the order given, until the goal is reached.
 
     Of several settings of one protection the best is taken. A protection stays if it raises the robust accuracy by a
@@ -82,7 +82,7 @@ def one_by_one(pool: Pool, protections: Sequence[Part], goal: Goal, examples: in
         UntestableError: if the system without protection cannot be tested.
     """
     path = Path(goal)
-    _note(path, Step((), pool.measure((), examples), True, "where it begins"), told)
+    _note(path, Tried((), pool.measure((), examples), True, "where it begins"), told)
     for _, group in groupby(protections, key=lambda part: part.name):
         if path.reached:
             break
@@ -94,21 +94,21 @@ def one_by_one(pool: Pool, protections: Sequence[Part], goal: Goal, examples: in
     return path
 
 
-def _unkept(step: Step) -> Step:
-    return Step(step.stack, step.measured, False, "another setting of it helps more", step.gain, step.loss)
+def _unkept(step: Tried) -> Tried:
+    return Tried(step.stack, step.measured, False, "another setting of it helps more", step.gain, step.loss)
 
 
-def _note(path: Path, step: Step, told: Told) -> None:
+def _note(path: Path, step: Tried, told: Told) -> None:
     path.steps.append(step)
     told(step)
 
 
-def _step(pool: Pool, path: Path, stack: tuple[Part, ...], examples: int) -> Step:
+def _step(pool: Pool, path: Path, stack: tuple[Part, ...], examples: int) -> Tried:
     """Measure a stack and compare it with the best so far."""
     try:
         measured = pool.measure(stack, examples)
     except (UntestableError, ConfigError) as error:
-        return Step(stack, None, False, str(error))
+        return Tried(stack, None, False, str(error))
     first, before = path.steps[0].measured, path.best.measured
     assert first is not None
     assert before is not None
@@ -118,15 +118,15 @@ def _step(pool: Pool, path: Path, stack: tuple[Part, ...], examples: int) -> Ste
     chance = float(special.bdtrc(won - 1, won + lost, 0.5)) if won else 1.0
     if loss > path.goal.clean_loss + 1e-12:
         why = f"costs {100 * loss:.1f} points of clean accuracy, and {100 * path.goal.clean_loss:.1f} are accepted"
-        return Step(stack, measured, False, why, gain, loss)
+        return Tried(stack, measured, False, why, gain, loss)
     if chance >= LEVEL:
         why = f"holds {won} examples that fell before and loses {lost}, which may be chance (p = {chance:.2g})"
-        return Step(stack, measured, False, why, gain, loss)
-    return Step(stack, measured, True, f"holds {won} examples that fell before and loses {lost}", gain, loss)
+        return Tried(stack, measured, False, why, gain, loss)
+    return Tried(stack, measured, True, f"holds {won} examples that fell before and loses {lost}", gain, loss)
 
 
 def sampled(
-    pool: Pool, protections: Sequence[Part], goal: Goal, examples: int, told: Told, *, trials: int, seed: int
+    pool: Pool, protections: Sequence[Part], goal: Aim, examples: int, told: Told, *, trials: int, seed: int
 ) -> Path:
     """Search stacks and settings with Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011).
 
@@ -143,7 +143,7 @@ def sampled(
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = Path(goal)
-    _note(path, Step((), pool.measure((), examples), True, "where it begins"), told)
+    _note(path, Tried((), pool.measure((), examples), True, "where it begins"), told)
     settings = {name: list(group) for name, group in groupby(protections, key=lambda part: part.name)}
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     seen: dict[tuple[Part, ...], float] = {}
@@ -169,7 +169,7 @@ def _drawn(suggest: Callable[[str, list[str]], str], settings: dict[str, list[Pa
             yield choices[labels.index(label)]
 
 
-def _score(step: Step, goal: Goal) -> float:
+def _score(step: Tried, goal: Aim) -> float:
     """Robust accuracy; below any of these where clean accuracy falls too far or nothing could be measured."""
     if step.measured is None:
         return -1.0

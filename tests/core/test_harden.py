@@ -13,7 +13,7 @@ from benchmark.cli import main
 from benchmark.errors import ConfigError
 from benchmark.hardening.measure import Pool
 from benchmark.hardening.parts import parts
-from benchmark.hardening.search import Goal, Step, one_by_one, sampled
+from benchmark.hardening.search import Aim, Tried, one_by_one, sampled
 from benchmark.records.store import Store
 
 RUN = ("model=linear", "training.epochs=1", "threat=linf_01")
@@ -95,25 +95,23 @@ def test_a_system_that_onnx_cannot_express_is_said(here: Path) -> None:
 
 def test_what_does_not_fit_is_dropped_with_the_reason(here: Path) -> None:
     path = one_by_one(
-        Pool(RUN, parts("attack", "fgsm")), parts("defense", "certified_training method=sabr"), Goal(0.99), 30, _quiet
+        Pool(RUN, parts("attack", "fgsm")), parts("defense", "certified_training method=sabr"), Aim(0.99), 30, _quiet
     )
     assert path.steps[1].measured is None or path.steps[1].why
-    misfit = one_by_one(
-        Pool(RUN, parts("attack", "fgsm")), parts("defense", "jpeg quality=500"), Goal(0.99), 30, _quiet
-    )
+    misfit = one_by_one(Pool(RUN, parts("attack", "fgsm")), parts("defense", "jpeg quality=500"), Aim(0.99), 30, _quiet)
     assert misfit.steps[1].measured is None
     assert "quality is 500" in misfit.steps[1].why
     assert misfit.best.stack == ()
 
 
-def _quiet(step: Step) -> None:
+def _quiet(step: Tried) -> None:
     del step
 
 
 def test_optuna_draws_the_same_stacks_for_the_same_seed(here: Path) -> None:
     pool = Pool(RUN, parts("attack", "fgsm"))
     some = [*parts("defense", "bit_depth bits=2|4"), *parts("defense", "jpeg")]
-    paths = [sampled(pool, some, Goal(0.99), 30, _quiet, trials=5, seed=seed) for seed in (3, 3)]
+    paths = [sampled(pool, some, Aim(0.99), 30, _quiet, trials=5, seed=seed) for seed in (3, 3)]
     labels = [[step.label for step in path.steps] for path in paths]
     assert labels[0] == labels[1]
     assert len(set(labels[0])) >= 2
