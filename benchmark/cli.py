@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmark import __version__, registry
 from benchmark.errors import BenchmarkError, ConfigError, PluginError, RecordError
+from benchmark.guard import Terminated, listening
 
 __all__ = ["main"]
 
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
     try:
-        status = _dispatch(arguments)
+        with listening():
+            status = _dispatch(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("benchmark: interrupted; the same command goes on where it stopped\n")
         return 130
+    except Terminated:
+        sys.stderr.write("benchmark: ended by SIGTERM; the same command goes on where it stopped\n")
+        return 143
     return status
 
 

@@ -94,7 +94,8 @@ def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | No
     """The architecture with its initial weights, or the `given` ones, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
-        model = parts.model.build(spec)
+        with registry.calling(parts.model, generators=False):
+            model = parts.model.build(spec)
         if given is not None:
             model.load_state_dict(given)
         model = built(model, spec, parts.defenses)
@@ -112,7 +113,8 @@ def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.M
     """Architecture after the changes of a stack of defenses; a `build` that takes the model alone is given no spec."""
     for defense in defenses:
         change: Callable[..., nn.Module] = defense.build
-        model = change(model, spec) if len(inspect.signature(change).parameters) > 1 else change(model)
+        with registry.calling(defense, generators=False):
+            model = change(model, spec) if len(inspect.signature(change).parameters) > 1 else change(model)
     return model
 
 
@@ -180,11 +182,14 @@ class _Training:
         history = task.fit(model, given, train, splits.select, tell)
         for place, defense in enumerate(parts.defenses):
             if type(defense).finish is not Defense.finish:
-                defense.finish(model, train, _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}"))
+                further = _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}")
+                with registry.calling(defense, generators=False):
+                    defense.finish(model, train, further)
         for place, defense in enumerate(parts.defenses):
             if type(defense).repair is not Defense.repair:
                 further = _Further(parts, splits.spec, self.trainer, folder / f"repair-{place}")
-                defense.repair(model, splits.select, further)
+                with registry.calling(defense, generators=False):
+                    defense.repair(model, splits.select, further)
         model.eval()
         save_weights(model, final / WEIGHTS)
         thresholds = _calibrate(parts, splits.spec, model, splits.select)
@@ -316,7 +321,8 @@ def _training_examples(parts: SystemSpec, splits: Splits, file: Path | None = No
     lost = {}
     for place, defense in enumerate(parts.defenses):
         rng, before = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids), train
-        train = defense.prepare(train, splits.spec, rng)
+        with registry.calling(defense, generators=False):
+            train = defense.prepare(train, splits.spec, rng)
         removed = _rows_lost(before, train, poisoned, splits.spec.classes)
         if any(row.removed for row in removed):
             lost[registry.name_of(defense)[1]] = removed
@@ -374,7 +380,8 @@ class _Weights:
                     f"model.{registry.name_of(parts.model)[1]} learns from labels, and a defense made them soft; leave "
                     "that defense out, or choose a model that is trained by gradients"
                 )
-            parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
+            with registry.calling(parts.model, generators=False):
+                parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
             return []
         if parts.init_from and given is None:
             load_weights(model, initial_weights(parts.init_from, self.store.root))
@@ -393,7 +400,8 @@ class _Weights:
             parts.seed,
             self.folder,
         )
-        return training.train(fitting, self.trainer, tell)
+        with registry.calling(parts.model, *parts.defenses, parts.training.selection_attack, generators=False):
+            return training.train(fitting, self.trainer, tell)
 
     def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
         """The defenses to train with, after each has trained what it needs; every process does so for itself."""
@@ -402,7 +410,9 @@ class _Weights:
             folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
             with torch.random.fork_rng():
                 torch.manual_seed(derive_seed(parts.seed, "start", place))
-                started.append(defense.start(model, train, self.spec, _Further(parts, self.spec, self.trainer, folder)))
+                further = _Further(parts, self.spec, self.trainer, folder)
+                with registry.calling(defense, generators=False):
+                    started.append(defense.start(model, train, self.spec, further))
         return tuple(started)
 
 
