@@ -112,6 +112,7 @@ class MatrixSweeper(Sweeper):
                 if not found and not _of_a_worker(error):
                     raise
                 buried = [] if found else matrix.store.bury(why)
+                import benchmark.run  # noqa: F401 - once, for all children that are to come
             if found and len(found) == len(todo) and not matrix.cached:
                 raise ConfigError("; ".join(dict.fromkeys(found.values())))
             lost |= {" ".join(job): found[line] + chosen.hint(job) for job in jobs if (line := " ".join(job)) in found}

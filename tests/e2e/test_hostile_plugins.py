@@ -87,8 +87,8 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     points = [f"attack.{name} = hostile_{name}" for name in names]
     points += [
         "attack.pgd_twin = benchmark_plugins.attacks.pgd",
-        "attack.apgd = hostile_folder",
-        "attack.../../etc = hostile_folder",
+        "attack.apgd = colorsys",
+        "attack.../../etc = colorsys",
     ]
     (info / "entry_points.txt").write_text("[benchmark]\n" + "\n".join(points) + "\n")
     broken = folder / "broken-1.0.dist-info"
