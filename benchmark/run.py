@@ -24,6 +24,7 @@ from benchmark.guard import RENDEZVOUS, guarded, listening
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.durable import set_aside
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.record import Card, Cost, Finding, Record
@@ -77,6 +78,10 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         return _follow(config, store, key, sweep)
     with store.lock(key):
         known = store.record(key)
+        wrong = store.damage(known) if known is not None else ""
+        if wrong:
+            set_aside(store.cell(key), wrong)
+            known = None
         if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
             return _result(known, config.name, cached=True)
         if known is not None and not sweep:

@@ -27,7 +27,8 @@ from typing import Any
 
 from benchmark.errors import RecordError, StoreError
 from benchmark.records.content import stamp
-from benchmark.records.record import Card, Record, read_record, to_text, write_atomic
+from benchmark.records.durable import flush, settle
+from benchmark.records.record import Card, Record, file_sha256, read_record, to_text, write_atomic
 
 __all__ = ["DEATHS", "Store"]
 
@@ -121,9 +122,29 @@ class Store:
         return [bool(value) for value in load_file(str(path))["broken"]] if path.is_file() else None
 
     def card(self, key: str) -> Card | None:
-        """The card of a trained system, or None if it is not in the store."""
+        """The card of a trained system, or None if it is not in the store or cannot be read."""
         path = self.system(key) / "card.json"
-        return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+        try:
+            return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+        except ValueError:
+            return None
+
+    def differs(self, card: Card) -> str:
+        """How the files of a trained system differ from those that its card describes; "" if they do not."""
+        for name, sha in (("weights.safetensors", card.weights_sha256), ("poison.safetensors", card.poison_sha256)):
+            path = self.system(card.key) / name
+            if sha and (not path.is_file() or file_sha256(path) != sha):
+                return f"has a {name} that is not the file that its card describes"
+        return ""
+
+    def damage(self, record: Record) -> str:
+        """How the files beside a record differ from those that it names, by size alone; "" if they do not."""
+        for file in record.files:
+            path = self.cell(record.key) / file.path
+            size = path.stat().st_size if path.is_file() else None
+            if size != file.bytes:
+                return f"has {file.path} of {size} bytes, and its record says {file.bytes}"
+        return ""
 
     def scratch(self, key: str, plan: dict[str, Any]) -> Path:
         """The scratch folder of `key`, with a note of what it is for."""
@@ -201,12 +222,14 @@ class Store:
     def put(self, source: Path, final: Path) -> None:
         """Move a complete folder to its place; an older one there is replaced."""
         _follow_umask(source)
+        settle(source)
         final.parent.mkdir(parents=True, exist_ok=True)
         old = final.with_name(f".old-{final.name}")
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
         source.rename(final)
+        flush(final.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def put_record(self, record: Record, source: Path) -> Path:

@@ -23,6 +23,7 @@ from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
+from benchmark.records.durable import set_aside
 from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.provenance import provenance
 from benchmark.records.record import Card, RowsLost, file_sha256, to_text, write_atomic
@@ -59,35 +60,39 @@ def fit(
         key: the system's, under which it is stored. data: the folder of datasets. sweep: the id of the sweep.
         overrides: for the card's provenance.
     """
-    card = store.card(key)
+    card = _whole(store, key)
     if card is None and world.is_follower(trainer):
         _help_to_train(parts, loaded, store, trainer, key)
         card = store.card(key)
     elif card is None:
         with store.lock(f"system-{key}"):
-            card = store.card(key)
+            card = _whole(store, key, mend=True)
             if card is None:
                 card = _Training(parts, loaded, store, trainer, observers, key, data, sweep, tuple(overrides)).run()
         world.barrier()
     if card is None:
         raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
     model = build_model(parts, loaded.splits.spec)
-    path = store.system(key) / WEIGHTS
-    if file_sha256(path) != card.weights_sha256:
-        raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
-    load_weights(model, path)
-    _check_stored_poison(card, store.system(key) / POISON)
+    load_weights(model, store.system(key) / WEIGHTS)
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
 
 
-def _check_stored_poison(card: Card, path: Path) -> None:
-    """Check that the poison beside the weights is the one that the system was trained on.
+def _whole(store: Store, key: str, *, mend: bool = False) -> Card | None:
+    """The card of a trained system whose files are those that it describes; None if there is none.
 
-    Raises:
-        StoreError: if it is missing or another one.
+    Args:
+        mend: set a system aside that is not whole, so that it is trained again.
     """
-    if card.poison_sha256 and (not path.is_file() or file_sha256(path) != card.poison_sha256):
-        raise StoreError(f"{path} is not the poison that the card describes; delete {path.parent} to train it again")
+    folder = store.system(key)
+    if not folder.is_dir():
+        return None
+    card = store.card(key)
+    wrong = "has no card that can be read" if card is None else store.differs(card)
+    if card is not None and not wrong:
+        return card
+    if mend:
+        set_aside(folder, wrong)
+    return None
 
 
 def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | None = None) -> nn.Module:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__, registry
+from benchmark.commands.store import tidy
 from benchmark.errors import MENDABLE, BenchmarkError, PluginError
 from benchmark.guard import guarded
 from benchmark.hooks.events import CellResult, SweepSummary
@@ -95,7 +96,7 @@ class Matrix:
         for job in jobs:
             key = self.store.recall(cfg_line(job, self.fingerprint))
             record = self.store.record(key) if key else None
-            if record is None or (record.status == "failed" and self.retry == "failed"):
+            if record is None or self.store.damage(record) or (record.status == "failed" and self.retry == "failed"):
                 todo.append(list(job))
                 if record is not None:
                     self.store.forgive(record.key)
@@ -127,6 +128,7 @@ class Matrix:
         trainer: Any = OmegaConf.to_object(self.config.trainer)
         if is_follower(trainer):
             return results
+        tidy(self.store)
         board, findings = self._board(changed=bool(todo))
         summary = SweepSummary(
             self.sweep,
