@@ -579,4 +579,9 @@ class Metric(Component):
 
 @dataclass(frozen=True)
 class Tracker(Component):
-    """Observer of a run, through the hooks of :mod:`benchmark.hooks.hookspecs`; one that fails never loses a record."""
+    """Observer of a run, through the hooks of :mod:`benchmark.hooks.hookspecs`; one that fails never loses a record.
+
+    environment: beginnings of the names of variables of the environment that it, or its library, may set.
+    """
+
+    environment: ClassVar[tuple[str, ...]] = ()

@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmark import __version__, registry
 from benchmark.commands import gate, harden
 from benchmark.errors import BenchmarkError, ConfigError, PluginError, RecordError
+from benchmark.guard import Terminated, listening
 
 __all__ = ["main"]
 
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
     try:
-        status = _dispatch(arguments)
+        with listening():
+            status = _dispatch(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("benchmark: interrupted; the same command goes on where it stopped\n")
         return 130
+    except Terminated:
+        sys.stderr.write("benchmark: ended by SIGTERM; the same command goes on where it stopped\n")
+        return 143
     return status
 
 
@@ -95,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     gate.add_gate(commands)
     harden.add_harden(commands)
+    _add_keeping(commands)
     _add_verify(commands)
     _add_reproduce(commands)
     _add_transfer(commands)
@@ -177,6 +183,40 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
         "--stale", action="store_true", help="also list the cells that today's code would give another key, and why"
     )
     status.set_defaults(command=_status)
+
+
+def _add_keeping(commands: Commands[argparse.ArgumentParser]) -> None:
+    store = commands.add_parser(
+        "store",
+        help="check, clean, move or merge stores of results",
+        description="Look after the files of a store: what is broken, orphaned or left over, and stores as a whole.",
+    )
+    actions = store.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="read every file and say what is broken",
+        description="Compare every file with the checksum that its record or card gives. Ends with 1 if one differs.",
+    )
+    clean = actions.add_parser(
+        "clean",
+        help="set broken things aside, remove leftovers",
+        description="Set aside what is broken, so that the next run makes it again, and remove what interrupted "
+        "processes left and what was set aside before.",
+    )
+    clean.add_argument("--failed", action="store_true", help="also drop failed cells, so that they are computed again")
+    clean.add_argument("--orphans", action="store_true", help="also remove systems that no cell names, and stray work")
+    move = actions.add_parser("move", help="move a store", description="Move a store, also to another file system.")
+    move.add_argument("to", type=Path, metavar="PATH", help="where it shall be; nothing may be there")
+    merge = actions.add_parser(
+        "merge",
+        help="take the cells and systems of another store",
+        description="Copy cells and systems of another store into this one. Two that differ under one key are named "
+        "and stay as they are; then it ends with 1.",
+    )
+    merge.add_argument("other", type=Path, metavar="STORE", help="the other store, which stays as it is")
+    for action, name in ((check, "check"), (clean, "clean"), (move, "move"), (merge, "merge")):
+        _add_store(action)
+        action.set_defaults(command=_keeping, action=name)
 
 
 def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -360,6 +400,18 @@ def _status(options: argparse.Namespace) -> int:
     from benchmark.commands import status
 
     return status.main(options.store, as_json=options.json, at_least=options.at_least, old=options.stale)
+
+
+def _keeping(options: argparse.Namespace) -> int:
+    from benchmark.commands import store
+
+    if options.action == "check":
+        return store.check(options.store)
+    if options.action == "clean":
+        return store.clean(options.store, failed=options.failed, orphans=options.orphans)
+    if options.action == "move":
+        return store.move(options.store, options.to)
+    return store.merge(options.other, options.store)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ __all__ = [
     "ConfigError",
     "DataError",
     "PluginError",
+    "PluginFault",
+    "ProcessDied",
     "RecordError",
     "Refused",
     "StoreError",
@@ -49,12 +51,20 @@ class AttackFault(BenchmarkError):  # noqa: N818 - the word for it throughout
     """An attack broke the contract: it changed its inputs, gave a wrong shape, or drew from a global generator."""
 
 
+class PluginFault(BenchmarkError):  # noqa: N818 - the word for it throughout
+    """A plugin left the process changed for the plugins beside it, or asked for its end."""
+
+
 class SystemFault(BenchmarkError):  # noqa: N818 - the word for it throughout
     """A system broke the contract: it answered something else than one row of scores per input."""
 
 
 class StoreError(BenchmarkError):
     """The store cannot be read or written."""
+
+
+class ProcessDied(BenchmarkError):  # noqa: N818 - it is what happened
+    """The process that worked on a cell ended before it did."""
 
 
 class RecordError(BenchmarkError):

@@ -6,22 +6,29 @@ observers. Each stage is a module of that name in :mod:`benchmark.stages`; froze
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.check import check_fit
-from benchmark.errors import BenchmarkError, Refused
+from benchmark.errors import BenchmarkError, ProcessDied, Refused
+from benchmark.guard import RENDEZVOUS, guarded, listening
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.durable import set_aside
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.record import Card, Cost, Finding, Record
-from benchmark.records.store import Store
+from benchmark.records.store import DEATHS, Store
 from benchmark.stages import world
 from benchmark.stages.attack import attack, share
 from benchmark.stages.backdoor import Backdoor
@@ -42,6 +49,9 @@ from benchmark.threat import Access
 __all__ = ["run"]
 
 
+FINAL = "final"
+"""The folder of the work of a cell in which the files of its record are gathered."""
+
 UNRELIABLE = {"rows_depend_on_each_other", "undeclared_randomness"}
 """Findings about a system whose answers change by themselves: nothing then follows about an attack."""
 
@@ -55,30 +65,72 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         missing = f"trainer.accelerator is {config.trainer.accelerator}, and torch sees no CUDA device; use trainer=cpu"
         return CellResult("", config.name, "failed", missing, mendable=True)  # nothing of the cell: not recorded
+    config = _anchored(config)
     store = Store(Path(config.store.root))
     try:
-        check_fit(config)
-        config = config.under(named(config.threat, config.system_spec, store, config.store))
-        key = config.cell_key()
+        with _watched(config):
+            check_fit(config)
+            config = config.under(named(config.threat, config.system_spec, store, config.store))
+            key = config.cell_key()
     except BenchmarkError as error:
         return _without_work(config, store, sweep, error)
     if world.is_follower(config.trainer):
         return _follow(config, store, key, sweep)
     with store.lock(key):
         known = store.record(key)
+        wrong = store.damage(known) if known is not None else ""
+        if wrong:
+            set_aside(store.cell(key), wrong)
+            known = None
         if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
             return _result(known, config.name, cached=True)
+        if known is not None and not sweep:
+            store.forgive(key)
         plan = _plan(config, store, key, sweep)
         observers = Observers(config.trackers)
-        observers.tell("benchmark_cell_started", plan=plan)
-        try:
-            record, gallery = _compute(config, store, plan, observers)
-        except Exception as error:
-            record, gallery = ended(config, key, error), None
-        result = _publish(store, plan, record, gallery, observers)
+        with listening(), store.attempt(key), _told(observers, plan):
+            try:
+                _check_deaths(store.deaths(key))
+                with _watched(config):
+                    record, gallery = _compute(config, store, plan, observers)
+            except Exception as error:
+                record, gallery = ended(config, key, error), None
+            result = _publish(store, plan, record, gallery, observers)
     if config.trainer.strategy == "ddp":
         world.barrier()
     return result
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """The configuration with folders that stay where they are, wherever the process goes."""
+    root, data = (str(Path(folder).absolute()) for folder in (config.store.root, config.store.data))
+    return dataclasses.replace(config, store=dataclasses.replace(config.store, root=root, data=data))
+
+
+def _watched(config: RunConfig) -> AbstractContextManager[None]:
+    """Around all that a cell does: what no closer guard has seen is put back, and one of its parts is to blame."""
+    spared = [name for tracker in config.trackers for name in tracker.environment]
+    return guarded(lambda: registry.owners(config.parts), spared=(*spared, *RENDEZVOUS))
+
+
+@contextlib.contextmanager
+def _told(observers: Observers, plan: CellPlan) -> Iterator[None]:
+    """Tell the observers that a cell begins, and if it is broken off, that too."""
+    observers.tell("benchmark_cell_started", plan=plan)
+    try:
+        yield
+    except BaseException:
+        observers.tell("benchmark_cell_interrupted", plan=plan)
+        raise
+
+
+def _check_deaths(deaths: list[str]) -> None:
+    """Raise ProcessDied for a cell that has taken too many processes with it."""
+    if len(deaths) >= DEATHS:
+        raise ProcessDied(
+            f"the process died ({deaths[-1]}), in each of {len(deaths)} attempts; it may need more memory, or one of "
+            "its plugins ends the process"
+        )
 
 
 def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
@@ -93,7 +145,10 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
     prepared = Prepared.load(plan.work / "parts")
     findings = _findings(config, fitted, job, attacked.outcomes)
     images = fitted.loaded.splits.spec.image
-    gallery = keep(plan.work, fitted.loaded.attacked, attacked.outcomes, config.threat.region, images=images)
+    final = plan.work / FINAL
+    final.mkdir(exist_ok=True)
+    kept = fitted.loaded.attacked, attacked.outcomes
+    gallery = keep(plan.work / "parts", final, *kept, config.threat.region, images=images)
     return _record(config, plan, fitted, attacked, prepared, findings), gallery
 
 
@@ -240,7 +295,7 @@ def _record(
             "dataset_revision": loaded.revision,
             "examples_sha256": loaded.attacked.digest(),
             "weights_sha256": card.weights_sha256,
-            "files": files_in(plan.work, FILES),
+            "files": files_in(plan.work / FINAL, FILES),
             "provenance": provenance_of(config, inputs=config.places()),
         }
     )
@@ -264,11 +319,11 @@ def _publish(store: Store, plan: CellPlan, record: Record, gallery: Gallery | No
     """Put the record in its place, then tell the observers."""
     if record.status == "failed":  # finished batches stay for the next attempt; the record goes to its own folder
         source = plan.work.with_name(f"{plan.key}-record")
-        source.mkdir(parents=True, exist_ok=True)
     else:
-        shutil.rmtree(plan.work / "parts", ignore_errors=True)
-        (plan.work / "plan.json").unlink(missing_ok=True)
-        source = plan.work
+        source = plan.work / FINAL
+    source.mkdir(parents=True, exist_ok=True)
     folder = store.put_record(record, source)
+    if record.status != "failed":  # only now: until the record is in its place, the finished batches are all there is
+        shutil.rmtree(plan.work, ignore_errors=True)
     observers.tell("benchmark_cell_finished", plan=plan, record=record, folder=folder, gallery=gallery)
     return _result(record, plan.name)

@@ -35,6 +35,7 @@ def run_help() -> str:
         "  defense.jpeg.quality=50                 of a plugin in a list: by its name",
         "  training.epochs=20 trainer=gpu          the recipe, and the machine",
         "  system.init_from=KEY                    train on from a trained system",
+        "  cell.process=true cell.timeout=600      each cell in a process of its own, and its limits; also cell.memory",
         "  retry=failed                            compute failed cells again",
         "  store.root=results store.data=data      where results and data files are",
         "",

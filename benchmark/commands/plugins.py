@@ -27,6 +27,8 @@ def main(kind: str | None, name: str | None, *, as_json: bool) -> int:
         raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}, or check")
     if name:
         registry.find(str(kind), name)
+    for problem in registry.unreadable():
+        sys.stderr.write(f"benchmark: {problem}\n")
     found = [d for d in catalogue(kind) if name in (None, d.declared.name)]
     if as_json:
         sys.stdout.write(json.dumps([_plain(d) for d in found], indent=2) + "\n")

@@ -11,6 +11,7 @@ from benchmark import registry
 from benchmark.api import (
     Attack,
     Certifier,
+    Component,
     Dataset,
     Defense,
     Metric,
@@ -19,7 +20,7 @@ from benchmark.api import (
     Tracker,
 )
 from benchmark.config.describe import attack_info, threat_info
-from benchmark.config.schema import Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training
+from benchmark.config.schema import CellLimits, Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training
 from benchmark.config.system_spec import SystemSpec, described, initial_weights
 from benchmark.errors import ConfigError
 from benchmark.records import naming
@@ -48,6 +49,7 @@ class RunConfig:
     training: Training = field(default_factory=Training)
     trainer: Trainer = field(default_factory=Trainer)
     store: StoreConfig = field(default_factory=StoreConfig)
+    cell: CellLimits = field(default_factory=CellLimits)
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     system: SystemConfig = field(default_factory=SystemConfig)
     seed: int = 0
@@ -78,6 +80,12 @@ class RunConfig:
             init_from=self.system.init_from,
             seed=self.seed,
         )
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """The plugins that take part, but for those that only look on."""
+        one = (self.dataset, self.model, self.attack)
+        return (*one, *self.defenses, *self.poisons, *self.certifiers, *self.metrics)
 
     def under(self, threat: Threat) -> RunConfig:
         """The same configuration under another threat."""

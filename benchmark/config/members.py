@@ -83,7 +83,7 @@ def named_node(kind: str, name: str) -> DictConfig:
         if variant.is_file():
             own = OmegaConf.create(variant.read_text(encoding="utf-8"))
             name = next(entry for entry in own.pop("defaults") if entry != "_self_")
-    cls = registry.load(kind, name)
+    cls = registry.load(kind, name, own=True)
     node = structured(cls)
     with open_dict(node):
         node.pop("defaults", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
@@ -45,6 +46,8 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
         if kind not in registry.LISTS and schema[kind] is None:
             raise ConfigError(f"no {kind} is chosen; choose one of: {', '.join(registry.names(kind))}")
     lists: dict[str, Any] = {f"{kind}s": tuple(schema[kind].values()) for kind in registry.LISTS}
+    for chosen in (*(schema[kind] for kind in registry.KINDS if kind not in registry.LISTS), *chain(*lists.values())):
+        registry.find(*registry.name_of(chosen))  # declared by two, it is refused to who asks for it
     rest = {key: value for key, value in schema.items() if key not in (*registry.LISTS, "threat")}
     return RunConfig(threat=_threat(schema["threat"]), official=official, overrides=overrides, **lists, **rest)
 

@@ -7,6 +7,8 @@ plugins; :func:`check` says whether the parts fit, before anything is loaded.
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, get_type_hints
@@ -123,6 +125,45 @@ class StoreConfig:
     offline: bool = False
 
 
+UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+"""Units of memory, in bytes."""
+
+
+@dataclass(frozen=True)
+class CellLimits:
+    """How a cell is kept from harming others; none of it changes a result, and all of it needs Linux.
+
+    process: each cell in a process of its own. timeout: seconds that a cell may take, 0 for any number.
+    memory: how much may be resident, such as 4GB; empty for any amount. Limits give the cell a process of its own.
+    """
+
+    process: bool = False
+    timeout: float = 0.0
+    memory: str = ""
+
+    def __post_init__(self) -> None:
+        if self.timeout < 0:
+            raise ConfigError(f"cell.timeout is {self.timeout}; expected seconds, or 0 for no limit")
+        self.bytes  # noqa: B018 - read to be checked
+        if self.alone and sys.platform != "linux":
+            raise ConfigError("cell.process, cell.timeout and cell.memory need Linux; leave them out here")
+
+    @property
+    def bytes(self) -> int:
+        """The memory in bytes; 0 for any amount."""
+        if not self.memory:
+            return 0
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", self.memory.strip())
+        if match is None or match[2].lower() not in UNITS:
+            raise ConfigError(f"cell.memory is {self.memory!r}; expected a number with a unit, such as 4GB or 512MiB")
+        return int(float(match[1]) * UNITS[match[2].lower()])
+
+    @property
+    def alone(self) -> bool:
+        """Whether a cell has a process of its own."""
+        return self.process or self.timeout > 0 or bool(self.memory)
+
+
 @dataclass(frozen=True)
 class SystemConfig:
     """init_from: the key or folder of a trained system from whose weights training starts; empty is from scratch."""
@@ -177,6 +218,7 @@ RunSchema: Any = dataclasses.make_dataclass(
         ("training", Training, field(default_factory=Training)),
         ("trainer", Trainer, field(default_factory=Trainer)),
         ("store", StoreConfig, field(default_factory=StoreConfig)),
+        ("cell", CellLimits, field(default_factory=CellLimits)),
         ("suite", SuiteConfig, field(default_factory=SuiteConfig)),
         ("system", SystemConfig, field(default_factory=SystemConfig)),
         ("seed", int, 0),

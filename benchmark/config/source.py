@@ -48,7 +48,7 @@ class PluginSource(ConfigSource):
 
     def _schema(self, kind: str, name: str) -> DictConfig:
         try:
-            return structured(registry.load(kind, name))
+            return structured(registry.load(kind, name, own=True))  # who asks by name: benchmark.config.resolve
         except PluginError as error:
             raise CompactHydraException(str(error)) from error
         except OmegaConfBaseException as error:

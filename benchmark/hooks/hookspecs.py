@@ -53,6 +53,11 @@ def benchmark_cell_finished(plan: CellPlan, record: Record, folder: Path, galler
 
 
 @hookspec
+def benchmark_cell_interrupted(plan: CellPlan) -> None:
+    """A cell was broken off, as by a person: it has no record, and the same command goes on with it."""
+
+
+@hookspec
 def benchmark_sweep_finished(summary: SweepSummary) -> None:
     """All cells of a sweep are done; called once, in the process that was started by the user."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from benchmark import GROUP
+from benchmark.guard import RENDEZVOUS, guarded
 
 if TYPE_CHECKING:
     from benchmark.api import Tracker
@@ -27,6 +29,7 @@ class Observers:
     def __post_init__(self) -> None:
         from benchmark.hooks import hookspecs
 
+        self._spared = {type(t).__name__: (*t.environment, *RENDEZVOUS) for t in self.trackers}
         self._managers: list[tuple[str, pluggy.PluginManager]] = []
         for tracker in self.trackers:
             manager = pluggy.PluginManager(GROUP)
@@ -35,10 +38,11 @@ class Observers:
             self._managers.append((type(tracker).__name__, manager))
 
     def tell(self, hook: str, **values: Any) -> None:
-        """Call one hook of every tracker; failures are kept in `problems` and printed to standard error."""
+        """Call one hook of every tracker, each with copies of the values; failures are kept and printed to stderr."""
         for name, manager in self._managers:
             try:
-                getattr(manager.hook, hook)(**values)
+                with guarded(f"tracker {name}", spared=self._spared[name]):
+                    getattr(manager.hook, hook)(**copy.deepcopy(values))
             except Exception as error:
                 problem = f"tracker {name} failed in {hook}: {type(error).__name__}: {error}"
                 self.problems.append(problem)

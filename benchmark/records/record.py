@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmark.errors import RecordError
 from benchmark.records import naming
+from benchmark.records.durable import flush
 from benchmark.records.migrations import migrated
 from benchmark.threat import Norm
 
@@ -352,6 +353,7 @@ def write_atomic(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        flush(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

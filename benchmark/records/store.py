@@ -16,8 +16,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,16 @@ from typing import Any
 
 from benchmark.errors import RecordError, StoreError
 from benchmark.records.content import stamp
-from benchmark.records.record import Card, Record, read_record, to_text, write_atomic
+from benchmark.records.durable import flush, settle
+from benchmark.records.record import Card, Record, file_sha256, read_record, to_text, write_atomic
 
-__all__ = ["Store"]
+__all__ = ["DEATHS", "Store"]
+
+ATTEMPT = "attempt.json"
+FATES = "deaths.json"
+
+DEATHS = 2
+"""The processes that a cell may take with it before it is recorded as failed."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +122,29 @@ class Store:
         return [bool(value) for value in load_file(str(path))["broken"]] if path.is_file() else None
 
     def card(self, key: str) -> Card | None:
-        """The card of a trained system, or None if it is not in the store."""
+        """The card of a trained system, or None if it is not in the store or cannot be read."""
         path = self.system(key) / "card.json"
-        return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+        try:
+            return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+        except ValueError:
+            return None
+
+    def differs(self, card: Card) -> str:
+        """How the files of a trained system differ from those that its card describes; "" if they do not."""
+        for name, sha in (("weights.safetensors", card.weights_sha256), ("poison.safetensors", card.poison_sha256)):
+            path = self.system(card.key) / name
+            if sha and (not path.is_file() or file_sha256(path) != sha):
+                return f"has a {name} that is not the file that its card describes"
+        return ""
+
+    def damage(self, record: Record) -> str:
+        """How the files beside a record differ from those that it names, by size alone; "" if they do not."""
+        for file in record.files:
+            path = self.cell(record.key) / file.path
+            size = path.stat().st_size if path.is_file() else None
+            if size != file.bytes:
+                return f"has {file.path} of {size} bytes, and its record says {file.bytes}"
+        return ""
 
     def scratch(self, key: str, plan: dict[str, Any]) -> Path:
         """The scratch folder of `key`, with a note of what it is for."""
@@ -126,15 +155,81 @@ class Store:
             write_atomic(note, json.dumps(plan, sort_keys=True, indent=2) + "\n")
         return folder
 
+    # --- attempts, and how they ended ---
+
+    @contextlib.contextmanager
+    def attempt(self, key: str) -> Iterator[None]:
+        """Around the work on a cell, under its lock: a note that stays only if the process dies."""
+        note = self.work(key) / ATTEMPT
+        write_atomic(note, json.dumps({"host": platform.node(), "pid": os.getpid(), "begun": time.time()}) + "\n")
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
+    def attempts(self) -> dict[str, dict[str, Any]]:
+        """Cells that are under way, or whose process died, by key: host, pid and beginning."""
+        found = {}
+        for path in sorted((self.root / "work").glob(f"*/{ATTEMPT}")):
+            with contextlib.suppress(OSError, ValueError):
+                found[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def bury(self, reason: str, *, final: bool = False) -> list[str]:
+        """Note why the processes died that worked on cells and hold their locks no more; the keys of those cells.
+
+        Args:
+            reason: such as "signal 11 (SIGSEGV)". final: it would end so again, and is not tried again.
+        """
+        buried = []
+        for key in self.attempts():
+            with self.free(key) as free:
+                note = self.work(key) / ATTEMPT
+                if free and note.is_file():
+                    known = [*self.deaths(key), *([reason] * (DEATHS if final else 1))]
+                    write_atomic(self.work(key) / FATES, json.dumps(known) + "\n")
+                    note.unlink(missing_ok=True)
+                    buried.append(key)
+        return buried
+
+    def deaths(self, key: str) -> list[str]:
+        """Why the processes died that worked on a cell, as far as somebody saw it."""
+        try:
+            return [str(reason) for reason in json.loads((self.work(key) / FATES).read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def forgive(self, key: str) -> None:
+        """Forget the deaths of a cell, so that it is tried again."""
+        (self.work(key) / FATES).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def free(self, key: str) -> Iterator[bool]:
+        """Whether nobody works on a cell, who cannot begin either inside the block."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
     def put(self, source: Path, final: Path) -> None:
         """Move a complete folder to its place; an older one there is replaced."""
         _follow_umask(source)
+        settle(source)
         final.parent.mkdir(parents=True, exist_ok=True)
         old = final.with_name(f".old-{final.name}")
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
         source.rename(final)
+        flush(final.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def put_record(self, record: Record, source: Path) -> Path:

@@ -1,5 +1,6 @@
 """Installed plugins: which there are, how one is loaded, and what it declares."""
 
+from benchmark.registry.calls import calling, owners
 from benchmark.registry.installed import (
     DISTRIBUTION,
     KINDS,
@@ -17,6 +18,7 @@ from benchmark.registry.installed import (
     names,
     owner_of,
     settings,
+    unreadable,
 )
 from benchmark.registry.origin import harness_version, source_stamps
 
@@ -27,6 +29,7 @@ __all__ = [
     "SUPPORTS",
     "Declared",
     "blamed",
+    "calling",
     "check_version",
     "declared",
     "distribution_of",
@@ -37,6 +40,8 @@ __all__ = [
     "name_of",
     "names",
     "owner_of",
+    "owners",
     "settings",
     "source_stamps",
+    "unreadable",
 ]

@@ -12,6 +12,7 @@ import difflib
 import functools
 import importlib.metadata
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ import pluggy
 
 from benchmark import GROUP, __version__
 from benchmark.errors import PluginError
+from benchmark.guard import guarded
 from benchmark.registry.origin import version_of
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ __all__ = [
     "names",
     "owner_of",
     "settings",
+    "unreadable",
 ]
 
 KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
@@ -99,23 +102,49 @@ def _requirement(distribution: importlib.metadata.Distribution) -> str:
 @functools.cache
 def declared() -> tuple[Declared, ...]:
     """Every entry point of the group, sorted; duplicates included, so that they can be named."""
+    return _scanned()[0]
+
+
+def unreadable() -> tuple[str, ...]:
+    """A sentence for every installed distribution whose entry points cannot be read, whoever made it."""
+    return _scanned()[1]
+
+
+@functools.cache
+def _scanned() -> tuple[tuple[Declared, ...], tuple[str, ...]]:
     found: set[Declared] = set()
+    problems = []
     for distribution in importlib.metadata.distributions():
-        points = [p for p in distribution.entry_points if p.group == GROUP]
-        if not points:
-            continue
-        metadata = distribution.metadata  # parsed each time that it is asked for
-        name, version = metadata["Name"], metadata["Version"]
-        requires = "" if name == DISTRIBUTION else _requirement(distribution)
-        for point in points:
-            kind, _, short = point.name.partition(".")
-            found.add(Declared(kind, short, point.value, name, version, requires))
-    return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version)))
+        try:
+            found |= _points_of(distribution)
+        except Exception as error:  # its file is not ours to mend, and nobody asked for it
+            place = getattr(distribution, "_path", "an installed distribution")
+            problems.append(
+                f"the entry points in {place} cannot be read ({type(error).__name__}: {error}); what it declares is "
+                "left out: reinstall it"
+            )
+    return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version))), tuple(sorted(problems))
+
+
+def _points_of(distribution: importlib.metadata.Distribution) -> set[Declared]:
+    """The entry points of the group that a distribution declares."""
+    points = [p for p in distribution.entry_points if p.group == GROUP]
+    if not points:
+        return set()
+    metadata = distribution.metadata  # parsed each time that it is asked for
+    name, version = str(metadata["Name"]), str(metadata["Version"])
+    requires = "" if name == DISTRIBUTION else _requirement(distribution)
+    parts = ((point.name.partition("."), point.value) for point in points)
+    return {Declared(kind, short, value, name, version, requires) for (kind, _, short), value in parts}
+
+
+NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+"""What the name of a plugin may be: it is part of keys, of files and of pages."""
 
 
 def names(kind: str) -> list[str]:
-    """The names of a kind, sorted."""
-    return sorted({d.name for d in declared() if d.kind == kind})
+    """The names of a kind, sorted; what is none, such as ../../etc, is left out."""
+    return sorted({d.name for d in declared() if d.kind == kind and NAME.fullmatch(d.name)})
 
 
 def find(kind: str, name: str) -> Declared:
@@ -139,21 +168,28 @@ def find(kind: str, name: str) -> Declared:
     return matches[0]
 
 
-def load(kind: str, name: str) -> type[Component]:
+def load(kind: str, name: str, *, own: bool = False) -> type[Component]:
     """Import the plugin of that name and return its class.
+
+    Args:
+        own: of several by that name take the harness's, as where a default names it and nobody asked.
 
     Raises:
         PluginError: if it is unknown, declared twice, made for another version, fails to import, or registers wrongly.
     """
-    return _load(find(kind, name))
+    ours = [d for d in declared() if (d.kind, d.name, d.distribution) == (kind, name, DISTRIBUTION)]
+    return _load(ours[0] if own and len(ours) == 1 else find(kind, name))
 
 
 @functools.cache
 def _load(plugin: Declared) -> type[Component]:
-    check_version(plugin)
     where = f"plugin '{plugin.full_name}' from {plugin.owner}"
+    if plugin.kind not in KINDS or not NAME.fullmatch(plugin.name):
+        raise PluginError(f"{where} {misnamed(plugin)}")
+    _check_sole_name(plugin, where)
+    check_version(plugin)
     try:
-        with _leaving_torch_alone(plugin, where):
+        with _guarded_import(plugin, where):
             module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
     except PluginError:
         raise
@@ -169,25 +205,36 @@ def _load(plugin: Declared) -> type[Component]:
 
 
 @contextlib.contextmanager
-def _leaving_torch_alone(plugin: Declared, where: str) -> Iterator[None]:
-    """Watch an import for a change of torch's default type, undo it, and name the plugin.
+def _guarded_import(plugin: Declared, where: str) -> Iterator[None]:
+    """Watch an import: what it changes of the process is undone.
 
     Raises:
-        PluginError: if there was one.
+        PluginError: if there was any such thing.
     """
-    before = sys.modules["torch"].get_default_dtype() if "torch" in sys.modules else None
     try:
-        yield
-    finally:
-        torch = sys.modules.get("torch")
-        now = torch and torch.get_default_dtype()
-        if torch and now != (before or torch.float32):
-            torch.set_default_dtype(before or torch.float32)
-            sys.modules.pop(plugin.module.partition(":")[0], None)  # or it would pass as harmless the next time
-            raise PluginError(
-                f"{where} sets torch's default type to {str(now).removeprefix('torch.')} when it is imported, for "
-                "every plugin beside it; it must give its own tensors a dtype instead, and its author mend it"
-            )
+        with guarded(where, fault=PluginError):
+            yield
+    except PluginError:
+        sys.modules.pop(plugin.module.partition(":")[0], None)  # or it would pass as harmless the next time
+        raise
+
+
+def _check_sole_name(plugin: Declared, where: str) -> None:
+    """A module has one name: under two, its results would bear the first one's, whichever was asked for.
+
+    Of the harness's own modules others may claim what they like: the claim is refused, and the module is not.
+    """
+    others = [
+        d.full_name
+        for d in declared()
+        if d.module == plugin.module and d.full_name != plugin.full_name
+        if plugin.distribution != DISTRIBUTION or d.distribution == DISTRIBUTION
+    ]
+    if others and plugin in declared():
+        raise PluginError(
+            f"{where} is the module {plugin.module}, which is also {', '.join(sorted(others))}; one module must have "
+            "one name: its author must leave one of them out"
+        )
 
 
 def check_version(plugin: Declared) -> None:
@@ -229,8 +276,6 @@ def _check_component(component: Any, plugin: Declared, where: str) -> None:
     from benchmark import api
 
     expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
-    if plugin.kind not in KINDS or not plugin.name:
-        raise PluginError(f"{where} {misnamed(plugin)}")
     if not (isinstance(component, type) and issubclass(component, expected)):
         raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
     if component.api_version != api.API_VERSION:
@@ -268,8 +313,9 @@ def owner_of(cls: type[Component]) -> Declared:
     """
     for plugin in declared():
         same = plugin.module.partition(":")[0] == cls.__module__ and plugin.kind in KINDS and plugin.name
-        if same and _load(plugin) is cls:
-            return plugin
+        with contextlib.suppress(PluginError):  # a second name of the same module is none
+            if same and _load(plugin) is cls:
+                return plugin
     raise PluginError(f"{cls.__module__}.{cls.__name__} is no installed plugin; declare its entry point and reinstall")
 
 

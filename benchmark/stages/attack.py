@@ -17,7 +17,7 @@ import torch
 from benchmark.config.schema import Trainer
 from benchmark.stages.batch import Attacked, Job, attack_batch
 from benchmark.stages.devices import device_of, exact_math
-from benchmark.stages.parts import batches_of, finished_parts, gaps, join_parts, save_part
+from benchmark.stages.parts import batches_of, finished_parts, gaps, join_parts, save_part, set_broken_aside
 from benchmark.stages.prepare import prepare
 from benchmark.stages.quiet import QuietInChild, quiet_lightning
 
@@ -31,6 +31,8 @@ def attack(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> 
         progress: called with (done, total) after each batch.
     """
     share(job, trainer, progress)
+    while set_broken_aside(job.folder):  # of an earlier sitting; what was made now is whole
+        share(job, trainer, progress)
     return join_parts(job)
 
 

@@ -6,7 +6,6 @@ What comes out is a function of the examples of the batch, each by itself, and o
 from __future__ import annotations
 
 import dataclasses
-import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from benchmark import registry
 from benchmark.api import Attack, Certifier
 from benchmark.data import Examples
 from benchmark.errors import AttackFault, ConfigError
+from benchmark.guard import drawn
 from benchmark.records.build import AuditCounts
 from benchmark.records.outcomes import Outcomes, Witness
 from benchmark.sampling import SampleRandom, derive_seed
@@ -254,10 +253,11 @@ def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: 
         AttackFault: if it touched anything but its own tensors.
     """
     x_given, y_given = x.clone(), y.clone()
-    before = _generators(x.device)
-    with job.attacker_view.closed():
+    with registry.calling(job.attack, generators=False), job.attacker_view.closed():
+        before = drawn(x.device)
         result = call(x_given, y_given)
-    if _generators(x.device) != before and not _draws_globally(job.attacker_view, x):
+        drew = drawn(x.device) != before
+    if drew and not _draws_globally(job.attacker_view, x):
         raise AttackFault(
             f"{_owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or no "
             "result of it can be reproduced: its author must mend it"
@@ -271,24 +271,14 @@ def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: 
 
 def _draws_globally(system: System, x: Tensor) -> bool:
     """True if the system itself draws from a global generator: a finding names it, and no attack is at fault."""
-    before = _generators(x.device)
+    before = drawn(x.device)
     system.logits(x[:1], SampleRandom(0, torch.zeros(1, dtype=torch.int64, device=x.device)))
-    return _generators(x.device) != before
+    return drawn(x.device) != before
 
 
 def _owned_name(attack: Attack) -> str:
     owner = registry.owner_of(type(attack))
     return f"{owner.full_name} from {owner.owner}"
-
-
-def _generators(device: torch.device) -> tuple[Any, ...]:
-    """The states of the global generators that an attack must leave alone."""
-    numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state is what is call_guarded
-    states: list[Any] = [torch.get_rng_state().numpy().tobytes(), random.getstate(), numpy_state[1].tobytes()]
-    states += numpy_state[2:]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
-    return tuple(states)
 
 
 def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, rows: Tensor) -> Tensor | None:

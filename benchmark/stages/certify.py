@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from benchmark import registry
 from benchmark.api import Certifier
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
@@ -31,7 +32,8 @@ def certify(
     """
     best = torch.zeros(len(x), device=x.device)
     for place, certifier in enumerate(certifiers):
-        radius = certifier.certify(system, x, y, threat=threat, rng=rng.child(place))
+        with registry.calling(certifier):
+            radius = certifier.certify(system, x, y, threat=threat, rng=rng.child(place))
         best = torch.maximum(best, radius.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0.0))
     return torch.where(correct, best, torch.zeros_like(best))
 
@@ -45,7 +47,8 @@ def certify_rows(
     """
     best: Tensor | None = None
     for place, certifier in enumerate(certifiers):
-        rows = certifier.certify_rows(system, x, y, rng=rng.child(place))
+        with registry.calling(certifier):
+            rows = certifier.certify_rows(system, x, y, rng=rng.child(place))
         if rows is not None:
             best = rows if best is None else torch.maximum(best, rows)
     return None if best is None else torch.where(correct, best.clamp_min(0), torch.zeros_like(best))

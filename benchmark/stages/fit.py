@@ -23,6 +23,7 @@ from benchmark.data import DataSpec, Examples, Splits
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
+from benchmark.records.durable import set_aside
 from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.provenance import provenance
 from benchmark.records.record import Card, RowsLost, file_sha256, to_text, write_atomic
@@ -59,42 +60,47 @@ def fit(
         key: the system's, under which it is stored. data: the folder of datasets. sweep: the id of the sweep.
         overrides: for the card's provenance.
     """
-    card = store.card(key)
+    card = _whole(store, key)
     if card is None and world.is_follower(trainer):
         _help_to_train(parts, loaded, store, trainer, key)
         card = store.card(key)
     elif card is None:
         with store.lock(f"system-{key}"):
-            card = store.card(key)
+            card = _whole(store, key, mend=True)
             if card is None:
                 card = _Training(parts, loaded, store, trainer, observers, key, data, sweep, tuple(overrides)).run()
         world.barrier()
     if card is None:
         raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
     model = build_model(parts, loaded.splits.spec)
-    path = store.system(key) / WEIGHTS
-    if file_sha256(path) != card.weights_sha256:
-        raise StoreError(f"{path} is not the file that its card describes; delete {path.parent} to train it again")
-    load_weights(model, path)
-    _check_stored_poison(card, store.system(key) / POISON)
+    load_weights(model, store.system(key) / WEIGHTS)
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
 
 
-def _check_stored_poison(card: Card, path: Path) -> None:
-    """Check that the poison beside the weights is the one that the system was trained on.
+def _whole(store: Store, key: str, *, mend: bool = False) -> Card | None:
+    """The card of a trained system whose files are those that it describes; None if there is none.
 
-    Raises:
-        StoreError: if it is missing or another one.
+    Args:
+        mend: set a system aside that is not whole, so that it is trained again.
     """
-    if card.poison_sha256 and (not path.is_file() or file_sha256(path) != card.poison_sha256):
-        raise StoreError(f"{path} is not the poison that the card describes; delete {path.parent} to train it again")
+    folder = store.system(key)
+    if not folder.is_dir():
+        return None
+    card = store.card(key)
+    wrong = "has no card that can be read" if card is None else store.differs(card)
+    if card is not None and not wrong:
+        return card
+    if mend:
+        set_aside(folder, wrong)
+    return None
 
 
 def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | None = None) -> nn.Module:
     """The architecture with its initial weights, or the `given` ones, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
-        model = parts.model.build(spec)
+        with registry.calling(parts.model, generators=False):
+            model = parts.model.build(spec)
         if given is not None:
             model.load_state_dict(given)
         model = built(model, spec, parts.defenses)
@@ -112,7 +118,8 @@ def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.M
     """Architecture after the changes of a stack of defenses; a `build` that takes the model alone is given no spec."""
     for defense in defenses:
         change: Callable[..., nn.Module] = defense.build
-        model = change(model, spec) if len(inspect.signature(change).parameters) > 1 else change(model)
+        with registry.calling(defense, generators=False):
+            model = change(model, spec) if len(inspect.signature(change).parameters) > 1 else change(model)
     return model
 
 
@@ -180,11 +187,14 @@ class _Training:
         history = task.fit(model, given, train, splits.select, tell)
         for place, defense in enumerate(parts.defenses):
             if type(defense).finish is not Defense.finish:
-                defense.finish(model, train, _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}"))
+                further = _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}")
+                with registry.calling(defense, generators=False):
+                    defense.finish(model, train, further)
         for place, defense in enumerate(parts.defenses):
             if type(defense).repair is not Defense.repair:
                 further = _Further(parts, splits.spec, self.trainer, folder / f"repair-{place}")
-                defense.repair(model, splits.select, further)
+                with registry.calling(defense, generators=False):
+                    defense.repair(model, splits.select, further)
         model.eval()
         save_weights(model, final / WEIGHTS)
         thresholds = _calibrate(parts, splits.spec, model, splits.select)
@@ -316,7 +326,8 @@ def _training_examples(parts: SystemSpec, splits: Splits, file: Path | None = No
     lost = {}
     for place, defense in enumerate(parts.defenses):
         rng, before = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids), train
-        train = defense.prepare(train, splits.spec, rng)
+        with registry.calling(defense, generators=False):
+            train = defense.prepare(train, splits.spec, rng)
         removed = _rows_lost(before, train, poisoned, splits.spec.classes)
         if any(row.removed for row in removed):
             lost[registry.name_of(defense)[1]] = removed
@@ -374,7 +385,8 @@ class _Weights:
                     f"model.{registry.name_of(parts.model)[1]} learns from labels, and a defense made them soft; leave "
                     "that defense out, or choose a model that is trained by gradients"
                 )
-            parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
+            with registry.calling(parts.model, generators=False):
+                parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
             return []
         if parts.init_from and given is None:
             load_weights(model, initial_weights(parts.init_from, self.store.root))
@@ -393,7 +405,8 @@ class _Weights:
             parts.seed,
             self.folder,
         )
-        return training.train(fitting, self.trainer, tell)
+        with registry.calling(parts.model, *parts.defenses, parts.training.selection_attack, generators=False):
+            return training.train(fitting, self.trainer, tell)
 
     def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
         """The defenses to train with, after each has trained what it needs; every process does so for itself."""
@@ -402,7 +415,9 @@ class _Weights:
             folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
             with torch.random.fork_rng():
                 torch.manual_seed(derive_seed(parts.seed, "start", place))
-                started.append(defense.start(model, train, self.spec, _Further(parts, self.spec, self.trainer, folder)))
+                further = _Further(parts, self.spec, self.trainer, folder)
+                with registry.calling(defense, generators=False):
+                    started.append(defense.start(model, train, self.spec, further))
         return tuple(started)
 
 

@@ -27,15 +27,18 @@ GALLERY_BYTES = 1 << 22
 """The most bytes that the images of a stored gallery take together."""
 
 
-def keep(work: Path, examples: Examples, outcomes: Outcomes, region: Region, *, images: bool) -> Gallery | None:
+def keep(
+    parts: Path, work: Path, examples: Examples, outcomes: Outcomes, region: Region, *, images: bool
+) -> Gallery | None:
     """Write the files of a finished attack, and return its gallery.
 
     Args:
-        work: with the joined witness under `parts`. examples: the cell's example list. images: whether they are any.
+        parts: the folder of the finished batches, with the joined witness. work: where the files go.
+        examples: the cell's example list. images: whether they are any.
         region: of the threat, whose mask is kept where it came from a file.
     """
     outcomes.save(work / OUTCOMES)
-    (work / "parts" / WITNESS).replace(work / WITNESS)
+    (parts / WITNESS).replace(work / WITNESS)
     (work / GALLERY).unlink(missing_ok=True)
     if region.kind is RegionKind.file:
         save_file({"mask": torch.from_numpy(read_mask(Path(region.path)))}, work / MASK)
@@ -44,7 +47,7 @@ def keep(work: Path, examples: Examples, outcomes: Outcomes, region: Region, *, 
         fits = GALLERY_BYTES // (2 * 4 * gallery.clean[0].numel())
         if fits:
             save_file({name: value[:fits].contiguous() for name, value in vars(gallery).items()}, work / GALLERY)
-    prepared = Prepared.load(work / "parts")
+    prepared = Prepared.load(parts)
     if prepared is not None:
         save_file(prepared.tensors, work / PREPARED)
     return gallery

@@ -46,7 +46,9 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
         DataError: if ids repeat, labels lie outside the classes, or there is one class only.
     """
     name = registry.name_of(dataset)[1]
-    splits = dataset.load(Path(store.data), offline=store.offline)
+    with registry.calling(dataset):
+        splits = dataset.load(Path(store.data), offline=store.offline)
+        revision = dataset.revision(Path(store.data))
     parts = {"train": splits.train, "select": splits.select, "test": splits.test}
     ids = torch.cat([part.ids for part in parts.values()])
     if len(ids.unique()) != len(ids):
@@ -61,7 +63,7 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
     return Loaded(
         splits,
         splits.test if count == len(splits.test) else splits.test.take(torch.arange(count)),
-        dataset.revision(Path(store.data)),
+        revision,
         {split: SplitInfo(count=len(part), sha256=part.digest()) for split, part in parts.items()},
         disjoint=None if shared is None else shared == 0,
         shared=shared or 0,

@@ -22,7 +22,9 @@ def measure(metrics: Sequence[Metric], outcomes: Outcomes) -> list[MetricValue]:
     """
     found = []
     for metric in metrics:
-        for m in metric.measure(outcomes):
+        with registry.calling(metric, draws=False):
+            measured = list(metric.measure(outcomes))
+        for m in measured:
             odd = [value for value in (m.value, m.low, m.high) if value is not None and not math.isfinite(value)]
             if odd:
                 owner = registry.owner_of(type(metric))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from benchmark.errors import StoreError
 from benchmark.records.build import AuditCounts
+from benchmark.records.durable import checked_tensors, save_checked, set_aside
 from benchmark.records.outcomes import WITNESS, Outcomes, concatenate
 from benchmark.stages.batch import Attacked, Job
 
-__all__ = ["batches_of", "finished_parts", "gaps", "join_parts", "save_part"]
+__all__ = ["batches_of", "finished_parts", "gaps", "join_parts", "save_part", "set_broken_aside"]
 
 
 def finished_parts(folder: Path) -> list[tuple[int, int, Path]]:
@@ -42,17 +43,25 @@ def batches_of(ranges: Sequence[tuple[int, int]], size: int) -> list[tuple[int, 
 
 
 def save_part(part: Attacked, path: Path) -> None:
-    """Write a finished batch, atomically."""
-    from safetensors.torch import save_file
-
+    """Write a finished batch, atomically and with a checksum."""
     tensors = {f"outcomes.{k}": v.cpu().contiguous().clone() for k, v in part.outcomes.tensors().items()}
     assert part.witness is not None
     tensors |= {"witness.ids": part.witness.ids.contiguous(), "witness.x_adv": part.witness.x_adv.contiguous()}
     tensors["audit"] = torch.tensor(list(vars(part.audit).values()))
     tensors["cost"] = torch.tensor([part.seconds, float(part.peak_memory_bytes)], dtype=torch.float64)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, str(temporary), metadata={"path": json.dumps(part.path)})
-    temporary.replace(path)
+    save_checked(tensors, path, {"path": json.dumps(part.path)})
+
+
+def set_broken_aside(folder: Path) -> bool:
+    """Set aside every finished batch that is broken; True if there was any."""
+    found = False
+    for _, _, path in finished_parts(folder):
+        try:
+            checked_tensors(path)
+        except StoreError as error:
+            found = True
+            set_aside(path, str(error).removeprefix(f"{path} "))
+    return found
 
 
 def join_parts(job: Job) -> Attacked:

@@ -36,7 +36,8 @@ def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Exampl
         rng = SampleRandom(derive_seed(seed, "poison", place), train.ids)
         name = f"poison.{registry.name_of(plugin)[1]}"
         before = train
-        train, ids = corrupted(plugin, train, splits.test, splits.spec, rng)
+        with registry.calling(plugin, draws=False):
+            train, ids = corrupted(plugin, train, splits.test, splits.spec, rng)
         if len(ids.unique()) != expected:
             raise DataError(
                 f"{name} touched {len(ids.unique())} examples, and its rate of "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from benchmark.api import PreparedAttack
 from benchmark.data import Examples
-from benchmark.errors import AttackFault
+from benchmark.errors import AttackFault, StoreError
+from benchmark.records.durable import checked_tensors, save_checked, set_aside
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.batch import Job, call_guarded, target_of
 from benchmark.stages.settle import with_fixed_region
@@ -34,22 +34,21 @@ class Prepared:
 
     def save(self, folder: Path) -> None:
         """Write it among the finished batches of a cell, atomically."""
-        from safetensors.torch import save_file
-
         tensors = {f"tensors.{name}": value.cpu().contiguous().clone() for name, value in self.tensors.items()}
         tensors["cost"] = torch.tensor([self.forwards, self.backwards, self.seconds], dtype=torch.float64)
-        temporary = folder / f".{PREPARED}.{os.getpid()}"
-        save_file(tensors, str(temporary))
-        temporary.replace(folder / PREPARED)
+        save_checked(tensors, folder / PREPARED)
 
     @classmethod
     def load(cls, folder: Path) -> Prepared | None:
-        """Read what `save` wrote; None if there is nothing."""
-        from safetensors.torch import load_file
-
-        if not (folder / PREPARED).is_file():
+        """Read what `save` wrote; None if there is nothing, or what there was is broken and now set aside."""
+        path = folder / PREPARED
+        if not path.is_file():
             return None
-        stored = load_file(str(folder / PREPARED))
+        try:
+            stored, _ = checked_tensors(path)
+        except StoreError as error:
+            set_aside(path, str(error).removeprefix(f"{path} "))
+            return None
         forwards, backwards, seconds = stored.pop("cost").tolist()
         tensors = {name.removeprefix("tensors."): value for name, value in stored.items()}
         return cls(tensors, int(forwards), int(backwards), seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,16 @@ from torch.utils.data import DataLoader, Dataset
 from benchmark.api import Averaging, Defense, Loss
 from benchmark.config.schema import Optimizer, Schedule, Trainer, Training
 from benchmark.data import Batch, DataSpec, Examples
-from benchmark.errors import Refused
-from benchmark.records.record import write_atomic
+from benchmark.errors import Refused, StoreError
+from benchmark.records.durable import checked_tensors, save_checked, set_aside
+from benchmark.records.record import content_key, write_atomic
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages import world
 from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.quiet import QuietInChild, quiet_lightning
 from benchmark.system import System
 from benchmark.system.networks import cross_entropy
-from benchmark.system.weights import copied, load_weights, save_weights
+from benchmark.system.weights import copied
 from benchmark.threat import Threat
 
 __all__ = ["Fitting", "History", "train"]
@@ -38,6 +40,7 @@ __all__ = ["Fitting", "History", "train"]
 History = list[dict[str, float]]
 BEST = "best.safetensors"
 HISTORY = "history.json"
+LAST = "last.ckpt"
 COLLAPSE = 0.2
 """A fall of robust accuracy between epochs that single-step adversarial training is warned about."""
 
@@ -224,8 +227,9 @@ class Fitting(pl.LightningModule):
             history = [h for h in read_history(self.folder) if h["epoch"] < self.current_epoch]
             best = max((h["score"] for h in history), default=-math.inf)
             if score >= best:
-                save_weights(self.deployed, self.folder / BEST)
-            write_atomic(self.folder / HISTORY, json.dumps([*history, {**values, "score": score}]) + "\n")
+                state = {k: v.detach().cpu().contiguous().clone() for k, v in self.deployed.state_dict().items()}
+                save_checked(state, self.folder / BEST)
+            write_history(self.folder, [*history, {**values, "score": score}])
             if self.report is not None:
                 self.report({**values, "score": score})
 
@@ -279,12 +283,47 @@ def learning_rate_factor(schedule: Schedule, progress: float) -> float:
 
 
 def read_history(folder: Path) -> History:
-    """The epochs so far; empty before the first."""
+    """The epochs so far; empty before the first.
+
+    Raises:
+        StoreError: if the file is broken.
+    """
     path = folder / HISTORY
     if not path.is_file():
         return []
-    history: History = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        history: History = document["epochs"]
+        whole = document["sha256"] == content_key(history)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is broken: {error}") from error
+    if not whole:
+        raise StoreError(f"{path} is broken: its content does not have its checksum")
     return history
+
+
+def write_history(folder: Path, history: History) -> None:
+    """Keep the epochs so far, with their checksum."""
+    write_atomic(folder / HISTORY, json.dumps({"epochs": history, "sha256": content_key(history)}) + "\n")
+
+
+def begin_again_if_broken(folder: Path) -> None:
+    """Set aside what an earlier sitting left of a training, if any of it is broken: then it begins again."""
+    last = folder / LAST
+    try:
+        history = read_history(folder)
+        if (folder / BEST).is_file():
+            checked_tensors(folder / BEST)
+        elif history:
+            raise StoreError(f"{folder / BEST} is missing")
+        if last.is_file() and zipfile.ZipFile(last).testzip() is not None:
+            raise StoreError(f"{last} is broken: its content does not have its checksum")
+        if last.is_file() and not history:
+            raise StoreError(f"{folder / HISTORY} is missing")
+    except (StoreError, zipfile.BadZipFile, OSError, ValueError) as error:
+        for name in (LAST, BEST, HISTORY):
+            if (folder / name).is_file():
+                set_aside(folder / name, f"belongs to a training of which a file is broken ({error})")
 
 
 def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]], None]) -> History:
@@ -308,7 +347,9 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     if recipe.patience:
         callbacks.append(EarlyStopping("score", mode="max", patience=recipe.patience, check_on_train_epoch_end=True))
     fitting.report = None if spawned else tell  # what is spawned must be picklable, and observers need not be
-    last = folder / "last.ckpt"
+    last = folder / LAST
+    if not world.is_follower(trainer):
+        begin_again_if_broken(folder)
     precision: Any = trainer.precision
     with quiet_lightning():
         lightning = pl.Trainer(
@@ -333,7 +374,8 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     if spawned:
         for values in history:
             tell(values)
-    load_weights(fitting.model.cpu(), folder / BEST)
+    best, _ = checked_tensors(folder / BEST)
+    fitting.model.cpu().load_state_dict(best)
     world.barrier()  # until every process has read them
     return history
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import time
 import uuid
@@ -29,6 +30,7 @@ from benchmark.config.source import SWEEPER, DescribedSource, PluginSource
 from benchmark.errors import ConfigError
 from benchmark.registry import LISTS
 from benchmark.sweep import chosen
+from benchmark.sweep.children import AVAILABLE, ChildDied, in_child, signal_name
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -104,15 +106,18 @@ class MatrixSweeper(Sweeper):
                 done += jobs
                 continue
             except Exception as error:
-                reason = f"its worker ended before it did ({type(error).__name__}); it may have needed too much memory"
-                found = self._not_composable(jobs)
+                why = error.reason if isinstance(error, ChildDied) else _exit_codes(error)
+                reason = f"its worker ended before it did ({why}); it may have needed too much memory"
+                found = {} if isinstance(error, ChildDied) else self._not_composable(jobs)
                 if not found and not _of_a_worker(error):
                     raise
+                buried = [] if found else matrix.store.bury(why)
+                import benchmark.run  # noqa: F401 - once, for all children that are to come
             if found and len(found) == len(todo) and not matrix.cached:
                 raise ConfigError("; ".join(dict.fromkeys(found.values())))
             lost |= {" ".join(job): found[line] + chosen.hint(job) for job in jobs if (line := " ".join(job)) in found}
             jobs = [job for job in jobs if " ".join(job) not in found]
-            if found:
+            if found or (len(jobs) == 1 and buried):
                 rounds.insert(0, jobs)
             elif len(jobs) == 1:
                 lost[" ".join(jobs[0])] = reason
@@ -122,8 +127,12 @@ class MatrixSweeper(Sweeper):
         return done, returned, lost
 
     def _launch(self, jobs: list[list[str]]) -> list[JobReturn]:
-        assert self.launcher is not None
-        return list(self.launcher.launch(jobs, initial_job_idx=0)) if jobs else []
+        launcher = self.launcher
+        assert launcher is not None
+        if jobs and AVAILABLE and type(launcher).__name__ == "BasicLauncher" and not _of_many():
+            returned: list[JobReturn] = in_child(lambda: list(launcher.launch(jobs, initial_job_idx=0)))
+            return returned
+        return list(launcher.launch(jobs, initial_job_idx=0)) if jobs else []
 
     def _not_composable(self, jobs: list[list[str]]) -> dict[str, str]:
         """The jobs that Hydra cannot compose, each with the reason; a broken plugin must not stop the others."""
@@ -138,7 +147,18 @@ class MatrixSweeper(Sweeper):
 
 def _of_a_worker(error: Exception) -> bool:
     """True for what a launcher raises where a process of its own ended: an error of none of the jobs."""
-    return isinstance(error, BrokenExecutor) or type(error).__module__.partition(".")[0] == "submitit"
+    return isinstance(error, (BrokenExecutor, ChildDied)) or type(error).__module__.partition(".")[0] == "submitit"
+
+
+def _exit_codes(error: Exception) -> str:
+    """What an executor says of how its workers ended, such as "signal 11 (SIGSEGV)", or the name of the error."""
+    signals = re.findall(r"SIG[A-Z]+\(-(\d+)\)", str(error))
+    return signal_name(int(signals[0])) if signals else type(error).__name__
+
+
+def _of_many() -> bool:
+    """True for one of several processes that torchrun or srun started: they meet each other as they are."""
+    return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1
 
 
 @dataclass

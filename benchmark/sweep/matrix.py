@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__, registry
-from benchmark.errors import MENDABLE, BenchmarkError
+from benchmark.commands.store import tidy
+from benchmark.errors import MENDABLE, BenchmarkError, PluginError
+from benchmark.guard import guarded
 from benchmark.hooks.events import CellResult, SweepSummary
 from benchmark.hooks.observers import Observers
 from benchmark.records.record import content_key
 from benchmark.records.store import Store
+from benchmark.sweep.children import ChildDied, in_child
 from benchmark.sweep.suites import official
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
+
+    from benchmark.config.cell import RunConfig
 
 __all__ = ["Matrix", "run_job"]
 
@@ -37,17 +42,34 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str)
 
     overrides = tuple(hydra_cfg.overrides.task)
     swept = hydra_cfg.mode is not None and hydra_cfg.mode.name == "MULTIRUN"
+    parts = guarded(lambda: f"a plugin of {' '.join(overrides) or 'the default run'}", fault=PluginError)
     try:
-        config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
+        with parts:
+            config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
     except BenchmarkError as error:
         named = " ".join(overrides) or "the default run"
         return CellResult("", named, "failed", str(error), mendable=isinstance(error, MENDABLE))
-    result = run(config, sweep if swept else "")
+    result = _apart(config, sweep if swept else "") if config.cell.alone else run(config, sweep if swept else "")
     if result.key and result.status != "failed":
         line = cfg_line(overrides, fingerprint)
         store = Store(Path(config.store.root))
         store.remember(line, result.key, [*config.input_files(), *watched(config.threat, store)])
     return result
+
+
+def _apart(config: RunConfig, sweep: str) -> CellResult:
+    """Run a cell in a process of its own, again until it is recorded, be it that it takes its processes with it."""
+    from benchmark.run import run
+
+    store = Store(Path(config.store.root).absolute())
+    while True:
+        try:
+            limits = config.cell
+            result: CellResult = in_child(lambda: run(config, sweep), timeout=limits.timeout, memory=limits.bytes)
+            return result
+        except ChildDied as error:
+            if not store.bury(error.reason, final=error.final):
+                return CellResult("", config.name, "failed", f"its process died before it began ({error.reason})")
 
 
 # --- the matrix ---
@@ -63,7 +85,7 @@ class Matrix:
         self.config = config
         self.sweep = sweep
         stored: Any = config.get("store") or StoreConfig()
-        self.store = Store(Path(stored.root))
+        self.store = Store(Path(stored.root).absolute())
         self.fingerprint = _fingerprint(loader)
         self.retry = str(getattr(config.get("retry"), "name", config.get("retry")))
         self.cached: list[CellResult] = []
@@ -74,12 +96,15 @@ class Matrix:
         for job in jobs:
             key = self.store.recall(cfg_line(job, self.fingerprint))
             record = self.store.record(key) if key else None
-            if record is None or (record.status == "failed" and self.retry == "failed"):
+            if record is None or self.store.damage(record) or (record.status == "failed" and self.retry == "failed"):
                 todo.append(list(job))
+                if record is not None:
+                    self.store.forgive(record.key)
             else:
                 mendable = bool(record.provenance.get("mendable"))
                 self.cached.append(CellResult(key or "", " ".join(job), record.status, record.error, True, mendable))
-        return todo
+        last = self.under_way(todo)  # in case it was they that ended the last sitting
+        return [*(job for job in todo if job not in last), *last]
 
     def under_way(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
         """The jobs whose cells began and did not end."""
@@ -103,6 +128,7 @@ class Matrix:
         trainer: Any = OmegaConf.to_object(self.config.trainer)
         if is_follower(trainer):
             return results
+        tidy(self.store)
         board, findings = self._board(changed=bool(todo))
         summary = SweepSummary(
             self.sweep,
@@ -146,7 +172,8 @@ class Matrix:
 
 def cfg_line(overrides: Sequence[str], fingerprint: str) -> str:
     """The hash under which the store remembers where the line of a sweep leads."""
-    kept = sorted(o for o in overrides if o.partition("=")[0] not in ("retry", "tracker", "batch_size"))
+    free = ("retry", "tracker", "batch_size")
+    kept = sorted(o for o in overrides if o.partition("=")[0] not in free and not o.startswith("cell."))
     return content_key([kept, fingerprint])
 
 

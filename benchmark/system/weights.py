@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmark.records.durable import put_in_place
+
 __all__ = ["copied", "load_weights", "save_weights"]
 
 
@@ -31,7 +33,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
     temporary = path.with_name(f".{path.name}.part")
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, str(temporary))
-    temporary.replace(path)
+    put_in_place(temporary, path)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

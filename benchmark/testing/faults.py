@@ -12,6 +12,7 @@ from benchmark.testing import faults_attack as attacks
 from benchmark.testing import faults_detector as detector
 from benchmark.testing import faults_inference as inference
 from benchmark.testing import faults_prepared as prepared
+from benchmark.testing import faults_process as process
 from benchmark.testing import faults_results as results
 from benchmark.testing import faults_training as training
 from benchmark.testing.faults_unpublished import NamesNoPaper
@@ -69,6 +70,14 @@ FAULTS: tuple[Fault, ...] = (
     _fault("attack", attacks.DrawsFromTorch, "leaves_global_rng_alone"),
     _fault("attack", attacks.DrawsFromNumpy, "leaves_global_rng_alone"),
     _fault("attack", attacks.SeedsPython, "leaves_global_rng_alone"),
+    _fault("attack", process.LeavesDeterminism, "leaves_global_rng_alone"),
+    _fault("dataset", process.LeavesItsFolder, "loads_the_same_again"),
+    _fault("model", process.ChangesErrorsOfNumpy, "evaluates_without_side_effects"),
+    _fault("defense", process.LeavesAnomalyDetection, "protects_with_logits", "leaves_everything_alone_while_scoring"),
+    _fault("poison", process.TakesASignal, "leaves_its_input_alone"),
+    _fault("certifier", process.SetsThreads, "leaves_system_and_inputs_alone"),
+    _fault("metric", process.SilencesWarnings, "leaves_outcomes_alone"),
+    _fault("tracker", process.ListensToASignal, "leaves_global_rng_alone"),
     _fault(
         "attack",
         attacks.CountsItsCalls,

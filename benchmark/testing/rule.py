@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Inapplicable", "Rule", "demand", "rules_of"]
+from benchmark.errors import PluginFault
+from benchmark.guard import guarded
+
+__all__ = ["Inapplicable", "Rule", "demand", "leaving_the_process_alone", "rules_of"]
 
 
 class Inapplicable(Exception):  # noqa: N818 - it is no error: the rule cannot be asked of this plugin
@@ -22,15 +25,31 @@ class Rule:
     check: Callable[[Any], None]
 
     def __call__(self, component: Any) -> None:
-        """Check the promise; whatever a plugin raises on the way is a broken promise too."""
+        """Check the promise; whatever a plugin raises on the way is a broken promise too.
+
+        What it leaves changed of the process is put back, and fails the rules that are about leaving things alone.
+        """
+        spared = getattr(component, "environment", ())
         try:
-            self.check(component)
+            with guarded(type(component).__name__, generators=False, spared=spared):
+                self.check(component)
         except (AssertionError, Inapplicable):
             raise
+        except PluginFault as error:
+            demand(not hasattr(self.check, LEAVING) and error.__cause__ is None, str(error))
         except Exception as error:
             raise AssertionError(
                 f"{type(component).__name__} raised {type(error).__name__}: {error}; it must not fail here"
             ) from error
+
+
+LEAVING = "leaves_the_process_alone"
+
+
+def leaving_the_process_alone(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Mark a check that fails also where the process is left changed: torch's modes, the environment, and the like."""
+    setattr(check, LEAVING, True)
+    return check
 
 
 def rules_of(*checks: Callable[[Any], None]) -> tuple[Rule, ...]:

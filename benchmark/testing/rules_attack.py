@@ -20,7 +20,7 @@ from benchmark.errors import AccessError, BenchmarkError, BudgetError, ConfigErr
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
 from benchmark.testing.combinations import combinations
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.rules_prepared import PREPARED_RULES, preparation, toy_target
 from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
@@ -309,6 +309,7 @@ def leaves_model_alone(attack: Attack) -> None:
             demand(not any(hooks), f"{run}: left a hook in the system; an attack only asks")
 
 
+@leaving_the_process_alone
 def leaves_global_rng_alone(attack: Attack) -> None:
     """Nothing is drawn from the generators of torch, NumPy or Python, and nothing seeds them."""
     for norm in norms_of(attack):

@@ -14,7 +14,7 @@ from benchmark.oracles.linear import exact_distance
 from benchmark.oracles.relu import SOLVED, ReLUNet
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import SHAPE, World, examples, global_state, same_state, seeded, threat_of
 from benchmark.threat import Access, Norm
 from benchmark.threat.ball import distance
@@ -123,6 +123,7 @@ def batch_split_changes_nothing(certifier: Certifier) -> None:
             )
 
 
+@leaving_the_process_alone
 def leaves_system_and_inputs_alone(certifier: Certifier) -> None:
     """Weights and inputs are as before."""
     for norm in _norms(certifier):

@@ -12,7 +12,7 @@ import torch
 from benchmark.api import Dataset
 from benchmark.data import Examples, Splits
 from benchmark.errors import ConfigError, DataError
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import global_state, same_state, seeded
 
 DATA_FOLDER = "BENCHMARK_DATA"
@@ -92,6 +92,7 @@ def has_a_usable_normalisation(dataset: Dataset) -> None:
     demand(all(s > 0 for s in spec.std), "a std is zero: models would divide by it")
 
 
+@leaving_the_process_alone
 def loads_the_same_again(dataset: Dataset) -> None:
     """Loading twice gives the same examples, and draws nothing from global generators."""
     with seeded(0):

@@ -19,7 +19,7 @@ from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom
 from benchmark.stages.fit import built
 from benchmark.system import System, padded, padded_random
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import SHAPE, Net, examples, global_state, same_state, seeded, world
 
 
@@ -226,6 +226,7 @@ def same_seed_same_loss(defense: Defense) -> None:
     demand(values[0] == values[1], f"the same batch and seed gave losses {values[0]} and {values[1]}; keep no state")
 
 
+@leaving_the_process_alone
 def trains_to_finite_weights(defense: Defense) -> None:
     """Two steps, its own projection after them, and what it does after training leave finite weights."""
     model, _ = _trained(defense)
@@ -318,6 +319,7 @@ def is_off_at_strength_zero(defense: Defense) -> None:
     )
 
 
+@leaving_the_process_alone
 def protects_with_logits(defense: Defense) -> None:
     """The deployed module gives finite float32 logits, and leaves inputs, weights and global generators alone."""
     here, system = world(), _system(defense)

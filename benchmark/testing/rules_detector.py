@@ -17,7 +17,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.stages.fit import built, calibrated
 from benchmark.system import Detector, System, padded, padded_random
 from benchmark.system.target import Target
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.rules_defense import trained
 from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
 
@@ -93,6 +93,7 @@ def scores_the_same_after_reloading(defense: Defense) -> None:
     )
 
 
+@leaving_the_process_alone
 def leaves_everything_alone_while_scoring(defense: Defense) -> None:
     """A suspicion leaves inputs, weights, modes, hooks and global generators as they are."""
     system, here = _detecting(defense), world()

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.api import Measurement, Metric
 from benchmark.records.outcomes import NORMS, Outcomes
 from benchmark.records.record import MetricValue
-from benchmark.testing.rule import demand, rules_of
+from benchmark.testing.rule import demand, leaving_the_process_alone, rules_of
 
 
 def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, valid: float = 0.9) -> Outcomes:
@@ -128,6 +128,7 @@ def adds_up_over_batches(metric: Metric) -> None:
             demand(same, f"{one.name}.{part} is {a} in one update and {b} in two; accumulate, do not average averages")
 
 
+@leaving_the_process_alone
 def leaves_outcomes_alone(metric: Metric) -> None:
     """The outcomes are not changed, and measuring twice gives the same."""
     cell, before = outcomes(), outcomes()

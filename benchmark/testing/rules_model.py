@@ -11,7 +11,7 @@ from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import examples, global_state, same_state, seeded
 
 SPECS = (
@@ -101,6 +101,7 @@ def evaluates_each_row_by_itself(model: Model) -> None:
         )
 
 
+@leaving_the_process_alone
 def evaluates_without_side_effects(model: Model) -> None:
     """In evaluation nothing changes: not the input, not the module, not the global generators; twice is the same."""
     module, spec, x = _fitted(model)

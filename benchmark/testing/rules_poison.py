@@ -11,7 +11,7 @@ from benchmark.api import Poison
 from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom
 from benchmark.stages.poison import corrupted
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import examples as _examples
 from benchmark.testing.worlds import global_state, same_state, seeded
 
@@ -105,6 +105,7 @@ def same_seed_same_poison(poison: Poison) -> None:
     demand(one.digest() == two.digest() and torch.equal(one.x(), two.x()), "the second time the poison was another one")
 
 
+@leaving_the_process_alone
 def leaves_its_input_alone(poison: Poison) -> None:
     """The clean examples are not changed in place."""
     clean, spec = examples()

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.api import Attack, PreparedAttack
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
-from benchmark.testing.rule import Inapplicable, demand, rules_of
+from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Threat
 
@@ -95,6 +95,7 @@ def prepares_the_same_tensors_again(attack: Attack) -> None:
             demand(same, f"under {threat.norm.value}: {name} was another one the second time; draw from `rng` alone")
 
 
+@leaving_the_process_alone
 def leaves_everything_alone_while_preparing(attack: Attack) -> None:
     """Inputs, the system and the global generators are as they were."""
     for threat in _threats(attack, queries=64):

@@ -333,6 +333,7 @@ def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]
 
 def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The named arrays of a cell's outcomes, and nothing more of the file."""
+    _check_outcomes(cell)
     try:
         with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in names}
@@ -340,6 +341,24 @@ def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         return _unpacked(cell, names, error)
     except (OSError, SafetensorError) as error:
         raise RecordError(f"the {OUTCOMES} of {cell.place} cannot be read: {error}") from error
+
+
+_WHOLE: dict[tuple[str, int, int], str] = {}
+"""Checksums of files of outcomes that were read, by place, size and time."""
+
+
+def _check_outcomes(cell: Cell) -> None:
+    """The file of outcomes has the sha256 that the record gives, where it gives one and the file is there."""
+    path = cell.folder / OUTCOMES
+    named = {file.path: file.sha256 for file in cell.record.files}
+    if OUTCOMES not in named or not path.is_file():
+        return
+    found = path.stat()
+    stamp = (str(path.absolute()), found.st_size, found.st_mtime_ns)
+    if stamp not in _WHOLE:
+        _WHOLE[stamp] = file_sha256(path)
+    if _WHOLE[stamp] != named[OUTCOMES]:
+        raise RecordError(f"the {OUTCOMES} of {cell.place} is broken: its sha256 is not the one of its record")
 
 
 def _unpacked(cell: Cell, names: Sequence[str], absent: FileNotFoundError) -> dict[str, NDArray[Any]]:

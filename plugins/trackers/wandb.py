@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmark.api import Tracker, hookimpl
 
@@ -36,6 +36,8 @@ class WandbTracker(Tracker):
     mode: whether runs are uploaded at once; offline ones are by `wandb sync` later.
     project, entity: where they belong; an empty entity is the account's default.
     """
+
+    environment: ClassVar[tuple[str, ...]] = ("WANDB_",)
 
     mode: Mode = Mode.auto
     project: str = "adversarial-benchmark"
@@ -65,6 +67,12 @@ class WandbTracker(Tracker):
             exit_code = int(record.status == "failed")
         finally:
             self._finish(plan.key, exit_code)
+
+    @hookimpl
+    def benchmark_cell_interrupted(self, plan: CellPlan) -> None:
+        """Ends the run of a cell that was broken off, as failed; it goes on under the same id."""
+        if plan.key in self._open:
+            self._finish(plan.key, 1)
 
     @hookimpl
     def benchmark_training_started(self, training: TrainingPlan) -> None:

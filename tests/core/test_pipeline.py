@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -120,7 +121,7 @@ class _StopsOnce(SoundAttack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: Any) -> Tensor:
         self.stopped.append(len(x))
         if len(self.stopped) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return super().perturb(target, x, y, threat=threat, rng=rng)
 
 

@@ -95,15 +95,20 @@ def test_training_sees_the_rows_of_the_file_and_notices_a_file_that_lost_some(
         fitted_of(config)
 
 
-def test_a_changed_file_is_another_poison_than_that_of_the_card(tmp_path: Path) -> None:
+def test_a_changed_file_is_another_poison_than_that_of_the_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = backdoored(tmp_path)
     fitted_of(config)
     file = store_of(config).system(config.system_key()) / POISON
     arrays = load_file(str(file))
     arrays["y"][0] += 1
     save_file(arrays, str(file))
-    with pytest.raises(StoreError, match=r"is not the poison that the card describes; delete .* to train it again"):
-        fitted_of(config)
+    fitted_of(config)
+    assert "has a poison.safetensors that is not the file that its card describes; it was set aside" in (
+        capsys.readouterr().err
+    )
+    assert int(load_file(str(file))["y"][0]) == int(arrays["y"][0]) - 1
 
 
 def test_a_trigger_that_is_not_the_stored_one_is_noticed(tmp_path: Path) -> None:

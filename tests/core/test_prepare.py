@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,7 +71,7 @@ class _Counted(SoundPrepared):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: Any) -> Tensor:
         self.batches.append(len(x))
         if len(self.batches) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return super().perturb(target, x, y, threat=threat, rng=rng)
 
 

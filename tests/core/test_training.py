@@ -67,13 +67,20 @@ def test_a_system_is_trained_once_and_its_card_says_how(tmp_path: Path) -> None:
     assert card.parameters == 64 * 10 + 10
 
 
-def test_tampered_weights_are_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["weights.safetensors", "card.json"])
+def test_a_broken_system_is_set_aside_and_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     config = small_config(tmp_path, training=RECIPE)
     _, card = _fit(config)
-    path = Store(tmp_path / "results").system(card.key) / "weights.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(Exception, match="is not the file that its card describes"):
-        _fit(config)
+    folder = Store(tmp_path / "results").system(card.key)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-9] + b"\x01" * 9)
+    _, again = _fit(config)
+    assert again.weights_sha256 == card.weights_sha256
+    assert (folder.parent / f".broken-{card.key}.0" / name).read_bytes() != whole
+    said = {"weights.safetensors": "is not the file that its card describes", "card.json": "no card that can be read"}
+    assert said[name] in capsys.readouterr().err
 
 
 class _Killed(BaseException):

@@ -1,0 +1,120 @@
+"""Plugins of each kind that leave the process changed for the plugins beside them. No paper."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchmetrics
+from torch import Tensor, nn
+
+from benchmark.api import hookimpl
+from benchmark.data import DataSpec, Examples, Splits
+from benchmark.sampling import SampleRandom
+from benchmark.system import System
+from benchmark.system.target import Target
+from benchmark.testing.faults_attack import SoundAttack
+from benchmark.testing.faults_results import SoundCertifier, SoundMetric, SoundTracker
+from benchmark.testing.faults_training import SoundDataset, SoundDefense, SoundModel, SoundPoison
+from benchmark.threat import Threat
+
+__all__: list[str] = []
+
+
+@dataclass(frozen=True)
+class LeavesDeterminism(SoundAttack):
+    """Asks torch for deterministic kernels, of everybody."""
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right candidates, and a mode that stays."""
+        found = super().perturb(target, x, y, threat=threat, rng=rng)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        return found
+
+
+@dataclass(frozen=True)
+class LeavesItsFolder(SoundDataset):
+    """Goes where it reads, and stays there."""
+
+    def load(self, root: Path, *, offline: bool) -> Splits:
+        """The right splits, elsewhere."""
+        os.chdir(os.sep)
+        return super().load(root, offline=offline)
+
+
+class _Ignores(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        np.seterr(divide="ignore")
+        logits: Tensor = self.model(x)
+        return logits
+
+
+@dataclass(frozen=True)
+class ChangesErrorsOfNumpy(SoundModel):
+    """Silences an error of NumPy with its passes."""
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """One layer, and a switch."""
+        return _Ignores(super().build(spec))
+
+
+@dataclass(frozen=True)
+class LeavesAnomalyDetection(SoundDefense):
+    """Switches torch's search for anomalies on, which makes every backward pass slower."""
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        """The same stage, and a mode that stays."""
+        torch.autograd.set_detect_anomaly(True, check_nan=False)
+        return super().protect(model)
+
+
+@dataclass(frozen=True)
+class TakesASignal(SoundPoison):
+    """Takes the handler of a signal for itself."""
+
+    def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
+        """The right rows, and a handler that stays."""
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        return super().corrupt(train, spec, rng)
+
+
+@dataclass(frozen=True)
+class SetsThreads(SoundCertifier):
+    """Sets the number of threads of torch, by which others round."""
+
+    def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right radius, with another number of threads from then on."""
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        return super().certify(system, x, y, threat=threat, rng=rng)
+
+
+@dataclass(frozen=True)
+class SilencesWarnings(SoundMetric):
+    """Wants no warnings, of anybody."""
+
+    def build(self) -> torchmetrics.Metric:
+        """The share, in silence."""
+        warnings.simplefilter("ignore")
+        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+        return super().build()
+
+
+@dataclass(frozen=True)
+class ListensToASignal(SoundTracker):
+    """Takes the handler of a signal for itself."""
+
+    @hookimpl
+    def benchmark_cell_finished(self, plan: Any, record: Any) -> None:
+        """Nothing, and a handler that stays."""
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
