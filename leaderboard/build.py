@@ -19,6 +19,7 @@ from benchmark.errors import RecordError
 
 from .cells.gallery import read_pictures
 from .cells.load import RECORD, read, uncollected
+from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
@@ -119,6 +120,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     leaderboard = aggregate(cells, [*problems, *misfits, *faults])
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
+        suspicion=lambda key: read_suspicion(named[key]),
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,
@@ -155,7 +157,12 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews, transfers=transfers)
+    extras = Extras(
+        pictures=lambda key: read_pictures(named[key]),
+        suspicion=lambda key: read_suspicion(named[key]),
+        reviews=reviews,
+        transfers=transfers,
+    )
     return single_file(leaderboard, records, extras).encode()
 
 

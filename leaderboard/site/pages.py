@@ -28,7 +28,8 @@ from ..words import display, wording
 from ..words.downloads import FORMATS, as_json
 from . import charts, figures
 from .badges import board_badge, row_badge
-from .columns import Tried, attacked_columns, tried_columns
+from .columns import BOARD_ATTACKS, Tried, attacked_columns, by_strength, tried_columns, used, why_empty
+from .detection import DETECTION_COLUMNS, fitted
 from .paths import Paths, digest
 
 __all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
@@ -37,9 +38,6 @@ SITE_NAME = "Adversarial Benchmark"
 
 ATTACK_ROWS = 100
 """Systems of a board on the page of an attack, at most."""
-
-CURVE_ROWS = 40
-"""Curves of a board with their areas in a table, at most."""
 
 STRIP_ROWS = 40
 """Rows of a board with a drawn interval, at most; all have the numbers."""
@@ -65,6 +63,7 @@ class Pages:
         transfer: Collection[str] = (),
     ) -> None:
         known = reviews or {}
+        self.records = records
         first = next((paths.transfer(key) for key in transfer), "")
         self._environment = _environment(_frame(records, published, changed, first), paths)
         self._environment.globals["exchanged"] = transfer
@@ -122,7 +121,7 @@ def _frame(records: Mapping[str, Record], published: bool, changed: bool, transf
             ("Attacks", "attacks.html"),
             ("Matrix", "matrix.html"),
             *((("Transfer", transfer),) if transfer else ()),
-            *((("Published", "published.html"),) if published else ()),
+            *((("Literature", "published.html"),) if published else ()),
             *((("Changes", "changes.html"),) if changed else ()),
             ("Definitions", "definitions.html"),
         ),
@@ -144,8 +143,10 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         several=display.several,
         setting=lambda value: value if isinstance(value, str) else json.dumps(value),
         words=wording.words,
+        used=used,
         breakable=wording.breakable,
         radius=wording.radius,
+        fitted=fitted,
         rank=wording.rank,
         heading=wording.heading,
         unusual=wording.unusual,
@@ -170,17 +171,22 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         tried_columns=tried_columns,
         attacked_columns=attacked_columns,
         tried_by=Tried,
+        by_strength=by_strength,
+        used=used,
+        why_empty=why_empty,
         interval_plot=figures.interval_plot,
         trade_off=figures.trade_off,
         attack_costs=figures.attack_costs,
+        roc_plot=figures.roc_plot,
+        risk_plot=figures.risk_plot,
+        detection_columns=DETECTION_COLUMNS,
         curve_plot=figures.curve_plot,
         attack_rows=ATTACK_ROWS,
-        curve_rows=CURVE_ROWS,
+        board_attacks=BOARD_ATTACKS,
         strip_rows=STRIP_ROWS,
         pair_rows=PAIR_ROWS,
         grid_rows=GRID_ROWS,
         card_rows=figures.CARD_ROWS,
-        plot_rows=figures.PLOT_ROWS,
         letters=figures.LETTERS,
         sample=charts.sample,
         formats=FORMATS,
