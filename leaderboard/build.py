@@ -25,6 +25,7 @@ from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
 from .review.tiers import reviews_of
 from .site.paths import record_path
+from .site.releases import read_releases
 from .site.render import MARKER, Extras, board_names, render
 from .site.single import single_file
 
@@ -125,6 +126,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,
         transfers=transfers,
+        releases=read_releases(results),
     )
     for path, text in render(leaderboard, records, extras):
         yield path, text.encode()

@@ -25,7 +25,9 @@ from ..review.review import ReviewFile
 from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
+from .budget import error_budget
 from .columns import ATTACKS, ATTACKS_PAGE, BOARD_PAGE, attack_columns, board_columns, on_page
+from .dataset import dataset_files, index_file
 from .detection import detector_files, detector_values
 from .exchange import every_eval_ever
 from .feed import feed
@@ -74,7 +76,7 @@ class Extras:
     pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
     transfers: how adversarial examples went from system to system. suspicion: gives the scores of the detectors in a
-    cell by its key, None if its system has none.
+    cell by its key, None if its system has none. releases: earlier ones of the site, by name, with their addresses.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
@@ -83,6 +85,7 @@ class Extras:
     before: Leaderboard | None = None
     transfers: Sequence[Arrivals] = ()
     suspicion: Callable[[str], Suspicion | None] = _no_suspicion
+    releases: Sequence[tuple[str, str]] = ()
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
@@ -97,8 +100,13 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     pages = Pages(
         paths, records, extras.reviews,
         published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),
+        releases=tuple(extras.releases),
     )  # fmt: skip
     yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
+    systems = _systems(leaderboard)
+    yield "api.json", index_file(leaderboard, paths, systems)
+    yield from dataset_files(leaderboard, systems, SITE_NAME)
+    yield pages.page("about.html", "about.html", "about.html")
     yield "feed.xml", feed(leaderboard, records, SITE_NAME, {key: paths.row(key) for key in paths.rows})
     yield from _overview_files(leaderboard, pages)
     for board in leaderboard.boards:
@@ -162,6 +170,7 @@ def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Pa
         columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
         standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
         beside=beside(board, extras.published), corrupted=corrupted,
+        budget=error_budget(board, extras.reviews, leaderboard.problems),
         **detector_values(board, pages.records, extras.suspicion),
     )  # fmt: skip
     for at, rows in enumerate(parts):

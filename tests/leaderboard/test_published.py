@@ -170,7 +170,7 @@ def test_all_of_robustbench() -> None:
 
 
 def test_neighbours_that_ten_thousand_examples_cannot_tell_apart() -> None:
-    """84 of the 98 pairs of neighbours among the defended entries, by one test at 5 % each; after Holm no fewer."""
+    """83 of the 97 pairs of neighbours among the defended entries, by one test at 5 % each; after Holm no fewer."""
     source = SOURCES["robustbench"]
     defended = tuple(e for e in source.entries if e.system != "Standard")
     board = ranked_entries(source.model_copy(update={"entries": defended}), "cifar10_linf")
