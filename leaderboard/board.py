@@ -149,7 +149,8 @@ class AttackColumn:
     """An attack with its settings, as a column of a board.
 
     key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
-    the settings that differ from other columns of that name. versions: of the distribution, sorted.
+    the settings that differ from other columns of that name. versions: of the distribution, sorted. access: what the
+    threat permits. used: what the attack made use of, see :func:`.ranking.grouping.used_access`; "" if not known.
     """
 
     key: str
@@ -164,6 +165,7 @@ class AttackColumn:
     surrogate: str
     minimal: bool
     randomized: bool
+    used: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ class Score:
     threat. median_distance: over the examples that were right on the clean input; None if it is infinite, or if the
     attack does not look for the smallest perturbation.
     forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still among the
-    first five answers. metrics: those that plugins bring, see :mod:`.ranking.measured`.
+    first five answers, None where there are no more than five classes.
+    metrics: those that plugins bring, see :mod:`.ranking.measured`.
     """
 
     robust: Rate
@@ -210,7 +213,7 @@ class Score:
     backwards: float
     seconds: float
     keys: tuple[str, ...]
-    top5: float
+    top5: float | None
     metrics: Mapping[Metric, Measured] = field(default_factory=dict)
 
 
@@ -277,6 +280,8 @@ class Row:
     carried: examples broken only by candidates that were recorded under another radius and lie within this one.
     scores: one per column of the board, None where the attack was not run.
     spread, clean_spread: over the runs. history: how the worst case came to be, day by day.
+    oblivious: robust accuracy against attackers who do not know the defense. transfer: against examples that were made
+    on other systems. Both on the same examples and radius, from whatever suite, None where nobody tried.
     """
 
     key: str
@@ -296,6 +301,8 @@ class Row:
     alarms: tuple[Alarm, ...]
     keys: tuple[str, ...]
     history: tuple[Step, ...] = ()
+    oblivious: Rate | None = None
+    transfer: Rate | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,13 @@ from benchmark.errors import RecordError
 
 from .cells.gallery import read_pictures
 from .cells.load import RECORD, read, uncollected
+from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
 from .review.tiers import reviews_of
 from .site.paths import record_path
+from .site.releases import read_releases
 from .site.render import MARKER, Extras, board_names, render
 from .site.single import single_file
 
@@ -119,10 +121,12 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     leaderboard = aggregate(cells, [*problems, *misfits, *faults])
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
+        suspicion=lambda key: read_suspicion(named[key]),
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,
         transfers=transfers,
+        releases=read_releases(results),
     )
     for path, text in render(leaderboard, records, extras):
         yield path, text.encode()
@@ -155,7 +159,12 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    extras = Extras(pictures=lambda key: read_pictures(named[key]), reviews=reviews, transfers=transfers)
+    extras = Extras(
+        pictures=lambda key: read_pictures(named[key]),
+        suspicion=lambda key: read_suspicion(named[key]),
+        reviews=reviews,
+        transfers=transfers,
+    )
     return single_file(leaderboard, records, extras).encode()
 
 

@@ -27,8 +27,8 @@ from benchmark.errors import RecordError
 from benchmark.records.migrations import Step, migrated
 from benchmark.records.record import FileInfo, Record, file_sha256
 
-__all__ = ["ARRAYS", "BITS", "DOCUMENT", "SCHEMA_VERSION", "Link", "Packed", "examples_name", "packed_arrays",
-           "read_document", "unpacked"]  # fmt: skip
+__all__ = ["ARRAYS", "BITS", "DOCUMENT", "SCHEMA_VERSION", "WRONG", "Link", "Packed", "bits_of", "examples_name",
+           "packed_arrays", "read_document", "unpacked"]  # fmt: skip
 
 DOCUMENT = "packed.json"
 ARRAYS = "packed.safetensors"
@@ -38,6 +38,8 @@ STEPS: dict[int, Step] = {}
 
 BITS = ("adversarial", "attacked", "bad_gradient", "broken", "clean_correct", "clean_top5", "robust_top5", "valid",
         "zero_gradient")  # fmt: skip
+WRONG = ("clean_wrong", "attacked_wrong")
+"""Of systems with detectors: whether the classifier alone gets the clean input wrong, and the attacked one."""
 DISTANCE = "distance"
 CERTIFIED = "certified"
 
@@ -75,12 +77,17 @@ def packed_arrays(record: Record, outcomes: dict[str, NDArray[Any]]) -> dict[str
 
     Returns:
         (ceil(N / 8),) uint8 for each name of `BITS`, the first example in the highest bit; `distance`: (M,) float32
-        of the M adversarial candidates in the threat's norm; `certified`: (N,) float32, if anything was.
+        of the M adversarial candidates in the threat's norm; `certified`: (N,) float32, if anything was; of systems
+        with detectors `clean_suspicion` and `adv_suspicion`, (N,) float32, and the bits of `WRONG`.
     """
     made: dict[str, NDArray[Any]] = {name: np.packbits(outcomes[name]) for name in BITS}
     made[DISTANCE] = outcomes[record.threat.norm][outcomes["adversarial"]]
     if outcomes[CERTIFIED].any():
         made[CERTIFIED] = outcomes[CERTIFIED]
+    if "clean_suspicion" in outcomes:
+        made.update({name: outcomes[name] for name in ("clean_suspicion", "adv_suspicion")})
+        for name, answer in zip(WRONG, ("clean_predicted", "adv_predicted"), strict=True):
+            made[name] = np.packbits(outcomes[answer] != outcomes["y"])
     return made
 
 
@@ -124,12 +131,12 @@ def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, ND
             found: dict[str, NDArray[Any]] = {}
             for name in names:
                 if name in BITS:
-                    found[name] = _bits(file.get_tensor(name), total, name)
+                    found[name] = bits_of(file.get_tensor(name), total, name)
                 elif name == CERTIFIED:
                     found[name] = file.get_tensor(name) if name in known else np.zeros(total, np.float32)
                 elif name == record.threat.norm:
                     found[name] = _distances(
-                        file.get_tensor(DISTANCE), _bits(file.get_tensor("adversarial"), total, "adversarial")
+                        file.get_tensor(DISTANCE), bits_of(file.get_tensor("adversarial"), total, "adversarial")
                     )
         wanted = [name for name in names if name in ("ids", "y")]
         if wanted:
@@ -140,7 +147,12 @@ def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, ND
     return {name: found[name] for name in names}
 
 
-def _bits(packed: NDArray[Any], total: int, name: str) -> NDArray[np.bool_]:
+def bits_of(packed: NDArray[Any], total: int, name: str) -> NDArray[np.bool_]:
+    """The yes or no of each example.
+
+    Raises:
+        RecordError: if it is of another number of examples.
+    """
     if packed.dtype != np.uint8 or packed.shape != (math.ceil(total / 8),):
         raise RecordError(
             f"{name} in {ARRAYS} is {packed.dtype} {list(packed.shape)}; expected uint8 [{math.ceil(total / 8)}]"

@@ -28,6 +28,13 @@ EXAMPLES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
 ROBUSTBENCH_NORMS = {"Linf": "linf", "L2": "l2"}
 RADII = {("cifar10", "Linf"): "8/255", ("cifar100", "Linf"): "8/255", ("imagenet", "Linf"): "4/255",
          ("cifar10", "L2"): "1/2"}  # fmt: skip
+MISFILED = {
+    ("Linf", "Hendrycks2019Using", "59.23"): "cifar100",
+    ("corruptions", "Hendrycks2020AugMix_ResNeXt", "78.90"): "cifar100",
+    ("corruptions", "Hendrycks2020AugMix_WRN", "76.28"): "cifar100",
+}
+"""Folders of entries whose field `dataset` names another data set, by threat, id and clean accuracy: the folder is
+right. Their files lie in `model_info/cifar100`, and say cifar10."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,17 +48,26 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
-    """The source with its entries in the order of the file; several papers of one id are told apart by number.
+    """The source with its entries in the order of the file.
 
     Args:
         retrieved: which revision the entries are from.
+
+    Raises:
+        RecordError: if an id occurs twice under one protocol: then one of the two has another data set than it says.
     """
-    seen: dict[tuple[str, str], int] = {}
+    entries = [{**entry, "dataset": _folder(entry)} for entry in entries]
+    seen: set[tuple[str, str]] = set()
     made = []
     for entry in entries:
         protocol = f"{entry['dataset']}_{entry['threat'].lower()}"
-        times = seen[protocol, entry["id"]] = seen.get((protocol, entry["id"]), 0) + 1
-        made.append(_entry(entry, protocol, entry["id"] if times == 1 else f"{entry['id']} ({times})"))
+        if (protocol, entry["id"]) in seen:
+            raise RecordError(
+                f"{entry['id']} occurs twice under {protocol}; expected one entry. Give the folder of the file as "
+                "`folder`, since the field `dataset` of some files is wrong"
+            )
+        seen.add((protocol, entry["id"]))
+        made.append(_entry(entry, protocol, entry["id"]))
     return Source(
         key="robustbench",
         title="RobustBench: a standardized adversarial robustness benchmark",
@@ -69,6 +85,12 @@ def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
         },
         entries=tuple(made),
     )
+
+
+def _folder(entry: dict[str, Any]) -> str:
+    """The data set of an entry: that of its folder, where it is known; the field `dataset` of the file may be wrong."""
+    known = MISFILED.get((entry["threat"], entry["id"], str(entry["clean_acc"])), entry["dataset"])
+    return str(entry.get("folder", known))
 
 
 def _protocol(dataset: str, threat: str) -> PublishedProtocol:
@@ -96,6 +118,9 @@ def _entry(entry: dict[str, Any], protocol: str, system: str) -> Entry:
         if threat in ROBUSTBENCH_NORMS
         else None,
         _number(entry, "corruptions_acc", "corruption_accuracy"),
+        None
+        if threat in ROBUSTBENCH_NORMS
+        else _number(entry, "reported", "corruption_accuracy", attack="as reported", settings={"by": "authors"}),
         _number(entry, "corruptions_acc_3d", "corruption_accuracy", settings={"corruptions": "3d"}),
         _number(entry, "corruptions_mce", "corruption_error"),
         _number(entry, "corruptions_mce_3d", "corruption_error", settings={"corruptions": "3d"}),

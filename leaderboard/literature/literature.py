@@ -82,7 +82,7 @@ def listing_table(source: Source, listing: Listing) -> DownloadTable:
     """One line per published number."""
     numbers = [(line, number) for line in listing.lines for number in line.entry.numbers]
     return DownloadTable(
-        f"{source.title}: {listing.protocol.description}. Published, not re-run.",
+        f"{source.title}: {listing.protocol.description}. Published, not reproduced.",
         [_number_line(source, listing, line.entry, number) for line, number in numbers],
         ("System", "What", "Percent", "Examples", "Where"),
         [

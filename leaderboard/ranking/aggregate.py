@@ -34,6 +34,7 @@ from ..board import (
 )
 from ..cells.load import Cell, read_evidence
 from . import alarms
+from .counterparts import with_counterparts
 from .curves import curve
 from .grouping import (
     base_label,
@@ -84,7 +85,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
         made, curves = _boards(conditions, found[conditions], bad, systems)
         boards += made
         curve_sets += curves
-    placed, homeless = _with_unfinished(boards, unfinished)
+    placed, homeless = _with_unfinished(with_counterparts(boards), unfinished)
     return Leaderboard(
         boards=tuple(placed),
         curves=tuple(curve_sets),
@@ -285,9 +286,14 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
         backwards=_mean([hit.backwards for hit in hits]),
         seconds=_mean([hit.seconds for hit in hits]),
         keys=tuple(sorted(key for hit in hits for key in hit.keys)),
-        top5=_mean([hit.top5 for hit in hits]),
+        top5=None if _few_classes(hits) else _mean([hit.top5 for hit in hits]),
         metrics=metrics_of(metric for hit in hits for metric in hit.metrics),
     )
+
+
+def _few_classes(hits: Sequence[Hit]) -> bool:
+    """Tell whether five guesses are all there are: the records name that metric and give it no value."""
+    return any(metric.name == "robust_top5_accuracy" and metric.value is None for hit in hits for metric in hit.metrics)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,10 +14,12 @@ from benchmark.records.record import GIVEN, Record
 from ..board import Alarm, AttackColumn, Run, Score
 
 __all__ = [
+    "attacked",
     "certified_yet_broken",
     "clean_disagrees",
     "fewer_attacks",
     "noise_beats_attack",
+    "not_attacked",
     "of_records",
     "others_beat_white_box",
     "out_of_order",
@@ -202,6 +204,23 @@ def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Ala
     ]
 
 
+def attacked(columns: Mapping[str, AttackColumn], runs: Sequence[Run]) -> bool:
+    """Tell whether each run of a row met an attack that others could meet as well, and that is more than noise."""
+    return all(any(columns[key].name not in (*NO_ATTACK, GIVEN) for key in run.columns) for run in runs)
+
+
+def not_attacked(attacked: Sequence[bool]) -> list[Alarm]:
+    """A board on which nothing was run but random noise: it ranks nobody.
+
+    Args:
+        attacked: per row.
+    """
+    if any(attacked):
+        return []
+    sentence = "no system of this board met an attack, only random noise; without an attack no system has a rank"
+    return [Alarm("not_attacked", "warning", sentence, ())]
+
+
 def spared(
     columns: Mapping[str, AttackColumn], rows: Sequence[Sequence[Run]], required: Set[str] | None
 ) -> list[set[str]]:
@@ -209,18 +228,24 @@ def spared(
 
     A suite requires its attacks, so that no number of other rows decides what a row must meet; asked for are those that
     at least one row of the board met, since others do not exist under its threat. Outside suites, those that half of
-    the rows or more met are asked for. Examples that somebody gave against one system are no attack that others could
-    have been spared, nor are attacks from a surrogate that a system itself has been.
+    the attacked rows or more met are asked for; noise is no attack there, and rows under noise alone have no say.
+    Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
+    from a surrogate that a system itself has been.
 
     Args:
         rows: the runs of each. required: names of the attacks that the suite requires, None outside suites.
     """
     met = [[run.columns for run in runs] for runs in rows]
+    real = [[run.columns for run in runs] for runs in rows if attacked(columns, runs)]
     asked = {
         key: set(column.surrogate.split(","))
         for key, column in columns.items()
         if column.name != GIVEN
-        and (_half(key, met) if required is None else column.name in required and any(key in s for m in met for s in m))
+        and (
+            column.name not in NO_ATTACK and _half(key, real)
+            if required is None
+            else column.name in required and any(key in s for m in met for s in m)
+        )
     }
     return [
         {
@@ -234,7 +259,7 @@ def spared(
 
 def _half(key: str, met: Sequence[Sequence[Set[str]]]) -> bool:
     """Tell whether half of the rows or more met an attack with every run."""
-    return 2 * sum(all(key in columns for columns in runs) for runs in met) >= len(met)
+    return 2 * sum(all(key in columns for columns in runs) for runs in met) >= max(1, len(met))
 
 
 def fewer_attacks(

@@ -49,7 +49,10 @@ def tally(before: Leaderboard, now: Leaderboard) -> Tally:
 
 
 def changes(before: Leaderboard, now: Leaderboard) -> list[Changes]:
-    """Every board on which something changed, in the order of the site; boards that are gone come last."""
+    """Every board on which something changed, in the order of the site; boards that are gone come last.
+
+    On each of them the largest change of robust accuracy comes first, then new systems and those that are gone.
+    """
     old = {board.protocol.key: board for board in before.boards}
     reasons = {one.record.key: one.reason for one in now.problems if isinstance(one, Withdrawn)}
     found = []
@@ -67,7 +70,7 @@ def changes_table(found: Sequence[Changes]) -> DownloadTable:
     return DownloadTable(
         "What changed since the last release, robust accuracy in percent with 95 % intervals.",
         [_line(board, change) for board, change in lines],
-        ("System", "Board", "Before", "Now", "Rank before", "Rank now", "Why"),
+        ("System", "Board", "Before", "Now", "Rank before", "Rank now", "Reason"),
         [
             (
                 change.label,
@@ -92,7 +95,14 @@ def _rows(before: Board | None, now: Board | None, reasons: Mapping[str, str]) -
             some = is_now or was
             assert some is not None
             found.append(Change(some.label, was, is_now, _why(was, is_now, names, reasons)))
-    return found
+    return sorted(found, key=_size, reverse=True)
+
+
+def _size(change: Change) -> float:
+    """By how much the robust accuracy changed; below all of these for rows that are new or gone."""
+    if change.before is None or change.now is None:
+        return -1.0
+    return abs(change.now.robust.value - change.before.robust.value)
 
 
 def _state(row: Row) -> tuple[object, ...]:
@@ -113,7 +123,7 @@ def _why(before: Row | None, now: Row | None, names: Mapping[str, str], reasons:
         why.append(f"records withdrawn or replaced: {_named(removed, names, reasons)}")
     if not why and before.robust != now.robust:
         why.append("records at another radius")
-    return tuple(why) or ("others moved",)
+    return tuple(why) or ("other systems changed",)
 
 
 def _named(keys: set[str], names: Mapping[str, str], reasons: Mapping[str, str]) -> str:

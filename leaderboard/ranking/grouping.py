@@ -29,6 +29,7 @@ __all__ = [
     "protocol",
     "recipe_key",
     "system_names",
+    "used_access",
 ]
 
 NORM_ORDER = ("linf", "l2", "l1", "l0", ANY_CHANGE)
@@ -148,8 +149,29 @@ def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None
             surrogate=threat.surrogate,
             minimal=attack.minimal,
             randomized=attack.randomized,
+            used=used_access(records[key]),
         )
     return made
+
+
+def used_access(records: Iterable[Record]) -> str:
+    """What an attack made use of, by the passes that were counted: a threat permits more than most attacks need.
+
+    `gradients` if it took any; `transfer` if it worked on another system; `none` if it asked the system nothing, as
+    random noise does; else what the threat permits, and `queries` where that is gradients, which it did without.
+    """
+    some = [record for record in records if record.cost is not None]
+    if not some:
+        return ""
+    permitted = some[0].threat.access
+    if permitted == "transfer":
+        return permitted
+    costs = [record.cost for record in some if record.cost is not None]
+    if permitted == "gradients" and any(cost.backwards or cost.prepared_backwards for cost in costs):
+        return permitted
+    if not any(cost.forwards or cost.prepared_forwards for cost in costs):
+        return "none"
+    return "queries" if permitted == "gradients" else permitted
 
 
 def _column_settings(record: Record) -> dict[str, Any]:

@@ -150,9 +150,9 @@ def _told(step: Step, at: int) -> str:
         parts.append("Recorded at another radius")
     if step.through:
         shown = ", ".join(f"{name} ({number(count)})" for name, count in step.through[:MOST])
-        parts.append(f"the worst case fell: examples that held until then, broken by {shown}")
+        parts.append(f"the worst case fell: newly broken by {shown}")
     elif at:
-        parts.append("nothing fell that held until then")
+        parts.append("no further example was broken")
     return "; ".join(parts)
 
 

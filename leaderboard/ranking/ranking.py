@@ -62,10 +62,12 @@ def ranked(
     of = protocol.conditions
     required = required_attacks(of.suite) if of.official else None
     spared = alarms.spared(known, [draft.row.runs for draft in drafts], required)
-    order = sorted(range(len(drafts)), key=lambda at: (bool(spared[at]), *_place(drafts[at].row)))
+    attacked = [alarms.attacked(known, draft.row.runs) for draft in drafts]
+    fit = [met and not missed for met, missed in zip(attacked, spared, strict=True)]
+    order = sorted(range(len(drafts)), key=lambda at: (not fit[at], *_place(drafts[at].row)))
     placed = [drafts[at] for at in order]
-    tested = [drafts[at] for at in order if not spared[at]]
-    shown = {key: column for key, column in known.items() if any(key in draft.scores for draft in placed)}
+    tested = [drafts[at] for at in order if fit[at]]
+    shown = _strongest_first(known, placed)
     held = np.stack([draft.held for draft in tested]) if tested else np.zeros((0, protocol.conditions.total))
     pairs = _pairs(held, [[run.robust.count for run in draft.row.runs] for draft in tested])
     apart = pairs.adjusted <= LEVEL
@@ -88,9 +90,20 @@ def ranked(
             pool,
         ),
         unfinished=(),
-        alarms=_of_board([draft.row for draft in placed]),
+        alarms=(*alarms.not_attacked(attacked), *_of_board([draft.row for draft in placed])),
         metrics=_metrics(placed),
     )
+
+
+def _strongest_first(known: Mapping[str, AttackColumn], drafts: Sequence[Draft]) -> dict[str, AttackColumn]:
+    """The columns that some row has, by the share of the examples right without an attack that they broke."""
+    success = {}
+    for key in known:
+        met = [draft for draft in drafts if key in draft.scores]
+        if met:
+            clean = sum(draft.row.clean.count for draft in met)
+            success[key] = sum(draft.scores[key].broken for draft in met) / clean if clean else 0.0
+    return {key: known[key] for key in sorted(success, key=lambda key: -success[key])}
 
 
 def _metrics(drafts: Sequence[Draft]) -> tuple[Metric, ...]:

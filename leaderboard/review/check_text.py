@@ -31,8 +31,6 @@ VARIANT = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Selectors of variants: invisible signs that make two equal texts differ."""
 STYLED = re.compile("[\u2100-\u2115\u2119-\u2121\u2460-\u24ff\uff01-\uff5e\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]")
 """Letters and digits in the clothes of others: mathematical, circled, of full width."""
-ALIKE = ("CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN", "DESERET")
-"""Scripts with letters that look like Latin ones."""
 PILED = re.compile(r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}")
 WORD = re.compile(r"[^\W\d_]+")
 FOLDS = (("rn", "m"), ("vv", "w"), ("i", "l"), ("1", "l"), ("0", "o"), ("5", "s"))
@@ -74,11 +72,12 @@ def _invisible(sign: str) -> bool:
 
 
 def _of_two_scripts(word: str) -> bool:
-    """Tell whether a word has Latin letters beside letters that look like Latin ones."""
+    """Tell whether a word of several scripts has letters that Unicode's list of confusables gives for Latin ones."""
     if word.isascii():
         return False
-    scripts = {unicodedata.name(sign, "").partition(" ")[0] for sign in word}
-    return "LATIN" in scripts and any(script in scripts for script in ALIKE)
+    from confusable_homoglyphs import confusables
+
+    return bool(confusables.is_dangerous(word, preferred_aliases=["latin"]))
 
 
 def folded(name: str) -> str:

@@ -6,11 +6,15 @@ interval; one that needs more, such as a link, names a macro of `columns.html`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from benchmark.records.record import GIVEN
+
 from ..board import AttackColumn, AttackStanding, Board, Measured, Metric, Rate, Row, Score
+from ..ranking.grouping import base_label
 from ..ranking.measured import least_favourable
 from ..words.display import NOTHING, interval, number, percent, seconds
 from ..words.downloads import Value
@@ -22,9 +26,12 @@ __all__ = [
     "Tried",
     "attack_columns",
     "board_columns",
+    "by_strength",
     "exact_line",
     "on_page",
     "score_columns",
+    "used",
+    "why_empty",
 ]
 
 Of = TypeVar("Of")
@@ -32,6 +39,11 @@ METRICS = "metrics"
 ATTACKS = "attacks alone"
 METRIC_COLUMNS = 8
 """Up to how many metrics of plugins a page shows; the downloads have all of them."""
+OF_DETECTORS = re.compile(
+    r"detection_\w+|false_positive_rate|(clean|attacked)_risk_\w+|clean_accuracy_with_rejection|clean_refused"
+    r"|robust_accuracy_(with_rejection|answered)|robust_by_refusal"
+)
+"""Metrics that stand in the table of the detectors, and in no other."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +86,11 @@ def exact_line(columns: Sequence[Column[Of]], one: Of) -> dict[str, Value]:
 
 # --- systems of a board ---
 
-BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "clean", ATTACKS, METRICS, "attacks")
-BOARD_PAPER = ("system", "rank", "robust", "certified", "clean", ATTACKS, METRICS)
+BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "clean", "oblivious", "transfer", ATTACKS, METRICS,
+              "attacks")  # fmt: skip
+BOARD_PAPER = ("system", "rank", "robust", "certified", "clean", "oblivious", "transfer", ATTACKS, METRICS)
+BOARD_ATTACKS = 8
+"""Attacks with a column on a board, the strongest ones; the matrix and the downloads have all of them."""
 
 
 def board_columns(board: Board) -> list[Column[Row]]:
@@ -83,13 +98,23 @@ def board_columns(board: Board) -> list[Column[Row]]:
     return [
         *own_columns(board),
         *(_attack(at, column) for at, column in enumerate(board.columns)),
-        *(_metric(at, metric, _worst(metric), "worst over its attacks") for at, metric in enumerate(board.metrics)),
+        *_metrics(board.metrics, _worst, "worst over its attacks"),
     ]  # fmt: skip
+
+
+def _metrics(
+    metrics: Sequence[Metric], found: Callable[[Metric], Callable[[Of], Measured | None]], which: str
+) -> list[Column[Of]]:
+    """The columns of the metrics that plugins bring, those of a page first come first shown."""
+    shown = [metric for metric in metrics if not OF_DETECTORS.fullmatch(metric.name)][:METRIC_COLUMNS]
+    return [_metric(at, metric, found(metric), which, hidden=metric not in shown) for at, metric in enumerate(metrics)]
 
 
 def own_columns(board: Board) -> list[Column[Row]]:
     """The columns that every board has."""
-    certified = any(row.certified for row in board.rows)
+    certified, oblivious, transfer = (
+        any(getattr(row, name) for row in board.rows) for name in ("certified", "oblivious", "transfer")
+    )
     return [
         Column(
             "system", "System", lambda row: row.label, lambda row: row.label,
@@ -104,6 +129,12 @@ def own_columns(board: Board) -> list[Column[Row]]:
         _rate("certified", "Certified, at least", lambda row: row.certified,
               lambda row: {"certified_accuracy": row.certified.value if row.certified else None},
               label="Certified accuracy", hidden=not certified),
+        _rate("oblivious", "Oblivious", lambda row: row.oblivious,
+              lambda row: {"oblivious_accuracy": _value(row.oblivious)} if oblivious else {},
+              label="Robust accuracy against attackers who do not know the defense", hidden=not oblivious),
+        _rate("transfer", "Transfer", lambda row: row.transfer,
+              lambda row: {"transfer_accuracy": _value(row.transfer)} if transfer else {},
+              label="Robust accuracy against examples made on other systems", hidden=not transfer),
         _count("attacks", "Attacks", lambda row: sum(score is not None for score in row.scores)),
         _count("runs", "Runs", lambda row: len(row.runs)),
         _count("unjudged", "Unjudged", lambda row: row.unjudged),
@@ -155,8 +186,14 @@ def _attack(at: int, of: AttackColumn) -> Column[Row]:
     return Column(
         f"a{at + 1}", of.label, lambda row: _value(held(row)), lambda row: _share(held(row)),
         lambda row: {f"robust_accuracy_under {of.label}": _value(held(row))},
-        label=f"Robust under {of.label}", explanation=f"{of.access} access", unit="share", group=ATTACKS, cell="score",
+        label=f"Robust accuracy under {of.label}", explanation=f"uses: {used(of)}", unit="share", group=ATTACKS,
+        hidden=at >= BOARD_ATTACKS, cell="score",
     )  # fmt: skip
+
+
+def used(column: AttackColumn) -> str:
+    """What the attack made use of; what the threat permits where no pass was counted."""
+    return column.used or column.access
 
 
 # --- an attack on a system ---
@@ -188,12 +225,13 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
                css="pin", kind="text", first="asc", cell="tried_system"),
         Column("attack", "Attack", lambda t: t.column.label, lambda t: t.column.label,
                lambda t: {"attack": t.column.label}, css="pin", kind="text", first="asc", cell="tried_attack"),
-        Column("access", "Access", lambda t: t.column.access, lambda t: t.column.access,
-               lambda t: {"access": t.column.access}, css="", kind="text", cell="text"),
+        Column("access", "Access used", lambda t: used(t.column), lambda t: used(t.column),
+               lambda t: {"access": t.column.access, "access_used": used(t.column)}, css="", kind="text", cell="text"),
         Column("robust", "Robust", lambda t: t.score.robust.value, lambda t: _share(t.score.robust), _score,
                lambda t: _interval(t.score.robust), unit="share", cell="tried_robust"),
-        Column("top5", "Top 5", lambda t: t.score.top5 / t.score.robust.total, _top5,
-               lambda t: {"robust_top5_correct": t.score.top5}),
+        Column("top5", "Top-5", lambda t: None if t.score.top5 is None else t.score.top5 / t.score.robust.total, _top5,
+               lambda t: {"robust_top5_correct": t.score.top5}, label="Top-5 accuracy after a top-1 attack",
+               explanation="top-5 accuracy after a top-1 attack", unit="share"),
         _amount("broken", "Broken", lambda t: t.score.broken, "broken"),
         _amount("alone", "Unique", lambda t: t.score.alone, "broken_by_it_alone", "Broken by this attack alone"),
         _amount("invalid", "Excluded", lambda t: t.score.invalid, "excluded_candidates", "Outside the threat"),
@@ -204,13 +242,34 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
                lambda t: {"seconds": t.score.seconds}),
         Column("records", "Records", lambda t: None, lambda t: "", lambda t: {"records": " ".join(t.score.keys)},
                css="", kind="", cell="records"),
-        *(_metric(at, metric, _under(metric), "") for at, metric in enumerate(metrics)),
+        *_metrics(metrics, _under, ""),
     ]  # fmt: skip
 
 
 def tried_columns(board: Board) -> list[Column[Tried]]:
-    """The columns of the attacks on the page of a system."""
-    return on_page(score_columns(board.metrics), SYSTEM_PAGE)
+    """The columns of the attacks on the page of a system; no top-5 column where five guesses are always right."""
+    known = any(score is not None and score.top5 is not None for row in board.rows for score in row.scores)
+    return on_page(score_columns(board.metrics), [name for name in SYSTEM_PAGE if known or name != "top5"])
+
+
+def by_strength(board: Board, row: Row) -> list[tuple[AttackColumn, Tried | None]]:
+    """The attacks of a board on one system: the lowest robust accuracy first, those that were not run last."""
+    pairs = [
+        (column, None if score is None else Tried(board, row, column, score))
+        for column, score in zip(board.columns, row.scores, strict=True)
+    ]
+    return sorted(pairs, key=lambda pair: 2.0 if pair[1] is None else pair[1].score.robust.value)
+
+
+def why_empty(board: Board, row: Row, column: AttackColumn) -> str:
+    """The reason that a row has no result of an attack: in a word or three."""
+    systems = {run.system_key for run in row.runs}
+    if systems & set(column.surrogate.split(",")):
+        return "is the surrogate"
+    for cell in board.unfinished:
+        if cell.attack == column.name and cell.system == base_label(row.system):
+            return cell.status
+    return "not given" if column.name == GIVEN else "not run"
 
 
 def attacked_columns(board: Board) -> list[Column[Tried]]:
@@ -231,6 +290,8 @@ def _score(tried: Tried) -> dict[str, Value]:
 
 def _top5(tried: Tried) -> str:
     of = tried.score
+    if of.top5 is None:
+        return NOTHING
     return percent(of.top5 / of.robust.total, of.robust.low, of.robust.high)
 
 
@@ -246,8 +307,9 @@ def attack_columns() -> list[Column[Standing]]:
     return [
         Column("attack", "Attack", lambda s: s[0].label, lambda s: s[0].label, lambda s: {"attack": s[0].label},
                css="pin", kind="text", first="asc", cell="standing_attack"),
-        Column("access", "Access", lambda s: s[0].access, lambda s: s[0].access,
-               lambda s: {"access": s[0].access, "queries": s[0].queries}, css="", kind="", cell="standing_access"),
+        Column("access", "Access used", lambda s: used(s[0]), lambda s: used(s[0]),
+               lambda s: {"access": s[0].access, "access_used": used(s[0]), "queries": s[0].queries},
+               css="", kind="text", first="asc", cell="standing_access"),
         Column("systems", "Systems", lambda s: s[1].rows, lambda s: str(s[1].rows), lambda s: {"systems": s[1].rows}),
         Column("success", "Success", lambda s: s[1].success.value, lambda s: _share(s[1].success), _success,
                lambda s: _interval(s[1].success)),
@@ -312,8 +374,9 @@ def _amount(
     )  # fmt: skip
 
 
-def _metric(at: int, metric: Metric, found: Callable[[Of], Measured | None], which: str) -> Column[Of]:
-    """A metric that a plugin brings."""
+def _metric(at: int, metric: Metric, found: Callable[[Of], Measured | None], which: str, *, hidden: bool) -> Column[Of]:
+    """A metric that a plugin brings; a share is shown in percent, as all shares are."""
+    share = metric.unit == "fraction"
     direction = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
     told = ", ".join(part for part in (metric.unit, direction, which) if part)
     key = f"metric {metric.name}{f' [{metric.unit}]' if metric.unit else ''}"
@@ -324,13 +387,19 @@ def _metric(at: int, metric: Metric, found: Callable[[Of], Measured | None], whi
 
     def span(one: Of) -> str:
         low, high = part(one, "low"), part(one, "high")
-        return "" if low is None or high is None else f"{number(low)}\N{EN DASH}{number(high)}"
+        if low is None or high is None:
+            return ""
+        return interval(low, high) if share else f"{number(low)}\N{EN DASH}{number(high)}"
 
+    def text(one: Of) -> str:
+        value = part(one, "value")
+        return percent(value, part(one, "low"), part(one, "high")) if share else number(value)
+
+    unit = "%" if share else metric.unit
     return Column(
-        f"m{at + 1}", f"{words(metric.name)}{f', {metric.unit}' if metric.unit else ''}",
-        lambda one: part(one, "value"), lambda one: number(part(one, "value")),
+        f"m{at + 1}", f"{words(metric.name)}{f', {unit}' if unit else ''}", lambda one: part(one, "value"), text,
         lambda one: {key: part(one, "value"), f"{key} low": part(one, "low"), f"{key} high": part(one, "high")},
-        span, explanation=told, group=METRICS, hidden=at >= METRIC_COLUMNS,
+        span, explanation=told, unit="share" if share else "", group=METRICS, hidden=hidden,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from benchmark.records.record import Record
 from ..board import Board, Protocol, Rate, Row
 from ..words.wording import radius
 from .feed import stamp
+from .paths import DEVELOPER
 
 __all__ = ["SCHEMA", "every_eval_ever"]
 
@@ -27,7 +28,7 @@ def every_eval_ever(entries: Sequence[tuple[Board, Row]], records: Mapping[str, 
     own = [records[key] for _, entry in entries for key in entry.keys if key in records]
     when = _unix(stamp(own))
     versions = sorted({str(record.provenance.get("harness", "unknown")) for record in own}) or ["unknown"]
-    model = "/".join(("adversarial-benchmark", row.key))
+    model = f"{DEVELOPER}/{row.key}"
     return {
         "schema_version": SCHEMA,
         "evaluation_id": f"{row.system.dataset}/{model}/{when}",

@@ -51,7 +51,7 @@ def _entry(board: Board, row: Row, when: str, page: str) -> str:
     """The id names the result: another number is another entry."""
     held = f"{percent(row.robust.value, row.robust.low, row.robust.high)} %"
     said = (
-        f"{held} of {row.robust.total} examples hold under every attack (95 % interval "
+        f"{held} of {row.robust.total} examples are classified correctly under every attack (95 % interval "
         f"{interval(row.robust.low, row.robust.high)}), {standing(board, row)}; "
         f"{suite_title(board.protocol)}."
     )

@@ -11,10 +11,11 @@ from ..words.display import number, percent
 from ..words.wording import NORMS, radius, rank
 from .charts import LETTERS, Bar, Dot, Series, costs, curves, intervals, scatter, strip
 
-__all__ = ["CARD_ROWS", "LETTERS", "PLOT_ROWS", "attack_costs", "curve_plot", "interval_plot", "row_strip", "trade_off"]
+__all__ = ["CARD_ROWS", "LETTERS", "attack_costs", "curve_plot", "interval_plot", "risk_plot",
+           "roc_plot", "row_strip", "trade_off"]  # fmt: skip
 
 CARD_ROWS = 6
-PLOT_ROWS = 30
+Point = tuple[float, float, float, float]
 CURVES = len(LETTERS)
 
 
@@ -65,7 +66,7 @@ def trade_off(board: Board, name: str) -> Markup:
         name,
         dots,
         f"Clean against robust accuracy at {radius(board.protocol)}",
-        "Each point is a system with both 95 % intervals; the dashed staircase joins the systems that no other beats "
+        "Each point is a system with both 95 % intervals; the dashed line joins the systems that no other exceeds "
         "in both. The numbers are in the table of the board.",
         "clean accuracy",
         "robust accuracy",
@@ -93,8 +94,8 @@ def attack_costs(board: Board, name: str) -> Markup:
         name,
         dots,
         f"Success against cost of the attacks at {radius(board.protocol)}",
-        "Each point is an attack with the 95 % interval of its success; the dashed staircase joins the attacks that no "
-        "other beats in both. The numbers are in the table of the attacks.",
+        "Each point is an attack with the 95 % interval of its success; the dashed line joins the attacks that no "
+        "other exceeds in both. The numbers are in the table of the attacks.",
         "passes per example",
         "success",
     )
@@ -103,13 +104,39 @@ def attack_costs(board: Board, name: str) -> Markup:
 def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) -> Markup:
     """Accuracy against radius for up to six systems."""
     shown = list(chosen)[:CURVES]
-    said = "; ".join(f"{one.label} holds {percent(one.area)} % of examples on average" for one in shown[:3])
+    said = "; ".join(f"{one.label} has a mean robust accuracy of {percent(one.area)} %" for one in shown[:3])
     return curves(
         name,
         [Series(one.label, one.points) for one in shown],
         f"Robust accuracy against the {NORMS[of.conditions.norm]} radius",
         f"Step curves from the smallest distance found for each example, up to eps {number(of.eps0)}, with "
-        f"simultaneous 95 % bands. Up to there {said}.",
+        f"simultaneous 95 % bands. Over these radii {said}.",
         "eps",
         mark,
+    )
+
+
+def roc_plot(board: Board, name: str, curves_of: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
+    """The receiver operating characteristic of up to six systems with detectors; the line stands at 5 %."""
+    return curves(
+        name,
+        [Series(label, tuple(points)) for label, points in curves_of[:CURVES]],
+        f"Receiver operating characteristic of the detectors at {radius(board.protocol)}",
+        "The share of deceptive candidates that each detector refuses, against the share of clean inputs that it "
+        "refuses, over all thresholds. The numbers are in the table of the detectors.",
+        "false positive rate",
+        0.05,
+    )
+
+
+def risk_plot(board: Board, name: str, curves_of: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
+    """The risk-coverage curves of up to six systems with detectors; the line stands at 95 %."""
+    return curves(
+        name,
+        [Series(label, tuple(points)) for label, points in curves_of[:CURVES]],
+        f"Risk against coverage at {radius(board.protocol)}",
+        "The share of wrong answers among the inputs that are answered, the least suspicious first, against the share "
+        "of inputs that are answered. The numbers are in the table of the detectors.",
+        "coverage",
+        0.95,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import importlib.metadata
 import importlib.resources
 import json
 import re
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
+from benchmark import __version__
 from benchmark.records.record import Record
 
 from ..literature.literature import listings, place, range_of, share, under
@@ -28,7 +30,10 @@ from ..words import display, wording
 from ..words.downloads import FORMATS, as_json
 from . import charts, figures
 from .badges import board_badge, row_badge
-from .columns import Tried, attacked_columns, tried_columns
+from .columns import BOARD_ATTACKS, Tried, attacked_columns, by_strength, tried_columns, used, why_empty
+from .dataset import API_VERSION
+from .detection import DETECTION_COLUMNS, fitted
+from .feed import EPOCH, stamp
 from .paths import Paths, digest
 
 __all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
@@ -37,9 +42,6 @@ SITE_NAME = "Adversarial Benchmark"
 
 ATTACK_ROWS = 100
 """Systems of a board on the page of an attack, at most."""
-
-CURVE_ROWS = 40
-"""Curves of a board with their areas in a table, at most."""
 
 STRIP_ROWS = 40
 """Rows of a board with a drawn interval, at most; all have the numbers."""
@@ -52,6 +54,7 @@ class Pages:
     """Makes pages from templates.
 
     published, changed: whether the site has those sections. transfer: the keys of the boards with a transfer matrix.
+    releases: earlier ones, by name, with their addresses.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Pages:
         published: bool = False,
         changed: bool = False,
         transfer: Collection[str] = (),
+        releases: tuple[tuple[str, str], ...] = (),
     ) -> None:
         known = reviews or {}
+        self.records = records
         first = next((paths.transfer(key) for key in transfer), "")
-        self._environment = _environment(_frame(records, published, changed, first), paths)
+        self._environment = _environment(_frame(records, published, changed, first, releases), paths)
         self._environment.globals["exchanged"] = transfer
         self._environment.globals.update(reviews=known, tier=lambda row: weakest(row, known))
 
@@ -88,7 +93,11 @@ class _Templates(BaseLoader):
 
 @dataclass(frozen=True)
 class Frame:
-    """The frame of every page. policy: the Content-Security-Policy, with the hashes of style and script."""
+    """The frame of every page. policy: the Content-Security-Policy, with the hashes of style and script.
+
+    content: the checksum of all records. until: the day of the newest one, "" if none says. repository: its address,
+    "" if the installed package names none. releases: earlier ones, by name, with their addresses.
+    """
 
     name: str
     policy: str
@@ -96,6 +105,11 @@ class Frame:
     script: Markup
     sections: tuple[tuple[str, str], ...]
     built_from: str
+    content: str
+    until: str
+    version: str
+    repository: str
+    releases: tuple[tuple[str, str], ...]
 
 
 @functools.cache
@@ -105,7 +119,14 @@ def _static(name: str) -> str:
     return re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
 
-def _frame(records: Mapping[str, Record], published: bool, changed: bool, transfer: str) -> Frame:
+def _frame(
+    records: Mapping[str, Record],
+    published: bool,
+    changed: bool,
+    transfer: str,
+    releases: tuple[tuple[str, str], ...],
+) -> Frame:
+    content, until = digest(" ".join(sorted(records)))[:12], stamp(records.values())
     style, script = _static("site.css"), _static("site.js")
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src 'self' data:; "
@@ -122,12 +143,29 @@ def _frame(records: Mapping[str, Record], published: bool, changed: bool, transf
             ("Attacks", "attacks.html"),
             ("Matrix", "matrix.html"),
             *((("Transfer", transfer),) if transfer else ()),
-            *((("Published", "published.html"),) if published else ()),
+            *((("Literature", "published.html"),) if published else ()),
             *((("Changes", "changes.html"),) if changed else ()),
             ("Definitions", "definitions.html"),
+            ("About", "about.html"),
         ),
-        f"Built from {display.several(len(records), 'record')}, content {digest(' '.join(sorted(records)))[:12]}.",
+        f"Built from {display.several(len(records), 'record')}, content {content}.",
+        content,
+        "" if until == EPOCH else until[:10],
+        __version__,
+        _repository(),
+        releases,
     )
+
+
+@functools.cache
+def _repository() -> str:
+    """The address of the repository that the installed package names, "" if it names none."""
+    try:
+        urls = importlib.metadata.metadata("adversarial-benchmark").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    named = {name.strip().lower(): url.strip() for name, _, url in (text.partition(",") for text in urls)}
+    return next((named[name] for name in ("repository", "source", "homepage") if name in named), "")
 
 
 def _environment(frame: Frame, paths: Paths) -> Environment:
@@ -144,8 +182,10 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         several=display.several,
         setting=lambda value: value if isinstance(value, str) else json.dumps(value),
         words=wording.words,
+        used=used,
         breakable=wording.breakable,
         radius=wording.radius,
+        fitted=fitted,
         rank=wording.rank,
         heading=wording.heading,
         unusual=wording.unusual,
@@ -170,17 +210,23 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         tried_columns=tried_columns,
         attacked_columns=attacked_columns,
         tried_by=Tried,
+        by_strength=by_strength,
+        used=used,
+        why_empty=why_empty,
         interval_plot=figures.interval_plot,
         trade_off=figures.trade_off,
         attack_costs=figures.attack_costs,
+        roc_plot=figures.roc_plot,
+        risk_plot=figures.risk_plot,
+        detection_columns=DETECTION_COLUMNS,
         curve_plot=figures.curve_plot,
+        api_version=API_VERSION,
         attack_rows=ATTACK_ROWS,
-        curve_rows=CURVE_ROWS,
+        board_attacks=BOARD_ATTACKS,
         strip_rows=STRIP_ROWS,
         pair_rows=PAIR_ROWS,
         grid_rows=GRID_ROWS,
         card_rows=figures.CARD_ROWS,
-        plot_rows=figures.PLOT_ROWS,
         letters=figures.LETTERS,
         sample=charts.sample,
         formats=FORMATS,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..board import Leaderboard
 from ..words.wording import slug
 
-__all__ = ["Paths", "digest", "paths_of", "record_path", "stem"]
+DEVELOPER = "adversarial-benchmark"
+"""The collection and the developer under which Every Eval Ever finds the systems of a site."""
+
+__all__ = ["DEVELOPER", "Paths", "digest", "paths_of", "record_path", "stem"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Paths:
 
     def export(self, row: str) -> str:
         """The document of a system in the format of Every Eval Ever."""
-        return f"every_eval_ever/{self.rows[row]}.json"
+        name = uuid.UUID(digest(row)[:32], version=4)
+        return f"every_eval_ever/data/{DEVELOPER}/{DEVELOPER}/{row}/{name}.json"
 
     def compare(self, key: str) -> str:
         """The page that compares the systems of a board."""

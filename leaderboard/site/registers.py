@@ -13,6 +13,7 @@ from ..review.review import ReviewFile
 from ..words.display import count, interval, percent
 from ..words.downloads import DownloadTable
 from ..words.wording import radius, suite_title
+from .columns import used
 
 __all__ = ["attacks_register", "published_register", "reviews_register", "runs_register", "unfinished_register"]
 
@@ -33,6 +34,7 @@ def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, AttackColu
                 "attack": column.label,
                 "distribution": column.distribution,
                 "access": column.access,
+                "access_used": used(column),
                 "suite": board.protocol.conditions.suite,
                 "dataset": board.protocol.conditions.dataset,
                 "norm": board.protocol.conditions.norm,
@@ -51,7 +53,7 @@ def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, AttackColu
         [
             (
                 column.label,
-                column.access,
+                used(column),
                 f"{radius(board.protocol)} ({suite_title(board.protocol)})",
                 percent(of.value, of.low, of.high),
                 interval(of.low, of.high),
@@ -148,7 +150,7 @@ def published_register(sources: Sequence[Source]) -> DownloadTable:
     """One line per table of a publication."""
     found = [(source, listing) for source in sources for listing in listings(source)]
     return DownloadTable(
-        "Published numbers, which nobody has run again here: every source with its tables.",
+        "Results of the literature, not reproduced here: every source with its tables.",
         [
             {
                 "source": source.title,

@@ -13,6 +13,7 @@ from benchmark.records.record import Record
 
 from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
 from ..cells.gallery import Pictures, exhibits
+from ..cells.suspicion import Suspicion
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
 from ..ranking.changes import changes, changes_table, tally
@@ -24,7 +25,10 @@ from ..review.review import ReviewFile
 from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
+from .budget import error_budget
 from .columns import ATTACKS, ATTACKS_PAGE, BOARD_PAGE, attack_columns, board_columns, on_page
+from .dataset import dataset_files, index_file
+from .detection import detector_files, detector_values
 from .exchange import every_eval_ever
 from .feed import feed
 from .pages import GRID_ROWS, SITE_NAME, Pages
@@ -44,15 +48,13 @@ from .tables import (
     transfer_table,
 )
 
-__all__ = ["BOARD_COLUMNS", "MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
+__all__ = ["MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
 
 Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
 TRANSFER_ROWS = 24
 """Systems on the page of a transfer matrix, at most."""
-BOARD_COLUMNS = 24
-"""With more attacks than these a board leaves the columns to its matrix."""
 MATRIX_CELLS = 1600
 """Cells per page, at most; a larger matrix is split over pages, and its board leaves the columns to them."""
 
@@ -62,13 +64,19 @@ def _no_pictures(key: str) -> Pictures | None:
     return None
 
 
+def _no_suspicion(key: str) -> Suspicion | None:
+    """No scores, for a leaderboard without cells."""
+    return None
+
+
 @dataclass(frozen=True)
 class Extras:
     """The contents of the site beside the boards.
 
     pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
-    transfers: how adversarial examples went from system to system.
+    transfers: how adversarial examples went from system to system. suspicion: gives the scores of the detectors in a
+    cell by its key, None if its system has none. releases: earlier ones of the site, by name, with their addresses.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
@@ -76,6 +84,8 @@ class Extras:
     reviews: Mapping[str, ReviewFile] = field(default_factory=dict)
     before: Leaderboard | None = None
     transfers: Sequence[Arrivals] = ()
+    suspicion: Callable[[str], Suspicion | None] = _no_suspicion
+    releases: Sequence[tuple[str, str]] = ()
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
@@ -90,12 +100,18 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     pages = Pages(
         paths, records, extras.reviews,
         published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),
+        releases=tuple(extras.releases),
     )  # fmt: skip
     yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
+    systems = _systems(leaderboard)
+    yield "api.json", index_file(leaderboard, paths, systems)
+    yield from dataset_files(leaderboard, systems, SITE_NAME)
+    yield pages.page("about.html", "about.html", "about.html")
     yield "feed.xml", feed(leaderboard, records, SITE_NAME, {key: paths.row(key) for key in paths.rows})
     yield from _overview_files(leaderboard, pages)
     for board in leaderboard.boards:
-        yield from _board_files(leaderboard, board, pages, paths, extras.published)
+        yield from _board_files(leaderboard, board, pages, paths, extras)
+        yield from detector_files(board, records, paths, SITE_NAME)
     yield from _transfer_files(leaderboard, shared, pages, paths)
     for of in leaderboard.curves:
         yield from files(f"curves/{of.key}", curves_table(of), SITE_NAME)
@@ -141,21 +157,21 @@ def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
         yield from files(f"matrix-{at}", overview_table(*overview), SITE_NAME)
 
 
-def _board_files(
-    leaderboard: Leaderboard, board: Board, pages: Pages, paths: Paths, published: Sequence[Source]
-) -> Files:
+def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Paths, extras: Extras) -> Files:
     """A board with its matrix, its comparisons and its badges."""
     key = board.protocol.key
     parts = _pages(board)
     path = paths.board(key)
     curves = next((of for of in leaderboard.curves if key in of.boards), None)
     corrupted = corruption_errors(board)
-    columned = len(parts) == 1 and len(board.columns) <= BOARD_COLUMNS
+    columned = len(parts) == 1
     yield pages.page(
         "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1, columned=columned,
         columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
         standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
-        beside=beside(board, published), corrupted=corrupted,
+        beside=beside(board, extras.published), corrupted=corrupted,
+        budget=error_budget(board, extras.reviews, leaderboard.problems),
+        **detector_values(board, pages.records, extras.suspicion),
     )  # fmt: skip
     for at, rows in enumerate(parts):
         part = {"board": board, "rows": rows, "at": at, "pages": len(parts)}

@@ -96,7 +96,7 @@ def neighbours_table(board: Board) -> DownloadTable:
             }
             for row, after, won, lost, p in found
         ],
-        ("System", "Next", "Only the first", "Only the next", "Corrected p"),
+        ("System", "Next", "Robust for the first only", "Robust for the next only", "Corrected p"),
         [(row.label, after.label, str(won), str(lost), f"{p:.2g}") for row, after, won, lost, p in found],
     )
 
@@ -123,7 +123,7 @@ def pairs_table(board: Board, rows: Sequence[Row]) -> DownloadTable:
             }
             for row, other, won, lost, p, adjusted in found
         ],
-        ("System", "Other", "Only the first", "Only the other", "Corrected p"),
+        ("System", "Other", "Robust for the first only", "Robust for the other only", "Corrected p"),
         [(row.label, other.label, str(won), str(lost), f"{p:.2g}") for row, other, won, lost, _, p in found],
     )
 

@@ -100,8 +100,10 @@ def suite_title(protocol: Protocol) -> str:
 def answer(board: Board) -> tuple[str, str]:
     """The answer of a board in two parts: the leader, and its margin."""
     rows, front = board.rows[: board.ranked], board.front
+    if not rows and any(alarm.name == "not_attacked" for alarm in board.alarms):
+        return "No system is ranked.", "None was attacked: random noise alone shows no robustness."
     if not rows:
-        return "No system is ranked.", "No system met every required attack."
+        return "No system is ranked.", "None was subjected to every required attack."
     best = rows[0]
     held = f"{percent(best.robust.value, best.robust.low, best.robust.high)} %"
     if best.robust.value == 0:
@@ -109,16 +111,16 @@ def answer(board: Board) -> tuple[str, str]:
             "No system is robust.",
             f"Attacks broke all {board.protocol.conditions.total} examples of every system.",
         )
-    tail = f"keeps {held} of examples right under every attack ({_unbroken(best.robust)})"
+    tail = f"classifies {held} of the examples correctly under every attack ({_unbroken(best.robust)})"
     of = best.certified
     tail += f", and {percent(of.value, of.low, of.high)} % are certified." if of else "."
     if front == 1:
         return best.label, tail
     if front == len(rows):
-        return f"No test tells these {front} systems apart.", f"The first, {best.label}, {tail}"
+        return f"No significant difference between these {front} systems.", f"The first, {best.label}, {tail}"
     last = rows[front - 1]
     low = percent(last.robust.value, last.robust.low, last.robust.high)
-    return f"{front} systems share the top,", f"from {best.label} with {held} to {last.label} with {low} %."
+    return f"{front} systems are tied for first place,", f"from {best.label} with {held} to {last.label} with {low} %."
 
 
 def _unbroken(rate: Rate) -> str:
@@ -136,16 +138,19 @@ def resolution(of: Resolution, total: int) -> str:
     if of.neighbours == 0:
         return ""
     if of.neighbours == 1:
-        said = f"{total} examples {'separate' if of.separable_pairs else 'do not separate'} the two systems."
+        verdict = "separates" if of.separable_pairs else "does not separate"
+        said = f"With {total} examples, the paired test {verdict} the two systems."
     else:
         said = (
-            f"{total} examples separate {of.separable_neighbours} of {of.neighbours} neighbours in this order, and "
-            f"{of.separable_pairs} of all {of.pairs} pairs."
+            f"With {total} examples, paired tests separate {of.separable_neighbours} of {of.neighbours} neighbouring "
+            f"systems and {of.separable_pairs} of all {of.pairs} pairs."
         )
     if of.detectable is not None:
-        said += f" The smallest difference that one paired test would find is about {100 * of.detectable:.1f} points."
+        said += (
+            f" The smallest difference detectable by a single paired test is about {100 * of.detectable:.1f} points."
+        )
     if of.more_examples:
-        said += f" About {of.more_examples} more examples would separate the first two."
+        said += f" About {of.more_examples} more examples would be needed to separate the first two."
     return said
 
 

@@ -294,7 +294,7 @@ def test_a_row_that_was_spared_a_usual_attack_has_no_rank(tmp_path: Path) -> Non
     assert spared.ranks is None
     assert [(alarm.name, alarm.severity) for alarm in spared.alarms] == [("fewer_attacks", "warning")]
     assert spared.alarms[0].evidence.startswith("not attacked by pgd, as at least half of the rows were: ")
-    assert answer(board)[0] == "No test tells these 2 systems apart."
+    assert answer(board)[0] == "No significant difference between these 2 systems."
 
 
 def test_a_surrogate_need_not_be_attacked_from_itself(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_attacks_are_ranked_by_success_and_optimality(tmp_path: Path) -> None:
     assert second.optimality.value == pytest.approx(1 - (mean - star) / (0.8 * 0.1 - star))
     assert second.optimality.low < second.optimality.value < second.optimality.high
     assert first.forwards == 10
-    assert [score and score.median_distance for score in board.rows[0].scores] == pytest.approx([0.285, 0.19])
+    assert [score and score.median_distance for score in board.rows[0].scores] == pytest.approx([0.19, 0.285])
 
 
 def test_a_certificate_is_a_lower_bound_and_a_crossing_is_an_error(tmp_path: Path) -> None:

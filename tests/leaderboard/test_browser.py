@@ -98,9 +98,10 @@ def test_a_comparison_says_what_the_paired_test_said(site: Path, leaderboard: Le
     shown = ids(page)
     seen = dump(f"{page.as_uri()}#cmp={shown[0]},{shown[2]}&sort=clean,asc", tmp_path)
     wins, p = board.pairs.wins, board.pairs.adjusted
-    assert f"holds {wins[0, 2]} that {board.rows[2].label} loses, and loses {wins[2, 0]} that it holds" in seen
+    other = board.rows[2].label
+    assert f"is robust on {wins[0, 2]} examples on which {other} is not, and not robust on {wins[2, 0]} on" in seen
     assert ("p &lt; 0.001" if p[0, 2] < 0.001 else f"p = {float(f'{p[0, 2]:.2g}'):g}") in seen
-    assert re.search(r'href="[^"]*-compare\.html#cmp=\w+,\w+">Example by example<', seen)
+    assert re.search(r'href="[^"]*-compare\.html#cmp=\w+,\w+">Comparison by example<', seen)
 
 
 def test_two_systems_example_by_example(site: Path, leaderboard: Leaderboard, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_two_systems_example_by_example(site: Path, leaderboard: Leaderboard, tm
     for one, other, name in ((third, first, board.rows[2].label), (first, third, board.rows[0].label)):
         places = ", ".join(map(str, np.flatnonzero(one & ~other)))
         said = f"Positions in the example list, from 0: {places}." if places else "No example."
-        assert f'>Only {name} holds</h3><p class="places note">{said}</p>' in seen
+        assert f'>Robust for {name} only</h3><p class="places note">{said}</p>' in seen
 
 
 def test_systems_with_several_runs_are_compared_over_all_pairs_of_runs(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_each_row_that_moved_has_its_reason(releases: tuple[Path, Path]) -> None
     assert mlp.before is not None
     assert mlp.now is not None
     assert (mlp.before.robust.count, mlp.now.robust.count) == (36, 31)
-    assert told["cnn"].why == ("others moved",)
+    assert told["cnn"].why == ("other systems changed",)
     assert found.state == ""
 
 
@@ -115,4 +115,4 @@ def test_strangers_text_is_never_markup_there() -> None:
     assert page.tags.count("script") == 1
     assert not page.bad
     assert "<script>alert(1)</script>" in page.text
-    assert "others moved" in page.text
+    assert "other systems changed" in page.text

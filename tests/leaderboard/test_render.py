@@ -15,8 +15,9 @@ import pytest
 from benchmark_leaderboard.board import Leaderboard, Optimality, Rate, Resolution
 from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
+from benchmark_leaderboard.site.columns import BOARD_ATTACKS
 from benchmark_leaderboard.site.paths import paths_of, record_path
-from benchmark_leaderboard.site.render import BOARD_COLUMNS, MATRIX_CELLS, render
+from benchmark_leaderboard.site.render import MATRIX_CELLS, render
 from benchmark_leaderboard.words.display import interval, percent
 from benchmark_leaderboard.words.downloads import as_csv, as_json
 from benchmark_leaderboard.words.wording import answer, breakable, commands, resolution, slug
@@ -163,7 +164,7 @@ def test_the_numbers_of_the_board_stand_on_its_page_and_link_to_their_records(pl
             assert f"../records/{score.keys[0]}.json" in page.links
     assert page.text.count("1\u20132 tied") == 2
     assert "zero gradients" in page.text
-    assert "2 systems share the top," in page.text
+    assert "2 systems are tied for first place," in page.text
 
 
 def test_several_runs_are_one_row_with_their_range(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_what_is_proved_stands_beside_what_was_attacked() -> None:
     files = dict(render(known, records))
     shown = files[paths_of(known).board(board.protocol.key)]
     assert re.findall(r'data-col="(\w+)"', shown)[:5] == ["rank", "system", "robust", "certified", "clean"]
-    assert shown.count('class="proved"') == 2  # the row's line, and the plot
+    assert shown.count('class="proved"') == 1  # the row's line
     assert "/></svg>certified" in files["index.html"]
     assert "certified" not in pages(dict(render(leaderboard, records)))["index.html"].text
     assert proved.ranks is not None
@@ -212,17 +213,22 @@ def test_what_is_proved_stands_beside_what_was_attacked() -> None:
     assert answer(alone)[1].endswith(", and 60 % are certified.")
 
 
-def test_a_board_of_very_many_attacks_leaves_the_columns_to_its_matrix() -> None:
-    for attacks, columns in ((BOARD_COLUMNS, BOARD_COLUMNS), (BOARD_COLUMNS + 1, 0)):
+def test_a_board_of_very_many_attacks_shows_the_strongest_and_leads_to_its_matrix() -> None:
+    for attacks in (BOARD_ATTACKS, BOARD_ATTACKS + 1):
         files = site(2, attacks)
         (path,) = (name for name in files if re.fullmatch(r"boards/[^/]*-\w{8}\.html", name))
-        assert len(re.findall(r'data-col="a\d+"', files[path])) == columns
-        assert (f"Robust accuracy under each of the {attacks} attacks" in files[path]) == (not columns)
+        assert len(re.findall(r'data-col="a\d+"', files[path])) == BOARD_ATTACKS
+        more = attacks > BOARD_ATTACKS
+        assert (f"Robust accuracy under each of the {attacks} attacks" in files[path]) == more
+        assert (f"the {BOARD_ATTACKS} most successful attacks" in Page(files[path]).text) == more
 
 
-@pytest.mark.parametrize(("pairs", "said"), [(0, "do not separate the two"), (1, "separate the two")])
+@pytest.mark.parametrize(("pairs", "said"), [(0, "does not separate the two"), (1, "separates the two")])
 def test_two_systems_have_one_pair(pairs: int, said: str) -> None:
-    assert resolution(Resolution(1, pairs, 1, pairs, None, None), 50) == f"50 examples {said} systems."
+    assert (
+        resolution(Resolution(1, pairs, 1, pairs, None, None), 50)
+        == f"With 50 examples, the paired test {said} systems."
+    )
 
 
 def test_failed_cells_and_unusable_files_are_listed_on_the_front_page(plain: dict[str, str]) -> None:

@@ -44,7 +44,7 @@ def test_the_board_shows_the_tier_and_the_system_its_reasons() -> None:
     board = Page(next(text for path, text in files.items() if path.startswith("boards/") and path.endswith(".html")))
     assert board.text.count("re-run") == 1
     pages = [Page(text) for path, text in files.items() if path.startswith("systems/") and path.endswith(".html")]
-    (shown,) = [page for page in pages if "Submitted, and checked" in page.text]
+    (shown,) = [page for page in pages if "Reviews of submitted records" in page.text]
     assert f"re-run because{NASTY} Ann{NASTY}" in shown.text
     assert shown.tags.count("script") == 1
 

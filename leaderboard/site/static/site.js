@@ -3,6 +3,7 @@
   "use strict";
   var root = document.documentElement;
   var KEPT = "benchmark-theme";
+  var NATURAL = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
   function kept() { try { return localStorage.getItem(KEPT); } catch (e) { return null; } }
   function keep(value) { try { localStorage.setItem(KEPT, value); } catch (e) { /* a private window: nothing is kept */ } }
@@ -83,7 +84,7 @@
         if (isNaN(p) || isNaN(q)) { return isNaN(p) - isNaN(q); } /* what was not measured comes last, both ways */
         return sign * (p - q);
       }
-      return sign * (p < q ? -1 : p > q ? 1 : 0);
+      return sign * NATURAL.compare(p, q); /* pgd (steps=30) before pgd (steps=100) */
     }
     function applySort() {
       var th = heads.filter(function (h) { return h.getAttribute("data-col") === sort.col; })[0];
@@ -119,9 +120,9 @@
       if (!panel.hasAttribute("data-wins")) { return ""; }
       var wins = JSON.parse(panel.getAttribute("data-wins")), p = JSON.parse(panel.getAttribute("data-p"));
       var a = rows.indexOf(pair[0]), b = rows.indexOf(pair[1]);
-      if (Math.max(a, b) >= wins.length) { return "Only systems with a rank met the same attacks, and are tested against each other."; }
-      return "On the same examples, " + name(pair[0]) + " holds " + wins[a][b] + " that " + name(pair[1]) + " loses, and loses " +
-        wins[b][a] + " that it holds. Exact McNemar test, corrected for all pairs of this board: p " +
+      if (Math.max(a, b) >= wins.length) { return "Only ranked systems were subjected to the same attacks and are tested against each other."; }
+      return "On the same examples, " + name(pair[0]) + " is robust on " + wins[a][b] + " examples on which " + name(pair[1]) + " is not, and not robust on " +
+        wins[b][a] + " on which " + name(pair[1]) + " is. Exact McNemar test, corrected for all pairs of this board: p " +
         (p[a][b] < 0.001 ? "< 0.001" : "= " + p[a][b]) + (p[a][b] < 0.05 ? "." : ", so the two are tied.");
     }
     function applyCompare() {
@@ -148,7 +149,7 @@
         var line = make("tr");
         line.appendChild(make("th", { scope: "row" }, th.getAttribute("data-label")));
         pair.forEach(function (row) { line.appendChild(make("td", { "class": "num" }, cell(row, th).textContent.replace(/\s+/g, " ").trim())); });
-        var gap = value(pair[0], th) - value(pair[1], th);
+        var gap = th.getAttribute("data-col") === "rank" ? NaN : value(pair[0], th) - value(pair[1], th); /* ranks are intervals */
         var points = th.getAttribute("data-unit") === "share";
         var text = isNaN(gap) ? "" : points ? (100 * gap).toFixed(1) + " points" : String(gap);
         line.appendChild(make("td", { "class": "num" }, (gap > 0 ? "+" : "") + text.replace("-", "\u2212")));
@@ -161,7 +162,7 @@
       panel.appendChild(shown);
       if (panel.hasAttribute("data-page")) {
         var more = make("p");
-        more.appendChild(make("a", { href: panel.getAttribute("data-page") + "#cmp=" + picked.join(",") }, "Example by example"));
+        more.appendChild(make("a", { href: panel.getAttribute("data-page") + "#cmp=" + picked.join(",") }, "Comparison by example"));
         panel.appendChild(more);
       }
       var close = make("button", { type: "button", "class": "tool" }, "Clear the comparison");
@@ -288,7 +289,7 @@
     }
     function examples(name, list) {
       var part = make("div");
-      part.appendChild(make("h3", {}, "Only " + name + " holds"));
+      part.appendChild(make("h3", {}, "Robust for " + name + " only"));
       part.appendChild(make("p", { "class": "places note" }, list.length
         ? "Positions in the example list, from 0: " + list.slice(0, 200).join(", ") + (list.length > 200 ? " and " + (list.length - 200) + " more." : ".")
         : "No example."));
@@ -311,10 +312,10 @@
       var table = make("table");
       table.appendChild(make("caption", {}, "Examples, under all attacks" + (several ? "; means over all pairs of runs" : "")));
       var head = make("thead");
-      head.appendChild(line(["", pair[1].name + " holds", pair[1].name + " loses"]));
+      head.appendChild(line(["", pair[1].name + " robust", pair[1].name + " broken"]));
       var body = make("tbody");
-      body.appendChild(line([pair[0].name + " holds", rounded(both), rounded(one)]));
-      body.appendChild(line([pair[0].name + " loses", rounded(other), rounded(neither)]));
+      body.appendChild(line([pair[0].name + " robust", rounded(both), rounded(one)]));
+      body.appendChild(line([pair[0].name + " broken", rounded(other), rounded(neither)]));
       table.appendChild(head);
       table.appendChild(body);
       left.appendChild(table);

@@ -1,0 +1,42 @@
+"""Earlier releases of a site: the file `releases.json` beside the published results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from benchmark.errors import RecordError
+
+__all__ = ["RELEASES", "read_releases"]
+
+RELEASES = "releases.json"
+
+
+class Release(BaseModel):
+    """One release. name: such as 0.1. url: where its site is; https only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_. -]+$")
+    url: str = Field(max_length=300, pattern=r"^https://[A-Za-z0-9._~:/?#@!&*+,;=%-]+$")
+
+
+def read_releases(results: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+    """(name, address) of each earlier release, in the order of the first file that there is.
+
+    Raises:
+        RecordError: if it is no list of objects with a name and an https address.
+    """
+    file = next((folder / RELEASES for folder in results if (folder / RELEASES).is_file()), None)
+    if file is None:
+        return ()
+    try:
+        found = TypeAdapter(list[Release]).validate_python(json.loads(file.read_bytes()))
+    except (ValidationError, ValueError) as error:
+        raise RecordError(
+            f"{RELEASES} is no list of releases, each with a name and an https address as `url`: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return tuple((release.name, release.url) for release in found)
