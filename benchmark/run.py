@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmark.config.cell import RunConfig
-from benchmark.config.check import check_fit
+from benchmark.config.check import check_fit, check_goal
 from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
@@ -165,6 +165,7 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
     parts, key = config.system_spec, config.system_key()
     place = (str(store.root.absolute()), f"{key} {config.examples}")
     loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
+    check_goal(config.threat, loaded.splits.spec)
     config.attack.check(loaded.splits.spec, config.threat)
     for defense in config.defenses:
         defense.check(loaded.splits.spec)

@@ -214,6 +214,7 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
     import torch
 
     from benchmark.records.outcomes import WITNESS, Witness
+    from benchmark.stages.judge import right
 
     witness = Witness.load(folder / WITNESS)
     rows = rows_of(witness.ids, outcomes)
@@ -236,7 +237,7 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
             raise RecordError("a witness is beyond the radius by another length than the outcomes say")
         if outcomes.confidence is not None:
             _check_confidence(verdict.confidence, outcomes.confidence[at], ids)
-        proof.broken += int((verdict.broken & (clean.label == cell.examples.y[at])).sum())
+        proof.broken += int((verdict.broken & right(clean, cell.examples.y[at], cell.threat.goal)).sum())
     if proof.broken != proof.claimed:
         raise RecordError(f"the witness breaks {proof.broken} examples, and the record claims {proof.claimed}")
 
