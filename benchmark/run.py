@@ -14,10 +14,11 @@ import torch
 
 from benchmark.config.cell import RunConfig
 from benchmark.config.check import check_fit, check_goal
+from benchmark.config.describe import attack_info
 from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
-from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.build import audit_of, counts_of, files_in, given_up_of
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
 from benchmark.records.record import Card, Cost, Finding, Record
@@ -99,7 +100,8 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
 
 def _findings(config: RunConfig, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
     """The findings about the cell; an attack is looked at again only where its system answers reliably."""
-    found = of_cell(config.threat, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
+    attack = attack_info(config.attack)
+    found = of_cell(config.threat, attack, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
     found += leakage(fitted.loaded)
     if {finding.name for finding in found} & UNRELIABLE:
         return found
@@ -235,6 +237,7 @@ def _record(
             "cost": cost,
             "audit": audit_of(outcomes, config.threat.norm.value, attacked.audit),
             "path": attacked.path,
+            "given_up": given_up_of(outcomes, attack_info(config.attack), config.threat.queries),
             "findings": findings,
             "splits": loaded.infos,
             "splits_disjoint": loaded.disjoint,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.config.describe import parsed_threat, threat_info
 from benchmark.errors import RecordError, Refused
-from benchmark.records.build import AuditCounts, audit_of, counts_of
+from benchmark.records.build import AuditCounts, audit_of, counts_of, given_up_of
 from benchmark.records.record import GIVEN, Record, cell_key, file_sha256, system_key
 
 if TYPE_CHECKING:
@@ -147,6 +147,9 @@ def _check_sums(record: Record, outcomes: Outcomes) -> None:
     if not (_same(audit.max_distance, expected.max_distance) and _same(audit.max_excess, expected.max_excess)):
         raise RecordError(f"the audit is {audit}, and the outcomes give {expected}")
     _check_left(record, outcomes, left)
+    given_up = given_up_of(outcomes, record.attack, record.threat.queries)
+    if record.harness and record.given_up != given_up:
+        raise RecordError(f"the attack gave up {record.given_up} by the record, and {given_up} by its outcomes")
     passes = int(outcomes.forwards.sum()), int(outcomes.backwards.sum())
     if (cost.forwards, cost.backwards) != passes:
         raise RecordError(

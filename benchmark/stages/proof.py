@@ -274,7 +274,7 @@ def _check_findings(record: Record, cell: Replay, outcomes: Outcomes, proof: Pro
     from benchmark.stages.findings import of_cell
 
     with exact_math():
-        now = of_cell(cell.threat, cell.seed, cell.system, cell.card, cell.examples, outcomes)
+        now = of_cell(cell.threat, record.attack, cell.seed, cell.system, cell.card, cell.examples, outcomes)
     if record.attack.name == GIVEN:
         return  # such a cell has none of its own
     said = {(f.name, f.severity): f.evidence for f in record.findings}

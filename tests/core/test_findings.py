@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Certifier, Defense, Model, SampleRandom, Supports, System
+from benchmark.api import Access, Attack, Certifier, Defense, Model, SampleRandom, Supports, System, Target
 from benchmark.data import DataSpec
 from benchmark.records.findings import across, sign_test
 from benchmark.records.record import Finding, Record
@@ -287,3 +287,47 @@ def test_an_aware_attack_that_is_weaker_than_the_oblivious_one_is_found_across_c
     assert across([aware, oblivious], broken(0, 8)) == []
     assert across([aware, oblivious], lambda record: None) == []
     assert across([aware], broken(8, 0)) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Idle(Attack):
+    """Asks `asked` times about the clean input and finds nothing, but for the labels below `found`."""
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels, minimal=True)
+    asked: int = 3
+    found: int = 0
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        for _ in range(self.asked):
+            target.labels(x)
+        easy = (y < self.found).reshape(-1, *([1] * (x.ndim - 1)))
+        return torch.where(easy, 1 - x, x)
+
+
+@pytest.mark.parametrize(
+    ("attack", "queries", "left", "named"),
+    [
+        (Idle(), None, None, True),
+        (Idle(), 10, 7, True),
+        (Idle(), 5, 2, False),
+        (Idle(), 3, None, False),
+        (Idle(found=9), 10, 7, True),
+    ],
+)
+def test_whole_classes_that_were_given_up_are_named(
+    tmp_path: Path, attack: Idle, queries: int | None, left: int | None, named: bool
+) -> None:
+    with declared(("attack", Idle)):
+        result = run(small_config(tmp_path, attack=attack, threat=Threat(eps=parse_eps("1"), queries=queries)))
+    record = Store(tmp_path / "results").record(result.key)
+    assert record is not None
+    assert record.status == "complete", record.error
+    assert (record.given_up is not None) == (queries != 3)
+    if record.given_up is not None:
+        assert record.given_up.asked == 3 * record.given_up.examples
+        assert record.given_up.left == (None if left is None else left * record.given_up.examples)
+    said = [f.evidence for f in record.findings if f.name == "classes_given_up"]
+    assert bool(said) == named, record.findings
+    if said and not attack.found:
+        assert "of the classes 0, 1, 2" in said[0]
+        assert ("at any distance" if queries is None else "queries left") in said[0]
