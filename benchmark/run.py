@@ -34,17 +34,13 @@ from benchmark.stages.keep import FILES, keep
 from benchmark.stages.load import Loaded, leakage, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
-from benchmark.stages.recheck import recheck
+from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.surrogate import named, surrogate
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access
 
 __all__ = ["run"]
-
-
-UNRELIABLE = {"rows_depend_on_each_other", "undeclared_randomness"}
-"""Findings about a system whose answers change by themselves: nothing then follows about an attack."""
 
 
 def run(config: RunConfig, sweep: str = "") -> CellResult:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from benchmark.api import Access, Attack, Certifier, Defense, Model, SampleRandom, Supports, System, Target
 from benchmark.data import DataSpec
+from benchmark.errors import RecordError
 from benchmark.records.findings import across, sign_test
 from benchmark.records.record import Finding, Record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import ambient
+from benchmark.stages.proof import Proof, prove
 from benchmark.threat import Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
@@ -331,3 +333,31 @@ def test_whole_classes_that_were_given_up_are_named(
     if said and not attack.found:
         assert "of the classes 0, 1, 2" in said[0]
         assert ("at any distance" if queries is None else "queries left") in said[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sociable(Attack):
+    """Breaks what it can in a batch of more than 40, and nothing in a smaller one."""
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        return 1 - x if len(x) > 40 else x
+
+
+def test_a_finding_that_was_deleted_is_a_forgery_where_it_can_be_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+
+    def proved(record: Record, again: int) -> Proof:
+        return prove(store.cell(record.key), record, store, tmp_path / "data", again=again)
+
+    with declared(("attack", Sociable)):
+        result = run(small_config(tmp_path, attack=Sociable(), threat=Threat(eps=parse_eps("1")), examples=60))
+        record = store.record(result.key)
+        assert record is not None
+        assert [f.name for f in record.findings if f.severity == "error"] == ["attack_depends_on_batch"]
+        assert "which was made while the attack ran" in str(proved(record, 0))
+        assert "since the attack depends on its batch, as the record says" in str(proved(record, 4))
+        kept = [f for f in record.findings if f.name != "attack_depends_on_batch"]
+        with pytest.raises(RecordError, match=r"the finding attack_depends_on_batch \(error\) is missing"):
+            proved(record.model_copy(update={"findings": kept}), 4)
