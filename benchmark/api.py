@@ -193,6 +193,7 @@ class Supports:
     leave the eps-ball, and its distances make a whole curve). randomized: whether it draws from `rng`.
     bounded: whether it respects the threat's ball; a corruption that answers to no norm does not, and its candidates
     are judged by the box and the region alone.
+    top5: whether it can drive the label out of the five best answers (:class:`Target` shows it the scores ranked).
     trigger: whether it shows the trigger of the system's poison (`target.triggered`); then the poison's label is what
     counts, over the examples that the poison is about.
     """
@@ -203,6 +204,7 @@ class Supports:
     minimal: bool = False
     randomized: bool = False
     bounded: bool = True
+    top5: bool = False
     trigger: bool = False
 
 

@@ -18,12 +18,13 @@ import torch
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.config.check import check_fit
+from benchmark.config.check import check_fit, check_goal
+from benchmark.config.describe import attack_info
 from benchmark.errors import BenchmarkError, ProcessDied, Refused
 from benchmark.guard import RENDEZVOUS, guarded, listening
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
-from benchmark.records.build import audit_of, counts_of, files_in
+from benchmark.records.build import audit_of, counts_of, files_in, given_up_of
 from benchmark.records.durable import set_aside
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
@@ -40,7 +41,7 @@ from benchmark.stages.keep import FILES, keep
 from benchmark.stages.load import Loaded, leakage, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
-from benchmark.stages.recheck import recheck
+from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.surrogate import named, surrogate
 from benchmark.system import System
 from benchmark.system.references import References
@@ -51,9 +52,6 @@ __all__ = ["run"]
 
 FINAL = "final"
 """The folder of the work of a cell in which the files of its record are gathered."""
-
-UNRELIABLE = {"rows_depend_on_each_other", "undeclared_randomness"}
-"""Findings about a system whose answers change by themselves: nothing then follows about an attack."""
 
 
 def run(config: RunConfig, sweep: str = "") -> CellResult:
@@ -154,7 +152,8 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
 
 def _findings(config: RunConfig, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
     """The findings about the cell; an attack is looked at again only where its system answers reliably."""
-    found = of_cell(config.threat, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
+    attack = attack_info(config.attack)
+    found = of_cell(config.threat, attack, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
     found += leakage(fitted.loaded)
     if {finding.name for finding in found} & UNRELIABLE:
         return found
@@ -220,6 +219,7 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
     parts, key = config.system_spec, config.system_key()
     place = (str(store.root.absolute()), f"{key} {config.examples}")
     loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
+    check_goal(config.threat, loaded.splits.spec)
     config.attack.check(loaded.splits.spec, config.threat)
     for defense in config.defenses:
         defense.check(loaded.splits.spec)
@@ -289,6 +289,7 @@ def _record(
             "cost": cost,
             "audit": audit_of(outcomes, config.threat.norm.value, attacked.audit),
             "path": attacked.path,
+            "given_up": given_up_of(outcomes, attack_info(config.attack), config.threat.queries),
             "findings": findings,
             "splits": loaded.infos,
             "splits_disjoint": loaded.disjoint,

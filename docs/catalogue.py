@@ -34,7 +34,7 @@ def abilities(description: Description) -> str:
     if not can:
         return ", ".join(flag for flag in ("randomized", "detects", "optimizes") if description.flags.get(flag))
     words = [" ".join(can["norms"]), str(can["access"])]
-    return ", ".join([*words, *(flag for flag in ("targeted", "minimal", "randomized") if can.get(flag))])
+    return ", ".join([*words, *(flag for flag in ("targeted", "top5", "minimal", "randomized") if can.get(flag))])
 
 
 def filled(text: str) -> str:

@@ -142,6 +142,7 @@ def _judged(
     import torch
 
     from benchmark.records.outcomes import Outcomes
+    from benchmark.stages.judge import right
 
     given = base.model_copy(update={"attack": base.attack.model_copy(update={"name": GIVEN})})
     replay = rebuilt(given, store, data, cell)
@@ -166,7 +167,7 @@ def _judged(
         at = rows[start : start + BATCH]
         clean, verdict = judged(replay, at, x_adv[start : start + BATCH])
         for name, now in (
-            ("was answered wrongly before", clean.label != replay.examples.y[at]),
+            ("was answered wrongly before", ~right(clean, replay.examples.y[at], replay.threat.goal)),
             ("is outside the threat", ~verdict.valid),
             ("breaks nothing", ~verdict.broken),
         ):
@@ -175,7 +176,7 @@ def _judged(
         outcomes = outcomes.updated(
             at,
             adv_label=verdict.label,
-            robust_top5=verdict.top5,
+            robust_top5=verdict.top5 & clean.top5,
             adversarial=verdict.adversarial,
             broken=verdict.broken,
             adv_predicted=verdict.predicted,

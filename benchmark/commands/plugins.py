@@ -88,7 +88,7 @@ def _abilities(description: Description) -> str:
     can = description.supports
     if can:
         words = [*can["norms"], str(can["access"])]
-        words += [flag for flag in ("targeted", "minimal", "randomized") if can.get(flag)]
+        words += [flag for flag in ("targeted", "top5", "minimal", "randomized") if can.get(flag)]
         if not can.get("bounded", True):
             words.append("unbounded")
         return " ".join(words)

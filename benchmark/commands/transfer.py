@@ -226,21 +226,24 @@ class _Judge:
             kept = tried[at]
             if bool(kept.any()):
                 x_adv = Witness.load(folder / WITNESS, start, start + len(at)).x_adv[kept]
-                fooled[at[kept]] = self._fooled(x_adv, outcomes, at[kept], targeted=record.threat.targeted)
+                fooled[at[kept]] = self._fooled(x_adv, outcomes, at[kept], record.threat.goal)
         return tried, fooled
 
-    def _fooled(self, x_adv: torch.Tensor, outcomes: Outcomes, at: torch.Tensor, *, targeted: bool) -> torch.Tensor:
+    def _fooled(self, x_adv: torch.Tensor, outcomes: Outcomes, at: torch.Tensor, goal: str) -> torch.Tensor:
         """(M,) bool: by the draws of the target's own verdicts."""
         from benchmark.sampling import SampleRandom, derive_seed
         from benchmark.stages.devices import exact_math
-        from benchmark.stages.judge import answer, verdict_random
+        from benchmark.stages.judge import answer, right, verdict_random
         from benchmark.system import REJECTED
+        from benchmark.threat import Goal
 
         rng = verdict_random(self.system, SampleRandom(derive_seed(self.record.seed, "cell"), outcomes.ids[at]))
         with exact_math():
-            label = answer(self.system, x_adv, outcomes.y[at], rng).label
+            said = answer(self.system, x_adv, outcomes.y[at], rng)
         self.asked += len(at) * self.system.votes
-        return label == outcomes.adv_label[at] if targeted else (label != outcomes.y[at]) & (label != REJECTED)
+        if Goal(goal) in (Goal.untargeted, Goal.top5):
+            return ~right(said, outcomes.y[at], Goal(goal)) & (said.label != REJECTED)
+        return said.label == outcomes.adv_label[at]
 
 
 def broken_by(

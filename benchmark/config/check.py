@@ -5,10 +5,13 @@ from __future__ import annotations
 from benchmark import registry
 from benchmark.api import Attack, Defense
 from benchmark.config.cell import RunConfig
+from benchmark.data import DataSpec
 from benchmark.errors import Refused
-from benchmark.threat import Threat
+from benchmark.threat import Goal, Threat
 
-__all__ = ["check_attack", "check_fit"]
+__all__ = ["check_attack", "check_fit", "check_goal"]
+
+TOP = 5
 
 
 def check_fit(config: RunConfig) -> None:
@@ -48,10 +51,28 @@ def check_attack(chosen: Attack, threat: Threat) -> None:
             f"attack.{attack} is untargeted, and threat.goal is {threat.goal.value}; choose an attack that supports "
             "targets (benchmark plugins attack), or threat.goal=untargeted"
         )
+    if threat.goal is Goal.top5 and not can.top5:
+        raise Refused(
+            f"attack.{attack} looks for a wrong first label, and threat.goal is top5; choose an attack that supports "
+            "top5 (benchmark plugins attack), or threat.goal=untargeted"
+        )
     if not threat.access.grants(can.access):
         raise Refused(
             f"attack.{attack} needs {can.access.value}, and threat.access is {threat.access.value}; choose an attack "
             f"that is content with {threat.access.value}, or threat.access={can.access.value}"
+        )
+
+
+def check_goal(threat: Threat, spec: DataSpec) -> None:
+    """Refuse a goal that says nothing about such data.
+
+    Raises:
+        Refused: with what would.
+    """
+    if threat.goal is Goal.top5 and spec.classes <= TOP:
+        raise Refused(
+            f"threat.goal is top5, and the data have {spec.classes} classes, all of them among the five best; choose "
+            f"data of {TOP + 1} classes at least, or threat.goal=untargeted"
         )
 
 

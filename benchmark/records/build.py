@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.records.record import Audit, Counts, FileInfo, file_sha256
+from benchmark.records.record import AttackInfo, Audit, Counts, FileInfo, GivenUp, file_sha256
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.records.outcomes import Outcomes
 
-__all__ = ["AuditCounts", "audit_of", "counts_of", "files_in"]
+__all__ = ["AuditCounts", "audit_of", "budget_of", "counts_of", "files_in", "given_up_of", "unfound"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,40 @@ def audit_of(outcomes: Outcomes, norm: str, left: AuditCounts) -> Audit:
         max_distance=float(broken.max()) if len(broken) else 0.0,
         max_excess=float(finite.max()) if len(finite) else None,
         **vars(left),
+    )
+
+
+def budget_of(attack: AttackInfo, queries: int | None) -> int | None:
+    """Forward passes per example that an attack could make: those of the threat, or of its own setting `queries`."""
+    own = attack.params.get("queries")
+    known = [limit for limit in (own if isinstance(own, int) else None, queries) if limit is not None]
+    return min(known) if known else None
+
+
+def unfound(outcomes: Outcomes, attack: AttackInfo, budget: int | None) -> Tensor:
+    """(N,) bool: examples that were attacked validly with nothing found, by an attack that could have gone on.
+
+    With a budget, those of which queries are left; without one, all, if the attack looks for the smallest perturbation.
+    """
+    failed = outcomes.attacked & outcomes.valid & ~outcomes.adversarial
+    if budget is None:
+        return failed if attack.minimal else failed & False
+    return failed & (outcomes.forwards < budget)
+
+
+def given_up_of(outcomes: Outcomes, attack: AttackInfo, queries: int | None) -> GivenUp | None:
+    """The examples that the attack gave up; None if there are none.
+
+    Args:
+        queries: that the threat allows per example.
+    """
+    budget = budget_of(attack, queries)
+    rows = unfound(outcomes, attack, budget)
+    asked = outcomes.forwards[rows]
+    if not len(asked):
+        return None
+    return GivenUp(
+        examples=len(asked), asked=int(asked.sum()), left=None if budget is None else int((budget - asked).sum())
     )
 
 

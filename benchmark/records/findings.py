@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from benchmark.records.record import Finding, Record
 
-__all__ = ["ROUNDING", "across", "sign_test"]
+__all__ = ["NO_ATTACK", "ROUNDING", "across", "sign_test"]
 
 ROUNDING = 0.002
 """The share of examples on which two kinds of device may disagree."""

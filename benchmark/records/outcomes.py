@@ -30,7 +30,7 @@ class Outcomes:
 
     ids, y: (N,) int64. clean_label, adv_label: (N,) int64, -1 where a detector refused the input, -2 where the system
     answered with a score that is not finite.
-    clean_correct, clean_top5: (N,) bool, on the clean input.
+    clean_correct, clean_top5: (N,) bool, on the clean input; under the goal top5 both are the latter.
     attacked: (N,) bool: correct on the clean input, so given to the attack.
     valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked).
     adversarial: (N,) bool: a valid candidate that succeeds, at any distance (for attacks that look for the smallest).
@@ -94,6 +94,7 @@ class Outcomes:
         clean_label: Tensor,
         clean_top5: Tensor,
         *,
+        right: Tensor | None = None,
         confidence: Tensor | None = None,
         predicted: Tensor | None = None,
         suspicion: Tensor | None = None,
@@ -106,6 +107,7 @@ class Outcomes:
         """The outcomes of examples that nobody has attacked yet.
 
         Args:
+            right: (N,) bool, which are right on the clean input; None where that is the label alone.
             predicted, suspicion: of the clean inputs, where the system has detectors.
             goals: the number of labels to reach under the goal `all`; 1 under any other.
         """
@@ -117,7 +119,7 @@ class Outcomes:
             y=y,
             clean_label=clean_label,
             adv_label=clean_label.clone(),
-            clean_correct=clean_label == y,
+            clean_correct=clean_label == y if right is None else right,
             clean_top5=clean_top5,
             attacked=no,
             valid=~no,

@@ -186,6 +186,18 @@ class Audit(_Model):
     max_excess: float | None
 
 
+class GivenUp(_Model):
+    """Attacked examples on which the attack ended with nothing found, though it might have asked on.
+
+    examples: how many. asked: forward passes spent on them. left: how many more the query budget allowed for them; None
+    where there is no budget, and the attack looks for the smallest perturbation at any distance.
+    """
+
+    examples: int = Field(ge=0)
+    asked: int = Field(ge=0)
+    left: int | None = Field(default=None, ge=0)
+
+
 class SplitInfo(_Model):
     """The examples of a split: their number, and sha256 over ids and labels."""
 
@@ -231,6 +243,7 @@ class Record(_Model):
     metrics: list[MetricValue] = []
     cost: Cost | None = None
     audit: Audit | None = None
+    given_up: GivenUp | None = None
     path: dict[str, int] = {}
     findings: list[Finding] = []
     splits: dict[str, SplitInfo] = {}

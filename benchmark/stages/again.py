@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmark.api import PreparedAttack
-from benchmark.config.schema import StoreConfig
+from benchmark.config.schema import StoreConfig, Trainer
 from benchmark.errors import RecordError, Unproved
 from benchmark.records.outcomes import WITNESS, Outcomes, Witness
-from benchmark.records.record import GIVEN, Record
+from benchmark.records.record import GIVEN, Finding, Record
 from benchmark.sampling import derive_seed
 from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.devices import exact_math
 from benchmark.stages.prepare import PREPARED, prepare
 from benchmark.stages.rebuild import component
+from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.replay import backdoor_of
 from benchmark.stages.surrogate import surrogate
 from benchmark.system.references import References
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from benchmark.stages.replay import Replay
     from benchmark.system import System
 
-__all__ = ["attack_again", "draw"]
+__all__ = ["attack_again", "draw", "recheck_again"]
 
 LOOSE = ("confidence", "certified", "excess", "l1", "l2")
 """Columns that may differ by rounding."""
@@ -55,19 +56,7 @@ def attack_again(
     if record.attack.name == GIVEN:
         raise Unproved("its candidates were given by somebody, and no attack can make them again")
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(
-            attack=cell.attack,
-            threat=cell.threat,
-            system=cell.system,
-            attacker_view=_attacker_view(cell, store, data),
-            examples=cell.examples,
-            seed=cell.seed,
-            batch_size=len(rows) or 1,
-            folder=Path(scratch),
-            certifiers=tuple(component("certifier", described) for described in record.certifiers),
-            owned=References.of(cell.splits.train, cell.splits.spec.classes),
-            backdoor=backdoor_of(cell),
-        )
+        job = _job(record, cell, store, data, Path(scratch))
         with exact_math():
             if isinstance(cell.attack, PreparedAttack):
                 job = dataclasses.replace(job, prepared=prepare(job, torch.device("cpu")))
@@ -81,6 +70,30 @@ def attack_again(
     for at, example in enumerate(made.witness.ids.tolist()):
         if not torch.equal(made.witness.x_adv[at], stored.x_adv[place[example]]):
             raise RecordError(f"attacked again, example {example} gives another candidate than its witness")
+
+
+def recheck_again(record: Record, cell: Replay, outcomes: Outcomes, store: Store, data: Path) -> Finding | None:
+    """The finding about an attack that depends on its batch, as the run made it; None where it made none."""
+    if {finding.name for finding in record.findings} & UNRELIABLE:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        return recheck(_job(record, cell, store, data, Path(scratch)), Trainer(), outcomes)
+
+
+def _job(record: Record, cell: Replay, store: Store, data: Path, scratch: Path) -> Job:
+    return Job(
+        attack=cell.attack,
+        threat=cell.threat,
+        system=cell.system,
+        attacker_view=_attacker_view(cell, store, data),
+        examples=cell.examples,
+        seed=cell.seed,
+        batch_size=1,
+        folder=scratch,
+        certifiers=tuple(component("certifier", described) for described in record.certifiers),
+        owned=References.of(cell.splits.train, cell.splits.spec.classes),
+        backdoor=backdoor_of(cell),
+    )
 
 
 def _attacker_view(cell: Replay, store: Store, data: Path) -> System:

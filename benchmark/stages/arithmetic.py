@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.config.describe import parsed_threat, threat_info
 from benchmark.errors import RecordError, Refused
-from benchmark.records.build import AuditCounts, audit_of, counts_of
+from benchmark.records.build import AuditCounts, audit_of, counts_of, given_up_of
 from benchmark.records.record import GIVEN, Record, cell_key, file_sha256, system_key
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from benchmark.records.outcomes import Outcomes
 
 __all__ = ["checked_outcomes"]
+
+TOP5 = "top5"
+"""The goal under which an example is right if its label is among the best five."""
 
 CLOSE = 1e-6
 """The share by which a number computed again may differ, for another order of the same sum."""
@@ -144,6 +147,9 @@ def _check_sums(record: Record, outcomes: Outcomes) -> None:
     if not (_same(audit.max_distance, expected.max_distance) and _same(audit.max_excess, expected.max_excess)):
         raise RecordError(f"the audit is {audit}, and the outcomes give {expected}")
     _check_left(record, outcomes, left)
+    given_up = given_up_of(outcomes, record.attack, record.threat.queries)
+    if record.harness and record.given_up != given_up:
+        raise RecordError(f"the attack gave up {record.given_up} by the record, and {given_up} by its outcomes")
     passes = int(outcomes.forwards.sum()), int(outcomes.backwards.sum())
     if (cost.forwards, cost.backwards) != passes:
         raise RecordError(
@@ -215,19 +221,20 @@ def _check_rows(record: Record, outcomes: Outcomes) -> None:
 
 def _faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
     """(a sentence without its subject, (N,) bool: the rows of which it is true)."""
-    yield from _clean_faults(o)
+    yield from _clean_faults(record, o)
     yield from _distance_faults(record, o)
     yield from _attack_faults(record, o)
     yield from _answer_faults(record, o)
     yield from _certificate_faults(record, o)
 
 
-def _clean_faults(o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+def _clean_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
     """Clean answers, and what was never attacked."""
+    right = o.clean_top5 if record.threat.goal == TOP5 else o.clean_label == o.y
     still, invalid = ~o.attacked, o.attacked & ~o.valid
     meant = o.clean_correct if o.aimed is None else o.clean_correct & (o.aimed >= 0)
     used = (o.forwards != 0) | (o.backwards != 0) | o.zero_gradient | o.bad_gradient | (o.excess != 0)
-    yield "is called right on the clean input, and the label is another", o.clean_correct != (o.clean_label == o.y)
+    yield "is called right on the clean input, and the label is another", o.clean_correct != right
     yield "was attacked though it was wrong, or spared though it was right", o.attacked != meant
     yield "is adversarial without having been attacked validly", o.adversarial & ~(o.attacked & o.valid)
     yield "is broken and not adversarial", o.broken & ~o.adversarial
@@ -266,7 +273,10 @@ def _answer_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
     """Answers to candidates."""
     yield "was broken, and the answer is right", o.adversarial & (o.adv_label == o.y)
     drawn = {"randomized_outputs", "undeclared_randomness"} & {finding.name for finding in record.findings}
-    if not (record.threat.targeted or drawn or o.aimed is not None):  # there a wrong answer may count for nothing
+    if record.threat.goal == TOP5:
+        lost = o.attacked & o.valid & (o.adv_label != -1) & ~o.robust_top5
+        yield "is adversarial, and the best five say otherwise", (o.adversarial != lost) & (not drawn)
+    elif not (record.threat.targeted or drawn or o.aimed is not None):  # there a wrong answer may count for nothing
         failed = o.attacked & o.valid & ~o.adversarial
         right = o.adv_label == o.y
         yield "was attacked in vain, and the answer is a wrong label", failed & ~right & (o.adv_label != -1)

@@ -28,7 +28,7 @@ from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.backdoor import Backdoor
 from benchmark.stages.certify import certify, certify_rows
 from benchmark.stages.devices import peak_memory
-from benchmark.stages.judge import Answer, Verdict, answer, judge, verdict_random
+from benchmark.stages.judge import Answer, Verdict, answer, judge, right, verdict_random
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system import System
 from benchmark.system.references import References
@@ -89,22 +89,23 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     """
     rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
     clean = answer(job.system, x, y, rng.child("clean"))
-    correct = clean.label == y
+    correct = right(clean, y, job.threat.goal)
     aimed = None if job.backdoor is None else job.backdoor.aim(ids, y)
     rows = (correct if aimed is None else correct & (aimed >= 0)).nonzero().squeeze(1)
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     begun = time.perf_counter()
-    certified = certify(job.certifiers, job.system, x, y, correct, threat=threat, rng=rng.child("certify"))
+    certified = certify(job.certifiers, job.system, x, y, clean.label == y, threat=threat, rng=rng.child("certify"))
     untouched = Outcomes.untouched(
         ids,
         y,
         clean.label,
         clean.top5,
+        right=correct,
         confidence=clean.confidence,
         predicted=None if clean.suspicion is None else clean.predicted,
         suspicion=clean.suspicion,
         certified=certified,
-        certified_rows=certify_rows(job.certifiers, job.system, x, y, correct, rng=rng.child("certify")),
+        certified_rows=certify_rows(job.certifiers, job.system, x, y, clean.label == y, rng=rng.child("certify")),
         triggered=None if job.backdoor is None else _triggered(job.system, job.backdoor, x, y, rng.child("trigger")),
         aimed=aimed,
         goals=job.system.spec.classes - 1 if job.threat.goal is Goal.all else 1,
@@ -132,7 +133,7 @@ def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Ten
     One attack, but for the goal `all`: there as many as there are other labels.
     """
     classes = logits.shape[1]
-    if goal is Goal.untargeted:
+    if goal in (Goal.untargeted, Goal.top5):
         return (None,)
     if goal is Goal.next_class:
         return ((y + 1) % classes,)
@@ -198,8 +199,10 @@ def _attempt(
 ) -> _Attempts:
     """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
     ball, can = threat.around(x, examples), job.attack.supports
-    target = target_of(job, threat, ball, rng)
-    candidate = ball.quantise(_propose(job, threat, target, x, y if goal is None else goal, rng))
+    top5 = threat.goal is Goal.top5
+    target = target_of(job, threat, ball, rng, ranked=y if top5 else None)
+    labels = torch.zeros_like(y) if top5 else y if goal is None else goal
+    candidate = ball.quantise(_propose(job, threat, target, x, labels, rng))
     verdict = judge(
         job.system,
         ball,
@@ -209,12 +212,16 @@ def _attempt(
         verdict_random(job.system, examples),
         minimal=can.minimal,
         bounded=can.bounded,
+        top5=top5,
     )
     return _Attempts(verdict, candidate, target.ledger, verdict.broken[:, None])
 
 
-def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target:
-    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's."""
+def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked: Tensor | None = None) -> Target:
+    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's.
+
+    ranked: (B,) true labels, if the goal is top5.
+    """
     return Target(
         job.attacker_view,
         rng=rng.child("system"),
@@ -231,6 +238,7 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom) -> Target
         smoother=job.attacker_view.smoother if threat.aware else None,
         prepared=job.prepared,
         trigger=None if job.backdoor is None else job.backdoor.trigger,
+        ranked=ranked,
     )
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmark.records.findings import ROUNDING
-from benchmark.records.record import Card, Finding
+from benchmark.records.build import budget_of, unfound
+from benchmark.records.findings import NO_ATTACK, ROUNDING
+from benchmark.records.record import AttackInfo, Card, Finding
 from benchmark.stages.probes import of_system
+from benchmark.threat import Access, RegionKind
 
 if TYPE_CHECKING:
     from benchmark.data import Examples
@@ -22,7 +24,7 @@ __all__ = ["of_cell"]
 
 
 def of_cell(
-    threat: Threat, seed: int, system: System, card: Card, examples: Examples, outcomes: Outcomes
+    threat: Threat, attack: AttackInfo, seed: int, system: System, card: Card, examples: Examples, outcomes: Outcomes
 ) -> list[Finding]:
     """The findings about one cell, from the cell alone."""
     found = [
@@ -31,6 +33,7 @@ def of_cell(
         _bad_gradients(outcomes),
         _certified_yet_adversarial(outcomes, threat.norm),
         _no_answers(outcomes),
+        _classes_given_up(threat, attack, outcomes),
         *of_system(threat, seed, system, examples),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
@@ -68,6 +71,41 @@ def _no_answers(outcomes: Outcomes) -> Finding | None:
         severity="error",
         evidence=f"the system's scores are not finite (NaN or infinity) for {clean} of {len(outcomes)} clean examples "
         f"and for {attacked} candidates: such an answer counts as wrong; mend the model",
+    )
+
+
+FEW = 5
+"""Attacked examples of a label, of which one cannot speak of a whole class."""
+
+
+def _classes_given_up(threat: Threat, attack: AttackInfo, outcomes: Outcomes) -> Finding | None:
+    """Whole classes of examples on which the attack found nothing, and stopped with half of its budget unspent.
+
+    Of attacks with a budget those are meant that ask for no gradient, and so have nothing but queries to spend. One
+    without a budget that looks for the smallest perturbation finds one at some distance, if it may change
+    every feature and sees the system that is judged; where it does not, it is blind to the class.
+    """
+    budget = budget_of(attack, threat.queries)
+    sees = threat.aware and threat.access is not Access.transfer and threat.region.kind is RegionKind.full
+    if attack.name in NO_ATTACK or (budget is None and not sees):
+        return None
+    lost = unfound(outcomes, attack, budget)
+    if budget is not None:
+        lost = lost & (2 * outcomes.forwards <= budget) & (outcomes.backwards == 0)
+    attacked = outcomes.y[outcomes.attacked].bincount()
+    given = outcomes.y[lost].bincount(minlength=len(attacked))
+    whole = ((attacked >= FEW) & (given == attacked)).nonzero().flatten()
+    if not len(whole):
+        return None
+    rows = lost & (outcomes.y[:, None] == whole).any(1)
+    asked = int(outcomes.forwards[rows].sum())
+    left = "at any distance" if budget is None else f"with {budget * int(rows.sum()) - asked} queries left"
+    return Finding(
+        name="classes_given_up",
+        severity="warning",
+        evidence=f"{attack.name} found nothing for any of the {int(rows.sum())} attacked examples of the classes "
+        f"{', '.join(map(str, whole.tolist()))}, and ended after {asked} forward passes {left}: it may be blind there; "
+        "compare with another attack",
     )
 
 
@@ -116,7 +154,7 @@ def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding
     """Clean accuracy against what was measured when the system was trained."""
     from scipy.stats import binomtest
 
-    right, total = int(outcomes.clean_correct.sum()), len(outcomes)
+    right, total = int((outcomes.clean_label == outcomes.y).sum()), len(outcomes)
     if not card.test_total or not total:
         return None
     if total == card.test_total and not system.randomized:

@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmark.records.outcomes import NORMS
 from benchmark.sampling import SampleRandom
 from benchmark.system import NO_ANSWER, REJECTED, System
-from benchmark.threat import Norm
+from benchmark.threat import Goal, Norm
 from benchmark.threat.ball import Ball, distance
 
-__all__ = ["Answer", "Verdict", "answer", "judge", "verdict_random"]
+__all__ = ["Answer", "Verdict", "answer", "judge", "right", "verdict_random"]
 
 TOP = 5
 
@@ -78,6 +78,11 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, suspicion)
 
 
+def right(said: Answer, y: Tensor, goal: Goal) -> Tensor:
+    """(B,) bool: whether an answer is right: `y` (B,) is its label or, under the goal top5, among its best five."""
+    return said.top5 if goal is Goal.top5 else said.label == y
+
+
 def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     """The label of most draws; a tie goes to the label of the larger mean probability. Logits: log of the latter.
 
@@ -118,6 +123,7 @@ def judge(
     *,
     minimal: bool,
     bounded: bool,
+    top5: bool = False,
 ) -> Verdict:
     """Judge candidates by the threat and by the system's answer; never changes them.
 
@@ -126,6 +132,7 @@ def judge(
     Args:
         ball: what is allowed around the clean inputs. candidate: (B, *S). y: (B,) true labels.
         goal: (B,) labels to reach, or None if any wrong one will do.
+        top5: any answer will do that has `y` not among its best five.
         minimal: the attack looks for the smallest perturbation, so leaving the eps-ball is no fault, only no break.
         bounded: the attack answers to the norm at all; others are judged by box and region alone.
     """
@@ -138,7 +145,7 @@ def judge(
     safe = torch.where(valid.reshape(-1, *([1] * (candidate.ndim - 1))), candidate, ball.x)
     said = answer(system, safe, y, rng)
     if goal is None:
-        success = (said.label != y) & (said.label != REJECTED)
+        success = ~(said.top5 if top5 else said.label == y) & (said.label != REJECTED)
     else:
         success = said.label == goal
     adversarial = success & valid & (safe != ball.x).flatten(1).any(1)

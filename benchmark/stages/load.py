@@ -72,13 +72,22 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
 
 def leakage(loaded: Loaded) -> list[Finding]:
     """The finding about test inputs that the system may have been trained on; none where there are none."""
-    if not loaded.shared:
+    return _leaked(loaded.shared, len(loaded.splits.test))
+
+
+def leakage_of(splits: Splits) -> list[Finding]:
+    """The same, of the splits of a dataset."""
+    return _leaked(_shared(splits), len(splits.test))
+
+
+def _leaked(shared: int | None, total: int) -> list[Finding]:
+    if not shared:
         return []
     return [
         Finding(
             name="test_in_training",
-            severity="error" if loaded.shared > TWINS * len(loaded.splits.test) else "warning",
-            evidence=f"{loaded.shared} of {len(loaded.splits.test)} test inputs are also inputs of the training or the "
+            severity="error" if shared > TWINS * total else "warning",
+            evidence=f"{shared} of {total} test inputs are also inputs of the training or the "
             "select split, value for value: what the system does on them says nothing of new examples",
         )
     ]

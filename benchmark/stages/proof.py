@@ -7,13 +7,13 @@ follows from them are what the record says; certificates are proved again on a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Record, SplitInfo
+from benchmark.records.record import GIVEN, Finding, Record, SplitInfo
 from benchmark.records.store import Store
 from benchmark.stages.replay import (
     BATCH,
@@ -48,7 +48,7 @@ OPEN = (
     "radius, the part of the threat that it left and, under a goal, its label",
     "passes per example, gradients that were zero or not finite, seconds, memory and the passes of what was prepared",
     "certified radii outside of the sample that is made again, and the suite in whose name the cell was run",
-    "that no finding is missing which was made while the attack ran: it depends on its batch, on the access it has",
+    "that no finding is missing about an attack that depends on its batch (--again makes that sample again too)",
     "that the weights came from the training that the card describes, and the history on the card",
     "provenance: when, where and by which code",
 )
@@ -98,6 +98,7 @@ def prove(
         RecordError: naming the first thing that is not as the record says. Unproved: if a part is missing here.
     """
     from benchmark.stages.again import attack_again, draw
+    from benchmark.stages.recheck import DEPENDS
 
     outcomes = checked_outcomes(folder, record)
     cell = rebuilt(record, store, data, folder, places)
@@ -106,12 +107,20 @@ def prove(
     _check_clean(cell, outcomes, proof)
     _check_witness(folder, cell, outcomes, proof)
     _check_gallery(folder, cell, outcomes, record)
-    _check_findings(record, cell, outcomes, proof)
+    rest = _check_findings(record, cell, outcomes)
     _check_certificates(record, cell, outcomes, draw(record.key, seed, _certified(outcomes), SAMPLE), proof)
     if again:
-        rows = draw(record.key, seed, outcomes.attacked, again)
-        attack_again(folder, record, cell, outcomes, rows, store, data)
-        proof.attacked = len(rows)
+        rest = _check_rechecked(record, cell, outcomes, rest, store, data)
+        if any(finding.name == DEPENDS for finding in record.findings):
+            proof.notes.append(
+                "single examples attacked again, since the attack depends on its batch, as the record says"
+            )
+        else:
+            rows = draw(record.key, seed, outcomes.attacked, again)
+            attack_again(folder, record, cell, outcomes, rows, store, data)
+            proof.attacked = len(rows)
+    if rest:
+        proof.notes.append(f"the finding {' and '.join(sorted(rest))}, which was made while the attack ran")
     return proof
 
 
@@ -214,6 +223,7 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
     import torch
 
     from benchmark.records.outcomes import WITNESS, Witness
+    from benchmark.stages.judge import right
 
     witness = Witness.load(folder / WITNESS)
     rows = rows_of(witness.ids, outcomes)
@@ -236,7 +246,7 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
             raise RecordError("a witness is beyond the radius by another length than the outcomes say")
         if outcomes.confidence is not None:
             _check_confidence(verdict.confidence, outcomes.confidence[at], ids)
-        proof.broken += int((verdict.broken & (clean.label == cell.examples.y[at])).sum())
+        proof.broken += int((verdict.broken & right(clean, cell.examples.y[at], cell.threat.goal)).sum())
     if proof.broken != proof.claimed:
         raise RecordError(f"the witness breaks {proof.broken} examples, and the record claims {proof.claimed}")
 
@@ -266,25 +276,52 @@ def _check_gallery(folder: Path, cell: Replay, outcomes: Outcomes, record: Recor
 # --- findings and certificates ---
 
 
-def _check_findings(record: Record, cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
-    """The findings that follow from system, data and outcomes are there, in the same words."""
-    from benchmark.records.record import GIVEN
+def _check_findings(record: Record, cell: Replay, outcomes: Outcomes) -> set[str]:
+    """The findings that follow from system, data and outcomes are there, in the same words.
+
+    Returns:
+        The names of the others.
+    """
     from benchmark.stages.devices import exact_math
     from benchmark.stages.findings import of_cell
+    from benchmark.stages.load import leakage_of
 
     with exact_math():
-        now = of_cell(cell.threat, cell.seed, cell.system, cell.card, cell.examples, outcomes)
+        now = of_cell(cell.threat, record.attack, cell.seed, cell.system, cell.card, cell.examples, outcomes)
     if record.attack.name == GIVEN:
-        return  # such a cell has none of its own
+        return set()  # such a cell has none of its own
+    now += leakage_of(cell.splits) if record.harness else []
+    _check_said(record, now)
+    return {f.name for f in record.findings} - {f.name for f in now}
+
+
+def _check_rechecked(
+    record: Record, cell: Replay, outcomes: Outcomes, rest: set[str], store: Store, data: Path
+) -> set[str]:
+    """The finding about an attack whose results depend on the batch, by its own sample attacked once more.
+
+    Returns:
+        The names of the findings that are still not proved.
+    """
+    from benchmark.stages.again import recheck_again
+
+    if record.attack.name == GIVEN:
+        return rest
+    found = recheck_again(record, cell, outcomes, store, data)
+    if found is None:
+        return rest
+    _check_said(record, [found])
+    return rest - {found.name}
+
+
+def _check_said(record: Record, now: Sequence[Finding]) -> None:
+    """The record has these findings, in the same words."""
     said = {(f.name, f.severity): f.evidence for f in record.findings}
     for finding in now:
         if (finding.name, finding.severity) not in said:
             raise RecordError(f"the finding {finding.name} ({finding.severity}) is missing: {finding.evidence}")
         if record.harness and said[finding.name, finding.severity] != finding.evidence:
             raise RecordError(f"the finding {finding.name} says other than the outcomes: {finding.evidence}")
-    rest = sorted({f.name for f in record.findings} - {f.name for f in now})
-    if rest:
-        proof.notes.append(f"the finding {' and '.join(rest)}, which was made while the attack ran")
 
 
 def _certified(outcomes: Outcomes) -> Tensor:

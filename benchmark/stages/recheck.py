@@ -16,7 +16,13 @@ from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.devices import device_of, exact_math
 from benchmark.stages.prepare import prepare
 
-__all__ = ["recheck"]
+__all__ = ["DEPENDS", "UNRELIABLE", "recheck"]
+
+DEPENDS = "attack_depends_on_batch"
+"""The finding that this may make."""
+
+UNRELIABLE = {"rows_depend_on_each_other", "undeclared_randomness"}
+"""Findings about a system whose answers change by themselves: nothing then follows about an attack."""
 
 LEAST = 8
 SHARE = 0.02
@@ -50,7 +56,7 @@ def recheck(job: Job, trainer: Trainer, outcomes: Outcomes) -> Finding | None:
         return None
     owner = registry.owner_of(type(job.attack)).named
     return Finding(
-        name="attack_depends_on_batch",
+        name=DEPENDS,
         severity="error",
         evidence=f"{owner}: {int(differs.sum())} of {len(rows)} examples that were attacked again in another batch "
         f"came out differently (such as example {int(outcomes.ids[rows[differs]][0])}), so its results depend on the "

@@ -169,6 +169,7 @@ def judged(
     from benchmark.stages.devices import exact_math
     from benchmark.stages.judge import answer, judge, verdict_random
     from benchmark.stages.settle import with_fixed_region
+    from benchmark.threat import Goal
 
     x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
     if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
@@ -187,6 +188,7 @@ def judged(
             verdict_random(cell.system, rng),
             minimal=can.minimal,
             bounded=can.bounded,
+            top5=cell.threat.goal is Goal.top5,
         )
     return clean, verdict
 

@@ -25,6 +25,9 @@ from benchmark.threat.ball import Ball
 
 __all__ = ["Ledger", "RowLoss", "Target"]
 
+LEFT_OUT = 4
+"""Other labels that may have higher scores than a label among the best five."""
+
 RowLoss = Callable[[Tensor], Tensor]
 """From logits (B, K) to (B,): what a gradient ascends, each row by itself."""
 
@@ -138,6 +141,9 @@ class Target:
         smoother: gives systems with smoother or weaker settings of the same defenses, if the attacker knows them.
         prepared: what the attack has made beforehand; None where nothing was.
         trigger: puts the trigger of the system's poison on inputs, for an attack that declares it; None for others.
+        ranked: (B,) int64 true labels, under the goal top5; None under any other. Then the scores are ranked: column 0
+            is that of the label, and the others are those of the other labels from the fifth best on, so that K is four
+            less, the label to leave is 0, and the first wrong score is the one that it must fall below.
     """
 
     def __init__(
@@ -158,6 +164,7 @@ class Target:
         smoother: Callable[[], Sequence[System]] | None = None,
         prepared: dict[str, Tensor] | None = None,
         trigger: Callable[[Tensor], Tensor] | None = None,
+        ranked: Tensor | None = None,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -177,12 +184,13 @@ class Target:
         self._passes = passes
         self._prepared = prepared
         self._trigger = trigger
+        self._ranked = ranked
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
         self.ledger = Ledger(len(rng), rng.ids.device, queries)
         self.access = access
-        self.classes = classes
+        self.classes = classes if ranked is None else classes - LEFT_OUT
 
     def __len__(self) -> int:
         return self._rows_count
@@ -505,7 +513,7 @@ class Target:
                 rng = self._turn()
                 self.ledger.charge(self._owners, self._passes)
                 with self._asking(rng):
-                    now = self._reach()(padded(self._handed_in(x)))[: len(x)]
+                    now = self._shown(self._reach()(padded(self._handed_in(x)))[: len(x)])
                 total = now if total is None else total + now
         assert total is not None
         return total / self._draws if self._draws > 1 else total
@@ -517,7 +525,17 @@ class Target:
         leaf = padded(self._handed_in(x)).requires_grad_(True)
         with torch.enable_grad(), self._asking(rng):
             output: Tensor = self._reach()(leaf)
+            if self._ranked is not None:
+                output = self._shown(output[: len(x)])
         return leaf, output
+
+    def _shown(self, logits: Tensor) -> Tensor:
+        """Scores (B, K) as the attacker sees them: ranked under the goal top5."""
+        if self._ranked is None:
+            return logits
+        y = (self._ranked if self._owners is None else self._ranked[self._owners])[:, None]
+        others = logits.scatter(1, y, -torch.inf).topk(logits.shape[1] - 1, dim=1).values
+        return torch.cat([logits.gather(1, y), others[:, LEFT_OUT:]], 1)
 
     def _noted(self, grad: Tensor, times: int) -> None:
         """Look at a gradient (B, *S), and charge for so many."""

@@ -452,7 +452,7 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
     parts: dict[str, Any] = {"dataset": None, "model": Model}  # any would do: of a model it is asked whether it learns
     if attack.supports.trigger:
         parts["poisons"] = (Spot(),)
-    for norm, access, goal in itertools.product(Norm, Access, (Goal.untargeted, Goal.next_class)):
+    for norm, access, goal in itertools.product(Norm, Access, (Goal.untargeted, Goal.next_class, Goal.top5)):
         threat = Threat(
             norm=norm,
             eps=Fraction(1),
@@ -462,6 +462,7 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
         )
         can = attack.supports
         fits = norm in can.norms and access.grants(can.access) and (can.targeted or not threat.targeted)
+        fits = fits and (can.top5 or goal is not Goal.top5)
         try:
             check_fit(RunConfig(attack=attack, threat=threat, **parts))
             refused = ""

@@ -49,6 +49,7 @@ class Goal(Enum):
     next_class: (y + 1) modulo the number of classes. least_likely: the class with the lowest clean score.
     random_class: uniform over the classes other than y. all: every class other than y, one attack after the other
     (Carlini & Wagner, S&P 2017, section VI.A: best, average and worst case).
+    top5: any answer whose five best labels leave y out; right, too, then means that they have it.
     """
 
     untargeted = "untargeted"
@@ -56,6 +57,7 @@ class Goal(Enum):
     least_likely = "least_likely"
     random_class = "random_class"
     all = "all"
+    top5 = "top5"
 
 
 class RegionKind(Enum):

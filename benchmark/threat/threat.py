@@ -91,7 +91,7 @@ class Threat:
     @property
     def targeted(self) -> bool:
         """True if success means one given label."""
-        return self.goal is not Goal.untargeted
+        return self.goal not in (Goal.untargeted, Goal.top5)
 
     @property
     def radius(self) -> float:

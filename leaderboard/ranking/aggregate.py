@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
@@ -82,7 +82,8 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
     boards: list[Board] = []
     curve_sets: list[CurveSet] = []
     for conditions in sorted(found, key=order_of):
-        made, curves = _boards(conditions, found[conditions], bad, systems)
+        unaware = found.get(replace(conditions, aware=False), []) if conditions.aware else []
+        made, curves = _boards(conditions, found[conditions], unaware, bad, systems)
         boards += made
         curve_sets += curves
     placed, homeless = _with_unfinished(with_counterparts(boards), unfinished)
@@ -106,9 +107,17 @@ class _Recipe:
 
 
 def _boards(
-    conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], bad: list[Problem], systems: Mapping[str, str]
-) -> tuple[list[Board], list[CurveSet]]:
-    """The boards under the same conditions by radius, and their curves."""
+    conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], unaware: Sequence[tuple[Fraction, Cell]],
+    bad: list[Problem], systems: Mapping[str, str],
+) -> tuple[list[Board], list[CurveSet]]:  # fmt: skip
+    """The boards under the same conditions by radius, and their curves.
+
+    Args:
+        unaware: cells of attackers who do not know the defense, under conditions that are otherwise the same.
+    """
+    ignoring: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
+    for eps, cell in unaware:
+        ignoring[cell.record.system.key].append((eps, column_key(cell.record), cell))
     by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
     by_column: dict[str, list[Record]] = defaultdict(list)
     for eps, cell in cells:
@@ -120,7 +129,7 @@ def _boards(
     eps0 = float(max(eps for eps, _ in cells))
     recipes = []
     for key in sorted(by_recipe):
-        recipe = _recipe(key, names[key], by_recipe[key], known, (conditions.norm, eps0), bad)
+        recipe = _recipe(key, names[key], by_recipe[key], known, (conditions.norm, eps0), ignoring, bad)
         if recipe is not None:
             recipes.append(recipe)
     pool = content_key(sorted(known))[:16]
@@ -150,23 +159,22 @@ def _recipe(
     cells: Sequence[tuple[Fraction, str, Cell]],
     known: Mapping[str, AttackColumn],
     reach: tuple[str, float],
+    ignoring: Mapping[str, Sequence[tuple[Fraction, str, Cell]]],
     bad: list[Problem],
 ) -> _Recipe | None:
     """One row under the same conditions, at every radius; its outcomes are dropped at the end.
 
     Args:
-        reach: the norm, and the largest radius of its curves.
+        reach: the norm, and the largest radius of its curves. ignoring: cells of attackers who do not know the defense,
+            by system.
     """
     norm, eps0 = reach
     by_system: dict[str, list[Trial]] = defaultdict(list)
-    for eps, column, cell in cells:
-        try:
-            trial = Trial.of(column, eps, cell, read_evidence(cell))
-        except RecordError as error:
-            bad.append(Problem(cell.place, str(error)))
-            continue
-        by_system[cell.record.system.key].append(trial)
-    systems = [AttackedSystem.of(name, trials) for name, trials in by_system.items()]
+    for trial in _trials(cells, bad):
+        by_system[trial.cell.record.system.key].append(trial)
+    systems = [
+        AttackedSystem.of(name, trials, list(_trials(ignoring.get(name, ()), []))) for name, trials in by_system.items()
+    ]
     if not systems:
         return None
     systems.sort(key=lambda s: (min(t.cell.record.seed for t in s.trials), s.key))
@@ -191,6 +199,15 @@ def _recipe(
         close=closeness(systems, known, eps0),
         curve=curve(key, label, systems, {k: c.name for k, c in known.items()}, eps0),
     )
+
+
+def _trials(cells: Iterable[tuple[Fraction, str, Cell]], bad: list[Problem]) -> Iterator[Trial]:
+    """The cells with their outcomes; those that have none to be used are added to `bad`."""
+    for eps, column, cell in cells:
+        try:
+            yield Trial.of(column, eps, cell, read_evidence(cell))
+        except RecordError as error:
+            bad.append(Problem(cell.place, str(error)))
 
 
 def _disagreement(system: AttackedSystem, row: str) -> list[Alarm]:
@@ -241,6 +258,7 @@ def _draft(
         alarms=(
             *_here(noted, here),
             *alarms.certified_yet_broken(sum(v.crossed for _, v in worst), keys, key),
+            *alarms.ignoring_beats_knowing(sum(v.ignored for _, v in worst), keys, key),
             *alarms.noise_beats_attack(known, scores, key),
             *alarms.others_beat_white_box(known, scores, key),
             *alarms.out_of_order(known, scores, key),

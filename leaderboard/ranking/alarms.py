@@ -18,6 +18,7 @@ __all__ = [
     "certified_yet_broken",
     "clean_disagrees",
     "fewer_attacks",
+    "ignoring_beats_knowing",
     "noise_beats_attack",
     "not_attacked",
     "of_records",
@@ -182,6 +183,22 @@ def certified_yet_broken(crossed: int, keys: Sequence[str], row: str) -> list[Al
             "error",
             f"{crossed} examples are certified at this radius and broken all the same: the certificate or the core's "
             "verdict is wrong",
+            tuple(sorted(keys)),
+            row,
+        )
+    ]
+
+
+def ignoring_beats_knowing(broken: int, keys: Sequence[str], row: str) -> list[Alarm]:
+    """Examples that only attackers broke who do not know the defense: the aware attacks are too weak."""
+    if not broken:
+        return []
+    return [
+        Alarm(
+            "oblivious_beats_aware",
+            "warning",
+            f"{broken} examples are broken by no attack that knows the defense, and by one that ignores it; they count "
+            "as broken, since who knows a defense may ignore it, and the aware attacks are weaker than they could be",
             tuple(sorted(keys)),
             row,
         )

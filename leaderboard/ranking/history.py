@@ -48,7 +48,7 @@ def history(
     reach = float(eps) + tolerance(norm, float(eps))
     by_day: dict[str, list[tuple[int, Trial]]] = defaultdict(list)
     for at, system in enumerate(systems):
-        for trial in system.trials:
+        for trial in (*system.trials, *system.unaware):
             by_day[day(trial.cell.record)].append((at, trial))
     lost = [np.zeros(len(system.clean), dtype=bool) for system in systems]
     tried = [np.zeros(len(system.clean), dtype=bool) for system in systems]
@@ -57,17 +57,17 @@ def history(
     for date in sorted(by_day, key=lambda d: (not d, d)):
         before = [taken.copy() for taken in lost]
         new: dict[str, list[int]] = defaultdict(list)
-        entered = {at for at, trial in by_day[date] if trial.eps == eps} - begun
+        entered = {at for at, trial in by_day[date] if _here(trial, systems[at], eps)} - begun
         for at, trial in by_day[date]:
-            own = trial.eps == eps
-            hit = systems[at].clean & (trial.evidence.broken if own else trial.distance <= reach)
+            own = _here(trial, systems[at], eps)
+            hit = systems[at].clean & (trial.evidence.broken if trial.eps == eps else trial.distance <= reach)
             if at in begun and (fresh := int(np.count_nonzero(hit & ~before[at]))):
-                new[known[trial.column].label].append(fresh)
+                new[_label(trial, systems[at], known)].append(fresh)
             lost[at] |= hit
             if own:
                 tried[at] |= trial.evidence.valid
         begun |= entered
-        here = [trial for _, trial in by_day[date] if trial.eps == eps]
+        here = [trial for at, trial in by_day[date] if _here(trial, systems[at], eps)]
         if not begun or not (here or new):
             continue
         total = len(systems[0].clean)
@@ -83,6 +83,18 @@ def history(
             )
         )  # fmt: skip
     return tuple(steps)
+
+
+def _here(trial: Trial, system: AttackedSystem, eps: Fraction) -> bool:
+    """True if a trial is one of the board's own, at its radius."""
+    return trial.eps == eps and trial not in system.unaware
+
+
+def _label(trial: Trial, system: AttackedSystem, known: Mapping[str, AttackColumn]) -> str:
+    """The attack, and what it does not know."""
+    if trial in system.unaware:
+        return f"{trial.cell.record.attack.name} unaware of the defense"
+    return known[trial.column].label
 
 
 @dataclass(frozen=True)

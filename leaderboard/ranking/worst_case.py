@@ -51,6 +51,8 @@ class AttackedSystem:
     clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
     the clean input was wrong or no attack ever made a valid attempt, infinite where none succeeded.
     certified: (N,) the largest proved radius; None if nothing was certified.
+    unaware: trials by attackers who do not know the defense, where those of `trials` know it: who knows a defense may
+    ignore it, so their candidates, judged on the defended system, count as well. They belong to no column.
     """
 
     key: str
@@ -58,9 +60,10 @@ class AttackedSystem:
     clean: Bools
     distance: Floats
     certified: Floats | None
+    unaware: tuple[Trial, ...] = ()
 
     @classmethod
-    def of(cls, key: str, trials: Sequence[Trial]) -> AttackedSystem:
+    def of(cls, key: str, trials: Sequence[Trial], unaware: Sequence[Trial] = ()) -> AttackedSystem:
         """The system of that key, from its trials."""
         clean = reduce(np.logical_and, [t.evidence.clean for t in trials])
         tried = _any([t.evidence.valid for t in trials])
@@ -69,8 +72,9 @@ class AttackedSystem:
             key=key,
             trials=tuple(trials),
             clean=clean,
-            distance=np.where(clean & tried, smallest(trials), 0.0),
+            distance=np.where(clean & tried, smallest([*trials, *unaware]), 0.0),
             certified=certified if certified.any() else None,
+            unaware=tuple(unaware),
         )
 
     def distance_of(self, column: str) -> Floats:
@@ -100,13 +104,15 @@ class WorstCase:
     """The worst case at one radius.
 
     held: (N,) right, validly tried by some attack, broken by none. unjudged: examples that no attack validly tried and
-    none broke. carried: broken only by candidates recorded under another radius. certified: (N,) proved at the radius.
+    none broke. carried: broken only by candidates recorded under another radius. ignored: broken only by candidates of
+    attackers who do not know the defense. certified: (N,) proved at the radius.
     crossed: proved and broken all the same. hits: by column.
     """
 
     held: Bools
     unjudged: int
     carried: int
+    ignored: int
     certified: Bools | None
     crossed: int
     hits: dict[str, Hit]
@@ -116,10 +122,10 @@ class WorstCase:
 def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase | None:
     """The worst case over every attack recorded for the system under this radius; None if there is none.
 
-    An adversarial candidate recorded under another radius counts as well wherever it lies within this one: it is
-    inside the ball, whatever it was made for. So attacks that look for the smallest perturbation count at every radius,
-    and robust accuracy cannot rise with it. A new attack never adds to the unbroken examples; an invalid candidate is
-    no break, and no proof of robustness either.
+    An adversarial candidate recorded under another radius counts as well wherever it lies within this one: it is inside
+    the ball, whatever it was made for; and so does one of an attacker who ignores the defense. So attacks that look for
+    the smallest perturbation count at every radius, and robust accuracy cannot rise with it. A new attack never adds to
+    the unbroken examples; an invalid candidate is no break, and no proof of robustness either.
     """
     own = [trial for trial in system.trials if trial.eps == eps]
     if not own:
@@ -139,6 +145,11 @@ def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase
     for hit in sources.values():
         twice |= once & hit
         once |= hit
+    known = once.copy()
+    for trial in system.unaware:
+        hit = clean & (trial.evidence.broken if trial.eps == eps else trial.distance <= reach)
+        twice |= once & hit
+        once |= hit
     at_home = _any(list(broken.values()))
     tried = _any([t.evidence.valid for t in own])
     certified = None
@@ -147,7 +158,8 @@ def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase
     return WorstCase(
         held=clean & tried & ~once,
         unjudged=int(np.count_nonzero(clean & ~tried & ~once)),
-        carried=int(np.count_nonzero(once & ~at_home)),
+        carried=int(np.count_nonzero(known & ~at_home)),
+        ignored=int(np.count_nonzero(once & ~known)),
         certified=certified,
         crossed=int(np.count_nonzero(certified & once)) if certified is not None else 0,
         hits={

@@ -168,7 +168,11 @@ def _surprising(card: Card, record: Record) -> bool:
     if record.counts is None or record.counts.total != card.test_total:
         return False
     drawn = "randomized_outputs" in [finding.name for finding in record.findings]
-    return not drawn and abs(record.counts.clean_correct - card.test_correct) > ROUNDING * card.test_total
+    return (
+        not drawn
+        and record.threat.goal != "top5"
+        and abs(record.counts.clean_correct - card.test_correct) > ROUNDING * card.test_total
+    )
 
 
 def _alarms(leaderboard: Leaderboard) -> Iterator[Alarm]:

@@ -164,7 +164,7 @@ def _record(path: Path) -> Record:
     if record.official and not record.suite:
         raise RecordError(f"{name} calls itself official and names no suite")
     threat = record.threat
-    if threat.targeted != (threat.goal != "untargeted"):
+    if threat.targeted != (threat.goal not in ("untargeted", "top5")):
         raise RecordError(f"{name} has the goal {threat.goal!r} and says targeted {threat.targeted}")
     _check_date(record.provenance.get("created"), name)
     overrides = record.provenance.get("overrides", [])
@@ -227,6 +227,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
     """Check the rules that hold for every example, whoever ran it; each has a sentence to act upon."""
     threat = cell.record.threat
     distance = a[threat.norm]
+    right = a["clean_top5"] if threat.goal == "top5" else a["clean_label"] == a["y"]
     within = (distance <= threat.eps + 2 * tolerance(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
     ordered = (a["linf"] <= a["l2"] * (1 + ROUNDING)) & (a["l2"] <= a["l1"] * (1 + ROUNDING))
     found = np.isfinite(distance)
@@ -239,7 +240,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         f"more than {MOST_PASSES} passes": (a["forwards"] <= MOST_PASSES) & (a["backwards"] <= MOST_PASSES),
         "a distance or radius that is NaN or negative": (floats >= 0).all(axis=0),
         "an excess that is NaN": ~np.isnan(a["excess"]),
-        "an example called right whose answer is another label": a["clean_correct"] == (a["clean_label"] == a["y"]),
+        "an example called right whose answer is another label": a["clean_correct"] == right,
         "an example that was attacked though it was wrong, or not attacked though it was right":
             a["attacked"] == to_attack(a),
         "an adversarial candidate that was not attacked or not valid": ~a["adversarial"] | (a["attacked"] & a["valid"]),

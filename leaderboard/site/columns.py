@@ -231,7 +231,7 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
                lambda t: _interval(t.score.robust), unit="share", cell="tried_robust"),
         Column("top5", "Top-5", lambda t: None if t.score.top5 is None else t.score.top5 / t.score.robust.total, _top5,
                lambda t: {"robust_top5_correct": t.score.top5}, label="Top-5 accuracy after a top-1 attack",
-               explanation="top-5 accuracy after a top-1 attack", unit="share"),
+               explanation="top-5 accuracy after a top-1 attack, unless the goal is top-5", unit="share"),
         _amount("broken", "Broken", lambda t: t.score.broken, "broken"),
         _amount("alone", "Unique", lambda t: t.score.alone, "broken_by_it_alone", "Broken by this attack alone"),
         _amount("invalid", "Excluded", lambda t: t.score.invalid, "excluded_candidates", "Outside the threat"),

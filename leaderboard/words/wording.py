@@ -84,7 +84,8 @@ def unusual(protocol: Protocol) -> str:
     """Unusual parts of the threat besides norm and radius; empty for the usual one."""
     of = protocol.conditions
     found = [] if of.aware else ["attacker unaware of the defense"]
-    found += [] if of.goal in ("untargeted", "any", "") else [f"goal: {words(of.goal)}"]
+    goal = "top-5" if of.goal == "top5" else words(of.goal)
+    found += [] if of.goal in ("untargeted", "any", "") else [f"goal: {goal}"]
     found += [] if of.region in ("full", "") else [f"region: {words(of.region)}"]
     found += [] if of.levels is None else [f"{of.levels} values per feature"]
     return ", ".join(found)

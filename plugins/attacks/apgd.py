@@ -69,7 +69,7 @@ class APGD(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, randomized=True
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True, randomized=True
     )
 
     steps: int = 100

@@ -61,7 +61,7 @@ class AutoAttack(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, randomized=True
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True, randomized=True
     )
 
     version: Version = Version.standard

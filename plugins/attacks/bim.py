@@ -41,7 +41,7 @@ class BIM(Attack):
     stop_on_success: whether a broken example stays at the iterate that broke it. For adversarial training: false.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True)
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True)
 
     steps: int | None = None
     step_size: float | None = None

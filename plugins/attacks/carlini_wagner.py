@@ -99,7 +99,9 @@ class CarliniWagner(Attack):
     search_steps: forward passes of the final line search.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.linf, Norm.l0}), targeted=True, minimal=True)
+    supports: ClassVar[Supports] = Supports(
+        norms=frozenset({Norm.l2, Norm.linf, Norm.l0}), targeted=True, top5=True, minimal=True
+    )
 
     steps: int = 1000
     searches: int = 9

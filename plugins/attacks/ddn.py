@@ -40,7 +40,7 @@ class DDN(Attack):
     search_steps: forward passes of the final line search.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, top5=True, minimal=True)
 
     steps: int = 100
     step_size: float = 1.0

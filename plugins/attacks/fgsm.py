@@ -24,7 +24,7 @@ class FGSM(Attack):
     loss: the loss to ascend; the paper's is the cross-entropy.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True)
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True)
 
     loss: AttackLoss = AttackLoss.ce
 

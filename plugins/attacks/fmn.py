@@ -40,7 +40,7 @@ class FMN(Attack):
     search_steps: forward passes of the final line search.
     """
 
-    supports: ClassVar[Supports] = Supports(targeted=True, minimal=True)
+    supports: ClassVar[Supports] = Supports(targeted=True, top5=True, minimal=True)
 
     steps: int = 100
     step_size: float = 1.0

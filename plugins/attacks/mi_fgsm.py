@@ -23,7 +23,7 @@ class MIFGSM(Attack):
     momentum: decay of the sum of slopes. loss: the loss to ascend.
     """
 
-    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
+    supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, top5=True)
 
     steps: int = 10
     step_size: float | None = None

@@ -27,7 +27,7 @@ class NES(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.linf, Norm.l2}), access=Access.scores, targeted=True, randomized=True
+        norms=frozenset({Norm.linf, Norm.l2}), access=Access.scores, targeted=True, top5=True, randomized=True
     )
 
     steps: int = 100

@@ -37,7 +37,7 @@ class Noise(Attack):
     kind: see :class:`NoiseKind`. restarts: how many draws are tried for an example until one succeeds.
     """
 
-    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True)
+    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, top5=True, randomized=True)
 
     kind: NoiseKind = NoiseKind.ball
     restarts: int = 1

@@ -14,7 +14,7 @@ from benchmark.api import Access, Attack, SampleRandom, Supports, Target, Threat
 class NoAttack(Attack):
     """Proposes the clean input, under any threat and at no cost."""
 
-    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True)
+    supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, top5=True)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`x` itself."""

@@ -36,7 +36,7 @@ class PGD(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, randomized=True
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True, randomized=True
     )
 
     steps: int = 40

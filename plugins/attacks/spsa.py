@@ -28,7 +28,7 @@ class SPSA(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.linf}), access=Access.scores, targeted=True, randomized=True
+        norms=frozenset({Norm.linf}), access=Access.scores, targeted=True, top5=True, randomized=True
     )
 
     steps: int = 100

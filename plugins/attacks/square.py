@@ -64,7 +64,7 @@ class Square(Attack):
     """
 
     supports: ClassVar[Supports] = Supports(
-        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), access=Access.scores, targeted=True, randomized=True
+        norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), access=Access.scores, targeted=True, top5=True, randomized=True
     )
 
     queries: int = 5000

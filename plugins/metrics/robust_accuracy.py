@@ -22,6 +22,10 @@ class RobustAccuracy(Metric):
 
     An example that is wrong without an attack is not robust. One whose candidate lay outside the threat is not either,
     nor is it broken: `counts.invalid` says how many there were, so an attack that is never valid raises no share.
+
+    Unless `threat.goal` is top5, `robust_top5_accuracy` is top-5 after a top-1 attack: the attacker was content with
+    any other first answer, and examples that were wrong at first guess were not attacked. Under top5 both rates are
+    that of examples whose label no attack drove out of the five best.
     """
 
     def build(self) -> torchmetrics.Metric:

@@ -180,6 +180,7 @@ def result_of(record: Record) -> str:
     if record.status in ("failed", "refused"):
         return f"{record.status}: {record.error or 'no reason was recorded'}"
     parts: list[str] = []
+    within = " top-5" if record.threat.goal == "top5" else ""
     robust, clean, passes = (
         record.metric(name) for name in ("robust_accuracy", "clean_accuracy", "forwards_per_example")
     )
@@ -187,13 +188,13 @@ def result_of(record: Record) -> str:
         bounds = (
             "" if robust.low is None or robust.high is None else f" ({100 * robust.low:.1f} to {100 * robust.high:.1f})"
         )
-        parts.append(f"robust {percent(robust.value)}{bounds}")
+        parts.append(f"robust{within} {percent(robust.value)}{bounds}")
     elif record.counts is not None:
-        parts.append(f"robust {percent(record.counts.robust_correct / record.counts.total)}")
+        parts.append(f"robust{within} {percent(record.counts.robust_correct / record.counts.total)}")
     if clean is not None and clean.value is not None:
-        parts.append(f"clean {percent(clean.value)}")
+        parts.append(f"clean{within} {percent(clean.value)}")
     elif record.counts is not None:
-        parts.append(f"clean {percent(record.counts.clean_correct / record.counts.total)}")
+        parts.append(f"clean{within} {percent(record.counts.clean_correct / record.counts.total)}")
     if record.counts is not None and record.counts.invalid:
         parts.append(f"{record.counts.invalid} of {record.counts.total} candidates invalid")
     if passes is not None and passes.value is not None:

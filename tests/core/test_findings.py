@@ -13,13 +13,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Certifier, Defense, Model, SampleRandom, Supports, System
+from benchmark.api import Access, Attack, Certifier, Defense, Model, SampleRandom, Supports, System, Target
 from benchmark.data import DataSpec
+from benchmark.errors import RecordError
 from benchmark.records.findings import across, sign_test
 from benchmark.records.record import Finding, Record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import ambient
+from benchmark.stages.proof import Proof, prove
 from benchmark.threat import Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
@@ -287,3 +289,75 @@ def test_an_aware_attack_that_is_weaker_than_the_oblivious_one_is_found_across_c
     assert across([aware, oblivious], broken(0, 8)) == []
     assert across([aware, oblivious], lambda record: None) == []
     assert across([aware], broken(8, 0)) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Idle(Attack):
+    """Asks `asked` times about the clean input and finds nothing, but for the labels below `found`."""
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels, minimal=True)
+    asked: int = 3
+    found: int = 0
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        for _ in range(self.asked):
+            target.labels(x)
+        easy = (y < self.found).reshape(-1, *([1] * (x.ndim - 1)))
+        return torch.where(easy, 1 - x, x)
+
+
+@pytest.mark.parametrize(
+    ("attack", "queries", "left", "named"),
+    [
+        (Idle(), None, None, True),
+        (Idle(), 10, 7, True),
+        (Idle(), 5, 2, False),
+        (Idle(), 3, None, False),
+        (Idle(found=9), 10, 7, True),
+    ],
+)
+def test_whole_classes_that_were_given_up_are_named(
+    tmp_path: Path, attack: Idle, queries: int | None, left: int | None, named: bool
+) -> None:
+    with declared(("attack", Idle)):
+        result = run(small_config(tmp_path, attack=attack, threat=Threat(eps=parse_eps("1"), queries=queries)))
+    record = Store(tmp_path / "results").record(result.key)
+    assert record is not None
+    assert record.status == "complete", record.error
+    assert (record.given_up is not None) == (queries != 3)
+    if record.given_up is not None:
+        assert record.given_up.asked == 3 * record.given_up.examples
+        assert record.given_up.left == (None if left is None else left * record.given_up.examples)
+    said = [f.evidence for f in record.findings if f.name == "classes_given_up"]
+    assert bool(said) == named, record.findings
+    if said and not attack.found:
+        assert "of the classes 0, 1, 2" in said[0]
+        assert ("at any distance" if queries is None else "queries left") in said[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sociable(Attack):
+    """Breaks what it can in a batch of more than 40, and nothing in a smaller one."""
+
+    supports: ClassVar[Supports] = Supports(access=Access.labels)
+
+    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
+        return 1 - x if len(x) > 40 else x
+
+
+def test_a_finding_that_was_deleted_is_a_forgery_where_it_can_be_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+
+    def proved(record: Record, again: int) -> Proof:
+        return prove(store.cell(record.key), record, store, tmp_path / "data", again=again)
+
+    with declared(("attack", Sociable)):
+        result = run(small_config(tmp_path, attack=Sociable(), threat=Threat(eps=parse_eps("1")), examples=60))
+        record = store.record(result.key)
+        assert record is not None
+        assert [f.name for f in record.findings if f.severity == "error"] == ["attack_depends_on_batch"]
+        assert "which was made while the attack ran" in str(proved(record, 0))
+        assert "since the attack depends on its batch, as the record says" in str(proved(record, 4))
+        kept = [f for f in record.findings if f.name != "attack_depends_on_batch"]
+        with pytest.raises(RecordError, match=r"the finding attack_depends_on_batch \(error\) is missing"):
+            proved(record.model_copy(update={"findings": kept}), 4)

@@ -109,13 +109,34 @@ def test_attacks_of_no_norm_share_a_board_of_their_own(tmp_path: Path) -> None:
     assert not board.curves
 
 
+def test_who_knows_a_defense_may_ignore_it(tmp_path: Path) -> None:
+    jpeg: dict[str, Any] = {"clean": RIGHT, "defenses": ["jpeg"]}
+    made_cell(tmp_path, **jpeg, distance=reaching(0, 1))
+    made_cell(tmp_path, **jpeg, distance=reaching(1, 2, 3), aware=False)
+    made_cell(tmp_path, **jpeg, distance=reaching(4), access="transfer", surrogate="a" * 24)
+    made_cell(
+        tmp_path, **jpeg, distance=np.where(np.arange(10) == 5, 0.1, np.inf), aware=False, eps="1/5", attack="fmn"
+    )
+    made_cell(tmp_path, **jpeg, distance=reaching(6), aware=False, region="square:3")
+    boards = {(b.protocol.conditions.aware, b.protocol.eps_exact): b for b in board_of(tmp_path).boards
+              if b.protocol.conditions.region == "full"}  # fmt: skip
+    (row,) = boards[True, "1/10"].rows
+    assert (row.robust.count, row.carried) == (2, 0)
+    assert {(a.name, a.evidence.split(" ", 1)[0]) for a in row.alarms} >= {("oblivious_beats_aware", "3")}
+    assert [round(score.robust.value, 1) for score in row.scores if score] == [0.6, 0.7]
+    assert row.history[-1].robust == row.robust
+    assert {name for name, _ in row.history[-1].through} <= {"pgd unaware of the defense", "fmn unaware of the defense"}
+    (unaware,) = boards[False, "1/10"].rows
+    assert (unaware.robust.count, unaware.carried) == (4, 1)
+    assert "oblivious_beats_aware" not in {alarm.name for alarm in unaware.alarms}
+
+
 def test_nothing_is_carried_between_other_norms_goals_or_regions(tmp_path: Path) -> None:
     far = [0.01] * 10
     others: list[dict[str, Any]] = [
         {"norm": "l2"},
         {"goal": "next_class"},
         {"region": "square:3"},
-        {"aware": False},
         {"suite": "other_v1"},
         {"suite": None, "official": False},
         {"official": False},
