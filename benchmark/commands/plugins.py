@@ -51,6 +51,8 @@ def _page(description: Description) -> str:
         lines += ["", description.about]
     lines += ["", "settings:" if description.fields else "no settings"]
     lines += [f"  {prefix}.{field}{_default(value)}" for field, value in description.fields.items()]
+    if description.offers:
+        lines += ["", f"offers ({len(description.offers)}):", *(f"  {line}" for line in description.offers)]
     lines += ["", f"benchmark run {choice}", f"benchmark plugins check {declared.full_name}"]
     return "\n".join(lines)
 
@@ -79,6 +81,7 @@ def _plain(description: Description) -> dict[str, object]:
         "supports": description.supports,
         "flags": description.flags,
         "fields": json.loads(json.dumps(description.fields, default=str)),
+        "offers": description.offers,
         "problem": description.problem,
     }
 

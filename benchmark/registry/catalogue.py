@@ -26,7 +26,7 @@ from benchmark.registry.trial import answers_of_child
 
 __all__ = ["Description", "catalogue", "describe"]
 
-FORMAT = 1
+FORMAT = 2
 """The form of what is kept in the cache; raise it with any change of `trial.description_of`."""
 
 
@@ -39,6 +39,7 @@ class Description:
     fields: the configuration, name -> default (None where it has no plain default).
     supports: of attacks and certifiers: norms and access by name, and the flags; empty for other kinds.
     flags: other declarations of the class that are true or false, such as a defense's `randomized`.
+    offers: what can be chosen by name in it, a line each, such as the attacks of a toolkit.
     problem: why it cannot be loaded, or "".
     """
 
@@ -50,6 +51,7 @@ class Description:
     fields: dict[str, Any] = field(default_factory=dict)
     supports: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, bool] = field(default_factory=dict)
+    offers: list[str] = field(default_factory=list)
     problem: str = ""
 
 

@@ -83,6 +83,7 @@ def description_of(plugin: Declared) -> dict[str, Any]:
         "fields": {f.name: _default(f) for f in dataclasses.fields(cls) if f.init},
         "supports": _supports(cls),
         "flags": {name: value for name, value in inspect.getmembers(cls) if isinstance(value, bool) and name[0] != "_"},
+        "offers": list(cls.offers()),
         "problem": "",
     }
 

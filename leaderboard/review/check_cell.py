@@ -296,7 +296,8 @@ def _check_record(cell: Cell, a: Arrays) -> None:
     """Counts, costs, hashes and findings of the record, against its arrays."""
     record = cell.record
     assert record.cost is not None
-    declared = {} if "members" in record.attack.params else _declared(record.attack.name)  # theirs, where it has any
+    others = {"members", "method"} & record.attack.params.keys()  # what they can do, where it is made of others
+    declared = {} if others else _declared(record.attack.name)
     for kind, is_so in declared.items():
         if getattr(record.attack, kind) is not is_so:
             raise RecordError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,11 @@ from benchmark.testing import contract, faults
 from benchmark.testing.combinations import CLASSES, SHAPES, combinations
 from benchmark.threat import Access, RegionKind
 
-SHORT = {"attack.adaptive": {"passes": 25}}
+SHORT: dict[str, dict[str, Any]] = {
+    "attack.adaptive": {"passes": 25},
+    "attack.adv_lib": {"args": {"steps": 3, "relative_step_size": 0.5, "random_init": False}},
+    "attack.pyautoattack": {"args": {"n_iter": 2, "n_restarts": 1}},
+}
 """Plugins whose defaults are a long search, and what stands for it in these tests."""
 
 DEFAULTS = dict.fromkeys(
@@ -21,6 +26,8 @@ DEFAULTS = dict.fromkeys(
 
 test_contract = contract.tests(*DEFAULTS)
 test_contract_adaptive = contract.tests("attack.adaptive", **SHORT["attack.adaptive"])
+test_contract_adv_lib = contract.tests("attack.adv_lib", **SHORT["attack.adv_lib"])
+test_contract_pyautoattack = contract.tests("attack.pyautoattack", **SHORT["attack.pyautoattack"])
 
 
 def failing(kind: str, plugin: Component) -> dict[str, str]:
