@@ -71,7 +71,14 @@ class SystemInfo(_Model):
     @property
     def name(self) -> str:
         """dataset/model+defense+..., for people."""
-        return naming.system_name(self.dataset, self.model, [*self.defenses, *self.poison])
+        dataset, model = (naming.own_name(name, self._params(kind)) for name, kind in
+                          ((self.dataset, "dataset"), (self.model, "model")))  # fmt: skip
+        return naming.system_name(dataset, model, [*self.defenses, *self.poison])
+
+    def _params(self, kind: str) -> Json:
+        described = self.config.get(kind)
+        params = described.get("params") if isinstance(described, dict) else None
+        return params if isinstance(params, dict) else {}
 
 
 def _known_norm(name: str) -> str:
