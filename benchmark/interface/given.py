@@ -32,6 +32,7 @@ class GivenModel(Model):
     """
 
     held: ClassVar[tuple[str, str]] = ("model", "given")
+    reviewed = False
 
     name: str
     weights: str
@@ -90,6 +91,10 @@ class GivenModel(Model):
         mine = self.adapted
         assert mine is not None
         return Adapted(_own(mine.asked), mine.inputs, mine.answers, arrays=mine.arrays)
+
+    def unreviewed(self) -> str:
+        """The model in words."""
+        return f"{self.name}, which was given in memory"
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
         """Nothing: it is fitted."""

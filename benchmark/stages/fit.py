@@ -123,6 +123,7 @@ def assemble(parts: SystemSpec, spec: DataSpec, model: nn.Module, thresholds: Ma
     ]
     system = System(model, spec, parts.defenses, detectors)
     system.owner = " with ".join(registry.owner_of(type(part)).named for part in (parts.model, *parts.defenses))
+    system.unreviewed = "" if parts.model.reviewed else parts.model.unreviewed()
     return system
 
 
@@ -168,6 +169,11 @@ class _Training:
         data = _training_examples(parts, splits, final / POISON)
         train = data.train
         model = build_model(parts, splits.spec)
+        if not len(train) and plan.epochs:
+            raise Refused(
+                f"dataset.{registry.name_of(parts.dataset)[1]} has no training examples, and {parts.name} would be "
+                "trained; give it some, or a model with its weights (model.weights, or training.epochs=0)"
+            )
         if not parts.model.learns():
             _check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test)
         if given is not None:
