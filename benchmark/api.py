@@ -545,7 +545,7 @@ class Model(Component):
         return ()
 
     def unreviewed(self) -> str:
-        """What a model that is not `reviewed` runs, in words that its content alone decides."""
+        """Code that a model which is not `reviewed` runs, in words that its content alone decides."""
         return "code of the user's own"
 
 

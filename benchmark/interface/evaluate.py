@@ -22,9 +22,9 @@ from benchmark.errors import BenchmarkError, ConfigError, Refused
 from benchmark.hooks.events import CellResult
 from benchmark.interface.chosen import plugin, plugins
 from benchmark.interface.given import GivenData, GivenModel
-from benchmark.interface.inputs import Bounds, examples_of, in_their_units, rule_of, threat_of
+from benchmark.interface.inputs import Bounds, chosen_threat, examples_of, in_their_units, rule_of
 from benchmark.interface.progress import Progress
-from benchmark.interface.result import Cell, Result
+from benchmark.interface.result import Cell, Evaluation
 from benchmark.records.store import Store
 from benchmark.system.adapted import AnswerKind, AnswerRule, InputRule
 from benchmark.threat import Access, Threat
@@ -60,7 +60,7 @@ def evaluate(
     name: str = "",
     data: str = "data",
     progress: bool = True,
-) -> Result:
+) -> Evaluation:
     """Attack a model and let the core judge: the cells, records and witnesses of `benchmark run`, one per attack.
 
     Args:
@@ -92,7 +92,7 @@ def evaluate(
     named = {"test": "x", "train": "train", "select": "select"}
     parts = {part: examples_of(*pair, rule, named[part]) for part, pair in given.items() if pair is not None}
     held = _model(model, x, rule, answers, output, classes, name, parts)
-    base = _config(held, parts, threat_of(threat, eps, rule), data, plugins("defense", defenses))
+    base = _config(held, parts, chosen_threat(threat, eps, rule), data, plugins("defense", defenses))
     folder = Path(tempfile.mkdtemp(prefix="benchmark-")) if store is None else Path(store)
     base = dataclasses.replace(
         base,
@@ -115,7 +115,7 @@ def evaluate(
     finally:
         pipeline.forget(folder)
     notes = tuple(sentence for sentence in (in_their_units(threat_met, rule), note) if sentence)
-    return Result(cells, notes, folder, kept=store is not None)
+    return Evaluation(cells, notes, folder, kept=store is not None)
 
 
 def _listed(attacks: object) -> list[object]:

@@ -19,7 +19,7 @@ from benchmark.system.weights import copied
 
 __all__ = ["GivenData", "GivenModel"]
 
-PROBED = 16
+ASKED = 16
 """Examples whose scores are part of a model's identity."""
 
 
@@ -65,7 +65,7 @@ class GivenModel(Model):
         """
         adapted = Adapted(_own(asked), inputs, answers, arrays=arrays).eval()
         with torch.no_grad(), torch.random.fork_rng():
-            scores = adapted(x[:PROBED]).double().cpu()
+            scores = adapted(x[:ASKED]).double().cpu()
         state = adapted.state_dict()
         made = cls(
             name=name,

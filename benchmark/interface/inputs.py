@@ -15,7 +15,7 @@ from benchmark.system.adapted import InputRule
 from benchmark.threat import Norm, Threat, parse_eps
 from benchmark.threat.radius import label_of_eps
 
-__all__ = ["Bounds", "examples_of", "in_their_units", "rule_of", "threat_of"]
+__all__ = ["Bounds", "chosen_threat", "examples_of", "in_their_units", "rule_of"]
 
 Bounds = Sequence[float] | Mapping[str, Sequence[float] | float]
 """(low, high), or {"mean": ..., "std": ...} of a normalisation."""
@@ -24,7 +24,7 @@ LAYOUTS = {"NCHW": 4, "NHWC": 4, "NHW": 3, "flat": 2}
 """The layouts and their number of axes."""
 
 CHANNELS = (1, 3, 4)
-ROUNDING = 1e-5
+BEYOND = 1e-5
 """How far a converted value may lie outside [0, 1] for the rounding of a normalisation."""
 
 
@@ -82,7 +82,7 @@ def examples_of(x: Any, y: Any, rule: InputRule, what: str) -> tuple[Tensor, Ten
     inputs = rule.ours(given)
     if inputs.dtype != torch.uint8:
         low, high = float(inputs.min()), float(inputs.max())
-        if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
+        if not (low >= -BEYOND and high <= 1.0 + BEYOND):
             raise ConfigError(
                 f"{what} holds values from {float(given.min()):.6g} to {float(given.max()):.6g}, which lie outside its "
                 "bounds; say what range the inputs have, such as bounds=(0, 255), (-1, 1), or the mean and std of a "
@@ -99,7 +99,7 @@ def examples_of(x: Any, y: Any, rule: InputRule, what: str) -> tuple[Tensor, Ten
     return inputs, labels.long()
 
 
-def threat_of(threat: str | Threat, eps: float | str | None, rule: InputRule) -> Threat:
+def chosen_threat(threat: str | Threat, eps: float | str | None, rule: InputRule) -> Threat:
     """The threat that is meant: an object, the name of a file in conf/threat, or the name of a norm with `eps`.
 
     Args:

@@ -17,16 +17,16 @@ from benchmark.errors import BenchmarkError, ConfigError
 from benchmark.interface.pictures import as_html
 from benchmark.records.paired import Comparison, Kept, compared, kept_of
 from benchmark.records.record import Record
-from benchmark.records.summary import COLUMNS, Interval, clean_of, outcomes_of, plain_rows, share, shown_rows
+from benchmark.records.summary import COLUMNS, Interval, clean_of, outcomes_of, plain_rows, proportion, shown_rows
 from benchmark.records.tables import table
 from benchmark.threat.radius import tolerance
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Cell", "Curve", "Records", "Result", "compare"]
+__all__ = ["Cell", "Curve", "Evaluation", "Records", "compare"]
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Curve:
     """
 
     norm: str
-    eps: Floats
-    accuracy: Floats
-    low: Floats
-    high: Floats
+    eps: _Floats
+    accuracy: _Floats
+    low: _Floats
+    high: _Floats
 
 
 class Records(Sequence[Cell]):
@@ -103,8 +103,8 @@ class Records(Sequence[Cell]):
         return as_html(list(COLUMNS), shown_rows(self.records), (), ())
 
 
-class Result(Records):
-    """What :func:`benchmark.evaluate` found: a cell per attack, and the worst case over them.
+class Evaluation(Records):
+    """Findings of :func:`benchmark.evaluate`: a cell per attack, and the worst case over them.
 
     notes: sentences about how the inputs and the threat were read. folder: of the store; a temporary one is deleted
     with the result.
@@ -133,12 +133,12 @@ class Result(Records):
 
     @property
     def robust_accuracy(self) -> Interval:
-        """The share of examples that is right and stays so under every attack, with its 95 % interval."""
+        """The proportion of examples that is right and stays so under every attack, with its 95 % interval."""
         return self._kept.accuracy
 
     @property
     def clean_accuracy(self) -> Interval:
-        """The share of examples that is right without an attack, with its 95 % interval."""
+        """The proportion of examples that is right without an attack, with its 95 % interval."""
         found = clean_of(self.complete[0].record)
         assert found is not None
         return found
@@ -173,7 +173,7 @@ class Result(Records):
                 )
         reach = np.array([one + tolerance(norm, one) if one > 0 else 0.0 for one in radii])
         held = right[None] & ~(nearest[None] <= reach[:, None])
-        shares = [share(int(count), len(right)) for count in held.sum(1)]
+        shares = [proportion(int(count), len(right)) for count in held.sum(1)]
         values = np.array(shares, dtype=np.float64).reshape(-1, 3)
         return Curve(norm, radii, values[:, 0], values[:, 1], values[:, 2])
 
@@ -213,7 +213,7 @@ class Result(Records):
         return rows
 
     def findings(self) -> tuple[str, ...]:
-        """What the standing checks of the evaluation say, each once."""
+        """Sentences of the standing checks of the evaluation, each once."""
         said = [f"{f.severity}: {f.name}: {f.evidence}" for c in self.cells for f in c.record.findings]
         return tuple(dict.fromkeys(said))
 
@@ -225,13 +225,13 @@ class Result(Records):
         return as_html(list(ATTACK_COLUMNS), self._rows(), (*self.notes, *self.findings()), galleries)
 
     def __repr__(self) -> str:
-        return f"<Result {self._kept.name}: robust {self.robust_accuracy}, {len(self.cells)} attacks>"
+        return f"<Evaluation {self._kept.name}: robust {self.robust_accuracy}, {len(self.cells)} attacks>"
 
 
 ATTACK_COLUMNS = ("attack", "threat", "robust accuracy", "clean accuracy", "passes", "seconds", "status")
 
 
-def compare(first: Result, second: Result) -> Comparison:
+def compare(first: Evaluation, second: Evaluation) -> Comparison:
     """Compare two results on the same examples: an exact paired test, and the examples that only one of them keeps.
 
     Raises:

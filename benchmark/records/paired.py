@@ -13,38 +13,38 @@ from numpy.typing import NDArray
 from benchmark.errors import RecordError
 from benchmark.records.record import Record
 from benchmark.records.statistics import clopper_pearson, mcnemar
-from benchmark.records.summary import Interval, outcomes_of, share
+from benchmark.records.summary import Interval, outcomes_of, proportion
 
 __all__ = ["Comparison", "Kept", "compared", "kept_of"]
 
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+_Bools = NDArray[np.bool_]
+_Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What is left of some examples under one attack or the worst of several.
+    """Examples that hold under one attack or the worst of several.
 
     name: for people. examples: sha256 of ids and labels. ids: (N,) int64. robust: (N,) bool. threat: for people.
     """
 
     name: str
     examples: str
-    ids: Ints
-    robust: Bools
+    ids: _Ints
+    robust: _Bools
     threat: str
 
     @property
     def accuracy(self) -> Interval:
         """The robust accuracy."""
-        found = share(int(self.robust.sum()), len(self.robust))
+        found = proportion(int(self.robust.sum()), len(self.robust))
         assert found is not None
         return found
 
 
-def robust_rows(outcomes: dict[str, Any]) -> Bools:
+def robust_rows(outcomes: dict[str, Any]) -> _Bools:
     """(N,) bool: right on the clean input, attacked by a valid candidate, and not broken."""
-    rows: Bools = outcomes["clean_correct"] & outcomes["valid"] & ~outcomes["broken"]
+    rows: _Bools = outcomes["clean_correct"] & outcomes["valid"] & ~outcomes["broken"]
     return rows
 
 
@@ -72,13 +72,13 @@ class Comparison:
     only_first, only_second: ids of examples that only one of the two keeps. p_value: of the exact two-sided McNemar
     test of those, under the hypothesis that a disagreement goes either way with probability 1/2. difference: robust
     accuracy of the first minus that of the second, with a 95 % interval given the number of disagreements
-    (Clopper-Pearson of their share).
+    (Clopper-Pearson of their proportion).
     """
 
     first: Kept
     second: Kept
-    only_first: Ints
-    only_second: Ints
+    only_first: _Ints
+    only_second: _Ints
     p_value: float
     difference: Interval
 

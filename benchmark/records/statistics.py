@@ -10,8 +10,8 @@ from scipy import special
 
 __all__ = ["clopper_pearson", "mcnemar", "wilson"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
 
 
 def wilson(successes: float, total: int, level: float = 0.95) -> tuple[float, float]:
@@ -53,12 +53,12 @@ def _check(successes: float, total: int) -> None:
         raise ValueError(f"{successes} of {total} is no share; expected 0 <= successes <= total and total >= 1")
 
 
-def mcnemar(only_first: Ints | int, only_second: Ints | int) -> Floats:
+def mcnemar(only_first: _Ints | int, only_second: _Ints | int) -> _Floats:
     """Two-sided exact p-values of paired binary outcomes, from the numbers of examples that only one side gets right.
 
     Under the null hypothesis a disagreement goes either way with probability 1/2. McNemar, Psychometrika 12 (1947), in
     its exact binomial form; 1 where the two never disagree. Works elementwise.
     """
     b, c = np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64)
-    p: Floats = np.minimum(1.0, 2.0 * special.bdtr(np.minimum(b, c), b + c, 0.5))
+    p: _Floats = np.minimum(1.0, 2.0 * special.bdtr(np.minimum(b, c), b + c, 0.5))
     return p

@@ -11,11 +11,11 @@ from benchmark.records import naming
 from benchmark.records.record import Record
 from benchmark.records.statistics import wilson
 
-__all__ = ["Interval", "clean_of", "labelled", "outcomes_of", "plain_rows", "robust_of", "share", "shown_rows"]
+__all__ = ["Interval", "clean_of", "labelled", "outcomes_of", "plain_rows", "proportion", "robust_of", "shown_rows"]
 
 
 class Interval(NamedTuple):
-    """A share in [0, 1] with its 95 % interval (Wilson)."""
+    """A proportion in [0, 1] with its 95 % interval (Wilson)."""
 
     value: float
     low: float
@@ -25,19 +25,19 @@ class Interval(NamedTuple):
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
-def share(count: int, total: int) -> Interval | None:
+def proportion(count: int, total: int) -> Interval | None:
     """`count` of `total`; None where there is nothing."""
     return Interval(count / total, *wilson(count, total)) if total else None
 
 
 def robust_of(record: Record) -> Interval | None:
     """The robust accuracy of a complete cell, over all examples."""
-    return None if record.counts is None else share(record.counts.robust_correct, record.counts.total)
+    return None if record.counts is None else proportion(record.counts.robust_correct, record.counts.total)
 
 
 def clean_of(record: Record) -> Interval | None:
     """The clean accuracy of a complete cell."""
-    return None if record.counts is None else share(record.counts.clean_correct, record.counts.total)
+    return None if record.counts is None else proportion(record.counts.clean_correct, record.counts.total)
 
 
 class Labels(NamedTuple):

@@ -20,7 +20,7 @@ __all__ = ["Adapted", "AnswerKind", "AnswerRule", "InputRule"]
 
 
 class AnswerKind(Enum):
-    """What a model answers: a score per class, a probability per class, one label, or one logit of two classes."""
+    """Kinds of answers: a score per class, a probability per class, one label, or one logit of two classes."""
 
     logits = "logits"
     probabilities = "probabilities"
@@ -43,7 +43,7 @@ class AnswerKind(Enum):
 
 @dataclass(frozen=True)
 class InputRule:
-    """How a model takes its inputs: x * scale + shift for x in [0, 1], in a layout of its own.
+    """Inputs as a model takes them: x * scale + shift for x in [0, 1], in a layout of its own.
 
     scale, shift: one value, or one per channel (images) or feature.
     layout: NCHW, NHWC, NHW (images of one channel without that axis) or flat, (N, D).
@@ -78,7 +78,7 @@ class InputRule:
 
 @dataclass(frozen=True)
 class AnswerRule:
-    """How the answer of a model becomes logits (B, K).
+    """Rule by which the answer of a model becomes logits (B, K).
 
     kind: what it answers. output: where that is in a tuple (its index), a dict (its key) or an object (its attribute);
     None where the answer is the tensor or array itself. classes: K, which labels alone do not tell.
