@@ -1,17 +1,22 @@
 """A benchmark harness for adversarial robustness.
 
 Importing this package is cheap: it gives the version and the marker with which plugins register, and no torch.
-What a plugin fills is in :mod:`benchmark.api`; what one run does is in :mod:`benchmark.run`.
+From Python, :func:`evaluate` attacks a model in memory, :func:`compare` compares two results and :func:`read` reads a
+store. What a plugin fills is in :mod:`benchmark.api`; what one run does is in :mod:`benchmark.run`.
 """
 
+from __future__ import annotations
+
+import importlib
 import os
 from importlib.metadata import version
+from typing import Any
 
 import pluggy
 
 from benchmark import renamed
 
-__all__ = ["GROUP", "__version__", "hookimpl"]
+__all__ = ["GROUP", "Threat", "__version__", "compare", "evaluate", "hookimpl", "read"]
 
 GROUP = "benchmark"
 """The entry-point group, and the pluggy project name."""
@@ -20,6 +25,25 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 """Decorator for the functions by which a plugin registers or observes (:mod:`benchmark.hooks.hookspecs`)."""
 
 __version__ = version("adversarial-benchmark")
+
+_LAZY = {
+    "Threat": "benchmark.threat",
+    "compare": "benchmark.interface.result",
+    "evaluate": "benchmark.interface.evaluate",
+    "read": "benchmark.interface.reading",
+}
+"""Names that are offered here and live elsewhere, above this package in the layers: they are looked up by name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 renamed.install()
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
     from benchmark.records.outcomes import NORMS, Outcomes
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
     from benchmark.system import PASS_ROWS, System, padded, padded_random, straight_through
+    from benchmark.system.adapted import Adapted, AnswerKind, AnswerRule, InputRule
     from benchmark.system.networks import features, features_of, train_network
     from benchmark.system.references import OWNED
     from benchmark.system.target import RowLoss, Target
@@ -47,6 +48,9 @@ __all__ = [
     "OWNED",
     "PASS_ROWS",
     "Access",
+    "Adapted",
+    "AnswerKind",
+    "AnswerRule",
     "Attack",
     "AttackFault",
     "Averaging",
@@ -61,6 +65,7 @@ __all__ = [
     "Defense",
     "Examples",
     "Goal",
+    "InputRule",
     "InstancePoison",
     "Loss",
     "Measurement",
@@ -111,6 +116,10 @@ _LAZY = {
     "padded": "benchmark.system",
     "padded_random": "benchmark.system",
     "straight_through": "benchmark.system",
+    "Adapted": "benchmark.system.adapted",
+    "AnswerKind": "benchmark.system.adapted",
+    "AnswerRule": "benchmark.system.adapted",
+    "InputRule": "benchmark.system.adapted",
     "features": "benchmark.system.networks",
     "features_of": "benchmark.system.networks",
     "train_network": "benchmark.system.networks",
@@ -509,7 +518,12 @@ class Dataset(Component):
 
 @dataclass(frozen=True)
 class Model(Component):
-    """An architecture."""
+    """An architecture.
+
+    reviewed: whether its code belongs to an installed plugin, and not to a file or an object of the user's own.
+    """
+
+    reviewed: ClassVar[bool] = True
 
     @abstractmethod
     def build(self, spec: DataSpec) -> nn.Module:
@@ -539,6 +553,10 @@ class Model(Component):
     def files(self) -> tuple[Path, ...]:
         """Files and folders of the user's own whose change must invalidate a cached result; see `Dataset.files`."""
         return ()
+
+    def unreviewed(self) -> str:
+        """Code that a model which is not `reviewed` runs, in words that its content alone decides."""
+        return "code of the user's own"
 
 
 @dataclass(frozen=True)

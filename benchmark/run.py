@@ -47,7 +47,7 @@ from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access
 
-__all__ = ["run"]
+__all__ = ["forget", "run"]
 
 
 FINAL = "final"
@@ -212,6 +212,12 @@ class _Fitted:
 
 
 _warm: dict[tuple[str, str], _Fitted] = {}
+
+
+def forget(root: Path) -> None:
+    """Let go of the systems of a store that this process keeps warm."""
+    for place in [place for place in _warm if place[0] == str(root.absolute())]:
+        del _warm[place]
 
 
 def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -> _Fitted:

@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.config.structured import inner_kinds, inner_lists, structured
 from benchmark.errors import ConfigError
 
-__all__ = ["with_members"]
+__all__ = ["member", "with_members"]
 
 
 def with_members(node: Any, place: str = "") -> Any:
@@ -36,13 +36,13 @@ def with_members(node: Any, place: str = "") -> Any:
             given = node[key]
             if not isinstance(given, ListConfig):
                 raise ConfigError(f"{where} is {given!r}; expected a list of names, such as {where}=[fgsm,pgd]")
-            node[key] = [_member(lists[key], entry, f"{where}[{at}]") for at, entry in enumerate(given)]
+            node[key] = [member(lists[key], entry, f"{where}[{at}]") for at, entry in enumerate(given)]
         else:
             with_members(node[key], where)
     return node
 
 
-def _member(kind: str, entry: Any, where: str) -> DictConfig:
+def member(kind: str, entry: Any, where: str) -> DictConfig:
     """The settings of one entry of a list: `name`, `{name: {setting: value}}`, or a node that has been made already."""
     if isinstance(entry, DictConfig) and isinstance(OmegaConf.get_type(entry), type) and _is_schema(entry):
         return with_members(entry, where)  # type: ignore[no-any-return]

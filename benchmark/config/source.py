@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,7 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
-from benchmark.config.structured import structured, writable
+from benchmark.config.structured import register_fractions, structured, writable
 from benchmark.errors import PluginError
 
 __all__ = ["SWEEPER", "DescribedSource", "PluginSearchPath", "PluginSource", "register_schemas"]
@@ -115,11 +114,6 @@ def _known(values: Any) -> Any:
     return {k: _known(v) for k, v in values.items() if v != MISSING} if isinstance(values, dict) else values
 
 
-def fraction(numerator: object, denominator: object) -> str:
-    """${frac:8,255} is the exact 8/255."""
-    return str(Fraction(str(numerator)) / Fraction(str(denominator)))
-
-
 def register_schemas(source: type[PluginSource] = PluginSource) -> None:
     """Make the plugins' schemas, the resolver `frac` and the sweeper known to Hydra; calling twice is harmless."""
     plugins = Plugins.instance()
@@ -127,4 +121,4 @@ def register_schemas(source: type[PluginSource] = PluginSource) -> None:
     plugins.register(PluginSearchPath)
     node = {"_target_": SWEEPER, "params": None}
     ConfigStore.instance().store(group="hydra/sweeper", name="matrix", node=node, provider="benchmark")
-    OmegaConf.register_new_resolver("frac", fraction, replace=True)
+    register_fractions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 if TYPE_CHECKING:
     pass
 
-__all__ = ["inner_kinds", "inner_lists", "structured"]
+__all__ = ["inner_kinds", "inner_lists", "register_fractions", "structured"]
 
 
 def structured(cls: type[Any]) -> DictConfig:
@@ -58,3 +59,13 @@ def writable(node: DictConfig) -> None:
             OmegaConf.set_readonly(child, None)
             if not child._is_missing() and not child._is_none():
                 writable(child)
+
+
+def fraction(numerator: object, denominator: object) -> str:
+    """${frac:8,255} is the exact 8/255."""
+    return str(Fraction(str(numerator)) / Fraction(str(denominator)))
+
+
+def register_fractions() -> None:
+    """Make the resolver `frac` known to OmegaConf; calling twice is harmless."""
+    OmegaConf.register_new_resolver("frac", fraction, replace=True)

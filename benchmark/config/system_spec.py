@@ -86,7 +86,10 @@ class SystemSpec:
     def name(self) -> str:
         """dataset/model+defense+..., for people."""
         parts = [registry.name_of(part)[1] for part in (*self.defenses, *self.poisons)]
-        return naming.system_name(registry.name_of(self.dataset)[1], registry.name_of(self.model)[1], parts)
+        dataset, model = (
+            naming.own_name(registry.name_of(one)[1], registry.settings(one)) for one in (self.dataset, self.model)
+        )
+        return naming.system_name(dataset, model, parts)
 
     def fitted_on(self) -> dict[str, list[str]]:
         """Per detector, by its name: the attacks whose examples it was fitted on; none for clean examples alone."""

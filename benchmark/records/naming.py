@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["cell_name", "system_name"]
+__all__ = ["apart", "cell_name", "own_name", "system_name"]
+
+SHOWN = 8
+"""The characters of a digest that people are shown."""
+
+NO_SETTINGS = ("version", "distribution", "harness")
+"""Keys of described plugins that are no settings of theirs."""
 
 
 def system_name(dataset: str, model: str, parts: Iterable[str]) -> str:
@@ -15,3 +22,56 @@ def system_name(dataset: str, model: str, parts: Iterable[str]) -> str:
 def cell_name(system: str, attack: str, threat: str, seed: int) -> str:
     """The names of system, attack and threat, and the seed."""
     return f"{system} {attack} {threat} seed {seed}"
+
+
+def own_name(plugin: str, params: Mapping[str, Any]) -> str:
+    """The name of data or a model: the plugin's, or where it holds one of the user's own, that one's."""
+    held = params.get({"given": "name", "file": "factory"}.get(plugin, ""))
+    return str(held) if held else plugin
+
+
+def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names, each followed by the settings that tell it from others of the same name: pgd [steps=10].
+
+    Args:
+        settings: of each, nested plain data.
+    """
+    flat = [dict(_flat(one)) for one in settings]
+    found = []
+    for name, mine in zip(names, flat, strict=True):
+        same = [other for other_name, other in zip(names, flat, strict=True) if other_name == name]
+        keys = sorted({key for other in same for key in other})
+        differing = [key for key in keys if len({_hashable(other.get(key)) for other in same}) > 1]
+        told = ", ".join(f"{_short(key, differing)}={_value(mine[key])}" for key in differing if key in mine)
+        found.append(f"{name} [{told}]" if told else name)
+    return found
+
+
+def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+    """Settings by their dotted path; what is no setting is left out."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            if key not in NO_SETTINGS:
+                below = path if key == "params" else f"{path}.{key}" if path else str(key)
+                yield from _flat(one, below)
+    elif isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value):
+        for at, one in enumerate(value):
+            yield from _flat(one, f"{path}.{at}")
+    else:
+        yield path, value
+
+
+def _hashable(value: Any) -> Hashable:
+    return repr(value)
+
+
+def _short(path: str, others: Sequence[str]) -> str:
+    """The last word of a path, or the whole where that is another's too."""
+    last = path.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in others) == 1 else path
+
+
+def _value(value: Any) -> str:
+    text = str(value)
+    digest = text.removeprefix("sha256:")
+    return digest[:SHOWN] if len(digest) == 64 and not set(digest) - set("0123456789abcdef") else text

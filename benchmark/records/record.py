@@ -72,7 +72,27 @@ class SystemInfo(_Model):
     @property
     def name(self) -> str:
         """dataset/model+defense+..., for people."""
-        return naming.system_name(self.dataset, self.model, [*self.defenses, *self.poison])
+        dataset, model = (naming.own_name(name, self._params(kind)) for name, kind in
+                          ((self.dataset, "dataset"), (self.model, "model")))  # fmt: skip
+        return naming.system_name(dataset, model, [*self.defenses, *self.poison])
+
+    @property
+    def brings_code(self) -> bool:
+        """True if any part of it is code of the user's own: a model of a file."""
+
+        def found(value: Any) -> bool:
+            if isinstance(value, dict):
+                params = value.get("params")
+                own = value.get("name") == "file" and isinstance(params, dict) and "factory" in params
+                return own or any(found(one) for one in value.values())
+            return isinstance(value, list) and any(found(one) for one in value)
+
+        return found(self.config)
+
+    def _params(self, kind: str) -> Json:
+        described = self.config.get(kind)
+        params = described.get("params") if isinstance(described, dict) else None
+        return params if isinstance(params, dict) else {}
 
 
 def _known_norm(name: str) -> str:

@@ -306,11 +306,15 @@ def name_of(component: Component) -> tuple[str, str]:
 
 
 def owner_of(cls: type[Component]) -> Declared:
-    """The entry point that a loaded class came from.
+    """The entry point that a loaded class came from; what the core itself makes has none, and says kind and name.
 
     Raises:
         PluginError: if the class is no installed plugin's.
     """
+    own = vars(cls).get("held")
+    if own is not None and cls.__module__.startswith(f"{GROUP}."):
+        kind, name = own
+        return Declared(kind, name, cls.__module__, DISTRIBUTION, __version__)
     for plugin in declared():
         same = plugin.module.partition(":")[0] == cls.__module__ and plugin.kind in KINDS and plugin.name
         with contextlib.suppress(PluginError):  # a second name of the same module is none

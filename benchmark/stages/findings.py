@@ -39,6 +39,7 @@ def of_cell(
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),
         _surrogate_is_target(threat, card),
+        _unreviewed(system),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -178,6 +179,18 @@ def _implausible_radius(threat: Threat) -> Finding | None:
         name="implausible_radius",
         severity="warning",
         evidence=f"under linf a radius of {threat.eps} turns every input grey: no system can resist",
+    )
+
+
+def _unreviewed(system: System) -> Finding | None:
+    """Code that no installed plugin answers for: what it computes is known by its answers alone."""
+    if not system.unreviewed:
+        return None
+    return Finding(
+        name="unreviewed_code",
+        severity="info",
+        evidence=f"the model is {system.unreviewed}: code of the user's own, which nobody has reviewed and no check "
+        "of a submission runs",
     )
 
 

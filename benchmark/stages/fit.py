@@ -130,6 +130,7 @@ def assemble(parts: SystemSpec, spec: DataSpec, model: nn.Module, thresholds: Ma
     ]
     system = System(model, spec, parts.defenses, detectors)
     system.owner = " with ".join(registry.owner_of(type(part)).named for part in (parts.model, *parts.defenses))
+    system.unreviewed = "" if parts.model.reviewed else parts.model.unreviewed()
     return system
 
 
@@ -175,8 +176,13 @@ class _Training:
         data = _training_examples(parts, splits, final / POISON)
         train = data.train
         model = build_model(parts, splits.spec)
+        if not len(train) and plan.epochs:
+            raise Refused(
+                f"dataset.{registry.name_of(parts.dataset)[1]} has no training examples, and {parts.name} would be "
+                "trained; give it some, or a model with its weights (model.weights, or training.epochs=0)"
+            )
         if not parts.model.learns():
-            _check_answers(parts, splits.spec, model, splits.select)
+            _check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test)
         if given is not None:
             model = build_model(parts, splits.spec, given)
 
@@ -218,8 +224,6 @@ class _Training:
         begun: float,
     ) -> Card:
         """The card of the trained system: built once, when all is measured."""
-        from benchmark.stages.training import collapse_warning
-
         selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
         identity = self.parts.identity(self.data, self.store.root)
         too_few = _too_few(len(self.loaded.splits.select)) if thresholds else None
@@ -244,13 +248,22 @@ class _Training:
             test_total=len(self.loaded.splits.test),
             thresholds=thresholds,
             fitted_on=self.parts.fitted_on(),
-            warnings=[warning for warning in (collapse_warning(history), too_few) if warning],
+            warnings=[warning for warning in (_collapsed(history), too_few) if warning],
             parameters=sum(p.numel() for p in model.parameters()),
             weights_sha256=file_sha256(weights),
             history=history,
             seconds=time.perf_counter() - begun,
             provenance=provenance(overrides=list(self.overrides), inputs=self.parts.places(self.data, self.store.root)),
         )
+
+
+def _collapsed(history: list[dict[str, float]]) -> str | None:
+    """The sentence about a training that overfitted catastrophically, if it did."""
+    if not history:
+        return None
+    from benchmark.stages.training import collapse_warning  # which imports Lightning
+
+    return collapse_warning(history)
 
 
 def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples) -> None:
@@ -376,8 +389,6 @@ class _Weights:
         tell: Callable[[dict[str, float]], None],
     ) -> list[dict[str, float]]:
         """Train, unless weights are given that need no more; the epochs that were trained, each told as it ends."""
-        from benchmark.stages import training
-
         parts = self.parts
         if parts.model.learns():
             if train.soft is not None:
@@ -392,6 +403,8 @@ class _Weights:
             load_weights(model, initial_weights(parts.init_from, self.store.root))
         if given is not None and not _trains_further(parts):
             return []
+        from benchmark.stages import training  # which imports Lightning
+
         defenses = self._started(model, train)
         threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
         fitting = training.Fitting(
@@ -467,6 +480,12 @@ def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Exam
     for defense in parts.defenses:
         if not defense.detects:
             continue
+        if not len(select):
+            raise Refused(
+                f"defense.{registry.name_of(defense)[1]} takes its threshold from clean examples of the select split, "
+                f"and that of dataset.{registry.name_of(parts.dataset)[1]} is empty; give it some, or leave the "
+                "defense out"
+            )
         system = System(model, spec, parts.defenses, [Detector(defense, 0.0, 1.0)])
         rng = SampleRandom(derive_seed(parts.seed, "calibrate"), select.ids)
         chunks = torch.arange(len(select)).split(256)
@@ -503,7 +522,7 @@ def correct(system: System, examples: Examples, seed: int, device: torch.device)
 
     total = 0
     system.to(device)
-    for at in torch.arange(len(examples)).split(256):
+    for at in torch.arange(len(examples)).split(256) if len(examples) else ():
         rng = SampleRandom(derive_seed(seed, "cell"), examples.ids[at].to(device)).child("clean")
         y = examples.y[at].to(device)
         total += int((answer(system, examples.x(at).to(device), y, rng).label == y).sum())

@@ -26,6 +26,11 @@ def component(kind: str, described: dict[str, Any]) -> Any:
     Raises:
         PluginError: if it is not installed. RecordError: if its parameters are not those of the installed version.
     """
+    if described["name"] == "given" and "given" not in registry.names(kind):
+        raise Unproved(
+            f"its {kind} was given in memory to benchmark.evaluate and is in no file, so nothing can be built from the "
+            "record; evaluate it again to compare"
+        )
     return filled(registry.load(kind, described["name"]), described["params"], f"{kind}.{described['name']}")
 
 

@@ -31,6 +31,7 @@ from benchmark.errors import ConfigError
 from benchmark.registry import LISTS
 from benchmark.sweep import chosen
 from benchmark.sweep.children import AVAILABLE, ChildDied, in_child, signal_name
+from benchmark.sweep.files import written_out
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -207,6 +208,7 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     import hydra
 
     register(schemas)
+    argv = written_out(argv) if schemas is PluginSource else argv
     task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
     if any(word in ("-m", "--multirun") for word in argv):
         task.settings = tuple(word for word in argv if chosen.is_setting(word))

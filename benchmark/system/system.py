@@ -118,7 +118,8 @@ class System(nn.Module):
     passes: how many passes one pass counts as, which is more than one for an ensemble.
     votes: number of fresh draws whose majority is its answer, the most that any of its defenses declares.
     optimizes: whether a pass is declared to solve an optimisation problem.
-    owner: the party that is named where it breaks the contract. oddities: what it was seen to do that it should not.
+    owner: the party that is named where it breaks the contract. unreviewed: code of the user's own that it runs, in
+    words; "" where all of it is installed plugins'. oddities: what it was seen to do that it should not.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class System(nn.Module):
         self.votes = max((defense.votes for defense in self.defenses if defense.randomized), default=1)
         self.optimizes = any(defense.optimizes for defense in self.defenses)
         self.owner = "the system"
+        self.unreviewed = ""
         self.oddities: set[str] = set()
         self._closed, self._opened = False, 0
         self.eval().requires_grad_(False)

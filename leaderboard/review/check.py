@@ -219,10 +219,18 @@ def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Pat
             by_store.setdefault(_store_of(cell, root, store), []).append(key)
     for place, keys in by_store.items():
         found.update(_verified(root, keys, place, data or Path()))
+    for key in [key for key in found if cells[key].record.system.brings_code and not found[key].fails]:
+        found[key] = replace(found[key], sentence=f"{found[key].sentence}; {NOT_RUN}")
     return found
 
 
+NOT_RUN = "its model is code of the submitter's own, which no check runs"
+
+
 def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
+    """The store with the system's weights; None where there is none, or rebuilding it would run a submitter's code."""
+    if cell.record.system.brings_code:
+        return None
     places = [root, *([store] if store else [])]
     return next((p for p in places if (p / "systems" / cell.record.system.key / WEIGHTS).is_file()), None)
 

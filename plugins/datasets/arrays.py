@@ -1,9 +1,10 @@
 """Arrays of the user's own, in a NumPy archive (.npz) or a safetensors file. No paper.
 
 `x_train`, `y_train`, `x_test` and `y_test`; also `x_select` and `y_select`, or every twentieth training example is held
-out for the select split. `x` is (N, C, H, W) for images and (N, D) for tables: floats in [0, 1], or bytes for x / 255.
-`y` is (N,): whole numbers from 0. Mean and deviation are those of the training examples, per channel or feature. An id
-is a position in train, then select if it is in the file, then test. Pickled arrays are not read.
+out for the select split. A file of `x_test` and `y_test` alone will do for a model that is not trained. `x` is
+(N, C, H, W) for images and (N, D) for tables: floats in [0, 1], or bytes for x / 255. `y` is (N,): whole numbers from
+0. Mean and deviation are those of the training examples, per channel or feature (0 and 1 without any). An id is a
+position in train, then select if it is in the file, then test. Pickled arrays are not read.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Arrays(Dataset):
         """
         file = self._file()
         arrays = _read(file)
-        parts = [part for part in ("train", "select", "test") if f"x_{part}" in arrays or part != "select"]
+        alone = not any(f"{axis}_{part}" in arrays for axis in "xy" for part in ("train", "select"))
+        optional = ("train", "select") if alone and "x_test" in arrays else ("select",)
+        parts = [part for part in ("train", "select", "test") if f"x_{part}" in arrays or part not in optional]
         wanted = [f"{axis}_{part}" for part in parts for axis in "xy"]
         missing = [name for name in wanted if name not in arrays]
         if missing:
@@ -76,6 +79,9 @@ class Arrays(Dataset):
             ids = torch.arange(begin, begin + len(y[part]))
             examples[part] = Examples.of(ids, x[part], y[part])
             begin += len(ids)
+        if "train" not in parts:
+            nothing = examples["test"].take(torch.arange(0))
+            return Splits(nothing, nothing, examples["test"], DataSpec(shapes.pop(), classes))
         train = examples["train"]
         if "select" not in parts:
             rows = torch.arange(len(train))

@@ -30,6 +30,7 @@ from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import Record
 from benchmark.run import run
 from benchmark.sweep import app, chosen
+from benchmark.sweep.files import written_out
 from benchmark.threat import Goal, RegionKind
 from tests.core.cells import small_config
 from tests.house.checkout import ROOT
@@ -89,7 +90,8 @@ def matrix(suite: str, job: list[str]) -> list[str]:
 @pytest.mark.parametrize("words", RUNS, ids=show)
 @pytest.mark.usefixtures("hydra")
 def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
-    options = [PLACEHOLDERS.get(w, w) for w in words[2:] if w not in ("-m", "--multirun", "--cfg", "job")]
+    given = [PLACEHOLDERS.get(w, w) for w in words[2:] if w not in ("-m", "--multirun", "--cfg", "job")]
+    options = written_out(given)
     overrides = OverridesParser.create().parse_overrides(options)
     swept = any(o.is_sweep_override() for o in overrides)
     assert not swept or "-m" in words, "a matrix needs -m"

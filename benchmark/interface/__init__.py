@@ -1,0 +1,1 @@
+"""The Python interface: :func:`benchmark.evaluate`, :func:`benchmark.compare` and :func:`benchmark.read`."""

@@ -1,0 +1,47 @@
+"""A line on standard error while an evaluation runs: the attack, how many examples are done, and the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+from benchmark import hookimpl
+from benchmark.api import Tracker
+
+__all__ = ["Progress"]
+
+
+@dataclass(frozen=True)
+class Progress(Tracker):
+    """Observer that writes one line, over and over on a terminal or in a notebook, and at the end elsewhere.
+
+    title: what is under way.
+    """
+
+    title: str
+    _begun: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @hookimpl
+    def benchmark_progress(self, stage: str, done: int, total: int) -> None:
+        """Say how far a stage is, and for how long it will go on at this pace."""
+        now = time.perf_counter()
+        if not self._begun:
+            self._begun.append(now)
+        live = sys.stderr.isatty() or "ipykernel" in sys.modules
+        if not live and done < total:
+            return
+        spent = now - self._begun[0]
+        left = f", {_duration(spent * (total - done) / done)} left" if 0 < done < total else ""
+        line = f"{stage} {self.title}: {done} of {total} examples{left}"
+        sys.stderr.write(f"\r{line:<79}" + ("\n" if done == total else "") if live else f"{line}\n")
+        sys.stderr.flush()
+
+    def start(self) -> Progress:
+        """Begin to count the time."""
+        self._begun[:] = [time.perf_counter()]
+        return self
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

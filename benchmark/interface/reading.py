@@ -1,0 +1,24 @@
+"""`benchmark.read`: the records of a store, for analysts. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.errors import RecordError
+from benchmark.interface.result import Cell, Records
+from benchmark.records.store import Store
+from benchmark.records.summary import in_order
+
+__all__ = ["read"]
+
+
+def read(store: str | Path = "results") -> Records:
+    """The finished cells of a store, by system, threat and attack.
+
+    Raises:
+        RecordError: if there is no such folder.
+    """
+    kept = Store(Path(store))
+    if not kept.root.is_dir():
+        raise RecordError(f"there is no folder {kept.root}; name the store, as store.root named it")
+    return Records([Cell(record, kept.cell(record.key)) for record in in_order(kept.records())])

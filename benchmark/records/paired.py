@@ -1,0 +1,119 @@
+"""Two sets of cells on the same examples: an exact paired test, and the examples that only one of the two keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Record
+from benchmark.records.statistics import clopper_pearson, mcnemar
+from benchmark.records.summary import Interval, outcomes_of, proportion
+
+__all__ = ["Comparison", "Kept", "compared", "kept_of"]
+
+_Bools = NDArray[np.bool_]
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Examples that hold under one attack or the worst of several.
+
+    name: for people. examples: sha256 of ids and labels. ids: (N,) int64. robust: (N,) bool. threat: for people.
+    """
+
+    name: str
+    examples: str
+    ids: _Ints
+    robust: _Bools
+    threat: str
+
+    @property
+    def accuracy(self) -> Interval:
+        """The robust accuracy."""
+        found = proportion(int(self.robust.sum()), len(self.robust))
+        assert found is not None
+        return found
+
+
+def robust_rows(outcomes: dict[str, Any]) -> _Bools:
+    """(N,) bool: right on the clean input, attacked by a valid candidate, and not broken."""
+    rows: _Bools = outcomes["clean_correct"] & outcomes["valid"] & ~outcomes["broken"]
+    return rows
+
+
+def kept_of(name: str, cells: Sequence[tuple[Record, Path]]) -> Kept:
+    """The examples that hold in every one of some cells: the worst case over their attacks.
+
+    Raises:
+        RecordError: if there is no complete cell, or they are not about the same examples.
+    """
+    complete = [(record, folder) for record, folder in cells if record.status == "complete"]
+    if not complete:
+        raise RecordError(f"{name} has no complete cell; there is nothing to compare")
+    if len({record.examples_sha256 for record, _ in complete}) > 1:
+        raise RecordError(f"the cells of {name} are about different examples; choose cells of one dataset and one size")
+    read = [outcomes_of(folder) for _, folder in complete]
+    robust = np.logical_and.reduce([robust_rows(outcomes) for outcomes in read])
+    threats = sorted({record.threat.name for record, _ in complete})
+    return Kept(name, complete[0][0].examples_sha256, read[0]["ids"], robust, ", ".join(threats))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The difference between two systems, attacks or results on the same examples.
+
+    only_first, only_second: ids of examples that only one of the two keeps. p_value: of the exact two-sided McNemar
+    test of those, under the hypothesis that a disagreement goes either way with probability 1/2. difference: robust
+    accuracy of the first minus that of the second, with a 95 % interval given the number of disagreements
+    (Clopper-Pearson of their proportion).
+    """
+
+    first: Kept
+    second: Kept
+    only_first: _Ints
+    only_second: _Ints
+    p_value: float
+    difference: Interval
+
+    def __str__(self) -> str:
+        said = self.difference
+        verdict = "they differ at the 5 % level" if self.p_value <= 0.05 else "no difference is shown at the 5 % level"
+        lines = [
+            f"{self.first.name}: robust {self.first.accuracy}, {self.first.threat}",
+            f"{self.second.name}: robust {self.second.accuracy}, {self.second.threat}",
+            f"difference {100 * said.value:+.1f} points ({100 * said.low:+.1f} to {100 * said.high:+.1f}) on "
+            f"{len(self.first.ids)} examples; only the first keeps {len(self.only_first)}, only the second "
+            f"{len(self.only_second)}",
+            f"exact McNemar p = {self.p_value:.3g}: {verdict}",
+        ]
+        if self.first.threat != self.second.threat:
+            lines.append(
+                "the two were attacked under different threats: the difference is not one of the systems alone"
+            )
+        return "\n".join(lines)
+
+
+def compared(first: Kept, second: Kept) -> Comparison:
+    """Compare two by the examples that only one of them keeps.
+
+    Raises:
+        RecordError: if they are about different examples.
+    """
+    if first.examples != second.examples or not np.array_equal(first.ids, second.ids):
+        raise RecordError(
+            f"{first.name} and {second.name} are about different examples ({len(first.ids)} and {len(second.ids)}); a "
+            "paired test needs the same ones: evaluate both on the same data and with the same number of examples"
+        )
+    only_first, only_second = first.robust & ~second.robust, second.robust & ~first.robust
+    b, c, total = int(only_first.sum()), int(only_second.sum()), len(first.ids)
+    low, high = clopper_pearson(b, b + c) if b + c else (0.5, 0.5)
+    apart = (b + c) / total
+    difference = Interval((b - c) / total, (2 * low - 1) * apart, (2 * high - 1) * apart)
+    return Comparison(first, second, first.ids[only_first], first.ids[only_second], float(mcnemar(b, c)), difference)

@@ -1,0 +1,136 @@
+"""Records as rows of a table: accuracies with their intervals, cost and settings. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.errors import RecordError
+from benchmark.records import naming
+from benchmark.records.record import Record
+from benchmark.records.statistics import wilson
+
+__all__ = ["Interval", "clean_of", "labelled", "outcomes_of", "plain_rows", "proportion", "robust_of", "shown_rows"]
+
+
+class Interval(NamedTuple):
+    """A proportion in [0, 1] with its 95 % interval (Wilson)."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+
+def proportion(count: int, total: int) -> Interval | None:
+    """`count` of `total`; None where there is nothing."""
+    return Interval(count / total, *wilson(count, total)) if total else None
+
+
+def robust_of(record: Record) -> Interval | None:
+    """The robust accuracy of a complete cell, over all examples."""
+    return None if record.counts is None else proportion(record.counts.robust_correct, record.counts.total)
+
+
+def clean_of(record: Record) -> Interval | None:
+    """The clean accuracy of a complete cell."""
+    return None if record.counts is None else proportion(record.counts.clean_correct, record.counts.total)
+
+
+class Labels(NamedTuple):
+    """Names of system, attack and threat of a cell, with what tells it from other cells of the same names."""
+
+    system: str
+    attack: str
+    threat: str
+
+
+def labelled(records: Sequence[Record]) -> list[Labels]:
+    """Per record its names, which differ between records wherever their settings do."""
+    systems = naming.apart([r.system.name for r in records], [r.system.config for r in records])
+    attacks = naming.apart([r.attack.name for r in records], [r.attack.params for r in records])
+    told = [r.threat.model_dump(exclude={"eps", "eps_exact"}) for r in records]
+    threats = naming.apart([r.threat.name for r in records], told)
+    return [Labels(*names) for names in zip(systems, attacks, threats, strict=True)]
+
+
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """Records by system, norm, radius (a number), attack and seed."""
+    return sorted(
+        records,
+        key=lambda r: (r.system.name, r.threat.norm, r.threat.eps, r.threat.name, r.attack.name, r.seed, r.key),
+    )
+
+
+COLUMNS = ("system", "threat", "attack", "seed", "robust accuracy", "clean accuracy", "passes", "seconds", "status")
+
+
+def shown_rows(records: Sequence[Record]) -> list[list[str]]:
+    """The cells of a table for people under :data:`COLUMNS`, in the order of the records."""
+    rows = []
+    for record, names in zip(records, labelled(records), strict=True):
+        attacked = record.counts.clean_correct if record.counts else 0
+        passes = f"{record.cost.forwards / attacked:.4g}" if record.cost and attacked else ""
+        seconds = f"{record.cost.seconds:.1f}" if record.cost else ""
+        values = [str(found) if (found := of(record)) else "" for of in (robust_of, clean_of)]
+        status = record.status if not record.error else f"{record.status}: {record.error}"
+        rows.append([names.system, names.threat, names.attack, str(record.seed), *values, passes, seconds, status])
+    return rows
+
+
+def plain_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """One flat dictionary per record: for data frames. Metrics are under their names, with _low and _high."""
+    rows = []
+    for record, names in zip(records, labelled(records), strict=True):
+        robust, clean = robust_of(record), clean_of(record)
+        row: dict[str, Any] = {
+            "key": record.key,
+            "status": record.status,
+            "system": names.system,
+            "dataset": record.system.name.partition("/")[0],
+            "model": record.system.name.partition("/")[2].partition("+")[0],
+            "defenses": "+".join(record.system.defenses),
+            "poison": "+".join(record.system.poison),
+            "attack": names.attack,
+            "norm": record.threat.norm,
+            "eps": record.threat.eps,
+            "threat": names.threat,
+            "access": record.threat.access,
+            "goal": record.threat.goal,
+            "seed": record.seed,
+            "suite": record.suite,
+            "official": record.official,
+            "examples": record.counts.total if record.counts else None,
+            "invalid": record.counts.invalid if record.counts else None,
+            "forwards": record.cost.forwards if record.cost else None,
+            "backwards": record.cost.backwards if record.cost else None,
+            "seconds": record.cost.seconds if record.cost else None,
+            "findings": ", ".join(finding.name for finding in record.findings),
+            "error": record.error,
+        }
+        for metric in record.metrics:
+            row |= {metric.name: metric.value, f"{metric.name}_low": metric.low, f"{metric.name}_high": metric.high}
+        for name, found in (("clean_accuracy", clean), ("robust_accuracy", robust)):
+            if found is not None:
+                row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        rows.append(row)
+    return rows
+
+
+def outcomes_of(folder: Path) -> dict[str, Any]:
+    """The arrays of `outcomes.safetensors` beside a record, as NumPy arrays.
+
+    Raises:
+        RecordError: if they cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / "outcomes.safetensors"
+    try:
+        return dict(load_file(str(path)))
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"the outcomes of a cell cannot be read at {path}: {error}") from error

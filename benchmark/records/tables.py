@@ -1,0 +1,68 @@
+"""Tables of plain values as text, CSV, Markdown or LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from benchmark.errors import ConfigError
+
+__all__ = ["FORMATS", "fitted", "table"]
+
+FORMATS = ("text", "csv", "markdown", "latex")
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str = "text") -> str:
+    """The table in one of the formats; a LaTeX one is a `tabular` in the style of booktabs.
+
+    Raises:
+        ConfigError: if there is no such format.
+    """
+    if form == "csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([columns, *rows])
+        return out.getvalue().rstrip("\n")
+    if form == "markdown":
+        lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    if form == "latex":
+        head, *body = (" & ".join(_escaped(cell) for cell in line) + r" \\" for line in (columns, *rows))
+        return "\n".join([
+            rf"\begin{{tabular}}{{{'l' * len(columns)}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",
+            r"\end{tabular}",
+        ])  # fmt: skip
+    if form != "text":
+        raise ConfigError(f"the format of the table is {form!r}; expected one of {', '.join(FORMATS)}")
+    widths = [max(len(line[at]) for line in (columns, *rows)) for at in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in (columns, *rows)
+    )
+
+
+def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """A text table cut into blocks of columns that each fit `width` characters; the first column is in each block.
+
+    A block has one more column at least, so that a narrow window shows everything.
+    """
+    sizes = [max(len(line[at]) for line in (columns, *rows)) for at in range(len(columns))]
+    blocks: list[list[int]] = [[]]
+    for at in range(1, len(columns)):
+        used = sizes[0] + sum(2 + sizes[other] for other in blocks[-1])
+        if blocks[-1] and used + 2 + sizes[at] > width:
+            blocks.append([])
+        blocks[-1].append(at)
+    parts = [
+        table([columns[0], *(columns[at] for at in block)], [[row[0], *(row[at] for at in block)] for row in rows])
+        for block in blocks
+    ]
+    return "\n\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)

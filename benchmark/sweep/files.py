@@ -1,0 +1,67 @@
+"""`model=net.py:MyNet` and `model=net.pt2`: a model of a file, written as the settings of the plugin that reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from benchmark.errors import ConfigError
+
+__all__ = ["written_out"]
+
+PROGRAMS = (".pt2", ".pt", ".pth", ".ts")
+"""Endings of files that may hold a model with its code."""
+
+CODE = re.compile(r"(?P<path>[^:,=]+\.py):(?P<factory>[A-Za-z_][\w.]*)")
+SAFE = re.compile(r"[\w./+-]+")
+
+
+def written_out(words: Sequence[str]) -> list[str]:
+    """The words of a command, with each choice of a file among models as settings of model=file.
+
+    Values of `model.args` are added, since only the user's code knows their names.
+
+    Raises:
+        ConfigError: if files and names are mixed in one choice, or a file of code is named without its class.
+    """
+    found: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key == "model" and equals:
+            found += _model(value.strip("'\""))
+        else:
+            found.append(f"++{word}" if key.startswith("model.args.") else word)
+    return found
+
+
+def _model(value: str) -> list[str]:
+    choices = value.split(",")
+    own = [choice for choice in choices if _is_file(choice)]
+    if not own:
+        return [f"model={value}"]
+    if len(own) < len(choices):
+        raise ConfigError(
+            f"model={value} mixes files and names of plugins; sweep over one kind in a command (the store keeps both)"
+        )
+    code = [CODE.fullmatch(choice) for choice in choices]
+    if not any(code) and not any(choice.endswith(".py") for choice in choices):
+        return ["model=file", f"model.weights={','.join(map(_quoted, choices))}"]
+    if not all(code):
+        raise ConfigError(f"model={value} names a file without its class; write model=FILE.py:NAME")
+    paths = list(dict.fromkeys(match["path"] for match in code if match))
+    factories = list(dict.fromkeys(match["factory"] for match in code if match))
+    if len(paths) > 1 and len(factories) > 1:
+        raise ConfigError(
+            f"model={value} names several classes of several files; sweep over the files of one class, or the classes "
+            "of one file"
+        )
+    return ["model=file", f"model.path={','.join(map(_quoted, paths))}", f"model.factory={','.join(factories)}"]
+
+
+def _is_file(choice: str) -> bool:
+    return CODE.fullmatch(choice) is not None or choice.endswith((".py", *PROGRAMS))
+
+
+def _quoted(path: str) -> str:
+    """A path as Hydra reads it."""
+    return path if SAFE.fullmatch(path) else "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
