@@ -361,7 +361,7 @@ class Defense(Component):
         return None
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """After training: train further, in place; `fit` trains a module by the run's recipe.
+        """Train further after the run's own training, in place; `fit` trains a module by the run's recipe.
 
         Whatever needs weights of its own (a purifier, a detector's network) is created in `build`, so that a cached
         system can be rebuilt from its weights.
@@ -397,7 +397,7 @@ class Defense(Component):
         raise NotImplementedError(f"{type(self).__name__} declares detects=True and defines no suspicion()")
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
-        """(B,) float32: a differentiable stand-in for a suspicion that has no useful gradient of its own, else None.
+        """Differentiable stand-in for a suspicion that has no useful gradient of its own, else None, (B,) float32.
 
         An attacker who knows the detector follows its gradient; the verdict is made by `suspicion`.
         """
@@ -422,11 +422,11 @@ class Poison(Component):
         """
 
     def trigger(self, x: Tensor) -> Tensor | None:
-        """(B, *S): the inputs with the backdoor's trigger; None where there is none."""
+        """Inputs with the backdoor's trigger, (B, *S); None where there is none."""
         return None
 
     def aim(self, y: Tensor) -> Tensor:
-        """(B,) int64: the label that the poison is to evoke for a test example of each label `y` (B,).
+        """Label that the poison is to evoke for a test example of each label `y` (B,), of shape (B,) int64.
 
         -1 where the poison is not about such an example, so that it does not count: by default nowhere.
         """
@@ -542,7 +542,7 @@ class Certifier(Component):
         """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
 
     def certify_rows(self, system: System, x: Tensor, y: Tensor, *, rng: SampleRandom) -> Tensor | None:
-        """(B,) int64: training rows that could be added or removed without changing the right answer.
+        """Training rows that could be added or removed without changing the right answer, (B,) int64.
 
         None for certifiers that prove nothing about training rows.
         """

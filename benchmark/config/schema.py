@@ -23,7 +23,7 @@ __all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", 
 
 
 class Retry(Enum):
-    """The recorded cells that are computed again: none, or those that failed."""
+    """Recorded cells to compute again: none, or the failed ones."""
 
     none = "none"
     failed = "failed"

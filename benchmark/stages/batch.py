@@ -123,7 +123,7 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
 
 
 def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """(B,) int64: the label of every example with the trigger, whether right without it or not; one forward pass."""
+    """Label of every example with the trigger, whether right without it or not, (B,) int64; one forward pass."""
     return answer(system, backdoor.trigger(x), y, rng).label
 
 
@@ -185,7 +185,7 @@ def _attempts(
 
 
 def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
-    """(b,) bool: where the new attack is to be kept; `norm`, if any, decides among equals by the distance."""
+    """True where the new attack is to be kept, (b,) bool; `norm`, if any, decides among equals by the distance."""
 
     def rank(of: Verdict) -> Tensor:
         return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
@@ -292,7 +292,7 @@ def _generators(device: torch.device) -> tuple[Any, ...]:
 
 
 def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, rows: Tensor) -> Tensor | None:
-    """(b,): the verdict's values where a candidate is valid, else those of the clean input; None without detectors."""
+    """The verdict's values where a candidate is valid, else those of the clean input, (b,); None without detectors."""
     return None if verdict is None or said is None else torch.where(valid, verdict, said[rows])
 
 

@@ -195,7 +195,7 @@ def _check_confidence(now: Tensor, said: Tensor, ids: Tensor) -> None:
 
 
 def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
-    """(b,) bool: whether rounding decides between the recorded label and the one now, or about the best five."""
+    """True where rounding decides between the recorded label and the present one, or on the best five, (b,) bool."""
     import torch
 
     scores = said.logits.double()
@@ -288,7 +288,7 @@ def _check_findings(record: Record, cell: Replay, outcomes: Outcomes, proof: Pro
 
 
 def _certified(outcomes: Outcomes) -> Tensor:
-    """(N,) bool: examples about which something is certified."""
+    """Examples about which something is certified, (N,) bool."""
     rows = outcomes.certified_rows
     return outcomes.certified > 0 if rows is None else (outcomes.certified > 0) | (rows > 0)
 

@@ -140,7 +140,7 @@ def _listing(source: Source, name: str) -> Listing:
 
 
 def _ordered(source: Source, board: PublishedBoard, name: str) -> list[Line]:
-    """The entries of a protocol: those that can be ordered by value, then the others as the source has them."""
+    """Entries of a protocol: first those with a value, in order of it, then the others in the order of the source."""
     ranked = [
         Line(entry, str(low) if low == high else f"{low}\N{EN DASH}{high}", ())
         for entry, (low, high) in zip(board.entries, board.ranks, strict=True)

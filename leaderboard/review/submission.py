@@ -73,7 +73,7 @@ def pack_submission(
 
 
 def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tuple[str, Path]]:
-    """(place in the submission, file) of everything to pack."""
+    """Place in the submission and file of everything to pack."""
     systems: dict[str, Path] = {}
     for record in sorted({found for path in paths for found in find(path)}):
         folder = record.parent

@@ -94,7 +94,7 @@ def l1_radius(share: Tensor, width: float) -> Tensor:
 
 
 def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
-    """(B, K) int64: how often each class has the largest score; an answer that is not finite counts for none."""
+    """Number of draws in which each class has the largest score, (B, K) int64; an answer not finite counts for none."""
     total = torch.zeros(len(x), system.spec.classes, dtype=torch.int64, device=x.device)
     whole = torch.arange(len(x) * draws, device=x.device)
     for part in whole.split(ROWS):

@@ -58,7 +58,7 @@ class Overlaid(nn.Module):
         self.register_buffer("overlays", torch.empty(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         logits: Tensor = self.model(x)
         return logits
 
