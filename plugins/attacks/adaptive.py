@@ -72,7 +72,7 @@ class Adaptive(Attack):
 
 
 def adaptive(every: Active, *, passes: int, settle: bool, rng: SampleRandom) -> Tensor:
-    """(B, *S): see :class:`Adaptive`. settle: a success that the scores show is the verdict."""
+    """Best candidates of all members, (B, *S); see :class:`Adaptive`. settle: scores show the verdict."""
     target, x = every.target, every.ball.x
     best = Best(x)
     members = _members(target, passes, every, settle)

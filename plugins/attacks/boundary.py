@@ -84,7 +84,7 @@ def boundary(
     last = torch.zeros(len(ball.x), STEPS_AT_ONCE, *ball.x.shape[1:], dtype=ball.x.dtype, device=ball.x.device)
     again = torch.zeros(len(ball.x), STEPS_AT_ONCE, dtype=torch.bool, device=ball.x.device)  # which of the last steps
     for first in range(0, steps, STEPS_AT_ONCE):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, count = ball.rows(index), min(STEPS_AT_ONCE, steps - first)

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.active import Active
+from ._base.active import Active, AttackLoss
 from ._base.best import Best
 from ._base.classes import margin_to_rival, next_rivals
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest

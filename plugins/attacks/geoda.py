@@ -98,7 +98,7 @@ def geoda(
         nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps)
     )
     for step, count in enumerate(counts):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, start = ball.rows(index), nearest.x_adv[index]

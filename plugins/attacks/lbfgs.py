@@ -10,14 +10,14 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, Loss, State
+from ._base.active import Active, AttackLoss, Loss, State
 from ._base.best import Best
 from ._base.classes import rival_logits
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import TINY, columns, softplus, usable
 from ._minimal.nearest import finish, keep_nearest
-from ._minimal.weights import ask_clean, least
+from ._minimal.nearest_class import ask_clean
+from ._minimal.weights import least
 
 MEMORY = 10
 """Number of stored pairs of changes (the memory of L-BFGS)."""

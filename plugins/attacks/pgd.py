@@ -13,9 +13,8 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, Loss, may_settle
+from ._base.active import Active, AttackLoss, Loss, may_settle
 from ._base.best import Best
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._base.steps import steepest_step
 

@@ -53,7 +53,7 @@ def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: Sam
     nearest = only_clean(oracle, ball)
     index = (~nearest.won).nonzero().squeeze(1)
     for restart in range(restarts):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, mine = ball.rows(index), rng.rows(index).child("pointwise", restart)

@@ -93,7 +93,7 @@ def sigma_zero(
         if len(active) == 0:
             break
         if step == 0:
-            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+            active, gradient, logits = toward_nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient = usable(gradient, active.ball)

@@ -89,7 +89,7 @@ def universal(
 
 
 def _gain(y: Tensor, clip: float, targeted: bool, logits: Tensor) -> Tensor:
-    """(B,): the cross-entropy of `y`, at most `clip`; minus that of `y` if it is to be reached."""
+    """Cross-entropy of `y`, at most `clip`, (B,); minus that of `y` if it is to be reached."""
     value = cross_entropy(logits, y)
     return -value if targeted else value.clamp_max(clip)
 

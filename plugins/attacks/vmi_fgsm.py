@@ -11,8 +11,7 @@ from torch import Tensor
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Tuning, ascend_with_momentum
-from ._base.active import Active
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 

@@ -12,8 +12,13 @@ from benchmark.testing import contract, faults
 from benchmark.testing.combinations import CLASSES, SHAPES, combinations
 from benchmark.threat import Access, RegionKind
 
-SHORT = {"attack.adaptive": {"passes": 25}}
-"""Plugins whose defaults are a long search, and what stands for it in these tests."""
+SHORT = {
+    "attack.adaptive": {"passes": 25},
+    "attack.alma": {"steps": 150},
+    "attack.apgd": {"steps": 60},
+    "attack.autoattack": {"steps": 10, "queries": 60},
+}
+"""Plugins whose defaults are a long search, and settings with which it reaches its end within the rules' query budget."""
 
 DEFAULTS = dict.fromkeys(
     f"{kind}.{name}" for kind in registry.KINDS for name in registry.names(kind) if f"{kind}.{name}" not in SHORT
@@ -21,6 +26,13 @@ DEFAULTS = dict.fromkeys(
 
 test_contract = contract.tests(*DEFAULTS)
 test_contract_adaptive = contract.tests("attack.adaptive", **SHORT["attack.adaptive"])
+test_contract_alma = contract.tests("attack.alma", **SHORT["attack.alma"])
+test_contract_apgd = contract.tests("attack.apgd", **SHORT["attack.apgd"])
+test_contract_autoattack = contract.tests("attack.autoattack", **SHORT["attack.autoattack"])
+
+
+def test_every_short_plugin_has_its_tests() -> None:
+    assert {f"test_contract_{name.removeprefix('attack.')}" for name in SHORT} < set(globals())
 
 
 def failing(kind: str, plugin: Component) -> dict[str, str]:
