@@ -18,7 +18,7 @@ SHORT = {
     "attack.apgd": {"steps": 60},
     "attack.autoattack": {"steps": 10, "queries": 60},
 }
-"""Plugins whose defaults are a long search, and settings with which it reaches its end within the rules' query budget."""
+"""Plugins whose defaults are a long search, and settings with which it ends within the query budget of the rules."""
 
 DEFAULTS = dict.fromkeys(
     f"{kind}.{name}" for kind in registry.KINDS for name in registry.names(kind) if f"{kind}.{name}" not in SHORT
