@@ -216,7 +216,7 @@ class Attack(Component):
         """Called when the data is known, and before anything is trained: what `supports` cannot say, such as colours.
 
         Args:
-            spec: what one example looks like. threat: what is allowed.
+            spec: shape and classes of the data. threat: norm, radius and the rest of the attacker's limits.
 
         Raises:
             Refused: with what the attack needs, in one sentence, where it can do nothing with such examples.
@@ -230,7 +230,7 @@ class Attack(Component):
             target: the system, as the threat lets an attacker see it; its rows are the rows of `x`.
             x: (B, *S) float32 in [0, 1]; must not be changed.
             y: (B,) int64, the labels to leave or, if `threat.targeted`, to reach.
-            threat: what is allowed; `threat.around(x, rng)` is the set of allowed inputs.
+            threat: the attacker's limits; `threat.around(x, rng)` is the set of allowed inputs.
             rng: randomness per example.
 
         Returns:
@@ -259,7 +259,7 @@ class PreparedAttack(Attack):
                 budget holds for each of these examples, as for those that are attacked.
             x: (N, *S) float32 in [0, 1]; must not be changed.
             y: (N,) int64, the true labels, whatever the goal: under a targeted threat any label may be one to reach.
-            threat: what is allowed. rng: randomness per example.
+            threat: the attacker's limits. rng: randomness per example.
 
         Returns:
             Tensors by name. They are stored, and given to all workers.
@@ -310,7 +310,7 @@ class Defense(Component):
         """Called when the data is known, and before anything is trained.
 
         Args:
-            spec: what one example looks like.
+            spec: shape and classes of the data.
 
         Raises:
             Refused: with what the defense needs, in one sentence, where it can do nothing with such examples.

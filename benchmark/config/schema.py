@@ -116,7 +116,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """The folders: results under `root`, datasets under `data`; `offline` forbids downloads."""
+    """Folders: results under `root`, datasets under `data`; `offline` forbids downloads."""
 
     root: str = "results"
     data: str = "data"

@@ -44,7 +44,7 @@ __all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_o
 class Job:
     """Everything that a worker needs to attack any part of a cell.
 
-    system: what is judged. attacker_view: what the attacker works on: the system, its undefended model, or a surrogate.
+    system: the evaluated system. attacker_view: the attacker's model: the system, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
     backdoor: the trigger of the system's poison, for an attack that shows it; None for others.

@@ -124,7 +124,7 @@ def judge(
     A candidate that is the clean input itself breaks nothing, whatever a random system says of it this time.
 
     Args:
-        ball: what is allowed around the clean inputs. candidate: (B, *S). y: (B,) true labels.
+        ball: allowed inputs around the clean ones. candidate: (B, *S). y: (B,) true labels.
         goal: (B,) labels to reach, or None if any wrong one will do.
         minimal: the attack looks for the smallest perturbation, so leaving the eps-ball is no fault, only no break.
         bounded: the attack answers to the norm at all; others are judged by box and region alone.

@@ -91,7 +91,7 @@ def prove(
     """Prove a record from the files beside it, the data, and the system in the store.
 
     Args:
-        again: how many examples are attacked again. seed: draws those, and the certificates that are made again; one
+        again: number of examples to attack again. seed: draws those, and the certificates that are made again; one
             that the record's author did not know leaves him nothing to arrange. places: of inputs.
 
     Raises:

@@ -24,7 +24,7 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
     examples' ids.
 
     Args:
-        system: what is judged. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
+        system: the evaluated system. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
     """
     if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
         return threat

@@ -115,7 +115,7 @@ class System(nn.Module):
     """A trained classifier with the defenses that act at inference.
 
     model: the trained classifier without protection. protected: what is deployed. detectors: what may reject.
-    passes: how many passes one pass counts as, which is more than one for an ensemble.
+    passes: passes that one forward pass counts as: more than one for an ensemble.
     votes: number of fresh draws whose majority is its answer, the most that any of its defenses declares.
     optimizes: whether a pass is declared to solve an optimisation problem.
     owner: the party that is named where it breaks the contract. oddities: what it was seen to do that it should not.

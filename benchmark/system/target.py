@@ -129,11 +129,11 @@ class Target:
         rng: randomness for randomised systems, one row per example.
         classes: K. access, eot, queries: from the threat.
         randomized: whether the model draws from `benchmark.sampling.ambient`.
-        detectors: what may reject an input, if the attacker knows of it.
+        detectors: detectors that may reject an input, as far as the attacker knows of them.
         ball: what is allowed around the examples. Where it has levels, the system answers to what would be handed in,
             each input after :meth:`benchmark.threat.ball.Ball.quantise`, with a gradient as if nothing was rounded.
         owned: inputs of known labels that the attacker has; None if there are none.
-        passes: how many passes one pass of the model counts as.
+        passes: passes that one pass of the model counts as.
         votes: number of draws whose majority is the system's answer.
         smoother: gives systems with smoother or weaker settings of the same defenses, if the attacker knows them.
         prepared: what the attack has made beforehand; None where nothing was.

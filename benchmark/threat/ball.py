@@ -83,7 +83,7 @@ class Ball:
     """The set of allowed inputs around `x`: the eps-ball of a norm, in the box [0, 1], changed inside the mask only.
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
-    levels: how many values a changed feature can have, or None for real numbers; see :meth:`quantise`.
+    levels: number of values that a changed feature can have, or None for real numbers; see :meth:`quantise`.
     """
 
     x: Tensor

@@ -44,7 +44,7 @@ def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
     """The source with its entries in the order of the file; several papers of one id are told apart by number.
 
     Args:
-        retrieved: which revision the entries are from.
+        retrieved: revision that the entries are from.
     """
     seen: dict[tuple[str, str], int] = {}
     made = []

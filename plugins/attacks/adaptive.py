@@ -154,7 +154,7 @@ def _ascent(loss: APGDLoss, share: int, settle: bool, *, more: int = 1) -> Membe
 
 
 def _transfer(view: Target, share: int) -> Member:
-    """APGD on another system, with three quarters of the passes, then from what it found on the system itself."""
+    """Run APGD on another system with three quarters of the passes, then from its result on the system itself."""
 
     def member(active: Active, best: Best, rng: SampleRandom) -> None:
         most = max(1, 3 * share // 4)

@@ -43,9 +43,8 @@ class ALMA(Attack):
 
     steps: iterations. step_size: length of the first step, in l2; the steps fall exponentially.
     last_share: the last as a share of the first. multiplier, sharpness: of the penalty at the start.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 

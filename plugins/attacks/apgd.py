@@ -61,7 +61,7 @@ class APGD(Attack):
     first success; the classes of the targeted losses are approached side by side, not one after the other, and the
     first to be reached counts.
 
-    steps: iterations of one climb. restarts: how many starts an example gets as long as it is not broken.
+    steps: iterations of one climb. restarts: largest number of starts of an example, which ends when it is broken.
     loss: the loss to ascend. targets: for the targeted losses, how many classes are tried: those with the highest clean
         scores beside the label. Under a targeted threat there is only the class of the threat.
     """

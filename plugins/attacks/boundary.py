@@ -37,7 +37,7 @@ class Boundary(Attack):
 
     steps: steps that are tried. side: initial length of the step at the same distance, as a share of the distance.
     ahead: initial length of the step towards the clean input, as a share of the distance.
-    growth: by how much a step grows or shrinks at a time. tries: random inputs to start from.
+    growth: factor by which a step grows or shrinks at a time. tries: random inputs to start from.
     """
 
     supports: ClassVar[Supports] = Supports(

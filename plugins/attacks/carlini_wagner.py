@@ -86,11 +86,11 @@ class CarliniWagner(Attack):
 
     Differences from the paper: far fewer steps by default (the paper: 10000); under l2 each c goes on from where the
     one before it ended, an example whose objective has stopped falling goes on to its next c, and one that has settled
-    is left (`patience`; 1 is the paper's); the first c is found from the slope of the objective; the nearest success is
-    moved straight back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features, not
-    pixels.
+    ends early (`patience`; 1 is the paper's); the first c is found from the slope of the objective; the nearest success
+    is moved straight back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features,
+    not pixels.
 
-    steps: iterations for one c at most. searches: l2: how many c are tried.
+    steps: iterations for one c at most. searches: l2: number of weights c to try.
     initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
     one at which it pulls a tenth as hard at a feature as the threshold (1e-5).
     step_size: Adam's; None takes 0.02, under linf 0.01 (the paper: 0.01 and 0.005). loss: the objective.

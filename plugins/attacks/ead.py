@@ -36,10 +36,10 @@ class EAD(Attack):
     looked for at the points where gradients are taken, which saves a forward pass per step; the nearest success is
     moved straight back towards the input as far as it stays one (`search_steps`).
 
-    steps: iterations for one c at most. searches: how many c are tried.
+    steps: iterations for one c at most. searches: number of weights c to try.
     initial_c: the first; None takes half as much again as brings a linear objective to 0 (the paper: 1e-3).
     step_size: of the first step with each c; the steps fall with the square root of what is left of them.
-    beta: by how much every step shrinks each change, a times the step size. loss: the objective.
+    beta: shrinkage of each change in every step, a times the step size. loss: the objective.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the
     `searches`; 1 leaves none.
     search_steps: forward passes of the final line search.

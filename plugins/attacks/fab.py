@@ -54,7 +54,7 @@ class FAB(Attack):
         FAB-T: so many classes, those with the highest clean scores, are approached one by one. Under a targeted threat
         there is only the class of the threat.
     alpha_max: the largest weight of the clean input's projection. eta: overshoot of the projections.
-    beta: how far a success is moved back, as a share of its distance. search_steps: forward passes of the final line
+    beta: share of its distance to which a success is moved back. search_steps: forward passes of the final line
     search.
     """
 

@@ -33,10 +33,9 @@ class FMN(Attack):
     whose distance has stopped falling ends early (`patience`; 1 is the paper's).
 
     steps: iterations. step_size, last_step_size: of the first and the last step, in l2, along a cosine.
-    gamma, last_gamma: by which share the ball shrinks and grows, first and last.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    gamma, last_gamma: share by which the ball shrinks and grows, first and last.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 

@@ -39,7 +39,7 @@ class LBFGS(Attack):
     (`loss`) pulls past the nearest point of the boundary, with scores in units of the clean margin, so that their scale
     does not matter; it may be untargeted; the nearest success is moved back by a final line search (`search_steps`).
 
-    steps: passes for one c at most. searches: how many c are tried: tenfold up to the first success, then bisection.
+    steps: passes for one c at most. searches: number of c to try: tenfold up to the first success, then bisection.
     initial_c: the first; None takes that at which a linear loss would be least on the boundary.
     loss: margin for the loss above, ce for the cross-entropy of all classes (untargeted: of leaving the label).
     search_steps: forward passes of the final line search.

@@ -39,9 +39,8 @@ class PDPGD(Attack):
     steps: iterations. step_size: of the first primal step. dual_step_size: of the first dual step.
     initial_weight: the dual variable at the start, as a multiple of the least one at which a first step would leave the
     input.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 

@@ -28,7 +28,7 @@ class PGD(Attack):
 
     steps: iterations of one start. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps, and
         10 eps / steps under l1, where a step moves a single feature and a start has changed all of them.
-    restarts: how many starts an example gets as long as it is not broken.
+    restarts: largest number of starts of an example, which ends when it is broken.
     random_start: uniform in the ball; otherwise the clean input. loss: the loss to ascend.
     stop_on_success: whether a broken example stays at the iterate that broke it. Otherwise all examples run all steps
         of all restarts, and end where the loss is highest. For adversarial training: false.
@@ -75,7 +75,7 @@ def ascend(
 
     Args:
         active: the examples, (b,). start: (b, *S), in the ball.
-        loss: what is ascended: an :class:`AttackLoss`, or any :data:`Loss`.
+        loss: the loss to ascend, an :class:`AttackLoss` or any :data:`Loss`.
         step_size: length of a step in the ball's norm. settle: stop an example at its first successful iterate.
 
     Returns:

@@ -30,7 +30,7 @@ class RayS(Attack):
     the signs of a random adversarial input. Other differences from the paper: radii are bisected to a share of
     themselves, and the search begins again with the largest blocks after the smallest, until no flip succeeds any more.
 
-    rounds: how often all blocks of all sizes are tried at most. tolerance: where bisection ends, as a share of the
+    rounds: largest number of sweeps over the blocks of all sizes. tolerance: where bisection ends, as a share of the
         radius. tries: random inputs to start from where no corner is adversarial; 0 is the paper's.
     """
 

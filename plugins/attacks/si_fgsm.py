@@ -21,7 +21,7 @@ class SIFGSM(Attack):
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
     momentum: decay of the sum of slopes. loss: the loss to ascend.
-    copies: how many, the first of which is x itself; 5 in the paper.
+    copies: number of copies, the first of which is x itself; 5 in the paper.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)

@@ -59,7 +59,7 @@ class Square(Attack):
     queries: proposals per example, and so forward passes at most; the schedule of window sizes is stretched to them, or
         to `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
     edges: windows reach the last row and column; false is the authors' program, whose windows never do.
-    proposals: how many windows are tried in one pass at most; the best one counts. It begins with one, and with another
+    proposals: largest number of windows tried in one pass; the best one counts. It begins with one, and with another
         one after every fifty queries, when few proposals are still accepted. 1 is the paper's algorithm.
     """
 

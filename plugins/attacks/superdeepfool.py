@@ -38,8 +38,8 @@ class SuperDeepFool(Attack):
     crossings in a row that are no nearer end the search; the search back is that of false position, not bisection; the
     nearest crossing is kept.
 
-    rounds: how often DeepFool is run. steps, overshoot: of DeepFool.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    rounds: number of runs of DeepFool. steps, overshoot: of DeepFool.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
     search_steps: forward passes of the final line search.
     """
 

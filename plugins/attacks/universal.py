@@ -24,7 +24,7 @@ class Universal(PreparedAttack):
     Steepest ascent of the mean cross-entropy, clipped so that no single example dominates it; under a targeted threat
     one perturbation for each label, by descent of its cross-entropy. Difference from the paper: no order is drawn.
 
-    epochs: how often each example is seen. batch: examples that a step averages over.
+    epochs: passes over the examples. batch: examples that a step averages over.
     step_size: in the threat's norm; None takes eps / 10. clip: cross-entropy above which an example counts no more;
     None takes 1.3 times that of a guess, which is the paper's 9 for 1000 classes.
     """

@@ -29,7 +29,7 @@ class VMIFGSM(Attack):
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
     momentum: decay of the sum of slopes. loss: the loss to ascend.
-    neighbours: how many are drawn in a step. spread: radius of the neighbourhood in units of eps.
+    neighbours: number drawn in a step. spread: radius of the neighbourhood in units of eps.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, randomized=True)

@@ -106,7 +106,7 @@ def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
 
 
 def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
-    """The scale of the noise that a system adds to its input: what is deployed, not what a setting says.
+    """Scale of the noise that the deployed system adds to its input, whatever its settings say.
 
     Raises:
         Refused: if it is no such system.

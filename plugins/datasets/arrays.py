@@ -33,7 +33,7 @@ class Arrays(Dataset):
     """A file of the user's own, read into memory.
 
     path: the file; a relative one is looked for where the command is run.
-    classes: how many there are, for files that do not show the last ones; 0 is the largest label plus 1.
+    classes: number of classes, for files that do not show the last ones; 0 is the largest label plus 1.
     """
 
     path: str = "data.npz"

@@ -21,7 +21,7 @@ class Strip(Defense):
     clean examples of the select split, which are kept with the weights. Differences from the paper: the same overlays
     for every input, and the threshold is the core's quantile of clean scores, not that of a normal fit.
 
-    overlays: how many; a score costs as many forward passes.
+    overlays: number of overlays; a score costs as many forward passes.
     """
 
     detects = True

@@ -25,7 +25,7 @@ PROBED = 64
 class BoostedTrees(Model):
     """Trees over the features of inputs of any shape, one per class and round, each fitted to the loss that is left.
 
-    rounds: how often a tree is added per class (with two classes, one for both). learning_rate: what a tree counts.
+    rounds: number of trees per class (with two classes, one for both). learning_rate: what a tree counts.
     leaves, depth: at most, of a tree. leaf_examples: at least, in a leaf. l2: penalty on the values of the leaves.
     The recipe in `training` has no part in it.
     """
