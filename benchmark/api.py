@@ -235,7 +235,7 @@ class Attack(Component):
         """Called when the data is known, and before anything is trained: what `supports` cannot say, such as colours.
 
         Args:
-            spec: what one example looks like. threat: what is allowed.
+            spec: shape and classes of the data. threat: norm, radius and the rest of the attacker's limits.
 
         Raises:
             Refused: with what the attack needs, in one sentence, where it can do nothing with such examples.
@@ -249,7 +249,7 @@ class Attack(Component):
             target: the system, as the threat lets an attacker see it; its rows are the rows of `x`.
             x: (B, *S) float32 in [0, 1]; must not be changed.
             y: (B,) int64, the labels to leave or, if `threat.targeted`, to reach.
-            threat: what is allowed; `threat.around(x, rng)` is the set of allowed inputs.
+            threat: the attacker's limits; `threat.around(x, rng)` is the set of allowed inputs.
             rng: randomness per example.
 
         Returns:
@@ -278,7 +278,7 @@ class PreparedAttack(Attack):
                 budget holds for each of these examples, as for those that are attacked.
             x: (N, *S) float32 in [0, 1]; must not be changed.
             y: (N,) int64, the true labels, whatever the goal: under a targeted threat any label may be one to reach.
-            threat: what is allowed. rng: randomness per example.
+            threat: the attacker's limits. rng: randomness per example.
 
         Returns:
             Tensors by name. They are stored, and given to all workers.
@@ -329,7 +329,7 @@ class Defense(Component):
         """Called when the data is known, and before anything is trained.
 
         Args:
-            spec: what one example looks like.
+            spec: shape and classes of the data.
 
         Raises:
             Refused: with what the defense needs, in one sentence, where it can do nothing with such examples.
@@ -380,7 +380,7 @@ class Defense(Component):
         return None
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """After training: train further, in place; `fit` trains a module by the run's recipe.
+        """Train further after the run's own training, in place; `fit` trains a module by the run's recipe.
 
         Whatever needs weights of its own (a purifier, a detector's network) is created in `build`, so that a cached
         system can be rebuilt from its weights.
@@ -416,7 +416,7 @@ class Defense(Component):
         raise NotImplementedError(f"{type(self).__name__} declares detects=True and defines no suspicion()")
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
-        """(B,) float32: a differentiable stand-in for a suspicion that has no useful gradient of its own, else None.
+        """Differentiable stand-in for a suspicion that has no useful gradient of its own, else None, (B,) float32.
 
         An attacker who knows the detector follows its gradient; the verdict is made by `suspicion`.
         """
@@ -441,11 +441,11 @@ class Poison(Component):
         """
 
     def trigger(self, x: Tensor) -> Tensor | None:
-        """(B, *S): the inputs with the backdoor's trigger; None where there is none."""
+        """Inputs with the backdoor's trigger, (B, *S); None where there is none."""
         return None
 
     def aim(self, y: Tensor) -> Tensor:
-        """(B,) int64: the label that the poison is to evoke for a test example of each label `y` (B,).
+        """Label that the poison is to evoke for a test example of each label `y` (B,), of shape (B,) int64.
 
         -1 where the poison is not about such an example, so that it does not count: by default nowhere.
         """
@@ -570,7 +570,7 @@ class Certifier(Component):
         """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
 
     def certify_rows(self, system: System, x: Tensor, y: Tensor, *, rng: SampleRandom) -> Tensor | None:
-        """(B,) int64: training rows that could be added or removed without changing the right answer.
+        """Training rows that could be added or removed without changing the right answer, (B,) int64.
 
         None for certifiers that prove nothing about training rows.
         """

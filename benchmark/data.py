@@ -58,13 +58,13 @@ class Examples:
         return len(self.ids)
 
     def x(self, positions: Tensor | None = None) -> Tensor:
-        """(B, *S) float32 in [0, 1]: the inputs at `positions` (B,) int64; all of them by default."""
+        """Inputs at `positions` (B,) int64, of shape (B, *S) float32 in [0, 1]; all of them by default."""
         import torch
 
         return self.read(torch.arange(len(self)) if positions is None else positions)
 
     def take(self, positions: Tensor) -> Examples:
-        """The examples at `positions` (B,) int64, in that order, still read when they are asked for."""
+        """Select the examples at `positions` (B,) int64, in that order; they are read lazily, as before."""
         soft = None if self.soft is None else self.soft[positions]
         return Examples(self.ids[positions], self.y[positions], _Chosen(self.read, positions), soft)
 
@@ -111,7 +111,7 @@ COMPARED = 512
 
 
 def _one_hot(y: Tensor, like: Tensor) -> Tensor:
-    """(M, K): label distributions for the labels `y` (M,), in the type of `like` (N, K)."""
+    """Label distributions for the labels `y` (M,), in the type of `like` (N, K), of shape (M, K)."""
     import torch
 
     return torch.nn.functional.one_hot(y, like.shape[1]).to(like.dtype)

@@ -242,7 +242,7 @@ class Step:
     """The effect of one day's records on the worst case of a row.
 
     date: YYYY-MM-DD, "" for records that do not know theirs. attacks: labels of those recorded at this radius.
-    entered: how many runs were recorded for the first time. robust: the worst case afterwards, mean over the runs.
+    entered: number of runs recorded for the first time. robust: the worst case afterwards, mean over the runs.
     through: the attacks that broke what had held until that day, and how many examples each of a run, the most first.
     """
 

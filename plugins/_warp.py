@@ -14,7 +14,7 @@ __all__ = ["sampled", "transformed"]
 
 
 def transformed(x: Tensor, degrees: Tensor, scale: Tensor, shift: Tensor, *, black: bool = False) -> Tensor:
-    """(B, C, H, W): images turned and scaled around their middle, then shifted.
+    """Images turned and scaled around their middle, then shifted, (B, C, H, W).
 
     Args:
         x: (B, C, H, W). degrees: (B,), counter-clockwise. scale: (B,). shift: (B, 2) in pixels, down and right.

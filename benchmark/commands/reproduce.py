@@ -72,7 +72,7 @@ def config_of(record: Record, folder: Path, root: Path, data: Path, places: Mapp
     lost = [text for text in (parts.init_from, *_texts(record.system.config["model"])) if text.startswith(PREFIX)]
     lost = [text for text in lost if text not in places]
     if lost:
-        raise Unproved(f"the record names {lost[0]}, which is not where it was; name the file with --input")
+        raise Unproved(f"the record names {lost[0]}, which is no longer there; give its new place with --input")
     name, _, version = (record.suite or "").partition("@")
     said = record.provenance
     trainer = filled(Trainer, {**said.get("trainer", {}), "precision": parts.precision}, "trainer")

@@ -188,7 +188,7 @@ class _Judge:
 
     @functools.cached_property
     def correct(self) -> torch.Tensor:
-        """(N,) bool: which clean examples it gets right."""
+        """Clean examples that are classified correctly, (N,) bool."""
         return checked_outcomes(self.store.cell(self.record.key), self.record).clean_correct
 
     def pair(self, source: str, cells: Sequence[Record]) -> Pair:
@@ -212,7 +212,7 @@ class _Judge:
         )
 
     def witnesses(self, folder: Path, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N,) bool each: what a cell in `folder` breaks and the target gets right, and what of it fools the target."""
+        """Examples that a cell in `folder` breaks and the target gets right; of them those that fool it, (N,) bool."""
         import torch
 
         from benchmark.records.outcomes import WITNESS, Witness
@@ -230,7 +230,7 @@ class _Judge:
         return tried, fooled
 
     def _fooled(self, x_adv: torch.Tensor, outcomes: Outcomes, at: torch.Tensor, goal: str) -> torch.Tensor:
-        """(M,) bool: by the draws of the target's own verdicts."""
+        """Examples that fool the target in the draws of its own verdicts, (M,) bool."""
         from benchmark.sampling import SampleRandom, derive_seed
         from benchmark.stages.devices import exact_math
         from benchmark.stages.judge import answer, right, verdict_random

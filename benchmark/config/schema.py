@@ -25,7 +25,7 @@ __all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", 
 
 
 class Retry(Enum):
-    """The recorded cells that are computed again: none, or those that failed."""
+    """Recorded cells to compute again: none, or the failed ones."""
 
     none = "none"
     failed = "failed"
@@ -118,7 +118,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """The folders: results under `root`, datasets under `data`; `offline` forbids downloads."""
+    """Folders: results under `root`, datasets under `data`; `offline` forbids downloads."""
 
     root: str = "results"
     data: str = "data"

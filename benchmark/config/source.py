@@ -110,7 +110,7 @@ class DescribedSource(PluginSource):
 
 
 def _known(values: Any) -> Any:
-    """Nested values without those that are missing."""
+    """Nested values without the missing ones."""
     return {k: _known(v) for k, v in values.items() if v != MISSING} if isinstance(values, dict) else values
 
 

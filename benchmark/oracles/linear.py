@@ -40,7 +40,7 @@ class LinearClassifier(nn.Module):
         self.bias = nn.Parameter(bias.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         return nn.functional.linear(x.flatten(1), self.weight, self.bias)
 
 
@@ -65,7 +65,7 @@ class LinearProblem:
         return LinearClassifier(self.weight, self.bias)
 
     def distance(self, norm: Norm, mask: Tensor | None = None) -> Tensor:
-        """(N,) float64: see :func:`exact_distance`."""
+        """Exact distance to the boundary, (N,) float64; see :func:`exact_distance`."""
         return exact_distance(self.weight, self.bias, self.x, self.y, norm, mask)
 
     def robust_accuracy(self, norm: Norm, eps: float) -> float:
@@ -147,7 +147,7 @@ def half_space_distance(slope: Tensor, margin: Tensor, x: Tensor, norm: Norm) ->
 
 
 def _first_reaching(totals: Tensor, margin: Tensor) -> Tensor:
-    """(N, 1): the first position at which the running `totals` (N, D) reach the margin; the last if none does."""
+    """First position at which the running `totals` (N, D) reach the margin, of shape (N, 1); the last if none does."""
     return (totals < margin[:, None]).sum(1, keepdim=True).clamp_max(totals.shape[1] - 1)
 
 

@@ -136,7 +136,7 @@ class ReLUNet:
 
 
 def _elementwise(part: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """(D,), (D,): what `part` adds to each feature, and by what it multiplies it before."""
+    """Shift and scale of each feature by `part`, which scales first, (D,) each."""
     with torch.no_grad():
         at = [part(torch.full((1, *shape), v, dtype=torch.float64)).flatten() for v in (0.0, 1.0)]
         shift, scale = at[0], at[1] - at[0]
@@ -216,7 +216,7 @@ def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) 
 
 
 def _gains(weight: Array, x: Array, norm: Norm, radius: float) -> Array:
-    """(outputs,): the most that each row of `weight` gains by a change of `x` within `radius` in the box."""
+    """Most that each row of `weight` gains by a change of `x` within `radius` in the box, (outputs,)."""
     room = np.where(weight > 0, 1.0 - x, x)
     if norm is Norm.linf:
         return np.asarray((np.abs(weight) * np.minimum(room, radius)).sum(1))

@@ -155,16 +155,16 @@ class Outcomes:
 
     @property
     def robust(self) -> Tensor:
-        """(N,) bool: right on the clean input, attacked by a valid candidate, and not broken."""
+        """True where right on the clean input, attacked by a valid candidate, and not broken, (N,) bool."""
         return self.clean_correct & self.valid & ~self.broken
 
     def distances(self, norm: str) -> Tensor:
-        """(N,) float32: the distances under the norm of that name."""
+        """Distances under the norm of that name, (N,) float32."""
         values: Tensor = getattr(self, norm)
         return values
 
     def tensors(self) -> dict[str, Tensor]:
-        """The arrays by name; without those that are None."""
+        """Arrays by name, without fields that are None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod

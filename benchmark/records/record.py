@@ -238,7 +238,7 @@ class Record(_Model):
 
     harness: the version of the code that made it, with a digest where that is no release; "" in records of 0.1, whose
     keys were made otherwise. certifiers, measured_by: the plugins, each as name, distribution, version and params.
-    examples: how many of the first test examples were asked for; None for all.
+    examples: number of the first test examples that were asked for; None for all.
     fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
     list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
     path: number of examples that each part of the attack broke, for an attack of several parts.

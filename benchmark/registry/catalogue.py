@@ -69,7 +69,7 @@ def catalogue(kind: str | None = None) -> list[Description]:
 
 
 def _described(plugins: Sequence[Declared]) -> list[Description]:
-    """Descriptions of these plugins: from the cache, or from a child process that imports those that are not in it."""
+    """Descriptions of these plugins, from the cache or else from a child process that imports them."""
     file = _cache_folder() / "plugins.json"
     try:
         known: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))

@@ -148,7 +148,7 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Declared:
-    """The one entry point of that name.
+    """Entry point of that name.
 
     Raises:
         PluginError: if there is none, or more than one.
@@ -300,7 +300,7 @@ def misnamed(plugin: Declared) -> str:
 
 
 def name_of(component: Component) -> tuple[str, str]:
-    """(kind, name) of an instance of a loaded plugin."""
+    """Kind and name of an instance of a loaded plugin."""
     owner = owner_of(type(component))
     return owner.kind, owner.name
 

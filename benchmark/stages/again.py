@@ -39,7 +39,7 @@ LOOSE = ("confidence", "certified", "excess", "l1", "l2")
 
 
 def draw(key: str, seed: int, among: Tensor, count: int) -> Tensor:
-    """(at most `count`,) int64, ascending: rows drawn from those that are true in `among` (N,) bool."""
+    """Draw at most `count` rows from the true ones of `among` (N,) bool; their positions, int64, ascending."""
     generator = torch.Generator().manual_seed(derive_seed(seed, key) % 2**63)
     rows = among.nonzero().flatten()
     return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values

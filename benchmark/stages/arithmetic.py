@@ -101,7 +101,7 @@ def _check_attack(record: Record) -> None:
     try:
         check_attack(attack, parsed_threat(record.threat))
     except Refused as error:
-        raise RecordError(f"such a cell would have been refused: {error}") from error
+        raise RecordError(f"the harness refuses cells with these settings: {error}") from error
 
 
 def _check_keys(record: Record) -> None:
@@ -213,7 +213,7 @@ def _same(one: float | None, other: float | None) -> bool:
 
 
 def _check_rows(record: Record, outcomes: Outcomes) -> None:
-    """No row contradicts itself, whatever the system."""
+    """Check that no row contradicts itself, whatever the system."""
     for fault, wrong in _faults(record, outcomes):
         if bool(wrong.any()):
             raise RecordError(f"example {int(outcomes.ids[wrong][0])} {fault}")
@@ -311,6 +311,6 @@ def _certificate_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tens
 
 
 def _ordered(o: Outcomes) -> Tensor:
-    """(N,) bool: linf <= l2 <= l1 <= l0, but for rounding, since no feature changes by more than 1."""
+    """True where linf <= l2 <= l1 <= l0, but for rounding, since no feature changes by more than 1, (N,) bool."""
     more = 1 + 1e-4
     return (o.linf <= o.l2 * more) & (o.l2 <= o.l1 * more + 1e-12) & (o.l1 <= o.l0 * more)

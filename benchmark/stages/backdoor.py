@@ -40,17 +40,17 @@ class Backdoor:
         return cls(poison, ids)
 
     def trigger(self, x: Tensor) -> Tensor:
-        """(B, *S): the inputs with the trigger; as they are where the poison changes nothing at test time."""
+        """Inputs with the trigger, (B, *S); as they are where the poison changes nothing at test time."""
         marked = self.poison.trigger(x.clone())
         return x.clone() if marked is None else marked
 
     def aim(self, ids: Tensor, y: Tensor) -> Tensor:
-        """(B,) int64: the label to evoke for examples of these ids and true labels; -1 where they do not count."""
+        """Label to evoke for examples of these ids and true labels, (B,) int64; -1 where they do not count."""
         aim = self.poison.aim(y)
         return aim if self.victims is None else torch.where(torch.isin(ids, self.victims.to(ids.device)), aim, -1)
 
     def probe(self, held_out: Examples) -> Tensor:
-        """(P, *S): the first test examples with the trigger."""
+        """First test examples with the trigger, (P, *S)."""
         return self.trigger(held_out.x(torch.arange(min(PROBES, len(held_out)))))
 
     def recheck(self, stored: PoisonedRows, held_out: Examples, path: Path) -> None:
@@ -71,7 +71,7 @@ class Backdoor:
 
 
 def victims(poison: InstancePoison, held_out: Examples) -> Tensor:
-    """(V,) int64: positions of the first examples of other labels than the target.
+    """Positions of the first examples of other labels than the target, (V,) int64.
 
     Raises:
         DataError: if there are fewer than the poison wants.

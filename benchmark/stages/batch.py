@@ -43,7 +43,7 @@ __all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_o
 class Job:
     """Everything that a worker needs to attack any part of a cell.
 
-    system: what is judged. attacker_view: what the attacker works on: the system, its undefended model, or a surrogate.
+    system: the evaluated system. attacker_view: the attacker's model: the system, its undefended model, or a surrogate.
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
     backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
@@ -123,7 +123,7 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
 
 
 def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """(B,) int64: the label of every example with the trigger, whether right without it or not; one forward pass."""
+    """Label of every example with the trigger, whether right without it or not, (B,) int64; one forward pass."""
     return answer(system, backdoor.trigger(x), y, rng).label
 
 
@@ -185,7 +185,7 @@ def _attempts(
 
 
 def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
-    """(b,) bool: where the new attack is to be kept; `norm`, if any, decides among equals by the distance."""
+    """True where the new attack is to be kept, (b,) bool; `norm`, if any, decides among equals by the distance."""
 
     def rank(of: Verdict) -> Tensor:
         return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
@@ -290,7 +290,7 @@ def _owned_name(attack: Attack) -> str:
 
 
 def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, rows: Tensor) -> Tensor | None:
-    """(b,): the verdict's values where a candidate is valid, else those of the clean input; None without detectors."""
+    """The verdict's values where a candidate is valid, else those of the clean input, (b,); None without detectors."""
     return None if verdict is None or said is None else torch.where(valid, verdict, said[rows])
 
 

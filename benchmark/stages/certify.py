@@ -26,7 +26,7 @@ def certify(
     threat: Threat,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B,) float32: the best certified radius of each example that is right on the clean input, else 0.
+    """Best certified radius of each example that is right on the clean input, else 0, (B,) float32.
 
     A radius that is not a finite number proves nothing.
     """
@@ -41,7 +41,7 @@ def certify(
 def certify_rows(
     certifiers: Sequence[Certifier], system: System, x: Tensor, y: Tensor, correct: Tensor, *, rng: SampleRandom
 ) -> Tensor | None:
-    """(B,) int64: the most training rows that any certifier allows an attacker; 0 where the answer is wrong already.
+    """Most training rows that any certifier allows an attacker, (B,) int64; 0 where the answer is wrong already.
 
     None if no certifier proves anything about training rows.
     """

@@ -130,7 +130,7 @@ def judge(
     A candidate that is the clean input itself breaks nothing, whatever a random system says of it this time.
 
     Args:
-        ball: what is allowed around the clean inputs. candidate: (B, *S). y: (B,) true labels.
+        ball: allowed inputs around the clean ones. candidate: (B, *S). y: (B,) true labels.
         goal: (B,) labels to reach, or None if any wrong one will do.
         top5: any answer will do that has `y` not among its best five.
         minimal: the attack looks for the smallest perturbation, so leaving the eps-ball is no fault, only no break.

@@ -1,4 +1,4 @@
-"""keep: outcomes, witness, gallery and what was prepared, written into the folder of the work of a cell."""
+"""keep: write outcomes, witness, gallery and what was prepared into the work folder of a cell."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _shared(splits: Splits) -> int | None:
 
 
 def _contents(examples: Examples, places: Tensor | None = None) -> Tensor:
-    """(N,) int64: a hash of the values of each input; equal inputs have equal ones, others practically never.
+    """Hash of the values of each input, (N,) int64; equal inputs have equal ones, others practically never.
 
     Args:
         places: of the values (flattened) that are looked at; all by default.

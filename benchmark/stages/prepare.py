@@ -91,7 +91,7 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
 
 
 def first_of_each_label(examples: Examples, count: int) -> Tensor:
-    """(M,) int64: positions of the first example of each label, then of the second of each, ..., at most `count`."""
+    """Positions of the first example of each label, then of the second of each, ..., at most `count`, (M,) int64."""
     y = examples.y
     order = y.argsort(stable=True)
     numbers = torch.bincount(y)

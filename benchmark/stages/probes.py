@@ -124,7 +124,7 @@ def _randomness(threat: Threat, system: System, probe: _Probe, first: Tensor) ->
 
 
 def _alike(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) bool: rows of scores that are the same; NaN is as NaN."""
+    """Rows of scores that are the same, (B,) bool; NaN is as NaN."""
     return ((one == other) | (one.isnan() & other.isnan())).all(1)
 
 
@@ -269,7 +269,7 @@ def _wrong_direction(system: System, probe: _Probe) -> Iterator[Finding]:
 
 
 def _margin(logits: Tensor) -> Tensor:
-    """(B,): the second largest score less the largest, which rises as the answer gets unsure."""
+    """Second largest score less the largest, which rises as the answer gets unsure, (B,)."""
     first, second = logits.topk(2, dim=1).values.unbind(1)
     return second - first
 

@@ -91,7 +91,7 @@ def prove(
     """Prove a record from the files beside it, the data, and the system in the store.
 
     Args:
-        again: how many examples are attacked again. seed: draws those, and the certificates that are made again; one
+        again: number of examples to attack again. seed: draws those, and the certificates that are made again; one
             that the record's author did not know leaves him nothing to arrange. places: of inputs.
 
     Raises:
@@ -204,7 +204,7 @@ def _check_confidence(now: Tensor, said: Tensor, ids: Tensor) -> None:
 
 
 def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
-    """(b,) bool: whether rounding decides between the recorded label and the one now, or about the best five."""
+    """True where rounding decides between the recorded label and the present one, or on the best five, (b,) bool."""
     import torch
 
     scores = said.logits.double()
@@ -325,7 +325,7 @@ def _check_said(record: Record, now: Sequence[Finding]) -> None:
 
 
 def _certified(outcomes: Outcomes) -> Tensor:
-    """(N,) bool: examples about which something is certified."""
+    """Examples about which something is certified, (N,) bool."""
     rows = outcomes.certified_rows
     return outcomes.certified > 0 if rows is None else (outcomes.certified > 0) | (rows > 0)
 

@@ -65,7 +65,7 @@ def recheck(job: Job, trainer: Trainer, outcomes: Outcomes) -> Finding | None:
 
 
 def _sample(seed: int, outcomes: Outcomes) -> Tensor:
-    """(M,) int64: positions of attacked examples, at most half of them, so that their company is another."""
+    """Positions of attacked examples, at most half of them, so that their company is another, (M,) int64."""
     attacked = outcomes.attacked.nonzero().squeeze(1)
     count = min(max(LEAST, round(SHARE * len(outcomes))), len(attacked) // 2)
     order = SampleRandom(derive_seed(seed, "recheck"), outcomes.ids[attacked]).uniform(1, stream="recheck").squeeze(1)
@@ -73,7 +73,7 @@ def _sample(seed: int, outcomes: Outcomes) -> Tensor:
 
 
 def _differs(first: Outcomes, again: Outcomes, rows: Tensor, norm: str) -> Tensor:
-    """(M,) bool: examples whose outcome is another one."""
+    """Examples whose outcome is another one, (M,) bool."""
     changed = torch.zeros(len(rows), dtype=torch.bool)
     for name in ("valid", "adversarial", "broken"):
         changed |= getattr(first, name)[rows] != getattr(again, name).cpu()

@@ -144,7 +144,7 @@ def _attack(record: Record) -> Any:
 
 
 def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
-    """(M,) int64: where the witness's examples stand in the outcomes."""
+    """Positions of the witness's examples in the outcomes, (M,) int64."""
     import torch
 
     order = outcomes.ids.argsort()

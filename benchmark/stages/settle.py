@@ -24,7 +24,7 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
     examples' ids.
 
     Args:
-        system: what is judged. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
+        system: the evaluated system. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
     """
     if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
         return threat
@@ -35,7 +35,7 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
 
 
 def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) -> Tensor:
-    """(B, *S) bool: the `size` pixels where the true label's score has the largest slope, over channels in magnitude.
+    """The `size` pixels where the true label's score has the largest slope, over channels in magnitude, (B, *S) bool.
 
     The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1), of the trained model
     without what acts at inference, so that a random or rounding defense does not blur it. Of equals the first pixels

@@ -94,7 +94,7 @@ class _MeanScores(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         first, *others = self.members
         total: Tensor = first(x)
         for member in others:
@@ -110,7 +110,7 @@ class _Members(Detector):
         self.member = member.protected
 
     def margin(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,): positive where the member rejects `x`."""
+        """Rejection margin of the member, positive where it rejects `x`, (B,)."""
         return super().margin(self.member, x)
 
 

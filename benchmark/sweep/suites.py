@@ -89,7 +89,7 @@ def departure(record: Record, test_total: int) -> str | None:
     Versions of plugins do not count, nor the surrogate, which the record names by its key.
 
     Args:
-        test_total: how many examples the test split has.
+        test_total: number of examples in the test split.
     """
     suite = _protocol((record.suite or "").partition("@")[0])
     if suite is None or suite.name != record.suite:

@@ -123,7 +123,7 @@ def last_linear(network: nn.Module) -> nn.Linear:
 
 
 def features(network: nn.Module, x: Tensor) -> Tensor:
-    """(B, D): what the last linear layer of `network` is given for `x` (B, *S); gradients flow through to `x`."""
+    """Input of the last linear layer of `network` for `x` (B, *S), of shape (B, D); gradients flow through to `x`."""
     seen: list[Tensor] = []
     handle = last_linear(network).register_forward_pre_hook(lambda _module, args: seen.append(args[0].flatten(1)))
     try:
@@ -135,5 +135,5 @@ def features(network: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features_of(network: nn.Module, rows: Examples) -> Tensor:
-    """(N, D): the features of all rows."""
+    """Features of all rows, (N, D)."""
     return torch.cat([features(network, rows.x(at)) for at in torch.arange(len(rows)).split(ROWS)])

@@ -85,7 +85,7 @@ class Protection(Protocol):
         """Smoother or weaker settings, with the same architecture and weights."""
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
-        """(B,) float32: a differentiable stand-in for the suspicion, or None if it needs none."""
+        """Differentiable stand-in for the suspicion, or None if it needs none, (B,) float32."""
 
 
 class Detector:
@@ -102,7 +102,7 @@ class Detector:
         return ((self.defense.suspicion(model, x) - self.threshold) / self.scale).nan_to_num(nan=torch.inf)
 
     def evasion_margin(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,): the margin with the gradient that an attacker follows, which is that of the declared surrogate."""
+        """Margin with the gradient that an attacker follows, which is that of the declared surrogate, (B,)."""
         surrogate = self.defense.suspicion_surrogate(model, x)
         if surrogate is None:
             return self.margin(model, x)
@@ -115,7 +115,7 @@ class System(nn.Module):
     """A trained classifier with the defenses that act at inference.
 
     model: the trained classifier without protection. protected: what is deployed. detectors: what may reject.
-    passes: how many passes one pass counts as, which is more than one for an ensemble.
+    passes: passes that one forward pass counts as: more than one for an ensemble.
     votes: number of fresh draws whose majority is its answer, the most that any of its defenses declares.
     optimizes: whether a pass is declared to solve an optimisation problem.
     owner: the party that is named where it breaks the contract. unreviewed: code of the user's own that it runs, in
@@ -234,13 +234,13 @@ class System(nn.Module):
 
     @torch.no_grad()
     def suspicion(self, x: Tensor, rng: SampleRandom) -> Tensor:
-        """(B,) float32: the largest margin of its detectors, positive where one refuses `x` (B, *S)."""
+        """Largest margin of its detectors, positive where one refuses `x` (B, *S), of shape (B,) float32."""
         with _padded_pass(x, rng) as rows:
             margins = [detector.margin(self.protected, rows)[: len(x)] for detector in self.detectors]
         return torch.stack(margins).amax(0).float() if margins else torch.full((len(x),), -torch.inf, device=x.device)
 
     def rejects(self, x: Tensor, rng: SampleRandom) -> Tensor:
-        """(B,) bool: whether any detector refuses `x` (B, *S)."""
+        """True where any detector rejects `x` (B, *S), (B,) bool."""
         return self.suspicion(x, rng) > 0
 
 

@@ -102,7 +102,7 @@ class Ledger:
 
 
 def _occurrence(owners: Tensor) -> Tensor:
-    """(B,) int64: how many earlier rows belong to the same example."""
+    """Number of earlier rows of the same example, (B,) int64."""
     order = owners.argsort(stable=True)
     ordered = owners[order]
     places = torch.arange(len(owners), device=owners.device)
@@ -132,11 +132,11 @@ class Target:
         rng: randomness for randomised systems, one row per example.
         classes: K. access, eot, queries: from the threat.
         randomized: whether the model draws from `benchmark.sampling.ambient`.
-        detectors: what may reject an input, if the attacker knows of it.
+        detectors: detectors that may reject an input, as far as the attacker knows of them.
         ball: what is allowed around the examples. Where it has levels, the system answers to what would be handed in,
             each input after :meth:`benchmark.threat.ball.Ball.quantise`, with a gradient as if nothing was rounded.
         owned: inputs of known labels that the attacker has; None if there are none.
-        passes: how many passes one pass of the model counts as.
+        passes: passes that one pass of the model counts as.
         votes: number of draws whose majority is the system's answer.
         smoother: gives systems with smoother or weaker settings of the same defenses, if the attacker knows them.
         prepared: what the attack has made beforehand; None where nothing was.
@@ -289,7 +289,7 @@ class Target:
         return not self._randomized and not self._detectors
 
     def remaining(self) -> Tensor | None:
-        """(B,) int64: how often each row may still be asked about, or None where there is no limit.
+        """Queries left to each row, (B,) int64, or None where there is no limit.
 
         One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget, and on a
         randomised system one per draw, on an ensemble one per member. Rows of the same example share its budget.
@@ -362,7 +362,7 @@ class Target:
         return self._answer(x)[1]
 
     def answers(self, x: Tensor) -> Tensor:
-        """(B,) int64: labels as the core judges `x` (B, *S), on fresh draws; `votes` forward passes per row.
+        """Labels as the core judges `x` (B, *S), on fresh draws, of shape (B,) int64; `votes` forward passes per row.
 
         Of a randomised system the label of most draws, a tie by the larger mean probability. Refused, -1, where more
         than half of the draws are.
@@ -488,7 +488,7 @@ class Target:
             yield
 
     def _handed_in(self, x: Tensor) -> Tensor:
-        """(B, *S): what the system would get if the attacker ended with `x`, detached."""
+        """Input that the system would get if the attacker ended with `x`, (B, *S), detached."""
         if self._ball is None:
             return x.detach()
         return (self._ball if self._owners is None else self._ball.rows(self._owners)).quantise(x.detach())

@@ -26,7 +26,7 @@ TWICE, THRICE = (0, 2, 3, 1), (0, 3, 1, 2)
 
 @dataclass(frozen=True)
 class Combination:
-    """One trial. access: a number from 0 to 3, modulo those that are granted. double: in double precision."""
+    """One trial. access: a number from 0 to 3, modulo the number of granted kinds. double: in double precision."""
 
     region: RegionKind
     shape: tuple[int, ...]

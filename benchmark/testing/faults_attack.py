@@ -24,7 +24,7 @@ __all__ = ["SoundAttack", "ascend", "margin"]
 
 
 def margin(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
-    """(B,): the best wrong logit minus that of `y`; the other way round for labels to reach."""
+    """Best wrong logit minus that of `y`, (B,); the other way round for labels to reach."""
     own = logits.gather(1, y[:, None])
     others = logits.scatter(1, y[:, None], -torch.inf)
     gain = others.amax(1) - own.squeeze(1)
@@ -32,7 +32,7 @@ def margin(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
 
 
 def ascend(target: Target, x: Tensor, y: Tensor, ball: Ball, *, targeted: bool, steps: int) -> Tensor:
-    """(B, *S): steepest ascent of the margin inside the ball; at most `steps` passes per example."""
+    """Steepest ascent of the margin inside the ball, (B, *S); at most `steps` passes per example."""
     left = target.remaining()
     steps = steps if left is None else min(steps, int(left.min()))
     eps = min(ball.eps, 10.0)
@@ -281,7 +281,7 @@ class NormalisesOverTheBatch(_Faulty):
 
 
 def _absolute(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
-    """(B,): falls with the size of the logit of `y`, as if a logit of zero meant something."""
+    """Minus the size of the logit of `y`, as if a logit of zero meant something, (B,)."""
     own = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     gain = torch.where(own > 20.0, own - others, others - own)
@@ -318,7 +318,7 @@ class UsesGradientsUnderScores(_Faulty):
 
 
 def _search(target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> Tensor:
-    """(B, *S): of a few fixed directions, the best by the scores."""
+    """Best of a few fixed directions by the scores, (B, *S)."""
     ball = threat.around(x, rng)
     best, best_value = x.clone(), torch.full((len(x),), -torch.inf)
     left = target.remaining()

@@ -27,7 +27,7 @@ __all__ = ["SoundCertifier", "SoundMetric", "SoundTracker"]
 
 
 def margin_radius(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """(B,): the distance to the boundary of a linear classifier of two classes, negative on the wrong side."""
+    """Distance to the boundary of a linear classifier of two classes, negative on the wrong side, (B,)."""
     weight = next(p for p in system.parameters() if p.ndim == 2)
     logits = system(x)
     gap = logits.gather(1, y[:, None]).squeeze(1) - logits.gather(1, 1 - y[:, None]).squeeze(1)

@@ -206,7 +206,7 @@ def breaks_an_easy_example(attack: Attack) -> None:
 
 
 def _successes(run: Trial) -> Tensor:
-    """(B,) bool: where the system says what the attacker wants."""
+    """True where the system's answer is the attacker's, (B,) bool."""
     said: Tensor = run.here.system(run.x_adv.float()).argmax(1)
     y = _labels(run.here, run.threat)
     return said == y if run.threat.targeted else said != y

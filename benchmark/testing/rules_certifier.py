@@ -207,7 +207,7 @@ def stays_below_the_exact_distance_of_a_network(certifier: Certifier) -> None:
 
 
 def _reached(here: World, norm: Norm) -> Tensor:
-    """(B,) float64: distance of the nearest misclassified point on the ways to 400 others, found by bisection."""
+    """Distance of the nearest misclassified point on the ways to 400 others, found by bisection, (B,) float64."""
     with seeded(3):
         ends = torch.rand(400, *here.spec.shape)
     ends[::2] = ends[::2].round()

@@ -38,7 +38,7 @@ def _detecting(defense: Defense) -> System:
 
 
 def _scores(system: System, x: Tensor, first: int = 1000) -> Tensor:
-    """(B,): the suspicion of inputs, with ids from `first` on."""
+    """Suspicion of inputs, with ids from `first` on, (B,)."""
     return system.suspicion(x, SampleRandom(0, torch.arange(first, first + len(x))))
 
 

@@ -51,7 +51,7 @@ class Net(nn.Module):
         self.flat, self.shift, self.bad = flat, shift, bad
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         hidden = torch.tanh((x.flatten(1) - 0.5) @ self.first)
         logits = hidden @ self.second * (0.0 if self.flat else 1.0) + self.bias
         exact: Tensor = straight_through(torch.round(logits.detach() * 1024) / 1024, logits)

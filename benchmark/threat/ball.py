@@ -38,7 +38,7 @@ def rows_norm(delta: Tensor, norm: Norm) -> Tensor:
 
 
 def distance(x_adv: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """(B,) float64: how far each row of `x_adv` (B, *S) is from `x` (B, *S)."""
+    """Distance of each row of `x_adv` (B, *S) from `x` (B, *S), (B,) float64."""
     return rows_norm(x_adv.double() - x.double(), norm)
 
 
@@ -69,12 +69,12 @@ class BallAudit:
 
     @property
     def allowed(self) -> Tensor:
-        """(B,) bool: allowed in every respect but the distance."""
+        """True where allowed in every respect but the distance, (B,) bool."""
         return ~(self.outside_box | self.outside_region | self.off_grid | self.non_finite)
 
     @property
     def inside(self) -> Tensor:
-        """(B,) bool: allowed in every respect."""
+        """True where allowed in every respect, (B,) bool."""
         return (self.excess <= 0) & self.allowed
 
 
@@ -83,7 +83,7 @@ class Ball:
     """The set of allowed inputs around `x`: the eps-ball of a norm, in the box [0, 1], changed inside the mask only.
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
-    levels: how many values a changed feature can have, or None for real numbers; see :meth:`quantise`.
+    levels: number of values that a changed feature can have, or None for real numbers; see :meth:`quantise`.
     """
 
     x: Tensor
@@ -114,7 +114,7 @@ class Ball:
         return BallAudit(far, excess, box, region, off_grid, ~finite)
 
     def project(self, x_adv: Tensor) -> Tensor:
-        """(B, *S): the allowed point for each candidate; a candidate that is allowed stays (up to rounding).
+        """Allowed point for each candidate, (B, *S); a candidate that is allowed stays (up to rounding).
 
         linf, l2 and l1: the Euclidean projection onto ball and box together. l0: the `eps` largest changes are kept.
         """
@@ -255,7 +255,7 @@ class Ball:
         return torch.where(back.reshape(near.shape), towards, near)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """(B, *S): the step of unit norm that raises a linear function the most; zero where the gradient is.
+        """Step of unit norm that raises a linear function the most, (B, *S); zero where the gradient is.
 
         linf: the sign. l2: the normalised gradient. l1: all on the coordinates of the largest slope, split over ties.
         l0: the sign on every coordinate; the projection keeps the largest. A coordinate (l2 and l1: a row) whose
@@ -277,7 +277,7 @@ class Ball:
         return step.reshape(gradient.shape)
 
     def random(self, rng: SampleRandom, *, stream: str, draw: int = 0) -> Tensor:
-        """(B, *S): uniform in the ball (before the box cuts it), then in the box and the region.
+        """Uniform in the ball (before the box cuts it), then in the box and the region, (B, *S).
 
         l2: a Gaussian direction with radius eps * u^(1/d). l1: exponential spacings with random signs. l0: uniform
         values on eps random coordinates. An infinite radius draws uniformly in the box.

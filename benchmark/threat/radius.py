@@ -33,7 +33,7 @@ def parse_eps(value: str | float | Fraction) -> Fraction:
 
 
 def label_of_eps(eps: Fraction) -> str:
-    """A radius as people read it: fractions of 255 as such, others as a decimal."""
+    """Readable text of a radius: n/255 for multiples of 1/255, else a decimal number."""
     if eps.denominator != 1 and 255 % eps.denominator == 0:
         return f"{eps.numerator * (255 // eps.denominator)}/255"
     return f"{float(eps):.6g}" if math.isfinite(float(eps)) else "inf"

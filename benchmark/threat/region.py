@@ -34,7 +34,7 @@ class Masks:
         return cls(ids[order], mask[order])
 
     def at(self, ids: Tensor) -> Tensor:
-        """(B, *S) bool: the masks of the examples `ids` (B,), which may repeat.
+        """Masks of the examples `ids` (B,), which may repeat, of shape (B, *S) bool.
 
         Raises:
             DataError: if an example is not among them.
@@ -50,7 +50,7 @@ class Masks:
 
 
 def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
-    """(B or 1, *S) bool: where change is allowed; None for everywhere.
+    """True where change is allowed, (B or 1, *S) bool; None for everywhere.
 
     Raises:
         DataError: if the region does not fit the examples, or depends on a system (:func:`salient`).

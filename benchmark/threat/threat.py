@@ -33,10 +33,10 @@ class Threat:
     """The attacker's goal, knowledge and limits.
 
     norm, eps: the ball, in units of the [0, 1] input range (for l0: the number of features that may change).
-    goal: which wrong answer counts.
-    access: what the attacker sees.
+    goal: the wrong answers that count.
+    access: the attacker's access to the system: gradients, scores, labels or another model.
     aware: whether the attacker sees the defense (adaptive) or only the undefended model (oblivious).
-    region: which features may change.
+    region: features that may change.
     queries: forward passes allowed per example; None is no limit.
     eot: draws that a gradient is averaged over when the system is randomised (Athalye et al., ICML 2018).
     surrogate: under transfer access, the key of the system in the store that the attacker holds; those of several,

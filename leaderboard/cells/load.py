@@ -272,7 +272,7 @@ def _check_examples(cell: Cell) -> None:
     for values in _tensors(cell, ("ids", "y")).values():
         sha.update(values.astype("<i8").tobytes())
     if sha.hexdigest() != cell.record.examples_sha256:
-        raise RecordError(f"{cell.place} gives another hash of its example list than its {OUTCOMES} has")
+        raise RecordError(f"{cell.place} gives a hash of its example list that differs from that of its {OUTCOMES}")
 
 
 def read_evidence(cell: Cell) -> Evidence:

@@ -110,7 +110,7 @@ def read_document(folder: Path) -> Packed | None:
     except (ValueError, AttributeError) as error:
         raise RecordError(f"{place} cannot be read: {error}; expected a JSON object") from error
     if found.record_sha256 != file_sha256(folder / "record.json"):
-        raise RecordError(f"{place} belongs to another record.json than the one beside it")
+        raise RecordError(f"{place} does not belong to the record.json beside it")
     return found
 
 

@@ -37,7 +37,7 @@ class Withdrawal(BaseModel):
 
 
 def withdraw(folder: Path, reason: str, *, by: str = "") -> Path:
-    """Write the file beside the record in `folder`; returns it.
+    """Write a retraction beside the record in `folder` and return it.
 
     Raises:
         RecordError: if there is no record, it was withdrawn before, or `by` is not the key of another record.

@@ -51,7 +51,7 @@ def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
     """The source with its entries in the order of the file.
 
     Args:
-        retrieved: which revision the entries are from.
+        retrieved: revision that the entries are from.
 
     Raises:
         RecordError: if an id occurs twice under one protocol: then one of the two has another data set than it says.

@@ -38,7 +38,7 @@ class Line:
 class Listing:
     """The entries of one protocol. columns: what their numbers are; empty if each line has its own.
 
-    alike: how many of `neighbours` one unpaired test at 5 % does not tell apart, before any correction.
+    alike: number of `neighbours` that one unpaired test at 5 % does not tell apart, before any correction.
     """
 
     name: str
@@ -99,7 +99,7 @@ def under(number: Number) -> str:
 
 
 def share(number: Number) -> str:
-    """A published number in percent: as its count allows, or with the digits that were printed."""
+    """Published number in percent, with the digits that its count allows, or those that were printed."""
     if number.count is not None and number.total is not None:
         return percent(number.value, *wilson(number.count, number.total))
     return f"{100 * number.value:.2f}".rstrip("0").rstrip(".")
@@ -140,7 +140,7 @@ def _listing(source: Source, name: str) -> Listing:
 
 
 def _ordered(source: Source, board: PublishedBoard, name: str) -> list[Line]:
-    """The entries of a protocol: those that can be ordered by value, then the others as the source has them."""
+    """Entries of a protocol: first those with a value, in order of it, then the others in the order of the source."""
     ranked = [
         Line(entry, str(low) if low == high else f"{low}\N{EN DASH}{high}", ())
         for entry, (low, high) in zip(board.entries, board.ranks, strict=True)

@@ -329,7 +329,7 @@ def _packed(bits: NDArray[np.bool_]) -> bytes:
 
 
 def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[list[Board], tuple[Unfinished, ...]]:
-    """The boards with the cells that have no result, and those that fit to none.
+    """Boards with their cells without a result, and cells that belong to no board.
 
     Such a cell does not know its examples, so it is shown on every board that it could have been meant for.
     """

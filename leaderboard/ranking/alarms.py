@@ -1,4 +1,4 @@
-"""Findings of a leaderboard: those of the records, and those that only several records together show.
+"""Findings of a leaderboard: of single records, and of several records compared.
 
 Each check looks at numbers that cannot be, if every attack does what it says; what it returns is evidence against the
 evaluation, not against the system.

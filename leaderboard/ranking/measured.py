@@ -1,4 +1,4 @@
-"""Metrics of the records that no column of the boards shows yet: those that plugins bring."""
+"""Metrics of plugins, which no fixed column of the boards shows."""
 
 from __future__ import annotations
 

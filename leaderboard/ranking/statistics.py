@@ -82,7 +82,7 @@ def holm(p: Floats) -> Floats:
 
 
 def tie_groups(separable: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(first, last) of every maximal run of neighbours in which no two rows are separable.
+    """First and last row of every maximal run of neighbours in which no two rows are separable.
 
     Args:
         separable: (R, R), symmetric, in rank order.
@@ -161,7 +161,7 @@ def resampled_ranks(held: Floats, draws: int, seed: int, level: float = 0.95) ->
 
 
 def _multinomial(rng: np.random.Generator, draws: int, total: int) -> Floats:
-    """(draws, total): how often each example is drawn; by counting positions, which is faster than rng.multinomial."""
+    """Number of times that each example is drawn, (draws, total); counting positions is faster than rng.multinomial."""
     at = rng.integers(0, total, size=(draws, total)) + total * np.arange(draws)[:, None]
     return np.bincount(at.ravel(), minlength=draws * total).reshape(draws, total).astype(np.float64)
 

@@ -324,7 +324,7 @@ def _check_record(cell: Cell, a: Arrays) -> None:
         )
     digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + a["y"].astype("<i8").tobytes()).hexdigest()
     if digest != record.examples_sha256:
-        raise RecordError(f"{cell.place} gives another hash of its example list than its {OUTCOMES} has")
+        raise RecordError(f"{cell.place} gives a hash of its example list that differs from that of its {OUTCOMES}")
     _check_metrics(cell, seen)
     named = [finding.name for finding in record.findings]
     if seen.invalid and "invalid_candidates" not in named:

@@ -89,7 +89,7 @@ def folded(name: str) -> str:
 
 
 def _texts(document: Any, place: str) -> Iterator[tuple[str, str]]:
-    """(where, text) of every string; places are made of names that were looked at before."""
+    """Place and text of every string; places are made of names that were checked before."""
     if isinstance(document, str):
         yield place or "a text", document
     elif isinstance(document, dict):

@@ -28,7 +28,7 @@ def optional_arrays(attack: str, there: Mapping[str, Any]) -> dict[str, str]:
 
 
 def to_attack(a: Arrays) -> NDArray[np.bool_]:
-    """(N,): which examples an attack is given: right without it, and where it shows a trigger, those it is about."""
+    """Examples given to an attack, (N,): right without it and, of a trigger attack, those that the trigger concerns."""
     right: NDArray[np.bool_] = a["clean_correct"]
     return right & (a[AIMED] >= 0) if AIMED in a else right
 

@@ -105,7 +105,7 @@ def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
 def owned_rows(
     who: str, cells: Mapping[str, Cell], known: Sequence[Cell], reviews: Mapping[str, ReviewFile]
 ) -> frozenset[str]:
-    """Keys of the rows that a signer owns: those that it brought before, and those that it brings now.
+    """Keys of the rows that a signer owns: from earlier submissions and from this one.
 
     Args:
         who: the signer, "" for nobody, who owns nothing. reviews: of published cells, by key.

@@ -84,7 +84,7 @@ def opened(path: Path) -> Iterator[Path]:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest of a submission whose files are exactly those that it names.
+    """Manifest of a submission, checked to name exactly the submission's files.
 
     Raises:
         RecordError: if it is missing or malformed, or a file is missing, unnamed, or has another size or sha256.
@@ -157,7 +157,7 @@ def _sized(path: str, size: int) -> int:
 
 def _bounded(files: int, size: int) -> None:
     if files > MOST_FILES or size > LARGEST:
-        raise RecordError(f"it holds {files} files of {size} bytes; expected at most {MOST_FILES} and {LARGEST}")
+        raise RecordError(f"it holds {files} files with {size} bytes; expected at most {MOST_FILES} with {LARGEST}")
 
 
 def _unpack(archive: Path, folder: Path) -> None:

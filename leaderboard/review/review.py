@@ -194,5 +194,5 @@ def read_review(folder: Path) -> ReviewFile | None:
     except ValidationError as error:
         raise RecordError(f"{folder.name}/{REVIEW} is no review: {error.errors()[0]['msg']}") from error
     if review.record_sha256 != file_sha256(folder / RECORD):
-        raise RecordError(f"{folder.name}/{REVIEW} belongs to another {RECORD} than the one beside it")
+        raise RecordError(f"{folder.name}/{REVIEW} does not belong to the {RECORD} beside it")
     return review

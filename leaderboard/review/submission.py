@@ -46,7 +46,7 @@ def pack_submission(
     """Write a submission of every complete cell below `paths`; each is checked first, as a reviewer would.
 
     Args:
-        store: where the systems are that do not lie in the store of their cells.
+        store: folder of the systems that are not in the store of their cells.
         out: a file that ends with .zip, or a folder; must not exist.
         weights: also pack the weights, so that anybody can prove the witnesses again.
 
@@ -73,7 +73,7 @@ def pack_submission(
 
 
 def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tuple[str, Path]]:
-    """(place in the submission, file) of everything to pack."""
+    """Place in the submission and file of everything to pack."""
     systems: dict[str, Path] = {}
     for record in sorted({found for path in paths for found in find(path)}):
         folder = record.parent

@@ -72,7 +72,7 @@ class Adaptive(Attack):
 
 
 def adaptive(every: Active, *, passes: int, settle: bool, rng: SampleRandom) -> Tensor:
-    """(B, *S): see :class:`Adaptive`. settle: a success that the scores show is the verdict."""
+    """Best candidates of all members, (B, *S); see :class:`Adaptive`. settle: scores show the verdict."""
     target, x = every.target, every.ball.x
     best = Best(x)
     members = _members(target, passes, every, settle)
@@ -154,7 +154,7 @@ def _ascent(loss: APGDLoss, share: int, settle: bool, *, more: int = 1) -> Membe
 
 
 def _transfer(view: Target, share: int) -> Member:
-    """APGD on another system, with three quarters of the passes, then from what it found on the system itself."""
+    """Run APGD on another system with three quarters of the passes, then from its result on the system itself."""
 
     def member(active: Active, best: Best, rng: SampleRandom) -> None:
         most = max(1, 3 * share // 4)

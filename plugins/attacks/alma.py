@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,13 +13,12 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 
 from ._base.active import Active, State
 from ._base.best import Best
-from ._base.classes import dlr_to_rival, next_rivals
-from ._base.losses import AttackLoss
-from ._base.projections import nearer
+from ._base.classes import dlr_to_rival, logit_difference, next_rivals
+from ._base.losses import dlr, dlr_targeted
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import columns, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
-from ._minimal.nearest_class import toward_nearest_class
+from ._minimal.nearest_class import nearest_class
 
 CHECK, IMPROVED, SHARPER = 10, 0.95, 1.2
 """Steps between two checks; share to which the constraint must fall; growth of the sharpness if it did not."""
@@ -43,9 +43,8 @@ class ALMA(Attack):
 
     steps: iterations. step_size: length of the first step, in l2; the steps fall exponentially.
     last_share: the last as a share of the first. multiplier, sharpness: of the penalty at the start.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 
@@ -85,6 +84,11 @@ class ALMA(Attack):
             patience=self.patience,
         )
         return finish(active, best, search_steps=self.search_steps)
+
+
+def softer(delta: Tensor, amount: Tensor) -> Tensor:
+    """Proximal map of `amount` (b, 1, ...) times the l1 norm: `delta` (b, *S) with each change that much smaller."""
+    return delta - delta.clamp(-amount, amount)
 
 
 def pull(value: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,10 +132,23 @@ class _Penalty(State):
 
 def ratio(logits: Tensor, rows: Active) -> Tensor:
     """Logits' ratio (b,), positive where the attacker succeeds: to the row's rival, or to any class."""
-    any_class = AttackLoss.dlr(logits, rows)
     if not rows.has_rivals:
-        return any_class
-    return torch.where(rows.rival == rows.y, any_class, dlr_to_rival(logits, rows.y, rows.rival))
+        return ratio_to_any(logits, rows)
+    return torch.where(rows.rival == rows.y, ratio_to_any(logits, rows), dlr_to_rival(logits, rows.y, rows.rival))
+
+
+def ratio_to_any(logits: Tensor, rows: Active) -> Tensor:
+    """Logits' ratio (b,) of any class to the label, or of the label to reach to any other."""
+    return (dlr_targeted if rows.targeted else dlr)(logits, rows.y)
+
+
+def toward_nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor, Tensor]:
+    """Rows with the nearest class as rival; gradient (b, *S) and value (b,) of their ratio, and logits (b, K)."""
+    logits, rival, gradient = nearest_class(active, candidates)
+    active = dataclasses.replace(active, rival=rival)
+    value = ratio(logits, active)
+    scale = (value / logit_difference(logits, active.y, rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
+    return active, columns(scale.to(gradient.dtype), gradient) * gradient, value, logits
 
 
 def alma(
@@ -154,13 +171,13 @@ def alma(
         active, x_adv, square, penalty = active.keep(active.affordable(), x_adv, square, penalty)
         if len(active) == 0:
             break
-        if step == 0:
-            active, gradient, value, logits = toward_nearest_class(active, ratio, candidates)
+        if step == 0 and candidates > 2 and not active.targeted:
+            active, gradient, value, logits = toward_nearest_class(active, candidates)
         else:
             gradient, value, logits = active.gradient(x_adv, ratio)
         gradient, ball = usable(gradient, active.ball), active.ball
         won = keep_nearest(best, active, x_adv, logits)
-        value = AttackLoss.dlr(logits, active) if active.has_rivals else value
+        value = ratio_to_any(logits, active) if active.has_rivals else value
         delta = x_adv - ball.x
         weight = penalty.slope(-value.nan_to_num(nan=0.0).to(square.dtype), won, step)
         push = columns(weight, delta) * gradient
@@ -168,10 +185,8 @@ def alma(
         size = slope.flatten(1).square().sum(1)
         square = SMOOTH * square + (1.0 - SMOOTH) * size if step else size
         length = step_size * last_share ** (step / max(steps - 1, 1)) / square.sqrt().clamp_min(1e-12)
-        if l1:
-            delta = nearer(delta + columns(length, delta) * push, length, Norm.l1)
-        else:
-            delta = delta - columns(length, delta) * slope
+        pace = columns(length, delta)
+        delta = softer(delta + pace * push, pace) if l1 else delta - pace * slope
         x_adv = ball.project(ball.x + delta)
         going = patient.going(step, active, best)
         active, x_adv, square, penalty = next_rivals(active, won, logits, gradient).keep(going, x_adv, square, penalty)

@@ -16,11 +16,9 @@ from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Th
 
 from ._ascent.pairs import affordable, gradient, offer, pairs
 from ._ascent.sparse import climb_sparse
-from ._base.active import Active, Loss, State, may_settle
+from ._base.active import Active, AttackLoss, Loss, State, may_settle
 from ._base.best import Best
-from ._base.budget import can_ask
 from ._base.classes import dlr_to_rival, logit_difference, top_rivals
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least
 from ._base.vectors import columns
 
@@ -63,7 +61,7 @@ class APGD(Attack):
     first success; the classes of the targeted losses are approached side by side, not one after the other, and the
     first to be reached counts.
 
-    steps: iterations of one climb. restarts: how many starts an example gets as long as it is not broken.
+    steps: iterations of one climb. restarts: largest number of starts of an example, which ends when it is broken.
     loss: the loss to ascend. targets: for the targeted losses, how many classes are tried: those with the highest clean
         scores beside the label. Under a targeted threat there is only the class of the threat.
     """
@@ -86,14 +84,13 @@ class APGD(Attack):
         Cost per example, restart and class: `steps` + 1 passes forward and backward (l1: + 3); the targeted losses
         take one forward pass more to rank the classes.
         """
-        ball = threat.around(x, rng)
-        rivals = None
+        active, rivals = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted), None
         if self.loss.one_class_each and not threat.targeted:
-            if not bool(can_ask(target).all()):
+            if len(active.keep(affordable(active))[0]) < len(x):
                 return x.clone()
             rivals = top_rivals(target.logits(x), y, self.targets)
         return apgd(
-            Active.of(target, ball, y, targeted=threat.targeted),
+            active,
             Best(x),
             loss=self.loss,
             rivals=rivals,

@@ -26,7 +26,7 @@ class Bandits(Attack):
     under linf and by plain ones under l2. Difference from the paper: the margin takes the place of the cross-entropy.
 
     steps: iterations. tile: side of a tile in pixels; the paper takes 6 for inputs of 299 pixels a side.
-    exploration: how far queries go from the prior. difference: length of the way to a query.
+    exploration: distance of queries from the prior. difference: length of the way to a query.
     learning: length of a step of the prior. The published values are taken where one is None: 1, 0.1 and 100 under
         linf; 0.01, 0.01 and 0.1 under l2.
     step_size: length of a step in the threat's norm; None takes 5 eps / steps.

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, may_settle
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss, may_settle
 from ._base.settings import check_at_least, check_positive
 from .pgd import ascend
 

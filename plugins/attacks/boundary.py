@@ -37,7 +37,7 @@ class Boundary(Attack):
 
     steps: steps that are tried. side: initial length of the step at the same distance, as a share of the distance.
     ahead: initial length of the step towards the clean input, as a share of the distance.
-    growth: by how much a step grows or shrinks at a time. tries: random inputs to start from.
+    growth: factor by which a step grows or shrinks at a time. tries: random inputs to start from.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -84,7 +84,7 @@ def boundary(
     last = torch.zeros(len(ball.x), STEPS_AT_ONCE, *ball.x.shape[1:], dtype=ball.x.dtype, device=ball.x.device)
     again = torch.zeros(len(ball.x), STEPS_AT_ONCE, dtype=torch.bool, device=ball.x.device)  # which of the last steps
     for first in range(0, steps, STEPS_AT_ONCE):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, count = ball.rows(index), min(STEPS_AT_ONCE, steps - first)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,8 +18,9 @@ from ._base.classes import rival_logits
 from ._base.losses import ce, margin
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import TINY, adam, columns, softplus, usable
-from ._minimal.nearest import distance_to, finish, keep_nearest
-from ._minimal.weights import FIRST, STALLED, Tried, ask_clean, least, misses, search_weight
+from ._minimal.nearest import finish, keep_nearest
+from ._minimal.nearest_class import ask_clean
+from ._minimal.weights import FIRST, STALLED, Tried, least
 
 EDGE = 2e-3
 """Shrinkage of inputs towards the middle of the box, so that their inverse tanh is finite."""
@@ -86,11 +86,11 @@ class CarliniWagner(Attack):
 
     Differences from the paper: far fewer steps by default (the paper: 10000); under l2 each c goes on from where the
     one before it ended, an example whose objective has stopped falling goes on to its next c, and one that has settled
-    is left (`patience`; 1 is the paper's); the first c is found from the slope of the objective; the nearest success is
-    moved straight back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features, not
-    pixels.
+    ends early (`patience`; 1 is the paper's); the first c is found from the slope of the objective; the nearest success
+    is moved straight back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features,
+    not pixels.
 
-    steps: iterations for one c at most. searches: l2: how many c are tried.
+    steps: iterations for one c at most. searches: l2: number of weights c to try.
     initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
     one at which it pulls a tenth as hard at a feature as the threshold (1e-5).
     step_size: Adam's; None takes 0.02, under linf 0.01 (the paper: 0.01 and 0.005). loss: the objective.
@@ -131,15 +131,12 @@ class CarliniWagner(Attack):
             search_weight(
                 active,
                 best,
-                _Curve.start(active.ball.x, self.searches),
+                loss=self.loss,
                 steps=self.steps,
-                every=max(self.steps // 10, 1),
-                misses=misses(self.patience, self.searches),
+                searches=self.searches,
                 initial_c=self.initial_c,
-                likely_c=least,
-                objective=self.loss,
-                size=lambda delta: delta.square().flatten(1).sum(1),
-                move=partial(_Curve.onward, step_size=step_size),
+                step_size=step_size,
+                misses=max(round(self.patience * self.searches), 1),
             )
         else:
             tighten(active, best, loss=self.loss, steps=self.steps, initial_c=self.initial_c, step_size=step_size)
@@ -163,13 +160,49 @@ class _Curve(Tried):
         zero = torch.zeros_like(x)
         return cls(**cls.at(x, searches), w=w, bent=bent, first=zero, second=zero)
 
-    def onward(self, ball: Ball, gradient: Tensor, _: Tensor, step: int | Tensor, *, step_size: float) -> None:
+    def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, step_size: float) -> None:
         """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
         slope = gradient * (0.5 - 0.5 * self.bent.square())
         change, self.first, self.second = adam(slope, self.first, self.second, step)
         self.w = self.w - step_size * change
         self.bent = self.w.tanh()
         self.x_adv = ball.project((self.bent + 1.0) / 2.0)
+
+
+def search_weight(
+    active: Active,
+    best: Best,
+    *,
+    loss: CarliniWagnerLoss,
+    steps: int,
+    searches: int,
+    initial_c: float | None,
+    step_size: float,
+    misses: int,
+) -> None:
+    """The l2 attack; successes are offered to `best`.
+
+    Descend ||delta||^2 + c * objective for one weight c after the other, each from where the last one ended. An example
+    ends after `misses` weights in a row that brought the nearest success no nearer.
+    """
+    rows, every, step = _Curve.start(active.ball.x, searches), max(steps // 10, 1), 0
+    while True:
+        active, rows = active.keep(active.affordable(), rows)
+        if len(active) == 0:
+            break
+        gradient, value, logits = active.descent(rows.x_adv, loss)
+        gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
+        rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
+        if step == 0:
+            rows.c = rows.c + (least(gradient, value) if initial_c is None else initial_c)
+        check = step % every == 0
+        if check:
+            done = rows.stalled(delta.square().flatten(1).sum(1) + rows.c * value, rows.count + every > steps)
+        rows.onward(active.ball, 2.0 * delta + columns(rows.c, delta) * gradient, step, step_size)
+        rows.count, step = rows.count + 1, step + 1
+        if check and bool(done.any()):
+            rows.next_weight(done, -best.value[active.index])
+            active, rows = active.keep((rows.left > 0) & (rows.missed < misses), rows)
 
 
 @dataclass
@@ -247,13 +280,13 @@ def tighten(
         failed = ~done & ((check & ~(total <= STALLED * rows.last)) | (rows.count + 1 >= steps))
         rows.last = torch.where(check, total, rows.last)
         rows.count = rows.count + 1
-        onward = done | (failed & torch.isinf(distance_to(best, active)))
+        onward = done | (failed & torch.isinf(-best.value[active.index]))
         rows.base = torch.where(columns(onward, delta), rows.w, rows.base)
         rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)
         rows.restart(done | failed)
         going = columns(~(done | failed), delta)
         push = torch.where(going, push + columns(rows.c, delta) * gradient, 0.0)
-        rows.onward(ball, push, delta, columns((rows.count - 1).clamp_min(0), delta), step_size=step_size)
+        rows.onward(ball, push, columns((rows.count - 1).clamp_min(0), delta), step_size)
         rows.x_adv = torch.where(rows.free, rows.x_adv, ball.x)
 
 

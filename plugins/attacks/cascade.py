@@ -96,7 +96,7 @@ def joint(abilities: Iterable[Supports]) -> Supports:
 def cascade(
     members: tuple[Attack, ...], target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): see :class:`Cascade`."""
+    """Best candidates of all members, (B, *S); see :class:`Cascade`."""
     x_adv, left = x.clone(), torch.arange(len(y), device=y.device)
     ball = threat.around(x, rng)
     bounded = all(member.supports.bounded for member in members)

@@ -36,7 +36,7 @@ class CommonCorruption(Attack):
         impulse_noise: the share of values that become black or white; gaussian_blur: standard deviation in pixels of
         an image of 32 (or less), or of 224; brightness: what is added; contrast: what distances from the mean are
         multiplied with; pixelate: the share of pixels a side that is left; jpeg_compression: quality, 1 to 100.
-    draws: how many random draws are tried for an example until one succeeds; the benchmark has one.
+    draws: largest number of random draws tried for an example until one succeeds; the benchmark has one.
     """
 
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)

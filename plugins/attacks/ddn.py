@@ -10,10 +10,9 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.active import Active
+from ._base.active import Active, AttackLoss
 from ._base.best import Best
 from ._base.classes import margin_to_rival, next_rivals
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
@@ -33,10 +32,9 @@ class DDN(Attack):
     paper's). Where a gradient is zero the authors' program moves at random, and this not at all.
 
     steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
-    gamma: by which share the sphere shrinks and grows. loss: the loss to ascend at first.
+    gamma: share by which the sphere shrinks and grows. loss: the loss to ascend at first.
     margin_share: the share of the steps, the last ones, in which it is the margin.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 

@@ -37,7 +37,7 @@ class DeepFool(Attack):
     fourth on the steps are the smallest in the box, which cuts the others short.
 
     steps: iterations. overshoot: by how much the sum of the steps is exceeded. halved: how many steps go half-way.
-    candidates: how many classes are considered: the present one and those with the next highest clean scores.
+    candidates: number of classes considered: the label and those with the next highest clean scores.
     search_steps: forward passes of the final line search.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,9 +13,10 @@ from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Th
 from ._base.active import Active
 from ._base.best import Best
 from ._base.settings import check_at_least, check_positive, check_share
-from ._base.vectors import TINY, columns
-from ._minimal.nearest import finish
-from ._minimal.weights import FIRST, Tried, ask_clean, misses, search_weight
+from ._base.vectors import TINY, columns, usable
+from ._minimal.nearest import finish, keep_nearest
+from ._minimal.nearest_class import ask_clean
+from ._minimal.weights import FIRST, Tried
 from .carlini_wagner import CarliniWagnerLoss
 
 AMPLE = 1.5
@@ -36,10 +36,10 @@ class EAD(Attack):
     looked for at the points where gradients are taken, which saves a forward pass per step; the nearest success is
     moved straight back towards the input as far as it stays one (`search_steps`).
 
-    steps: iterations for one c at most. searches: how many c are tried.
+    steps: iterations for one c at most. searches: number of weights c to try.
     initial_c: the first; None takes half as much again as brings a linear objective to 0 (the paper: 1e-3).
     step_size: of the first step with each c; the steps fall with the square root of what is left of them.
-    beta: by how much every step shrinks each change, a times the step size. loss: the objective.
+    beta: shrinkage of each change in every step, a times the step size. loss: the objective.
     patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the
     `searches`; 1 leaves none.
     search_steps: forward passes of the final line search.
@@ -69,21 +69,58 @@ class EAD(Attack):
         """
         every = Active.unbounded(target, x, y, threat, rng)
         best = Best(x)
-        active = ask_clean(every, best)
-        search_weight(
-            active,
+        ead(
+            ask_clean(every, best),
             best,
-            _Accelerated(**_Accelerated.at(active.ball.x, self.searches), before=active.ball.x),
+            loss=self.loss,
             steps=self.steps,
-            every=max(self.steps // 15, 1),
-            misses=misses(self.patience, self.searches),
+            searches=self.searches,
             initial_c=self.initial_c,
-            likely_c=partial(ample, beta=self.beta / self.step_size),
-            objective=self.loss,
-            size=partial(elastic, beta=self.beta / self.step_size),
-            move=partial(_Accelerated.onward, steps=self.steps, step_size=self.step_size, beta=self.beta),
+            step_size=self.step_size,
+            beta=self.beta,
+            misses=max(round(self.patience * self.searches), 1),
         )
         return finish(every, best, search_steps=self.search_steps)
+
+
+def ead(
+    active: Active,
+    best: Best,
+    *,
+    loss: CarliniWagnerLoss,
+    steps: int,
+    searches: int,
+    initial_c: float | None,
+    step_size: float,
+    beta: float,
+    misses: int,
+) -> None:
+    """Algorithm 1 for one weight c after the other, each from where the last one ended; see :class:`EAD`.
+
+    Successes are offered to `best`. misses: weights in a row without a nearer success that end an example.
+    """
+    rows, every, step, a = _Accelerated.start(active.ball.x, searches), max(steps // 15, 1), 0, beta / step_size
+    while True:
+        active, rows = active.keep(active.affordable(), rows)
+        if len(active) == 0:
+            break
+        gradient, value, logits = active.descent(rows.x_adv, loss)
+        gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
+        rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
+        if step == 0:
+            rows.c = rows.c + (ample(gradient, value, beta=a) if initial_c is None else initial_c)
+        check = step % every == 0
+        if check:
+            done = rows.stalled(elastic(delta, a) + rows.c * value, rows.count + every > steps)
+        slope = 2.0 * delta + columns(rows.c, delta) * gradient
+        if step == 0:  # a gradient step for the curvature 2 of the squared distance
+            rows.x_adv = rows.before = active.ball.project(active.ball.x + softshrink(-slope / 2.0, a / 2.0))
+        else:
+            rows.onward(active.ball, slope, share=rows.count.to(delta.dtype) / steps, step_size=step_size, beta=beta)
+        rows.count, step = rows.count + 1, step + 1
+        if check and bool(done.any()):
+            rows.next_weight(done, -best.value[active.index])
+            active, rows = active.keep((rows.left > 0) & (rows.missed < misses), rows)
 
 
 def elastic(delta: Tensor, beta: float) -> Tensor:
@@ -112,17 +149,19 @@ class _Accelerated(Tried):
 
     before: Tensor
 
-    def onward(
-        self, ball: Ball, gradient: Tensor, delta: Tensor, before: int, *, steps: int, step_size: float, beta: float
-    ) -> None:
-        """A proximal step (equations 4 and 5), and the momentum of FISTA, from the beginning for every weight."""
-        if before == 0:  # a gradient step for the curvature 2 of the squared distance
-            self.x_adv = self.before = ball.project(ball.x + softshrink(-gradient / 2.0, beta / step_size / 2.0))
-            return
-        step = self.count.to(delta.dtype)
-        length = step_size * (1.0 - step / steps).sqrt()
-        delta = delta - columns(length, delta) * gradient
-        point = ball.project(ball.x + softshrink(delta, beta))
+    @classmethod
+    def start(cls, x: Tensor, searches: int) -> _Accelerated:
+        """State at the clean inputs `x` (b, *S)."""
+        return cls(**cls.at(x, searches), before=x)
+
+    def onward(self, ball: Ball, slope: Tensor, *, share: Tensor, step_size: float, beta: float) -> None:
+        """A proximal step (equations 4 and 5), and the momentum of FISTA, from the beginning for every weight.
+
+        share: (b,), of the steps with this weight, those made.
+        """
+        delta = self.x_adv - ball.x
+        length, step = step_size * (1.0 - share).sqrt(), self.count.to(delta.dtype)
+        point = ball.project(ball.x + softshrink(delta - columns(length, delta) * slope, beta))
         self.x_adv = ball.project(point + columns(step / (step + 3.0), point) * (point - self.before))
         self.before = point
 

@@ -30,9 +30,7 @@ from benchmark.api import (
 from ._ascent.pairs import affordable, gradient, logits, offer, pairs
 from ._base.active import Active, may_settle
 from ._base.best import Best
-from ._base.budget import can_ask
 from ._base.classes import logit_difference, top_rivals
-from ._base.losses import AttackLoss, margin
 from ._base.settings import check_at_least
 from ._base.vectors import columns
 from ._minimal.hyperplanes import nearest_hyperplane, to_hyperplane
@@ -56,7 +54,7 @@ class FAB(Attack):
         FAB-T: so many classes, those with the highest clean scores, are approached one by one. Under a targeted threat
         there is only the class of the threat.
     alpha_max: the largest weight of the clean input's projection. eta: overshoot of the projections.
-    beta: how far a success is moved back, as a share of its distance. search_steps: forward passes of the final line
+    beta: share of its distance to which a success is moved back. search_steps: forward passes of the final line
     search.
     """
 
@@ -87,13 +85,13 @@ class FAB(Attack):
         Cost per example and restart: two forward passes and K - 1 backward passes per step (with `targets`, per class:
         two and one), one forward pass to rank the classes and `search_steps` + 2 for the search.
         """
-        rivals = None
+        active, rivals = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted), None
         if self.targets and not threat.targeted:
-            if not bool(can_ask(target).all()):
+            if len(active.keep(active.affordable())[0]) < len(x):
                 return x.clone()
             rivals = top_rivals(target.logits(x), y, self.targets)
         return fab(
-            Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
+            active,
             Best(x),
             rivals=rivals,
             bounded=False,
@@ -165,6 +163,16 @@ def _inside(x_adv: Tensor, ball: Ball) -> Tensor:
     return x_adv.clamp(0.0, 1.0) if ball.mask is None else torch.where(ball.mask, x_adv.clamp(0.0, 1.0), ball.x)
 
 
+def toward_rival(scores: Tensor, rows: Active) -> Tensor:
+    """Logit difference of each row's rival to its label, (b,)."""
+    return logit_difference(scores, rows.y, rows.rival)
+
+
+def toward_label(scores: Tensor, rows: Active) -> Tensor:
+    """Signed margin of the label to reach, (b,)."""
+    return rows.margin(scores)
+
+
 def _to_boundary(active: Active, points: Tensor, x_adv: Tensor, *, each: bool) -> Tensor:
     """Changes (b, 2, D) of the `points` (b, 2, D), `x_adv` and the clean input, to the boundary linearised at `x_adv`.
 
@@ -172,8 +180,7 @@ def _to_boundary(active: Active, points: Tensor, x_adv: Tensor, *, each: bool) -
     """
     norm = active.ball.norm
     if each or active.targeted:
-        loss = (lambda scores, rows: logit_difference(scores, rows.y, rows.rival)) if each else AttackLoss.margin
-        slope, value, _ = gradient(active, x_adv, loss)
+        slope, value, _ = gradient(active, x_adv, toward_rival if each else toward_label)
         return to_hyperplane(_masked(slope[:, None], active.ball)[:, 0], value.neg(), points, norm)
     scores, pull = active.target.pullback(x_adv)
     away, own = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device), active.y[:, None]
@@ -239,8 +246,8 @@ def _search(active: Active, best: Best, *, bounded: bool, steps: int) -> None:
     nearer = line_search(
         dataclasses.replace(active, ball=dataclasses.replace(active.ball, eps=torch.inf)),
         x_adv,
-        at_x=margin(logits(active, active.ball.x), active.y, targeted=active.targeted),
-        at_adv=margin(logits(active, x_adv), active.y, targeted=active.targeted),
+        at_x=active.margin(logits(active, active.ball.x)),
+        at_adv=active.margin(logits(active, x_adv)),
         steps=steps,
     )
     _keep_nearest(best, active, nearer, (nearer != x_adv).flatten(1).any(1), bounded=bounded)

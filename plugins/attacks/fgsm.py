@@ -9,8 +9,7 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss
 from .pgd import ascend
 
 

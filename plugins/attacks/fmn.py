@@ -16,7 +16,7 @@ from ._base.classes import margin_to_rival, next_rivals
 from ._base.projections import within
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, unit, usable
-from ._minimal.nearest import Patience, distance_to, finish, keep_nearest
+from ._minimal.nearest import Patience, finish, keep_nearest
 from ._minimal.nearest_class import toward_nearest_class
 
 
@@ -33,10 +33,9 @@ class FMN(Attack):
     whose distance has stopped falling ends early (`patience`; 1 is the paper's).
 
     steps: iterations. step_size, last_step_size: of the first and the last step, in l2, along a cosine.
-    gamma, last_gamma: by which share the ball shrinks and grows, first and last.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    gamma, last_gamma: share by which the ball shrinks and grows, first and last.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 
@@ -97,17 +96,17 @@ def fmn(
         if len(active) == 0:
             break
         if step == 0:
-            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+            active, gradient, logits = toward_nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient, ball = usable(gradient, active.ball), active.ball
         won = keep_nearest(best, active, x_adv, logits)
         needed = _needed(x_adv - ball.x, gradient, active.margin(logits), best.clean_margin[active.index], norm)
-        radius = _radius(radius, won, distance_to(best, active), needed, annealed(*gamma, step, steps), norm)
+        radius = _radius(radius, won, -best.value[active.index], needed, annealed(*gamma, step, steps), norm)
         delta = x_adv - ball.x + annealed(*step_size, step, steps) * unit(gradient)
         if norm is Norm.l0:  # the changes with the largest effect, not the largest changes
             delta = ball.project(ball.x + delta) - ball.x
-            delta = torch.where(within(delta * gradient, radius, norm) != 0, delta, 0.0)
+            delta = torch.where(largest(delta * gradient, radius), delta, 0.0)
         else:
             delta = within(delta, radius, norm)
         x_adv = ball.project(ball.x + delta)
@@ -115,6 +114,16 @@ def fmn(
             patient.going(step, active, best), x_adv, radius
         )
     return best
+
+
+def largest(effects: Tensor, count: Tensor) -> Tensor:
+    """True for the largest `effects` (b, *S) in absolute value, `count` (b,) per row, of equal ones the first."""
+    size = effects.abs().flatten(1)
+    count = count.clamp(0, size.shape[1]).long()
+    least = size.sort(dim=1, descending=True).values.gather(1, (count - 1).clamp_min(0)[:, None])
+    kept = (size >= least) & (size > 0) & (count > 0)[:, None]
+    kept &= kept.cumsum(1) <= count[:, None]
+    return kept.reshape(effects.shape)
 
 
 def _radius(radius: Tensor, won: Tensor, nearest: Tensor, needed: Tensor, gamma: float, norm: Norm) -> Tensor:

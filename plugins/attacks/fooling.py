@@ -64,7 +64,7 @@ class Fooling(Attack):
 
 
 def _best_label(target: Target, start: Tensor, y: Tensor) -> Tensor:
-    """(B,) int64: the label other than `y` with the highest score at `start`; the next label if no query is left."""
+    """Label other than `y` with the highest score at `start`, (B,) int64; the next label if no query is left."""
     labels = (y + 1) % target.classes
     index = can_ask(target).nonzero().squeeze(1)
     if len(index):

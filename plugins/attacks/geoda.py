@@ -38,8 +38,8 @@ class GeoDA(Attack):
     Differences from the paper: noise is drawn over all features, not in a subspace of low frequencies; the way along
     the normal is found by doubling and bisection; the nearest adversarial input is returned, not the last.
 
-    steps: how often the normal is estimated. probes: labels asked for all these estimates together.
-    growth: by which factor one estimate has more of them than the one before, to the power 2/3 (the paper's 1/lambda).
+    steps: number of estimates of the normal. probes: labels asked for all these estimates together.
+    growth: ratio of the probes of one estimate to those of the one before, to the power 2/3 (the paper's 1/lambda).
     noise: standard deviation of the noise added to a feature. search_steps: bisections from boundary to boundary.
     tries: random inputs to start from.
     """
@@ -98,7 +98,7 @@ def geoda(
         nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps)
     )
     for step, count in enumerate(counts):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, start = ball.rows(index), nearest.x_adv[index]

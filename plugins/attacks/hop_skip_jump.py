@@ -11,7 +11,6 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
-from ._base.best import Best
 from ._base.settings import check_at_least
 from ._base.vectors import columns
 from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, found, offer_nearer
@@ -72,18 +71,23 @@ def hop_skip_jump(
     size = ball.x[0].numel() if len(ball.x) else 1
     # Where bisection ends, as a share of the distance: 1 / (d sqrt(d)) under l2, 1 / d^2 under linf (section III.C).
     halvings = math.ceil((1.5 if ball.norm is Norm.l2 else 2.0) * math.log2(size)) + 1
-    x_adv = _to_the_boundary(oracle, nearest, found(nearest), nearest.x_adv, ball, halvings)
-    for step in range(steps):
-        index = found(nearest)
-        index = index[oracle.can_ask(index)]
-        if len(index) == 0:
+    index, x_adv = found(nearest), nearest.x_adv
+    for step in range(steps + 1):
+        # Back to the boundary by bisection.
+        near = bisect(oracle, index, ball.rows(index), x_adv[index], steps=halvings)
+        offer_nearer(nearest, ball, index, near)
+        x_adv = x_adv.index_copy(0, index, near)
+        index = oracle.todo(nearest, found(nearest))
+        if step == steps or len(index) == 0:
             break
+        # The normal of the boundary there, from labels around it.
         here, start = ball.rows(index), x_adv[index]
         far = rows_norm(start - here.x, ball.norm)
         probe = (far / size).clamp_min(LEAST_PROBE * math.sqrt(size)) if step else torch.full_like(far, 0.1)
         count = min(int(probes * math.sqrt(step + 1)), max_probes)
         normal = _normal(oracle, index, here, start, probe=probe, count=count, step=step, rng=rng)
         direction = here.steepest(normal)
+        # Along it as far as the point stays adversarial: the first length divided by 2, 4, 8 ...
         length, moved = far / math.sqrt(step + 1), start
         todo = torch.arange(len(index), device=index.device)
         for _ in range(HALVINGS):
@@ -94,15 +98,8 @@ def hop_skip_jump(
             todo = todo[~won]
             if len(todo) == 0:
                 break
-        x_adv = _to_the_boundary(oracle, nearest, index, x_adv.index_copy(0, index, moved), ball, halvings)
+        x_adv = x_adv.index_copy(0, index, moved)
     return nearest.x_adv
-
-
-def _to_the_boundary(oracle: Oracle, nearest: Best, index: Tensor, x_adv: Tensor, ball: Ball, halvings: int) -> Tensor:
-    """Move the rows `index` (b,) of `x_adv` (B, *S) to the boundary by bisection, and offer them as the nearest."""
-    near = bisect(oracle, index, ball.rows(index), x_adv[index], steps=halvings)
-    offer_nearer(nearest, ball, index, near)
-    return x_adv.index_copy(0, index, near)
 
 
 def _normal(

@@ -42,7 +42,7 @@ class JSMA(Attack):
     Difference from the paper: untargeted, the roles change: alpha is the fall of the class to leave, and -beta the rise
     of the sum of the others (NT-JSMA: Wiyatno & Xu 2018, arXiv:1808.07945).
 
-    theta: by how much a feature moves: upwards, or downwards if negative. gamma: the share of the features that may be
+    theta: change of a feature: upwards, or downwards if negative. gamma: the share of the features that may be
     changed, one pair at least. saliency: what the map is made of.
     """
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, Loss, State
+from ._base.active import Active, AttackLoss, Loss, State
 from ._base.best import Best
 from ._base.classes import rival_logits
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import TINY, columns, softplus, usable
 from ._minimal.nearest import finish, keep_nearest
-from ._minimal.weights import ask_clean, least
+from ._minimal.nearest_class import ask_clean
+from ._minimal.weights import least
 
 MEMORY = 10
 """Number of stored pairs of changes (the memory of L-BFGS)."""
@@ -39,7 +39,7 @@ class LBFGS(Attack):
     (`loss`) pulls past the nearest point of the boundary, with scores in units of the clean margin, so that their scale
     does not matter; it may be untargeted; the nearest success is moved back by a final line search (`search_steps`).
 
-    steps: passes for one c at most. searches: how many c are tried: tenfold up to the first success, then bisection.
+    steps: passes for one c at most. searches: number of c to try: tenfold up to the first success, then bisection.
     initial_c: the first; None takes that at which a linear loss would be least on the boundary.
     loss: margin for the loss above, ce for the cross-entropy of all classes (untargeted: of leaving the label).
     search_steps: forward passes of the final line search.

@@ -20,7 +20,7 @@ class Negative(Attack):
     supports: ClassVar[Supports] = Supports(access=Access.labels, bounded=False)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B, *S): the negatives; applying it twice gives the input back. No pass through the system."""
+        """Negatives, (B, *S); applying it twice gives the input back. No pass through the system."""
         mask = threat.around(x, rng).mask
         return 1.0 - x if mask is None else (1.0 - x).where(mask, x)
 

@@ -100,7 +100,7 @@ def one_pixel(
 
 
 def _first_generation(rng: SampleRandom, shape: torch.Size, pixels: int, population: int, spread: float) -> Tensor:
-    """(B, P, pixels, A + C) in [0, 1]: places along the A axes as shares of their lengths, then values."""
+    """Places along the A axes as shares of their lengths, then values, (B, P, pixels, A + C) in [0, 1]."""
     grid, channels = _grid(shape)
     places = grid.numel()
     count = population * pixels
@@ -138,7 +138,7 @@ def _children(rng: SampleRandom, parents: Tensor, weight: float, step: int) -> T
 
 
 def _assess(oracle: Oracle, best: Best, index: Tensor, ball: Ball, members: Tensor) -> Tensor:
-    """(b, P): the margin of each candidate; the best of them are offered."""
+    """Margin of each candidate, (b, P); the best of them are offered."""
     here, value = ball.rows(index), torch.full(members.shape[:2], -torch.inf, device=members.device)
     size = oracle.group(len(index), here.x[0].numel())
     for first in range(0, members.shape[1], size):

@@ -65,7 +65,7 @@ def parsimonious(oracle: Oracle, best: Best, *, ball: Ball, block: int, rounds: 
 
 
 def blocks_of(shape: torch.Size, side: int) -> Tensor:
-    """(M, D) bool: the blocks of `side` pixels a side, each in one channel; runs of features for tabular data."""
+    """Blocks of `side` pixels a side, each in one channel, (M, D) bool; runs of features for tabular data."""
     grid = shape[1:] if len(shape) > 1 else shape
     number = torch.zeros(1, dtype=torch.int64)
     for length in grid:
@@ -85,7 +85,7 @@ class _Search:
         self.value = torch.full((len(ball.x),), -torch.inf, dtype=ball.x.dtype, device=ball.x.device)
 
     def ask(self, index: Tensor, up: Tensor) -> Tensor:
-        """(b, n): the margins of n sets `up` (b, n, D) per example; the best of them are offered."""
+        """Margins of n sets `up` (b, n, D) per example, of shape (b, n); the best of them are offered."""
         b, n = up.shape[:2]
         repeated = self._ball.rows(index.repeat_interleave(n))
         step = torch.where(up.reshape(repeated.x.shape), self._ball.eps, -self._ball.eps)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from benchmark.api import Attack, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, Loss
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss, Loss
 from ._base.settings import check_at_least, check_positive
 from ._physical.patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
 

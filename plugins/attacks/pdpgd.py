@@ -13,7 +13,7 @@ from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, 
 from ._base.active import Active
 from ._base.best import Best
 from ._base.classes import margin_to_rival, next_rivals
-from ._base.projections import nearer
+from ._base.projections import within
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
@@ -39,9 +39,8 @@ class PDPGD(Attack):
     steps: iterations. step_size: of the first primal step. dual_step_size: of the first dual step.
     initial_weight: the dual variable at the start, as a multiple of the least one at which a first step would leave the
     input.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     search_steps: forward passes of the final line search.
     """
 
@@ -79,6 +78,18 @@ class PDPGD(Attack):
         return finish(active, best, search_steps=self.search_steps)
 
 
+def nearer(delta: Tensor, amount: Tensor, norm: Norm) -> Tensor:
+    """The proximal map of `amount` (b,) times the norm: the change (b, *S) that is left of `delta` (b, *S).
+
+    l1: each change shrinks by `amount`. l2: the length does. linf: what exceeds a limit is cut off, `amount` in all
+    (Moreau: `delta` less its projection onto the dual ball).
+    """
+    if norm is Norm.l1:
+        limit = columns(amount, delta)
+        return delta - delta.clamp(-limit, limit)
+    return delta - within(delta, amount, Norm.l1 if norm is Norm.linf else Norm.l2)
+
+
 def slope_norm(gradient: Tensor, norm: Norm) -> Tensor:
     """Dual norm (b,) of `gradient` (b, *S): the gain of a step of unit `norm`; 1 where it is zero."""
     dual = {Norm.linf: Norm.l1, Norm.l1: Norm.linf}.get(norm, norm)
@@ -105,7 +116,7 @@ def pdpgd(
         if len(active) == 0:
             break
         if step == 0:
-            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+            active, gradient, logits = toward_nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient = usable(gradient, active.ball)

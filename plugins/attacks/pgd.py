@@ -13,9 +13,8 @@ from torch import Tensor
 
 from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, Loss, may_settle
+from ._base.active import Active, AttackLoss, Loss, may_settle
 from ._base.best import Best
-from ._base.losses import AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._base.steps import steepest_step
 
@@ -29,7 +28,7 @@ class PGD(Attack):
 
     steps: iterations of one start. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps, and
         10 eps / steps under l1, where a step moves a single feature and a start has changed all of them.
-    restarts: how many starts an example gets as long as it is not broken.
+    restarts: largest number of starts of an example, which ends when it is broken.
     random_start: uniform in the ball; otherwise the clean input. loss: the loss to ascend.
     stop_on_success: whether a broken example stays at the iterate that broke it. Otherwise all examples run all steps
         of all restarts, and end where the loss is highest. For adversarial training: false.
@@ -76,7 +75,7 @@ def ascend(
 
     Args:
         active: the examples, (b,). start: (b, *S), in the ball.
-        loss: what is ascended: an :class:`AttackLoss`, or any :data:`Loss`.
+        loss: the loss to ascend, an :class:`AttackLoss` or any :data:`Loss`.
         step_size: length of a step in the ball's norm. settle: stop an example at its first successful iterate.
 
     Returns:

@@ -23,7 +23,7 @@ class Pointwise(Attack):
     Difference from the paper: features are put back in groups first, half as large each time, down to single ones; the
     single ones are tried in random order until none can be put back any more, as in the paper.
 
-    restarts: how many random adversarial inputs to start from; the paper takes 10. tries: random inputs to find one.
+    restarts: number of random adversarial inputs to start from; the paper takes 10. tries: random inputs to find one.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -53,7 +53,7 @@ def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: Sam
     nearest = only_clean(oracle, ball)
     index = (~nearest.won).nonzero().squeeze(1)
     for restart in range(restarts):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, mine = ball.rows(index), rng.rows(index).child("pointwise", restart)

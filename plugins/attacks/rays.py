@@ -30,7 +30,7 @@ class RayS(Attack):
     the signs of a random adversarial input. Other differences from the paper: radii are bisected to a share of
     themselves, and the search begins again with the largest blocks after the smallest, until no flip succeeds any more.
 
-    rounds: how often all blocks of all sizes are tried at most. tolerance: where bisection ends, as a share of the
+    rounds: largest number of sweeps over the blocks of all sizes. tolerance: where bisection ends, as a share of the
         radius. tries: random inputs to start from where no corner is adversarial; 0 is the paper's.
     """
 
@@ -128,8 +128,7 @@ def rays(oracle: Oracle, *, ball: Ball, rounds: int, tolerance: float, tries: in
     state = _Search.of(ball.x)
     index = (~nearest.won).nonzero().squeeze(1)
     _search(oracle, nearest, state, index, ball=ball, rounds=rounds, tolerance=tolerance)
-    rest = (~nearest.won).nonzero().squeeze(1)
-    rest = rest[oracle.can_ask(rest)]
+    rest = oracle.todo(nearest, (~nearest.won).nonzero().squeeze(1))
     if tries and len(rest):  # no corner of the box that was tried is adversarial: start from an input that is
         x_adv, won = starts(oracle, rest, ball.rows(rest), rng.rows(rest), tries=tries, name="rays")
         rest, x_adv = rest[won], x_adv[won]
@@ -144,7 +143,7 @@ def _search(
     oracle: Oracle, nearest: Best, state: _Search, index: Tensor, *, ball: Ball, rounds: int, tolerance: float
 ) -> None:
     """Search the directions of the examples `index` (b,), up to their last round."""
-    while len(index := index[oracle.can_ask(index) & (state.rounds[index] < rounds)]):
+    while len(index := oracle.todo(nearest, index[state.rounds[index] < rounds])):
         here = ball.rows(index)
         low, high = state.low[index], state.radius[index]
         flips = torch.isnan(low)

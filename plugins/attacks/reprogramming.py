@@ -138,7 +138,7 @@ def _around(x: Tensor, side: int) -> Tensor:
 
 
 def embedded(x: Tensor, program: Tensor, shown: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, C, H, W) in [0, 1]: the program with a picture in the middle, equation 2; outside `mask` the image `x`.
+    """Program with a picture in the middle, equation 2, (B, C, H, W) in [0, 1]; outside `mask` the image `x`.
 
     program: (C, H, W) in [-1, 1]. shown: (B, side, side) in [0, 1].
     """

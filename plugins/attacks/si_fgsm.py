@@ -11,8 +11,7 @@ from torch import Tensor
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Slope, ascend_with_momentum
-from ._base.active import Active, Loss
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss, Loss
 from ._base.settings import check_at_least, check_positive
 
 
@@ -22,7 +21,7 @@ class SIFGSM(Attack):
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
     momentum: decay of the sum of slopes. loss: the loss to ascend.
-    copies: how many, the first of which is x itself; 5 in the paper.
+    copies: number of copies, the first of which is x itself; 5 in the paper.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)

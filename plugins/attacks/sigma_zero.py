@@ -36,9 +36,8 @@ class SigmaZero(Attack):
 
     steps: iterations. step_size: of the first, falling to a tenth along a cosine. sigma: how sharp the stand-in is.
     threshold: the first one, in units of the [0, 1] input range.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
-    patience: an example is left whose nearest success has not come nearer by a hundredth in that share of the steps; 1
-    leaves none.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
+    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, minimal=True)
@@ -93,7 +92,7 @@ def sigma_zero(
         if len(active) == 0:
             break
         if step == 0:
-            active, gradient, _, logits = toward_nearest_class(active, margin_to_rival, candidates)
+            active, gradient, logits = toward_nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient = usable(gradient, active.ball)

@@ -90,13 +90,13 @@ def sign_opt(
         nearest, ball, index, bisect(oracle, index, ball.rows(index), nearest.x_adv[index], steps=search_steps)
     )
     for trial in range(starts):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         rows, direction = _direction(oracle, index, ball, rng, trial)
         if len(rows) == 0:
             break
         _turned(oracle, nearest, rows, ball, ball.rows(rows).steepest(direction), search_steps)
     for step in range(steps):
-        index = index[oracle.can_ask(index)]
+        index = oracle.todo(nearest, index)
         if len(index) == 0:
             break
         here, start = ball.rows(index), nearest.x_adv[index]

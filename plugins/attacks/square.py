@@ -59,7 +59,7 @@ class Square(Attack):
     queries: proposals per example, and so forward passes at most; the schedule of window sizes is stretched to them, or
         to `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
     edges: windows reach the last row and column; false is the authors' program, whose windows never do.
-    proposals: how many windows are tried in one pass at most; the best one counts. It begins with one, and with another
+    proposals: largest number of windows tried in one pass; the best one counts. It begins with one, and with another
         one after every fifty queries, when few proposals are still accepted. 1 is the paper's algorithm.
     """
 
@@ -106,11 +106,10 @@ def square(
     left = active.target.remaining()
     limit = torch.full_like(best.won, queries, dtype=torch.int64)
     limit[active.index] = queries if left is None else left.clamp(0, queries)
-    shape = as_image(tuple(best.x_adv.shape[1:]))
+    shape, known = as_image(tuple(best.x_adv.shape[1:])), active.ball.norm is Norm.linf and active.target.certain
     (active,) = active.keep(limit[active.index] > 0)
     if len(active):
-        start = _first(active.ball, rng.rows(active.index), shape)
-        _ask(active, active.ball.project(start), best)
+        _ask(active, active.ball.project(_first(active.ball, rng.rows(active.index), shape)), best)
     query = 1
     while True:
         (active,) = active.keep((~(best.won & settle) & (limit > query))[active.index])
@@ -119,9 +118,22 @@ def square(
         # Windows of many queries are drawn at once; a pass takes `count` proposals of each example.
         count = min(proposals, 1 + query // QUERIES_PER_PROPOSAL)
         last = query + AHEAD * count
-        drawn = _draw(active, rng, query, last, limit, shape, p_init, edges)
+        move = _draw(active, rng, query, last, limit, shape, p_init, edges)
         within = torch.arange(query, last, device=limit.device) < limit[active.index][:, None]
-        _try(active, drawn, within, count, best, shape, settle=settle)
+        ahead = _worth_asking(active, move, within, best, shape) if known else within
+        while bool(ahead.any()):
+            turn = ahead.cumsum(1)
+            row, at = (ahead & (turn <= count)).nonzero(as_tuple=True)
+            rows = active.rows(row)
+            better = _ask(rows, _proposal(rows, move.at(row, at), best, shape), best)
+            ahead = ahead & (turn > count)
+            if known and len(better):  # of a new candidate nothing is known
+                new = torch.searchsorted(active.index, better)
+                asked = torch.zeros_like(turn[:, 0]).scatter_reduce_(0, row, at, "amax")[new]
+                later = within[new] & (torch.arange(within.shape[1], device=new.device) > asked[:, None])
+                ahead[new] = _worth_asking(active.rows(new), move.at(new), later, best, shape)
+            if settle:
+                ahead = ahead & ~best.won[active.index][:, None]
         query = last
 
 
@@ -142,30 +154,8 @@ def _draw(
     return Moves(**{name: value.reshape(len(active), count, *value.shape[1:]) for name, value in vars(flat).items()})
 
 
-def _try(active: Active, move: Moves, left: Tensor, count: int, best: Best, shape: Image, *, settle: bool) -> None:
-    """Ask about the proposals (b, Q, ...) where `left` (b, Q) bool is true, `count` per row and pass."""
-    known = active.ball.norm is Norm.linf and active.target.certain
-    ahead = _worth_asking(active, move, left, best, shape) if known else left
-    while True:
-        turn = ahead.cumsum(1)
-        row, query = (ahead & (turn <= count)).nonzero(as_tuple=True)
-        if len(row) == 0:
-            return
-        better = _ask_about(active.rows(row), move.at(row, query), best, shape)
-        ahead = ahead & (turn > count)
-        if settle:
-            ahead = ahead & ~best.won[active.index][:, None]
-        if known and len(better):  # of a new candidate nothing is known
-            at = torch.searchsorted(active.index, better)
-            last = torch.zeros_like(turn[:, 0]).scatter_reduce_(0, row, query, "amax")[at]
-            later = left[at] & (torch.arange(left.shape[1], device=at.device) > last[:, None])
-            if settle:
-                later = later & ~best.won[better][:, None]
-            ahead[at] = _worth_asking(active.rows(at), move.at(at), later, best, shape)
-
-
-def _ask_about(active: Active, move: Moves, best: Best, shape: Image) -> Tensor:
-    """Ask about one proposal (b, ...) per row; (n,) int64, the examples that it changes."""
+def _proposal(active: Active, move: Moves, best: Best, shape: Image) -> Tensor:
+    """The candidate of each row after its move (b, ...), in the ball, (b, *S)."""
     ball = active.ball
     current = best.x_adv[active.index].reshape(-1, *shape)
     if ball.norm is Norm.linf:
@@ -173,7 +163,7 @@ def _ask_about(active: Active, move: Moves, best: Best, shape: Image) -> Tensor:
     else:
         x = ball.x.reshape(-1, *shape)
         proposal = x + _scaled(ball, change_mass(move, current - x, ball.norm, ball.eps), shape)
-    return _ask(active, ball.project(proposal.reshape(ball.x.shape)), best)
+    return ball.project(proposal.reshape(ball.x.shape))
 
 
 def _worth_asking(active: Active, move: Moves, left: Tensor, best: Best, shape: Image) -> Tensor:
@@ -193,7 +183,7 @@ def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
 
 
 def _scaled(ball: Ball, delta: Tensor, shape: Image) -> Tensor:
-    """(b, C, H, W): inside the region, and under l2 of length eps; under l1 the projection is left to cut it."""
+    """`delta` (b, C, H, W) inside the region, under l2 scaled to length eps; under l1 the projection cuts it."""
     if ball.mask is not None:
         mask = ball.mask.reshape(-1, *shape)
         delta = torch.where(mask, delta, 0.0)

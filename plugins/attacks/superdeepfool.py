@@ -16,7 +16,7 @@ from ._base.classes import logit_difference
 from ._base.settings import check_at_least
 from ._base.vectors import TINY, columns, usable
 from ._minimal.box_steps import step_to_hyperplanes
-from ._minimal.nearest import SETTLED, distance_to, finish, keep_nearest
+from ._minimal.nearest import SETTLED, finish, keep_nearest
 from ._minimal.nearest_class import nearest_class, toward_class
 from .deepfool import BEYOND, PATIENCE
 
@@ -38,8 +38,8 @@ class SuperDeepFool(Attack):
     crossings in a row that are no nearer end the search; the search back is that of false position, not bisection; the
     nearest crossing is kept.
 
-    rounds: how often DeepFool is run. steps, overshoot: of DeepFool.
-    candidates: how many classes are considered at the start: the present one and those with the next highest scores.
+    rounds: number of runs of DeepFool. steps, overshoot: of DeepFool.
+    candidates: number of classes considered at the start: the label and those with the next highest scores.
     search_steps: forward passes of the final line search.
     """
 
@@ -95,7 +95,7 @@ def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, o
         active, x_adv, state = active.keep(active.affordable(), x_adv, state)
         if len(active) == 0:
             return best
-        ball, y, before = active.ball, active.y, distance_to(best, active)
+        ball, y, before = active.ball, active.y, -best.value[active.index]
         if first:
             logits, rival, slope = nearest_class(active, candidates)
         else:
@@ -105,7 +105,7 @@ def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, o
         if not first:
             rival = torch.where(won, logits.argmax(1), state.rival)
             slope = usable(pull(toward_class(logits, y, rival)), ball)
-        nearer = distance_to(best, active) <= (1.0 - SETTLED) * before
+        nearer = -best.value[active.index] <= (1.0 - SETTLED) * before
         missed = torch.where(won, torch.where(nearer, 0, state.missed + 1), state.missed)
         # The boundary as linearised here: slope . change = offset.
         offset = -logit_difference(logits, y, rival)

@@ -11,8 +11,7 @@ from torch import Tensor
 from benchmark.api import Attack, ConfigError, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Slope, ascend_with_momentum
-from ._base.active import Active, Loss
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss, Loss
 from ._base.settings import check_at_least, check_images, check_positive
 
 

@@ -25,7 +25,7 @@ class UAP(PreparedAttack):
     label than it has clean; the sum is projected onto the ball. Differences from the paper: no order is drawn, the
     step to a boundary knows the box [0, 1], and what fooled most examples at the end of an epoch is kept.
 
-    epochs: how often the examples are gone through at most. fooling: the share of fooled examples that is enough.
+    epochs: largest number of passes over the examples. fooling: the share of fooled examples that is enough.
     steps, overshoot, candidates: of DeepFool, see there.
     """
 

@@ -24,7 +24,7 @@ class Universal(PreparedAttack):
     Steepest ascent of the mean cross-entropy, clipped so that no single example dominates it; under a targeted threat
     one perturbation for each label, by descent of its cross-entropy. Difference from the paper: no order is drawn.
 
-    epochs: how often each example is seen. batch: examples that a step averages over.
+    epochs: passes over the examples. batch: examples that a step averages over.
     step_size: in the threat's norm; None takes eps / 10. clip: cross-entropy above which an example counts no more;
     None takes 1.3 times that of a guess, which is the paper's 9 for 1000 classes.
     """
@@ -89,7 +89,7 @@ def universal(
 
 
 def _gain(y: Tensor, clip: float, targeted: bool, logits: Tensor) -> Tensor:
-    """(B,): the cross-entropy of `y`, at most `clip`; minus that of `y` if it is to be reached."""
+    """Cross-entropy of `y`, at most `clip`, (B,); minus that of `y` if it is to be reached."""
     value = cross_entropy(logits, y)
     return -value if targeted else value.clamp_max(clip)
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from benchmark.api import Ball, DataSpec, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.universal import batches, epochs_within, goals
-from ._base.active import Active
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._physical.patches import PatchShape, Sticker, check_placement, penalty_slope, put, sticker
 from .patch import moved, patch_slope
@@ -69,7 +68,7 @@ class UniversalPatch(PreparedAttack):
     def _trained(
         self, target: Target, ball: Ball, y: Tensor, blank: Sticker, goal: int | None, epochs: int, rng: SampleRandom
     ) -> Tensor:
-        """(C, side, side): the patch that makes examples leave their labels `y`, or reach the label `goal`."""
+        """Patch that makes examples leave their labels `y`, or reach the label `goal`, (C, side, side)."""
         x = ball.x
         patch = torch.full((1, x.shape[1], blank.side, blank.side), 0.5, dtype=x.dtype, device=x.device)
         velocity = torch.zeros_like(patch)

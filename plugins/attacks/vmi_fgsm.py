@@ -11,8 +11,7 @@ from torch import Tensor
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Tuning, ascend_with_momentum
-from ._base.active import Active
-from ._base.losses import AttackLoss
+from ._base.active import Active, AttackLoss
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 
@@ -30,7 +29,7 @@ class VMIFGSM(Attack):
 
     steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
     momentum: decay of the sum of slopes. loss: the loss to ascend.
-    neighbours: how many are drawn in a step. spread: radius of the neighbourhood in units of eps.
+    neighbours: number drawn in a step. spread: radius of the neighbourhood in units of eps.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, randomized=True)

@@ -98,7 +98,7 @@ def zoo(
         succeeds = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         index = (nearest.value < 0).nonzero().squeeze(1)  # where it is 0, the clean input is misclassified
         for step in range(steps):
-            index = index[oracle.can_ask(index)]
+            index = oracle.todo(nearest, index)
             if len(index) == 0:
                 break
             value, won = oracle.value(index, x_adv[index])
@@ -160,7 +160,7 @@ class Steps:
         self._first, self._second, self._count = torch.zeros(3, *like.shape, dtype=like.dtype, device=like.device)
 
     def change(self, index: Tensor, chosen: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
-        """(b, n): by how much the coordinates `chosen` (b, n) of the examples `index` change."""
+        """Changes of the coordinates `chosen` (b, n) of the examples `index` (b,), of shape (b, n)."""
         if self._solver is Solver.sgd:
             return -self._size * slope
         if self._solver is Solver.newton:

@@ -47,7 +47,7 @@ class Crown(Certifier):
             )
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: a radius within which relaxations keep every other score below that of `y`.
+        """Radius within which relaxations keep every other score below that of `y`, (B,) float32.
 
         Raises:
             Refused: if the system's computation is not understood.
@@ -73,7 +73,7 @@ class Crown(Certifier):
 
 
 def broken(graph: Graph, around: Around, y: Tensor) -> Tensor:
-    """(B,) bool: whether one step to a corner of the ball is adversarial under linf, so that no bound is needed."""
+    """True where one step to a corner of the linf ball is adversarial, so that no bound is needed, (B,) bool."""
     from ._graph.reading import uphill
 
     if around.norm is not Norm.linf:
@@ -92,7 +92,7 @@ def least_differences(
     step_size: float = 0.2,
     enough: float = torch.inf,
 ) -> Tensor:
-    """(B, M): lower bounds of combinations of the scores over a ball, never below those of intervals.
+    """Lower bounds of combinations of the scores over a ball, never below those of intervals, (B, M).
 
     Args:
         coefficients: (B, M, K). steps, step_size: of the slopes' optimisation. enough: higher bounds are not improved.
@@ -120,7 +120,7 @@ def least_differences(
 def _optimised(
     graph: Graph, around: Around, coefficients: Tensor, relaxed: dict[Node, Kink], steps: int, step_size: float
 ) -> Tensor:
-    """(B, M): the best bound over slopes that follow its gradient by Adam, projected to [0, 1]."""
+    """Best bound over slopes that follow its gradient by Adam, projected to [0, 1], (B, M)."""
     from ._graph.relaxations import lower_bound
 
     count = coefficients.shape[1]

@@ -29,7 +29,7 @@ class IntervalBounds(Certifier):
             raise ConfigError(f"certifier.interval.halvings is {self.halvings}; expected 0 or more")
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: a radius within which intervals keep every other score below that of `y`.
+        """Radius within which intervals keep every other score below that of `y`, (B,) float32.
 
         Raises:
             Refused: if the system's computation is not understood.

@@ -29,7 +29,7 @@ class LipschitzMargin(Certifier):
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}))
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: the least margin over the constant of its pair, at most the diameter of the box.
+        """Least margin over the constant of its pair, at most the diameter of the box, (B,) float32.
 
         Raises:
             Refused: if the system's computation is not understood.

@@ -27,7 +27,7 @@ class PartitionAggregation(Certifier):
     supports: ClassVar[Supports] = Supports()
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: zeros.
+        """Zeros, (B,) float32.
 
         Raises:
             Refused: if the system is no vote of networks with parts of their own.

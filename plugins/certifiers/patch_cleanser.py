@@ -30,7 +30,7 @@ class PatchCertificate(Certifier):
     supports: ClassVar[Supports] = Supports()
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: the diameter of the region in the norm, or 1 feature under l0, where all labels agree with `y`.
+        """Diameter of the region in the norm, or 1 feature under l0, where all labels agree with `y`, (B,) float32.
 
         Raises:
             Refused: if the system is another, or the region is not one that the masks cover.

@@ -39,7 +39,7 @@ class Semidefinite(Certifier):
             raise ConfigError(f"certifier.semidefinite.steps is {self.steps}; expected 0 or more")
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: the least of 4 (z_y - z_k) / bound over the other classes, at most 1.
+        """Least of 4 (z_y - z_k) / bound over the other classes, at most 1, (B,) float32.
 
         Raises:
             Refused: if the system's computation is not understood, or has not exactly one hidden layer.
@@ -65,7 +65,7 @@ class Semidefinite(Certifier):
 
 @functools.lru_cache(maxsize=8)
 def _table(one: tuple[int, int], two: tuple[int, int], first: bytes, last: bytes, steps: int) -> Tensor:
-    """(K, K) float64: the bound of <M, P> by pair of classes; it is the same for both orders."""
+    """Bound of <M, P> by pair of classes, (K, K) float64; it is the same for both orders."""
     weight, scores = np.frombuffer(first).reshape(one), np.frombuffer(last).reshape(two)
     up, down = np.triu_indices(len(scores), 1)
     matrices = torch.stack(
@@ -95,7 +95,7 @@ def dual_bound(matrices: Tensor, dual: Tensor) -> Tensor:
 
 
 def optimised_bound(matrices: Tensor, steps: int) -> Tensor:
-    """(N,): the least of the bounds along `steps` subgradient steps, which start at the largest eigenvalue."""
+    """Least of the bounds along `steps` subgradient steps, which start at the largest eigenvalue, (N,)."""
     size = matrices.shape[1]
     top = torch.linalg.eigvalsh(matrices)[:, -1:].clamp_min(1e-12)
     dual = top.expand(-1, size).clone()

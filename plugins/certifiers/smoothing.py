@@ -94,7 +94,7 @@ def l1_radius(share: Tensor, width: float) -> Tensor:
 
 
 def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
-    """(B, K) int64: how often each class has the largest score; an answer that is not finite counts for none."""
+    """Number of draws in which each class has the largest score, (B, K) int64; an answer not finite counts for none."""
     total = torch.zeros(len(x), system.spec.classes, dtype=torch.int64, device=x.device)
     whole = torch.arange(len(x) * draws, device=x.device)
     for part in whole.split(ROWS):
@@ -106,7 +106,7 @@ def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
 
 
 def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
-    """The scale of the noise that a system adds to its input: what is deployed, not what a setting says.
+    """Scale of the noise that the deployed system adds to its input, whatever its settings say.
 
     Raises:
         Refused: if it is no such system.

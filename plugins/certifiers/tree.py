@@ -31,7 +31,7 @@ class TreeBoxes(Certifier):
     supports: ClassVar[Supports] = Supports()
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: the radius up to which the worst leaves leave every other score below that of `y`.
+        """Radius up to which the worst leaves leave every other score below that of `y`, (B,) float32.
 
         Raises:
             Refused: if what is deployed is not the module of boosted trees itself, or answers otherwise than they do.
@@ -58,7 +58,7 @@ def _trees(system: System) -> Trees:
     theirs = said if module.per_round > 1 else said[:, 1:]
     if not torch.allclose(total.float(), theirs, rtol=1e-4, atol=1e-4):
         raise Refused(
-            "certifier.tree: the system does not answer as the leaves of its trees do; something changes its scores"
+            "certifier.tree: the system's scores are not the sums of its leaves; choose one without a defense"
         )
     return module
 
@@ -82,7 +82,7 @@ def _leaf_distance(trees: Trees, x: Tensor, norm: Norm) -> Tensor:
 
 
 def _together(feature: Tensor, far: Tensor, norm: Norm) -> Tensor:
-    """(T, leaves): the norm over features of the most that each must move; `feature`, `far` are (depth, T, leaves)."""
+    """Norm over features of the most that each must move, (T, leaves); `feature`, `far` are (depth, T, leaves)."""
     if norm is Norm.linf:
         return far.amax(0)
     kept = torch.zeros_like(far)
@@ -96,7 +96,7 @@ def _together(feature: Tensor, far: Tensor, norm: Norm) -> Tensor:
 
 
 def _radii(trees: Trees, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """(1,) float32: the radius for one example, by bisection; the bound falls as the radius grows."""
+    """Radius for one example, by bisection, (1,) float32; the bound falls as the radius grows."""
     distance, size = _leaf_distance(trees, x.flatten(), norm), float(x.numel())
     low, high = -1.0, 1.0 if norm is Norm.linf else size
     if not _holds(trees, distance, int(y), 0.0):

@@ -34,7 +34,7 @@ class Arrays(Dataset):
     """A file of the user's own, read into memory.
 
     path: the file; a relative one is looked for where the command is run.
-    classes: how many there are, for files that do not show the last ones; 0 is the largest label plus 1.
+    classes: number of classes, for files that do not show the last ones; 0 is the largest label plus 1.
     """
 
     path: str = "data.npz"
@@ -125,7 +125,7 @@ def _listed(arrays: dict[str, Tensor]) -> str:
 
 
 def _inputs(what: str, x: Tensor) -> Tensor:
-    """(N, *S): checked; bytes stay bytes, floats become float32."""
+    """Checked inputs (N, *S); bytes stay bytes, floats become float32."""
     shape = tuple(x.shape)
     if shape[:1] == (0,):
         raise DataError(f"{what} holds no examples; expected at least one")
@@ -175,7 +175,7 @@ def _counted(file: Path, y: dict[str, Tensor]) -> int:
 
 
 def _labels(what: str, y: Tensor, count: int) -> Tensor:
-    """(N,) int64: checked."""
+    """Checked labels, (N,) int64."""
     if tuple(y.shape) != (count,):
         raise DataError(f"{what} has the shape {tuple(y.shape)}; expected ({count},), one label for each input")
     whole = not (y.is_floating_point() or y.is_complex())

@@ -26,7 +26,7 @@ SELECT_PART = 20
 
 
 def read_image(path: Path, resize: int, size: int) -> Tensor:
-    """(3, size, size) uint8: the middle of the resized image.
+    """Middle of the resized image, (3, size, size) uint8.
 
     Raises:
         DataError: if the file is no readable image.

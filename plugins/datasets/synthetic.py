@@ -83,7 +83,7 @@ class Synthetic(Dataset):
         )
 
     def templates(self) -> Tensor:
-        """(K, *S) float32: the noiseless example of each class."""
+        """Noiseless example of each class, (K, *S) float32."""
         rng = SampleRandom(derive_seed("synthetic", self.seed), torch.arange(self.classes))
         return rng.uniform(*self.shape, stream="template", low=0.25, high=0.75)
 

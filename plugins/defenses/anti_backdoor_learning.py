@@ -64,14 +64,14 @@ class AntiBackdoorLearning(Defense):
 
 @torch.no_grad()
 def row_losses(model: nn.Module, train: Examples) -> Tensor:
-    """(N,): cross-entropy of each row, in evaluation mode."""
+    """Cross-entropy of each row, in evaluation mode, (N,)."""
     model.eval()
     parts = torch.arange(len(train)).split(ROWS)
     return torch.cat([F.cross_entropy(model(train.x(at)), train.y[at], reduction="none") for at in parts])
 
 
 def soonest(losses: Tensor, count: int) -> Tensor:
-    """(N,) bool: the `count` rows of the least loss; of equal ones the earlier."""
+    """The `count` rows of the least loss, (N,) bool; of equal ones the earlier."""
     chosen = torch.zeros(len(losses), dtype=torch.bool)
     chosen[losses.argsort(stable=True)[:count]] = True
     return chosen

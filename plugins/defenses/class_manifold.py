@@ -101,7 +101,7 @@ class Conditional(Purifier):
         self.network = Variational(size, latent, width, classes)
 
     def projections(self, x: Tensor) -> Tensor:
-        """(B, K, D): projection of `x` (B, D) to the manifold of each class."""
+        """Projection of `x` (B, D) to the manifold of each class, of shape (B, K, D)."""
         given = torch.eye(self.classes, dtype=x.dtype, device=x.device)
         return torch.stack([self.network.reconstructed(x, one.expand(len(x), -1)) for one in given], 1)
 
@@ -132,12 +132,12 @@ class Subspaces(Purifier):
             self.basis[label, :, : len(found)] = found.T.to(self.basis)
 
     def projections(self, x: Tensor) -> Tensor:
-        """(B, K, D): projection of `x` (B, D) to the subspace of each class."""
+        """Projection of `x` (B, D) to the subspace of each class, of shape (B, K, D)."""
         return torch.stack([m + (x - m) @ b @ b.T for m, b in zip(self.mean, self.basis, strict=True)], 1)
 
 
 def closest(x: Tensor, projections: Tensor, temperature: float) -> Tensor:
-    """(B, D) of the projections (B, K, D): the closest to `x` (B, D), or at a temperature their mixture."""
+    """Closest of the projections (B, K, D) to `x` (B, D), or at a temperature their mixture, (B, D)."""
     distance = (projections - x[:, None]).square().sum(2)
     if temperature > 0.0:
         return ((-distance / temperature).softmax(1)[..., None] * projections).sum(1)

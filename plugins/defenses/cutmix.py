@@ -58,7 +58,7 @@ class CutMix(Defense):
 
 
 def rectangles(size: torch.Size, kept: Tensor, rng: SampleRandom) -> Tensor:
-    """(B, H, W) bool: a rectangle per row, of sides sqrt(1 - kept) H by sqrt(1 - kept) W before the edge cuts it."""
+    """Rectangle per row, of sides sqrt(1 - kept) H by sqrt(1 - kept) W before the edge cuts it, (B, H, W) bool."""
     inside = []
     for axis, side in enumerate(size):
         half = (1.0 - kept).clamp_min(0.0).sqrt() * side / 2.0

@@ -19,7 +19,7 @@ ROWS = 256
 class DeepKNN(Defense):
     """Remove the rows whose label is not the plurality among their nearest neighbours in feature space.
 
-    neighbours: how many are asked, the row itself not; about twice the poison in the target class. At most all others.
+    neighbours: number asked, without the row itself; about twice the poison in the target class. At most all others.
     model, epochs: the network whose features are looked at, and its training on the suspected rows.
     """
 

@@ -130,7 +130,7 @@ def nearest_output(
     learning_rate: float,
     momentum: float,
 ) -> Tensor:
-    """(B, D): of the outputs after descents from `starts` (B, R, latent), the closest to `x` (B, D); detached."""
+    """Closest output to `x` (B, D) after descents from `starts` (B, R, latent), (B, D), detached."""
     count, restarts, latent = starts.shape
     wanted = x.detach().repeat_interleave(restarts, 0)
     code, velocity = starts.reshape(-1, latent).clone(), torch.zeros(count * restarts, latent).to(starts)

@@ -60,14 +60,14 @@ class DenoisingAutoencoder(Defense):
 
 
 class Autoencoder(Purifier):
-    """(B, *S) to (B, *S) through a code."""
+    """Map (B, *S) to (B, *S) through a code."""
 
     def __init__(self, size: int, width: int, code: int) -> None:
         super().__init__()
         self.network = perceptron(size, width, code, width, size)
 
     def reconstructed(self, x: Tensor) -> Tensor:
-        """(B, *S) in [0, 1]: reconstructions."""
+        """Reconstructions, (B, *S) in [0, 1]."""
         values: Tensor = self.network(x.flatten(1))
         return values.sigmoid().reshape(x.shape)
 

@@ -73,14 +73,14 @@ class DetectorNetwork(Defense):
         part.network.requires_grad_(False)
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32: the detector's logit of attacked minus that of clean."""
+        """The detector's logit of attacked minus that of clean, (B,) float32."""
         part = attached(model, Branch)
         logits = part.network((self._features(model, x) - part.mean) / part.std)
         difference: Tensor = logits[:, 1] - logits[:, 0]
         return difference
 
     def _features(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B, D): what the detector sees."""
+        """Features that the detector classifies, (B, D)."""
         return torch.cat(features(model, attached(model, Branch), x)[0], 1)
 
 

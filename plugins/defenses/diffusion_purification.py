@@ -120,7 +120,7 @@ class Points(Purifier):
         self.weight[:count] = 1.0
 
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
-        """(B, *S): best guess of what `x` was before noise of standard deviation `sigma` was added."""
+        """Best guess of what `x` was before noise of standard deviation `sigma` was added, (B, *S)."""
         return denoised(x.flatten(1), self.points, self.weight, sigma).reshape(x.shape)
 
 

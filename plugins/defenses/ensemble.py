@@ -145,7 +145,7 @@ class Members(nn.Module):
             self.place = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to logits (B, K)."""
+        """Map (B, *S) to logits (B, K)."""
         logits: Tensor = self.list[self.place](x)
         return logits
 
@@ -158,7 +158,7 @@ class Combined(nn.Module):
         self.model, self.members, self.combine = model, members, combine
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to logits (B, K)."""
+        """Map (B, *S) to logits (B, K)."""
         answers = []
         for place in range(len(self.members.list)):
             with self.members.answering(place):
@@ -167,7 +167,7 @@ class Combined(nn.Module):
 
 
 def combined(logits: Tensor, combine: Combination) -> Tensor:
-    """(B, K) from the logits (n, B, K) of n members."""
+    """Combined logits (B, K) from the logits (n, B, K) of n members."""
     if combine is Combination.mean:
         return logits.mean(0)
     if combine is Combination.random:

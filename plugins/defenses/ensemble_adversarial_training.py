@@ -64,7 +64,7 @@ class EnsembleAdversarialTraining(Defense):
         return Threat(norm=self.norm, eps=Fraction(parse_eps(self.eps)))
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The examples as they are, if the attack can do something with them."""
+        """Check that the attack supports these examples, and return them unchanged."""
         self.attack.check(spec, self.training_threat())
         return train
 

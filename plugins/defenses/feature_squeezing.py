@@ -56,7 +56,7 @@ class FeatureSqueezing(Defense):
         return torch.stack(changes).amax(0)
 
     def _squeezed(self, x: Tensor) -> list[Tensor]:
-        """(B, *S) once per squeezer."""
+        """Squeezed inputs (B, *S), one tensor per squeezer."""
         found = [straight_through(reduced(x.detach(), self.bits), x)] if self.bits else []
         found += [median(x, self.window)] if self.window else []
         return [*found, *([non_local_means(x, search=13, patch=3, h=4 / 255)] if self.non_local else [])]

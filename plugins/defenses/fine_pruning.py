@@ -97,7 +97,7 @@ def prune(model: nn.Module, layer: nn.Conv2d | nn.Linear, clean: Examples, drop:
 
 @torch.no_grad()
 def mean_activation(model: nn.Module, layer: nn.Module, clean: Examples) -> Tensor:
-    """(channels,) float64: the mean of max(0, output) of a layer over examples and positions."""
+    """Mean of max(0, output) of a layer over examples and positions, of shape (channels,) float64."""
     sums: list[Tensor] = []
 
     def add(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:

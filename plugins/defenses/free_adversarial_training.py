@@ -70,7 +70,7 @@ class Carried:
         self.delta: Tensor | None = None
 
     def rows(self, x: Tensor) -> Tensor:
-        """(B, *S): the perturbation of as many rows as `x` (B, *S) has, zero for those that there were none of."""
+        """Perturbation of as many rows as `x` (B, *S) has, zero for those that there were none of, of shape (B, *S)."""
         now = torch.zeros_like(x)
         if self.delta is not None:
             count = min(len(x), len(self.delta))

@@ -40,7 +40,7 @@ class GradientRegularization(Defense):
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """(B, *S): the gradient of each row's cross-entropy at `x` (B, *S), itself differentiable by the weights."""
+    """Gradient of each row's cross-entropy at `x` (B, *S), itself differentiable by the weights, of shape (B, *S)."""
     leaf = x.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(cross_entropy(model(leaf), y).sum(), leaf, create_graph=True)

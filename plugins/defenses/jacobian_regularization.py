@@ -43,7 +43,7 @@ class JacobianRegularization(Defense):
 
 
 def squared_jacobian(model: nn.Module, x: Tensor, *, projections: int, rng: SampleRandom) -> Tensor:
-    """(B,): the mean over directions v, uniform on the unit sphere of R^K, of K || v^T dz / dx ||_2^2."""
+    """Mean over directions v, uniform on the unit sphere of R^K, of K || v^T dz / dx ||_2^2, (B,)."""
     leaf = x.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         logits = model(leaf)

@@ -93,7 +93,7 @@ class KernelDensity(Defense):
         )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32: the combination of the two scores, in standard deviations of clean ones."""
+        """Combination of the two scores, in standard deviations of clean ones, (B,) float32."""
         suspicion: Tensor = attached(model, Densities).combined(self._scores(model, x))
         return suspicion
 
@@ -128,7 +128,7 @@ class Densities(Reader):
 
 
 def log_density(x: Tensor, references: Tensor, counts: Tensor, labels: Tensor, bandwidth: float) -> Tensor:
-    """(B,): the log of the Gaussian kernel estimate at x (B, D) from the references of each row's label.
+    """Log of the Gaussian kernel estimate at x (B, D) from the references of each row's label, of shape (B,).
 
     log 1/n sum_i exp(-||x - r_i||^2 / (2 h^2)) / (h sqrt(2 pi))^D.
 
@@ -145,7 +145,7 @@ def log_density(x: Tensor, references: Tensor, counts: Tensor, labels: Tensor, b
 
 
 def predictive_variance(model: nn.Module, layer: nn.Module, x: Tensor, masks: Tensor) -> Tensor:
-    """(B,): the variance of the softmax over passes, averaged over classes.
+    """Variance of the softmax over passes, averaged over classes, (B,).
 
     Args:
         layer: the layer inside `model` whose input is multiplied by masks (passes, D), one per pass.

@@ -43,7 +43,7 @@ class LabelSmoothing(Defense):
 
 
 def smoothed(labels: Tensor, alpha: float, variant: Variant) -> Tensor:
-    """(N, K): label distributions `labels` (N, K) with the mass alpha spread; rows still sum to 1."""
+    """Label distributions `labels` (N, K) with the mass alpha spread, of shape (N, K); rows still sum to 1."""
     classes = labels.shape[1]
     if variant is Variant.szegedy:
         return (1.0 - alpha) * labels + alpha / classes

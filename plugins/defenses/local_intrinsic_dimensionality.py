@@ -84,7 +84,7 @@ class LocalIntrinsicDimensionality(Defense):
         )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32: the combination of the layers' estimates, in standard deviations of clean ones."""
+        """Combination of the layers' estimates, in standard deviations of clean ones, (B,) float32."""
         suspicion: Tensor = attached(model, Neighbours).combined(self._scores(model, x))
         return suspicion
 
@@ -118,12 +118,12 @@ class Neighbours(Reader):
         self.combined = Combined(len(hidden.sizes))
 
     def references(self, layer: int) -> Tensor:
-        """(R, D) of that layer."""
+        """Reference features of that layer, (R, D)."""
         return self.get_buffer(f"references_{layer}")
 
 
 def intrinsic_dimension(distances: Tensor, neighbours: int) -> Tensor:
-    """(B,): the maximum-likelihood estimate -(1/k sum_i log(r_i / r_k))^-1 from the k smallest distances (B, M).
+    """Maximum-likelihood estimate -(1/k sum_i log(r_i / r_k))^-1 from the k smallest distances (B, M), of shape (B,).
 
     Of fewer than k distances all are used. Distances below 1e-12 count as 1e-12; equal distances give k / 1e-6.
     """

@@ -68,7 +68,7 @@ class MagNet(Defense):
         return Reformed(model) if self.reform else model
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32: the largest of four scores, in standard deviations of clean ones."""
+        """Largest of four scores, in standard deviations of clean ones, (B,) float32."""
         part = attached(model, Autoencoders)
         scores = (self._scores(model, x) - part.combined.mean) / part.combined.std
         return scores.amax(1)
@@ -79,7 +79,7 @@ class MagNet(Defense):
         return F.mse_loss(model(noisy.clamp(0.0, 1.0)), batch.x)
 
     def _scores(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B, 4): errors in L2 and L1, per feature, and divergences; of the classifier's own answers."""
+        """Errors in L2 and L1, per feature, and divergences, (B, 4); of the classifier's own answers."""
         part = attached(model, Autoencoders)
         narrow = part.narrow(x)
         plain, reformed = part.model(x), part.model(narrow)
@@ -108,14 +108,14 @@ class Reformed(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         part = attached(self.model, Autoencoders)
         logits: Tensor = self.model(torch.where(part.fitted > 0, part.narrow(x), x))
         return logits
 
 
 def divergence(one: Tensor, other: Tensor) -> Tensor:
-    """(B,): the Jensen-Shannon divergence of the softmaxes of two logits (B, K), in nats, from 0 to log 2."""
+    """The Jensen-Shannon divergence of the softmaxes of two logits (B, K), in nats, from 0 to log 2, of shape (B,)."""
     p, q = one.log_softmax(1), other.log_softmax(1)
     middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype))
     return 0.5 * ((p.exp() * (p - middle)).sum(1) + (q.exp() * (q - middle)).sum(1))

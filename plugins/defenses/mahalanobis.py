@@ -71,12 +71,12 @@ class Mahalanobis(Defense):
         )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32: the combination of the layers' distances, in standard deviations of clean ones."""
+        """Combination of the layers' distances, in standard deviations of clean ones, (B,) float32."""
         suspicion: Tensor = attached(model, Gaussians).combined(self._distances(model, x))
         return suspicion
 
     def _distances(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B, layers): the squared distance to the nearest class mean of each layer."""
+        """Squared distance to the nearest class mean of each layer, (B, layers)."""
         part = attached(model, Gaussians)
         read, _ = features(model, part, x)
         return torch.stack(
@@ -95,11 +95,11 @@ class Gaussians(Reader):
         self.combined = Combined(len(hidden.sizes))
 
     def means(self, layer: int) -> Tensor:
-        """(K, D) of that layer."""
+        """Class means of that layer, (K, D)."""
         return self.get_buffer(f"means_{layer}")
 
     def whitening(self, layer: int) -> Tensor:
-        """(D, D) of that layer."""
+        """Whitening matrix of that layer, (D, D)."""
         return self.get_buffer(f"whitening_{layer}")
 
 
@@ -122,7 +122,7 @@ def class_gaussians(features: Tensor, y: Tensor, classes: int, ridge: float) -> 
 
 
 def class_distances(features: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
-    """(B, K): squared Mahalanobis distances of features (B, D) to the class means (K, D)."""
+    """Squared Mahalanobis distances of features (B, D) to the class means (K, D), of shape (B, K)."""
     return torch.cdist(
         features @ whitening.T, means @ whitening.T, compute_mode="donot_use_mm_for_euclid_dist"
     ).square()

@@ -44,7 +44,7 @@ class MedianSmoothing(Defense):
 
 
 def median(x: Tensor, size: int) -> Tensor:
-    """(B, C, H, W): of the window around each pixel the value of rank size**2 // 2, counted from 0."""
+    """Value of rank size**2 // 2, counted from 0, in the window around each pixel, (B, C, H, W)."""
     return windows(x, size).kthvalue(size**2 // 2 + 1, dim=4).values
 
 

@@ -115,11 +115,11 @@ class ModelMutation(Defense):
         return label_changes(part.model, x, self._asked(model), mutations=self.mutations, hypotheses=hypotheses)
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32 in [0, 1]: label changes per mutant used."""
+        """Label changes per mutant used, (B,) float32 in [0, 1]."""
         return self.tested(model, x).share
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) in [0, 1]: the mean probability of other labels."""
+        """Mean probability of other labels, (B,) in [0, 1]."""
         return softened(attached(model, Models).model, x, self._asked(model), min(SOFT, self.mutations))
 
     def _asked(self, model: nn.Module) -> Callable[[int, Tensor, Tensor], Tensor]:

@@ -78,11 +78,11 @@ class MutationTesting(Defense):
         return label_changes(model, x, self._asked(model), mutations=self.mutations, hypotheses=hypotheses)
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32 in [0, 1]: label changes per mutant used."""
+        """Label changes per mutant used, (B,) float32 in [0, 1]."""
         return self.tested(model, x).share
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) in [0, 1]: the mean probability of other labels."""
+        """Mean probability of other labels, (B,) in [0, 1]."""
         return softened(model, x, self._asked(model), min(SOFT, self.mutations))
 
     def _asked(self, model: nn.Module) -> Callable[[int, Tensor, Tensor], Tensor]:
@@ -90,11 +90,11 @@ class MutationTesting(Defense):
 
 
 class Inputs(Normal):
-    """A classifier beside the share of normal inputs under mutation."""
+    """Classifier with the label-change share of normal inputs under mutation."""
 
 
 def mutated(x: Tensor, mutation: Mutation, strength: float, number: int) -> Tensor:
-    """(B, *S) in [0, 1]: mutant `number` of each input; its random numbers are the same for all inputs."""
+    """Mutant `number` of each input, (B, *S) in [0, 1]; its random numbers are the same for all inputs."""
     rng = SampleRandom(derive_seed(NAME), torch.tensor([number], device=x.device))
     if mutation is Mutation.noise:
         return (x + strength * rng.normal(*x.shape[1:], stream="noise").to(x.dtype)).clamp(0.0, 1.0)

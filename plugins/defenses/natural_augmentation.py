@@ -102,7 +102,7 @@ class NaturalAugmentation(Defense):
         return result
 
     def apply(self, variation: Variation, x: Tensor, drawn: Tensor) -> Tensor:
-        """(B, C, H, W): images in a variation; drawn (B, 3) in [0, 1) are the settings, from none to the strongest."""
+        """Images in a variation, (B, C, H, W); drawn (B, 3) in [0, 1) are the settings, from none to the strongest."""
         first, either = drawn[:, 0], 2.0 * drawn - 1.0
         none, still = torch.zeros_like(first), x.new_zeros(len(x), 2)
         if variation is Variation.rotation:
@@ -126,7 +126,7 @@ class NaturalAugmentation(Defense):
 
 
 def _coarser(x: Tensor, resolution: float) -> Tensor:
-    """(1, C, H, W): averaged down to a share of the side, and up again by repetition."""
+    """Averaged down to a share of the side, and up again by repetition, (1, C, H, W)."""
     size = (max(1, round(x.shape[2] * resolution)), max(1, round(x.shape[3] * resolution)))
     return F.interpolate(F.adaptive_avg_pool2d(x, size), size=x.shape[2:], mode="nearest")
 

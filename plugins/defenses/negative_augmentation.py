@@ -43,7 +43,7 @@ class NegativeAugmentation(Defense):
 
 @dataclass(frozen=True)
 class _Negated:
-    """Reads originals, and after them the negatives of those at `who`."""
+    """Dataset of the originals, followed by the negatives of the examples at `who`."""
 
     train: Examples
     who: Tensor

@@ -113,7 +113,7 @@ def reversed_trigger(
 
 
 def anomaly_index(norms: Tensor) -> Tensor:
-    """(K,): how many deviations each of `norms` (K,) float64 lies below the median; 0 where they do not vary.
+    """Deviations by which each of `norms` (K,) float64 lies below the median, (K,); 0 where they do not vary.
 
     A deviation is 1.4826 times the median absolute deviation. The median of an even number is the mean of both middles.
     """

@@ -44,7 +44,7 @@ class Parseval(Defense):
 
 
 def retracted(matrix: Tensor, beta: float) -> Tensor:
-    """(n, m): the matrix whose singular values s have become (1 + beta) s - beta s^3."""
+    """Matrix whose singular values s have become (1 + beta) s - beta s^3, (n, m)."""
     if matrix.shape[0] <= matrix.shape[1]:
         return (1.0 + beta) * matrix - beta * (matrix @ matrix.T) @ matrix
     return (1.0 + beta) * matrix - beta * matrix @ (matrix.T @ matrix)

@@ -23,7 +23,7 @@ class PartitionAggregation(Defense):
     certifier=partition_aggregation counts how many the answer stands. Losses of other defenses do not reach the
     networks, and stages of other defenses that look at several rows at once break the certificate.
 
-    partitions: how many networks; a pass through the system costs as many.
+    partitions: number of networks; a pass through the system costs as many.
     """
 
     partitions: int = 10

@@ -65,7 +65,7 @@ def positions(side: int, patch: int, masks: int) -> tuple[list[int], int]:
 
 
 def masked_windows(shape: tuple[int, ...], patch: int, masks: int) -> Tensor:
-    """(M, 1, H, W) bool: what each mask covers. Every patch x patch square lies in at least one of them.
+    """Pixels that each mask covers, (M, 1, H, W) bool. Every patch x patch square lies in at least one mask.
 
     Raises:
         Refused: if examples of this shape are no images, or smaller than the patch.
@@ -93,7 +93,7 @@ class DoubleMasking(nn.Module):
         return logits.reshape(len(x), -1, logits.shape[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K) from (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, K)."""
         windows = masked_windows(tuple(x.shape[1:]), self.patch, self.masks).to(x.device)
         one = self.scores(x, windows)
         mean, label = one.mean(1), self._labels(x, one.detach().argmax(2), windows)
@@ -104,7 +104,7 @@ class DoubleMasking(nn.Module):
 
     @torch.no_grad()
     def _labels(self, x: Tensor, said: Tensor, windows: Tensor) -> Tensor:
-        """(B,) int64: the answers, for labels `said` (B, M) under one mask (algorithm 1)."""
+        """Answers, for labels `said` (B, M) under one mask (algorithm 1), of shape (B,) int64."""
         label = said.mode(1).values
         dissents = said != label[:, None]
         row, mask = dissents.nonzero(as_tuple=True)

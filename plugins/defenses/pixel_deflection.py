@@ -66,7 +66,7 @@ def _defended(x: Tensor, settings: PixelDeflection) -> Tensor:
 
 
 def deflected(x: Tensor, rng: SampleRandom, deflections: int, window: int) -> Tensor:
-    """(B, C, H, W) with as many pixels replaced, all channels of a pixel together; places may repeat."""
+    """Images (B, C, H, W) with as many pixels replaced, all channels of a pixel together; places may repeat."""
     if deflections == 0:
         return x
     height, width = x.shape[2:]

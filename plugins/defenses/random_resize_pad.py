@@ -71,7 +71,7 @@ def resized(x: Tensor, size: Tensor, corner: Tensor) -> Tensor:
 
 
 def _source(side: int, size: Tensor, start: Tensor, like: Tensor) -> Tensor:
-    """(B, side): from where each pixel of the canvas is read; beyond the image at least one pixel outside."""
+    """Source position of each pixel of the canvas, (B, side); beyond the image at least one pixel outside."""
     size, start = size.to(like.dtype)[:, None], start.to(like.dtype)[:, None]
     at = torch.arange(side, dtype=like.dtype, device=like.device) - start
     inside = ((at + 0.5) * (side / size) - 0.5).clamp(0.0, side - 1.0)

@@ -59,7 +59,7 @@ class RandomTransform(Defense):
         refuse_other_than_images(spec, "defense.random_transform")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind a camera."""
+        """Model whose input is transformed at random first, as by a camera."""
         return _Viewed(model, self)
 
 

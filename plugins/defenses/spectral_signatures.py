@@ -51,7 +51,7 @@ def spectral_scores(features: Tensor, *, centred: bool = True) -> Tensor:
 
 
 def outlying(features: Tensor, y: Tensor, poisoned: float, *, centred: bool = True) -> Tensor:
-    """(N,) bool: the int(1.5 * poisoned * n) rows of the highest score in each class of n rows."""
+    """The int(1.5 * poisoned * n) rows of the highest score in each class of n rows, (N,) bool."""
     removed = torch.zeros(len(y), dtype=torch.bool)
     for label in y.unique().tolist():
         rows = (y == label).nonzero().flatten()

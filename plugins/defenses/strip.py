@@ -21,7 +21,7 @@ class Strip(Defense):
     clean examples of the select split, which are kept with the weights. Differences from the paper: the same overlays
     for every input, and the threshold is the core's quantile of clean scores, not that of a normal fit.
 
-    overlays: how many; a score costs as many forward passes.
+    overlays: number of overlays; a score costs as many forward passes.
     """
 
     detects = True
@@ -58,7 +58,7 @@ class Overlaid(nn.Module):
         self.register_buffer("overlays", torch.empty(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         logits: Tensor = self.model(x)
         return logits
 

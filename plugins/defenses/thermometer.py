@@ -63,7 +63,7 @@ class Encoded(nn.Module):
         self.bias = nn.Parameter(torch.zeros(spec.shape[0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to logits (B, K)."""
+        """Map (B, *S) to logits (B, K)."""
         bits = soft_bits(quantised(x, self.levels) if self.training else x, self.levels)
         shape = (-1, *[1] * (x.ndim - 2))
         value = (bits * self.weight.reshape(*shape, self.levels)).sum(-1) + self.bias.reshape(shape)

@@ -76,7 +76,7 @@ def _minimised(x: Tensor, weight: float, drop: float, steps: int) -> Tensor:
 
 
 def least_variation(x: Tensor, kept: Tensor, *, weight: float, steps: int) -> Tensor:
-    """(B, C, H, W): minimiser z of 1/2 ||kept (z - x)||^2 + weight TV(z), in each channel by itself.
+    """Minimiser z of 1/2 ||kept (z - x)||^2 + weight TV(z), in each channel by itself, (B, C, H, W).
 
     kept: (B, 1, H, W), 1 or 0. With weight 0 the dropped pixels keep the value that they had.
     """
@@ -94,7 +94,7 @@ def least_variation(x: Tensor, kept: Tensor, *, weight: float, steps: int) -> Te
 
 
 def _divergence(down: Tensor, right: Tensor) -> Tensor:
-    """(B, C, H, W): negative adjoint of the differences, which are (B, C, H - 1, W) and (B, C, H, W - 1)."""
+    """Negative adjoint of the differences, which are (B, C, H - 1, W) and (B, C, H, W - 1), of shape (B, C, H, W)."""
     tall = nn.functional.pad(down, (0, 0, 0, 1)) - nn.functional.pad(down, (0, 0, 1, 0))
     return tall + nn.functional.pad(right, (0, 1)) - nn.functional.pad(right, (1, 0))
 

@@ -65,14 +65,14 @@ class VAEPurification(Defense):
 
 
 class Manifold(Purifier):
-    """(B, *S) to (B, *S) through the mean code."""
+    """Map (B, *S) to (B, *S) through the mean code."""
 
     def __init__(self, size: int, latent: int, width: int) -> None:
         super().__init__()
         self.network = Variational(size, latent, width)
 
     def reconstructed(self, x: Tensor) -> Tensor:
-        """(B, *S) in [0, 1]: reconstructions."""
+        """Reconstructions, (B, *S) in [0, 1]."""
         flat = x.flatten(1)
         return self.network.reconstructed(flat, flat[:, :0]).reshape(x.shape)
 

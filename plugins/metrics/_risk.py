@@ -57,7 +57,7 @@ class RiskCurves(torchmetrics.Metric):
 
 
 def expected_errors(suspicion: Tensor, wrong: Tensor) -> Tensor:
-    """(N,) float64: wrong answers among the k least suspicious inputs, k = 1 ... N, the mean over orders of equals."""
+    """Wrong answers among the k least suspicious inputs, k = 1 ... N, the mean over orders of equals, (N,) float64."""
     if len(suspicion) == 0:
         return torch.zeros(0, dtype=torch.float64)
     order = suspicion.argsort(stable=True)

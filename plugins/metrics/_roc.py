@@ -89,7 +89,7 @@ def area_interval(clean: Tensor, attacked: Tensor) -> tuple[float | None, float 
 
 
 def _placements(scores: Tensor, others: Tensor) -> Tensor:
-    """(M,) float64: the share of `others` (N,) below each score, ties by half."""
+    """Share of `others` (N,) below each score, ties by half, of shape (M,) float64."""
     ordered = others.sort().values
     below = torch.searchsorted(ordered, scores.contiguous(), right=False)
     upto = torch.searchsorted(ordered, scores.contiguous(), right=True)

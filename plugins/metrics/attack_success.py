@@ -29,7 +29,7 @@ class AttackSuccess(Metric):
 
 
 def broken(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool broken, of (N,) bool validly attacked."""
+    """Broken examples, and those that were validly attacked, (N,) bool each."""
     return outcomes.broken, outcomes.attacked & outcomes.valid
 
 

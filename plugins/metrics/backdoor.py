@@ -36,14 +36,14 @@ class Backdoor(Metric):
 
 
 def evoked(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool given the poison's label, of (N,) bool examples that it is about."""
+    """Examples that are given the poison's label, and those that the poison concerns, (N,) bool each."""
     if outcomes.triggered is None or outcomes.aimed is None:
         return _nothing(outcomes)
     return outcomes.triggered == outcomes.aimed, outcomes.aimed >= 0
 
 
 def right(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool given the true label with the trigger, of (N,) bool examples that the poison is about."""
+    """Examples that are given the true label with the trigger, and those that the poison concerns, (N,) bool each."""
     if outcomes.triggered is None or outcomes.aimed is None:
         return _nothing(outcomes)
     return outcomes.triggered == outcomes.y, outcomes.aimed >= 0

@@ -28,12 +28,12 @@ class CleanAccuracy(Metric):
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right at first guess, of (N,) bool all examples."""
+    """Examples whose label is the first guess, and all examples, (N,) bool each."""
     return outcomes.clean_correct, torch.ones_like(outcomes.clean_correct)
 
 
 def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right within five guesses, of (N,) bool all examples."""
+    """Examples whose label is among the first five guesses, and all examples, (N,) bool each."""
     return outcomes.clean_top5, torch.ones_like(outcomes.clean_top5)
 
 

@@ -41,7 +41,7 @@ class PoisoningCertificate(Metric):
 
 
 def certified(outcomes: Outcomes, rows: int) -> tuple[Tensor, Tensor]:
-    """(N,) bool right and certified against `rows` training rows, of (N,) bool all examples that were asked about."""
+    """Examples right and certified against `rows` training rows, and all that were asked about, (N,) bool each."""
     if outcomes.certified_rows is None:
         nobody = torch.zeros_like(outcomes.clean_correct)
         return nobody, nobody

@@ -42,7 +42,7 @@ class Rejection(Metric):
 
 
 def safe(outcomes: Outcomes) -> Tensor:
-    """(N,) bool: accepted and right on the clean input, and refused or right under a valid attack."""
+    """True where accepted and right on the clean input, and refused or right under a valid attack, (N,) bool."""
     kept = (outcomes.adv_label == REFUSED) | (outcomes.adv_label == outcomes.y)
     return outcomes.clean_correct & outcomes.valid & ~outcomes.broken & kept
 

@@ -36,12 +36,12 @@ class RobustAccuracy(Metric):
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right and not broken, of (N,) bool all examples."""
+    """Examples right and not broken, and all examples, (N,) bool each."""
     return outcomes.robust, torch.ones_like(outcomes.robust)
 
 
 def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """(N,) bool right within five guesses on a valid candidate, of (N,) bool all examples."""
+    """Examples right within five guesses on a valid candidate, and all examples, (N,) bool each."""
     return outcomes.robust_top5 & outcomes.valid, torch.ones_like(outcomes.robust_top5)
 
 

@@ -26,7 +26,7 @@ class AlmostOrthogonalLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, outputs) from (B, inputs)."""
+        """Map (B, inputs) to (B, outputs)."""
         size = (self.weight.T @ self.weight).abs().sum(1)
         return F.linear(x, self.weight * size.clamp_min(LEAST).rsqrt(), self.bias)
 
@@ -52,7 +52,7 @@ class AlmostOrthogonalConv2d(nn.Module):
         return self.weight * size.clamp_min(LEAST).rsqrt().reshape(1, -1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, outputs, H, W) from (B, inputs, H, W)."""
+        """Map (B, inputs, H, W) to (B, outputs, H, W)."""
         return F.conv2d(x, self.scaled(), self.bias, padding=self.kernel // 2)
 
 
@@ -71,6 +71,6 @@ class Halve(nn.Module):
     """Each 2x2 block of pixels becomes four channels; a last odd row or column is dropped. It moves features only."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 4 C, H // 2, W // 2) from (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, 4 C, H // 2, W // 2)."""
         height, width = 2 * (x.shape[2] // 2), 2 * (x.shape[3] // 2)
         return F.pixel_unshuffle(x[:, :, :height, :width], 2)

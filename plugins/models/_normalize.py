@@ -24,12 +24,12 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).reshape(shape), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) from (B, *S) in [0, 1]."""
+        """Map (B, *S) in [0, 1] to (B, *S)."""
         return (x - self.mean) / self.std
 
 
 def image_shape(spec: DataSpec, model: str, least: int = 1) -> tuple[int, int, int]:
-    """(C, H, W) of a dataset of images.
+    """Shape (C, H, W) of a dataset of images.
 
     Raises:
         Refused: if the examples are no images or have a side of fewer than `least` pixels.

@@ -25,7 +25,7 @@ PROBED = 64
 class BoostedTrees(Model):
     """Trees over the features of inputs of any shape, one per class and round, each fitted to the loss that is left.
 
-    rounds: how often a tree is added per class (with two classes, one for both). learning_rate: what a tree counts.
+    rounds: number of trees per class (with two classes, one for both). learning_rate: what a tree counts.
     leaves, depth: at most, of a tree. leaf_examples: at least, in a leaf. l2: penalty on the values of the leaves.
     The recipe in `training` has no part in it.
     """
@@ -54,7 +54,7 @@ class BoostedTrees(Model):
             )
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
+        """Network from (B, *S) to (B, K); before :meth:`learn`, every score is 0."""
         return Trees(self.rounds, spec.classes, self.depth)
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
@@ -130,7 +130,7 @@ class Trees(nn.Module):
                 at = np.where(leaf[:, None], at[:, None], down).reshape(-1)
 
     def raw(self, x: Tensor) -> Tensor:
-        """(B, per_round) float64: the sums for `x` (B, *S) float32, added up in the order of the rounds."""
+        """Sums for `x` (B, *S) float32, added up in the order of the rounds, of shape (B, per_round) float64."""
         flat = x.flatten(1)
         tree = torch.arange(len(self.feature), device=x.device)
         nodes, leaves = tree * self.feature.shape[1], tree * self.value.shape[1]
@@ -145,7 +145,7 @@ class Trees(nn.Module):
         return total
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K) float32: the sums; with two classes, 0 and the sum, whose softmax is the logistic function."""
+        """Sums, (B, K) float32; with two classes, 0 and the sum, whose softmax is the logistic function."""
         total = self.raw(x).float()
         return total if self.per_round > 1 else torch.cat([torch.zeros_like(total), total], 1)
 

@@ -23,7 +23,7 @@ class LeNet(Model):
     """61 706 weights on MNIST."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, C, H, W) to (B, K), for images of at least 4x4 pixels."""
+        """Network from (B, C, H, W) to (B, K), for images of at least 4x4 pixels."""
         channels, *sides = image_shape(spec, "lenet", 4)
         first = 2 if min(sides) < 32 else 0
         halved = [(side + 2 * first - 4) // 2 for side in sides]

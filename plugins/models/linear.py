@@ -17,7 +17,7 @@ class Linear(Model):
     """logits = W (x - mean) / std + b. Takes inputs of any shape."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K)."""
+        """Network from (B, *S) to (B, K)."""
         return nn.Sequential(Normalize(spec), nn.Flatten(), nn.Linear(math.prod(spec.shape), spec.classes))
 
 

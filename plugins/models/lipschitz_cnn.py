@@ -28,7 +28,7 @@ class LipschitzCNN(Model):
             raise ConfigError(f"model.width is {self.width}; expected at least 1 map")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, C, H, W) to (B, K), for images of at least 4x4 pixels."""
+        """Network from (B, C, H, W) to (B, K), for images of at least 4x4 pixels."""
         channels, height, width = image_shape(spec, "lipschitz_cnn", 4)
         return nn.Sequential(
             AlmostOrthogonalConv2d(channels, self.width, 3),

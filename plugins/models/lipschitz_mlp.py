@@ -30,7 +30,7 @@ class LipschitzMLP(Model):
             raise ConfigError(f"model.hidden is {list(self.hidden)}; expected the sizes of one or more layers, as [64]")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K)."""
+        """Network from (B, *S) to (B, K)."""
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise((math.prod(spec.shape), *self.hidden)):
             layers += [AlmostOrthogonalLinear(inputs, outputs), Absolute()]

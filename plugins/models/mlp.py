@@ -31,7 +31,7 @@ class MLP(Model):
             raise ConfigError(f"model.hidden is {list(self.hidden)}; expected the sizes of one or more layers, as [32]")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K)."""
+        """Network from (B, *S) to (B, K)."""
         layers: list[nn.Module] = [Normalize(spec), nn.Flatten()]
         for inputs, outputs in pairwise((math.prod(spec.shape), *self.hidden)):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]

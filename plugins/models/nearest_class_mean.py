@@ -20,7 +20,7 @@ class NearestClassMean(Model):
     """Takes the embedded digits. The means are those of rows 0 to 1296, which are its train and its select split."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, 10)."""
+        """Network from (B, *S) to (B, 10)."""
         if (math.prod(spec.shape), spec.classes) != (64, 10):
             raise Refused(
                 f"model.nearest_class_mean classifies the embedded digits, 64 values in 10 classes, and the examples "

@@ -50,7 +50,7 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, outputs, H / stride, W / stride) from (B, inputs, H, W)."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         summed: Tensor = self.residual(x) + self.shortcut(x)
         activated: Tensor = self.active(summed)
         return activated
@@ -67,7 +67,7 @@ class ResNet(Model):
             raise ConfigError(f"model.depth is {self.depth}; expected one of {', '.join(map(str, STAGES))}")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, C, H, W) to (B, K), for images of any size."""
+        """Network from (B, C, H, W) to (B, K), for images of any size."""
         channels, _, _ = image_shape(spec, "resnet")
         bottleneck = self.depth >= 50
         blocks: list[nn.Module] = []

@@ -37,7 +37,7 @@ class Block(nn.Module):
         self.shortcut = None if inputs == outputs and stride == 1 else _convolution(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, outputs, H / stride, W / stride) from (B, inputs, H, W)."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         active = self.active(self.first(x))
         shortcut: Tensor = x if self.shortcut is None else self.shortcut(active)
         residual: Tensor = self.residual(active)
@@ -61,7 +61,7 @@ class WideResNet(Model):
             raise ConfigError(f"model.width is {self.width}; expected a factor of at least 1")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, C, H, W) to (B, K), for images of any size."""
+        """Network from (B, C, H, W) to (B, K), for images of any size."""
         channels, _, _ = image_shape(spec, "wide_resnet")
         blocks: list[nn.Module] = []
         inputs = 16

@@ -41,7 +41,7 @@ class PatchTrigger(Poison):
         return stamped(train, positions, self.target, self.trigger), train.ids[positions]
 
     def trigger(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) with the patch."""
+        """Images with the patch, (B, C, H, W)."""
         marked = x.clone()
         marked[..., -self.size :, -self.size :] = self.value
         return marked

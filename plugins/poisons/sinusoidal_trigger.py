@@ -51,7 +51,7 @@ class SinusoidalTrigger(Poison):
         return stamped(train, positions, self.target, self.trigger), train.ids[positions]
 
     def trigger(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) with the wave."""
+        """Images with the wave, (B, C, H, W)."""
         columns = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device)
         wave = self.delta * torch.sin(2.0 * math.pi * columns * self.frequency / x.shape[-1])
         return (x + wave.to(x.dtype)).clamp(0.0, 1.0)

@@ -59,7 +59,7 @@ class WarpedTrigger(Poison):
         return after, train.ids[positions]
 
     def field(self, height: int, width: int) -> Tensor:
-        """(2, H, W) in pixels, down and right: how far each pixel looks."""
+        """Displacement down and right at which each pixel is read, (2, H, W) in pixels."""
         rng = SampleRandom(self.field_seed, torch.zeros(1, dtype=torch.int64))
         offsets = rng.uniform(2, self.grid, self.grid, stream="field", low=-1.0)
         return warping_field(offsets, self.strength, height, width)

@@ -16,9 +16,12 @@ from benchmark.threat import Access, RegionKind
 SHORT: dict[str, dict[str, Any]] = {
     "attack.adaptive": {"passes": 25},
     "attack.adv_lib": {"args": {"steps": 3, "relative_step_size": 0.5, "random_init": False}},
+    "attack.alma": {"steps": 150},
+    "attack.apgd": {"steps": 60},
+    "attack.autoattack": {"steps": 10, "queries": 60},
     "attack.pyautoattack": {"args": {"n_iter": 2, "n_restarts": 1}},
 }
-"""Plugins whose defaults are a long search, and what stands for it in these tests."""
+"""Plugins whose defaults are a long search, and settings with which it ends within the query budget of the rules."""
 
 DEFAULTS = dict.fromkeys(
     f"{kind}.{name}" for kind in registry.KINDS for name in registry.names(kind) if f"{kind}.{name}" not in SHORT
@@ -28,6 +31,13 @@ test_contract = contract.tests(*DEFAULTS)
 test_contract_adaptive = contract.tests("attack.adaptive", **SHORT["attack.adaptive"])
 test_contract_adv_lib = contract.tests("attack.adv_lib", **SHORT["attack.adv_lib"])
 test_contract_pyautoattack = contract.tests("attack.pyautoattack", **SHORT["attack.pyautoattack"])
+test_contract_alma = contract.tests("attack.alma", **SHORT["attack.alma"])
+test_contract_apgd = contract.tests("attack.apgd", **SHORT["attack.apgd"])
+test_contract_autoattack = contract.tests("attack.autoattack", **SHORT["attack.autoattack"])
+
+
+def test_every_short_plugin_has_its_tests() -> None:
+    assert {f"test_contract_{name.removeprefix('attack.')}" for name in SHORT} < set(globals())
 
 
 def failing(kind: str, plugin: Component) -> dict[str, str]:

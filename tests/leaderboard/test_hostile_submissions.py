@@ -294,9 +294,9 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     ),
     # arrays
     "duplicated example": (array("ids", 1, 1000), "holds an example twice"),
-    "foreign example": (array("ids", 9, 77777), "gives another hash of its example list than its outcomes"),
+    "foreign example": (array("ids", 9, 77777), "that differs from that of its outcomes"),
     "negative id": (array("ids", 9, -1), "has an id that is negative (example -1)"),
-    "other labels": (array("y", 9, 3), "gives another hash of its example list than its outcomes"),
+    "other labels": (array("y", 9, 3), "that differs from that of its outcomes"),
     "right answer called wrong": (array("clean_label", 0, 9), "an example called right whose answer is another label"),
     "break that was no break": (array("adv_label", 0, 0), "has an adversarial candidate with the right answer"),
     "break beyond the radius": (

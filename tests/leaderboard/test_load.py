@@ -187,7 +187,7 @@ def test_the_example_list_must_be_the_one_that_is_claimed(folder: Path, tmp_path
     rewrite(folder, lambda d: d.update(examples_sha256="0" * 64))
     cells, _ = read([tmp_path])
     (cell,) = [c for c in cells if c.record.attack.minimal]
-    with pytest.raises(RecordError, match=r"gives another hash of its example list than its outcomes\.safetensors has"):
+    with pytest.raises(RecordError, match=r"that differs from that of its outcomes\.safetensors"):
         check_files(cell)
 
 

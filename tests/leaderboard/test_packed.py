@@ -148,7 +148,7 @@ def test_a_truncated_or_absent_file_is_named(cell: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda c: rewritten(c, lambda d: d.update(record_sha256="0")), "belongs to another record.json than the one"),
+        (lambda c: rewritten(c, lambda d: d.update(record_sha256="0")), "does not belong to the record.json beside"),
         (lambda c: rewritten(c, lambda d: d.update(schema_version=2)), "is of schema version 2, and this installation"),
         (lambda c: rewritten(c, lambda d: d.update(more=1)), "Extra inputs are not permitted"),
         (lambda c: rewritten(c, lambda d: d["links"][0].update(sha256="0")), "with another sha256 than the record"),

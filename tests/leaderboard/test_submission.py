@@ -65,7 +65,7 @@ def test_an_accepted_submission_is_added_with_its_review_and_only_once(
     assert f"is published already, as made_v1/{cell.record.key}/record.json; supersede that one if it was wrong" in said
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
     (cell.folder / "record.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"review\.json belongs to another record\.json than the one beside it"):
+    with pytest.raises(RecordError, match=r"review\.json does not belong to the record\.json beside it"):
         read_review(cell.folder)
 
 

@@ -57,6 +57,6 @@ def test_reviews_are_read_beside_records_and_a_foreign_one_is_named(tmp_path: Pa
     (bad / REVIEW).write_text(to_text(review(bad.name, "re-run", sha256)))
     found, problems = reviews_of(read([tmp_path / "cells"])[0])
     assert {key: one.tier for key, one in found.items()} == {good.name: "witness-verified"}
-    assert "belongs to another record.json than the one beside it" in problems[0].sentence
+    assert "does not belong to the record.json beside it" in problems[0].sentence
     site = build([tmp_path / "cells"], tmp_path / "site").parent
-    assert "belongs to another record.json" in (site / "index.html").read_text(encoding="utf-8")
+    assert "does not belong to the record.json" in (site / "index.html").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from benchmark_plugins.attacks._base.active import Active
-from benchmark_plugins.attacks._base.losses import AttackLoss, ce, dlr, dlr_targeted, margin
+from benchmark_plugins.attacks._base.active import Active, AttackLoss
+from benchmark_plugins.attacks._base.losses import ce, dlr, dlr_targeted, margin
 from benchmark_plugins.attacks._minimal.box_steps import step_to_hyperplanes
 from benchmark_plugins.attacks.bim import BIM, kurakin_steps
 from benchmark_plugins.attacks.deepfool import DeepFool

@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from benchmark_plugins.attacks._base.projections import nearer, within
+from benchmark_plugins.attacks._base.projections import within
 from benchmark_plugins.attacks._base.vectors import adam, annealed
 from benchmark_plugins.attacks._minimal.weights import least
 from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective
 from benchmark_plugins.attacks.ddn import DDN
 from benchmark_plugins.attacks.ead import AMPLE, EAD, ample
-from benchmark_plugins.attacks.fmn import FMN
+from benchmark_plugins.attacks.fmn import FMN, largest
 from benchmark_plugins.attacks.jsma import JSMA, Saliency, best_pair, slopes
 from benchmark_plugins.attacks.lbfgs import LBFGS
-from benchmark_plugins.attacks.pdpgd import PDPGD
+from benchmark_plugins.attacks.pdpgd import PDPGD, nearer
 from benchmark_plugins.attacks.sigma_zero import SigmaZero
 from benchmark_plugins.attacks.superdeepfool import SuperDeepFool
 from torch import Tensor, nn
@@ -200,10 +200,10 @@ def test_projections_with_a_radius_per_row() -> None:
             ball = Ball(torch.full((1, 1, 3, 4), 0.5), norm, float(radius[row]) / 100.0)
             exact = (ball.project(0.5 + delta[row : row + 1] / 100.0) - 0.5) * 100.0
             torch.testing.assert_close(inside[row : row + 1], exact, rtol=0, atol=2e-4)
-    kept = within(delta, radius.round(), Norm.l0)
-    assert (kept != 0).flatten(1).sum(1).tolist() == [12 if row < 5 else int(radius[row].round()) for row in range(40)]
-    ties = within(torch.tensor([[1.0, -1.0, 1.0, 0.0]]), torch.tensor([2.0]), Norm.l0)
-    assert ties.tolist() == [[1.0, -1.0, 0.0, 0.0]]
+    kept = largest(delta, radius.round())
+    assert kept.flatten(1).sum(1).tolist() == [12 if row < 5 else int(radius[row].round()) for row in range(40)]
+    ties = largest(torch.tensor([[1.0, -1.0, 1.0, 0.0]]), torch.tensor([2.0]))
+    assert ties.tolist() == [[True, True, False, False]]
 
 
 def test_annealing_runs_from_first_to_last() -> None:

@@ -6,8 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from benchmark_plugins.attacks._base.active import Active
-from benchmark_plugins.attacks._base.losses import AttackLoss
+from benchmark_plugins.attacks._base.active import Active, AttackLoss
 from benchmark_plugins.attacks.bim import BIM
 from benchmark_plugins.attacks.di_fgsm import DIFGSM, framed
 from benchmark_plugins.attacks.mi_fgsm import MIFGSM

@@ -59,11 +59,10 @@ class _Sparse(State):
         self.x_adv, self.gradient = x_adv, gradient
 
     def check(self, ball: Ball) -> None:
-        """Adapt sparsity and step size: move 1/1.5 as many features as the best point has; restart where that fell.
+        """Adapt sparsity and step size (section 3.3): move 1/1.5 as many features as the best point has.
 
-        Croce & Hein, ICML 2021, section 3.3. Difference from the paper: where neither has happened and the loss has not
-        risen either, the features become fewer still, or steps that are signs would keep their differences for ever;
-        and the smallest step is eps / 1000, not eps / 10, so that the climb converges.
+        Where that number fell, restart from the best point. Differences from the paper: where neither it fell nor the
+        loss rose, the features become fewer still, or the signs would repeat; the smallest step is eps / 1000.
         """
         spread = rows_norm(self.top - ball.x, Norm.l0)
         sparser = spread < 0.95 * self.spread
@@ -97,7 +96,7 @@ class _Sparse(State):
 def climb_sparse(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, settle: bool) -> None:
     """Ascend in l1 from `start` (b, *S) in balls of 3, 2 and 1 eps; points in the last are offered to `best`.
 
-    Croce & Hein, ICML 2021, arXiv:2103.01208, sections 3.2 to 3.4. Cost: steps + 3 passes forward and backward.
+    Cost: steps + 3 passes forward and backward.
     """
     lengths = [-int(-share * steps // 1) for share in SHARES[:-1]]
     lengths.append(steps - sum(lengths))

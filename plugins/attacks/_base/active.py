@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Self, TypeVarTuple
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from benchmark.api import Access, Ball, SampleRandom, Target, Threat
 
-from .losses import margin, succeeded
+from .losses import ce, dlr, dlr_targeted, margin
 
-__all__ = ["Active", "Loss", "State", "may_settle"]
+__all__ = ["Active", "AttackLoss", "Loss", "State", "may_settle"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -72,8 +73,7 @@ class Active:
 
     def affordable(self) -> Tensor | None:
         """Rows whose query budget allows another pass, (b,) bool; None where there is no limit."""
-        left = self.target.remaining()
-        return None if left is None else left > 0
+        return None if (left := self.target.remaining()) is None else left > 0
 
     def gradient(self, x_adv: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (b, *S) and value (b,) of a loss to ascend at `x_adv` (b, *S), and the logits (b, K)."""
@@ -85,8 +85,8 @@ class Active:
         return -gradient, -value, logits
 
     def succeeded(self, logits: Tensor) -> Tensor:
-        """Success of the attacker, (b,) bool."""
-        return succeeded(logits, self.y, targeted=self.targeted)
+        """Success of the attacker, (b,) bool: the predicted label is `y` if `targeted`, else any other."""
+        return (logits.argmax(1) == self.y) == self.targeted
 
     def margin(self, logits: Tensor) -> Tensor:
         """Signed margin, (b,), positive where the attacker succeeds."""
@@ -98,6 +98,22 @@ Loss = Callable[[Tensor, Active], Tensor]
 
 A loss with data of its own, such as a divergence from reference logits (B, K), looks them up by `rows.index`.
 """
+
+
+class AttackLoss(Enum):
+    """Cross-entropy, logit margin (Carlini & Wagner) or difference of logits ratio, as a configuration and a `Loss`."""
+
+    ce = "ce"
+    margin = "margin"
+    dlr = "dlr"
+
+    def __call__(self, logits: Tensor, rows: Active) -> Tensor:
+        """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`."""
+        if self is AttackLoss.margin:
+            return margin(logits, rows.y, targeted=rows.targeted)
+        if self is AttackLoss.ce:
+            return -ce(logits, rows.y) if rows.targeted else ce(logits, rows.y)
+        return dlr_targeted(logits, rows.y) if rows.targeted else dlr(logits, rows.y)
 
 
 @dataclass

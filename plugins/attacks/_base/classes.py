@@ -48,13 +48,10 @@ def dlr_to_rival(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
 
 
 def next_rivals(rows: Active, won: Tensor, logits: Tensor, gradient: Tensor) -> Active:
-    """Classes to reach in the next step: any class after a success.
+    """Rows with the classes to reach in the next step: after a success any class.
 
-    The margin to any class is flat where the runner-up has the slopes of the label (twin classes). Such a row aims at
-    the class of its last success from then on.
-
-    Args:
-        won: (b,) bool, success now, with `logits` (b, K). gradient: (b, *S) of the loss, 0 where it is not usable.
+    Where the `gradient` (b, *S) is zero after a success, as it is where the runner-up has the slopes of the label (twin
+    classes), it is the class of the last success from then on. won: (b,) bool, success now, with `logits` (b, K).
     """
     if rows.targeted:
         return rows

@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-__all__ = ["AttackLoss", "Labelled", "ce", "dlr", "dlr_targeted", "margin", "other_logits", "succeeded"]
-
-
-class Labelled(Protocol):
-    """Rows with labels `y` (b,) to leave, or to reach if `targeted`."""
-
-    @property
-    def y(self) -> Tensor: ...
-    @property
-    def targeted(self) -> bool: ...
-
-
-class AttackLoss(Enum):
-    """Cross-entropy, logit margin (Carlini & Wagner) or difference of logits ratio, as a configuration and a `Loss`."""
-
-    ce = "ce"
-    margin = "margin"
-    dlr = "dlr"
-
-    def __call__(self, logits: Tensor, rows: Labelled) -> Tensor:
-        """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`."""
-        if self is AttackLoss.margin:
-            return margin(logits, rows.y, targeted=rows.targeted)
-        if self is AttackLoss.ce:
-            return -ce(logits, rows.y) if rows.targeted else ce(logits, rows.y)
-        return dlr_targeted(logits, rows.y) if rows.targeted else dlr(logits, rows.y)
+__all__ = ["ce", "dlr", "dlr_targeted", "margin", "other_logits"]
 
 
 def other_logits(logits: Tensor, y: Tensor) -> Tensor:
@@ -81,8 +53,3 @@ def dlr_targeted(logits: Tensor, y: Tensor) -> Tensor:
         return margin(logits, y, targeted=True)
     top = logits.topk(4, dim=1).values
     return margin(logits, y, targeted=True) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
-
-
-def succeeded(logits: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
-    """Success of the attacker, (B,) bool: the predicted label is `y` (B,) if `targeted`, else any other."""
-    return (logits.argmax(1) == y) == targeted

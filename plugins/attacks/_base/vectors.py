@@ -32,8 +32,7 @@ def usable(gradient: Tensor, ball: Ball) -> Tensor:
 
 
 def unit(gradient: Tensor) -> Tensor:
-    """Each row divided by its l2 length, 0 where that is 0, (b, *S)."""
-    # In double precision no square of a single-precision number is lost.
+    """Each row divided by its l2 length, 0 where that is 0, (b, *S); no square is lost, in double precision."""
     size = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
     return gradient / columns(size.to(gradient.dtype).clamp_min(TINY), gradient)
 

@@ -88,7 +88,7 @@ def first_wins(oracle: Oracle, ball: Ball, rng: SampleRandom, *, tries: int, nam
 
 
 def only_clean(oracle: Oracle, ball: Ball) -> Best:
-    """Evaluate the clean inputs and keep those that succeed; one query per example."""
+    """Evaluate the clean inputs and keep the successes; one query per example."""
     nearest = Best(ball.x, dtype=torch.float64)
     index = torch.arange(len(ball.x), device=ball.x.device)
     won = oracle.win(index, ball.x)
@@ -134,7 +134,7 @@ def starts(
 
 
 def owned(oracle: Oracle, index: Tensor, at: int) -> tuple[Tensor, Tensor]:
-    """Input number `at` of those that the attacker owns, for each of the examples `index` (b,); see `Target.reference`.
+    """Input number `at` that the attacker owns, for each of the examples `index` (b,); see `Target.reference`.
 
     It is one of the label to reach; without a target, labels other than the one to leave take turns.
     """
@@ -171,7 +171,7 @@ def blend(ball: Ball, x_adv: Tensor, share: Tensor) -> Tensor:
 
 
 def bisect(oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, steps: int) -> Tensor:
-    """(b, *S): adversarial inputs on the way from the clean ones to `x_adv` (b, *S), which is adversarial.
+    """Adversarial inputs on the way from the clean ones to `x_adv` (b, *S), which is adversarial, of shape (b, *S).
 
     After `steps` queries the boundary is known to 2^-steps of the distance. ball: of the examples `index` (b,).
     """

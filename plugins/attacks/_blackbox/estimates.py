@@ -100,7 +100,7 @@ def default_step(step_size: float | None, threat: Threat, steps: int) -> float:
 
 
 def visited(rng: SampleRandom, features: int, count: int, step: int, *, stream: str) -> Tensor:
-    """(b, n) int64: the coordinates of iteration `step`: `count` of them, or what is left of a sweep over all.
+    """Coordinates of iteration `step`, (b, n) int64: `count` of them, or what is left of a sweep over all.
 
     Each sweep visits every coordinate once, in an order of its own for each example.
     """

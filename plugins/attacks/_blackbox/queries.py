@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmark.api import PASS_ROWS, Ball, SampleRandom, Target
 
 from .._base.best import Best
-from .._base.losses import margin, succeeded
+from .._base.losses import margin
 from .._base.vectors import columns
 
 __all__ = ["Oracle", "fold", "gaussian", "inside", "signs", "uniform"]
@@ -127,7 +127,7 @@ class Oracle:
         labels = self._labels(answered, index)
         value = margin(logits, labels)
         value = torch.where(torch.isnan(value), -torch.inf, -value if self.targeted else value)
-        success = succeeded(logits, labels, targeted=self.targeted) & (value > -torch.inf)
+        success = ((logits.argmax(1) == labels) == self.targeted) & (value > -torch.inf)
         if len(value) == answered.numel():
             return value.reshape(answered.shape), success.reshape(answered.shape), answered
         values = torch.full(answered.shape, -torch.inf, dtype=value.dtype, device=value.device)

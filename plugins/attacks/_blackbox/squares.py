@@ -24,7 +24,7 @@ _POWER = {Norm.l2: 2.0, Norm.l1: 1.0}
 
 
 def as_image(shape: tuple[int, ...]) -> Image:
-    """(C, H, W) of one example: its own shape if it has three dimensions, else a line of all its features."""
+    """Shape of one example as an image (C, H, W): its own with three dimensions, else a line of all its features."""
     if len(shape) == 3:
         return shape[0], shape[1], shape[2]
     return 1, 1, int(torch.Size(shape).numel())
@@ -88,7 +88,7 @@ def _window(top: Tensor, left: Tensor, side: Tensor, shape: Image) -> Tensor:
 
 
 def first_linf(rng: SampleRandom, shape: Image) -> Tensor:
-    """(b, C, H, W): vertical stripes of -1 and 1, one wide."""
+    """Vertical stripes of -1 and 1, one wide, (b, C, H, W)."""
     channels, height, width = shape
     signs = rng.signs(channels, 1, width, stream="square/start")
     return signs.expand(-1, -1, height, -1)
@@ -132,7 +132,7 @@ def worth_asking(move: Moves, left: Tensor, rises: Tensor, falls: Tensor) -> Ten
 
 
 def _pyramid(i: Tensor, j: Tensor, height: Tensor, width: Tensor, power: float) -> Tensor:
-    """(b, H, W): rings around the centre of a rectangle whose values fall off as sums of 1 / n^2; 0 outside.
+    """Rings around the centre of a rectangle whose values fall off as sums of 1 / n^2, (b, H, W); 0 outside.
 
     The length of the values is 1: in l2 where `power` is 2, in l1 where it is 1, and then they fall off with 1 / n^4.
 

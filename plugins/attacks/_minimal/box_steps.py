@@ -13,15 +13,10 @@ __all__ = ["step_to_hyperplanes"]
 def step_to_hyperplanes(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """Smallest change of `x` in the box [0, 1] with slope . delta >= offset, for each of C hyperplanes.
 
-    The change is min(t * rate, room) in the direction of the slope, with rate |slope| under l2 and 1 under linf; what
-    it gains is concave and piecewise linear in t, so Newton's method from t = 0 ends at the exact t (Croce & Hein, ICML
-    2020, arXiv:1907.02044, section 3.1, state the problem; they sort instead).
-
-    Args:
-        slope: (B, C, D), finite. offset: (B, C), positive. x: (B, D) in [0, 1]. norm: l2 or linf.
-
-    Returns:
-        delta (B, C, D), and its length (B, C), infinite where the box is too small: delta then goes as far as it can.
+    It is min(t * rate, room) along the slope, with rate |slope| under l2 and 1 under linf. Its gain is concave and
+    piecewise linear in t, so Newton's method from t = 0 is exact (Croce & Hein, ICML 2020, arXiv:1907.02044, sort).
+    slope: (B, C, D), finite. offset: (B, C), positive. x: (B, D) in [0, 1]. norm: l2 or linf.
+    Returns delta (B, C, D) and its length (B, C), infinite where the box is too small and delta fills it.
     """
     gain, side = slope.abs(), slope.sign()
     room = side.clamp_min(0.0) - side * x[:, None]

@@ -15,20 +15,15 @@ HAIR = 1e-4
 
 
 def line_search(active: Active, x_adv: Tensor, *, at_x: Tensor, at_adv: Tensor, steps: int) -> Tensor:
-    """Successes on the segments from the successes `x_adv` (b, *S) to the clean inputs, as near to these as possible.
+    """Move the successes `x_adv` (b, *S) towards the clean inputs as far as they stay successes, on the segments.
 
-    The zero of the margin is found by false position in the Illinois form (Dowell & Jarratt, BIT 1971), which needs one
-    or two passes where the boundary is nearly flat.
-
-    Args:
-        active: the rows, in a ball without a limit. at_x, at_adv: (b,) signed margins of the clean input (negative) and
-            of `x_adv` (positive).
-        steps: forward passes per row, at most.
+    The zero of the margin is found by false position in the Illinois form (Dowell & Jarratt, BIT 1971). active: rows
+    in a ball without a limit. at_x, at_adv: (b,) signed margins of the clean input, below 0, and of `x_adv`, above.
+    steps: forward passes per row at most.
     """
-    result, x = x_adv, active.ball.x
+    result, x, at_low, at_high = x_adv, active.ball.x, at_x, at_adv
     at = torch.arange(len(active), device=x.device)
     low, high = torch.zeros_like(at_x), torch.ones_like(at_x)
-    at_low, at_high = at_x, at_adv
     side = torch.zeros_like(at_x)  # the end that moved last: -1 the lower, 1 the upper
     for _ in range(steps):
         share = low + (high - low) * (at_low / (at_low - at_high)).nan_to_num(nan=1.0) + HAIR * high

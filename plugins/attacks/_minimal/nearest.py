@@ -11,7 +11,7 @@ from .._base.active import Active
 from .._base.best import Best
 from .line_search import line_search
 
-__all__ = ["SETTLED", "Patience", "distance_to", "finish", "keep_nearest"]
+__all__ = ["SETTLED", "Patience", "finish", "keep_nearest"]
 
 SETTLED = 1e-2
 """Share of its distance by which a success has to come nearer for the search to go on."""
@@ -27,17 +27,8 @@ def keep_nearest(best: Best, active: Active, x_adv: Tensor, logits: Tensor) -> T
     return won
 
 
-def distance_to(best: Best, active: Active) -> Tensor:
-    """Distance of the nearest success of each row, (b,), infinite where there is none."""
-    return -best.value[active.index]
-
-
 class Patience:
-    """Early stopping of examples whose nearest success has stopped coming nearer.
-
-    An example ends when its nearest success has not come nearer by a share of SETTLED in the share `patience` of the
-    steps, which is checked twice in that time; or when its clean input succeeds.
-    """
+    """Early stopping where the clean input succeeds, or no success came nearer in the share `patience` of the steps."""
 
     def __init__(self, patience: float, steps: int, best: Best) -> None:
         self._every = max(round(patience * steps / 2.0), 1) if patience < 1.0 else 0
@@ -45,7 +36,7 @@ class Patience:
 
     def going(self, step: int, active: Active, best: Best) -> Tensor | None:
         """Rows to go on with after that step, (b,) bool; None for all."""
-        far = distance_to(best, active)
+        far = -best.value[active.index]
         going = far > 0 if step == 0 else None
         if self._every and step % self._every == 0:
             nearer = torch.isinf(far) | (far <= (1.0 - SETTLED) * self._earlier[active.index])
@@ -55,10 +46,7 @@ class Patience:
 
 
 def finish(active: Active, best: Best, *, search_steps: int) -> Tensor:
-    """Nearest successes (B, *S) after the final line search, at most `search_steps` forward passes per example.
-
-    active: all examples, in a ball without a limit. Under l0 a straight line leads nowhere, and nothing is asked.
-    """
+    """Nearest successes (B, *S) of all examples after the line search of `search_steps` passes (not under l0)."""
     found = (best.clean_margin < 0) & (best.margin > 0) & best.won
     if search_steps == 0 or active.ball.norm is Norm.l0 or not bool(found.any()):
         return best.x_adv

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from benchmark.api import Norm
 
-from .._base.active import Active, Loss
-from .._base.classes import logit_difference, top_rivals
+from .._base.active import Active
+from .._base.best import Best
+from .._base.classes import logit_difference, margin_to_rival, top_rivals
 from .._base.vectors import columns, usable
 from .box_steps import step_to_hyperplanes
+from .nearest import keep_nearest
 
-__all__ = ["nearest_class", "past_twins", "toward_class", "toward_nearest_class"]
+__all__ = ["ask_clean", "nearest_class", "toward_class", "toward_nearest_class"]
 
 
 def toward_class(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
@@ -23,10 +25,7 @@ def toward_class(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
 
 
 def _distance(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """Size (b,) of the smallest change of `x` (b, D) in the box with slope . delta >= offset (b,); infinite if none.
-
-    Under l0 the last feature counts by the share of it that is needed, so that there are no ties.
-    """
+    """Size (b,) of the smallest change of `x` (b, D) in the box with slope . delta >= offset (b,); infinite if none."""
     if norm in (Norm.l2, Norm.linf):
         return step_to_hyperplanes(slope[:, None], offset[:, None], x, norm)[1][:, 0]
     gain = slope.abs()
@@ -36,21 +35,17 @@ def _distance(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm) -> Tensor:
     spent = room.gather(1, order) if norm is Norm.l1 else torch.ones_like(gained)
     totals = gained.cumsum(1)
     last = (totals < offset[:, None]).sum(1, keepdim=True)
-    at = last.clamp_max(totals.shape[1] - 1)
+    at = last.clamp_max(totals.shape[1] - 1)  # of that feature the share that is needed, under l0 too: no ties
     share = (offset[:, None] - totals.gather(1, at) + gained.gather(1, at)) / gained.gather(1, at).clamp_min(1e-30)
     size = spent.cumsum(1).gather(1, at) - (1.0 - share) * spent.gather(1, at)
     return torch.where(last < totals.shape[1], size, torch.inf).squeeze(1)
 
 
 def nearest_class(active: Active, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Class whose linearised boundary is nearest to the clean input in the box.
+    """Logits (b, K), the class (b,) int64 of the nearest linearised boundary in the box, and its gradient (b, *S).
 
-    Args:
-        active: the rows, untargeted. candidates: classes considered: `y` and those with the next highest scores.
-
-    Returns:
-        logits (b, K); the class (b,) int64; the gradient (b, *S) of its logit difference to `y`. One forward pass and
-        `candidates` - 1 backward passes per row.
+    All at the clean inputs; the gradient is that of the class's logit difference to `y`. candidates: classes
+    considered, `y` and those with the next highest scores. One forward pass and `candidates` - 1 backward per row.
     """
     ball, y = active.ball, active.y
     logits, pull = active.target.pullback(ball.x)
@@ -66,40 +61,33 @@ def nearest_class(active: Active, candidates: int) -> tuple[Tensor, Tensor, Tens
     return logits, nearest, gradient
 
 
-def past_twins(active: Active, gradient: Tensor) -> Active:
-    """Rows with the nearest class as their rival where the clean `gradient` (b, *S) of the margin is zero.
+def ask_clean(active: Active, best: Best) -> Active:
+    """Examples whose clean input does not succeed; one forward and backward pass each, as far as the budget goes.
 
-    It is where the runner-up has the slopes of the label (twin classes). One forward and K - 1 backward passes for
-    these rows, as far as their budget goes.
+    Where the gradient of the margin is zero (twin classes) the nearest class is the rival: K - 1 more backward passes.
     """
-    flat = ~usable(gradient, active.ball).flatten(1).any(1)
-    if active.targeted or not bool(flat.any()):
+    (active,) = active.keep(active.affordable())
+    if len(active) == 0:
         return active
+    gradient, _, logits = active.gradient(active.ball.x, margin_to_rival)
+    active, gradient = active.keep(~keep_nearest(best, active, active.ball.x, logits), gradient)
+    flat = ~usable(gradient, active.ball).flatten(1).any(1)
     rows, at = active.keep(flat, torch.arange(len(active), device=flat.device))
     rows, at = rows.keep(rows.affordable(), at)
-    if len(rows) == 0:
+    if active.targeted or len(rows) == 0:
         return active
     _, rival, slope = nearest_class(rows, rows.target.classes)
     rival = torch.where(slope.flatten(1).any(1), rival, rows.y)
     return dataclasses.replace(active, rival=active.rival.index_copy(0, at, rival))
 
 
-def toward_nearest_class(active: Active, loss: Loss, candidates: int) -> tuple[Active, Tensor, Tensor, Tensor]:
-    """First gradient of a descent, at the clean inputs, with the nearest class as each row's rival.
+def toward_nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor]:
+    """Rows with the nearest class as rival, their margin's gradient (b, *S) at the clean inputs, and logits (b, K).
 
-    With fewer than three candidates, and under a targeted threat, no class is chosen.
-
-    Args:
-        loss: the logit difference to the rival, or a positive multiple of it.
-
-    Returns:
-        the rows with their rivals; gradient (b, *S) and value (b,) of the loss; logits (b, K). One forward pass and
-        `candidates` - 1 backward passes per row.
+    With fewer than three candidates, and under a targeted threat, no class is chosen. Cost: see :func:`nearest_class`.
     """
     if candidates <= 2 or active.targeted:
-        return active, *active.gradient(active.ball.x, loss)
+        gradient, _, logits = active.gradient(active.ball.x, margin_to_rival)
+        return active, gradient, logits
     logits, rival, gradient = nearest_class(active, candidates)
-    active = dataclasses.replace(active, rival=rival)
-    value = loss(logits, active)
-    scale = (value / logit_difference(logits, active.y, rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
-    return active, gradient * columns(scale.to(gradient.dtype), gradient), value, logits
+    return dataclasses.replace(active, rival=rival), gradient, logits

@@ -22,7 +22,7 @@ Kernel = dict[tuple[int, int], float]
 
 
 def gaussian_blurred(x: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
-    """(B, C, H, W): convolved with a Gaussian of `sigma` pixels, cut at `truncate` of them; itself at 0."""
+    """Convolution with a Gaussian of `sigma` pixels, cut at `truncate` of them, (B, C, H, W); the image itself at 0."""
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return x
@@ -34,7 +34,7 @@ def gaussian_blurred(x: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
 
 
 def defocused(x: Tensor, radius: float, soft: float) -> Tensor:
-    """(B, C, H, W): convolved with a disc of `radius` pixels, its rim softened by a Gaussian of `soft` pixels."""
+    """Convolution with a disc of `radius` pixels, its rim softened by a Gaussian of `soft` pixels, (B, C, H, W)."""
     reach = math.floor(radius)
     disc = {
         (row, column): 1.0
@@ -66,7 +66,7 @@ def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> T
 
 
 def zoom_blurred(x: Tensor, largest: float, step: float) -> Tensor:
-    """(B, C, H, W): the mean of the image and of its enlargements by 1, 1 + `step`, ... `largest`."""
+    """Mean of the image and of its enlargements by 1, 1 + `step`, ... `largest`, (B, C, H, W)."""
     still = x.new_zeros(len(x))
     total, count = x, 1
     for at in range(round((largest - 1.0) / step) + 1):

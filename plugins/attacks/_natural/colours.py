@@ -25,7 +25,7 @@ def to_hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """(B, 3, H, W): the colours again; the hue may be any number and goes round in 6."""
+    """Colours again, (B, 3, H, W); the hue may be any number and goes round in 6."""
     channels = []
     for offset in (5.0, 3.0, 1.0):
         place = (hue + offset) % 6.0

@@ -124,7 +124,7 @@ IMAGED: dict[Corruption, Callable[[Tensor, Sequence[float], float, SampleRandom]
 
 
 def _pixelated(x: Tensor, share: float) -> Tensor:
-    """(B, C, H, W): means of boxes, `share` times as many a side as there are pixels, shown as pixels again.
+    """Means of boxes, `share` times as many a side as there are pixels, shown as pixels again, (B, C, H, W).
 
     Each pixel is in one box, the one that its middle is in.
     """
@@ -144,7 +144,7 @@ def _pixelated(x: Tensor, share: float) -> Tensor:
 
 
 def _elastic(x: Tensor, amount: float, sigma: float, jitter: float, rng: SampleRandom) -> Tensor:
-    """(B, C, H, W): an affine map that moves three points at random, then smooth random shifts of all pixels.
+    """Affine map that moves three points at random, then smooth random shifts of all pixels, (B, C, H, W).
 
     amount: of the shifts, sigma: how smooth, jitter: of the points; all as a share of the side. Simard, Steinkraus &
     Platt, ICDAR 2003.

@@ -42,7 +42,7 @@ def plasma(rng: SampleRandom, height: int, width: int, decay: float, *, stream: 
 
 
 def foggy(x: Tensor, amount: float, decay: float, rng: SampleRandom) -> Tensor:
-    """(B, C, H, W): clouds of up to `amount` added, then scaled so that the brightest value could not rise."""
+    """Clouds of up to `amount` added, then scaled so that the brightest value could not rise, (B, C, H, W)."""
     brightest = x.amax((1, 2, 3), keepdim=True)
     clouds = plasma(rng, x.shape[2], x.shape[3], decay, stream="fog", like=x)
     return (x + amount * clouds) * brightest / (brightest + amount)
@@ -66,7 +66,7 @@ def snowed(
     clear: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, C, H, W): flakes, once as they are and once turned by 180 degrees, in front of a paler image.
+    """Flakes, once as they are and once turned by 180 degrees, in front of a paler image, (B, C, H, W).
 
     Flakes are normal noise of that mean and deviation, enlarged by `size`, where it exceeds the threshold, drawn out
     by a motion of `radius` and `sigma` pixels. clear: the share of the image that is not paler.
@@ -91,7 +91,7 @@ def spattered(
     mud: bool,
     rng: SampleRandom,
 ) -> Tensor:
-    """(B, C, H, W): drops on the lens, where blurred normal noise exceeds the threshold.
+    """Drops on the lens, where blurred normal noise exceeds the threshold, (B, C, H, W).
 
     Water adds up to `strength` of its colour, most in the middle of its drops; mud covers, with a rim blurred by
     `strength` pixels of which nothing under a half is left.
@@ -115,7 +115,7 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _paint(colour: tuple[float, float, float], like: Tensor) -> Tensor:
-    """(1, C, 1, 1): a colour, or its luminance where there are not three channels."""
+    """Colour, or its luminance where there are not three channels, (1, C, 1, 1)."""
     if like.shape[1] == 3:
         return like.new_tensor(colour).reshape(1, 3, 1, 1)
     return like.new_full((1, 1, 1, 1), sum(share * part for share, part in zip(LUMINANCE, colour, strict=True)))

@@ -69,7 +69,7 @@ class Sticker:
     smallest: float
 
     def places(self, rng: SampleRandom, *, stream: str, draw: int = 0) -> Tensor:
-        """(B, H, W) int64: which texel each pixel shows in a random place, turn and size; -1 where there is none.
+        """Texel that each pixel shows in a random place, turn and size, (B, H, W) int64; -1 where there is none.
 
         The middle is such that the patch fits into the image when it is upright and of full size.
         """
@@ -81,7 +81,7 @@ class Sticker:
         return self.laid(turn, scale, top, left)
 
     def laid(self, turn: Tensor, scale: Tensor, top: Tensor, left: Tensor) -> Tensor:
-        """(B, H, W) int64: as :meth:`places`, for given turns in degrees, scales, and upper left corners (B,) each."""
+        """Texels of :meth:`places`, (B, H, W) int64, for given turns in degrees, scales, corners, (B,) each."""
         angle = turn.double() * (math.pi / 180.0)
         cos, sin = (v.float().reshape(-1, 1, 1) for v in (angle.cos(), angle.sin()))
         middle = (self.side - 1) / 2.0

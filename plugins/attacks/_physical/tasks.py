@@ -41,7 +41,7 @@ def least_side(task: Task, classes: int) -> int:
 
 
 def pictures(task: Task, labels: Tensor, classes: int, side: int, rng: SampleRandom, *, draw: int | None) -> Tensor:
-    """(B, side, side) in [0, 1]: a picture for each of `labels` (B,).
+    """Picture for each of `labels` (B,), of shape (B, side, side) in [0, 1].
 
     draw: the number of a picture to learn from; None for the one to be tested with.
     """

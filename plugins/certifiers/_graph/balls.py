@@ -22,12 +22,12 @@ class Around:
 
     @property
     def low(self) -> Tensor:
-        """(B, *S): the least value of each feature."""
+        """Least value of each feature, (B, *S)."""
         return (self.x - self._columns()).clamp_min(0.0).minimum(self.x)
 
     @property
     def high(self) -> Tensor:
-        """(B, *S): the largest value of each feature."""
+        """Largest value of each feature, (B, *S)."""
         return (self.x + self._columns()).clamp_max(1.0).maximum(self.x)
 
     def _columns(self) -> Tensor:
@@ -38,7 +38,7 @@ class Around:
         return Around(self.x[index], self.radius[index], self.norm)
 
     def least(self, coefficients: Tensor) -> Tensor:
-        """(B, M): a lower bound of a . x over the ball, for `coefficients` a (B, M, *S); exact under linf.
+        """Lower bound of a , (B, M). x over the ball, for `coefficients` a (B, M, *S); exact under linf.
 
         Under l2 and l1 the better of Hoelder's inequality, without the box, and the box of the ball, without the norm.
         """

@@ -43,7 +43,7 @@ def step(node: Node, sources: list[Interval]) -> Interval:
 
 
 def least_differences(graph: Graph, found: dict[Node, Interval], coefficients: Tensor) -> Tensor:
-    """(B, M): lower bounds of combinations of the scores, the last affine layers merged with them.
+    """Lower bounds of combinations of the scores, the last affine layers merged with them, (B, M).
 
     Bounding W_y - W_k at once is tighter than bounding both scores (Gowal et al., section 3.2).
 

@@ -84,7 +84,7 @@ def _append(weights: list[Array], biases: list[Array], forms: list[_Form], state
 
 
 def _forms(graph: Graph) -> tuple[dict[Node, _Form], dict[Node, _Form]]:
-    """Every value as a form, and of every kink the form that it takes the positive part of."""
+    """Affine forms of all values, and of the inputs of all positive parts."""
     forms: dict[Node, _Form] = {}
     inside: dict[Node, _Form] = {}
     for node in graph.nodes:

@@ -82,7 +82,7 @@ def _pad(node: Node, pad: list[int], value: float = 0.0) -> Any:
 
 
 def _window(node: Node, kernel: list[int], stride: list[int], offset: tuple[int, int]) -> Node:
-    """(C, H', W'): the value at one offset of each window."""
+    """Value at one offset of each window, (C, H', W')."""
     sides = [(node.shape[1 + at] - kernel[at]) // stride[at] + 1 for at in (0, 1)]
     ends = [offset[at] + stride[at] * (sides[at] - 1) + 1 for at in (0, 1)]
     part = (slice(None), *(slice(offset[at], ends[at], stride[at]) for at in (0, 1)))

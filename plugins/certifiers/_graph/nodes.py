@@ -293,5 +293,5 @@ class Graph:
         return values
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, K): the logits for inputs `x` (B, *S)."""
+        """Logits for inputs `x` (B, *S), of shape (B, K)."""
         return self.values(x)[self.logits]

@@ -16,7 +16,7 @@ RELATIVE, ABSOLUTE = 1e-5, 2e-6
 
 
 def proved_radius(holds: Callable[[Tensor, Tensor], Tensor], right: Tensor, threat: Threat, halvings: int) -> Tensor:
-    """(B,) float32: a radius at which the proof succeeds; 0 where it never does.
+    """Radius at which the proof succeeds, (B,) float32; 0 where it never does.
 
     The first attempt is at the threat's own radius; bisection goes on between 0 and twice that.
 

@@ -75,7 +75,7 @@ def _random_points(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def uphill(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
-    """(B, *S): signs of the gradient by which the strongest rival of `y` gains on it at `x`."""
+    """Signs of the gradient by which the strongest rival of `y` gains on it at `x`, (B, *S)."""
     with torch.enable_grad():
         at = x.clone().requires_grad_()
         logits = graph(at)

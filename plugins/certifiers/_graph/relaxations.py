@@ -127,7 +127,7 @@ def _tightened(graph: Graph, node: Node, bounds: Interval, relaxed: dict[Node, K
 
 
 def lower_bound(graph: Graph, starts: dict[Node, Tensor], relaxed: dict[Node, Kink], around: Around) -> Tensor:
-    """(B, M): lower bounds of the sum of coefficients times values, for all inputs of a ball.
+    """Lower bounds of the sum of coefficients times values, for all inputs of a ball, (B, M).
 
     Args:
         starts: coefficients (B, M, *shape) by node. relaxed: the kinks below these nodes.

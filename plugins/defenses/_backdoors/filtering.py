@@ -10,7 +10,7 @@ __all__ = ["suspected_features", "without"]
 
 
 def suspected_features(model: Model, train: Examples, spec: DataSpec, epochs: int, rng: SampleRandom) -> Tensor:
-    """(N, D) float64: features of the rows, poison included, in a network that is trained on these rows.
+    """Features of the rows, poison included, in a network that is trained on these rows, (N, D) float64.
 
     Cost: `epochs` passes forward and backward over the rows, and one more forward.
     """

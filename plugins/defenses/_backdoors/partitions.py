@@ -25,11 +25,11 @@ class Partitions(nn.Module):
         self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def answers(self, x: Tensor) -> Tensor:
-        """(B, members, K): the logits of each network for `x` (B, *S)."""
+        """Logits of each network for `x` (B, *S), of shape (B, members, K)."""
         return torch.stack([member(x) for member in self.members], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K): the votes, with the gradient of the networks' mean probabilities; of equal classes the first wins."""
+        """Votes, with the gradient of the networks' mean probabilities, (B, K); of equal classes the first wins."""
         logits = self.answers(x)
         count = vote(logits).to(logits.dtype)
         order = torch.arange(count.shape[1], dtype=count.dtype, device=count.device)
@@ -37,14 +37,14 @@ class Partitions(nn.Module):
 
 
 def vote(logits: Tensor) -> Tensor:
-    """(B, K) int64: how many networks answer each class, by logits (B, members, K); the first of equal logits."""
+    """Votes of the networks for each class, (B, K) int64, by logits (B, members, K); the first of equal logits."""
     best = logits.amax(2, keepdim=True)
     first = (logits == best).to(torch.int8).argmax(2)
     return F.one_hot(first, logits.shape[2]).sum(1)
 
 
 def certified_rows(votes: Tensor, y: Tensor) -> Tensor:
-    """(B,) int64: how many training rows may be added or removed without changing the answer `y` (B,); -1 if wrong.
+    """Training rows that may be added or removed without changing the answer `y` (B,), as (B,) int64; -1 if wrong.
 
     Each row is in one part, so it changes one vote: the least over classes c of floor((n_y - n_c - [c < y]) / 2).
     """

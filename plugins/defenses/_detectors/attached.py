@@ -29,7 +29,7 @@ class Attached(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         logits: Tensor = self.model(x)
         return logits
 
@@ -63,7 +63,7 @@ def evaluated(model: nn.Module) -> Iterator[None]:
 
 
 def over(model: nn.Module, train: Examples, compute: Callable[[Tensor], Tensor], *, name: str) -> Tensor:
-    """(N, ...): what `compute` says of all examples, in evaluation mode, by the same passes as at inference.
+    """Values of `compute` for all examples, (N, ...), in evaluation mode, by the same passes as at inference.
 
     Args:
         compute: from x (B, *S) to (B, ...). name: of the detector; randomised stages draw by it and by the ids.

@@ -46,7 +46,7 @@ class Combined(nn.Module):
         self.register_buffer("bias", torch.zeros(1))
 
     def forward(self, scores: Tensor) -> Tensor:
-        """(B,) from scores (B, scores)."""
+        """Map scores (B, scores) to one score (B,)."""
         combined: Tensor = self.bias + ((scores - self.mean) / self.std * self.weight).sum(1)
         return combined
 

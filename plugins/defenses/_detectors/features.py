@@ -98,7 +98,7 @@ def _reading(layers: Sequence[nn.Module]) -> Iterator[list[list[Tensor]]]:
 
 
 def _averaged(calls: list[Tensor], count: int, grid: int) -> Tensor:
-    """(B, D): the mean over the calls of a layer, each map averaged over its cells."""
+    """Mean over the calls of a layer, each map averaged over its cells, (B, D)."""
     if not calls or any(len(call) != count for call in calls):
         rows = ", ".join(str(len(call)) for call in calls) or "no"
         raise Refused(
@@ -110,7 +110,7 @@ def _averaged(calls: list[Tensor], count: int, grid: int) -> Tensor:
 
 
 def pooled(value: Tensor, grid: int) -> Tensor:
-    """(B, D): maps (B, C, H, W) averaged over at most grid x grid cells; other features as they are, flat."""
+    """Maps (B, C, H, W) averaged over at most grid x grid cells, of shape (B, D); other features as they are, flat."""
     if value.ndim != 4:
         return value.flatten(1)
     return F.adaptive_avg_pool2d(value, (min(grid, value.shape[2]), min(grid, value.shape[3]))).flatten(1)

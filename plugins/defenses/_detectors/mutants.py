@@ -59,7 +59,7 @@ def label_changes(
 
 
 def softened(model: nn.Module, x: Tensor, mutated: Mutated, mutations: int) -> Tensor:
-    """(B,): the mean over mutants of the probability that a mutant gives to other labels; differentiable."""
+    """Mean over mutants of the probability that a mutant gives to other labels, (B,); differentiable."""
     rows = torch.arange(len(x), device=x.device)
     labels = model(x).argmax(1, keepdim=True)
     kept = [mutated(mutant, x, rows).softmax(1).gather(1, labels).squeeze(1) for mutant in range(mutations)]

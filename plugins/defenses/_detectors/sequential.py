@@ -61,7 +61,7 @@ class Tested:
 
     @property
     def share(self) -> Tensor:
-        """(B,) float32: changed labels among the mutants that were used."""
+        """Changed labels among the mutants that were used, (B,) float32."""
         return self.changes.float() / self.used.clamp_min(1)
 
 

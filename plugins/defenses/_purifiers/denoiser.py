@@ -40,7 +40,7 @@ class Denoiser(Purifier):
         return denoised
 
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
-        """(B, *S): best guess of what `x` was before noise of standard deviation `sigma` was added."""
+        """Best guess of what `x` was before noise of standard deviation `sigma` was added, (B, *S)."""
         return self.scaled(x.flatten(1), x.new_full((len(x), 1), sigma)).reshape(x.shape)
 
     def loss(self, batch: Batch) -> Tensor:

@@ -60,12 +60,12 @@ class Accompanied(nn.Module):
         purifier.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to logits (B, K), of the model alone."""
+        """Map (B, *S) to logits (B, K), of the model alone."""
         logits: Tensor = self.model(x)
         return logits
 
 
 def noise_of(batch: Batch, *shape: int, stream: str, draw: int = 0) -> Tensor:
-    """(B, *shape): standard normal noise for a training batch, by the seed that the core has set for the epoch."""
+    """Standard normal noise for a training batch, by the seed that the core has set for the epoch, (B, *shape)."""
     rng = SampleRandom(derive_seed(torch.initial_seed(), stream), batch.ids)
     return rng.normal(*shape, stream=stream, draw=draw).to(batch.x.dtype)

@@ -37,7 +37,7 @@ class Variational(nn.Module):
         return logits
 
     def reconstructed(self, x: Tensor, given: Tensor) -> Tensor:
-        """(B, D) in [0, 1]: what the mean code of `x` is decoded to."""
+        """Reconstruction of `x` from its mean code, (B, D) in [0, 1]."""
         return self.decoded(self.encoded(x, given)[0], given).sigmoid()
 
     def loss(self, x: Tensor, clean: Tensor, given: Tensor, noise: Tensor, beta: float) -> Tensor:

@@ -31,7 +31,7 @@ def attacked(model: nn.Module, batch: Batch, attack: Attack, threat: Threat, rng
 def most_divergent(
     model: nn.Module, batch: Batch, threat: Threat, *, steps: int, step_size: float, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): ascent on KL(p(x) || p(x')) from x + 0.001 N(0, 1), as in section 5 of TRADES.
+    """Ascent on KL(p(x) || p(x')) from x + 0.001 N(0, 1), as in section 5 of TRADES, of shape (B, *S).
 
     Zhang et al., ICML 2019, arXiv:1901.08573. The clean logits do not change on the way and are computed once: one pass
     and `steps` forward and backward passes. A row whose gradient is zero stays.

@@ -21,18 +21,18 @@ def labelled_softly(train: Examples, classes: int) -> Examples:
 
 
 def partners(rng: SampleRandom, *, stream: str) -> Tensor:
-    """(B,) int64: a random permutation of the rows."""
+    """Random permutation of the rows, (B,) int64."""
     order: Tensor = rng.uniform(stream=stream + "/partners").argsort(stable=True)
     return order
 
 
 def chosen(rng: SampleRandom, share: float, *, stream: str) -> Tensor:
-    """(round(share B),) int64: that many rows, drawn without replacement."""
+    """Rows drawn without replacement, (round(share B),) int64."""
     return partners(rng, stream=stream)[: round(share * len(rng))]
 
 
 def beta(rng: SampleRandom, alpha: float, *, stream: str) -> Tensor:
-    """(B,) float32: draws from Beta(alpha, alpha), by the inverse of its distribution function."""
+    """Draws from Beta(alpha, alpha), by the inverse of its distribution function, of shape (B,) float32."""
     uniform = rng.uniform(stream=stream + "/beta")
     drawn = special.betaincinv(alpha, alpha, uniform.cpu().numpy().astype(np.float64))
     return torch.from_numpy(drawn).to(uniform)

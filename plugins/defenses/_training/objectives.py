@@ -45,7 +45,7 @@ def true_probability(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def decoupled_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
-    """(B,): a weighted squared error of the logit differences plus a soft cross-entropy; its gradients are those of KL.
+    """Weighted squared error of the logit differences plus a soft cross-entropy, (B,); its gradients are those of KL.
 
     Cui et al., NeurIPS 2024, arXiv:2305.13948, theorem 1: sum_jk w_jk ((m_j - m_k) - (n_j - n_k))^2 / 4 with
     w = p p^T, which moves the clean logits m alone, and the cross-entropy of the adversarial ones n at fixed p.
@@ -56,7 +56,7 @@ def decoupled_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
 
 
 def generalized_divergence(clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
-    """(B,): the decoupled divergence whose squared error moves both sides and is weighted by means of classes.
+    """Decoupled divergence whose squared error moves both sides and is weighted by means of classes, (B,).
 
     Cui et al., NeurIPS 2024, arXiv:2305.13948, section 3.3: w = q q^T with q the mean of p over the rows of label `y`
     (B,). Difference from the paper: over those of the batch, not of an epoch before.

@@ -40,7 +40,7 @@ class Recorded(nn.Module):
         self.passes: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         apart = _APART.get() or not self.training
         for given, logits in () if apart else self.passes:
             if given is x:
@@ -63,7 +63,7 @@ class Undisturbed(nn.Module):
         self.model, self.offsets, self.keeps = model, offsets or {}, keeps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         parameters = dict(self.model.named_parameters())
         values = {name: parameters[name] + offset for name, offset in self.offsets.items()}
         if not self.keeps:
@@ -84,7 +84,7 @@ class Tempered(nn.Module):
         self.model, self.temperature = model, temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K)."""
         logits: Tensor = self.model(x)
         return logits / self.temperature
 

@@ -22,7 +22,7 @@ class Behind(nn.Module):
         self.model, self.transform = model, transform
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *S) to logits (B, K)."""
+        """Map (B, *S) to logits (B, K)."""
         logits: Tensor = self.model(self.transform(x))
         return logits
 

@@ -96,7 +96,7 @@ def _plane(plane: Tensor, table: Tensor, rounded: Callable[[Tensor], Tensor]) ->
 
 
 def _table(base: tuple[tuple[int, ...], ...], quality: int, like: Tensor) -> Tensor:
-    """(8, 8): quantisation steps at a quality, as libjpeg scales them."""
+    """Quantisation steps at a quality, as libjpeg scales them, (8, 8)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = torch.tensor(base, dtype=torch.int64).mul(scale).add(50).div(100, rounding_mode="floor").clamp(1, 255)
     return steps.to(like)

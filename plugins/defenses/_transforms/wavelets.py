@@ -22,7 +22,7 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unhaar(approximation: Tensor, details: Tensor) -> Tensor:
-    """(B, C, H, W): inverse of :func:`haar`."""
+    """Inverse of :func:`haar`, (B, C, H, W)."""
     s, (p, q, r) = approximation, details
     a, b, c, d = (s + p + q + r) / 2, (s - p + q - r) / 2, (s + p - q - r) / 2, (s - p - q + r) / 2
     rows = torch.stack([torch.stack([a, b], -1).flatten(-2), torch.stack([c, d], -1).flatten(-2)], -2)

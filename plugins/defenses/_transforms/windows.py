@@ -9,7 +9,7 @@ __all__ = ["box_mean", "mirrored", "windows"]
 
 
 def mirrored(x: Tensor, before: int, after: int) -> Tensor:
-    """(B, C, before + H + after, before + W + after): the image with its mirror images around it, (c b a | a b c)."""
+    """Image with its mirror images around it, (c b a | a b c), (B, C, before + H + after, before + W + after)."""
     for axis in (2, 3):
         size = x.shape[axis]
         at = torch.arange(-before, size + after, device=x.device) % (2 * size)
@@ -18,7 +18,7 @@ def mirrored(x: Tensor, before: int, after: int) -> Tensor:
 
 
 def windows(x: Tensor, size: int) -> Tensor:
-    """(B, C, H, W, size * size): pixels of the window around each pixel; an even window reaches further up and left."""
+    """Pixels of the window around each pixel, (B, C, H, W, size * size); an even window reaches further up and left."""
     padded = mirrored(x, size // 2, size - 1 - size // 2)
     return padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
 
