@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import StoreError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 __all__ = ["checked_tensors", "flush", "put_in_place", "save_checked", "set_aside", "settle"]
 
@@ -113,7 +113,7 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return sha.hexdigest()
 
 
-def _bytes() -> object:
+def _bytes() -> dtype:
     import torch
 
     return torch.uint8

@@ -64,7 +64,9 @@ def mcnemar(only_first: _Ints | int, only_second: _Ints | int) -> _Floats:
     return p
 
 
-def paired_difference(both: int, only_first: int, only_second: int, neither: int, level: float = 0.95) -> tuple[float, float]:
+def paired_difference(
+    both: int, only_first: int, only_second: int, neither: int, level: float = 0.95
+) -> tuple[float, float]:
     """The interval of the difference of two shares of the same examples, first minus second.
 
     Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: Wilson's intervals of both shares, joined by their
