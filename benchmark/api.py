@@ -194,7 +194,7 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
 
     @classmethod
     def offers(cls) -> tuple[str, ...]:
-        """What can be chosen by name in a plugin that is a bridge to another package, a line each; `benchmark plugins`.
+        """Choices by name of a plugin that is a bridge to another package, a line each; `benchmark plugins`.
 
         Such as the attacks of a toolkit, with what each can do. Empty for other plugins.
         """

@@ -406,7 +406,7 @@ def _keeping(options: argparse.Namespace) -> int:
     from benchmark.commands import store
 
     if options.action == "check":
-        return store.check(options.store)
+        return store.check_store(options.store)
     if options.action == "clean":
         return store.clean(options.store, failed=options.failed, orphans=options.orphans)
     if options.action == "move":

@@ -1,4 +1,4 @@
-"""What plugins of one process share, and each must leave as it found it: torch's modes, the environment, and the like.
+"""State that plugins of one process share and must leave as they found it: torch's modes, the environment, and more.
 
 Around a call into a plugin, :func:`guarded` puts back what was changed and names who changed it. An exit that a plugin
 asks for is an error of the plugin; only a person ends the process, see :func:`listening`.

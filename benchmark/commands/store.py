@@ -13,13 +13,13 @@ from benchmark.records.durable import BROKEN, flush, set_aside, settle
 from benchmark.records.record import Record, cell_key, file_sha256, read_record
 from benchmark.records.store import Store
 
-__all__ = ["check", "clean", "merge", "move", "tidy"]
+__all__ = ["check_store", "clean", "merge", "move", "tidy"]
 
 PASSING = 3600.0
 """Seconds after which a file that exists for a moment only belongs to nobody."""
 
 
-def check(root: Path) -> int:
+def check_store(root: Path) -> int:
     """Read every file of a store and print what is broken, orphaned or left over; 1 if anything is broken."""
     store = _existing(root)
     broken = [*_broken_cells(store), *_broken_systems(store)]
@@ -147,7 +147,7 @@ def _broken_cells(store: Store) -> Iterator[tuple[Path, str]]:
 
 
 def _wrong(folder: Path, record: Record) -> str:
-    """What is wrong with a cell; "" for nothing."""
+    """Fault of a cell, "" for none."""
     if record.key != folder.name:
         return f"holds the record of {record.key}"
     if record.status == "complete" and cell_key(record) != record.key:
@@ -184,7 +184,7 @@ def _orphans(store: Store) -> Iterator[tuple[Path, str]]:
 
 
 def _leftovers(store: Store) -> Iterator[Path]:
-    """What interrupted processes left, and what was set aside."""
+    """Leftovers of interrupted processes, and files that were set aside."""
     for kind in ("cells", "systems"):
         for path in sorted((store.root / kind).glob("*")):
             if path.name.startswith((".old-", BROKEN)) or path.is_file():
@@ -217,7 +217,7 @@ def _outranked(mine: Path, other: Path) -> bool:
 
 
 def _difference(mine: Path, other: Path) -> str:
-    """How two folders under one key differ in what they found; "" if they do not."""
+    """Difference between the findings of two folders under one key, "" for none."""
     one, two = ({p.name: file_sha256(p) for p in f.glob("*.safetensors")} for f in (mine, other))
     differing = sorted(name for name in {**one, **two} if one.get(name) != two.get(name))
     if differing:

@@ -11,7 +11,8 @@ from benchmark.threat import Goal, Threat
 
 __all__ = ["check_attack", "check_fit", "check_goal"]
 
-TOP = 5
+COUNTED_LABELS = 5
+"""Number of labels that the goal top-5 counts."""
 
 
 def check_fit(config: RunConfig) -> None:
@@ -69,10 +70,10 @@ def check_goal(threat: Threat, spec: DataSpec) -> None:
     Raises:
         Refused: with what would.
     """
-    if threat.goal is Goal.top5 and spec.classes <= TOP:
+    if threat.goal is Goal.top5 and spec.classes <= COUNTED_LABELS:
         raise Refused(
             f"threat.goal is top5, and the data have {spec.classes} classes, all of them among the five best; choose "
-            f"data of {TOP + 1} classes at least, or threat.goal=untargeted"
+            f"data of {COUNTED_LABELS + 1} classes at least, or threat.goal=untargeted"
         )
 
 

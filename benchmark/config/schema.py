@@ -131,7 +131,7 @@ UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**2
 
 @dataclass(frozen=True)
 class CellLimits:
-    """How a cell is kept from harming others; none of it changes a result, and all of it needs Linux.
+    """Protection of other cells from a cell; none of it changes a result, and all of it needs Linux.
 
     process: each cell in a process of its own. timeout: seconds that a cell may take, 0 for any number.
     memory: how much may be resident, such as 4GB; empty for any amount. Limits give the cell a process of its own.
@@ -160,7 +160,7 @@ class CellLimits:
 
     @property
     def alone(self) -> bool:
-        """Whether a cell has a process of its own."""
+        """True if a cell has a process of its own."""
         return self.process or self.timeout > 0 or bool(self.memory)
 
 

@@ -130,7 +130,7 @@ class Store:
             return None
 
     def differs(self, card: Card) -> str:
-        """How the files of a trained system differ from those that its card describes; "" if they do not."""
+        """Difference of the files of a trained system from those that its card describes, "" for none."""
         for name, sha in (("weights.safetensors", card.weights_sha256), ("poison.safetensors", card.poison_sha256)):
             path = self.system(card.key) / name
             if sha and (not path.is_file() or file_sha256(path) != sha):
@@ -138,7 +138,7 @@ class Store:
         return ""
 
     def damage(self, record: Record) -> str:
-        """How the files beside a record differ from those that it names, by size alone; "" if they do not."""
+        """Difference in size of the files beside a record from those that it names, "" for none."""
         for file in record.files:
             path = self.cell(record.key) / file.path
             size = path.stat().st_size if path.is_file() else None
@@ -193,7 +193,7 @@ class Store:
         return buried
 
     def deaths(self, key: str) -> list[str]:
-        """Why the processes died that worked on a cell, as far as somebody saw it."""
+        """Causes of death of the processes that worked on a cell, as far as somebody saw them."""
         try:
             return [str(reason) for reason in json.loads((self.work(key) / FATES).read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
@@ -205,7 +205,7 @@ class Store:
 
     @contextlib.contextmanager
     def free(self, key: str) -> Iterator[bool]:
-        """Whether nobody works on a cell, who cannot begin either inside the block."""
+        """True if nobody works on a cell; nobody can begin either inside the block."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.root / "locks" / f"{key}.lock")

@@ -75,7 +75,7 @@ def _no_answers(outcomes: Outcomes) -> Finding | None:
     )
 
 
-FEW = 5
+FEW_ROWS = 5
 """Attacked examples of a label, of which one cannot speak of a whole class."""
 
 
@@ -95,7 +95,7 @@ def _classes_given_up(threat: Threat, attack: AttackInfo, outcomes: Outcomes) ->
         lost = lost & (2 * outcomes.forwards <= budget) & (outcomes.backwards == 0)
     attacked = outcomes.y[outcomes.attacked].bincount()
     given = outcomes.y[lost].bincount(minlength=len(attacked))
-    whole = ((attacked >= FEW) & (given == attacked)).nonzero().flatten()
+    whole = ((attacked >= FEW_ROWS) & (given == attacked)).nonzero().flatten()
     if not len(whole):
         return None
     rows = lost & (outcomes.y[:, None] == whole).any(1)

@@ -152,7 +152,7 @@ def _of_a_worker(error: Exception) -> bool:
 
 
 def _exit_codes(error: Exception) -> str:
-    """What an executor says of how its workers ended, such as "signal 11 (SIGSEGV)", or the name of the error."""
+    """End of a worker as its executor tells it, such as "signal 11 (SIGSEGV)", or the name of the error."""
     signals = re.findall(r"SIG[A-Z]+\(-(\d+)\)", str(error))
     return signal_name(int(signals[0])) if signals else type(error).__name__
 

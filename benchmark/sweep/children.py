@@ -42,7 +42,7 @@ class ChildDied(Exception):  # noqa: N818 - it is what happened
 
 
 def in_child(call: Callable[[], Any], *, timeout: float = 0.0, memory: int = 0) -> Any:
-    """What `call` returns, or the error that it raises, from a process of its own.
+    """Result of `call`, or the error that it raises, from a process of its own.
 
     Args:
         timeout: seconds that it may take; 0 for any number. memory: bytes that may be resident; 0 for any number.
@@ -93,7 +93,7 @@ def _be_a_child(call: Callable[[], Any], writing: int, parent: int) -> NoReturn:
 
 
 def _run_exit_handlers() -> None:
-    """What libraries registered for the end of the process, such as the end of uploads."""
+    """Calls that libraries registered for the end of the process, such as the end of uploads."""
     import atexit
 
     with contextlib.suppress(BaseException):
@@ -170,7 +170,7 @@ def _resident(child: int) -> int:
 
 
 def _reason(status: int) -> str:
-    """Why a process ended, from its status: "signal 11 (SIGSEGV)", "exit code 3"."""
+    """Cause of the end of a process, from its status: "signal 11 (SIGSEGV)", "exit code 3"."""
     if os.WIFSIGNALED(status):
         return signal_name(os.WTERMSIG(status))
     return f"exit code {os.WEXITSTATUS(status)}"

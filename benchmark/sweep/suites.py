@@ -28,7 +28,7 @@ ENTERED = ("model", "defense", "poison", "training", "system", "certifier")
 FREE = ("tracker", "trainer", "store", "retry", "cell", "hydra", "batch_size")
 """Groups and keys whose overrides leave the protocol of a suite as it is: they change no result."""
 
-NAME = re.compile(r"[A-Za-z0-9_]+")
+SUITE_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 NOT_FREE = "trainer.precision"
 """The one key of those groups that can change a result."""
@@ -128,7 +128,7 @@ def _protocol(name: str) -> _Protocol | None:
     from benchmark.config.resolve import resolve
     from benchmark.config.system_spec import described
 
-    if not NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
+    if not SUITE_NAME.fullmatch(name):  # it comes from a stranger's record, and an override is a language
         return None
     source.register_schemas()
     made = _Protocol(None, None, [], [], [], [])

@@ -1,4 +1,4 @@
-"""What the detectors of a system said of each example of a cell, clean and attacked: read only where it is drawn."""
+"""Scores of the detectors of a system for each example of a cell, clean and attacked, read where they are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other boards say of the same systems: attackers who do not know the defense, and examples made elsewhere."""
+"""Results of the same systems on other boards: attackers who do not know the defense, and examples made elsewhere."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def with_counterparts(boards: Sequence[Board]) -> list[Board]:
 
 
 def _place(board: Board, row: Row) -> Place:
-    """What two rows must share to be the same system under the same threat, but for what the attacker knows."""
+    """Properties that two rows share as the same system under the same threat, but for what the attacker knows."""
     of = board.protocol.conditions
     return (
         row.key, of.dataset, of.dataset_revision, of.examples_sha256, of.norm, board.protocol.eps_exact, of.goal,

@@ -155,7 +155,7 @@ def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None
 
 
 def used_access(records: Iterable[Record]) -> str:
-    """What an attack made use of, by the passes that were counted: a threat permits more than most attacks need.
+    """Access that an attack made use of, by the passes that were counted: a threat permits more than most attacks need.
 
     `gradients` if it took any; `transfer` if it worked on another system; `none` if it asked the system nothing, as
     random noise does; else what the threat permits, and `queries` where that is gradients, which it did without.

@@ -192,7 +192,7 @@ def _attack(at: int, of: AttackColumn) -> Column[Row]:
 
 
 def used(column: AttackColumn) -> str:
-    """What the attack made use of; what the threat permits where no pass was counted."""
+    """Access that the attack made use of; that of the threat where no pass was counted."""
     return column.used or column.access
 
 

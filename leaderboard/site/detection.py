@@ -34,7 +34,7 @@ DETECTOR_LINES = 60
 
 
 def fitted(of: Detected) -> str:
-    """What the detectors of a system were fitted on, for people."""
+    """Data that the detectors of a system were fitted on, for people."""
     said = {name: ", ".join(map(words, attacks)) or "clean examples" for name, attacks in of.fitted_on.items()}
     if len(said) == 1:
         return next(iter(said.values()))

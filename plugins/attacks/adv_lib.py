@@ -65,7 +65,7 @@ class AdvLib(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """Whether adv_lib.attacks has it."""
+        """True if adv_lib.attacks has it."""
         return hasattr(_attacks(), name)
 
     @classmethod

@@ -121,7 +121,7 @@ class ART(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """Whether art.attacks.evasion has it."""
+        """True if art.attacks.evasion has it."""
         return hasattr(imported("art.attacks.evasion"), name)
 
     @classmethod

@@ -66,7 +66,7 @@ class CleverHans(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """Whether there is a module of that name."""
+        """True if there is a module of that name."""
         return installed("cleverhans") and importlib.util.find_spec(f"{MODULE}.{name}") is not None
 
     @classmethod

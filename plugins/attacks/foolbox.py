@@ -92,7 +92,7 @@ class Foolbox(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """Whether foolbox.attacks has it."""
+        """True if foolbox.attacks has it."""
         return hasattr(imported("foolbox.attacks"), name)
 
     @classmethod

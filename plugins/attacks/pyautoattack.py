@@ -44,7 +44,7 @@ class PyAutoAttack(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """Whether the package has it: all versions of it have these."""
+        """True if the package has it: all versions of it have these."""
         return True
 
     @classmethod

@@ -69,7 +69,7 @@ class TorchAttacks(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """Whether the package has it."""
+        """True if the package has it."""
         return hasattr(imported("torchattacks"), name)
 
     @classmethod

@@ -58,6 +58,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     assert run(small_config(folder, examples=20)).status == "complete"
     shutil.copytree(folder / "results", folder / "new")
+    shutil.copytree(folder / "results", folder / "other" / "results")
     (folder / "last-release" / "cells").mkdir(parents=True)
     shutil.copytree(ROOT / "leaderboard" / "results", folder / "leaderboard" / "results")
     packed = ["leaderboard", "pack", str(folder / "results" / "cells"), "--into", str(folder / "published")]
@@ -117,9 +118,14 @@ def test_every_search_composes() -> None:
 
 
 @pytest.mark.parametrize("words", OTHERS, ids=show)
-def test_every_other_command_runs(words: list[str], store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_other_command_runs(
+    words: list[str], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if words[:3] == ["benchmark", "plugins", "check"] and words[3] in ("attack.acme", "model.mynet"):
         pytest.skip("tests/core/test_scaffold.py installs such a package and runs its contract suite")
+    if words[1] == "store":  # moves and deletes
+        store = Path(shutil.copytree(store, tmp_path / "moved"))
+        words = [word.replace("/data/results", "elsewhere/results") for word in words]
     monkeypatch.chdir(store)
     (cell,) = Path("results/cells").iterdir()
     fine = {0, UNDECIDED} if words[1] == "gate" else {0}  # of twenty examples a gate can say no more

@@ -43,6 +43,8 @@ def synonyms(module: ast.Module, *, attack: bool = False) -> list[str]:
 @pytest.mark.parametrize("file", METHODS, ids=str)
 def test_a_quantity_has_one_name(file: Path) -> None:
     found = synonyms(tree(file), attack=file.parts[1] == "attacks")
+    if file.name == "pyautoattack.py":  # gives the settings of a toolkit, which has words of its own
+        found = [word for word in found if word.partition(":")[0] not in ("n_iter", "n_restarts")]
     assert not found, f"{file}: {'; '.join(found)}"
 
 
@@ -120,6 +122,8 @@ def _call(node: ast.Call) -> list[str]:
 
 
 ALLOWED = {
+    "plugins/attacks/_toolkits/bridge.py": "silences the warnings of a toolkit",
+    "plugins/attacks/_toolkits/facade.py": "seeds the global generators that toolkits draw from, and restores them",
     "plugins/models/checkpoint.py": "reads the weights that it is named for",
     "plugins/models/file.py": "names the user's code by its content",
     "plugins/models/_code.py": "reads the user's code",

@@ -1,1 +1,1 @@
-"""What the bridges to other toolkits' attacks share."""
+"""Parts that the bridges to other toolkits' attacks share."""

@@ -186,7 +186,7 @@ class Bridge(Attack):
             raise Refused(f"{self.package}'s {self.method} reaches given labels, and threat.goal is untargeted")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """What the toolkit returns for each example; the toolkit's own number of passes."""
+        """Candidates that the toolkit returns for each example, and the toolkit's own number of passes."""
         if threat.radius == 0 and not self.supports.minimal:
             return x.clone()  # for which toolkits divide by zero, or refuse it
         ball = threat.around(x, rng)
