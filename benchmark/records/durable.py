@@ -105,15 +105,11 @@ def checked_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    import torch
+
     sha = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name in sorted(tensors):
         value = tensors[name]
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        sha.update(value.contiguous().flatten().view(_bytes()).numpy().data if value.numel() else b"")
+        sha.update(value.contiguous().flatten().view(torch.uint8).numpy().data if value.numel() else b"")
     return sha.hexdigest()
-
-
-def _bytes() -> object:
-    import torch
-
-    return torch.uint8

@@ -208,6 +208,7 @@ class Store:
         """Whether nobody works on a cell, who cannot begin either inside the block."""
         from filelock import FileLock, Timeout
 
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
