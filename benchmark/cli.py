@@ -76,6 +76,8 @@ def _dispatch(arguments: list[str]) -> int:
         return _run(arguments[1:])
     if arguments and arguments[0] == "harden":
         arguments = ["harden", *harden.overrides_first(arguments[1:])]
+    if arguments and arguments[0] == "plan":
+        return _plan(arguments[1:])
     options = _parser().parse_args(arguments)
     command = getattr(options, "command", None)
     if command is None:
@@ -95,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"benchmark {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.add_parser("run", help="run a cell, or with -m a sweep", add_help=False)
+    commands.add_parser("plan", help="freeze a sweep in a file, for tasks to work at", add_help=False)
+    _add_work(commands)
     _add_plugins(commands)
     _add_new(commands)
     _add_status(commands)
@@ -135,6 +139,17 @@ def _add_input(command: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a file or folder that a record names by its content, if it lies elsewhere now; may be given again",
     )
+
+
+def _add_work(commands: Commands[argparse.ArgumentParser]) -> None:
+    work = commands.add_parser(
+        "work",
+        help="take cells of a plan until none is left",
+        description="Take the next cell of a plan that is neither recorded nor held by another task, until none is "
+        "left. Any number of tasks, on any machines that share the store, may do so, join late, die and come back.",
+    )
+    work.add_argument("plan", type=Path, metavar="PLAN", help="a file that benchmark plan wrote")
+    work.set_defaults(command=_work)
 
 
 def _add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -182,6 +197,7 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
     status.add_argument(
         "--stale", action="store_true", help="also list the cells that today's code would give another key, and why"
     )
+    status.add_argument("--plan", type=Path, metavar="PLAN", help="show how far the tasks are that work at a plan")
     status.set_defaults(command=_status)
 
 
@@ -397,6 +413,10 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.plan is not None:
+        from benchmark.commands import progress
+
+        return progress.main(options.plan)
     from benchmark.commands import status
 
     return status.main(options.store, as_json=options.json, at_least=options.at_least, old=options.stale)
@@ -540,6 +560,32 @@ def _run(arguments: list[str]) -> int:
     from benchmark.sweep import app
 
     return app.main(arguments)
+
+
+# --- benchmark plan, benchmark work ---
+
+
+def _plan(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="benchmark plan",
+        description="Freeze a sweep in a file, for any number of tasks that run `benchmark work PLAN`. The words are "
+        "those of `benchmark run -m`; a word such as quickstart alone is suite=quickstart.",
+    )
+    parser.add_argument("words", nargs="+", metavar="SUITE | GROUP=CHOICE,... | KEY=VALUE,...")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("plan.jsonl"), metavar="FILE", help="default: plan.jsonl"
+    )
+    options = parser.parse_args(arguments)
+    words = [word if "=" in word else f"suite={word}" for word in options.words if not word.startswith("retry=")]
+    from benchmark.sweep import app
+
+    return app.plan(words, options.out)
+
+
+def _work(options: argparse.Namespace) -> int:
+    from benchmark.sweep import app
+
+    return app.work(options.plan)
 
 
 # --- benchmark plugins ---

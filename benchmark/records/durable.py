@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import StoreError
 
 if TYPE_CHECKING:
-    from torch import Tensor, dtype
+    from torch import Tensor
 
 __all__ = ["checked_tensors", "flush", "put_in_place", "save_checked", "set_aside", "settle"]
 
@@ -105,15 +105,11 @@ def checked_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    import torch
+
     sha = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name in sorted(tensors):
         value = tensors[name]
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        sha.update(value.contiguous().flatten().view(_bytes()).numpy().data if value.numel() else b"")
+        sha.update(value.contiguous().flatten().view(torch.uint8).numpy().data if value.numel() else b"")
     return sha.hexdigest()
-
-
-def _bytes() -> dtype:
-    import torch
-
-    return torch.uint8

@@ -208,6 +208,7 @@ class Store:
         """True if nobody works on a cell; nobody can begin either inside the block."""
         from filelock import FileLock, Timeout
 
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
             lock.acquire(timeout=0)

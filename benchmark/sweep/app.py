@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
@@ -28,6 +29,7 @@ from benchmark.config import source
 from benchmark.config.overrides import NO_WORD, sentence
 from benchmark.config.source import SWEEPER, DescribedSource, PluginSource
 from benchmark.errors import ConfigError
+from benchmark.records.plan import Plan
 from benchmark.registry import LISTS
 from benchmark.sweep import chosen
 from benchmark.sweep.children import AVAILABLE, ChildDied, in_child, signal_name
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from benchmark.hooks.events import CellResult
     from benchmark.sweep.matrix import Matrix
 
-__all__ = ["Task", "complete", "main", "register"]
+__all__ = ["Task", "complete", "main", "plan", "register", "work"]
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's own switch: with "1" its errors come with the whole traceback."""
@@ -77,8 +79,34 @@ class MatrixSweeper(Sweeper):
         jobs = chosen.given_to(jobs, settings, self._chosen_by_default, self.loader.get_group_options)
         matrix = Matrix(self.composed, self.loader, self.task.sweep)
         self.task.fingerprint = matrix.fingerprint
+        if self.task.plan is not None:
+            self.task.swept += self._planned(matrix, self.task.plan, jobs)
+            return self.task.swept
         self.task.swept += matrix.finish(*self._completed(matrix, matrix.missing(jobs)))
         return self.task.swept
+
+    def _planned(self, matrix: Matrix, path: Path, jobs: list[list[str]]) -> list[CellResult]:
+        """Freeze the jobs in a plan; or, where the task is to work at one, take cells of it until none is left."""
+        from benchmark.records.plan import ordered
+        from benchmark.sweep.matrix import cfg_line
+        from benchmark.sweep.work import Worker
+
+        if self.task.words is not None:
+            lines = ordered([(cfg_line(job, matrix.fingerprint), job) for job in jobs], matrix.store.records())
+            Plan(self.task.sweep, self.task.words, str(matrix.store.root), matrix.fingerprint, lines).write(path)
+            sys.stdout.write(f"{len(lines)} cells of {len({line.system for line in lines})} systems: {path}\n")
+            return []
+        plan = Plan.read(path)
+        self.task.fingerprint = plan.fingerprint
+        launcher = self.launcher
+        assert launcher is not None
+
+        def launch(overrides: Sequence[str]) -> None:
+            (job,) = launcher.launch([list(overrides)], initial_job_idx=0)
+            _ = job.return_value  # raises what kept the cell from being composed
+
+        lost = Worker(plan, matrix.store, launch).work()
+        return matrix.worked(plan, lost)
 
     def _chosen_by_default(self, kind: str) -> list[str]:
         """The choices of a kind in a cell that says nothing of it."""
@@ -167,6 +195,7 @@ class Task:
     """The job that Hydra calls, here or in a worker: run one cell. Never raises for a cell that fails.
 
     sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.
+    plan: the file that the sweep is frozen in, or that is worked at. words: of the command that plans; None at work.
     settings: settings of plugins, which the jobs of a sweep are given and the sweep as a whole is not.
     cells: the results of the jobs called in this process. swept: those of the whole sweep, once it is summed up.
     """
@@ -174,6 +203,8 @@ class Task:
     sweep: str
     fingerprint: str = ""
     settings: tuple[str, ...] = ()
+    plan: Path | None = None
+    words: tuple[str, ...] | None = None
     cells: list[CellResult] = field(default_factory=list)
     swept: list[CellResult] = field(default_factory=list)
 
@@ -196,6 +227,26 @@ def register(schemas: type[PluginSource] = PluginSource) -> None:
     plugins.class_name_to_class[SWEEPER] = MatrixSweeper  # Hydra 1.3 takes plugins of this package name only
 
 
+def plan(words: Sequence[str], path: Path) -> int:
+    """Freeze the sweep of these words in a file; 0 for the shell."""
+    task = _task()
+    task.plan, task.words = path.absolute(), tuple(words)
+    return _run(["-m", *words], PluginSource, task)
+
+
+def work(path: Path) -> int:
+    """Work at a plan until none of its cells is left; 0 if each has a record then, whatever its status."""
+    frozen = Plan.read(path)
+    task = _task()
+    task.plan, task.sweep = path.absolute(), frozen.sweep
+    _run(["-m", *frozen.words], PluginSource, task)
+    return 0 if len([cell for cell in task.swept if cell.key]) == len(frozen.lines) else 1
+
+
+def _task() -> Task:
+    return Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
+
+
 def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     """Run Hydra's application with these arguments.
 
@@ -205,11 +256,15 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     Returns:
         0 if a cell is complete and none failed; 2 if none is, for reasons that the user can mend; 1 otherwise.
     """
+    return _run(argv, schemas, _task())
+
+
+def _run(argv: list[str], schemas: type[PluginSource], task: Task) -> int:
+    """Run Hydra's application with these arguments for a task; its exit code."""
     import hydra
 
     register(schemas)
     argv = written_out(argv) if schemas is PluginSource else argv
-    task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
     if any(word in ("-m", "--multirun") for word in argv):
         task.settings = tuple(word for word in argv if chosen.is_setting(word))
         argv = [word for word in argv if word not in task.settings]

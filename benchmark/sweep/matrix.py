@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from benchmark.errors import MENDABLE, BenchmarkError, PluginError
 from benchmark.guard import guarded
 from benchmark.hooks.events import CellResult, SweepSummary
 from benchmark.hooks.observers import Observers
+from benchmark.records.plan import Plan, progress_of
 from benchmark.records.record import content_key
 from benchmark.records.store import Store
 from benchmark.sweep.children import ChildDied, in_child
@@ -138,6 +140,19 @@ class Matrix:
             findings,
         )
         self._tell(summary)
+        return results
+
+    def worked(self, plan: Plan, lost: Mapping[str, str]) -> list[CellResult]:
+        """What has become of the cells of a plan, whoever computed them."""
+        found = progress_of(plan, self.store)
+        results = [CellResult("", words, "failed", why) for words, why in lost.items()]
+        for line in plan.lines:
+            record = found.get(line.line)
+            if record is not None:
+                results.append(CellResult(record.key, " ".join(line.overrides), record.status, record.error, True))
+        counts = Counter(result.status for result in results)
+        told = ", ".join(f"{counts[s]} {s}" for s in ("complete", "failed", "refused") if counts[s])
+        sys.stdout.write(f"{len(plan.lines)} cells: {told or 'none recorded'}\n")
         return results
 
     def _board(self, *, changed: bool) -> tuple[Path | None, tuple[str, ...]]:

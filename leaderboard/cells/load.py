@@ -309,6 +309,7 @@ def read_evidence(cell: Cell) -> Evidence:
             f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} invalid, and its {OUTCOMES} has "
             f"{seen[0]}, {seen[1]} and {seen[2]}"
         )
+    _check_outcomes(cell)
     np.copyto(distance, np.inf, where=~tried)
     return Evidence(clean, valid, broken, distance, certified)
 
@@ -333,7 +334,6 @@ def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]
 
 def _tensors(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The named arrays of a cell's outcomes, and nothing more of the file."""
-    _check_outcomes(cell)
     try:
         with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in names}

@@ -16,7 +16,7 @@ from benchmark.api import Defense, Loss, Model
 from benchmark.config.cell import RunConfig
 from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.data import Batch, DataSpec, Examples
-from benchmark.errors import Refused
+from benchmark.errors import PluginFault, Refused
 from benchmark.records.record import Card
 from benchmark.records.store import Store
 from benchmark.run import run
@@ -106,7 +106,7 @@ def test_training_that_was_interrupted_ends_with_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(training.Fitting, "training_step", stop)
-        with pytest.raises(_Killed):
+        with pytest.raises(PluginFault, match="_Killed"):
             _fit(broken)
     assert (Store(tmp_path / "broken" / "results").work(card.key) / "last.ckpt").is_file()
     epochs: list[int] = []

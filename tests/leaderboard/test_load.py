@@ -17,6 +17,7 @@ from benchmark_leaderboard.ranking.aggregate import aggregate
 from safetensors.numpy import load_file, save_file
 
 from benchmark.errors import RecordError
+from benchmark.records.record import file_sha256
 from tests.leaderboard.made_records import made_cell
 
 RIGHT = [True] * 8 + [False] * 2
@@ -39,6 +40,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def retensor(folder: Path, **arrays: Any) -> None:
     path = folder / "outcomes.safetensors"
     save_file({**load_file(path), **arrays}, path)
+    rewrite(folder, lambda d: d["files"][0].update(sha256=file_sha256(path)))
 
 
 def only_problem(root: Path, *, files: bool = False) -> str:
