@@ -24,6 +24,7 @@ from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
 from .review.tiers import reviews_of
+from .site.notes import read_notes, with_claims
 from .site.paths import record_path
 from .site.releases import read_releases
 from .site.render import MARKER, Extras, board_names, render
@@ -118,10 +119,12 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     transfers, faults = read_transfers(cells)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    leaderboard = aggregate(cells, [*problems, *misfits, *faults])
+    notes = read_notes(results)
+    leaderboard = with_claims(aggregate(cells, [*problems, *misfits, *faults]), notes)
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
         suspicion=lambda key: read_suspicion(named[key]),
+        notes=notes,
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,

@@ -29,7 +29,7 @@ def dataset_files(
     if not results:
         return
     size = next((text for most, text in SIZES if len(results) < most), "n>1M")
-    yield "dataset/README.md", CARD.format(name=name, size=size, results=len(results), standings=len(standings))
+    yield "dataset/README.md", DATASET_CARD.format(name=name, size=size, results=len(results), standings=len(standings))
     for title, rows in (("results", results), ("standings", standings)):
         yield f"dataset/{title}.csv", as_csv(rows)
 
@@ -103,7 +103,7 @@ def _standing(board: Board, row: Row) -> dict[str, Value]:
     }  # fmt: skip
 
 
-CARD = """---
+DATASET_CARD = """---
 pretty_name: {name}, results
 tags:
 - adversarial-robustness

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from ..board import Board, Curve, CurveSet, Row
+from ..ranking.detectors import Point
 from ..words.display import number, percent
 from ..words.wording import NORMS, radius, rank
 from .charts import LETTERS, Bar, Dot, Series, costs, curves, intervals, scatter, strip
@@ -15,7 +16,6 @@ __all__ = ["CARD_ROWS", "LETTERS", "attack_costs", "curve_plot", "interval_plot"
            "roc_plot", "row_strip", "trade_off"]  # fmt: skip
 
 CARD_ROWS = 6
-Point = tuple[float, float, float, float]
 CURVES = len(LETTERS)
 
 

@@ -32,6 +32,10 @@ class Paths:
         """A page of the attack-by-system matrix of a board, from 0."""
         return f"boards/{self.boards[key]}-matrix{f'-{page + 1}' if page else ''}.html"
 
+    def systems(self, page: int) -> str:
+        """A page of the list of systems, from 0."""
+        return f"systems{f'-{page + 1}' if page else ''}.html"
+
     def anchor(self, key: str) -> str:
         """A short id on a page, of a board or a system."""
         return f"k{digest(key)[:8]}"
