@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmark.errors import RecordError
 
 from .cells.gallery import read_pictures
-from .cells.load import RECORD, read, uncollected
+from .cells.load import RECORD, read, read_answers, uncollected
 from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
@@ -125,6 +125,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
         pictures=lambda key: read_pictures(named[key]),
         suspicion=lambda key: read_suspicion(named[key]),
         notes=notes,
+        answers=lambda key: read_answers(named[key]),
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,

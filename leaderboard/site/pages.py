@@ -24,6 +24,7 @@ from benchmark.records.record import Record
 
 from ..literature.literature import listings, place, range_of, share, under
 from ..ranking.pairs import PAIR_ROWS
+from ..ranking.union import unions
 from ..review.review import ReviewFile
 from ..review.tiers import weakest
 from ..words import display, wording
@@ -235,6 +236,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         formats=FORMATS,
         badge=row_badge,
         citation=citation,
+        unions=unions,
         listings=listings,
         answered=wording.answered,
         badge_of=board_badge,

@@ -48,6 +48,10 @@ class Paths:
         """The badge of a board, or of a system on it."""
         return f"badges/{self.boards[board]}{f'--{self.rows[row]}' if row else ''}.svg"
 
+    def examples(self, key: str) -> str:
+        """The page of a system example by example."""
+        return f"examples/{self.rows[key]}.html"
+
     def export(self, row: str) -> str:
         """The document of a system in the format of Every Eval Ever."""
         name = uuid.UUID(digest(row)[:32], version=4)

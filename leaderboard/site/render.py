@@ -13,6 +13,7 @@ from benchmark.records.record import Record
 
 from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
 from ..cells.gallery import Pictures, exhibits
+from ..cells.load import Answers
 from ..cells.suspicion import Suspicion
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
@@ -29,6 +30,7 @@ from .budget import error_budget
 from .columns import ATTACKS, ATTACKS_PAGE, BOARD_ATTACKS, BOARD_PAGE, attack_columns, board_columns, on_page
 from .dataset import dataset_files, index_file
 from .detection import detector_files, detector_values
+from .examples import example_lines, examples_table
 from .exchange import every_eval_ever
 from .feed import feed
 from .notes import SystemNote
@@ -82,7 +84,7 @@ class Extras:
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
     transfers: how adversarial examples went from system to system. suspicion: gives the scores of the detectors in a
     cell by its key, None if its system has none. releases: earlier ones of the site, by name, with their addresses.
-    notes: what authors say of their systems, by the key of the row.
+    notes: what authors say of their systems, by the key of the row. answers: gives the outcomes of a cell by its key.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
@@ -92,6 +94,7 @@ class Extras:
     transfers: Sequence[Arrivals] = ()
     suspicion: Callable[[str], Suspicion | None] = _no_suspicion
     releases: Sequence[tuple[str, str]] = ()
+    answers: Callable[[str], Answers] | None = None
     notes: Mapping[str, SystemNote] = field(default_factory=dict)
 
 
@@ -235,16 +238,23 @@ def _system_files(
     released = _systems(extras.before) if extras.before else {}
     for entries in listed:
         row = entries[0][1]
+        found = [] if extras.answers is None else [(b, example_lines(b, r, extras.answers)) for b, r in entries]
+        found = [(board, lines) for board, lines in found if lines]
         told = events(entries, leaderboard.problems)
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield pages.page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
             curves=_curves_of(leaderboard, row), commands=wording.commands(own), own=own,
+            by_example=bool(found),
             gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
         )  # fmt: skip
         names = [wording.radius(event.board.protocol) if event.board else "" for event in told]
         yield from files(f"{stem(paths.row(row.key))}-history", history_table(entries, told, names), SITE_NAME)
         yield from files(stem(paths.row(row.key)), system_table(entries), SITE_NAME)
+        if found:
+            most = max(20, PAGE_ROWS // len(found))
+            yield pages.page("examples.html", paths.examples(row.key), "systems.html", row=row, found=found, most=most)
+            yield from files(stem(paths.examples(row.key)), examples_table(found, row.label), SITE_NAME)
         yield paths.export(row.key), as_json(every_eval_ever(entries, records, SITE_NAME))
 
 
