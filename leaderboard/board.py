@@ -282,6 +282,7 @@ class Row:
     spread, clean_spread: over the runs. history: how the worst case came to be, day by day.
     oblivious: robust accuracy against attackers who do not know the defense. transfer: against examples that were made
     on other systems. Both on the same examples and radius, from whatever suite, None where nobody tried.
+    claimed: what its authors report at this radius, under attacks of their own; nobody checked it.
     """
 
     key: str
@@ -303,6 +304,7 @@ class Row:
     history: tuple[Step, ...] = ()
     oblivious: Rate | None = None
     transfer: Rate | None = None
+    claimed: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,13 @@ from pathlib import Path
 from benchmark.errors import RecordError
 
 from .cells.gallery import read_pictures
-from .cells.load import RECORD, read, uncollected
+from .cells.load import RECORD, read, read_answers, uncollected
 from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
 from .review.tiers import reviews_of
+from .site.notes import read_notes, with_claims
 from .site.paths import record_path
 from .site.releases import read_releases
 from .site.render import MARKER, Extras, board_names, render
@@ -118,10 +119,13 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     transfers, faults = read_transfers(cells)
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
-    leaderboard = aggregate(cells, [*problems, *misfits, *faults])
+    notes = read_notes(results)
+    leaderboard = with_claims(aggregate(cells, [*problems, *misfits, *faults]), notes)
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
         suspicion=lambda key: read_suspicion(named[key]),
+        notes=notes,
+        answers=lambda key: read_answers(named[key]),
         published=load_published(),
         reviews=reviews,
         before=aggregate(*read(since)) if since else None,

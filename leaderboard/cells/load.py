@@ -31,6 +31,7 @@ from .retraction import Withdrawal, withdrawal
 
 __all__ = [
     "OUTCOMES",
+    "Answers",
     "Cell",
     "Evidence",
     "certified_radii",
@@ -39,6 +40,7 @@ __all__ = [
     "find",
     "labels_of",
     "read",
+    "read_answers",
     "read_evidence",
     "same_outcomes",
     "uncollected",
@@ -324,6 +326,23 @@ def labels_of(cell: Cell) -> NDArray[np.int64]:
     """The labels of the examples of a complete cell, (N,)."""
     found: NDArray[np.int64] = _tensors(cell, ("y",))["y"]
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one cell says of each example. ids: (N,) int64. clean, broken: (N,) bool. distance: (N,), as `Evidence`."""
+
+    ids: NDArray[np.int64]
+    clean: Bools
+    broken: Bools
+    distance: NDArray[np.float32]
+
+
+def read_answers(cell: Cell) -> Answers:
+    """The outcome of each example of a complete cell that was read before."""
+    norm = cell.record.threat.norm
+    found = _tensors(cell, ("ids", "clean_correct", "broken", norm))
+    return Answers(found["ids"], found["clean_correct"], found["broken"], found[norm])
 
 
 def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

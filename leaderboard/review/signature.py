@@ -15,10 +15,12 @@ from benchmark.errors import RecordError
 
 from .parcel import MANIFEST, SIGNATURE
 
-__all__ = ["ALLOWED", "NAMESPACE", "signer"]
+__all__ = ["ALLOWED", "MAINTAINERS", "NAMESPACE", "is_maintainer", "signer"]
 
 ALLOWED = "allowed_signers"
 """The file of keys beside published results, as ssh-keygen(1) describes it: a principal and a key in each line."""
+MAINTAINERS = "maintainers"
+"""The file of principals beside it who act for the owner of any row, one in each line; # begins a comment."""
 NAMESPACE = "adversarial-benchmark"
 
 
@@ -41,6 +43,15 @@ def signer(root: Path, results: Sequence[Path]) -> str:
     if not principal or _ssh_keygen("verify", root, allowed, ["-I", principal]).returncode:
         raise RecordError(f"{SIGNATURE} is no signature of this {MANIFEST} by one of the {ALLOWED}; sign it again")
     return principal
+
+
+def is_maintainer(who: str, results: Sequence[Path]) -> bool:
+    """Tell whether a signer has the rights of every owner: the first folder with allowed signers says who does."""
+    folder = next((folder for folder in results if (folder / ALLOWED).is_file()), None)
+    if not who or folder is None or not (folder / MAINTAINERS).is_file():
+        return False
+    lines = (folder / MAINTAINERS).read_text(encoding="utf-8").splitlines()
+    return who in {line.partition("#")[0].strip() for line in lines}
 
 
 def _ssh_keygen(what: str, root: Path, allowed: Path, more: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -86,9 +86,9 @@ def exact_line(columns: Sequence[Column[Of]], one: Of) -> dict[str, Value]:
 
 # --- systems of a board ---
 
-BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "clean", "oblivious", "transfer", ATTACKS, METRICS,
-              "attacks")  # fmt: skip
-BOARD_PAPER = ("system", "rank", "robust", "certified", "clean", "oblivious", "transfer", ATTACKS, METRICS)
+BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "claimed", "clean", "oblivious", "transfer", ATTACKS,
+              METRICS, "attacks")  # fmt: skip
+BOARD_PAPER = ("system", "rank", "robust", "certified", "claimed", "clean", "oblivious", "transfer", ATTACKS, METRICS)
 BOARD_ATTACKS = 8
 """Attacks with a column on a board, the strongest ones; the matrix and the downloads have all of them."""
 
@@ -115,6 +115,7 @@ def own_columns(board: Board) -> list[Column[Row]]:
     certified, oblivious, transfer = (
         any(getattr(row, name) for row in board.rows) for name in ("certified", "oblivious", "transfer")
     )
+    claimed = any(row.claimed is not None for row in board.rows)
     return [
         Column(
             "system", "System", lambda row: row.label, lambda row: row.label,
@@ -135,6 +136,10 @@ def own_columns(board: Board) -> list[Column[Row]]:
         _rate("transfer", "Transfer", lambda row: row.transfer,
               lambda row: {"transfer_accuracy": _value(row.transfer)} if transfer else {},
               label="Robust accuracy against examples made on other systems", hidden=not transfer),
+        Column("claimed", "Claimed", lambda row: row.claimed, lambda row: percent(row.claimed),
+               lambda row: {"claimed_accuracy": row.claimed} if claimed else {}, label="Robust accuracy as claimed",
+               explanation="reported by the authors under attacks of their own, not checked", unit="share",
+               hidden=not claimed),
         _count("attacks", "Attacks", lambda row: sum(score is not None for score in row.scores)),
         _count("runs", "Runs", lambda row: len(row.runs)),
         _count("unjudged", "Unjudged", lambda row: row.unjudged),

@@ -24,6 +24,7 @@ from benchmark.records.record import Record
 
 from ..literature.literature import listings, place, range_of, share, under
 from ..ranking.pairs import PAIR_ROWS
+from ..ranking.union import unions
 from ..review.review import ReviewFile
 from ..review.tiers import weakest
 from ..words import display, wording
@@ -34,6 +35,7 @@ from .columns import BOARD_ATTACKS, Tried, attacked_columns, by_strength, tried_
 from .dataset import API_VERSION
 from .detection import DETECTION_COLUMNS, fitted
 from .feed import EPOCH, stamp
+from .notes import SystemNote, citation
 from .paths import Paths, digest
 
 __all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
@@ -54,7 +56,7 @@ class Pages:
     """Makes pages from templates.
 
     published, changed: whether the site has those sections. transfer: the keys of the boards with a transfer matrix.
-    releases: earlier ones, by name, with their addresses.
+    releases: earlier ones, by name, with their addresses. notes: what authors say of their systems, by row.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Pages:
         changed: bool = False,
         transfer: Collection[str] = (),
         releases: tuple[tuple[str, str], ...] = (),
+        notes: Mapping[str, SystemNote] | None = None,
     ) -> None:
         known = reviews or {}
         self.records = records
         first = next((paths.transfer(key) for key in transfer), "")
         self._environment = _environment(_frame(records, published, changed, first, releases), paths)
         self._environment.globals["exchanged"] = transfer
+        self._environment.globals["notes"] = notes or {}
         self._environment.globals.update(reviews=known, tier=lambda row: weakest(row, known))
 
     def page(self, template: str, path: str, section: str, **values: object) -> tuple[str, str]:
@@ -231,6 +235,8 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         sample=charts.sample,
         formats=FORMATS,
         badge=row_badge,
+        citation=citation,
+        unions=unions,
         listings=listings,
         answered=wording.answered,
         badge_of=board_badge,

@@ -32,6 +32,10 @@ class Paths:
         """A page of the attack-by-system matrix of a board, from 0."""
         return f"boards/{self.boards[key]}-matrix{f'-{page + 1}' if page else ''}.html"
 
+    def systems(self, page: int) -> str:
+        """A page of the list of systems, from 0."""
+        return f"systems{f'-{page + 1}' if page else ''}.html"
+
     def anchor(self, key: str) -> str:
         """A short id on a page, of a board or a system."""
         return f"k{digest(key)[:8]}"
@@ -43,6 +47,10 @@ class Paths:
     def badge(self, board: str, row: str = "") -> str:
         """The badge of a board, or of a system on it."""
         return f"badges/{self.boards[board]}{f'--{self.rows[row]}' if row else ''}.svg"
+
+    def examples(self, key: str) -> str:
+        """The page of a system example by example."""
+        return f"examples/{self.rows[key]}.html"
 
     def export(self, row: str) -> str:
         """The document of a system in the format of Every Eval Ever."""

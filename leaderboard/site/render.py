@@ -13,6 +13,7 @@ from benchmark.records.record import Record
 
 from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
 from ..cells.gallery import Pictures, exhibits
+from ..cells.load import Answers
 from ..cells.suspicion import Suspicion
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
@@ -26,11 +27,13 @@ from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
 from .budget import error_budget
-from .columns import ATTACKS, ATTACKS_PAGE, BOARD_PAGE, attack_columns, board_columns, on_page
+from .columns import ATTACKS, ATTACKS_PAGE, BOARD_ATTACKS, BOARD_PAGE, attack_columns, board_columns, on_page
 from .dataset import dataset_files, index_file
 from .detection import detector_files, detector_values
+from .examples import example_lines, examples_table
 from .exchange import every_eval_ever
 from .feed import feed
+from .notes import SystemNote
 from .pages import GRID_ROWS, SITE_NAME, Pages
 from .paths import Paths, digest, paths_of, stem
 from .registers import attacks_register, published_register, reviews_register, runs_register, unfinished_register
@@ -48,13 +51,17 @@ from .tables import (
     transfer_table,
 )
 
-__all__ = ["MARKER", "MATRIX_CELLS", "Extras", "board_names", "render", "single_page"]
+__all__ = ["MARKER", "MATRIX_CELLS", "PAGE_ROWS", "Extras", "board_names", "render", "single_page"]
 
 Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
 """A file that says what the site was built from, and that it is one."""
 TRANSFER_ROWS = 24
 """Systems on the page of a transfer matrix, at most."""
+PAGE_ROWS = 250
+"""Systems in a table of a page, at most: the list of systems goes on on the next page, a board on its matrix."""
+BOARD_CELLS = 1200
+"""Cells of a board on its page, at most, if each system has four and one more for each attack that is shown."""
 MATRIX_CELLS = 1600
 """Cells per page, at most; a larger matrix is split over pages, and its board leaves the columns to them."""
 
@@ -77,6 +84,7 @@ class Extras:
     cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
     transfers: how adversarial examples went from system to system. suspicion: gives the scores of the detectors in a
     cell by its key, None if its system has none. releases: earlier ones of the site, by name, with their addresses.
+    notes: what authors say of their systems, by the key of the row. answers: gives the outcomes of a cell by its key.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
@@ -86,6 +94,8 @@ class Extras:
     transfers: Sequence[Arrivals] = ()
     suspicion: Callable[[str], Suspicion | None] = _no_suspicion
     releases: Sequence[tuple[str, str]] = ()
+    answers: Callable[[str], Answers] | None = None
+    notes: Mapping[str, SystemNote] = field(default_factory=dict)
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
@@ -100,7 +110,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
     pages = Pages(
         paths, records, extras.reviews,
         published=bool(extras.published), changed=extras.before is not None, transfer=tuple(shared),
-        releases=tuple(extras.releases),
+        releases=tuple(extras.releases), notes=extras.notes,
     )  # fmt: skip
     yield MARKER, as_json({"records": len(records), "content": digest(" ".join(sorted(records)))})
     systems = _systems(leaderboard)
@@ -152,7 +162,7 @@ def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
     metrics = any(board.metrics for board in leaderboard.boards)
     yield pages.page("definitions.html", "definitions.html", "definitions.html", metrics=metrics)
     overviews = _overviews(leaderboard)
-    yield pages.page("matrix.html", "matrix.html", "matrix.html", overviews=overviews)
+    yield pages.page("matrix.html", "matrix.html", "matrix.html", overviews=overviews, most=PAGE_ROWS)
     for at, overview in enumerate(overviews, start=1):
         yield from files(f"matrix-{at}", overview_table(*overview), SITE_NAME)
 
@@ -165,8 +175,11 @@ def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Pa
     curves = next((of for of in leaderboard.curves if key in of.boards), None)
     corrupted = corruption_errors(board)
     columned = len(parts) == 1
+    shown = min(BOARD_ATTACKS, len(board.columns)) if columned else 0
+    most = min(PAGE_ROWS, BOARD_CELLS // (4 + shown))
     yield pages.page(
-        "board.html", path, "index.html", board=board, curves=curves, wide=len(parts) > 1, columned=columned,
+        "board.html", path, "index.html", board=board, rows=board.rows[:most], curves=curves,
+        wide=len(parts) > 1, columned=columned,
         columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
         standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
         beside=beside(board, extras.published), corrupted=corrupted,
@@ -213,24 +226,35 @@ def _system_files(
 ) -> Files:
     """The list of systems, and each with everything that is known of it."""
     systems = _systems(leaderboard)
-    yield pages.page("systems.html", "systems.html", "systems.html", systems=systems)
+    listed = list(systems.values())
+    parts = [listed[at : at + PAGE_ROWS] for at in range(0, len(listed), PAGE_ROWS)] or [[]]
+    for at, entries in enumerate(parts):
+        shown = {"listed": entries, "at": at, "pages": len(parts), "total": len(listed)}
+        yield pages.page("systems.html", paths.systems(at), "systems.html", **shown)
     yield from files("systems", systems_table(systems), SITE_NAME)
     yield from files("runs", runs_register(systems), SITE_NAME)
     if extras.reviews:
         yield from files("reviews", reviews_register(extras.reviews, records), SITE_NAME)
     released = _systems(extras.before) if extras.before else {}
-    for entries in systems.values():
+    for entries in listed:
         row = entries[0][1]
+        found = [] if extras.answers is None else [(b, example_lines(b, r, extras.answers)) for b, r in entries]
+        found = [(board, lines) for board, lines in found if lines]
         told = events(entries, leaderboard.problems)
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield pages.page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
             curves=_curves_of(leaderboard, row), commands=wording.commands(own), own=own,
+            by_example=bool(found),
             gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
         )  # fmt: skip
         names = [wording.radius(event.board.protocol) if event.board else "" for event in told]
         yield from files(f"{stem(paths.row(row.key))}-history", history_table(entries, told, names), SITE_NAME)
         yield from files(stem(paths.row(row.key)), system_table(entries), SITE_NAME)
+        if found:
+            most = max(20, PAGE_ROWS // len(found))
+            yield pages.page("examples.html", paths.examples(row.key), "systems.html", row=row, found=found, most=most)
+            yield from files(stem(paths.examples(row.key)), examples_table(found, row.label), SITE_NAME)
         yield paths.export(row.key), as_json(every_eval_ever(entries, records, SITE_NAME))
 
 
@@ -282,7 +306,7 @@ def _overviews(leaderboard: Leaderboard) -> list[tuple[str, list[Board], list[tu
 
 def _pages(board: Board) -> list[tuple[Row, ...]]:
     """The rows of a board, as many to a page as its columns allow."""
-    size = max(1, MATRIX_CELLS // max(1, len(board.columns)))
+    size = max(1, min(PAGE_ROWS, MATRIX_CELLS // max(1, len(board.columns))))
     return [board.rows[at : at + size] for at in range(0, len(board.rows), size)]
 
 

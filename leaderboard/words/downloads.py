@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 
 from .display import THIN
 
-__all__ = ["FORMATS", "DownloadTable", "Value", "as_bibtex", "as_csv", "as_json", "as_latex", "as_markdown", "files"]
+__all__ = [
+    "FORMATS",
+    "DownloadTable",
+    "Value",
+    "as_bibtex",
+    "as_csv",
+    "as_json",
+    "as_latex",
+    "as_markdown",
+    "bibtex_entry",
+    "files",
+]
 
 Value = str | int | float | bool | None
 FORMATS = (("CSV", "csv"), ("JSON", "json"), ("LaTeX", "tex"), ("Markdown", "md"), ("BibTeX", "bib"))
@@ -102,6 +113,13 @@ def as_bibtex(title: str, sha256: str, publisher: str) -> str:
     }
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
     return f"@misc{{benchmark-{sha256[:12]},\n{lines}\n}}\n"
+
+
+def bibtex_entry(kind: str, key: str, fields: Mapping[str, str]) -> str:
+    """An entry with the fields that are not empty; the title keeps its capitals."""
+    known = {name: _latex(text) for name, text in fields.items() if text}
+    lines = ",\n".join(f"  {name} = {{{f'{{{text}}}' if name == 'title' else text}}}" for name, text in known.items())
+    return f"@{kind}{{{key},\n{lines}\n}}\n"
 
 
 def _with_rows(head: Mapping[str, object], rows: Sequence[Mapping[str, Value]]) -> str:

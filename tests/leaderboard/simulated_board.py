@@ -36,8 +36,8 @@ VANDAL_TRICKS = ("all clean wrong", "one clean wrong", "other weights", "unprove
 class Simulation:
     """The state of a simulated board.
 
-    truth: per honest system the clean answers, the distance of the nearest adversarial example and the slack of
-    attacks. reasons: the last one for which each kind was refused.
+    truth: per honest system the clean answers, the nearest adversarial distances and the slack of attacks.
+    reasons: the last one for which each kind was refused.
     """
 
     root: Path
@@ -102,11 +102,11 @@ def simulate(root: Path, *, honest: int, sybils: int, vandals: int, submissions:
     published: list[tuple[str, str]] = []
     for kind, who, what in turns:
         if kind in ("honest", "strong"):
-            system = f"net{who:02d}x"
-            if kind == "strong" and not any(seen == system for seen, _ in published):
+            name = f"net{who:02d}x"
+            if kind == "strong" and not any(seen == name for seen, _ in published):
                 continue
-            of.submit("honest", True, **of.cell(system, what))
-            published.append((system, what))
+            of.submit("honest", True, **of.cell(name, what))
+            published.append((name, what))
         else:
             victim = published[int(villains.integers(len(published)))]
             _misbehave(of, kind, who, what, victim, villains)

@@ -73,7 +73,7 @@ def test_markdown_has_one_line_per_row_and_no_markup_of_a_stranger() -> None:
 def test_every_table_of_the_site_is_there_in_every_format_with_the_same_lines() -> None:
     leaderboard, records = made_leaderboard(text=NASTY)
     made = dict(render(leaderboard, records))
-    stems = [path.removesuffix(".csv") for path in made if path.endswith(".csv")]
+    stems = [path.removesuffix(".csv") for path in made if path.endswith(".csv") and not path.startswith("dataset/")]
     # board, attacks, matrix, neighbours, pairs, curves; overview; systems, runs, all attacks, what has no result; each
     # system and its history; each attack
     assert len(stems) == 6 + 1 + 4 + 3 + 3 + 3

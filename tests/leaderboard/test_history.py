@@ -54,9 +54,9 @@ def test_each_day_says_what_fell_and_through_what(root: Path) -> None:
     said = [event.what for event in events([(board, board.rows[0])], ())]
     assert said == [
         "First recorded, against fgsm",
-        "Recorded pgd; the worst case fell: examples that held until then, broken by pgd (2)",
-        "Recorded noise; nothing fell that held until then",
-        "Recorded given; the worst case fell: examples that held until then, broken by given (2)",
+        "Recorded pgd; the worst case fell: newly broken by pgd (2)",
+        "Recorded noise; no further example was broken",
+        "Recorded given; the worst case fell: newly broken by given (2)",
     ]
 
 

@@ -107,7 +107,7 @@
         var text = row.textContent.toLowerCase();
         var fits = words.every(function (word) { return text.indexOf(word) >= 0; });
         selects.forEach(function (select) {
-          var has = (row.getAttribute("data-" + select.getAttribute("data-facet")) || "").split(" ");
+          var has = (row.getAttribute("data-" + select.getAttribute("data-facet")) || "").split("|");
           if (select.value && has.indexOf(select.value) < 0) { fits = false; }
         });
         row.hidden = !fits;
