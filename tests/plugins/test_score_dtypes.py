@@ -59,8 +59,8 @@ class Answering(nn.Module):
 def short(name: str) -> Attack:
     """The attack with its search made short."""
     plugin = registry.load("attack", name)
-    known = {field.name: field.default for field in dataclasses.fields(plugin)}  # type: ignore[arg-type]
-    fewer = {key: value for key, value in SHORT.items() if isinstance(known.get(key), int) and known[key] > value}
+    known = {field.name: field.default for field in dataclasses.fields(plugin) if isinstance(field.default, int)}
+    fewer = {key: value for key, value in SHORT.items() if known.get(key, 0) > value}
     attack = plugin(**fewer)
     assert isinstance(attack, Attack)
     return attack
