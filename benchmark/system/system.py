@@ -16,12 +16,16 @@ from benchmark.sampling import SampleRandom
 
 __all__ = ["NO_ANSWER", "PASS_ROWS", "Detector", "System", "padded", "records_gradients", "straight_through"]
 
-PASS_ROWS = 16
+PASS_ROWS = 32
 """Forward passes are padded to a multiple of this many rows.
 
 Matrix kernels take other paths for a last few rows, and those round differently: padded, the logits and gradients of
-an example are the same bits in every batch, so that results do not depend on the batch size. Measured for linear,
-convolutional and residual networks on CPU; a multiple of 4 suffices there. (What else it takes: benchmark/__init__.py.)
+an example are the same bits in every batch, so that results do not depend on the batch size. For linear, convolutional
+and residual networks on CPU a multiple of 4 suffices. Element-wise kernels (SiLU, Mish, Softplus, GELU, ELU, Sigmoid)
+go through all values of a tensor in blocks of up to 32 and compute the rest one by one, by another formula: with a
+multiple of 32 rows there is no rest, whatever the width. Several threads cut a tensor of more than 32,768 values
+elsewhere; there the last bit of such an activation may still depend on the batch. (What else it takes:
+benchmark/__init__.py.)
 """
 
 REJECTED = -1

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmark.data import DataSpec
 from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
-from benchmark.system import System
+from benchmark.system import PASS_ROWS, System
 from benchmark.system.target import Target
 from benchmark.testing.toys import Constant
 from benchmark.threat import Access, Norm, Threat
@@ -140,13 +140,13 @@ class Count(torch.nn.Module):
 def test_every_query_is_spent_and_none_more(queries: int, allowed: int | None, spent: int, proposals: int) -> None:
     model = Count()
     system = System(model, DataSpec((1, 8, 8), 3))
-    rng = SampleRandom(0, torch.arange(16))
+    rng = SampleRandom(0, torch.arange(PASS_ROWS))
     threat = Threat(Norm.l2, Fraction(1, 2), access=Access.scores, queries=allowed)
     target = Target(system, rng=rng, classes=3, access=Access.scores, queries=allowed)
-    x, y = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(16).long()
+    x, y = torch.rand(PASS_ROWS, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(PASS_ROWS).long()
     Square(queries=queries, proposals=proposals).perturb(target, x, y, threat=threat, rng=rng)
     assert set(target.ledger.forwards.tolist()) == {spent}
-    assert sum(len(seen) for seen in model.seen) == 16 * spent  # 16 rows fill a pass without padding
+    assert sum(len(seen) for seen in model.seen) == PASS_ROWS * spent  # so many rows fill a pass without padding
 
 
 class Recorded(torch.nn.Module):
