@@ -68,6 +68,7 @@ class MatrixSweeper(Sweeper):
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
+        from benchmark.hooks.events import CellResult
         from benchmark.sweep.matrix import Matrix
 
         lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments, *self.task.settings]
@@ -75,6 +76,9 @@ class MatrixSweeper(Sweeper):
         settings = [override for override in parsed if chosen.is_setting(override.input_line or "")]
         (jobs,) = BasicSweeper.split_arguments([o for o in parsed if o not in settings], None)
         jobs = chosen.given_to(jobs, settings, self._chosen_by_default, self.loader.get_group_options)
+        if self.task.dry:
+            self.task.swept += [CellResult(**one.return_value) for one in self._launch(jobs)]
+            return self.task.swept
         matrix = Matrix(self.composed, self.loader, self.task.sweep)
         self.task.fingerprint = matrix.fingerprint
         self.task.swept += matrix.finish(*self._completed(matrix, matrix.missing(jobs)))
@@ -168,13 +172,15 @@ class Task:
 
     sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.
     settings: settings of plugins, which the jobs of a sweep are given and the sweep as a whole is not.
-    cells: the results of the jobs called in this process. swept: those of the whole sweep, once it is summed up.
+    cells: the results of the jobs called in this process. dry: say what each would do, and do nothing.
+    swept: the results of the whole sweep, once it is summed up.
     """
 
     sweep: str
     fingerprint: str = ""
     settings: tuple[str, ...] = ()
     cells: list[CellResult] = field(default_factory=list)
+    dry: bool = False
     swept: list[CellResult] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> dict[str, Any]:
@@ -182,9 +188,17 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
 
         from benchmark.sweep.matrix import run_job
+        from benchmark.sweep.planned import planned, stored_line
 
+        if self.dry:
+            plan = planned(cfg, HydraConfig.get())
+            sys.stdout.write(f"{plan.error}\n")
+            self.cells.append(plan)
+            return dataclasses.asdict(plan)
         result = run_job(cfg, HydraConfig.get(), self.sweep, self.fingerprint)
         self.cells.append(result)
+        if result.cached and "console" in (cfg.get("tracker") or {}) and not self.fingerprint:
+            sys.stdout.write(stored_line(cfg, result))
         return dataclasses.asdict(result)
 
 
@@ -210,9 +224,11 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     register(schemas)
     argv = written_out(argv) if schemas is PluginSource else argv
     task = Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
+    task.dry = any(word.partition("=")[::2] == ("dry_run", "true") for word in argv)
+    argv = [word for word in argv if word.partition("=")[0] != "dry_run"]
     if any(word in ("-m", "--multirun") for word in argv):
         task.settings = tuple(word for word in argv if chosen.is_setting(word))
-        argv = [word for word in argv if word not in task.settings]
+        argv = ["-m", *(word for word in argv if word not in (*task.settings, "-m", "--multirun"))]  # options first
     elif schemas is PluginSource:
         argv = chosen.for_one_cell(argv)
     placed = any(word.startswith("hydra.sweep.dir=") for word in argv)
@@ -223,7 +239,7 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     )(task)
     _composed(application)
     for result in [] if task.swept else task.cells:  # a sweep has told its observers already
-        if result.error:
+        if result.error and not task.dry:
             sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
     return _code(task.swept or task.cells)
 
