@@ -267,9 +267,9 @@ def test_a_check_never_imports_the_code_of_a_submitter(tmp_path: Path) -> None:
     model = plugin("model", "file", path=str(home / "net.py"), factory="MyNet", weights=str(home / "w.pt"))
     result = run(small_config(tmp_path, model=model))
     assert result.status == "complete", result.error
-    (home / "imported").unlink()
     cell = tmp_path / "results" / "cells" / result.key
     parcel = packed(tmp_path / "results", cell, tmp_path / "parcel")
+    (home / "imported").unlink()  # by the run, and by whoever packs it
     (verdict,) = check(parcel, data=tmp_path).assessments
     assert verdict.tier == "self-reported"
     assert verdict.why.endswith("its model is code of the submitter's own, which no check runs")
