@@ -18,6 +18,7 @@ from benchmark import __version__, registry
 from benchmark.commands import gate, harden
 from benchmark.errors import BenchmarkError, ConfigError, PluginError, RecordError
 from benchmark.guard import Terminated, listening
+from benchmark.records.tables import FORMATS
 
 __all__ = ["main"]
 
@@ -25,7 +26,9 @@ EPILOG = """\
 examples:
   benchmark run attack=pgd threat=linf_8_255
   benchmark run -m attack=fgsm,pgd 'defense=[],[adversarial_training]' seed=0,1,2
+  benchmark run model=net.py:MyNet model.weights=w.pt dataset=arrays
   benchmark status
+  benchmark compare digits/mlp digits/small_cnn
   benchmark plugins attack
   benchmark plugins attack.pgd
   benchmark new attack acme
@@ -105,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_gate(commands)
     harden.add_harden(commands)
     _add_keeping(commands)
+    _add_compare(commands)
+    _add_table(commands)
     _add_verify(commands)
     _add_reproduce(commands)
     _add_transfer(commands)
@@ -167,6 +172,9 @@ def _add_plugins(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     plugins.add_argument("name", nargs="?", metavar="KIND.NAME", help="after check: the plugin, such as attack.pgd")
     plugins.add_argument("--json", action="store_true", help="print JSON")
+    plugins.add_argument(
+        "--config-dir", type=Path, metavar="DIR", help="also list the named settings (YAML) of a folder of yours"
+    )
     plugins.set_defaults(command=_plugins)
 
 
@@ -185,11 +193,13 @@ def _add_new(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
     status = commands.add_parser(
         "status",
-        help="show the matrix of a store: done, missing, failed, refused",
-        description="Show what is done, missing, failed, refused and interrupted, with every error and finding. Ends "
-        "with 1 if a cell failed, and with --at-least also if one is less robust than that or none is complete.",
+        help="show the matrix of a store: robust accuracies, missing, failed, refused",
+        description="Show robust accuracies with their 95 % intervals, what is missing, failed, refused and "
+        "interrupted, and every error and finding. Ends with 1 if a cell failed, and with --at-least also if one is "
+        "less robust than that or none is complete.",
     )
     _add_store(status)
+    status.add_argument("--cells", action="store_true", help="one line per cell in place of the matrix")
     status.add_argument("--json", action="store_true", help="print JSON: every cell with its counts, or its traceback")
     status.add_argument(
         "--at-least", type=float, metavar="SHARE", help="the robust accuracy that each cell must have, such as 0.4"
@@ -233,6 +243,33 @@ def _add_keeping(commands: Commands[argparse.ArgumentParser]) -> None:
     for action, name in ((check, "check"), (clean, "clean"), (move, "move"), (merge, "merge")):
         _add_store(action)
         action.set_defaults(command=_keeping, action=name)
+
+
+def _add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare two systems or attacks on the same examples",
+        description="Print the difference in robust accuracy of two choices of cells with its interval, the exact "
+        "paired test, and the examples that only one keeps. Each choice is taken at its worst over its attacks.",
+    )
+    for place in ("first", "second"):
+        compare.add_argument(place, metavar=place.upper(), help="a cell's folder, a key or its beginning, or a system")
+    compare.add_argument("--threat", default="", metavar="NAME", help="only cells of this threat, such as 'linf 1/10'")
+    compare.add_argument("--attack", default="", metavar="NAME", help="only cells of this attack, such as pgd")
+    _add_store(compare)
+    compare.set_defaults(command=_compare)
+
+
+def _add_table(commands: Commands[argparse.ArgumentParser]) -> None:
+    table = commands.add_parser(
+        "table",
+        help="print cells as a table: text, CSV, Markdown or LaTeX",
+        description="Print a row per cell, with robust and clean accuracy and their 95 % intervals.",
+    )
+    table.add_argument("choices", nargs="*", metavar="CELLS", help="folders, keys or systems; default: the whole store")
+    table.add_argument("--format", default="text", choices=FORMATS, help="default: text")
+    _add_store(table)
+    table.set_defaults(command=_table)
 
 
 def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -419,7 +456,21 @@ def _status(options: argparse.Namespace) -> int:
         return progress.main(options.plan)
     from benchmark.commands import status
 
-    return status.main(options.store, as_json=options.json, at_least=options.at_least, old=options.stale)
+    return status.main(
+        options.store, as_json=options.json, at_least=options.at_least, old=options.stale, cells=options.cells
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from benchmark.commands import compare
+
+    return compare.main(options.first, options.second, options.store, threat=options.threat, attack=options.attack)
+
+
+def _table(options: argparse.Namespace) -> int:
+    from benchmark.commands import table
+
+    return table.main(options.choices, options.store, options.format)
 
 
 def _keeping(options: argparse.Namespace) -> int:
@@ -598,7 +649,7 @@ def _plugins(options: argparse.Namespace) -> int:
         return _check(options.name, as_json=options.json)
     from benchmark.commands import plugins
 
-    return plugins.main(options.kind, options.name, as_json=options.json)
+    return plugins.main(options.kind, options.name, as_json=options.json, own=options.config_dir)
 
 
 def _check(full_name: str, *, as_json: bool) -> int:

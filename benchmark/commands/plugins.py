@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmark import registry
@@ -15,12 +17,17 @@ from benchmark.registry.catalogue import Description, catalogue
 __all__ = ["main"]
 
 
-def main(kind: str | None, name: str | None, *, as_json: bool) -> int:
+def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None = None) -> int:
     """Print all plugins, those of one kind, or one; 0 for the shell.
 
+    Args:
+        own: a folder of configurations, as --config-dir of benchmark run; its named settings are listed too.
+
     Raises:
-        PluginError: if there is no such kind or plugin.
+        PluginError: if there is no such kind, plugin or folder.
     """
+    if own is not None and not own.is_dir():
+        raise PluginError(f"there is no folder {own}; --config-dir names one with folders such as attack/")
     if kind is not None and "." in kind and not name:
         kind, _, name = kind.partition(".")
     if kind is not None and kind not in registry.KINDS:
@@ -35,8 +42,22 @@ def main(kind: str | None, name: str | None, *, as_json: bool) -> int:
     elif name:
         sys.stdout.write(_page(found[0]) + "\n")
     else:
-        sys.stdout.write(_table(found) + "\n")
+        sys.stdout.write(_table(found, _variants(kind, own)) + "\n")
     return 0
+
+
+def _variants(kind: str | None, own: Path | None) -> list[str]:
+    """Named settings of plugins, which are chosen like plugins: those of the harness, and those of a folder."""
+    lines = []
+    for group in registry.KINDS if kind is None else (kind,):
+        shipped = importlib.resources.files("benchmark.conf").joinpath(group)
+        names = sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()) if shipped.is_dir() else []
+        if names:
+            lines.append(f"named settings: {group}={', '.join(names)}")
+        files = sorted((own / group).glob("*.yaml")) if own is not None else []
+        if files:
+            lines.append(f"named settings in {own}: {group}={', '.join(file.stem for file in files)}")
+    return lines
 
 
 def _page(description: Description) -> str:
@@ -101,7 +122,7 @@ def _abilities(description: Description) -> str:
     return ", ".join(words)
 
 
-def _table(found: Sequence[Description]) -> str:
+def _table(found: Sequence[Description], variants: Sequence[str]) -> str:
     """Plugins by kind, each in one line, and what is wrong with those that cannot be loaded."""
     sound = [d for d in found if not d.problem]
     lines: list[str] = []
@@ -118,5 +139,6 @@ def _table(found: Sequence[Description]) -> str:
     broken = list(dict.fromkeys(d.problem for d in found if d.problem))
     if broken:
         lines += [f"cannot be used ({len(broken)})", *(f"  {problem}" for problem in broken), ""]
+    lines += variants
     lines.append(f"{len(sound)} plugins can be used, {len(broken)} cannot. One of them: benchmark plugins KIND.NAME")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,21 +11,28 @@ from typing import Any
 
 from benchmark.errors import ConfigError, StoreError
 from benchmark.records.findings import across
-from benchmark.records.record import Record
+from benchmark.records.record import KEY_SHOWN, Record
 from benchmark.records.store import Store
+from benchmark.records.summary import COLUMNS, in_order, labelled, robust_of, shown_rows
+from benchmark.records.tables import fitted, table
 
 __all__ = ["main", "matrix"]
 
 MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused"}
 
+UNBROKEN = 1 << 20
+"""The width of a matrix that no window cuts into blocks."""
 
-def main(store: Path, *, as_json: bool = False, at_least: float | None = None, old: bool = False) -> int:
+
+def main(
+    store: Path, *, as_json: bool = False, at_least: float | None = None, old: bool = False, cells: bool = False
+) -> int:
     """Print the matrix, the errors and the findings of a store; 1 if any cell failed or has no readable record.
 
     Args:
         at_least: the robust accuracy that every complete cell must have, without a finding that is an error; where one
             has not, or none is complete, the answer is 1 too.
-        old: also list the cells that today's code would give another key.
+        old: also list the cells that today's code would give another key. cells: a line per cell, no matrix.
 
     Raises:
         StoreError: if there is no such folder, or it cannot be read.
@@ -44,7 +52,7 @@ def main(store: Path, *, as_json: bool = False, at_least: float | None = None, o
             told["stale"] = {record.key: why for record, why in _stale(records)}
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:
-        _print(store, records, unfinished, unreadable, short)
+        _print(store, records, unfinished, unreadable, short, cells=cells)
         if old:
             _print_stale(records)
     return 1 if short or unreadable or any(r.status == "failed" for r in records) else 0
@@ -123,13 +131,23 @@ def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]],
 
 
 def _print(
-    store: Path, records: list[Record], unfinished: list[dict[str, Any]], unreadable: dict[str, str], short: list[str]
+    store: Path,
+    records: list[Record],
+    unfinished: list[dict[str, Any]],
+    unreadable: dict[str, str],
+    short: list[str],
+    *,
+    cells: bool,
 ) -> None:
     """The matrix, the errors, the findings and the totals."""
     if not records and not unfinished and not unreadable:
         sys.stdout.write(f"{store} holds no cells yet; `benchmark run` makes some\n")
         return
-    sys.stdout.write(matrix(records) + "\n")
+    if records:
+        shown = in_order(records)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBROKEN
+        keys = [[record.key[:KEY_SHOWN], *row] for record, row in zip(shown, shown_rows(shown), strict=True)]
+        sys.stdout.write((table(("key", *COLUMNS), keys) if cells else matrix(records, width)) + "\n")
     for record in records:
         if record.error:
             sys.stdout.write(f"{record.status}  {record.key}  {record.name}: {record.error}\n")
@@ -150,31 +168,49 @@ def _print(
 
 
 def _findings(records: list[Record], kept: Store) -> list[str]:
-    own = [f"{f.severity}  {r.key}  {r.name}: {f.name}: {f.evidence}" for r in records for f in r.findings]
+    cells: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        for finding in record.findings:
+            cells.setdefault((finding.severity, finding.name, finding.evidence), []).append(record)
+    own = []
+    for (severity, name, evidence), of in cells.items():
+        more = f" and {len(of) - 1} more cells" if len(of) > 1 else ""
+        own.append(f"{severity}  {of[0].key}  {of[0].name}{more}: {name}: {evidence}")
     return [*own, *(f"{f.severity}  {f.name}: {f.evidence}" for f in across(records, kept.broken))]
 
 
-def _column(record: Record) -> str:
-    return f"{record.attack.name} {record.threat.name}"
+def matrix(records: list[Record], width: int = UNBROKEN) -> str:
+    """Systems down, attacks and threats across, radii in the order of numbers; in each place the robust accuracy in %.
 
+    One cell has its 95 % interval, several (over seeds) their mean and number. A place that other systems have and this
+    one lacks is shown as missing. Cells whose settings differ have names of their own.
 
-def matrix(records: list[Record]) -> str:
-    """Systems down, attacks and threats across; in each place how many cells are in which state.
-
-    A place that other systems have and this one lacks is shown as missing.
+    Args:
+        width: characters of a line, beyond which columns go into another block.
     """
-    columns = sorted({_column(r) for r in records})
-    rows = sorted({r.system.name for r in records})
-    places: dict[tuple[str, str], Counter[str]] = {}
-    for record in records:
-        places.setdefault((record.system.name, _column(record)), Counter())[record.status] += 1
+    shown = in_order(records)
+    names = labelled(shown)
+    order = {(n.attack, n.threat): (n.attack, r.threat.norm, r.threat.eps) for r, n in zip(shown, names, strict=True)}
+    columns = sorted(order, key=lambda column: (*order[column], column))
+    places: dict[tuple[str, str, str], list[Record]] = {}
+    for record, name in zip(shown, names, strict=True):
+        places.setdefault((name.system, name.attack, name.threat), []).append(record)
+    rows = [
+        [system, *(_place(places.get((system, *column), [])) for column in columns)]
+        for system in dict.fromkeys(name.system for name in names)
+    ]
+    return fitted(["system", *(" ".join(column) for column in columns)], rows, width)
 
-    def text(row: str, column: str) -> str:
-        found: Any = places.get((row, column))
-        if not found:
-            return "missing"
-        return ", ".join(f"{n} {MARKS[s]}" if n > 1 else MARKS[s] for s, n in sorted(found.items()))
 
-    table = [["system", *columns], *([row, *(text(row, column) for column in columns)] for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(columns) + 1)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table)
+def _place(records: list[Record]) -> str:
+    """The robust accuracy of the cells in one place, and the number of those that have none by what became of them."""
+    if not records:
+        return "missing"
+    values = [found for record in records if (found := robust_of(record)) is not None]
+    said = []
+    if len(values) == 1:
+        said.append(f"{100 * values[0].value:.1f} ({100 * values[0].low:.1f} to {100 * values[0].high:.1f})")
+    elif values:
+        said.append(f"{100 * sum(v.value for v in values) / len(values):.1f} (mean of {len(values)})")
+    rest = Counter(record.status for record in records if record.counts is None)
+    return ", ".join([*said, *(f"{n} {MARKS[s]}" if n > 1 else MARKS[s] for s, n in sorted(rest.items()))])

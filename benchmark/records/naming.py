@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["apart", "cell_name", "own_name", "system_name"]
@@ -33,18 +33,34 @@ def own_name(plugin: str, params: Mapping[str, Any]) -> str:
 def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names, each followed by the settings that tell it from others of the same name: pgd [steps=10].
 
+    Of the settings that differ, as few as tell all apart are shown, and of these none that is empty.
+
     Args:
         settings: of each, nested plain data.
     """
     flat = [dict(_flat(one)) for one in settings]
+    telling = {name: _telling([one for other, one in zip(names, flat, strict=True) if other == name])
+               for name in set(names)}  # fmt: skip
     found = []
     for name, mine in zip(names, flat, strict=True):
-        same = [other for other_name, other in zip(names, flat, strict=True) if other_name == name]
-        keys = sorted({key for other in same for key in other})
-        differing = [key for key in keys if len({_hashable(other.get(key)) for other in same}) > 1]
-        told = ", ".join(f"{_short(key, differing)}={_value(mine[key])}" for key in differing if key in mine)
+        keys = telling[name]
+        told = ", ".join(f"{_short(key, keys)}={_value(mine[key])}" for key in keys if mine.get(key) not in (None, ""))
         found.append(f"{name} [{told}]" if told else name)
     return found
+
+
+def _telling(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A few keys whose values differ wherever the settings do: at each step the one that tells most apart."""
+    rows = list({repr(sorted(one.items(), key=str)): one for one in settings}.values())
+    keys = sorted({key for one in rows for key in one}, key=lambda key: (key == "inputs", key))
+    chosen: list[str] = []
+
+    def groups(by: Sequence[str]) -> int:
+        return len({tuple(repr(one.get(key)) for key in by) for one in rows})
+
+    while groups(chosen) < groups(keys):
+        chosen.append(max(keys, key=lambda key: groups([*chosen, key])))
+    return sorted(chosen)
 
 
 def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
@@ -59,10 +75,6 @@ def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
             yield from _flat(one, f"{path}.{at}")
     else:
         yield path, value
-
-
-def _hashable(value: Any) -> Hashable:
-    return repr(value)
 
 
 def _short(path: str, others: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from benchmark.threat import Norm
 
 __all__ = [
     "GIVEN",
+    "KEY_SHOWN",
     "SCHEMA_VERSION",
     "AttackInfo",
     "Audit",

@@ -11,7 +11,18 @@ from benchmark.records import naming
 from benchmark.records.record import Record
 from benchmark.records.statistics import wilson
 
-__all__ = ["Interval", "clean_of", "labelled", "outcomes_of", "plain_rows", "proportion", "robust_of", "shown_rows"]
+__all__ = [
+    "Interval",
+    "clean_of",
+    "figures_of",
+    "in_order",
+    "labelled",
+    "outcomes_of",
+    "plain_rows",
+    "proportion",
+    "robust_of",
+    "shown_rows",
+]
 
 
 class Interval(NamedTuple):
@@ -134,3 +145,28 @@ def outcomes_of(folder: Path) -> dict[str, Any]:
         return dict(load_file(str(path)))
     except (OSError, SafetensorError) as error:
         raise RecordError(f"the outcomes of a cell cannot be read at {path}: {error}") from error
+
+
+def figures_of(record: Record, folder: Path) -> list[str]:
+    """Figures of the certifiers and detectors of a complete cell, in a few words each; empty where it has neither.
+
+    The certified accuracy is the share that is right and certified up to the threat's radius. A refusal costs on clean
+    inputs and saves under attack.
+    """
+    if record.status != "complete" or not (record.certifiers or record.fitted_on):
+        return []
+    outcomes, said = outcomes_of(folder), []
+    total = len(outcomes["ids"])
+    if record.certifiers and total:
+        held = outcomes["clean_correct"] & (outcomes["certified"] >= record.threat.eps * (1 - 1e-6))
+        said.append(f"certified {proportion(int(held.sum()), total)}")
+        if "certified_rows" in outcomes:
+            said.append(f"median certified rows {int(sorted(outcomes['certified_rows'])[total // 2])}")
+    if record.fitted_on and total:
+        clean, attacked = (int((outcomes[name] == REFUSED).sum()) for name in ("clean_label", "adv_label"))
+        said.append(f"refused {100 * clean / total:.1f} % clean, {100 * attacked / total:.1f} % attacked")
+    return said
+
+
+REFUSED = -1
+"""The label of an input that a detector refused."""

@@ -187,7 +187,7 @@ def _unreviewed(system: System) -> Finding | None:
     if not system.unreviewed:
         return None
     return Finding(
-        name="unreviewed_code",
+        name="own_code",
         severity="info",
         evidence=f"the model is {system.unreviewed}: code of the user's own, which nobody has reviewed and no check "
         "of a submission runs",

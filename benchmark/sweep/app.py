@@ -70,6 +70,7 @@ class MatrixSweeper(Sweeper):
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
+        from benchmark.hooks.events import CellResult
         from benchmark.sweep.matrix import Matrix
 
         lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments, *self.task.settings]
@@ -77,6 +78,9 @@ class MatrixSweeper(Sweeper):
         settings = [override for override in parsed if chosen.is_setting(override.input_line or "")]
         (jobs,) = BasicSweeper.split_arguments([o for o in parsed if o not in settings], None)
         jobs = chosen.given_to(jobs, settings, self._chosen_by_default, self.loader.get_group_options)
+        if self.task.dry:
+            self.task.swept += [CellResult(**one.return_value) for one in self._launch(jobs)]
+            return self.task.swept
         matrix = Matrix(self.composed, self.loader, self.task.sweep)
         self.task.fingerprint = matrix.fingerprint
         if self.task.plan is not None:
@@ -197,7 +201,8 @@ class Task:
     sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.
     plan: the file that the sweep is frozen in, or that is worked at. words: of the command that plans; None at work.
     settings: settings of plugins, which the jobs of a sweep are given and the sweep as a whole is not.
-    cells: the results of the jobs called in this process. swept: those of the whole sweep, once it is summed up.
+    cells: the results of the jobs called in this process. dry: say what each would do, and do nothing.
+    swept: the results of the whole sweep, once it is summed up.
     """
 
     sweep: str
@@ -206,6 +211,7 @@ class Task:
     plan: Path | None = None
     words: tuple[str, ...] | None = None
     cells: list[CellResult] = field(default_factory=list)
+    dry: bool = False
     swept: list[CellResult] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> dict[str, Any]:
@@ -213,9 +219,17 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
 
         from benchmark.sweep.matrix import run_job
+        from benchmark.sweep.planned import planned, stored_line
 
+        if self.dry:
+            plan = planned(cfg, HydraConfig.get())
+            sys.stdout.write(f"{plan.error}\n")
+            self.cells.append(plan)
+            return dataclasses.asdict(plan)
         result = run_job(cfg, HydraConfig.get(), self.sweep, self.fingerprint)
         self.cells.append(result)
+        if result.cached and "console" in (cfg.get("tracker") or {}) and not self.fingerprint:
+            sys.stdout.write(stored_line(cfg, result))
         return dataclasses.asdict(result)
 
 
@@ -265,9 +279,11 @@ def _run(argv: list[str], schemas: type[PluginSource], task: Task) -> int:
 
     register(schemas)
     argv = written_out(argv) if schemas is PluginSource else argv
+    task.dry = any(word.partition("=")[::2] == ("dry_run", "true") for word in argv)
+    argv = [word for word in argv if word.partition("=")[0] != "dry_run"]
     if any(word in ("-m", "--multirun") for word in argv):
         task.settings = tuple(word for word in argv if chosen.is_setting(word))
-        argv = [word for word in argv if word not in task.settings]
+        argv = ["-m", *(word for word in argv if word not in (*task.settings, "-m", "--multirun"))]  # options first
     elif schemas is PluginSource:
         argv = chosen.for_one_cell(argv)
     placed = any(word.startswith("hydra.sweep.dir=") for word in argv)
@@ -278,7 +294,7 @@ def _run(argv: list[str], schemas: type[PluginSource], task: Task) -> int:
     )(task)
     _composed(application)
     for result in [] if task.swept else task.cells:  # a sweep has told its observers already
-        if result.error:
+        if result.error and not task.dry:
             sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
     return _code(task.swept or task.cells)
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.api import Tracker, hookimpl
+from benchmark.records.summary import figures_of
 
 if TYPE_CHECKING:
     from benchmark.hooks.events import CellPlan, Gallery, SweepSummary, TrainingPlan
@@ -115,7 +116,8 @@ class ConsoleTracker(Tracker):
         screen.close()
         if record.error and not plan.sweep:
             return  # the command itself says it, on standard error
-        screen.say("cell", f"{plan.name}: {result_of(record)}", COLORS[record.status] if record.error else "")
+        told = ", ".join([result_of(record), *figures_of(record, folder)])
+        screen.say("cell", f"{plan.name}: {told}", COLORS[record.status] if record.error else "")
         for finding in record.findings:
             if finding.severity != "info":
                 screen.say(finding.severity, f"{plan.name}: {finding.name}: {finding.evidence}", "yellow")

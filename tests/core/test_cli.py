@@ -251,7 +251,7 @@ def test_other_commands_get_their_paths(monkeypatch: pytest.MonkeyPatch) -> None
     assert cli.main(["verify", "a", "b", "--store", "s"]) == 1
     assert cli.main(["verify", "a", "--distances", "--again", "3", "--seed", "7", "--input", "w"]) == 1
     assert seen == [
-        (Path("results"), False, None, False),
+        (Path("results"), False, None, False, False),
         (["a", "b"], "s", "data", False, 0, 0, ()),
         (["a"], "results", "data", True, 3, 7, [Path("w")]),
     ]

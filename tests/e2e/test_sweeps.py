@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_a_second_time_nothing_is_computed(uninterrupted: Path) -> None:
 
 def test_status_shows_the_matrix(uninterrupted: Path) -> None:
     done = benchmark(uninterrupted, "status")
-    assert "digits/linear+gaussian_augmentation  2 done          2 done" in done.stdout
+    assert re.search(r"digits/linear\+gaussian_augmentation  \d+\.\d \(mean of 2\)  \d+\.\d \(mean of 2\)", done.stdout)
     assert done.stdout.endswith("8 complete\n")
 
 

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from benchmark import registry
+from benchmark import api, registry
 from benchmark.cli import main
 from benchmark.commands.gate import UNDECIDED
 from benchmark.commands.harden import overrides_first
@@ -91,7 +91,7 @@ def matrix(suite: str, job: list[str]) -> list[str]:
 @pytest.mark.parametrize("words", RUNS, ids=show)
 @pytest.mark.usefixtures("hydra")
 def test_every_run_composes_and_its_parts_fit(words: list[str]) -> None:
-    given = [PLACEHOLDERS.get(w, w) for w in words[2:] if w not in ("-m", "--multirun", "--cfg", "job")]
+    given = [PLACEHOLDERS.get(w, w) for w in words[2:] if w not in ("-m", "--multirun", "--cfg", "job", "dry_run=true")]
     options = written_out(given)
     overrides = OverridesParser.create().parse_overrides(options)
     swept = any(o.is_sweep_override() for o in overrides)
@@ -174,6 +174,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_signatures_of_every_stage_are_those_of_the_contracts() -> None:
+    (block,) = [b for b in blocks(ROOT / "docs" / "writing-a-plugin.md", "text") if "defense.protect" in b]
+    found = []
+    for kind in ("dataset", "model", "poison", "attack", "defense", "certifier", "metric"):
+        for name, value in vars(getattr(api, kind.capitalize())).items():
+            if not name.startswith("_") and inspect.isfunction(value):
+                said = str(inspect.signature(value)).replace("'", "")
+                found.append(f"{kind}.{name}{said.replace('(self, ', '(').replace('(self)', '()')}")
+    assert block.splitlines() == found
 
 
 def test_the_catalogue_of_the_readme_is_current() -> None:

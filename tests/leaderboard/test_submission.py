@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
@@ -242,6 +243,37 @@ def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tm
     moved.seal_manifest()
     (refusal,) = check(parcel, data=tmp_path).refusals
     assert re.fullmatch(rf"cells/{cell.name}: the witness of example \d+ is outside the threat", refusal)
+
+
+CODE = """
+from pathlib import Path
+
+from torch import nn
+
+Path(__file__).with_name("imported").touch()
+
+
+class MyNet(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+def test_a_check_never_imports_the_code_of_a_submitter(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "net.py").write_text(CODE)
+    torch.save({"1.weight": torch.eye(10, 64), "1.bias": torch.zeros(10)}, home / "w.pt")
+    model = plugin("model", "file", path=str(home / "net.py"), factory="MyNet", weights=str(home / "w.pt"))
+    result = run(small_config(tmp_path, model=model))
+    assert result.status == "complete", result.error
+    cell = tmp_path / "results" / "cells" / result.key
+    parcel = packed(tmp_path / "results", cell, tmp_path / "parcel")
+    (home / "imported").unlink()  # by the run, and by whoever packs it
+    (verdict,) = check(parcel, data=tmp_path).assessments
+    assert verdict.tier == "self-reported"
+    assert verdict.why.endswith("its model is code of the submitter's own, which no check runs")
+    assert not (home / "imported").exists()
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -201,7 +201,7 @@ def test_a_test_split_alone_is_enough_for_a_model_with_weights(home: Path, tmp_p
     assert record.counts.total == 20
     assert record.system.name == "arrays/MyNet"
     assert record.system.brings_code
-    (finding,) = [f for f in record.findings if f.name == "unreviewed_code"]
+    (finding,) = [f for f in record.findings if f.name == "own_code"]
     assert "MyNet of a file with sha256" in finding.evidence
     assert finding.severity == "info"
     trained = run(dataclasses.replace(cell, model=made(home)))

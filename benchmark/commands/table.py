@@ -1,0 +1,32 @@
+"""`benchmark table`: cells as a table in the terminal, CSV, Markdown or LaTeX, without a site. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.commands.compare import chosen_cells
+from benchmark.errors import StoreError
+from benchmark.records.store import Store
+from benchmark.records.summary import COLUMNS, in_order, shown_rows
+from benchmark.records.tables import table
+
+__all__ = ["main"]
+
+
+def main(choices: Sequence[str], store: Path, form: str) -> int:
+    """Print a row per cell of the choices, or of the whole store; 0 for the shell.
+
+    Raises:
+        StoreError: if there is no store. RecordError: if a choice has no cell.
+    """
+    if choices:
+        records = [record for choice in choices for record, _ in chosen_cells(choice, store)]
+    elif store.is_dir():
+        records = Store(store).records()
+    else:
+        raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
+    unique = in_order(list({record.key: record for record in records}.values()))
+    sys.stdout.write(table(COLUMNS, shown_rows(unique), form) + "\n")
+    return 0

@@ -1,0 +1,76 @@
+"""`dry_run=true`: what each cell of a command would do, and the passes that it would take; nothing is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import BenchmarkError, Refused
+from benchmark.hooks.events import CellResult
+from benchmark.records.store import Store
+from benchmark.records.summary import robust_of
+from benchmark.sweep.suites import official
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
+
+    from benchmark.config.cell import RunConfig
+
+__all__ = ["planned", "stored_line"]
+
+
+def planned(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
+    """The cell that Hydra composed, with the sentence about it as its error: stored, refused, or what it takes."""
+    from benchmark.config.check import check_fit
+    from benchmark.config.resolve import resolve
+    from benchmark.stages.surrogate import named
+
+    overrides = tuple(hydra_cfg.overrides.task)
+    name = " ".join(overrides) or "the default run"
+    try:
+        config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
+        name = config.name
+        check_fit(config)
+        store = Store(Path(config.store.root))
+        config = config.under(named(config.threat, config.system_spec, store, config.store))
+        key = config.cell_key()
+    except BenchmarkError as error:
+        status = "refused" if isinstance(error, Refused) else "failed"
+        return CellResult("", name, status, f"{status}  {name}: {error}", mendable=True)
+    record = store.record(key)
+    if record is not None:
+        found = robust_of(record)
+        return CellResult(key, name, "stored", f"stored  {name}: {record.status}{f', robust {found}' if found else ''}")
+    trained = "" if store.card(config.system_key()) else f", after training {config.training.epochs} epochs at most"
+    return CellResult(key, name, "to do", f"to do  {name}: {_passes(config, store)}{trained}")
+
+
+def _passes(config: RunConfig, store: Store) -> str:
+    """The forward passes that the attack will take, from a cell like it or from its settings."""
+    from benchmark.config.describe import attack_info
+
+    mine = attack_info(config.attack)
+    count = f"{config.examples} examples" if config.examples else "all test examples"
+    alike = [r for r in store.records() if r.status == "complete" and r.cost and r.counts and r.counts.clean_correct
+             and (r.attack.name, r.attack.params) == (mine.name, mine.params)]  # fmt: skip
+    if alike:
+        best = max(alike, key=lambda r: (r.threat.norm == config.threat.norm.value, r.key))
+        assert best.cost is not None
+        assert best.counts is not None
+        each = best.cost.forwards / best.counts.clean_correct
+        seconds = best.cost.seconds / best.counts.clean_correct
+        total = f"; {seconds * config.examples:.3g} s" if config.examples else f"; {1000 * seconds:.3g} ms an example"
+        return f"{count}, about {each:.4g} passes each{total} (as in {best.key[:8]})"
+    limits = [int(value) for value in (config.threat.queries, mine.params.get("queries")) if isinstance(value, int)]
+    steps, restarts = mine.params.get("steps"), mine.params.get("restarts", 1)
+    if isinstance(steps, int) and isinstance(restarts, int):
+        limits.append((steps + 1) * restarts)
+    return f"{count}, {f'about {min(limits)} passes each at most' if limits else 'passes not known before it has run'}"
+
+
+def stored_line(cfg: Any, result: CellResult) -> str:
+    """The result of a cell that was in the store already, as a line."""
+    record = Store(Path(cfg.store.root)).record(result.key)
+    found = None if record is None else robust_of(record)
+    return f"[stored] {result.name}: robust {found}\n" if found else ""
