@@ -507,7 +507,13 @@ class Dataset(Component):
 
 @dataclass(frozen=True)
 class Model(Component):
-    """An architecture."""
+    """An architecture.
+
+    access: the most that its systems can tell an attacker: scores or labels where there are no gradients. An attack
+    that needs more is refused, unless it transfers from a surrogate.
+    """
+
+    access: ClassVar[Access] = Access.gradients
 
     @abstractmethod
     def build(self, spec: DataSpec) -> nn.Module:
