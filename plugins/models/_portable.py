@@ -34,7 +34,8 @@ class Portable(nn.Module):
         super().__init__()
         self.register_buffer("content", torch.zeros(room, dtype=torch.uint8))
         self.register_buffer("length", torch.zeros((), dtype=torch.int64))
-        self.classes, self.opened, self._answer = classes, opened, None
+        self.classes, self.opened = classes, opened
+        self._answer: Answer | None = None
 
     def take(self, file: bytes) -> None:
         """Hold a file.
@@ -57,7 +58,7 @@ class Portable(nn.Module):
         if int(self.length) == 0:
             return torch.zeros(len(x), self.classes, device=x.device)
         if self._answer is None:
-            self._answer: Answer | None = self.opened(self.content[: int(self.length)].cpu().numpy().tobytes())
+            self._answer = self.opened(self.content[: int(self.length)].cpu().numpy().tobytes())
         said = np.asarray(self._answer(x.detach().float().cpu().numpy()))
         return two_columns(torch.from_numpy(said.astype(np.float32)), self.classes).to(x.device)
 

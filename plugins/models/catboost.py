@@ -15,6 +15,7 @@ from benchmark.api import Access, DataSpec, Examples, Model, hookimpl
 
 from ._portable import MEBIBYTE, Answer, Portable, checked, needs, parameters, table_of
 
+ITERATIONS = 100
 OWNED = ("random_state", "random_seed", "thread_count", "verbose", "logging_level", "silent", "train_dir")
 
 
@@ -22,7 +23,7 @@ OWNED = ("random_state", "random_seed", "thread_count", "verbose", "logging_leve
 class CatBoost(Model):
     """Boosted trees over the features of inputs of any shape, grown on one thread.
 
-    args: parameters of catboost's CatBoostClassifier, checked against its signature.
+    args: parameters of catboost's CatBoostClassifier, checked against its signature; absent `iterations` are 100.
     mebibytes: room for what it learns; more than there is room for is an error that says how much.
     The recipe in `training` has no part in it.
     """
@@ -56,7 +57,11 @@ class CatBoost(Model):
 
         x, y = table_of(train, spec.classes, "catboost")
         fitted = CatBoostClassifier(
-            **self.args, random_seed=seed, thread_count=1, verbose=False, allow_writing_files=False
+            **{"iterations": ITERATIONS, **self.args},
+            random_seed=seed,
+            thread_count=1,
+            verbose=False,
+            allow_writing_files=False,
         ).fit(x, y)
         assert isinstance(module, Portable)
         module.take(fitted._serialize_model())

@@ -7,6 +7,7 @@ and answered by ONNX Runtime: nothing is ever pickled, and scikit-learn is not n
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,7 +115,9 @@ def _as_onnx(fitted: Any, x: np.ndarray) -> bytes:
     options: dict[str, Any] = {"zipmap": False}
     if type(fitted).__name__ == "SVC":
         options["raw_scores"] = True
-    converted: bytes = to_onnx(fitted, x[:1], options={id(fitted): options}).SerializeToString()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it reads attributes that scikit-learn will drop
+        converted: bytes = to_onnx(fitted, x[:1], options={id(fitted): options}).SerializeToString()
     return converted
 
 

@@ -170,7 +170,8 @@ class Bridge(Attack):
 
         Args:
             facade: the system as a module. x: (1, *S) float32 in [0, 1], whatever the precision of the run.
-            y: (1,) the label to leave or, under a targeted threat, to reach. seed: below 2**31, for a method that seeds itself.
+            y: (1,) the label to leave or, under a targeted threat, to reach.
+            seed: below 2**31, for a method that seeds itself.
 
         Returns:
             (1, *S), on any device and in any dtype.
