@@ -521,9 +521,12 @@ class Model(Component):
     """An architecture.
 
     reviewed: whether its code belongs to an installed plugin, and not to a file or an object of the user's own.
+    access: the most that its systems can tell an attacker: scores or labels where there are no gradients. An attack
+    that needs more is refused, unless it transfers from a surrogate.
     """
 
     reviewed: ClassVar[bool] = True
+    access: ClassVar[Access] = Access.gradients
 
     @abstractmethod
     def build(self, spec: DataSpec) -> nn.Module:

@@ -7,7 +7,7 @@ from benchmark.api import Attack, Defense
 from benchmark.config.cell import RunConfig
 from benchmark.data import DataSpec
 from benchmark.errors import Refused
-from benchmark.threat import Goal, Threat
+from benchmark.threat import Access, Goal, Threat
 
 __all__ = ["check_attack", "check_fit", "check_goal"]
 
@@ -25,6 +25,7 @@ def check_fit(config: RunConfig) -> None:
     check_attack(config.attack, threat)
     _check_trigger(config)
     _check_learner(config)
+    _check_answers(config)
     for certifier in config.certifiers:
         if threat.norm not in certifier.supports.norms:
             raise Refused(
@@ -84,6 +85,17 @@ def _check_trigger(config: RunConfig) -> None:
         raise Refused(
             f"attack.{registry.name_of(config.attack)[1]} shows the trigger of a poison, and the system's poisons are "
             f"{chosen}; choose one poison that evokes a label, such as +poison=patch_trigger"
+        )
+
+
+def _check_answers(config: RunConfig) -> None:
+    """An attack needs no more than the model can tell, unless the attacker holds a surrogate."""
+    needed, told = config.attack.supports.access, config.model.access
+    if config.threat.access is not Access.transfer and not told.grants(needed):
+        raise Refused(
+            f"attack.{registry.name_of(config.attack)[1]} needs {needed.value}, and "
+            f"model.{registry.name_of(config.model)[1]} tells {told.value} and no more; choose an attack that is "
+            f"content with {told.value}, or threat.access=transfer with the key of a surrogate"
         )
 
 

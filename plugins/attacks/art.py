@@ -153,7 +153,7 @@ class ART(Bridge):
         attack = self.signature_of(self.method)(classifier, **self._settings(threat))
         goal = np.eye(facade.classes, dtype=np.float32)[y.cpu().numpy()]
         guided = threat.targeted or self.method != "SaliencyMapMethod"  # which takes any label for one to reach
-        found = attack.generate(x.float().cpu().numpy(), y=goal if guided else None)
+        found = attack.generate(x.cpu().numpy(), y=goal if guided else None)
         return torch.from_numpy(np.asarray(found))
 
     def _settings(self, threat: Threat) -> dict[str, Any]:

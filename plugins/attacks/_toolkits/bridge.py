@@ -169,8 +169,9 @@ class Bridge(Attack):
         """Run the toolkit's attack on one example.
 
         Args:
-            facade: the system as a module. x: (1, *S) in [0, 1]. y: (1,) the label to leave or, under a targeted
-            threat, to reach. seed: below 2**31, for a method that seeds itself.
+            facade: the system as a module. x: (1, *S) float32 in [0, 1], whatever the precision of the run.
+            y: (1,) the label to leave or, under a targeted threat, to reach.
+            seed: below 2**31, for a method that seeds itself.
 
         Returns:
             (1, *S), on any device and in any dtype.
@@ -214,7 +215,7 @@ class Bridge(Attack):
         """
         try:
             with of_its_own(seed):
-                found = self.run(facade, x.clone(), y.clone(), threat=threat, seed=seed)
+                found = self.run(facade, x.float().clone(), y.clone(), threat=threat, seed=seed)
         except Spent:
             return facade.found
         except BenchmarkError:

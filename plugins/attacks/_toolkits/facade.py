@@ -34,7 +34,7 @@ class Facade(nn.Module):
 
     def __init__(self, target: Target, ball: Ball, y: Tensor, *, targeted: bool, access: Access) -> None:
         super().__init__()
-        self.placed = nn.Parameter(torch.zeros((), device=ball.x.device, dtype=ball.x.dtype), requires_grad=False)
+        self.placed = nn.Parameter(torch.zeros((), device=ball.x.device), requires_grad=False)
         self.ask_as, self.targeted, self.classes = access, targeted, target.classes
         self._hidden = (target, ball, y)  # in a tuple, where torch does not look for modules and buffers
         self._nearest: tuple[float, Tensor] | None = None

@@ -1,0 +1,144 @@
+"""Classifiers of scikit-learn by name. Pedregosa et al., JMLR 12, 2011.
+
+Linear ones are kept as a weight matrix, so that they have gradients and exact distances. The others are kept as ONNX
+and answered by ONNX Runtime: nothing is ever pickled, and scikit-learn is not needed to evaluate them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Access, ConfigError, DataError, DataSpec, Examples, Model, hookimpl
+
+from ._portable import MEBIBYTE, Answer, Portable, checked, logarithms, needs, parameters, table_of
+
+LINEAR = {
+    "LogisticRegression": "linear_model", "LinearSVC": "svm", "RidgeClassifier": "linear_model",
+    "Perceptron": "linear_model", "SGDClassifier": "linear_model",
+    "LinearDiscriminantAnalysis": "discriminant_analysis",
+}  # fmt: skip
+OTHERS = {
+    "SVC": "svm", "KNeighborsClassifier": "neighbors", "DecisionTreeClassifier": "tree",
+    "RandomForestClassifier": "ensemble", "ExtraTreesClassifier": "ensemble",
+    "GradientBoostingClassifier": "ensemble", "HistGradientBoostingClassifier": "ensemble",
+    "GaussianNB": "naive_bayes", "MLPClassifier": "neural_network",
+}  # fmt: skip
+PROBED, ALIKE = 256, 0.99
+"""Training examples on which what is kept is compared with what was fitted, and the share that must be told alike."""
+
+
+@dataclass(frozen=True)
+class SKLearn(Model):
+    """A classifier over the features of inputs of any shape, fitted on one thread.
+
+    estimator: its name in scikit-learn. args: its parameters there, checked against its signature.
+    mebibytes: room for what it learns; more than there is room for is an error that says how much.
+    The recipe in `training` has no part in it.
+    """
+
+    estimator: str = "LogisticRegression"
+    args: dict[str, Any] = field(default_factory=dict)
+    mebibytes: int = 8
+
+    def __post_init__(self) -> None:
+        known = {**LINEAR, **OTHERS}
+        if self.estimator not in known:
+            raise ConfigError(f"model.estimator is {self.estimator!r}; expected one of {', '.join(sorted(known))}")
+        checked(self.args, parameters(self._class()), ("random_state", "n_jobs"), f"scikit-learn's {self.estimator}")
+        if self.estimator in OTHERS:
+            for package in ("skl2onnx", "onnxruntime"):
+                needs(package, "pip install 'adversarial-benchmark[sklearn]'", f"sklearn with {self.estimator}")
+        object.__setattr__(self, "access", Access.gradients if self.estimator in LINEAR else Access.scores)
+
+    def __hash__(self) -> int:
+        return hash((self.estimator, repr(self.args), self.mebibytes))
+
+    def _class(self) -> Any:
+        return getattr(importlib.import_module(f"sklearn.{(LINEAR | OTHERS)[self.estimator]}"), self.estimator)
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
+        if self.estimator not in LINEAR:
+            return Portable(self.mebibytes * MEBIBYTE, spec.classes, opened)
+        layer = nn.Linear(int(np.prod(spec.shape)), spec.classes)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return nn.Sequential(nn.Flatten(), layer)
+
+    def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
+        """Fit on one thread.
+
+        Raises:
+            DataError: if a class has no training example, or what is kept answers otherwise than what was fitted.
+        """
+        from threadpoolctl import threadpool_limits
+
+        x, y = table_of(train, spec.classes, "sklearn")
+        made = self._class()
+        seeded = {"random_state": seed} if "random_state" in parameters(made) else {}
+        with threadpool_limits(1):
+            fitted = made(**self.args, **seeded).fit(x, y)
+            said = fitted.predict(x[:PROBED])
+        if isinstance(module, Portable):
+            module.take(_as_onnx(fitted, x))
+        else:
+            _take(module[1], fitted)  # type: ignore[index]
+        here = module(torch.from_numpy(x[:PROBED])).detach().argmax(1).numpy()
+        if (here == said).mean() < ALIKE:
+            raise DataError(
+                f"{self.estimator} is kept in a form that tells {(here != said).sum()} of {len(said)} training "
+                "examples otherwise than scikit-learn does; choose other model.args, or another estimator"
+            )
+
+
+def _take(layer: nn.Linear, fitted: Any) -> None:
+    """Copy weights; of two classes scikit-learn keeps the score of the second."""
+    weight, bias = torch.from_numpy(np.asarray(fitted.coef_)), torch.from_numpy(np.asarray(fitted.intercept_))
+    rows: list[Tensor] = [weight, bias.reshape(-1)]
+    if len(weight) == 1:
+        rows = [torch.cat([-one / 2, one / 2]) for one in rows]
+    with torch.no_grad():
+        layer.weight.copy_(rows[0])
+        layer.bias.copy_(rows[1].expand(layer.bias.shape))
+
+
+def _as_onnx(fitted: Any, x: np.ndarray) -> bytes:
+    from skl2onnx import to_onnx
+
+    options: dict[str, Any] = {"zipmap": False}
+    if type(fitted).__name__ == "SVC":
+        options["raw_scores"] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it reads attributes that scikit-learn will drop
+        converted: bytes = to_onnx(fitted, x[:1], options={id(fitted): options}).SerializeToString()
+    return converted
+
+
+def opened(file: bytes) -> Answer:
+    """ONNX Runtime on one thread, of whose outputs the last is scores or probabilities."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        said = np.asarray(session.run(None, {name: x.reshape(len(x), -1)})[-1])
+        proper = bool((said >= 0).all()) and np.allclose(said.sum(1), 1.0, atol=1e-4)
+        return logarithms(said) if proper else said
+
+    return answer
+
+
+@hookimpl
+def benchmark_component() -> type[Model]:
+    """Register the plugin."""
+    return SKLearn
