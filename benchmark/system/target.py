@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.errors import AccessError, AttackFault, BudgetError
+from benchmark.errors import AccessError, AttackFault
 from benchmark.sampling import SampleRandom
+from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.references import OWNED, References
 from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
 from benchmark.threat import Access
@@ -34,82 +35,6 @@ RowLoss = Callable[[Tensor], Tensor]
 
 class _Pull(Protocol):
     def __call__(self, cotangent: Tensor) -> Tensor: ...
-
-
-class Ledger:
-    """The passes charged to each example of a batch, and the state of its first gradient.
-
-    forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient asked for.
-    found_by: the part of the attack that claims the candidate of each example, "" where it has no parts.
-    """
-
-    def __init__(self, count: int, device: torch.device, queries: int | None) -> None:
-        self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
-        self.backwards = torch.zeros_like(self.forwards)
-        self.zero_gradient = torch.zeros(count, dtype=torch.bool, device=device)
-        self.bad_gradient = torch.zeros_like(self.zero_gradient)
-        self.queries = queries
-        self.found_by = [""] * count
-        self._all_seen = False
-
-    def charge(self, owners: Tensor | None, times: int = 1) -> None:
-        """Count `times` forward passes for the examples `owners` (or all).
-
-        Raises:
-            BudgetError: before the pass, if it would exceed an example's budget.
-        """
-        if owners is None:
-            new = self.forwards + times
-        else:
-            new = self.forwards.index_add(0, owners, torch.full_like(owners, times))
-        if self.queries is not None and bool((new > self.queries).any()):
-            raise BudgetError(
-                f"the attack asked for query {int(new.max())} of an example, and threat.queries allows {self.queries}; "
-                "an attack must stop when target.remaining() reaches 0"
-            )
-        self.forwards = new
-
-    def charge_backward(self, owners: Tensor | None, times: int = 1) -> None:
-        """Count `times` backward passes for the examples `owners` (or all)."""
-        if owners is None:
-            self.backwards = self.backwards + times
-        else:
-            self.backwards = self.backwards.index_add(0, owners, torch.full_like(owners, times))
-
-    def add(self, later: Ledger, kept: Tensor) -> None:
-        """Count what another attack on the same examples cost afterwards; the first gradients are those of this one.
-
-        kept: (B,) bool, the examples of which the candidate of the other attack is kept.
-        """
-        self.forwards = self.forwards + later.forwards
-        self.backwards = self.backwards + later.backwards
-        for row in kept.nonzero().flatten().tolist():
-            self.found_by[row] = later.found_by[row]
-
-    def look_at(self, owners: Tensor | None, grad: Tensor) -> None:
-        """Note whether the first gradient of an example is zero or not finite."""
-        if self._all_seen:
-            return
-        rows = torch.arange(len(self.backwards), device=grad.device) if owners is None else owners
-        new = self.backwards[rows] == 0
-        if not bool(new.any()):
-            return
-        self._all_seen = bool((self.backwards > 0).index_fill(0, rows, True).all())
-        new = new & (_occurrence(rows) == 0)  # of several inputs of one example, the first
-        size = grad[new].flatten(1).abs().amax(1)
-        self.zero_gradient[rows[new]] = size == 0
-        self.bad_gradient[rows[new]] = ~torch.isfinite(size)
-
-
-def _occurrence(owners: Tensor) -> Tensor:
-    """Number of earlier rows of the same example, (B,) int64."""
-    order = owners.argsort(stable=True)
-    ordered = owners[order]
-    places = torch.arange(len(owners), device=owners.device)
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    start = torch.where(first, places, torch.zeros_like(places)).cummax(0).values
-    return torch.empty_like(order).scatter_(0, order, places - start)
 
 
 def _mean(draws: list[Tensor]) -> Tensor:
@@ -502,7 +427,7 @@ class Target:
         rng = self._rng if self._owners is None else self._rng.rows(self._owners)
         spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
         if self._owners is not None:  # several inputs of one example in one pass take consecutive turns
-            spent = spent + _occurrence(self._owners)
+            spent = spent + occurrence(self._owners)
         return rng.at_turn(spent)
 
     def _forward(self, x: Tensor) -> Tensor:

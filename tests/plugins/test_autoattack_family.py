@@ -369,7 +369,7 @@ def test_the_query_budget_is_kept_and_used(method: Attack, queries: int) -> None
 @pytest.mark.parametrize("method", FAMILY, ids=name_of)
 def test_double_precision_is_kept(method: Attack) -> None:
     for norm in NORMS:
-        attack(method, norm, 0.1, rows=some(4), dtype=torch.float64)
+        assert attack(method, norm, 0.1, rows=some(4), dtype=torch.float64).x_adv.dtype == torch.float64
 
 
 # --- cost ---

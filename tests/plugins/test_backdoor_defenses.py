@@ -296,7 +296,9 @@ def test_a_planted_pixel_is_found_and_unlearned_under_true_labels() -> None:
 def test_a_network_without_a_backdoor_is_left_alone() -> None:
     means = NearestMean(training()).means
     network = LinearClassifier(2 * means, -means.square().sum(1))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     NeuralCleanse(steps=60, threshold=5.0).repair(network, training().take(torch.arange(100)), never)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
 # --- anti-backdoor learning ---
