@@ -228,8 +228,8 @@ def _system_files(
     systems = _systems(leaderboard)
     listed = list(systems.values())
     parts = [listed[at : at + PAGE_ROWS] for at in range(0, len(listed), PAGE_ROWS)] or [[]]
-    for at, entries in enumerate(parts):
-        shown = {"listed": entries, "at": at, "pages": len(parts), "total": len(listed)}
+    for at, part in enumerate(parts):
+        shown = {"listed": part, "at": at, "pages": len(parts), "total": len(listed)}
         yield pages.page("systems.html", paths.systems(at), "systems.html", **shown)
     yield from files("systems", systems_table(systems), SITE_NAME)
     yield from files("runs", runs_register(systems), SITE_NAME)

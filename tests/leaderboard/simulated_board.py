@@ -102,11 +102,11 @@ def simulate(root: Path, *, honest: int, sybils: int, vandals: int, submissions:
     published: list[tuple[str, str]] = []
     for kind, who, what in turns:
         if kind in ("honest", "strong"):
-            name = f"net{who:02d}x"
-            if kind == "strong" and not any(seen == name for seen, _ in published):
+            system = f"net{who:02d}x"
+            if kind == "strong" and not any(seen == system for seen, _ in published):
                 continue
-            of.submit("honest", True, **of.cell(name, what))
-            published.append((name, what))
+            of.submit("honest", True, **of.cell(system, what))
+            published.append((system, what))
         else:
             victim = published[int(villains.integers(len(published)))]
             _misbehave(of, kind, who, what, victim, villains)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
@@ -44,7 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build([store, store / "cells"], tmp_path_factory.mktemp("site")).parent
+    index: Path = build([store, store / "cells"], tmp_path_factory.mktemp("site"))
+    return index.parent
 
 
 def test_the_front_page_has_version_releases_and_the_ways_to_submit_and_to_cite(site: Path) -> None:

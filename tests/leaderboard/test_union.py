@@ -21,7 +21,8 @@ def broken(examples: range | list[int], distance: float) -> list[float]:
 
 def of_store(root: Path) -> list[Union]:
     boards = aggregate(*read([root / "cells"])).boards
-    return unions([(board, row) for board in boards for row in board.rows])
+    found: list[Union] = unions([(board, row) for board in boards for row in board.rows])
+    return found
 
 
 def test_an_example_counts_if_no_norm_breaks_it(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_what_is_too_large_for_its_room_is_refused_with_its_size() -> None:
     from benchmark_plugins.models._portable import Portable
 
     with pytest.raises(DataError, match=r"a file of 2\.0 MiB, and model\.mebibytes leaves room for 1; raise it"):
-        Portable(2**20, 3, str).take(b"0" * 2**21)  # type: ignore[arg-type]
+        Portable(2**20, 3, str).take(b"0" * 2**21)
 
 
 @pytest.fixture

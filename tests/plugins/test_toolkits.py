@@ -14,7 +14,7 @@ from benchmark import registry
 from benchmark.api import Access, Goal, Norm, Threat
 from benchmark.config.check import check_attack
 from benchmark.errors import AttackFault, ConfigError, Refused
-from benchmark.testing.rules_attack import attempt
+from benchmark.testing.trials import attempt
 from benchmark.testing.worlds import threat_of, world
 
 TOOLKITS = {

@@ -6,7 +6,7 @@ import sys
 import ray
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
+@ray.remote(num_cpus=1, max_retries=-1)  # type: ignore[untyped-decorator]
 def task(plan: str) -> int:
     """One task; Ray starts it again if its node is lost."""
     return subprocess.run([sys.executable, "-m", "benchmark", "work", plan], check=False).returncode
