@@ -330,7 +330,7 @@ def labels_of(cell: Cell) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one cell says of each example. ids: (N,) int64. clean, broken: (N,) bool. distance: (N,), as `Evidence`."""
+    """Outcome of each example in one cell. ids: (N,) int64. clean, broken: (N,) bool. distance: (N,), as `Evidence`."""
 
     ids: NDArray[np.int64]
     clean: Bools

@@ -1,4 +1,4 @@
-"""What authors say of their systems: the file `systems.json` beside the published results, by the key of the row."""
+"""Notes of authors on their systems: the file `systems.json` beside the published results, by the key of the row."""
 
 from __future__ import annotations
 
