@@ -13,7 +13,7 @@ from benchmark.records.summary import labelled
 
 __all__ = ["chosen_cells", "main"]
 
-SHOWN = 12
+IDS_SHOWN = 12
 """Ids of examples that are listed, of each side."""
 
 
@@ -31,9 +31,9 @@ def main(first: str, second: str, store: Path, *, threat: str = "", attack: str 
     found = compared(*sides)
     lines = [str(found)]
     for name, ids in (("first", found.only_first), ("second", found.only_second)):
-        more = ", ..." if len(ids) > SHOWN else ""
+        more = ", ..." if len(ids) > IDS_SHOWN else ""
         if len(ids):
-            lines.append(f"examples that only the {name} keeps: {', '.join(map(str, ids[:SHOWN].tolist()))}{more}")
+            lines.append(f"examples that only the {name} keeps: {', '.join(map(str, ids[:IDS_SHOWN].tolist()))}{more}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

@@ -223,7 +223,6 @@ class Task:
 
         if self.dry:
             plan = planned(cfg, HydraConfig.get())
-            sys.stdout.write(f"{plan.error}\n")
             self.cells.append(plan)
             return dataclasses.asdict(plan)
         result = run_job(cfg, HydraConfig.get(), self.sweep, self.fingerprint)
@@ -293,6 +292,8 @@ def _run(argv: list[str], schemas: type[PluginSource], task: Task) -> int:
         version_base="1.3", config_path="pkg://benchmark.conf", config_name="run"
     )(task)
     _composed(application)
+    for plan in (task.swept or task.cells) if task.dry else ():  # said here, since jobs may run in other processes
+        sys.stdout.write(f"{plan.error}\n")
     for result in [] if task.swept else task.cells:  # a sweep has told its observers already
         if result.error and not task.dry:
             sys.stderr.write(f"benchmark: {result.status}: {result.name}: {result.error}\n")
