@@ -48,9 +48,10 @@ CELLS: tuple[tuple[str, tuple[str, ...], float], ...] = (
 """Cells by name, how they are configured, and the share of the time without guards that they may take."""
 
 
-SAID = """Rows are counted as they pass through the system, padding included. The probes are a fixed number of passes of 32 rows and
-the examples attacked again are 2 % of all, eight at least, in a pass of 32 rows: so the share falls with the number of
-examples and of passes per example, and cheap attacks on few examples are beyond 5 %.
+SAID = """\
+Rows are counted as they pass through the system, padding included. The probes are a fixed number of passes of 32 rows,
+and the examples attacked again are 2 % of all, eight at least, in a pass of 32 rows: so the share falls with the number
+of examples and of passes per example, and cheap attacks on few examples are beyond 5 %.
 """
 
 
@@ -97,7 +98,7 @@ def measured(store: Path, name: str, overrides: tuple[str, ...], limit: float) -
     share = meter.guarded_rows / meter.rows
     longer = meter.seconds / (meter.seconds - meter.guarded_seconds)
     kept = share <= 0.05, longer <= limit
-    line = [name, 500 if "digits" in name else 160, meter.rows, f"{100 * share:.1f} %", "yes" if kept[0] else "no",
+    line: list[object] = [name, 500 if "digits" in name else 160, meter.rows, f"{100 * share:.1f} %", "yes" if kept[0] else "no",
             f"{meter.seconds:.1f}", f"{longer:.3f}", f"{limit} {'yes' if kept[1] else 'no'}"]  # fmt: skip
     return line, all(kept)
 
