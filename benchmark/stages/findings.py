@@ -79,8 +79,12 @@ FEW_ROWS = 5
 """Attacked examples of a label, of which one cannot speak of a whole class."""
 
 
+EARLY = 20
+"""An attack that ends after this part of its budget gave up; later, it may have tried all it can."""
+
+
 def _classes_given_up(threat: Threat, attack: AttackInfo, outcomes: Outcomes) -> Finding | None:
-    """Whole classes of examples on which the attack found nothing, and stopped with half of its budget unspent.
+    """Whole classes of examples on which the attack found nothing, and stopped with nearly all of its budget unspent.
 
     Of attacks with a budget those are meant that ask for no gradient, and so have nothing but queries to spend. One
     without a budget that looks for the smallest perturbation finds one at some distance, if it may change
@@ -92,7 +96,7 @@ def _classes_given_up(threat: Threat, attack: AttackInfo, outcomes: Outcomes) ->
         return None
     lost = unfound(outcomes, attack, budget)
     if budget is not None:
-        lost = lost & (2 * outcomes.forwards <= budget) & (outcomes.backwards == 0)
+        lost = lost & (EARLY * outcomes.forwards <= budget) & (outcomes.backwards == 0)
     attacked = outcomes.y[outcomes.attacked].bincount()
     given = outcomes.y[lost].bincount(minlength=len(attacked))
     whole = ((attacked >= FEW_ROWS) & (given == attacked)).nonzero().flatten()

@@ -310,10 +310,10 @@ class Idle(Attack):
     ("attack", "queries", "left", "named"),
     [
         (Idle(), None, None, True),
-        (Idle(), 10, 7, True),
+        (Idle(), 100, 97, True),
         (Idle(), 5, 2, False),
         (Idle(), 3, None, False),
-        (Idle(found=9), 10, 7, True),
+        (Idle(found=9), 100, 97, True),
     ],
 )
 def test_whole_classes_that_were_given_up_are_named(

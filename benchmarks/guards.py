@@ -1,0 +1,131 @@
+"""What the guards of a cell cost: probes of the system, the leak check, and the examples that are attacked again.
+
+`python -m benchmarks.guards --out benchmarks/results/guards.md`; a cell is run whole, with the time and the rows that
+pass through its system noted inside the guards and in all. The system is trained beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from benchmark import run as running
+from benchmark.run import run
+from benchmark.system import System
+from benchmarks.subjects import configured
+from benchmarks.timing import clock, machine, table, write
+
+HEAD = (
+    "cell",
+    "examples",
+    "rows passed",
+    "of these by guards",
+    "at most 5 %",
+    "CPU s",
+    "with / without guards",
+    "at most",
+)
+
+DIGITS = ("dataset=digits", "model=small_cnn", "threat.eps=1/10")
+RESNET = ("dataset=synthetic", "dataset.shape=[3,32,32]", "dataset.test=160", "dataset.train=200", "dataset.select=40",
+          "model=resnet", "training.epochs=0", "threat.eps=1/255")  # fmt: skip
+CELLS: tuple[tuple[str, tuple[str, ...], float], ...] = (
+    ("digits, FGSM", (*DIGITS, "attack=fgsm"), 1.25),
+    ("digits, PGD", (*DIGITS, "attack=pgd"), 1.25),
+    ("digits, APGD towards classes", (*DIGITS, "attack=apgd_margin_targeted"), 1.25),
+    ("digits, FMN", (*DIGITS, "attack=fmn"), 1.25),
+    ("digits, Square", (*DIGITS, "attack=square", "attack.queries=1000"), 1.25),
+    ("ResNet-18, PGD", (*RESNET, "attack=pgd", "attack.steps=20"), 1.05),
+)
+"""Cells by name, how they are configured, and the share of the time without guards that they may take."""
+
+
+SAID = """\
+Rows are counted as they pass through the system, padding included. The probes are a fixed number of passes of 32 rows,
+and the examples attacked again are 2 % of all, eight at least, in a pass of 32 rows: so the share falls with the number
+of examples and of passes per example, and cheap attacks on few examples are beyond 5 %.
+"""
+
+
+@dataclass
+class Meter:
+    """Rows that passed through systems, and seconds: in all, and inside the guards."""
+
+    rows: int = 0
+    guarded_rows: int = 0
+    seconds: float = 0.0
+    guarded_seconds: float = 0.0
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Note what cells cost meanwhile."""
+    meter, now = Meter(), clock("cpu")
+    whole, guards = System.forward, running._findings
+
+    def passing(system: System, x: torch.Tensor) -> torch.Tensor:
+        meter.rows += len(x)
+        return whole(system, x)
+
+    def guarding(*arguments: Any) -> Any:
+        rows, begun = meter.rows, now()
+        found = guards(*arguments)
+        meter.guarded_rows += meter.rows - rows
+        meter.guarded_seconds += now() - begun
+        return found
+
+    with mock.patch.object(System, "forward", passing), mock.patch.object(running, "_findings", guarding):
+        begun = now()
+        yield meter
+        meter.seconds = now() - begun
+
+
+def measured(store: Path, name: str, overrides: tuple[str, ...], limit: float) -> tuple[list[object], bool]:
+    """A line of the table, and whether its limits are kept."""
+    plain = [word for word in overrides if not word.startswith("attack")]
+    run(configured(store, *plain, "attack=none"))  # trains, and warms up
+    with metered() as meter:
+        result = run(configured(store, *overrides))
+    assert result.status == "complete", result.error
+    share = meter.guarded_rows / meter.rows
+    longer = meter.seconds / (meter.seconds - meter.guarded_seconds)
+    kept = share <= 0.05, longer <= limit
+    line: list[object] = [name, 500 if "digits" in name else 160, meter.rows, f"{100 * share:.1f} %"]
+    line += [
+        "yes" if kept[0] else "no",
+        f"{meter.seconds:.1f}",
+        f"{longer:.3f}",
+        f"{limit} {'yes' if kept[1] else 'no'}",
+    ]
+    return line, all(kept)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines, good = [], True
+    with tempfile.TemporaryDirectory() as folder:
+        for name, overrides, limit in CELLS:
+            if any(part in name for part in options.only):
+                line, kept = measured(options.store or Path(folder), name, overrides, limit)
+                print(*line, sep=" | ", flush=True)
+                lines.append(line)
+                good = good and kept
+    write(options.out, f"# What the guards cost\n\n{SAID}\n{table(HEAD, lines)}\n\n{machine('cpu')}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
