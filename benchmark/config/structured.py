@@ -57,6 +57,8 @@ def writable(node: DictConfig) -> None:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             OmegaConf.set_readonly(child, None)
+            if OmegaConf.get_type(child) is dict:
+                OmegaConf.set_struct(child, False)  # any key: such a field holds settings of another package
             if not child._is_missing() and not child._is_none():
                 writable(child)
 
