@@ -22,7 +22,7 @@ from ._portable import Answer, Portable, logarithms, needs
 
 
 class Output(Enum):
-    """What the file answers with: scores before the softmax, probabilities, or labels."""
+    """The meaning of the output: scores before the softmax, probabilities, or labels."""
 
     logits = "logits"
     probabilities = "probabilities"
