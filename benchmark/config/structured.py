@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-if TYPE_CHECKING:
-    pass
+from benchmark.api import Component
 
 __all__ = ["inner_kinds", "inner_lists", "register_fractions", "structured"]
 
@@ -22,6 +21,8 @@ def structured(cls: type[Any]) -> DictConfig:
     """
     node: DictConfig = OmegaConf.structured(cls)
     writable(node)
+    if issubclass(cls, Component):
+        open_ended(node)
     kinds = inner_kinds(cls)
     lists = inner_lists(cls)
     with open_dict(node):
@@ -35,6 +36,14 @@ def structured(cls: type[Any]) -> DictConfig:
             chosen = {f.name: f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name in kinds}
             node["defaults"] = ["_self_", *({f"/{kinds[name]}@{name}": plugin} for name, plugin in chosen.items())]
     return node
+
+
+def open_ended(node: DictConfig) -> None:
+    """Take any key in a field that is a dictionary: it holds settings of another package, which the plugin checks."""
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and OmegaConf.get_type(child) is dict:
+            OmegaConf.set_struct(child, False)
 
 
 def inner_kinds(cls: type[Any]) -> dict[str, str]:

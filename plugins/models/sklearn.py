@@ -27,9 +27,10 @@ LINEAR = {
 OTHERS = {
     "SVC": "svm", "KNeighborsClassifier": "neighbors", "DecisionTreeClassifier": "tree",
     "RandomForestClassifier": "ensemble", "ExtraTreesClassifier": "ensemble",
-    "GradientBoostingClassifier": "ensemble", "HistGradientBoostingClassifier": "ensemble",
-    "GaussianNB": "naive_bayes", "MLPClassifier": "neural_network",
+    "GradientBoostingClassifier": "ensemble", "GaussianNB": "naive_bayes", "MLPClassifier": "neural_network",
 }  # fmt: skip
+"""Estimators that are kept as ONNX. HistGradientBoostingClassifier is `model=boosted_trees`."""
+
 PROBED, ALIKE = 256, 0.99
 """Training examples on which what is kept is compared with what was fitted, and the share that must be told alike."""
 

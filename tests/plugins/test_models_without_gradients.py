@@ -69,6 +69,7 @@ def test_xgboost_gives_the_very_margins_of_the_library() -> None:
     assert np.array_equal(fitted(made)(train.x()).numpy(), theirs.predict(x, output_margin=True))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_every_estimator_that_is_offered_can_be_fitted_and_tells_labels_as_scikit_learn_does() -> None:
     from benchmark_plugins.models.sklearn import LINEAR, OTHERS
 
