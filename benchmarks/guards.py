@@ -1,4 +1,4 @@
-"""What the guards of a cell cost: probes of the system, the leak check, and the examples that are attacked again.
+"""Cost of the guards of a cell: probes of the system, the leak check, and the examples that are attacked again.
 
 `python -m benchmarks.guards --out benchmarks/results/guards.md`; a cell is run whole, with the time and the rows that
 pass through its system noted inside the guards and in all. The system is trained beforehand.

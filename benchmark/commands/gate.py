@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
         ConfigError: if a goal is none, or no goal is given.
         StoreError: if a folder is no store.
     """
-    goals = goals_of(options)
+    goals = asked_goals(options)
     verdict = verdict_of(options.store, options.data, goals, options.baseline, options.witnesses)
     _write(options, verdict)
     for check in verdict.checks:
@@ -69,7 +69,7 @@ def main(options: argparse.Namespace) -> int:
     return CODES[verdict.outcome]
 
 
-def goals_of(options: argparse.Namespace) -> Goals:
+def asked_goals(options: argparse.Namespace) -> Goals:
     """The goals that the options ask for.
 
     Raises:

@@ -24,8 +24,8 @@ from benchmark.testing.trials import (
     goals_of,
     least_access,
     norms_of,
-    target_of,
     trial,
+    trial_target,
 )
 from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
 from benchmark.threat import Access, Goal, Norm, Threat
@@ -41,7 +41,7 @@ def leaves_inputs_alone(attack: Attack) -> None:
         x, y, rng = here.x.clone(), here.y.clone(), here.rng()
         with seeded(0):
             try:
-                attack.perturb(target_of(attack, here, threat, 0), x, y, threat=threat, rng=rng)
+                attack.perturb(trial_target(attack, here, threat, 0), x, y, threat=threat, rng=rng)
             except BudgetError:
                 continue
         for name, now, before in (("x", x, here.x), ("y", y, here.y), ("rng.ids", rng.ids, here.ids)):
@@ -77,7 +77,7 @@ def leaves_global_rng_alone(attack: Attack) -> None:
     for norm in norms_of(attack):
         here = world()
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
-        target, rng = target_of(attack, here, threat, 0), here.rng()
+        target, rng = trial_target(attack, here, threat, 0), here.rng()
         with seeded(1):
             before = global_state()
             try:
@@ -176,7 +176,7 @@ def asks_only_through_the_target(attack: Attack) -> None:
     for norm in norms_of(attack):
         here = world()
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
-        target = target_of(attack, here, threat, 0)
+        target = trial_target(attack, here, threat, 0)
         charged, seen = [0], [0]
         charge = target.ledger.charge
 

@@ -21,8 +21,18 @@ from benchmark.threat import Access, Goal, Norm, Threat
 from benchmark.threat.ball import tolerance
 
 __all__ = [
-    "BUDGET", "Trial", "attempt", "demand_allowed", "demand_usable", "goal_labels", "goals_of", "least_access",
-    "norms_of", "target_of", "trial", "trials",
+    "BUDGET",
+    "Trial",
+    "attempt",
+    "demand_allowed",
+    "demand_usable",
+    "goal_labels",
+    "goals_of",
+    "least_access",
+    "norms_of",
+    "trial",
+    "trial_target",
+    "trials",
 ]  # fmt: skip
 
 BUDGET = 256
@@ -61,7 +71,7 @@ def goal_labels(here: World, threat: Threat) -> Tensor:
     return (here.y + 1) % here.spec.classes if threat.targeted else here.y
 
 
-def target_of(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
+def trial_target(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
     """The world's system under the threat, with what the attack has prepared against it."""
     return toy_target(here, threat, seed, preparation(attack, here, threat, seed).prepared)
 
@@ -70,7 +80,7 @@ def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch
     """Run the attack once, exactly as it is asked to; the global generators are as they were afterwards."""
     attack.check(here.spec, threat)
     threat = with_fixed_region(threat, here.system, here.x, here.y, here.rng(seed))
-    target = target_of(attack, here, threat, seed)
+    target = trial_target(attack, here, threat, seed)
     with seeded(torch_seed):
         x_adv = attack.perturb(target, here.x.clone(), goal_labels(here, threat), threat=threat, rng=here.rng(seed))
     return Trial(threat, here, x_adv, target.ledger)
