@@ -14,6 +14,7 @@ NEEDLESS = (
     ".*does not have many workers.*",  # batches are read whole
     ".*smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",  # the folder of an interrupted training
+    ".*`srun` command is available.*",  # on a login node, and in a task of an array
     ".*LeafSpec.*",  # Lightning's own use of torch
     ".*use `self.log\\('score', ..., sync_dist=True\\)`.*",  # every process works out the same score
 )
