@@ -34,8 +34,9 @@ def test_a_task_that_is_killed_is_started_again_and_nothing_is_lost(tmp_path: Pa
         store, until = Store(shared / "results"), time.monotonic() + 150
         while not store.attempts() and time.monotonic() < until:
             time.sleep(0.1)
-        killed = next(iter(store.attempts().values()))["pid"]
-        os.kill(killed, signal.SIGKILL)
+        cell = next(iter(store.attempts().values()))["pid"]
+        task = Path(f"/proc/{cell}/stat").read_text().rpartition(")")[2].split()[1]  # the parent
+        os.kill(int(task), signal.SIGKILL)
         said = job.communicate(timeout=300)[0].decode()
     assert job.returncode == 0, said
     assert records(shared) == records(serial)
