@@ -143,7 +143,7 @@ class Matrix:
         return results
 
     def worked(self, plan: Plan, lost: Mapping[str, str]) -> list[CellResult]:
-        """What has become of the cells of a plan, whoever computed them."""
+        """The results of the cells of a plan, whoever computed them."""
         found = progress_of(plan, self.store)
         results = [CellResult("", words, "failed", why) for words, why in lost.items()]
         for line in plan.lines:
