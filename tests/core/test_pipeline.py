@@ -310,3 +310,14 @@ def test_overlapping_splits_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     result = run(dataclasses.replace(config, seed=77))
     assert result.status == "failed"
     assert "splits must not overlap" in str(result.error)
+
+
+def test_nothing_is_said_about_srun_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    assert run(small_config(tmp_path, examples=8)).status == "complete"  # warnings are errors here
+    assert "srun" not in capfd.readouterr().err

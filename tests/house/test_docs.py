@@ -33,6 +33,7 @@ from benchmark.sweep import app, chosen
 from benchmark.sweep.files import written_out
 from benchmark.threat import Goal, RegionKind
 from tests.core.cells import small_config
+from tests.e2e.commands import benchmark
 from tests.house.checkout import ROOT
 from tests.house.pages import PAGES, blocks, commands
 
@@ -43,7 +44,7 @@ OTHERS = [
     for _, words in COMMANDS
     if words[0] == "benchmark" and words not in RUNS and words[1] != "harden"  # minutes; tests/core/test_harden.py
 ]
-KNOWN = {"benchmark", "make", "pip", "torchrun", "python", "python3", ".venv/bin/pip", "pre-commit", "eval"}
+KNOWN = {"benchmark", "make", "pip", "sbatch", "torchrun", "python", "python3", ".venv/bin/pip", "pre-commit", "eval"}
 PLACEHOLDERS = {"attack=acme": "attack=pgd", "model@model.model=mynet": "model@model.model=mlp"}
 """Both are packages that the page has just written; tests/core/test_scaffold.py installs such ones and tests them."""
 
@@ -126,6 +127,11 @@ def test_every_other_command_runs(
     if words[1] == "store":  # moves and deletes
         store = Path(shutil.copytree(store, tmp_path / "moved"))
         words = [word.replace("/data/results", "elsewhere/results") for word in words]
+    if words[1] in ("plan", "work") or "--plan" in words:  # Hydra is one for a process
+        small = ["model=linear", "training.epochs=1", "examples=8", "tracker=[]"]
+        benchmark(tmp_path, "plan", "attack=fgsm", *small, "-o", "plan.jsonl")
+        benchmark(tmp_path, *words[1:])
+        return
     monkeypatch.chdir(store)
     (cell,) = Path("results/cells").iterdir()
     fine = {0, UNDECIDED} if words[1] == "gate" else {0}  # of twenty examples a gate can say no more
