@@ -11,9 +11,9 @@ from ..words.display import NOTHING, number
 from ..words.downloads import DownloadTable, Value
 from ..words.wording import radius
 
-__all__ = ["EXAMPLES_SHOWN", "ExampleLine", "example_lines", "examples_table"]
+__all__ = ["DRILL_EXAMPLES", "ExampleLine", "example_lines", "examples_table"]
 
-EXAMPLES_SHOWN = 1000
+DRILL_EXAMPLES = 1000
 """With more examples than these a system has no such page: each of its cells would be read a second time."""
 
 
@@ -34,9 +34,9 @@ class ExampleLine:
 
 
 def example_lines(board: Board, row: Row, answers: Callable[[str], Answers]) -> list[ExampleLine]:
-    """The examples of a row in the order of the list; empty where there are more than `EXAMPLES_SHOWN`."""
+    """The examples of a row in the order of the list; empty where there are more than `DRILL_EXAMPLES`."""
     total = board.protocol.conditions.total
-    if total > EXAMPLES_SHOWN:
+    if total > DRILL_EXAMPLES:
         return []
     ids: Sequence[int] = []
     clean = [True] * total

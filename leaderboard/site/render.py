@@ -317,7 +317,7 @@ def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, ob
         "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],
         "p": [[float(f"{p:.2g}") for p in line[: len(rows)]] for line in board.pairs.adjusted[: len(rows)].tolist()],
     }
-    return {"board": board, "rows": rows, "duel": duel, "next_to": neighbours(board)}
+    return {"board": board, "rows": rows, "duel": duel, "next_to": neighbours(board)[:PAGE_ROWS]}
 
 
 def _curves_of(leaderboard: Leaderboard, row: Row) -> list[tuple[CurveSet, Curve]]:

@@ -85,12 +85,12 @@ def _told(cells: Mapping[str, Cell], proved: bool) -> dict[str, Proof]:
 def simulate(root: Path, *, honest: int, sybils: int, vandals: int, submissions: int, seed: int = 0) -> Simulation:
     """Let everybody take turns, in a random order; honest submissions are the same whatever the others do."""
     of = Simulation(root, root / "results", np.random.default_rng(seed))
-    plan = [("honest", name, attack) for name in range(honest) for attack in ATTACKS]
+    plan = [("honest", at, attack) for at in range(honest) for attack in ATTACKS]
     plan += [("strong", int(of.rng.integers(honest)), f"expert{turn}") for turn in range(honest // 2)]
-    for name in range(honest):
+    for at in range(honest):
         clean = np.ones(N, bool)
         clean[of.rng.choice(N, N - RIGHT, replace=False)] = False
-        of.truth[f"net{name:02d}x"] = (clean, of.rng.gamma(3.0, 0.025 * (1 + name % 8), N), of.rng.random(N))
+        of.truth[f"net{at:02d}x"] = (clean, of.rng.gamma(3.0, 0.025 * (1 + at % 8), N), of.rng.random(N))
     others = max(0, submissions - len(plan)) if sybils or vandals else 0
     turns: list[tuple[str, int, str]] = list(plan)
     villains = np.random.default_rng([seed, 1])

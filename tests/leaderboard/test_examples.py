@@ -8,7 +8,7 @@ import numpy as np
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells.load import read, read_answers
 from benchmark_leaderboard.ranking.aggregate import aggregate
-from benchmark_leaderboard.site.examples import EXAMPLES_SHOWN, example_lines
+from benchmark_leaderboard.site.examples import DRILL_EXAMPLES, example_lines
 
 from tests.leaderboard.made_records import made_cell
 
@@ -46,7 +46,7 @@ def test_the_site_has_the_page_with_its_download(tmp_path: Path) -> None:
 
 
 def test_very_many_examples_have_no_such_page(tmp_path: Path) -> None:
-    many = EXAMPLES_SHOWN + 1
+    many = DRILL_EXAMPLES + 1
     made_cell(tmp_path, clean=[True] * many, distance=[INF] * many)
     site = build([tmp_path / "cells"], tmp_path / "site").parent
     assert not list((site / "examples").glob("*.html"))
