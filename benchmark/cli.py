@@ -195,15 +195,13 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
         "status",
         help="show the matrix of a store: robust accuracies, missing, failed, refused",
         description="Show robust accuracies with their 95 % intervals, what is missing, failed, refused and "
-        "interrupted, and every error and finding. Ends with 1 if a cell failed, and with --at-least also if one is "
-        "less robust than that or none is complete.",
+        "interrupted, and every error and finding. Ends with 1 if a cell failed, and with --at-least as `benchmark "
+        "gate` does.",
     )
     _add_store(status)
     status.add_argument("--cells", action="store_true", help="one line per cell in place of the matrix")
     status.add_argument("--json", action="store_true", help="print JSON: every cell with its counts, or its traceback")
-    status.add_argument(
-        "--at-least", type=float, metavar="SHARE", help="the robust accuracy that each cell must have, such as 0.4"
-    )
+    status.add_argument("--at-least", type=float, metavar="SHARE", help="another name for benchmark gate --at-least")
     status.add_argument(
         "--stale", action="store_true", help="also list the cells that today's code would give another key, and why"
     )

@@ -30,8 +30,7 @@ def main(
     """Print the matrix, the errors and the findings of a store; 1 if any cell failed or has no readable record.
 
     Args:
-        at_least: the robust accuracy that every complete cell must have, without a finding that is an error; where one
-            has not, or none is complete, the answer is 1 too.
+        at_least: also judge the store as `benchmark gate --at-least` does; its exit code where no cell failed.
         old: also list the cells that today's code would give another key. cells: a line per cell, no matrix.
 
     Raises:
@@ -45,7 +44,7 @@ def main(
     kept = Store(store)
     records, unreadable = kept.records(), kept.unreadable()
     unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
-    short = [] if at_least is None else _below(records, at_least)
+    code, short = (0, []) if at_least is None else _gated(store, at_least)
     if as_json:
         told = {**_plain(kept, records, unfinished, short), "unreadable": unreadable}
         if old:
@@ -55,7 +54,7 @@ def main(
         _print(store, records, unfinished, unreadable, short, cells=cells)
         if old:
             _print_stale(records)
-    return 1 if short or unreadable or any(r.status == "failed" for r in records) else 0
+    return 1 if unreadable or any(r.status == "failed" for r in records) else code
 
 
 def _is_folder(path: Path) -> bool:
@@ -84,20 +83,17 @@ def _print_stale(records: list[Record]) -> None:
     sys.stdout.write(f"{len(found)} of {len(records)} cells have a key that today's code would not give\n")
 
 
-def _below(records: list[Record], share: float) -> list[str]:
-    """The cells that fall short of a robust accuracy, a sentence each."""
-    complete = [r for r in records if r.status == "complete" and r.counts is not None]
-    if not complete:
-        return ["no cell is complete"]
-    found = []
-    for record in complete:
-        robust = _robust(record)
-        if robust is not None and robust < share:
-            found.append(f"{record.key}  {record.name}: robust {robust:.4g}, expected at least {share:.4g}")
-        found += [
-            f"{record.key}  {record.name}: the finding {f.name}" for f in record.findings if f.severity == "error"
-        ]
-    return found
+def _gated(store: Path, share: float) -> tuple[int, list[str]]:
+    """The exit code of `benchmark gate` for the robust accuracy of each system, and its sentences where it is not 0."""
+    from benchmark_leaderboard.gate.checks import Goals
+
+    from benchmark.commands.gate import CODES, verdict_of
+
+    verdict = verdict_of(store, Path("data"), Goals(robust=share), None, None)
+    short = [check.sentence for check in verdict.checks if check.decision.outcome != "pass"]
+    return CODES[verdict.outcome], [*verdict.problems, *short] or (
+        [verdict.reason] if verdict.outcome != "pass" else []
+    )
 
 
 def _robust(record: Record) -> float | None:
