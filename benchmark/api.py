@@ -311,8 +311,10 @@ class Defense(Component):
     shift_invariant: whether `suspicion` ignores a constant added to all logits, as probabilities do.
     optimizes: whether a pass of the protected model solves an optimisation problem for its input.
     neutral: settings at which the defense changes nothing, bit for bit; empty where there are none.
+    trains_alone: whether it trains the networks by itself in `finish`, so that no other defense can change how.
     """
 
+    trains_alone: ClassVar[bool] = False
     randomized: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     detects: ClassVar[bool] = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmark import registry
 from benchmark.api import Attack, Defense
 from benchmark.config.cell import RunConfig
@@ -25,6 +27,7 @@ def check_fit(config: RunConfig) -> None:
     check_attack(config.attack, threat)
     _check_trigger(config)
     _check_learner(config)
+    _check_alone(config.defenses)
     _check_answers(config)
     for certifier in config.certifiers:
         if threat.norm not in certifier.supports.norms:
@@ -105,13 +108,35 @@ BY_GRADIENTS = (
 """The stages of a defense that change what is trained by gradients, or how."""
 
 
+TRAINING = frozenset(BY_GRADIENTS) - {"build", "finish"}
+"""The stages that change how a network is trained: `build` gives it a form, and `finish` may train parts of its own."""
+
+
+def _stages(defense: Defense) -> list[str]:
+    """The stages by gradients that a defense fills."""
+    return [stage for stage in BY_GRADIENTS if getattr(type(defense), stage) is not getattr(Defense, stage)]
+
+
+def _check_alone(defenses: Sequence[Defense]) -> None:
+    """A defense that trains the networks by itself takes no other that changes training: it would change nothing."""
+    for alone in (defense for defense in defenses if defense.trains_alone):
+        for other in defenses:
+            changed = TRAINING.intersection(_stages(other))
+            if other is not alone and changed:
+                raise Refused(
+                    f"defense.{registry.name_of(alone)[1]} trains its networks by itself, and "
+                    f"defense.{registry.name_of(other)[1]} would change nothing of that (its "
+                    f"{', '.join(sorted(changed))}); leave one of them out"
+                )
+
+
 def _check_learner(config: RunConfig) -> None:
     """A model that is not trained by gradients takes no defense that changes such training, and no weights to start."""
     if not config.model.learns():
         return
     model = registry.name_of(config.model)[1]
     for defense in config.defenses:
-        stages = [stage for stage in BY_GRADIENTS if getattr(type(defense), stage) is not getattr(Defense, stage)]
+        stages = _stages(defense)
         if stages:
             raise Refused(
                 f"model.{model} is not trained by gradients, and defense.{registry.name_of(defense)[1]} is about such "

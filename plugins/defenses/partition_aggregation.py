@@ -20,11 +20,13 @@ class PartitionAggregation(Defense):
 
     A hash of a row's input picks its part. Each network starts from the same weights and is trained by the run's recipe
     with a seed of its own on its part alone, so that a row that is added or removed changes one vote at most:
-    certifier=partition_aggregation counts how many the answer stands. Losses of other defenses do not reach the
-    networks, and stages of other defenses that look at several rows at once break the certificate.
+    certifier=partition_aggregation counts how many the answer stands. Defenses that change the training are refused
+    beside it, since they would not reach the networks.
 
     partitions: number of networks; a pass through the system costs as many.
     """
+
+    trains_alone = True
 
     partitions: int = 10
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from benchmark import registry
 from benchmark.api import Defense
+from benchmark.config.check import check_fit
 from benchmark.config.schema import Training
 from benchmark.data import Batch, DataSpec
+from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom
 from benchmark.stages import training
 from benchmark.system.networks import cross_entropy
@@ -115,3 +117,13 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
     assert set(epochs) == {(True, 2), (True, 3)}  # the teacher is read, not trained again
     assert found.weights_sha256 == expected.weights_sha256
     assert found.history == expected.history
+
+
+@pytest.mark.parametrize("other", ["adversarial_training", "free_adversarial_training", "mixup", "weight_averaging"])
+def test_a_defense_that_trains_alone_refuses_what_it_would_drop(other: str, tmp_path: Path) -> None:
+    alone = plugin("defense", "partition_aggregation")
+    stack = (alone, plugin("defense", other))
+    for defenses in (stack, stack[::-1]):
+        with pytest.raises(Refused, match=rf"partition_aggregation trains its networks by itself.*defense\.{other}"):
+            check_fit(small_config(tmp_path, defenses=defenses))
+    check_fit(small_config(tmp_path, defenses=(alone, plugin("defense", "jpeg"), plugin("defense", "magnet"))))
