@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from benchmark.errors import BenchmarkError
+
 ROOT = Path(__file__).parents[2]
 CODE = ("benchmark", "plugins", "conf", "leaderboard", "tests", "docs", "benchmarks")
+
+
+@contextlib.contextmanager
+def optional_packages() -> Iterator[None]:
+    """Skip, and name what to install, where a plugin lacks the package that it is a bridge to."""
+    try:
+        yield
+    except BenchmarkError as error:
+        if "which is not installed: pip install" in str(error):
+            pytest.skip(str(error))
+        raise
 
 
 @functools.cache

@@ -13,8 +13,8 @@ from benchmark import registry
 from benchmark.config.members import with_members
 from benchmark.config.resolve import resolve
 from benchmark.config.schema import Retry
-from benchmark.sweep import app
-from tests.house.checkout import ROOT, files
+from benchmark.sweep import app, chosen
+from tests.house.checkout import ROOT, files, optional_packages
 
 FILES = [f for f in files() if f.parts[0] == "conf" and f.suffix == ".yaml"]
 VARIANTS = [f for f in FILES if len(f.parts) == 3]
@@ -40,21 +40,23 @@ def test_every_file_composes(file: Path) -> None:
     if group == "suite":
         params = OmegaConf.to_container(config.hydra.sweeper.params) if name != "none" else {}
         first: dict[str, Any] = dict(params or {})  # type: ignore[arg-type]
-        line = [f"suite={name}", *(f"{key}={str(values).split(',')[0]}" for key, values in first.items())]
-        config = compose("run", line)
+        words = [f"{key}={str(values).split(',')[0]}" for key, values in first.items()]
+        config = compose("run", [f"suite={name}", *(word for word in words if not chosen.is_setting(word))])
         assert config.suite.name == ("" if name == "none" else name)
         assert name == "none" or config.suite.version >= 1
-    run = resolve(config)
-    assert run.cell_key(refused=True)
+    with optional_packages():
+        run = resolve(config)
+        assert run.cell_key(refused=True)
 
 
 @pytest.mark.parametrize("name", sorted(d.full_name for d in registry.declared() if d.kind in registry.KINDS))
 def test_every_plugin_composes(name: str) -> None:
     kind, _, short = name.partition(".")
     config = compose("run", choose(kind, short))
-    chosen = config[kind][short] if kind in registry.LISTS else config[kind]
-    if not OmegaConf.missing_keys(chosen):
-        assert isinstance(OmegaConf.to_object(with_members(chosen)), registry.load(kind, short))
+    made = config[kind][short] if kind in registry.LISTS else config[kind]
+    if not OmegaConf.missing_keys(made):
+        with optional_packages():
+            assert isinstance(OmegaConf.to_object(with_members(made)), registry.load(kind, short))
 
 
 def test_the_default_run_is_what_its_schema_says() -> None:
