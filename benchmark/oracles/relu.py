@@ -293,13 +293,16 @@ class _Program:
             matrix[at, : len(row)] = row
         cost = np.zeros(self.size)
         cost[self.features : self.features + self.changes] = 1.0
-        found = milp(
-            cost,
-            constraints=LinearConstraint(matrix, [bound for _, bound in self.rows]),
-            bounds=Bounds(self.low, self.high),
-            integrality=self.binary,
-            options={"mip_rel_gap": 0.0},
-        )
+        for presolve in (True, False):  # after its presolve HiGHS now and then ends with a solve error
+            found = milp(
+                cost,
+                constraints=LinearConstraint(matrix, [bound for _, bound in self.rows]),
+                bounds=Bounds(self.low, self.high),
+                integrality=self.binary,
+                options={"mip_rel_gap": 0.0, "presolve": presolve},
+            )
+            if found.status in (INFEASIBLE, OPTIMAL):
+                break
         if found.status == INFEASIBLE:
             return float(np.inf)
         if found.status != OPTIMAL:
