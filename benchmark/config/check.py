@@ -108,8 +108,8 @@ BY_GRADIENTS = (
 """The stages of a defense that change what is trained by gradients, or how."""
 
 
-TRAINING = frozenset(BY_GRADIENTS) - {"build", "finish"}
-"""The stages that change how a network is trained: `build` gives it a form, and `finish` may train parts of its own."""
+TRAINING = frozenset(BY_GRADIENTS) - {"build", "finish", "repair"}
+"""The stages that change how a network is trained: not its form, parts of its own, or what is mended afterwards."""
 
 
 def _stages(defense: Defense) -> list[str]:

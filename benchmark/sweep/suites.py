@@ -107,11 +107,15 @@ def departure(record: Record, test_total: int) -> str | None:
 
 
 def _plain(info: ThreatInfo | AttackInfo) -> dict[str, Any]:
-    return info.model_dump(exclude={"version", "surrogate"})
+    return dict(_unversioned(info.model_dump(exclude={"version", "surrogate"})))
 
 
-def _unversioned(described: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in described.items() if key != "version"}
+def _unversioned(described: Any) -> Any:
+    """A described plugin without its version, and without those of the plugins inside it."""
+    if isinstance(described, dict):
+        plugin = {"name", "version"} <= described.keys()
+        return {key: _unversioned(value) for key, value in described.items() if not (plugin and key == "version")}
+    return [_unversioned(one) for one in described] if isinstance(described, list) else described
 
 
 @functools.cache

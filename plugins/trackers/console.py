@@ -85,6 +85,8 @@ class _Screen:
                 TextColumn("{task.fields[values]}", markup=False),
                 console=self.console,
                 transient=True,
+                redirect_stdout=False,  # they belong to the process
+                redirect_stderr=False,
             )
             self.bars.start()
             atexit.register(self.bars.stop)  # a run that is broken off must not leave the cursor hidden

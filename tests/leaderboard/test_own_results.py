@@ -8,6 +8,7 @@ from benchmark_leaderboard.board import Leaderboard
 from benchmark_leaderboard.cells.load import Cell, read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 
+from benchmark.stages.arithmetic import _check_description, _check_keys
 from benchmark.sweep.suites import departure
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
@@ -29,15 +30,38 @@ def test_the_quickstart_is_published_whole_and_as_the_suite_has_it() -> None:
     assert all(record.official and record.status == "complete" for record in records)
     assert [departure(record, 500) for record in records] == [None] * 60
     assert not any(record.provenance["git"]["dirty"] for record in records)
-    assert [(board.protocol.eps_exact, board.ranked, len(board.columns)) for board in boards.boards] == [
+    own = [board for board in boards.boards if board.protocol.conditions.suite == "quickstart@1"]
+    assert [(board.protocol.eps_exact, board.ranked, len(board.columns)) for board in own] == [
         ("1/20", 6, 5),
         ("1/10", 6, 5),
     ]
 
 
+def test_defenses_are_published_with_every_attack_of_their_suite() -> None:
+    cells, boards = published()
+    records = [cell.record for cell in cells if cell.record.suite == "defenses_digits@1"]
+    assert len(records) == 34 * 8
+    assert all(record.official and record.status == "complete" for record in records)
+    assert [departure(record, 200) for record in records] == [None] * len(records)
+    assert not any(record.provenance["git"]["dirty"] for record in records)
+    (board,) = [board for board in boards.boards if board.protocol.conditions.suite == "defenses_digits@1"]
+    assert (board.ranked, len(board.columns), len(board.rows)) == (34, 8, 34)
+    robust = {row.label.removeprefix("small_cnn").removeprefix(" + "): row.robust.value for row in board.rows}
+    assert robust["adversarial_training"] >= robust[""] + 0.2
+    fallen = ("jpeg", "bit_depth", "median_smoothing", "distillation", "random_resize_pad", "total_variation")
+    assert all(robust[name] <= robust[""] + 0.05 for name in fallen)
+
+
+def test_every_published_record_describes_itself_as_verify_asks() -> None:
+    for cell in published()[0]:
+        if cell.record.harness:
+            _check_description(cell.record)
+            _check_keys(cell.record)
+
+
 def test_what_the_examples_cannot_tell_apart_is_tied() -> None:
     _, made = published()
-    for board in made.boards:
+    for board in (board for board in made.boards if board.protocol.conditions.suite == "quickstart@1"):
         ranks = [(row.ranks.low, row.ranks.high) for row in board.rows if row.ranks]
         assert board.rows[0].label == "small_cnn + adversarial_training"
         assert any(low != high for low, high in ranks), "500 examples separate all of six systems"

@@ -420,12 +420,12 @@ def test_the_class_is_chosen_by_draws_that_do_not_count() -> None:
     system, rng = binary(Noise(0.25)), SampleRandom(0, torch.arange(1))
     seen: list[Tensor] = []
     system.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
-    RandomizedSmoothing(selection=16, draws=32).certify(
+    RandomizedSmoothing(selection=32, draws=32).certify(
         system, torch.full((1, 4), 0.5), torch.tensor([0]), threat=Threat(Norm.l2, Fraction(1, 4)), rng=rng
     )
     drawn = torch.cat(seen)
-    assert len(drawn) == 48
-    assert len(drawn.unique(dim=0)) == 48
+    assert len(drawn) == 64
+    assert len(drawn.unique(dim=0)) == 64
 
 
 @pytest.mark.parametrize(

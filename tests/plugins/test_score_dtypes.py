@@ -21,6 +21,7 @@ from benchmark.stages.prepare import prepare
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access, Norm, Threat
+from tests.house.checkout import optional_packages
 
 SHORT = {
     **dict.fromkeys(("restarts", "epochs", "search_steps"), 1),
@@ -70,7 +71,8 @@ def short(name: str) -> Attack:
     "name", [name for name in registry.names("attack") if name != "cascade"]
 )  # of members tried here
 def test_scores_of_any_precision_are_attacked(name: str, tmp_path: Path) -> None:
-    attack = short(name)
+    with optional_packages():
+        attack = short(name)
     if attack.supports.trigger or not attack.supports.norms:
         pytest.skip("shows the trigger of a poison")
     norm = next(n for n in RADII if n in attack.supports.norms)

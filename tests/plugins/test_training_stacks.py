@@ -15,7 +15,7 @@ from benchmark.api import Defense
 from benchmark.config.check import check_fit
 from benchmark.config.schema import Training
 from benchmark.data import Batch, DataSpec
-from benchmark.errors import Refused
+from benchmark.errors import PluginFault, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.stages import training
 from benchmark.system.networks import cross_entropy
@@ -104,7 +104,7 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(training.Fitting, "training_step", stop)
-        with pytest.raises(_Killed):
+        with pytest.raises(PluginFault, match="_Killed"):
             fitted_of(broken, loaded)
     epochs: list[tuple[bool, int]] = []
 

@@ -114,7 +114,7 @@ def test_what_does_not_answer_as_its_leaves_is_refused() -> None:
     hooked = stump(1, 0.4)
     hooked.register_forward_pre_hook(lambda _, given: (1 - given[0],))
     x, y = torch.rand(2, 3), torch.zeros(2).long()
-    with pytest.raises(Refused, match=r"does not answer as the leaves of its trees do"):
+    with pytest.raises(Refused, match=r"the system's scores are not the sums of its leaves"):
         radii(System(hooked, DataSpec((3,), 2)), x, y, Norm.linf)
     with pytest.raises(Refused, match=r"reads the leaves of model\.boosted_trees, and what is deployed is Behind"):
         radii(System(Behind(stump(1, 0.4)), DataSpec((3,), 2)), x, y, Norm.linf)
