@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from benchmark.records import naming
 from benchmark.records.record import Finding, Record
 
 __all__ = ["NO_ATTACK", "ROUNDING", "across", "sign_test"]
@@ -36,7 +37,7 @@ def _same_but(record: Record, *, attack: bool, eps: bool) -> tuple[object, ...]:
     threat = record.threat.model_dump(exclude={"eps", "eps_exact"} if eps else set())
     if attack:
         threat = {k: v for k, v in threat.items() if k not in ("access", "queries", "eot")}
-    chosen = () if attack else (record.attack.name, str(sorted(record.attack.params.items())))
+    chosen = () if attack else (record.attack.name, str(sorted(naming.unversioned(record.attack.params).items())))
     return (record.system.key, record.seed, record.suite, record.examples_sha256, str(sorted(threat.items())), *chosen)
 
 

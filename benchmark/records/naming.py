@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["apart", "cell_name", "own_name", "system_name"]
+__all__ = ["apart", "cell_name", "own_name", "system_name", "unversioned"]
 
 SHOWN = 8
 """The characters of a digest that people are shown."""
@@ -61,6 +61,14 @@ def _telling(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     while groups(chosen) < groups(keys):
         chosen.append(max(keys, key=lambda key: groups([*chosen, key])))
     return sorted(chosen)
+
+
+def unversioned(described: Any) -> Any:
+    """Described plugins without their versions, and without those of the plugins inside them."""
+    if isinstance(described, Mapping):
+        plugin = {"name", "version"} <= described.keys()
+        return {key: unversioned(value) for key, value in described.items() if not (plugin and key == "version")}
+    return [unversioned(one) for one in described] if isinstance(described, list) else described
 
 
 def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:

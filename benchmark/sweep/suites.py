@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import BenchmarkError
+from benchmark.records import naming
 from benchmark.records.record import AttackInfo, Record, ThreatInfo
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def departure(record: Record, test_total: int) -> str | None:
         return f"it has {record.counts.total} examples, and {suite.name} has {total}"
     parts = {
         "seed": record.seed in suite.seeds,
-        "dataset": _unversioned(record.system.config.get("dataset", {})) in suite.datasets,
+        "dataset": naming.unversioned(record.system.config.get("dataset", {})) in suite.datasets,
         "threat": _plain(record.threat) in suite.threats,
         "attack": _plain(record.attack) in suite.attacks,
     }
@@ -107,15 +108,7 @@ def departure(record: Record, test_total: int) -> str | None:
 
 
 def _plain(info: ThreatInfo | AttackInfo) -> dict[str, Any]:
-    return dict(_unversioned(info.model_dump(exclude={"version", "surrogate"})))
-
-
-def _unversioned(described: Any) -> Any:
-    """A described plugin without its version, and without those of the plugins inside it."""
-    if isinstance(described, dict):
-        plugin = {"name", "version"} <= described.keys()
-        return {key: _unversioned(value) for key, value in described.items() if not (plugin and key == "version")}
-    return [_unversioned(one) for one in described] if isinstance(described, list) else described
+    return dict(naming.unversioned(info.model_dump(exclude={"version", "surrogate"})))
 
 
 @functools.cache
@@ -143,7 +136,7 @@ def _protocol(name: str) -> _Protocol | None:
                 config = resolve(compose("run", [f"suite={name}", *job]))
                 made.name, made.examples = config.suite_name, config.examples
                 made.seeds.append(config.seed)
-                made.datasets.append(_unversioned(described(config.dataset)))
+                made.datasets.append(naming.unversioned(described(config.dataset)))
                 made.threats.append(_plain(threat_info(config.threat)))
                 made.attacks.append(_plain(attack_info(config.attack)))
     except (HydraException, BenchmarkError):

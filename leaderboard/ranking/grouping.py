@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from benchmark.errors import ConfigError, RecordError
+from benchmark.records import naming
 from benchmark.records.record import Record, SystemInfo, content_key
 from benchmark.threat import parse_eps
 
@@ -179,7 +180,7 @@ def _column_settings(record: Record) -> dict[str, Any]:
     return {
         "name": attack.name,
         "distribution": attack.distribution,
-        "params": attack.params,
+        "params": naming.unversioned(attack.params),
         "access": threat.access,
         "queries": threat.queries,
         "eot": threat.eot,
