@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torchmetrics
+from torch import Tensor
 
 from benchmark.api import Measurement, Metric
 from benchmark.records.store import Store
@@ -18,13 +19,15 @@ from tests.core.cells import declared, plugin, small_config
 
 
 class _Constant(torchmetrics.Metric):
+    seen: Tensor
+
     def __init__(self, said: Measurement) -> None:
         super().__init__()
         self.said = said
         self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, outcomes: Any) -> None:
-        self.seen += len(outcomes)
+        self.seen = self.seen + len(outcomes)
 
     def compute(self) -> list[Measurement]:
         return [self.said]
