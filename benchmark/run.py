@@ -41,6 +41,7 @@ from benchmark.stages.keep import FILES, keep
 from benchmark.stages.load import Loaded, leakage, load_data
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
+from benchmark.stages.probed import probed
 from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.surrogate import named, surrogate
 from benchmark.system import System
@@ -141,7 +142,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
         lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
     )
     prepared = Prepared.load(plan.work / "parts")
-    findings = _findings(config, fitted, job, attacked.outcomes)
+    findings = _findings(config, store, fitted, job, attacked.outcomes)
     images = fitted.loaded.splits.spec.image
     final = plan.work / FINAL
     final.mkdir(exist_ok=True)
@@ -150,10 +151,11 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
     return _record(config, plan, fitted, attacked, prepared, findings), gallery
 
 
-def _findings(config: RunConfig, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
+def _findings(config: RunConfig, store: Store, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
     """The findings about the cell; an attack is looked at again only where its system answers reliably."""
     attack = attack_info(config.attack)
-    found = of_cell(config.threat, attack, config.seed, fitted.system, fitted.card, fitted.loaded.attacked, outcomes)
+    about = probed(config.threat, store, fitted.card, fitted.system, fitted.loaded.attacked)
+    found = of_cell(config.threat, attack, fitted.system, fitted.card, outcomes, about)
     found += leakage(fitted.loaded)
     if {finding.name for finding in found} & UNRELIABLE:
         return found

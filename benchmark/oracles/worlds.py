@@ -22,10 +22,10 @@ from benchmark.threat import Norm
 
 __all__ = ["LINEAR", "WORLDS", "AttackWorld", "attack_world"]
 
-LINEAR = ("dot", "pair", "thin", "small", "grey", "colour", "twins", "faint", "loud", "louder")
+LINEAR = ("dot", "pair", "thin", "small", "plain", "grey", "colour", "twins", "faint", "loud", "louder")
 """Worlds with a linear classifier; twins have classes of equal weights, faint to louder scores times 1e-8, 1e4, 1e8."""
 
-WORLDS = (*LINEAR, "relu", "relu3", "leaky", "tanh", "conv", "conv28")
+WORLDS = (*LINEAR, "relu", "relu3", "leaky", "tanh", "silu", "conv4", "conv", "conv28")
 """All worlds by name."""
 
 _SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
@@ -33,6 +33,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "pair": ((2,), 2),
     "thin": ((7,), 3),
     "small": ((1, 4, 4), 3),
+    "plain": ((1, 8, 8), 10),
     "grey": ((1, 28, 28), 10),
     "colour": ((3, 32, 32), 10),
     "twins": ((1, 8, 8), 6),
@@ -43,8 +44,15 @@ _SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "relu3": ((12,), 3),
     "leaky": ((1, 8, 8), 10),
     "tanh": ((1, 8, 8), 10),
+    "silu": ((1, 8, 8), 10),
+    "conv4": ((1, 4, 4), 3),
     "conv": ((1, 8, 8), 10),
     "conv28": ((1, 28, 28), 10),
+}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky": partial(nn.LeakyReLU, 0.1),
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
 }
 _SCALES = {"faint": 1e-8, "loud": 1e4, "louder": 1e8}
 
@@ -104,9 +112,7 @@ def _model(name: str, shape: tuple[int, ...], classes: int, draw: torch.Generato
             nn.Flatten(), nn.Linear(12 * side * side, classes),
         ]  # fmt: skip
     else:
-        act: Callable[[], nn.Module] = nn.ReLU
-        if name in ("leaky", "tanh"):
-            act = nn.Tanh if name == "tanh" else partial(nn.LeakyReLU, 0.1)
+        act = _ACTIVATIONS.get(name, nn.ReLU)
         width = 16 if name.startswith("relu") else 32
         layers = [nn.Flatten(), nn.Linear(size, width), act()]
         if name != "relu":

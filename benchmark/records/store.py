@@ -3,7 +3,8 @@
 =======================  ==========================================================================================
 cells/<key>/             record.json, outcomes.safetensors, witness.safetensors, for images also
                          gallery.safetensors: appears whole or not at all
-systems/<key>/           card.json, weights.safetensors: appears whole or not at all
+systems/<key>/           card.json, weights.safetensors: appears whole or not at all; probed-<hash>.json, what was
+                         found about it on a list of examples
 work/<key>/              what an unfinished cell or training has so far; plan.json says which it is
 transfer/<key>.json      what the adversarial examples of others do to a system, see :mod:`benchmark.commands.transfer`
 index/<hash>.json        which cell a line of a sweep leads to, so that a finished one need not be composed again

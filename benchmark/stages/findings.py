@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from benchmark.records.build import budget_of, unfound
 from benchmark.records.findings import NO_ATTACK, ROUNDING
 from benchmark.records.record import AttackInfo, Card, Finding
-from benchmark.stages.probes import of_system
+from benchmark.stages.probes import oddities_of
 from benchmark.threat import Access, RegionKind
 
 if TYPE_CHECKING:
-    from benchmark.data import Examples
+    from collections.abc import Sequence
+
     from benchmark.records.outcomes import Outcomes
     from benchmark.system import System
     from benchmark.threat import Norm, Threat
@@ -24,9 +25,13 @@ __all__ = ["of_cell"]
 
 
 def of_cell(
-    threat: Threat, attack: AttackInfo, seed: int, system: System, card: Card, examples: Examples, outcomes: Outcomes
+    threat: Threat, attack: AttackInfo, system: System, card: Card, outcomes: Outcomes, probed: Sequence[Finding]
 ) -> list[Finding]:
-    """The findings about one cell, from the cell alone."""
+    """The findings about one cell, from the cell alone.
+
+    Args:
+        probed: those about its system, by the probes.
+    """
     found = [
         _invalid(outcomes),
         _zero_gradients(outcomes),
@@ -34,7 +39,8 @@ def of_cell(
         _certified_yet_adversarial(outcomes, threat.norm),
         _no_answers(outcomes),
         _classes_given_up(threat, attack, outcomes),
-        *of_system(threat, seed, system, examples),
+        *probed,
+        *oddities_of(system),
         _contradicts_card(card, outcomes, system),
         *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
         _implausible_radius(threat),

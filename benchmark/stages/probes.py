@@ -1,66 +1,57 @@
 """Probes: a few passes of a system, on clean examples, that show whether its numbers can be trusted.
 
-They are made once per cell by the core and charged to nobody.
+They are made once per system and example list by the core and charged to nobody (:mod:`benchmark.stages.probed`). What
+looks sound at first costs no more; what looks odd is asked again until it can be said what is wrong, and whose fault.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark import sampling
 from benchmark.data import Examples
 from benchmark.records.record import Finding
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.system import System, padded, padded_random, records_gradients
-from benchmark.threat import Access, Threat
+from benchmark.stages.slopes import Probe, of_slopes
+from benchmark.system import System, gradients_recorded
 
-__all__ = ["of_system"]
+__all__ = ["oddities_of", "of_system"]
 
-PROBED = 32
-"""Clean examples that a probe looks at."""
+PROBED = (8, 32)
+SHARE = 0.016
+"""Clean examples that a probe looks at: that share of all, and between so many."""
 
 REPEATS = 4
-"""Passes of the same input: a system may hide a state that shows in every third one."""
+"""Passes of the same input to a system that looked odd: it may hide a state that shows in every third one."""
 
 COUPLED = 1e-3
 """The relative change of a score that the other rows of a batch may not cause; rounding stays far below it."""
 
-UNDERFLOW = 1e-30
-"""The size below which a gradient says nothing, or its sign is rounding."""
 
+def of_system(system: System, examples: Examples, *, gradients: bool) -> list[Finding]:
+    """The findings about a system, from a few passes of it.
 
-@dataclass(frozen=True)
-class _Probe:
-    """The examples of all probes: x (B, *S), and their randomness."""
-
-    x: Tensor
-    rng: SampleRandom
-
-
-def of_system(threat: Threat, seed: int, system: System, examples: Examples) -> list[Finding]:
-    """The findings about a system, from a few passes of it."""
-    at = torch.arange(min(PROBED, len(examples)))
+    Args:
+        gradients: whether attackers follow its gradients, so that these are probed too.
+    """
+    count = min(max(PROBED[0], round(SHARE * len(examples))), PROBED[1], len(examples))
+    at = torch.arange(count)
     device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
-    probe = _Probe(examples.x(at).to(device), SampleRandom(derive_seed(seed, "probe"), examples.ids[at].to(device)))
-    logits = system.logits(probe.x, probe.rng.child(0))
-    found = [
-        *_randomness(threat, system, probe, logits),
-        *_coupling(system, probe),
-        *_optimization(system, probe),
-        *_other_forward(system, probe),
-        *_probabilities(logits),
-        *_lost_precision(system, logits),
-        *_oddities(system),
-    ]
-    if threat.access in (Access.gradients, Access.transfer):
-        found += [*_wrong_direction(system, probe), *_masked_detectors(system, probe)]
-    return found
+    probe = Probe(examples.x(at).to(device), SampleRandom(derive_seed("probe"), examples.ids[at].to(device)))
+    first = system.logits(probe.x, probe.rng.child(0))
+    with gradients_recorded() as recorded:
+        alone = system.logits(probe.x[:1], probe.rng.child(0).rows(torch.zeros(1, dtype=torch.int64, device=device)))
+    steady = bool(_alike(alone, first[:1]).all()) and _steady(system, probe, first)
+    found = [*_randomness(system, probe, first, steady=steady)]
+    if not steady:
+        found += _coupling(system, probe)
+    found += _optimization(system, recorded=bool(recorded))
+    found += [*_probabilities(first), *_lost_precision(system, first)]
+    return [*found, *of_slopes(system, probe, first, follow=gradients)]
 
 
 # --- whose fault ---
@@ -85,15 +76,33 @@ def _states() -> tuple[object, ...]:
 # --- answers ---
 
 
-def _randomness(threat: Threat, system: System, probe: _Probe, first: Tensor) -> Iterator[Finding]:
-    """Answers that differ between passes of the same inputs."""
+def _steady(system: System, probe: Probe, first: Tensor) -> bool:
+    """True if rows get the same bits once more, and in another order, in other company and, undeclared, on other seeds.
+
+    Args:
+        first: (B, K) scores of the probe by its first draws.
+    """
+    rng, count = probe.rng.child(0), len(probe.x)
+    if not bool(_alike(first, system.logits(probe.x, rng)).all()):
+        return False
+    kept = (count + 1) // 2
+    others = torch.cat([probe.x[:kept], 1.0 - probe.x[kept:]])
+    back = torch.arange(count, device=probe.x.device).flip(0)
+    drawn = rng if system.randomized else probe.rng.child(1)
+    return bool(_alike(system.logits(others[back], drawn.rows(back)).flip(0)[:kept], first[:kept]).all())
+
+
+def _randomness(system: System, probe: Probe, first: Tensor, *, steady: bool) -> Iterator[Finding]:
+    """Answers that differ between passes of the same inputs; of a steady system, between seeds if it declares that."""
+    if steady and not system.randomized:
+        return
 
     def differing(one: System) -> int:
         same = [one.logits(probe.x, probe.rng.child(0)) for _ in range(REPEATS)]
         return max(int((~_alike(same[0], other)).sum()) for other in same[1:])
 
     before = _states()
-    hidden = differing(system)
+    hidden = 0 if steady else differing(system)
     drawn = before != _states()
     changed = int((~_alike(first, system.logits(probe.x, probe.rng.child(1)))).sum())
     total = len(probe.x)
@@ -111,8 +120,8 @@ def _randomness(threat: Threat, system: System, probe: _Probe, first: Tensor) ->
         yield Finding(
             name="randomized_outputs",
             severity="info",
-            evidence=f"the system is randomised as declared ({changed} of {total} outputs differ between two passes); "
-            f"gradients were averaged over threat.eot={threat.eot} draws{votes}",
+            evidence=f"the system is randomised as declared ({changed} of {total} outputs differ between two passes): "
+            f"gradients are averaged over threat.eot draws{votes}",
         )
     elif changed:
         yield Finding(
@@ -128,7 +137,7 @@ def _alike(one: Tensor, other: Tensor) -> Tensor:
     return ((one == other) | (one.isnan() & other.isnan())).all(1)
 
 
-def _coupling(system: System, probe: _Probe) -> Iterator[Finding]:
+def _coupling(system: System, probe: Probe) -> Iterator[Finding]:
     """Answers that depend on the other rows of the batch: alone, in another order, in other company."""
     worst = _coupled(system, probe)
     if worst <= COUPLED:
@@ -143,7 +152,7 @@ def _coupling(system: System, probe: _Probe) -> Iterator[Finding]:
     )
 
 
-def _coupled(system: System, probe: _Probe) -> float:
+def _coupled(system: System, probe: Probe) -> float:
     """The largest relative change of a score by the company of its row."""
     x, rng, count = probe.x, probe.rng, len(probe.x)
     usual = system.logits(x, rng)
@@ -161,7 +170,7 @@ def _coupled(system: System, probe: _Probe) -> float:
     return max(float(((now - usual[at]).abs() / scale[at]).nan_to_num(nan=0.0, posinf=0.0).max()) for at, now in tried)
 
 
-def _optimization(system: System, probe: _Probe) -> Iterator[Finding]:
+def _optimization(system: System, *, recorded: bool) -> Iterator[Finding]:
     """A system that records gradients where nobody asks for any solves an optimisation problem for each input."""
     if system.optimizes:
         yield Finding(
@@ -170,7 +179,7 @@ def _optimization(system: System, probe: _Probe) -> Iterator[Finding]:
             evidence="the system solves an optimisation problem for each input, as declared; one pass of it counts as "
             f"{system.passes} passes, and gradients are those of its declared surrogate",
         )
-    elif records_gradients(system, probe.x[:1], probe.rng.rows(torch.zeros(1, dtype=torch.int64))):
+    elif recorded:
         yield Finding(
             name="undeclared_optimization",
             severity="error",
@@ -178,23 +187,6 @@ def _optimization(system: System, probe: _Probe) -> Iterator[Finding]:
             "optimizes=True: an optimisation inside inference makes attacks look weaker than they are, and its passes "
             "are not counted",
         )
-
-
-def _other_forward(system: System, probe: _Probe) -> Iterator[Finding]:
-    """Other scores in a pass with gradients than in one without: attackers are shown another system."""
-    x, rng = probe.x, probe.rng
-    with torch.enable_grad(), sampling.using(padded_random(rng)):
-        shown = system(padded(x).requires_grad_(True))[: len(x)].detach()
-    near = torch.isclose(shown, system.logits(x, rng), rtol=1e-3, atol=1e-4, equal_nan=True).all(1)
-    if bool(near.all()):
-        return
-    yield Finding(
-        name="surrogate_differs",
-        severity="error",
-        evidence=f"a pass with gradients gives other scores than one without for {int((~near).sum())} of {len(x)} "
-        "examples: attacks work on another system than the one that is judged; a surrogate must stand in for the "
-        "backward pass alone (benchmark.system.straight_through)",
-    )
 
 
 def _probabilities(logits: Tensor) -> Iterator[Finding]:
@@ -227,7 +219,7 @@ def _lost_precision(system: System, logits: Tensor) -> Iterator[Finding]:
     )
 
 
-def _oddities(system: System) -> Iterator[Finding]:
+def oddities_of(system: System) -> Iterator[Finding]:
     """Habits that the core made harmless, said to their owner."""
     for oddity in sorted(system.oddities):
         yield Finding(
@@ -236,59 +228,3 @@ def _oddities(system: System) -> Iterator[Finding]:
             evidence=f"{system.owner} {oddity}; it was given a copy and its scores were taken in single precision, so "
             "that attacks and verdicts see the same numbers",
         )
-
-
-# --- gradients ---
-
-
-def _wrong_direction(system: System, probe: _Probe) -> Iterator[Finding]:
-    """A gradient along which the loss falls: the attacker is led the wrong way."""
-    x, rng = probe.x, probe.rng
-    with torch.enable_grad(), sampling.using(padded_random(rng)):
-        leaf = padded(x).requires_grad_(True)
-        loss = _margin(system(leaf))
-        slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0] if loss.requires_grad else None
-    if slope is None:
-        return
-    slope, before = slope[: len(x)], loss.detach()[: len(x)]
-    tells = slope.flatten(1).abs().amax(1) > UNDERFLOW
-    falls = torch.zeros_like(tells)
-    for length in (0.02, 0.1):
-        moved = (x + length * slope.sign()).clamp(0.0, 1.0)
-        after = _margin(system.logits(moved, rng))
-        falls = (after < before) if length == 0.02 else falls & (after < before)
-    wrong, asked = int((falls & tells).sum()), int(tells.sum())
-    if wrong * 4 <= 3 * asked or asked < 8:
-        return
-    yield Finding(
-        name="gradient_misleads",
-        severity="warning",
-        evidence=f"for {wrong} of {asked} examples a step along the gradient makes the system surer of its answer: the "
-        "gradient points the wrong way, and attacks that follow it are blind; compare with attacks that need none",
-    )
-
-
-def _margin(logits: Tensor) -> Tensor:
-    """Second largest score less the largest, which rises as the answer gets unsure, (B,)."""
-    first, second = logits.topk(2, dim=1).values.unbind(1)
-    return second - first
-
-
-def _masked_detectors(system: System, probe: _Probe) -> Iterator[Finding]:
-    """Detectors whose score has no gradient, although it is declared to have one."""
-    for detector in system.detectors:
-        if not getattr(detector.defense, "differentiable", True):
-            continue
-        with torch.enable_grad(), sampling.using(padded_random(probe.rng)):
-            leaf = padded(probe.x).requires_grad_(True)
-            score = detector.margin(system.protected, leaf)
-            slope = torch.autograd.grad(score.sum(), leaf, allow_unused=True)[0] if score.requires_grad else None
-        none = len(leaf) if slope is None else int((slope.flatten(1).abs().amax(1) <= UNDERFLOW).sum())
-        if none * 2 > len(leaf):
-            yield Finding(
-                name="detector_gradient_masked",
-                severity="warning",
-                evidence=f"the score of the detector {type(detector.defense).__name__} has no gradient for {none} of "
-                f"{len(leaf)} rows, and it does not declare differentiable=False: attackers who know it are blind to "
-                "it; declare that, or give a surrogate",
-            )

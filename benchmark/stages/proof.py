@@ -285,9 +285,12 @@ def _check_findings(record: Record, cell: Replay, outcomes: Outcomes) -> set[str
     from benchmark.stages.devices import exact_math
     from benchmark.stages.findings import of_cell
     from benchmark.stages.load import leakage_of
+    from benchmark.stages.probed import follows_gradients
+    from benchmark.stages.probes import of_system
 
     with exact_math():
-        now = of_cell(cell.threat, record.attack, cell.seed, cell.system, cell.card, cell.examples, outcomes)
+        about = of_system(cell.system, cell.examples, gradients=follows_gradients(cell.threat))
+    now = of_cell(cell.threat, record.attack, cell.system, cell.card, outcomes, about)
     if record.attack.name == GIVEN:
         return set()  # such a cell has none of its own
     now += leakage_of(cell.splits) if record.harness else []

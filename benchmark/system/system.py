@@ -14,7 +14,16 @@ from benchmark.data import DataSpec
 from benchmark.errors import AttackFault, SystemFault
 from benchmark.sampling import SampleRandom
 
-__all__ = ["NO_ANSWER", "PASS_ROWS", "Detector", "System", "padded", "records_gradients", "straight_through"]
+__all__ = [
+    "NO_ANSWER",
+    "PASS_ROWS",
+    "Detector",
+    "System",
+    "gradients_recorded",
+    "padded",
+    "records_gradients",
+    "straight_through",
+]
 
 PASS_ROWS = 32
 """Forward passes are padded to a multiple of this many rows.
@@ -250,6 +259,14 @@ class System(nn.Module):
 
 def records_gradients(system: System, x: Tensor, rng: SampleRandom) -> bool:
     """True if a pass of `x` (B, *S) that asks for no gradient records one: an optimisation inside inference."""
+    with gradients_recorded() as saved:
+        system.logits(x, rng)
+    return bool(saved)
+
+
+@contextlib.contextmanager
+def gradients_recorded() -> Iterator[list[torch.Size]]:
+    """The shapes of what passes inside the block keep for a gradient; none, if they ask for none."""
     saved: list[torch.Size] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -257,8 +274,7 @@ def records_gradients(system: System, x: Tensor, rng: SampleRandom) -> bool:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        system.logits(x, rng)
-    return bool(saved)
+        yield saved
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class FMN(Attack):
     gamma: float = 0.05
     last_gamma: float = 0.001
     candidates: int = 10
-    patience: float = 0.2
+    patience: float = 0.3
     search_steps: int = 8
 
     def __post_init__(self) -> None:

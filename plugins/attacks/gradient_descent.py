@@ -17,11 +17,13 @@ from ._ascent.descent import DescentLoss
 from ._base.active import Active
 from ._base.best import Best
 from ._base.settings import check_at_least, check_positive
-from ._base.vectors import annealed, columns, unit, usable
+from ._base.vectors import TINY, annealed, columns, unit, usable
 from ._minimal.nearest import finish, keep_nearest
 
-LAST_STEP = 0.1
+LAST_STEP = 0.01
 """The last step as a share of the first."""
+NEARER = 0.5
+"""Of the distance of the nearest success, the most that a step is long; over it, the least that the penalty weighs."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class GradientDescent(Attack):
 
     Differences from the two lines: the gradient is normalised, so that the scale of the scores does not matter, and
     acts only until success; steps shrink along a cosine; the step of the penalty is the implicit one, which has the
-    same fixed points and converges for every penalty; and the nearest iterate that succeeds is kept and moved back
-    towards the input by a final line search (`search_steps`), not the last.
+    same fixed points and converges for every penalty; once an example has succeeded, steps and penalty follow the
+    distance of its nearest success; and the nearest iterate that succeeds is kept and moved back towards the input by a
+    final line search (`search_steps`), not the last.
 
     steps: iterations. step_size: of the first, in l2. penalty: weight of ||x - x_0||^2 / 2; up to 1 / penalty far.
     loss: towards the label to reach, or away from the one to leave. search_steps: forward passes of the final line
@@ -43,7 +46,7 @@ class GradientDescent(Attack):
     steps: int = 100
     step_size: float = 0.2
     penalty: float = 0.15
-    loss: DescentLoss = DescentLoss.ce
+    loss: DescentLoss = DescentLoss.scaled
     search_steps: int = 8
 
     def __post_init__(self) -> None:
@@ -63,12 +66,14 @@ class GradientDescent(Attack):
             won, ball = keep_nearest(best, active, x_adv, logits), active.ball
             length = annealed(self.step_size, LAST_STEP * self.step_size, at, self.steps)
             push = torch.where(columns(won, x_adv), 0.0, unit(usable(gradient, ball)))
-            x_adv = step(x_adv, push, ball, length, self.penalty)
+            far = columns(-best.value[active.index], x_adv).clamp_min(TINY)
+            penalty = (NEARER / far).clamp_min(self.penalty)
+            x_adv = step(x_adv, push, ball, (NEARER * far).clamp_max(length), penalty)
             active, x_adv = active.keep(~won if at == 0 else None, x_adv)
         return finish(every, best, search_steps=self.search_steps)
 
 
-def step(x_adv: Tensor, gradient: Tensor, ball: Ball, step_size: float, penalty: float) -> Tensor:
+def step(x_adv: Tensor, gradient: Tensor, ball: Ball, step_size: Tensor, penalty: Tensor) -> Tensor:
     """The minimiser of <gradient, x> + penalty ||x - x_0||^2 / 2 + ||x - x_adv||^2 / (2 step_size), projected, (b, *S).
 
     x_0 is the middle of `ball`. It stays where gradient + penalty * (x - x_0) = 0.

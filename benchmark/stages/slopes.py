@@ -1,0 +1,113 @@
+"""Probes of a pass with gradients: does it show attackers the system that is judged, and do they lead anywhere?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark import sampling
+from benchmark.records.record import Finding
+from benchmark.sampling import SampleRandom
+from benchmark.system import System, padded, padded_random
+
+__all__ = ["Probe", "of_slopes"]
+
+UNDERFLOW = 1e-30
+"""The size below which a gradient says nothing, or its sign is rounding."""
+
+FEW = 6
+"""Examples with a gradient, of which fewer say nothing about its direction."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The examples of all probes: x (B, *S), and their randomness."""
+
+    x: Tensor
+    rng: SampleRandom
+
+
+def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> Iterator[Finding]:
+    """Other scores in a pass with gradients than in one without, gradients that mislead, and detectors without any.
+
+    Args:
+        first: (B, K) scores without gradients, by the probe's first draws. follow: whether attackers follow gradients.
+    """
+    x = probe.x
+    with torch.enable_grad(), sampling.using(padded_random(probe.rng.child(0))):
+        leaf = padded(x).requires_grad_(True)
+        shown = system(leaf)
+        loss = _margin(shown)
+        asks = follow and loss.requires_grad
+        slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0] if asks else None
+    yield from _other_scores(shown.detach()[: len(x)], first)
+    if slope is not None:
+        yield from _wrong_direction(system, probe, slope[: len(x)], loss.detach()[: len(x)])
+    if follow:
+        yield from _masked_detectors(system, probe)
+
+
+def _other_scores(shown: Tensor, first: Tensor) -> Iterator[Finding]:
+    """Attackers are shown another system than the one that is judged."""
+    near = torch.isclose(shown, first, rtol=1e-3, atol=1e-4, equal_nan=True).all(1)
+    if bool(near.all()):
+        return
+    yield Finding(
+        name="surrogate_differs",
+        severity="error",
+        evidence=f"a pass with gradients gives other scores than one without for {int((~near).sum())} of {len(first)} "
+        "examples: attacks work on another system than the one that is judged; a surrogate must stand in for the "
+        "backward pass alone (benchmark.system.straight_through)",
+    )
+
+
+def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor) -> Iterator[Finding]:
+    """A gradient along which the loss falls: the attacker is led the wrong way.
+
+    Args:
+        slope: (B, *S), the gradient of the loss. before: (B,), the loss.
+    """
+    misled = slope.flatten(1).abs().amax(1) > UNDERFLOW
+    asked = int(misled.sum())
+    for length in (0.02, 0.1):
+        moved = (probe.x + length * slope.sign()).clamp(0.0, 1.0)
+        misled = misled & (_margin(system.logits(moved, probe.rng.child(0))) < before)
+        wrong = int(misled.sum())
+        if wrong * 4 <= 3 * asked or asked < FEW:
+            return
+    yield Finding(
+        name="gradient_misleads",
+        severity="warning",
+        evidence=f"for {wrong} of {asked} examples a step along the gradient makes the system surer of its answer: the "
+        "gradient points the wrong way, and attacks that follow it are blind; compare with attacks that need none",
+    )
+
+
+def _margin(logits: Tensor) -> Tensor:
+    """Second largest score less the largest, which rises as the answer gets unsure, (B,)."""
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    return second - first
+
+
+def _masked_detectors(system: System, probe: Probe) -> Iterator[Finding]:
+    """Detectors whose score has no gradient, although it is declared to have one."""
+    for detector in system.detectors:
+        if not getattr(detector.defense, "differentiable", True):
+            continue
+        with torch.enable_grad(), sampling.using(padded_random(probe.rng)):
+            leaf = padded(probe.x).requires_grad_(True)
+            score = detector.margin(system.protected, leaf)
+            slope = torch.autograd.grad(score.sum(), leaf, allow_unused=True)[0] if score.requires_grad else None
+        count = len(probe.x)
+        none = count if slope is None else int((slope[:count].flatten(1).abs().amax(1) <= UNDERFLOW).sum())
+        if none * 2 > count:
+            yield Finding(
+                name="detector_gradient_masked",
+                severity="warning",
+                evidence=f"the score of the detector {type(detector.defense).__name__} has no gradient for {none} of "
+                f"{count} rows, and it does not declare differentiable=False: attackers who know it are blind to "
+                "it; declare that, or give a surrogate",
+            )
