@@ -43,6 +43,7 @@ from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
 from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.surrogate import named, surrogate
+from benchmark.stages.survivors import survivors_of
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access
@@ -175,6 +176,7 @@ def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
         certifiers=config.certifiers,
         owned=References.of(loaded.splits.train, loaded.splits.spec.classes),
         backdoor=_backdoor(config, store, loaded),
+        survivors=survivors_of(config.skeleton(), store) if config.survivors_of else None,
     )
 
 
