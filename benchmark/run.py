@@ -139,7 +139,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
     attacked = attack(
         job,
         config.trainer,
-        lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
+        lambda stage, done, total: observers.tell("benchmark_progress", stage=stage, done=done, total=total),
     )
     prepared = Prepared.load(plan.work / "parts")
     findings = _findings(config, fitted, job, attacked.outcomes)
@@ -196,7 +196,7 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
     if known is not None:
         return CellResult(key, config.name, known.status, known.error, cached=True)
     fitted = _fitted(config, store, Observers(), sweep)
-    share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _done, _total: None)
+    share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _stage, _done, _total: None)
     world.barrier()
     return CellResult(key, config.name, "complete")
 

@@ -49,6 +49,7 @@ class Job:
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
     backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
     survivors: what earlier cells left of the examples; None where the attack is given all.
+    told: is called now and then with the passes made so far for the examples under attack, (b,) int64.
     """
 
     attack: Attack
@@ -64,6 +65,7 @@ class Job:
     prepared: dict[str, Tensor] | None = None
     backdoor: Backdoor | None = None
     survivors: Survivors | None = None
+    told: Callable[[Tensor], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked
         prepared=job.prepared,
         trigger=None if job.backdoor is None else job.backdoor.trigger,
         ranked=ranked,
+        told=job.told,
     )
 
 

@@ -128,9 +128,9 @@ class MatrixSweeper(Sweeper):
         """
         from omegaconf import OmegaConf
 
+        from benchmark.config.declared import declared_passes
         from benchmark.config.describe import attack_info
         from benchmark.config.members import with_members
-        from benchmark.sweep.survivors import declared_passes
 
         try:
             cfg = self.loader.load_sweep_config(self.composed, list(job))
