@@ -42,7 +42,7 @@ def main(
     if not _is_folder(store) and (at_least is not None or store != Path("results")):
         raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
     kept = Store(store)
-    records, unreadable = kept.records(), kept.unreadable()
+    records, unreadable = kept.records(), {**kept.unreadable(), **kept.unreadable_systems()}
     unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
     code, short = (0, []) if at_least is None else _gated(store, at_least)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["declared_passes"]
 
-REPEATS = (
+COUNTED = (
     "steps", "restarts", "searches", "rounds", "candidates", "targets", "pairs", "probes", "copies", "neighbours",
     "draws", "coordinates", "population", "epochs",
 )  # fmt: skip
@@ -25,7 +25,7 @@ def declared_passes(settings: Any) -> float:
         settings: of the attack, as plain data; those of its members count as well.
     """
     if isinstance(settings, Mapping):
-        repeats = [settings[name] for name in REPEATS if isinstance(settings.get(name), int)]
+        repeats = [settings[name] for name in COUNTED if isinstance(settings.get(name), int)]
         budgets = [settings[name] for name in BUDGETS if isinstance(settings.get(name), int)]
         inner = sum(declared_passes(value) for value in settings.values() if isinstance(value, (Mapping, list, tuple)))
         own = math.prod(repeats) if repeats else 0 if budgets or inner else 1

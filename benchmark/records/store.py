@@ -101,6 +101,15 @@ class Store:
                 reasons[key] = str(error)
         return reasons
 
+    def unreadable_systems(self) -> dict[str, str]:
+        """The reason for every trained system whose card is missing or cannot be read, by key."""
+        reasons = {}
+        for folder in sorted((self.root / "systems").glob("[!.]*")):
+            if folder.is_dir() and self.card(folder.name) is None:
+                there = (folder / "card.json").is_file()
+                reasons[folder.name] = f"{folder / 'card.json'} {'cannot be read' if there else 'is missing'}"
+        return reasons
+
     def _keys(self) -> list[str]:
         """The names of all folders of cells, sorted."""
         try:

@@ -28,11 +28,11 @@ from benchmark.stages.quiet import QuietInChild, quiet_lightning
 __all__ = ["attack", "share"]
 
 
-Progress = Callable[[str, int, int], None]
+Telling = Callable[[str, int, int], None]
 """Called with ("attack", done, total) examples after each batch, and with ("passes", made, declared) inside of one."""
 
 
-def attack(job: Job, trainer: Trainer, progress: Progress) -> Attacked:
+def attack(job: Job, trainer: Trainer, progress: Telling) -> Attacked:
     """Attack every example of the job that is not yet attacked, and join the parts."""
     share(job, trainer, progress)
     while set_broken_aside(job.folder):  # of an earlier sitting; what was made now is whole
@@ -40,7 +40,7 @@ def attack(job: Job, trainer: Trainer, progress: Progress) -> Attacked:
     return join_parts(job)
 
 
-def share(job: Job, trainer: Trainer, progress: Progress) -> None:
+def share(job: Job, trainer: Trainer, progress: Telling) -> None:
     """Attack what is not yet attacked, alone or with other processes; the parts are on disk when it returns."""
     job.folder.mkdir(parents=True, exist_ok=True)
     todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size)
@@ -51,7 +51,7 @@ def share(job: Job, trainer: Trainer, progress: Progress) -> None:
         _attack_ranges(job, todo, device_of(trainer), progress)
 
 
-def _attack_ranges(job: Job, todo: Sequence[tuple[int, int]], device: torch.device, progress: Progress) -> None:
+def _attack_ranges(job: Job, todo: Sequence[tuple[int, int]], device: torch.device, progress: Telling) -> None:
     job.system.to(device)
     job.attacker_view.to(device)
     job = dataclasses.replace(job, prepared=prepare(job, device) if todo else None)

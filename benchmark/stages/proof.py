@@ -133,12 +133,12 @@ def _check_survivors(folder: Path, record: Record, outcomes: Outcomes, store: St
     """
     import torch
 
-    from benchmark.stages.survivors import broken_by, earlier_outcomes
+    from benchmark.stages.survivors import broken_before, earlier_outcomes
 
     if not record.survivors_of:
         return
     before = earlier_outcomes(record, [folder.absolute().parent, store.root / "cells"])
-    spared = outcomes.clean_correct & torch.isin(outcomes.ids, broken_by(before))
+    spared = outcomes.clean_correct & torch.isin(outcomes.ids, broken_before(before))
     wrong = outcomes.spared != spared
     if bool(wrong.any()):
         example = int(outcomes.ids[wrong][0])

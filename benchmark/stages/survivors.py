@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from benchmark.records.store import Store
 
-__all__ = ["Survivors", "broken_by", "earlier_outcomes", "survivors_of"]
+__all__ = ["Survivors", "broken_before", "earlier_outcomes", "survivors_of"]
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """What earlier cells left. ids: (M,) int64 of the examples that they broke. left: how many stand."""
+    """Examples that earlier cells left. ids: (M,) int64 of the examples that they broke. left: how many stand."""
 
     ids: Tensor
     left: int
@@ -35,7 +35,7 @@ class Survivors:
 
 
 def survivors_of(record: Record, store: Store) -> Survivors:
-    """What the cells that a record names left of its examples.
+    """Examples that are left by the cells which a record names.
 
     Args:
         record: of the cell before anything is computed.
@@ -47,7 +47,7 @@ def survivors_of(record: Record, store: Store) -> Survivors:
         before = [_outcomes(record, key, [store.cell(key)]) for key in record.survivors_of]
     except (RecordError, Unproved) as error:
         raise ConfigError(f"survivors_of: {error}") from error
-    return Survivors(broken_by(before), int((before[0].clean_correct & ~_any_broken(before)).sum()))
+    return Survivors(broken_before(before), int((before[0].clean_correct & ~_any_broken(before)).sum()))
 
 
 def earlier_outcomes(record: Record, folders: Sequence[Path]) -> list[Outcomes]:
@@ -78,7 +78,7 @@ def _outcomes(record: Record, key: str, places: Sequence[Path]) -> Outcomes:
     return Outcomes.load(path)
 
 
-def broken_by(outcomes: Sequence[Outcomes]) -> Tensor:
+def broken_before(outcomes: Sequence[Outcomes]) -> Tensor:
     """The ids of the examples that any of some cells with the same examples broke, (M,) int64."""
     return outcomes[0].ids[_any_broken(outcomes)]
 
