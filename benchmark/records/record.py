@@ -314,6 +314,7 @@ class Card(_Model):
     fitted_on: the attacks whose examples each detector was fitted on; an empty list for clean examples alone.
     poison_sha256: of the file beside the weights that holds the poisoned rows; empty without poison.
     rows_lost: per label, by the name of each defense that took rows from the training split.
+    sha256: of all other fields, against bits that flip on disk; empty in cards of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -343,6 +344,12 @@ class Card(_Model):
     history: list[dict[str, float]] = []
     seconds: float
     provenance: Json = {}
+    sha256: str = ""
+
+    def sealed(self) -> Card:
+        """The card with its checksum."""
+        text = canonical(self.model_dump(mode="json", exclude={"sha256"}))
+        return self.model_copy(update={"sha256": hashlib.sha256(text.encode()).hexdigest()})
 
 
 def canonical(value: Any) -> str:

@@ -134,9 +134,10 @@ class Store:
         """The card of a trained system, or None if it is not in the store or cannot be read."""
         path = self.system(key) / "card.json"
         try:
-            return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+            card = Card.model_validate_json(path.read_bytes()) if path.is_file() else None
         except ValueError:
             return None
+        return card if card is None or card.sha256 in ("", card.sealed().sha256) else None
 
     def differs(self, card: Card) -> str:
         """Difference of the files of a trained system from those that its card describes, "" for none."""
