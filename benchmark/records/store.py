@@ -260,6 +260,14 @@ class Store:
 
     # --- the index of sweep lines ---
 
+    def sweep_of(self, lines: str, new: str) -> str:
+        """The id under which a sweep of these lines (by their hash) began in this store; `new` if it begins now."""
+        path = self.root / "index" / f"sweep-{lines}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads(path.read_text(encoding="utf-8"))["sweep"])
+        write_atomic(path, json.dumps({"sweep": new}) + "\n")
+        return new
+
     def remember(self, line: str, key: str, inputs: list[Path]) -> None:
         """Note that the line of a sweep (by its hash) leads to the cell `key`, as long as the inputs stay."""
         stamps = {str(p): stamp(p) for p in inputs}

@@ -91,6 +91,7 @@ class MatrixSweeper(Sweeper):
         if self.task.plan is not None:
             self.task.swept += self._planned(matrix, self.task.plan, jobs)
             return self.task.swept
+        self.task.sweep = matrix.named(jobs)
         if matrix.until_broken:
             self.task.swept += self._until_broken(matrix, jobs)
         else:

@@ -94,6 +94,12 @@ class Matrix:
         self.until_broken = str(getattr(config.get("until"), "name", config.get("until"))) == "broken"
         self.cached: list[CellResult] = []
 
+    def named(self, jobs: Sequence[Sequence[str]]) -> str:
+        """The id of the sweep of these jobs: the one under which it began, so that trackers keep it over restarts."""
+        lines = content_key(sorted(cfg_line(job, self.fingerprint) for job in jobs))
+        self.sweep = self.store.sweep_of(lines, self.sweep)
+        return self.sweep
+
     def missing(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
         """The jobs that are not in the store; the others are remembered as cached."""
         todo = []
