@@ -44,6 +44,7 @@ from benchmark.stages.prepare import Prepared
 from benchmark.stages.probed import probed
 from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.surrogate import named, surrogate
+from benchmark.stages.survivors import survivors_of
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access
@@ -139,7 +140,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
     attacked = attack(
         job,
         config.trainer,
-        lambda done, total: observers.tell("benchmark_progress", stage="attack", done=done, total=total),
+        lambda stage, done, total: observers.tell("benchmark_progress", stage=stage, done=done, total=total),
     )
     prepared = Prepared.load(plan.work / "parts")
     findings = _findings(config, store, fitted, job, attacked.outcomes)
@@ -177,6 +178,7 @@ def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
         certifiers=config.certifiers,
         owned=References.of(loaded.splits.train, loaded.splits.spec.classes),
         backdoor=_backdoor(config, store, loaded),
+        survivors=survivors_of(config.skeleton(), store) if config.survivors_of else None,
     )
 
 
@@ -196,7 +198,7 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
     if known is not None:
         return CellResult(key, config.name, known.status, known.error, cached=True)
     fitted = _fitted(config, store, Observers(), sweep)
-    share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _done, _total: None)
+    share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _stage, _done, _total: None)
     world.barrier()
     return CellResult(key, config.name, "complete")
 

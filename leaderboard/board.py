@@ -202,6 +202,8 @@ class Score:
     forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still among the
     first five answers, None where there are no more than five classes.
     metrics: those that plugins bring, see :mod:`.ranking.measured`.
+    given: of the right examples how many it was given, if cheaper attacks had broken the rest before: then robust is
+    what all of them together leave, and no figure compares with those of attacks that saw all; None if it saw all.
     """
 
     robust: Rate
@@ -215,6 +217,7 @@ class Score:
     keys: tuple[str, ...]
     top5: float | None
     metrics: Mapping[Metric, Measured] = field(default_factory=dict)
+    given: float | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def run_help() -> str:
         "  system.init_from=KEY                    train on from a trained system",
         "  cell.process=true cell.timeout=600      each cell in a process of its own, and its limits; also cell.memory",
         "  retry=failed                            compute failed cells again",
+        "  until=broken                            attacks of a sweep from cheap to strong, each on what is left",
         "  store.root=results store.data=data      where results and data files are",
         "",
         "examples:",

@@ -44,7 +44,7 @@ def main(path: Path, store: Path, data: Path, *, inputs: Sequence[Path] = ()) ->
     places = {**places_of(record), **{PREFIX + content_sha256(p): str(p) for p in inputs}}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        _borrow(record, Store(store), root)
+        _borrow(record, folder, Store(store), root)
         config = config_of(record, folder, root, data, {**_weights(record, Store(store)), **places})
         sys.stdout.write(f"making {record.name} again\n")
         result = run(config)
@@ -94,6 +94,7 @@ def config_of(record: Record, folder: Path, root: Path, data: Path, places: Mapp
         examples=_examples(record),
         batch_size=int(said.get("batch_size", 256)),
         official=record.official,
+        survivors_of=tuple(record.survivors_of),
     )
 
 
@@ -113,13 +114,19 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
-def _borrow(record: Record, store: Store, root: Path) -> None:
-    """Lend the scratch store the systems that a transfer attacker held."""
+def _borrow(record: Record, folder: Path, store: Store, root: Path) -> None:
+    """Lend the scratch store the systems that a transfer attacker held, and the cells whose survivors were attacked."""
     for key in record.threat.surrogate.split(",") if record.threat.surrogate else []:
         if store.card(key) is None:
             raise Unproved(f"the attacker held the system {key}, which is not in {store.root}; name its store: --store")
         (root / "systems").mkdir(exist_ok=True)
         (root / "systems" / key).symlink_to(store.system(key).absolute())
+    for key in record.survivors_of:
+        place = next((p for p in (folder.absolute().parent / key, store.cell(key).absolute()) if p.is_dir()), None)
+        if place is None:
+            raise Unproved(f"the attack saw what the cell {key} had left, which is not in {store.root}; name its store")
+        (root / "cells").mkdir(exist_ok=True)
+        (root / "cells" / key).symlink_to(place)
 
 
 def _weights(record: Record, store: Store) -> dict[str, str]:

@@ -42,7 +42,7 @@ def main(
     if not _is_folder(store) and (at_least is not None or store != Path("results")):
         raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
     kept = Store(store)
-    records, unreadable = kept.records(), kept.unreadable()
+    records, unreadable = kept.records(), {**kept.unreadable(), **kept.unreadable_systems()}
     unfinished = [note for note in kept.unfinished() if kept.record(str(note.get("key"))) is None]
     code, short = (0, []) if at_least is None else _gated(store, at_least)
     if as_json:
@@ -115,6 +115,7 @@ def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]],
             "system": r.system.model_dump(exclude={"config"}),
             "threat": r.threat.model_dump(),
             "attack": r.attack.model_dump(exclude={"params"}),
+            "survivors_of": r.survivors_of,
             "counts": None if r.counts is None else r.counts.model_dump(),
             "robust_accuracy": _robust(r),
             "findings": [f.model_dump() for f in r.findings],
@@ -178,7 +179,8 @@ def _findings(records: list[Record], kept: Store) -> list[str]:
 def matrix(records: list[Record], width: int = UNBROKEN) -> str:
     """Systems down, attacks and threats across, radii in the order of numbers; in each place the robust accuracy in %.
 
-    One cell has its 95 % interval, several (over seeds) their mean and number. A place that other systems have and this
+    Where an attack saw only what others had left, it is what all of them leave: "after others". One cell has its 95 %
+    interval, several (over seeds) their mean and number. A place that other systems have and this
     one lacks is shown as missing. Cells whose settings differ have names of their own.
 
     Args:
@@ -208,5 +210,7 @@ def _place(records: list[Record]) -> str:
         said.append(f"{100 * values[0].value:.1f} ({100 * values[0].low:.1f} to {100 * values[0].high:.1f})")
     elif values:
         said.append(f"{100 * sum(v.value for v in values) / len(values):.1f} (mean of {len(values)})")
+    if values and any(record.survivors_of for record in records):
+        said[0] += " after others"
     rest = Counter(record.status for record in records if record.counts is None)
     return ", ".join([*said, *(f"{n} {MARKS[s]}" if n > 1 else MARKS[s] for s, n in sorted(rest.items()))])

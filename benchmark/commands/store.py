@@ -19,6 +19,10 @@ PASSING = 3600.0
 """Seconds after which a file that exists for a moment only belongs to nobody."""
 
 
+LOG_HEADER = 7
+"""Bytes of a W&B log before its first entry."""
+
+
 def check_store(root: Path) -> int:
     """Read every file of a store and print what is broken, orphaned or left over; 1 if anything is broken."""
     store = _existing(root)
@@ -62,9 +66,9 @@ def clean(root: Path, *, failed: bool = False, orphans: bool = False) -> int:
 
 
 def tidy(store: Store) -> None:
-    """Remove what processes that were interrupted long ago left: replaced folders and halves of a site."""
-    for path in _leftovers(store):
-        passing = path.name.startswith((".old-", ".leaderboard."))
+    """Remove what processes that were interrupted long ago left: replaced folders, halves of a site, empty W&B logs."""
+    for path in (*_leftovers(store), *_empty_logs(store)):
+        passing = path.name.startswith((".old-", ".leaderboard.", "offline-run-", "run-"))
         if passing and time.time() - path.stat().st_mtime > PASSING:
             _remove(path)
 
@@ -190,6 +194,14 @@ def _leftovers(store: Store) -> Iterator[Path]:
             if path.name.startswith((".old-", BROKEN)) or path.is_file():
                 yield path
     yield from sorted(p for p in store.root.glob(".*") if p.name.startswith((BROKEN, ".leaderboard.")))
+
+
+def _empty_logs(store: Store) -> Iterator[Path]:
+    """Folders of W&B runs whose log holds nothing: `wandb sync` uploads no other run beside one."""
+    for path in sorted((store.root / "wandb").glob("*run-*")):
+        logs = list(path.glob("run-*.wandb"))
+        if logs and all(log.stat().st_size <= LOG_HEADER for log in logs):
+            yield path
 
 
 def _remove(path: Path) -> None:

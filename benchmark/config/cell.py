@@ -20,7 +20,7 @@ from benchmark.api import (
     Tracker,
 )
 from benchmark.config.describe import attack_info, threat_info
-from benchmark.config.schema import CellLimits, Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training
+from benchmark.config.schema import CellLimits, Retry, StoreConfig, SuiteConfig, SystemConfig, Trainer, Training, Until
 from benchmark.config.system_spec import SystemSpec, described, initial_weights
 from benchmark.errors import ConfigError
 from benchmark.records import naming
@@ -35,6 +35,8 @@ class RunConfig:
     """One cell's configuration. examples: how many of the test split's first examples are attacked; None is all.
 
     batch_size: examples attacked at a time; never changes a result. overrides: what the user passed.
+    until: how a sweep hands its examples on; a cell by itself is the same. survivors_of: keys of cells of the same
+    system and threat, whose broken examples the attack is not given.
     """
 
     dataset: Dataset
@@ -56,6 +58,8 @@ class RunConfig:
     examples: int | None = None
     batch_size: int = 256
     retry: Retry = Retry.none
+    until: Until = Until.none
+    survivors_of: tuple[str, ...] = ()
     official: bool = False
     overrides: tuple[str, ...] = ()
 
@@ -125,6 +129,7 @@ class RunConfig:
             certifiers=[described(c) for c in self.certifiers],
             measured_by=[described(m) for m in self.metrics],
             examples=self.examples,
+            survivors_of=list(self.survivors_of),
         )
 
     def cell_key(self, *, refused: bool = False) -> str:
@@ -171,6 +176,7 @@ class RunConfig:
             "metrics": [described(m) for m in self.metrics],
             "seed": self.seed,
             "examples": self.examples,
+            "survivors_of": list(self.survivors_of),
             "batch_size": self.batch_size,
             "trainer": registry.settings(self.trainer),
             "suite": self.suite_name,

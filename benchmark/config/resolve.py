@@ -49,6 +49,7 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     for chosen in (*(schema[kind] for kind in registry.KINDS if kind not in registry.LISTS), *chain(*lists.values())):
         registry.find(*registry.name_of(chosen))  # declared by two, it is refused to who asks for it
     rest = {key: value for key, value in schema.items() if key not in (*registry.LISTS, "threat")}
+    rest["survivors_of"] = tuple(rest["survivors_of"])
     return RunConfig(threat=_threat(schema["threat"]), official=official, overrides=overrides, **lists, **rest)
 
 

@@ -21,7 +21,7 @@ from benchmark.errors import ConfigError
 from benchmark.registry import KINDS, LISTS
 from benchmark.threat import Region, Threat
 
-__all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", "Trainer", "Training"]
+__all__ = ["RegionSchema", "Retry", "RunSchema", "StoreConfig", "ThreatSchema", "Trainer", "Training", "Until"]
 
 
 class Retry(Enum):
@@ -29,6 +29,13 @@ class Retry(Enum):
 
     none = "none"
     failed = "failed"
+
+
+class Until(Enum):
+    """Examples that each attack of a sweep is given: all that are right, or those that no cheaper attack broke."""
+
+    none = "none"
+    broken = "broken"
 
 
 class Optimizer(Enum):
@@ -225,6 +232,8 @@ RunSchema: Any = dataclasses.make_dataclass(
         ("examples", int | None, None),
         ("batch_size", int, 256),
         ("retry", Retry, Retry.none),
+        ("until", Until, Until.none),
+        ("survivors_of", list[str], field(default_factory=list)),
     ],
     namespace={"__module__": __name__},
 )

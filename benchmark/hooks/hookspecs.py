@@ -44,7 +44,11 @@ def benchmark_training_finished(training: TrainingPlan, card: Card | None) -> No
 
 @hookspec
 def benchmark_progress(stage: str, done: int, total: int) -> None:
-    """`done` of `total` examples of a stage ("attack", "certify") are finished."""
+    """`done` of `total` examples of a stage ("attack", "certify") are finished.
+
+    Inside a batch that takes long, the stage "passes" tells how many forward passes were made, of those that the
+    settings of the attack declare for all examples; an attack may well end with fewer.
+    """
 
 
 @hookspec

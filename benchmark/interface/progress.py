@@ -29,12 +29,14 @@ class Progress(Tracker):
         if not self._begun:
             self._begun.append(now)
         live = sys.stderr.isatty() or "ipykernel" in sys.modules
-        if not live and done < total:
+        unit = "passes" if stage == "passes" else "examples"
+        if not live and (done < total or unit == "passes"):
             return
         spent = now - self._begun[0]
         left = f", {_duration(spent * (total - done) / done)} left" if 0 < done < total else ""
-        line = f"{stage} {self.title}: {done} of {total} examples{left}"
-        sys.stderr.write(f"\r{line:<79}" + ("\n" if done == total else "") if live else f"{line}\n")
+        line = f"{'attack' if unit == 'passes' else stage} {self.title}: {done} of {total} {unit}{left}"
+        ended = done == total and unit == "examples"
+        sys.stderr.write(f"\r{line:<79}" + ("\n" if ended else "") if live else f"{line}\n")
         sys.stderr.flush()
 
     def start(self) -> Progress:

@@ -159,7 +159,8 @@ class Evaluation(Records):
             raise ConfigError("no attack here answers to a norm, so there is no radius to draw a curve over")
         nearest = np.minimum.reduce([np.where(cell.outcomes["adversarial"], cell.outcomes[norm], np.inf)
                                      for cell in bounded]).astype(np.float64)  # fmt: skip
-        right = np.logical_and.reduce([cell.outcomes["clean_correct"] & cell.outcomes["valid"] for cell in bounded])
+        judged = [cell.outcomes["valid"] | ~cell.outcomes["attacked"] for cell in bounded]
+        right = np.logical_and.reduce([*judged, *(cell.outcomes["clean_correct"] for cell in bounded)])
         finite = nearest[right & np.isfinite(nearest)]
         if eps is None:
             inside = finite if minimal else finite[finite <= radius * (1 + 1e-6)]

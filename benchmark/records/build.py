@@ -40,6 +40,7 @@ def counts_of(outcomes: Outcomes) -> Counts:
         clean_top5=int(outcomes.clean_top5.sum()),
         robust_top5=int((outcomes.robust_top5 & outcomes.valid).sum()),
         invalid=int((outcomes.attacked & ~outcomes.valid).sum()),
+        spared=int(outcomes.spared.sum()),
     )
 
 

@@ -17,11 +17,15 @@ ROUNDING = 0.002
 
 
 def across(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] | None] | None = None) -> list[Finding]:
-    """Findings about complete records that are seen together.
+    """Findings about complete records that are seen together, of attacks that were given all examples.
 
     broken: gives for the examples of a record, in order, which were broken; None where its outcomes are not at hand.
     """
-    complete = [r for r in records if r.status == "complete" and r.counts is not None and r.counts.invalid == 0]
+    complete = [
+        r
+        for r in records
+        if r.status == "complete" and r.counts is not None and r.counts.invalid == 0 and not r.survivors_of
+    ]
     return [
         *_rises_with_eps(complete),
         *_noise_beats(complete),

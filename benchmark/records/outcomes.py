@@ -32,7 +32,7 @@ class Outcomes:
     answered with a score that is not finite.
     clean_correct, clean_top5: (N,) bool, on the clean input; under the goal top5 both are the latter.
     attacked: (N,) bool: correct on the clean input, so given to the attack.
-    valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked).
+    valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked, but for spared examples).
     adversarial: (N,) bool: a valid candidate that succeeds, at any distance (for attacks that look for the smallest).
     broken: (N,) bool: adversarial within eps. robust_top5: (N,) bool, of the valid candidate, else of the clean input.
     l0, l1, l2, linf: (N,) float32: distance of the adversarial candidate; infinite where there is none.
@@ -157,6 +157,11 @@ class Outcomes:
     def robust(self) -> Tensor:
         """True where right on the clean input, attacked by a valid candidate, and not broken, (N,) bool."""
         return self.clean_correct & self.valid & ~self.broken
+
+    @property
+    def spared(self) -> Tensor:
+        """True where the attack was not given an example since other cells had broken it, (N,) bool."""
+        return ~self.attacked & ~self.valid
 
     def distances(self, norm: str) -> Tensor:
         """Distances under the norm of that name, (N,) float32."""

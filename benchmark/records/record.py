@@ -150,7 +150,10 @@ class AttackInfo(_Model):
 
 
 class Counts(_Model):
-    """Numbers of examples. robust_correct: right on the clean input, validly attacked and not broken."""
+    """Numbers of examples. robust_correct: right on the clean input, validly attacked and not broken.
+
+    spared: right, and not given to the attack, since cells that the record names had broken them.
+    """
 
     total: int = Field(ge=0)
     clean_correct: int = Field(ge=0)
@@ -158,6 +161,7 @@ class Counts(_Model):
     clean_top5: int = Field(ge=0)
     robust_top5: int = Field(ge=0)
     invalid: int = Field(ge=0)
+    spared: int = Field(default=0, ge=0)
 
 
 class MetricValue(_Model):
@@ -242,6 +246,8 @@ class Record(_Model):
     examples: number of the first test examples that were asked for; None for all.
     fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
     list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
+    survivors_of: keys of the cells, of the same system and threat, whose broken examples the attack was not given;
+    empty where it was given all. Its counts then tell what is left after all of them.
     path: number of examples that each part of the attack broke, for an attack of several parts.
     """
 
@@ -259,6 +265,7 @@ class Record(_Model):
     certifiers: list[Json] = []
     measured_by: list[Json] = []
     examples: int | None = None
+    survivors_of: list[str] = []
     fitted_on: dict[str, list[str]] = {}
     counts: Counts | None = None
     metrics: list[MetricValue] = []
@@ -307,6 +314,7 @@ class Card(_Model):
     fitted_on: the attacks whose examples each detector was fitted on; an empty list for clean examples alone.
     poison_sha256: of the file beside the weights that holds the poisoned rows; empty without poison.
     rows_lost: per label, by the name of each defense that took rows from the training split.
+    sha256: of all other fields, against bits that flip on disk; empty in cards of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -336,6 +344,12 @@ class Card(_Model):
     history: list[dict[str, float]] = []
     seconds: float
     provenance: Json = {}
+    sha256: str = ""
+
+    def sealed(self) -> Card:
+        """The card with its checksum."""
+        text = canonical(self.model_dump(mode="json", exclude={"sha256"}))
+        return self.model_copy(update={"sha256": hashlib.sha256(text.encode()).hexdigest()})
 
 
 def canonical(value: Any) -> str:
@@ -362,6 +376,7 @@ def cell_key(record: Record) -> str:
             "seed": record.seed,
             "suite": record.suite,
             "official": record.official,
+            **({"survivors_of": record.survivors_of} if record.survivors_of else {}),
         }
     )
 

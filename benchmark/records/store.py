@@ -102,6 +102,15 @@ class Store:
                 reasons[key] = str(error)
         return reasons
 
+    def unreadable_systems(self) -> dict[str, str]:
+        """The reason for every trained system whose card is missing or cannot be read, by key."""
+        reasons = {}
+        for folder in sorted((self.root / "systems").glob("[!.]*")):
+            if folder.is_dir() and self.card(folder.name) is None:
+                there = (folder / "card.json").is_file()
+                reasons[folder.name] = f"{folder / 'card.json'} {'cannot be read' if there else 'is missing'}"
+        return reasons
+
     def _keys(self) -> list[str]:
         """The names of all folders of cells, sorted."""
         try:
@@ -126,9 +135,10 @@ class Store:
         """The card of a trained system, or None if it is not in the store or cannot be read."""
         path = self.system(key) / "card.json"
         try:
-            return Card.model_validate_json(path.read_bytes()) if path.is_file() else None
+            card = Card.model_validate_json(path.read_bytes()) if path.is_file() else None
         except ValueError:
             return None
+        return card if card is None or card.sha256 in ("", card.sealed().sha256) else None
 
     def differs(self, card: Card) -> str:
         """Difference of the files of a trained system from those that its card describes, "" for none."""
@@ -250,6 +260,14 @@ class Store:
         return notes
 
     # --- the index of sweep lines ---
+
+    def sweep_of(self, lines: str, new: str) -> str:
+        """The id under which a sweep of these lines (by their hash) began in this store; `new` if it begins now."""
+        path = self.root / "index" / f"sweep-{lines}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads(path.read_text(encoding="utf-8"))["sweep"])
+        write_atomic(path, json.dumps({"sweep": new}) + "\n")
+        return new
 
     def remember(self, line: str, key: str, inputs: list[Path]) -> None:
         """Note that the line of a sweep (by its hash) leads to the cell `key`, as long as the inputs stay."""

@@ -83,7 +83,7 @@ def shown_rows(records: Sequence[Record]) -> list[list[str]]:
     """The cells of a table for people under :data:`COLUMNS`, in the order of the records."""
     rows = []
     for record, names in zip(records, labelled(records), strict=True):
-        attacked = record.counts.clean_correct if record.counts else 0
+        attacked = record.counts.clean_correct - record.counts.spared if record.counts else 0
         passes = f"{record.cost.forwards / attacked:.4g}" if record.cost and attacked else ""
         seconds = f"{record.cost.seconds:.1f}" if record.cost else ""
         values = [str(found) if (found := of(record)) else "" for of in (robust_of, clean_of)]
@@ -116,6 +116,7 @@ def plain_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
             "official": record.official,
             "examples": record.counts.total if record.counts else None,
             "invalid": record.counts.invalid if record.counts else None,
+            "spared": record.counts.spared if record.counts else None,
             "forwards": record.cost.forwards if record.cost else None,
             "backwards": record.cost.backwards if record.cost else None,
             "seconds": record.cost.seconds if record.cost else None,

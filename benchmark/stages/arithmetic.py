@@ -244,12 +244,13 @@ def _clean_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
     right = o.clean_top5 if record.threat.goal == TOP5 else o.clean_label == o.y
     still, invalid = ~o.attacked, o.attacked & ~o.valid
     meant = o.clean_correct if o.aimed is None else o.clean_correct & (o.aimed >= 0)
+    spared = meant & o.spared & bool(record.survivors_of)
     used = (o.forwards != 0) | (o.backwards != 0) | o.zero_gradient | o.bad_gradient | (o.excess != 0)
     yield "is called right on the clean input, and the label is another", o.clean_correct != right
-    yield "was attacked though it was wrong, or spared though it was right", o.attacked != meant
+    yield "was attacked though it was wrong, or spared though it was right", o.attacked != meant & ~spared
     yield "is adversarial without having been attacked validly", o.adversarial & ~(o.attacked & o.valid)
     yield "is broken and not adversarial", o.broken & ~o.adversarial
-    yield "is invalid though nobody attacked it", ~o.valid & still
+    yield "is invalid though nobody attacked it", ~o.valid & still & ~spared
     yield "changed its answer though nothing was attacked validly", (still | invalid) & (o.adv_label != o.clean_label)
     yield "changed its best five though nothing was attacked", still & (o.robust_top5 != o.clean_top5)
     yield "has passes, gradients or an excess, and was not attacked", still & used

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from benchmark.config.declared import declared_passes
+from benchmark.config.describe import attack_info
 from benchmark.config.schema import Trainer
 from benchmark.stages.batch import Attacked, Job, attack_batch
 from benchmark.stages.devices import device_of, exact_math
@@ -24,42 +28,48 @@ from benchmark.stages.quiet import QuietInChild, quiet_lightning
 __all__ = ["attack", "share"]
 
 
-def attack(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> Attacked:
-    """Attack every example of the job that is not yet attacked, and join the parts.
+Telling = Callable[[str, int, int], None]
+"""Called with ("attack", done, total) examples after each batch, and with ("passes", made, declared) inside of one."""
 
-    Args:
-        progress: called with (done, total) after each batch.
-    """
+
+def attack(job: Job, trainer: Trainer, progress: Telling) -> Attacked:
+    """Attack every example of the job that is not yet attacked, and join the parts."""
     share(job, trainer, progress)
     while set_broken_aside(job.folder):  # of an earlier sitting; what was made now is whole
         share(job, trainer, progress)
     return join_parts(job)
 
 
-def share(job: Job, trainer: Trainer, progress: Callable[[int, int], None]) -> None:
+def share(job: Job, trainer: Trainer, progress: Telling) -> None:
     """Attack what is not yet attacked, alone or with other processes; the parts are on disk when it returns."""
     job.folder.mkdir(parents=True, exist_ok=True)
     todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size)
     if trainer.devices * trainer.nodes > 1:
         _attack_in_processes(job, trainer, todo)
-        progress(len(job.examples), len(job.examples))
+        progress("attack", len(job.examples), len(job.examples))
     else:
         _attack_ranges(job, todo, device_of(trainer), progress)
 
 
-def _attack_ranges(
-    job: Job, todo: Sequence[tuple[int, int]], device: torch.device, progress: Callable[[int, int], None]
-) -> None:
+def _attack_ranges(job: Job, todo: Sequence[tuple[int, int]], device: torch.device, progress: Telling) -> None:
     job.system.to(device)
     job.attacker_view.to(device)
     job = dataclasses.replace(job, prepared=prepare(job, device) if todo else None)
     total = len(job.examples)
     done = total - sum(stop - start for start, stop in todo)
+    each = declared_passes(attack_info(job.attack).params)
+    each = each if job.threat.queries is None else min(each, job.threat.queries)
+
+    def told(passes: Tensor) -> None:
+        made = each * done + float(passes.clamp_max(math.ceil(each)).sum())
+        progress("passes", min(int(made), int(each * total)), int(each * total))
+
+    job = dataclasses.replace(job, told=told)
     with exact_math():
         for start, stop in todo:
             _attack_range(job, start, stop, device)
             done += stop - start
-            progress(done, total)
+            progress("attack", done, total)
 
 
 def _attack_range(job: Job, start: int, stop: int, device: torch.device) -> None:
@@ -113,5 +123,7 @@ def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInCh
         prepare(job, fabric.device)
     fabric.barrier()
     todo = fabric.broadcast(todo)  # processes that started at different times may see different parts on disk
-    _attack_ranges(job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _done, _total: None)
+    _attack_ranges(
+        job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _stage, _done, _total: None
+    )
     fabric.barrier()

@@ -30,6 +30,7 @@ from benchmark.stages.certify import certify, certify_rows
 from benchmark.stages.devices import peak_memory
 from benchmark.stages.judge import Answer, Verdict, answer, judge, right, verdict_random
 from benchmark.stages.settle import with_fixed_region
+from benchmark.stages.survivors import Survivors
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.system.target import Ledger, Target
@@ -47,6 +48,8 @@ class Job:
     examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
     prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
     backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
+    survivors: what earlier cells left of the examples; None where the attack is given all.
+    told: is called now and then with the passes made so far for the examples under attack, (b,) int64.
     """
 
     attack: Attack
@@ -61,6 +64,8 @@ class Job:
     owned: References | None = None
     prepared: dict[str, Tensor] | None = None
     backdoor: Backdoor | None = None
+    survivors: Survivors | None = None
+    told: Callable[[Tensor], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Attacked:
 
 
 def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
-    """Attack the examples of one batch that the system gets right, and judge what comes back.
+    """Attack the examples of one batch that the system gets right and no earlier cell broke, and judge what comes back.
 
     Args:
         x: (B, *S). y, ids: (B,).
@@ -91,7 +96,9 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     clean = answer(job.system, x, y, rng.child("clean"))
     correct = right(clean, y, job.threat.goal)
     aimed = None if job.backdoor is None else job.backdoor.aim(ids, y)
-    rows = (correct if aimed is None else correct & (aimed >= 0)).nonzero().squeeze(1)
+    meant = correct if aimed is None else correct & (aimed >= 0)
+    spared = meant & False if job.survivors is None else meant & job.survivors.broken(ids)
+    rows = (meant & ~spared).nonzero().squeeze(1)
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     begun = time.perf_counter()
     certified = certify(job.certifiers, job.system, x, y, clean.label == y, threat=threat, rng=rng.child("certify"))
@@ -110,6 +117,7 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
         aimed=aimed,
         goals=job.system.spec.classes - 1 if job.threat.goal is Goal.all else 1,
     )
+    untouched = dataclasses.replace(untouched, valid=~spared)
     if len(rows) == 0:
         nothing = Witness(ids[:0].cpu(), x[:0].cpu())
         return Attacked(untouched, AuditCounts(), time.perf_counter() - begun, peak_memory(x.device), nothing)
@@ -239,6 +247,7 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked
         prepared=job.prepared,
         trigger=None if job.backdoor is None else job.backdoor.trigger,
         ranked=ranked,
+        told=job.told,
     )
 
 

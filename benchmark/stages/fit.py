@@ -207,7 +207,7 @@ class _Training:
         system, device = assemble(parts, splits.spec, model, thresholds), device_of(self.trainer)
         right = {name: correct(system, part, parts.seed, device) for name, part in
                  (("select", splits.select), ("test", splits.test))}  # fmt: skip
-        card = self._card(model, data, history, thresholds, right, final / WEIGHTS, begun)
+        card = self._card(model, data, history, thresholds, right, final / WEIGHTS, begun).sealed()
         write_atomic(final / "card.json", to_text(card))
         self.store.put(final, self.store.system(plan.key))
         shutil.rmtree(folder, ignore_errors=True)

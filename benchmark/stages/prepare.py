@@ -57,12 +57,12 @@ class Prepared:
 def prepare(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     """Prepare the attack of a job, unless an earlier sitting or another process did; the tensors, on `device`.
 
-    None for attacks that prepare nothing. The systems must be on `device`.
+    None for attacks that prepare nothing, and where no example is left to attack. The systems must be on `device`.
 
     Raises:
         AttackFault: if it returned something else than tensors by name, or touched what is not its own.
     """
-    if not isinstance(job.attack, PreparedAttack):
+    if not isinstance(job.attack, PreparedAttack) or (job.survivors is not None and job.survivors.left == 0):
         return None
     made = Prepared.load(job.folder)
     if made is None:

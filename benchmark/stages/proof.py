@@ -104,6 +104,7 @@ def prove(
     cell = rebuilt(record, store, data, folder, places)
     proof = Proof(record.key, claimed=int(outcomes.broken.sum()), notes=_undated(record))
     check_data(record, cell.splits, data, places)
+    _check_survivors(folder, record, outcomes, store)
     _check_clean(cell, outcomes, proof)
     _check_witness(folder, cell, outcomes, proof)
     _check_gallery(folder, cell, outcomes, record)
@@ -122,6 +123,29 @@ def prove(
     if rest:
         proof.notes.append(f"the finding {' and '.join(sorted(rest))}, which was made while the attack ran")
     return proof
+
+
+def _check_survivors(folder: Path, record: Record, outcomes: Outcomes, store: Store) -> None:
+    """The examples that the attack was not given are those that the cells which the record names broke.
+
+    Raises:
+        RecordError: if they are others. Unproved: if one of those cells is neither beside the record nor in the store.
+    """
+    import torch
+
+    from benchmark.stages.survivors import broken_before, earlier_outcomes
+
+    if not record.survivors_of:
+        return
+    before = earlier_outcomes(record, [folder.absolute().parent, store.root / "cells"])
+    spared = outcomes.clean_correct & torch.isin(outcomes.ids, broken_before(before))
+    wrong = outcomes.spared != spared
+    if bool(wrong.any()):
+        example = int(outcomes.ids[wrong][0])
+        raise RecordError(
+            f"example {example} was {'not given' if bool(outcomes.spared[wrong][0]) else 'given'} to the attack, and "
+            f"the cells whose survivors it was to see say otherwise"
+        )
 
 
 def _undated(record: Record) -> list[str]:

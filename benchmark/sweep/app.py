@@ -83,11 +83,65 @@ class MatrixSweeper(Sweeper):
             return self.task.swept
         matrix = Matrix(self.composed, self.loader, self.task.sweep)
         self.task.fingerprint = matrix.fingerprint
+        if self.task.plan is not None and matrix.until_broken:
+            raise ConfigError(
+                "until=broken hands examples on from cell to cell, and the tasks of a plan take cells in any order; "
+                "leave it out, or use benchmark run -m"
+            )
         if self.task.plan is not None:
             self.task.swept += self._planned(matrix, self.task.plan, jobs)
             return self.task.swept
-        self.task.swept += matrix.finish(*self._completed(matrix, matrix.missing(jobs)))
+        self.task.sweep = matrix.named(jobs)
+        if matrix.until_broken:
+            self.task.swept += self._until_broken(matrix, jobs)
+        else:
+            self.task.swept += matrix.finish(*self._completed(matrix, matrix.missing(jobs)))
         return self.task.swept
+
+    def _until_broken(self, matrix: Matrix, jobs: list[list[str]]) -> list[CellResult]:
+        """Run each system's attacks one after the other, each on the examples that are left, and sum up."""
+        from benchmark.sweep.survivors import chains
+
+        if _of_many():
+            raise ConfigError(
+                "until=broken hands examples on from cell to cell, and torchrun or srun started several processes, "
+                "each with a sweep of its own; start one, and share its work out with hydra/launcher or trainer.devices"
+            )
+        todo: list[list[str]] = []
+        returned: list[JobReturn] = []
+        lost: dict[str, str] = {}
+        left = chains(jobs, self._declared)
+        while left:
+            wave = [chain.next() for chain in left]
+            done, made, failed = self._completed(matrix, matrix.missing(wave))
+            complete = matrix.completed(done, made)
+            for chain, job in zip(left, wave, strict=True):
+                if " ".join(job) in complete:
+                    chain.after.append(complete[" ".join(job)])
+            todo, returned, lost = todo + done, returned + made, lost | failed
+            left = [chain for chain in left if chain.jobs]
+        return matrix.finish(todo, returned, lost)
+
+    def _declared(self, job: Sequence[str]) -> tuple[float, float]:
+        """Passes per example that the attack of a job declares, within the budget and without one.
+
+        Of a job that cannot be composed 0: why it cannot is told when it is launched.
+        """
+        from omegaconf import OmegaConf
+
+        from benchmark.config.declared import declared_passes
+        from benchmark.config.describe import attack_info
+        from benchmark.config.members import with_members
+
+        try:
+            cfg = self.loader.load_sweep_config(self.composed, list(job))
+            with_members(cfg.attack, "attack")
+            attack: Any = OmegaConf.to_object(cfg.attack)
+            declared = declared_passes(attack_info(attack).params)
+        except Exception:
+            return 0.0, 0.0
+        queries = cfg.threat.queries
+        return (declared if queries is None else min(declared, float(queries))), declared
 
     def _planned(self, matrix: Matrix, path: Path, jobs: list[list[str]]) -> list[CellResult]:
         """Freeze the jobs in a plan; or, where the task is to work at one, take cells of it until none is left."""

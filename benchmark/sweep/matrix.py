@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -90,7 +91,14 @@ class Matrix:
         self.store = Store(Path(stored.root).absolute())
         self.fingerprint = _fingerprint(loader)
         self.retry = str(getattr(config.get("retry"), "name", config.get("retry")))
+        self.until_broken = str(getattr(config.get("until"), "name", config.get("until"))) == "broken"
         self.cached: list[CellResult] = []
+
+    def named(self, jobs: Sequence[Sequence[str]]) -> str:
+        """The id of the sweep of these jobs: the one under which it began, so that trackers keep it over restarts."""
+        lines = content_key(sorted(cfg_line(job, self.fingerprint) for job in jobs))
+        self.sweep = self.store.sweep_of(lines, self.sweep)
+        return self.sweep
 
     def missing(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
         """The jobs that are not in the store; the others are remembered as cached."""
@@ -107,6 +115,15 @@ class Matrix:
                 self.cached.append(CellResult(key or "", " ".join(job), record.status, record.error, True, mendable))
         last = self.under_way(todo)  # in case it was they that ended the last sitting
         return [*(job for job in todo if job not in last), *last]
+
+    def completed(self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn]) -> dict[str, str]:
+        """The keys of the cells that are complete, by the overrides of their jobs."""
+        found = {one.name: one.key for one in self.cached if one.status == "complete"}
+        for job, one in zip(todo, returned, strict=True):
+            with contextlib.suppress(Exception):  # of a job that failed outside the cell
+                result = CellResult(**one.return_value)
+                found |= {" ".join(job): result.key} if result.status == "complete" else {}
+        return found
 
     def under_way(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
         """The jobs whose cells began and did not end."""
@@ -187,7 +204,7 @@ class Matrix:
 
 def cfg_line(overrides: Sequence[str], fingerprint: str) -> str:
     """The hash under which the store remembers where the line of a sweep leads."""
-    free = ("retry", "tracker", "batch_size")
+    free = ("retry", "tracker", "batch_size", "until")
     kept = sorted(o for o in overrides if o.partition("=")[0] not in free and not o.startswith("cell."))
     return content_key([kept, fingerprint])
 

@@ -53,7 +53,7 @@ def _passes(config: RunConfig, store: Store) -> str:
     mine = attack_info(config.attack)
     count = f"{config.examples} examples" if config.examples else "all test examples"
     alike = [r for r in store.records() if r.status == "complete" and r.cost and r.counts and r.counts.clean_correct
-             and (r.attack.name, r.attack.params) == (mine.name, mine.params)]  # fmt: skip
+             and not r.survivors_of and (r.attack.name, r.attack.params) == (mine.name, mine.params)]  # fmt: skip
     if alike:
         best = max(alike, key=lambda r: (r.threat.norm == config.threat.norm.value, r.key))
         assert best.cost is not None

@@ -26,8 +26,8 @@ __all__ = ["ENTERED", "FREE", "departure", "official"]
 ENTERED = ("model", "defense", "poison", "training", "system", "certifier")
 """Groups that describe the system that is entered, and what is proved of it."""
 
-FREE = ("tracker", "trainer", "store", "retry", "cell", "hydra", "batch_size")
-"""Groups and keys whose overrides leave the protocol of a suite as it is: they change no result."""
+FREE = ("tracker", "trainer", "store", "retry", "cell", "hydra", "batch_size", "until", "survivors_of")
+"""Groups and keys whose overrides leave the protocol of a suite as it is: they change no worst case."""
 
 SUITE_NAME = re.compile(r"[A-Za-z0-9_]+")
 

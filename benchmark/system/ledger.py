@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from benchmark.errors import BudgetError
 
 __all__ = ["Ledger", "occurrence"]
+
+TELL = 0.5
+"""Seconds between two looks of an observer at a ledger, at least."""
 
 
 class Ledger:
@@ -17,7 +23,10 @@ class Ledger:
     found_by: the part of the attack that claims the candidate of each example, "" where it has no parts.
     """
 
-    def __init__(self, count: int, device: torch.device, queries: int | None) -> None:
+    def __init__(
+        self, count: int, device: torch.device, queries: int | None, told: Callable[[Tensor], None] | None = None
+    ) -> None:
+        """An empty ledger. told: is called with `forwards` now and then, every `TELL` seconds at most."""
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
         self.zero_gradient = torch.zeros(count, dtype=torch.bool, device=device)
@@ -25,6 +34,7 @@ class Ledger:
         self.queries = queries
         self.found_by = [""] * count
         self._all_seen = False
+        self._told, self._spoke = told, time.monotonic()
 
     def charge(self, owners: Tensor | None, times: int = 1) -> None:
         """Count `times` forward passes for the examples `owners` (or all).
@@ -42,6 +52,9 @@ class Ledger:
                 "an attack must stop when target.remaining() reaches 0"
             )
         self.forwards = new
+        if self._told is not None and time.monotonic() - self._spoke >= TELL:
+            self._spoke = time.monotonic()
+            self._told(new)
 
     def charge_backward(self, owners: Tensor | None, times: int = 1) -> None:
         """Count `times` backward passes for the examples `owners` (or all)."""

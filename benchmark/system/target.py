@@ -69,6 +69,7 @@ class Target:
         ranked: (B,) int64 true labels, under the goal top5; None under any other. Then the scores are ranked: column 0
             is that of the label, and the others are those of the other labels from the fifth best on, so that K is four
             less, the label to leave is 0, and the first wrong score is the one that it must fall below.
+        told: is called now and then with the passes that each example has used, (B,) int64.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Target:
         prepared: dict[str, Tensor] | None = None,
         trigger: Callable[[Tensor], Tensor] | None = None,
         ranked: Tensor | None = None,
+        told: Callable[[Tensor], None] | None = None,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -113,7 +115,7 @@ class Target:
         self._owners: Tensor | None = None
         self._fixed: SampleRandom | None = None
         self._rows_count = len(rng)
-        self.ledger = Ledger(len(rng), rng.ids.device, queries)
+        self.ledger = Ledger(len(rng), rng.ids.device, queries, told)
         self.access = access
         self.classes = classes if ranked is None else classes - LEFT_OUT
 

@@ -71,7 +71,8 @@ class Evidence:
     clean: (N,) bool, right on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
     nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the
     adversarial candidate in the threat's norm, infinite where there is none. certified: (N,) float32, radius proved
-    in that norm.
+    in that norm. spared: (N,) bool, right and not given to the attack, since earlier cells had broken it; such an
+    example is neither valid nor broken here.
     """
 
     clean: Bools
@@ -79,6 +80,7 @@ class Evidence:
     broken: Bools
     distance: NDArray[np.float32]
     certified: NDArray[np.float32]
+    spared: Bools
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -287,7 +289,7 @@ def read_evidence(cell: Cell) -> Evidence:
     if counts is None:
         raise RecordError(f"{cell.place} is {cell.record.status} and has no outcomes")
     norm = cell.record.threat.norm
-    found = _tensors(cell, ("clean_correct", "valid", "broken", norm, "certified"))
+    found = _tensors(cell, ("clean_correct", "valid", "broken", norm, "certified", "attacked"))
     for name, values in found.items():
         kind = "float32" if name in (norm, "certified") else "bool"
         if values.shape != (counts.total,) or values.dtype != kind:
@@ -295,7 +297,7 @@ def read_evidence(cell: Cell) -> Evidence:
                 f"{name} in the {OUTCOMES} of {cell.place} is {values.dtype} {list(values.shape)}; expected {kind} "
                 f"[{counts.total}]"
             )
-    clean, valid, broken, distance, certified = found.values()
+    clean, valid, broken, distance, certified, attacked = found.values()
     if not (distance.min() >= 0 and certified.min() >= 0):  # a NaN is the minimum, and not >= 0
         raise RecordError(f"the {OUTCOMES} of {cell.place} has a distance or certified radius that is NaN or negative")
     tried = clean & valid
@@ -303,17 +305,19 @@ def read_evidence(cell: Cell) -> Evidence:
         raise RecordError(
             f"the {OUTCOMES} of {cell.place} breaks an example that was wrong before, or by no valid input"
         )
-    said = (counts.clean_correct, counts.robust_correct, counts.invalid)
+    spared = clean & ~attacked & ~valid & bool(cell.record.survivors_of)
+    said = (counts.clean_correct, counts.robust_correct, counts.invalid + counts.spared)
     right, judged = int(np.count_nonzero(clean)), int(np.count_nonzero(tried))
     seen = (right, int(np.count_nonzero(tried & ~broken)), right - judged)
     if said != seen:
+        last = "invalid or spared" if cell.record.survivors_of else "invalid"
         raise RecordError(
-            f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} invalid, and its {OUTCOMES} has "
+            f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} {last}, and its {OUTCOMES} has "
             f"{seen[0]}, {seen[1]} and {seen[2]}"
         )
     _check_outcomes(cell)
     np.copyto(distance, np.inf, where=~tried)
-    return Evidence(clean, valid, broken, distance, certified)
+    return Evidence(clean, valid, broken, distance, certified, spared)
 
 
 def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import RecordError
+from benchmark.records.earlier import misfit
 from benchmark.records.record import Record, SystemInfo, content_key
 
 from ..board import (
@@ -69,13 +70,16 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
     found: dict[Conditions, list[tuple[Fraction, Cell]]] = defaultdict(list)
     systems = system_names(cell.record for cell in cells)
     unfinished: list[Cell] = []
+    told = {cell.record.key: cell.record for cell in cells}
     for cell in sorted(cells, key=lambda c: c.record.key):
         try:
             eps = exact_eps(cell)
         except RecordError as error:
             bad.append(Problem(cell.place, str(error)))
             continue
-        if cell.record.status == "complete":
+        if orphaned := _orphaned(cell, told):
+            bad.append(Problem(cell.place, orphaned))
+        elif cell.record.status == "complete":
             found[conditions_of(cell.record)].append((eps if cell.record.attack.bounded else Fraction(0), cell))
         else:
             unfinished.append(cell)
@@ -93,6 +97,15 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
         problems=tuple(sorted(bad, key=lambda p: (p.path, p.sentence))),
         unfinished=homeless,
     )
+
+
+def _orphaned(cell: Cell, told: Mapping[str, Record]) -> str:
+    """The reason why a cell that saw survivors only cannot count: an earlier one is not here, or is about another."""
+    for key in cell.record.survivors_of if cell.record.status == "complete" else ():
+        why = misfit(cell.record, told[key]) if key in told else f"the cell {key}, whose survivors it saw, is not here"
+        if why:
+            return f"{cell.place} is left out: {why}"
+    return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +250,7 @@ def _draft(
         for column in known
         if any(column in v.hits for _, v in worst)
     }
+    whole = {column: score for column, score in scores.items() if score.given is None}
     proved = [v.certified for _, v in worst if v.certified is not None]
     keys = tuple(sorted({k for _, v in worst for k in v.keys}))
     here = set(keys)
@@ -259,9 +273,9 @@ def _draft(
             *_here(noted, here),
             *alarms.certified_yet_broken(sum(v.crossed for _, v in worst), keys, key),
             *alarms.ignoring_beats_knowing(sum(v.ignored for _, v in worst), keys, key),
-            *alarms.noise_beats_attack(known, scores, key),
-            *alarms.others_beat_white_box(known, scores, key),
-            *alarms.out_of_order(known, scores, key),
+            *alarms.noise_beats_attack(known, whole, key),
+            *alarms.others_beat_white_box(known, whole, key),
+            *alarms.out_of_order(known, whole, key),
         ),
         keys=keys,
         history=history([system for system, _ in worst], *at, known),
@@ -306,6 +320,7 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
         keys=tuple(sorted(key for hit in hits for key in hit.keys)),
         top5=None if _few_classes(hits) else _mean([hit.top5 for hit in hits]),
         metrics=metrics_of(metric for hit in hits for metric in hit.metrics),
+        given=_mean(given) if (given := [hit.given for hit in hits if hit.given is not None]) else None,
     )
 
 

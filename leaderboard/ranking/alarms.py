@@ -158,7 +158,7 @@ def rises_with_eps(
     found = []
     for key in sorted(set(small[1]) & set(large[1]), key=lambda key: columns[key].label):
         before, after = small[1][key], large[1][key]
-        if after.robust.count > before.robust.count:
+        if before.given is None and after.given is None and after.robust.count > before.robust.count:
             found.append(
                 Alarm(
                     "accuracy_rises_with_eps",

@@ -32,7 +32,7 @@ def closeness(
     """
     found: dict[str, list[Close]] = {}
     for system in systems:
-        ran = {trial.column for trial in system.trials}
+        ran = {trial.column for trial in system.trials if not trial.cell.record.survivors_of}
         for key, column in known.items():
             if key in ran and column.minimal:
                 distance = system.distance_of(key)
@@ -49,12 +49,13 @@ def standings(
     close: Sequence[Mapping[str, Sequence[Close]]],
     pool: str,
 ) -> tuple[AttackStanding, ...]:
-    """The attacks of a board, the most successful first.
+    """The attacks of a board, the most successful first; of those that saw all examples, on the rows where they did.
 
     Args:
         scores, clean, close: per row: what the attacks did, how many examples were right, how close they came.
     """
-    found = [_standing(at, column.key, scores, clean, close, pool) for at, column in enumerate(columns)]
+    found = [_standing(at, column.key, scores, clean, close, pool) for at, column in enumerate(columns)
+             if any(column.key in row and row[column.key].given is None for row in scores)]  # fmt: skip
     return tuple(sorted(found, key=lambda s: (-s.success.value, s.column)))
 
 
@@ -66,7 +67,7 @@ def _standing(
     close: Sequence[Mapping[str, Sequence[Close]]],
     pool: str,
 ) -> AttackStanding:
-    rows = [row for row, have in enumerate(scores) if key in have]
+    rows = [row for row, have in enumerate(scores) if key in have and have[key].given is None]
     mine = [scores[row][key] for row in rows]
     attacked = sum(clean[row] for row in rows)
     cells = sum(len(score.keys) for score in mine)

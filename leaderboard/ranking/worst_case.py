@@ -84,7 +84,10 @@ class AttackedSystem:
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """The result of one attack at one radius: counts of examples, and the summed cost of its cells."""
+    """The result of one attack at one radius: counts of examples, and the summed cost of its cells.
+
+    given: the right examples that it was given, if other attacks had broken the rest before; None if all.
+    """
 
     robust: int
     broken: int
@@ -97,6 +100,7 @@ class Hit:
     keys: tuple[str, ...]
     top5: int
     metrics: tuple[MetricValue, ...]
+    given: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,14 +177,16 @@ def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase
 def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hit:
     valid = _any([t.evidence.valid for t in trials])
     median = np.inf
-    if clean.any() and all(t.cell.record.attack.minimal for t in trials):
+    spared = reduce(np.logical_and, [t.evidence.spared for t in trials])
+    after = all(t.cell.record.survivors_of for t in trials)
+    if clean.any() and not after and all(t.cell.record.attack.minimal for t in trials):
         median = float(np.median(smallest(trials)[clean]))
     costs = [t.cell.record.cost for t in trials if t.cell.record.cost is not None]
     return Hit(
         robust=int(np.count_nonzero(clean & valid & ~broken)),
         broken=int(np.count_nonzero(broken)),
         alone=alone,
-        invalid=int(np.count_nonzero(clean & ~valid)),
+        invalid=int(np.count_nonzero(clean & ~valid & ~spared)),
         median_distance=median if np.isfinite(median) else None,
         forwards=sum(c.forwards for c in costs),
         backwards=sum(c.backwards for c in costs),
@@ -188,6 +194,7 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
         keys=tuple(sorted(t.cell.record.key for t in trials)),
         top5=min(t.cell.record.counts.robust_top5 for t in trials if t.cell.record.counts is not None),
         metrics=tuple(metric for t in trials for metric in t.cell.record.metrics),
+        given=int(np.count_nonzero(clean & ~spared)) if after else None,
     )
 
 

@@ -26,6 +26,7 @@ from ..ranking.aggregate import aggregate
 from ..ranking.grouping import recipe_key
 from ..ranking.suites import required_attacks
 from .check_cell import MASK, WEIGHTS, WITNESS, checked_card, checked_cell
+from .check_survivors import unfaithful_survivors
 from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
@@ -145,6 +146,7 @@ def _misfits(
             f"of its system says {card.test_correct}"
         )
     yield from contradictions(cell, known)
+    yield from unfaithful_survivors(cell, {other.record.key: other for other in (*known, *cells.values())})
     yield from imitations(record, taken)
     if record.official and required_attacks(record.suite) is None:
         yield (

@@ -231,6 +231,7 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
     within = (distance <= threat.eps + 2 * tolerance(threat.norm, threat.eps)) | (not cell.record.attack.bounded)
     ordered = (a["linf"] <= a["l2"] * (1 + ROUNDING)) & (a["l2"] <= a["l1"] * (1 + ROUNDING))
     found = np.isfinite(distance)
+    spared = to_attack(a) & ~a["attacked"] & ~a["valid"] & bool(cell.record.survivors_of)
     floats = np.stack([a[name] for name in ("l0", "l1", "l2", "linf", "certified")])
     rules = {
         "an id that is negative": a["ids"] >= 0,
@@ -242,9 +243,9 @@ def _check_outcomes(cell: Cell, a: Arrays) -> None:
         "an excess that is NaN": ~np.isnan(a["excess"]),
         "an example called right whose answer is another label": a["clean_correct"] == right,
         "an example that was attacked though it was wrong, or not attacked though it was right":
-            a["attacked"] == to_attack(a),
+            a["attacked"] == to_attack(a) & ~spared,
         "an adversarial candidate that was not attacked or not valid": ~a["adversarial"] | (a["attacked"] & a["valid"]),
-        "an invalid candidate where nothing was attacked": a["valid"] | a["attacked"],
+        "an invalid candidate where nothing was attacked": a["valid"] | a["attacked"] | spared,
         "a broken example without an adversarial candidate": ~a["broken"] | a["adversarial"],
         "a distance without an adversarial candidate, or a candidate without one": found == a["adversarial"],
         "a broken example whose distance exceeds the radius": ~a["broken"] | within,
@@ -312,6 +313,7 @@ def _check_record(cell: Cell, a: Arrays) -> None:
         clean_top5=int(a["clean_top5"].sum()),
         robust_top5=int((a["robust_top5"] & a["valid"]).sum()),
         invalid=int((a["attacked"] & ~a["valid"]).sum()),
+        spared=int((~a["attacked"] & ~a["valid"]).sum()),
     )
     for name, value in seen:
         if getattr(said, name) != value:

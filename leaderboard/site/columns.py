@@ -186,7 +186,7 @@ def _attack(at: int, of: AttackColumn) -> Column[Row]:
 
     def held(row: Row) -> Rate | None:
         score = row.scores[at]
-        return score.robust if score else None
+        return score.robust if score and score.given is None else None
 
     return Column(
         f"a{at + 1}", of.label, lambda row: _value(held(row)), lambda row: _share(held(row)),
@@ -214,10 +214,10 @@ class Tried:
     score: Score
 
 
-SYSTEM_PAGE = ("attack", "access", "robust", "top5", "broken", "alone", "invalid", "distance", METRICS, "forwards",
-               "backwards", "seconds", "records")  # fmt: skip
+SYSTEM_PAGE = ("attack", "access", "robust", "given", "top5", "broken", "alone", "invalid", "distance", METRICS,
+               "forwards", "backwards", "seconds", "records")  # fmt: skip
 SYSTEM_PAPER = ("attack", "threat", "robust", "top5", "alone", "distance", METRICS, "forwards", "backwards", "seconds")
-ATTACK_PAGE = ("system", "robust", "alone", "distance", METRICS, "records")
+ATTACK_PAGE = ("system", "robust", "given", "alone", "distance", METRICS, "records")
 ATTACK_PAPER = ("system", "threat", "robust", "alone", "distance", METRICS)
 
 
@@ -234,6 +234,8 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
                lambda t: {"access": t.column.access, "access_used": used(t.column)}, css="", kind="text", cell="text"),
         Column("robust", "Robust", lambda t: t.score.robust.value, lambda t: _share(t.score.robust), _score,
                lambda t: _interval(t.score.robust), unit="share", cell="tried_robust"),
+        _amount("given", "Saw", lambda t: t.score.given, "given",
+                "Examples that cheaper attacks had left; robust is then what all of them leave"),
         Column("top5", "Top-5", lambda t: None if t.score.top5 is None else t.score.top5 / t.score.robust.total, _top5,
                lambda t: {"robust_top5_correct": t.score.top5}, label="Top-5 accuracy after a top-1 attack",
                explanation="top-5 accuracy after a top-1 attack, unless the goal is top-5", unit="share"),
@@ -253,8 +255,13 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
 
 def tried_columns(board: Board) -> list[Column[Tried]]:
     """The columns of the attacks on the page of a system; no top-5 column where five guesses are always right."""
-    known = any(score is not None and score.top5 is not None for row in board.rows for score in row.scores)
-    return on_page(score_columns(board.metrics), [name for name in SYSTEM_PAGE if known or name != "top5"])
+    hidden = {name for name in ("top5", "given") if not _any_has(board, name)}
+    return on_page(score_columns(board.metrics), [name for name in SYSTEM_PAGE if name not in hidden])
+
+
+def _any_has(board: Board, name: str) -> bool:
+    """Tell whether any attack on any row has that figure."""
+    return any(score is not None and getattr(score, name) is not None for row in board.rows for score in row.scores)
 
 
 def by_strength(board: Board, row: Row) -> list[tuple[AttackColumn, Tried | None]]:
@@ -269,6 +276,9 @@ def by_strength(board: Board, row: Row) -> list[tuple[AttackColumn, Tried | None
 def why_empty(board: Board, row: Row, column: AttackColumn) -> str:
     """The reason that a row has no result of an attack: in a word or three."""
     systems = {run.system_key for run in row.runs}
+    score = row.scores[board.columns.index(column)]
+    if score is not None and score.given is not None:
+        return f"saw {score.given:g} left"
     if systems & set(column.surrogate.split(",")):
         return "is the surrogate"
     for cell in board.unfinished:
@@ -279,7 +289,8 @@ def why_empty(board: Board, row: Row, column: AttackColumn) -> str:
 
 def attacked_columns(board: Board) -> list[Column[Tried]]:
     """The columns of the systems on the page of an attack."""
-    return on_page(score_columns(board.metrics), ATTACK_PAGE)
+    hidden = () if _any_has(board, "given") else ("given",)
+    return on_page(score_columns(board.metrics), [name for name in ATTACK_PAGE if name not in hidden])
 
 
 def _score(tried: Tried) -> dict[str, Value]:

@@ -42,6 +42,20 @@ def test_status_shows_a_record_that_cannot_be_read(tmp_path: Path, capsys: pytes
     assert list(json.loads(capsys.readouterr().out)["unreadable"]) == ["k"]
 
 
+def test_status_names_a_system_whose_card_is_gone_or_garbled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    for key in ("gone", "garbled", ".old-one"):
+        store.system(key).mkdir(parents=True)
+    (store.system("garbled") / "card.json").write_text('{"key": "garb')
+    assert status.main(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert f"unreadable  garbled: {store.system('garbled') / 'card.json'} cannot be read" in said
+    assert f"unreadable  gone: {store.system('gone') / 'card.json'} is missing" in said
+    assert said.endswith("2 unreadable\n")
+
+
 def test_a_store_of_somebody_else_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cells").mkdir()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import main
+from benchmark.commands.store import tidy
 from benchmark.config.cell import RunConfig
 from benchmark.records.store import Store
 from benchmark.run import run
@@ -90,14 +91,30 @@ def test_failed_cells_are_dropped_on_request(store: Store) -> None:
 
 
 def test_what_an_interrupted_process_left_long_ago_goes_with_the_next_sweep(store: Store) -> None:
-    from benchmark.commands.store import tidy
-
     old, new = store.root / "cells" / ".old-a", store.root / "cells" / ".old-b"
     for folder in (old, new):
         folder.mkdir()
     os.utime(old, (time.time() - 7200,) * 2)
     tidy(store)
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_empty_logs_of_wandb_go_and_others_stay(store: Store) -> None:
+    long_ago = time.time() - 7200
+    for name, content in (("offline-run-1-a", b""), ("offline-run-2-b", b":W&Btr\0"), ("offline-run-3-c", b"x" * 99)):
+        folder = store.root / "wandb" / name
+        folder.mkdir(parents=True)
+        (folder / f"run-{name[-1]}.wandb").write_bytes(content)
+        os.utime(folder, (long_ago, long_ago))
+    (store.root / "wandb" / "offline-run-4-d").mkdir()
+    (store.root / "wandb" / "offline-run-4-d" / "run-d.wandb").touch()  # begun just now
+    tidy(store)
+    assert sorted(p.name for p in (store.root / "wandb").iterdir()) == ["offline-run-3-c", "offline-run-4-d"]
+
+
+def test_a_sweep_keeps_the_id_under_which_it_began(store: Store) -> None:
+    assert [store.sweep_of("lines", name) for name in ("first", "second")] == ["first", "first"]
+    assert store.sweep_of("others", "third") == "third"
 
 
 def test_merging_takes_what_is_missing_and_names_what_differs(

@@ -83,6 +83,19 @@ def test_a_broken_system_is_set_aside_and_trained_again(
     assert said[name] in capsys.readouterr().err
 
 
+def test_a_card_with_another_digit_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small_config(tmp_path, training=RECIPE)
+    _, card = _fit(config)
+    path = Store(tmp_path / "results").system(card.key) / "card.json"
+    text = path.read_text()
+    assert f'"test_correct": {card.test_correct},' in text
+    path.write_text(text.replace(f'"test_correct": {card.test_correct},', f'"test_correct": {card.test_correct - 1},'))
+    assert Store(tmp_path / "results").card(card.key) is None
+    _, again = _fit(config)
+    assert again.test_correct == card.test_correct
+    assert "no card that can be read" in capsys.readouterr().err
+
+
 class _Killed(BaseException):
     pass
 

@@ -1,0 +1,36 @@
+"""Cells of a submission whose attacks were given only the examples that other cells had left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import reduce
+
+import numpy as np
+
+from benchmark.records.earlier import misfit
+
+from ..cells.load import Cell, read_answers, read_evidence
+
+__all__ = ["unfaithful_survivors"]
+
+
+def unfaithful_survivors(cell: Cell, there: Mapping[str, Cell]) -> Iterator[str]:
+    """Contradictions between the examples that an attack was not given and those that the named cells broke.
+
+    Args:
+        there: cells of the submission and published ones, by key.
+    """
+    record = cell.record
+    if not record.survivors_of:
+        return
+    for key in record.survivors_of:
+        if key not in there:
+            yield f"{cell.place} saw what the cell {key} had left, which is neither in the submission nor published"
+            return
+        if why := misfit(record, there[key].record):
+            yield f"{cell.place}: {why}"
+            return
+    broken = reduce(np.logical_or, [read_answers(there[key]).broken for key in record.survivors_of])
+    own = read_evidence(cell)
+    if not np.array_equal(own.spared, own.clean & broken):
+        yield f"{cell.place} was given other examples than the cells left whose survivors it names"
