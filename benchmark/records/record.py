@@ -78,6 +78,11 @@ class SystemInfo(_Model):
         return naming.system_name(dataset, model, [*self.defenses, *self.poison])
 
     @property
+    def model_name(self) -> str:
+        """The model's plugin, and what it runs of its library: sklearn SVC."""
+        return naming.variant_name(self.model, self._params("model"))
+
+    @property
     def brings_code(self) -> bool:
         """True if any part of it is code of the user's own: a model of a file."""
 
@@ -147,6 +152,11 @@ class AttackInfo(_Model):
     minimal: bool
     randomized: bool
     bounded: bool = True
+
+    @property
+    def label(self) -> str:
+        """The attack, and what it runs of its library, for people: foolbox LinfPGD."""
+        return naming.variant_name(self.name, self.params)
 
 
 class Counts(_Model):
@@ -278,7 +288,7 @@ class Record(_Model):
     @property
     def name(self) -> str:
         """The cell, for people."""
-        return naming.cell_name(self.system.name, self.attack.name, self.threat.name, self.seed)
+        return naming.cell_name(self.system.name, self.attack.label, self.threat.name, self.seed)
 
     def metric(self, name: str) -> MetricValue | None:
         """The measurement of that name, if it was taken."""
