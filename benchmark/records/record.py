@@ -84,12 +84,13 @@ class SystemInfo(_Model):
 
     @property
     def brings_code(self) -> bool:
-        """True if any part of it is code of the user's own: a model of a file."""
+        """True if any part of it is code of the user's own: a model of a file, or behind an endpoint."""
 
         def found(value: Any) -> bool:
             if isinstance(value, dict):
                 params = value.get("params")
-                own = value.get("name") == "file" and isinstance(params, dict) and "factory" in params
+                names = {"file": "factory", "http": "url"}
+                own = isinstance(params, dict) and names.get(str(value.get("name"))) in params
                 return own or any(found(one) for one in value.values())
             return isinstance(value, list) and any(found(one) for one in value)
 
