@@ -71,6 +71,16 @@ def test_fields_and_shapes_of_a_docstring_are_laid_out(site: Path) -> None:
     assert "Parameters:" in text
 
 
+def test_the_primer_was_executed(site: Path) -> None:
+    """Its cells assert what they claim; an error in one would have stopped the build."""
+    page = ROOT / "docs" / "primer.md"
+    cells = page.read_text(encoding="utf-8").count("```{code-cell}")
+    text = (site / "primer.html").read_text(encoding="utf-8")
+    assert cells >= 7
+    assert text.count("cell_output") == cells
+    assert "worst case  linf 1/10" in re.sub(r"<[^>]+>", "", text)
+
+
 def test_a_broken_link_stops_the_build(tmp_path: Path) -> None:
     source = tmp_path / "docs"
     source.mkdir()
