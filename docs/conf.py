@@ -30,6 +30,7 @@ html_copy_source = False
 myst_heading_anchors = 3
 nb_execution_mode = "auto"  # a notebook without outputs is executed
 nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds per cell, on a machine that does other things too
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"

@@ -42,7 +42,9 @@ def _kept(choice: str, store: Path, threat: str, attack: str) -> Kept:
     cells = [
         (record, folder)
         for record, folder in chosen_cells(choice, store)
-        if record.status == "complete" and threat in ("", record.threat.name) and attack in ("", record.attack.name)
+        if record.status == "complete"
+        and threat in ("", record.threat.name)
+        and attack in ("", record.attack.name, record.attack.label)
     ]
     threats = sorted({record.threat.name for record, _ in cells})
     if len(threats) > 1:
@@ -52,7 +54,7 @@ def _kept(choice: str, store: Path, threat: str, attack: str) -> Kept:
     seeds = sorted({record.seed for record, _ in cells})
     if len(seeds) > 1:
         raise RecordError(f"{choice} has cells of the seeds {', '.join(map(str, seeds))}; choose one by its key")
-    attacks = ", ".join(sorted({record.attack.name for record, _ in cells}))
+    attacks = ", ".join(sorted({record.attack.label for record, _ in cells}))
     return kept_of(f"{choice} under {attacks}" if cells else choice, cells)
 
 

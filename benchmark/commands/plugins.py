@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
 import shutil
@@ -14,7 +15,7 @@ from benchmark import registry
 from benchmark.errors import PluginError
 from benchmark.registry.catalogue import Description, catalogue
 
-__all__ = ["main"]
+__all__ = ["check", "main"]
 
 
 def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None = None) -> int:
@@ -44,6 +45,31 @@ def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None 
     else:
         sys.stdout.write(_table(found, _variants(kind, own)) + "\n")
     return 0
+
+
+def check(full_name: str, *, as_json: bool) -> int:
+    """Run the contract suite on one plugin and print what each rule found; 1 if one failed.
+
+    Raises:
+        PluginError: if the name is none of a plugin.
+    """
+    from benchmark.testing import contract
+
+    kind, _, name = full_name.partition(".")
+    if kind not in registry.KINDS:
+        raise PluginError(f"{full_name!r} names no plugin; expected KIND.NAME, such as attack.pgd")
+    results = []
+    for result in contract.check(kind, name):
+        results.append(result)
+        if not as_json:
+            sys.stdout.write(f"{result.status}  {result.rule}" + (f": {result.reason}" if result.reason else "") + "\n")
+            sys.stdout.flush()
+    count = {status: sum(r.status == status for r in results) for status in ("pass", "fail", "skip")}
+    if as_json:
+        sys.stdout.write(json.dumps([dataclasses.asdict(r) for r in results], indent=2) + "\n")
+    else:
+        sys.stdout.write(f"{count['pass']} passed, {count['fail']} failed, {count['skip']} skipped\n")
+    return 1 if count["fail"] else 0
 
 
 def _variants(kind: str | None, own: Path | None) -> list[str]:

@@ -163,7 +163,7 @@ class RunConfig:
     @property
     def name(self) -> str:
         """The cell, for people."""
-        attack = registry.name_of(self.attack)[1]
+        attack = naming.variant_name(registry.name_of(self.attack)[1], registry.settings(self.attack))
         return naming.cell_name(self.system_spec.name, attack, threat_info(self.threat).name, self.seed)
 
     def plain(self) -> dict[str, Any]:

@@ -193,7 +193,7 @@ class Evaluation(Records):
                 ) from error
             _, axes = plt.subplots()
         curve = self.curve()
-        names = ", ".join(cell.record.attack.name for cell in self.complete)
+        names = ", ".join(cell.record.attack.label for cell in self.complete)
         axes.step(curve.eps, curve.accuracy, where="post", label=f"{self._kept.name} under {names}")
         axes.fill_between(curve.eps, curve.low, curve.high, step="post", alpha=0.2)
         axes.set(xlabel=f"radius ({curve.norm}, inputs in [0, 1])", ylabel="robust accuracy", ylim=(0, 1))

@@ -60,7 +60,7 @@ def _rises_with_eps(records: Sequence[Record]) -> list[Finding]:
                     Finding(
                         name="accuracy_rises_with_eps",
                         severity="warning",
-                        evidence=f"{large.attack.name} leaves {large.counts.robust_correct} of {large.counts.total} "
+                        evidence=f"{large.attack.label} leaves {large.counts.robust_correct} of {large.counts.total} "
                         f"right at eps {large.threat.eps_exact} and {small.counts.robust_correct} at "
                         f"{small.threat.eps_exact} (cells {large.key} and {small.key}): a larger ball cannot be safer, "
                         "so the attack fails somewhere",
@@ -87,7 +87,7 @@ def _noise_beats(records: Sequence[Record]) -> list[Finding]:
                     name="noise_beats_attack",
                     severity="warning",
                     evidence=f"random noise leaves {min(noise)} of {record.counts.total} right and "
-                    f"{record.attack.name} {record.counts.robust_correct} (cell {record.key}): the attack is weaker "
+                    f"{record.attack.label} {record.counts.robust_correct} (cell {record.key}): the attack is weaker "
                     "than chance here",
                 )
             )
@@ -146,8 +146,8 @@ def _blind_beats_white_box(records: Sequence[Record]) -> list[Finding]:
                 Finding(
                     name="transfer_beats_white_box" if transferred else "black_box_beats_white_box",
                     severity="warning",
-                    evidence=f"{best.attack.name} leaves {_left(best)} right {how} (cell {best.key}), and "
-                    f"{strongest.attack.name}, the strongest attack with gradients, {_left(strongest)} (cell "
+                    evidence=f"{best.attack.label} leaves {_left(best)} right {how} (cell {best.key}), and "
+                    f"{strongest.attack.label}, the strongest attack with gradients, {_left(strongest)} (cell "
                     f"{strongest.key}): the gradients may be masked",
                 )
             )
@@ -171,7 +171,7 @@ def _oblivious_beats_aware(records: Sequence[Record]) -> list[Finding]:
                 Finding(
                     name="oblivious_beats_aware",
                     severity="warning",
-                    evidence=f"{one.attack.name} leaves {_left(one)} of {_total(one)} right without knowing the "
+                    evidence=f"{one.attack.label} leaves {_left(one)} of {_total(one)} right without knowing the "
                     f"defense (cell {one.key}), and the strongest attack that knows it {_left(other)} (cell "
                     f"{other.key}): who knows a defense may ignore it, so the aware number is too high",
                 )
@@ -216,7 +216,7 @@ def _aware_is_weaker(records: Sequence[Record], broken: Callable[[Record], Seque
                 Finding(
                     name="aware_weaker_than_oblivious",
                     severity="warning",
-                    evidence=f"{pair[True].attack.name} breaks {more} examples only without knowledge of the defense "
+                    evidence=f"{pair[True].attack.label} breaks {more} examples only without knowledge of the defense "
                     f"and {fewer} only with it (cells {pair[False].key} and {pair[True].key}): gradients through the "
                     "defense mislead it; count the oblivious candidates too, and try attack=adaptive",
                 )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["apart", "cell_name", "own_name", "system_name", "unversioned"]
+__all__ = ["apart", "cell_name", "own_name", "system_name", "unversioned", "variant_name"]
 
 SHOWN = 8
 """The characters of a digest that people are shown."""
 
 NO_SETTINGS = ("version", "distribution", "harness")
 """Keys of described plugins that are no settings of theirs."""
+
+VARIANTS = ("method", "estimator")
+"""Settings by which a plugin that stands for a whole library runs one method of it."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
 
 
 def system_name(dataset: str, model: str, parts: Iterable[str]) -> str:
@@ -27,7 +33,16 @@ def cell_name(system: str, attack: str, threat: str, seed: int) -> str:
 def own_name(plugin: str, params: Mapping[str, Any]) -> str:
     """The name of data or a model: the plugin's, or where it holds one of the user's own, that one's."""
     held = params.get({"given": "name", "file": "factory"}.get(plugin, ""))
-    return str(held) if held else plugin
+    return str(held) if held else variant_name(plugin, params)
+
+
+def variant_name(plugin: str, params: Mapping[str, Any]) -> str:
+    """The name of an attack or a model, followed by what it runs of its library: foolbox LinfPGD.
+
+    What is no identifier is left out, as records of others may say anything.
+    """
+    chosen = [params[key] for key in VARIANTS if isinstance(params.get(key), str)]
+    return " ".join([plugin, *(one for one in chosen if _IDENTIFIER.fullmatch(one))])
 
 
 def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:

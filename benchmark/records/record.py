@@ -78,13 +78,19 @@ class SystemInfo(_Model):
         return naming.system_name(dataset, model, [*self.defenses, *self.poison])
 
     @property
+    def model_name(self) -> str:
+        """The model's plugin, and what it runs of its library: sklearn SVC."""
+        return naming.variant_name(self.model, self._params("model"))
+
+    @property
     def brings_code(self) -> bool:
-        """True if any part of it is code of the user's own: a model of a file."""
+        """True if any part of it is code of the user's own: a model of a file, or behind an endpoint."""
 
         def found(value: Any) -> bool:
             if isinstance(value, dict):
                 params = value.get("params")
-                own = value.get("name") == "file" and isinstance(params, dict) and "factory" in params
+                names = {"file": "factory", "http": "url"}
+                own = isinstance(params, dict) and names.get(str(value.get("name"))) in params
                 return own or any(found(one) for one in value.values())
             return isinstance(value, list) and any(found(one) for one in value)
 
@@ -147,6 +153,11 @@ class AttackInfo(_Model):
     minimal: bool
     randomized: bool
     bounded: bool = True
+
+    @property
+    def label(self) -> str:
+        """The attack, and what it runs of its library, for people: foolbox LinfPGD."""
+        return naming.variant_name(self.name, self.params)
 
 
 class Counts(_Model):
@@ -285,7 +296,7 @@ class Record(_Model):
     @property
     def name(self) -> str:
         """The cell, for people."""
-        return naming.cell_name(self.system.name, self.attack.name, self.threat.name, self.seed)
+        return naming.cell_name(self.system.name, self.attack.label, self.threat.name, self.seed)
 
     def metric(self, name: str) -> MetricValue | None:
         """The measurement of that name, if it was taken."""

@@ -62,7 +62,7 @@ class Labels(NamedTuple):
 def labelled(records: Sequence[Record]) -> list[Labels]:
     """Per record its names, which differ between records wherever their settings do."""
     systems = naming.apart([r.system.name for r in records], [r.system.config for r in records])
-    attacks = naming.apart([r.attack.name for r in records], [r.attack.params for r in records])
+    attacks = naming.apart([r.attack.label for r in records], [r.attack.params for r in records])
     told = [r.threat.model_dump(exclude={"eps", "eps_exact"}) for r in records]
     threats = naming.apart([r.threat.name for r in records], told)
     return [Labels(*names) for names in zip(systems, attacks, threats, strict=True)]
@@ -72,7 +72,7 @@ def in_order(records: Sequence[Record]) -> list[Record]:
     """Records by system, norm, radius (a number), attack and seed."""
     return sorted(
         records,
-        key=lambda r: (r.system.name, r.threat.norm, r.threat.eps, r.threat.name, r.attack.name, r.seed, r.key),
+        key=lambda r: (r.system.name, r.threat.norm, r.threat.eps, r.threat.name, r.attack.label, r.seed, r.key),
     )
 
 

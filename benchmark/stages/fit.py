@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmark import registry
-from benchmark.api import Defense, Loss
+from benchmark.api import Defense
 from benchmark.config.schema import Trainer
-from benchmark.config.system_spec import WEIGHTS, SystemSpec, initial_weights
-from benchmark.data import DataSpec, Examples, Splits
+from benchmark.config.system_spec import WEIGHTS, SystemSpec
+from benchmark.data import DataSpec, Examples
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
 from benchmark.records.durable import set_aside
-from benchmark.records.poison import POISON, PoisonedRows
+from benchmark.records.poison import POISON
 from benchmark.records.provenance import provenance
-from benchmark.records.record import Card, RowsLost, file_sha256, to_text, write_atomic
+from benchmark.records.record import Card, file_sha256, to_text, write_atomic
 from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom, derive_seed, using
 from benchmark.stages import world
+from benchmark.stages.calibrate import DETECTOR_FALSE_POSITIVES, calibrate, calibrated, too_few
 from benchmark.stages.devices import device_of
+from benchmark.stages.learn import Further, Weights, trains_further
 from benchmark.stages.load import Loaded
-from benchmark.stages.poison import poison
+from benchmark.stages.training_data import TrainingData, training_examples
 from benchmark.system import Detector, System
 from benchmark.system.weights import copied, load_weights, save_weights
 
 __all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
-
-DETECTOR_FALSE_POSITIVES = 0.05
-"""The share of clean select examples that a calibrated detector refuses."""
 
 
 def fit(
@@ -151,7 +147,7 @@ class _Training:
     def run(self) -> Card:
         """Train, with the observers told of it."""
         parts, given = self.parts, self.parts.model.pretrained(self.loaded.splits.spec)
-        untrained = parts.model.learns() or (given is not None and not _trains_further(parts))
+        untrained = parts.model.learns() or (given is not None and not trains_further(parts))
         epochs = 0 if untrained else parts.training.epochs
         folder = self.store.system(self.key)
         plan = TrainingPlan(self.key, parts.name, parts.settings(), epochs, self.sweep, folder)
@@ -173,7 +169,7 @@ class _Training:
         folder = self.store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
         final = folder / "final"
         final.mkdir(exist_ok=True)
-        data = _training_examples(parts, splits, final / POISON)
+        data = training_examples(parts, splits, final / POISON)
         train = data.train
         model = build_model(parts, splits.spec)
         if not len(train) and plan.epochs:
@@ -182,28 +178,29 @@ class _Training:
                 "trained; give it some, or a model with its weights (model.weights, or training.epochs=0)"
             )
         if not parts.model.learns():
-            _check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test)
+            _check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test,
+                           plan.epochs)  # fmt: skip
         if given is not None:
             model = build_model(parts, splits.spec, given)
 
         def tell(values: dict[str, float]) -> None:
             self.observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values)
 
-        task = _Weights(parts, splits.spec, self.store, self.trainer, folder)
+        task = Weights(parts, splits.spec, self.store, self.trainer, folder)
         history = task.fit(model, given, train, splits.select, tell)
         for place, defense in enumerate(parts.defenses):
             if type(defense).finish is not Defense.finish:
-                further = _Further(parts, splits.spec, self.trainer, folder / f"finish-{place}")
+                further = Further(parts, splits.spec, self.trainer, folder / f"finish-{place}")
                 with registry.calling(defense, generators=False):
                     defense.finish(model, train, further)
         for place, defense in enumerate(parts.defenses):
             if type(defense).repair is not Defense.repair:
-                further = _Further(parts, splits.spec, self.trainer, folder / f"repair-{place}")
+                further = Further(parts, splits.spec, self.trainer, folder / f"repair-{place}")
                 with registry.calling(defense, generators=False):
                     defense.repair(model, splits.select, further)
         model.eval()
         save_weights(model, final / WEIGHTS)
-        thresholds = _calibrate(parts, splits.spec, model, splits.select)
+        thresholds = calibrate(parts, splits.spec, model, splits.select)
         system, device = assemble(parts, splits.spec, model, thresholds), device_of(self.trainer)
         right = {name: correct(system, part, parts.seed, device) for name, part in
                  (("select", splits.select), ("test", splits.test))}  # fmt: skip
@@ -216,7 +213,7 @@ class _Training:
     def _card(
         self,
         model: nn.Module,
-        data: _TrainingData,
+        data: TrainingData,
         history: list[dict[str, float]],
         thresholds: dict[str, list[float]],
         right: dict[str, int],
@@ -226,7 +223,7 @@ class _Training:
         """The card of the trained system: built once, when all is measured."""
         selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
         identity = self.parts.identity(self.data, self.store.root)
-        too_few = _too_few(len(self.loaded.splits.select)) if thresholds else None
+        few = too_few(len(self.loaded.splits.select)) if thresholds else None
         return Card(
             key=self.key,
             system=self.parts.info(self.key, identity),
@@ -248,7 +245,7 @@ class _Training:
             test_total=len(self.loaded.splits.test),
             thresholds=thresholds,
             fitted_on=self.parts.fitted_on(),
-            warnings=[warning for warning in (_collapsed(history), too_few) if warning],
+            warnings=[warning for warning in (_collapsed(history), few) if warning],
             parameters=sum(p.numel() for p in model.parameters()),
             weights_sha256=file_sha256(weights),
             history=history,
@@ -266,7 +263,7 @@ def _collapsed(history: list[dict[str, float]]) -> str | None:
     return collapse_warning(history)
 
 
-def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples) -> None:
+def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples, epochs: int) -> None:
     """Check by one pass of a copy that the architecture takes the examples and answers with a score per class.
 
     Raises:
@@ -282,12 +279,12 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
             system = System(tried, spec)
             system.owner = registry.owner_of(type(parts.model)).named
             logits = system(x)
-            trained = tried.train()(x) if len(x) > 1 and parts.training.epochs else logits
+            trained = tried.train()(x) if len(x) > 1 and epochs else logits
     except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
         ) from error
-    _check_kinds(parts, tried, trained)
+    _check_kinds(parts, tried, trained, epochs)
     if tuple(logits.shape) != (len(x), spec.classes):
         raise DataError(
             f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset has "
@@ -295,7 +292,7 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
         )
 
 
-def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object) -> None:
+def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object, epochs: int) -> None:
     """Refuse a model whose state or whose answers are no tensors, or that has nothing to train."""
     owner = registry.owner_of(type(parts.model))
     named = f"{owner.full_name} from {owner.owner}"
@@ -305,7 +302,7 @@ def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object) -> None:
             f"{named} keeps {odd[0]} in its state, which is no tensor, so its weights cannot be stored; give the "
             "module before it is quantised or packed"
         )
-    if parts.training.epochs and not list(model.parameters()):
+    if epochs and not list(model.parameters()):
         raise Refused(f"{named} has no parameters to train; choose training.epochs=0, or a model that has some")
     if not isinstance(trained, Tensor):
         raise Refused(
@@ -314,206 +311,14 @@ def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _TrainingData:
-    """The examples that are trained on. poisoned: rows that poisons touched. lost: rows that each defense removed."""
-
-    train: Examples
-    poisoned: PoisonedRows | None
-    lost: dict[str, list[RowsLost]]
-
-
-def _training_examples(parts: SystemSpec, splits: Splits, file: Path | None = None) -> _TrainingData:
-    """The examples that are trained on, after poisons and defenses.
-
-    file: where the poison is stored. The rows that are trained on, and counted, are those that are read from there.
-    """
-    train, poisoned = poison(parts.poisons, splits, parts.seed)
-    if poisoned is not None and file is not None:
-        poisoned.save(file)
-        poisoned = PoisonedRows.load(file)
-        difference = poisoned.applied(splits.train).difference(train)
-        if difference:
-            raise StoreError(f"{file} holds another poison than was made: {difference} differ; free some space")
-        train = poisoned.applied(splits.train)
-    lost = {}
-    for place, defense in enumerate(parts.defenses):
-        rng, before = SampleRandom(derive_seed(parts.seed, "prepare", place), train.ids), train
-        with registry.calling(defense, generators=False):
-            train = defense.prepare(train, splits.spec, rng)
-        removed = _rows_lost(before, train, poisoned, splits.spec.classes)
-        if any(row.removed for row in removed):
-            lost[registry.name_of(defense)[1]] = removed
-    return _TrainingData(train, poisoned, lost)
-
-
-def _rows_lost(before: Examples, after: Examples, poisoned: PoisonedRows | None, classes: int) -> list[RowsLost]:
-    """Per label: how many rows there were, and how many a defense removed; and of both, how many were poisoned."""
-    gone = ~torch.isin(before.ids, after.ids)
-    bad = torch.zeros_like(gone) if poisoned is None else torch.isin(before.ids, poisoned.ids)
-
-    def count(rows: Tensor) -> list[int]:
-        numbers: list[int] = torch.bincount(before.y[rows], minlength=classes).tolist()
-        return numbers
-
-    columns = zip(count(bad | True), count(bad), count(gone), count(gone & bad), strict=True)
-    return [RowsLost(rows=n, poisoned=p, removed=r, poisoned_removed=b) for n, p, r, b in columns]
-
-
 def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Trainer, key: str) -> None:
     """Do the share of every batch of a process that does not lead."""
     splits = loaded.splits
-    train = _training_examples(parts, splits).train
-    task = _Weights(parts, splits.spec, store, trainer, store.work(key))
+    train = training_examples(parts, splits).train
+    task = Weights(parts, splits.spec, store, trainer, store.work(key))
     given = parts.model.pretrained(splits.spec)
     task.fit(build_model(parts, splits.spec, given), given, train, splits.select, lambda _: None)
     world.barrier()
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """The weights of a system: given, learnt by the model itself, or trained in `folder` by the recipe."""
-
-    parts: SystemSpec
-    spec: DataSpec
-    store: Store
-    trainer: Trainer
-    folder: Path
-
-    def fit(
-        self,
-        model: nn.Module,
-        given: dict[str, Tensor] | None,
-        train: Examples,
-        select: Examples,
-        tell: Callable[[dict[str, float]], None],
-    ) -> list[dict[str, float]]:
-        """Train, unless weights are given that need no more; the epochs that were trained, each told as it ends."""
-        parts = self.parts
-        if parts.model.learns():
-            if train.soft is not None:
-                raise Refused(
-                    f"model.{registry.name_of(parts.model)[1]} learns from labels, and a defense made them soft; leave "
-                    "that defense out, or choose a model that is trained by gradients"
-                )
-            with registry.calling(parts.model, generators=False):
-                parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
-            return []
-        if parts.init_from and given is None:
-            load_weights(model, initial_weights(parts.init_from, self.store.root))
-        if given is not None and not _trains_further(parts):
-            return []
-        from benchmark.stages import training  # which imports Lightning
-
-        defenses = self._started(model, train)
-        threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
-        fitting = training.Fitting(
-            model,
-            self.spec,
-            train,
-            select,
-            parts.training,
-            defenses,
-            threats[-1] if threats else None,
-            parts.seed,
-            self.folder,
-        )
-        with registry.calling(parts.model, *parts.defenses, parts.training.selection_attack, generators=False):
-            return training.train(fitting, self.trainer, tell)
-
-    def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
-        """The defenses to train with, after each has trained what it needs; every process does so for itself."""
-        started, parts = [], self.parts
-        for place, defense in enumerate(parts.defenses):
-            folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
-            with torch.random.fork_rng():
-                torch.manual_seed(derive_seed(parts.seed, "start", place))
-                further = _Further(parts, self.spec, self.trainer, folder)
-                with registry.calling(defense, generators=False):
-                    started.append(defense.start(model, train, self.spec, further))
-        return tuple(started)
-
-
-def _trains_further(parts: SystemSpec) -> bool:
-    """True if any defense takes part in training."""
-    return any(
-        any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in ("loss", "prepare", "averaging"))
-        for defense in parts.defenses
-    )
-
-
-class _Further:
-    """Trains a module in place by the run's recipe, for defenses that train before or after the training."""
-
-    def __init__(self, parts: SystemSpec, spec: DataSpec, trainer: Trainer, folder: Path) -> None:
-        self.parts, self.spec, self.trainer, self.folder, self.times = parts, spec, trainer, folder, 0
-
-    def __call__(self, module: nn.Module, examples: Examples, loss: Loss) -> None:
-        """Train `module` on `examples` under `loss`; the last epoch is kept."""
-        from benchmark.stages import training
-
-        self.times += 1
-        module.train()
-        seed = derive_seed(self.parts.seed, self.folder.name.partition(".")[0], self.times)
-        fitting = training.Fitting(
-            module,
-            self.spec,
-            examples,
-            None,
-            self.parts.training,
-            (),
-            None,
-            seed,
-            self.folder / str(self.times),
-            loss,
-        )
-        alone = dataclasses.replace(self.trainer, devices=1, nodes=1, strategy="auto")
-        training.train(fitting, alone, lambda _: None)
-
-
-def _calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
-    """Per detector: the threshold above which at most 5 % of clean inputs are expected, and the spread of scores.
-
-    The scores are those of the clean select examples on the deployed system, by the same passes as at inference.
-    """
-    thresholds = {}
-    for defense in parts.defenses:
-        if not defense.detects:
-            continue
-        if not len(select):
-            raise Refused(
-                f"defense.{registry.name_of(defense)[1]} takes its threshold from clean examples of the select split, "
-                f"and that of dataset.{registry.name_of(parts.dataset)[1]} is empty; give it some, or leave the "
-                "defense out"
-            )
-        system = System(model, spec, parts.defenses, [Detector(defense, 0.0, 1.0)])
-        rng = SampleRandom(derive_seed(parts.seed, "calibrate"), select.ids)
-        chunks = torch.arange(len(select)).split(256)
-        scores = torch.cat([system.suspicion(select.x(at), rng.rows(at)) for at in chunks]).double()
-        threshold = calibrated(scores, DETECTOR_FALSE_POSITIVES)
-        thresholds[registry.name_of(defense)[1]] = [threshold, float(scores.std().clamp_min(1e-6))]
-    return thresholds
-
-
-def _too_few(count: int) -> str | None:
-    """The sentence for a select split too small for any threshold to hold the false positives."""
-    if (count + 1) * DETECTOR_FALSE_POSITIVES >= 1:
-        return None
-    return (
-        f"a detector's threshold comes from {count} clean select examples, of which the largest score was taken; it "
-        f"takes {math.ceil(1 / DETECTOR_FALSE_POSITIVES) - 1} to keep false positives to {DETECTOR_FALSE_POSITIVES:.0%}"
-    )
-
-
-def calibrated(scores: Tensor, false_positives: float) -> float:
-    """The threshold for scores (N,) of clean examples: the k-th smallest, k = ceil((N + 1) (1 - false_positives)).
-
-    A fresh clean score lies above it with a probability of `false_positives` at most, whatever the distribution; the
-    share of fresh scores above it is Beta(N + 1 - k, k) where no scores are equal. With fewer than
-    1 / false_positives - 1 examples no threshold keeps that, and it is the largest score.
-    """
-    k = math.ceil((len(scores) + 1) * (1 - Fraction(str(false_positives))))
-    return float(scores.sort().values[min(k, len(scores)) - 1])
 
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:

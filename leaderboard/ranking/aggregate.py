@@ -357,7 +357,7 @@ def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[li
             key=record.key,
             status=record.status,
             system=base_label(record.system),
-            attack=record.attack.name,
+            attack=record.attack.label,
             seed=record.seed,
             error=record.error or "",
         )

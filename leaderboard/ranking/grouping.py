@@ -131,10 +131,10 @@ def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None
     for key, record in first.items():
         held = record.threat.surrogate.split(",") if record.threat.surrogate else ["none"]
         settings[key]["surrogate"] = " and ".join((names or {}).get(system, system[:8]) for system in held)
-    names = _told_apart({key: record.attack.name for key, record in first.items()}, settings)
+    names = _told_apart({key: record.attack.label for key, record in first.items()}, settings)
     made = {}
     for key in sorted(
-        first, key=lambda k: (first[k].attack.name, json.dumps(_column_settings(first[k]), sort_keys=True))
+        first, key=lambda k: (first[k].attack.label, json.dumps(_column_settings(first[k]), sort_keys=True))
     ):
         attack, threat = first[key].attack, first[key].threat
         made[key] = AttackColumn(
@@ -193,7 +193,7 @@ def _column_settings(record: Record) -> dict[str, Any]:
 
 def base_label(system: SystemInfo) -> str:
     """Model and defenses, for people; the dataset is the board's."""
-    label = " + ".join([system.model, *system.defenses])
+    label = " + ".join([system.model_name, *system.defenses])
     return f"{label}, poisoned by {' and '.join(system.poison)}" if system.poison else label
 
 

@@ -93,7 +93,7 @@ def _here(trial: Trial, system: AttackedSystem, eps: Fraction) -> bool:
 def _label(trial: Trial, system: AttackedSystem, known: Mapping[str, AttackColumn]) -> str:
     """The attack, and what it does not know."""
     if trial in system.unaware:
-        return f"{trial.cell.record.attack.name} unaware of the defense"
+        return f"{trial.cell.record.attack.label} unaware of the defense"
     return known[trial.column].label
 
 
@@ -116,7 +116,7 @@ def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) ->
         if isinstance(problem, Withdrawn) and recipe_key(problem.record.system) == row.key:
             record = problem.record
             became = f"superseded by {problem.by[:8]}" if problem.by else "retracted"
-            what = f"{record.attack.name} at {record.threat.norm} {record.threat.eps_exact} ({record.key[:8]})"
+            what = f"{record.attack.label} at {record.threat.norm} {record.threat.eps_exact} ({record.key[:8]})"
             found.append(Event(problem.date, None, f"Record of {what} {became}: {problem.reason}", None))
     return sorted(found, key=lambda event: (not event.date, event.date))
 

@@ -122,7 +122,7 @@ def _lines(review: Review) -> Iterator[str]:
             share = f"{counts.robust_correct} of {counts.total}" if counts else ""
             system = " + ".join([record.system.model, *record.system.defenses])
             yield (
-                f"| {quoted(record.key)} | {quoted(system, 80)} | {quoted(record.attack.name, 40)} | {share} "
+                f"| {quoted(record.key)} | {quoted(system, 80)} | {quoted(record.attack.label, 40)} | {share} "
                 f"| {one.tier} | {quoted(one.why)} |"
             )
         yield ""

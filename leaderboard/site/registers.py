@@ -111,7 +111,7 @@ def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Re
             {
                 "record": record.key,
                 "system": record.system.name,
-                "attack": record.attack.name,
+                "attack": record.attack.label,
                 "tier": review.tier,
                 "because": review.why,
                 "submitter": review.submitter.name,
@@ -120,7 +120,7 @@ def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Re
         ],
         ("Record", "System", "Attack", "Tier", "From"),
         [
-            (record.key, record.system.name, record.attack.name, review.tier, review.submitter.name)
+            (record.key, record.system.name, record.attack.label, review.tier, review.submitter.name)
             for record, review in found
         ],
     )

@@ -87,8 +87,8 @@ def result_table(record: Record) -> Any:
     import wandb
 
     row: dict[str, Any] = {
-        "system": "+".join([f"{record.system.dataset}/{record.system.model}", *record.system.defenses]),
-        "attack": record.attack.name,
+        "system": "+".join([f"{record.system.dataset}/{record.system.model_name}", *record.system.defenses]),
+        "attack": record.attack.label,
         "norm": record.threat.norm,
         "eps": record.threat.eps_exact,
         "access": record.threat.access,

@@ -10,7 +10,7 @@ from benchmark.cli import main
 from benchmark.commands.compare import main as compare
 from benchmark.commands.status import matrix
 from benchmark.errors import BenchmarkError
-from benchmark.records.naming import apart
+from benchmark.records.naming import apart, own_name, variant_name
 from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.records.summary import figures_of, in_order, robust_of
@@ -125,6 +125,30 @@ def test_names_tell_settings_apart_by_as_few_as_it_takes() -> None:
     assert apart(["pgd", "pgd", "fgsm"], [settings[0], settings[0], settings[1]]) == ["pgd", "pgd", "fgsm"]
     digest = {"weights": "sha256:" + "ab" * 32}
     assert apart(["m", "m"], [{"model": digest}, {"model": {"weights": ""}}]) == ["m [weights=abababab]", "m"]
+
+
+def test_what_runs_a_library_is_named_by_what_it_runs_of_it() -> None:
+    assert variant_name("foolbox", {"method": "LinfPGD", "args": {"steps": 10}}) == "foolbox LinfPGD"
+    assert variant_name("pyautoattack", {"method": "apgd-ce"}) == "pyautoattack apgd-ce"
+    assert own_name("sklearn", {"estimator": "SVC", "mebibytes": 8}) == "sklearn SVC"
+    assert variant_name("pgd", {"steps": 10}) == "pgd"
+    for text in (
+        "X + adversarial_training",
+        "",
+        "a" * 61,
+        "mlp\n",
+        3,
+        None,
+    ):  # a record of somebody else may say anything
+        assert variant_name("foolbox", {"method": text}) == "foolbox"
+
+
+def test_a_cell_of_a_library_has_one_name_before_and_after(tmp_path: Path) -> None:
+    config = small_config(tmp_path, model=plugin("model", "sklearn"), examples=20)
+    assert config.name == "digits/sklearn LogisticRegression fgsm linf 1/10 seed 0"
+    assert run(config).status == "complete"
+    (record,) = Store(tmp_path / "results").records()
+    assert record.name == config.name
 
 
 def test_a_stored_single_run_prints_its_result_and_a_dry_run_computes_nothing(

@@ -13,6 +13,7 @@ from tests.house.checkout import ROOT
 
 REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 _MODULE = re.compile(r"automodule:: (benchmark[\w.]*)")
+DESCRIBED = [(page, name) for page in REFERENCE for name in _MODULE.findall(page.read_text(encoding="utf-8"))]
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -46,9 +47,8 @@ def test_nothing_is_loaded_from_a_network(site: Path) -> None:
     assert not [file for file in site.rglob("*.css") if styles.search(file.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.stem)
-def test_the_reference_has_every_public_name(page: Path, site: Path) -> None:
-    (name,) = _MODULE.findall(page.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("page", "name"), DESCRIBED, ids=lambda part: part if isinstance(part, str) else part.stem)
+def test_the_reference_has_every_public_name(page: Path, name: str, site: Path) -> None:
     module = importlib.import_module(name)
     own = [key for key, value in vars(module).items() if key[0] != "_" and getattr(value, "__module__", "") == name]
     described = {key: getattr(module, key) for key in getattr(module, "__all__", own)}
@@ -60,11 +60,25 @@ def test_the_reference_has_every_public_name(page: Path, site: Path) -> None:
     assert not missing, f"{missing}: Sphinx lists what has a docstring"
 
 
+def test_every_page_of_the_reference_describes_a_module() -> None:
+    assert {page for page, _ in DESCRIBED} == set(REFERENCE)
+
+
 def test_fields_and_shapes_of_a_docstring_are_laid_out(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "reference" / "api.html").read_text(encoding="utf-8"))
     assert "\nshape: (C, H, W) for images" in text.replace("\n\n", "\n")
     assert "(B, *S) float32 in [0, 1]; must not be changed." in text
     assert "Parameters:" in text
+
+
+def test_the_primer_was_executed(site: Path) -> None:
+    """Its cells assert what they claim; an error in one would have stopped the build."""
+    page = ROOT / "docs" / "primer.md"
+    cells = page.read_text(encoding="utf-8").count("```{code-cell}")
+    text = (site / "primer.html").read_text(encoding="utf-8")
+    assert cells >= 7
+    assert text.count("cell_output") == cells
+    assert "worst case  linf 1/10" in re.sub(r"<[^>]+>", "", text)
 
 
 def test_a_broken_link_stops_the_build(tmp_path: Path) -> None:

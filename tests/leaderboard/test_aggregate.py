@@ -284,6 +284,15 @@ def test_labels_say_what_differs_and_no_more(tmp_path: Path) -> None:
     assert sorted(column.label for column in board.columns) == ["pgd", "pgd (steps=40)"]
 
 
+def test_labels_say_what_runs_of_a_library(tmp_path: Path) -> None:
+    for method in ("LinfPGD", "FGSM"):
+        made_cell(tmp_path, clean=RIGHT, distance=reaching(), attack="foolbox", params={"method": method})
+    made_cell(tmp_path, clean=RIGHT, distance=reaching(), model="sklearn", model_params={"estimator": "SVC"})
+    board = only(board_of(tmp_path))
+    assert sorted(row.label for row in board.rows) == ["mlp", "sklearn SVC"]
+    assert sorted(column.label for column in board.columns) == ["foolbox FGSM", "foolbox LinfPGD", "pgd"]
+
+
 def test_a_row_without_an_attack_of_its_board_says_so(tmp_path: Path) -> None:
     made_cell(tmp_path, clean=RIGHT, distance=reaching(0))
     made_cell(tmp_path, clean=RIGHT, distance=reaching(1), attack="fgsm")

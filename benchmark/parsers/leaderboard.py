@@ -1,0 +1,126 @@
+"""The options of `benchmark leaderboard`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmark.errors import ConfigError, RecordError
+from benchmark.parsers.options import Commands, add_data_option
+
+__all__ = ["add_leaderboard"]
+
+
+def add_leaderboard(commands: Commands) -> None:
+    """Add the command to the parser of the command line."""
+    leaderboard = commands.add_parser(
+        "leaderboard",
+        help="build the static site from records, review submissions, retract",
+        description="Build the static site from records, and keep published results.",
+    )
+    actions = leaderboard.add_subparsers(title="actions", metavar="ACTION", required=True)
+    build = actions.add_parser(
+        "build",
+        help="records in, pages out",
+        description="Build the site, which opens from disk and fetches nothing, from the records below some folders. "
+        "The same records give the same bytes.",
+    )
+    build.add_argument(
+        "--results",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="a folder of cells; may be given again; default: results/cells",
+    )
+    build.add_argument(
+        "--out", type=Path, default=Path("results/leaderboard"), metavar="PATH", help="default: results/leaderboard"
+    )
+    build.add_argument("--check", action="store_true", help="write nothing; 1 if the site is not what the records give")
+    build.add_argument("--single-file", action="store_true", help="one HTML file with everything in it, at --out")
+    build.add_argument(
+        "--board", default="", metavar="NAME", help="with --single-file: only boards with this in a name"
+    )
+    build.add_argument(
+        "--since", type=Path, action="append", metavar="PATH", help="results of the last release: adds what changed"
+    )
+    build.set_defaults(command=_build)
+    _add_check(actions)
+    pack = actions.add_parser(
+        "pack",
+        help="add cells to published results, in little room",
+        description="Add complete cells to the folder of their suite among published results: outcomes as packed bits "
+        "with exact distances, witnesses as copies or as links with their sha256. What is there stays as it is.",
+    )
+    pack.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
+    pack.add_argument("--into", type=Path, default=Path("leaderboard/results"), metavar="PATH",
+                      help="default: leaderboard/results")  # fmt: skip
+    pack.add_argument("--link", default="", metavar="URL", help="where the cells are as KEY/FILE: link, do not copy")
+    pack.set_defaults(command=_pack)
+    retract = actions.add_parser(
+        "retract",
+        help="take a published cell off its boards, with a reason",
+        description="Put a file beside a cell that says why it does not count. Build the site again afterwards.",
+    )
+    retract.add_argument("cell", type=Path, metavar="CELL", help="the folder of the cell; its files stay")
+    retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for everybody to read")
+    retract.add_argument("--by", default="", metavar="KEY", help="the cell that supersedes it")
+    retract.set_defaults(command=_retract)
+
+
+def _add_check(actions: Commands) -> None:
+    check = actions.add_parser(
+        "check",
+        help="review a submission",
+        description="Judge a submission as data, prove its witnesses where weights and data are at hand, and print the "
+        "review in Markdown. Ends with 1 if it is refused.",
+    )
+    check.add_argument("submission", type=Path, metavar="PATH", help="a folder or a zip that benchmark submit made")
+    check.add_argument("--results", type=Path, action="append", metavar="PATH", help="what is published already")
+    check.add_argument("--store", type=Path, metavar="PATH", help="trained systems, beside those that are submitted")
+    add_data_option(check)
+    check.add_argument("--into", type=Path, metavar="PATH", help="add an accepted submission to these results")
+    check.set_defaults(command=_check)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import build
+
+    if options.board and not options.single_file:
+        raise ConfigError("--board chooses what goes into --single-file; give both, or leave it out")
+    results = options.results or [Path("results/cells")]
+    missing = [str(path) for path in (*results, *(options.since or ())) if not path.exists()]
+    if missing:
+        raise RecordError(f"there is no {' and no '.join(missing)}; name folders of cells")
+    status: int = build.main(
+        results,
+        options.out,
+        check=options.check,
+        single=options.single_file,
+        board=options.board,
+        since=options.since or (),
+    )
+    return status
+
+
+def _check(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard.review import check
+
+    status: int = check.main(
+        options.submission, options.results or [], store=options.store, data=options.data, into=options.into
+    )
+    return status
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard.review import pack
+
+    status: int = pack.main(options.paths, options.into, options.link)
+    return status
+
+
+def _retract(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard.cells import retraction
+
+    sys.stdout.write(f"{retraction.withdraw(options.cell, options.reason, by=options.by)}\n")
+    return 0

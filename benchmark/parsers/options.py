@@ -1,0 +1,37 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+__all__ = ["Commands", "add_data_option", "add_input_option", "add_store_option"]
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""The commands of a parser, or the actions of a command."""
+
+
+def add_store_option(command: argparse.ArgumentParser) -> None:
+    """Add --store."""
+    command.add_argument(
+        "--store", type=Path, default=Path("results"), metavar="PATH", help="what store.root was; default: results"
+    )
+
+
+def add_data_option(command: argparse.ArgumentParser) -> None:
+    """Add --data."""
+    command.add_argument(
+        "--data", type=Path, default=Path("data"), metavar="PATH", help="the folder of the data files; default: data"
+    )
+
+
+def add_input_option(command: argparse.ArgumentParser) -> None:
+    """Add --input."""
+    command.add_argument(
+        "--input",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="a file or folder that a record names by its content, if it lies elsewhere now; may be given again",
+    )

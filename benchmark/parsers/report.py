@@ -1,0 +1,29 @@
+"""The options of `benchmark report`."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmark.parsers.options import Commands, add_store_option
+
+__all__ = ["add_report"]
+
+
+def add_report(commands: Commands) -> None:
+    """Add the command to the parser of the command line."""
+    report = commands.add_parser(
+        "report",
+        help="give a tracker the boards, curves and site of a store",
+        description="Make one run of a whole store: a table per board, the curves, and the site as an artifact.",
+    )
+    add_store_option(report)
+    report.add_argument("--tracker", default="wandb", metavar="NAME", help="default: wandb")
+    report.add_argument("--name", default="report", metavar="NAME", help="of the run; default: report")
+    report.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard import report
+
+    status: int = report.main(options.store, options.tracker, options.name)
+    return status

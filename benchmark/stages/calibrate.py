@@ -1,0 +1,66 @@
+"""The thresholds of detectors, from clean examples of the select split."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import registry
+from benchmark.config.system_spec import SystemSpec
+from benchmark.data import DataSpec, Examples
+from benchmark.errors import Refused
+from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.system import Detector, System
+
+__all__ = ["DETECTOR_FALSE_POSITIVES", "calibrate", "calibrated", "too_few"]
+
+DETECTOR_FALSE_POSITIVES = 0.05
+"""The share of clean select examples that a calibrated detector refuses."""
+
+
+def calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
+    """Per detector: the threshold above which at most 5 % of clean inputs are expected, and the spread of scores.
+
+    The scores are those of the clean select examples on the deployed system, by the same passes as at inference.
+    """
+    thresholds = {}
+    for defense in parts.defenses:
+        if not defense.detects:
+            continue
+        if not len(select):
+            raise Refused(
+                f"defense.{registry.name_of(defense)[1]} takes its threshold from clean examples of the select split, "
+                f"and that of dataset.{registry.name_of(parts.dataset)[1]} is empty; give it some, or leave the "
+                "defense out"
+            )
+        system = System(model, spec, parts.defenses, [Detector(defense, 0.0, 1.0)])
+        rng = SampleRandom(derive_seed(parts.seed, "calibrate"), select.ids)
+        chunks = torch.arange(len(select)).split(256)
+        scores = torch.cat([system.suspicion(select.x(at), rng.rows(at)) for at in chunks]).double()
+        threshold = calibrated(scores, DETECTOR_FALSE_POSITIVES)
+        thresholds[registry.name_of(defense)[1]] = [threshold, float(scores.std().clamp_min(1e-6))]
+    return thresholds
+
+
+def too_few(count: int) -> str | None:
+    """The sentence for a select split too small for any threshold to hold the false positives."""
+    if (count + 1) * DETECTOR_FALSE_POSITIVES >= 1:
+        return None
+    return (
+        f"a detector's threshold comes from {count} clean select examples, of which the largest score was taken; it "
+        f"takes {math.ceil(1 / DETECTOR_FALSE_POSITIVES) - 1} to keep false positives to {DETECTOR_FALSE_POSITIVES:.0%}"
+    )
+
+
+def calibrated(scores: Tensor, false_positives: float) -> float:
+    """The threshold for scores (N,) of clean examples: the k-th smallest, k = ceil((N + 1) (1 - false_positives)).
+
+    A fresh clean score lies above it with a probability of `false_positives` at most, whatever the distribution; the
+    share of fresh scores above it is Beta(N + 1 - k, k) where no scores are equal. With fewer than
+    1 / false_positives - 1 examples no threshold keeps that, and it is the largest score.
+    """
+    k = math.ceil((len(scores) + 1) * (1 - Fraction(str(false_positives))))
+    return float(scores.sort().values[min(k, len(scores)) - 1])
