@@ -20,7 +20,7 @@ from benchmark.parsers.add_examples import add_add_examples
 from benchmark.parsers.compare import add_compare
 from benchmark.parsers.leaderboard import add_leaderboard
 from benchmark.parsers.new import add_new
-from benchmark.parsers.plan import plan
+from benchmark.parsers.plan import run_plan
 from benchmark.parsers.plugins import add_plugins
 from benchmark.parsers.publish import add_publish
 from benchmark.parsers.report import add_report
@@ -114,7 +114,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] == "harden":
         arguments = ["harden", *overrides_first(arguments[1:])]
     if arguments and arguments[0] == "plan":
-        return plan(arguments[1:])
+        return run_plan(arguments[1:])
     options = _parser().parse_args(arguments)
     command = getattr(options, "command", None)
     if command is None:

@@ -184,7 +184,7 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
         return Job(plugin, config.threat, trained.system, trained.system, few, 0, batch, Path(store) / folder)
 
     with exact_math():
-        attack(job(16, 16, f"warm-{os.getpid()}"), config.trainer, lambda _done, _total: None)
+        attack(job(16, 16, f"warm-{os.getpid()}"), config.trainer, lambda *_: None)
         before = highest()
         if work == "bare":
             positions = torch.arange(batch_size)
@@ -192,7 +192,7 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
             batch = type(trained.batch)(x, y, positions.to(place))
             bare(Subject(config, trained.system, batch), batch, 3)()
         else:
-            attack(job(batch_size, examples, f"{work}-{os.getpid()}"), config.trainer, lambda _done, _total: None)
+            attack(job(batch_size, examples, f"{work}-{os.getpid()}"), config.trainer, lambda *_: None)
         return {"mib": highest() - before}
 
 

@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.errors import PluginError
 from benchmark.registry.catalogue import Description, catalogue
 
-__all__ = ["check", "main"]
+__all__ = ["check_plugin", "main"]
 
 
 def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None = None) -> int:
@@ -47,7 +47,7 @@ def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None 
     return 0
 
 
-def check(full_name: str, *, as_json: bool) -> int:
+def check_plugin(full_name: str, *, as_json: bool) -> int:
     """Run the contract suite on one plugin and print what each rule found; 1 if one failed.
 
     Raises:

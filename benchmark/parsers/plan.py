@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["plan"]
+__all__ = ["run_plan"]
 
 
-def plan(arguments: list[str]) -> int:
+def run_plan(arguments: list[str]) -> int:
     """Freeze the sweep that the words describe; they are Hydra's, so that they are read here; 0 for the shell."""
     parser = argparse.ArgumentParser(
         prog="benchmark plan",

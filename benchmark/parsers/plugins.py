@@ -40,5 +40,5 @@ def _run(options: argparse.Namespace) -> int:
     if options.kind == "check":
         if not options.name:
             raise PluginError("benchmark plugins check needs the name of a plugin, such as attack.pgd")
-        return plugins.check(options.name, as_json=options.json)
+        return plugins.check_plugin(options.name, as_json=options.json)
     return plugins.main(options.kind, options.name, as_json=options.json, own=options.config_dir)

@@ -1,4 +1,4 @@
-"""How a system comes by its weights: given, learnt by the model itself, or trained by the recipe."""
+"""The weights of a system: given, learnt by the model itself, or trained by the recipe."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def probed(threat: Threat, store: Store, card: Card, system: System, examples: E
 
 
 def _read(path: Path) -> list[Finding] | None:
-    """What was remembered, or None; a file that is not what was written is set aside."""
+    """Findings that are remembered, or None; a file that is not what was written is set aside."""
     if not path.is_file():
         return None
     try:

@@ -22,7 +22,7 @@ from benchmark.system import System, gradients_recorded
 __all__ = ["oddities_of", "of_system"]
 
 PROBED = (8, 32)
-SHARE = 0.016
+SHARE_PROBED = 0.016
 """Clean examples that a probe looks at: that share of all, and between so many."""
 
 REPEATS = 4
@@ -38,7 +38,7 @@ def of_system(system: System, examples: Examples, *, gradients: bool) -> list[Fi
     Args:
         gradients: whether attackers follow its gradients, so that these are probed too.
     """
-    count = min(max(PROBED[0], round(SHARE * len(examples))), PROBED[1], len(examples))
+    count = min(max(PROBED[0], round(SHARE_PROBED * len(examples))), PROBED[1], len(examples))
     at = torch.arange(count)
     device = next((t.device for t in system.state_dict().values()), torch.device("cpu"))
     probe = Probe(examples.x(at).to(device), SampleRandom(derive_seed("probe"), examples.ids[at].to(device)))

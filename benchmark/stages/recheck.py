@@ -25,7 +25,7 @@ UNRELIABLE = {"rows_depend_on_each_other", "undeclared_randomness"}
 """Findings about a system whose answers change by themselves: nothing then follows about an attack."""
 
 LEAST = 8
-SHARE = 0.02
+SHARE_REATTACKED = 0.02
 """The examples that are attacked again: so many, or that share of all if it is more."""
 
 NEAR = 1e-3
@@ -67,7 +67,7 @@ def recheck(job: Job, trainer: Trainer, outcomes: Outcomes) -> Finding | None:
 def _sample(seed: int, outcomes: Outcomes) -> Tensor:
     """Positions of attacked examples, at most half of them, so that their company is another, (M,) int64."""
     attacked = outcomes.attacked.nonzero().squeeze(1)
-    count = min(max(LEAST, round(SHARE * len(outcomes))), len(attacked) // 2)
+    count = min(max(LEAST, round(SHARE_REATTACKED * len(outcomes))), len(attacked) // 2)
     order = SampleRandom(derive_seed(seed, "recheck"), outcomes.ids[attacked]).uniform(1, stream="recheck").squeeze(1)
     return attacked[order.argsort(stable=True)[:count]].sort().values
 

@@ -18,7 +18,7 @@ __all__ = ["Probe", "of_slopes"]
 UNDERFLOW = 1e-30
 """The size below which a gradient says nothing, or its sign is rounding."""
 
-FEW = 6
+FEW_ASKED = 6
 """Examples with a gradient, of which fewer say nothing about its direction."""
 
 
@@ -76,7 +76,7 @@ def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor
         moved = (probe.x + length * slope.sign()).clamp(0.0, 1.0)
         misled = misled & (_margin(system.logits(moved, probe.rng.child(0))) < before)
         wrong = int(misled.sum())
-        if wrong * 4 <= 3 * asked or asked < FEW:
+        if wrong * 4 <= 3 * asked or asked < FEW_ASKED:
             return
     yield Finding(
         name="gradient_misleads",

@@ -1,4 +1,4 @@
-"""What a system is trained on: the training split after poisons and defenses."""
+"""The data that a system is trained on: the training split after poisons and defenses."""
 
 from __future__ import annotations
 

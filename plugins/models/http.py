@@ -30,7 +30,7 @@ TOLERANCE = 1e-3
 
 
 class Reply(Enum):
-    """What the endpoint answers per input: scores before the softmax, probabilities, or a label."""
+    """Answer of the endpoint per input: scores before the softmax, probabilities, or a label."""
 
     logits = "logits"
     probabilities = "probabilities"
