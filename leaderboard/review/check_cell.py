@@ -133,6 +133,8 @@ def checked_card(folder: Path) -> Card:
         with weights.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != card.weights_sha256:
                 raise RecordError(f"{place}/{WEIGHTS} does not have the sha256 that its card gives")
+    if card.sha256 not in ("", card.sealed().sha256):
+        raise RecordError(f"{place}/{CARD} does not have the sha256 that it gives itself; submit it as it was written")
     return card
 
 

@@ -226,6 +226,13 @@ def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -
     assert re.fullmatch(rf"cells/{mine.name}: the system answers the clean example \d+ with .*", refusal)
 
 
+def test_a_card_that_does_not_have_its_checksum_is_refused(store: Path, tmp_path: Path) -> None:
+    spoiler = Spoiler(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"))
+    spoiler._json(spoiler.system / "card.json", lambda d: d.update(seconds=d["seconds"] + 1))
+    (refusal,) = check(tmp_path / "parcel").refusals
+    assert "does not have the sha256 that it gives itself" in refusal
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tmp_path: Path) -> None:
     cell = cell_of(store, "pgd")
