@@ -71,6 +71,11 @@ def test_a_cell_beyond_its_time_fails_after_one_attempt(slow: Path) -> None:
     assert "it took longer than cell.timeout allows (20 s)" in done.stderr
 
 
+def _heard() -> None:
+    """Hear Ctrl-C: a shell's background job, such as these tests may be, starts with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
@@ -85,12 +90,17 @@ def test_the_shell_is_told_by_which_signal_a_run_ended(
     slow: Path, number: int, code: int, words: tuple[str, ...]
 ) -> None:
     command = [sys.executable, "-m", "benchmark", "run", *words, "tracker=[]", *QUICK]
-    process = subprocess.Popen(command, cwd=slow, env=environment(), stderr=subprocess.PIPE, text=True)
-    while not (slow / "begun").exists():
-        assert process.poll() is None, "it ended before its attack began"
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=100)
+    process = subprocess.Popen(
+        command, cwd=slow, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=_heard
+    )  # noqa: PLW1509
+    try:
+        while not (slow / "begun").exists():
+            assert process.poll() is None, "it ended before its attack began"
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=100)
+    finally:
+        process.kill()
     assert process.returncode == code
     assert "goes on where it stopped" in said
     assert "Traceback" not in said
