@@ -71,9 +71,8 @@ def test_a_cell_beyond_its_time_fails_after_one_attempt(slow: Path) -> None:
     assert "it took longer than cell.timeout allows (20 s)" in done.stderr
 
 
-def _heard() -> None:
-    """Hear Ctrl-C: a shell's background job, such as these tests may be, starts with it ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+HEARING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+"""Runs a command that hears Ctrl-C: a shell's background job, as these tests may be, starts with it ignored."""
 
 
 @pytest.mark.parametrize(
@@ -89,10 +88,8 @@ def _heard() -> None:
 def test_the_shell_is_told_by_which_signal_a_run_ended(
     slow: Path, number: int, code: int, words: tuple[str, ...]
 ) -> None:
-    command = [sys.executable, "-m", "benchmark", "run", *words, "tracker=[]", *QUICK]
-    process = subprocess.Popen(
-        command, cwd=slow, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=_heard
-    )  # noqa: PLW1509
+    command = [sys.executable, "-c", HEARING, sys.executable, "-m", "benchmark", "run", *words, "tracker=[]", *QUICK]
+    process = subprocess.Popen(command, cwd=slow, env=environment(), stderr=subprocess.PIPE, text=True)
     try:
         while not (slow / "begun").exists():
             assert process.poll() is None, "it ended before its attack began"
