@@ -83,6 +83,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
             set_aside(store.cell(key), wrong)
             known = None
         if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
+            shutil.rmtree(store.work(key), ignore_errors=True)  # of who died between the record and the end
             return _result(known, config.name, cached=True)
         if known is not None and not sweep:
             store.forgive(key)

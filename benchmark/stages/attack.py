@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark import registry
 from benchmark.config.declared import declared_passes
-from benchmark.config.describe import attack_info
 from benchmark.config.schema import Trainer
 from benchmark.stages.batch import Attacked, Job, attack_batch
 from benchmark.stages.devices import device_of, exact_math
@@ -57,7 +57,7 @@ def _attack_ranges(job: Job, todo: Sequence[tuple[int, int]], device: torch.devi
     job = dataclasses.replace(job, prepared=prepare(job, device) if todo else None)
     total = len(job.examples)
     done = total - sum(stop - start for start, stop in todo)
-    each = declared_passes(attack_info(job.attack).params)
+    each = declared_passes(registry.settings(job.attack))
     each = each if job.threat.queries is None else min(each, job.threat.queries)
 
     def told(passes: Tensor) -> None:

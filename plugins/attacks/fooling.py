@@ -44,6 +44,11 @@ class Fooling(Attack):
     def __post_init__(self) -> None:
         check_at_least(1, steps=self.steps)
         check_positive(step_size=self.step_size, spread=self.spread)
+        if self.loss is DescentLoss.scaled:
+            raise ConfigError(
+                "attack.loss is scaled, and fooling images seek a confidence that scaled scores do not have; "
+                "choose attack.loss=squared or ce"
+            )
         if not 0.0 < self.confidence < 1.0:
             raise ConfigError(f"attack.confidence is {self.confidence}; expected a probability between 0 and 1")
 

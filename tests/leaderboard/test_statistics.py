@@ -62,6 +62,7 @@ def test_mcnemar_is_that_of_statsmodels(b: int, c: int) -> None:
     assert float(mcnemar(b, c)) == pytest.approx(expected, rel=1e-9)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
     assert holm(np.array(p)) == pytest.approx(multipletests(p, method="holm")[1], rel=1e-9)

@@ -246,6 +246,7 @@ def test_a_complete_cell_shows_its_numbers_table_curve_images_and_files(tmp_path
         "clean_correct": 8,
         "robust_correct": 5,
         "clean_top5": 8,
+        "spared": 0,
         "robust_top5": 5,
         "invalid": 1,
     }
