@@ -57,7 +57,7 @@ are made in the first cell of a system and list of examples; its further cells t
 only attack a sample again: 2 % of the examples, eight at least. Digits: 500 examples; ResNet-18: 64.
 
 Time counts padding: every pass of a guard has 32 rows, so that the examples attacked again take 32 rows of time,
-and the probes as much as 256 rows or so; both fade with the examples and the passes per example.
+and the probes some hundred more; both fade with the examples and the passes per example.
 """
 
 
