@@ -26,7 +26,7 @@ from omegaconf import MISSING
 
 from benchmark import hookimpl
 from benchmark.data import Batch, DataSpec, Examples, Splits
-from benchmark.errors import AttackFault, ConfigError, DataError, Refused
+from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
 if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading configurations must not cost its import
@@ -70,6 +70,7 @@ __all__ = [
     "Loss",
     "Measurement",
     "Metric",
+    "MissingPackage",
     "Model",
     "Norm",
     "Outcomes",

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 
 from benchmark import __version__
-from benchmark.commands.gate import add_gate
-from benchmark.commands.harden import add_harden, overrides_first
 from benchmark.errors import BenchmarkError
 from benchmark.guard import Terminated, listening
 from benchmark.parsers.add_examples import add_add_examples
 from benchmark.parsers.compare import add_compare
+from benchmark.parsers.gate import add_gate
+from benchmark.parsers.harden import add_harden, overrides_first
 from benchmark.parsers.leaderboard import add_leaderboard
 from benchmark.parsers.new import add_new
 from benchmark.parsers.plan import run_plan
@@ -72,7 +72,7 @@ ADDED = (
     add_publish,
     add_report,
 )
-"""What adds the commands to the parser, in the order of the help, after `run` and `plan`."""
+"""The functions that add the commands to the parser, in the order of the help, after `run` and `plan`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ __all__ = [
     "BudgetError",
     "ConfigError",
     "DataError",
+    "MissingPackage",
     "PluginError",
     "PluginFault",
     "ProcessDied",
@@ -29,6 +30,10 @@ class PluginError(BenchmarkError):
 
 class ConfigError(BenchmarkError, ValueError):
     """A configured value is not one that the field can take."""
+
+
+class MissingPackage(ConfigError):  # noqa: N818 - it names what is wrong
+    """A chosen part needs a package that is not installed; the sentence has the line that installs it."""
 
 
 class Refused(BenchmarkError):  # noqa: N818 - it names a status, as records do

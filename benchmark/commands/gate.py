@@ -14,41 +14,12 @@ from benchmark.errors import BenchmarkError, ConfigError, StoreError
 if TYPE_CHECKING:
     from benchmark_leaderboard.gate.checks import Goals, Tested, Verdict
 
-__all__ = ["UNDECIDED", "add_gate", "main"]
+__all__ = ["UNDECIDED", "main"]
 
 UNDECIDED = 3
 """The exit code where the examples are too few."""
 
 CODES = {"pass": 0, "fail": 1, "undecided": UNDECIDED}
-
-
-def add_gate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser of the command line."""
-    gate = commands.add_parser(
-        "gate",
-        help="decide for continuous integration whether a store reaches its goals",
-        description="Compare each system of a store with goals, on exact bounds at 95 %: the worst case over all its "
-        "attacks, single attacks, single labels, and a baseline on the same examples. Ends with 0 if all goals are "
-        "reached, 1 if one is missed, 3 if the examples are too few to tell, 2 for a wrong option or store. The reason "
-        "is one line on stderr.",
-    )
-    gate.add_argument("--store", type=Path, default=Path("results"), metavar="PATH", help="default: results")
-    gate.add_argument("--data", type=Path, default=Path("data"), metavar="PATH", help="for --witnesses; default: data")
-    gate.add_argument("--at-least", type=float, metavar="SHARE", help="robust accuracy in the worst case, such as 0.4")
-    gate.add_argument("--clean", type=float, metavar="SHARE", help="accuracy without an attack")
-    gate.add_argument("--attack", action="append", default=[], metavar="NAME=SHARE", help="against one attack alone")
-    gate.add_argument("--every-class", type=float, metavar="SHARE", help="worst case among the examples of each label")
-    gate.add_argument("--class", action="append", default=[], dest="labels", metavar="LABEL=SHARE",
-                      help="worst case among the examples of one label")  # fmt: skip
-    gate.add_argument("--baseline", type=Path, metavar="STORE", help="an earlier version, compared example by example")
-    gate.add_argument("--loss", type=float, default=0.05, metavar="SHARE",
-                      help="the loss against the baseline that is tolerated; default: 0.05")  # fmt: skip
-    gate.add_argument("--witnesses", type=Path, metavar="STORE",
-                      help="show the systems the witnesses of this store too; one that fools counts")  # fmt: skip
-    for name, what in (("junit", "JUnit XML"), ("sarif", "SARIF 2.1.0"), ("markdown", "a comment in Markdown"),
-                       ("evidence", "an evidence page in Markdown"), ("card", "a model card in Markdown")):  # fmt: skip
-        gate.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
-    gate.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -126,17 +97,13 @@ def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, wit
     """
     from benchmark_leaderboard.gate.checks import judge, tested_systems
 
-    cells, problems = _cells(store)
+    cells, unreadable = _cells(store)
     systems = tested_systems(cells)
     before = tested_systems(_cells(baseline)[0]) if baseline is not None else ()
     replayed = _replayed(systems, store, data, witnesses) if witnesses is not None else {}
     failed = [cell.record for cell in cells if cell.record.status == "failed"]
-    verdict = judge(systems, goals, failed=failed, baseline=before, replayed=replayed)
-    if problems:
-        import dataclasses
-
-        verdict = dataclasses.replace(verdict, problems=(*problems, *verdict.problems))
-    return verdict
+    problems = [*unreadable, *(f"{record.name} {record.status}: {record.error}" for record in failed)]
+    return judge(systems, goals, problems=problems, baseline=before, replayed=replayed)
 
 
 def _cells(store: Path) -> tuple[list[Any], tuple[str, ...]]:

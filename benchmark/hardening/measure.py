@@ -36,8 +36,7 @@ class Measured:
     """A stack under every attack of the pool.
 
     clean, held: (N,) bool: right without an attack, and against every attack. by: held, for each attack alone. records:
-    of the cells, in the order of the attacks. training_seconds: of the system. clean_forwards: passes that one
-    answer costs.
+    of the cells, in the order of the attacks. training_seconds: of the system.
     """
 
     clean: Bools

@@ -9,8 +9,11 @@ import numpy as np
 
 from benchmark.hardening.measure import Measured
 from benchmark.hardening.search import Path, Tried
+from benchmark.records.tables import table
 
 __all__ = ["as_data", "page"]
+
+PATH = ("tried", "clean", "robust", "strongest attack", "gain", "training", "kept")
 
 
 def as_data(path: Path) -> dict[str, Any]:
@@ -65,9 +68,7 @@ def page(path: Path, final: Measured, searched: int, verdict: str, told: list[st
         "",
         "## The path",
         "",
-        "| tried | clean | robust | strongest attack | gain | training | kept |",
-        "|---|---|---|---|---|---|---|",
-        *(_row(step) for step in path.steps),
+        table(PATH, [_row(step) for step in path.steps], "markdown"),
         "",
         "## The result on examples that chose nothing",
         "",
@@ -83,12 +84,12 @@ def page(path: Path, final: Measured, searched: int, verdict: str, told: list[st
     return "\n".join(lines) + "\n"
 
 
-def _row(step: Tried) -> str:
+def _row(step: Tried) -> tuple[str, ...]:
     measured = step.measured
     mark = ("yes: " if step.kept else "no: ") + step.why
     if measured is None:
-        return f"| {_cell(step.label)} | | | | | | {_cell(mark)} |"
-    figures = (
+        return step.label, "", "", "", "", "", mark
+    return (
         step.label,
         f"{100 * measured.accuracy:.1f} %",
         f"{100 * measured.robust:.1f} %",
@@ -97,7 +98,6 @@ def _row(step: Tried) -> str:
         f"{measured.training_seconds:.0f} s",
         mark,
     )
-    return "| " + " | ".join(map(_cell, figures)) + " |"
 
 
 def _held_out(final: Measured, searched: int) -> Iterator[str]:
@@ -106,13 +106,8 @@ def _held_out(final: Measured, searched: int) -> Iterator[str]:
         yield "All examples were used by the search; these figures are the search's own."
         yield ""
         fresh = slice(None)
-    yield "| attack | robust accuracy | examples |"
-    yield "|---|---|---|"
-    rows = {"none": final.clean, **final.by, "all of them": final.held}
-    for name, held in rows.items():
-        yield f"| {_cell(name)} | {100 * float(np.mean(held[fresh])):.1f} % | {len(held[fresh])} |"
-    yield ""
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    held_by = {"none": final.clean, **final.by, "all of them": final.held}
+    rows = [
+        (name, f"{100 * float(np.mean(held[fresh])):.1f} %", str(len(held[fresh]))) for name, held in held_by.items()
+    ]
+    yield from (table(("attack", "robust accuracy", "examples"), rows, "markdown"), "")

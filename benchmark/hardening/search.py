@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from scipy import special
 
-from benchmark.errors import ConfigError
+from benchmark.errors import ConfigError, MissingPackage
 from benchmark.hardening.measure import Measured, Pool, UntestableError
 from benchmark.hardening.parts import Part
 
@@ -90,12 +90,8 @@ def one_by_one(pool: Pool, protections: Sequence[Part], goal: Aim, examples: int
         best = max((s for s in tried if s.kept), key=lambda s: s.measured.robust if s.measured else 0.0, default=None)
         for step in tried:
             beaten = step.kept and step is not best
-            _note(path, _unkept(step) if beaten else step, told)
+            _note(path, replace(step, kept=False, why="another setting of it helps more") if beaten else step, told)
     return path
-
-
-def _unkept(step: Tried) -> Tried:
-    return Tried(step.stack, step.measured, False, "another setting of it helps more", step.gain, step.loss)
 
 
 def _note(path: Path, step: Tried, told: Told) -> None:
@@ -133,12 +129,12 @@ def sampled(
     Each protection is in the stack with one of its settings, or not. The same seed gives the same path.
 
     Raises:
-        ConfigError: without Optuna. UntestableError: if the system without protection cannot be tested.
+        MissingPackage: without Optuna. UntestableError: if the system without protection cannot be tested.
     """
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackage(
             "--trials needs Optuna, which is not installed; pip install 'adversarial-benchmark[harden]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)

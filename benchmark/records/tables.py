@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmark.errors import ConfigError
 
-__all__ = ["FORMATS", "fitted", "table"]
+__all__ = ["FORMATS", "fitted", "markdown_cell", "table"]
 
 FORMATS = ("text", "csv", "markdown", "latex")
 LATEX = {
@@ -28,7 +28,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str = "te
         csv.writer(out, lineterminator="\n").writerows([columns, *rows])
         return out.getvalue().rstrip("\n")
     if form == "markdown":
-        lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        lines = [columns, ["---"] * len(columns), *([markdown_cell(cell) for cell in row] for row in rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
     if form == "latex":
         head, *body = (" & ".join(_escaped(cell) for cell in line) + r" \\" for line in (columns, *rows))
@@ -62,6 +62,11 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         for block in blocks
     ]
     return "\n\n".join(parts)
+
+
+def markdown_cell(text: str) -> str:
+    """Text that cannot leave its place in a table or list of Markdown."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
 def _escaped(text: str) -> str:

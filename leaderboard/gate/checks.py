@@ -185,15 +185,16 @@ def judge(
     systems: Sequence[Tested],
     goals: Goals,
     *,
-    failed: Sequence[Record] = (),
+    problems: Sequence[str] = (),
     baseline: Sequence[Tested] = (),
     replayed: Mapping[str, Bools] | None = None,
 ) -> Verdict:
     """Decide every goal for every system.
 
     Args:
-        failed: cells without a result. baseline: the systems of an earlier version, compared on the same examples.
-        replayed: (N,) bool by the name of a system: examples that a stored witness of an earlier version breaks.
+        problems: sentences about cells without a result, and of records that cannot be read. baseline: the systems
+        of an earlier version, compared on the same examples. replayed: (N,) bool by the name of a system: examples
+        that a stored witness of an earlier version breaks.
 
     Raises:
         RecordError: if a baseline is given and shares no question with the systems.
@@ -210,10 +211,8 @@ def judge(
     for of, table in losses:
         made = decide_loss(table, goals.loss, checks=count)
         checks.append(Check("loss", of.name, goals.loss, table[0] + table[2], sum(table), made, _places(of, "robust")))
-    problems = [f"{record.name} {record.status}: {record.error}" for record in failed]
-    problems += [error for tested in systems for error in tested.errors]
-    problems += list(_absent(systems, goals, fooled))
-    return Verdict(tuple(checks), tuple(problems), tuple(systems))
+    told = [*problems, *(error for tested in systems for error in tested.errors), *_absent(systems, goals, fooled)]
+    return Verdict(tuple(checks), tuple(told), tuple(systems))
 
 
 def _asked(tested: Tested, held: Bools, goals: Goals) -> Iterator[tuple[Tested, str, float, int, int]]:

@@ -6,10 +6,11 @@ import json
 from xml.etree import ElementTree
 
 from benchmark import __version__
+from benchmark.records.tables import markdown_cell, table
 
 from .checks import Check, Verdict
 
-__all__ = ["junit", "markdown", "sarif", "table_cell"]
+__all__ = ["junit", "markdown", "sarif"]
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULES = {
@@ -17,6 +18,7 @@ RULES = {
     "undecided": "A goal is not decidable with this many examples.",
     "problem": "A cell failed, has a finding that voids it, or was never run.",
 }
+COLUMNS = ("system", "check", "share", "bounds", "asked", "")
 MARKS = {"pass": "reached", "fail": "missed", "undecided": "not decidable"}
 
 
@@ -83,27 +85,16 @@ def markdown(verdict: Verdict) -> str:
     """A comment for a pull request: the reason, and a table of all checks."""
     lines = [f"**{verdict.reason}**", ""]
     if verdict.checks:
-        lines += [
-            "| system | check | share | bounds | asked | |",
-            "|---|---|---|---|---|---|",
-            *(_row(check) for check in verdict.checks),
-            "",
-        ]
-    lines += [f"- {table_cell(problem)}" for problem in verdict.problems]
+        lines += [table(COLUMNS, [_row(check) for check in verdict.checks], "markdown"), ""]
+    lines += [f"- {markdown_cell(problem)}" for problem in verdict.problems]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(check: Check) -> str:
+def _row(check: Check) -> tuple[str, ...]:
     found = check.decision
     bounds = f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
     mark = MARKS[found.outcome]
     if found.needed:
         mark += f", about {found.needed} examples needed"
     asked = ("at most " if check.name == "loss" else "") + f"{100 * check.goal:.1f} %"
-    cells = (check.of, check.name, f"{100 * found.value:.1f} %", bounds, asked, mark)
-    return "| " + " | ".join(map(table_cell, cells)) + " |"
-
-
-def table_cell(text: str) -> str:
-    """Text that cannot leave its place in a table or list."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return check.of, check.name, f"{100 * found.value:.1f} %", bounds, asked, mark

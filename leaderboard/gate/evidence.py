@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 from benchmark import __version__
 from benchmark.records.record import Record
+from benchmark.records.tables import markdown_cell as _cell
+from benchmark.records.tables import table
 
 from .checks import Tested, Verdict
 from .documents import markdown
-from .documents import table_cell as _cell
 
 __all__ = ["evidence", "model_card"]
 
@@ -102,33 +103,30 @@ Rows = Callable[[Tested, str], Iterator[Figures]]
 
 
 def _table(verdict: Verdict, root: str, rows: Rows, header: Figures, of: Record | None = None) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + "---|" * len(header)
-    told = []
+    told: list[Figures] = []
     for tested in verdict.systems:
         if of is None or tested.record.system.key == of.system.key:
             told += [line for line in rows(tested, root) if line not in told]
-    yield from ("| " + " | ".join(line) + " |" for line in told)
-    yield ""
+    yield from (table(header, told, "markdown"), "")
 
 
 def _accuracy(tested: Tested, root: str) -> Iterator[Figures]:
     right, total = int(tested.clean.sum()), len(tested.clean)
-    yield _cell(tested.record.system.name), f"{100 * right / total:.1f} %", str(total), _link(tested, 0, root)
+    yield tested.record.system.name, f"{100 * right / total:.1f} %", str(total), _link(tested, 0, root)
 
 
 def _attacked(tested: Tested, root: str) -> Iterator[Figures]:
-    threat = _cell(tested.name.rpartition(", ")[2])
+    threat = tested.name.rpartition(", ")[2]
     for at, cell in enumerate(tested.cells):
         held = tested.by[cell.record.attack.name]
-        yield threat, _cell(cell.record.attack.name), f"{100 * held.mean():.1f} %", _link(tested, at, root)
+        yield threat, cell.record.attack.name, f"{100 * held.mean():.1f} %", _link(tested, at, root)
     yield threat, "all of them", f"{100 * tested.held.mean():.1f} %", ""
 
 
 def _by_class(tested: Tested, root: str) -> Iterator[Figures]:
     for label in sorted(set(tested.labels.tolist())):
         mine = tested.labels == label
-        threat = _cell(tested.name.rpartition(", ")[2])
+        threat = tested.name.rpartition(", ")[2]
         yield threat, str(label), f"{100 * tested.held[mine].mean():.1f} %", str(int(mine.sum()))
 
 

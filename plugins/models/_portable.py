@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataError, Examples
+from benchmark.api import ConfigError, DataError, Examples, MissingPackage
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """From inputs (B, *S) float32 to scores (B, K), or (B,) for the second of two classes."""
@@ -115,8 +115,8 @@ def parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def needs(package: str, line: str, name: str) -> None:
-    """Refuse a library that is not installed (ConfigError)."""
+    """Refuse a library that is not installed (MissingPackage)."""
     import importlib.util
 
     if importlib.util.find_spec(package) is None:
-        raise ConfigError(f"model.{name} needs {package}, which is not installed: {line}")
+        raise MissingPackage(f"model.{name} needs {package}, which is not installed: {line}")

@@ -5,22 +5,21 @@ Grown by the library itself and kept in its own format (cbm); scores before the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from benchmark.api import Access, DataSpec, Examples, Model, hookimpl
+from benchmark.api import Model, hookimpl
 
-from ._portable import MEBIBYTE, Answer, Portable, checked, needs, parameters, table_of
+from ._boosting import Boosting
+from ._portable import Answer
 
 ITERATIONS = 100
-OWNED = ("random_state", "random_seed", "thread_count", "verbose", "logging_level", "silent", "train_dir")
 
 
-@dataclass(frozen=True)
-class CatBoost(Model):
+@dataclass(frozen=True, eq=False)  # compared and hashed as the class above is
+class CatBoost(Boosting):
     """Boosted trees over the features of inputs of any shape, grown on one thread.
 
     args: parameters of catboost's CatBoostClassifier, checked against its signature; absent `iterations` are 100.
@@ -28,56 +27,35 @@ class CatBoost(Model):
     The recipe in `training` has no part in it.
     """
 
-    access: ClassVar[Access] = Access.scores
+    package = "catboost"
+    owned = ("random_state", "random_seed", "thread_count", "verbose", "logging_level", "silent", "train_dir")
 
-    args: dict[str, Any] = field(default_factory=dict)
-    mebibytes: int = 8
-
-    def __post_init__(self) -> None:
-        needs("catboost", "pip install 'adversarial-benchmark[catboost]'", "catboost")
+    @classmethod
+    def classifier(cls) -> Any:
+        """The library's classifier."""
         from catboost import CatBoostClassifier
 
-        taken = parameters(CatBoostClassifier)
-        checked(self.args, taken, OWNED, "catboost's CatBoostClassifier")
+        return CatBoostClassifier
 
-    def __hash__(self) -> int:
-        return hash((repr(self.args), self.mebibytes))
+    def grown(self, x: np.ndarray, y: np.ndarray, seed: int) -> bytes:
+        """File of the trees, cbm."""
+        quiet = {"verbose": False, "allow_writing_files": False}
+        made = self.classifier()(**{"iterations": ITERATIONS, **self.args}, random_seed=seed, thread_count=1, **quiet)
+        file: bytes = made.fit(x, y)._serialize_model()
+        return file
 
-    def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
-        return Portable(self.mebibytes * MEBIBYTE, spec.classes, opened)
+    @staticmethod
+    def opened(file: bytes) -> Answer:
+        """The trees of a file, on one thread."""
+        import catboost
 
-    def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Grow the trees on one thread.
+        trees = catboost.CatBoost().load_model(blob=file)
 
-        Raises:
-            DataError: if a class has no training example, or there is no room for the trees.
-        """
-        from catboost import CatBoostClassifier
+        def answer(x: np.ndarray) -> np.ndarray:
+            said = trees.predict(x.reshape(len(x), -1), prediction_type="RawFormulaVal", thread_count=1)
+            return np.asarray(said)
 
-        x, y = table_of(train, spec.classes, "catboost")
-        fitted = CatBoostClassifier(
-            **{"iterations": ITERATIONS, **self.args},
-            random_seed=seed,
-            thread_count=1,
-            verbose=False,
-            allow_writing_files=False,
-        ).fit(x, y)
-        assert isinstance(module, Portable)
-        module.take(fitted._serialize_model())
-
-
-def opened(file: bytes) -> Answer:
-    """The trees, on one thread."""
-    import catboost
-
-    trees = catboost.CatBoost().load_model(blob=file)
-
-    def answer(x: np.ndarray) -> np.ndarray:
-        said = trees.predict(x.reshape(len(x), -1), prediction_type="RawFormulaVal", thread_count=1)
-        return np.asarray(said)
-
-    return answer
+        return answer
 
 
 @hookimpl

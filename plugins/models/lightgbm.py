@@ -5,21 +5,19 @@ Grown by the library itself and kept in its own format (its text form); scores b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from benchmark.api import Access, DataSpec, Examples, Model, hookimpl
+from benchmark.api import Model, hookimpl
 
-from ._portable import MEBIBYTE, Answer, Portable, checked, needs, parameters, table_of
-
-OWNED = ("random_state", "n_jobs", "num_threads", "seed", "num_class", "verbose", "deterministic")
+from ._boosting import Boosting
+from ._portable import Answer
 
 
-@dataclass(frozen=True)
-class LightGBM(Model):
+@dataclass(frozen=True, eq=False)  # compared and hashed as the class above is
+class LightGBM(Boosting):
     """Boosted trees over the features of inputs of any shape, grown on one thread.
 
     args: parameters of lightgbm's LGBMClassifier, checked against its signature.
@@ -27,51 +25,33 @@ class LightGBM(Model):
     The recipe in `training` has no part in it.
     """
 
-    access: ClassVar[Access] = Access.scores
+    package = "lightgbm"
+    owned = ("random_state", "n_jobs", "num_threads", "seed", "num_class", "verbose", "deterministic")
 
-    args: dict[str, Any] = field(default_factory=dict)
-    mebibytes: int = 8
-
-    def __post_init__(self) -> None:
-        needs("lightgbm", "pip install 'adversarial-benchmark[lightgbm]'", "lightgbm")
+    @classmethod
+    def classifier(cls) -> Any:
+        """The library's classifier."""
         from lightgbm import LGBMClassifier
 
-        taken = parameters(LGBMClassifier)
-        checked(self.args, taken, OWNED, "lightgbm's LGBMClassifier")
+        return LGBMClassifier
 
-    def __hash__(self) -> int:
-        return hash((repr(self.args), self.mebibytes))
+    def grown(self, x: np.ndarray, y: np.ndarray, seed: int) -> bytes:
+        """File of the trees, text."""
+        fixed = {"random_state": seed, "n_jobs": 1, "verbose": -1, "deterministic": True, "force_row_wise": True}
+        text: str = self.classifier()(**self.args, **fixed).fit(x, y).booster_.model_to_string()
+        return text.encode()
 
-    def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
-        return Portable(self.mebibytes * MEBIBYTE, spec.classes, opened)
+    @staticmethod
+    def opened(file: bytes) -> Answer:
+        """The trees of a file, on one thread."""
+        import lightgbm
 
-    def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Grow the trees on one thread.
+        trees = lightgbm.Booster(model_str=file.decode())
 
-        Raises:
-            DataError: if a class has no training example, or there is no room for the trees.
-        """
-        from lightgbm import LGBMClassifier
+        def answer(x: np.ndarray) -> np.ndarray:
+            return np.asarray(trees.predict(x.reshape(len(x), -1), raw_score=True, num_threads=1))
 
-        x, y = table_of(train, spec.classes, "lightgbm")
-        fitted = LGBMClassifier(
-            **self.args, random_state=seed, n_jobs=1, verbose=-1, deterministic=True, force_row_wise=True
-        ).fit(x, y)
-        assert isinstance(module, Portable)
-        module.take(fitted.booster_.model_to_string().encode())
-
-
-def opened(file: bytes) -> Answer:
-    """The trees, on one thread."""
-    import lightgbm
-
-    trees = lightgbm.Booster(model_str=file.decode())
-
-    def answer(x: np.ndarray) -> np.ndarray:
-        return np.asarray(trees.predict(x.reshape(len(x), -1), raw_score=True, num_threads=1))
-
-    return answer
+        return answer
 
 
 @hookimpl

@@ -5,21 +5,20 @@ Grown by the library itself and kept in its own format (UBJSON); scores before t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from benchmark.api import Access, DataSpec, Examples, Model, hookimpl
+from benchmark.api import Model, hookimpl
 
-from ._portable import MEBIBYTE, Answer, Portable, checked, needs, parameters, table_of
-
-OWNED = ("random_state", "n_jobs", "nthread", "seed", "num_class")
+from ._boosting import Boosting
+from ._portable import Answer
 
 
-@dataclass(frozen=True)
-class XGBoost(Model):
+@dataclass(frozen=True, eq=False)  # compared and hashed as the class above is
+class XGBoost(Boosting):
     """Boosted trees over the features of inputs of any shape, grown on one thread.
 
     args: parameters of xgboost's XGBClassifier, checked against its signature.
@@ -27,51 +26,39 @@ class XGBoost(Model):
     The recipe in `training` has no part in it.
     """
 
-    access: ClassVar[Access] = Access.scores
+    package = "xgboost"
+    owned = ("random_state", "n_jobs", "nthread", "seed", "num_class")
 
-    args: dict[str, Any] = field(default_factory=dict)
-    mebibytes: int = 8
-
-    def __post_init__(self) -> None:
-        needs("xgboost", "pip install 'adversarial-benchmark[xgboost]'", "xgboost")
+    @classmethod
+    def classifier(cls) -> Any:
+        """The library's classifier."""
         from xgboost import XGBClassifier
 
-        taken = {**parameters(XGBClassifier), **dict.fromkeys(XGBClassifier().get_params())}
-        checked(self.args, taken, OWNED, "xgboost's XGBClassifier")
+        return XGBClassifier
 
-    def __hash__(self) -> int:
-        return hash((repr(self.args), self.mebibytes))
+    @classmethod
+    def taken(cls) -> Mapping[str, Any]:
+        """Names of the parameters that the classifier takes, those of its catch-all too."""
+        return {**super().taken(), **dict.fromkeys(cls.classifier()().get_params())}
 
-    def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
-        return Portable(self.mebibytes * MEBIBYTE, spec.classes, opened)
+    def grown(self, x: np.ndarray, y: np.ndarray, seed: int) -> bytes:
+        """File of the trees, UBJSON."""
+        fitted = self.classifier()(**self.args, random_state=seed, n_jobs=1).fit(x, y)
+        return bytes(fitted.get_booster().save_raw("ubj"))
 
-    def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Grow the trees on one thread.
+    @staticmethod
+    def opened(file: bytes) -> Answer:
+        """The trees of a file, on one thread."""
+        import xgboost
 
-        Raises:
-            DataError: if a class has no training example, or there is no room for the trees.
-        """
-        from xgboost import XGBClassifier
+        trees = xgboost.Booster({"nthread": 1})
+        trees.load_model(bytearray(file))
 
-        x, y = table_of(train, spec.classes, "xgboost")
-        fitted = XGBClassifier(**self.args, random_state=seed, n_jobs=1).fit(x, y)
-        assert isinstance(module, Portable)
-        module.take(bytes(fitted.get_booster().save_raw("ubj")))
+        def answer(x: np.ndarray) -> np.ndarray:
+            said: np.ndarray = trees.predict(xgboost.DMatrix(x.reshape(len(x), -1), nthread=1), output_margin=True)
+            return said
 
-
-def opened(file: bytes) -> Answer:
-    """The trees, on one thread."""
-    import xgboost
-
-    trees = xgboost.Booster({"nthread": 1})
-    trees.load_model(bytearray(file))
-
-    def answer(x: np.ndarray) -> np.ndarray:
-        said: np.ndarray = trees.predict(xgboost.DMatrix(x.reshape(len(x), -1), nthread=1), output_margin=True)
-        return said
-
-    return answer
+        return answer
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""What the terminal answers from records alone: status, compare, table, stored results and dry runs."""
+"""Answers of the terminal from records alone: status, compare, table, stored results and dry runs."""
 
 import dataclasses
 import re

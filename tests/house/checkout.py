@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.errors import BenchmarkError
+from benchmark.errors import MissingPackage
 
 ROOT = Path(__file__).parents[2]
 CODE = ("benchmark", "plugins", "conf", "leaderboard", "tests", "docs", "benchmarks")
@@ -24,10 +24,8 @@ def optional_packages() -> Iterator[None]:
     """Skip, and name what to install, where a plugin lacks the package that it is a bridge to."""
     try:
         yield
-    except BenchmarkError as error:
-        if "which is not installed: pip install" in str(error):
-            pytest.skip(str(error))
-        raise
+    except MissingPackage as error:
+        pytest.skip(str(error))
 
 
 @functools.cache

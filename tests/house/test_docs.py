@@ -20,12 +20,12 @@ from omegaconf import OmegaConf
 from benchmark import api, registry
 from benchmark.cli import main
 from benchmark.commands.gate import UNDECIDED
-from benchmark.commands.harden import overrides_first
 from benchmark.config.check import check_fit
 from benchmark.config.resolve import resolve
 from benchmark.config.schema import ThreatSchema
 from benchmark.hardening.measure import Pool
 from benchmark.hardening.parts import parts
+from benchmark.parsers.harden import overrides_first
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import Record
 from benchmark.run import run

@@ -58,7 +58,7 @@ def length(node: ast.stmt) -> int:
 
 @dataclass
 class Reading:
-    """What has been read. lines: of each definition and method. named: attributes that were mentioned.
+    """Code that has been read. lines: of each definition and method. named: attributes that were mentioned.
 
     A method is read when something read mentions its name; `waiting` has those that nothing mentioned yet.
     """

@@ -1,4 +1,4 @@
-"""What a site says of itself and to programs: about, budget, releases, notes of authors, index and data set."""
+"""The site about itself and for programs: about, budget, releases, notes of authors, index and data set."""
 
 import csv
 import importlib.util

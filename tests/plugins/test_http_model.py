@@ -39,7 +39,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Address that it listens at."""
         return f"http://127.0.0.1:{self.server_address[1]}/predict"
 
 

@@ -22,6 +22,7 @@ from benchmark.api import (
     AttackFault,
     ConfigError,
     DataSpec,
+    MissingPackage,
     Norm,
     Refused,
     SampleRandom,
@@ -107,7 +108,7 @@ class Bridge(Attack):
             )
         if not installed(self.needs.get(self.method, self.package)):
             needed = self.needs[self.method]
-            raise ConfigError(
+            raise MissingPackage(
                 f"{self.package}'s {self.method} needs {needed}, which is not installed: pip install {needed}"
             )
         taken = self.parameters()
@@ -128,7 +129,7 @@ class Bridge(Attack):
 
     def _check_installed(self, name: str) -> None:
         if not installed(self.package):
-            raise ConfigError(f"attack.{name} needs {self.distribution}, which is not installed: {self.install}")
+            raise MissingPackage(f"attack.{name} needs {self.distribution}, which is not installed: {self.install}")
         found = importlib.metadata.version(self.distribution)
         if self.version and self.version != found:
             raise ConfigError(
