@@ -41,7 +41,11 @@ class CatBoost(Boosting):
         """File of the trees, cbm."""
         quiet = {"verbose": False, "allow_writing_files": False}
         made = self.classifier()(**{"iterations": ITERATIONS, **self.args}, random_seed=seed, thread_count=1, **quiet)
-        file: bytes = made.fit(x, y)._serialize_model()
+        fitted = made.fit(x, y)
+        told = fitted.get_metadata()
+        for name in ("model_guid", "train_finish_time"):  # the same trees are the same bytes
+            told[name] = ""
+        file: bytes = fitted._serialize_model()
         return file
 
     @staticmethod
