@@ -191,7 +191,7 @@ class ChangesTheModel(_Faulty):
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The right candidates, and a buffer counted up."""
-        for buffer in target._reach().buffers():
+        for buffer in target._passes.reach().buffers():
             buffer.add_(1.0)
         return self.sound(target, x, y, threat, rng)
 
@@ -204,7 +204,7 @@ class AsksBehindTheTarget(_Faulty):
         """The right candidates, and one pass through the model itself."""
         with torch.no_grad():
             try:
-                target._reach()(x)
+                target._passes.reach()(x)
             except RuntimeError:
                 return self.sound(target, x, y, threat, rng)
         return self.sound(target, x, y, threat, rng)

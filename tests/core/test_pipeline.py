@@ -286,7 +286,7 @@ def test_records_are_proved_again_and_forged_ones_are_not(tmp_path: Path, capsys
 def test_a_witness_outside_the_ball_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import save_file
 
-    from benchmark.records.record import file_sha256
+    from benchmark.records.durable import file_sha256
 
     result = run(small_config(tmp_path))
     folder = Store(tmp_path / "results").cell(result.key)
