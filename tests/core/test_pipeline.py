@@ -19,7 +19,8 @@ from benchmark.records.record import Record, read_record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.system.target import Target
-from benchmark.testing.faults_attack import ChangesItsInput, DrawsFromNumpy, DrawsFromTorch, LeavesTheBall, SoundAttack
+from benchmark.testing.faults_attack import ChangesItsInput, DrawsFromNumpy, DrawsFromTorch, SoundAttack
+from benchmark.testing.faults_candidates import LeavesTheBall
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
