@@ -24,9 +24,9 @@ from benchmark.api import Averaging, Defense, Loss
 from benchmark.config.schema import Optimizer, Schedule, Trainer, Training
 from benchmark.data import Batch, DataSpec, Examples
 from benchmark.errors import Refused, StoreError
-from benchmark.records.durable import checked_tensors, save_checked, set_aside
+from benchmark.records.document import content_key
+from benchmark.records.durable import checked_tensors, save_checked, set_aside, write_atomic
 from benchmark.records.findings import COLLAPSED
-from benchmark.records.record import content_key, write_atomic
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages import world
 from benchmark.stages.batch import Job, attack_batch

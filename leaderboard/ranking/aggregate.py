@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import RecordError
+from benchmark.records.described import SystemInfo
+from benchmark.records.document import content_key
 from benchmark.records.earlier import misfit
-from benchmark.records.record import Record, SystemInfo, content_key
+from benchmark.records.record import Record
 
 from ..board import (
     ANY_CHANGE,

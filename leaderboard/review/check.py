@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from benchmark import registry
 from benchmark.errors import RecordError
+from benchmark.records.card import Card
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import GIVEN, Card, Record, read_record
+from benchmark.records.record import GIVEN, Record, read_record
 from benchmark.sweep.suites import departure
 
 from ..board import Alarm, Board, Leaderboard, Row

@@ -17,7 +17,7 @@ from benchmark.config.cell import RunConfig
 from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.data import Batch, DataSpec, Examples
 from benchmark.errors import PluginFault, Refused
-from benchmark.records.record import Card
+from benchmark.records.card import Card
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom

@@ -21,7 +21,8 @@ from benchmark_leaderboard.review.review import Review, put
 from benchmark_leaderboard.review.tiers import claimed, reviews_of
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Record, system_key
+from benchmark.records.document import system_key
+from benchmark.records.record import Record
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission
 
