@@ -36,7 +36,14 @@ from .feed import feed
 from .notes import SystemNote
 from .pages import GRID_ROWS, SITE_NAME, Pages
 from .paths import Paths, digest, paths_of, stem
-from .registers import attacks_register, published_register, reviews_register, runs_register, unfinished_register
+from .registers import (
+    attack_lines,
+    attacks_register,
+    published_register,
+    reviews_register,
+    runs_register,
+    unfinished_register,
+)
 from .tables import (
     attack_table,
     attacks_table,
@@ -133,7 +140,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
         yield pages.page("changes.html", "changes.html", "changes.html", changed=moved, tally=counted)
         yield from files("changes", changes_table(moved), SITE_NAME)
     attacks = _attacks(leaderboard)
-    yield pages.page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
+    yield pages.page("attacks.html", "attacks.html", "attacks.html", lines=attack_lines(attacks), most=PAGE_ROWS)
     yield from files("attacks", attacks_register(attacks), SITE_NAME)
     for name, uses in attacks.items():
         yield pages.page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)
