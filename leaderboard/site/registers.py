@@ -13,7 +13,7 @@ from ..review.review import ReviewFile
 from ..words.display import count, interval, percent
 from ..words.downloads import DownloadTable
 from ..words.wording import radius, suite_title
-from .columns import used
+from .column import used
 
 __all__ = ["attacks_register", "published_register", "reviews_register", "runs_register", "unfinished_register"]
 
