@@ -18,7 +18,7 @@ from benchmark.records.record import Record
 from benchmark.threat import parse_eps
 
 from ..board import ANY_CHANGE, AttackColumn, Conditions, Protocol
-from ..cells.load import Cell
+from ..cells.cell import Cell
 
 __all__ = [
     "base_label",

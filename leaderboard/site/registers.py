@@ -14,7 +14,7 @@ from ..review.review import ReviewFile
 from ..words.display import count, interval, percent
 from ..words.downloads import DownloadTable
 from ..words.wording import radius, suite_title
-from .columns import used
+from .column import used
 
 __all__ = [
     "attack_lines",

@@ -12,8 +12,8 @@ from benchmark.records.arrivals import Arrivals
 from benchmark.records.record import Record
 
 from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
+from ..cells.evidence import Answers
 from ..cells.gallery import Pictures, exhibits
-from ..cells.load import Answers
 from ..cells.suspicion import Suspicion
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
@@ -27,7 +27,8 @@ from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
 from .budget import error_budget
-from .columns import ATTACKS, ATTACKS_PAGE, BOARD_ATTACKS, BOARD_PAGE, attack_columns, board_columns, on_page
+from .column import ATTACKS, on_page
+from .columns import BOARD_ATTACKS, BOARD_PAGE, board_columns
 from .dataset import dataset_files, index_file
 from .detection import detector_files, detector_values
 from .examples import example_lines, examples_table
@@ -57,6 +58,7 @@ from .tables import (
     systems_table,
     transfer_table,
 )
+from .tried_columns import ATTACKS_PAGE, attack_columns
 
 __all__ = ["MARKER", "MATRIX_CELLS", "PAGE_ROWS", "Extras", "board_names", "render", "single_page"]
 
