@@ -21,7 +21,8 @@ from benchmark.records.record import Finding, Record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import ambient
-from benchmark.stages.proof import Proof, prove
+from benchmark.stages.proof import prove
+from benchmark.stages.proved import Proof
 from benchmark.threat import Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
@@ -201,6 +202,19 @@ def test_a_surrogate_with_another_forward_is_named(tmp_path: Path) -> None:
         (found,) = _findings(tmp_path, defenses=(ShowsAnother(),))
     assert (found.name, found.severity) == ("surrogate_differs", "error")
     assert "gives other scores than one without for 8 of 8 examples" in found.evidence
+
+
+def test_what_the_fitting_left_on_the_card_is_a_finding_of_a_name_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(tmp_path)
+    run(dataclasses.replace(config, attack=plugin("attack", "none")))
+    path = Store(tmp_path / "results").system(config.system_key()) / "card.json"
+    few, fell = "a detector's threshold comes from 3 clean select examples", "catastrophic overfitting: it fell"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": [few, fell], "sha256": ""}))
+    monkeypatch.setattr("benchmark.run._warm", {})
+    found = {finding.evidence: finding.name for finding in _findings(tmp_path)}
+    assert found == {few: "fitted_with_a_warning", fell: "catastrophic_overfitting"}
 
 
 def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
