@@ -28,7 +28,7 @@ from benchmark.api.metric import Measurement, Metric
 from benchmark.api.model import Model
 from benchmark.api.poison import InstancePoison, Poison
 from benchmark.api.tracker import Tracker
-from benchmark.data import Batch, DataSpec, Examples, Splits
+from benchmark.data import Batch, DataSpec, Examples, FeatureRules, Splits
 from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
@@ -64,6 +64,7 @@ __all__ = [
     "Dataset",
     "Defense",
     "Examples",
+    "FeatureRules",
     "Goal",
     "InputRule",
     "InstancePoison",
