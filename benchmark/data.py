@@ -16,7 +16,7 @@ __all__ = ["Batch", "DataSpec", "Examples", "FeatureRules", "Splits"]
 
 @dataclass(frozen=True)
 class FeatureRules:
-    """What an attacker may make of the D features of a table, in the units of the examples, [0, 1].
+    """Rules for an attacker who changes the D features of a table, in the units of the examples, [0, 1].
 
     fixed: (D,) features that stay as they are. rising, falling: (D,) features that may only grow, or only shrink.
     low, high: (D,) the range that may be reached; a feature that lies outside of it may stay there.

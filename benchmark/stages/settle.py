@@ -13,7 +13,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.system import System, padded, padded_random
 from benchmark.threat import RegionKind, Threat
 from benchmark.threat.region import Masks, mask_of_pixels, region_mask
-from benchmark.threat.table import Table
+from benchmark.threat.table import TableRegion
 
 __all__ = ["salient", "with_fixed_region"]
 
@@ -33,7 +33,7 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
                 f"threat.levels is {threat.levels}, and the features of this table have rules of their own for their "
                 "values; leave threat.levels at null"
             )
-        threat = dataclasses.replace(threat, table=Table(system.spec.rules))
+        threat = dataclasses.replace(threat, table=TableRegion(system.spec.rules))
     if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
         return threat
     drawn = threat.region.kind is RegionKind.random

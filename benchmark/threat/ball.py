@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.sampling import SampleRandom
 from benchmark.threat.kinds import Norm
 from benchmark.threat.radius import tolerance
-from benchmark.threat.table import Table
+from benchmark.threat.table import TableRegion
 
 __all__ = ["Ball", "BallAudit", "distance", "rows_norm", "tolerance"]
 
@@ -93,7 +93,7 @@ class Ball:
     eps: float
     mask: Tensor | None = None
     levels: int | None = None
-    table: Table | None = None
+    table: TableRegion | None = None
 
     @property
     def rounds(self) -> bool:
@@ -219,7 +219,7 @@ class Ball:
     def quantise(self, x_adv: Tensor) -> Tensor:
         """(B, *S): `x_adv` with each changed feature rounded to k / (levels - 1); itself where there are no levels.
 
-        Rows of a table become what its rules allow (:meth:`benchmark.threat.table.Table.nearest`), in the ball.
+        Rows of a table become what its rules allow (:meth:`benchmark.threat.table.TableRegion.nearest`), in the ball.
 
         The values allowed for a feature are the grid and its value in `x`. Each is rounded to the nearer of the allowed
         values on both sides of it, towards `x` if both are as near. Where that takes a row out of the ball in which it
@@ -244,7 +244,7 @@ class Ball:
             return near
         return near.index_copy(0, left.nonzero().squeeze(1), self.rows(left)._nearer(near[left], towards[left]))
 
-    def _by_rules(self, x_adv: Tensor, table: Table) -> Tensor:
+    def _by_rules(self, x_adv: Tensor, table: TableRegion) -> Tensor:
         limit = self.eps + tolerance(self.norm, self.eps)
         near = table.nearest(x_adv, self.x)
         left = (distance(x_adv, self.x, self.norm) <= limit) & (distance(near, self.x, self.norm) > limit)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from benchmark.data import FeatureRules
 
-__all__ = ["Table"]
+__all__ = ["TableRegion"]
 
 
 @dataclass(frozen=True)
-class Table:
+class TableRegion:
     """The rules of a data set (:class:`benchmark.data.FeatureRules`), asked about rows of D features."""
 
     rules: FeatureRules

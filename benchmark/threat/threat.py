@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmark.sampling import SampleRandom
     from benchmark.threat.ball import Ball
     from benchmark.threat.region import Masks
-    from benchmark.threat.table import Table
+    from benchmark.threat.table import TableRegion
 
 __all__ = ["Threat"]
 
@@ -61,7 +61,7 @@ class Threat:
     surrogate: str = ""
     levels: int | None = None
     masks: Masks | None = field(default=None, repr=False, compare=False)
-    table: Table | None = field(default=None, repr=False, compare=False)
+    table: TableRegion | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.queries is not None and self.queries < 1:

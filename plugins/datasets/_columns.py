@@ -74,7 +74,7 @@ def _arff(file: Path) -> dict[str, Column]:
 
 @dataclass(frozen=True)
 class Treated:
-    """What is asked for, by names of columns. ranges: lowest and highest value, in the units of the file."""
+    """The treatment of columns, by their names. ranges: lowest and highest value, in the units of the file."""
 
     integer: frozenset[str]
     categorical: frozenset[str]

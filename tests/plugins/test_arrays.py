@@ -222,7 +222,8 @@ def test_a_signal_is_trained_on_attacked_and_proved_like_anything_else(tmp_path:
     (tmp_path / "net.py").write_text(NET_1D)
     config = small_config(
         tmp_path, examples=40, dataset=plugin("dataset", "arrays", path=str(tmp_path / "d.safetensors")),
-        model=plugin("model", "file", path=str(tmp_path / "net.py"), factory="Net"), attack=plugin("attack", "pgd", steps=5),
+        model=plugin("model", "file", path=str(tmp_path / "net.py"), factory="Net"),
+        attack=plugin("attack", "pgd", steps=5),
         training=Training(epochs=15, learning_rate=0.05, selection_attack=plugin("attack", "pgd", steps=1)),
     )  # fmt: skip
     result = run(config)

@@ -13,7 +13,7 @@ from benchmark import registry
 from benchmark.errors import ConfigError, DataError
 from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.threat.table import Table as Rules
+from benchmark.threat.table import TableRegion as Rules
 from tests.core.cells import plugin, small_config
 
 RANDOM = np.random.default_rng(0)
