@@ -35,8 +35,8 @@ class RunConfig:
     """One cell's configuration. examples: how many of the test split's first examples are attacked; None is all.
 
     batch_size: examples attacked at a time; never changes a result. overrides: what the user passed.
-    until: how a sweep hands its examples on; a cell by itself is the same. survivors_of: keys of cells of the same
-    system and threat, whose broken examples the attack is not given.
+    until: examples that a sweep gives each attack (:class:`.Until`); a single cell ignores it.
+    survivors_of: keys of cells of the same system and threat, whose broken examples the attack is not given.
     """
 
     dataset: Dataset
