@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.records.record import Record, SystemInfo
+from benchmark.records.described import SystemInfo
+from benchmark.records.record import Record
 
 __all__ = [
     "ANY_CHANGE",

@@ -11,7 +11,7 @@ from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.hooks.events import Report, Series, Table
 from benchmark.hooks.observers import Observers
-from benchmark.records.record import content_key
+from benchmark.records.document import content_key
 
 from .board import Board, CurveSet
 from .build import build

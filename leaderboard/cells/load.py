@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Record, file_sha256, read_record
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import Record, read_record
 
 from ..board import Problem, Withdrawn
 from .bounds import check_numbers

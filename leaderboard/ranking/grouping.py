@@ -12,7 +12,9 @@ from typing import Any
 
 from benchmark.errors import ConfigError, RecordError
 from benchmark.records import naming
-from benchmark.records.record import Record, SystemInfo, content_key
+from benchmark.records.described import SystemInfo
+from benchmark.records.document import content_key
+from benchmark.records.record import Record
 from benchmark.threat import parse_eps
 
 from ..board import ANY_CHANGE, AttackColumn, Conditions, Protocol

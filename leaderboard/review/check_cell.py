@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Card, Counts, Record, cell_key, read_record
+from benchmark.records.card import Card
+from benchmark.records.record import Counts, Record, cell_key, read_record
 from benchmark.registry.catalogue import catalogue
 from benchmark.threat.radius import tolerance
 

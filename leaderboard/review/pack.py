@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from benchmark.errors import RecordError
-from benchmark.records.record import FileInfo, file_sha256, to_text, write_atomic
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256, write_atomic
+from benchmark.records.record import FileInfo
 
 from ..cells.gallery import GALLERY
 from ..cells.load import OUTCOMES, RECORD, Cell, read, read_evidence

@@ -17,7 +17,7 @@ from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.site.render import board_names
 
 from benchmark.records.arrivals import FOLDER, Arrivals, Pair
-from benchmark.records.record import to_text
+from benchmark.records.document import to_text
 from tests.leaderboard.browser import CHROMIUM, dump
 from tests.leaderboard.made_records import made_cell, made_store
 

@@ -14,7 +14,9 @@ from benchmark_leaderboard.ranking.detectors import detected, risk_points, roc_p
 from benchmark_leaderboard.review.pack import pack
 from safetensors.numpy import load_file, save_file
 
-from benchmark.records.record import MetricValue, file_sha256, read_record, to_text
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import MetricValue, read_record
 from tests.leaderboard.made_records import made_cell
 
 N = 40

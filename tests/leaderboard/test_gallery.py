@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from benchmark.errors import RecordError
-from benchmark.records.record import FileInfo, file_sha256, read_record, to_text
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import FileInfo, read_record
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.test_render import Page

@@ -17,7 +17,7 @@ from benchmark_leaderboard.ranking.aggregate import aggregate
 from safetensors.numpy import load_file, save_file
 
 from benchmark.errors import RecordError
-from benchmark.records.record import file_sha256
+from benchmark.records.durable import file_sha256
 from tests.leaderboard.made_records import made_cell
 
 RIGHT = [True] * 8 + [False] * 2
