@@ -27,6 +27,9 @@ from omegaconf import MISSING
 from benchmark import hookimpl
 from benchmark.data import Batch, DataSpec, Examples, Splits
 from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import CLASSIFICATION, Classification, DenseTask, Task
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
 if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading configurations must not cost its import
@@ -44,6 +47,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
 
 __all__ = [
     "API_VERSION",
+    "EVERY_TASK",
     "NORMS",
     "OWNED",
     "PASS_ROWS",
@@ -57,12 +61,15 @@ __all__ = [
     "Ball",
     "Batch",
     "Certifier",
+    "Classification",
     "Component",
     "ConfigError",
     "DataError",
     "DataSpec",
     "Dataset",
     "Defense",
+    "DenseTask",
+    "Detection",
     "Examples",
     "Goal",
     "InputRule",
@@ -81,10 +88,12 @@ __all__ = [
     "RegionKind",
     "RowLoss",
     "SampleRandom",
+    "Segmentation",
     "Splits",
     "Supports",
     "System",
     "Target",
+    "Task",
     "Threat",
     "Tracker",
     "added",
@@ -144,6 +153,9 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
+EVERY_TASK = frozenset({CLASSIFICATION, Segmentation.name, Detection.name})
+"""All tasks: for plugins that ask about answers by the shared losses and verdicts alone."""
+
 API_VERSION = 1
 """The version of the contracts on this page."""
 
@@ -189,9 +201,11 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
     """The root of all plugin kinds.
 
     api_version: the version of the contracts that the plugin was written for.
+    tasks: names of the tasks that it can be part of, see :mod:`benchmark.tasks`; a dataset poses exactly one.
     """
 
     api_version: ClassVar[int] = API_VERSION
+    tasks: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
 
     @classmethod
     def offers(cls) -> tuple[str, ...]:

@@ -190,7 +190,7 @@ def _check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
         ids, y = cell.examples.ids[at], cell.examples.y[at]
         rng, x = SampleRandom(derive_seed(cell.seed, "cell"), ids), cell.examples.x(at)
         with exact_math():
-            said = answer(cell.system, x, y, rng.child("clean"))
+            said = answer(cell.system, x, y, rng.child("clean"), cell.threat.goal)
             if backdoor is not None and outcomes.aimed is not None and outcomes.triggered is not None:
                 marked = answer(cell.system, backdoor.trigger(x), y, rng.child("trigger")).label
                 _check_labels("evokes", backdoor.aim(ids, y), outcomes.aimed[at], ids)
@@ -270,7 +270,7 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
             raise RecordError("a witness is beyond the radius by another length than the outcomes say")
         if outcomes.confidence is not None:
             _check_confidence(verdict.confidence, outcomes.confidence[at], ids)
-        proof.broken += int((verdict.broken & right(clean, cell.examples.y[at], cell.threat.goal)).sum())
+        proof.broken += int((verdict.broken & right(clean, cell.threat.goal)).sum())
     if proof.broken != proof.claimed:
         raise RecordError(f"the witness breaks {proof.broken} examples, and the record claims {proof.claimed}")
 

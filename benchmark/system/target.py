@@ -21,7 +21,8 @@ from benchmark.sampling import SampleRandom
 from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.references import OWNED, References
 from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
-from benchmark.threat import Access
+from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
+from benchmark.threat import Access, Goal
 from benchmark.threat.ball import Ball
 
 __all__ = ["Ledger", "RowLoss", "Target"]
@@ -30,7 +31,7 @@ LEFT_OUT = 4
 """Other labels that may have higher scores than a label among the best five."""
 
 RowLoss = Callable[[Tensor], Tensor]
-"""From logits (B, K) to (B,): what a gradient ascends, each row by itself."""
+"""From logits (B, K), or (B, S, K) of several sites, to (B,): what a gradient ascends, each row by itself."""
 
 
 class _Pull(Protocol):
@@ -70,6 +71,7 @@ class Target:
             is that of the label, and the others are those of the other labels from the fifth best on, so that K is four
             less, the label to leave is 0, and the first wrong score is the one that it must fall below.
         told: is called now and then with the passes that each example has used, (B,) int64.
+        task: of the data. goal: of the threat, which says what errors count where an example has several sites.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Target:
         trigger: Callable[[Tensor], Tensor] | None = None,
         ranked: Tensor | None = None,
         told: Callable[[Tensor], None] | None = None,
+        task: Task = ONE_LABEL,
+        goal: Goal = Goal.untargeted,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -117,6 +121,7 @@ class Target:
         self._rows_count = len(rng)
         self.ledger = Ledger(len(rng), rng.ids.device, queries, told)
         self.access = access
+        self.task = task.under(goal.value) if isinstance(task, DenseTask) else task
         self.classes = classes if ranked is None else classes - LEFT_OUT
 
     def __len__(self) -> int:
@@ -284,7 +289,8 @@ class Target:
     def labels(self, x: Tensor) -> Tensor:
         """(B,) int64 predicted labels for `x` (B, *S); one forward pass per row.
 
-        -1 where a detector refuses, -2 where a score is not finite.
+        -1 where a detector refuses, -2 where a score is not finite. Of examples with several sites (B, S) or (B, S, n),
+        see :meth:`benchmark.tasks.task.DenseTask.read`.
         """
         return self._answer(x)[1]
 
@@ -310,6 +316,8 @@ class Target:
         with torch.no_grad():
             rng = self._turn()
             logits = self._forward(x)
+            if isinstance(self.task, DenseTask):
+                return logits, self.task.read(logits)
             labels = torch.where(logits.isfinite().all(1), logits.argmax(1), NO_ANSWER)
             if self._detectors:
                 with self._asking(rng):
