@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import RecordError
 from benchmark.records.record import GIVEN, Finding, Record, SplitInfo
 from benchmark.records.store import Store
+from benchmark.stages.proof_sites import check_agreement, check_same, close_rows
 from benchmark.stages.replay import (
     BATCH,
     Replay,
@@ -104,6 +105,7 @@ def prove(
     cell = rebuilt(record, store, data, folder, places)
     proof = Proof(record.key, claimed=int(outcomes.broken.sum()), notes=_undated(record))
     check_data(record, cell.splits, data, places)
+    check_agreement(cell.system.spec.task, outcomes, cell.threat.goal.value)
     _check_survivors(folder, record, outcomes, store)
     _check_clean(cell, outcomes, proof)
     _check_witness(folder, cell, outcomes, proof)
@@ -196,7 +198,9 @@ def _check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
                 _check_labels("evokes", backdoor.aim(ids, y), outcomes.aimed[at], ids)
                 _check_labels("gets with its trigger", marked, outcomes.triggered[at], ids)
         other = (said.label != outcomes.clean_label[at]) | (said.top5 != outcomes.clean_top5[at])
-        close = other & _close_call(said, outcomes.clean_label[at], y)
+        sites = None if outcomes.clean_sites is None else outcomes.clean_sites[at]
+        rounded = close_rows(cell.system.spec.task, said, sites, ids, CLOSE_CALL)
+        close = other & (_close_call(said, outcomes.clean_label[at], y) if rounded is None else rounded)
         if bool((other & ~close).any()):
             row = int((other & ~close).nonzero()[0])
             raise RecordError(
@@ -266,6 +270,7 @@ def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof)
             if bool(now.any()):
                 raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
         check_distances(verdict.distances, outcomes, at)
+        check_same("witness", verdict.sites, None if outcomes.adv_sites is None else outcomes.adv_sites[at], ids)
         if not torch.allclose(verdict.excess, outcomes.excess[at], rtol=1e-4, atol=1e-6):
             raise RecordError("a witness is beyond the radius by another length than the outcomes say")
         if outcomes.confidence is not None:

@@ -133,10 +133,16 @@ class Detection(DenseTask):
         return label, False
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy over all cells, and the mean absolute error of the boxes at objects, in cells."""
+        """Mean cross-entropy over the cells of objects, and over the others; at objects the mean error of the boxes.
+
+        Each counts alike, since objects are few. Boxes: absolute errors of the corners, in cells.
+        """
         import torch.nn.functional as F
 
         label, object_ = y[..., 0], y[..., 0] > BACKGROUND
-        named = F.cross_entropy(self.scores(output).flatten(0, 1), label.flatten(), ignore_index=-1)
+        named = F.cross_entropy(self.scores(output).flatten(0, 1), label.flatten(), ignore_index=-1, reduction="none")
+        named = named.reshape(label.shape)
         far = (self.boxes(output) - y[..., 1:].to(output.dtype)).abs().mean(2) / self.stride
-        return named + (far * object_).sum() / object_.sum().clamp_min(1)
+        empty = label == BACKGROUND
+        at_objects = ((named + far) * object_).sum() / object_.sum().clamp_min(1)
+        return at_objects + (named * empty).sum() / empty.sum().clamp_min(1)
