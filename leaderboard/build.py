@@ -17,13 +17,14 @@ from pathlib import Path
 
 from benchmark.errors import RecordError
 
+from .board import Leaderboard
 from .cells.gallery import read_pictures
 from .cells.load import RECORD, read, read_answers, uncollected
 from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
-from .review.tiers import reviews_of
+from .review.tiers import claimed, reviews_of
 from .site.notes import read_notes, with_claims
 from .site.paths import record_path
 from .site.releases import read_releases
@@ -120,7 +121,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
     notes = read_notes(results)
-    leaderboard = with_claims(aggregate(cells, [*problems, *misfits, *faults]), notes)
+    leaderboard = with_claims(aggregate(cells, [*problems, *misfits, *faults], claimed(reviews)), notes)
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
         suspicion=lambda key: read_suspicion(named[key]),
@@ -128,7 +129,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
         answers=lambda key: read_answers(named[key]),
         published=load_published(),
         reviews=reviews,
-        before=aggregate(*read(since)) if since else None,
+        before=_released(since) if since else None,
         transfers=transfers,
         releases=read_releases(results),
     )
@@ -136,6 +137,12 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
         yield path, text.encode()
     for cell in cells:
         yield record_path(cell.record.key), (cell.folder / RECORD).read_bytes()
+
+
+def _released(since: Sequence[Path]) -> Leaderboard:
+    """The boards of the last release."""
+    cells, problems = read(since)
+    return aggregate(cells, problems, claimed(reviews_of(cells)[0]))
 
 
 def _write(files: Iterable[tuple[str, bytes]], root: Path) -> None:
@@ -152,7 +159,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
     transfers, faults = read_transfers(cells)
-    leaderboard = aggregate(cells, [*problems, *misfits, *faults])
+    leaderboard = aggregate(cells, [*problems, *misfits, *faults], claimed(reviews))
     if board:
         names = board_names(leaderboard)
         kept = tuple(one for one in leaderboard.boards if board in names[one.protocol.key])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from benchmark.records import naming
 from benchmark.records.record import Finding, Record
 
-__all__ = ["NO_ATTACK", "ROUNDING", "across", "sign_test"]
+__all__ = ["COLLAPSED", "NO_ATTACK", "ROUNDING", "across", "sign_test"]
 
 ROUNDING = 0.002
 """The share of examples on which two kinds of device may disagree."""
@@ -118,6 +118,9 @@ def _overfits_one_step(records: Sequence[Record]) -> list[Finding]:
             )
     return found
 
+
+COLLAPSED = "catastrophic overfitting"
+"""The first words of the sentence that a training leaves on its card if robust accuracy fell from epoch to epoch."""
 
 NO_ATTACK = ("noise", "none")
 """Attacks that look for nothing, and say nothing of others by being beaten."""

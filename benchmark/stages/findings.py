@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.build import budget_of, unfound
-from benchmark.records.findings import NO_ATTACK, ROUNDING
+from benchmark.records.findings import COLLAPSED, NO_ATTACK, ROUNDING
 from benchmark.records.record import AttackInfo, Card, Finding
 from benchmark.stages.probes import oddities_of
 from benchmark.threat import Access, RegionKind
@@ -42,12 +42,19 @@ def of_cell(
         *probed,
         *oddities_of(system),
         _contradicts_card(card, outcomes, system),
-        *(Finding(name="catastrophic_overfitting", severity="warning", evidence=w) for w in card.warnings),
+        *(_of_fitting(warning) for warning in card.warnings),
         _implausible_radius(threat),
         _surrogate_is_target(threat, card),
         _unreviewed(system),
     ]
     return [finding for finding in found if finding is not None]
+
+
+def _of_fitting(warning: str) -> Finding:
+    """The finding of a warning that the fitting of the system left on its card."""
+    collapsed = warning.startswith(COLLAPSED)
+    name = "catastrophic_overfitting" if collapsed else "fitted_with_a_warning"
+    return Finding(name=name, severity="warning", evidence=warning)
 
 
 def _invalid(outcomes: Outcomes) -> Finding | None:

@@ -246,7 +246,7 @@ class _Training:
             test_total=len(self.loaded.splits.test),
             thresholds=thresholds,
             fitted_on=self.parts.fitted_on(),
-            warnings=[warning for warning in (_collapsed(history), few) if warning],
+            warnings=[warning for warning in (*_of_training(model, history, self.trainer), few) if warning],
             parameters=sum(p.numel() for p in model.parameters()),
             weights_sha256=file_sha256(weights),
             history=history,
@@ -255,13 +255,13 @@ class _Training:
         )
 
 
-def _collapsed(history: list[dict[str, float]]) -> str | None:
-    """The sentence about a training that overfitted catastrophically, if it did."""
+def _of_training(model: nn.Module, history: list[dict[str, float]], trainer: Trainer) -> tuple[str | None, ...]:
+    """Sentences about a training that overfitted catastrophically, or that depends on the number of processes."""
     if not history:
-        return None
-    from benchmark.stages.training import collapse_warning  # which imports Lightning
+        return ()
+    from benchmark.stages.training import collapse_warning, shares_warning  # which imports Lightning
 
-    return collapse_warning(history)
+    return collapse_warning(history), shares_warning(model, trainer.devices * trainer.nodes)
 
 
 def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples, epochs: int) -> None:

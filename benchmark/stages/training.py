@@ -25,6 +25,7 @@ from benchmark.config.schema import Optimizer, Schedule, Trainer, Training
 from benchmark.data import Batch, DataSpec, Examples
 from benchmark.errors import Refused, StoreError
 from benchmark.records.durable import checked_tensors, save_checked, set_aside
+from benchmark.records.findings import COLLAPSED
 from benchmark.records.record import content_key, write_atomic
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages import world
@@ -37,7 +38,7 @@ from benchmark.system.weights import copied
 from benchmark.tasks.task import DenseTask
 from benchmark.threat import Goal, Threat
 
-__all__ = ["Fitting", "History", "train"]
+__all__ = ["Fitting", "History", "collapse_warning", "share_of", "shares_warning", "train"]
 
 History = list[dict[str, float]]
 BEST = "best.safetensors"
@@ -59,18 +60,31 @@ def _wrap(defense: Defense, inner: Loss, rng: SampleRandom) -> Loss:
     return lambda model, batch: defense.loss(model, batch, inner, rng)
 
 
-class _Batches(Dataset[tuple[Tensor, ...]]):
-    """A map-style dataset whose items are whole batches, read when they are asked for."""
+def share_of(batch: Tensor, rank: int, processes: int, fewest: int) -> tuple[Tensor, float]:
+    """Rows of a batch that one of several processes trains on, and the weight of their mean loss.
 
-    def __init__(self, batches: list[Tensor], examples: Examples) -> None:
+    Processes average their gradients as equals, so a share of n of N rows weighs n * processes / N: the average is then
+    the gradient of the mean over the N rows, as one process computes it. A batch with fewer than `fewest` rows for each
+    process is computed whole by all of them.
+    """
+    if len(batch) < fewest * processes:
+        return batch, 1.0
+    share = batch[rank::processes]
+    return share, len(share) * processes / len(batch)
+
+
+class _Batches(Dataset[tuple[Tensor, ...]]):
+    """A map-style dataset whose items are whole batches with their weights, read when they are asked for."""
+
+    def __init__(self, batches: list[tuple[Tensor, float]], examples: Examples) -> None:
         self.batches, self.examples = batches, examples
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        at = self.batches[index]
-        parts = (self.examples.ids[at], self.examples.x(at), self.examples.y[at])
+        at, weight = self.batches[index]
+        parts = (torch.tensor(weight), self.examples.ids[at], self.examples.x(at), self.examples.y[at])
         return parts if self.examples.soft is None else (*parts, self.examples.soft[at])
 
 
@@ -115,28 +129,33 @@ class Fitting(pl.LightningModule):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", round_))
         order = torch.randperm(len(self.train_examples), generator=generator)
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        batches = [b[rank::world] for b in order.split(self.recipe.batch_size) if len(b) >= self.fewest_rows(world)]
+        fewest = self.fewest_rows()
+        whole = [b for b in order.split(self.recipe.batch_size) if len(b) >= min(2, self.recipe.batch_size, len(order))]
+        batches = [share_of(b, rank, world, fewest) for b in whole]
         if self.replays > 1:
             share = batches[self.current_epoch % self.replays :: self.replays] or batches[-1:]
             batches = [batch for batch in share for _ in range(self.replays)]
         return DataLoader(_Batches(batches, self.train_examples), batch_size=None, shuffle=False)
 
-    def fewest_rows(self, processes: int) -> int:
-        """Rows of the smallest batch that is trained on; the rest of an epoch is left out if it has fewer.
+    def fewest_rows(self) -> int:
+        """Rows that the model's layers need in a batch.
 
         Raises:
-            Refused: if no batch has as many as the processes and the layers need.
+            Refused: if no batch has as many.
         """
-        normalized = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
-        needed, most = processes * (2 if normalized else 1), min(self.recipe.batch_size, len(self.train_examples))
-        if most < needed:
-            why = ", two for each, since the model has batch normalisation" if normalized else ""
+        most = min(self.recipe.batch_size, len(self.train_examples))
+        if most == 1 and self.normalized:
             raise Refused(
                 f"training.batch_size is {self.recipe.batch_size} and the training split has "
-                f"{len(self.train_examples)} examples, so a batch has {most}, and {processes} process(es) need "
-                f"{needed}{why}; choose larger batches"
+                f"{len(self.train_examples)} examples, so a batch has 1, and the model has batch normalisation, which "
+                "needs 2; choose larger batches"
             )
-        return max(needed, min(most, 2))
+        return 2 if self.normalized else 1
+
+    @property
+    def normalized(self) -> bool:
+        """True if the model has batch normalisation."""
+        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
 
     @property
     def replays(self) -> int:
@@ -180,11 +199,12 @@ class Fitting(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of the stack on one batch."""
-        ids, x, y, *soft = batch
+        weight, ids, x, y, *soft = batch
         rng = SampleRandom(derive_seed(self.seed, "train", self.current_epoch), ids)
         loss = stacked(self.now, rng, self.base)
         task = self.spec.task if isinstance(self.spec.task, DenseTask) else None
         value = loss(self.model, Batch(ids, x, y, soft[0] if soft else None, task))
+        value = value * weight
         self.losses.append(value.detach())
         return value
 
@@ -211,7 +231,8 @@ class Fitting(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Score the epoch on the select split, and keep the weights if none before was better."""
-        values = {"epoch": float(self.current_epoch), "train_loss": float(torch.stack(self.losses).mean())}
+        loss: Any = self.trainer.strategy.reduce(torch.stack(self.losses).mean(), reduce_op="mean")
+        values = {"epoch": float(self.current_epoch), "train_loss": float(loss)}
         if not math.isfinite(values["train_loss"]):
             raise FloatingPointError(
                 f"the training loss is {values['train_loss']} in epoch {self.current_epoch}; lower "
@@ -350,7 +371,7 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     recipe, folder = fitting.recipe, fitting.folder
     if recipe.epochs == 0:
         return []
-    fitting.fewest_rows(trainer.devices * trainer.nodes)
+    fitting.fewest_rows()
     folder.mkdir(parents=True, exist_ok=True)
     spawned = "spawn" in trainer.strategy
     callbacks: list[Callback] = [ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
@@ -390,6 +411,21 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
     return history
 
 
+def shares_warning(model: nn.Module, processes: int) -> str | None:
+    """The sentence for layers whose answers in training depend on the share of a batch that a process computes."""
+    kinds = {
+        "batch normalisation": nn.modules.batchnorm._BatchNorm,
+        "dropout": nn.modules.dropout._DropoutNd,
+    }
+    found = [name for name, kind in kinds.items() if any(isinstance(module, kind) for module in model.modules())]
+    if processes == 1 or not found:
+        return None
+    return (
+        f"trained by {processes} processes, and the model has {' and '.join(found)}, computed by each process on its "
+        "own share of a batch: one process would have trained other weights"
+    )
+
+
 def collapse_warning(history: History) -> str | None:
     """The sentence for catastrophic overfitting (Wong, Rice & Kolter, ICLR 2020, section 4), if it happened."""
     best = 0.0
@@ -399,7 +435,7 @@ def collapse_warning(history: History) -> str | None:
             continue
         if robust < best - COLLAPSE:
             return (
-                f"catastrophic overfitting: robust accuracy on the select split fell from {best:.1%} to {robust:.1%} "
+                f"{COLLAPSED}: robust accuracy on the select split fell from {best:.1%} to {robust:.1%} "
                 f"in epoch {int(values['epoch'])}; use several attack steps or a smaller step in training"
             )
         best = max(best, robust)

@@ -73,11 +73,15 @@ class MatrixSweeper(Sweeper):
         from benchmark.hooks.events import CellResult
         from benchmark.sweep.matrix import Matrix
 
-        lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments, *self.task.settings]
-        parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
-        settings = [override for override in parsed if chosen.is_setting(override.input_line or "")]
-        (jobs,) = BasicSweeper.split_arguments([o for o in parsed if o not in settings], None)
-        jobs = chosen.given_to(jobs, settings, self._chosen_by_default, self.loader.get_group_options)
+        parser = OverridesParser.create(config_loader=self.loader)
+        suite = parser.parse_overrides([f"{key}={value}" for key, value in self.params.items()])
+        typed = parser.parse_overrides([*arguments, *self.task.settings])
+        settings = [override for override in (*suite, *typed) if chosen.is_setting(override.input_line or "")]
+        (jobs,) = BasicSweeper.split_arguments([o for o in (*suite, *typed) if o not in settings], None)
+        known = self._chosen_by_default, self.loader.get_group_options
+        narrowed = {override.get_key_element().lstrip("+") for override in typed}
+        jobs = chosen.given_to(jobs, [o for o in settings if o in suite], *known, narrowed=narrowed)
+        jobs = chosen.given_to(jobs, [o for o in settings if o not in suite], *known)
         if self.task.dry:
             self.task.swept += [CellResult(**one.return_value) for one in self._launch(jobs)]
             return self.task.swept

@@ -273,10 +273,21 @@ def _check_packed(cell: Cell) -> bool:
 def _check_examples(cell: Cell) -> None:
     """The ids and labels of the outcomes must be the example list that the record claims."""
     sha = hashlib.sha256()
-    for values in _tensors(cell, ("ids", "y")).values():
+    for values in _tensors(cell, ("ids", _labels(cell))).values():
         sha.update(values.astype("<i8").tobytes())
     if sha.hexdigest() != cell.record.examples_sha256:
         raise RecordError(f"{cell.place} gives a hash of its example list that differs from that of its {OUTCOMES}")
+
+
+def _labels(cell: Cell) -> str:
+    """The array of the outcomes that the example list is made of: labels of examples, or of their sites."""
+    path = cell.folder / OUTCOMES
+    path = path if path.is_file() else cell.folder.parent / examples_name(cell.record)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "sites" if "sites" in file.keys() else "y"  # noqa: SIM118 - it is no dict
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"the example list of {cell.place} cannot be read: {error}") from error
 
 
 def read_evidence(cell: Cell) -> Evidence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
@@ -60,11 +60,12 @@ from .worst_case import AttackedSystem, Hit, Trial, WorstCase, worst_case_at
 __all__ = ["aggregate"]
 
 
-def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leaderboard:
+def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = (), claimed: Set[str] = frozenset()) -> Leaderboard:
     """Boards and curves of all records; the order of `cells` does not matter.
 
     Args:
         problems: with records that could not be read; those whose outcomes cannot be used are added.
+        claimed: keys of cells for which there is nothing but the word of who submitted them.
     """
     bad = list(problems)
     found: dict[Conditions, list[tuple[Fraction, Cell]]] = defaultdict(list)
@@ -87,7 +88,7 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = ()) -> Leader
     curve_sets: list[CurveSet] = []
     for conditions in sorted(found, key=order_of):
         unaware = found.get(replace(conditions, aware=False), []) if conditions.aware else []
-        made, curves = _boards(conditions, found[conditions], unaware, bad, systems)
+        made, curves = _boards(conditions, found[conditions], unaware, bad, systems, claimed)
         boards += made
         curve_sets += curves
     placed, homeless = _with_unfinished(with_counterparts(boards), unfinished)
@@ -121,7 +122,7 @@ class _Recipe:
 
 def _boards(
     conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], unaware: Sequence[tuple[Fraction, Cell]],
-    bad: list[Problem], systems: Mapping[str, str],
+    bad: list[Problem], systems: Mapping[str, str], claimed: Set[str],
 ) -> tuple[list[Board], list[CurveSet]]:  # fmt: skip
     """The boards under the same conditions by radius, and their curves.
 
@@ -151,7 +152,7 @@ def _boards(
         here = [recipe for recipe in recipes if eps in recipe.drafts]
         drafts = [recipe.drafts[eps] for recipe in here]
         close = [recipe.close for recipe in here]
-        boards.append(ranked(protocol(conditions, eps), known, drafts, close, pool))
+        boards.append(ranked(protocol(conditions, eps), known, drafts, close, pool, claimed))
     curves = [recipe.curve for recipe in recipes if recipe.curve is not None]
     if not curves:
         return boards, []

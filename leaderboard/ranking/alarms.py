@@ -26,6 +26,7 @@ __all__ = [
     "out_of_order",
     "rises_with_eps",
     "spared",
+    "unproved",
 ]
 
 NO_ATTACK = ("noise", "none")
@@ -224,6 +225,24 @@ def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Ala
 def attacked(columns: Mapping[str, AttackColumn], runs: Sequence[Run]) -> bool:
     """Tell whether each run of a row met an attack that others could meet as well, and that is more than noise."""
     return all(any(columns[key].name not in (*NO_ATTACK, GIVEN) for key in run.columns) for run in runs)
+
+
+def unproved(
+    columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], claimed: Set[str], row: str
+) -> list[Alarm]:
+    """A row of which nobody but its author has checked any attack: it has no rank, as claims cost nothing.
+
+    Args:
+        claimed: keys of cells of which no witness was proved and that nobody else has run.
+    """
+    keys = {key for name, score in scores.items() if columns[name].name not in NO_ATTACK for key in score.keys}
+    if not keys or keys - claimed:
+        return []
+    sentence = (
+        "nobody but its author has checked any of its attacks: without a witness that was proved or a run that was "
+        "repeated it has no rank"
+    )
+    return [Alarm("unproved", "warning", sentence, tuple(sorted(keys)), row)]
 
 
 def not_attacked(attacked: Sequence[bool]) -> list[Alarm]:

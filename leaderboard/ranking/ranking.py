@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,18 +52,22 @@ def ranked(
     drafts: Sequence[Draft],
     close: Sequence[Mapping[str, Sequence[Close]]],
     pool: str,
+    claimed: Set[str] = frozenset(),
 ) -> Board:
     """The board of one protocol.
 
     Args:
         known: columns of the whole family, in order; those that no row has are left out.
         close: per draft, how close minimal attacks came to the best distances. pool: the reference for that.
+        claimed: keys of cells that nobody but their author has checked.
     """
     of = protocol.conditions
     required = required_attacks(of.suite) if of.official else None
     spared = alarms.spared(known, [draft.row.runs for draft in drafts], required)
     attacked = [alarms.attacked(known, draft.row.runs) for draft in drafts]
-    fit = [met and not missed for met, missed in zip(attacked, spared, strict=True)]
+    unproved = [alarms.unproved(known, draft.scores, claimed, draft.row.key) for draft in drafts]
+    drafts = [draft.noting(*found) for draft, found in zip(drafts, unproved, strict=True)]
+    fit = [met and not missed and not told for met, missed, told in zip(attacked, spared, unproved, strict=True)]
     order = sorted(range(len(drafts)), key=lambda at: (not fit[at], *_place(drafts[at].row)))
     placed = [drafts[at] for at in order]
     tested = [drafts[at] for at in order if fit[at]]

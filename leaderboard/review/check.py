@@ -31,6 +31,7 @@ from .claims import contradictions, imitations, names_taken, only_lowers, owned_
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
 from .signature import is_maintainer, signer
+from .tiers import claimed
 
 __all__ = ["check", "main"]
 
@@ -81,7 +82,8 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
         return Review(tuple(refusals), manifest.submitter, manifest.note)
     reviews = _reviews(known)
     owned = owned_rows(who, cells, known, reviews)
-    before, after = aggregate(known), aggregate([*known, *cells.values()])
+    told = claimed(reviews)
+    before, after = aggregate(known, claimed=told), aggregate([*known, *cells.values()], claimed=told)
     refusals += _gate(before, after, cells)
     again = {} if refusals else {key: _rerun(cell, store) for key, cell in cells.items()}
     refusals += [f"{cells[key].place} differs from the cell that was run here" for key in again if again[key] is False]
@@ -96,13 +98,16 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
         refusals += only_lowers(before, after, strange, {key: proof.proved for key, proof in proofs.items()})
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
+    assessments = tuple(
+        _assessment(cells[key], proofs[key], again[key], _owners(cells[key], known, reviews), who)
+        for key in sorted(cells)
+    )
+    told |= {one.cell.record.key for one in assessments if one.tier == "self-reported"}
+    after = aggregate([*known, *cells.values()], claimed=told)
     return Review(
         submitter=manifest.submitter,
         note=manifest.note,
-        assessments=tuple(
-            _assessment(cells[key], proofs[key], again[key], _owners(cells[key], known, reviews), who)
-            for key in sorted(cells)
-        ),
+        assessments=assessments,
         effects=tuple(_effects(before, after)),
         warnings=tuple(_warnings(cells, known)),
         signed_by=who,

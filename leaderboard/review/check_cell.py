@@ -25,6 +25,7 @@ from ..cells.gallery import GALLERY
 from ..cells.load import KEY, OUTCOMES, RECORD, Cell
 from ..cells.strict_json import strict_json
 from ..ranking.grouping import exact_eps
+from .check_sites import SITES, check_sites
 from .check_text import check_names, check_texts
 from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 from .claims import key_of
@@ -211,12 +212,15 @@ def _outcomes(cell: Cell) -> Arrays:
     kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
     kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
     kinds = {**kinds, **DETECTED} if DETECTED.keys() & file.arrays.keys() else kinds
+    dense = check_sites(file, cell.record.counts.total)
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
-    rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
+    rest = replace(
+        file, arrays={array: entry for array, entry in file.arrays.items() if array not in (REACHED, *dense)}
+    )
     rest.expect(kinds, rows=cell.record.counts.total)
     if (REACHED in file.arrays) != (REACHED in names) or not _one_per_label(file, cell.record.counts.total):
         raise RecordError(f"{name} has no sound array {REACHED!r}, which the goal all has and no other")
-    return {array: np.array(file.read(array)) for array in names}
+    return {array: np.array(file.read(array)) for array in (*names, *dense)}
 
 
 def _one_per_label(file: ArrayFile, rows: int) -> bool:
@@ -326,7 +330,8 @@ def _check_record(cell: Cell, a: Arrays) -> None:
             f"{cell.place} counts {record.cost.forwards} forward and {record.cost.backwards} backward passes, and its "
             f"{OUTCOMES} gives {passes[0]} and {passes[1]}"
         )
-    digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + a["y"].astype("<i8").tobytes()).hexdigest()
+    labels = a.get(SITES[0], a["y"])
+    digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + labels.astype("<i8").tobytes()).hexdigest()
     if digest != record.examples_sha256:
         raise RecordError(f"{cell.place} gives a hash of its example list that differs from that of its {OUTCOMES}")
     _check_metrics(cell, seen)

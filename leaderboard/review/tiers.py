@@ -11,7 +11,7 @@ from ..board import Problem, Row
 from ..cells.load import Cell
 from .review import ReviewFile, Tier, read_review
 
-__all__ = ["reviews_of", "weakest"]
+__all__ = ["claimed", "reviews_of", "weakest"]
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 """From a word to an attack by others."""
@@ -30,6 +30,11 @@ def reviews_of(cells: Sequence[Cell]) -> tuple[dict[str, ReviewFile], list[Probl
         if review is not None:
             found[cell.record.key] = review
     return found, problems
+
+
+def claimed(reviews: Mapping[str, ReviewFile]) -> frozenset[str]:
+    """Keys of the submitted cells of which nobody but their author has checked anything."""
+    return frozenset(key for key, review in reviews.items() if review.tier == TIERS[0])
 
 
 def weakest(row: Row, reviews: Mapping[str, ReviewFile]) -> Tier | None:

@@ -60,6 +60,19 @@ def test_a_setting_for_a_choice_that_no_cell_makes_is_refused(setting: str) -> N
         given([["attack=fgsm"], ["attack=pgd"]], setting)
 
 
+def test_a_setting_of_a_suite_is_left_out_where_the_command_line_chooses_others() -> None:
+    (setting,) = OverridesParser.create().parse_overrides(["defense.jpeg.quality=50"])
+    known = DEFAULT.__getitem__, registry.names
+    jobs = [["defense=[]"], ["defense=[jpeg]"]]
+    assert chosen.given_to(jobs[:1], [setting], *known, narrowed={"defense"}) == jobs[:1]
+    assert chosen.given_to(jobs, [setting], *known, narrowed={"defense"})[1] == [
+        "defense=[jpeg]",
+        "defense.jpeg.quality=50",
+    ]
+    with pytest.raises(ConfigError, match="no cell chooses"):
+        chosen.given_to(jobs[:1], [setting], *known, narrowed={"attack"})
+
+
 def test_a_single_run_reads_the_same_line() -> None:
     words = ["attack=square", "attack.square.queries=50", "defense=[jpeg]", "defense.jpeg.quality=50", "seed=1"]
     assert chosen.for_one_cell(words) == [words[0], "attack.queries=50", *words[2:]]

@@ -203,6 +203,19 @@ def test_a_surrogate_with_another_forward_is_named(tmp_path: Path) -> None:
     assert "gives other scores than one without for 8 of 8 examples" in found.evidence
 
 
+def test_what_the_fitting_left_on_the_card_is_a_finding_of_a_name_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(tmp_path)
+    run(dataclasses.replace(config, attack=plugin("attack", "none")))
+    path = Store(tmp_path / "results").system(config.system_key()) / "card.json"
+    few, fell = "a detector's threshold comes from 3 clean select examples", "catastrophic overfitting: it fell"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": [few, fell], "sha256": ""}))
+    monkeypatch.setattr("benchmark.run._warm", {})
+    found = {finding.evidence: finding.name for finding in _findings(tmp_path)}
+    assert found == {few: "fitted_with_a_warning", fell: "catastrophic_overfitting"}
+
+
 def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(tmp_path)
     run(dataclasses.replace(config, attack=plugin("attack", "none")))

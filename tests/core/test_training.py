@@ -22,7 +22,7 @@ from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
 from benchmark.stages.fit import DETECTOR_FALSE_POSITIVES
-from benchmark.stages.training import Fitting, collapse_warning, learning_rate_factor
+from benchmark.stages.training import Fitting, collapse_warning, learning_rate_factor, share_of, shares_warning
 from benchmark.system import System
 from benchmark.threat import Norm
 from tests.core.cells import declared, fitted_of, loaded_of, plugin, small_config
@@ -136,12 +136,15 @@ def test_training_that_was_interrupted_ends_with_the_same_weights(
     assert again.history == card.history
 
 
-def test_two_processes_train_a_system(tmp_path: Path) -> None:
-    config = small_config(tmp_path, training=RECIPE)
-    config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=2, strategy="ddp_spawn"))
-    _, card = _fit(config)
-    assert card.epochs_run == 3
-    assert card.test_correct / card.test_total > 0.8
+def test_three_processes_train_what_one_trains(tmp_path: Path) -> None:
+    one = small_config(tmp_path / "one", training=dataclasses.replace(RECIPE, batch_size=97))  # shares of 33, 32 and 32
+    trainer = dataclasses.replace(one.trainer, devices=3, strategy="ddp_spawn")
+    three = dataclasses.replace(small_config(tmp_path / "three", training=one.training), trainer=trainer)
+    (alone, expected), (shared, card) = _fit(one), _fit(three)
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(shared.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    assert [h["train_loss"] for h in card.history] == pytest.approx([h["train_loss"] for h in expected.history], 1e-4)
+    assert card.test_correct == expected.test_correct
 
 
 def test_adversarial_training_without_adversaries_is_plain_training(tmp_path: Path) -> None:
@@ -367,33 +370,40 @@ def test_a_model_that_cannot_be_trained_is_named(form: str, told: str, tmp_path:
 # --- batches of one ---
 
 
-def rows_of(form: str, batch_size: int, processes: int, examples: int = 67) -> int:
+def fitting_of(form: str, batch_size: int) -> Fitting:
     model = Unusual(form).build(DataSpec((1, 8, 8), 10))
-    train = Examples.of(torch.arange(examples), torch.rand(examples, 1, 8, 8), torch.arange(examples) % 10)
+    train = Examples.of(torch.arange(67), torch.rand(67, 1, 8, 8), torch.arange(67) % 10)
     recipe = Training(batch_size=batch_size)
-    fitting = Fitting(model, DataSpec((1, 8, 8), 10), train, None, recipe, (), None, 0, Path("unused"))
-    return fitting.fewest_rows(processes)
+    return Fitting(model, DataSpec((1, 8, 8), 10), train, None, recipe, (), None, 0, Path("unused"))
 
 
-def test_the_smallest_batch_that_is_trained_on() -> None:
-    assert rows_of("plain", 64, 1) == 2
-    assert rows_of("plain", 64, 3) == 3
-    assert rows_of("plain", 1, 1) == 1
-    assert rows_of("plain", 64, 1, examples=1) == 1
-    assert rows_of("normalized", 64, 2) == 4  # the last three rows of 67 would leave one for the second process
-
-
-@pytest.mark.parametrize(
-    ("form", "batch_size", "processes", "told"),
-    [
-        ("normalized", 1, 1, "a batch has 1, and 1 process(es) need 2, two for each, since the model has batch"),
-        ("normalized", 3, 2, "training.batch_size is 3 and the training split has 67 examples, so a batch has 3, and"),
-        ("plain", 1, 2, "a batch has 1, and 2 process(es) need 2; choose larger batches"),
-    ],
-)
-def test_batches_that_are_too_small_are_refused(form: str, batch_size: int, processes: int, told: str) -> None:
+def test_a_batch_of_one_is_refused_where_the_layers_need_two() -> None:
+    assert fitting_of("normalized", 64).fewest_rows() == 2
+    assert fitting_of("plain", 1).fewest_rows() == 1
+    told = "training.batch_size is 1 and the training split has 67 examples, so a batch has 1, and the model has batch"
     with pytest.raises(Refused, match=re.escape(told)):
-        rows_of(form, batch_size, processes)
+        fitting_of("normalized", 1).fewest_rows()
+
+
+@pytest.mark.parametrize(("rows", "processes", "fewest"), [(64, 3, 1), (64, 3, 2), (5, 4, 1), (3, 4, 1), (3, 2, 2)])
+def test_the_shares_of_processes_have_the_gradient_of_the_whole_batch(rows: int, processes: int, fewest: int) -> None:
+    batch = torch.randperm(rows)
+    values = torch.rand(rows, dtype=torch.float64)
+    shares = [share_of(batch, rank, processes, fewest) for rank in range(processes)]
+    assert all(len(share) >= fewest for share, _ in shares)
+    average = sum(float(values[share].mean()) * weight for share, weight in shares) / processes
+    assert average == pytest.approx(float(values.mean()), abs=1e-12)
+
+
+def test_layers_that_depend_on_the_share_of_a_process_are_told() -> None:
+    normalized = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout())
+    assert shares_warning(normalized, 1) is None
+    assert shares_warning(nn.Linear(3, 3), 4) is None
+    told = shares_warning(normalized, 4)
+    assert told is not None
+    assert told.startswith(
+        "trained by 4 processes, and the model has batch normalisation and dropout, computed by each"
+    )
 
 
 def test_a_batch_size_of_one_trains(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.cells.load import Cell, read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
-from benchmark_leaderboard.review.check import check, main
+from benchmark_leaderboard.review.check import Proof, check, main
 from benchmark_leaderboard.review.parcel import Submitter, opened
 from benchmark_leaderboard.review.review import comment, read_review
 from benchmark_leaderboard.review.submission import pack_submission
@@ -40,7 +40,7 @@ def test_what_is_packed_is_accepted_as_folder_and_as_zip(tmp_path: Path, capsys:
         said = capsys.readouterr().out
         assert said.startswith("## Can be accepted\n\nSubmitted by `Somebody`, not signed.\n")
         assert "| `mlp` | `fmn` | 5 of 10 | self-reported | `its data are not at hand` |" in said
-        assert "| `made_v1 (changed), made_up, linf 1/10` | `mlp` | 0.5000 of 10 | 1 | `new` |" in said
+        assert "| `made_v1 (changed), made_up, linf 1/10` | `mlp` | 0.5000 of 10 | not ranked | `new` |" in said
 
 
 def test_the_same_cells_give_the_same_zip(tmp_path: Path) -> None:
@@ -70,7 +70,11 @@ def test_an_accepted_submission_is_added_with_its_review_and_only_once(
         read_review(cell.folder)
 
 
-def test_the_review_tells_what_moves(tmp_path: Path) -> None:
+def test_the_review_tells_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prove(root: Path, cells: dict[str, Cell], *_: object) -> dict[str, Proof]:
+        return {key: Proof(True, False, "all broken examples proved") for key in cells}
+
+    monkeypatch.setattr("benchmark_leaderboard.review.check._proved", prove)
     results = tmp_path / "results"
     same = {"attack": "fmn", "minimal": True, "dataset": "made_up", "official": False}
     made_cell(results, clean=[True] * 10, distance=[np.inf] * 10, model="cnn", **same)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from benchmark_leaderboard.ranking.suites import required_attacks
 from benchmark_leaderboard.review.check import Proof, check
 from benchmark_leaderboard.review.claims import key_of
 from benchmark_leaderboard.review.review import Review, put
+from benchmark_leaderboard.review.tiers import claimed, reviews_of
 
 from benchmark.errors import RecordError
 from benchmark.records.record import Record, system_key
@@ -400,3 +401,39 @@ def test_a_cell_key_that_names_the_harness_follows_from_the_record_alone(tmp_pat
     spoiler = Spoiler(submitted(tmp_path, model="mine"))
     spoiler.record(lambda d: d.update(harness="0.2.0"))
     assert re.search(r"has the key \w{24}, and its settings give \w{24}", refusal(spoiler.root, tmp_path / "none"))
+
+
+def unranked(results: Sequence[Path]) -> set[str]:
+    """Names of the systems without a rank, on the one board of these results; each says why."""
+    cells, problems = read(results)
+    (board,) = aggregate(cells, problems, claimed(reviews_of(cells)[0])).boards
+    told = {row.key for row in board.rows if "unproved" in [alarm.name for alarm in row.alarms]}
+    assert told == {row.key for row in board.rows if row.ranks is None}
+    return {row.label for row in board.rows if row.ranks is None}
+
+
+def test_a_row_has_no_rank_while_nobody_but_its_author_has_checked_an_attack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    made_cell(results, clean=CLEAN, distance=FAR, attack="fmn", minimal=True, dataset="made_up", official=False)
+    boast = check(submitted(tmp_path, model="boast", distance=NOTHING), [results])
+    assert [one.tier for one in boast.assessments] == ["self-reported"]
+    assert {effect.rank for effect in boast.effects if "boast" in effect.row} == {"not ranked"}
+    put(boast, tmp_path / "into")
+    assert unranked([results, tmp_path / "into"]) == {"boast"}
+    monkeypatch.setattr("benchmark_leaderboard.review.check._rerun", lambda cell, store: True)
+    again = check(tmp_path / "parcel", [results])
+    assert [one.tier for one in again.assessments] == ["re-run"]
+    put(again, tmp_path / "again")
+    assert unranked([results, tmp_path / "again"]) == set()
+
+
+def test_a_witness_of_noise_proves_nothing_of_the_attacks(tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
+    for attack, distance in (("noise", FAR), ("fmn", NOTHING)):
+        made_cell(cells, clean=CLEAN, distance=distance, attack=attack, dataset="made_up", official=False)
+    found, problems = read([cells])
+    (told,) = (cell.record.key for cell in found if cell.record.attack.name == "fmn")
+    (board,) = aggregate(found, problems, {told}).boards
+    assert [row.ranks for row in board.rows] == [None]
