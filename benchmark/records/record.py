@@ -20,6 +20,7 @@ from benchmark.errors import RecordError
 from benchmark.records import naming
 from benchmark.records.durable import flush
 from benchmark.records.migrations import migrated
+from benchmark.tasks.task import CLASSIFICATION
 from benchmark.threat import Norm
 
 __all__ = [
@@ -260,10 +261,12 @@ class Record(_Model):
     survivors_of: keys of the cells, of the same system and threat, whose broken examples the attack was not given;
     empty where it was given all. Its counts then tell what is left after all of them.
     path: number of examples that each part of the attack broke, for an attack of several parts.
+    task: what is answered about an example; left out of the file where that is one label.
     """
 
     schema_version: Literal[1] = 1
     key: str
+    task: str = CLASSIFICATION
     status: Status
     error: str | None = None
     suite: str | None
@@ -421,7 +424,10 @@ def write_atomic(path: Path, text: str) -> None:
 
 def to_text(document: BaseModel) -> str:
     """The JSON text of a record or card: sorted keys, two spaces, a newline at the end."""
-    return json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n"
+    values = document.model_dump(mode="json")
+    if values.get("task") == CLASSIFICATION:  # as in records that were made before there were other tasks
+        del values["task"]
+    return json.dumps(values, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
 def read_record(path: Path) -> Record:

@@ -105,6 +105,8 @@ def prove(
     cell = rebuilt(record, store, data, folder, places)
     proof = Proof(record.key, claimed=int(outcomes.broken.sum()), notes=_undated(record))
     check_data(record, cell.splits, data, places)
+    if record.task != cell.system.spec.task.name:
+        raise RecordError(f"the record is of {record.task}, and the dataset is for {cell.system.spec.task.name}")
     check_agreement(cell.system.spec.task, outcomes, cell.threat.goal.value)
     _check_survivors(folder, record, outcomes, store)
     _check_clean(cell, outcomes, proof)
