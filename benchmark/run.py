@@ -25,10 +25,11 @@ from benchmark.guard import RENDEZVOUS, guarded, listening
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in, given_up_of
+from benchmark.records.card import Card
 from benchmark.records.durable import set_aside
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
-from benchmark.records.record import Card, Cost, Finding, Record
+from benchmark.records.record import Cost, Finding, Record
 from benchmark.records.store import DEATHS, Store
 from benchmark.stages import world
 from benchmark.stages.attack import attack, share

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.records.record import content_key, file_sha256
+from benchmark.records.document import content_key
+from benchmark.records.durable import file_sha256
 from benchmarks.timing import machine, table, write
 from tests.leaderboard.made_records import made_cell
 

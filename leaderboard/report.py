@@ -11,13 +11,14 @@ from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.hooks.events import Report, Series, Table
 from benchmark.hooks.observers import Observers
-from benchmark.records.record import content_key
+from benchmark.records.document import content_key
 
 from .board import Board, CurveSet
 from .build import build
 from .cells.load import read
 from .ranking.aggregate import aggregate
-from .site.columns import board_columns, exact_line
+from .site.column import exact_line
+from .site.columns import board_columns
 
 __all__ = ["main", "report_of"]
 

@@ -15,16 +15,10 @@ from benchmark import __version__, registry
 from benchmark.config.describe import MASK
 from benchmark.errors import RecordError
 from benchmark.records.build import AuditCounts, audit_of, counts_of, files_in
+from benchmark.records.described import AttackInfo
+from benchmark.records.durable import file_sha256
 from benchmark.records.provenance import provenance
-from benchmark.records.record import (
-    GIVEN,
-    AttackInfo,
-    Cost,
-    Record,
-    cell_key,
-    file_sha256,
-    read_record,
-)
+from benchmark.records.record import GIVEN, Cost, Record, cell_key, read_record
 from benchmark.records.store import Store
 from benchmark.stages.replay import BATCH, checked_outcomes, judged, places_of, rebuilt
 

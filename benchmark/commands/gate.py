@@ -140,7 +140,7 @@ def _write(options: argparse.Namespace, verdict: Verdict) -> None:
     from benchmark_leaderboard.gate.documents import junit, markdown, sarif
     from benchmark_leaderboard.gate.evidence import evidence, model_card
 
-    from benchmark.records.record import write_atomic
+    from benchmark.records.durable import write_atomic
 
     folder = options.store / "cells" if (options.store / "cells").is_dir() else options.store
 

@@ -128,7 +128,7 @@ def _deployed(pool: Pool, best: Tried, final: Measured, options: argparse.Namesp
 
 def _write(out: Path, path: Searched, final: Measured, searched: int, verdict: str, told: list[str]) -> None:
     from benchmark.hardening.report import as_data, page
-    from benchmark.records.record import write_atomic
+    from benchmark.records.durable import write_atomic
 
     write_atomic(out / "path.json", json.dumps(as_data(path), indent=2) + "\n")
     write_atomic(out / "report.md", page(path, final, searched, verdict, told))

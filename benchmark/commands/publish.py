@@ -11,7 +11,9 @@ from benchmark import registry
 from benchmark.errors import BenchmarkError, RecordError
 from benchmark.hooks.events import CellResult, Gallery, SweepSummary, TrainingPlan
 from benchmark.hooks.observers import Observers
-from benchmark.records.record import Card, Record, file_sha256, read_record
+from benchmark.records.card import Card
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import Record, read_record
 from benchmark.records.store import Store
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError, StoreError
+from benchmark.records.document import KEY_SHOWN
 from benchmark.records.findings import across
-from benchmark.records.record import KEY_SHOWN, Record
+from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.records.summary import COLUMNS, in_order, labelled, robust_of, shown_rows
 from benchmark.records.tables import fitted, table

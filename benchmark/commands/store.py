@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import BenchmarkError, RecordError, StoreError
-from benchmark.records.durable import BROKEN, flush, set_aside, settle
-from benchmark.records.record import Record, cell_key, file_sha256, read_record
+from benchmark.records.durable import BROKEN, file_sha256, flush, set_aside, settle
+from benchmark.records.record import Record, cell_key, read_record
 from benchmark.records.store import Store
 
 __all__ = ["check_store", "clean", "merge", "move", "tidy"]

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import BenchmarkError, RecordError
 from benchmark.records.arrivals import FOLDER, Arrivals, Pair, read_arrivals
-from benchmark.records.record import Record, content_key, to_text, write_atomic
+from benchmark.records.document import content_key, to_text
+from benchmark.records.durable import write_atomic
+from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.stages.proof import prove
 from benchmark.stages.replay import BATCH, checked_outcomes, rebuilt, rows_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmark import registry
 from benchmark.api import Attack
 from benchmark.errors import ConfigError, DataError, RecordError, Unproved
-from benchmark.records.record import AttackInfo, ThreatInfo
+from benchmark.records.described import AttackInfo, ThreatInfo
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 from benchmark.threat.mask import read_mask
 

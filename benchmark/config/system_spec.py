@@ -12,7 +12,8 @@ from benchmark.config.schema import Training
 from benchmark.errors import DataError
 from benchmark.records import naming
 from benchmark.records.content import PREFIX, content_sha256
-from benchmark.records.record import SystemInfo, canonical, content_key, system_key
+from benchmark.records.described import SystemInfo
+from benchmark.records.document import canonical, content_key, system_key
 
 __all__ = ["WEIGHTS", "SystemSpec", "described", "initial_weights"]
 

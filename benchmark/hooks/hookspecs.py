@@ -12,7 +12,8 @@ from benchmark import GROUP
 if TYPE_CHECKING:
     from benchmark.api import Component
     from benchmark.hooks.events import CellPlan, Gallery, Report, SweepSummary, TrainingPlan
-    from benchmark.records.record import Card, Record
+    from benchmark.records.card import Card
+    from benchmark.records.record import Record
 
 hookspec = pluggy.HookspecMarker(GROUP)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.records.record import AttackInfo, Audit, Counts, FileInfo, GivenUp, file_sha256
+from benchmark.records.described import AttackInfo
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import Audit, Counts, FileInfo, GivenUp
 
 if TYPE_CHECKING:
     from torch import Tensor

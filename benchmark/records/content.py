@@ -13,7 +13,8 @@ import json
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.records.record import content_key, file_sha256, write_atomic
+from benchmark.records.document import content_key
+from benchmark.records.durable import file_sha256, write_atomic
 
 __all__ = ["PREFIX", "content_sha256", "stamp"]
 

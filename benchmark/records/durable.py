@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,16 @@ from benchmark.errors import StoreError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["checked_tensors", "flush", "put_in_place", "save_checked", "set_aside", "settle"]
+__all__ = [
+    "checked_tensors",
+    "file_sha256",
+    "flush",
+    "put_in_place",
+    "save_checked",
+    "set_aside",
+    "settle",
+    "write_atomic",
+]
 
 SHA = "sha256"
 BROKEN = ".broken-"
@@ -55,6 +65,28 @@ def put_in_place(temporary: Path, path: Path) -> None:
     flush(temporary)
     temporary.replace(path)
     flush(path.parent)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as stream:  # the umask decides who may read it
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        flush(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def file_sha256(path: Path) -> str:
+    """The checksum of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def set_aside(path: Path, why: str) -> Path:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import ConfigError
-from benchmark.records.record import Record, content_key, write_atomic
+from benchmark.records.document import content_key
+from benchmark.records.durable import write_atomic
+from benchmark.records.record import Record
 from benchmark.records.store import Store
 
 __all__ = ["Line", "Plan", "ordered", "progress_of"]

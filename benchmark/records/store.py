@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import RecordError, StoreError
+from benchmark.records.card import Card
 from benchmark.records.content import stamp
-from benchmark.records.durable import flush, settle
-from benchmark.records.record import Card, Record, file_sha256, read_record, to_text, write_atomic
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256, flush, settle, write_atomic
+from benchmark.records.record import Record, read_record
 
 __all__ = ["DEATHS", "Store"]
 

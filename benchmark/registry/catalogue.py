@@ -78,7 +78,7 @@ def _described(plugins: Sequence[Declared]) -> list[Description]:
     keys = [_cache_key(plugin) for plugin in plugins]
     unknown = {key: plugin for key, plugin in zip(keys, plugins, strict=True) if key not in known}
     if unknown:
-        from benchmark.records.record import write_atomic
+        from benchmark.records.durable import write_atomic
 
         answers = answers_of_child([dataclasses.asdict(plugin) for plugin in unknown.values()])
         known |= dict(zip(unknown, answers, strict=True))

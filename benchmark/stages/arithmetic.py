@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from benchmark.config.describe import parsed_threat, threat_info
 from benchmark.errors import RecordError, Refused
 from benchmark.records.build import AuditCounts, audit_of, counts_of, given_up_of
-from benchmark.records.record import GIVEN, Record, cell_key, file_sha256, system_key
+from benchmark.records.document import system_key
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import GIVEN, Record, cell_key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.build import budget_of, unfound
+from benchmark.records.card import Card
+from benchmark.records.described import AttackInfo
 from benchmark.records.findings import COLLAPSED, NO_ATTACK, ROUNDING
-from benchmark.records.record import AttackInfo, Card, Finding
+from benchmark.records.record import Finding
 from benchmark.stages.probes import oddities_of
 from benchmark.threat import Access, RegionKind
 

@@ -20,10 +20,11 @@ from benchmark.data import DataSpec, Examples
 from benchmark.errors import DataError, Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
-from benchmark.records.durable import set_aside
+from benchmark.records.card import Card
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256, set_aside, write_atomic
 from benchmark.records.poison import POISON
 from benchmark.records.provenance import provenance
-from benchmark.records.record import Card, file_sha256, to_text, write_atomic
 from benchmark.records.store import Store
 from benchmark.sampling import SampleRandom, derive_seed, using
 from benchmark.stages import world

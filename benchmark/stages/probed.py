@@ -9,8 +9,9 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.data import Examples
-from benchmark.records.durable import set_aside
-from benchmark.records.record import Card, Finding, write_atomic
+from benchmark.records.card import Card
+from benchmark.records.durable import set_aside, write_atomic
+from benchmark.records.record import Finding
 from benchmark.records.store import Store
 from benchmark.stages.devices import exact_math
 from benchmark.stages.probes import of_system

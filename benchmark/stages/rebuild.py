@@ -12,8 +12,9 @@ from benchmark.config.schema import Training
 from benchmark.config.system_spec import WEIGHTS, SystemSpec
 from benchmark.data import DataSpec
 from benchmark.errors import RecordError, Unproved
+from benchmark.records.card import Card
 from benchmark.records.content import PREFIX, content_sha256
-from benchmark.records.record import Card, SystemInfo
+from benchmark.records.described import SystemInfo
 from benchmark.records.store import Store
 from benchmark.system import System
 
@@ -116,7 +117,7 @@ def stored_system(parts: SystemSpec, card: Card, store: Store, spec: DataSpec) -
     Raises:
         RecordError: if the weights are not those that the card describes.
     """
-    from benchmark.records.record import file_sha256
+    from benchmark.records.durable import file_sha256
     from benchmark.stages.fit import assemble, build_model
     from benchmark.system.weights import load_weights
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import RecordError, Unproved
-from benchmark.records.record import GIVEN, Card, Record
+from benchmark.records.card import Card
+from benchmark.records.record import GIVEN, Record
 from benchmark.records.store import Store
 from benchmark.stages.arithmetic import checked_outcomes
 

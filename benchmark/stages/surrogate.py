@@ -18,7 +18,7 @@ from benchmark.config.schema import StoreConfig
 from benchmark.config.system_spec import SystemSpec
 from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
-from benchmark.records.record import Card
+from benchmark.records.card import Card
 from benchmark.records.store import Store
 from benchmark.stages.rebuild import spec_of, stored_system
 from benchmark.system import Detector, System

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import ConfigError, RecordError, Unproved
+from benchmark.records.durable import file_sha256
 from benchmark.records.earlier import misfit
 from benchmark.records.outcomes import OUTCOMES, Outcomes
-from benchmark.records.record import Record, file_sha256, read_record
+from benchmark.records.record import Record, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from benchmark import registry
 from benchmark.config.system_spec import SystemSpec
 from benchmark.data import Examples, Splits
 from benchmark.errors import StoreError
+from benchmark.records.card import RowsLost
 from benchmark.records.poison import PoisonedRows
-from benchmark.records.record import RowsLost
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.poison import poison
 

@@ -16,8 +16,8 @@ from benchmark.errors import MENDABLE, BenchmarkError, PluginError
 from benchmark.guard import guarded
 from benchmark.hooks.events import CellResult, SweepSummary
 from benchmark.hooks.observers import Observers
+from benchmark.records.document import content_key
 from benchmark.records.plan import Plan, progress_of
-from benchmark.records.record import content_key
 from benchmark.records.store import Store
 from benchmark.sweep.children import ChildDied, in_child
 from benchmark.sweep.suites import official

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import BenchmarkError
 from benchmark.records import naming
-from benchmark.records.record import AttackInfo, Record, ThreatInfo
+from benchmark.records.described import AttackInfo, ThreatInfo
+from benchmark.records.record import Record
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf

@@ -8,46 +8,23 @@ to the example, whoever asks and in whatever batch.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from benchmark import sampling
 from benchmark.errors import AccessError, AttackFault
 from benchmark.sampling import SampleRandom
-from benchmark.system.ledger import Ledger, occurrence
+from benchmark.system.ledger import Ledger
+from benchmark.system.passes import LEFT_OUT, Passes, Pull, RowLoss
 from benchmark.system.references import OWNED, References
-from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
+from benchmark.system.system import Detector, System
 from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
 from benchmark.threat import Access, Goal
 from benchmark.threat.ball import Ball
 
 __all__ = ["Ledger", "RowLoss", "Target"]
-
-LEFT_OUT = 4
-"""Other labels that may have higher scores than a label among the best five."""
-
-RowLoss = Callable[[Tensor], Tensor]
-"""From logits (B, K), or (B, S, K) of several sites, to (B,): what a gradient ascends, each row by itself."""
-
-
-class _Pull(Protocol):
-    def __call__(self, cotangent: Tensor) -> Tensor: ...
-
-
-def _mean(draws: list[Tensor]) -> Tensor:
-    return torch.stack(draws).mean(0) if len(draws) > 1 else draws[0]
-
-
-def _gradient(root: Tensor, leaf: Tensor, cotangent: Tensor | None, *, keep: bool) -> Tensor:
-    """The gradient of `root` in the shape of `leaf`; zero where nothing in the system is differentiable."""
-    found: Tensor | None = None
-    if root.requires_grad:
-        (found,) = torch.autograd.grad(root, leaf, cotangent, retain_graph=keep, allow_unused=True)
-    return torch.zeros_like(leaf) if found is None else found
 
 
 class Target:
@@ -100,32 +77,33 @@ class Target:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
 
-        self._reach = reach
-        self._rng = rng
-        self._eot = eot
-        self._draws = eot if randomized else 1
-        self._votes = votes if randomized else 1
-        self._smoother = smoother
-        self._penalty: Tensor | None = None
-        self._cap: Tensor | None = None
-        self._randomized = randomized
-        self._detectors = detectors
-        self._ball = ball if ball is not None and ball.levels is not None else None
-        self._owned = owned
-        self._passes = passes
-        self._prepared = prepared
-        self._trigger = trigger
-        self._ranked = ranked
-        self._owners: Tensor | None = None
-        self._fixed: SampleRandom | None = None
-        self._rows_count = len(rng)
         self.ledger = Ledger(len(rng), rng.ids.device, queries, told)
         self.access = access
         self.task = task.under(goal.value) if isinstance(task, DenseTask) else task
         self.classes = classes if ranked is None else classes - LEFT_OUT
+        self._passes = Passes(
+            reach,
+            rng,
+            self.ledger,
+            draws=eot if randomized else 1,
+            votes=votes if randomized else 1,
+            cost=passes,
+            randomized=randomized,
+            detectors=detectors,
+            ball=ball if ball is not None and ball.levels is not None else None,
+            ranked=ranked,
+            task=self.task,
+        )
+        self._eot = eot
+        self._smoother = smoother
+        self._owned = owned
+        self._prepared = prepared
+        self._trigger = trigger
+        self._penalty: Tensor | None = None
+        self._cap: Tensor | None = None
 
     def __len__(self) -> int:
-        return self._rows_count
+        return len(self._passes)
 
     def rows(self, index: Tensor) -> Target:
         """The target of the examples at `index` (int64, may repeat; or bool); passes are charged to the examples."""
@@ -133,16 +111,15 @@ class Target:
             index = index.nonzero().squeeze(1)
         if torch.equal(index, torch.arange(len(self), device=index.device)):
             return self
-        view = self._view()
-        view._owners = index if self._owners is None else self._owners[index]
+        owners = index if self._passes.owners is None else self._passes.owners[index]
+        view = self._view(replace(self._passes, owners=owners))
         view._penalty = None if self._penalty is None else self._penalty[index]
-        view._rows_count = len(index)
         return view
 
-    def _view(self) -> Target:
+    def _view(self, passes: Passes) -> Target:
         view = object.__new__(Target)
         view.__dict__.update(self.__dict__)
-        view._fixed = None
+        view._passes = passes
         return view
 
     def tuned(self, *, draws: int | None = None, penalty: Tensor | None = None, passes: int | None = None) -> Target:
@@ -153,9 +130,9 @@ class Target:
             penalty: (B,) weight of the detectors' excess in the loss of :meth:`gradient`, in place of 1.
             passes: forward passes per example, from now on, after which :meth:`remaining` is 0 for this target.
         """
-        view = self._view()
-        if draws is not None and self._randomized:
-            view._draws = draws
+        view = self._view(self._passes)
+        if draws is not None and self.randomized:
+            view._passes = replace(self._passes, draws=draws)
         if penalty is not None:
             view._penalty = penalty
         if passes is not None:
@@ -178,12 +155,21 @@ class Target:
         def reach() -> nn.Module:
             return system
 
-        view = self._view()
-        view._reach, view._smoother = reach, None
-        view._randomized, view._passes, view._detectors = system.randomized, system.passes, system.detectors
-        view._draws, view._votes = (self._draws, system.votes) if system.randomized else (1, 1)
-        if system.randomized and not self._randomized:
-            view._draws = self._eot
+        draws = 1
+        if system.randomized:
+            draws = self.draws if self.randomized else self._eot
+        view = self._view(
+            replace(
+                self._passes,
+                reach=reach,
+                draws=draws,
+                votes=system.votes if system.randomized else 1,
+                cost=system.passes,
+                randomized=system.randomized,
+                detectors=system.detectors,
+            )
+        )
+        view._smoother = None
         return view
 
     def credit(self, part: str) -> None:
@@ -191,34 +177,34 @@ class Target:
 
         The record says how many examples each part broke, by the verdict of the core.
         """
-        owners = range(len(self)) if self._owners is None else self._owners.tolist()
+        owners = range(len(self)) if self._passes.owners is None else self._passes.owners.tolist()
         for owner in owners:
             self.ledger.found_by[owner] = part
 
     @property
     def detected(self) -> bool:
         """True if detectors that the attacker knows of may refuse an input."""
-        return bool(self._detectors)
+        return bool(self._passes.detectors)
 
     @property
     def randomized(self) -> bool:
         """True if answers are random."""
-        return self._randomized
+        return self._passes.randomized
 
     @property
     def draws(self) -> int:
         """Number of draws that an answer averages; 1 where nothing is random."""
-        return self._draws
+        return self._passes.draws
 
     @property
     def votes(self) -> int:
         """Passes of :meth:`answers`, where one pass counts as one: the draws whose majority is the answer."""
-        return self._votes
+        return self._passes.votes
 
     @property
     def certain(self) -> bool:
         """True if the scores of one pass determine the system's answer: nothing random in it, and no detector."""
-        return not self._randomized and not self._detectors
+        return not self.randomized and not self.detected
 
     def remaining(self) -> Tensor | None:
         """Queries left to each row, (B,) int64, or None where there is no limit.
@@ -232,8 +218,8 @@ class Target:
         if self.ledger.queries is not None:
             limit.fill_(self.ledger.queries)
         left = (limit if self._cap is None else torch.minimum(limit, self._cap)) - self.ledger.forwards
-        left = left if self._owners is None else left[self._owners]
-        return left.clamp_min(0) // (self._draws * self._passes)
+        left = left if self._passes.owners is None else left[self._passes.owners]
+        return left.clamp_min(0) // (self.draws * self._passes.cost)
 
     @property
     def prepared(self) -> dict[str, Tensor]:
@@ -284,7 +270,7 @@ class Target:
             AccessError: under label access. BudgetError: if a row's budget is spent.
         """
         self._allow(Access.scores, "scores")
-        return self._forward(x)
+        return self._passes.logits(x)
 
     def labels(self, x: Tensor) -> Tensor:
         """(B,) int64 predicted labels for `x` (B, *S); one forward pass per row.
@@ -292,7 +278,7 @@ class Target:
         -1 where a detector refuses, -2 where a score is not finite. Of examples with several sites (B, S) or (B, S, n),
         see :meth:`benchmark.tasks.task.DenseTask.read`.
         """
-        return self._answer(x)[1]
+        return self._passes.answer(x)[1]
 
     def answers(self, x: Tensor) -> Tensor:
         """Labels as the core judges `x` (B, *S), on fresh draws, of shape (B,) int64; `votes` forward passes per row.
@@ -300,34 +286,9 @@ class Target:
         Of a randomised system the label of most draws, a tie by the larger mean probability. Refused, -1, where more
         than half of the draws are.
         """
-        once = self.tuned(draws=1)
-        if self._votes == 1:
-            return once.labels(x)
-        drawn = [once._answer(x) for _ in range(self._votes)]
-        refused = torch.stack([labels == REJECTED for _, labels in drawn]).sum(0)
-        mean = torch.stack([logits.double().softmax(1) for logits, _ in drawn]).mean(0)
-        chosen = torch.stack([logits.argmax(1) for logits, _ in drawn])
-        counts = torch.nn.functional.one_hot(chosen, mean.shape[1]).sum(0)
-        elected = torch.where(mean.isfinite().all(1), (counts + 0.5 * mean).argmax(1), NO_ANSWER)
-        return torch.where(2 * refused > self._votes, REJECTED, elected)
+        return self._passes.elected(x)
 
-    def _answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K) scores and (B,) labels of one pass, averaged over draws."""
-        with torch.no_grad():
-            rng = self._turn()
-            logits = self._forward(x)
-            if isinstance(self.task, DenseTask):
-                return logits, self.task.read(logits)
-            labels = torch.where(logits.isfinite().all(1), logits.argmax(1), NO_ANSWER)
-            if self._detectors:
-                with self._asking(rng):
-                    rows = padded(self._handed_in(x))
-                    for detector in self._detectors:
-                        margin = detector.margin(self._reach(), rows)[: len(x)]
-                        labels = torch.where(margin > 0, REJECTED, labels)
-        return logits, labels
-
-    def pullback(self, x: Tensor) -> tuple[Tensor, _Pull]:
+    def pullback(self, x: Tensor) -> tuple[Tensor, Pull]:
         """The scores at `x` and a function that pulls cotangents back to the input.
 
         Args:
@@ -342,20 +303,7 @@ class Target:
             AccessError: unless the threat gives gradients. BudgetError: if a row's budget is spent.
         """
         self._allow(Access.gradients, "a gradient")
-        passes = [self._graph(x) for _ in range(self._draws)]
-        logits = _mean([output.detach()[: len(x)] for _, output in passes])
-
-        def pull(cotangent: Tensor) -> Tensor:
-            several = (cotangent if cotangent.ndim == 3 else cotangent[:, None]).transpose(0, 1)
-            full = passes[0][1].new_zeros(len(several), *passes[0][1].shape)
-            full[:, : len(x)] = several
-            grads = [
-                _mean([_gradient(output, leaf, one, keep=True) for leaf, output in passes])[: len(x)] for one in full
-            ]
-            self._noted(grads[0], len(grads) * len(passes))
-            return torch.stack(grads, 1) if cotangent.ndim == 3 else grads[0]
-
-        return logits, pull
+        return self._passes.pullback(x)
 
     def gradient(self, x: Tensor, loss: RowLoss) -> tuple[Tensor, Tensor, Tensor]:
         """The input gradient of a loss of the scores, each row by itself.
@@ -375,30 +323,7 @@ class Target:
             AccessError: unless the threat gives gradients. BudgetError: if a row's budget is spent.
         """
         self._allow(Access.gradients, "a gradient")
-        total: tuple[Tensor, Tensor, Tensor] | None = None
-        for _ in range(self._draws):
-            rng = self._turn()
-            leaf, output = self._graph(x)
-            scores = output if len(output) == len(x) else output[: len(x)]
-            with torch.enable_grad():
-                value = loss(scores)
-            grad = _gradient(value.sum(), leaf, None, keep=False)[: len(x)]
-            self._noted(grad, 1)
-            value = value.detach()
-            if self._detectors:
-                penalty, push = self._suspicion(x, rng)
-                if self._penalty is not None:
-                    penalty = penalty * self._penalty
-                    push = push * self._penalty.reshape(-1, *([1] * (x.ndim - 1)))
-                value, grad = value - penalty, grad - push
-            now = (grad, value, scores.detach())
-            total = now if total is None else (total[0] + now[0], total[1] + now[1], total[2] + now[2])
-        assert total is not None
-        if self._draws > 1:
-            total = (total[0] / self._draws, total[1] / self._draws, total[2] / self._draws)
-        return total
-
-    # --- what the attacker does not see ---
+        return self._passes.gradient(x, loss, self._penalty)
 
     def _allow(self, needed: Access, what: str) -> None:
         if not self.access.grants(needed):
@@ -406,85 +331,3 @@ class Target:
                 f"the attack asked for {what}, and threat.access is {self.access.value}; an attack must declare the "
                 f"access it needs in `supports`, and here that is {needed.value}"
             )
-
-    def _check(self, x: Tensor) -> None:
-        if len(x) != self._rows_count:
-            raise AttackFault(
-                f"the attack asked about {len(x)} inputs through a target of {self._rows_count} rows; use "
-                "target.rows(index) to say which example each input belongs to"
-            )
-
-    @contextlib.contextmanager
-    def _asking(self, rng: SampleRandom) -> Iterator[None]:
-        """Around a pass of the system, with the randomness of its padded rows."""
-        model = self._reach()
-        opened = model.opened() if isinstance(model, System) else contextlib.nullcontext()
-        with opened, sampling.using(padded_random(rng)):
-            yield
-
-    def _handed_in(self, x: Tensor) -> Tensor:
-        """Input that the system would get if the attacker ended with `x`, (B, *S), detached."""
-        if self._ball is None:
-            return x.detach()
-        return (self._ball if self._owners is None else self._ball.rows(self._owners)).quantise(x.detach())
-
-    def _turn(self) -> SampleRandom:
-        """The randomness of the next pass of each row: its turn is the number of passes the example has had."""
-        if not self._randomized:
-            if self._fixed is None:
-                self._fixed = self._rng if self._owners is None else self._rng.rows(self._owners)
-            return self._fixed
-        rng = self._rng if self._owners is None else self._rng.rows(self._owners)
-        spent = self.ledger.forwards if self._owners is None else self.ledger.forwards[self._owners]
-        if self._owners is not None:  # several inputs of one example in one pass take consecutive turns
-            spent = spent + occurrence(self._owners)
-        return rng.at_turn(spent)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        total: Tensor | None = None
-        with torch.no_grad():
-            for _ in range(self._draws):
-                rng = self._turn()
-                self.ledger.charge(self._owners, self._passes)
-                with self._asking(rng):
-                    now = self._shown(self._reach()(padded(self._handed_in(x)))[: len(x)])
-                total = now if total is None else total + now
-        assert total is not None
-        return total / self._draws if self._draws > 1 else total
-
-    def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self._check(x)
-        rng = self._turn()
-        self.ledger.charge(self._owners, self._passes)
-        leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), self._asking(rng):
-            output: Tensor = self._reach()(leaf)
-            if self._ranked is not None:
-                output = self._shown(output[: len(x)])
-        return leaf, output
-
-    def _shown(self, logits: Tensor) -> Tensor:
-        """Scores (B, K) as the attacker sees them: ranked under the goal top5."""
-        if self._ranked is None:
-            return logits
-        y = (self._ranked if self._owners is None else self._ranked[self._owners])[:, None]
-        others = logits.scatter(1, y, -torch.inf).topk(logits.shape[1] - 1, dim=1).values
-        return torch.cat([logits.gather(1, y), others[:, LEFT_OUT:]], 1)
-
-    def _noted(self, grad: Tensor, times: int) -> None:
-        """Look at a gradient (B, *S), and charge for so many."""
-        self.ledger.look_at(self._owners, grad)
-        self.ledger.charge_backward(self._owners, times * self._passes)
-
-    def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
-        """(B,) by how much detectors are exceeded, and its gradient (B, *S)."""
-        leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), self._asking(rng):
-            amount = torch.zeros(len(leaf), device=x.device)
-            for detector in self._detectors:
-                amount = amount + detector.evasion_margin(self._reach(), leaf).clamp_min(0.0)
-            if not amount.requires_grad:
-                return amount[: len(x)], torch.zeros_like(x)
-            push = _gradient(amount.sum(), leaf, None, keep=False)
-        return amount.detach()[: len(x)], push[: len(x)]

@@ -20,7 +20,7 @@ from benchmark.system.target import Target
 from benchmark.threat import Access, Norm, Threat
 from benchmark.threat.ball import Ball
 
-__all__ = ["SoundAttack", "ascend", "margin"]
+__all__ = ["FaultyAttack", "SoundAttack", "ascend", "margin"]
 
 
 def margin(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
@@ -55,127 +55,16 @@ class SoundAttack(Attack):
         return ascend(target, x, y, threat.around(x, rng), targeted=threat.targeted, steps=self.steps)
 
 
-class _Faulty(SoundAttack):
+class FaultyAttack(SoundAttack):
     """Calls the sound attack, with something wrong before or after it."""
 
     def sound(self, target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> Tensor:
+        """The right candidates."""
         return SoundAttack.perturb(self, target, x, y, threat=threat, rng=rng)
 
 
 @dataclass(frozen=True)
-class LeavesTheBall(_Faulty):
-    """Uses one and a half times the radius, in the box and the region."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend in a ball that is too large."""
-        ball = threat.around(x, rng)
-        wide = Ball(ball.x, ball.norm, 1.5 * ball.eps, ball.mask)
-        return ascend(target, x, y, wide, targeted=threat.targeted, steps=self.steps)
-
-
-@dataclass(frozen=True)
-class IgnoresTheRegion(_Faulty):
-    """Changes features that the threat's region forbids."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend without the mask."""
-        ball = Ball(x, threat.norm, threat.radius)
-        return ascend(target, x, y, ball, targeted=threat.targeted, steps=self.steps)
-
-
-@dataclass(frozen=True)
-class NeverMoves(_Faulty):
-    """Asks for gradients and returns the clean input."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend, and forget the result."""
-        self.sound(target, x, y, threat, rng)
-        return x.clone()
-
-
-@dataclass(frozen=True)
-class MistakesTheGoal(_Faulty):
-    """Under a targeted threat, leaves the label that it should reach."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend as if untargeted."""
-        return ascend(target, x, y, threat.around(x, rng), targeted=False, steps=self.steps)
-
-
-@dataclass(frozen=True)
-class ReturnsDoubles(_Faulty):
-    """Returns float64."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates in the wrong dtype."""
-        return self.sound(target, x, y, threat, rng).double()
-
-
-@dataclass(frozen=True)
-class ReturnsSingles(_Faulty):
-    """Returns float32 whatever it is given."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, rounded."""
-        return self.sound(target, x, y, threat, rng).float()
-
-
-@dataclass(frozen=True)
-class KnowsTenClasses(_Faulty):
-    """Has a place for ten classes, and no more."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after a look at a list that is too short."""
-        _places = torch.zeros(10)[y]
-        return self.sound(target, x, y, threat, rng)
-
-
-@dataclass(frozen=True)
-class NeedsThreeClassesForATarget(_Faulty):
-    """Looks for a second rival of the label to reach, and there is none of two classes."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after a look at the scores."""
-        if threat.targeted and target.remaining() is not None:
-            target.logits(x).topk(3)
-        return self.sound(target, x, y, threat, rng)
-
-
-@dataclass(frozen=True)
-class NeedsSinglesInARegion(_Faulty):
-    """Fills what lies outside the region with single precision, whatever the input is."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, if their precision fits."""
-        x_adv = self.sound(target, x, y, threat, rng)
-        mask = threat.around(x, rng).mask
-        return (
-            x_adv if mask is None else x_adv.index_copy(0, torch.arange(len(x)), x_adv.float().where(mask, x.float()))
-        )
-
-
-@dataclass(frozen=True)
-class SqueezesOneExample(_Faulty):
-    """Loses the batch dimension of a single example."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, squeezed."""
-        x_adv = self.sound(target, x, y, threat, rng)
-        return x_adv[0] if len(x) == 1 and x.shape[1] == 3 else x_adv
-
-
-@dataclass(frozen=True)
-class NeedsThreeChannels(_Faulty):
-    """Fails on anything but colour images, without saying what it needs."""
-
-    def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Read the height and width of an image."""
-        _batch, _channels, _height, _width = x.shape
-        return self.sound(target, x, y, threat, rng)
-
-
-@dataclass(frozen=True)
-class ChangesItsInput(_Faulty):
+class ChangesItsInput(FaultyAttack):
     """Writes into x, after the result is computed."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -186,32 +75,32 @@ class ChangesItsInput(_Faulty):
 
 
 @dataclass(frozen=True)
-class ChangesTheModel(_Faulty):
+class ChangesTheModel(FaultyAttack):
     """Reaches for the weights behind the target, and writes into a buffer."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The right candidates, and a buffer counted up."""
-        for buffer in target._reach().buffers():
+        for buffer in target._passes.reach().buffers():
             buffer.add_(1.0)
         return self.sound(target, x, y, threat, rng)
 
 
 @dataclass(frozen=True)
-class AsksBehindTheTarget(_Faulty):
+class AsksBehindTheTarget(FaultyAttack):
     """Makes a forward pass that nobody counts."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The right candidates, and one pass through the model itself."""
         with torch.no_grad():
             try:
-                target._reach()(x)
+                target._passes.reach()(x)
             except RuntimeError:
                 return self.sound(target, x, y, threat, rng)
         return self.sound(target, x, y, threat, rng)
 
 
 @dataclass(frozen=True)
-class DrawsFromTorch(_Faulty):
+class DrawsFromTorch(FaultyAttack):
     """Draws from torch's global generator."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -221,7 +110,7 @@ class DrawsFromTorch(_Faulty):
 
 
 @dataclass(frozen=True)
-class DrawsFromNumpy(_Faulty):
+class DrawsFromNumpy(FaultyAttack):
     """Draws from NumPy's global generator."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -231,7 +120,7 @@ class DrawsFromNumpy(_Faulty):
 
 
 @dataclass(frozen=True)
-class SeedsPython(_Faulty):
+class SeedsPython(FaultyAttack):
     """Seeds Python's generator."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -244,7 +133,7 @@ _calls = [0]
 
 
 @dataclass(frozen=True)
-class CountsItsCalls(_Faulty):
+class CountsItsCalls(FaultyAttack):
     """Keeps state between calls: every second one takes a step less."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -255,7 +144,7 @@ class CountsItsCalls(_Faulty):
 
 
 @dataclass(frozen=True)
-class HidesItsRandomness(_Faulty):
+class HidesItsRandomness(FaultyAttack):
     """Starts at random, and declares that it is not random."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -265,7 +154,7 @@ class HidesItsRandomness(_Faulty):
 
 
 @dataclass(frozen=True)
-class NormalisesOverTheBatch(_Faulty):
+class NormalisesOverTheBatch(FaultyAttack):
     """Divides the gradient by a norm over the whole batch."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -289,7 +178,7 @@ def _absolute(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ReadsLogitsAgainstZero(_Faulty):
+class ReadsLogitsAgainstZero(FaultyAttack):
     """Compares a logit with a constant."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -303,7 +192,7 @@ class ReadsLogitsAgainstZero(_Faulty):
 
 
 @dataclass(frozen=True)
-class UsesGradientsUnderScores(_Faulty):
+class UsesGradientsUnderScores(FaultyAttack):
     """Declares that scores are enough, and asks for gradients."""
 
     supports: ClassVar[Supports] = Supports(targeted=True, access=Access.scores)
@@ -333,7 +222,7 @@ def _search(target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRan
 
 
 @dataclass(frozen=True)
-class OverspendsByOne(_Faulty):
+class OverspendsByOne(FaultyAttack):
     """Asks once more than the budget allows."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -346,7 +235,7 @@ class OverspendsByOne(_Faulty):
 
 
 @dataclass(frozen=True)
-class DividesByTheGradient(_Faulty):
+class DividesByTheGradient(FaultyAttack):
     """Divides by the size of the gradient, which may be zero."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -360,7 +249,7 @@ class DividesByTheGradient(_Faulty):
 
 
 @dataclass(frozen=True)
-class FollowsNan(_Faulty):
+class FollowsNan(FaultyAttack):
     """Adds the gradient whatever it is."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -374,7 +263,7 @@ class FollowsNan(_Faulty):
 
 
 @dataclass(frozen=True)
-class DividesByEps(_Faulty):
+class DividesByEps(FaultyAttack):
     """Measures the step in radii, and a radius may be zero."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -383,7 +272,7 @@ class DividesByEps(_Faulty):
 
 
 @dataclass(frozen=True)
-class SupportsNoNorm(_Faulty):
+class SupportsNoNorm(FaultyAttack):
     """Declares no norm at all."""
 
     supports: ClassVar[Supports] = Supports(norms=frozenset[Norm](), targeted=True)
@@ -393,7 +282,7 @@ _seen: list[int] = []
 
 
 @dataclass(frozen=True)
-class HasUnplainSettings(_Faulty):
+class HasUnplainSettings(FaultyAttack):
     """Has a setting that no record can hold."""
 
     weight: float = float("nan")
@@ -407,7 +296,7 @@ class HasUnplainSettings(_Faulty):
 
 
 @dataclass(frozen=True)
-class DriftsWhenRandomised(_Faulty):
+class DriftsWhenRandomised(FaultyAttack):
     """Keeps state, but only shows it under more than one draw."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:

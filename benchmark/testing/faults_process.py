@@ -21,8 +21,13 @@ from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.system.target import Target
 from benchmark.testing.faults_attack import SoundAttack
-from benchmark.testing.faults_results import SoundCertifier, SoundMetric, SoundTracker
-from benchmark.testing.faults_training import SoundDataset, SoundDefense, SoundModel, SoundPoison
+from benchmark.testing.faults_certifier import SoundCertifier
+from benchmark.testing.faults_dataset import SoundDataset
+from benchmark.testing.faults_defense import SoundDefense
+from benchmark.testing.faults_metric import SoundMetric
+from benchmark.testing.faults_model import SoundModel
+from benchmark.testing.faults_poison import SoundPoison
+from benchmark.testing.faults_tracker import SoundTracker
 from benchmark.threat import Threat
 
 __all__: list[str] = []

@@ -17,7 +17,10 @@ import torch
 from benchmark import GROUP
 from benchmark.api import Tracker
 from benchmark.hooks.events import CellResult, Gallery, SweepSummary, TrainingPlan
-from benchmark.records.record import AttackInfo, Card, Record, SystemInfo, ThreatInfo, to_text
+from benchmark.records.card import Card
+from benchmark.records.described import AttackInfo, SystemInfo, ThreatInfo
+from benchmark.records.document import to_text
+from benchmark.records.record import Record
 from benchmark.testing.rule import demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import global_state, same_state, seeded
 

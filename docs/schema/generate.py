@@ -15,7 +15,8 @@ from benchmark_leaderboard.review.parcel import Manifest
 from benchmark_leaderboard.review.review import ReviewFile
 from pydantic import BaseModel
 
-from benchmark.records.record import SCHEMA_VERSION, Card, Record
+from benchmark.records.card import Card
+from benchmark.records.record import SCHEMA_VERSION, Record
 
 FOLDER = Path(__file__).parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sized
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Card, Record
+from benchmark.records.card import Card
+from benchmark.records.record import Record
 
 __all__ = ["LONGEST_LISTS", "check_card_bounds", "check_lists", "check_numbers"]
 

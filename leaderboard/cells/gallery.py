@@ -21,7 +21,7 @@ from benchmark.errors import RecordError
 from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE, AttackColumn, Board, Row
-from .load import Cell
+from .cell import Cell
 
 __all__ = ["GALLERY", "Exhibit", "Picture", "Pictures", "exhibits", "png", "read_pictures"]
 

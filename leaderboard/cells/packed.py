@@ -24,8 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import RecordError
+from benchmark.records.durable import file_sha256
 from benchmark.records.migrations import Step, migrated
-from benchmark.records.record import FileInfo, Record, file_sha256
+from benchmark.records.record import FileInfo, Record
 
 __all__ = ["ARRAYS", "BITS", "DOCUMENT", "SCHEMA_VERSION", "WRONG", "Link", "Packed", "bits_of", "examples_name",
            "packed_arrays", "read_document", "unpacked"]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import RecordError
-from benchmark.records.record import to_text
+from benchmark.records.document import to_text
 
 __all__ = ["RETRACTED", "SUPERSEDED", "Withdrawal", "withdraw", "withdrawal"]
 

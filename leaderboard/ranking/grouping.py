@@ -12,11 +12,13 @@ from typing import Any
 
 from benchmark.errors import ConfigError, RecordError
 from benchmark.records import naming
-from benchmark.records.record import Record, SystemInfo, content_key
+from benchmark.records.described import SystemInfo
+from benchmark.records.document import content_key
+from benchmark.records.record import Record
 from benchmark.threat import parse_eps
 
 from ..board import ANY_CHANGE, AttackColumn, Conditions, Protocol
-from ..cells.load import Cell
+from ..cells.cell import Cell
 
 __all__ = [
     "base_label",

@@ -14,7 +14,8 @@ from benchmark.records.record import MetricValue
 from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE
-from ..cells.load import Bools, Cell, Evidence
+from ..cells.cell import Cell
+from ..cells.evidence import Bools, Evidence
 from .statistics import Floats
 
 __all__ = ["AttackedSystem", "Hit", "Trial", "WorstCase", "worst_case_at"]

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.records.described import SystemInfo
+from benchmark.records.document import content_key, system_key
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import Record, SystemInfo, content_key, system_key
+from benchmark.records.record import Record
 
 from ..board import Leaderboard, Row
-from ..cells.load import Cell, certified_radii, clean_answers
+from ..cells.cell import Cell
+from ..cells.evidence import certified_radii, clean_answers
 from ..ranking.grouping import recipe_key
 from .check_text import folded
 from .review import ReviewFile

@@ -15,10 +15,14 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from benchmark.errors import RecordError
-from benchmark.records.record import FileInfo, file_sha256, to_text, write_atomic
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256, write_atomic
+from benchmark.records.record import FileInfo
 
+from ..cells.cell import Cell
+from ..cells.evidence import OUTCOMES, read_evidence
 from ..cells.gallery import GALLERY
-from ..cells.load import OUTCOMES, RECORD, Cell, read, read_evidence
+from ..cells.load import RECORD, read
 from ..cells.packed import ARRAYS, DOCUMENT, Link, Packed, examples_name, packed_arrays
 from ..cells.retraction import RETRACTED, SUPERSEDED
 from .review import REVIEW, suite_folder

@@ -23,7 +23,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import RecordError
-from benchmark.records.record import FileInfo, file_sha256
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import FileInfo
 
 from ..cells.strict_json import strict_json
 from .check_text import check_texts

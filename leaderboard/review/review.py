@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmark import __version__
 from benchmark.errors import RecordError
-from benchmark.records.record import Record, file_sha256, to_text, write_atomic
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256, write_atomic
+from benchmark.records.record import Record
 
-from ..cells.load import RECORD, Cell
+from ..cells.cell import Cell
+from ..cells.load import RECORD
 from ..ranking.grouping import recipe_key
 from .check_text import quoted
 from .parcel import Submitter

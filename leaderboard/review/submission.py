@@ -12,7 +12,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark.errors import BenchmarkError, RecordError
-from benchmark.records.record import FileInfo, Record, file_sha256, to_text
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import FileInfo, Record
 from benchmark.records.store import Store
 
 from ..cells.load import RECORD, find

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from xml.sax.saxutils import escape, quoteattr
 
-from benchmark.records.record import Record, content_key
+from benchmark.records.document import content_key
+from benchmark.records.record import Record
 
 from ..board import Board, Leaderboard, Row
 from ..words.display import interval, percent

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.api import DataError
-from benchmark.records.record import content_key, file_sha256
+from benchmark.records.document import content_key
+from benchmark.records.durable import file_sha256
 
 
 @dataclass(frozen=True)

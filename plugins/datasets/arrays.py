@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, Splits, hookimpl
-from benchmark.records.record import file_sha256
+from benchmark.records.durable import file_sha256
 
 SELECT_PART = 20
 """One training example in this many is held out where the file has no select split."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import ConfigError, Dataset, DataSpec, Examples, SampleRandom, Splits, derive_seed, hookimpl
-from benchmark.records.record import content_key
+from benchmark.records.document import content_key
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.hooks.events import Gallery, Report
-    from benchmark.records.record import Card, Record
+    from benchmark.records.card import Card
+    from benchmark.records.record import Record
 
 __all__ = [
     "charts_of",

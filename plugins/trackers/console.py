@@ -20,7 +20,8 @@ from benchmark.records.summary import figures_of
 
 if TYPE_CHECKING:
     from benchmark.hooks.events import CellPlan, Gallery, SweepSummary, TrainingPlan
-    from benchmark.records.record import Card, Record
+    from benchmark.records.card import Card
+    from benchmark.records.record import Record
 
 QUIET_SECONDS = 10.0
 """Without a terminal, a stage that takes longer says how far it is this often."""

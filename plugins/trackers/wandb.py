@@ -18,7 +18,8 @@ from benchmark.api import Tracker, hookimpl
 
 if TYPE_CHECKING:
     from benchmark.hooks.events import CellPlan, Gallery, Report, SweepSummary, TrainingPlan
-    from benchmark.records.record import Card, Record
+    from benchmark.records.card import Card
+    from benchmark.records.record import Record
 
 
 class Mode(Enum):

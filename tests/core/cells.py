@@ -14,7 +14,7 @@ from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.schema import StoreConfig, Training
 from benchmark.hooks.observers import Observers
-from benchmark.records.record import Card
+from benchmark.records.card import Card
 from benchmark.records.store import Store
 from benchmark.registry import Declared, installed
 from benchmark.stages.fit import fit

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.records.build import AuditCounts, audit_of, counts_of
+from benchmark.records.durable import file_sha256
 from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes
-from benchmark.records.record import Record, cell_key, file_sha256
+from benchmark.records.record import Record, cell_key
 from benchmark.stages.measure import measure
 from benchmark.stages.rebuild import component
 

@@ -78,7 +78,7 @@ def test_a_plugin_that_breaks_a_rule_fails_the_check(tmp_path: Path, run_python:
     (tmp_path / "leaving_plugin.py").write_text(
         '"""Leaves the ball. No paper."""\n'
         "from benchmark import hookimpl\n"
-        "from benchmark.testing.faults_attack import LeavesTheBall\n\n\n"
+        "from benchmark.testing.faults_candidates import LeavesTheBall\n\n\n"
         "@hookimpl\ndef benchmark_component():\n    return LeavesTheBall\n"
     )
     done = run_python("-m", "benchmark", "plugins", "check", "attack.leaving", beside=tmp_path)

@@ -23,8 +23,9 @@ from benchmark.commands.verify import main as verify
 from benchmark.data import DataSpec, Examples
 from benchmark.errors import ConfigError, RecordError
 from benchmark.oracles.linear import nearest_class_mean
+from benchmark.records.durable import file_sha256
 from benchmark.records.outcomes import Outcomes, Witness
-from benchmark.records.record import file_sha256, read_record
+from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom, derive_seed

@@ -18,7 +18,8 @@ from benchmark.commands.reproduce import main as reproduce
 from benchmark.commands.stale import stale
 from benchmark.config.schema import SystemConfig
 from benchmark.records.content import content_sha256, stamp
-from benchmark.records.record import Record, cell_key, read_record, system_key
+from benchmark.records.document import system_key
+from benchmark.records.record import Record, cell_key, read_record
 from benchmark.records.store import Store
 from benchmark.registry import origin
 from benchmark.run import run

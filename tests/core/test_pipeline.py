@@ -19,7 +19,8 @@ from benchmark.records.record import Record, read_record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.system.target import Target
-from benchmark.testing.faults_attack import ChangesItsInput, DrawsFromNumpy, DrawsFromTorch, LeavesTheBall, SoundAttack
+from benchmark.testing.faults_attack import ChangesItsInput, DrawsFromNumpy, DrawsFromTorch, SoundAttack
+from benchmark.testing.faults_candidates import LeavesTheBall
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
@@ -286,7 +287,7 @@ def test_records_are_proved_again_and_forged_ones_are_not(tmp_path: Path, capsys
 def test_a_witness_outside_the_ball_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import save_file
 
-    from benchmark.records.record import file_sha256
+    from benchmark.records.durable import file_sha256
 
     result = run(small_config(tmp_path))
     folder = Store(tmp_path / "results").cell(result.key)

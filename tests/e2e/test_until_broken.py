@@ -10,7 +10,8 @@ from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.review.check_survivors import unfaithful_survivors
 
-from benchmark.records.record import cell_key, read_record, to_text
+from benchmark.records.document import to_text
+from benchmark.records.record import cell_key, read_record
 from tests.e2e.commands import benchmark, records
 
 SWEEP = (

@@ -26,7 +26,9 @@ from benchmark_leaderboard.board import (
     Unfinished,
 )
 
-from benchmark.records.record import AttackInfo, Record, SystemInfo, ThreatInfo, content_key
+from benchmark.records.described import AttackInfo, SystemInfo, ThreatInfo
+from benchmark.records.document import content_key
+from benchmark.records.record import Record
 
 N = 500
 

@@ -12,23 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmark.records.record import (
-    AttackInfo,
-    Audit,
-    Cost,
-    Counts,
-    FileInfo,
-    Finding,
-    MetricValue,
-    Record,
-    SplitInfo,
-    Status,
-    SystemInfo,
-    ThreatInfo,
-    content_key,
-    file_sha256,
-    to_text,
-)
+from benchmark.records.described import AttackInfo, SystemInfo, ThreatInfo
+from benchmark.records.document import content_key, to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import Audit, Cost, Counts, FileInfo, Finding, MetricValue, Record, SplitInfo, Status
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]

@@ -13,7 +13,10 @@ from benchmark_leaderboard.review.parcel import MANIFEST, Manifest, Submitter
 from benchmark_leaderboard.review.submission import pack_submission
 from safetensors.numpy import load_file, save_file
 
-from benchmark.records.record import Card, FileInfo, Record, SplitInfo, file_sha256, read_record, to_text
+from benchmark.records.card import Card
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import FileInfo, Record, SplitInfo, read_record
 from tests.leaderboard.made_records import made_cell
 
 CLEAN = [True] * 8 + [False] * 2

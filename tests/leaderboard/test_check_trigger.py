@@ -15,8 +15,10 @@ from benchmark_plugins.poisons.patch_trigger import PatchTrigger
 from safetensors.numpy import load_file, save_file
 
 from benchmark.errors import RecordError
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
 from benchmark.records.outcomes import OUTCOMES
-from benchmark.records.record import file_sha256, read_record, to_text
+from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.run import run
 from tests.core.cells import small_config

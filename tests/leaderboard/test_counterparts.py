@@ -9,7 +9,8 @@ from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 
-from benchmark.records.record import MetricValue, read_record, to_text
+from benchmark.records.document import to_text
+from benchmark.records.record import MetricValue, read_record
 from tests.leaderboard.made_records import made_cell
 
 N = 20

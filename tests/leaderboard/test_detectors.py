@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from benchmark_leaderboard.board import Board
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.cells.cell import Cell
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.suspicion import Suspicion, read_suspicion
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.detectors import detected, risk_points, roc_points
 from benchmark_leaderboard.review.pack import pack
 from safetensors.numpy import load_file, save_file
 
-from benchmark.records.record import MetricValue, file_sha256, read_record, to_text
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import MetricValue, read_record
 from tests.leaderboard.made_records import made_cell
 
 N = 40

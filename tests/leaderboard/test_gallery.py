@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells import gallery as gallery_module
+from benchmark_leaderboard.cells.cell import Cell
 from benchmark_leaderboard.cells.gallery import Pictures, exhibits, png, read_pictures
-from benchmark_leaderboard.cells.load import Cell
 from benchmark_leaderboard.site.render import Extras, render
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from benchmark.errors import RecordError
-from benchmark.records.record import FileInfo, file_sha256, read_record, to_text
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import FileInfo, read_record
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.test_render import Page

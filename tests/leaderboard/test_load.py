@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.cells.load import check_files, find, read, read_evidence
+from benchmark_leaderboard.cells.evidence import read_evidence
+from benchmark_leaderboard.cells.load import check_files, find, read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from safetensors.numpy import load_file, save_file
 
 from benchmark.errors import RecordError
-from benchmark.records.record import file_sha256
+from benchmark.records.durable import file_sha256
 from tests.leaderboard.made_records import made_cell
 
 RIGHT = [True] * 8 + [False] * 2

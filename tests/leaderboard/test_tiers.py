@@ -10,7 +10,8 @@ from benchmark_leaderboard.review.review import REVIEW, ReviewFile, Tier
 from benchmark_leaderboard.review.tiers import reviews_of, weakest
 from benchmark_leaderboard.site.render import Extras, render
 
-from benchmark.records.record import file_sha256, to_text
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.test_render import NASTY, Page

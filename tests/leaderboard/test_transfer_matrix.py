@@ -15,7 +15,8 @@ from benchmark_leaderboard.cells.retraction import withdraw
 from scipy.stats import binomtest
 
 from benchmark.records.arrivals import FOLDER, Arrivals, Pair
-from benchmark.records.record import content_key, read_record, to_text
+from benchmark.records.document import content_key, to_text
+from benchmark.records.record import read_record
 from tests.leaderboard.made_records import made_cell
 
 N = 60

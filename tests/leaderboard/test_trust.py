@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.cells.cell import Cell
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.suites import required_attacks
@@ -21,7 +22,8 @@ from benchmark_leaderboard.review.review import Review, put
 from benchmark_leaderboard.review.tiers import claimed, reviews_of
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Record, system_key
+from benchmark.records.document import system_key
+from benchmark.records.record import Record
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission
 

@@ -15,7 +15,7 @@ from benchmark_plugins.attacks.rays import RayS
 from benchmark_plugins.attacks.sign_opt import SignOPT
 from torch import Tensor, nn
 
-import benchmark.system.target
+import benchmark.system.passes
 from benchmark.api import Attack
 from benchmark.oracles.linear import half_space_distance, nearest_class_mean
 from benchmark.system import padded
@@ -115,7 +115,7 @@ def test_no_budget_is_exceeded_and_an_independent_counter_counts_the_same(
         seen.append(len(x))
         return padded(x)
 
-    monkeypatch.setattr(benchmark.system.target, "padded", counting)
+    monkeypatch.setattr(benchmark.system.passes, "padded", counting)
     far = torch.full((3,), torch.inf, dtype=torch.float64)
     for queries in (1, 2, 3, 6, 13, 14, 31, 57, 150):
         seen.clear()

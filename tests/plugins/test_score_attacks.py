@@ -20,7 +20,7 @@ from benchmark_plugins.attacks.surrogate_gradient import SurrogateGradient, shep
 from benchmark_plugins.attacks.zoo import ZOO, Solver, Steps, differences
 from torch import Tensor, nn
 
-import benchmark.system.target
+import benchmark.system.passes
 from benchmark.api import Attack
 from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, Refused
@@ -90,7 +90,7 @@ def test_the_budget_is_kept_and_counted_as_an_independent_counter_does(
         seen += len(x)
         return padded(x)
 
-    monkeypatch.setattr(benchmark.system.target, "padded", counting)
+    monkeypatch.setattr(benchmark.system.passes, "padded", counting)
     for queries in (1, 2, 3, 50, 150):
         seen = 0
         result = attack(method, norm, EPS[norm], rows=FEW, queries=queries)

@@ -30,20 +30,11 @@ from torch import Tensor
 
 from benchmark.hooks.events import CellPlan, CellResult, Gallery, SweepSummary, TrainingPlan
 from benchmark.hooks.observers import Observers
-from benchmark.records.record import (
-    AttackInfo,
-    Card,
-    Cost,
-    Counts,
-    FileInfo,
-    Finding,
-    MetricValue,
-    Record,
-    SystemInfo,
-    ThreatInfo,
-    file_sha256,
-    to_text,
-)
+from benchmark.records.card import Card
+from benchmark.records.described import AttackInfo, SystemInfo, ThreatInfo
+from benchmark.records.document import to_text
+from benchmark.records.durable import file_sha256
+from benchmark.records.record import Cost, Counts, FileInfo, Finding, MetricValue, Record
 from benchmark.registry import settings
 from tests.plugins._made_outcomes import made_outcomes
 from tests.plugins._runs_on_disk import runs_in

@@ -1,29 +1,20 @@
-"""Certifiers, metrics and trackers that each break one promise, made from sound ones.
-
-The sound certifier divides the margin of a linear classifier by its slope: Hein & Andriushchenko, NeurIPS 2017.
-"""
+"""Certifiers that each break one promise, made from a sound one."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-import torchmetrics
 from torch import Tensor, nn
 
-from benchmark import hookimpl
-from benchmark.api import Certifier, Measurement, Metric, Supports, Tracker
+from benchmark.api import Certifier, Supports
 from benchmark.errors import Refused
-from benchmark.records.outcomes import Outcomes
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.threat import Norm, Threat
 
-__all__ = ["SoundCertifier", "SoundMetric", "SoundTracker"]
-
-# --- certifiers ------------------------------------------------------------------------------------------------------
+__all__ = ["SoundCertifier"]
 
 
 def margin_radius(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
@@ -161,155 +152,3 @@ class AveragesTheBatch(SoundCertifier):
         """One radius for all that are right."""
         radius = super().certify(system, x, y, threat=threat, rng=rng)
         return torch.where(radius > 0, radius[radius > 0].amin(), radius) if bool((radius > 0).any()) else radius
-
-
-# --- metrics ---------------------------------------------------------------------------------------------------------
-
-
-class _Share(torchmetrics.Metric):
-    """The share of the examples that are robust, with a bound by Hoeffding (JASA 1963)."""
-
-    robust: Tensor
-    total: Tensor
-
-    def __init__(self, spoil: Any = None) -> None:
-        super().__init__()
-        self.spoil = spoil
-        self.add_state("robust", default=torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, outcomes: Outcomes) -> None:
-        self.robust = self.robust + outcomes.robust.sum()
-        self.total = self.total + len(outcomes)
-
-    def compute(self) -> list[Measurement]:
-        total = int(self.total)
-        values: dict[str, Any] = {"value": None, "low": None, "high": None}
-        if total:
-            value, slack = int(self.robust) / total, (3.7 / (2 * total)) ** 0.5
-            values = {"value": value, "low": max(0.0, value - slack), "high": min(1.0, value + slack)}
-        whole = {"name": "share_robust", "unit": "share", "higher_is_better": True, **values}
-        return [Measurement(**(self.spoil(whole) if self.spoil else whole))]
-
-
-@dataclass(frozen=True)
-class SoundMetric(Metric):
-    """The share of robust examples."""
-
-    def build(self) -> torchmetrics.Metric:
-        """Sums."""
-        return _Share()
-
-
-@dataclass(frozen=True)
-class GivesText(SoundMetric):
-    """Gives a string for a number."""
-
-    def build(self) -> torchmetrics.Metric:
-        """Percent, as text."""
-        return _Share(
-            lambda m: {**m, "value": None if m["value"] is None else f"{m['value']:.2%}", "low": None, "high": None}
-        )
-
-
-@dataclass(frozen=True)
-class GivesNan(SoundMetric):
-    """Gives NaN where there is nothing to measure."""
-
-    def build(self) -> torchmetrics.Metric:
-        """NaN for None."""
-        return _Share(lambda m: {**m, "value": float("nan") if m["value"] is None else m["value"]})
-
-
-@dataclass(frozen=True)
-class HasNoUnit(SoundMetric):
-    """Leaves the unit away."""
-
-    def build(self) -> torchmetrics.Metric:
-        """No unit."""
-        return _Share(lambda m: {**m, "unit": ""})
-
-
-@dataclass(frozen=True)
-class MissesItsInterval(SoundMetric):
-    """Gives an interval that its value is not in."""
-
-    def build(self) -> torchmetrics.Metric:
-        """Bounds the wrong way round."""
-        return _Share(lambda m: {**m, "low": m["high"], "high": m["low"]})
-
-
-class _Last(_Share):
-    def update(self, outcomes: Outcomes) -> None:
-        self.robust, self.total = outcomes.robust.sum(), torch.tensor(len(outcomes))
-
-
-@dataclass(frozen=True)
-class ForgetsEarlierBatches(SoundMetric):
-    """Keeps the last update only."""
-
-    def build(self) -> torchmetrics.Metric:
-        """The last batch."""
-        return _Last()
-
-
-class _Sorting(_Share):
-    def update(self, outcomes: Outcomes) -> None:
-        super().update(outcomes)
-        outcomes.excess.fill_(0.0)
-
-
-@dataclass(frozen=True)
-class ChangesTheOutcomes(SoundMetric):
-    """Writes into the outcomes."""
-
-    def build(self) -> torchmetrics.Metric:
-        """A cleaner that nobody ordered."""
-        return _Sorting()
-
-
-# --- trackers --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SoundTracker(Tracker):
-    """Listens, and does nothing."""
-
-    @hookimpl
-    def benchmark_cell_finished(self, plan: Any, record: Any) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True)
-class TripsOverFailures(SoundTracker):
-    """Expects every cell to have counts."""
-
-    @hookimpl
-    def benchmark_cell_finished(self, plan: Any, record: Any) -> None:
-        """Reads counts that a failed cell does not have."""
-        if record.status == "failed":
-            raise ValueError(f"no counts in {record.key}")
-
-
-@dataclass(frozen=True)
-class ListensToNobody(Tracker):
-    """Implements no hook."""
-
-
-@dataclass(frozen=True)
-class MisspellsAHook(Tracker):
-    """Implements a hook that is not there."""
-
-    @hookimpl
-    def benchmark_cell_finnished(self, plan: Any) -> None:
-        """Never called."""
-
-
-@dataclass(frozen=True)
-class SeedsWhileObserving(Tracker):
-    """Seeds Python's generator when a cell starts."""
-
-    @hookimpl
-    def benchmark_cell_started(self, plan: Any) -> None:
-        """A new seed."""
-        random.seed(0)

@@ -1,0 +1,154 @@
+"""The contracts of plugins: one abstract class per kind, its declarations, and the data that travels between stages.
+
+A plugin is a frozen dataclass (its fields are its configuration, and the Hydra schema) plus pure functions of tensors:
+no I/O (datasets and trackers aside), no global randomness, no choice of device. Names mean the same everywhere:
+
+==============  =====================================================================================
+x, x_adv        (B, *S) float32 in [0, 1]: inputs, and what an attack proposes in their place
+y               (B,) int64: the labels to leave, or under a targeted threat the labels to reach; where an example has
+                several sites, as in segmentation and detection, its labels (B, S) or (B, S, n)
+logits          (B, K) float32: scores before the softmax; (B, S, ...) of several sites
+eps, step_size  in units of the [0, 1] input range
+steps           iterations of a method; restarts: how often it starts again
+rng             :class:`benchmark.sampling.SampleRandom`: the only source of randomness
+==============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from benchmark import hookimpl
+from benchmark.api.attack import Attack, PreparedAttack, Supports
+from benchmark.api.certifier import Certifier
+from benchmark.api.component import API_VERSION, EVERY_TASK, Component, added, inner, inner_list
+from benchmark.api.dataset import Dataset
+from benchmark.api.defense import Averaging, Defense, Loss
+from benchmark.api.metric import Measurement, Metric
+from benchmark.api.model import Model
+from benchmark.api.poison import InstancePoison, Poison
+from benchmark.api.tracker import Tracker
+from benchmark.data import Batch, DataSpec, Examples, Splits
+from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import Classification, DenseTask, Task
+from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
+
+if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading configurations must not cost its import
+    from benchmark.records.outcomes import NORMS, Outcomes
+    from benchmark.sampling import SampleRandom, ambient, derive_seed, using
+    from benchmark.system import PASS_ROWS, System, padded, padded_random, straight_through
+    from benchmark.system.adapted import Adapted, AnswerKind, AnswerRule, InputRule
+    from benchmark.system.networks import features, features_of, train_network
+    from benchmark.system.references import OWNED
+    from benchmark.system.target import RowLoss, Target
+    from benchmark.threat.ball import Ball, distance, rows_norm
+
+__all__ = [
+    "API_VERSION",
+    "EVERY_TASK",
+    "NORMS",
+    "OWNED",
+    "PASS_ROWS",
+    "Access",
+    "Adapted",
+    "AnswerKind",
+    "AnswerRule",
+    "Attack",
+    "AttackFault",
+    "Averaging",
+    "Ball",
+    "Batch",
+    "Certifier",
+    "Classification",
+    "Component",
+    "ConfigError",
+    "DataError",
+    "DataSpec",
+    "Dataset",
+    "Defense",
+    "DenseTask",
+    "Detection",
+    "Examples",
+    "Goal",
+    "InputRule",
+    "InstancePoison",
+    "Loss",
+    "Measurement",
+    "Metric",
+    "MissingPackage",
+    "Model",
+    "Norm",
+    "Outcomes",
+    "Poison",
+    "PreparedAttack",
+    "Refused",
+    "Region",
+    "RegionKind",
+    "RowLoss",
+    "SampleRandom",
+    "Segmentation",
+    "Splits",
+    "Supports",
+    "System",
+    "Target",
+    "Task",
+    "Threat",
+    "Tracker",
+    "added",
+    "ambient",
+    "derive_seed",
+    "distance",
+    "features",
+    "features_of",
+    "hookimpl",
+    "inner",
+    "inner_list",
+    "padded",
+    "padded_random",
+    "parse_eps",
+    "rows_norm",
+    "straight_through",
+    "train_network",
+    "using",
+]
+
+_LAZY = {
+    "NORMS": "benchmark.records.outcomes",
+    "Outcomes": "benchmark.records.outcomes",
+    "SampleRandom": "benchmark.sampling",
+    "ambient": "benchmark.sampling",
+    "derive_seed": "benchmark.sampling",
+    "using": "benchmark.sampling",
+    "PASS_ROWS": "benchmark.system",
+    "System": "benchmark.system",
+    "padded": "benchmark.system",
+    "padded_random": "benchmark.system",
+    "straight_through": "benchmark.system",
+    "Adapted": "benchmark.system.adapted",
+    "AnswerKind": "benchmark.system.adapted",
+    "AnswerRule": "benchmark.system.adapted",
+    "InputRule": "benchmark.system.adapted",
+    "features": "benchmark.system.networks",
+    "features_of": "benchmark.system.networks",
+    "train_network": "benchmark.system.networks",
+    "OWNED": "benchmark.system.references",
+    "RowLoss": "benchmark.system.target",
+    "Target": "benchmark.system.target",
+    "Ball": "benchmark.threat.ball",
+    "distance": "benchmark.threat.ball",
+    "rows_norm": "benchmark.threat.ball",
+}
+"""Names that are offered here and live elsewhere, each in a module that imports torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,70 @@
+"""What every kind of plugin has: its root, and the fields that hold other plugins."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import CLASSIFICATION
+
+__all__ = ["API_VERSION", "EVERY_TASK", "Component", "added", "inner", "inner_list"]
+
+API_VERSION = 1
+"""The version of the contracts."""
+
+EVERY_TASK = frozenset({CLASSIFICATION, Segmentation.name, Detection.name})
+"""All tasks: for plugins that ask about answers by the shared losses and verdicts alone."""
+
+
+def inner(default_name: str) -> Any:
+    """A field that holds another plugin, by default the one of that name (or named variant in conf/).
+
+    For example `attack: Attack = inner("pgd")`.
+
+    On the command line the choice is `attack@defense.adversarial_training.attack=fgsm`, and its parameters are
+    `defense.adversarial_training.attack.steps=7`.
+    """
+    return field(default=MISSING, metadata={"plugin": default_name})
+
+
+def inner_list(*default_names: str) -> Any:
+    """A field that holds a tuple of other plugins, by default those of these names (or named variants in conf/).
+
+    For example `members: tuple[Attack, ...] = inner_list("fgsm", "pgd")`.
+
+    On the command line it is a list of names and of names with settings: `attack.members=[fgsm,{pgd:{steps:10}}]`.
+    """
+    return field(default=MISSING, metadata={"plugins": default_names})
+
+
+def added(default: Any) -> Any:
+    """A field that a later version of a plugin brought; like any other, but left out of settings at its default.
+
+    So what was trained before there was such a field keeps its key.
+    """
+    return field(default=default, metadata={"added": True})
+
+
+@dataclass(frozen=True)
+class Component(ABC):  # noqa: B024 - each kind says what is abstract
+    """The root of all plugin kinds.
+
+    api_version: the version of the contracts that the plugin was written for.
+    tasks: names of the tasks that it can be part of, see :mod:`benchmark.tasks`; a dataset poses exactly one.
+    """
+
+    api_version: ClassVar[int] = API_VERSION
+    tasks: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
+
+    @classmethod
+    def offers(cls) -> tuple[str, ...]:
+        """Choices by name of a plugin that is a bridge to another package, a line each; `benchmark plugins`.
+
+        Such as the attacks of a toolkit, with what each can do. Empty for other plugins.
+        """
+        return ()

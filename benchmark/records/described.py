@@ -1,0 +1,113 @@
+"""What a record says was evaluated: the system, the threat and the attack, with every setting."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+
+from benchmark.records import naming
+from benchmark.records.document import KEY_SHOWN, Document, Json
+from benchmark.threat import Norm
+
+__all__ = ["AttackInfo", "NormName", "SystemInfo", "ThreatInfo"]
+
+
+class SystemInfo(Document):
+    """The evaluated system. `config` holds every setting of dataset, model, defenses, poison and training."""
+
+    key: str
+    dataset: str
+    model: str
+    defenses: list[str]
+    poison: list[str]
+    config: Json
+
+    @property
+    def name(self) -> str:
+        """dataset/model+defense+..., for people."""
+        dataset, model = (naming.own_name(name, self._params(kind)) for name, kind in
+                          ((self.dataset, "dataset"), (self.model, "model")))  # fmt: skip
+        return naming.system_name(dataset, model, [*self.defenses, *self.poison])
+
+    @property
+    def model_name(self) -> str:
+        """The model's plugin, and what it runs of its library: sklearn SVC."""
+        return naming.variant_name(self.model, self._params("model"))
+
+    @property
+    def brings_code(self) -> bool:
+        """True if any part of it is code of the user's own: a model of a file, or behind an endpoint."""
+
+        def found(value: Any) -> bool:
+            if isinstance(value, dict):
+                params = value.get("params")
+                names = {"file": "factory", "http": "url"}
+                own = isinstance(params, dict) and names.get(str(value.get("name"))) in params
+                return own or any(found(one) for one in value.values())
+            return isinstance(value, list) and any(found(one) for one in value)
+
+        return found(self.config)
+
+    def _params(self, kind: str) -> Json:
+        described = self.config.get(kind)
+        params = described.get("params") if isinstance(described, dict) else None
+        return params if isinstance(params, dict) else {}
+
+
+def _known_norm(name: str) -> str:
+    if name not in NORM_NAMES:
+        raise ValueError(f"{name!r} is no norm; expected one of {', '.join(NORM_NAMES)}")
+    return name
+
+
+NORM_NAMES = [norm.value for norm in Norm]
+NormName = Annotated[str, AfterValidator(_known_norm), WithJsonSchema({"enum": NORM_NAMES, "type": "string"})]
+"""The name of a norm."""
+
+
+class ThreatInfo(Document):
+    """The threat; eps in units of the [0, 1] input range. levels: number of values of a changed feature, if limited."""
+
+    norm: NormName
+    eps: float = Field(ge=0)
+    eps_exact: str
+    access: Literal["gradients", "scores", "labels", "transfer"]
+    aware: bool
+    targeted: bool
+    goal: str
+    region: str
+    queries: int | None
+    eot: int
+    surrogate: str = ""
+    levels: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Norm and radius, and what else is unusual: 'linf 1/10 oblivious least_likely square:3 500 queries'."""
+        unusual = [] if self.aware else ["oblivious"]
+        unusual += [] if self.goal == "untargeted" else [self.goal]
+        unusual += [] if self.region == "full" else [self.region]
+        unusual += [] if self.queries is None else [f"{self.queries} queries"]
+        unusual += [] if self.levels is None else [f"{self.levels} levels"]
+        held = self.surrogate.split(",") if self.surrogate else []
+        unusual += [f"from {', '.join(key[:KEY_SHOWN] for key in held)}"] if held else []
+        return " ".join([self.norm, self.eps_exact, *unusual])
+
+
+class AttackInfo(Document):
+    """The attack with every parameter. minimal: it looks for the smallest perturbation. bounded: it answers to the
+    threat's norm; what another one finds is judged by box and region alone."""
+
+    name: str
+    params: Json
+    distribution: str
+    version: str
+    minimal: bool
+    randomized: bool
+    bounded: bool = True
+
+    @property
+    def label(self) -> str:
+        """The attack, and what it runs of its library, for people: foolbox LinfPGD."""
+        return naming.variant_name(self.name, self.params)

@@ -1,0 +1,48 @@
+"""What all documents of the store have in common: models that refuse what they do not know, and their text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from benchmark.tasks.task import CLASSIFICATION
+
+__all__ = ["KEY_SHOWN", "Document", "Json", "canonical", "content_key", "system_key", "to_text"]
+
+KEY_SHOWN = 8
+"""The characters of a key that people are shown."""
+
+Json = dict[str, Any]
+"""A JSON object."""
+
+
+class Document(BaseModel):
+    """A part of a document: numbers are finite, and a field that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def system_key(config: Json, seed: int, revision: str) -> str:
+    """The content address of a trained system, from what its record says: settings, seed and revision of the data."""
+    return content_key({"system": config, "seed": seed, "data": revision})
+
+
+def content_key(value: Any) -> str:
+    """24 hexadecimal digits that name a configuration by its content."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:24]
+
+
+def to_text(document: BaseModel) -> str:
+    """The JSON text of a record or card: sorted keys, two spaces, a newline at the end."""
+    values = document.model_dump(mode="json")
+    if values.get("task") == CLASSIFICATION:  # as in records that were made before there were other tasks
+        del values["task"]
+    return json.dumps(values, sort_keys=True, indent=2, allow_nan=False) + "\n"
