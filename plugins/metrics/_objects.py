@@ -11,7 +11,7 @@ from benchmark.api import Detection, Measurement, Outcomes
 from ._average_precision import average_precision, matched
 from ._resampled import interval, resampled_weights
 
-__all__ = ["ObjectRates"]
+__all__ = ["ObjectRates", "rates"]
 
 NAMES = (("map", "fraction", True), ("map50", "fraction", True), ("objects_gone", "fraction", False),
          ("objects_misnamed", "fraction", False), ("false_objects", "per scene", False))  # fmt: skip
@@ -43,7 +43,7 @@ class ObjectRates(torchmetrics.Metric):
         found = []
         for which in ("clean", "attacked"):
             answers = self.clean if which == "clean" else self.adv
-            values = _values(torch.cat(self.truth), torch.cat(answers)) if self.truth else None
+            values = rates(torch.cat(self.truth), torch.cat(answers)) if self.truth else None
             for place, (name, unit, higher) in enumerate(NAMES):
                 value, low, high = (None, None, None) if values is None else _described(values[place])
                 found.append(Measurement(f"{which}_{name}", value, low, high, unit, higher))
@@ -58,7 +58,7 @@ def _described(values: Tensor) -> tuple[float | None, float | None, float | None
     return value, min(low, value), max(high, value)
 
 
-def _values(truth: Tensor, found: Tensor) -> list[Tensor]:
+def rates(truth: Tensor, found: Tensor) -> list[Tensor]:
     """The five numbers of all examples, and of each resample, (1 + R,) each."""
     weights = torch.cat([torch.ones(1, len(truth), dtype=torch.float64), resampled_weights(len(truth))])
     classes = int(max(truth[..., 0].max(), found[..., 0].max())) + 1

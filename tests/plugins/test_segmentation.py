@@ -7,6 +7,12 @@ from fractions import Fraction
 
 import pytest
 import torch
+from benchmark_plugins.attacks.apgd import APGD, APGDLoss
+from benchmark_plugins.attacks.dense_adversary import DenseAdversary
+from benchmark_plugins.attacks.fgsm import FGSM
+from benchmark_plugins.attacks.pgd import PGD
+from benchmark_plugins.attacks.segpgd import SegPGD, weighted
+from benchmark_plugins.models.pixel_linear import PixelLinear
 from torch import Tensor
 
 from benchmark.api import Attack, DataSpec, Segmentation
@@ -16,12 +22,6 @@ from benchmark.sampling import SampleRandom
 from benchmark.stages.batch import Attacked, Job, attack_batch
 from benchmark.system import System
 from benchmark.threat import Norm, Threat
-from benchmark_plugins.attacks.apgd import APGD, APGDLoss
-from benchmark_plugins.attacks.dense_adversary import DenseAdversary
-from benchmark_plugins.attacks.fgsm import FGSM
-from benchmark_plugins.attacks.pgd import PGD
-from benchmark_plugins.attacks.segpgd import SegPGD, weighted
-from benchmark_plugins.models.pixel_linear import PixelLinear
 
 CLASSES, SIDE = 4, 6
 TASK = Segmentation(share=0.75)
@@ -122,8 +122,9 @@ def test_l2_least_perturbation_is_reached_and_not_beaten() -> None:
 def test_segpgd_weighs_right_pixels_first() -> None:
     """At the first step wrong pixels have no part in the loss; at equal weights it is half the mean cross-entropy."""
     of = linear()
-    from benchmark.system.target import Target
     from benchmark_plugins.attacks._base.active import Active, AttackLoss
+
+    from benchmark.system.target import Target
 
     rng = SampleRandom(0, torch.arange(len(of.x)))
     target = Target(of.system, rng=rng, classes=CLASSES, task=TASK)
