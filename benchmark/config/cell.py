@@ -118,8 +118,10 @@ class RunConfig:
             system = parts.info(parts.key_without_files())
         else:
             system = parts.info(self.system_key(), parts.identity(*self._roots))
+        (task,) = self.dataset.tasks
         return Record(
             key="",
+            task=task,
             status="refused",
             suite=self.suite_name,
             official=self.official,
