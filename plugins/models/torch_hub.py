@@ -40,7 +40,7 @@ class TorchHub(Model):
     reviewed = False
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """What the entry makes, behind its preprocessing.
+        """The module of the entry, behind its preprocessing.
 
         Raises:
             ConfigError: if it makes no module. DataError: without the repository. Refused: for other data.
