@@ -3,8 +3,8 @@
 `train/CLASS/*.jpg`, and `val/CLASS/*.jpg` or, where there is no `val`, `test/CLASS/*.jpg`. Images are read from disk
 when they are asked for: the shorter side is resized to `resize` pixels (bilinear, antialiased) and the middle square of
 `size` pixels is cut out. Classes are the sorted names of the folders in `train`. A twentieth of the training images,
-those whose paths have the smallest hashes, is the select split. An id is a position in the sorted list of paths. A model
-that is not trained needs no `train`; then the classes are the folders of what is attacked.
+those whose paths have the smallest hashes, is the select split. An id is a position in the sorted list of paths. A
+model that is not trained needs no `train`; then the classes are the folders of what is attacked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class _Disk:
 class ImageFolder(Dataset):
     """A folder of the user's own.
 
-    path: the folder that holds `val` or `test`, and `train` where a model is trained; a relative one is looked for in the data folder.
+    path: the folder that holds `val` or `test`, and `train` where a model is trained; a relative one is looked for in
+    the data folder.
     size: of the square input, in pixels. resize: of the shorter side before the cut, at least `size`.
     """
 

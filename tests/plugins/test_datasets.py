@@ -519,9 +519,7 @@ def test_a_test_split_alone_is_enough_for_a_model_that_is_not_trained(images: Pa
 
 
 def test_a_folder_of_another_layout_is_refused(images: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"nowhere has no images in val \(or test\)/CLASS/; expected the layout of ImageNet"
-    ):
+    with pytest.raises(DataError, match=r"nowhere has no images in val \(or test\)/CLASS/; expected the layout of"):
         make("image_folder", path="nowhere").revision(images)
     (images / "image_folder" / "val" / "bee").rename(images / "image_folder" / "val" / "wasp")
     with pytest.raises(DataError, match=r"val has classes that .*train has not: wasp; expected the same names"):
