@@ -7,7 +7,7 @@ torch 2.13, and a stand-in of the one function that is called takes their place.
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -26,6 +26,7 @@ from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, MissingPackage, Refused
 from benchmark.records.store import Store
 from benchmark.run import run
+from tests.conftest import Runner
 from tests.core.cells import plugin, small_config
 
 DIGITS = DataSpec((1, 8, 8), 10)
@@ -246,3 +247,55 @@ def test_a_folder_of_transformers_by_a_stand_in(tmp_path: Path, net: Net, monkey
     module = filled(make("huggingface", path=str(tmp_path)))
     assert isinstance(module, Preprocessed)
     torch.testing.assert_close(module(x), net(x))
+
+
+KERAS = """
+import keras, torch
+from benchmark.api import AnswerKind
+from benchmark.data import DataSpec
+from benchmark_plugins.models.keras import Keras
+
+layers = [keras.layers.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()]
+theirs = keras.Sequential([*layers, keras.layers.Dense(10, activation="softmax")])
+theirs.save("net.keras")
+model = Keras("net.keras", answers=AnswerKind.probabilities)
+module = model.build(DataSpec((1, 8, 8), 10))
+module.load_state_dict(model.pretrained(DataSpec((1, 8, 8), 10)))
+x = torch.rand(5, 1, 8, 8, requires_grad=True)
+logits = module(x)
+torch.testing.assert_close(logits.softmax(1), theirs(x.detach().permute(0, 2, 3, 1)))
+(gradient,) = torch.autograd.grad(logits[:, 0].sum(), x)
+assert bool((gradient != 0).any())
+print("passed")
+"""
+
+
+def test_a_keras_file_by_keras_itself(tmp_path: Path, run_python: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: Keras chooses its backend when it is imported, and once."""
+    found = importlib.util.find_spec("keras")
+    if found is None or found.origin is None:
+        pytest.skip("Keras is not installed: pip install 'adversarial-benchmark[keras]'")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    done = run_python("-c", KERAS, cwd=tmp_path, beside=Path(found.origin).parents[1])
+    assert done.stdout.endswith("passed\n"), done.stderr
+
+
+def test_a_keras_file_on_another_backend_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.keras").write_bytes(b"none")
+    stand_in: Any = ModuleType("keras")
+    backend = SimpleNamespace(backend=lambda: "jax")
+    stand_in.backend = backend
+    monkeypatch.setitem(sys.modules, "keras", stand_in)
+    model = make("keras", path=str(tmp_path / "net.keras"))
+    with pytest.raises(ConfigError, match=r"Keras runs on jax here, which has no torch gradients; .*KERAS_BACKEND"):
+        model.build(DIGITS)
+    backend.backend = lambda: "torch"
+
+    def failing(path: Path, **options: Any) -> nn.Module:
+        raise ValueError("not a zip file")
+
+    stand_in.saving = SimpleNamespace(load_model=failing)
+    with pytest.raises(DataError, match=r"net\.keras cannot be read \(not a zip file\)"):
+        model.build(DIGITS)
+    stand_in.saving.load_model = lambda path, **options: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert filled(model)(torch.rand(2, 1, 8, 8)).shape == (2, 10)
