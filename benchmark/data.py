@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
+
 if TYPE_CHECKING:  # reading configurations must not cost the import of torch
     from torch import Tensor
 
@@ -20,7 +22,7 @@ class DataSpec:
 
     shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
     mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
-    class_names: for people; may be empty.
+    class_names: for people; may be empty. task: what is answered about an example.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +30,7 @@ class DataSpec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     class_names: tuple[str, ...] = ()
+    task: Task = ONE_LABEL
 
     @property
     def image(self) -> bool:
@@ -39,7 +42,8 @@ class DataSpec:
 class Examples:
     """A fixed, ordered list of labelled examples.
 
-    ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64.
+    ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64; (N, S) or (N, S, n) where
+    an example has several sites, see :mod:`benchmark.tasks`.
     read: gives x (B, *S) float32 in [0, 1] for positions (B,) int64; may read from memory or disk.
     soft: (N, K) float32 label distributions that training uses in place of `y`, or None.
     """
@@ -170,9 +174,11 @@ class Batch:
     """One training batch.
 
     ids: (B,) int64. x: (B, *S) float32 in [0, 1]. y: (B,) int64. soft: (B, K) float32 or None.
+    task: where an example has several sites, the one whose loss is taken; y is then (B, S) or (B, S, n).
     """
 
     ids: Tensor
     x: Tensor
     y: Tensor
     soft: Tensor | None = None
+    task: DenseTask | None = None

@@ -244,7 +244,7 @@ class _Judge:
             said = answer(self.system, x_adv, outcomes.y[at], rng)
         self.asked += len(at) * self.system.votes
         if Goal(goal) in (Goal.untargeted, Goal.top5):
-            return ~right(said, outcomes.y[at], Goal(goal)) & (said.label != REJECTED)
+            return ~right(said, Goal(goal)) & (said.label != REJECTED)
         return said.label == outcomes.adv_label[at]
 
 

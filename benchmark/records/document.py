@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from benchmark.tasks.task import CLASSIFICATION
+
 __all__ = ["KEY_SHOWN", "Document", "Json", "canonical", "content_key", "system_key", "to_text"]
 
 KEY_SHOWN = 8
@@ -40,4 +42,7 @@ def content_key(value: Any) -> str:
 
 def to_text(document: BaseModel) -> str:
     """The JSON text of a record or card: sorted keys, two spaces, a newline at the end."""
-    return json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n"
+    values = document.model_dump(mode="json")
+    if values.get("task") == CLASSIFICATION:  # as in records that were made before there were other tasks
+        del values["task"]
+    return json.dumps(values, sort_keys=True, indent=2, allow_nan=False) + "\n"

@@ -20,12 +20,14 @@ from benchmark.errors import Refused
 from benchmark.records.durable import save_checked
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.judge import answer, right
 from benchmark.stages.quiet import QuietInChild
 from benchmark.stages.training_history import BEST, read_history, write_history
 from benchmark.system import System
 from benchmark.system.networks import cross_entropy
 from benchmark.system.weights import copied
-from benchmark.threat import Threat
+from benchmark.tasks.task import DenseTask
+from benchmark.threat import Goal, Threat
 
 __all__ = ["Fitting", "share_of"]
 
@@ -184,7 +186,8 @@ class Fitting(pl.LightningModule):
         weight, ids, x, y, *soft = batch
         rng = SampleRandom(derive_seed(self.seed, "train", self.current_epoch), ids)
         loss = stacked(self.now, rng, self.base)
-        value = loss(self.model, Batch(ids, x, y, soft[0] if soft else None))
+        task = self.spec.task if isinstance(self.spec.task, DenseTask) else None
+        value = loss(self.model, Batch(ids, x, y, soft[0] if soft else None, task))
         value = value * weight
         self.losses.append(value.detach())
         return value
@@ -257,7 +260,7 @@ class Fitting(pl.LightningModule):
             x, y, ids = (v.to(self.device) for v in (select.x(at), select.y[at], select.ids[at]))
             if self.threat is None:
                 rng = SampleRandom(job.seed, ids)
-                clean += int((system.logits(x, rng).argmax(1) == y).sum())
+                clean += _right(system, x, y, rng)
             else:
                 outcomes = attack_batch(job, x, y, ids).outcomes
                 clean, robust = clean + int(outcomes.clean_correct.sum()), robust + int(outcomes.robust.sum())
@@ -265,6 +268,13 @@ class Fitting(pl.LightningModule):
         if self.threat is not None:
             values["select_robust_accuracy"] = robust / max(1, len(select))
         return values
+
+
+def _right(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> int:
+    """Number of clean examples that one pass gets right."""
+    if system.spec.task.dense:
+        return int(right(answer(system, x, y, rng), Goal.untargeted).sum())
+    return int((system.logits(x, rng).argmax(1) == y).sum())
 
 
 def _average(model: nn.Module, averaging: Averaging) -> AveragedModel:

@@ -16,6 +16,7 @@ from benchmark.records.record import Record, SplitInfo
 from benchmark.records.store import Store
 from benchmark.stages.proof_answers import check_clean, check_labels, check_witness
 from benchmark.stages.proof_findings import check_findings, check_gallery, check_rechecked
+from benchmark.stages.proof_sites import check_agreement
 from benchmark.stages.proved import Proof
 from benchmark.stages.replay import (
     Replay,
@@ -61,6 +62,9 @@ def prove(
     cell = rebuilt(record, store, data, folder, places)
     proof = Proof(record.key, claimed=int(outcomes.broken.sum()), notes=_undated(record))
     check_data(record, cell.splits, data, places)
+    if record.task != cell.system.spec.task.name:
+        raise RecordError(f"the record is of {record.task}, and the dataset is for {cell.system.spec.task.name}")
+    check_agreement(cell.system.spec.task, outcomes, cell.threat.goal.value)
     _check_survivors(folder, record, outcomes, store)
     check_clean(cell, outcomes, proof)
     check_witness(folder, cell, outcomes, proof)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import RecordError
+from benchmark.stages.proof_sites import check_same, close_rows
 from benchmark.stages.proved import Proof
 from benchmark.stages.replay import (
     BATCH,
@@ -43,13 +44,15 @@ def check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
         ids, y = cell.examples.ids[at], cell.examples.y[at]
         rng, x = SampleRandom(derive_seed(cell.seed, "cell"), ids), cell.examples.x(at)
         with exact_math():
-            said = answer(cell.system, x, y, rng.child("clean"))
+            said = answer(cell.system, x, y, rng.child("clean"), cell.threat.goal)
             if backdoor is not None and outcomes.aimed is not None and outcomes.triggered is not None:
                 marked = answer(cell.system, backdoor.trigger(x), y, rng.child("trigger")).label
                 check_labels("evokes", backdoor.aim(ids, y), outcomes.aimed[at], ids)
                 check_labels("gets with its trigger", marked, outcomes.triggered[at], ids)
         other = (said.label != outcomes.clean_label[at]) | (said.top5 != outcomes.clean_top5[at])
-        close = other & _close_call(said, outcomes.clean_label[at], y)
+        sites = None if outcomes.clean_sites is None else outcomes.clean_sites[at]
+        rounded = close_rows(cell.system.spec.task, said, sites, ids, CLOSE_CALL)
+        close = other & (_close_call(said, outcomes.clean_label[at], y) if rounded is None else rounded)
         if bool((other & ~close).any()):
             row = int((other & ~close).nonzero()[0])
             raise RecordError(
@@ -124,10 +127,11 @@ def check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) 
             if bool(now.any()):
                 raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
         check_distances(verdict.distances, outcomes, at)
+        check_same("witness", verdict.sites, None if outcomes.adv_sites is None else outcomes.adv_sites[at], ids)
         if not torch.allclose(verdict.excess, outcomes.excess[at], rtol=1e-4, atol=1e-6):
             raise RecordError("a witness is beyond the radius by another length than the outcomes say")
         if outcomes.confidence is not None:
             _check_confidence(verdict.confidence, outcomes.confidence[at], ids)
-        proof.broken += int((verdict.broken & right(clean, cell.examples.y[at], cell.threat.goal)).sum())
+        proof.broken += int((verdict.broken & right(clean, cell.threat.goal)).sum())
     if proof.broken != proof.claimed:
         raise RecordError(f"the witness breaks {proof.broken} examples, and the record claims {proof.claimed}")

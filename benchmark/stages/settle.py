@@ -11,6 +11,7 @@ from benchmark import sampling
 from benchmark.errors import DataError
 from benchmark.sampling import SampleRandom
 from benchmark.system import System, padded, padded_random
+from benchmark.tasks.task import DenseTask, Task
 from benchmark.threat import RegionKind, Threat
 from benchmark.threat.region import Masks, mask_of_pixels, region_mask
 
@@ -39,10 +40,11 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
 
     The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1), of the trained model
     without what acts at inference, so that a random or rounding defense does not blur it. Of equals the first pixels
-    count. One forward and one backward pass per example, which are the core's and charged to nobody.
+    count. One forward and one backward pass per example, which are the core's and charged to nobody. Of several sites
+    the scores of their labels are added.
 
     Args:
-        x: (B, *S). y: (B,) int64, the true labels.
+        x: (B, *S). y: (B, ...) int64, the true labels.
 
     Raises:
         DataError: if the model has no gradient, or one that is zero everywhere or not finite for an example.
@@ -52,7 +54,7 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
         logits: Tensor = system.model(leaf)
     slope = torch.zeros_like(leaf)
     if logits.requires_grad:
-        score = logits.gather(1, padded(y)[:, None]).sum()
+        score = _true_score(system.spec.task, logits, padded(y)).sum()
         (found,) = torch.autograd.grad(score, leaf, allow_unused=True)
         slope = slope if found is None else found
     height = slope[: len(x)].abs()
@@ -67,3 +69,12 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
         )
     order = height.sort(stable=True, dim=1, descending=True).indices
     return mask_of_pixels(order[:, :size], x.shape[1:])
+
+
+def _true_score(task: Task, output: Tensor, y: Tensor) -> Tensor:
+    """Scores of the true labels `y`, (B, 1), or (B, S) where an example has several sites."""
+    if not isinstance(task, DenseTask):
+        return output.gather(1, y[:, None])
+    labels = y[..., 0] if y.ndim == 3 else y
+    found = task.scores(output).gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
+    return torch.where(labels >= 0, found, 0.0)

@@ -198,7 +198,12 @@ class System(nn.Module):
         Raises:
             SystemFault: naming the owner, if it is anything else.
         """
-        if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != len(x) or answer.is_complex():
+        if (
+            not isinstance(answer, Tensor)
+            or answer.ndim != (3 if self.spec.task.dense else 2)
+            or len(answer) != len(x)
+            or answer.is_complex()
+        ):
             said = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
             raise SystemFault(
                 f"{self.owner} answered {len(x)} inputs with {said}; expected a tensor of scores, one row per input "

@@ -91,7 +91,7 @@ class Threat:
     @property
     def targeted(self) -> bool:
         """True if success means one given label."""
-        return self.goal not in (Goal.untargeted, Goal.top5)
+        return self.goal.names_label
 
     @property
     def radius(self) -> float:

@@ -14,7 +14,7 @@ from benchmark.errors import RecordError
 from benchmark.records.durable import file_sha256
 
 from .cell import Cell
-from .packed import unpacked
+from .packed import examples_name, unpacked
 
 __all__ = [
     "OUTCOMES",
@@ -22,6 +22,7 @@ __all__ = [
     "Evidence",
     "certified_radii",
     "clean_answers",
+    "label_array",
     "labels_of",
     "outcome_arrays",
     "read_answers",
@@ -50,6 +51,19 @@ class Evidence:
     distance: NDArray[np.float32]
     certified: NDArray[np.float32]
     spared: Bools
+
+
+def label_array(cell: Cell) -> str:
+    """The array of the outcomes that the example list is made of: labels of examples, or of their sites."""
+    path = cell.folder / OUTCOMES
+    path = path if path.is_file() else cell.folder.parent / examples_name(cell.record)
+    if not path.is_file():
+        return "y"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "sites" if "sites" in file.keys() else "y"  # noqa: SIM118 - it is no dict
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"the example list of {cell.place} cannot be read: {error}") from error
 
 
 def read_evidence(cell: Cell) -> Evidence:

@@ -22,7 +22,7 @@ from benchmark.records.record import Record, read_record
 from ..board import Problem, Withdrawn
 from .bounds import check_numbers
 from .cell import Cell
-from .evidence import OUTCOMES, outcome_arrays
+from .evidence import OUTCOMES, label_array, outcome_arrays
 from .packed import ARRAYS, examples_name, read_document
 from .retraction import Withdrawal, withdrawal
 
@@ -223,7 +223,7 @@ def _check_packed(cell: Cell) -> bool:
 def _check_examples(cell: Cell) -> None:
     """The ids and labels of the outcomes must be the example list that the record claims."""
     sha = hashlib.sha256()
-    for values in outcome_arrays(cell, ("ids", "y")).values():
+    for values in outcome_arrays(cell, ("ids", label_array(cell))).values():
         sha.update(values.astype("<i8").tobytes())
     if sha.hexdigest() != cell.record.examples_sha256:
         raise RecordError(f"{cell.place} gives a hash of its example list that differs from that of its {OUTCOMES}")

@@ -13,6 +13,7 @@ from benchmark.threat.radius import tolerance
 from ..cells.array_file import ArrayFile, open_arrays
 from ..cells.cell import Cell
 from ..cells.evidence import OUTCOMES
+from .check_sites import check_sites
 from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 
 __all__ = [
@@ -59,12 +60,14 @@ def open_outcomes(cell: Cell) -> Arrays:
     kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
     kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
     kinds = {**kinds, **DETECTED} if DETECTED.keys() & file.arrays.keys() else kinds
+    dense = check_sites(file, cell.record.counts.total)
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
-    rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array != REACHED})
+    apart = (REACHED, *dense)
+    rest = replace(file, arrays={array: entry for array, entry in file.arrays.items() if array not in apart})
     rest.expect(kinds, rows=cell.record.counts.total)
     if (REACHED in file.arrays) != (REACHED in names) or not _one_per_label(file, cell.record.counts.total):
         raise RecordError(f"{name} has no sound array {REACHED!r}, which the goal all has and no other")
-    return {array: np.array(file.read(array)) for array in names}
+    return {array: np.array(file.read(array)) for array in (*names, *dense)}
 
 
 def _one_per_label(file: ArrayFile, rows: int) -> bool:

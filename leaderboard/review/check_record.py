@@ -21,12 +21,15 @@ from ..cells.evidence import OUTCOMES
 from ..cells.load import KEY, RECORD
 from ..cells.strict_json import strict_json
 from .check_outcomes import MOST_EXAMPLES
+from .check_sites import SITES
 from .check_text import check_names, check_texts
 from .check_trigger import Arrays
 
 __all__ = ["check_record", "checked_record", "first_fault"]
 
 FIRST_YEAR = 2020
+UNTARGETED = ("untargeted", "top5", "vanishing", "mislabeling", "fabrication")
+"""Goals that name no label to reach."""
 
 
 def checked_record(path: Path) -> Record:
@@ -58,7 +61,7 @@ def checked_record(path: Path) -> Record:
     if record.official and not record.suite:
         raise RecordError(f"{name} calls itself official and names no suite")
     threat = record.threat
-    if threat.targeted != (threat.goal not in ("untargeted", "top5")):
+    if threat.targeted != (threat.goal not in UNTARGETED):
         raise RecordError(f"{name} has the goal {threat.goal!r} and says targeted {threat.targeted}")
     _check_date(record.provenance.get("created"), name)
     overrides = record.provenance.get("overrides", [])
@@ -136,7 +139,8 @@ def check_record(cell: Cell, a: Arrays) -> None:
             f"{cell.place} counts {record.cost.forwards} forward and {record.cost.backwards} backward passes, and its "
             f"{OUTCOMES} gives {passes[0]} and {passes[1]}"
         )
-    digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + a["y"].astype("<i8").tobytes()).hexdigest()
+    labels = a.get(SITES[0], a["y"])
+    digest = hashlib.sha256(a["ids"].astype("<i8").tobytes() + labels.astype("<i8").tobytes()).hexdigest()
     if digest != record.examples_sha256:
         raise RecordError(f"{cell.place} gives a hash of its example list that differs from that of its {OUTCOMES}")
     _check_metrics(cell, seen)

@@ -30,6 +30,10 @@ from .review import REVIEW, suite_folder
 __all__ = ["main", "pack"]
 
 
+EXAMPLES = ("ids", "y", "sites")
+"""Arrays of the example list; sites where an example has several."""
+
+
 def main(paths: Sequence[Path], into: Path, link: str) -> int:
     """Pack, and say what it came to; 0 for the shell."""
     made = pack(paths, into, link=link)
@@ -75,7 +79,7 @@ def _packed(cell: Cell, into: Path, link: str) -> Path | None:
     save_file(packed_arrays(record, outcomes), made / ARRAYS)
     examples = final.with_name(examples_name(record))
     if not examples.exists():
-        save_file({name: np.ascontiguousarray(outcomes[name]) for name in ("ids", "y")}, examples)
+        save_file({name: np.ascontiguousarray(outcomes[name]) for name in EXAMPLES if name in outcomes}, examples)
     try:
         document = Packed(
             key=record.key,

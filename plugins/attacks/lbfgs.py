@@ -180,13 +180,14 @@ def _two_loops(gradient: Tensor, steps: Tensor, turns: Tensor) -> Tensor:
     return -found
 
 
-def first_c(gradient: Tensor, value: Tensor) -> Tensor:
+def first_c(gradient: Tensor, value: Tensor, logits: Tensor) -> Tensor:
     """Weight (b,) at which ||delta||^2 + c * loss is least on the boundary, if the scores are linear.
 
-    gradient: (b, *S) of the loss log(1 + exp(-a)) at the clean inputs, where it has the `value` (b,).
+    gradient: (b, *S) of the loss log(1 + exp(-a)) at the clean inputs, where it has the `value` (b,);
+    logits: (b, K).
     """
     behind = value + (-(-value).exp()).log1p()  # -a
-    return least(gradient, behind * (1.0 - (-value).exp()))
+    return least(gradient, behind * (1.0 - (-value).exp()), logits)
 
 
 def descend_in_box(active: Active, best: Best, c: Tensor, *, loss: Loss, steps: int) -> Tensor:
@@ -199,7 +200,7 @@ def descend_in_box(active: Active, best: Best, c: Tensor, *, loss: Loss, steps: 
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         if step == 0:  # c of 0 stands for that of the slope, for the searches after this one too
-            rows.c = torch.where(rows.c > 0, rows.c, first_c(usable(gradient, active.ball), value))
+            rows.c = torch.where(rows.c > 0, rows.c, first_c(usable(gradient, active.ball), value, logits))
             c[active.index] = rows.c
         broken[active.index] |= keep_nearest(best, active, rows.x_adv, logits)
         delta = rows.x_adv - active.ball.x

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Access, Attack, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Access, Attack, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._base.settings import check_at_least, check_images
 from ._natural.colours import brightened, contrasted, from_hsv, to_hsv
@@ -31,6 +31,7 @@ class Photometric(Attack):
     search: see :class:`Search`. tries: of the random search. values: of each axis of the grid.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)
 
     brightness: float = 0.2

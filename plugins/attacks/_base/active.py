@@ -12,9 +12,10 @@ from typing import Any, Self, TypeVarTuple
 import torch
 from torch import Tensor
 
-from benchmark.api import Access, Ball, SampleRandom, Target, Threat
+from benchmark.api import Access, Ball, DenseTask, SampleRandom, Target, Threat
 
 from .losses import ce, dlr, dlr_targeted, margin
+from .sites import cross_entropy, over_sites
 
 __all__ = ["Active", "AttackLoss", "Loss", "State", "may_settle"]
 
@@ -25,9 +26,10 @@ Ts = TypeVarTuple("Ts")
 class Active:
     """Rows still under attack, one value per row in each field.
 
-    target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`. index: (b,)
-    int64, the row's example among the B of the batch. rival: (b,) int64, class to reach in place of `y`, which is `y`
-    itself where any class will do. reached: (b,) int64, class of the last success, `y` where there was none.
+    target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`; (b, S, ...)
+    where an example has several sites. index: (b,) int64, the row's example among the B of the batch. rival: (b,)
+    int64, class to reach in place of `y`, which is `y` itself where any class will do. reached: (b,) int64, class of
+    the last success, `y` where there was none.
     """
 
     target: Target
@@ -85,11 +87,22 @@ class Active:
         return -gradient, -value, logits
 
     def succeeded(self, logits: Tensor) -> Tensor:
-        """Success of the attacker, (b,) bool: the predicted label is `y` if `targeted`, else any other."""
+        """Success of the attacker, (b,) bool: the predicted label is `y` if `targeted`, else any other.
+
+        Where an example has several sites, the task says what success is.
+        """
+        task = self.target.task
+        if isinstance(task, DenseTask):
+            return task.wrong(task.read(logits), self.y)
         return (logits.argmax(1) == self.y) == self.targeted
 
     def margin(self, logits: Tensor) -> Tensor:
-        """Signed margin, (b,), positive where the attacker succeeds."""
+        """Signed margin, (b,), positive where the attacker succeeds.
+
+        Of several sites the mean, whose sign says nothing.
+        """
+        if isinstance(self.target.task, DenseTask):
+            return over_sites(margin, logits, self.y, self.target.task)
         return margin(logits, self.y, targeted=self.targeted)
 
 
@@ -108,7 +121,10 @@ class AttackLoss(Enum):
     dlr = "dlr"
 
     def __call__(self, logits: Tensor, rows: Active) -> Tensor:
-        """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`."""
+        """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`; of several sites the mean."""
+        if isinstance(rows.target.task, DenseTask):
+            each = {AttackLoss.ce: cross_entropy, AttackLoss.margin: margin, AttackLoss.dlr: dlr}[self]
+            return over_sites(each, logits, rows.y, rows.target.task)
         if self is AttackLoss.margin:
             return margin(logits, rows.y, targeted=rows.targeted)
         if self is AttackLoss.ce:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.api import Target
+from benchmark.api import DenseTask, Target
 
-__all__ = ["reached"]
+__all__ = ["holds", "reached"]
+
+
+def holds(target: Target, labels: Tensor, y: Tensor) -> Tensor:
+    """True where the answers `labels` (b, ...) of :meth:`Target.labels` are the label `y` (b, ...), (b,) bool.
+
+    Of examples with several sites: where there is no error that the threat's goal is about.
+    """
+    task = target.task
+    return ~task.wrong(labels, y) if isinstance(task, DenseTask) else labels == y
 
 
 def reached(target: Target, x_adv: Tensor, y: Tensor, asked: Tensor, *, targeted: bool) -> Tensor:
