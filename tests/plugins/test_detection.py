@@ -114,7 +114,8 @@ def scene(*objects: tuple[int, int, int]) -> Tensor:
     boxes = torch.zeros(1, 3, 5, dtype=torch.int64)
     for place, (label, left, top) in enumerate(objects):
         boxes[0, place] = torch.tensor([label, left, top, left + 4, top + 4])
-    return in_cells(boxes, 12)
+    found: Tensor = in_cells(boxes, 12)
+    return found
 
 
 def seen(*detections: tuple[int, float, int, int]) -> Tensor:

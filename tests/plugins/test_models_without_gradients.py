@@ -118,6 +118,7 @@ def without_gradients() -> dict[str, Model]:
         )
         with contextlib.suppress(ConfigError, TypeError):
             one = registry.load("model", name)(**(settings or {}))
+            assert isinstance(one, Model)
             if not one.access.grants(Access.gradients):
                 made[name] = one
     return made
