@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 from benchmark_plugins.attacks._base.active import Active, AttackLoss
-from benchmark_plugins.attacks._base.losses import ce, dlr, dlr_targeted, margin
+from benchmark_plugins.attacks._base.losses import ce, dlr, margin
 from benchmark_plugins.attacks._minimal.box_steps import step_to_hyperplanes
 from benchmark_plugins.attacks.bim import BIM, kurakin_steps
 from benchmark_plugins.attacks.deepfool import DeepFool
@@ -278,8 +278,8 @@ def test_losses_have_their_closed_forms() -> None:
     two = logits[:, :2]
     assert torch.equal(dlr(two, y), margin(two, y))
     four = torch.tensor([[1.0, 5.0, 3.0, -1.0]], dtype=torch.float64)
-    assert dlr_targeted(four, torch.tensor([0])).tolist() == pytest.approx([-4.0 / (5.0 - (1.0 - 1.0) / 2.0)])
-    assert torch.equal(dlr_targeted(logits, y), -margin(logits, y))
+    assert dlr(four, torch.tensor([0]), targeted=True).tolist() == pytest.approx([-4.0 / (5.0 - (1.0 - 1.0) / 2.0)])
+    assert torch.equal(dlr(logits, y, targeted=True), -margin(logits, y))
     for loss in (ce, margin, dlr):
         assert torch.autograd.gradcheck(lambda z, f=loss: f(z, y), logits)
 
