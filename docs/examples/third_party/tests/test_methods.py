@@ -1,4 +1,4 @@
-"""Beyond the contract suite: that each method is the one of its paper. Closed forms, not "it got worse"."""
+"""Each method is the one of its paper, which the contract suite cannot know. Closed forms, not "it got worse"."""
 
 from pathlib import Path
 
