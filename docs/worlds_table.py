@@ -37,6 +37,11 @@ MINIMAL: tuple[tuple[str, tuple[Norm, ...]], ...] = (
     ("sigma_zero", (Norm.l0,)),
     ("gradient_descent", (Norm.l2,)),
     ("jsma", (Norm.l0,)),
+    ("lbfgs", (Norm.l2,)),
+    ("ead", (Norm.l1,)),
+    ("rays", (Norm.linf,)),
+    ("pointwise", (Norm.l0,)),
+    ("carlini_wagner", (Norm.linf, Norm.l2, Norm.l0)),
 )
 """Attacks that look for the smallest perturbation, and the norms that they are measured in."""
 

@@ -125,6 +125,7 @@ def test_the_revision_is_that_of_the_content(tmp_path: Path) -> None:
         ({"y_test": np.zeros(11, np.int64)}, r"y_test of .* has the shape \(11,\); expected \(12,\), one label for"),
         ({"y_test": np.zeros(12)}, "holds float64 from 0.0; expected whole numbers from 0"),
         ({"y_test": np.full(12, -1)}, "holds int64 from -1; expected whole numbers from 0"),
+        ({"y_test": np.zeros(12, dtype=np.complex64)}, "holds complex64; expected whole numbers from 0"),
         ({"y_test": np.array([None] * 12)}, "cannot be read .Object arrays cannot be loaded.*; expected numbers"),
     ],
 )
