@@ -30,7 +30,7 @@ class Scenes(Dataset):
 
     side: int = 24
     most: int = 3
-    share: float = 0.9
+    share: float = 0.95
     scenes: int = 0
 
     def __post_init__(self) -> None:

@@ -75,7 +75,8 @@ def coco_average_precision(truth: Tensor, found: Tensor) -> Any:
     evaluation = cocoeval.COCOeval(objects, detections, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
-    return evaluation.eval["precision"][:, :, :, 0, -1]
+    precision: Any = evaluation.eval["precision"]
+    return precision[:, :, :, 0, -1]
 
 
 def test_average_precision_is_that_of_pycocotools() -> None:
@@ -114,7 +115,8 @@ def scene(*objects: tuple[int, int, int]) -> Tensor:
     boxes = torch.zeros(1, 3, 5, dtype=torch.int64)
     for place, (label, left, top) in enumerate(objects):
         boxes[0, place] = torch.tensor([label, left, top, left + 4, top + 4])
-    return in_cells(boxes, 12)
+    cells: Tensor = in_cells(boxes, 12)
+    return cells
 
 
 def seen(*detections: tuple[int, float, int, int]) -> Tensor:

@@ -45,8 +45,8 @@ def linear() -> Linear:
     weight, bias = torch.randn(CLASSES, 3, generator=draw), 0.1 * torch.randn(CLASSES, generator=draw)
     bias = bias - weight.sum(1) / 2.0
     with torch.no_grad():
-        model[1].weight.copy_(weight[..., None, None])  # type: ignore[index, union-attr, operator]
-        model[1].bias.copy_(bias)  # type: ignore[index, union-attr, operator]
+        model[1].weight.copy_(weight[..., None, None])
+        model[1].bias.copy_(bias)
     x = 0.1 + 0.8 * torch.rand(10, 3, SIDE, SIDE, generator=draw)
     system = System(model, spec)
     y = system(x).argmax(2)
