@@ -6,9 +6,11 @@ Everything that is slow to import is imported by the command that needs it: help
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import os
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 from benchmark import __version__
@@ -75,12 +77,26 @@ ADDED = (
 """The functions that add the commands to the parser, in the order of the help, after `run` and `plan`."""
 
 
+def _bare(error: UnicodeError) -> tuple[str, int]:
+    """Characters that a stream lacks, without their accents, or as question marks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(
+        unicodedata.normalize("NFKD", one).encode("ascii", "ignore").decode() or "?" for one in lost
+    ), error.end
+
+
+codecs.register_error("benchmark.bare", _bare)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 where something failed, 2 for what the user can mend, 130 if interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows another in its place
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            narrow = codecs.lookup(stream.encoding).name != "utf-8"  # its readers may take it for UTF-8, as ASCII is
+            stream.reconfigure(encoding="ascii" if narrow else None, errors="benchmark.bare")
     try:
         with listening():
             status = _dispatch(arguments)

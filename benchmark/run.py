@@ -71,7 +71,8 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
     try:
         with _watched(config):
             check_fit(config)
-            config = config.under(named(config.threat, config.system_spec, store, config.store))
+            needed = config.attack.supports.access
+            config = config.under(named(config.threat, config.system_spec, store, config.store, needed=needed))
             key = config.cell_key()
     except BenchmarkError as error:
         return _without_work(config, store, sweep, error)

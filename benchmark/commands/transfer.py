@@ -94,7 +94,7 @@ def measure_transfer(systems: Systems, store: Store, data: Path) -> tuple[list[A
     """Measure the transfer between all systems under one threat; pairs that are in the store are not measured again.
 
     Returns:
-        One for each system, how many forward passes were made, and a sentence for each thing that cannot be measured.
+        The arrivals at each system, the number of forward passes, and a sentence per pair that cannot be measured.
     """
     found = []
     problems: dict[str, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ class RunConfig:
     """One cell's configuration. examples: how many of the test split's first examples are attacked; None is all.
 
     batch_size: examples attacked at a time; never changes a result. overrides: what the user passed.
-    until: how a sweep hands its examples on; a cell by itself is the same. survivors_of: keys of cells of the same
-    system and threat, whose broken examples the attack is not given.
+    until: examples that a sweep gives each attack (:class:`.Until`); a single cell ignores it.
+    survivors_of: keys of cells of the same system and threat, whose broken examples the attack is not given.
     """
 
     dataset: Dataset
@@ -68,6 +69,8 @@ class RunConfig:
             raise ConfigError(f"batch_size is {self.batch_size}; expected at least 1 example")
         if self.examples is not None and self.examples < 1:
             raise ConfigError(f"examples is {self.examples}; expected at least 1, or null for the whole test split")
+        for part in dataclasses.fields(self):
+            _check_finite(getattr(self, part.name), part.name)
 
     # --- identity ---
 
@@ -183,3 +186,18 @@ class RunConfig:
             "trainer": registry.settings(self.trainer),
             "suite": self.suite_name,
         }
+
+
+def _check_finite(value: Any, name: str) -> None:
+    """Raise ConfigError for a setting that is NaN or infinite: it has no key, and no attack means it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value}; expected a finite number")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for part in dataclasses.fields(value):
+            _check_finite(getattr(value, part.name), f"{name}.{part.name}")
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            _check_finite(one, f"{name}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _check_finite(one, name)

@@ -182,7 +182,7 @@ def _check_sums(record: Record, outcomes: Outcomes) -> None:
     _check_left(record, outcomes, left)
     given_up = given_up_of(outcomes, record.attack, record.threat.queries)
     if record.given_up not in (None, given_up):  # records made before the field was there have none
-        raise RecordError(f"the attack gave up {record.given_up} by the record, and {given_up} by its outcomes")
+        raise RecordError(f"the record says that the attack gave up on {record.given_up}, its outcomes {given_up}")
     passes = int(outcomes.forwards.sum()), int(outcomes.backwards.sum())
     if (cost.forwards, cost.backwards) != passes:
         raise RecordError(

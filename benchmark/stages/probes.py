@@ -47,11 +47,14 @@ def of_system(system: System, examples: Examples, *, gradients: bool) -> list[Fi
         alone = system.logits(probe.x[:1], probe.rng.child(0).rows(torch.zeros(1, dtype=torch.int64, device=device)))
     steady = bool(_alike(alone, first[:1]).all()) and _steady(system, probe, first)
     found = [*_randomness(system, probe, first, steady=steady)]
-    if not steady:
+    arbitrary = any(finding.name == "undeclared_randomness" for finding in found)
+    if not steady and not arbitrary:
         found += _coupling(system, probe)
     found += _optimization(system, recorded=bool(recorded))
     named = system.spec.task.scores(first).flatten(0, -2)  # a row per site
     found += [*_probabilities(named), *_lost_precision(system, named)]
+    if arbitrary:  # of answers that change by themselves nothing else can be said
+        return found
     return [*found, *of_slopes(system, probe, first, follow=gradients)]
 
 

@@ -22,7 +22,7 @@ from benchmark.records.card import Card
 from benchmark.records.store import Store
 from benchmark.stages.rebuild import spec_of, stored_system
 from benchmark.system import Detector, System
-from benchmark.threat import Threat
+from benchmark.threat import Access, Threat
 
 __all__ = ["fused", "named", "surrogate", "watched"]
 
@@ -31,15 +31,16 @@ LISTED = 5
 """How many systems of the store an error names."""
 
 
-def named(threat: Threat, attacked: SystemSpec, store: Store, data: StoreConfig) -> Threat:
+def named(threat: Threat, attacked: SystemSpec, store: Store, data: StoreConfig, *, needed: Access) -> Threat:
     """The threat with the full keys of its surrogates, sorted, in place of their names or shortened keys.
 
     Args:
-        attacked: the parts of the attacked system. data: where datasets are.
+        attacked: the parts of the attacked system. data: where datasets are. needed: by the attack.
 
     Raises:
         DataError: if a surrogate is not in the store, or is not the only one of that name.
-        ConfigError: if one is given twice. Refused: if its inputs or classes are not those of the attacked system.
+        ConfigError: if one is given twice. Refused: if its inputs or classes are not those of the attacked system, or
+            no surrogate tells what the attack needs.
     """
     if not threat.surrogate:
         return threat
@@ -49,6 +50,7 @@ def named(threat: Threat, attacked: SystemSpec, store: Store, data: StoreConfig)
         if keys.count(card.key) > 1:
             raise ConfigError(f"threat.surrogate is {threat.surrogate!r}, which names {_shown(card)} twice")
         _refuse_another_kind(attacked, card, data)
+    _refuse_silent(cards, needed)
     return dataclasses.replace(threat, surrogate=",".join(keys))
 
 
@@ -152,6 +154,17 @@ def _refuse_another_kind(attacked: SystemSpec, card: Card, data: StoreConfig) ->
             f"{attacked.name} takes {mine.shape} of {mine.classes}: choose a surrogate for the same inputs and "
             "the same classes"
         )
+
+
+def _refuse_silent(cards: Sequence[Card], needed: Access) -> None:
+    """Refuse surrogates of which none can tell what the attack needs, such as trees and gradients."""
+    told = [spec_of(card.system, card.seed, card.provenance.get("inputs")).model.access for card in cards]
+    if any(access.grants(needed) for access in told):
+        return
+    raise Refused(
+        f"the attack needs {needed.value}, and threat.surrogate {_shown(cards[0])} tells {told[0].value} and no more; "
+        f"choose an attack that is content with {told[0].value}, or a surrogate with {needed.value}"
+    )
 
 
 def _data_spec(dataset: Dataset, data: StoreConfig) -> DataSpec:

@@ -33,7 +33,8 @@ def planned(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
         name = config.name
         check_fit(config)
         store = Store(Path(config.store.root))
-        config = config.under(named(config.threat, config.system_spec, store, config.store))
+        needed = config.attack.supports.access
+        config = config.under(named(config.threat, config.system_spec, store, config.store, needed=needed))
         key = config.cell_key()
     except BenchmarkError as error:
         status = "refused" if isinstance(error, Refused) else "failed"

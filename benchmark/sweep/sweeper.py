@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -259,7 +260,16 @@ class Task:
     swept: list[CellResult] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> dict[str, Any]:
-        """Run the cell of a composed configuration; a plain summary of it."""
+        """Run the cell of a composed configuration; a plain summary of it.
+
+        Relative paths mean the folder of the shell, whatever `hydra.job.chdir` says.
+        """
+        from hydra.core.hydra_config import HydraConfig
+
+        with contextlib.chdir(HydraConfig.get().runtime.cwd):
+            return self._run(cfg)
+
+    def _run(self, cfg: DictConfig) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
 
         from benchmark.sweep.matrix import run_job

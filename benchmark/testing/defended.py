@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Rectified(nn.Module):
-    """Batch normalisation and a ReLU: what a defense may count on, or disturb, and the net of the world lacks."""
+    """Network with batch normalisation and a ReLU, which some defenses need or alter; the world's `Net` has neither."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -108,14 +108,14 @@ def fit_once(model: nn.Module, train: Examples, loss: Loss) -> None:
 
 
 def trained(defense: Defense, shape: tuple[int, ...] = SHAPE) -> nn.Module:
-    """A classifier of inputs of that shape that has been through the stages of training."""
+    """Classifier of inputs of `shape` after all stages of training with the defense."""
     return trained_with(defense, shape=shape)[0]
 
 
 def trained_with(
     defense: Defense, model: nn.Module | None = None, shape: tuple[int, ...] = SHAPE
 ) -> tuple[nn.Module, Examples]:
-    """A classifier that has been through the stages of training, and the examples that it was trained on."""
+    """Classifier after all stages of training with a defense, and the examples that it was trained on."""
     spec = examples(shape=shape)[1]
     with seeded(0):
         model = architecture(defense, spec) if model is None else built(model, spec, (defense,))

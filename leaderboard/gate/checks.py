@@ -1,4 +1,4 @@
-"""The checks of a gate: what is asked of each system of a store, and what its cells answer."""
+"""The checks of a gate: requirements on every system of a store, tested on its cells."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ class AttackedSystem:
     clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
     the clean input was wrong or no attack ever made a valid attempt, infinite where none succeeded.
     certified: (N,) the largest proved radius; None if nothing was certified.
-    unaware: trials by attackers who do not know the defense, where those of `trials` know it: who knows a defense may
-    ignore it, so their candidates, judged on the defended system, count as well. They belong to no column.
+    unaware: trials by attackers who do not know the defense, beside the `trials` of those who do. An attacker who knows
+    a defense may ignore it, so these candidates, judged on the defended system, count too. They belong to no column.
     """
 
     key: str

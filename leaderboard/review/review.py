@@ -78,7 +78,7 @@ class Review:
 
     @property
     def accepted(self) -> bool:
-        """True if nothing speaks against it."""
+        """True if there is no reason to refuse it."""
         return not self.refusals
 
 

@@ -40,7 +40,7 @@ RISES = 0.75
 
 
 class APGDLoss(Enum):
-    """Loss to ascend: cross-entropy, difference of logits ratio or margin; the latter two also towards one class each.
+    """Loss to ascend: cross-entropy, difference of logits ratio or margin; the latter two also in targeted form.
 
     With two classes dlr is the margin, with two or three dlr_targeted is margin_targeted: there are no logits left to
     divide by.

@@ -20,7 +20,7 @@ from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import TINY, adam, columns, softplus, usable
 from ._minimal.nearest import finish, keep_nearest
 from ._minimal.nearest_class import ask_clean
-from ._minimal.weights import FIRST, STALLED, Tried, least
+from ._minimal.weights import STALLED, Tried, bounded, least
 
 EDGE = 2e-3
 """Shrinkage of inputs towards the middle of the box, so that their inverse tanh is finite."""
@@ -194,7 +194,7 @@ def search_weight(
         gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
         rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
         if step == 0:
-            rows.c = rows.c + (least(gradient, value) if initial_c is None else initial_c)
+            rows.c = rows.c + (least(gradient, value, logits) if initial_c is None else initial_c)
         check = step % every == 0
         if check:
             done = rows.stalled(delta.square().flatten(1).sum(1) + rows.c * value, rows.count + every > steps)
@@ -260,8 +260,12 @@ def tighten(
         gradient, ball = usable(gradient, active.ball), active.ball
         if first:
             steepest = gradient.flatten(1).abs().amax(1)
-            by_slope = (UNDER / steepest.clamp_min(TINY)).clamp(*FIRST) if linf else least(gradient, value)
-            rows.c = by_slope if initial_c is None else rows.c + initial_c
+            if initial_c is not None:
+                rows.c = rows.c + initial_c
+            elif linf:
+                rows.c = bounded(UNDER / steepest.clamp_min(TINY), logits)
+            else:
+                rows.c = least(gradient, value, logits)
             rows.upper, first = GROWTH[norm] * rows.c, False
         delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)

@@ -16,7 +16,7 @@ from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import TINY, columns, usable
 from ._minimal.nearest import finish, keep_nearest
 from ._minimal.nearest_class import ask_clean
-from ._minimal.weights import FIRST, Tried
+from ._minimal.weights import Tried, bounded
 from .carlini_wagner import CarliniWagnerLoss
 
 AMPLE = 1.5
@@ -108,7 +108,7 @@ def ead(
         gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
         rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
         if step == 0:
-            rows.c = rows.c + (ample(gradient, value, beta=a) if initial_c is None else initial_c)
+            rows.c = rows.c + (ample(gradient, value, logits, beta=a) if initial_c is None else initial_c)
         check = step % every == 0
         if check:
             done = rows.stalled(elastic(delta, a) + rows.c * value, rows.count + every > steps)
@@ -129,18 +129,20 @@ def elastic(delta: Tensor, beta: float) -> Tensor:
     return flat.square().sum(1) + beta * flat.abs().sum(1)
 
 
-def ample(gradient: Tensor, value: Tensor, *, beta: float) -> Tensor:
+def ample(gradient: Tensor, value: Tensor, logits: Tensor, *, beta: float) -> Tensor:
     """(b,): AMPLE times the c at which :func:`elastic` + c * objective is least where the objective is 0, if linear.
 
     There each change is (c |slope| - beta)+ / 2, and what they gain is convex in c: of the lines through the features
     of the steepest slopes, few or many, the one that comes to `value` first.
 
-    gradient: (b, *S) of the objective at the clean inputs. value: (b,), the objective there.
+    gradient: (b, *S) of the objective at the clean inputs. value: (b,), the objective there; logits: (b, K).
     """
     steep = gradient.flatten(1).abs().sort(dim=1, descending=True).values
-    need = 2.0 * value.abs()[:, None] + beta * steep.cumsum(1)
-    c = (need / steep.square().cumsum(1).clamp_min(TINY)).amin(1)
-    return (AMPLE * c).nan_to_num(nan=1.0).clamp(*FIRST)
+    top = steep[:, :1].clamp_min(TINY)  # squares of slopes of small scores would be lost
+    share = steep / top
+    need = 2.0 * value.abs()[:, None] / top + beta * share.cumsum(1)
+    c = (need / share.square().cumsum(1).clamp_min(TINY)).amin(1) / top[:, 0]
+    return bounded(AMPLE * c, logits)
 
 
 @dataclass

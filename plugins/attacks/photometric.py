@@ -1,6 +1,6 @@
-"""Brightness, contrast, saturation and hue that fool. Hosseini & Poovendran, CVPR workshops 2018, arXiv:1804.00499.
+"""Brightness, contrast, saturation and hue attacks. Hosseini & Poovendran, CVPR workshops 2018, arXiv:1804.00499.
 
-They turn the hue of the whole image and shift its saturation, at random, until the label changes (section 3).
+The hue of the whole image is rotated and its saturation shifted, at random, until the label changes (section 3).
 Brightness and contrast are those of VeriVis (Pei, Cao, Yang & Jana, 2017, arXiv:1712.01785, section 4).
 """
 

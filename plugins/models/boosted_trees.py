@@ -1,20 +1,20 @@
 """Gradient-boosted trees. Friedman, Annals of Statistics 29(5), 2001; over histograms as Ke et al., NeurIPS 2017.
 
 scikit-learn's HistGradientBoostingClassifier grows the trees; they are kept as tensors and answer in torch, with the
-very scores that scikit-learn gives. Their gradient is zero wherever it exists.
+very scores that scikit-learn gives. Their gradient is zero wherever it exists, so attacks that follow one are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataError, DataSpec, Examples, Model, hookimpl
+from benchmark.api import Access, ConfigError, DataError, DataSpec, Examples, Model, hookimpl
 
 MOST_DEPTH = 10
 PROBED = 64
@@ -29,6 +29,8 @@ class BoostedTrees(Model):
     leaves, depth: at most, of a tree. leaf_examples: at least, in a leaf. l2: penalty on the values of the leaves.
     The recipe in `training` has no part in it.
     """
+
+    access: ClassVar[Access] = Access.scores
 
     rounds: int = 100
     learning_rate: float = 0.1

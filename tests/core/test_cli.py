@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -128,12 +129,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_terminal_that_lacks_characters_shows_others(tmp_path: Path, run_python: Runner) -> None:
-    spelt = "import sys; from benchmark.cli import main; sys.stdout.reconfigure(encoding='ascii'); sys.exit(main())"
-    done = run_python("-c", spelt, "plugins")
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LANG": ""},
+    ],
+    ids=["ascii", "cp1252", "latin-1", "C"],
+)
+def test_a_stream_that_is_not_utf8_gets_letters_without_accents(tmp_path: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "benchmark", "plugins", "metric"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, check=False, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
-    assert "L?vy" in done.stdout or "?" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("One of them: benchmark plugins KIND.NAME")
+    said = done.stdout.decode("ascii")
+    assert "Cina et al., AttackBench" in said
+    assert said.splitlines()[-1].endswith("One of them: benchmark plugins KIND.NAME")
 
 
 def finished(root: Path, **changes: Any) -> Record:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.cli import main
@@ -196,3 +197,32 @@ def test_certifiers_and_detectors_have_figures(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "cells" / plain.key
     assert figures_of(read_record(folder), folder) == []
     assert in_order([read_record(folder)])
+
+
+def test_relative_paths_mean_the_folder_of_the_shell_whatever_hydra_changes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    x, y = draw.random((60, 1, 4, 4), dtype=np.float32), np.arange(60) % 2
+    np.savez("d.npz", x_train=x[8:], y_train=y[8:], x_test=x[:8], y_test=y[:8])
+    np.save("mask.npy", np.ones((1, 4, 4), dtype=bool))
+    once = ["run", "model=linear", "training.epochs=1", "dataset=arrays", "dataset.path=d.npz", "attack=fgsm",
+            "threat.region.kind=file", "threat.region.path=mask.npy", "tracker=[]"]  # fmt: skip
+    for place, words in (("one", once), ("many", [*once, "-m", "hydra.job.chdir=true"]),
+                         ("single", [*once, "hydra.job.chdir=true"])):  # fmt: skip
+        assert main([*words, f"store.root={place}"]) == 0
+    keys = {place: [record.key for record in Store(tmp_path / place).records()] for place in ("one", "many", "single")}
+    assert keys["one"] == keys["many"] == keys["single"]
+    assert len(keys["one"]) == 1
+
+
+@pytest.mark.parametrize("word", ["attack.step_size=inf", "training.learning_rate=inf", "training.weight_decay=nan"])
+def test_a_setting_that_is_not_finite_is_refused(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "model=linear", "attack=pgd", "tracker=[]", word]) == 2
+    name, _, value = word.partition("=")
+    assert f"{name} is {value}; expected a finite number" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()

@@ -19,9 +19,8 @@ OVER = {
     "adaptive": 760,  # runs APGD and Square
     "autoattack": 1040,  # runs APGD, FAB and Square
     "carlini_wagner": 355,  # the weight of the scores, and the nearest class where a margin is flat
-    "corruption": 560,  # nineteen corruptions
+    "corruption": 560,  # nineteen methods, of which a choice runs one
     "ead": 375,  # as carlini_wagner, whose objectives it takes
-    "lbfgs": 320,  # as carlini_wagner
 }
 """Attacks that reach more, each with a budget of its own: to be lowered, never raised."""
 

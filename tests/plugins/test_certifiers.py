@@ -431,7 +431,7 @@ def test_the_class_is_chosen_by_draws_that_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("defenses", "norm", "sentence"),
     [
-        ((), Norm.l2, r"takes a system whose only defense at inference adds noise .* at inference: none"),
+        ((), Norm.l2, r"needs a system whose only defense at inference adds noise .* at inference: none"),
         ((Noise(), Noise()), Norm.l2, r"at inference: Noise, Noise"),
         ((Noise(clipped=True),), Norm.l2, r"depends on its input, or the sum is clipped"),
         ((Noise(twice=True),), Norm.l2, r"needs Gaussian noise of scale 0\.25 under l2, and this system adds another"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 from pathlib import Path
@@ -17,6 +18,8 @@ from benchmark.config.cell import RunConfig
 from benchmark.config.check import check_fit
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.system.weights import load_weights, save_weights
+from benchmark.testing import contract
+from benchmark.testing.rule import Inapplicable
 from benchmark.testing.worlds import examples
 
 SPEC = DataSpec((12,), 3)
@@ -104,6 +107,41 @@ def test_an_attack_that_needs_more_than_the_model_tells_is_refused_with_the_reas
         check_fit(run(pgd))
     check_fit(run(square))
     check_fit(run(pgd, access=Access.transfer, surrogate="a" * 24))
+
+
+def without_gradients() -> dict[str, Model]:
+    """Every model that has none, as far as its package is installed: trees, forests, endpoints."""
+    made: dict[str, Model] = {}
+    for name in registry.names("model"):
+        settings = {"sklearn": {"estimator": "RandomForestClassifier"}, "http": {"url": "http://localhost:1/"}}.get(
+            name
+        )
+        with contextlib.suppress(ConfigError, TypeError):
+            one = registry.load("model", name)(**(settings or {}))
+            assert isinstance(one, Model)
+            if not one.access.grants(Access.gradients):
+                made[name] = one
+    return made
+
+
+def test_no_attack_by_gradients_meets_a_model_without_them() -> None:
+    models, pairs = without_gradients(), 0
+    assert "boosted_trees" in models
+    for name in registry.names("attack"):
+        try:
+            attack = contract.build("attack", name)
+        except Inapplicable:  # a toolkit that is not installed
+            continue
+        needs = attack.supports.access
+        for model_name, made in models.items():
+            threat = Threat(min(attack.supports.norms, key=lambda norm: norm.value))
+            config = RunConfig(dataset=None, model=made, attack=attack, threat=threat)  # type: ignore[arg-type]
+            if needs is not Access.gradients or attack.supports.trigger:
+                continue
+            with pytest.raises(Refused, match=rf"attack\.{name} needs gradients, and model\.{model_name} tells"):
+                check_fit(config)
+            pairs += 1
+    assert pairs >= 30 * len(models)
 
 
 def test_settings_are_checked_before_anything_is_fitted() -> None:

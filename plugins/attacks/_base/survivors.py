@@ -20,9 +20,9 @@ def holds(target: Target, labels: Tensor, y: Tensor) -> Tensor:
 
 
 def reached(target: Target, x_adv: Tensor, y: Tensor, asked: Tensor, *, targeted: bool) -> Tensor:
-    """Success of the candidates `x_adv` (b, *S) by the system's answers, (b,) bool; False where it is not asked.
+    """Success of the candidates `x_adv` (b, *S) by the system's answers, (b,) bool; False where it is not queried.
 
-    Asked about are the rows where `asked` (b,) bool is true and the query budget suffices: `target.votes` passes each.
+    Rows where `asked` (b,) bool is true and the budget suffices are queried, at `target.votes` passes each.
     """
     left = target.tuned(draws=1).remaining()
     at = (asked if left is None else asked & (left >= target.votes)).nonzero().squeeze(1)

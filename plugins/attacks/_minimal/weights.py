@@ -11,13 +11,13 @@ from .._base.active import State
 from .._base.vectors import TINY
 from .nearest import SETTLED
 
-__all__ = ["FIRST", "STALLED", "Tried", "least"]
+__all__ = ["STALLED", "Tried", "bounded", "least"]
 
 STALLED = 0.995
 """Share of its last checked value above which an objective counts as stalled; its row goes on to the next weight."""
 
-FIRST = (1e-10, 1e4)
-"""Bounds of a first weight derived from the slope: an objective that is flat at first says little."""
+FIRST = (1e-9, 1e5)
+"""Bounds of a first weight derived from the slope, for scores of spread 1: a flat objective says little at first."""
 
 
 @dataclass
@@ -75,10 +75,16 @@ class Tried(State):
         self.size = torch.where(those, size, self.size)
 
 
-def least(gradient: Tensor, value: Tensor) -> Tensor:
+def bounded(c: Tensor, logits: Tensor) -> Tensor:
+    """First weights `c` (b,) within :data:`FIRST`, in the unit of the scores: their spread in `logits` (b, K)."""
+    spread = (logits.double().amax(1) - logits.double().amin(1)).nan_to_num(nan=1.0, posinf=1.0).clamp_min(TINY)
+    return ((c.double() * spread).nan_to_num(nan=1.0).clamp(*FIRST) / spread).to(logits.dtype)
+
+
+def least(gradient: Tensor, value: Tensor, logits: Tensor) -> Tensor:
     """The c at which ||delta||^2 + c * objective is least where the objective is 0, if that is linear, (b,).
 
-    gradient: (b, *S) of the objective at the clean inputs. value: (b,), the objective there.
+    gradient: (b, *S) of the objective at the clean inputs. value: (b,), the objective there; logits: (b, K).
     """
-    steep = gradient.flatten(1).square().sum(1).clamp_min(TINY)
-    return (2.0 * value.abs() / steep).nan_to_num(nan=1.0).clamp(*FIRST)
+    steep = gradient.flatten(1).double().square().sum(1).clamp_min(TINY**2)
+    return bounded(2.0 * value.double().abs() / steep, logits)

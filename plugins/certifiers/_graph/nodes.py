@@ -27,6 +27,7 @@ __all__ = [
     "Rectifier",
     "Scale",
     "Select",
+    "Window",
 ]
 
 
@@ -230,12 +231,29 @@ class Rectifier(Node):
         return torch.where(value < 0, self.below * value, self.above * value)
 
 
+@dataclass(frozen=True)
+class Window:
+    """Pooling of a source (C, H, W) by the largest value of each window."""
+
+    source: Node
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+    def apply(self, value: Tensor) -> Tensor:
+        """(B, C, H', W') for `value` (B, C, H, W)."""
+        return F.max_pool2d(value, self.kernel, self.stride)
+
+
 @dataclass(frozen=True, eq=False)
 class Maximum(Node):
-    """The larger of left and right in each feature."""
+    """The larger of left and right in each feature.
+
+    window: the pooling that a tree of such nodes amounts to, at its last; None elsewhere.
+    """
 
     left: Node
     right: Node
+    window: Window | None = None
 
     @property
     def sources(self) -> tuple[Node, ...]:
