@@ -20,7 +20,7 @@ from benchmark_plugins.models.grid_detector import GridDetector
 from benchmark_plugins.models.unet import UNet
 
 from benchmark.config.check import check_fit, check_goal
-from benchmark.config.schema import StoreConfig, Training
+from benchmark.config.schema import StoreConfig
 from benchmark.data import DataSpec
 from benchmark.errors import RecordError, Refused
 from benchmark.records.outcomes import OUTCOMES, Outcomes
@@ -35,13 +35,13 @@ from benchmark.threat import Goal, Threat
 from tests.core.cells import small_config
 
 
-def dense_config(root: Path, dataset: Any, model: Any, metric: Any, **changes: Any) -> Any:
+def dense_config(root: Path, of: Any, by: Any, measured: Any, **changes: Any) -> Any:
     config = small_config(root, examples=12)
     return dataclasses.replace(
         config,
         **{
-            "dataset": dataset, "model": model, "attack": FGSM(), "metrics": (RobustAccuracy(), metric),
-            "training": Training(epochs=1, batch_size=64, learning_rate=0.01),
+            "dataset": of, "model": by, "attack": FGSM(), "metrics": (RobustAccuracy(), measured),
+            "training": dataclasses.replace(config.training, epochs=1, batch_size=64, learning_rate=0.01),
             "threat": Threat(), "store": StoreConfig(root=str(root / "results"), data=str(root / "data")), **changes,
         },
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_what_is_for_another_task_is_refused_before_anything_is_loaded(
 
 
 def test_an_attack_on_pixels_is_refused_for_data_of_one_label(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="attack.segpgd is for segmentation, and dataset.* is for classification"):
+    with pytest.raises(Refused, match=r"attack\.segpgd is for segmentation, and dataset\.digits is for classification"):
         check_fit(dataclasses.replace(small_config(tmp_path), attack=SegPGD()))
 
 

@@ -232,7 +232,7 @@ def test_boxes_of_scenes_are_those_of_their_pixels() -> None:
 
 
 def test_boxes_are_decoded_as_they_are_taught() -> None:
-    """An answer that is encoded from a label by the formulas of the task has that label's box, and no loss of its own."""
+    """An answer that is encoded from a label by the formulas of the task has that label's box, and no loss."""
     y = scene((1, 1, 2), (2, 6, 7))
     middle, side = (y[..., 1:3] + y[..., 3:]) / 2.0, (y[..., 3:] - y[..., 1:3]).float()
     output = torch.zeros(1, 9, 8)
