@@ -24,7 +24,8 @@ def plugins_of(task: str) -> list[str]:
 
 def table() -> str:
     """Rows of the tasks besides classification."""
-    return "".join(f"| {task} | {', '.join(plugins_of(task))} |\n" for task in sorted(EVERY_TASK - {"classification"}))
+    rows = [f"| {task} | {', '.join(plugins_of(task))} |\n" for task in sorted(EVERY_TASK - {"classification"})]
+    return "| task | plugins |\n|---|---|\n" + "".join(rows)
 
 
 def test_the_table_of_tasks_is_what_plugins_declare() -> None:
