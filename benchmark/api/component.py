@@ -1,4 +1,4 @@
-"""What every kind of plugin has: its root, and the fields that hold other plugins."""
+"""The root of every kind of plugin, and the fields that hold other plugins."""
 
 from __future__ import annotations
 

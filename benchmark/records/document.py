@@ -1,4 +1,4 @@
-"""What all documents of the store have in common: models that refuse what they do not know, and their text."""
+"""Documents of the store: models that refuse unknown fields, their JSON text and their content addresses."""
 
 from __future__ import annotations
 

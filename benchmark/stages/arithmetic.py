@@ -18,6 +18,7 @@ from benchmark.records.build import AuditCounts, audit_of, counts_of, given_up_o
 from benchmark.records.document import system_key
 from benchmark.records.durable import file_sha256
 from benchmark.records.record import GIVEN, Record, cell_key
+from benchmark.threat import Norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,7 +139,7 @@ def _check_shapes(record: Record, outcomes: Outcomes) -> None:
     import torch
 
     whole = {"ids", "y", "clean_label", "adv_label", "forwards", "backwards", "certified_rows", "triggered", "aimed"}
-    single = {"l0", "l1", "l2", "linf", "excess", "certified", "confidence"}
+    single = {*(norm.value for norm in Norm), "excess", "certified", "confidence"}
     for name, values in outcomes.tensors().items():
         if name in SITES:
             continue

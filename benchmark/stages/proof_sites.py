@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_agreement", "check_same", "close_rows"]
 
-NEAR = 1e-3
+SITE_ROUNDING = 1e-3
 """Difference of a score or a corner that rounding may cause, absolute and relative."""
 
 
@@ -50,7 +50,7 @@ def _differs(now: Tensor, said: Tensor) -> Tensor:
 
     if not now.is_floating_point():
         return now != said
-    near = torch.isclose(now, said, rtol=NEAR, atol=NEAR)
+    near = torch.isclose(now, said, rtol=SITE_ROUNDING, atol=SITE_ROUNDING)
     return (now[..., 0] != said[..., 0]) | ~near.all(2)
 
 

@@ -1,4 +1,4 @@
-"""What was proved of a record, and what no record proves."""
+"""The parts of a record that were proved, and those that no record proves."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from benchmark.errors import ConfigError
 from benchmark.records.plan import Plan
 from benchmark.sweep import chosen
 from benchmark.sweep.files import written_out
-from benchmark.sweep.sweeper import MatrixSweeper, Task
+from benchmark.sweep.sweeper import MatrixSweeper, SweepJob
 
 if TYPE_CHECKING:
     from benchmark.hooks.events import CellResult
@@ -60,8 +60,8 @@ def work(path: Path) -> int:
     return 0 if len([cell for cell in task.swept if cell.key]) == len(frozen.lines) else 1
 
 
-def _task() -> Task:
-    return Task(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
+def _task() -> SweepJob:
+    return SweepJob(time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4])
 
 
 def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
@@ -76,7 +76,7 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     return _run(argv, schemas, _task())
 
 
-def _run(argv: list[str], schemas: type[PluginSource], task: Task) -> int:
+def _run(argv: list[str], schemas: type[PluginSource], task: SweepJob) -> int:
     """Run Hydra's application with these arguments for a task; its exit code."""
     import hydra
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from benchmark.hooks.events import CellResult
     from benchmark.sweep.matrix import Matrix
 
-__all__ = ["MatrixSweeper", "Task"]
+__all__ = ["MatrixSweeper", "SweepJob"]
 
 
 class MatrixSweeper(Sweeper):
@@ -46,7 +46,7 @@ class MatrixSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
         self.composed, self.loader = config, hydra_context.config_loader
-        assert isinstance(task_function, Task)
+        assert isinstance(task_function, SweepJob)
         self.task = task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -240,7 +240,7 @@ def _of_many() -> bool:
 
 
 @dataclass
-class Task:
+class SweepJob:
     """The job that Hydra calls, here or in a worker: run one cell. Never raises for a cell that fails.
 
     sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.

@@ -25,7 +25,7 @@ OVERLAP = 0.5
 """Intersection over union from which a detection is one of an object (PASCAL VOC)."""
 SAME = 0.45
 """Overlap of two detections above which the less certain one is dropped."""
-LEAST = 0.25
+LEAST_SIDE = 0.25
 """The smallest side of a box, in cells."""
 MIDDLE = 2.0
 """The side of a box, in cells, that an offset of 0 stands for."""
@@ -77,7 +77,7 @@ class Detection(DenseTask):
         """Corners of the boxes in a system's answer, (B, S, 4) in pixels."""
         import torch
 
-        offset, size = output[..., -4:-2], (output[..., -2:] + MIDDLE).clamp_min(LEAST)
+        offset, size = output[..., -4:-2], (output[..., -2:] + MIDDLE).clamp_min(LEAST_SIDE)
         middle = self.cells(output) + offset * self.stride
         half = size * (self.stride / 2.0)
         return torch.cat([middle - half, middle + half], 2)

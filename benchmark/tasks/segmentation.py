@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation"]
 
-CLOSE = 1e-6
+SHARE_ROUNDING = 1e-6
 """Rounding that is forgiven where a share of the pixels is turned into a number of them."""
 
 
@@ -45,7 +45,7 @@ class Segmentation(DenseTask):
 
     def needed(self, y: Tensor) -> Tensor:
         """Number of pixels that must be right, (B,) int64."""
-        return ((y >= 0).sum(1).double() * self.share - CLOSE).ceil().long()
+        return ((y >= 0).sum(1).double() * self.share - SHARE_ROUNDING).ceil().long()
 
     def right(self, reading: Tensor, y: Tensor) -> Tensor:
         """True at counted pixels that have their label, (B, S) bool."""

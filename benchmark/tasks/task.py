@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:  # reading configurations must not cost the import of torch
     from torch import Tensor
 
 __all__ = ["CLASSIFICATION", "ONE_LABEL", "UNTARGETED", "Classification", "DenseTask", "Task"]
+
+RowLossOf = Callable[["Tensor", "Tensor"], "Tensor"]
+"""A loss of scores (n, K) and labels (n,), each row by itself, (n,)."""
 
 CLASSIFICATION = "classification"
 UNTARGETED = "untargeted"
@@ -40,6 +44,14 @@ class Task:
     def truth(self, y: Tensor) -> Tensor:
         """Label (B,) int64 of each example as a whole, as outcomes have it."""
         return y
+
+    def succeeded(self, output: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
+        """Success of an attacker, (B,) bool: the predicted label is `y` if `targeted`, else any other."""
+        return (output.argmax(1) == y) == targeted
+
+    def over_sites(self, loss: RowLossOf, output: Tensor, y: Tensor) -> Tensor:
+        """A loss of scores (n, K) and labels (n,), to be ascended: its mean over the sites that count, (B,)."""
+        return loss(output, y)
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,27 @@ class DenseTask(Task, ABC):
 
         False if they are to be left.
         """
+
+    def succeeded(self, output: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
+        """Success of an attacker, (B,) bool: an error that the goal is about."""
+        return self.wrong(self.read(output), y)
+
+    def site_losses(self, loss: RowLossOf, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss to ascend at each site, (B, S), 0 where it does not count; and (B, S) bool, the sites that count.
+
+        Args:
+            loss: from scores (n, K) and labels (n,) to (n,). output: (B, S, ...). y: labels as the task has them.
+        """
+        labels, reach = self.aim(y)
+        scores = self.scores(output)
+        value = loss(scores.flatten(0, 1), labels.clamp_min(0).flatten()).reshape(labels.shape)
+        counted = labels >= 0
+        return (-value if reach else value).where(counted, 0.0), counted
+
+    def over_sites(self, loss: RowLossOf, output: Tensor, y: Tensor) -> Tensor:
+        """Mean of :meth:`site_losses` over the sites that count, (B,)."""
+        value, counted = self.site_losses(loss, output, y)
+        return value.sum(1) / counted.sum(1).clamp_min(1)
 
     @abstractmethod
     def loss(self, output: Tensor, y: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ from benchmark.testing.trials import (
     trial,
     trials,
 )
-from benchmark.testing.worlds import tasks_of, world_of
-from benchmark.threat import Access, Goal, Norm, Region, RegionKind
+from benchmark.testing.worlds import WIDE, tasks_of, world_of
+from benchmark.threat import Access, Goal, Region, RegionKind
 
 __all__ = ["CANDIDATE_RULES"]
 
@@ -37,9 +37,6 @@ REGIONS = {
     RegionKind.square: 3, RegionKind.border: 1, RegionKind.stripes: 1, RegionKind.random: 5, RegionKind.saliency: 5
 }  # fmt: skip
 """Every kind of region but the mask file, and a size of it for the standard world."""
-
-WIDE = {Norm.linf: Fraction(1, 2), Norm.l2: Fraction(5), Norm.l1: Fraction(50), Norm.l0: Fraction(108)}
-"""Radii with room for nearly any change in the standard world."""
 
 FEW_CLASSES = 10
 """Classes of a world of several sites at most, each of which has as many scores."""

@@ -36,13 +36,13 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     from benchmark.testing import contract
 
     try:
-        cases = contract.cases(*plugins(wanted))
+        cases = contract.cases(*chosen_plugins(wanted))
     except BenchmarkError as error:
         raise pytest.UsageError(str(error)) from error
     items.extend(ContractItem.from_parent(session, name=f"contract[{case}]", case=case) for case in cases)
 
 
-def plugins(wanted: list[str]) -> list[str]:
+def chosen_plugins(wanted: list[str]) -> list[str]:
     """The plugins `kind.name` that are meant, each once: distributions stand for all of theirs."""
     from benchmark import registry
 

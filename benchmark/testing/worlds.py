@@ -28,6 +28,7 @@ from benchmark.threat import Norm, Threat
 __all__ = [
     "RADII",
     "SHAPE",
+    "WIDE",
     "Spot",
     "World",
     "examples",
@@ -45,6 +46,9 @@ SHAPE = (3, 6, 6)
 
 RADII = {Norm.linf: Fraction(1, 10), Norm.l2: Fraction(1), Norm.l1: Fraction(4), Norm.l0: Fraction(8)}
 """A radius per norm at which attacks have something to do in the standard world."""
+
+WIDE = {Norm.linf: Fraction(1, 2), Norm.l2: Fraction(5), Norm.l1: Fraction(50), Norm.l0: Fraction(108)}
+"""Radii with room for nearly any change in the standard world."""
 
 
 def _generator(*parts: object) -> torch.Generator:

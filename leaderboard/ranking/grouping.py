@@ -14,7 +14,7 @@ from benchmark.records import naming
 from benchmark.records.described import SystemInfo
 from benchmark.records.document import content_key
 from benchmark.records.record import Record
-from benchmark.threat import parse_eps
+from benchmark.threat import Norm, parse_eps
 
 from ..board import ANY_CHANGE, AttackColumn, Conditions, Protocol
 from ..cells.cell import Cell
@@ -34,7 +34,7 @@ __all__ = [
     "used_access",
 ]
 
-NORM_ORDER = ("linf", "l2", "l1", "l0", ANY_CHANGE)
+NORM_ORDER = (*(norm.value for norm in Norm), ANY_CHANGE)
 SHOWN_SETTINGS = 4
 
 

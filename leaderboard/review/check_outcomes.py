@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import RecordError
+from benchmark.threat import Norm
 from benchmark.threat.radius import tolerance
 
 from ..cells.array_file import ArrayFile, open_arrays
@@ -42,7 +43,7 @@ OUTCOME_KINDS = {
         ("clean_correct", "clean_top5", "attacked", "valid", "adversarial", "broken", "robust_top5"), "BOOL"
     ),
     **dict.fromkeys(("zero_gradient", "bad_gradient"), "BOOL"),
-    **dict.fromkeys(("l0", "l1", "l2", "linf", "excess", "certified"), "F32"),
+    **dict.fromkeys((*(norm.value for norm in Norm), "excess", "certified"), "F32"),
 }
 
 MOST_PASSES = 10**11
@@ -85,7 +86,7 @@ def check_outcomes(cell: Cell, a: Arrays) -> None:
     ordered = (a["linf"] <= a["l2"] * (1 + ROUNDING)) & (a["l2"] <= a["l1"] * (1 + ROUNDING))
     found = np.isfinite(distance)
     spared = to_attack(a) & ~a["attacked"] & ~a["valid"] & bool(cell.record.survivors_of)
-    floats = np.stack([a[name] for name in ("l0", "l1", "l2", "linf", "certified")])
+    floats = np.stack([a[name] for name in (*(norm.value for norm in Norm), "certified")])
     rules = {
         "an id that is negative": a["ids"] >= 0,
         "a label that is negative": a["y"] >= 0,

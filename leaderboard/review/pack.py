@@ -30,7 +30,7 @@ from .review import REVIEW, suite_folder
 __all__ = ["main", "pack"]
 
 
-EXAMPLES = ("ids", "y", "sites")
+PER_EXAMPLE = ("ids", "y", "sites")
 """Arrays of the example list; sites where an example has several."""
 
 
@@ -79,7 +79,7 @@ def _packed(cell: Cell, into: Path, link: str) -> Path | None:
     save_file(packed_arrays(record, outcomes), made / ARRAYS)
     examples = final.with_name(examples_name(record))
     if not examples.exists():
-        save_file({name: np.ascontiguousarray(outcomes[name]) for name in EXAMPLES if name in outcomes}, examples)
+        save_file({name: np.ascontiguousarray(outcomes[name]) for name in PER_EXAMPLE if name in outcomes}, examples)
     try:
         document = Packed(
             key=record.key,

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ..words.display import THIN, percent
 from .drawing import (
     GLYPH,
+    apart,
     circle,
     coordinate,
     frame,
@@ -27,7 +28,6 @@ from .drawing import (
     scale,
     share_ticks,
     short,
-    spread,
     stairway,
     steps,
     svg,
@@ -143,7 +143,7 @@ def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_l
         parts.append(stairway(f"area f{at}", upper, lower))
     for at, (one, _) in enumerate(drawn, start=1):
         parts.append(stairway(f"curve s{at} d{at}", steps([(across(p[0]), up(p[1])) for p in one.points], right)))
-    ends = spread([up(one.points[-1][1]) + 4 for one, _ in drawn], 13, bottom)
+    ends = apart([up(one.points[-1][1]) + 4 for one, _ in drawn], 13, bottom)
     for at, ((_, letter), y) in enumerate(zip(drawn, ends, strict=True), start=1):
         parts.append(written(f"f{at} t-front", right + 6, y, letter, size=12))
     return svg(name, width, height, title, sentence, parts)

@@ -11,6 +11,7 @@ from ..words.display import number
 
 __all__ = [
     "GLYPH",
+    "apart",
     "circle",
     "coordinate",
     "frame",
@@ -23,7 +24,6 @@ __all__ = [
     "scale",
     "share_ticks",
     "short",
-    "spread",
     "stairway",
     "steps",
     "svg",
@@ -145,7 +145,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def spread(heights: Sequence[float], gap: float, bottom: float) -> list[float]:
+def apart(heights: Sequence[float], gap: float, bottom: float) -> list[float]:
     """The heights moved apart until neighbours are `gap` from each other, in the same order, none below `bottom`."""
     order = sorted(range(len(heights)), key=lambda at: (heights[at], at))
     placed = [heights[at] for at in order]

@@ -24,8 +24,8 @@ from benchmark.api import (
 )
 
 from ._base.active import Active, Loss, may_settle
+from ._base.losses import cross_entropy
 from ._base.settings import check_at_least, check_positive
-from ._base.sites import cross_entropy, site_values
 from .pgd import ascend
 
 
@@ -75,7 +75,7 @@ def weighted(wrong: float) -> Loss:
     def loss(logits: Tensor, rows: Active) -> Tensor:
         task = rows.target.task
         assert isinstance(task, DenseTask)
-        value, counted = site_values(cross_entropy, logits, rows.y, task)
+        value, counted = task.site_losses(cross_entropy, logits, rows.y)
         fooled = task.scores(logits).argmax(2) != task.aim(rows.y)[0]
         return (value * torch.where(fooled, wrong, 1.0 - wrong)).sum(1) / counted.sum(1).clamp_min(1)
 

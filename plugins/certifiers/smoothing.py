@@ -119,7 +119,7 @@ def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
         names = ", ".join(type(d).__name__ for d in acting) or "none"
         raise Refused(
             "certifier.smoothing needs a system whose only defense at inference adds noise of scale sigma "
-            f"(defense=[smoothing]); the defenses at inference of this one: {names}"
+            f"(defense=[smoothing]); the defenses of this one at inference: {names}"
         )
     noise = _noise(acting[0], x)
     law, name = _law(norm, float(sigma))

@@ -32,8 +32,8 @@ from benchmark.api import (
 
 from ..certifiers._graph import boxes, relaxations
 from ..certifiers._graph.balls import Around
+from ..certifiers._graph.graph import Graph
 from ..certifiers._graph.lowering import lower
-from ..certifiers._graph.nodes import Graph
 from ..certifiers._graph.reading import differences
 from ..certifiers._graph.tracing import trace
 from ._training.maximization import attacked

@@ -18,7 +18,7 @@ RESAMPLES = 200
 
 
 def resampled_weights(count: int) -> Tensor:
-    """How often each of `count` examples is drawn in each resample, (RESAMPLES, count) float64; always the same."""
+    """Draws of each of `count` examples in each resample, (RESAMPLES, count) float64; always the same."""
     draw = torch.Generator().manual_seed(derive_seed("resampled", count) % 2**63)
     at = torch.randint(0, count, (RESAMPLES, count), generator=draw)
     return torch.zeros(RESAMPLES, count, dtype=torch.float64).scatter_add_(1, at, torch.ones_like(at).double())

@@ -14,7 +14,7 @@ from benchmark_plugins.attacks.fmn import FMN
 from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.certifiers._graph import boxes, relaxations
 from benchmark_plugins.certifiers._graph.balls import Around
-from benchmark_plugins.certifiers._graph.nodes import Graph
+from benchmark_plugins.certifiers._graph.graph import Graph
 from benchmark_plugins.certifiers._graph.reading import differences, read
 from benchmark_plugins.certifiers.crown import Crown, least_differences
 from benchmark_plugins.certifiers.exact import Exact

@@ -7,15 +7,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Self, TypeVarTuple
 
 import torch
 from torch import Tensor
 
-from benchmark.api import Access, Ball, DenseTask, SampleRandom, Target, Threat
+from benchmark.api import Access, Ball, SampleRandom, Target, Threat
 
-from .losses import ce, dlr, dlr_targeted, margin
-from .sites import cross_entropy, over_sites
+from .losses import ce, cross_entropy, dlr, margin
 
 __all__ = ["Active", "AttackLoss", "Loss", "State", "may_settle"]
 
@@ -87,23 +87,13 @@ class Active:
         return -gradient, -value, logits
 
     def succeeded(self, logits: Tensor) -> Tensor:
-        """Success of the attacker, (b,) bool: the predicted label is `y` if `targeted`, else any other.
-
-        Where an example has several sites, the task says what success is.
-        """
-        task = self.target.task
-        if isinstance(task, DenseTask):
-            return task.wrong(task.read(logits), self.y)
-        return (logits.argmax(1) == self.y) == self.targeted
+        """Success of the attacker by the task, (b,) bool: `y` is predicted if `targeted`, else any other label."""
+        return self.target.task.succeeded(logits, self.y, targeted=self.targeted)
 
     def margin(self, logits: Tensor) -> Tensor:
-        """Signed margin, (b,), positive where the attacker succeeds.
-
-        Of several sites the mean, whose sign says nothing.
-        """
-        if isinstance(self.target.task, DenseTask):
-            return over_sites(margin, logits, self.y, self.target.task)
-        return margin(logits, self.y, targeted=self.targeted)
+        """Signed margin, (b,), positive where the attacker succeeds; of several sites the mean, whose sign is none."""
+        task = self.target.task
+        return task.over_sites(partial(margin, targeted=self.targeted and not task.dense), logits, self.y)
 
 
 Loss = Callable[[Tensor, Active], Tensor]
@@ -122,14 +112,12 @@ class AttackLoss(Enum):
 
     def __call__(self, logits: Tensor, rows: Active) -> Tensor:
         """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`; of several sites the mean."""
-        if isinstance(rows.target.task, DenseTask):
+        if rows.target.task.dense:  # cross-entropy, and not its log-odds, which would weigh the sites otherwise
             each = {AttackLoss.ce: cross_entropy, AttackLoss.margin: margin, AttackLoss.dlr: dlr}[self]
-            return over_sites(each, logits, rows.y, rows.target.task)
-        if self is AttackLoss.margin:
-            return margin(logits, rows.y, targeted=rows.targeted)
+            return rows.target.task.over_sites(each, logits, rows.y)
         if self is AttackLoss.ce:
             return -ce(logits, rows.y) if rows.targeted else ce(logits, rows.y)
-        return dlr_targeted(logits, rows.y) if rows.targeted else dlr(logits, rows.y)
+        return (margin if self is AttackLoss.margin else dlr)(logits, rows.y, targeted=rows.targeted)
 
 
 @dataclass

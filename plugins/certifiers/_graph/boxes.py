@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .nodes import Add, Affine, Graph, Maximum, Node, Rectifier, Select
+from .graph import Graph
+from .nodes import Add, Affine, Maximum, Node, Rectifier, Select
 
 __all__ = ["Interval", "intervals", "last_intervals", "least_differences"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmark.api import Refused, SampleRandom, System, derive_seed
 
+from .graph import Graph
 from .lowering import lower
-from .nodes import Graph
 from .tracing import trace
 
 __all__ = ["Reading", "differences", "read", "uphill"]

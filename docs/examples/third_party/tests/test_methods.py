@@ -1,4 +1,4 @@
-"""What the contract suite cannot know: that each method is the one of its paper. Closed forms, not "it got worse"."""
+"""Each method is the one of its paper, which the contract suite cannot know. Closed forms, not "it got worse"."""
 
 from pathlib import Path
 
