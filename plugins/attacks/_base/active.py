@@ -88,7 +88,7 @@ class Active:
         return -gradient, -value, logits
 
     def fooled(self, logits: Tensor) -> Tensor:
-        """Success of the attacker by the scores and the task, (b,) bool: `y` is predicted if `targeted`, else another."""
+        """Success of the attacker by the scores, (b,) bool: `y` is predicted if `targeted`, else another label."""
         return self.target.task.succeeded(logits, self.y, targeted=self.targeted)
 
     def succeeded(self, x_adv: Tensor, logits: Tensor) -> Tensor:
