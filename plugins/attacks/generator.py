@@ -78,7 +78,8 @@ class Generator(PreparedAttack):
             for index in order.split(self.batch):
                 slopes = self._slopes(target.rows(index), ball.rows(index), y[index], weights)
                 for name, slope in slopes.items():
-                    change, *moments[name] = adam(slope, *moments[name], step)
+                    change, first, second = adam(slope, *moments[name], step)
+                    moments[name] = (first, second)
                     weights[name] = weights[name] + self.step_size * change
                 step += 1
         return weights

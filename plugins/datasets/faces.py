@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class Faces(Dataset):
                 "dataset.faces needs scikit-image, which is not installed: pip install 'adversarial-benchmark[faces]'"
             ) from error
 
-        patches = lfw_subset()
+        patches: Any = lfw_subset()  # type: ignore[no-untyped-call]
         found = hashlib.sha256(patches.astype("<f8").tobytes()).hexdigest()
         if found != SHA256:
             raise DataError(f"scikit-image's lfw_subset has sha256 {found}, expected {SHA256}; install it again")
