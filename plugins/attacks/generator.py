@@ -44,7 +44,8 @@ class Generator(PreparedAttack):
     Trained on examples of the training split by Adam: it maximises the mean margin by which the system is wrong, up to
     `confidence`, so that no single example dominates. Differences from the paper: the perturbation is kept in the ball
     by construction (eps tanh under linf, length eps under l2), where the paper adds its l2 norm to the loss; the
-    network is four dilated convolutions instead of an encoder and a decoder, so that images may have any size.
+    network is four dilated convolutions and an offset for each pixel instead of an encoder and a decoder, so that
+    images may have any size, and a universal perturbation is among what it can make.
 
     width: maps of a layer. epochs: passes over the examples. batch: examples per step. step_size: Adam's.
     confidence: margin in logits above which an example counts no more.
@@ -52,10 +53,10 @@ class Generator(PreparedAttack):
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), randomized=True)
 
-    width: int = 24
+    width: int = 16
     epochs: int = 100
     batch: int = 20
-    step_size: float = 0.002
+    step_size: float = 0.03
     confidence: float = 2.0
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class Generator(PreparedAttack):
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
         """`epochs` forward and backward passes per example."""
-        weights = initial(x.shape[1], self.width, derive_seed("generator", rng.seed))
+        weights = initial(tuple(x.shape[1:]), self.width, derive_seed("generator", rng.seed))
         weights = {name: value.to(x) for name, value in weights.items()}
         moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in weights.items()}
         ball, step = threat.around(x, rng), 0
@@ -106,11 +107,14 @@ class Generator(PreparedAttack):
         return ball.project(x + perturbation(weights, padded(x), ball)[: len(x)])
 
 
-def initial(channels: int, width: int, seed: int) -> dict[str, Tensor]:
-    """Weights and biases of the layers (He et al., ICCV 2015, arXiv:1502.01852, section 2.2), drawn by `seed`."""
+def initial(shape: tuple[int, ...], width: int, seed: int) -> dict[str, Tensor]:
+    """Weights and biases of the layers (He et al., ICCV 2015, arXiv:1502.01852, section 2.2), drawn by `seed`.
+
+    shape: (C, H, W) of an image. `offset`, of that shape, is added to the last maps, and begins at 0.
+    """
     draw = torch.Generator().manual_seed(seed)
-    sizes = [channels, *[width] * (len(DILATIONS) - 1), channels]
-    weights = {}
+    sizes = [shape[0], *[width] * (len(DILATIONS) - 1), shape[0]]
+    weights = {"offset": torch.zeros(shape)}
     for layer in range(len(DILATIONS)):
         fan_in = 9 * sizes[layer]
         drawn = torch.randn(sizes[layer + 1], sizes[layer], 3, 3, generator=draw)
@@ -126,6 +130,7 @@ def perturbation(weights: dict[str, Tensor], x: Tensor, ball: Ball) -> Tensor:
         maps = maps.relu() if layer else maps
         weight, bias = weights[f"weight_{layer}"], weights[f"bias_{layer}"]
         maps = conv2d(maps, weight, bias, padding=dilation, dilation=dilation)
+    maps = maps + weights["offset"]
     if ball.norm is Norm.linf:
         return ball.eps * maps.tanh()
     return ball.eps * maps / rows_norm(maps, ball.norm).clamp_min(1e-12).reshape(-1, 1, 1, 1)

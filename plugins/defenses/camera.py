@@ -34,9 +34,9 @@ class Camera(Defense):
 
     distances: lowest and highest, drawn uniformly; at distance d a pixel of the camera is the mean of d x d pixels of
     the surface. angles: of the surface to the line of sight, around the vertical axis, in degrees. light: largest
-    change of brightness, as a share of it. Equal ends and no light fix the view. votes: views whose majority is the answer.
-    Beyond the edge of a surface its edge goes on. In training every input is a view within fixed ranges: distances 1 to
-    4, angles to 60 degrees, light to 0.3.
+    change of brightness, as a share of it. Equal ends and no light fix the view. votes: views whose majority is the
+    answer. Beyond the edge of a surface its edge goes on. In training every input is a view within fixed ranges:
+    distances 1 to 4, angles to 60 degrees, light to 0.3.
     """
 
     distances: tuple[float, float] = DISTANCES
