@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.api import ConfigError, Dataset, DataSpec, Examples, SampleRandom, Splits, derive_seed, hookimpl
-from benchmark.records.record import content_key
+from benchmark.records.document import content_key
 
 SIDE, FINER = 32, 2
 """Pixels a side, and how many times finer signs are drawn before they are averaged to it."""

@@ -193,7 +193,7 @@ def test_a_unet_learns_the_scenes() -> None:
         at = torch.arange(32) + 32 * step
         loss = cross_entropy(model, Batch(at, splits.train.x(at), splits.train.y[at], None, TASK))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 2.5
