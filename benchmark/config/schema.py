@@ -111,6 +111,9 @@ class Trainer:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
+        for name in ("devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"trainer.{name} is {getattr(self, name)}; expected at least 1")
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"trainer.precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}: systems are "

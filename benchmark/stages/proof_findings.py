@@ -35,7 +35,7 @@ def check_gallery(folder: Path, cell: Replay, outcomes: Outcomes, record: Record
         stored = load_file(folder / GALLERY)
     except SafetensorError as error:
         raise RecordError(f"{folder / GALLERY} cannot be read: {error}") from error
-    expected = {} if made is None else vars(made)
+    expected = {} if made is None else made.tensors()
     count = len(stored.get("ids", ()))
     if {*stored} != {*expected} or not all(torch.equal(stored[name], expected[name][:count]) for name in expected):
         raise RecordError("the gallery shows other images or labels than the witness and the data")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmark.tasks.task import CLASSIFICATION
+
 __all__ = ["ANY_CHANGE", "AttackColumn", "Conditions", "Protocol"]
 
 ANY_CHANGE = "any"
@@ -17,7 +19,7 @@ class Conditions:
 
     Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
     all of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
-    total: the number of examples. norm: ANY_CHANGE for attacks that answer to no norm.
+    total: the number of examples. norm: ANY_CHANGE for attacks that answer to no norm. task: of the data.
     """
 
     suite: str | None
@@ -31,6 +33,13 @@ class Conditions:
     aware: bool
     region: str
     levels: int | None = None
+    task: str = CLASSIFICATION
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The fields that tell conditions apart; what there was no choice of before it had a field is left out."""
+        usual = {"levels": None, "task": CLASSIFICATION}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Protocol:
     @property
     def document(self) -> dict[str, Any]:
         """The protocol as plain data, for downloads."""
-        return {**asdict(self.conditions), "key": self.key, "eps": self.eps, "eps_exact": self.eps_exact}
+        levels = {"levels": self.conditions.levels}
+        return {**self.conditions.content, **levels, "key": self.key, "eps": self.eps, "eps_exact": self.eps_exact}
 
 
 @dataclass(frozen=True)

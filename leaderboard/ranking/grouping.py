@@ -6,7 +6,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -41,12 +40,7 @@ SHOWN_SETTINGS = 4
 
 def conditions_key(conditions: Conditions) -> str:
     """The content address of the conditions."""
-    return content_key(_content(conditions))
-
-
-def _content(conditions: Conditions) -> dict[str, Any]:
-    """The fields that tell conditions apart; real numbers go without saying, as before there were levels."""
-    return {name: value for name, value in asdict(conditions).items() if name != "levels" or value is not None}
+    return content_key(conditions.content)
 
 
 def order_of(conditions: Conditions) -> tuple[object, ...]:
@@ -73,12 +67,13 @@ def conditions_of(record: Record) -> Conditions:
         aware=threat.aware,
         region=threat.region,
         levels=threat.levels,
+        task=record.task,
     )
 
 
 def protocol(conditions: Conditions, eps: Fraction) -> Protocol:
     """The conditions at one radius."""
-    key = content_key({**_content(conditions), "eps": str(eps)})
+    key = content_key({**conditions.content, "eps": str(eps)})
     return Protocol(key=key, conditions=conditions, eps=float(eps), eps_exact=str(eps))
 
 

@@ -14,7 +14,7 @@ from benchmark.threat.radius import tolerance
 from ..cells.array_file import ArrayFile, open_arrays
 from ..cells.cell import Cell
 from ..cells.evidence import OUTCOMES
-from .check_sites import check_sites
+from .check_sites import SITES, check_sites
 from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
 
 __all__ = [
@@ -163,9 +163,13 @@ def check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:
 def check_gallery(a: Arrays, witness: ArrayFile, file: ArrayFile) -> None:
     """The pictures must be of examples of the cell, and the adversarial ones those of the witness."""
     labels = ("ids", "y", "clean_label", "adv_label")
-    file.expect({**dict.fromkeys(labels, "I64"), "clean": "F32", "adv": "F32"})
-    shapes = {name: shape for name, (_, shape, _) in file.arrays.items()}
+    sites = [name for name in SITES if name in a]
+    apart = {name: entry for name, entry in file.arrays.items() if name not in sites}
+    replace(file, arrays=apart).expect({**dict.fromkeys(labels, "I64"), "clean": "F32", "adv": "F32"})
+    shapes = {name: shape for name, (_, shape, _) in apart.items()}
     count = len(file.read("ids")) if shapes["ids"] else 0
+    if any(name not in file.arrays or file.arrays[name][1] != (count, *a[name].shape[1:]) for name in sites):
+        raise RecordError(f"{file.name} does not show the answers per site that {OUTCOMES} has")
     features = witness.arrays["x_adv"][1][1:]
     for name, shape in shapes.items():
         wanted = (count,) if name in labels else (count, *features)
@@ -180,7 +184,7 @@ def check_gallery(a: Arrays, witness: ArrayFile, file: ArrayFile) -> None:
         raise RecordError(f"{file.name} shows an example twice, or one that is not in {WITNESS}")
     x_adv = witness.read("x_adv")
     for at, example in enumerate(ids.tolist()):
-        same = all(file.read(name)[at] == a[name][row[example]] for name in labels)
+        same = all(np.array_equal(file.read(name)[at], a[name][row[example]]) for name in (*labels, *sites))
         far = np.abs(adv[at] - clean[at]).max() - a["linf"][row[example]]
         if not same or abs(far) > ROUNDING or not np.array_equal(adv[at], x_adv[proof[example]]):
             raise RecordError(f"{file.name} shows example {example} otherwise than {OUTCOMES} and {WITNESS} have it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Scenes(Dataset):
 
     side: int = 24
     most: int = 3
-    share: float = 0.9
+    share: float = 0.95
     scenes: int = 0
 
     def __post_init__(self) -> None:
@@ -44,7 +45,7 @@ class Scenes(Dataset):
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Scenes (1, side, side), labels (N, side * side)."""
         found, first = [], 0
-        for drawn in drawn_splits(root, side=self.side, most=self.most, seed=self.scenes):
+        for drawn in drawn_splits(self.side, self.most, self.scenes):
             ids = torch.arange(first, first + len(drawn.x))
             first += len(ids)
             found.append(Examples.of(ids, drawn.x, drawn.pixels.flatten(1)))
@@ -61,9 +62,10 @@ def check_scenes(side: int, most: int) -> None:
         raise ConfigError(f"dataset.most is {most}; expected 1 to 16 digits")
 
 
-def drawn_splits(root: Path, *, side: int, most: int, seed: int) -> list[Drawn]:
-    """The scenes of train, select and test."""
-    digits = Digits().load(root, offline=True)
+@functools.lru_cache(maxsize=2)
+def drawn_splits(side: int, most: int, seed: int) -> list[Drawn]:
+    """The scenes of train, select and test, drawn once in a process; not to be changed."""
+    digits = Digits().load(Path(), offline=True)
     parts = {"train": digits.train, "select": digits.select, "test": digits.test}
     return [draw_scenes(parts[s].x(), parts[s].y, split=s, side=side, most=most, seed=seed) for s in COUNTS]
 

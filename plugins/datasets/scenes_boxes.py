@@ -43,7 +43,7 @@ class ScenesBoxes(Dataset):
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Scenes (1, side, side), labels (N, (side / 4)^2, 5)."""
         found, first = [], 0
-        for drawn in drawn_splits(root, side=self.side, most=self.most, seed=self.scenes):
+        for drawn in drawn_splits(self.side, self.most, self.scenes):
             ids = torch.arange(first, first + len(drawn.x))
             first += len(ids)
             found.append(Examples.of(ids, drawn.x, in_cells(drawn.boxes, self.side)))

@@ -76,8 +76,14 @@ def test_the_file_of_its_test_names_the_plugin(kind: str, name: str) -> None:
         return
     (file,) = re.findall(r"`([\w/]+\.py)::", ROWS[kind, name][2])
     text = (ROOT / "tests" / file).read_text(encoding="utf-8")
-    module = f"benchmark_plugins.{kind}s.{name}"
-    assert module in text or re.search(rf"""["'=.]{name}["',\].:]""", text), f"tests/{file} never names {kind}.{name}"
+    folder = f"benchmark_plugins.{kind}s"
+    own = (ROOT / "plugins" / f"{kind}s" / f"{name}.py").read_text(encoding="utf-8")
+    parts = [
+        f"{folder}.{name}",
+        *(f"{folder}.{part}" for part in re.findall(r"from \.(_\w+) import", own)),
+    ]
+    said = re.search(rf"""["'=.]{name}["',\].:]""", text) or any(part in text for part in parts)
+    assert said, f"tests/{file} names neither {kind}.{name} nor what it is made of"
 
 
 def test_published_rows_are_sources_of_the_leaderboard() -> None:

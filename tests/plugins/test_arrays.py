@@ -129,6 +129,7 @@ def test_the_revision_is_that_of_the_content(tmp_path: Path) -> None:
         ({"y_test": np.zeros(11, np.int64)}, r"y_test of .* has the shape \(11,\); expected \(12,\), one label for"),
         ({"y_test": np.zeros(12)}, "holds float64 from 0.0; expected whole numbers from 0"),
         ({"y_test": np.full(12, -1)}, "holds int64 from -1; expected whole numbers from 0"),
+        ({"y_test": np.zeros(12, dtype=np.complex64)}, "holds complex64; expected whole numbers from 0"),
         ({"y_test": np.array([None] * 12)}, "cannot be read .Object arrays cannot be loaded.*; expected numbers"),
     ],
 )
@@ -167,8 +168,8 @@ def test_values_that_single_precision_holds_are_in_range(tmp_path: Path) -> None
     assert float(load(tmp_path, {**grey(), "x_test": np.full((12, 1, 4, 5), 1 + 1e-9)}).test.x().max()) == 1.0
 
 
-def test_a_signal_is_no_image_with_channels_last(tmp_path: Path) -> None:
-    for shape in ((2, 16, 1), (8, 32, 1)):
+def test_a_signal_or_a_small_image_is_no_image_with_channels_last(tmp_path: Path) -> None:
+    for shape in ((2, 16, 1), (8, 32, 1), (5, 4, 4), (16, 3, 3)):
         signals = {**grey(), "x_train": np.zeros((60, *shape)), "x_test": np.zeros((12, *shape))}
         assert load(tmp_path, signals).spec.shape == shape
     with pytest.raises(DataError, match="channels last"):

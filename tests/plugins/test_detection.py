@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from benchmark_plugins.attacks.dense_adversary import DenseAdversary
 from benchmark_plugins.attacks.fgsm import FGSM
 from benchmark_plugins.attacks.pgd import PGD
-from benchmark_plugins.datasets.scenes_boxes import in_cells
+from benchmark_plugins.datasets.scenes import Scenes
+from benchmark_plugins.datasets.scenes_boxes import ScenesBoxes, in_cells
 from benchmark_plugins.metrics._average_precision import OVERLAPS, average_precision, matched
 from benchmark_plugins.metrics._objects import rates
 from torch import Tensor, nn
@@ -75,7 +77,8 @@ def coco_average_precision(truth: Tensor, found: Tensor) -> Any:
     evaluation = cocoeval.COCOeval(objects, detections, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
-    return evaluation.eval["precision"][:, :, :, 0, -1]
+    precision: Any = evaluation.eval["precision"]
+    return precision[:, :, :, 0, -1]
 
 
 def test_average_precision_is_that_of_pycocotools() -> None:
@@ -114,8 +117,8 @@ def scene(*objects: tuple[int, int, int]) -> Tensor:
     boxes = torch.zeros(1, 3, 5, dtype=torch.int64)
     for place, (label, left, top) in enumerate(objects):
         boxes[0, place] = torch.tensor([label, left, top, left + 4, top + 4])
-    found: Tensor = in_cells(boxes, 12)
-    return found
+    cells: Tensor = in_cells(boxes, 12)
+    return cells
 
 
 def seen(*detections: tuple[int, float, int, int]) -> Tensor:
@@ -211,3 +214,32 @@ def test_attacks_on_a_linear_detector_are_exact(attack: Attack) -> None:
     clear = (exact - float(eps)).abs() > 1e-3
     assert torch.equal(outcomes.broken[clear], (exact < float(eps))[clear])
     assert 0 < int(outcomes.broken.sum()) < len(x)
+
+
+# --- scenes and boxes ---
+
+
+def test_boxes_of_scenes_are_those_of_their_pixels() -> None:
+    """Both data sets are of the same scenes, and each digit lies in the box at the cell of its middle."""
+    pixels, boxes = (kind().load(Path(), offline=True).test for kind in (Scenes, ScenesBoxes))
+    at = torch.arange(30)
+    assert torch.equal(pixels.x(at), boxes.x(at))
+    for scene in at.tolist():
+        label = pixels.y[scene].reshape(24, 24)
+        found = boxes.y[scene][boxes.y[scene][:, 0] > 0]
+        inside = sum(int((label[y0:y1, x0:x1] == k).sum()) for k, x0, y0, x1, y1 in found.tolist())
+        assert inside == int((label > 0).sum()) > 0
+
+
+def test_boxes_are_decoded_as_they_are_taught() -> None:
+    """An answer that is encoded from a label by the formulas of the task has that label's box, and no loss."""
+    y = scene((1, 1, 2), (2, 6, 7))
+    middle, side = (y[..., 1:3] + y[..., 3:]) / 2.0, (y[..., 3:] - y[..., 1:3]).float()
+    output = torch.zeros(1, 9, 8)
+    output[..., :4] = 40.0 * torch.nn.functional.one_hot(y[..., 0], 4).float()
+    output[..., 4:6] = (middle - TASK.cells(output)) / 4.0
+    output[..., 6:] = side / 4.0 - 2.0
+    objects = y[..., 0] > 0
+    assert torch.allclose(TASK.read(output)[objects][:, 2:], y[objects][:, 1:].float(), atol=1e-5)
+    assert float(TASK.loss(output, y)) < 1e-6
+    assert not bool(TASK.wrong(TASK.read(output), y))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +13,22 @@ from benchmark_plugins.attacks.dense_adversary import DenseAdversary
 from benchmark_plugins.attacks.fgsm import FGSM
 from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.attacks.segpgd import SegPGD, weighted
+from benchmark_plugins.datasets._scenes import INK, Drawn, draw_scenes
+from benchmark_plugins.datasets.digits import Digits
+from benchmark_plugins.datasets.scenes import Scenes
+from benchmark_plugins.metrics._pixels import PixelRates
 from benchmark_plugins.models.pixel_linear import PixelLinear
+from benchmark_plugins.models.unet import UNet
 from torch import Tensor
 
 from benchmark.api import Attack, DataSpec, Segmentation
-from benchmark.data import Examples
+from benchmark.data import Batch, Examples
 from benchmark.oracles.pixels import exact_segmentation_distance, pixel_distances
+from benchmark.records.outcomes import Outcomes
 from benchmark.sampling import SampleRandom
 from benchmark.stages.batch import Attacked, Job, attack_batch
 from benchmark.system import System
+from benchmark.system.networks import cross_entropy
 from benchmark.threat import Norm, Threat
 
 CLASSES, SIDE = 4, 6
@@ -148,3 +156,59 @@ def test_outcomes_keep_labels_and_answers_per_pixel() -> None:
     assert torch.equal(TASK.wrong(outcomes.adv_sites, of.y), outcomes.adv_label == 0)
     assert torch.equal(outcomes.y, torch.ones(len(of.x), dtype=torch.int64))
     assert bool(outcomes.broken.any())
+
+
+# --- scenes, network and metric ---
+
+
+def test_scenes_are_drawn_by_the_seed_without_overlap() -> None:
+    """Every box holds the ink of its digit and of no other, and another seed gives other scenes."""
+    one, again, other = (draw(seed) for seed in (0, 0, 1))
+    assert torch.equal(one.x, again.x)
+    assert not torch.equal(one.x, other.x)
+    for scene in range(20):
+        ink = one.pixels[scene] > 0
+        covered = torch.zeros_like(ink)
+        for label, x0, y0, x1, y1 in one.boxes[scene].tolist():
+            inside = one.pixels[scene, y0:y1, x0:x1]
+            assert set(inside[inside > 0].tolist()) <= {label}
+            covered[y0:y1, x0:x1] = True
+        assert not bool((ink & ~covered).any())
+    assert bool(((one.x >= INK) == (one.pixels > 0)[:, None]).all())
+
+
+def draw(seed: int) -> Drawn:
+    digits = Digits().load(Path(), offline=True).select
+    return draw_scenes(digits.x(), digits.y, split="select", side=24, most=3, seed=seed)
+
+
+def test_a_unet_learns_the_scenes() -> None:
+    """Forty steps name most pixels, and a quarter of the loss is left."""
+    splits = Scenes(side=12, most=1).load(Path(), offline=True)
+    torch.manual_seed(0)
+    model = UNet(width=4).build(splits.spec)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for step in range(40):
+        at = torch.arange(32) + 32 * step
+        loss = cross_entropy(model, Batch(at, splits.train.x(at), splits.train.y[at], None, TASK))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2.5
+
+
+def test_mean_iou_is_the_published_formula() -> None:
+    """Intersection over union per class, all pixels together, void left out; by hand for two small maps."""
+    truth = torch.tensor([[0, 0, 1, 1], [2, 2, -1, 0]])
+    answer = torch.tensor([[0, 1, 1, 1], [2, 0, 1, 0]])
+    metric = PixelRates()
+    cell = attacked(FGSM(), linear(), Norm.linf, Fraction(1, 8)).outcomes
+    rows = {name: value[:2] for name, value in cell.tensors().items()}
+    rows |= {"sites": truth.short(), "clean_sites": answer.short(), "adv_sites": answer.short()}
+    metric.update(Outcomes(**rows))
+    values = {m.name: m for m in metric.compute()}
+    by_hand = (2 / 4 + 2 / 3 + 1 / 2) / 3  # classes 0, 1 and 2
+    assert values["clean_miou"].value == pytest.approx(by_hand, abs=1e-6)
+    assert values["attacked_pixel_accuracy"].value == pytest.approx(5 / 7)
