@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
     from benchmark.system import PASS_ROWS, System, padded, padded_random, straight_through
     from benchmark.system.adapted import Adapted, AnswerKind, AnswerRule, InputRule
+    from benchmark.system.ledger import occurrence
     from benchmark.system.networks import features, features_of, train_network
     from benchmark.system.references import OWNED
     from benchmark.system.target import RowLoss, Target
@@ -107,6 +108,7 @@ __all__ = [
     "hookimpl",
     "inner",
     "inner_list",
+    "occurrence",
     "padded",
     "padded_random",
     "parse_eps",
@@ -132,6 +134,7 @@ _LAZY = {
     "AnswerKind": "benchmark.system.adapted",
     "AnswerRule": "benchmark.system.adapted",
     "InputRule": "benchmark.system.adapted",
+    "occurrence": "benchmark.system.ledger",
     "features": "benchmark.system.networks",
     "features_of": "benchmark.system.networks",
     "train_network": "benchmark.system.networks",

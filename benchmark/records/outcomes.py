@@ -14,10 +14,13 @@ from torch import Tensor
 
 from benchmark.threat import Norm
 
-__all__ = ["GALLERY", "NORMS", "OUTCOMES", "WITNESS", "Outcomes", "Witness", "concatenate"]
+__all__ = ["GALLERY", "NORMS", "OUTCOMES", "SITES", "WITNESS", "Outcomes", "Witness", "concatenate"]
 
 NORMS = tuple(sorted(norm.value for norm in Norm))
 """The names of the norms, each a column of distances."""
+
+SITES = ("sites", "clean_sites", "adv_sites")
+"""The columns of examples with several sites."""
 
 OUTCOMES = "outcomes.safetensors"
 WITNESS = "witness.safetensors"

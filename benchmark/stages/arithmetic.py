@@ -30,9 +30,6 @@ __all__ = ["checked_outcomes"]
 TOP5 = "top5"
 """The goal under which an example is right if its label is among the best five."""
 
-SITES = ("sites", "clean_sites", "adv_sites")
-"""Arrays of examples with several sites."""
-
 CLOSE = 1e-6
 """The share by which a number computed again may differ, for another order of the same sum."""
 
@@ -138,6 +135,8 @@ def _check_keys(record: Record) -> None:
 def _check_shapes(record: Record, outcomes: Outcomes) -> None:
     import torch
 
+    from benchmark.records.outcomes import SITES
+
     whole = {"ids", "y", "clean_label", "adv_label", "forwards", "backwards", "certified_rows", "triggered", "aimed"}
     single = {*(norm.value for norm in Norm), "excess", "certified", "confidence"}
     for name, values in outcomes.tensors().items():
@@ -157,6 +156,8 @@ def _check_shapes(record: Record, outcomes: Outcomes) -> None:
 def _check_sites(outcomes: Outcomes) -> None:
     """Labels and answers per site are there together, a row for each example, and agree in their number of sites."""
     import torch
+
+    from benchmark.records.outcomes import SITES
 
     found = [getattr(outcomes, name) for name in SITES]
     if all(values is None for values in found):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from benchmark.config.describe import MASK
 from benchmark.data import Examples
 from benchmark.hooks.events import Gallery
-from benchmark.records.outcomes import GALLERY, OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.records.outcomes import GALLERY, OUTCOMES, SITES, WITNESS, Outcomes, Witness
 from benchmark.stages.prepare import PREPARED, Prepared
 from benchmark.threat import Region, RegionKind
 from benchmark.threat.mask import read_mask
@@ -19,9 +19,6 @@ __all__ = ["FILES", "gallery_of", "keep"]
 
 FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED, MASK)
 """The files that may lie beside a record."""
-
-SITES = ("sites", "clean_sites", "adv_sites")
-"""Arrays of examples with several sites."""
 
 GALLERY_EXAMPLES = 6
 """The most examples that the gallery of a cell has."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import AccessError, AttackFault
 from benchmark.sampling import SampleRandom
-from benchmark.system.ledger import Ledger
+from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.passes import LEFT_OUT, Passes, Pull, RowLoss
 from benchmark.system.references import OWNED, References
 from benchmark.system.system import Detector, System
@@ -287,6 +287,26 @@ class Target:
         than half of the draws are.
         """
         return self._passes.elected(x)
+
+    def reached(self, x: Tensor, y: Tensor, asked: Tensor, *, targeted: bool, index: Tensor | None = None) -> Tensor:
+        """Success of the candidates `x` (B, *S) as the core judges it, (B,) bool; False where they are not asked about.
+
+        Asked about, at `votes` passes each, are the rows where `asked` (B,) bool is true and the budget suffices.
+
+        Args:
+            y: (B,) labels to reach if `targeted`, else to leave for others than a refusal.
+            index: (B,) int64, the example of each row, where an example may have several.
+        """
+        left = self.tuned(draws=1).remaining()
+        at = asked.nonzero().squeeze(1)
+        if left is not None:
+            earlier = torch.zeros_like(at) if index is None else occurrence(index[at])
+            at = at[left[at] >= (earlier + 1) * self.votes]
+        won = torch.zeros_like(asked)
+        if len(at):
+            labels = self.rows(at).answers(x[at])
+            won[at] = (labels == y[at]) if targeted else (labels != y[at]) & (labels >= 0)
+        return won
 
     def pullback(self, x: Tensor) -> tuple[Tensor, Pull]:
         """The scores at `x` and a function that pulls cotangents back to the input.

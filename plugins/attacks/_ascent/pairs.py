@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmark.api import PASS_ROWS
+from benchmark.api import PASS_ROWS, occurrence
 
 from .._base.active import Active, Loss
 from .._base.best import Best
-from .._base.budget import rank
 
 __all__ = ["affordable", "gradient", "logits", "offer", "pairs"]
 
@@ -34,7 +33,7 @@ def pairs(active: Active, rivals: Tensor | None) -> Active:
 def affordable(active: Active) -> Tensor | None:
     """Rows for which the query budget allows a pass after those of the rows before, (b,) bool; None: no limit."""
     left = active.target.remaining()
-    return None if left is None else left > rank(active.index)
+    return None if left is None else left > occurrence(active.index)
 
 
 def gradient(active: Active, x_adv: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +73,7 @@ def offer(best: Best, index: Tensor, x_adv: Tensor, won: Tensor, value: Tensor) 
         order = order[won[at][order].argsort(descending=True, stable=True)]
         at = at[order]
         at = at[index[at].argsort(stable=True)]
-        at = at[rank(index[at]) == 0]
+        at = at[occurrence(index[at]) == 0]
         rows = index[at]
     if len(at):
         best.offer(rows, x_adv[at], won[at], value[at])

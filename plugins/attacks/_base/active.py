@@ -16,7 +16,6 @@ from torch import Tensor
 from benchmark.api import Access, Ball, SampleRandom, Target, Threat
 
 from .losses import ce, cross_entropy, dlr, margin
-from .survivors import reached
 
 __all__ = ["Active", "AttackLoss", "Loss", "State", "may_settle"]
 
@@ -99,7 +98,7 @@ class Active:
         won = self.fooled(logits)
         if not self.target.detected:
             return won
-        return reached(self.target, x_adv, self.y, won, targeted=self.targeted, index=self.index)
+        return self.target.reached(x_adv, self.y, won, targeted=self.targeted, index=self.index)
 
     def margin(self, logits: Tensor) -> Tensor:
         """Signed margin, (b,), positive where the attacker succeeds; of several sites the mean, whose sign is none."""
