@@ -20,7 +20,7 @@ __all__ = ["FILES", "gallery_of", "keep"]
 FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED, MASK)
 """The files that may lie beside a record."""
 
-SITES = ("sites", "clean_sites", "adv_sites")
+_SITES = ("sites", "clean_sites", "adv_sites")
 """Arrays of examples with several sites."""
 
 GALLERY_EXAMPLES = 6
@@ -71,5 +71,5 @@ def gallery_of(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery
         adv=torch.cat([Witness.load(witness, row, row + 1).x_adv for row in rows.tolist()]),
         clean_label=outcomes.clean_label[at],
         adv_label=outcomes.adv_label[at],
-        **{name: value[at] for name in SITES if (value := getattr(outcomes, name)) is not None},
+        **{name: value[at] for name in _SITES if (value := getattr(outcomes, name)) is not None},
     )
