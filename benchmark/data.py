@@ -13,7 +13,26 @@ if TYPE_CHECKING:  # reading configurations must not cost the import of torch
     from torch import Tensor
 
 
-__all__ = ["Batch", "DataSpec", "Examples", "Splits"]
+__all__ = ["Batch", "DataSpec", "Examples", "FeatureRules", "Splits"]
+
+
+@dataclass(frozen=True)
+class FeatureRules:
+    """Rules for an attacker who changes the D features of a table, in the units of the examples, [0, 1].
+
+    fixed: (D,) features that stay as they are. rising, falling: (D,) features that may only grow, or only shrink.
+    low, high: (D,) the range that may be reached; a feature that lies outside of it may stay there.
+    values: (D,) how many values a feature has, k / (values - 1), as whole numbers have; 0 for real numbers.
+    groups: positions of the features that are one category, of which exactly one is 1 and the others 0.
+    """
+
+    fixed: tuple[bool, ...]
+    rising: tuple[bool, ...]
+    falling: tuple[bool, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    values: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -22,7 +41,8 @@ class DataSpec:
 
     shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
     mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
-    class_names: for people; may be empty. task: what is answered about an example.
+    class_names: for people; may be empty. task: what is answered about an example. rules: of the features of a table;
+    the threat's region keeps to them.
     """
 
     shape: tuple[int, ...]
@@ -31,6 +51,7 @@ class DataSpec:
     std: tuple[float, ...] = (1.0,)
     class_names: tuple[str, ...] = ()
     task: Task = ONE_LABEL
+    rules: FeatureRules | None = None
 
     @property
     def image(self) -> bool:

@@ -79,6 +79,7 @@ NAMES = {
     "benchmark.hydra_app.inner_kinds": "benchmark.config.structured",
     "benchmark.hydra_app.structured": "benchmark.config.structured",
     "benchmark.load.poison": "benchmark.stages.poison",
+    "benchmark.measure.counts": "benchmark.records.build",
     "benchmark.publish.Observers": "benchmark.hooks.observers",
     "benchmark.record.AttackInfo": "benchmark.records.described",
     "benchmark.record.Card": "benchmark.records.card",
@@ -102,6 +103,9 @@ NAMES = {
 }
 """Single names that left their module."""
 
+SPELT = {"benchmark.measure.counts": "counts_of"}
+"""Names that are another now."""
+
 
 def attribute(module: str, name: str) -> Any:
     """Find `name` of the 0.1 module `module` in its new home, with a warning that says what to write.
@@ -118,13 +122,14 @@ def attribute(module: str, name: str) -> Any:
         homes = tuple(f"{module}.{part}" for part in NOW_PACKAGES.get(module, ()))
     for home in homes if not name.startswith("__") else ():
         found = importlib.import_module(home)
-        if hasattr(found, name):
+        now = SPELT.get(f"{module}.{name}", name)
+        if hasattr(found, now):
             warnings.warn(
-                f"{module}.{name} moved; write `from {home} import {name}` (the old name goes with version 0.3)",
+                f"{module}.{name} moved; write `from {home} import {now}` (the old name goes with version 0.3)",
                 FutureWarning,
                 stacklevel=3,
             )
-            return getattr(found, name)
+            return getattr(found, now)
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 

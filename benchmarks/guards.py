@@ -20,9 +20,8 @@ import torch
 from benchmark import run as running
 from benchmark.run import run
 from benchmark.stages import slopes
-from benchmark.system import System
+from benchmark.system import System, passes
 from benchmark.system import system as padding
-from benchmark.system import target as targeting
 from benchmarks.subjects import configured
 from benchmarks.timing import clock, machine, table, write
 
@@ -38,15 +37,16 @@ HEAD = (
 )
 
 DIGITS = ("dataset=digits", "model=small_cnn", "threat.eps=1/10")
-RESNET = ("dataset=synthetic", "dataset.shape=[3,32,32]", "dataset.test=64", "dataset.train=40", "dataset.select=20",
-          "model=resnet", "training.epochs=0", "threat.eps=1/255")  # fmt: skip
+RESNET = ("dataset=synthetic", "dataset.shape=[3,32,32]", "dataset.classes=2", "dataset.train=240", "dataset.select=20",
+          "model=resnet", "training.epochs=3", "threat.eps=1/255")  # fmt: skip
 CELLS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("digits, FGSM", (*DIGITS, "attack=fgsm"), 1.25),
     ("digits, PGD", (*DIGITS, "attack=pgd"), 1.25),
     ("digits, APGD towards classes", (*DIGITS, "attack=apgd_margin_targeted"), 1.25),
     ("digits, FMN", (*DIGITS, "attack=fmn"), 1.25),
     ("digits, Square", (*DIGITS, "attack=square", "attack.queries=1000"), 1.25),
-    ("ResNet-18, FGSM", (*RESNET, "attack=fgsm"), 1.05),
+    ("ResNet-18, FGSM, 64 examples", (*RESNET, "dataset.test=64", "attack=fgsm"), 1.05),
+    ("ResNet-18, PGD of 5 steps, 512", (*RESNET, "dataset.test=512", "attack=pgd", "attack.steps=5"), 1.05),
 )
 """Cells by name, how they are configured, and the share of the time without guards that they may take."""
 
@@ -54,7 +54,7 @@ CELLS: tuple[tuple[str, tuple[str, ...], float], ...] = (
 SAID = """\
 Rows are counted as they are asked for, forward, as the ledger of an attack counts them; padding is not. The probes
 are made in the first cell of a system and list of examples; its further cells take their outcome from the store, and
-only attack a sample again: 2 % of the examples, eight at least. Digits: 500 examples; ResNet-18: 64.
+only attack a sample again: 2 % of the examples, eight at least. Digits: 500 examples.
 
 Time counts padding: every pass of a guard has 32 rows, so that the examples attacked again take 32 rows of time,
 and the probes some hundred more; both fade with the examples and the passes per example.
@@ -100,7 +100,7 @@ def metered() -> Iterator[Meter]:
         return found
 
     with ExitStack() as stack:
-        for module in (padding, targeting, slopes):
+        for module in (padding, passes, slopes):
             stack.enter_context(mock.patch.object(module, "padded", noting))
         stack.enter_context(mock.patch.object(System, "forward", passing))
         stack.enter_context(mock.patch.object(running, "_findings", guarding))

@@ -38,6 +38,11 @@ MINIMAL: tuple[tuple[str, tuple[Norm, ...]], ...] = (
     ("sigma_zero", (Norm.l0,)),
     ("gradient_descent", (Norm.l2,)),
     ("jsma", (Norm.l0,)),
+    ("lbfgs", (Norm.l2,)),
+    ("ead", (Norm.l1,)),
+    ("rays", (Norm.linf,)),
+    ("pointwise", (Norm.l0,)),
+    ("carlini_wagner", (Norm.l2,)),
 )
 """Attacks that look for the smallest perturbation, and the norms that they are measured in."""
 
@@ -60,11 +65,15 @@ MISSED = {
 """Attack, norm and linear world where that is not so; the page says why."""
 
 
-def found(attack: Attack, world: AttackWorld, norm: Norm, eps: str = "1") -> Tensor:
+QUERIES = {"rays": 2000, "pointwise": 2000}
+"""Queries that attacks from labels may spend on an example."""
+
+
+def found(attack: Attack, world: AttackWorld, norm: Norm, eps: str = "1", queries: int | None = None) -> Tensor:
     """Distances (N,) float64 of the successes of an attack, infinite where there is none."""
     ids, access = torch.arange(len(world.x)), attack.supports.access
-    threat = Threat(norm, Fraction(eps), access=access)
-    target = Target(world.model, rng=SampleRandom(1, ids), classes=world.spec.classes, access=access)
+    threat = Threat(norm, Fraction(eps), access=access, queries=queries)
+    target = Target(world.model, rng=SampleRandom(1, ids), classes=world.spec.classes, access=access, queries=queries)
     x_adv = attack.perturb(target, world.x.clone(), world.y.clone(), threat=threat, rng=SampleRandom(0, ids))
     far = distance(x_adv, world.x, norm).double()
     return torch.where(world.model(x_adv).argmax(1) != world.y, far, torch.inf)
@@ -87,7 +96,8 @@ def distances(only: Iterable[str] = ()) -> dict[tuple[str, Norm, str], Tensor]:
         begun = time.perf_counter()
         for norm in norms:
             for place in WORLDS:
-                made[name, norm, place] = found(attack_of(name), attack_world(place, COUNT), norm)
+                world, queries = attack_world(place, COUNT), QUERIES.get(name)
+                made[name, norm, place] = found(attack_of(name), world, norm, queries=queries)
         sys.stderr.write(f"{name}: {time.perf_counter() - begun:.0f} s\n")
     return made
 

@@ -29,7 +29,7 @@ from benchmark.api.metric import Measurement, Metric
 from benchmark.api.model import Model
 from benchmark.api.poison import InstancePoison, Poison
 from benchmark.api.tracker import Tracker
-from benchmark.data import Batch, DataSpec, Examples, Splits
+from benchmark.data import Batch, DataSpec, Examples, FeatureRules, Splits
 from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
 from benchmark.tasks.detection import Detection
 from benchmark.tasks.segmentation import Segmentation
@@ -72,6 +72,7 @@ __all__ = [
     "DenseTask",
     "Detection",
     "Examples",
+    "FeatureRules",
     "Goal",
     "InputRule",
     "InstancePoison",

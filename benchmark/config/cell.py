@@ -157,7 +157,7 @@ class RunConfig:
     def threat_settings(self) -> dict[str, Any]:
         """The threat as plain data, eps exact."""
         settings = {**registry.settings(self.threat), "eps": str(self.threat.eps)}
-        del settings["masks"]
+        del settings["masks"], settings["table"]
         return settings
 
     @property

@@ -111,6 +111,9 @@ class Trainer:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
+        for name in ("devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"trainer.{name} is {getattr(self, name)}; expected at least 1")
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"trainer.precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}: systems are "
@@ -193,7 +196,7 @@ def _schema_of(cls: type[Any], replaced: dict[str, tuple[Any, Any]]) -> Any:
     Args:
         replaced: the fields of other types, name -> (type, default).
     """
-    hints = get_type_hints(cls, localns={"Masks": Any})
+    hints = get_type_hints(cls, localns={"Masks": Any, "TableRegion": Any})
     fields: list[Any] = []
     for own in dataclasses.fields(cls):
         if own.repr:  # what the core fills in is no configuration

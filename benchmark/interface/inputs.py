@@ -35,6 +35,7 @@ def rule_of(x: Any, bounds: Bounds, layout: str | None) -> InputRule:
         ConfigError: if the bounds are none, or the layout is not that of `x`.
     """
     shape = tuple(np.shape(x))
+    guessed = layout is None
     if layout is None:
         layout = {2: "flat", 4: "NCHW"}.get(len(shape))
         if layout is None:
@@ -47,9 +48,10 @@ def rule_of(x: Any, bounds: Bounds, layout: str | None) -> InputRule:
         raise ConfigError(
             f"x has the shape {shape}, and layout is {layout}; expected {LAYOUTS[layout]} axes, none empty"
         )
-    if layout == "NCHW" and shape[3] in CHANNELS and shape[1] > max(CHANNELS):
+    square = layout == "NCHW" and shape[2] == shape[3] != shape[1]
+    if guessed and layout == "NCHW" and shape[3] in CHANNELS and shape[1] > max(CHANNELS) and not square:
         raise ConfigError(
-            f"x has the shape {shape}, which looks like channels last; say layout='NHWC', or transpose it"
+            f"x has the shape {shape}, which looks like channels last; say layout='NHWC', or layout='NCHW' if it is not"
         )
     return InputRule(*_affine(bounds), layout)
 

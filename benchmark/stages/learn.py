@@ -15,7 +15,7 @@ from benchmark.api import Defense, Loss
 from benchmark.config.schema import Trainer
 from benchmark.config.system_spec import SystemSpec, initial_weights
 from benchmark.data import DataSpec, Examples
-from benchmark.errors import Refused
+from benchmark.errors import DataError, Refused
 from benchmark.records.store import Store
 from benchmark.sampling import derive_seed
 from benchmark.stages import world
@@ -54,7 +54,7 @@ class Weights:
                 parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
             return []
         if parts.init_from and given is None:
-            load_weights(model, initial_weights(parts.init_from, self.store.root))
+            _begin_with(model, parts.init_from, self.store.root)
         if given is not None and not trains_further(parts):
             return []
         from benchmark.stages import training  # which imports Lightning
@@ -125,3 +125,22 @@ class Further:
         )
         alone = dataclasses.replace(self.trainer, devices=1, nodes=1, strategy="auto")
         training.train(fitting, alone, lambda _: None)
+
+
+def _begin_with(model: nn.Module, source: str, root: Path) -> None:
+    """Load the weights that `system.init_from` names.
+
+    Raises:
+        DataError: if there are none, or they are not those of this model.
+    """
+    from safetensors import SafetensorError
+
+    path = initial_weights(source, root)
+    try:
+        load_weights(model, path)
+    except (SafetensorError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise DataError(
+            f"system.init_from is {source!r}, and {path} does not hold the weights of this model ({why[:300]}); give "
+            "those of the same architecture, in a .safetensors file"
+        ) from error

@@ -28,6 +28,9 @@ SHARE_PROBED = 0.016
 REPEATS = 4
 """Passes of the same input to a system that looked odd: it may hide a state that shows in every third one."""
 
+UNIFORM = 1e-4
+"""The spread of an example's scores, below which their softmax is uniform."""
+
 COUPLED = 1e-3
 """The relative change of a score that the other rows of a batch may not cause; rounding stays far below it."""
 
@@ -52,7 +55,7 @@ def of_system(system: System, examples: Examples, *, gradients: bool) -> list[Fi
         found += _coupling(system, probe)
     found += _optimization(system, recorded=bool(recorded))
     named = system.spec.task.scores(first).flatten(0, -2)  # a row per site
-    found += [*_probabilities(named), *_lost_precision(system, named)]
+    found += [*_probabilities(named), *_lost_precision(system, named), *_nearly_equal(system, named)]
     if arbitrary:  # of answers that change by themselves nothing else can be said
         return found
     return [*found, *of_slopes(system, probe, first, follow=gradients)]
@@ -81,14 +84,14 @@ def _states() -> tuple[object, ...]:
 
 
 def _steady(system: System, probe: Probe, first: Tensor) -> bool:
-    """True if rows get the same bits once more, and in another order, in other company and, undeclared, on other seeds.
+    """True if rows get the same bits once more, in another order, in other company and, undeclared, on other seeds.
+
+    One pass shows all of it; where it does not give the same bits, more are made until it is known why.
 
     Args:
         first: (B, K) scores of the probe by its first draws.
     """
     rng, count = probe.rng.child(0), len(probe.x)
-    if not bool(_alike(first, system.logits(probe.x, rng)).all()):
-        return False
     kept = (count + 1) // 2
     others = torch.cat([probe.x[:kept], 1.0 - probe.x[kept:]])
     back = torch.arange(count, device=probe.x.device).flip(0)
@@ -221,6 +224,21 @@ def _lost_precision(system: System, logits: Tensor) -> Iterator[Finding]:
         evidence=f"for {int(coarse.sum())} of {len(usable)} examples the two largest scores differ by less than 100 "
         f"steps of single precision at their size (up to {float(usable.abs().max()):.3g}): decisions and gradients are "
         f"rounding; {system.owner} should subtract what all scores share",
+    )
+
+
+def _nearly_equal(system: System, logits: Tensor) -> Iterator[Finding]:
+    """Scores so close to each other that their softmax is uniform."""
+    usable = logits[logits.isfinite().all(1)]
+    spread = usable.amax(1) - usable.amin(1)
+    if usable.shape[1] < 3 or not bool((spread > 0).any()) or float(spread.max()) >= UNIFORM:
+        return
+    yield Finding(
+        name="scores_nearly_equal",
+        severity="warning",
+        evidence=f"the scores of an example differ by {float(spread.max()):.3g} at most, on {len(usable)} examples: "
+        "their softmax is uniform, and cross-entropy weighs all other classes alike, so that attacks by it are weaker "
+        f"than by margins; {system.owner} should answer with scores of a usual size",
     )
 
 

@@ -14,6 +14,7 @@ from benchmark.system import System, padded, padded_random
 from benchmark.tasks.task import DenseTask, Task
 from benchmark.threat import RegionKind, Threat
 from benchmark.threat.region import Masks, mask_of_pixels, region_mask
+from benchmark.threat.table import TableRegion
 
 __all__ = ["salient", "with_fixed_region"]
 
@@ -21,12 +22,19 @@ __all__ = ["salient", "with_fixed_region"]
 def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Threat:
     """The same threat with the region of each example fixed, where that is its own (random, saliency).
 
-    Whatever calls :meth:`benchmark.threat.Threat.around` afterwards sees the same region, with any `rng` that holds the
-    examples' ids.
+    The rules of the data's features, where it has such, become part of it too. Whatever calls
+    :meth:`benchmark.threat.Threat.around` afterwards sees the same region, with any `rng` that holds the examples' ids.
 
     Args:
         system: the evaluated system. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
     """
+    if system.spec.rules is not None:
+        if threat.levels is not None:
+            raise DataError(
+                f"threat.levels is {threat.levels}, and the features of this table have rules of their own for their "
+                "values; leave threat.levels at null"
+            )
+        threat = dataclasses.replace(threat, table=TableRegion(system.spec.rules))
     if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
         return threat
     drawn = threat.region.kind is RegionKind.random

@@ -90,7 +90,7 @@ class Target:
             cost=passes,
             randomized=randomized,
             detectors=detectors,
-            ball=ball if ball is not None and ball.levels is not None else None,
+            ball=ball if ball is not None and ball.rounds else None,
             ranked=ranked,
             task=self.task,
         )

@@ -28,4 +28,9 @@ def read_mask(path: Path) -> Any:
             array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, KeyError, EOFError, SafetensorError) as error:
         raise DataError(f"the mask of threat.region.path {str(path)!r} cannot be read: {error}") from error
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise DataError(
+            f"the mask of threat.region.path {str(path)!r} holds {array.dtype}, or numbers that are not finite; "
+            "expected bool, True where a feature may change"
+        )
     return np.ascontiguousarray(array != 0)

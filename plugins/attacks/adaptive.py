@@ -97,7 +97,7 @@ def _offer(active: Active, x_adv: Tensor, best: Best, name: str) -> None:
         return
     logits = active.target.logits(x_adv)
     value = active.margin(logits).nan_to_num(nan=-torch.inf)
-    won = active.succeeded(logits)
+    won = active.fooled(logits)
     if not active.target.certain:
         won = reached(active.target, x_adv, active.y, torch.ones_like(won), targeted=active.targeted)
     better = best.offer(active.index, x_adv, won, value)
@@ -196,11 +196,12 @@ def _bisection(share: int) -> Member:
                 weighted, found, loss=APGDLoss.margin, rivals=None, steps=steps, restarts=1, settle=False,
                 rng=rng.child("bisection", turn),
             )  # fmt: skip
-            x_adv = found.x_adv[active.index]
-            won = reached(active.target, x_adv, active.y, torch.ones_like(best.won[active.index]),
-                          targeted=active.targeted)  # fmt: skip
+            x_adv, won = found.x_adv[active.index], found.won[active.index]
             best.offer(active.index, x_adv, won, found.value[active.index])
-            fooled = found.won[active.index]  # the classifier alone: what is fooled and not accepted was refused
+            (active, low, high, weight, x_adv) = active.keep(~won & can_ask(active.target), low, high, weight, x_adv)
+            if len(active) == 0:
+                return
+            fooled = active.fooled(active.target.logits(x_adv))  # and refused
             low, high = torch.where(fooled, weight, low), torch.where(fooled, high, weight)
             weight = torch.where(high.isinf(), weight * FACTOR, (low + high) / 2.0)
 

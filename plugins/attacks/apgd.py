@@ -209,7 +209,7 @@ def climb(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, 
     if len(active) == 0:
         return
     slope, value, scores = gradient(active, x_adv, loss)
-    offer(best, active.index, x_adv, active.succeeded(scores), value)
+    offer(best, active.index, x_adv, active.succeeded(x_adv, scores), value)
     state = _Climb.at(x_adv, slope, value, 2.0 * active.ball.eps)
     for step in range(1, steps + 1):
         active, state = active.keep(~(best.won[active.index] & settle), state)
@@ -218,7 +218,7 @@ def climb(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, 
         if len(active) == 0:
             return
         slope, value, scores = gradient(active, x_adv, loss)
-        offer(best, active.index, x_adv, active.succeeded(scores), value)
+        offer(best, active.index, x_adv, active.succeeded(x_adv, scores), value)
         state.arrive(x_adv, slope, value)
         if step in checks:
             state.check(step - last)

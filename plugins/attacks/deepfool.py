@@ -87,7 +87,7 @@ def deepfool(
             break
         index, ball, x_adv = active.index, active.ball, result[active.index]
         logits, pull = active.target.pullback(x_adv)
-        ahead, won = active.margin(logits), active.succeeded(logits)
+        ahead, won = active.margin(logits), active.succeeded(x_adv, logits)
         if step == 0:
             at_x[index] = ahead
             rivals[index] = top_rivals(logits, active.y, count)
@@ -118,7 +118,7 @@ def deepfool(
             break
         logits = active.target.logits(result[active.index])
         at_adv[active.index] = active.margin(logits)
-        (active,) = active.keep(~active.succeeded(logits))
+        (active,) = active.keep(~active.succeeded(result[active.index], logits))
     found = (at_x < 0) & (at_adv > 0)
     if search_steps == 0 or not bool(found.any()):
         return result

@@ -70,7 +70,7 @@ class DenseAdversary(Attack):
                 break
             gradient, _, logits = active.gradient(x_adv, lambda z, rows: lead(task, z, true, wrong, rows.index))
             if settle:
-                active, x_adv, gradient = active.keep(~active.succeeded(logits), x_adv, gradient)
+                active, x_adv, gradient = active.keep(~active.succeeded(x_adv, logits), x_adv, gradient)
             x_adv = active.ball.project(x_adv + self.gamma * peak_normalised(gradient))
             result = result.index_copy(0, active.index, x_adv)
         return result

@@ -223,7 +223,7 @@ def _step(
     active, moved = active.keep(alive if able is None else alive & able, moved)
     if len(active) == 0:
         return active, moved
-    won = active.succeeded(logits(active, moved))
+    won = active.succeeded(moved, logits(active, moved))
     _keep_nearest(best, active, moved, won, bounded=bounded)
     back = _inside(torch.lerp(active.ball.x, moved, beta), active.ball)
     return active, torch.where(columns(won, moved), back, moved)

@@ -5,6 +5,7 @@ arXiv:1312.6199, section 4.1, descended by fixed steps instead of L-BFGS: the at
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +23,9 @@ from ._minimal.nearest import finish, keep_nearest
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""
+HEAVIER = 2.0
+"""Factor of the weight of the detectors' excess in the loss, where the classifier is fooled and the input refused."""
+
 NEARER = 0.5
 """Of the distance of the nearest success, the most that a step is long; over it, the least that the penalty weighs."""
 
@@ -57,19 +61,23 @@ class GradientDescent(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example and the search, one each where the clean input succeeds."""
         active = every = Active.unbounded(target, x, y, threat, rng)
-        best, x_adv = Best(x), x
+        best, x_adv, weight = Best(x), x, torch.ones_like(x.flatten(1)[:, 0])
         for at in range(self.steps):
-            active, x_adv = active.keep(active.affordable(), x_adv)
+            active, x_adv, weight = active.keep(active.affordable(), x_adv, weight)
             if len(active) == 0:
                 break
             gradient, _, logits = active.descent(x_adv, self.loss)
             won, ball = keep_nearest(best, active, x_adv, logits), active.ball
+            if target.detected:  # what is fooled and refused counts the detectors' excess for more
+                weight = torch.where(active.fooled(logits) & ~won, HEAVIER * weight, weight)
             length = annealed(self.step_size, LAST_STEP * self.step_size, at, self.steps)
             push = torch.where(columns(won, x_adv), 0.0, unit(usable(gradient, ball)))
             far = columns(-best.value[active.index], x_adv).clamp_min(TINY)
             penalty = (NEARER / far).clamp_min(self.penalty)
             x_adv = step(x_adv, push, ball, (NEARER * far).clamp_max(length), penalty)
-            active, x_adv = active.keep(~won if at == 0 else None, x_adv)
+            active, x_adv, weight = active.keep(~won if at == 0 else None, x_adv, weight)
+            if target.detected:
+                active = dataclasses.replace(active, target=active.target.tuned(penalty=weight))
         return finish(every, best, search_steps=self.search_steps)
 
 

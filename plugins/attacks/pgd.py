@@ -93,7 +93,7 @@ def ascend(
             break
         gradient, _, logits = active.gradient(x_adv, loss)
         if settle:
-            won = active.succeeded(logits)
+            won = active.succeeded(x_adv, logits)
             settled[at[won]] = True
             active, at, x_adv, gradient = active.keep(~won, at, x_adv, gradient)
         x_adv = active.ball.project(steepest_step(active.ball, x_adv, gradient, step_size))
@@ -131,7 +131,8 @@ def pgd(
             (active,) = active.keep(~won)
             (active,) = active.keep(active.affordable())
             if len(active):
-                (active,) = active.keep(~active.succeeded(active.target.logits(result[active.index])))
+                x_adv = result[active.index]
+                (active,) = active.keep(~active.succeeded(x_adv, active.target.logits(x_adv)))
             if len(active) == 0:
                 break
             x_adv, won = climb(active, restart)
@@ -144,7 +145,7 @@ def pgd(
         if len(asked) == 0:
             break
         logits = asked.target.logits(x_adv)
-        best.offer(asked.index, x_adv, asked.succeeded(logits), loss(logits, asked))
+        best.offer(asked.index, x_adv, asked.succeeded(x_adv, logits), loss(logits, asked))
     return best.x_adv
 
 

@@ -23,7 +23,7 @@ from benchmark.api import (
     rows_norm,
 )
 
-from ._ascent.pairs import logits, offer
+from ._ascent.pairs import affordable, logits, offer
 from ._base.active import Active, may_settle
 from ._base.best import Best
 from ._base.settings import check_at_least
@@ -141,8 +141,12 @@ def square(
 
 def _ask(active: Active, x_adv: Tensor, best: Best) -> Tensor:
     """Offer the candidates `x_adv` (b, *S) by their margins; (n,) int64, the examples that they improve."""
+    if active.target.detected:  # what is fooled costs a further query
+        active, x_adv = active.keep(affordable(active), x_adv)
+        if len(active) == 0:
+            return active.index
     scores = logits(active, x_adv)
-    return offer(best, active.index, x_adv, active.succeeded(scores), active.margin(scores))
+    return offer(best, active.index, x_adv, active.succeeded(x_adv, scores), active.margin(scores))
 
 
 def _draw(

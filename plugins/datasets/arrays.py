@@ -150,8 +150,12 @@ def _inputs(what: str, x: Tensor) -> Tensor:
 
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
-    """True for (N, H, W, C): few channels at the end, many rows in front; a signal (N, C, L, 1) has another length."""
-    return shape[3] in CHANNELS and shape[1] > max(CHANNELS) and (shape[3] > 1 or shape[1] == shape[2])
+    """True for (N, H, W, C): few channels at the end, many rows in front.
+
+    A signal (N, C, L, 1) has another length; an image whose last two axes alone are alike has its channels in front.
+    """
+    square = shape[2] == shape[3] != shape[1]
+    return shape[3] in CHANNELS and shape[1] > max(CHANNELS) and (shape[3] > 1 or shape[1] == shape[2]) and not square
 
 
 def _check_bytes(file: Path, x: dict[str, Tensor]) -> None:
@@ -178,10 +182,12 @@ def _labels(what: str, y: Tensor, count: int) -> Tensor:
     """Checked labels, (N,) int64."""
     if tuple(y.shape) != (count,):
         raise DataError(f"{what} has the shape {tuple(y.shape)}; expected ({count},), one label for each input")
-    whole = not (y.is_floating_point() or y.is_complex())
-    labels = y.long() if whole else y
-    if not whole or int(labels.min()) < 0:
-        raise DataError(f"{what} holds {_name(y)} from {labels.min().item()}; expected whole numbers from 0")
+    expected = "expected whole numbers from 0, of a type such as int64"
+    if y.is_complex():
+        raise DataError(f"{what} holds {_name(y)}; {expected}")
+    labels = y if y.is_floating_point() else y.long()
+    if y.is_floating_point() or int(labels.min()) < 0:
+        raise DataError(f"{what} holds {_name(y)} from {labels.min().item()}; {expected}")
     return labels
 
 

@@ -56,9 +56,8 @@ def fitted_of(config: RunConfig, loaded: Loaded | None = None) -> tuple[System, 
 
 def named_in(config: RunConfig, store: Store) -> RunConfig:
     """The configuration with the full keys of its surrogates."""
-    return config.under(
-        named(config.threat, config.system_spec, store, config.store, needed=config.attack.supports.access)
-    )
+    needed = config.attack.supports.access
+    return config.under(named(config.threat, config.system_spec, store, config.store, needed=needed))
 
 
 @contextmanager

@@ -124,6 +124,7 @@ FAULTS: dict[str, Callable[[Net, Tensor], Any]] = {
     "gradient_reversed": lambda net, x: scores(Flipped.apply(x)),  # type: ignore[no-untyped-call]
     "far_from_zero": lambda net, x: scores(x) + 1e8,
     "cold": lambda net, x: 1e4 * scores(x),
+    "hot": lambda net, x: 1e-12 * scores(x),
     "memorised": _table,
 }
 
@@ -161,7 +162,7 @@ FOUND = {
     "dropout": "undeclared_randomness", "torch_noise": "undeclared_randomness", "numpy_noise": "undeclared_randomness",
     "every_third_call": "undeclared_randomness", "drifting": "undeclared_randomness", "in_place": "changes_its_input",
     "probabilities": "probabilities_for_logits", "gradient_reversed": "gradient_misleads",
-    "far_from_zero": "scores_lose_precision",
+    "far_from_zero": "scores_lose_precision", "hot": "scores_nearly_equal",
 }  # fmt: skip
 """The finding under every attack."""
 

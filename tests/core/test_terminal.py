@@ -226,3 +226,25 @@ def test_a_setting_that_is_not_finite_is_refused(
     name, _, value = word.partition("=")
     assert f"{name} is {value}; expected a finite number" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("system.init_from=weights.safetensors", "does not hold the weights of this model (Error while deserializing"),
+        ("trainer.devices=0", "trainer.devices is 0; expected at least 1"),
+        ("threat.region.path=mask.npy", "or numbers that are not finite; expected bool"),
+        ("threat.eps=1/0", "threat.eps is '1/0'; expected a fraction such as 8/255"),
+        ("threat.eps=[0.1]", "threat.eps=[0.1]: Cannot convert 'list' to string"),
+        ("trainer.nodes=-1", "trainer.nodes is -1; expected at least 1"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(
+    word: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("weights.safetensors").write_text("nothing")
+    np.save("mask.npy", np.full((1, 8, 8), np.nan))
+    kind = ["threat.region.kind=file"] if "region" in word else []
+    assert main(["run", "model=linear", "training.epochs=1", "attack=fgsm", "tracker=[]", *kind, word]) == 2
+    assert sentence in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,18 @@ def test_an_absolute_path_and_a_test_folder_serve_as_well(images: Path, tmp_path
     assert len(dataset.load(tmp_path / "elsewhere", offline=True).test) == 7
 
 
+def test_a_test_split_alone_is_enough_for_a_model_that_is_not_trained(images: Path) -> None:
+    both = make("image_folder", size=8, resize=10).load(images, offline=True)
+    shutil.rmtree(images / "image_folder" / "train")
+    alone = make("image_folder", size=8, resize=10).load(images, offline=True)
+    assert [len(part) for part in parts(alone)] == [0, 0, 7]
+    assert alone.spec == both.spec
+    assert torch.equal(alone.test.x(), both.test.x())
+    assert torch.equal(alone.test.y, both.test.y)
+
+
 def test_a_folder_of_another_layout_is_refused(images: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere has no images in train/CLASS/; expected the layout of ImageNet"):
+    with pytest.raises(DataError, match=r"nowhere has no images in val \(or test\)/CLASS/; expected the layout of"):
         make("image_folder", path="nowhere").revision(images)
     (images / "image_folder" / "val" / "bee").rename(images / "image_folder" / "val" / "wasp")
     with pytest.raises(DataError, match=r"val has classes that .*train has not: wasp; expected the same names"):

@@ -16,6 +16,7 @@ from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective
 from benchmark_plugins.attacks.ddn import DDN
 from benchmark_plugins.attacks.ead import AMPLE, EAD, ample
+from benchmark_plugins.attacks.fab import FAB
 from benchmark_plugins.attacks.fmn import FMN, largest
 from benchmark_plugins.attacks.jsma import JSMA, Saliency, best_pair, slopes
 from benchmark_plugins.attacks.lbfgs import LBFGS
@@ -271,23 +272,36 @@ def test_every_objective_of_carlini_and_wagner_works(kind: CarliniWagnerLoss) ->
     assert float(result.ratio.median()) <= (2.0 if flat else 1.15)
 
 
+def scores_of_spread_one(count: int) -> Tensor:
+    return torch.tensor([[0.0, 1.0]]).expand(count, 2)
+
+
 def test_the_first_weight_brings_a_linear_objective_to_zero() -> None:
     draw = torch.Generator().manual_seed(5)
     gradient, value = torch.randn(20, 1, 3, 4, generator=draw), torch.rand(20, generator=draw) + 0.1
-    c = least(gradient, value)
+    c = least(gradient, value, scores_of_spread_one(20))
     delta = -c.reshape(-1, 1, 1, 1) * gradient / 2.0  # the minimiser of ||delta||^2 + c * (value + gradient . delta)
     torch.testing.assert_close(value + (gradient * delta).flatten(1).sum(1), torch.zeros(20), rtol=0, atol=1e-5)
-    flat = least(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]))
+    flat = least(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]), scores_of_spread_one(2))
     assert bool((torch.isfinite(flat) & (flat > 0)).all())
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e8, 3e35])
+@pytest.mark.parametrize("method", [CarliniWagner(steps=60), SuperDeepFool(), FAB(steps=5, restarts=1)], ids=str)
+def test_the_scale_of_the_scores_changes_no_distance(method: Attack, scale: float) -> None:
+    plain = attack(method, Norm.l2, rows=FEW)
+    other = attack(method, Norm.l2, rows=FEW, model=Scaled(DIGITS.model(), scale=scale))
+    assert torch.equal(plain.broken, other.broken)
+    assert float(other.ratio.median()) == pytest.approx(float(plain.ratio.median()), rel=1e-2)
 
 
 def test_the_first_weight_of_the_elastic_net_is_that_of_a_linear_objective() -> None:
     gradient, value = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.rand(20) + 0.1
-    c = ample(gradient, value, beta=0.6) / AMPLE
+    c = ample(gradient, value, scores_of_spread_one(20), beta=0.6) / AMPLE
     # the minimiser of ||delta||_2^2 + 0.6 ||delta||_1 + c * (value + gradient . delta)
     delta = -gradient.sign() * (c.reshape(-1, 1, 1, 1) * gradient.abs() - 0.6).clamp_min(0.0) / 2.0
     torch.testing.assert_close(value + (gradient * delta).flatten(1).sum(1), torch.zeros(20), rtol=0, atol=1e-5)
-    flat = ample(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]), beta=0.6)
+    flat = ample(torch.zeros(2, 3), torch.tensor([0.5, torch.inf]), scores_of_spread_one(2), beta=0.6)
     assert bool((torch.isfinite(flat) & (flat > 0)).all())
 
 

@@ -110,7 +110,7 @@ def climb_sparse(active: Active, start: Tensor, best: Best, *, loss: Loss, steps
         state = _Sparse.at(x_adv, slope, value, active.ball, first=radius == RADII[0])
         for step in range(1, length + 1):
             if radius == 1:
-                offer(best, active.index, x_adv, active.succeeded(scores), value)
+                offer(best, active.index, x_adv, active.succeeded(x_adv, scores), value)
                 active, state = active.keep(~(best.won[active.index] & settle), state)
             x_adv = state.onward(active.ball)
             active, x_adv, state = active.keep(affordable(active), x_adv, state)
@@ -121,5 +121,5 @@ def climb_sparse(active: Active, start: Tensor, best: Best, *, loss: Loss, steps
             if step % every == 0:
                 state.check(active.ball)
         if radius == 1:
-            offer(best, active.index, x_adv, active.succeeded(scores), value)
+            offer(best, active.index, x_adv, active.succeeded(x_adv, scores), value)
         x_adv = state.top

@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmark.api import Access, Ball, SampleRandom, Target, Threat
 
 from .losses import ce, cross_entropy, dlr, margin
+from .survivors import reached
 
 __all__ = ["Active", "AttackLoss", "Loss", "State", "may_settle"]
 
@@ -86,9 +87,19 @@ class Active:
         gradient, value, logits = self.target.gradient(x_adv, lambda logits: -loss(logits, self))
         return -gradient, -value, logits
 
-    def succeeded(self, logits: Tensor) -> Tensor:
-        """Success of the attacker by the task, (b,) bool: `y` is predicted if `targeted`, else any other label."""
+    def fooled(self, logits: Tensor) -> Tensor:
+        """Success of the attacker by the scores, (b,) bool: `y` is predicted if `targeted`, else another label."""
         return self.target.task.succeeded(logits, self.y, targeted=self.targeted)
+
+    def succeeded(self, x_adv: Tensor, logits: Tensor) -> Tensor:
+        """Success of the attacker at `x_adv` (b, *S) with scores (b, K), (b,) bool: fooled, and not refused.
+
+        Where detectors may refuse, what is fooled is asked for its label: a further pass each, as far as there is one.
+        """
+        won = self.fooled(logits)
+        if not self.target.detected:
+            return won
+        return reached(self.target, x_adv, self.y, won, targeted=self.targeted, index=self.index)
 
     def margin(self, logits: Tensor) -> Tensor:
         """Signed margin, (b,), positive where the attacker succeeds; of several sites the mean, whose sign is none."""

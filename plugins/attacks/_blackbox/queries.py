@@ -12,6 +12,7 @@ from benchmark.api import PASS_ROWS, Ball, SampleRandom, Target
 
 from .._base.best import Best
 from .._base.losses import margin
+from .._base.survivors import REFUSED
 from .._base.vectors import columns
 
 __all__ = ["Oracle", "fold", "gaussian", "inside", "signs", "uniform"]
@@ -117,10 +118,8 @@ class Oracle:
         """Success and answered, (b, n) bool each, from labels alone."""
         answered = self.answers(index, proposals.shape[1])
         labels = self._ask(index, proposals, answered, Target.labels, self.y[:0])
-        if len(labels) == answered.numel():
-            return (labels.reshape(answered.shape) == self.y[index, None]) == self.targeted, answered
         won = torch.zeros_like(answered)
-        won[answered] = (labels == self._labels(answered, index)) == self.targeted
+        won[answered] = ((labels == self._labels(answered, index)) == self.targeted) & (labels != REFUSED)
         return won, answered
 
     def win(self, index: Tensor, x_adv: Tensor) -> Tensor:
@@ -139,6 +138,8 @@ class Oracle:
         value = margin(logits, labels)
         value = torch.where(torch.isnan(value), -torch.inf, -value if self.targeted else value)
         success = ((logits.argmax(1) == labels) == self.targeted) & (value > -torch.inf)
+        if self.target.detected:
+            success = self._accepted(index, proposals, answered, success)
         if len(value) == answered.numel():
             return value.reshape(answered.shape), success.reshape(answered.shape), answered
         values = torch.full(answered.shape, -torch.inf, dtype=value.dtype, device=value.device)
@@ -146,6 +147,17 @@ class Oracle:
         values[answered] = value
         won[answered] = success
         return values, won, answered
+
+    def _accepted(self, index: Tensor, proposals: Tensor, answered: Tensor, won: Tensor) -> Tensor:
+        """Those of the successes by scores `won` (a,) bool, of the answered, that no detector refuses: a query each."""
+        fooled, taken = torch.zeros_like(answered), torch.zeros_like(answered)
+        fooled[answered] = won
+        left = self.target.rows(index).remaining()
+        asked = fooled if left is None else fooled & (fooled.cumsum(1) <= left[:, None])
+        if bool(asked.any()):
+            owners = index[:, None].expand(asked.shape)[asked]
+            taken[asked] = self.target.rows(owners).labels(proposals[asked]) != REFUSED
+        return taken[answered]
 
     def value(self, index: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """Signed margin (b,) and success (b,) bool of `x_adv` (b, *S)."""

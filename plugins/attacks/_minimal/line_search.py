@@ -35,7 +35,8 @@ def line_search(active: Active, x_adv: Tensor, *, at_x: Tensor, at_adv: Tensor, 
             break
         between = active.ball.project(torch.lerp(x[at], x_adv[at], columns(share, x)))
         logits = active.target.logits(between)
-        at_share, won = active.margin(logits), active.succeeded(logits)
+        at_share, won = active.margin(logits), active.succeeded(between, logits)
+        at_share = torch.where(~won & (at_share > 0), -at_high, at_share)  # refused: halve
         result = result.index_copy(0, at[won], between[won])
         again = torch.where(won, side > 0, side < 0)
         at_low = torch.where(won, torch.where(again, at_low / 2.0, at_low), at_share)

@@ -19,7 +19,7 @@ SETTLED = 1e-2
 
 def keep_nearest(best: Best, active: Active, x_adv: Tensor, logits: Tensor) -> Tensor:
     """Offer the successes among `x_adv` (b, *S), the nearest first; (b,) bool, success."""
-    won, ahead = active.succeeded(logits), active.margin(logits)
+    won, ahead = active.succeeded(x_adv, logits), active.margin(logits)
     size = rows_norm(x_adv - active.ball.x, active.ball.norm)
     clean = (size == 0) & best.clean_margin[active.index].isnan()
     best.clean_margin[active.index[clean]] = ahead[clean].to(best.margin.dtype)
