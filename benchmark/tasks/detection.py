@@ -119,18 +119,24 @@ class Detection(DenseTask):
         return 1.0 - lost.float()
 
     def aim(self, y: Tensor) -> tuple[Tensor, bool]:
-        """Labels by the goal: background everywhere, the next class at objects, or what is to be left."""
+        """Labels by the goal: background where objects are, the next class at objects, or what is to be left."""
         import torch
 
         label = y[..., 0]
         object_ = label > BACKGROUND
         if self.goal == VANISHING:
-            return torch.where(label >= 0, BACKGROUND, label), True
+            return torch.where(self.covered(y), BACKGROUND, -1), True
         if self.goal == MISLABELING:
             return torch.where(object_, label % self.objects + 1, -1), True
         if self.goal == FABRICATION:
             return torch.where(object_, -1, label), False
         return label, False
+
+    def covered(self, y: Tensor) -> Tensor:
+        """True at cells whose middle lies in the box of an object: any of them may find it, (B, S) bool."""
+        boxes, middle = y[:, :, None, 1:], self.cells(y[..., 1:].float())
+        inside = ((middle >= boxes[..., :2]) & (middle < boxes[..., 2:])).all(3)
+        return (inside & (y[..., 0] > BACKGROUND)[:, :, None]).any(1)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy over the cells of objects, and over the others; at objects the mean error of the boxes.

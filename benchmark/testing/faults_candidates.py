@@ -1,4 +1,7 @@
-"""Attacks whose candidates break a promise: place, shape, type and the examples that they are for."""
+"""Attacks whose candidates break a promise: place, shape, type and the examples that they are for.
+
+They are made from that of :mod:`benchmark.testing.faults_attack`: Carlini & Wagner, IEEE S&P 2017, arXiv:1608.04644.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Certifiers that each break one promise, made from a sound one."""
+"""Certifiers that each break one promise, made from a sound one.
+
+That one divides the margin of a linear classifier by its slope: Hein & Andriushchenko, NeurIPS 2017.
+"""
 
 from __future__ import annotations
 

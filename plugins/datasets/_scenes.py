@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.api import SampleRandom, derive_seed
@@ -51,24 +53,25 @@ def draw_scenes(images: Tensor, labels: Tensor, *, split: str, side: int, most: 
     size = rng.integers(len(SIZES), most, stream="size")
     wanted = 1 + rng.integers(most, 1, stream="number").squeeze(1)
     corner = rng.uniform(most, TRIES, 2, stream="corner")
-    sized = [_resized(images, side_) for side_ in SIZES]
-    x, pixels = torch.zeros(count, 1, side, side), torch.zeros(count, side, side, dtype=torch.int64)
-    boxes = torch.zeros(count, most, 5, dtype=torch.int64)
-    for scene in range(count):
-        taken = torch.zeros(side, side, dtype=torch.bool)
+    sized = [_resized(images, length)[:, 0].numpy() for length in SIZES]
+    x, pixels = np.zeros((count, 1, side, side), np.float32), np.zeros((count, side, side), np.int64)
+    boxes = np.zeros((count, most, 5), np.int64)
+    named, places = labels.numpy() + 1, corner.numpy()
+    for scene, (rows, kinds) in enumerate(zip(source.tolist(), size.tolist(), strict=True)):
+        taken = np.zeros((side, side), bool)
         for number in range(int(wanted[scene])):
-            kind, row = int(size[scene, number]), int(source[scene, number])
-            found = _place(taken, SIZES[kind], corner[scene, number])
+            length, row = SIZES[kinds[number]], rows[number]
+            found = _place(taken, length, places[scene, number])
             if found is None:
                 continue
             top, left = found
-            label, digit = int(labels[row]) + 1, sized[kind][row, 0]
-            there = slice(top, top + SIZES[kind]), slice(left, left + SIZES[kind])
+            digit = sized[kinds[number]][row]
+            there = slice(top, top + length), slice(left, left + length)
             taken[there] = True
             x[scene, 0][there] = digit
-            pixels[scene][there] = torch.where(digit >= INK, label, torch.where(digit >= PAPER, -1, 0))
-            boxes[scene, number] = torch.tensor([label, left, top, left + SIZES[kind], top + SIZES[kind]])
-    return Drawn(x, pixels, boxes)
+            pixels[scene][there] = np.where(digit >= INK, named[row], np.where(digit >= PAPER, -1, 0))
+            boxes[scene, number] = (named[row], left, top, left + length, top + length)
+    return Drawn(torch.from_numpy(x), torch.from_numpy(pixels), torch.from_numpy(boxes))
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
@@ -76,10 +79,10 @@ def _resized(images: Tensor, side: int) -> Tensor:
     return (F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False) * 16.0).round() / 16.0
 
 
-def _place(taken: Tensor, size: int, corners: Tensor) -> tuple[int, int] | None:
+def _place(taken: NDArray[np.bool_], size: int, corners: NDArray[np.float32]) -> tuple[int, int] | None:
     """The first corner (row, column) of `corners` (TRIES, 2), uniform in [0, 1), at which nothing is `taken` yet."""
     room = len(taken) - size + 1
-    for top, left in (corners * room).long().tolist():
-        if not bool(taken[top : top + size, left : left + size].any()):
+    for top, left in (corners * np.float32(room)).astype(np.int64).tolist():
+        if not taken[top : top + size, left : left + size].any():
             return top, left
     return None

@@ -1,6 +1,7 @@
 """Pictures: PNG that decode to the pixels given, the rule that chooses, the budget, and galleries that are refused."""
 
 import base64
+import dataclasses
 import re
 import struct
 import zlib
@@ -134,7 +135,8 @@ def cell_with(root: Path, arrays: dict[str, Any]) -> Cell:
 
 
 def arrays(**changed: Any) -> dict[str, Any]:
-    return {**vars(pictures(2)), **changed}
+    written = {name: value for name, value in vars(pictures(2)).items() if value is not None}
+    return {**written, **changed}
 
 
 def test_a_gallery_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -175,3 +177,30 @@ def test_a_gallery_that_cannot_be_read_is_named_on_the_page(tmp_path: Path, spoi
     (page,) = (site / "systems").glob("*.html")
     assert "the gallery.safetensors of" in page.read_text(encoding="utf-8")
     assert "<img" not in page.read_text(encoding="utf-8")
+
+
+def test_answers_per_pixel_are_read_and_drawn() -> None:
+    """Pictures of segmentation are in colour and larger; answers that fit no image are refused."""
+    leaderboard, _ = made_leaderboard()
+    board, plain = leaderboard.boards[0], pictures(2)
+    label = np.zeros((2, 16), np.int16)
+    label[:, 5] = 3
+    painted = dataclasses.replace(plain, clean_sites=label, adv_sites=label)
+    (one,), _ = exhibits([(board, board.rows[0])], lambda _: painted)
+    first = address(one.pictures[0].clean)
+    assert one.pictures[0].sites
+    assert first.shape == (48, 48, 3)
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) == 2
+
+
+@pytest.mark.parametrize(("sites", "sound"), [((2, 16), True), ((2, 15), False)])
+def test_a_gallery_with_answers_per_site_is_checked(sites: tuple[int, int], sound: bool, tmp_path: Path) -> None:
+    drawn = np.zeros(sites, np.int16)
+    cell = cell_with(tmp_path, arrays(clean_sites=drawn, adv_sites=drawn))
+    if sound:
+        found = read_pictures(cell)
+        assert found is not None
+        assert found.adv_sites is not None
+        return
+    with pytest.raises(RecordError, match="answers per site that fit no image"):
+        read_pictures(cell)

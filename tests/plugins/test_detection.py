@@ -16,6 +16,8 @@ from benchmark_plugins.datasets.scenes import Scenes
 from benchmark_plugins.datasets.scenes_boxes import ScenesBoxes, in_cells
 from benchmark_plugins.metrics._average_precision import OVERLAPS, average_precision, matched
 from benchmark_plugins.metrics._objects import rates
+from benchmark_plugins.metrics.detection_map import DetectionMap
+from benchmark_plugins.models.grid_detector import GridDetector
 from torch import Tensor, nn
 
 from benchmark.api import Attack, DataSpec, Detection
@@ -162,7 +164,9 @@ def test_aims_follow_the_goal() -> None:
     y = scene((1, 0, 0), (3, 8, 8))
     labels, reach = TASK.under("vanishing").aim(y)
     assert reach
-    assert not bool(labels.any())
+    assert labels[0].tolist() == [0, -1, -1, -1, -1, -1, -1, -1, 0]
+    large = in_cells(torch.tensor([[[1, 0, 0, 8, 8]]]), 12)
+    assert TASK.under("vanishing").aim(large)[0][0].tolist() == [0, 0, -1, 0, 0, -1, -1, -1, -1]
     labels, reach = TASK.under("mislabeling").aim(y)
     assert reach
     assert labels[0].tolist() == [2, -1, -1, -1, -1, -1, -1, -1, 1]
@@ -211,6 +215,8 @@ def test_attacks_on_a_linear_detector_are_exact(attack: Attack) -> None:
     )  # fmt: skip
     outcomes = attack_batch(job, x, y, ids).outcomes
     assert bool(outcomes.clean_correct.all())
+    gone = {m.name: m.value for m in DetectionMap().measure(outcomes)}["attacked_objects_gone"]
+    assert gone == pytest.approx(float(outcomes.broken.float().mean()))
     clear = (exact - float(eps)).abs() > 1e-3
     assert torch.equal(outcomes.broken[clear], (exact < float(eps))[clear])
     assert 0 < int(outcomes.broken.sum()) < len(x)
@@ -232,7 +238,10 @@ def test_boxes_of_scenes_are_those_of_their_pixels() -> None:
 
 
 def test_boxes_are_decoded_as_they_are_taught() -> None:
-    """An answer that is encoded from a label by the formulas of the task has that label's box, and no loss."""
+    """An answer that is encoded from a label by the formulas of the task has that label's box, and no loss.
+
+    And the network answers in that shape.
+    """
     y = scene((1, 1, 2), (2, 6, 7))
     middle, side = (y[..., 1:3] + y[..., 3:]) / 2.0, (y[..., 3:] - y[..., 1:3]).float()
     output = torch.zeros(1, 9, 8)
@@ -243,3 +252,5 @@ def test_boxes_are_decoded_as_they_are_taught() -> None:
     assert torch.allclose(TASK.read(output)[objects][:, 2:], y[objects][:, 1:].float(), atol=1e-5)
     assert float(TASK.loss(output, y)) < 1e-6
     assert not bool(TASK.wrong(TASK.read(output), y))
+    network = GridDetector(width=2).build(DataSpec((1, 12, 12), 4, task=TASK))
+    assert network.eval()(torch.rand(1, 1, 12, 12)).shape == output.shape

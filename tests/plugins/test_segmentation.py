@@ -16,7 +16,7 @@ from benchmark_plugins.attacks.segpgd import SegPGD, weighted
 from benchmark_plugins.datasets._scenes import INK, Drawn, draw_scenes
 from benchmark_plugins.datasets.digits import Digits
 from benchmark_plugins.datasets.scenes import Scenes
-from benchmark_plugins.metrics._pixels import PixelRates
+from benchmark_plugins.metrics.segmentation import SegmentationMetric
 from benchmark_plugins.models.pixel_linear import PixelLinear
 from benchmark_plugins.models.unet import UNet
 from torch import Tensor
@@ -203,7 +203,7 @@ def test_mean_iou_is_the_published_formula() -> None:
     """Intersection over union per class, all pixels together, void left out; by hand for two small maps."""
     truth = torch.tensor([[0, 0, 1, 1], [2, 2, -1, 0]])
     answer = torch.tensor([[0, 1, 1, 1], [2, 0, 1, 0]])
-    metric = PixelRates()
+    metric = SegmentationMetric().build()
     cell = attacked(FGSM(), linear(), Norm.linf, Fraction(1, 8)).outcomes
     rows = {name: value[:2] for name, value in cell.tensors().items()}
     rows |= {"sites": truth.short(), "clean_sites": answer.short(), "adv_sites": answer.short()}
