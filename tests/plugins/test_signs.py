@@ -132,7 +132,7 @@ def test_a_fixed_camera_is_not_random_and_training_sees_views_all_the_same() -> 
 )
 def test_impossible_cameras_are_refused(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        Camera(**settings)  # type: ignore[arg-type]
+        Camera(**settings)
     with pytest.raises(Refused, match=r"defense\.camera needs images"):
         Camera().check(DataSpec((20,), 2))
 
