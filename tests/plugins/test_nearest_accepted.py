@@ -104,7 +104,8 @@ def far(attack: Attack, norm: Norm, *, aware: bool = True, queries: int | None =
     [
         ("fmn", Norm.l2, 1.01), ("fmn", Norm.linf, 1.02), ("fmn", Norm.l1, 1.02), ("ddn", Norm.l2, 1.3),
         ("alma", Norm.l2, 1.15), ("alma", Norm.l1, 1.01), ("pdpgd", Norm.l2, 1.45), ("pdpgd", Norm.linf, 1.05),
-        ("lbfgs", Norm.l2, 1.02), ("gradient_descent", Norm.l2, 1.02), ("carlini_wagner", Norm.l2, 1.02), ("ead", Norm.l1, 1.05),
+        ("lbfgs", Norm.l2, 1.02), ("gradient_descent", Norm.l2, 1.02), ("carlini_wagner", Norm.l2, 1.02),
+        ("ead", Norm.l1, 1.05),
     ],
 )  # fmt: skip
 def test_the_nearest_accepted_input_is_found(name: str, norm: Norm, median: float) -> None:
