@@ -7,11 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
+
 if TYPE_CHECKING:  # reading configurations must not cost the import of torch
     from torch import Tensor
 
 
-__all__ = ["Batch", "DataSpec", "Examples", "Splits"]
+__all__ = ["Batch", "DataSpec", "Examples", "FeatureRules", "Splits"]
+
+
+@dataclass(frozen=True)
+class FeatureRules:
+    """Rules for an attacker who changes the D features of a table, in the units of the examples, [0, 1].
+
+    fixed: (D,) features that stay as they are. rising, falling: (D,) features that may only grow, or only shrink.
+    low, high: (D,) the range that may be reached; a feature that lies outside of it may stay there.
+    values: (D,) how many values a feature has, k / (values - 1), as whole numbers have; 0 for real numbers.
+    groups: positions of the features that are one category, of which exactly one is 1 and the others 0.
+    """
+
+    fixed: tuple[bool, ...]
+    rising: tuple[bool, ...]
+    falling: tuple[bool, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    values: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -20,7 +41,8 @@ class DataSpec:
 
     shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
     mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
-    class_names: for people; may be empty.
+    class_names: for people; may be empty. task: what is answered about an example. rules: of the features of a table;
+    the threat's region keeps to them.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +50,8 @@ class DataSpec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     class_names: tuple[str, ...] = ()
+    task: Task = ONE_LABEL
+    rules: FeatureRules | None = None
 
     @property
     def image(self) -> bool:
@@ -39,7 +63,8 @@ class DataSpec:
 class Examples:
     """A fixed, ordered list of labelled examples.
 
-    ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64.
+    ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64; (N, S) or (N, S, n) where
+    an example has several sites, see :mod:`benchmark.tasks`.
     read: gives x (B, *S) float32 in [0, 1] for positions (B,) int64; may read from memory or disk.
     soft: (N, K) float32 label distributions that training uses in place of `y`, or None.
     """
@@ -170,9 +195,11 @@ class Batch:
     """One training batch.
 
     ids: (B,) int64. x: (B, *S) float32 in [0, 1]. y: (B,) int64. soft: (B, K) float32 or None.
+    task: where an example has several sites, the one whose loss is taken; y is then (B, S) or (B, S, n).
     """
 
     ids: Tensor
     x: Tensor
     y: Tensor
     soft: Tensor | None = None
+    task: DenseTask | None = None

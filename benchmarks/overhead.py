@@ -231,8 +231,9 @@ def epochs(store: str, device: str, count: int) -> dict[str, float]:
     from benchmark.data import Examples
     from benchmark.stages.devices import device_of
     from benchmark.stages.fit import build_model
+    from benchmark.stages.fitting import Fitting
     from benchmark.stages.load import load_data
-    from benchmark.stages.training import Fitting, train
+    from benchmark.stages.training import train
     from benchmarks.subjects import configured
 
     torch.set_num_threads(1)

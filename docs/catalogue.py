@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from marked import filled
+
 from benchmark import registry
 from benchmark.registry.catalogue import Description, catalogue
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- catalogue: python docs/catalogue.py -->\n", "<!-- end of catalogue -->\n"
+MARK = "catalogue: python docs/catalogue.py"
 
 
 def table() -> str:
@@ -37,16 +39,9 @@ def abilities(description: Description) -> str:
     return ", ".join([*words, *(flag for flag in ("targeted", "top5", "minimal", "randomized") if can.get(flag))])
 
 
-def filled(text: str) -> str:
-    """The README with the table between its two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table()}{END}{after}"
-
-
 def main() -> int:
     """Write the table into the README."""
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(filled(README.read_text(encoding="utf-8"), {MARK: table()}), encoding="utf-8")
     return 0
 
 

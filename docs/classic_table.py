@@ -12,13 +12,14 @@ from pathlib import Path
 from benchmark_leaderboard.literature.published_numbers import Number, load_published
 from benchmark_leaderboard.ranking.statistics import wilson
 from benchmark_leaderboard.words.display import interval, percent
+from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.record import Record, read_record
 
 PAGE = Path(__file__).parent / "classic-table.md"
 SUITE, MODEL = "classic_digits", "lenet"
-BEGIN, END = "<!-- table: python docs/classic_table.py STORE -->\n", "<!-- end of table -->\n"
+MARK = "table: python docs/classic_table.py STORE"
 
 ROWS = {
     "none": ("clean", ""),
@@ -86,17 +87,10 @@ def _cited(number: Number | None) -> str:
     return "" if number is None else f"{100 * number.value:.4g}" + ("*" if number.evidence == "secondary" else "")
 
 
-def filled(text: str, made: str) -> str:
-    """The page with the table between its two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{made}{END}{after}"
-
-
 def main(arguments: Iterable[str]) -> int:
     """Write the table of the store that is named into the page."""
     (store,) = arguments
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), table(records(Path(store)))), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(records(Path(store)))}), encoding="utf-8")
     return 0
 
 

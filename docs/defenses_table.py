@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmark_leaderboard.ranking.statistics import wilson
 from benchmark_leaderboard.words.display import interval, percent
+from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.record import Record, read_record
@@ -21,7 +22,7 @@ PAGE = Path(__file__).parent / "defenses.md"
 AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS = (
     "defenses_digits", "defenses_digits_oblivious", "defenses_digits_transfer", "defenses_digits_l0",
 )  # fmt: skip
-BEGIN, END = "<!-- table: python docs/defenses_table.py STORE -->\n", "<!-- end of table -->\n"
+MARK = "table: python docs/defenses_table.py STORE"
 
 SUSPECT = 0.05
 """Share of examples by which a defense that is known to be broken may lie above the undefended system."""
@@ -109,17 +110,10 @@ def _share(right: int, total: int) -> str:
     return said
 
 
-def filled(text: str, made: str) -> str:
-    """The page with the table between its two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{made}{END}{after}"
-
-
 def main(arguments: Iterable[str]) -> int:
     """Write the table of the store that is named into the page."""
     (store,) = arguments
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), table(cells(Path(store)))), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(cells(Path(store)))}), encoding="utf-8")
     return 0
 
 

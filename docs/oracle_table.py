@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from marked import filled
 from safetensors.numpy import load_file
 
 from benchmark.errors import RecordError
@@ -180,15 +181,6 @@ def tables(cells: Sequence[Cell]) -> dict[str, str]:
         "network": smallest(network, asked=False),
         "network-radius": at_radius(network),
     }
-
-
-def filled(text: str, made: dict[str, str]) -> str:
-    """The page with each table between its two marks."""
-    for name, table in made.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        before, _, rest = text.partition(begin)
-        text = before + begin + table + end + rest.partition(end)[2]
-    return text
 
 
 def main(arguments: Iterable[str]) -> int:

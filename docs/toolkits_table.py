@@ -10,12 +10,13 @@ from pathlib import Path
 
 from benchmark_leaderboard.ranking.statistics import wilson
 from benchmark_leaderboard.words.display import interval, percent
+from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.record import Record, read_record
 
 PAGE = Path(__file__).parent / "toolkits.md"
-BEGIN, END = "<!-- table: python docs/toolkits_table.py STORE -->\n", "<!-- end of table -->\n"
+MARK = "table: python docs/toolkits_table.py STORE"
 
 FAMILIES = {
     "FGSM": {"fgsm", "FGSM", "FastGradientMethod", "fast_gradient_method"},
@@ -70,8 +71,7 @@ def _row(family: str, record: Record) -> str:
 
 def main(store: Path) -> int:
     """Write the table into the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{table(store)}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(store)}), encoding="utf-8")
     return 0
 
 

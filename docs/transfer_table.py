@@ -9,13 +9,15 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from marked import filled
+
 from benchmark.errors import RecordError
 from benchmark.records.arrivals import FOLDER, read_arrivals
 from benchmark.records.store import Store
 from benchmark.records.summary import labelled
 
 PAGE = Path(__file__).parent / "transfer-study.md"
-BEGIN, END = "<!-- table: python docs/transfer_table.py STORE -->\n", "<!-- end of table -->\n"
+MARK = "table: python docs/transfer_table.py STORE"
 
 
 def table(store: Store) -> str:
@@ -51,10 +53,8 @@ def _rate(transferred: int, tried: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the table of a store into the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + table(Store(Path(arguments[0]))) + END + after, encoding="utf-8")
+    made = table(Store(Path(arguments[0])))
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: made}), encoding="utf-8")
     return 0
 
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
+from marked import filled
 from torch import Tensor
 
 from benchmark import registry
@@ -170,15 +171,6 @@ def tables() -> dict[str, str]:
     shown = {f"linear-{norm.value}": smallest(made, norm, LINEAR) for norm in Norm}
     shown |= {f"curved-{norm.value}": smallest(made, norm, curved) for norm in Norm}
     return shown | {"radius": at_radius()}
-
-
-def filled(text: str, made: Mapping[str, str]) -> str:
-    """The page with each table between its two marks."""
-    for name, table in made.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        before, _, rest = text.partition(begin)
-        text = before + begin + table + end + rest.partition(end)[2]
-    return text
 
 
 def main(names: list[str]) -> int:

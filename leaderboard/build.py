@@ -18,8 +18,9 @@ from pathlib import Path
 from benchmark.errors import RecordError
 
 from .board import Leaderboard
+from .cells.evidence import read_answers
 from .cells.gallery import read_pictures
-from .cells.load import RECORD, read, read_answers, uncollected
+from .cells.load import RECORD, read, uncollected
 from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate

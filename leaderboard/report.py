@@ -17,7 +17,8 @@ from .board import Board, CurveSet
 from .build import build
 from .cells.load import read
 from .ranking.aggregate import aggregate
-from .site.columns import board_columns, exact_line
+from .site.column import exact_line
+from .site.columns import board_columns
 
 __all__ = ["main", "report_of"]
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 FIXTURES = Path(__file__).with_name("fixtures")
+ACME = Path(__file__).parents[1] / "docs" / "examples" / "third_party"
+"""A third party's repository, as the documentation shows it."""
 
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -27,8 +29,8 @@ def pip_install(target: Path, packages: Sequence[Path], scratch: Path) -> None:
 
 @pytest.fixture(scope="session")
 def third_parties(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which every distribution of tests/fixtures is installed: one good, five not."""
-    packages = sorted(path.parent for path in FIXTURES.glob("*/pyproject.toml"))
+    """A folder into which the good distribution and those of tests/fixtures are installed, which are not."""
+    packages = [ACME, *sorted(path.parent for path in FIXTURES.glob("*/pyproject.toml"))]
     target = tmp_path_factory.mktemp("third_parties")
     pip_install(target, packages, tmp_path_factory.mktemp("sources"))
     return target
@@ -38,7 +40,7 @@ def third_parties(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the good distribution alone is installed."""
     target = tmp_path_factory.mktemp("acme")
-    pip_install(target, [FIXTURES / "acme_attacks"], tmp_path_factory.mktemp("acme_sources"))
+    pip_install(target, [ACME], tmp_path_factory.mktemp("acme_sources"))
     return target
 
 

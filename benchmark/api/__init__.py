@@ -5,8 +5,9 @@ no I/O (datasets and trackers aside), no global randomness, no choice of device.
 
 ==============  =====================================================================================
 x, x_adv        (B, *S) float32 in [0, 1]: inputs, and what an attack proposes in their place
-y               (B,) int64: the labels to leave, or under a targeted threat the labels to reach
-logits          (B, K) float32: scores before the softmax
+y               (B,) int64: the labels to leave, or under a targeted threat the labels to reach; where an example has
+                several sites, as in segmentation and detection, its labels (B, S) or (B, S, n)
+logits          (B, K) float32: scores before the softmax; (B, S, ...) of several sites
 eps, step_size  in units of the [0, 1] input range
 steps           iterations of a method; restarts: how often it starts again
 rng             :class:`benchmark.sampling.SampleRandom`: the only source of randomness
@@ -21,15 +22,18 @@ from typing import TYPE_CHECKING, Any
 from benchmark import hookimpl
 from benchmark.api.attack import Attack, PreparedAttack, Supports
 from benchmark.api.certifier import Certifier
-from benchmark.api.component import API_VERSION, Component, added, inner, inner_list
+from benchmark.api.component import API_VERSION, EVERY_TASK, Component, added, inner, inner_list
 from benchmark.api.dataset import Dataset
 from benchmark.api.defense import Averaging, Defense, Loss
 from benchmark.api.metric import Measurement, Metric
 from benchmark.api.model import Model
 from benchmark.api.poison import InstancePoison, Poison
 from benchmark.api.tracker import Tracker
-from benchmark.data import Batch, DataSpec, Examples, Splits
+from benchmark.data import Batch, DataSpec, Examples, FeatureRules, Splits
 from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import Classification, DenseTask, Task
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
 if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading configurations must not cost its import
@@ -44,6 +48,7 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
 
 __all__ = [
     "API_VERSION",
+    "EVERY_TASK",
     "NORMS",
     "OWNED",
     "PASS_ROWS",
@@ -57,13 +62,17 @@ __all__ = [
     "Ball",
     "Batch",
     "Certifier",
+    "Classification",
     "Component",
     "ConfigError",
     "DataError",
     "DataSpec",
     "Dataset",
     "Defense",
+    "DenseTask",
+    "Detection",
     "Examples",
+    "FeatureRules",
     "Goal",
     "InputRule",
     "InstancePoison",
@@ -81,10 +90,12 @@ __all__ = [
     "RegionKind",
     "RowLoss",
     "SampleRandom",
+    "Segmentation",
     "Splits",
     "Supports",
     "System",
     "Target",
+    "Task",
     "Threat",
     "Tracker",
     "added",

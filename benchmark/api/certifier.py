@@ -21,7 +21,7 @@ __all__ = ["Certifier"]
 
 @dataclass(frozen=True)
 class Certifier(Component):
-    """Proves a lower bound."""
+    """Proves a lower bound on the distance to the nearest misclassified input."""
 
     supports: ClassVar[Supports]
 

@@ -1,4 +1,4 @@
-"""What every kind of plugin has: its root, and the fields that hold other plugins."""
+"""The root of every kind of plugin, and the fields that hold other plugins."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-__all__ = ["API_VERSION", "Component", "added", "inner", "inner_list"]
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import CLASSIFICATION
+
+__all__ = ["API_VERSION", "EVERY_TASK", "Component", "added", "inner", "inner_list"]
 
 API_VERSION = 1
 """The version of the contracts."""
+
+EVERY_TASK = frozenset({CLASSIFICATION, Segmentation.name, Detection.name})
+"""All tasks: for plugins that ask about answers by the shared losses and verdicts alone."""
 
 
 def inner(default_name: str) -> Any:
@@ -48,9 +55,11 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
     """The root of all plugin kinds.
 
     api_version: the version of the contracts that the plugin was written for.
+    tasks: names of the tasks that it can be part of, see :mod:`benchmark.tasks`; a dataset poses exactly one.
     """
 
     api_version: ClassVar[int] = API_VERSION
+    tasks: ClassVar[frozenset[str]] = frozenset({CLASSIFICATION})
 
     @classmethod
     def offers(cls) -> tuple[str, ...]:

@@ -126,9 +126,9 @@ class Defense(Component):
         """
 
     def repair(self, model: nn.Module, clean: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """After every `finish`: mend the model in place by examples that are known to be clean: the select split.
+        """Repair the model in place after every `finish`, with examples known to be clean: the select split.
 
-        For defenses that ask for a few clean examples; poison is in the training split alone. `fit` as in `finish`.
+        For defenses that need a few clean examples, since only the training split is poisoned. `fit`: as in `finish`.
         """
 
     def protect(self, model: nn.Module) -> nn.Module:

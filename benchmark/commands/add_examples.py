@@ -161,7 +161,7 @@ def _judged(
         at = rows[start : start + BATCH]
         clean, verdict = judged(replay, at, x_adv[start : start + BATCH])
         for name, now in (
-            ("was answered wrongly before", ~right(clean, replay.examples.y[at], replay.threat.goal)),
+            ("was answered wrongly before", ~right(clean, replay.threat.goal)),
             ("is outside the threat", ~verdict.valid),
             ("breaks nothing", ~verdict.broken),
         ):

@@ -94,7 +94,7 @@ def measure_transfer(systems: Systems, store: Store, data: Path) -> tuple[list[A
     """Measure the transfer between all systems under one threat; pairs that are in the store are not measured again.
 
     Returns:
-        One for each system, how many forward passes were made, and a sentence for each thing that cannot be measured.
+        The arrivals at each system, the number of forward passes, and a sentence per pair that cannot be measured.
     """
     found = []
     problems: dict[str, None] = {}
@@ -244,7 +244,7 @@ class _Judge:
             said = answer(self.system, x_adv, outcomes.y[at], rng)
         self.asked += len(at) * self.system.votes
         if Goal(goal) in (Goal.untargeted, Goal.top5):
-            return ~right(said, outcomes.y[at], Goal(goal)) & (said.label != REJECTED)
+            return ~right(said, Goal(goal)) & (said.label != REJECTED)
         return said.label == outcomes.adv_label[at]
 
 

@@ -16,7 +16,8 @@ from benchmark.errors import BenchmarkError, DataError, RecordError
 from benchmark.records.content import PREFIX, content_sha256
 from benchmark.records.record import Record, read_record
 from benchmark.records.store import Store
-from benchmark.stages.proof import OPEN, Proof, check_data, prove
+from benchmark.stages.proof import check_data, prove
+from benchmark.stages.proved import OPEN, Proof
 from benchmark.stages.replay import BATCH, check_distances, checked_outcomes, example_list, places_of, rows_of
 
 if TYPE_CHECKING:

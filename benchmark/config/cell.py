@@ -36,8 +36,8 @@ class RunConfig:
     """One cell's configuration. examples: how many of the test split's first examples are attacked; None is all.
 
     batch_size: examples attacked at a time; never changes a result. overrides: what the user passed.
-    until: how a sweep hands its examples on; a cell by itself is the same. survivors_of: keys of cells of the same
-    system and threat, whose broken examples the attack is not given.
+    until: examples that a sweep gives each attack (:class:`.Until`); a single cell ignores it.
+    survivors_of: keys of cells of the same system and threat, whose broken examples the attack is not given.
     """
 
     dataset: Dataset
@@ -118,8 +118,10 @@ class RunConfig:
             system = parts.info(parts.key_without_files())
         else:
             system = parts.info(self.system_key(), parts.identity(*self._roots))
+        (task,) = self.dataset.tasks
         return Record(
             key="",
+            task=task,
             status="refused",
             suite=self.suite_name,
             official=self.official,
@@ -155,7 +157,7 @@ class RunConfig:
     def threat_settings(self) -> dict[str, Any]:
         """The threat as plain data, eps exact."""
         settings = {**registry.settings(self.threat), "eps": str(self.threat.eps)}
-        del settings["masks"]
+        del settings["masks"], settings["table"]
         return settings
 
     @property

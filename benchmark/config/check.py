@@ -24,6 +24,7 @@ def check_fit(config: RunConfig) -> None:
         Refused: with what does not fit and what would.
     """
     threat = config.threat
+    _check_tasks(config)
     check_attack(config.attack, threat)
     _check_trigger(config)
     _check_learner(config)
@@ -35,6 +36,19 @@ def check_fit(config: RunConfig) -> None:
                 f"certifier.{registry.name_of(certifier)[1]} certifies under "
                 f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, and threat.norm is "
                 f"{threat.norm.value}; choose another certifier or norm"
+            )
+
+
+def _check_tasks(config: RunConfig) -> None:
+    """Every part can take part in the task that the dataset poses."""
+    (task,) = config.dataset.tasks
+    for part in config.parts:
+        if task not in part.tasks:
+            kind, name = registry.name_of(part)
+            raise Refused(
+                f"{kind}.{name} is for {' and '.join(sorted(part.tasks))}, and "
+                f"dataset.{registry.name_of(config.dataset)[1]} is for {task}; choose one whose `tasks` name {task} "
+                f"(docs/tasks.md lists them)"
             )
 
 
@@ -71,9 +85,18 @@ def check_attack(chosen: Attack, threat: Threat) -> None:
 def check_goal(threat: Threat, spec: DataSpec) -> None:
     """Refuse a goal that says nothing about such data.
 
+    Args:
+        spec: with the task, whose goals are asked about.
+
     Raises:
         Refused: with what would.
     """
+    goals = spec.task.goals
+    if (threat.goal.value not in goals) if goals is not None else threat.goal.about_objects:
+        known = ", ".join(sorted(goals or {goal.value for goal in Goal if not goal.about_objects}))
+        raise Refused(
+            f"threat.goal is {threat.goal.value}, and the data are for {spec.task.name}; choose threat.goal={known}"
+        )
     if threat.goal is Goal.top5 and spec.classes <= COUNTED_LABELS:
         raise Refused(
             f"threat.goal is top5, and the data have {spec.classes} classes, all of them among the five best; choose "

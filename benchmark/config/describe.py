@@ -56,8 +56,8 @@ def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
         folder: of the record, with the mask of a region that came from a file.
 
     Raises:
-        RecordError: if that mask is another one, or a value is none that this version knows.
-        Unproved: if there is no mask.
+        RecordError: if the mask is not the recorded one, or this version does not know a value.
+        Unproved: if the mask is missing.
     """
     threat = parsed_threat(info)
     if threat.region.kind is not RegionKind.file:

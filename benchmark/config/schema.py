@@ -196,7 +196,7 @@ def _schema_of(cls: type[Any], replaced: dict[str, tuple[Any, Any]]) -> Any:
     Args:
         replaced: the fields of other types, name -> (type, default).
     """
-    hints = get_type_hints(cls, localns={"Masks": Any})
+    hints = get_type_hints(cls, localns={"Masks": Any, "TableRegion": Any})
     fields: list[Any] = []
     for own in dataclasses.fields(cls):
         if own.repr:  # what the core fills in is no configuration

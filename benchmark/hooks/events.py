@@ -34,7 +34,8 @@ class Gallery:
     """A few attacked examples by a fixed rule: the first broken ones of the example list, then the first other
     adversarial ones, which were found outside the radius. They are also what `gallery.safetensors` holds.
 
-    ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1].
+    ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1]. sites, clean_sites,
+    adv_sites: labels and answers per site, as outcomes have them; None where an example has one label.
     """
 
     ids: Tensor
@@ -43,6 +44,13 @@ class Gallery:
     adv: Tensor
     clean_label: Tensor
     adv_label: Tensor
+    sites: Tensor | None = None
+    clean_sites: Tensor | None = None
+    adv_sites: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Arrays by name, without those that are None."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -106,16 +106,21 @@ def evaluate(
     threat_met, note = _within_access(base.threat, held.access)
     base = base.under(threat_met)
     chosen = [plugin("attack", attack) for attack in _listed(attacks)]
+    cells = _run(base, chosen, folder, kept=store is not None, progress=progress)
+    notes = tuple(sentence for sentence in (in_their_units(threat_met, rule), note) if sentence)
+    return Evaluation(cells, notes, folder, kept=store is not None)
+
+
+def _run(base: RunConfig, attacks: list[Any], folder: Path, *, kept: bool, progress: bool) -> tuple[Cell, ...]:
+    """A cell for each attack; a folder that is not `kept` goes with an error."""
     try:
-        cells = _cells(base, chosen, Store(folder), progress=progress)
+        return _cells(base, attacks, Store(folder), progress=progress)
     except BaseException:
-        if store is None:
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
         pipeline.forget(folder)
-    notes = tuple(sentence for sentence in (in_their_units(threat_met, rule), note) if sentence)
-    return Evaluation(cells, notes, folder, kept=store is not None)
 
 
 def _listed(attacks: object) -> list[object]:

@@ -97,7 +97,7 @@ def given_up_of(outcomes: Outcomes, attack: AttackInfo, queries: int | None) -> 
 
 
 def files_in(folder: Path, names: Iterable[str]) -> list[FileInfo]:
-    """Size and checksum of the files of these names, as far as they are there."""
+    """Size and checksum of each of the named files that exists."""
     paths = [folder / name for name in names]
     return [
         FileInfo(path=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))

@@ -1,4 +1,4 @@
-"""What a record says was evaluated: the system, the threat and the attack, with every setting."""
+"""The system, the threat and the attack of a record, with every setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all documents of the store have in common: models that refuse what they do not know, and their text."""
+"""Documents of the store: models that refuse unknown fields, their JSON text and their content addresses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from benchmark.tasks.task import CLASSIFICATION
 
 __all__ = ["KEY_SHOWN", "Document", "Json", "canonical", "content_key", "system_key", "to_text"]
 
@@ -40,4 +42,7 @@ def content_key(value: Any) -> str:
 
 def to_text(document: BaseModel) -> str:
     """The JSON text of a record or card: sorted keys, two spaces, a newline at the end."""
-    return json.dumps(document.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n"
+    values = document.model_dump(mode="json")
+    if values.get("task") == CLASSIFICATION:  # as in records that were made before there were other tasks
+        del values["task"]
+    return json.dumps(values, sort_keys=True, indent=2, allow_nan=False) + "\n"

@@ -53,6 +53,9 @@ class Outcomes:
     triggered, aimed: (N,) int64, for attacks that show the trigger of the system's poison only: the label that the
     system gives each example with the trigger, -1 where refused, right or wrong without it; and the label that the
     poison is to evoke, -1 where the poison is not about the example.
+    sites, clean_sites, adv_sites: where an example has several sites (segmentation, detection), their labels
+    (N, S, ...) int16, and the answers to the clean input and to the valid candidate, else to the clean input, as the
+    task reads them. There the label of an example is 1, and an answer 1 if it is right as a whole, 0 if it is not.
     """
 
     ids: Tensor
@@ -85,6 +88,9 @@ class Outcomes:
     adv_predicted: Tensor | None = None
     clean_suspicion: Tensor | None = None
     adv_suspicion: Tensor | None = None
+    sites: Tensor | None = None
+    clean_sites: Tensor | None = None
+    adv_sites: Tensor | None = None
 
     @classmethod
     def untouched(
@@ -103,6 +109,7 @@ class Outcomes:
         triggered: Tensor | None = None,
         aimed: Tensor | None = None,
         goals: int = 1,
+        sites: tuple[Tensor, Tensor] | None = None,
     ) -> Outcomes:
         """The outcomes of examples that nobody has attacked yet.
 
@@ -110,6 +117,7 @@ class Outcomes:
             right: (N,) bool, which are right on the clean input; None where that is the label alone.
             predicted, suspicion: of the clean inputs, where the system has detectors.
             goals: the number of labels to reach under the goal `all`; 1 under any other.
+            sites: labels of the sites and answers to the clean input, where an example has several.
         """
         count, device = len(y), y.device
         no = torch.zeros(count, dtype=torch.bool, device=device)
@@ -141,6 +149,9 @@ class Outcomes:
             clean_suspicion=suspicion,
             adv_suspicion=None if suspicion is None else suspicion.clone(),
             reached=torch.zeros(count, goals, dtype=torch.bool, device=device) if goals > 1 else None,
+            sites=None if sites is None else sites[0],
+            clean_sites=None if sites is None else sites[1],
+            adv_sites=None if sites is None else sites[1].clone(),
             **{norm: torch.full((count,), torch.inf, device=device) for norm in NORMS},
         )
 

@@ -49,7 +49,7 @@ def robust_rows(outcomes: dict[str, Any]) -> _Bools:
 
 
 def kept_of(name: str, cells: Sequence[tuple[Record, Path]]) -> Kept:
-    """The examples that hold in every one of some cells: the worst case over their attacks.
+    """Examples that stay right in every cell: the worst case over the attacks of `cells`.
 
     Raises:
         RecordError: if there is no complete cell, or they are not about the same examples.

@@ -18,6 +18,7 @@ from benchmark.records import naming
 from benchmark.records.described import AttackInfo, SystemInfo, ThreatInfo
 from benchmark.records.document import Document, Json, content_key
 from benchmark.records.migrations import migrated
+from benchmark.tasks.task import CLASSIFICATION
 
 __all__ = [
     "GIVEN",
@@ -141,10 +142,12 @@ class Record(Document):
     survivors_of: keys of the cells, of the same system and threat, whose broken examples the attack was not given;
     empty where it was given all. Its counts then tell what is left after all of them.
     path: number of examples that each part of the attack broke, for an attack of several parts.
+    task: what is answered about an example; left out of the file where that is one label.
     """
 
     schema_version: Literal[1] = 1
     key: str
+    task: str = CLASSIFICATION
     status: Status
     error: str | None = None
     suite: str | None

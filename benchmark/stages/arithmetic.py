@@ -18,6 +18,7 @@ from benchmark.records.build import AuditCounts, audit_of, counts_of, given_up_o
 from benchmark.records.document import system_key
 from benchmark.records.durable import file_sha256
 from benchmark.records.record import GIVEN, Record, cell_key
+from benchmark.threat import Norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,9 @@ __all__ = ["checked_outcomes"]
 
 TOP5 = "top5"
 """The goal under which an example is right if its label is among the best five."""
+
+SITES = ("sites", "clean_sites", "adv_sites")
+"""Arrays of examples with several sites."""
 
 CLOSE = 1e-6
 """The share by which a number computed again may differ, for another order of the same sum."""
@@ -135,16 +139,33 @@ def _check_shapes(record: Record, outcomes: Outcomes) -> None:
     import torch
 
     whole = {"ids", "y", "clean_label", "adv_label", "forwards", "backwards", "certified_rows", "triggered", "aimed"}
-    single = {"l0", "l1", "l2", "linf", "excess", "certified", "confidence"}
+    single = {*(norm.value for norm in Norm), "excess", "certified", "confidence"}
     for name, values in outcomes.tensors().items():
+        if name in SITES:
+            continue
         kind = torch.int64 if name in whole else torch.float32 if name in single else torch.bool
         if values.dtype != kind or values.ndim != (2 if name == "reached" else 1) or len(values) != len(outcomes.ids):
             raise RecordError(f"{name} in the outcomes is {values.dtype} {list(values.shape)}; expected {kind}, a row "
                               f"for each of {len(outcomes.ids)} examples")  # fmt: skip
+    _check_sites(outcomes)
     if (outcomes.reached is not None) != (record.threat.goal == "all"):
         raise RecordError("the outcomes have an array `reached` if the goal is all, and only then")
     if len(outcomes.ids.unique()) != len(outcomes.ids):
         raise RecordError("the outcomes hold an example twice")
+
+
+def _check_sites(outcomes: Outcomes) -> None:
+    """Labels and answers per site are there together, a row for each example, and agree in their number of sites."""
+    import torch
+
+    found = [getattr(outcomes, name) for name in SITES]
+    if all(values is None for values in found):
+        return
+    if any(values is None for values in found) or len({tuple(values.shape[:2]) for values in found}) != 1:
+        raise RecordError(f"the outcomes have {', '.join(SITES)} together and of one size, or none of them")
+    whole = found[0].dtype == torch.int16 and found[1].dtype == found[2].dtype
+    if not whole or len(found[0]) != len(outcomes.ids) or found[1].dtype not in (torch.int16, torch.float32):
+        raise RecordError("labels and answers per site in the outcomes are of other types than expected")
 
 
 def _check_sums(record: Record, outcomes: Outcomes) -> None:
@@ -162,7 +183,7 @@ def _check_sums(record: Record, outcomes: Outcomes) -> None:
     _check_left(record, outcomes, left)
     given_up = given_up_of(outcomes, record.attack, record.threat.queries)
     if record.given_up not in (None, given_up):  # records made before the field was there have none
-        raise RecordError(f"the attack gave up {record.given_up} by the record, and {given_up} by its outcomes")
+        raise RecordError(f"the record says that the attack gave up on {record.given_up}, its outcomes {given_up}")
     passes = int(outcomes.forwards.sum()), int(outcomes.backwards.sum())
     if (cost.forwards, cost.backwards) != passes:
         raise RecordError(
@@ -172,7 +193,7 @@ def _check_sums(record: Record, outcomes: Outcomes) -> None:
     if min(cost.seconds, cost.peak_memory_bytes, cost.prepared_forwards, cost.prepared_backwards) < 0:
         raise RecordError("the record has a cost below zero")
     sha = hashlib.sha256()
-    for values in (outcomes.ids, outcomes.y):
+    for values in (outcomes.ids, outcomes.y if outcomes.sites is None else outcomes.sites):
         sha.update(values.numpy().astype("<i8").tobytes())
     if sha.hexdigest() != record.examples_sha256:
         raise RecordError("the outcomes hold another example list than the record names")

@@ -87,24 +87,25 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
     """Attack the examples of one batch that the system gets right and no earlier cell broke, and judge what comes back.
 
     Args:
-        x: (B, *S). y, ids: (B,).
+        x: (B, *S). y: (B, ...). ids: (B,).
 
     Raises:
         AttackFault: if the attack breaks the contract in a way that spoils more than its own candidates.
     """
     rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
-    clean = answer(job.system, x, y, rng.child("clean"))
-    correct = right(clean, y, job.threat.goal)
+    clean = answer(job.system, x, y, rng.child("clean"), job.threat.goal)
+    correct = right(clean, job.threat.goal)
     aimed = None if job.backdoor is None else job.backdoor.aim(ids, y)
     meant = correct if aimed is None else correct & (aimed >= 0)
     spared = meant & False if job.survivors is None else meant & job.survivors.broken(ids)
     rows = (meant & ~spared).nonzero().squeeze(1)
     threat = with_fixed_region(job.threat, job.system, x, y, rng)
     begun = time.perf_counter()
-    certified = certify(job.certifiers, job.system, x, y, clean.label == y, threat=threat, rng=rng.child("certify"))
+    named = clean.label == clean.truth
+    certified = certify(job.certifiers, job.system, x, y, named, threat=threat, rng=rng.child("certify"))
     untouched = Outcomes.untouched(
         ids,
-        y,
+        clean.truth,
         clean.label,
         clean.top5,
         right=correct,
@@ -112,10 +113,11 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
         predicted=None if clean.suspicion is None else clean.predicted,
         suspicion=clean.suspicion,
         certified=certified,
-        certified_rows=certify_rows(job.certifiers, job.system, x, y, clean.label == y, rng=rng.child("certify")),
+        certified_rows=certify_rows(job.certifiers, job.system, x, y, named, rng=rng.child("certify")),
         triggered=None if job.backdoor is None else _triggered(job.system, job.backdoor, x, y, rng.child("trigger")),
         aimed=aimed,
         goals=job.system.spec.classes - 1 if job.threat.goal is Goal.all else 1,
+        sites=None if clean.sites is None else (y.short(), clean.sites),
     )
     untouched = dataclasses.replace(untouched, valid=~spared)
     if len(rows) == 0:
@@ -140,9 +142,9 @@ def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Ten
 
     One attack, but for the goal `all`: there as many as there are other labels.
     """
-    classes = logits.shape[1]
-    if goal in (Goal.untargeted, Goal.top5):
+    if not goal.names_label:
         return (None,)
+    classes = logits.shape[1]
     if goal is Goal.next_class:
         return ((y + 1) % classes,)
     if goal is Goal.random_class:
@@ -220,7 +222,7 @@ def _attempt(
         verdict_random(job.system, examples),
         minimal=can.minimal,
         bounded=can.bounded,
-        top5=top5,
+        kind=threat.goal,
     )
     return _Attempts(verdict, candidate, target.ledger, verdict.broken[:, None])
 
@@ -247,6 +249,8 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked
         prepared=job.prepared,
         trigger=None if job.backdoor is None else job.backdoor.trigger,
         ranked=ranked,
+        task=job.system.spec.task,
+        goal=threat.goal,
         told=job.told,
     )
 
@@ -303,6 +307,14 @@ def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, row
     return None if verdict is None or said is None else torch.where(valid, verdict, said[rows])
 
 
+def _where_valid_sites(verdict: Verdict, said: Answer, rows: Tensor) -> Tensor:
+    """The answers per site to valid candidates, else to the clean input, (b, S, ...)."""
+    assert verdict.sites is not None
+    assert said.sites is not None
+    wide = verdict.valid.reshape(-1, *[1] * (verdict.sites.ndim - 1))
+    return torch.where(wide, verdict.sites, said.sites[rows])
+
+
 def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, said: Answer) -> Attacked:
     """The outcomes of a batch whose examples at `rows` were attacked, with its witness.
 
@@ -327,6 +339,7 @@ def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, sa
         zero_gradient=ledger.zero_gradient,
         bad_gradient=ledger.bad_gradient,
         reached=attempts.reached,
+        adv_sites=None if verdict.sites is None else _where_valid_sites(verdict, said, rows),
         **verdict.distances,
     )
     kept = verdict.adversarial

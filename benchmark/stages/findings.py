@@ -43,7 +43,9 @@ def of_cell(
         _classes_given_up(threat, attack, outcomes),
         *probed,
         *oddities_of(system),
-        _contradicts_card(card, outcomes, system),
+        None
+        if threat.goal.about_objects
+        else _contradicts_card(card, outcomes, system),  # right is another thing there
         *(_of_fitting(warning) for warning in card.warnings),
         _implausible_radius(threat),
         _surrogate_is_target(threat, card),

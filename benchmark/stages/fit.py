@@ -35,6 +35,7 @@ from benchmark.stages.load import Loaded
 from benchmark.stages.training_data import TrainingData, training_examples
 from benchmark.system import Detector, System
 from benchmark.system.weights import copied, load_weights, save_weights
+from benchmark.threat import Goal
 
 __all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
 
@@ -286,10 +287,11 @@ def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples
             f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
         ) from error
     _check_kinds(parts, tried, trained, epochs)
-    if tuple(logits.shape) != (len(x), spec.classes):
+    expected = spec.task.answer_shape(len(x), spec.shape, spec.classes)
+    if tuple(logits.shape) != expected:
         raise DataError(
             f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset has "
-            f"{spec.classes} classes, so expected {(len(x), spec.classes)}"
+            f"{spec.classes} classes, so expected {expected}"
         )
 
 
@@ -324,12 +326,12 @@ def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Tra
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
     """The number of examples that a system gets right, by the same passes as in the attack stage."""
-    from benchmark.stages.judge import answer
+    from benchmark.stages.judge import answer, right
 
     total = 0
     system.to(device)
     for at in torch.arange(len(examples)).split(256) if len(examples) else ():
         rng = SampleRandom(derive_seed(seed, "cell"), examples.ids[at].to(device)).child("clean")
         y = examples.y[at].to(device)
-        total += int((answer(system, examples.x(at).to(device), y, rng).label == y).sum())
+        total += int(right(answer(system, examples.x(at).to(device), y, rng), Goal.untargeted).sum())
     return total

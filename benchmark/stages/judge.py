@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark.records.outcomes import NORMS
 from benchmark.sampling import SampleRandom
 from benchmark.system import NO_ANSWER, REJECTED, System
+from benchmark.tasks.task import DenseTask
 from benchmark.threat import Goal, Norm
 from benchmark.threat.ball import Ball, distance
 
@@ -26,7 +27,8 @@ class Answer:
     label: (B,) int64, -1 where refused, -2 where a score is not finite. top5: (B,) bool: `y` among the best five.
     confidence: (B,) float32, the largest softmax, refused or not; 0 where a score is not finite. logits: (B, K).
     predicted: (B,) int64, the label if nothing was refused. suspicion: (B,) float32, positive where a detector refuses;
-    None without detectors.
+    None without detectors. truth: (B,) int64, the right label. sites: the answer per site, as the task reads it; None
+    where an example has one label.
     """
 
     label: Tensor
@@ -34,7 +36,9 @@ class Answer:
     confidence: Tensor
     logits: Tensor
     predicted: Tensor
+    truth: Tensor
     suspicion: Tensor | None = None
+    sites: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,28 @@ class Verdict:
     non_finite: Tensor
     predicted: Tensor
     suspicion: Tensor | None = None
+    sites: Tensor | None = None
 
     def replaced(self, rows: Tensor, other: Verdict) -> Verdict:
         """This verdict with the rows (B,) bool of another one."""
         mine, theirs = vars(self), vars(other)
-        both = {n: torch.where(rows, theirs[n], v) for n, v in mine.items() if isinstance(v, Tensor)}
+        both = {n: torch.where(_wide(rows, v), theirs[n], v) for n, v in mine.items() if isinstance(v, Tensor)}
         far = {n: torch.where(rows, other.distances[n], self.distances[n]) for n in NORMS}
         return Verdict(**both, distances=far)
 
 
-def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
-    """The system's labels for `x` (B, *S), with true labels `y` (B,): one forward pass, or one per declared vote."""
+def _wide(rows: Tensor, like: Tensor) -> Tensor:
+    """`rows` (B,), to broadcast against `like` (B, ...)."""
+    return rows.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom, goal: Goal = Goal.untargeted) -> Answer:
+    """The system's labels for `x` (B, *S), with true labels `y` (B, ...): one forward pass, or one per declared vote.
+
+    goal: of the threat; it says which errors count where an example has several sites.
+    """
+    if isinstance(system.spec.task, DenseTask):
+        return _dense(system, system.spec.task.under(goal.value), x, y, rng)
     if system.votes > 1:
         return _elected(system, x, y, rng)
     logits = system.logits(x, rng)
@@ -75,12 +90,28 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     label = predicted if suspicion is None else torch.where((suspicion > 0) & finite, REJECTED, predicted)
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
     sure = torch.where(finite, logits.float().softmax(1).amax(1), 0.0)
-    return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, suspicion)
+    return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, y, suspicion)
 
 
-def right(said: Answer, y: Tensor, goal: Goal) -> Tensor:
-    """(B,) bool: whether an answer is right: `y` (B,) is its label or, under the goal top5, among its best five."""
-    return said.top5 if goal is Goal.top5 else said.label == y
+def _dense(system: System, task: DenseTask, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
+    """The answer about examples of several sites: 1 where it has no error that the task's goal is about, else 0.
+
+    Its confidence is the mean over the sites.
+    """
+    output = system.logits(x, rng)
+    finite = output.flatten(1).isfinite().all(1)
+    sites = task.read(output)
+    predicted = torch.where(finite, (~task.wrong(sites, y)).long(), NO_ANSWER)
+    suspicion = system.suspicion(x, rng) if system.detectors else None
+    label = predicted if suspicion is None else torch.where((suspicion > 0) & finite, REJECTED, predicted)
+    truth = task.truth(y)
+    sure = torch.where(finite, task.scores(output).float().softmax(2).amax(2).mean(1), 0.0)
+    return Answer(label, label == truth, sure, output, predicted, truth, suspicion, sites)
+
+
+def right(said: Answer, goal: Goal) -> Tensor:
+    """(B,) bool: whether an answer is right: its label is or, under the goal top5, the right one is among its best."""
+    return said.top5 if goal is Goal.top5 else said.label == said.truth
 
 
 def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
@@ -102,7 +133,7 @@ def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
         suspicion = torch.stack([system.suspicion(x, turn) for turn in turns]).median(0).values
         label = torch.where((suspicion > 0) & (predicted >= 0), REJECTED, predicted)
     logits = mean.clamp_min(torch.finfo(torch.float32).tiny).log().float()
-    return Answer(label, (order == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, suspicion)
+    return Answer(label, (order == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, y, suspicion)
 
 
 def verdict_random(system: System, rng: SampleRandom) -> SampleRandom:
@@ -123,16 +154,16 @@ def judge(
     *,
     minimal: bool,
     bounded: bool,
-    top5: bool = False,
+    kind: Goal = Goal.untargeted,
 ) -> Verdict:
     """Judge candidates by the threat and by the system's answer; never changes them.
 
     A candidate that is the clean input itself breaks nothing, whatever a random system says of it this time.
 
     Args:
-        ball: allowed inputs around the clean ones. candidate: (B, *S). y: (B,) true labels.
+        ball: allowed inputs around the clean ones. candidate: (B, *S). y: (B, ...) true labels.
         goal: (B,) labels to reach, or None if any wrong one will do.
-        top5: any answer will do that has `y` not among its best five.
+        kind: of the threat's goal; under top5 any answer will do that has `y` not among its best five.
         minimal: the attack looks for the smallest perturbation, so leaving the eps-ball is no fault, only no break.
         bounded: the attack answers to the norm at all; others are judged by box and region alone.
     """
@@ -143,13 +174,13 @@ def judge(
     if bounded and not minimal:
         valid &= within
     safe = torch.where(valid.reshape(-1, *([1] * (candidate.ndim - 1))), candidate, ball.x)
-    said = answer(system, safe, y, rng)
+    said = answer(system, safe, y, rng, kind)
     if goal is None:
-        success = ~(said.top5 if top5 else said.label == y) & (said.label != REJECTED)
+        success = ~right(said, kind) & (said.label != REJECTED)
     else:
         success = said.label == goal
     adversarial = success & valid & (safe != ball.x).flatten(1).any(1)
-    infinite = torch.full(y.shape, torch.inf, device=y.device)
+    infinite = torch.full((len(y),), torch.inf, device=y.device)
     return Verdict(
         label=said.label,
         top5=said.top5,
@@ -165,4 +196,5 @@ def judge(
         non_finite=audit.non_finite,
         predicted=said.predicted,
         suspicion=said.suspicion,
+        sites=said.sites,
     )

@@ -20,6 +20,9 @@ __all__ = ["FILES", "gallery_of", "keep"]
 FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED, MASK)
 """The files that may lie beside a record."""
 
+SITES = ("sites", "clean_sites", "adv_sites")
+"""Arrays of examples with several sites."""
+
 GALLERY_EXAMPLES = 6
 """The most examples that the gallery of a cell has."""
 
@@ -46,7 +49,7 @@ def keep(
     if gallery is not None:
         fits = GALLERY_BYTES // (2 * 4 * gallery.clean[0].numel())
         if fits:
-            save_file({name: value[:fits].contiguous() for name, value in vars(gallery).items()}, work / GALLERY)
+            save_file({name: value[:fits].contiguous() for name, value in gallery.tensors().items()}, work / GALLERY)
     prepared = Prepared.load(parts)
     if prepared is not None:
         save_file(prepared.tensors, work / PREPARED)
@@ -68,4 +71,5 @@ def gallery_of(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery
         adv=torch.cat([Witness.load(witness, row, row + 1).x_adv for row in rows.tolist()]),
         clean_label=outcomes.clean_label[at],
         adv_label=outcomes.adv_label[at],
+        **{name: value[at] for name in SITES if (value := getattr(outcomes, name)) is not None},
     )

@@ -58,10 +58,11 @@ class Weights:
         if given is not None and not trains_further(parts):
             return []
         from benchmark.stages import training  # which imports Lightning
+        from benchmark.stages.fitting import Fitting
 
         defenses = self._started(model, train)
         threats = [t for t in (d.training_threat() for d in parts.defenses) if t is not None]
-        fitting = training.Fitting(
+        fitting = Fitting(
             model,
             self.spec,
             train,
@@ -105,11 +106,12 @@ class Further:
     def __call__(self, module: nn.Module, examples: Examples, loss: Loss) -> None:
         """Train `module` on `examples` under `loss`; the last epoch is kept."""
         from benchmark.stages import training
+        from benchmark.stages.fitting import Fitting
 
         self.times += 1
         module.train()
         seed = derive_seed(self.parts.seed, self.folder.name.partition(".")[0], self.times)
-        fitting = training.Fitting(
+        fitting = Fitting(
             module,
             self.spec,
             examples,

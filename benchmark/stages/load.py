@@ -54,8 +54,12 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
     if len(ids.unique()) != len(ids):
         raise DataError(f"dataset.{name} gives one example id to several examples; its splits must not overlap")
     for split, part in parts.items():
-        if len(part) and (int(part.y.min()) < 0 or int(part.y.max()) >= splits.spec.classes):
-            raise DataError(f"dataset.{name} has labels outside 0 to {splits.spec.classes - 1} in its {split} split")
+        labels = part.y[..., 0] if part.y.ndim == 3 else part.y
+        least = -1 if splits.spec.task.dense else 0
+        if len(part) and (int(labels.min()) < least or int(labels.max()) >= splits.spec.classes):
+            raise DataError(
+                f"dataset.{name} has labels outside {least} to {splits.spec.classes - 1} in its {split} split"
+            )
     if splits.spec.classes < 2 or len(splits.train.y.unique()) == 1:
         raise DataError(f"dataset.{name} trains on one class only; expected at least two, or there is nothing to learn")
     shared = _shared(splits)

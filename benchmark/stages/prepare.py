@@ -93,6 +93,8 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
 def first_of_each_label(examples: Examples, count: int) -> Tensor:
     """Positions of the first example of each label, then of the second of each, ..., at most `count`, (M,) int64."""
     y = examples.y
+    if y.ndim > 1:  # of examples with several labels the first ones
+        return torch.arange(min(count, len(y)))
     order = y.argsort(stable=True)
     numbers = torch.bincount(y)
     rank = torch.empty_like(order)

@@ -54,7 +54,8 @@ def of_system(system: System, examples: Examples, *, gradients: bool) -> list[Fi
     if not steady and not arbitrary:
         found += _coupling(system, probe)
     found += _optimization(system, recorded=bool(recorded))
-    found += [*_probabilities(first), *_lost_precision(system, first), *_nearly_equal(system, first)]
+    named = system.spec.task.scores(first).flatten(0, -2)  # a row per site
+    found += [*_probabilities(named), *_lost_precision(system, named), *_nearly_equal(system, named)]
     if arbitrary:  # of answers that change by themselves nothing else can be said
         return found
     return [*found, *of_slopes(system, probe, first, follow=gradients)]
@@ -140,7 +141,7 @@ def _randomness(system: System, probe: Probe, first: Tensor, *, steady: bool) ->
 
 def _alike(one: Tensor, other: Tensor) -> Tensor:
     """Rows of scores that are the same, (B,) bool; NaN is as NaN."""
-    return ((one == other) | (one.isnan() & other.isnan())).all(1)
+    return ((one == other) | (one.isnan() & other.isnan())).flatten(1).all(1)
 
 
 def _coupling(system: System, probe: Probe) -> Iterator[Finding]:
@@ -161,15 +162,16 @@ def _coupling(system: System, probe: Probe) -> Iterator[Finding]:
 def _coupled(system: System, probe: Probe) -> float:
     """The largest relative change of a score by the company of its row."""
     x, rng, count = probe.x, probe.rng, len(probe.x)
-    usual = system.logits(x, rng)
+    usual = system.logits(x, rng).flatten(1)
     back = torch.arange(count, device=x.device).flip(0)
     half = torch.arange((count + 1) // 2, device=x.device)
     others = x.clone()
     others[len(half) :] = 1.0 - x[len(half) :]
-    tried = [(back, system.logits(x[back], rng.rows(back))), (half, system.logits(others, rng)[: len(half)])]
+    tried = [(back, system.logits(x[back], rng.rows(back)).flatten(1))]
+    tried.append((half, system.logits(others, rng)[: len(half)].flatten(1)))
     for row in range(min(3, count)):
         at = torch.tensor([row], device=x.device)
-        tried.append((at, system.logits(x[at], rng.rows(at))))
+        tried.append((at, system.logits(x[at], rng.rows(at)).flatten(1)))
     size = usual.abs().amax(1, keepdim=True).nan_to_num(nan=0.0, posinf=0.0)
     spread = (usual - usual.mean(1, keepdim=True)).abs().amax(1, keepdim=True).nan_to_num(nan=0.0, posinf=0.0)
     scale = torch.maximum(spread, 1e-4 * size).clamp_min(torch.finfo(usual.dtype).tiny)

@@ -7,23 +7,21 @@ follows from them are what the record says; certificates are proved again on a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import RecordError
-from benchmark.records.record import GIVEN, Finding, Record, SplitInfo
+from benchmark.records.record import Record, SplitInfo
 from benchmark.records.store import Store
+from benchmark.stages.proof_answers import check_clean, check_labels, check_witness
+from benchmark.stages.proof_findings import check_findings, check_gallery, check_rechecked
+from benchmark.stages.proof_sites import check_agreement
+from benchmark.stages.proved import Proof
 from benchmark.stages.replay import (
-    BATCH,
     Replay,
-    backdoor_of,
-    check_distances,
     checked_outcomes,
-    judged,
     rebuilt,
-    rows_of,
 )
 
 if TYPE_CHECKING:
@@ -31,51 +29,11 @@ if TYPE_CHECKING:
 
     from benchmark.data import Splits
     from benchmark.records.outcomes import Outcomes
-    from benchmark.stages.judge import Answer
 
-__all__ = ["OPEN", "Proof", "check_data", "prove"]
+__all__ = ["check_data", "prove"]
 
 SAMPLE = 8
 """How many certificates are made again."""
-
-CLOSE_CALL = 1e-4
-"""Scores that differ by this share of their size may change places on another kind of processor."""
-
-OPEN = (
-    "that an example on which the attack failed has no adversarial candidate, and that the attack was run as the "
-    "record says (--again makes a sample of it again)",
-    "of examples on which the attack failed: which candidate it left, so also its confidence, an excess over the "
-    "radius, the part of the threat that it left and, under a goal, its label",
-    "passes per example, gradients that were zero or not finite, seconds, memory and the passes of what was prepared",
-    "certified radii outside of the sample that is made again, and the suite in whose name the cell was run",
-    "that no finding is missing about an attack that depends on its batch (--again makes that sample again too)",
-    "that the weights came from the training that the card describes, and the history on the card",
-    "provenance: when, where and by which code",
-)
-"""What no record proves by itself."""
-
-
-@dataclass
-class Proof:
-    """The parts of a record that were proved.
-
-    broken: witnesses that break their example. clean: clean answers that are as recorded. certified: certificates made
-    again. attacked: examples attacked again. notes: what of this record in particular is not proved, and why.
-    """
-
-    key: str
-    broken: int = 0
-    claimed: int = 0
-    clean: int = 0
-    certified: int = 0
-    attacked: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        parts = [f"{self.broken} of {self.claimed} broken examples proved", f"{self.clean} clean answers"]
-        parts += [f"{self.certified} certificates"] if self.certified else []
-        parts += [f"{self.attacked} examples attacked again"] if self.attacked else []
-        return ", ".join(parts) + "".join(f"; not proved: {note}" for note in self.notes)
 
 
 def prove(
@@ -104,14 +62,17 @@ def prove(
     cell = rebuilt(record, store, data, folder, places)
     proof = Proof(record.key, claimed=int(outcomes.broken.sum()), notes=_undated(record))
     check_data(record, cell.splits, data, places)
+    if record.task != cell.system.spec.task.name:
+        raise RecordError(f"the record is of {record.task}, and the dataset is for {cell.system.spec.task.name}")
+    check_agreement(cell.system.spec.task, outcomes, cell.threat.goal.value)
     _check_survivors(folder, record, outcomes, store)
-    _check_clean(cell, outcomes, proof)
-    _check_witness(folder, cell, outcomes, proof)
-    _check_gallery(folder, cell, outcomes, record)
-    rest = _check_findings(record, cell, outcomes)
+    check_clean(cell, outcomes, proof)
+    check_witness(folder, cell, outcomes, proof)
+    check_gallery(folder, cell, outcomes, record)
+    rest = check_findings(record, cell, outcomes)
     _check_certificates(record, cell, outcomes, draw(record.key, seed, _certified(outcomes), SAMPLE), proof)
     if again:
-        rest = _check_rechecked(record, cell, outcomes, rest, store, data)
+        rest = check_rechecked(record, cell, outcomes, rest, store, data)
         if any(finding.name == DEPENDS for finding in record.findings):
             proof.notes.append(
                 "single examples attacked again, since the attack depends on its batch, as the record says"
@@ -172,185 +133,6 @@ def check_data(record: Record, splits: Splits, data: Path, places: Mapping[str, 
         raise RecordError(f"the record names the splits {sorted(record.splits)}; expected train, select and test")
 
 
-# --- clean answers and witnesses ---
-
-
-def _check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
-    """One forward pass over all clean inputs: labels, best five, and confidence where no candidate counts."""
-    import torch
-
-    from benchmark.sampling import SampleRandom, derive_seed
-    from benchmark.stages.devices import exact_math
-    from benchmark.stages.judge import answer
-
-    unsure, backdoor = 0, backdoor_of(cell)
-    if (backdoor is None) != (outcomes.aimed is None) or (backdoor is None) != (outcomes.triggered is None):
-        raise RecordError("the outcomes have arrays of a trigger if the attack shows one, and only then")
-    for at in torch.arange(len(outcomes)).split(BATCH):
-        ids, y = cell.examples.ids[at], cell.examples.y[at]
-        rng, x = SampleRandom(derive_seed(cell.seed, "cell"), ids), cell.examples.x(at)
-        with exact_math():
-            said = answer(cell.system, x, y, rng.child("clean"))
-            if backdoor is not None and outcomes.aimed is not None and outcomes.triggered is not None:
-                marked = answer(cell.system, backdoor.trigger(x), y, rng.child("trigger")).label
-                _check_labels("evokes", backdoor.aim(ids, y), outcomes.aimed[at], ids)
-                _check_labels("gets with its trigger", marked, outcomes.triggered[at], ids)
-        other = (said.label != outcomes.clean_label[at]) | (said.top5 != outcomes.clean_top5[at])
-        close = other & _close_call(said, outcomes.clean_label[at], y)
-        if bool((other & ~close).any()):
-            row = int((other & ~close).nonzero()[0])
-            raise RecordError(
-                f"the system answers the clean example {int(ids[row])} with {int(said.label[row])}, and the outcomes "
-                f"say {int(outcomes.clean_label[at][row])}, or disagree on its best five"
-            )
-        unsure += int(close.sum())
-        if outcomes.confidence is not None:
-            kept = ~outcomes.attacked[at] | ~outcomes.valid[at]
-            _check_confidence(said.confidence[kept], outcomes.confidence[at][kept], ids[kept])
-    proof.clean = len(outcomes) - unsure
-    if unsure:
-        proof.notes.append(f"{unsure} clean answers, whose scores are too close on this kind of processor")
-
-
-def _check_labels(what: str, now: Tensor, said: Tensor, ids: Tensor) -> None:
-    wrong = now != said
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise RecordError(
-            f"what example {int(ids[row])} {what} is {int(now[row])}, and the outcomes say {int(said[row])}"
-        )
-
-
-def _check_confidence(now: Tensor, said: Tensor, ids: Tensor) -> None:
-    wrong = (now - said).abs() > 1e-3
-    if bool(wrong.any()):
-        raise RecordError(f"the confidence of example {int(ids[wrong][0])} is not the one in the outcomes")
-
-
-def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
-    """True where rounding decides between the recorded label and the present one, or on the best five, (b,) bool."""
-    import torch
-
-    scores = said.logits.double()
-    size = 1e-12 + scores.abs().amax(1)
-    given = label.clamp(0, scores.shape[1] - 1)
-    gap = scores.amax(1) - scores.gather(1, given[:, None]).squeeze(1)
-    fifth = scores.topk(min(6, scores.shape[1]), dim=1).values
-    own = scores.gather(1, y[:, None]).squeeze(1)
-    edge = (own[:, None] - fifth[:, 4:]).abs().amin(1) if fifth.shape[1] > 5 else torch.full_like(own, torch.inf)
-    same = (said.label == label) | ((label >= 0) & (said.label >= 0) & (gap <= CLOSE_CALL * size))
-    return same & ((said.label != label) | (edge <= CLOSE_CALL * size))
-
-
-def _check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
-    """Every witness lies inside the threat, is answered wrongly, and is as far and as sure as the outcomes say."""
-    import torch
-
-    from benchmark.records.outcomes import WITNESS, Witness
-    from benchmark.stages.judge import right
-
-    witness = Witness.load(folder / WITNESS)
-    rows = rows_of(witness.ids, outcomes)
-    for start in range(0, len(rows), BATCH):
-        at = rows[start : start + BATCH]
-        aimed = None if outcomes.aimed is None else outcomes.aimed[at]
-        clean, verdict = judged(cell, at, witness.x_adv[start : start + BATCH], aimed)
-        ids, top5 = cell.examples.ids[at], verdict.top5 & clean.top5
-        for name, now in (
-            ("outside the threat", ~verdict.valid),
-            ("not misclassified", ~verdict.adversarial),
-            ("answered by another label than the outcomes say", verdict.label != outcomes.adv_label[at]),
-            ("broken or not, other than the outcomes say", verdict.broken != outcomes.broken[at]),
-            ("among the best five, or not, other than they say", top5 != outcomes.robust_top5[at]),
-        ):
-            if bool(now.any()):
-                raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
-        check_distances(verdict.distances, outcomes, at)
-        if not torch.allclose(verdict.excess, outcomes.excess[at], rtol=1e-4, atol=1e-6):
-            raise RecordError("a witness is beyond the radius by another length than the outcomes say")
-        if outcomes.confidence is not None:
-            _check_confidence(verdict.confidence, outcomes.confidence[at], ids)
-        proof.broken += int((verdict.broken & right(clean, cell.examples.y[at], cell.threat.goal)).sum())
-    if proof.broken != proof.claimed:
-        raise RecordError(f"the witness breaks {proof.broken} examples, and the record claims {proof.claimed}")
-
-
-def _check_gallery(folder: Path, cell: Replay, outcomes: Outcomes, record: Record) -> None:
-    """The images for the page of the system are those of the witness."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from benchmark.records.outcomes import GALLERY, WITNESS
-    from benchmark.stages.keep import gallery_of
-
-    if GALLERY not in [file.path for file in record.files]:
-        return
-    made = gallery_of(cell.examples, outcomes, folder / WITNESS)
-    try:
-        stored = load_file(folder / GALLERY)
-    except SafetensorError as error:
-        raise RecordError(f"{folder / GALLERY} cannot be read: {error}") from error
-    expected = {} if made is None else vars(made)
-    count = len(stored.get("ids", ()))
-    if {*stored} != {*expected} or not all(torch.equal(stored[name], expected[name][:count]) for name in expected):
-        raise RecordError("the gallery shows other images or labels than the witness and the data")
-
-
-# --- findings and certificates ---
-
-
-def _check_findings(record: Record, cell: Replay, outcomes: Outcomes) -> set[str]:
-    """The findings that follow from system, data and outcomes are there, in the same words.
-
-    Returns:
-        The names of the others.
-    """
-    from benchmark.stages.devices import exact_math
-    from benchmark.stages.findings import of_cell
-    from benchmark.stages.load import leakage_of
-    from benchmark.stages.probed import follows_gradients
-    from benchmark.stages.probes import of_system
-
-    with exact_math():
-        about = of_system(cell.system, cell.examples, gradients=follows_gradients(cell.threat))
-    now = of_cell(cell.threat, record.attack, cell.system, cell.card, outcomes, about)
-    if record.attack.name == GIVEN:
-        return set()  # such a cell has none of its own
-    now += leakage_of(cell.splits) if record.harness else []
-    _check_said(record, now)
-    return {f.name for f in record.findings} - {f.name for f in now}
-
-
-def _check_rechecked(
-    record: Record, cell: Replay, outcomes: Outcomes, rest: set[str], store: Store, data: Path
-) -> set[str]:
-    """The finding about an attack whose results depend on the batch, by its own sample attacked once more.
-
-    Returns:
-        The names of the findings that are still not proved.
-    """
-    from benchmark.stages.again import recheck_again
-
-    if record.attack.name == GIVEN:
-        return rest
-    found = recheck_again(record, cell, outcomes, store, data)
-    if found is None:
-        return rest
-    _check_said(record, [found])
-    return rest - {found.name}
-
-
-def _check_said(record: Record, now: Sequence[Finding]) -> None:
-    """The record has these findings, in the same words."""
-    said = {(f.name, f.severity): f.evidence for f in record.findings}
-    for finding in now:
-        if (finding.name, finding.severity) not in said:
-            raise RecordError(f"the finding {finding.name} ({finding.severity}) is missing: {finding.evidence}")
-        if record.harness and said[finding.name, finding.severity] != finding.evidence:
-            raise RecordError(f"the finding {finding.name} says other than the outcomes: {finding.evidence}")
-
-
 def _certified(outcomes: Outcomes) -> Tensor:
     """Examples about which something is certified, (N,) bool."""
     rows = outcomes.certified_rows
@@ -386,7 +168,7 @@ def _check_certificates(record: Record, cell: Replay, outcomes: Outcomes, rows: 
     if (lost is None) != (outcomes.certified_rows is None):
         raise RecordError("the outcomes have certified rows if a certifier proves something of them, and only then")
     if lost is not None and outcomes.certified_rows is not None:
-        _check_labels("may lose of its training rows", lost, outcomes.certified_rows[at], ids)
+        check_labels("may lose of its training rows", lost, outcomes.certified_rows[at], ids)
     wrong = (now - outcomes.certified[at]).abs() > 1e-4 * (1e-3 + now)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])

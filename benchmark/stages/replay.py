@@ -170,7 +170,6 @@ def judged(
     from benchmark.stages.devices import exact_math
     from benchmark.stages.judge import answer, judge, verdict_random
     from benchmark.stages.settle import with_fixed_region
-    from benchmark.threat import Goal
 
     x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
     if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
@@ -178,7 +177,7 @@ def judged(
     rng = SampleRandom(derive_seed(cell.seed, "cell"), ids)
     can = cell.attack.supports
     with exact_math():
-        clean = answer(cell.system, x, y, rng.child("clean"))
+        clean = answer(cell.system, x, y, rng.child("clean"), cell.threat.goal)
         wanted = goals(cell.threat.goal, y, clean.logits, rng) if aimed is None else (aimed,)
         verdict = judge(
             cell.system,
@@ -189,7 +188,7 @@ def judged(
             verdict_random(cell.system, rng),
             minimal=can.minimal,
             bounded=can.bounded,
-            top5=cell.threat.goal is Goal.top5,
+            kind=cell.threat.goal,
         )
     return clean, verdict
 

@@ -11,8 +11,10 @@ from benchmark import sampling
 from benchmark.errors import DataError
 from benchmark.sampling import SampleRandom
 from benchmark.system import System, padded, padded_random
+from benchmark.tasks.task import DenseTask, Task
 from benchmark.threat import RegionKind, Threat
 from benchmark.threat.region import Masks, mask_of_pixels, region_mask
+from benchmark.threat.table import TableRegion
 
 __all__ = ["salient", "with_fixed_region"]
 
@@ -20,12 +22,19 @@ __all__ = ["salient", "with_fixed_region"]
 def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Threat:
     """The same threat with the region of each example fixed, where that is its own (random, saliency).
 
-    Whatever calls :meth:`benchmark.threat.Threat.around` afterwards sees the same region, with any `rng` that holds the
-    examples' ids.
+    The rules of the data's features, where it has such, become part of it too. Whatever calls
+    :meth:`benchmark.threat.Threat.around` afterwards sees the same region, with any `rng` that holds the examples' ids.
 
     Args:
         system: the evaluated system. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
     """
+    if system.spec.rules is not None:
+        if threat.levels is not None:
+            raise DataError(
+                f"threat.levels is {threat.levels}, and the features of this table have rules of their own for their "
+                "values; leave threat.levels at null"
+            )
+        threat = dataclasses.replace(threat, table=TableRegion(system.spec.rules))
     if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
         return threat
     drawn = threat.region.kind is RegionKind.random
@@ -39,10 +48,11 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
 
     The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1), of the trained model
     without what acts at inference, so that a random or rounding defense does not blur it. Of equals the first pixels
-    count. One forward and one backward pass per example, which are the core's and charged to nobody.
+    count. One forward and one backward pass per example, which are the core's and charged to nobody. Of several sites
+    the scores of their labels are added.
 
     Args:
-        x: (B, *S). y: (B,) int64, the true labels.
+        x: (B, *S). y: (B, ...) int64, the true labels.
 
     Raises:
         DataError: if the model has no gradient, or one that is zero everywhere or not finite for an example.
@@ -52,7 +62,7 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
         logits: Tensor = system.model(leaf)
     slope = torch.zeros_like(leaf)
     if logits.requires_grad:
-        score = logits.gather(1, padded(y)[:, None]).sum()
+        score = _true_score(system.spec.task, logits, padded(y)).sum()
         (found,) = torch.autograd.grad(score, leaf, allow_unused=True)
         slope = slope if found is None else found
     height = slope[: len(x)].abs()
@@ -67,3 +77,12 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
         )
     order = height.sort(stable=True, dim=1, descending=True).indices
     return mask_of_pixels(order[:, :size], x.shape[1:])
+
+
+def _true_score(task: Task, output: Tensor, y: Tensor) -> Tensor:
+    """Scores of the true labels `y`, (B, 1), or (B, S) where an example has several sites."""
+    if not isinstance(task, DenseTask):
+        return output.gather(1, y[:, None])
+    labels = y[..., 0] if y.ndim == 3 else y
+    found = task.scores(output).gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
+    return torch.where(labels >= 0, found, 0.0)

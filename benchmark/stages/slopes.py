@@ -40,7 +40,7 @@ def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> I
     with torch.enable_grad(), sampling.using(padded_random(probe.rng.child(0))):
         leaf = padded(x).requires_grad_(True)
         shown = system(leaf)
-        loss = _margin(shown)
+        loss = _margin(system.spec.task.scores(shown))
         asks = follow and loss.requires_grad
         slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0] if asks else None
     yield from _other_scores(shown.detach()[: len(x)], first)
@@ -52,7 +52,7 @@ def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> I
 
 def _other_scores(shown: Tensor, first: Tensor) -> Iterator[Finding]:
     """Attackers are shown another system than the one that is judged."""
-    near = torch.isclose(shown, first, rtol=1e-3, atol=1e-4, equal_nan=True).all(1)
+    near = torch.isclose(shown, first, rtol=1e-3, atol=1e-4, equal_nan=True).flatten(1).all(1)
     if bool(near.all()):
         return
     yield Finding(
@@ -74,7 +74,7 @@ def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor
     asked = int(misled.sum())
     for length in (0.02, 0.1):
         moved = (probe.x + length * slope.sign()).clamp(0.0, 1.0)
-        misled = misled & (_margin(system.logits(moved, probe.rng.child(0))) < before)
+        misled = misled & (_margin(system.spec.task.scores(system.logits(moved, probe.rng.child(0)))) < before)
         wrong = int(misled.sum())
         if wrong * 4 <= 3 * asked or asked < FEW_ASKED:
             return
@@ -87,9 +87,9 @@ def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor
 
 
 def _margin(logits: Tensor) -> Tensor:
-    """Second largest score less the largest, which rises as the answer gets unsure, (B,)."""
-    first, second = logits.topk(2, dim=1).values.unbind(1)
-    return second - first
+    """Second largest score less the largest, which rises as the answer gets unsure, (B,); the mean over sites."""
+    first, second = logits.topk(2, dim=-1).values.unbind(-1)
+    return second - first if logits.ndim == 2 else (second - first).mean(1)
 
 
 def _masked_detectors(system: System, probe: Probe) -> Iterator[Finding]:

@@ -43,6 +43,8 @@ class Architecture(Protocol):
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     """The loss at the bottom of every stack: the mean cross-entropy, with soft labels where there are any."""
     logits = model(batch.x)
+    if batch.task is not None:
+        return batch.task.loss(logits, batch.y)
     return F.cross_entropy(logits, batch.y if batch.soft is None else batch.soft.to(logits.dtype))
 
 

@@ -16,6 +16,7 @@ from benchmark.errors import AttackFault
 from benchmark.sampling import SampleRandom
 from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
+from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
 from benchmark.threat.ball import Ball
 
 __all__ = ["LEFT_OUT", "Passes", "Pull", "RowLoss"]
@@ -24,7 +25,7 @@ LEFT_OUT = 4
 """Other labels that may have higher scores than a label among the best five."""
 
 RowLoss = Callable[[Tensor], Tensor]
-"""From logits (B, K) to (B,): what a gradient ascends, each row by itself."""
+"""From logits (B, K), or (B, S, K) of several sites, to (B,): what a gradient ascends, each row by itself."""
 
 
 class Pull(Protocol):
@@ -43,7 +44,7 @@ class Passes:
     owners: (R,) int64, the example that each row belongs to; None where the rows are the batch.
     draws: draws that an answer averages. votes: draws whose majority is the system's answer.
     cost: passes that one pass of the module counts as.
-    randomized, detectors, ball, ranked: as in :class:`benchmark.system.target.Target`; ball: only one with levels.
+    randomized, detectors, ball, ranked, task: as in :class:`benchmark.system.target.Target`; a ball only with levels.
     """
 
     reach: Callable[[], nn.Module]
@@ -57,6 +58,7 @@ class Passes:
     detectors: tuple[Detector, ...] = ()
     ball: Ball | None = None
     ranked: Tensor | None = None
+    task: Task = ONE_LABEL
 
     def __len__(self) -> int:
         return len(self.rng) if self.owners is None else len(self.owners)
@@ -80,6 +82,8 @@ class Passes:
         with torch.no_grad():
             rng = self._turn()
             logits = self.logits(x)
+            if isinstance(self.task, DenseTask):
+                return logits, self.task.read(logits)
             labels = torch.where(logits.isfinite().all(1), logits.argmax(1), NO_ANSWER)
             if self.detectors:
                 with self._asking(rng):

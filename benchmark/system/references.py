@@ -28,6 +28,8 @@ class References:
     @classmethod
     def of(cls, train: Examples, classes: int) -> References:
         """The first OWNED examples of each of the labels 0 .. classes - 1, in the order of `train`."""
+        if train.y.ndim > 1:  # of examples with several labels none has one
+            return cls(train, torch.full((classes, OWNED), -1))
         order = train.y.argsort(stable=True)
         count = torch.bincount(train.y, minlength=classes)[:classes]
         rank = torch.arange(OWNED)

@@ -131,8 +131,8 @@ class System(nn.Module):
     passes: passes that one forward pass counts as: more than one for an ensemble.
     votes: number of fresh draws whose majority is its answer, the most that any of its defenses declares.
     optimizes: whether a pass is declared to solve an optimisation problem.
-    owner: the party that is named where it breaks the contract. unreviewed: code of the user's own that it runs, in
-    words; "" where all of it is installed plugins'. oddities: what it was seen to do that it should not.
+    owner: named in errors where the system breaks the contract. unreviewed: the user's own code that it runs, in words;
+    "" where everything is an installed plugin. oddities: breaches of the contract observed so far, for findings.
     """
 
     def __init__(
@@ -198,7 +198,12 @@ class System(nn.Module):
         Raises:
             SystemFault: naming the owner, if it is anything else.
         """
-        if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != len(x) or answer.is_complex():
+        if (
+            not isinstance(answer, Tensor)
+            or answer.ndim != (3 if self.spec.task.dense else 2)
+            or len(answer) != len(x)
+            or answer.is_complex()
+        ):
             said = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
             raise SystemFault(
                 f"{self.owner} answered {len(x)} inputs with {said}; expected a tensor of scores, one row per input "

@@ -20,7 +20,8 @@ from benchmark.system.ledger import Ledger
 from benchmark.system.passes import LEFT_OUT, Passes, Pull, RowLoss
 from benchmark.system.references import OWNED, References
 from benchmark.system.system import Detector, System
-from benchmark.threat import Access
+from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
+from benchmark.threat import Access, Goal
 from benchmark.threat.ball import Ball
 
 __all__ = ["Ledger", "RowLoss", "Target"]
@@ -47,6 +48,7 @@ class Target:
             is that of the label, and the others are those of the other labels from the fifth best on, so that K is four
             less, the label to leave is 0, and the first wrong score is the one that it must fall below.
         told: is called now and then with the passes that each example has used, (B,) int64.
+        task: of the data. goal: of the threat, which says what errors count where an example has several sites.
     """
 
     def __init__(
@@ -69,12 +71,15 @@ class Target:
         trigger: Callable[[Tensor], Tensor] | None = None,
         ranked: Tensor | None = None,
         told: Callable[[Tensor], None] | None = None,
+        task: Task = ONE_LABEL,
+        goal: Goal = Goal.untargeted,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
 
         self.ledger = Ledger(len(rng), rng.ids.device, queries, told)
         self.access = access
+        self.task = task.under(goal.value) if isinstance(task, DenseTask) else task
         self.classes = classes if ranked is None else classes - LEFT_OUT
         self._passes = Passes(
             reach,
@@ -85,8 +90,9 @@ class Target:
             cost=passes,
             randomized=randomized,
             detectors=detectors,
-            ball=ball if ball is not None and ball.levels is not None else None,
+            ball=ball if ball is not None and ball.rounds else None,
             ranked=ranked,
+            task=self.task,
         )
         self._eot = eot
         self._smoother = smoother
@@ -269,7 +275,8 @@ class Target:
     def labels(self, x: Tensor) -> Tensor:
         """(B,) int64 predicted labels for `x` (B, *S); one forward pass per row.
 
-        -1 where a detector refuses, -2 where a score is not finite.
+        -1 where a detector refuses, -2 where a score is not finite. Of examples with several sites (B, S) or (B, S, n),
+        see :meth:`benchmark.tasks.task.DenseTask.read`.
         """
         return self._passes.answer(x)[1]
 

@@ -20,6 +20,7 @@ from benchmark.testing import faults_model as model
 from benchmark.testing import faults_poison as poison
 from benchmark.testing import faults_prepared as prepared
 from benchmark.testing import faults_process as process
+from benchmark.testing import faults_tasks as tasks
 from benchmark.testing import faults_tracker as tracker
 from benchmark.testing.faults_unpublished import NamesNoPaper
 
@@ -41,8 +42,10 @@ class Fault:
 SOUND: tuple[tuple[str, Component], ...] = (
     ("attack", attacks.SoundAttack()),
     ("attack", prepared.SoundPrepared()),
+    ("attack", tasks.SoundOnTasks()),
     ("dataset", dataset.SoundDataset()),
     ("model", model.SoundModel()),
+    ("model", tasks.SoundSegmenter()),
     ("defense", defense.SoundDefense()),
     ("defense", inference.SoundStage()),
     ("defense", detector.SoundDetector()),
@@ -62,6 +65,11 @@ FAULTS: tuple[Fault, ...] = (
     _fault("attack", candidates.LeavesTheBall, "stays_in_ball_box_and_region", "works_on_every_shape_it_accepts"),
     _fault("attack", candidates.IgnoresTheRegion, "stays_in_ball_box_and_region", "works_on_every_shape_it_accepts"),
     _fault("attack", candidates.NeverMoves, "breaks_an_easy_example"),
+    _fault("attack", tasks.KnowsOneLabel, "works_on_every_task_it_declares"),
+    _fault("attack", tasks.AveragesOverScenes, "works_on_every_task_it_declares"),
+    _fault("attack", tasks.StaysOnSites, "works_on_every_task_it_declares"),
+    _fault("dataset", tasks.HidesItsTask, "has_labels_in_range"),
+    _fault("model", tasks.AnswersClassesFirst, "gives_logits"),
     _fault("attack", candidates.MistakesTheGoal, "breaks_an_easy_example"),
     _fault("attack", candidates.ReturnsDoubles, "keeps_shape_and_dtype"),
     _fault("attack", candidates.ReturnsSingles, "keeps_shape_and_dtype"),

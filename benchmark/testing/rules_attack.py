@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark import registry
-from benchmark.api import Attack, Model
+from benchmark.api import Attack, Dataset, Model
 from benchmark.errors import AccessError, BenchmarkError, BudgetError, PluginError, Refused
 from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.rules_candidates import CANDIDATE_RULES
@@ -27,7 +27,7 @@ from benchmark.testing.trials import (
     trial,
     trial_target,
 )
-from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, tasks_of, threat_of, world_of
 from benchmark.threat import Access, Goal, Norm, Threat
 
 # --- what is left alone ---
@@ -36,7 +36,7 @@ from benchmark.threat import Access, Goal, Norm, Threat
 def leaves_inputs_alone(attack: Attack) -> None:
     """x, y and the ids are the caller's."""
     for norm in norms_of(attack):
-        here = world()
+        here = world_of(attack)
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
         x, y, rng = here.x.clone(), here.y.clone(), here.rng()
         with seeded(0):
@@ -57,7 +57,7 @@ def leaves_inputs_alone(attack: Attack) -> None:
 def leaves_model_alone(attack: Attack) -> None:
     """Weights, buffers, gradients, hooks and modes of the system are as before."""
     for norm in norms_of(attack):
-        here = world()
+        here = world_of(attack)
         before = {name: value.clone() for name, value in here.system.state_dict().items()}
         run = trial(attack, norm, here)
         for name, value in here.system.state_dict().items():
@@ -75,7 +75,7 @@ def leaves_model_alone(attack: Attack) -> None:
 def leaves_global_rng_alone(attack: Attack) -> None:
     """Nothing is drawn from the generators of torch, NumPy or Python, and nothing seeds them."""
     for norm in norms_of(attack):
-        here = world()
+        here = world_of(attack)
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
         target, rng = trial_target(attack, here, threat, 0), here.rng()
         with seeded(1):
@@ -116,7 +116,7 @@ def declares_whether_it_is_random(attack: Attack) -> None:
 
 def batch_split_changes_nothing(attack: Attack) -> None:
     """A candidate depends on its own example alone: not on the batch, its size or its order."""
-    here = world()
+    here = world_of(attack)
     parts = (torch.tensor([2]), torch.tensor([5, 0]), torch.tensor([4, 1, 3]))
     for norm in norms_of(attack):
         whole = trial(attack, norm, here)
@@ -133,7 +133,7 @@ def batch_split_changes_nothing(attack: Attack) -> None:
 def ignores_a_constant_added_to_the_logits(attack: Attack) -> None:
     """Logits mean the same when a constant is added to all of them."""
     for norm in norms_of(attack):
-        one, two = trial(attack, norm), trial(attack, norm, world(shift=64.0))
+        one, two = trial(attack, norm), trial(attack, norm, world_of(attack, shift=64.0))
         demand(
             torch.allclose(one.x_adv, two.x_adv, atol=1e-4),
             f"{one}: adding 64 to every logit changed the candidates; compare logits with each other, not with 0",
@@ -145,7 +145,7 @@ def ignores_a_constant_added_to_the_logits(attack: Attack) -> None:
 
 def needs_no_more_access_than_it_declares(attack: Attack) -> None:
     """Under exactly the access that it declares, and under every stronger one, nothing is refused to it."""
-    here = world().rows(torch.arange(2))
+    here = world_of(attack).rows(torch.arange(2))
     needed = attack.supports.access
     for norm, access in itertools.product(norms_of(attack), Access):
         if not access.grants(needed):
@@ -161,7 +161,7 @@ def needs_no_more_access_than_it_declares(attack: Attack) -> None:
 
 def honours_the_query_budget(attack: Attack) -> None:
     """A budget is never exceeded, however small."""
-    here = world().rows(torch.arange(3))
+    here = world_of(attack).rows(torch.arange(3))
     for norm, queries in itertools.product(norms_of(attack), (1, 2, 3, 7, 40)):
         threat = threat_of(norm, queries=queries, **least_access(attack))
         try:
@@ -174,7 +174,7 @@ def honours_the_query_budget(attack: Attack) -> None:
 def asks_only_through_the_target(attack: Attack) -> None:
     """The passes that the target charged are all the passes that the system saw."""
     for norm in norms_of(attack):
-        here = world()
+        here = world_of(attack)
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
         target = trial_target(attack, here, threat, 0)
         charged, seen = [0], [0]
@@ -211,7 +211,9 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
         registry.name_of(attack)
     except PluginError as error:
         raise Inapplicable(str(error)) from error
-    parts: dict[str, Any] = {"dataset": None, "model": Model}  # any would do: of a model it is asked whether it learns
+    tasks = frozenset(tasks_of(attack)[:1])
+    dataset, model = (type("Any", (kind,), {"tasks": tasks}) for kind in (Dataset, Model))
+    parts: dict[str, Any] = {"dataset": dataset, "model": model}  # of a model it is asked whether it learns
     if attack.supports.trigger:
         parts["poisons"] = (Spot(),)
     for norm, access, goal in itertools.product(Norm, Access, (Goal.untargeted, Goal.next_class, Goal.top5)):
@@ -240,13 +242,13 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
 
 def survives_zero_gradients(attack: Attack) -> None:
     """A system that ignores its input is not broken, and breaks nothing."""
-    for run in _survivals(attack, world(flat=True), "a system whose gradients are zero"):
+    for run in _survivals(attack, world_of(attack, flat=True), "a system whose gradients are zero"):
         demand_usable(run)
 
 
 def survives_a_system_that_says_nan(attack: Attack) -> None:
     """NaN logits lead to allowed candidates, not to NaN and not to an exception."""
-    for run in _survivals(attack, world(bad=True), "a system whose logits are NaN"):
+    for run in _survivals(attack, world_of(attack, bad=True), "a system whose logits are NaN"):
         demand_usable(run)
 
 
@@ -265,7 +267,7 @@ def _survivals(attack: Attack, here: World, what: str) -> Iterator[Trial]:
 
 def works_against_randomized_systems(attack: Attack) -> None:
     """Expectation over two draws: allowed candidates, and still the same for one seed."""
-    here = world(randomized=True)
+    here = world_of(attack, randomized=True)
     for norm in norms_of(attack):
         one, two = trial(attack, norm, here, eot=2), trial(attack, norm, here, eot=2)
         demand_usable(one)

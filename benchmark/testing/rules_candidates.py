@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmark.api import Attack, PreparedAttack
 from benchmark.errors import AccessError, ConfigError, DataError, PluginError, Refused
+from benchmark.tasks.task import CLASSIFICATION, DenseTask
 from benchmark.testing.combinations import combinations
 from benchmark.testing.rule import Inapplicable, demand, rules_of
 from benchmark.testing.trials import (
@@ -27,8 +28,8 @@ from benchmark.testing.trials import (
     trial,
     trials,
 )
-from benchmark.testing.worlds import world
-from benchmark.threat import Access, Goal, Norm, Region, RegionKind
+from benchmark.testing.worlds import WIDE, tasks_of, world_of
+from benchmark.threat import Access, Goal, Region, RegionKind
 
 __all__ = ["CANDIDATE_RULES"]
 
@@ -37,6 +38,9 @@ REGIONS = {
 }  # fmt: skip
 """Every kind of region but the mask file, and a size of it for the standard world."""
 
+FEW_CLASSES = 10
+"""Classes of a world of several sites at most, each of which has as many scores."""
+
 MANY, FEW_PASSES = 1000, 3
 """As many classes as ImageNet has, and a budget for attacks whose passes cost as many rows."""
 
@@ -44,7 +48,7 @@ MANY, FEW_PASSES = 1000, 3
 def keeps_shape_and_dtype(attack: Attack) -> None:
     """One candidate per input, detached, in single precision or in double, as the input is."""
     singles = trials(attack)
-    doubles = (trial(attack, n, world(count=2).double(), queries=BUDGET // 4) for n in norms_of(attack))
+    doubles = (trial(attack, n, world_of(attack, count=2).double(), queries=BUDGET // 4) for n in norms_of(attack))
     for run in itertools.chain(singles, doubles):
         x = run.here.x
         demand(isinstance(run.x_adv, Tensor), f"{run}: returned {type(run.x_adv).__name__}; expected a tensor")
@@ -83,14 +87,13 @@ def breaks_an_easy_example(attack: Attack) -> None:
     """With room for any change, at least one example falls: the attack is no no-op."""
     if not attack.supports.bounded:
         raise Inapplicable("a corruption answers to no norm; nothing says that it must break a system")
-    wide = {Norm.linf: Fraction(1, 2), Norm.l2: Fraction(5), Norm.l1: Fraction(50), Norm.l0: Fraction(108)}
     budgets = (BUDGET, 4 * BUDGET, *([None] if attack.supports.access is Access.gradients else []))
     asked = False
-    here = world()
+    here = world_of(attack)
     here = here.rows(torch.arange(len(here.x) - 1))
     for norm, goal in itertools.product(norms_of(attack), goals_of(attack)):
         for queries in budgets:
-            run = trial(attack, norm, here, goal=goal, eps=wide[norm], queries=queries)
+            run = trial(attack, norm, here, goal=goal, eps=WIDE[norm], queries=queries)
             broken = _successes(run)
             if bool(broken.any()):
                 break
@@ -108,14 +111,47 @@ def breaks_an_easy_example(attack: Attack) -> None:
 
 def _successes(run: Trial) -> Tensor:
     """True where the system's answer is the attacker's, (B,) bool."""
-    said: Tensor = run.here.system(run.x_adv.float()).argmax(1)
-    y = goal_labels(run.here, run.threat)
+    answer: Tensor = run.here.system(run.x_adv.float())
+    y, task = goal_labels(run.here, run.threat), run.here.spec.task
+    if isinstance(task, DenseTask):
+        task = task.under(run.threat.goal.value)
+        return task.wrong(task.read(answer), y)
+    said = answer.argmax(1)
     return said == y if run.threat.targeted else said != y
+
+
+def works_on_every_task_it_declares(attack: Attack) -> None:
+    """In segmentation and detection, where they are declared: allowed candidates, row by row, that break something."""
+    dense = [name for name in tasks_of(attack) if name != CLASSIFICATION]
+    if not dense:
+        raise Inapplicable("the attack declares no task but classification")
+    for task, norm in itertools.product(dense, norms_of(attack)):
+        here = world_of(attack, task=task)
+        here = here.rows(torch.arange(len(here.x) - 1))
+        goals = [Goal(name) for name in sorted(here.spec.task.goals or ())]
+        broken, asked = False, False
+        for goal in goals:
+            try:
+                run = trial(attack, norm, here, goal=goal, eps=WIDE[norm])
+                part = trial(attack, norm, here.rows(torch.tensor([3, 1])), goal=goal, eps=WIDE[norm])
+            except Refused:
+                continue
+            demand_allowed(attack, run)
+            demand(
+                torch.equal(part.x_adv, run.x_adv[[3, 1]]),
+                f"{task}, {run}: examples got other candidates in a smaller batch; reduce over the sites of a row",
+            )
+            broken = broken or bool(_successes(run).any())
+            asked = asked or bool(run.ledger.forwards.any())
+        demand(
+            broken or not asked or isinstance(attack, PreparedAttack) or not attack.supports.bounded,
+            f"{task}, {norm.value}: broke none of {len(here.x)} easy examples; take the loss from the task",
+        )
 
 
 def accepts_a_batch_of_one(attack: Attack) -> None:
     """A single example is a batch."""
-    here = world().rows(torch.tensor([0]))
+    here = world_of(attack).rows(torch.tensor([0]))
     for norm in norms_of(attack):
         run = trial(attack, norm, here)
         demand(
@@ -134,7 +170,8 @@ def works_on_every_shape_it_accepts(attack: Attack) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for norm, tried in itertools.product(norms_of(attack), combinations()):
             access = granted[tried.access % len(granted)]
-            here = world(tried.shape, tried.classes).rows(torch.arange(2))
+            classes = tried.classes if CLASSIFICATION in attack.tasks else min(tried.classes, FEW_CLASSES)
+            here = world_of(attack, tried.shape, classes).rows(torch.arange(2))
             changes: dict[str, Any] = {
                 "region": _region(tried.region, tried.shape, folder),
                 "access": access,
@@ -174,6 +211,7 @@ CANDIDATE_RULES = rules_of(
     stays_in_ball_box_and_region,
     changes_nothing_at_eps_zero,
     breaks_an_easy_example,
+    works_on_every_task_it_declares,
     accepts_a_batch_of_one,
     works_on_every_shape_it_accepts,
 )

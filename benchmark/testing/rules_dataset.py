@@ -77,8 +77,14 @@ def has_labels_in_range(dataset: Dataset) -> None:
     for name, part in _splits(dataset):
         for what, values in (("ids", part.ids), ("labels", part.y)):
             demand(values.dtype == torch.int64, f"{name}: {what} are {values.dtype}; expected int64")
-        inside = bool(((part.y >= 0) & (part.y < splits.spec.classes)).all())
-        demand(inside, f"{name}: labels outside 0..{splits.spec.classes - 1}")
+        labels, least = (part.y[..., 0] if part.y.ndim == 3 else part.y), (-1 if splits.spec.task.dense else 0)
+        inside = bool(((labels >= least) & (labels < splits.spec.classes)).all())
+        demand(inside, f"{name}: labels outside {least}..{splits.spec.classes - 1}")
+        sites = splits.spec.task.answer_shape(len(part), splits.spec.shape, 1)[:-1]
+        demand(tuple(labels.shape) == sites, f"{name}: labels {tuple(labels.shape)}; the task asks for {sites}")
+    demand(
+        {splits.spec.task.name} == dataset.tasks, f"the data are for {splits.spec.task.name}; declare that in `tasks`"
+    )
     demand(len(splits.train.y.unique()) > 1, "the train split shows a single label")
     names = splits.spec.class_names
     demand(len(names) in (0, splits.spec.classes), f"{len(names)} class names for {splits.spec.classes} classes")

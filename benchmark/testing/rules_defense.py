@@ -4,139 +4,35 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Defense, Loss
-from benchmark.data import Batch, DataSpec, Examples
-from benchmark.errors import Refused
-from benchmark.sampling import SampleRandom
+from benchmark.api import Defense
+from benchmark.data import Examples
 from benchmark.stages.fit import built
 from benchmark.system import System, padded, padded_random
+from benchmark.testing.defended import (
+    Rectified,
+    architecture,
+    batch_of,
+    defended_loss,
+    fit_once,
+    network_of,
+    random_of,
+    system_of,
+    trained_with,
+)
 from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
-from benchmark.testing.worlds import SHAPE, Net, examples, global_state, same_state, seeded, world
-
-
-class _Rectified(nn.Module):
-    """Batch normalisation and a ReLU: what a defense may count on, or disturb, and the net of the world lacks."""
-
-    def __init__(self, spec: DataSpec) -> None:
-        super().__init__()
-        draw = torch.Generator().manual_seed(1)
-        self.norm = nn.BatchNorm1d(math.prod(spec.shape))
-        self.first = nn.Parameter(torch.randn(math.prod(spec.shape), 8, generator=draw) / 4)
-        self.active = nn.ReLU()
-        self.second = nn.Parameter(torch.randn(8, spec.classes, generator=draw))
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.active(self.norm(x.flatten(1)) @ self.first) @ self.second
-        return logits
-
-
-def _layers(spec: DataSpec) -> nn.Module:
-    """A convolution and a linear layer; two linear ones for examples that are no images."""
-    if not spec.image:
-        return nn.Sequential(nn.Linear(math.prod(spec.shape), 8), nn.ReLU(), nn.Linear(8, spec.classes))
-    channels, height, width = spec.shape
-    return nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * height * width, spec.classes)
-    )
-
-
-NETWORKS: tuple[Callable[[DataSpec], nn.Module], ...] = (Net, _Rectified, _layers)
-"""Networks to defend: the first that a defense does not refuse is taken."""
-
-
-def network_of(defense: Defense, spec: DataSpec) -> Callable[[DataSpec], nn.Module]:
-    """The network that a defense takes through all stages of training."""
-    for network in NETWORKS[:-1]:
-        try:
-            _put_through(defense, built(network(spec), spec, (defense,)), spec.shape)
-        except Refused:
-            continue
-        return network
-    return NETWORKS[-1]
-
-
-def architecture(defense: Defense, spec: DataSpec) -> nn.Module:
-    """A classifier that the defense takes, after its changes to it."""
-    return built(network_of(defense, spec)(spec), spec, (defense,))
-
-
-def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    return F.cross_entropy(model(batch.x), batch.y if batch.soft is None else batch.soft)
-
-
-def _batch(train: Examples, count: int = 8) -> Batch:
-    at = torch.arange(min(count, len(train)))
-    return Batch(train.ids[at], train.x(at), train.y[at], None if train.soft is None else train.soft[at])
-
-
-def _random(ids: Tensor) -> SampleRandom:
-    return SampleRandom(0, ids.clone())
-
-
-def _fit(model: nn.Module, train: Examples, loss: Loss) -> None:
-    """Two steps of gradient descent: enough to see whether training goes through."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    batch = _batch(train)
-    for _ in range(2):
-        with sampling.using(_random(batch.ids)):
-            gradients = torch.autograd.grad(loss(model, batch), trainable, allow_unused=True)
-        with torch.no_grad():
-            for parameter, gradient in zip(trainable, gradients, strict=True):
-                if gradient is not None:
-                    parameter.sub_(0.01 * gradient)
-
-
-def trained(defense: Defense, shape: tuple[int, ...] = SHAPE) -> nn.Module:
-    """A classifier of inputs of that shape that has been through the stages of training."""
-    return _trained(defense, shape=shape)[0]
-
-
-def _trained(
-    defense: Defense, model: nn.Module | None = None, shape: tuple[int, ...] = SHAPE
-) -> tuple[nn.Module, Examples]:
-    """A classifier that has been through the stages of training, and the examples that it was trained on."""
-    spec = examples(shape=shape)[1]
-    with seeded(0):
-        model = architecture(defense, spec) if model is None else built(model, spec, (defense,))
-    return _put_through(defense, model, shape)
-
-
-def _put_through(defense: Defense, model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Examples]:
-    train, spec = examples(shape=shape)
-    with seeded(0):
-        prepared = defense.prepare(train, spec, _random(train.ids))
-        now = defense.start(model, prepared, spec, _fit).at_epoch(1, 2)
-        model.train()
-        _fit(model, prepared, partial(_defended_loss, now))
-        with torch.no_grad():
-            now.after_step(model)
-        defense.finish(model, prepared, _fit)
-        defense.repair(model, prepared, _fit)
-    return model.eval(), prepared
-
-
-def _defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
-    return defense.loss(model, batch, _cross_entropy, _random(batch.ids))
-
-
-def _system(defense: Defense) -> System:
-    return System(trained(defense), examples()[1], (defense,))
+from benchmark.testing.worlds import examples, global_state, same_state, seeded, world
 
 
 def prepares_valid_examples(defense: Defense) -> None:
     """The training examples that it gives are valid: unique ids, labels in range, values in [0, 1]."""
     train, spec = examples()
     with seeded(0):
-        after = defense.prepare(train, spec, _random(train.ids))
+        after = defense.prepare(train, spec, random_of(train.ids))
     count = len(after)
     demand(count > 0, "prepare left no examples")
     demand(
@@ -163,10 +59,10 @@ def prepares_the_same_examples_again(defense: Defense) -> None:
     given = Examples.of(train.ids, train.x(), train.y)
     with seeded(0):
         before = global_state()
-        one = defense.prepare(given, spec, _random(train.ids))
+        one = defense.prepare(given, spec, random_of(train.ids))
         one_x = one.x()
         same = same_state(before, global_state())
-        two = defense.prepare(given, spec, _random(train.ids))
+        two = defense.prepare(given, spec, random_of(train.ids))
         two_x = two.x()
     demand(same, "prepare drew from a global generator or seeded one; draw from `rng`")
     demand(
@@ -195,12 +91,12 @@ def has_a_finite_loss(defense: Defense) -> None:
     train, spec = examples()
     with seeded(0):
         model = architecture(defense, spec).train()
-        prepared = defense.prepare(train, spec, _random(train.ids))
-        batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
+        prepared = defense.prepare(train, spec, random_of(train.ids))
+        batch, now = batch_of(prepared), defense.start(model, prepared, spec, fit_once)
         x, y = batch.x.clone(), batch.y.clone()
         before, learns = global_state(), [p.requires_grad for p in model.parameters()]
-        with sampling.using(_random(batch.ids)):
-            loss = _defended_loss(now, model, batch)
+        with sampling.using(random_of(batch.ids)):
+            loss = defended_loss(now, model, batch)
         same = same_state(before, global_state())
     demand(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}; expected a scalar, the mean over the batch")
     demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
@@ -219,17 +115,17 @@ def same_seed_same_loss(defense: Defense) -> None:
     for _ in range(2):
         with seeded(0):
             model = architecture(defense, spec).train()
-            prepared = defense.prepare(train, spec, _random(train.ids))
-            batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
-            with sampling.using(_random(batch.ids)):
-                values.append(float(_defended_loss(now, model, batch).detach()))
+            prepared = defense.prepare(train, spec, random_of(train.ids))
+            batch, now = batch_of(prepared), defense.start(model, prepared, spec, fit_once)
+            with sampling.using(random_of(batch.ids)):
+                values.append(float(defended_loss(now, model, batch).detach()))
     demand(values[0] == values[1], f"the same batch and seed gave losses {values[0]} and {values[1]}; keep no state")
 
 
 @leaving_the_process_alone
 def trains_to_finite_weights(defense: Defense) -> None:
     """Two steps, its own projection after them, and what it does after training leave finite weights."""
-    model, _ = _trained(defense)
+    model, _ = trained_with(defense)
     for name, value in model.state_dict().items():
         demand(
             not value.is_floating_point() or bool(torch.isfinite(value).all()), f"{name} is not finite after training"
@@ -243,9 +139,9 @@ def starts_without_a_trace(defense: Defense) -> None:
     train, spec = examples()
     with seeded(0):
         model = architecture(defense, spec)
-        prepared = defense.prepare(train, spec, _random(train.ids))
+        prepared = defense.prepare(train, spec, random_of(train.ids))
         weights, digest = copy.deepcopy(model.state_dict()), prepared.digest()
-        defense.start(model, prepared, spec, _fit)
+        defense.start(model, prepared, spec, fit_once)
     changed = [n for n, v in model.state_dict().items() if not torch.equal(v, weights[n])]
     demand(not changed, f"start changed {', '.join(changed)} of the model; train a copy")
     demand(all(p.requires_grad for p in model.parameters()), "start froze weights of the model; freeze those of a copy")
@@ -256,10 +152,10 @@ def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
     """Running statistics notice no pass but those that the loss is made of; every module is left in its mode."""
     train, spec = examples()
     with seeded(0):
-        model = built(_Rectified(spec), spec, (defense,)).train()
+        model = built(Rectified(spec), spec, (defense,)).train()
         norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm1d))
-        prepared = defense.prepare(train, spec, _random(train.ids))
-        batch, now = _batch(prepared), defense.start(model, prepared, spec, _fit)
+        prepared = defense.prepare(train, spec, random_of(train.ids))
+        batch, now = batch_of(prepared), defense.start(model, prepared, spec, fit_once)
         tracked = norm.num_batches_tracked
         noticed: list[Tensor] = []
         assert isinstance(tracked, Tensor)
@@ -268,8 +164,8 @@ def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
             if int(tracked) > len(noticed):
                 noticed.append(output)
 
-        with norm.register_forward_hook(note), sampling.using(_random(batch.ids)):
-            loss = _defended_loss(now, model, batch)
+        with norm.register_forward_hook(note), sampling.using(random_of(batch.ids)):
+            loss = defended_loss(now, model, batch)
         idle = [o for o in noticed if torch.autograd.grad(loss, o, retain_graph=True, allow_unused=True)[0] is None]
         demand(
             not idle,
@@ -277,8 +173,8 @@ def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
             "examples in evaluation mode, and leave buffers out of other passes",
         )
         norm.eval()
-        with sampling.using(_random(batch.ids)):
-            _defended_loss(now, model, batch)
+        with sampling.using(random_of(batch.ids)):
+            defended_loss(now, model, batch)
     left = [name for name, m in model.named_modules() if m.training is (m is norm)]
     demand(not left, "the loss left modules in another mode than it found them in; put each back as it was")
 
@@ -304,7 +200,7 @@ def is_off_at_strength_zero(defense: Defense) -> None:
         raise AssertionError(f"the settings {dict(defense.neutral)} in `neutral` are refused: {error}") from error
     spec = world().spec
     net = network_of(defense, spec)
-    (model, prepared), (bare, train) = (_trained(one, net(spec)) for one in (off, Defense()))
+    (model, prepared), (bare, train) = (trained_with(one, net(spec)) for one in (off, Defense()))
     same = prepared.digest() == train.digest() and torch.equal(prepared.x(), train.x())
     demand(same, f"at {dict(defense.neutral)} prepare still changes the training examples")
     pairs = zip(model.parameters(), bare.parameters(), strict=True)
@@ -322,7 +218,7 @@ def is_off_at_strength_zero(defense: Defense) -> None:
 @leaving_the_process_alone
 def protects_with_logits(defense: Defense) -> None:
     """The deployed module gives finite float32 logits, and leaves inputs, weights and global generators alone."""
-    here, system = world(), _system(defense)
+    here, system = world(), system_of(defense)
     x = here.x.clone()
     before = copy.deepcopy(system.state_dict())
     with seeded(0):
@@ -343,7 +239,7 @@ def protects_with_logits(defense: Defense) -> None:
 
 def declares_whether_it_is_random(defense: Defense) -> None:
     """The same seed gives the same logits, and other seeds do too unless randomized = True."""
-    here, system = world(), _system(defense)
+    here, system = world(), system_of(defense)
     one, again, other = (system.logits(here.x, here.rng(seed)) for seed in (1, 1, 2))
     demand(torch.equal(one, again), "the same seed gave other logits; draw from benchmark.sampling.ambient() alone")
     if not defense.randomized:
@@ -352,7 +248,7 @@ def declares_whether_it_is_random(defense: Defense) -> None:
 
 def batch_split_changes_nothing(defense: Defense) -> None:
     """The deployed module's answer to an input does not depend on the other inputs."""
-    here, system = world(), _system(defense)
+    here, system = world(), system_of(defense)
     whole = system.logits(here.x, here.rng())
     for index in (torch.tensor([2]), torch.tensor([5, 0])):
         part = system.logits(here.x[index], here.rng().rows(index))
@@ -366,7 +262,7 @@ def keeps_the_gradient(defense: Defense) -> None:
     """A defense that says differentiable = True lets a gradient through to the input."""
     if not defense.differentiable:
         raise Inapplicable("the defense declares differentiable = False")
-    here, system = world(), _system(defense)
+    here, system = world(), system_of(defense)
     x = padded(here.x).requires_grad_(True)
     with seeded(0), sampling.using(padded_random(here.rng())):
         logits = system(x)
@@ -384,7 +280,7 @@ def scores_suspicion_per_example(defense: Defense) -> None:
     """A detector gives one finite number per example, whatever the batch."""
     if not defense.detects:
         raise Inapplicable("the defense detects nothing")
-    here, system = world(), _system(defense)
+    here, system = world(), system_of(defense)
     with torch.no_grad(), sampling.using(padded_random(here.rng())):
         whole = defense.suspicion(system.protected, padded(here.x))[: len(here.x)]
         demand(whole.shape == (len(here.x),), f"suspicion has shape {tuple(whole.shape)}; expected ({len(here.x)},)")

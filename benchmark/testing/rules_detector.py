@@ -17,8 +17,8 @@ from benchmark.sampling import SampleRandom
 from benchmark.stages.fit import built, calibrated
 from benchmark.system import Detector, System, padded, padded_random
 from benchmark.system.target import Target
+from benchmark.testing.defended import trained
 from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
-from benchmark.testing.rules_defense import trained
 from benchmark.testing.worlds import Net, examples, global_state, same_state, seeded, world
 
 __all__ = ["RULES"]

@@ -13,8 +13,9 @@ from benchmark.api import Defense
 from benchmark.errors import Refused
 from benchmark.stages.fit import built
 from benchmark.system import System, padded, padded_random, records_gradients
+from benchmark.testing.defended import architecture, trained
 from benchmark.testing.rule import Inapplicable, demand, rules_of
-from benchmark.testing.rules_defense import architecture, takes_part_in_training, trained
+from benchmark.testing.rules_defense import takes_part_in_training
 from benchmark.testing.worlds import SHAPE, Net, World, examples, seeded, world
 
 __all__ = ["RULES"]

@@ -13,7 +13,10 @@ from torch import Tensor
 from benchmark.api import Measurement, Metric
 from benchmark.records.outcomes import NORMS, Outcomes
 from benchmark.records.record import MetricValue
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.task import CLASSIFICATION
 from benchmark.testing.rule import demand, leaving_the_process_alone, rules_of
+from benchmark.testing.worlds import tasks_of
 
 
 def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, valid: float = 0.9) -> Outcomes:
@@ -59,19 +62,43 @@ def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, vali
     )
 
 
-def _situations() -> Iterator[tuple[str, Outcomes]]:
-    yield "a usual cell", outcomes()
-    yield "no examples", outcomes(0)
-    yield "one example", outcomes(1, correct=1.0, broken=1.0, valid=1.0)
-    yield "nothing broken", outcomes(broken=0.0)
-    yield "everything broken", outcomes(correct=1.0, broken=1.0, valid=1.0)
-    yield "nothing right, so nothing attacked", outcomes(correct=0.0)
-    yield "no valid candidate", outcomes(valid=0.0)
+def _cell(metric: Metric, count: int = 20, **shares: float) -> Outcomes:
+    """Made-up outcomes of a task that the metric declares."""
+    cell, task = outcomes(count, **shares), tasks_of(metric)[0]
+    if task == CLASSIFICATION:
+        return cell
+    draw = torch.Generator().manual_seed(1)
+    truth = torch.randint(-1, 4, (count, 9), generator=draw)
+    answers = [torch.where(torch.rand(count, 9, generator=draw) < 0.7, truth.clamp_min(0), 3) for _ in range(2)]
+    sites = [truth, *answers]
+    if task == Detection.name:
+        corner = torch.randint(0, 9, (count, 9, 2), generator=draw)
+        boxes = torch.cat([corner, corner + 4], 2)
+        sites = [torch.cat([truth.clamp_min(0)[..., None], boxes], 2), *(_detected(a, boxes, draw) for a in answers)]
+    kinds = (torch.int16, *[torch.float32 if task == Detection.name else torch.int16] * 2)
+    names = ("sites", "clean_sites", "adv_sites")
+    return dataclasses.replace(cell, **{n: v.to(k) for n, v, k in zip(names, sites, kinds, strict=True)})
+
+
+def _detected(label: Tensor, boxes: Tensor, draw: torch.Generator) -> Tensor:
+    """Detections of `label` (N, S) near `boxes` (N, S, 4), with scores, (N, S, 6)."""
+    score = torch.rand(*label.shape, 1, generator=draw)
+    return torch.cat([label[..., None].float(), score, boxes + torch.rand(boxes.shape, generator=draw)], 2)
+
+
+def _situations(metric: Metric) -> Iterator[tuple[str, Outcomes]]:
+    yield "a usual cell", _cell(metric)
+    yield "no examples", _cell(metric, 0)
+    yield "one example", _cell(metric, 1, correct=1.0, broken=1.0, valid=1.0)
+    yield "nothing broken", _cell(metric, broken=0.0)
+    yield "everything broken", _cell(metric, correct=1.0, broken=1.0, valid=1.0)
+    yield "nothing right, so nothing attacked", _cell(metric, correct=0.0)
+    yield "no valid candidate", _cell(metric, valid=0.0)
 
 
 def gives_named_measurements(metric: Metric) -> None:
     """A list of measurements with names, units and directions, and the same names for every cell."""
-    usual = metric.measure(outcomes())
+    usual = metric.measure(_cell(metric))
     demand(usual, "nothing is measured in a usual cell")
     for m in usual:
         demand(isinstance(m, Measurement), f"compute() gave {type(m).__name__}; expected benchmark.api.Measurement")
@@ -83,14 +110,14 @@ def gives_named_measurements(metric: Metric) -> None:
         )
     names = [m.name for m in usual]
     demand(len(set(names)) == len(names), f"names are repeated: {', '.join(names)}")
-    for what, cell in _situations():
+    for what, cell in _situations(metric):
         now = [m.name for m in metric.measure(cell)]
         demand(now == names, f"with {what} the measurements are {', '.join(now)}; expected {', '.join(names)}")
 
 
 def gives_numbers_or_none(metric: Metric) -> None:
     """Values and intervals are finite floats, or None where nothing can be measured: never NaN, never strings."""
-    for what, cell in _situations():
+    for what, cell in _situations(metric):
         for m in metric.measure(cell):
             for part, value in (("value", m.value), ("low", m.low), ("high", m.high)):
                 number = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
@@ -106,7 +133,7 @@ def gives_numbers_or_none(metric: Metric) -> None:
 
 def has_its_value_in_its_interval(metric: Metric) -> None:
     """low <= value <= high, where they are given."""
-    for what, cell in _situations():
+    for what, cell in _situations(metric):
         for m in metric.measure(cell):
             low = m.value is None or m.low is None or m.low <= m.value + 1e-12
             high = m.value is None or m.high is None or m.value <= m.high + 1e-12
@@ -117,7 +144,7 @@ def has_its_value_in_its_interval(metric: Metric) -> None:
 
 def adds_up_over_batches(metric: Metric) -> None:
     """Measuring in two updates gives what one update gives: state is kept per example or as sums."""
-    cell = outcomes()
+    cell = _cell(metric)
     built: Any = metric.build()
     for rows in (slice(0, 7), slice(7, None)):
         built.update(Outcomes(**{name: value[rows] for name, value in cell.tensors().items()}))
@@ -131,7 +158,7 @@ def adds_up_over_batches(metric: Metric) -> None:
 @leaving_the_process_alone
 def leaves_outcomes_alone(metric: Metric) -> None:
     """The outcomes are not changed, and measuring twice gives the same."""
-    cell, before = outcomes(), outcomes()
+    cell, before = _cell(metric), _cell(metric)
     one, two = metric.measure(cell), metric.measure(cell)
     for name, value in cell.tensors().items():
         demand(torch.equal(value, before.tensors()[name]), f"{name} of the outcomes was changed in place")

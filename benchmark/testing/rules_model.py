@@ -11,6 +11,9 @@ from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import DenseTask
 from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
 from benchmark.testing.worlds import examples, global_state, same_state, seeded
 
@@ -19,6 +22,8 @@ SPECS = (
     DataSpec((1, 28, 28), 10),
     DataSpec((3, 32, 32), 10),
     DataSpec((20,), 2),
+    DataSpec((1, 8, 8), 10, task=Segmentation()),
+    DataSpec((1, 8, 8), 10, task=Detection(height=8, width=8, stride=4, objects=9)),
 )
 """Small images first, since most rules use the first kind that a model accepts; the usual sizes; a table."""
 
@@ -28,7 +33,9 @@ LEARNT = 60
 
 
 def _built(model: Model, spec: DataSpec, seed: int = 0) -> nn.Module | None:
-    """The module, or None where the model refuses such inputs with a sentence."""
+    """The module, or None where the model refuses such inputs with a sentence, or declares another task."""
+    if spec.task.name not in model.tasks:
+        return None
     with seeded(seed):
         try:
             return model.build(spec)
@@ -70,7 +77,7 @@ def gives_logits(model: Model) -> None:
         for count in (1, 3):
             with torch.no_grad(), seeded(0):
                 logits = module(_inputs(spec, count))
-            expected = (count, spec.classes)
+            expected = spec.task.answer_shape(count, spec.shape, spec.classes)
             demand(tuple(logits.shape) == expected, f"{spec.shape}: logits {tuple(logits.shape)}; expected {expected}")
             demand(logits.dtype == torch.float32, f"{spec.shape}: logits are {logits.dtype}; expected float32")
             demand(bool(torch.isfinite(logits).all()), f"{spec.shape}: logits are NaN or infinite at the start")
@@ -120,6 +127,16 @@ def evaluates_without_side_effects(model: Model) -> None:
     demand(torch.equal(one, two), "two passes over the same inputs gave other logits")
 
 
+def _loss(output: Tensor, spec: DataSpec) -> Tensor:
+    """Training loss of an answer, with labels that all occur."""
+    if not isinstance(spec.task, DenseTask):
+        return F.cross_entropy(output, torch.arange(len(output)) % spec.classes)
+    count, sites = output.shape[:2]
+    y = torch.arange(count * sites).reshape(count, sites) % spec.classes
+    boxes = torch.tensor([1, 1, 5, 5]).expand(count, sites, 4)
+    return spec.task.loss(output, torch.cat([y[..., None], boxes], 2) if isinstance(spec.task, Detection) else y)
+
+
 def gives_gradients(model: Model) -> None:
     """The loss has finite gradients in the input and, in training, in every weight."""
     if model.learns():
@@ -127,9 +144,8 @@ def gives_gradients(model: Model) -> None:
     module, spec, x = _first(model)
     module.train()
     x = torch.cat([x, x.flip(0)]).requires_grad_(True)
-    y = torch.arange(len(x)) % spec.classes
     with seeded(0):
-        F.cross_entropy(module(x), y).backward()
+        _loss(module(x), spec).backward()
     demand(x.grad is not None and bool((x.grad != 0).any()), "no gradient reaches the input")
     demand(x.grad is not None and bool(torch.isfinite(x.grad).all()), "the gradient in the input is not finite")
     for name, parameter in module.named_parameters():

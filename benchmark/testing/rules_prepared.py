@@ -13,7 +13,7 @@ from benchmark.api import Attack, PreparedAttack
 from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
 from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alone, rules_of
-from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world
+from benchmark.testing.worlds import Spot, World, global_state, same_state, seeded, threat_of, world, world_of
 from benchmark.threat import Access, Goal, Norm, Threat
 
 __all__ = ["PREPARED_RULES", "Preparation", "preparation", "toy_target"]
@@ -45,6 +45,8 @@ def toy_target(here: World, threat: Threat, seed: int, prepared: dict[str, Tenso
         owned=here.owned,
         prepared=prepared,
         trigger=Spot().trigger,
+        task=here.spec.task,
+        goal=threat.goal,
     )
 
 
@@ -53,8 +55,10 @@ def preparation(attack: Attack, here: World, threat: Threat, seed: int = 0) -> P
     if not isinstance(attack, PreparedAttack):
         return Preparation(None)
     ids = torch.arange(KNOWN, dtype=torch.int64) * 5 + 1001
-    x = world(here.spec.shape, here.spec.classes, count=KNOWN).x.flip(0).to(here.x.dtype)
-    y = torch.arange(KNOWN, dtype=torch.int64) % here.spec.classes
+    task = here.spec.task
+    there = world(here.spec.shape, here.spec.classes, count=KNOWN, task=task.name)
+    x = there.x.flip(0).to(here.x.dtype)
+    y = there.y.flip(0) if task.dense else torch.arange(KNOWN, dtype=torch.int64) % here.spec.classes
     known = dataclasses.replace(here, x=x, y=y, ids=ids)
     threat = with_fixed_region(dataclasses.replace(threat, masks=None), here.system, x, y, known.rng(seed))
     target, x, y = toy_target(known, threat, seed), known.x.clone(), known.y.clone()
@@ -84,7 +88,7 @@ def _threats(attack: Attack, **changes: Any) -> list[Threat]:
 def prepares_the_same_tensors_again(attack: Attack) -> None:
     """Prepared are finite tensors by name, the same for one seed."""
     for threat in _threats(attack, queries=64):
-        one, two = (preparation(attack, world(), threat).prepared for _ in range(2))
+        one, two = (preparation(attack, world_of(attack), threat).prepared for _ in range(2))
         usable = isinstance(one, dict) and all(isinstance(value, Tensor) for value in one.values())
         demand(usable, f"under {threat.norm.value}: prepare returned {type(one).__name__}; expected tensors by name")
         assert one is not None
@@ -99,7 +103,7 @@ def prepares_the_same_tensors_again(attack: Attack) -> None:
 def leaves_everything_alone_while_preparing(attack: Attack) -> None:
     """Inputs, the system and the global generators are as they were."""
     for threat in _threats(attack, queries=64):
-        touched = preparation(attack, world(), threat).touched
+        touched = preparation(attack, world_of(attack), threat).touched
         demand(not touched, f"under {threat.norm.value}: preparing changed {', '.join(touched)}; work on copies")
 
 

@@ -16,7 +16,7 @@ from benchmark.stages.settle import with_fixed_region
 from benchmark.system.target import Ledger, Target
 from benchmark.testing.rule import demand
 from benchmark.testing.rules_prepared import preparation, toy_target
-from benchmark.testing.worlds import World, seeded, threat_of, world
+from benchmark.testing.worlds import World, seeded, threat_of, world_of
 from benchmark.threat import Access, Goal, Norm, Threat
 from benchmark.threat.ball import tolerance
 
@@ -88,7 +88,7 @@ def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch
 
 def trial(attack: Attack, norm: Norm, here: World | None = None, *, seed: int = 0, **changes: Any) -> Trial:
     """Run the attack once in a standard way: the least access, a short budget."""
-    here = here or world()
+    here = here or world_of(attack)
     shape = tuple(here.x.shape[1:])
     settings = {**least_access(attack), "queries": BUDGET, **changes}
     torch_seed = settings.pop("torch_seed", 0)

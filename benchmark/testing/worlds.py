@@ -8,26 +8,47 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Defense, Poison
+from benchmark.api import Component, Defense, Poison
 from benchmark.data import DataSpec, Examples
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import System, straight_through
 from benchmark.system.references import References
+from benchmark.tasks.detection import Detection
+from benchmark.tasks.segmentation import Segmentation
+from benchmark.tasks.task import CLASSIFICATION, ONE_LABEL, DenseTask, Task
 from benchmark.threat import Norm, Threat
 
-__all__ = ["RADII", "SHAPE", "Spot", "World", "examples", "global_state", "same_state", "seeded", "threat_of", "world"]
+__all__ = [
+    "RADII",
+    "SHAPE",
+    "WIDE",
+    "Spot",
+    "World",
+    "examples",
+    "global_state",
+    "same_state",
+    "seeded",
+    "tasks_of",
+    "threat_of",
+    "world",
+    "world_of",
+]
 
 SHAPE = (3, 6, 6)
 """One example of the standard world: a small colour image, which every attack on images accepts."""
 
 RADII = {Norm.linf: Fraction(1, 10), Norm.l2: Fraction(1), Norm.l1: Fraction(4), Norm.l0: Fraction(8)}
 """A radius per norm at which attacks have something to do in the standard world."""
+
+WIDE = {Norm.linf: Fraction(1, 2), Norm.l2: Fraction(5), Norm.l1: Fraction(50), Norm.l0: Fraction(108)}
+"""Radii with room for nearly any change in the standard world."""
 
 
 def _generator(*parts: object) -> torch.Generator:
@@ -44,18 +65,26 @@ class Net(nn.Module):
         super().__init__()
         size, hidden = math.prod(spec.shape), 16
         draw = _generator(spec.shape, spec.classes)
+        self.spec, self.answer = spec, spec.task.answer_shape(1, spec.shape, spec.classes)[1:]
+        values = math.prod(self.answer)
         self.first = nn.Parameter(torch.randn(size, hidden, generator=draw) * 2 / math.sqrt(size))
-        self.second = nn.Parameter(torch.randn(hidden, spec.classes, generator=draw))
-        self.bias = nn.Parameter(torch.randn(spec.classes, generator=draw) * 0.1)
+        self.second = nn.Parameter(torch.randn(hidden, values, generator=draw))
+        self.bias = nn.Parameter(torch.randn(values, generator=draw) * 0.1)
         self.register_buffer("seen", torch.zeros(1))
         self.flat, self.shift, self.bad = flat, shift, bad
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, *S) to (B, K)."""
+        """Map (B, *S) to (B, K), or to the shape of the task's answers."""
         hidden = torch.tanh((x.flatten(1) - 0.5) @ self.first)
         logits = hidden @ self.second * (0.0 if self.flat else 1.0) + self.bias
         exact: Tensor = straight_through(torch.round(logits.detach() * 1024) / 1024, logits)
-        return exact * torch.nan if self.bad else exact + self.shift
+        if self.bad:
+            exact = exact * torch.nan
+        if len(self.answer) == 1:
+            return exact + self.shift
+        exact = exact.reshape(-1, *self.answer)
+        classes, boxes = exact[..., : self.spec.classes], exact[..., self.spec.classes :]
+        return torch.cat([classes + self.shift, boxes / 16.0], 2)
 
 
 @dataclass(frozen=True)
@@ -120,7 +149,7 @@ class World:
     def owned(self) -> References:
         """Inputs that an attacker has, labelled as the system does."""
         x = torch.rand(40, *self.spec.shape, generator=_generator("owned", self.spec.shape)).to(self.x.dtype)
-        y = self.system.logits(x, SampleRandom(0, torch.arange(len(x)))).argmax(1)
+        y = _said(self.spec, self.system.logits(x, SampleRandom(0, torch.arange(len(x)))))
         return References.of(Examples.of(torch.arange(len(x)), x, y), self.spec.classes)
 
     def rows(self, index: Tensor) -> World:
@@ -146,16 +175,54 @@ def world(
     shift: float = 0.0,
     bad: bool = False,
     randomized: bool = False,
+    task: str = CLASSIFICATION,
 ) -> World:
-    """A fixed world; see :class:`Net` for the ways in which its model can be difficult."""
-    spec = DataSpec(shape, classes)
+    """A fixed world; see :class:`Net` for the ways in which its model can be difficult.
+
+    task: its name. Segmentation is of examples of any shape, detection of images.
+    """
+    spec = DataSpec(shape, classes, task=_task(task, shape, classes))
     system = System(Net(spec, flat=flat, shift=shift, bad=bad), spec, (Jitter(),) if randomized else ())
     x = _inputs(shape, count)
     ids = torch.arange(count, dtype=torch.int64) * 7 + 3
-    y = Net(spec, flat=flat)(x).argmax(1).detach()
+    y = _said(spec, Net(spec, flat=flat)(x).detach())
     if count > 1:
-        y[-1] = (y[-1] + 1) % classes
+        y[-1] = _misnamed(y[-1], classes)
     return World(system, x, y, ids)
+
+
+def world_of(component: Component, *args: Any, **changes: Any) -> World:
+    """A world of a task that the plugin declares: the standard one, if it can be part of classification."""
+    return world(*args, **{"task": tasks_of(component)[0], **changes})
+
+
+def tasks_of(component: Component) -> list[str]:
+    """The tasks that a plugin declares, classification first."""
+    return sorted(component.tasks, key=lambda name: (name != CLASSIFICATION, name != Segmentation.name))
+
+
+def _task(name: str, shape: tuple[int, ...], classes: int) -> Task:
+    if name == Segmentation.name:
+        return Segmentation()
+    if name == Detection.name:
+        return Detection(height=shape[1], width=shape[2], stride=2, objects=classes - 1)
+    return ONE_LABEL
+
+
+def _said(spec: DataSpec, output: Tensor) -> Tensor:
+    """Labels that make an answer right, (B,) int64 or (B, S, ...)."""
+    if not isinstance(spec.task, DenseTask):
+        return output.argmax(1)
+    reading = spec.task.read(output.nan_to_num())
+    return reading.round().long()[..., [0, 2, 3, 4, 5]] if reading.ndim == 3 else reading.long()
+
+
+def _misnamed(y: Tensor, classes: int) -> Tensor:
+    """Other labels than `y`, () or (S, ...), for an example that the system gets wrong."""
+    if y.ndim < 2:
+        return (y + 1) % classes
+    label = y[:, :1]
+    return torch.cat([torch.where(label > 0, label % (classes - 1) + 1, 0), y[:, 1:]], 1)
 
 
 def examples(count: int = 40, shape: tuple[int, ...] = SHAPE, classes: int = 3) -> tuple[Examples, DataSpec]:

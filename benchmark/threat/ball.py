@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmark.sampling import SampleRandom
 from benchmark.threat.kinds import Norm
 from benchmark.threat.radius import tolerance
+from benchmark.threat.table import TableRegion
 
 __all__ = ["Ball", "BallAudit", "distance", "rows_norm", "tolerance"]
 
@@ -84,6 +85,7 @@ class Ball:
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
     levels: number of values that a changed feature can have, or None for real numbers; see :meth:`quantise`.
+    table: the rules of the features, for data that has such.
     """
 
     x: Tensor
@@ -91,11 +93,17 @@ class Ball:
     eps: float
     mask: Tensor | None = None
     levels: int | None = None
+    table: TableRegion | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """True if candidates are changed before they are handed in."""
+        return self.levels is not None or self.table is not None
 
     def rows(self, index: Tensor) -> Ball:
         """The balls of the examples at `index` (int64 or bool)."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[index]
-        return Ball(self.x[index], self.norm, self.eps, mask, self.levels)
+        return Ball(self.x[index], self.norm, self.eps, mask, self.levels, self.table)
 
     def audit(self, x_adv: Tensor) -> BallAudit:
         """The core's own judgement of candidates `x_adv` (B, *S); never changes them."""
@@ -111,6 +119,9 @@ class Ball:
         off_grid = torch.zeros_like(box)
         if self.levels is not None:
             off_grid = ((x_adv != self.x) & (x_adv != _on_grid(x_adv, self.levels))).flatten(1).any(1)
+        if self.table is not None:
+            outside, impossible = self.table.broken(x_adv, self.x)
+            region, off_grid = region | outside, off_grid | impossible
         return BallAudit(far, excess, box, region, off_grid, ~finite)
 
     def project(self, x_adv: Tensor) -> Tensor:
@@ -145,6 +156,9 @@ class Ball:
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """The lowest and the highest allowed value of each feature under linf, (B, *S) each."""
         low, high = (self.x - self.eps).clamp_min(0.0), (self.x + self.eps).clamp_max(1.0)
+        if self.table is not None:
+            least, most = self.table.bounds(self.x)
+            low, high = low.maximum(least), high.minimum(most)
         if self.mask is None:
             return low, high
         return torch.where(self.mask, low, self.x), torch.where(self.mask, high, self.x)
@@ -205,11 +219,15 @@ class Ball:
     def quantise(self, x_adv: Tensor) -> Tensor:
         """(B, *S): `x_adv` with each changed feature rounded to k / (levels - 1); itself where there are no levels.
 
+        Rows of a table become what its rules allow (:meth:`benchmark.threat.table.TableRegion.nearest`), in the ball.
+
         The values allowed for a feature are the grid and its value in `x`. Each is rounded to the nearer of the allowed
         values on both sides of it, towards `x` if both are as near. Where that takes a row out of the ball in which it
         was, the features whose rounding gained the most distance are rounded towards `x` instead, no more of them than
         it takes: a row in the ball stays in it, and in its box and region. What is on the grid stays.
         """
+        if self.table is not None:
+            return self._by_rules(x_adv, self.table)
         if self.levels is None:
             return x_adv
         away, towards = self._neighbours(x_adv)
@@ -225,6 +243,12 @@ class Ball:
         if not bool(left.any()):
             return near
         return near.index_copy(0, left.nonzero().squeeze(1), self.rows(left)._nearer(near[left], towards[left]))
+
+    def _by_rules(self, x_adv: Tensor, table: TableRegion) -> Tensor:
+        limit = self.eps + tolerance(self.norm, self.eps)
+        near = table.nearest(x_adv, self.x)
+        left = (distance(x_adv, self.x, self.norm) <= limit) & (distance(near, self.x, self.norm) > limit)
+        return torch.where(_columns(left, x_adv), table.nearest(x_adv, self.x, towards=True), near)
 
     def _neighbours(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *S) each: the allowed values next to `x_adv`, away from `x` and towards it."""

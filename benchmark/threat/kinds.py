@@ -50,6 +50,8 @@ class Goal(Enum):
     random_class: uniform over the classes other than y. all: every class other than y, one attack after the other
     (Carlini & Wagner, S&P 2017, section VI.A: best, average and worst case).
     top5: any answer whose five best labels leave y out; right, too, then means that they have it.
+    vanishing, mislabeling, fabrication: of a detector, objects that are not found, that are found under another name,
+    or detections where there is no object; right, too, then means that there is no error of that kind.
     """
 
     untargeted = "untargeted"
@@ -58,6 +60,19 @@ class Goal(Enum):
     random_class = "random_class"
     all = "all"
     top5 = "top5"
+    vanishing = "vanishing"
+    mislabeling = "mislabeling"
+    fabrication = "fabrication"
+
+    @property
+    def names_label(self) -> bool:
+        """True if success means one given label."""
+        return self in (Goal.next_class, Goal.least_likely, Goal.random_class, Goal.all)
+
+    @property
+    def about_objects(self) -> bool:
+        """True if it is about a detector's errors."""
+        return self in (Goal.vanishing, Goal.mislabeling, Goal.fabrication)
 
 
 class RegionKind(Enum):

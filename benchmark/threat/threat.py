@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmark.sampling import SampleRandom
     from benchmark.threat.ball import Ball
     from benchmark.threat.region import Masks
+    from benchmark.threat.table import TableRegion
 
 __all__ = ["Threat"]
 
@@ -46,6 +47,7 @@ class Threat:
         what the attacker asks about as well: see :meth:`benchmark.threat.ball.Ball.quantise`.
     masks: the region of each example where it is its own, filled in by the core (:mod:`benchmark.stages.settle`); no
         configuration.
+    table: the rules of the data's features, filled in by the core in the same way.
     """
 
     norm: Norm = Norm.linf
@@ -59,6 +61,7 @@ class Threat:
     surrogate: str = ""
     levels: int | None = None
     masks: Masks | None = field(default=None, repr=False, compare=False)
+    table: TableRegion | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.queries is not None and self.queries < 1:
@@ -91,7 +94,7 @@ class Threat:
     @property
     def targeted(self) -> bool:
         """True if success means one given label."""
-        return self.goal not in (Goal.untargeted, Goal.top5)
+        return self.goal.names_label
 
     @property
     def radius(self) -> float:
@@ -111,4 +114,7 @@ class Threat:
         from benchmark.threat.region import region_mask
 
         mask = region_mask(self.region, x, rng) if self.masks is None else self.masks.at(rng.ids)
-        return Ball(x, self.norm, self.radius, mask, self.levels)
+        if self.table is not None:
+            movable = self.table.movable.to(x.device)
+            mask = movable if mask is None else mask & movable
+        return Ball(x, self.norm, self.radius, mask, self.levels, self.table)

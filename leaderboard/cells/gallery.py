@@ -21,7 +21,8 @@ from benchmark.errors import RecordError
 from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE, AttackColumn, Board, Row
-from .load import Cell
+from .cell import Cell
+from .overlays import ANSWERS, drawable, overlaid
 
 __all__ = ["GALLERY", "Exhibit", "Picture", "Pictures", "exhibits", "png", "read_pictures"]
 
@@ -35,7 +36,11 @@ PAGE_BYTES = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The gallery of a cell. ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1]."""
+    """The gallery of a cell. ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1].
+
+    clean_sites, adv_sites: answers per pixel (M, H * W) int16, or detections (M, S, 6) float32; None where an example
+    has one label.
+    """
 
     ids: NDArray[np.int64]
     y: NDArray[np.int64]
@@ -43,13 +48,16 @@ class Pictures:
     adv: NDArray[np.float32]
     clean_label: NDArray[np.int64]
     adv_label: NDArray[np.int64]
+    clean_sites: NDArray[Any] | None = None
+    adv_sites: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
 class Picture:
     """One example on a page. clean, adv, difference: data addresses. gain: what the difference was multiplied by.
 
-    linf, l2: measured from the images. changed: values of `values` that differ.
+    linf, l2: measured from the images. changed: values of `values` that differ. sites: the system's answers per
+    pixel, or its boxes, are drawn over the images, and the labels are 1 for right and 0 for wrong as a whole.
     """
 
     id: int
@@ -66,6 +74,7 @@ class Picture:
     values: int
     width: int
     height: int
+    sites: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def read_pictures(cell: Cell) -> Pictures | None:
             shapes = {name: file.get_slice(name).get_shape() for name in names}
             _check_shapes(cell, shapes)
             found: dict[str, NDArray[Any]] = {name: file.get_tensor(name) for name in names}
+            drawn = {name: file.get_tensor(name) for name in ANSWERS if name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise RecordError(f"the {GALLERY} of {cell.place} cannot be read: {error}") from error
     for name, values in found.items():
@@ -101,7 +111,9 @@ def read_pictures(cell: Cell) -> Pictures | None:
     for name in ("clean", "adv"):
         if not ((found[name] >= 0) & (found[name] <= 1)).all():
             raise RecordError(f"{name} in the {GALLERY} of {cell.place} has pixels outside [0, 1]")
-    return Pictures(**found)
+    if drawn and not drawable(drawn, found["clean"].shape):
+        raise RecordError(f"the {GALLERY} of {cell.place} has answers per site that fit no image of it")
+    return Pictures(**found, **drawn)
 
 
 def exhibits(
@@ -189,8 +201,9 @@ def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
             y=int(of.y[at]),
             clean_label=int(of.clean_label[at]),
             adv_label=int(of.adv_label[at]),
-            clean=_address(clean),
-            adv=_address(adv),
+            clean=_address(clean if of.clean_sites is None else overlaid(clean, of.clean_sites[at])),
+            adv=_address(adv if of.adv_sites is None else overlaid(adv, of.adv_sites[at])),
+            sites=of.adv_sites is not None,
             difference=_address(0.5 + gain * delta),
             gain=gain,
             linf=size["linf"],

@@ -118,7 +118,7 @@ def read_document(folder: Path) -> Packed | None:
 def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The named arrays, as the outcomes had them: yes or no of `BITS`, `certified`, distances in the threat's norm.
 
-    Also `ids` and `y`, from the example list.
+    Also `ids` and `y`, or labels of `sites`, from the example list.
 
     Raises:
         RecordError: if the file is malformed, or holds another number of examples than the record counts.
@@ -139,7 +139,7 @@ def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, ND
                     found[name] = _distances(
                         file.get_tensor(DISTANCE), bits_of(file.get_tensor("adversarial"), total, "adversarial")
                     )
-        wanted = [name for name in names if name in ("ids", "y")]
+        wanted = [name for name in names if name in ("ids", "y", "sites")]
         if wanted:
             with safe_open(folder.parent / examples_name(record), framework="numpy") as file:
                 found.update({name: file.get_tensor(name) for name in wanted})

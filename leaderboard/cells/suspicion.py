@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from benchmark.records.record import Record
 
-from .load import OUTCOMES, Bools, Cell
+from .cell import Cell
+from .evidence import OUTCOMES, Bools
 from .packed import ARRAYS, WRONG, bits_of
 
 __all__ = ["Suspicion", "read_suspicion"]

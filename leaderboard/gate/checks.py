@@ -1,4 +1,4 @@
-"""The checks of a gate: what is asked of each system of a store, and what its cells answer."""
+"""The checks of a gate: requirements on every system of a store, tested on its cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from benchmark.errors import RecordError
 from benchmark.records.record import Record
 
-from ..cells.load import Bools, Cell, labels_of, read_evidence
+from ..cells.cell import Cell
+from ..cells.evidence import Bools, labels_of, read_evidence
 from ..ranking.worst_case import AttackedSystem, Trial, worst_case_at
 from .decide import Decision, decide_loss, decide_share
 

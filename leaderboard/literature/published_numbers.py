@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import RecordError
+from benchmark.records.described import NormName
 
 __all__ = [
     "Entry",
@@ -76,7 +77,7 @@ class PublishedProtocol(_Model):
     """Under what the numbers were measured. eps_exact: in units of the [0, 1] input range; both None without a ball."""
 
     dataset: str
-    norm: Literal["linf", "l2", "l1", "l0"] | None = None
+    norm: NormName | None = None
     eps_exact: str | None = Field(default=None, pattern=r"^\d{1,9}(/[1-9]\d{0,8})?$")
     description: str
 

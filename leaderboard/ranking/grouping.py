@@ -6,7 +6,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -15,10 +14,10 @@ from benchmark.records import naming
 from benchmark.records.described import SystemInfo
 from benchmark.records.document import content_key
 from benchmark.records.record import Record
-from benchmark.threat import parse_eps
+from benchmark.threat import Norm, parse_eps
 
 from ..board import ANY_CHANGE, AttackColumn, Conditions, Protocol
-from ..cells.load import Cell
+from ..cells.cell import Cell
 
 __all__ = [
     "base_label",
@@ -35,18 +34,13 @@ __all__ = [
     "used_access",
 ]
 
-NORM_ORDER = ("linf", "l2", "l1", "l0", ANY_CHANGE)
+NORM_ORDER = (*(norm.value for norm in Norm), ANY_CHANGE)
 SHOWN_SETTINGS = 4
 
 
 def conditions_key(conditions: Conditions) -> str:
     """The content address of the conditions."""
-    return content_key(_content(conditions))
-
-
-def _content(conditions: Conditions) -> dict[str, Any]:
-    """The fields that tell conditions apart; real numbers go without saying, as before there were levels."""
-    return {name: value for name, value in asdict(conditions).items() if name != "levels" or value is not None}
+    return content_key(conditions.content)
 
 
 def order_of(conditions: Conditions) -> tuple[object, ...]:
@@ -73,12 +67,13 @@ def conditions_of(record: Record) -> Conditions:
         aware=threat.aware,
         region=threat.region,
         levels=threat.levels,
+        task=record.task,
     )
 
 
 def protocol(conditions: Conditions, eps: Fraction) -> Protocol:
     """The conditions at one radius."""
-    key = content_key({**_content(conditions), "eps": str(eps)})
+    key = content_key({**conditions.content, "eps": str(eps)})
     return Protocol(key=key, conditions=conditions, eps=float(eps), eps_exact=str(eps))
 
 

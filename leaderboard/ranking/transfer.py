@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchmark.records.arrivals import FOLDER, Arrivals, Pair, read_arrivals
 
 from ..board import Board, Problem, Rate
-from ..cells.load import Cell
+from ..cells.cell import Cell
 from .statistics import wilson
 
 __all__ = ["Exchange", "Member", "exchanges", "furthest", "read_transfers"]

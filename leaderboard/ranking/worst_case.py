@@ -14,7 +14,8 @@ from benchmark.records.record import MetricValue
 from benchmark.threat.radius import tolerance
 
 from ..board import ANY_CHANGE
-from ..cells.load import Bools, Cell, Evidence
+from ..cells.cell import Cell
+from ..cells.evidence import Bools, Evidence
 from .statistics import Floats
 
 __all__ = ["AttackedSystem", "Hit", "Trial", "WorstCase", "worst_case_at"]
@@ -51,8 +52,8 @@ class AttackedSystem:
     clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
     the clean input was wrong or no attack ever made a valid attempt, infinite where none succeeded.
     certified: (N,) the largest proved radius; None if nothing was certified.
-    unaware: trials by attackers who do not know the defense, where those of `trials` know it: who knows a defense may
-    ignore it, so their candidates, judged on the defended system, count as well. They belong to no column.
+    unaware: trials by attackers who do not know the defense, beside the `trials` of those who do. An attacker who knows
+    a defense may ignore it, so these candidates, judged on the defended system, count too. They belong to no column.
     """
 
     key: str

@@ -22,11 +22,13 @@ from benchmark.sweep.suites import departure
 
 from ..board import Alarm, Board, Leaderboard, Row
 from ..cells.array_file import open_arrays
-from ..cells.load import RECORD, Cell, read, same_outcomes
+from ..cells.cell import Cell
+from ..cells.load import RECORD, read, same_outcomes
 from ..ranking.aggregate import aggregate
 from ..ranking.grouping import recipe_key
 from ..ranking.suites import required_attacks
-from .check_cell import MASK, WEIGHTS, WITNESS, checked_card, checked_cell
+from .check_cell import MASK, WEIGHTS, checked_card, checked_cell
+from .check_outcomes import WITNESS
 from .check_survivors import unfaithful_survivors
 from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
 from .parcel import opened, read_manifest

@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmark.records.earlier import misfit
 
-from ..cells.load import Cell, read_answers, read_evidence
+from ..cells.cell import Cell
+from ..cells.evidence import read_answers, read_evidence
 
 __all__ = ["unfaithful_survivors"]
 

@@ -15,7 +15,8 @@ from benchmark.records.findings import ROUNDING
 from benchmark.records.record import Record
 
 from ..board import Leaderboard, Row
-from ..cells.load import Cell, certified_radii, clean_answers
+from ..cells.cell import Cell
+from ..cells.evidence import certified_radii, clean_answers
 from ..ranking.grouping import recipe_key
 from .check_text import folded
 from .review import ReviewFile

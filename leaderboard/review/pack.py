@@ -19,13 +19,19 @@ from benchmark.records.document import to_text
 from benchmark.records.durable import file_sha256, write_atomic
 from benchmark.records.record import FileInfo
 
+from ..cells.cell import Cell
+from ..cells.evidence import OUTCOMES, read_evidence
 from ..cells.gallery import GALLERY
-from ..cells.load import OUTCOMES, RECORD, Cell, read, read_evidence
+from ..cells.load import RECORD, read
 from ..cells.packed import ARRAYS, DOCUMENT, Link, Packed, examples_name, packed_arrays
 from ..cells.retraction import RETRACTED, SUPERSEDED
 from .review import REVIEW, suite_folder
 
 __all__ = ["main", "pack"]
+
+
+PER_EXAMPLE = ("ids", "y", "sites")
+"""Arrays of the example list; sites where an example has several."""
 
 
 def main(paths: Sequence[Path], into: Path, link: str) -> int:
@@ -73,7 +79,7 @@ def _packed(cell: Cell, into: Path, link: str) -> Path | None:
     save_file(packed_arrays(record, outcomes), made / ARRAYS)
     examples = final.with_name(examples_name(record))
     if not examples.exists():
-        save_file({name: np.ascontiguousarray(outcomes[name]) for name in ("ids", "y")}, examples)
+        save_file({name: np.ascontiguousarray(outcomes[name]) for name in PER_EXAMPLE if name in outcomes}, examples)
     try:
         document = Packed(
             key=record.key,

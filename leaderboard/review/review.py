@@ -16,7 +16,8 @@ from benchmark.records.document import to_text
 from benchmark.records.durable import file_sha256, write_atomic
 from benchmark.records.record import Record
 
-from ..cells.load import RECORD, Cell
+from ..cells.cell import Cell
+from ..cells.load import RECORD
 from ..ranking.grouping import recipe_key
 from .check_text import quoted
 from .parcel import Submitter
@@ -77,7 +78,7 @@ class Review:
 
     @property
     def accepted(self) -> bool:
-        """True if nothing speaks against it."""
+        """True if there is no reason to refuse it."""
         return not self.refusals
 
 

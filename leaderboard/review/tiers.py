@@ -8,7 +8,7 @@ from typing import get_args
 from benchmark.errors import RecordError
 
 from ..board import Problem, Row
-from ..cells.load import Cell
+from ..cells.cell import Cell
 from .review import ReviewFile, Tier, read_review
 
 __all__ = ["claimed", "reviews_of", "weakest"]

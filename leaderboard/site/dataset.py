@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..board import Board, Leaderboard, Row
 from ..words.downloads import Value, as_csv, as_json
-from .columns import used
+from .column import used
 from .paths import Paths, stem
 
 __all__ = ["API_VERSION", "dataset_files", "index_file"]

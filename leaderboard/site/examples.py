@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..board import Board, Row
-from ..cells.load import Answers
+from ..cells.evidence import Answers
 from ..words.display import NOTHING, number
 from ..words.downloads import DownloadTable, Value
 from ..words.wording import radius

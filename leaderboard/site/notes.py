@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from benchmark.errors import RecordError
+from benchmark.records.described import NormName
 
 from ..board import Board, Leaderboard, Row
 from ..review.check_text import check_texts
@@ -31,7 +32,7 @@ class _Model(BaseModel):
 class Claim(_Model):
     """A robust accuracy that the authors report, under attacks of their own. eps: exact, such as 8/255."""
 
-    norm: Literal["linf", "l2", "l1", "l0"]
+    norm: NormName
     eps: str = Field(max_length=40, pattern=r"^\d{1,9}(/[1-9]\d{0,8})?$")
     robust_accuracy: float = Field(ge=0, le=1)
 

@@ -31,12 +31,14 @@ from ..words import display, wording
 from ..words.downloads import FORMATS, as_json
 from . import charts, figures
 from .badges import board_badge, row_badge
-from .columns import BOARD_ATTACKS, Tried, attacked_columns, by_strength, tried_columns, used, why_empty
+from .column import used
+from .columns import BOARD_ATTACKS
 from .dataset import API_VERSION
 from .detection import DETECTION_COLUMNS, fitted
 from .feed import EPOCH, stamp
 from .notes import SystemNote, citation
 from .paths import Paths, digest
+from .tried_columns import Tried, attacked_columns, by_strength, tried_columns, why_empty
 
 __all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
 

@@ -3,30 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from benchmark.records.record import Record
 
-from ..board import AttackColumn, Board, Row, Unfinished
+from ..board import AttackColumn, AttackStanding, Board, Rate, Row, Unfinished
 from ..literature.literature import listings, place
 from ..literature.published_numbers import Source
 from ..review.review import ReviewFile
 from ..words.display import count, interval, percent
 from ..words.downloads import DownloadTable
 from ..words.wording import radius, suite_title
-from .columns import used
+from .column import used
 
-__all__ = ["attacks_register", "published_register", "reviews_register", "runs_register", "unfinished_register"]
+__all__ = [
+    "attack_lines",
+    "attacks_register",
+    "published_register",
+    "reviews_register",
+    "runs_register",
+    "unfinished_register",
+]
 
 
-def attacks_register(attacks: Mapping[str, Sequence[tuple[Board, int, AttackColumn]]]) -> DownloadTable:
-    """One line per attack, settings and board."""
-    found = [
+Uses = Mapping[str, Sequence[tuple[Board, int, AttackColumn]]]
+"""The uses of each attack by its name: boards, with the position of the attack's column."""
+
+
+@dataclass(frozen=True)
+class AttackLine:
+    """An attack with its settings on one board.
+
+    name: of the attack. key: of the board. passes: forward and backward, per example. best: none succeeds more often.
+    """
+
+    name: str
+    label: str
+    key: str
+    board: str
+    distribution: str
+    access: str
+    systems: int
+    passes: float
+    success: Rate
+    best: bool
+
+
+def attack_lines(attacks: Uses) -> list[AttackLine]:
+    """One line per attack, settings and board, the most successful of a board first."""
+    made = []
+    for board, column, standing in _standings(attacks):
+        top = max(other.success.value for other in board.attacks)
+        made.append(
+            AttackLine(
+                name=column.name,
+                label=column.label,
+                key=board.protocol.key,
+                board=f"{suite_title(board.protocol)}, {radius(board.protocol)}",
+                distribution=column.distribution,
+                access=used(column),
+                systems=standing.rows,
+                passes=standing.forwards + standing.backwards,
+                success=standing.success,
+                best=standing.success.value == top,
+            )
+        )
+    places = {line.board: place for place, line in reversed(list(enumerate(made)))}
+    return sorted(made, key=lambda line: (places[line.board], -line.success.value, line.label))
+
+
+def _standings(attacks: Uses) -> list[tuple[Board, AttackColumn, AttackStanding]]:
+    return [
         (board, column, standing)
         for uses in attacks.values()
         for board, at, column in uses
         for standing in board.attacks
         if standing.column == at
     ]
+
+
+def attacks_register(attacks: Uses) -> DownloadTable:
+    """One line per attack, settings and board."""
+    found = _standings(attacks)
     return DownloadTable(
         "Success of every attack on every board, in percent of the examples that were right without an attack.",
         [

@@ -12,8 +12,8 @@ from benchmark.records.arrivals import Arrivals
 from benchmark.records.record import Record
 
 from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
+from ..cells.evidence import Answers
 from ..cells.gallery import Pictures, exhibits
-from ..cells.load import Answers
 from ..cells.suspicion import Suspicion
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
@@ -27,7 +27,8 @@ from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
 from .budget import error_budget
-from .columns import ATTACKS, ATTACKS_PAGE, BOARD_ATTACKS, BOARD_PAGE, attack_columns, board_columns, on_page
+from .column import ATTACKS, on_page
+from .columns import BOARD_ATTACKS, BOARD_PAGE, board_columns
 from .dataset import dataset_files, index_file
 from .detection import detector_files, detector_values
 from .examples import example_lines, examples_table
@@ -36,7 +37,14 @@ from .feed import feed
 from .notes import SystemNote
 from .pages import GRID_ROWS, SITE_NAME, Pages
 from .paths import Paths, digest, paths_of, stem
-from .registers import attacks_register, published_register, reviews_register, runs_register, unfinished_register
+from .registers import (
+    attack_lines,
+    attacks_register,
+    published_register,
+    reviews_register,
+    runs_register,
+    unfinished_register,
+)
 from .tables import (
     attack_table,
     attacks_table,
@@ -50,6 +58,7 @@ from .tables import (
     systems_table,
     transfer_table,
 )
+from .tried_columns import ATTACKS_PAGE, attack_columns
 
 __all__ = ["MARKER", "MATRIX_CELLS", "PAGE_ROWS", "Extras", "board_names", "render", "single_page"]
 
@@ -133,7 +142,7 @@ def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extr
         yield pages.page("changes.html", "changes.html", "changes.html", changed=moved, tally=counted)
         yield from files("changes", changes_table(moved), SITE_NAME)
     attacks = _attacks(leaderboard)
-    yield pages.page("attacks.html", "attacks.html", "attacks.html", attacks=attacks)
+    yield pages.page("attacks.html", "attacks.html", "attacks.html", lines=attack_lines(attacks), most=PAGE_ROWS)
     yield from files("attacks", attacks_register(attacks), SITE_NAME)
     for name, uses in attacks.items():
         yield pages.page("attack.html", paths.attack(name), "attacks.html", name=name, uses=uses)

@@ -11,21 +11,9 @@ from ..ranking.transfer import Exchange
 from ..words.display import count, interval, number, percent
 from ..words.downloads import DownloadTable, Value
 from ..words.wording import radius, rank, suite_title, words
-from .columns import (
-    ATTACK_PAPER,
-    ATTACKS_PAPER,
-    BOARD_PAPER,
-    SYSTEM_PAPER,
-    Column,
-    Of,
-    Tried,
-    attack_columns,
-    board_columns,
-    exact_line,
-    on_page,
-    own_columns,
-    score_columns,
-)
+from .column import Column, Of, exact_line, on_page
+from .columns import BOARD_PAPER, board_columns, own_columns
+from .tried_columns import ATTACK_PAPER, ATTACKS_PAPER, SYSTEM_PAPER, Tried, attack_columns, score_columns
 
 __all__ = [
     "attack_table",

@@ -11,6 +11,7 @@ from math import prod
 from markupsafe import Markup
 
 from benchmark.records.record import Record
+from benchmark.tasks.task import CLASSIFICATION
 
 from ..board import ANY_CHANGE, Board, Protocol, Rate, Resolution, Row
 from .display import interval, percent
@@ -95,7 +96,8 @@ def suite_title(protocol: Protocol) -> str:
     """The suite and the data set, and whether the protocol was kept."""
     name = f"Suite {protocol.conditions.suite}" if protocol.conditions.suite else "Outside suites"
     kept = "" if protocol.conditions.official or not protocol.conditions.suite else " (unofficial)"
-    return f"{name}{kept}: {words(protocol.conditions.dataset)}"
+    task = protocol.conditions.task
+    return f"{name}{kept}: {words(protocol.conditions.dataset)}{'' if task == CLASSIFICATION else f', {task}'}"
 
 
 def answer(board: Board) -> tuple[str, str]:

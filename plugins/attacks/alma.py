@@ -14,7 +14,7 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 from ._base.active import Active, State
 from ._base.best import Best
 from ._base.classes import dlr_to_rival, logit_difference, next_rivals
-from ._base.losses import dlr, dlr_targeted
+from ._base.losses import dlr
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import columns, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
@@ -139,7 +139,7 @@ def ratio(logits: Tensor, rows: Active) -> Tensor:
 
 def ratio_to_any(logits: Tensor, rows: Active) -> Tensor:
     """Logits' ratio (b,) of any class to the label, or of the label to reach to any other."""
-    return (dlr_targeted if rows.targeted else dlr)(logits, rows.y)
+    return dlr(logits, rows.y, targeted=rows.targeted)
 
 
 def toward_nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor, Tensor]:

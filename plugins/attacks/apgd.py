@@ -12,7 +12,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import (
+    EVERY_TASK,
+    Attack,
+    Ball,
+    DataSpec,
+    Norm,
+    Refused,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+)
 
 from ._ascent.pairs import affordable, gradient, offer, pairs
 from ._ascent.sparse import climb_sparse
@@ -28,7 +40,7 @@ RISES = 0.75
 
 
 class APGDLoss(Enum):
-    """Loss to ascend: cross-entropy, difference of logits ratio or margin; the latter two also towards one class each.
+    """Loss to ascend: cross-entropy, difference of logits ratio or margin; the latter two also in targeted form.
 
     With two classes dlr is the margin, with two or three dlr_targeted is margin_targeted: there are no logits left to
     divide by.
@@ -66,6 +78,7 @@ class APGD(Attack):
         scores beside the label. Under a targeted threat there is only the class of the threat.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(
         norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True, randomized=True
     )
@@ -77,6 +90,14 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         check_at_least(1, steps=self.steps, restarts=self.restarts, targets=self.targets)
+
+    def check(self, spec: DataSpec, threat: Threat) -> None:
+        """Refuse losses towards one class each where an example has several sites."""
+        if spec.task.dense and self.loss.one_class_each:
+            raise Refused(
+                f"attack.apgd.loss is {self.loss.value}, which approaches one class of an example, and the data are "
+                f"for {spec.task.name}; choose ce, margin or dlr"
+            )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """A success if one was seen, else the point of the highest loss; the clean input if no loss is a number.

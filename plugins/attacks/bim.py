@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._base.active import Active, AttackLoss, may_settle
 from ._base.settings import check_at_least, check_positive
@@ -40,6 +40,7 @@ class BIM(Attack):
     stop_on_success: whether a broken example stays at the iterate that broke it. For adversarial training: false.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True)
 
     steps: int | None = None

@@ -11,7 +11,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Access, Attack, ConfigError, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import (
+    EVERY_TASK,
+    Access,
+    Attack,
+    ConfigError,
+    DataSpec,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+)
 
 from ._base.settings import check_at_least
 from ._natural.corruptions import check_shape, corrupted
@@ -39,6 +50,7 @@ class CommonCorruption(Attack):
     draws: largest number of random draws tried for an example until one succeeds; the benchmark has one.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)
 
     kind: Corruption = Corruption.gaussian_noise

@@ -8,7 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, ConfigError, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import (
+    EVERY_TASK,
+    Attack,
+    ConfigError,
+    DataSpec,
+    Norm,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+)
 
 from ._ascent.transfer import Slope, ascend_with_momentum, gradient_through
 from ._base.active import Active, AttackLoss, Loss
@@ -27,6 +38,7 @@ class DIFGSM(Attack):
     smallest: least side of a shrunk image, as a part of the whole. probability: of an image being changed in a step.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, randomized=True)
 
     steps: int = 10

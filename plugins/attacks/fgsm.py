@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._base.active import Active, AttackLoss
 from .pgd import ascend
@@ -23,6 +23,7 @@ class FGSM(Attack):
     loss: the loss to ascend; the paper's is the cross-entropy.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True)
 
     loss: AttackLoss = AttackLoss.ce

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._base.active import Active, AttackLoss, Loss, State
+from ._base.active import Active, Loss, State
 from ._base.best import Best
 from ._base.classes import rival_logits
+from ._base.losses import ce, margin
 from ._base.settings import check_at_least, check_positive
 from ._base.vectors import TINY, columns, softplus, usable
 from ._minimal.nearest import finish, keep_nearest
@@ -25,6 +27,19 @@ ENOUGH = 1e-4
 """Constant of Armijo's rule: share of the decrease predicted by the slope that a step must achieve."""
 SHORTEST = 1e-6
 """A step shortened below this share ends the descent."""
+
+
+class LBFGSLoss(Enum):
+    """Score that the descent raises: the signed margin, or the log-odds under the cross-entropy of all classes."""
+
+    ce = "ce"
+    margin = "margin"
+
+    def __call__(self, logits: Tensor, rows: Active) -> Tensor:
+        """Signed margin for margin and log-odds of success for ce, (b,)."""
+        if self is LBFGSLoss.margin:
+            return margin(logits, rows.y, targeted=rows.targeted)
+        return -ce(logits, rows.y) if rows.targeted else ce(logits, rows.y)
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class LBFGS(Attack):
     steps: int = 50
     searches: int = 9
     initial_c: float | None = None
-    loss: AttackLoss = AttackLoss.margin
+    loss: LBFGSLoss = LBFGSLoss.margin
     search_steps: int = 8
 
     def __post_init__(self) -> None:
@@ -77,7 +92,7 @@ class LBFGS(Attack):
         return finish(every, best, search_steps=self.search_steps)
 
 
-def two_classes(kind: AttackLoss, unit: Tensor) -> Loss:
+def two_classes(kind: LBFGSLoss, unit: Tensor) -> Loss:
     """Loss log(1 + exp(-a)), (b,), with a the signed margin for margin, and the log-odds of success for ce.
 
     unit: (B,), what the scores are divided by, so that their scale does not matter.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Slope, ascend_with_momentum
 from ._base.active import Active, AttackLoss, Loss
@@ -22,6 +22,7 @@ class NIFGSM(Attack):
     momentum: decay of the sum of slopes. loss: the loss to ascend.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, top5=True)
 
     steps: int = 10

@@ -13,9 +13,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Access, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
+from benchmark.api import (
+    EVERY_TASK,
+    Access,
+    Attack,
+    Ball,
+    Norm,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+    rows_norm,
+)
 
 from ._base.settings import check_at_least
+from ._base.survivors import holds
 
 
 class NoiseKind(Enum):
@@ -37,6 +50,7 @@ class Noise(Attack):
     kind: see :class:`NoiseKind`. restarts: how many draws are tried for an example until one succeeds.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, top5=True, randomized=True)
 
     kind: NoiseKind = NoiseKind.ball
@@ -65,7 +79,7 @@ def noise(
             view = target.rows(index)
         if len(index) == 0:
             break
-        index = index[((view.labels(result[index]) == y[index]) == targeted).logical_not()]
+        index = index[(holds(view, view.labels(result[index]), y[index]) == targeted).logical_not()]
         if len(index) == 0:
             break
         result[index] = draw_noise(ball.rows(index), kind, rng.rows(index), draw=draw)

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Access, Attack, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Access, Attack, SampleRandom, Supports, Target, Threat, hookimpl
 
 
 @dataclass(frozen=True)
 class NoAttack(Attack):
     """Proposes the clean input, under any threat and at no cost."""
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, top5=True)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:

@@ -49,10 +49,8 @@ class Parsimonious(Attack):
 def parsimonious(oracle: Oracle, best: Best, *, ball: Ball, block: int, rounds: int) -> Tensor:
     """Adversarial candidates (B, *S); see :class:`Parsimonious`."""
     x = ball.x
-    index = oracle.todo(best, torch.arange(len(x), device=x.device))
-    oracle.offer(best, index, x[index])
+    index = oracle.visit(best, torch.arange(len(x), device=x.device), x)
     search = _Search(oracle, best, ball)
-    index = oracle.todo(best, index)
     search.value[index] = search.ask(index, search.up[index][:, None])[:, 0]
     while block >= 1:
         blocks = blocks_of(x.shape[1:], block).to(x.device)

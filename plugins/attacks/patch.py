@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._base.active import Active, AttackLoss, Loss
 from ._base.settings import check_at_least, check_positive
@@ -36,6 +36,7 @@ class Patch(Attack):
     neighbouring texels, and of the mean distance from colours that can be printed.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, randomized=True)
 
     shape: PatchShape = PatchShape.square

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._base.active import Active, AttackLoss, Loss, may_settle
 from ._base.best import Best
@@ -34,6 +34,7 @@ class PGD(Attack):
         of all restarts, and end where the loss is highest. For adversarial training: false.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(
         norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, top5=True, randomized=True
     )
@@ -84,7 +85,7 @@ def ascend(
 
     Cost: at most `steps` forward and `steps` backward passes per example.
     """
-    result, settled = start.clone(), torch.zeros_like(active.y, dtype=torch.bool)
+    result, settled = start.clone(), torch.zeros(len(active), dtype=torch.bool, device=start.device)
     at, x_adv = torch.arange(len(active), device=start.device), start
     for _ in range(steps):
         active, at, x_adv = active.keep(active.affordable(), at, x_adv)

@@ -1,6 +1,6 @@
-"""Brightness, contrast, saturation and hue that fool. Hosseini & Poovendran, CVPR workshops 2018, arXiv:1804.00499.
+"""Brightness, contrast, saturation and hue attacks. Hosseini & Poovendran, CVPR workshops 2018, arXiv:1804.00499.
 
-They turn the hue of the whole image and shift its saturation, at random, until the label changes (section 3).
+The hue of the whole image is rotated and its saturation shifted, at random, until the label changes (section 3).
 Brightness and contrast are those of VeriVis (Pei, Cao, Yang & Jana, 2017, arXiv:1712.01785, section 4).
 """
 
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Access, Attack, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Access, Attack, DataSpec, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._base.settings import check_at_least, check_images
 from ._natural.colours import brightened, contrasted, from_hsv, to_hsv
@@ -31,6 +31,7 @@ class Photometric(Attack):
     search: see :class:`Search`. tries: of the random search. values: of each axis of the grid.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)
 
     brightness: float = 0.2

@@ -27,11 +27,11 @@ class RayS(Attack):
 
     A flip that is adversarial at the present radius is followed by bisection of the radius. There is nothing to
     estimate, and nothing random unless no corner of the box that is tried is adversarial: then the search starts along
-    the signs of a random adversarial input. Other differences from the paper: radii are bisected to a share of
-    themselves, and the search begins again with the largest blocks after the smallest, until no flip succeeds any more.
+    the signs of a random adversarial input. Other differences from the paper: radii are bisected to a relative
+    tolerance, and the search begins again with the largest blocks after the smallest, until no flip succeeds any more.
 
-    rounds: largest number of sweeps over the blocks of all sizes. tolerance: where bisection ends, as a share of the
-        radius. tries: random inputs to start from where no corner is adversarial; 0 is the paper's.
+    rounds: largest number of sweeps over the blocks of all sizes. tolerance: relative, at which bisection
+        ends. tries: random inputs to start from where no corner is adversarial; 0 is the paper's.
     """
 
     supports: ClassVar[Supports] = Supports(

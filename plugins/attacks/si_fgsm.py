@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Slope, ascend_with_momentum
 from ._base.active import Active, AttackLoss, Loss
@@ -24,6 +24,7 @@ class SIFGSM(Attack):
     copies: number of copies, the first of which is x itself; 5 in the paper.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
 
     steps: int = 10

@@ -66,8 +66,7 @@ def simba(
 ) -> Tensor:
     """Adversarial candidates (B, *S); see :class:`SimBA`. Each example has an order of its own."""
     x, device = ball.x, ball.x.device
-    index = oracle.todo(best, torch.arange(len(x), device=device))
-    oracle.offer(best, index, x[index])
+    index = oracle.visit(best, torch.arange(len(x), device=device), x)
     size = x[0].numel() if len(x) else 1
     place, sweep = torch.zeros(2, len(x), dtype=torch.int64, device=device)
     back = torch.zeros(len(x), dtype=torch.bool, device=device)

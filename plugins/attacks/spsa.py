@@ -62,17 +62,14 @@ def spsa(
     first, second = torch.zeros_like(x_adv), torch.zeros_like(x_adv)
     index = torch.arange(len(x_adv), device=x_adv.device)
     for step in range(steps + 1):
-        index = oracle.todo(best, index)
-        if len(index) == 0:
-            break
-        oracle.offer(best, index, x_adv[index])
-        index = oracle.todo(best, index)
+        # Ask about the iterate, and keep the best.
+        index = oracle.visit(best, index, x_adv)
         if step == steps or len(index) == 0:
             break
-        here = ball.rows(index)
-
-        noise = _signs(ball.x.shape[1:], step)
+        # The mean of (f(x + sigma v) - f(x - sigma v)) / (2 sigma) v over random signs v.
+        here, noise = ball.rows(index), _signs(ball.x.shape[1:], step)
         gradient = finite(antithetic(oracle, index, here, x_adv[index], rng=rng, noise=noise, pairs=pairs, sigma=sigma))
+        # Adam's step, and back into the ball.
         first[index] = 0.9 * first[index] + 0.1 * gradient
         second[index] = 0.999 * second[index] + 0.001 * gradient.square()
         mean, spread = first[index] / (1.0 - 0.9 ** (step + 1)), second[index] / (1.0 - 0.999 ** (step + 1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import (
+    EVERY_TASK,
     Access,
     Attack,
     Ball,
@@ -63,6 +64,7 @@ class Square(Attack):
         one after every fifty queries, when few proposals are still accepted. 1 is the paper's algorithm.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(
         norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), access=Access.scores, targeted=True, top5=True, randomized=True
     )

@@ -8,7 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, ConfigError, DataSpec, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import (
+    EVERY_TASK,
+    Attack,
+    ConfigError,
+    DataSpec,
+    Norm,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+)
 
 from ._ascent.transfer import Slope, ascend_with_momentum
 from ._base.active import Active, AttackLoss, Loss
@@ -25,6 +36,7 @@ class TIFGSM(Attack):
         inputs of 299 pixels a side.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
 
     steps: int = 10

@@ -74,7 +74,7 @@ class TorchAttacks(Bridge):
 
     @classmethod
     def signature_of(cls, name: str) -> Callable[..., Any]:
-        """The attack's class."""
+        """Class of the attack; its constructor's parameters are the settings."""
         found: Callable[..., Any] = getattr(imported("torchattacks"), name)
         return found
 

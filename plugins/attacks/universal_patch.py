@@ -8,7 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Ball, DataSpec, Norm, PreparedAttack, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import (
+    EVERY_TASK,
+    Ball,
+    DataSpec,
+    Norm,
+    PreparedAttack,
+    SampleRandom,
+    Supports,
+    Target,
+    Threat,
+    hookimpl,
+)
 
 from ._ascent.universal import batches, epochs_within, goals
 from ._base.active import Active, AttackLoss
@@ -28,6 +39,7 @@ class UniversalPatch(PreparedAttack):
     in another place each time. batch: examples that a step averages over.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, randomized=True)
 
     shape: PatchShape = PatchShape.square

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import EVERY_TASK, Attack, Ball, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
 from ._ascent.transfer import Tuning, ascend_with_momentum
 from ._base.active import Active, AttackLoss
@@ -32,6 +32,7 @@ class VMIFGSM(Attack):
     neighbours: number drawn in a step. spread: radius of the neighbourhood in units of eps.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True, randomized=True)
 
     steps: int = 10

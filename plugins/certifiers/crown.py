@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from benchmark.api import SampleRandom, System
 
     from ._graph.balls import Around
-    from ._graph.nodes import Graph, Node
+    from ._graph.graph import Graph
+    from ._graph.nodes import Node
     from ._graph.relaxations import Kink
 
 ROWS = 64

@@ -35,7 +35,7 @@ class IntervalBounds(Certifier):
             Refused: if the system's computation is not understood.
         """
         from ._graph.balls import Around
-        from ._graph.boxes import intervals, least_differences
+        from ._graph.boxes import last_intervals, least_differences
         from ._graph.radius import proved_radius
         from ._graph.reading import differences, read
 
@@ -44,7 +44,7 @@ class IntervalBounds(Certifier):
 
         def holds(rows: Tensor, radius: Tensor) -> Tensor:
             around = Around(exact[rows], radius, threat.norm)
-            found = intervals(graph, around.low, around.high)
+            found = last_intervals(graph, around.low, around.high)
             return (least_differences(graph, found, differences(graph, y[rows])) > reading.slack).all(1)
 
         right = graph(exact).argmax(1) == y

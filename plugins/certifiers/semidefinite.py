@@ -26,9 +26,9 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Semidefinite(Certifier):
-    """For networks with one hidden layer of ReLUs: an eigenvalue problem per pair of classes and step.
+    """Semidefinite relaxation of one hidden ReLU layer: one eigenvalue problem per pair of classes and step.
 
-    steps: of the dual's optimisation by subgradients; more are tighter, and any number is sound.
+    steps: subgradient steps on the dual; more give a tighter bound, and any number a sound one.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}))

@@ -118,8 +118,8 @@ def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
     if sigma is None or system.detectors or not sigma > 0:
         names = ", ".join(type(d).__name__ for d in acting) or "none"
         raise Refused(
-            "certifier.smoothing takes a system whose only defense at inference adds noise of scale sigma "
-            f"(defense=[smoothing]); those of this one that act at inference: {names}"
+            "certifier.smoothing needs a system whose only defense at inference adds noise of scale sigma "
+            f"(defense=[smoothing]); the defenses of this one at inference: {names}"
         )
     noise = _noise(acting[0], x)
     law, name = _law(norm, float(sigma))

@@ -3,7 +3,8 @@
 `train/CLASS/*.jpg`, and `val/CLASS/*.jpg` or, where there is no `val`, `test/CLASS/*.jpg`. Images are read from disk
 when they are asked for: the shorter side is resized to `resize` pixels (bilinear, antialiased) and the middle square of
 `size` pixels is cut out. Classes are the sorted names of the folders in `train`. A twentieth of the training images,
-those whose paths have the smallest hashes, is the select split. An id is a position in the sorted list of paths.
+those whose paths have the smallest hashes, is the select split. An id is a position in the sorted list of paths. A
+model that is not trained needs no `train`; then the classes are the folders of what is attacked.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class _Disk:
 class ImageFolder(Dataset):
     """A folder of the user's own.
 
-    path: the folder that holds `train`; a relative one is looked for in the data folder.
+    path: the folder that holds `val` or `test`, and `train` where a model is trained; a relative one is looked for in
+    the data folder.
     size: of the square input, in pixels. resize: of the shorter side before the cut, at least `size`.
     """
 
@@ -93,7 +95,7 @@ class ImageFolder(Dataset):
         """
         folder = root / self.path
         train, test = _listing(folder)
-        classes = tuple(sorted({path.parent.name for path in train}))
+        classes = tuple(sorted({path.parent.name for path in train or test}))
         unknown = sorted({path.parent.name for path in test} - set(classes))
         if unknown:
             raise DataError(
@@ -122,14 +124,14 @@ class ImageFolder(Dataset):
 def _select_rows(train: tuple[Path, ...], folder: Path) -> list[int]:
     """The positions of the training images with the smallest hashes."""
     order = sorted(range(len(train)), key=lambda i: derive_seed("select", train[i].relative_to(folder).as_posix()))
-    return order[: max(1, len(train) // SELECT_PART)]
+    return order[: max(1, len(train) // SELECT_PART)] if train else []
 
 
 def _listing(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """All training and all test images, sorted.
+    """All training and all test images, sorted; no training images where there is no folder of them.
 
     Raises:
-        DataError: if there are none.
+        DataError: if there are none to attack.
     """
     test = folder / ("val" if (folder / "val").is_dir() else "test")
     found = tuple(
@@ -137,10 +139,11 @@ def _listing(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         for part in (folder / "train", test)
     )
     for part, paths in zip(("train", "val (or test)"), found, strict=True):
-        if not paths:
+        if not paths and (part != "train" or (folder / part).is_dir()):
             raise DataError(
                 f"{folder} has no images in {part}/CLASS/; expected the layout of ImageNet (https://image-net.org): "
-                "train/CLASS/*.jpg and val/CLASS/*.jpg; set dataset.path to the folder that holds train"
+                "val/CLASS/*.jpg, and train/CLASS/*.jpg where a model is trained; set dataset.path to the folder that "
+                "holds them"
             )
     return found[0], found[1]
 

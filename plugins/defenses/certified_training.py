@@ -32,8 +32,8 @@ from benchmark.api import (
 
 from ..certifiers._graph import boxes, relaxations
 from ..certifiers._graph.balls import Around
+from ..certifiers._graph.graph import Graph
 from ..certifiers._graph.lowering import lower
-from ..certifiers._graph.nodes import Graph
 from ..certifiers._graph.reading import differences
 from ..certifiers._graph.tracing import trace
 from ._training.maximization import attacked
@@ -154,7 +154,7 @@ def _bounded_loss(model: nn.Module, y: Tensor, low: Tensor, high: Tensor, relaxe
     """
     graph = _graph(model, tuple(low.shape[1:]), low.dtype)
     chosen = differences(graph, y).to(low.dtype)
-    found = boxes.intervals(graph, low, high)
+    found = boxes.last_intervals(graph, low, high)
     least = boxes.least_differences(graph, found, chosen)
     if relaxed > 0.0:
         around = Around((low + high) / 2, (high - low).flatten(1).amax(1) / 2, Norm.linf)

@@ -45,7 +45,7 @@ class FeatureSqueezing(Defense):
             raise ConfigError("feature_squeezing has no squeezer; set bits, window or non_local")
 
     def check(self, spec: DataSpec) -> None:
-        """Images as large as the window, if the input is smoothed at all."""
+        """Refuse inputs that are no images, or smaller than the window, if a squeezer smooths."""
         if self.window or self.non_local:
             refuse_other_than_images(spec, "defense.feature_squeezing with a window or non_local", self.window or 1)
 

@@ -28,7 +28,7 @@ class Mahalanobis(Defense):
     layers: hidden layers read, at most; maps enter by their mean per channel. ridge: added to the covariance, as a
     share of the mean variance of its layer.
     fit: clean adds the standardised distances; attack weighs them by a logistic regression on attacked training
-    examples. attack, norm, eps: what these are made by, if it does; eps in units of the [0, 1] input range.
+    examples. attack, norm, eps: with fit=attack, the attack and its threat; eps in units of the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True

@@ -70,7 +70,7 @@ class NaturalAugmentation(Defense):
             )
 
     def check(self, spec: DataSpec) -> None:
-        """Images.
+        """Refuse inputs that the variations cannot take.
 
         Raises:
             Refused: if they are no images, or have neither 1 nor 3 channels and one of the variations is JPEG.

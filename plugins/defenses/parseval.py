@@ -35,7 +35,7 @@ class Parseval(Defense):
             )
 
     def after_step(self, model: nn.Module) -> None:
-        """One retraction of every weight of two and more dimensions."""
+        """Retract every weight tensor of two or more dimensions once."""
         if self.beta == 0.0:
             return
         for weight, matrix in matrices(model):

@@ -18,8 +18,8 @@ from ._training.operators import matrices, spectral_norm
 class SpectralRegularization(Defense):
     """Add strength / 2 times the sum over the layers of the squared largest singular value of their weights.
 
-    A convolution's kernel is read as a matrix of outputs by inputs x kh x kw, as in the paper. Its norm as an operator
-    is another one, at most sqrt(kh kw) times as large.
+    A convolution's kernel is reshaped to a matrix (outputs, inputs * kh * kw), as in the paper. The norm of the
+    convolution as an operator differs from that of the matrix and is at most sqrt(kh * kw) times as large.
 
     strength: the paper's is 0.01. steps: of power iteration, from a random vector, another one in each epoch.
     """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.api import Metric, hookimpl
+from benchmark.api import EVERY_TASK, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -20,6 +20,8 @@ class AttackSuccess(Metric):
 
     The board ranks systems, so the direction is the defender's: lower is better.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     def build(self) -> torchmetrics.Metric:
         """The rate, with its Wilson interval."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from benchmark.api import Metric, hookimpl
+from benchmark.api import EVERY_TASK, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class CleanAccuracy(Metric):
     """`clean_accuracy` and `clean_top5_accuracy` over all examples; an input that a detector refuses is not right."""
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     def build(self) -> torchmetrics.Metric:
         """Both rates, with Wilson intervals."""

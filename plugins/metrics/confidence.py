@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.api import ConfigError, Metric, hookimpl
+from benchmark.api import EVERY_TASK, ConfigError, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -24,6 +24,8 @@ class Confidence(Metric):
 
     threshold: a probability; two labels that are as likely have at most 1/2 each.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     threshold: float = 0.55
 

@@ -7,9 +7,9 @@ count as infinitely far, so that an attack cannot look better by giving up on ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.api import Metric, hookimpl
+from benchmark.api import EVERY_TASK, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -23,6 +23,8 @@ class Distances(Metric):
     lies among the failures is None. Intervals are distribution-free, from order statistics; None where a bound lies
     among the failures or the sample is too small to have one. Farther is better for the system.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     def build(self) -> torchmetrics.Metric:
         """Thirteen measurements."""

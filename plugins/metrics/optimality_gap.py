@@ -7,9 +7,9 @@ AttackBench compares with the best distance that any attack found; here the refe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.api import Metric, Norm, hookimpl
+from benchmark.api import EVERY_TASK, Metric, Norm, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -26,6 +26,8 @@ class OptimalityGap(Metric):
 
     norm: of the threat, which outcomes do not name; `metric.optimality_gap.norm=${threat.norm}` in a configuration.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     norm: Norm = Norm.linf
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.api import Metric, hookimpl
+from benchmark.api import EVERY_TASK, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -19,6 +19,8 @@ class Passes(Metric):
     a forward pass, here over the examples that were broken, as black-box attacks are compared. An attack is neither
     better nor worse for its cost alone, so there is no direction.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     def build(self) -> torchmetrics.Metric:
         """Nine measurements."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from benchmark.api import Metric, hookimpl
+from benchmark.api import EVERY_TASK, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -27,6 +27,8 @@ class Rejection(Metric):
     `robust_accuracy_answered` of those that are still answered, and answered right; `robust_by_refusal` of those that
     a refusal saved. `clean_refused` is the share of clean inputs refused, whatever the label.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     def build(self) -> torchmetrics.Metric:
         """Five rates, with Wilson intervals."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from benchmark.api import Metric, hookimpl
+from benchmark.api import EVERY_TASK, Metric, hookimpl
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -27,6 +27,8 @@ class RobustAccuracy(Metric):
     any other first answer, and examples that were wrong at first guess were not attacked. Under top5 both rates are
     that of examples whose label no attack drove out of the five best.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     def build(self) -> torchmetrics.Metric:
         """Both rates, with Wilson intervals."""

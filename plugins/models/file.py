@@ -90,7 +90,7 @@ class ModelFile(Model):
         if wrong:
             raise DataError(
                 f"{self.weights} does not fit {self.factory or 'the program'} in {len(wrong)} tensors "
-                f"({'; '.join(wrong[:3])}); check model.args, or say model.prefix if all names begin alike"
+                f"({'; '.join(wrong[:3])}); check model.args, or set model.prefix if all names share a prefix"
             )
         return {f"asked.{name}": value for name, value in found.items()}
 

@@ -19,6 +19,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "attack.alma": {"steps": 150},
     "attack.apgd": {"steps": 60},
     "attack.autoattack": {"steps": 10, "queries": 60},
+    "attack.generator": {"epochs": 4, "width": 8},
     "attack.pyautoattack": {"args": {"n_iter": 2, "n_restarts": 1}},
 }
 """Plugins whose defaults are a long search, and settings with which it ends within the query budget of the rules."""
@@ -31,6 +32,7 @@ test_contract = contract.tests(*DEFAULTS)
 test_contract_adaptive = contract.tests("attack.adaptive", **SHORT["attack.adaptive"])
 test_contract_adv_lib = contract.tests("attack.adv_lib", **SHORT["attack.adv_lib"])
 test_contract_pyautoattack = contract.tests("attack.pyautoattack", **SHORT["attack.pyautoattack"])
+test_contract_generator = contract.tests("attack.generator", **SHORT["attack.generator"])
 test_contract_alma = contract.tests("attack.alma", **SHORT["attack.alma"])
 test_contract_apgd = contract.tests("attack.apgd", **SHORT["attack.apgd"])
 test_contract_autoattack = contract.tests("attack.autoattack", **SHORT["attack.autoattack"])

@@ -20,7 +20,7 @@ from benchmark.errors import StoreError
 from benchmark.records.durable import checked_tensors, save_checked
 from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.stages import training
+from benchmark.stages import training_history
 from tests.core.cells import plugin, small_config
 
 VARY = ("seconds", "peak_memory_bytes")
@@ -147,12 +147,12 @@ def test_tensors_have_a_checksum_over_all_that_they_say(tmp_path: Path) -> None:
 
 
 def test_a_history_that_was_changed_is_broken(tmp_path: Path) -> None:
-    training.write_history(tmp_path, [{"epoch": 0.0, "score": 0.5}])
-    assert training.read_history(tmp_path) == [{"epoch": 0.0, "score": 0.5}]
-    file = tmp_path / training.HISTORY
+    training_history.write_history(tmp_path, [{"epoch": 0.0, "score": 0.5}])
+    assert training_history.read_history(tmp_path) == [{"epoch": 0.0, "score": 0.5}]
+    file = tmp_path / training_history.HISTORY
     file.write_text(file.read_text().replace("0.5", "0.6"))
     with pytest.raises(StoreError, match="does not have its checksum"):
-        training.read_history(tmp_path)
+        training_history.read_history(tmp_path)
 
 
 def test_deaths_are_counted_and_then_recorded(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from benchmark.records.record import Finding, Record
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import ambient
-from benchmark.stages.proof import Proof, prove
+from benchmark.stages.proof import prove
+from benchmark.stages.proved import Proof
 from benchmark.threat import Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 

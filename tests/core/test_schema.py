@@ -43,7 +43,8 @@ def test_the_published_schema_is_the_one_of_the_models() -> None:
 def test_the_schema_names_what_a_written_record_has(folder: Path) -> None:
     schema = json.loads((FOLDER / "record-1.json").read_text(encoding="utf-8"))
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == set(written(folder)) == set(Record.model_fields)
+    assert set(schema["properties"]) == set(Record.model_fields)
+    assert set(written(folder)) == set(Record.model_fields) - {"task"}, "left out where that is one label"
     assert schema["properties"]["schema_version"]["const"] == 1
 
 

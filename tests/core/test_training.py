@@ -22,7 +22,8 @@ from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
 from benchmark.stages.fit import DETECTOR_FALSE_POSITIVES
-from benchmark.stages.training import Fitting, collapse_warning, learning_rate_factor, share_of, shares_warning
+from benchmark.stages.fitting import Fitting, learning_rate_factor, share_of
+from benchmark.stages.training import collapse_warning, shares_warning
 from benchmark.system import System
 from benchmark.threat import Norm
 from tests.core.cells import declared, fitted_of, loaded_of, plugin, small_config
@@ -103,14 +104,14 @@ class _Killed(BaseException):
 def test_training_that_was_interrupted_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmark.stages import training
+    from benchmark.stages.fitting import Fitting
 
     recipe = dataclasses.replace(RECIPE, epochs=5, ema=0.9, optimizer=Optimizer.sgd)
     defenses = (_adversarial(),)
     whole = small_config(tmp_path / "whole", training=recipe, defenses=defenses)
     broken = small_config(tmp_path / "broken", training=recipe, defenses=defenses)
     expected, card = _fit(whole)
-    real = training.Fitting.training_step
+    real = Fitting.training_step
 
     def stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
         if self.current_epoch == 3 and batch_idx == 4:
@@ -118,7 +119,7 @@ def test_training_that_was_interrupted_ends_with_the_same_weights(
         return real(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Fitting, "training_step", stop)
+        patch.setattr(Fitting, "training_step", stop)
         with pytest.raises(PluginFault, match="_Killed"):
             _fit(broken)
     assert (Store(tmp_path / "broken" / "results").work(card.key) / "last.ckpt").is_file()
@@ -128,7 +129,7 @@ def test_training_that_was_interrupted_ends_with_the_same_weights(
         epochs.append(self.current_epoch)
         return real(self, batch, batch_idx)
 
-    monkeypatch.setattr(training.Fitting, "training_step", count)
+    monkeypatch.setattr(Fitting, "training_step", count)
     found, again = _fit(broken)
     assert set(epochs) == {3, 4}
     assert _same(dict(expected.model.state_dict()), dict(found.model.state_dict()))

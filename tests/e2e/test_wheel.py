@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ACME
 from tests.house.checkout import ROOT, files
 
 SOURCES = ("benchmark", "plugins", "conf", "leaderboard")
-ACME = ROOT / "tests" / "fixtures" / "acme_attacks"
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -51,9 +51,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def benchmark(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """The command `benchmark` of a fresh environment that holds the wheel and the third party's package."""
-    sources, home = tmp_path_factory.mktemp("third_party"), tmp_path_factory.mktemp("environment")
+def home(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment that holds the wheel and the third party's package."""
+    sources, home = tmp_path_factory.mktemp("third_party"), tmp_path_factory.mktemp("home")
     theirs = build_wheel(shutil.copytree(ACME, sources / "acme"), sources / "wheel")
     venv.create(home, with_pip=False, symlinks=True)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)}))
@@ -67,13 +67,19 @@ def benchmark(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     python = home / "bin" / "python"
     options = ["--disable-pip-version-check", "-q", "--no-deps", "--no-index", "--no-compile"]
     run(sys.executable, "-m", "pip", "--python", python, "install", *options, wheel, theirs, cwd=sources)
+    where = run(python, "-c", "import benchmark; print(benchmark.__file__)", cwd=home).strip()
+    assert Path(where).is_relative_to(home), f"the environment sees {where}"
+    return home
+
+
+@pytest.fixture(scope="module")
+def benchmark(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The command `benchmark` of that environment, run from another folder."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     def command(*arguments: str) -> str:
         return run(home / "bin" / "benchmark", *arguments, cwd=elsewhere)
 
-    where = run(python, "-c", "import benchmark; print(benchmark.__file__)", cwd=elsewhere).strip()
-    assert Path(where).is_relative_to(home), f"the environment sees {where}"
     return command
 
 
@@ -118,3 +124,14 @@ def test_a_third_partys_plugin_is_listed_run_verified_and_published(
     benchmark("leaderboard", "build", "--results", str(store / "cells"), "--out", str(site))
     assert "acme_signs" in "".join(page.read_text() for page in site.rglob("*.html"))
     assert "1 complete" in benchmark("status", "--store", str(store))
+
+
+def test_the_third_partys_own_tests_pass_and_its_plugins_keep_their_promises(home: Path, tmp_path: Path) -> None:
+    """Its test files from a copy of its repository, then the suite that pytest brings by its option alone."""
+    theirs = shutil.copytree(ACME, tmp_path / "theirs")
+    pytest_ = (home / "bin" / "python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist")
+    own = run(*pytest_, "tests", cwd=theirs)
+    assert " passed" in own
+    assert "failed" not in own
+    option = run(*pytest_, "-v", "--contract", "dataset.acme_rings", "tests/test_methods.py", cwd=theirs)
+    assert "contract[dataset.acme_rings-has_values_in_the_unit_box] PASSED" in option

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import importlib
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,18 @@ def python_files(*folders: str) -> list[Path]:
 def tree(file: Path) -> ast.Module:
     """The syntax tree of a file of the checkout."""
     return ast.parse((ROOT / file).read_text(encoding="utf-8"), str(file))
+
+
+@contextlib.contextmanager
+def docs_script(name: str) -> Iterator[Any]:
+    """A script of docs/ as a module, imported as it is when it runs: from its folder."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+        for each in (name, "marked"):
+            sys.modules.pop(each, None)
 
 
 @functools.cache

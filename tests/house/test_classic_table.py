@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from benchmark.errors import RecordError
-from tests.house.checkout import ROOT
+from tests.house.checkout import ROOT, docs_script
 from tests.leaderboard.made_records import made_cell
 
 PAGE = (ROOT / "docs" / "classic-table.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("classic_table_script", ROOT / "docs" / "classic_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script() -> Iterator[Any]:
+    with docs_script("classic_table") as module:
+        yield module
 
 
 def suite(name: str) -> list[str]:
@@ -94,7 +90,7 @@ def test_the_table_is_made_of_the_records(script: Any, tmp_path: Path) -> None:
     table = rows(script.table(script.records(store)))
     assert [float(row[1]) for row in table] == [95 - 10 * count for count in range(8)]
     assert table[0][2] == "88.8\N{EN DASH}97.8"  # Wilson's interval of 95 of 100
-    page = script.filled(PAGE, script.table(script.records(store)))
+    page = script.filled(PAGE, {script.MARK: script.table(script.records(store))})
     assert rows(page) == table
     assert re.sub(r"\| .*\n", "", page) == re.sub(r"\| .*\n", "", PAGE)
 

@@ -1,14 +1,12 @@
 """The documentation runs: commands compose or run, programs run, tables name what there is."""
 
 import dataclasses
-import importlib.util
 import inspect
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -34,7 +32,7 @@ from benchmark.sweep.files import written_out
 from benchmark.threat import Goal, RegionKind
 from tests.core.cells import small_config
 from tests.e2e.commands import benchmark
-from tests.house.checkout import ROOT, optional_packages
+from tests.house.checkout import ROOT, docs_script, optional_packages
 from tests.house.pages import PAGES, blocks, commands
 
 COMMANDS = commands()
@@ -196,14 +194,11 @@ def test_the_signatures_of_every_stage_are_those_of_the_contracts() -> None:
 
 
 def test_the_catalogue_of_the_readme_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("catalogue_script", ROOT / "docs" / "catalogue.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert script.table().count("\n") == 2 + sum(d.distribution == registry.DISTRIBUTION for d in registry.declared())
-    assert script.filled(text) == text, "run: python docs/catalogue.py"
+    with docs_script("catalogue") as script:
+        made = script.table()
+        assert script.filled(text, {script.MARK: made}) == text, "run: python docs/catalogue.py"
+    assert made.count("\n") == 2 + sum(d.distribution == registry.DISTRIBUTION for d in registry.declared())
 
 
 def page(name: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from omegaconf import OmegaConf
 
 from benchmark import registry
 from benchmark.errors import RecordError
-from tests.house.checkout import ROOT
+from tests.house.checkout import ROOT, docs_script
 from tests.leaderboard.made_records import made_cell
 
 PAGE = (ROOT / "docs" / "oracle-table.md").read_text(encoding="utf-8")
@@ -25,14 +23,8 @@ NORMS = ("linf", "l2", "l1", "l0")
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
-    spec = importlib.util.spec_from_file_location("oracle_table_script", ROOT / "docs" / "oracle_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with docs_script("oracle_table") as module:
+        yield module
 
 
 def table(name: str, text: str = PAGE) -> list[list[str]]:

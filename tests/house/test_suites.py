@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from benchmark import registry
+from benchmark.tasks.task import CLASSIFICATION
 from tests.house.checkout import ROOT
 
 
@@ -23,7 +24,9 @@ def test_every_attack_is_in_the_suite_of_attacks() -> None:
     named = attacks("attacks_digits")
     bridges = {"adv_lib", "art", "cleverhans", "foolbox", "pyautoattack", "torchattacks"}
     assert bridges < set(attacks("toolkits_digits"))
-    assert set(named) == set(registry.names("attack")) - {"none", "cascade", "adaptive", "trigger"} - bridges
+    dense = {name for name in registry.names("attack") if CLASSIFICATION not in registry.load("attack", name).tasks}
+    assert dense <= {*attacks("segmentation_digits"), *attacks("detection_digits")}
+    assert set(named) == set(registry.names("attack")) - {"none", "cascade", "adaptive", "trigger"} - bridges - dense
     # A cascade and the adaptive search are made of attacks that are there, and a trigger needs a poisoned system.
     assert [name for name in named if named.count(name) > 1] == ["carlini_wagner"] * 2  # with a tenth of its steps too
 

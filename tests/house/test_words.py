@@ -123,6 +123,8 @@ def _call(node: ast.Call) -> list[str]:
 
 ALLOWED = {
     "plugins/models/onnx.py": "reads the file that it is named for",
+    "plugins/models/_zoo.py": "reads the folder of a zoo's model",
+    "plugins/models/torch_hub.py": "names the repository by the content of its hubconf.py",
     "plugins/models/_http.py": "reads an endpoint's token from the environment, and waits for its turn",
     "plugins/models/sklearn.py": "silences the warnings of a conversion",
     "plugins/attacks/_toolkits/bridge.py": "silences the warnings of a toolkit",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +11,7 @@ import torch
 
 from benchmark.oracles.worlds import LINEAR, WORLDS, attack_world
 from benchmark.threat import Norm
-from tests.house.checkout import ROOT
+from tests.house.checkout import ROOT, docs_script
 from tests.house.test_oracle_table import table as cells
 
 PAGE = (ROOT / "docs" / "worlds-table.md").read_text(encoding="utf-8")
@@ -22,14 +20,8 @@ CURVED = [name for name in WORLDS if name not in LINEAR]
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
-    spec = importlib.util.spec_from_file_location("worlds_table_script", ROOT / "docs" / "worlds_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with docs_script("worlds_table") as module:
+        yield module
 
 
 def heads(name: str) -> list[str]:

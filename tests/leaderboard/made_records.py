@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -65,31 +66,9 @@ def made_cell(
         backwards: gradients asked for, per attacked example (noise asks for none). metrics: those of plugins.
         examples: shifts the ids by its length: another example list of the same size.
     """
-    clean = np.asarray(clean, dtype=bool)
-    n = len(clean)
-    ok = np.ones(n, dtype=bool) if valid is None else np.asarray(valid, dtype=bool) | ~clean
     radius = float(Fraction(eps))
-    adversarial = clean & ok & np.isfinite(np.asarray(distance, dtype=np.float32))
-    far = np.where(adversarial, np.asarray(distance, dtype=np.float32), np.float32(np.inf)).astype(np.float32)
-    broken = adversarial & ((far <= np.float32(radius)) | (not bounded))
-    proved = np.zeros(n, np.float32) if certified is None else np.asarray(certified, dtype=np.float32)
-    system_config = {
-        "dataset": _described(dataset),
-        "model": _described(model, model_params),
-        "defenses": [_described(d) for d in defenses],
-        "poison": [_described(p) for p in poison],
-        "training": {"epochs": 5},
-        "precision": "32-true",
-        "init_from": "",
-    }
-    system = SystemInfo(
-        key=plain_key(system_config, seed, dataset_revision),
-        dataset=dataset,
-        model=model,
-        defenses=list(defenses),
-        poison=list(poison),
-        config=system_config,
-    )
+    found = _Found.of(clean, distance, valid, certified, radius=radius if bounded else None)
+    system = _system(model, model_params, dataset, defenses, poison, seed, dataset_revision)
     threat = ThreatInfo.model_validate(
         {
             "norm": norm, "eps": radius, "eps_exact": str(Fraction(eps)), "access": access, "aware": aware,
@@ -106,9 +85,8 @@ def made_cell(
         randomized=attack == "noise",
         bounded=bounded,
     )
-    ids = np.arange(n, dtype=np.int64) + 1000 + len(examples)
-    y = np.arange(n, dtype=np.int64) % 10
-    examples_sha256 = hashlib.sha256(ids.tobytes() + y.tobytes()).hexdigest()
+    ids = np.arange(len(found.clean), dtype=np.int64) + 1000 + len(examples)
+    examples_sha256 = hashlib.sha256(ids.tobytes() + _labels(ids).tobytes()).hexdigest()
     key = content_key(
         [system.key, threat.model_dump(), method.model_dump(), seed, suite, official, dataset_revision, examples_sha256,
          status]
@@ -120,36 +98,115 @@ def made_cell(
     folder = root / "cells" / key
     folder.mkdir(parents=True, exist_ok=True)
     if status == "complete":
-        passes = np.where(clean, 10, 0).astype(np.int64)
-        gradients = np.where(clean, 0 if attack == "noise" else backwards, 0).astype(np.int64)
-        save_file(
-            _arrays(norm, ids, y, clean, ok, adversarial, broken, far, proved, passes, gradients),
-            folder / "outcomes.safetensors",
-        )
-        shown = ids[adversarial]
-        save_file({"ids": shown, "x_adv": np.zeros((len(shown), 4), np.float32)}, folder / "witness.safetensors")
-        robust = int((clean & ok & ~broken).sum())
-        record = record.model_copy(
-            update={
-                "counts": Counts(
-                    total=n, clean_correct=int(clean.sum()), robust_correct=robust, clean_top5=n,
-                    robust_top5=n, invalid=int((clean & ~ok).sum()),
-                ),
-                "cost": Cost(forwards=int(passes.sum()), backwards=int(gradients.sum()),
-                             seconds=1.5, peak_memory_bytes=1 << 20),
-                "audit": Audit(max_distance=float(far[broken].max(initial=0.0)), max_excess=None, outside_ball=0,
-                               outside_box=0, outside_region=0, non_finite=0),
-                "splits": {"test": SplitInfo(count=n, sha256=examples_sha256)},
-                "splits_disjoint": True,
-                "metrics": list(metrics),
-                "examples_sha256": examples_sha256,
-                "weights_sha256": system.key * 2,
-                "files": [_file(folder / name) for name in ("outcomes.safetensors", "witness.safetensors")],
-                "provenance": {"overrides": [f"attack={attack}", f"model={model}", f"seed={seed}"]},
-            }
-        )  # fmt: skip
+        record = _completed(record, folder, found, ids, 0 if attack == "noise" else backwards, examples_sha256, metrics)
     (folder / "record.json").write_text(to_text(record), encoding="utf-8")
     return folder
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What happened to each example, (N,) each; valid: also where the attack was not run."""
+
+    clean: Bools
+    valid: Bools
+    adversarial: Bools
+    broken: Bools
+    far: Floats
+    proved: Floats
+
+    @classmethod
+    def of(
+        cls,
+        clean: Sequence[bool] | Bools,
+        distance: Sequence[float] | NDArray[np.float64],
+        valid: Sequence[bool] | Bools | None,
+        certified: Sequence[float] | NDArray[np.float64] | None,
+        *,
+        radius: float | None,
+    ) -> _Found:
+        """As :func:`made_cell` is told; without a radius any distance breaks."""
+        right = np.asarray(clean, dtype=bool)
+        ok = np.ones(len(right), dtype=bool) if valid is None else np.asarray(valid, dtype=bool) | ~right
+        near = np.asarray(distance, dtype=np.float32)
+        adversarial = right & ok & np.isfinite(near)
+        far = np.where(adversarial, near, np.float32(np.inf)).astype(np.float32)
+        broken = adversarial if radius is None else adversarial & (far <= np.float32(radius))
+        proved = np.zeros(len(right), np.float32) if certified is None else np.asarray(certified, dtype=np.float32)
+        return cls(right, ok, adversarial, broken, far, proved)
+
+
+def _labels(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.arange(len(ids), dtype=np.int64) % 10
+
+
+def _system(
+    model: str,
+    model_params: Mapping[str, Any] | None,
+    dataset: str,
+    defenses: Sequence[str],
+    poison: Sequence[str],
+    seed: int,
+    revision: str,
+) -> SystemInfo:
+    config = {
+        "dataset": _described(dataset),
+        "model": _described(model, model_params),
+        "defenses": [_described(d) for d in defenses],
+        "poison": [_described(p) for p in poison],
+        "training": {"epochs": 5},
+        "precision": "32-true",
+        "init_from": "",
+    }
+    return SystemInfo(
+        key=plain_key(config, seed, revision),
+        dataset=dataset,
+        model=model,
+        defenses=list(defenses),
+        poison=list(poison),
+        config=config,
+    )
+
+
+def _completed(
+    record: Record,
+    folder: Path,
+    found: _Found,
+    ids: NDArray[np.int64],
+    backwards: int,
+    examples_sha256: str,
+    metrics: Sequence[MetricValue],
+) -> Record:
+    """The record with its results, whose files are written."""
+    clean, ok, broken = found.clean, found.valid, found.broken
+    passes, gradients = (np.where(clean, each, 0).astype(np.int64) for each in (10, backwards))
+    save_file(
+        _arrays(record.threat.norm, ids, _labels(ids), clean, ok, found.adversarial, broken, found.far, found.proved,
+                passes, gradients),
+        folder / "outcomes.safetensors",
+    )  # fmt: skip
+    shown = ids[found.adversarial]
+    save_file({"ids": shown, "x_adv": np.zeros((len(shown), 4), np.float32)}, folder / "witness.safetensors")
+    return record.model_copy(
+        update={
+            "counts": Counts(
+                total=len(ids), clean_correct=int(clean.sum()), robust_correct=int((clean & ok & ~broken).sum()),
+                clean_top5=len(ids), robust_top5=len(ids), invalid=int((clean & ~ok).sum()),
+            ),
+            "cost": Cost(forwards=int(passes.sum()), backwards=int(gradients.sum()),
+                         seconds=1.5, peak_memory_bytes=1 << 20),
+            "audit": Audit(max_distance=float(found.far[broken].max(initial=0.0)), max_excess=None, outside_ball=0,
+                           outside_box=0, outside_region=0, non_finite=0),
+            "splits": {"test": SplitInfo(count=len(ids), sha256=examples_sha256)},
+            "splits_disjoint": True,
+            "metrics": list(metrics),
+            "examples_sha256": examples_sha256,
+            "weights_sha256": record.system.key * 2,
+            "files": [_file(folder / name) for name in ("outcomes.safetensors", "witness.safetensors")],
+            "provenance": {
+                "overrides": [f"attack={record.attack.name}", f"model={record.system.model}", f"seed={record.seed}"]
+            },
+        }
+    )  # fmt: skip
 
 
 def plain_key(config: Mapping[str, Any], seed: int, revision: str) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from benchmark_leaderboard.board import Board
-from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.cells.cell import Cell
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.review import check as reviewing
 from benchmark_leaderboard.review.check import Proof, check

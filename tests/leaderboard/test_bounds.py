@@ -22,7 +22,7 @@ from benchmark.errors import RecordError
 from benchmark.records.record import Record, read_record
 from tests.leaderboard.made_records import made_cell
 from tests.leaderboard.made_submission import CLEAN, FAR, Spoiler, made_submission
-from tests.leaderboard.test_hostile_submissions import Spoil, array, of, set_in
+from tests.leaderboard.spoils import Spoil, array, of, set_in
 
 METRIC = {"name": "m", "low": None, "high": None, "unit": "", "higher_is_better": None}
 FINDING = {"name": "x", "severity": "info", "evidence": "e"}

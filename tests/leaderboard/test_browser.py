@@ -142,6 +142,22 @@ def test_systems_with_several_runs_are_compared_over_all_pairs_of_runs(tmp_path:
     assert "means over all pairs of runs" in seen
 
 
+def test_the_strongest_attack_within_a_number_of_passes_is_marked(site: Path, tmp_path: Path) -> None:
+    page = (site / "attacks.html").read_text(encoding="utf-8")
+    page = page.replace('data-passes="20.0"', 'data-passes="21.0"', 1)  # the first is the strongest of its board
+    (site / "costly.html").write_text(page, encoding="utf-8")
+    lines = re.findall(r'data-board="([^"]+)"[^>]*data-passes="([^"]+)" data-success="([^"]+)"', page)
+    seen = dump((site / "costly.html").as_uri() + "#passes=20", tmp_path / "profile")
+    row = r'<tr data-board="([^"]+)"[^>]*data-passes="([^"]+)" data-success="([^"]+)"([^>]*)>(.*?)</tr>'
+    rows = re.findall(row, seen)
+    assert len(rows) == len(lines)
+    assert all(("hidden" in rest) == (float(passes) > 20) for _, passes, _, rest, _ in rows)
+    marked = {(of, success) for of, _, success, _, cells in rows if 'data-best="">' in cells}
+    affordable = [(of, float(success)) for of, passes, success in lines if float(passes) <= 20]
+    assert 0 < len(affordable) < len(lines)
+    assert marked == {(of, str(max(s for b, s in affordable if b == of))) for of, _ in affordable}
+
+
 def every_kind(site: Path) -> Iterable[Path]:
     """One page of each kind."""
     yield from (

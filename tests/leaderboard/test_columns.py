@@ -12,17 +12,11 @@ from benchmark_leaderboard.board import Leaderboard, Measured, Metric, Row
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.ranking.measured import metrics_of
 from benchmark_leaderboard.report import report_of
-from benchmark_leaderboard.site.columns import (
-    BOARD_PAGE,
-    METRIC_COLUMNS,
-    attack_columns,
-    board_columns,
-    exact_line,
-    on_page,
-    score_columns,
-)
+from benchmark_leaderboard.site.column import METRIC_COLUMNS, exact_line, on_page
+from benchmark_leaderboard.site.columns import BOARD_PAGE, board_columns
 from benchmark_leaderboard.site.paths import paths_of
 from benchmark_leaderboard.site.render import render
+from benchmark_leaderboard.site.tried_columns import attack_columns, score_columns
 
 from benchmark.records.record import MetricValue, Record
 from tests.leaderboard.made_board import made_leaderboard

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from benchmark_leaderboard.board import Board
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.cells.cell import Cell
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.suspicion import Suspicion, read_suspicion
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.detectors import detected, risk_points, roc_points

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from benchmark_leaderboard.build import build
-from benchmark_leaderboard.cells.load import read, read_answers
+from benchmark_leaderboard.cells.evidence import read_answers
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.site.examples import DRILL_EXAMPLES, example_lines
 

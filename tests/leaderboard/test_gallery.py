@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells import gallery as gallery_module
+from benchmark_leaderboard.cells.cell import Cell
 from benchmark_leaderboard.cells.gallery import Pictures, exhibits, png, read_pictures
-from benchmark_leaderboard.cells.load import Cell
 from benchmark_leaderboard.site.render import Extras, render
 from numpy.typing import NDArray
 from safetensors.numpy import save_file

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.cells.load import check_files, find, read, read_evidence
+from benchmark_leaderboard.cells.evidence import read_evidence
+from benchmark_leaderboard.cells.load import check_files, find, read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from safetensors.numpy import load_file, save_file
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark_leaderboard.board import Leaderboard
-from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.cells.cell import Cell
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 
 from benchmark.stages.arithmetic import _check_description, _check_keys

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells import packed
-from benchmark_leaderboard.cells.load import read, read_evidence
+from benchmark_leaderboard.cells.evidence import read_evidence
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.review.pack import pack
 from safetensors.numpy import load_file, save_file

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_leaderboard.cells.load import Cell, read
+from benchmark_leaderboard.cells.cell import Cell
+from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.suites import required_attacks

@@ -12,10 +12,14 @@ from safetensors.numpy import save_file
 
 from benchmark import registry
 from benchmark.api import Dataset
+from benchmark.config.schema import Training
 from benchmark.data import Examples, Splits
 from benchmark.errors import ConfigError, DataError
+from benchmark.records.store import Store
+from benchmark.run import run
 from benchmark.testing import rules_dataset
 from benchmark.testing.rule import Inapplicable
+from tests.core.cells import plugin, small_config
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -185,3 +189,48 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         dataset(tmp_path / "one.npy").load(tmp_path, offline=True)
     with pytest.raises(ConfigError, match=r"dataset\.classes is 1; expected at least 2, or 0"):
         dataset(tmp_path / "x.npz", classes=1)
+
+
+NET_1D = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(1, 4, 9, padding=4)
+        self.head = torch.nn.Linear(4, spec.classes)
+
+    def forward(self, x):  # (B, 1, L, 1): a signal is an image of one column
+        return self.head(self.conv(x[..., 0]).relu().mean(2))
+"""
+
+
+def test_a_signal_is_trained_on_attacked_and_proved_like_anything_else(tmp_path: Path) -> None:
+    """Two tones of other frequencies in noise, one channel of 128 samples: no part of the core knows of signals."""
+    time = torch.arange(128) / 128
+    rng = torch.Generator().manual_seed(0)
+
+    def tones(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.arange(count) % 2
+        phase = torch.rand(count, 1, generator=rng)
+        x = 0.5 + 0.3 * (2 * torch.pi * ((4 + 12 * y[:, None]) * time + phase)).sin()
+        return (x + 0.02 * torch.randn(x.shape, generator=rng)).clamp(0, 1)[:, None, :, None], y
+
+    (x_train, y_train), (x_test, y_test) = tones(400), tones(40)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    save_file({name: values.numpy() for name, values in arrays.items()}, tmp_path / "d.safetensors")
+    (tmp_path / "net.py").write_text(NET_1D)
+    config = small_config(
+        tmp_path, examples=40, dataset=plugin("dataset", "arrays", path=str(tmp_path / "d.safetensors")),
+        model=plugin("model", "file", path=str(tmp_path / "net.py"), factory="Net"),
+        attack=plugin("attack", "pgd", steps=5),
+        training=Training(epochs=15, learning_rate=0.05, selection_attack=plugin("attack", "pgd", steps=1)),
+    )  # fmt: skip
+    result = run(config)
+    record = Store(tmp_path / "results").record(result.key)
+    assert record is not None
+    assert record.status == "complete", record.error
+    assert record.counts is not None
+    assert record.counts.clean_correct >= 38
+    assert record.counts.invalid == 0

@@ -14,6 +14,7 @@ from benchmark_plugins.defenses._training.mixing import beta, chosen
 from benchmark_plugins.defenses.bounded_relu import Bounded
 from benchmark_plugins.defenses.cutmix import rectangles
 from benchmark_plugins.defenses.generated_data import Gaussian
+from benchmark_plugins.defenses.label_smoothing import LabelSmoothing, Variant
 from benchmark_plugins.defenses.natural_augmentation import Variation
 from torch import Tensor, nn
 
@@ -225,6 +226,31 @@ def test_labels_of_generated_rows_are_those_of_their_generator() -> None:
     new = changed(given, seen) & (seen.y < 2)  # the third class is empty, and stands for all examples
     assert int(new.sum()) > 5
     assert torch.allclose(seen.x[new].flatten(1).mean(1), torch.where(seen.y[new] == 0, 0.2, 0.8), atol=1e-5)
+
+
+# --- noise and labels ---
+
+
+def test_noisy_copies_are_added_with_their_deviation() -> None:
+    grey = Examples.of(torch.arange(50), torch.full((50, 1, 16, 16), 0.5), torch.arange(50) % 3)
+    added = defense("gaussian_augmentation", sigma=0.1, copies=2).prepare(grey, SPEC, SampleRandom(0, grey.ids))
+    assert len(added) == 150
+    assert len(added.ids.unique()) == 150
+    assert torch.equal(added.x()[:50], grey.x())
+    assert torch.equal(added.y, grey.y.repeat(3))
+    noise = added.x()[50:] - 0.5  # 25,600 values five deviations from either end of the box
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
+    assert float(noise.mean()) == pytest.approx(0.0, abs=0.003)
+    assert not torch.allclose(noise[:50], noise[50:])
+
+
+@pytest.mark.parametrize(("variant", "true", "other"), [(Variant.szegedy, 0.91, 0.01), (Variant.others, 0.9, 0.1 / 9)])
+def test_smoothed_labels_have_both_published_forms(variant: Variant, true: float, other: float) -> None:
+    ten = Examples.of(torch.arange(10), torch.rand(10, 4), torch.arange(10))
+    smooth = LabelSmoothing(0.1, variant).prepare(ten, DataSpec((4,), 10), SampleRandom(0, ten.ids))
+    assert smooth.soft is not None
+    assert torch.allclose(smooth.soft, torch.eye(10) * (true - other) + other)
+    assert torch.allclose(smooth.soft.sum(1), torch.ones(10))
 
 
 # --- bounded ReLU ---

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.certifiers._graph import boxes
 from benchmark_plugins.certifiers._graph.lowering import lower
+from benchmark_plugins.certifiers._graph.reading import differences
 from benchmark_plugins.certifiers._graph.tracing import trace
 from benchmark_plugins.certifiers.interval import IntervalBounds
 from benchmark_plugins.defenses.adversarial_training import attacked
@@ -185,3 +186,20 @@ def test_settings_out_of_range_are_refused() -> None:
             training(**settings)
     with pytest.raises(ConfigError, match=r"threat\.eps is 'x'"):
         training(eps="x")
+
+
+def test_intervals_of_the_last_layer_alone_are_those_of_all_with_pooling_in_one_step() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU())
+    net.append(nn.MaxPool2d(2, stride=1)).append(nn.Flatten()).append(nn.Linear(16, 3))
+    graph = lower(trace(net, (1, 8, 8), "test"), (1, 8, 8), "test")
+    low = torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    high, chosen = low + 0.1, differences(graph, torch.tensor([0, 1, 2, 0, 1]))
+    each, last = boxes.intervals(graph, low, high), boxes.last_intervals(graph, low, high)
+    assert len(last) < len(each) / 2
+    assert all(torch.equal(a, b) for node in last for a, b in zip(last[node], each[node], strict=True))
+    bounds = [boxes.least_differences(graph, found, chosen) for found in (each, last)]
+    assert torch.equal(*bounds)
+    slopes = [torch.autograd.grad(bound.sum(), list(net.parameters()), retain_graph=True) for bound in bounds]
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other)

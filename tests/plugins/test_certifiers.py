@@ -14,7 +14,7 @@ from benchmark_plugins.attacks.fmn import FMN
 from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.certifiers._graph import boxes, relaxations
 from benchmark_plugins.certifiers._graph.balls import Around
-from benchmark_plugins.certifiers._graph.nodes import Graph
+from benchmark_plugins.certifiers._graph.graph import Graph
 from benchmark_plugins.certifiers._graph.reading import differences, read
 from benchmark_plugins.certifiers.crown import Crown, least_differences
 from benchmark_plugins.certifiers.exact import Exact
@@ -431,7 +431,7 @@ def test_the_class_is_chosen_by_draws_that_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("defenses", "norm", "sentence"),
     [
-        ((), Norm.l2, r"takes a system whose only defense at inference adds noise .* at inference: none"),
+        ((), Norm.l2, r"needs a system whose only defense at inference adds noise .* at inference: none"),
         ((Noise(), Noise()), Norm.l2, r"at inference: Noise, Noise"),
         ((Noise(clipped=True),), Norm.l2, r"depends on its input, or the sum is clipped"),
         ((Noise(twice=True),), Norm.l2, r"needs Gaussian noise of scale 0\.25 under l2, and this system adds another"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from benchmark_plugins.certifiers._graph.nodes import Convolution, Graph
+from benchmark_plugins.certifiers._graph.graph import Graph
+from benchmark_plugins.certifiers._graph.nodes import Convolution
 from benchmark_plugins.certifiers._graph.reading import read
 from benchmark_plugins.certifiers._graph.slopes import constants, pair_constants, spectral_norm
 from benchmark_plugins.certifiers.lipschitz import LipschitzMargin

@@ -155,6 +155,23 @@ def test_linear_logits_and_gradient_in_closed_form(spec: DataSpec) -> None:
     torch.testing.assert_close(gradient[0], weight[1].reshape(spec.shape) / std)
 
 
+def test_nearest_means_have_their_known_accuracy_and_boundaries(tmp_path: Path) -> None:
+    """87.0 % of the test rows; the label is that of the mean that is nearest by distance."""
+    digits: Any = registry.load("dataset", "digits")()
+    splits = digits.load(tmp_path, offline=True)
+    model = make("nearest_class_mean")
+    network, weights = model.build(splits.spec), model.pretrained(splits.spec)
+    assert weights is not None
+    network.load_state_dict(weights)
+    x, y = splits.test.x().flatten(1), splits.test.y
+    rows = torch.cat([splits.train.x(), splits.select.x()]).flatten(1).double()
+    labels = torch.cat([splits.train.y, splits.select.y])
+    means = torch.stack([rows[labels == k].mean(0) for k in range(10)])
+    found = network(x).argmax(1)
+    assert torch.equal(found, torch.cdist(x.double(), means).argmin(1))
+    assert int((found == y).sum()) == 435
+
+
 def test_mlp_is_its_formula() -> None:
     module = build("mlp", TABLE, hidden=(4, 6))
     w1, b1, w2, b2, w3, b3 = module.state_dict().values()

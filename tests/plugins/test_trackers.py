@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from benchmark_plugins.metrics.clean_accuracy import CleanAccuracy
-from benchmark_plugins.metrics.passes import Passes
-from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
-from benchmark_plugins.trackers import console
 from benchmark_plugins.trackers._wandb_views import curve_of, readable
-from benchmark_plugins.trackers.console import ConsoleTracker, duration, result_of
+from benchmark_plugins.trackers.console import ConsoleTracker
 from benchmark_plugins.trackers.wandb import Mode, WandbTracker
 from PIL import Image
 from torch import Tensor
 
-from benchmark.hooks.events import CellPlan, CellResult, Gallery, SweepSummary, TrainingPlan
+from benchmark.hooks.events import SweepSummary
 from benchmark.hooks.observers import Observers
-from benchmark.records.card import Card
-from benchmark.records.described import AttackInfo, SystemInfo, ThreatInfo
-from benchmark.records.document import to_text
-from benchmark.records.durable import file_sha256
-from benchmark.records.record import Cost, Counts, FileInfo, Finding, MetricValue, Record
 from benchmark.registry import settings
 from tests.plugins._made_outcomes import made_outcomes
 from tests.plugins._runs_on_disk import runs_in
-
-INF = float("inf")
-DISTANCES = torch.tensor([0.05, 0.1, 0.2, 0.2, 0.4, INF, INF, 0.3, 0.9, 0.9])
-CLEAN = torch.tensor([True] * 8 + [False] * 2)
-VALID = torch.tensor([True] * 7 + [False] + [True] * 2)
+from tests.plugins.observed_cells import INF, card_of, cell_plan, finished, gallery, observed, training_plan
 
 
 @pytest.fixture(autouse=True)
@@ -51,122 +34,6 @@ def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DATA_DIR", "WANDB_DIR", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-
-def cell_plan(root: Path, index: int = 0) -> CellPlan:
-    key = f"{index:02d}" + "0123456789abcdef012345"
-    return CellPlan(
-        key=key,
-        name=f"digits/small_cnn+jpeg pgd linf 1/10 seed {index}",
-        config={
-            "attack": {"name": "pgd", "steps": 40 + index},
-            "defenses": [{"name": "jpeg", "quality": 75}, {"name": "label_smoothing", "amount": 0.1}],
-            "seed": index,
-            "examples": None,
-        },
-        overrides=("attack=pgd", f"seed={index}"),
-        sweep="sweep-7",
-        folder=root / "cells" / key,
-        work=root / "work" / key,
-    )
-
-
-def finished(plan: CellPlan, *, status: str = "complete", minimal: bool = True) -> Record:
-    """A record with its files in the plan's folder; a cell that did not complete has no numbers."""
-    plan.folder.mkdir(parents=True)
-    done: dict[str, Any] = {"error": "RuntimeError: it broke [here]"}
-    if status == "complete":
-        outcomes = made_outcomes(
-            CLEAN, valid=VALID, distance=DISTANCES, eps=0.1, forwards=torch.full((10,), 40, dtype=torch.int64)
-        )
-        outcomes.save(plan.folder / "outcomes.safetensors")
-        measured = [m for metric in (CleanAccuracy(), RobustAccuracy(), Passes()) for m in metric.measure(outcomes)]
-        file = plan.folder / "outcomes.safetensors"
-        done = {
-            "counts": Counts(total=10, clean_correct=8, robust_correct=5, clean_top5=8, robust_top5=5, invalid=1),
-            "metrics": [MetricValue(**dataclasses.asdict(m)) for m in measured],
-            "cost": Cost(forwards=320, backwards=160, seconds=3.21, peak_memory_bytes=1000),
-            "findings": [Finding(name="zero_gradients", severity="warning", evidence="4 of 8 are [zero]")],
-            "files": [FileInfo(path=file.name, bytes=file.stat().st_size, sha256=file_sha256(file))],
-        }
-    record = Record(
-        key=plan.key,
-        status=status,  # type: ignore[arg-type]
-        suite=None,
-        official=False,
-        seed=0,
-        system=SystemInfo(
-            key="s", dataset="digits", model="small_cnn", defenses=["jpeg"], poison=[], config={"seed": 0}
-        ),
-        threat=ThreatInfo(
-            norm="linf",
-            eps=0.1,
-            eps_exact="1/10",
-            access="gradients",
-            aware=True,
-            targeted=False,
-            goal="untargeted",
-            region="full",
-            queries=None,
-            eot=1,
-        ),
-        attack=AttackInfo(
-            name="pgd", params={"steps": 40}, distribution="d", version="1", minimal=minimal, randomized=False
-        ),
-        **done,
-    )
-    (plan.folder / "record.json").write_text(to_text(record))
-    return record
-
-
-def gallery(channels: int = 1) -> Gallery:
-    clean = torch.full((3, channels, 8, 8), 0.5)
-    adv = clean.clone()
-    adv[:, :, 0, 0] = 0.6
-    adv[:, :, 7, 7] = 0.4
-    labels = torch.tensor([1, 2, 3])
-    return Gallery(labels + 100, labels, clean, adv, labels, torch.tensor([4, -1, 3]))
-
-
-def training_plan(root: Path) -> TrainingPlan:
-    key = "ff0123456789abcdef012345"
-    return TrainingPlan(key, "digits/small_cnn", {"model": {"name": "small_cnn"}}, 3, "sweep-7", root / "systems" / key)
-
-
-def card_of(plan: TrainingPlan) -> Card:
-    return Card(
-        key=plan.key,
-        system=SystemInfo(key=plan.key, dataset="digits", model="small_cnn", defenses=[], poison=[], config={}),
-        seed=0,
-        init_from=None,
-        dataset_revision="r",
-        splits={},
-        splits_disjoint=True,
-        train_examples=1097,
-        poisoned_examples=0,
-        epochs_run=3,
-        selected_epoch=2,
-        robust_selection=None,
-        select_correct=190,
-        select_total=200,
-        test_correct=486,
-        test_total=500,
-        warnings=["the loss rose"],
-        parameters=1234,
-        weights_sha256="w",
-        seconds=75.0,
-    )
-
-
-def observed(*trackers: Any) -> Callable[..., None]:
-    """Tells the trackers as the core does, and fails where the core would only report."""
-    observers = Observers(trackers)
-
-    def tell(hook: str, **values: Any) -> None:
-        observers.tell(hook, **values)
-        assert observers.problems == []
-
-    return tell
 
 
 # --- W&B ---
@@ -400,145 +267,3 @@ def test_a_long_curve_is_thinned_and_stays_exact(tmp_path: Path) -> None:
     for eps, accuracy in curve:
         assert accuracy == pytest.approx(float((distance.double() > eps).double().mean()))
     assert curve[-1] == (pytest.approx(1.0), 0.0)
-
-
-# --- console ---
-
-
-def test_without_a_terminal_a_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = cell_plan(tmp_path)
-    tell = observed(ConsoleTracker())
-    tell("benchmark_cell_started", plan=plan)
-    tell("benchmark_progress", stage="attack", done=0, total=8)
-    tell("benchmark_progress", stage="attack", done=8, total=8)
-    tell("benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=None)
-    assert capsys.readouterr().out.splitlines() == [
-        "[cell] digits/small_cnn+jpeg pgd linf 1/10 seed 0: robust 50.0 % (23.7 to 76.3), clean 80.0 %, "
-        "1 of 10 candidates invalid, 40 passes, 3.2 s",
-        "[warning] digits/small_cnn+jpeg pgd linf 1/10 seed 0: zero_gradients: 4 of 8 are [zero]",
-    ]
-
-
-def test_a_cell_without_the_usual_metrics_says_what_was_counted(tmp_path: Path) -> None:
-    record = finished(cell_plan(tmp_path)).model_copy(update={"metrics": []})
-    assert record.counts is not None
-    share = 100 * record.counts.robust_correct / record.counts.total
-    assert result_of(record).startswith(f"robust {share:.1f} %, clean 80.0 %, 1 of 10 candidates invalid, ")
-
-
-def test_a_cell_without_a_result_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell = observed(ConsoleTracker())
-    for index, status in enumerate(("failed", "refused")):
-        plan = cell_plan(tmp_path, index)
-        tell("benchmark_cell_finished", plan=plan, record=finished(plan, status=status), folder=tmp_path, gallery=None)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ", 1)[1] for line in lines] == [
-        "failed: RuntimeError: it broke [here]",
-        "refused: RuntimeError: it broke [here]",
-    ]
-
-
-def test_a_long_stage_says_how_long_it_will_take(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
-    tell = observed(ConsoleTracker())
-    tell("benchmark_cell_started", plan=cell_plan(tmp_path))
-    for done in range(0, 101, 5):
-        tell("benchmark_progress", stage="attack", done=done, total=100)
-        clock[0] += 3.0  # 0.6 s an example
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "[attack] digits/small_cnn+jpeg pgd linf 1/10 seed 0: 20/100, about 48.0 s left",
-        "[attack] digits/small_cnn+jpeg pgd linf 1/10 seed 0: 40/100, about 36.0 s left",
-    ]
-
-
-def test_a_training_is_told_from_start_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell = observed(ConsoleTracker())
-    training = training_plan(tmp_path)
-    tell("benchmark_training_started", training=training)
-    tell("benchmark_epoch", training=training, epoch=0, values={"epoch": 0.0, "train_loss": 0.5})
-    tell("benchmark_training_finished", training=training, card=card_of(training))
-    tell("benchmark_training_started", training=training)
-    tell("benchmark_training_finished", training=training, card=None)
-    assert capsys.readouterr().out.splitlines() == [
-        "[train] digits/small_cnn: up to 3 epochs",
-        "[train] digits/small_cnn: clean 97.2 %, 3 epochs, 1 min 15 s",
-        "[warning] digits/small_cnn: the loss rose",
-        "[train] digits/small_cnn: up to 3 epochs",
-        "[train] digits/small_cnn: training failed",
-    ]
-
-
-def sweep() -> SweepSummary:
-    cells = (
-        CellResult("a", "digits pgd", "complete"),
-        CellResult("b", "digits fgsm", "complete", cached=True),
-        CellResult("c", "digits [bim]", "failed", "RuntimeError: the first"),
-        CellResult("", "attack=jsma", "refused", "attack.jsma perturbs under l0, and threat.norm is linf"),
-        CellResult("d", "digits deepfool", "failed", "RuntimeError: the second"),
-    )
-    return SweepSummary("s", cells, 125.4, Path("results/leaderboard/index.html"), ("warning: noise_wins: 3 [cells]",))
-
-
-def test_a_sweep_ends_with_every_error_and_the_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
-    observed(ConsoleTracker())("benchmark_sweep_finished", summary=sweep())
-    assert capsys.readouterr().out.splitlines() == [
-        "[sweep] failed: digits [bim]: RuntimeError: the first",
-        "[sweep] refused: attack=jsma: attack.jsma perturbs under l0, and threat.norm is linf",
-        "[sweep] failed: digits deepfool: RuntimeError: the second",
-        "[finding] warning: noise_wins: 3 [cells]",
-        "[sweep] 5 cells: 2 complete, 2 failed, 1 refused; 1 was in the store already; 2 min 5 s",
-        "[sweep] leaderboard: results/leaderboard/index.html",
-    ]
-
-
-def test_at_a_terminal_there_are_bars_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.openpty()
-    seen: list[bytes] = []
-    screen = threading.Thread(target=_read_all, args=(reader, seen))
-    screen.start()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "160")
-    for name in ("NO_COLOR", "TTY_COMPATIBLE", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    with os.fdopen(writer, "w") as terminal:
-        monkeypatch.setattr(sys, "stdout", terminal)
-        tell = observed(ConsoleTracker())
-        plan = cell_plan(tmp_path)
-        tell("benchmark_cell_started", plan=plan)
-        tell("benchmark_progress", stage="attack", done=4, total=8)
-        tell("benchmark_progress", stage="attack", done=8, total=8)
-        tell("benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=None)
-        tell("benchmark_sweep_finished", summary=sweep())
-    screen.join(timeout=30)
-    text = b"".join(seen).decode()
-    assert "━" in text  # a bar
-    assert "8/8" in text
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    assert "seed 0: robust 50.0 % (23.7 to 76.3), clean 80.0 %" in plain
-    assert "┃" in plain  # the table
-    for error in ("RuntimeError: the first", "RuntimeError: the second", "threat.norm is linf"):
-        assert error in plain
-    assert "digits [bim]" in plain
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is back
-
-
-def _read_all(reader: int, seen: list[bytes]) -> None:
-    """Output as a terminal would show it, until its last writer is gone."""
-    with contextlib.suppress(OSError):
-        while part := os.read(reader, 4096):
-            seen.append(part)
-    os.close(reader)
-
-
-def test_durations_are_for_people() -> None:
-    assert [duration(s) for s in (0.04, 59.94, 60, 119.6, 3600, 7500)] == [
-        "0.0 s",
-        "59.9 s",
-        "1 min 0 s",
-        "2 min 0 s",
-        "1 h 0 min",
-        "2 h 5 min",
-    ]

@@ -22,7 +22,8 @@ from benchmark.config.schema import Training
 from benchmark.errors import ConfigError
 from benchmark.oracles.linear import nearest_class_mean
 from benchmark.sampling import SampleRandom
-from benchmark.stages.training import Fitting, train
+from benchmark.stages.fitting import Fitting
+from benchmark.stages.training import train
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
 from tests.core.cells import fitted_of, loaded_of, plugin, small_config

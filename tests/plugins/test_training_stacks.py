@@ -17,7 +17,7 @@ from benchmark.config.schema import Training
 from benchmark.data import Batch, DataSpec
 from benchmark.errors import PluginFault, Refused
 from benchmark.sampling import SampleRandom
-from benchmark.stages import training
+from benchmark.stages.fitting import Fitting, stacked
 from benchmark.system.networks import cross_entropy
 from benchmark.testing import contract
 from benchmark.testing.worlds import examples
@@ -68,7 +68,7 @@ def test_each_stands_before_and_after_adversarial_training(name: str, first: boo
     now = [defense.start(model, train, spec, lambda *_: None).at_epoch(3, 4) for defense in stack]
     at = torch.arange(min(16, len(train)))  # some defenses drop rows
     batch = Batch(train.ids[at], train.x(at), train.y[at], None if train.soft is None else train.soft[at])
-    loss = training.stacked(now, SampleRandom(1, batch.ids), cross_entropy)(model, batch)
+    loss = stacked(now, SampleRandom(1, batch.ids), cross_entropy)(model, batch)
     found = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     slopes = [s for s in found if s is not None]  # of an ensemble, some members are of a kind that learns otherwise
     assert bool(torch.isfinite(loss))
@@ -95,7 +95,7 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
     broken = dataclasses.replace(whole, store=dataclasses.replace(whole.store, root=str(tmp_path / "broken")))
     loaded = loaded_of(whole)
     _, expected = fitted_of(whole, loaded)
-    real = training.Fitting.training_step
+    real = Fitting.training_step
 
     def stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
         if self.defenses and self.current_epoch == 2 and batch_idx == 3:
@@ -103,7 +103,7 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
         return real(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Fitting, "training_step", stop)
+        patch.setattr(Fitting, "training_step", stop)
         with pytest.raises(PluginFault, match="_Killed"):
             fitted_of(broken, loaded)
     epochs: list[tuple[bool, int]] = []
@@ -112,7 +112,7 @@ def test_what_is_carried_through_training_survives_a_restart(tmp_path: Path, mon
         epochs.append((bool(self.defenses), self.current_epoch))
         return real(self, batch, batch_idx)
 
-    monkeypatch.setattr(training.Fitting, "training_step", count)
+    monkeypatch.setattr(Fitting, "training_step", count)
     _, found = fitted_of(broken, loaded)
     assert set(epochs) == {(True, 2), (True, 3)}  # the teacher is read, not trained again
     assert found.weights_sha256 == expected.weights_sha256

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from benchmark_plugins.certifiers._graph.exchange import Verdict, export, operators, replayed, verdict, vnnlib
-from benchmark_plugins.certifiers._graph.nodes import Graph
+from benchmark_plugins.certifiers._graph.graph import Graph
 from benchmark_plugins.certifiers._graph.reading import read
 from torch import Tensor, nn
 

@@ -20,7 +20,8 @@ from benchmark.api import Batch, DataSpec, Defense, Loss
 from benchmark.config.schema import Optimizer, Schedule, Training
 from benchmark.errors import ConfigError
 from benchmark.sampling import SampleRandom
-from benchmark.stages.training import Fitting, train
+from benchmark.stages.fitting import Fitting
+from benchmark.stages.training import train
 from benchmark.testing import contract
 from benchmark.testing.worlds import Net, examples
 from tests.core.cells import fitted_of, loaded_of, plugin, small_config

@@ -63,6 +63,7 @@
     var controls = document.querySelector('[data-controls="' + table.id + '"]');
     var search = controls && controls.querySelector('input[type="search"]');
     var selects = controls ? all("select[data-facet]", controls) : [];
+    var bounds = controls ? all("input[data-most]", controls) : [];
     var count = controls && controls.querySelector("output");
     var panel = document.querySelector('[data-compare="' + table.id + '"]');
     var sort = { col: "", dir: "" };
@@ -110,10 +111,25 @@
           var has = (row.getAttribute("data-" + select.getAttribute("data-facet")) || "").split("|");
           if (select.value && has.indexOf(select.value) < 0) { fits = false; }
         });
+        bounds.forEach(function (bound) {
+          if (bound.value && Number(row.getAttribute("data-" + bound.getAttribute("data-most"))) > Number(bound.value)) { fits = false; }
+        });
         row.hidden = !fits;
         shown += fits ? 1 : 0;
       });
+      if (bounds.length) { markStrongest(); }
       if (count) { count.textContent = shown === rows.length ? rows.length + " rows" : shown + " of " + rows.length + " rows"; }
+    }
+    /* the attack with the highest success on each board, of those that are shown */
+    function markStrongest() {
+      var best = {};
+      rows.forEach(function (row) {
+        var of = row.getAttribute("data-board"), success = Number(row.getAttribute("data-success"));
+        if (!row.hidden && !(best[of] >= success)) { best[of] = success; }
+      });
+      rows.forEach(function (row) {
+        row.querySelector("[data-best]").hidden = Number(row.getAttribute("data-success")) !== best[row.getAttribute("data-board")];
+      });
     }
     /* what the same examples say about two rows; the tests were made when the page was built */
     function paired(pair) {
@@ -203,6 +219,7 @@
       state[prefix + "sort"] = sort.col ? sort.col + "," + sort.dir : "";
       if (search) { state[prefix + "q"] = search.value.trim(); }
       selects.forEach(function (select) { state[prefix + select.getAttribute("data-facet")] = select.value; });
+      bounds.forEach(function (bound) { state[prefix + bound.getAttribute("data-most")] = bound.value; });
       if (panel) { state[prefix + "cmp"] = picked.join(","); }
       writeState(state);
     }
@@ -215,6 +232,7 @@
         select.value = state[prefix + select.getAttribute("data-facet")] || "";
         if (select.selectedIndex < 0) { select.value = ""; }
       });
+      bounds.forEach(function (bound) { bound.value = state[prefix + bound.getAttribute("data-most")] || ""; });
       picked = (state[prefix + "cmp"] || "").split(",").filter(function (id) {
         return rows.some(function (row) { return row.id === id && id; });
       }).slice(0, 2);
@@ -258,6 +276,7 @@
     if (controls) { controls.hidden = false; }
     if (search) { search.addEventListener("input", function () { applyFilter(); save(); }); }
     selects.forEach(function (select) { select.addEventListener("change", function () { applyFilter(); save(); }); });
+    bounds.forEach(function (bound) { bound.addEventListener("input", function () { applyFilter(); save(); }); });
     addEventListener("hashchange", restore);
     restore();
   }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Self, TypeVarTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from benchmark.api import Access, Ball, SampleRandom, Target, Threat
 
-from .losses import ce, dlr, dlr_targeted, margin
+from .losses import ce, cross_entropy, dlr, margin
 from .survivors import reached
 
 __all__ = ["Active", "AttackLoss", "Loss", "State", "may_settle"]
@@ -26,9 +27,10 @@ Ts = TypeVarTuple("Ts")
 class Active:
     """Rows still under attack, one value per row in each field.
 
-    target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`. index: (b,)
-    int64, the row's example among the B of the batch. rival: (b,) int64, class to reach in place of `y`, which is `y`
-    itself where any class will do. reached: (b,) int64, class of the last success, `y` where there was none.
+    target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`; (b, S, ...)
+    where an example has several sites. index: (b,) int64, the row's example among the B of the batch. rival: (b,)
+    int64, class to reach in place of `y`, which is `y` itself where any class will do. reached: (b,) int64, class of
+    the last success, `y` where there was none.
     """
 
     target: Target
@@ -86,8 +88,8 @@ class Active:
         return -gradient, -value, logits
 
     def fooled(self, logits: Tensor) -> Tensor:
-        """True where the best of the scores (b, K) is `y` if `targeted`, else any other, (b,) bool."""
-        return (logits.argmax(1) == self.y) == self.targeted
+        """Success of the attacker by the scores, (b,) bool: `y` is predicted if `targeted`, else another label."""
+        return self.target.task.succeeded(logits, self.y, targeted=self.targeted)
 
     def succeeded(self, x_adv: Tensor, logits: Tensor) -> Tensor:
         """Success of the attacker at `x_adv` (b, *S) with scores (b, K), (b,) bool: fooled, and not refused.
@@ -100,8 +102,9 @@ class Active:
         return reached(self.target, x_adv, self.y, won, targeted=self.targeted, index=self.index)
 
     def margin(self, logits: Tensor) -> Tensor:
-        """Signed margin, (b,), positive where the attacker succeeds."""
-        return margin(logits, self.y, targeted=self.targeted)
+        """Signed margin, (b,), positive where the attacker succeeds; of several sites the mean, whose sign is none."""
+        task = self.target.task
+        return task.over_sites(partial(margin, targeted=self.targeted and not task.dense), logits, self.y)
 
 
 Loss = Callable[[Tensor, Active], Tensor]
@@ -119,12 +122,13 @@ class AttackLoss(Enum):
     dlr = "dlr"
 
     def __call__(self, logits: Tensor, rows: Active) -> Tensor:
-        """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`."""
-        if self is AttackLoss.margin:
-            return margin(logits, rows.y, targeted=rows.targeted)
+        """Loss to ascend, (b,): away from `rows.y`, or towards it if `rows.targeted`; of several sites the mean."""
+        if rows.target.task.dense:  # cross-entropy, and not its log-odds, which would weigh the sites otherwise
+            each = {AttackLoss.ce: cross_entropy, AttackLoss.margin: margin, AttackLoss.dlr: dlr}[self]
+            return rows.target.task.over_sites(each, logits, rows.y)
         if self is AttackLoss.ce:
             return -ce(logits, rows.y) if rows.targeted else ce(logits, rows.y)
-        return dlr_targeted(logits, rows.y) if rows.targeted else dlr(logits, rows.y)
+        return (margin if self is AttackLoss.margin else dlr)(logits, rows.y, targeted=rows.targeted)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .losses import margin, other_logits
+from .losses import margin, other_logits, over_spread
 
 if TYPE_CHECKING:
     from .active import Active
@@ -37,14 +37,8 @@ def logit_difference(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
 
 
 def dlr_to_rival(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
-    """Logit difference to `rival` (B,), divided by the largest logit less the mean of the third and fourth largest.
-
-    Croce & Hein, ICML 2020, arXiv:2003.01690, equation 7. With fewer than four classes it is the difference itself.
-    """
-    if logits.shape[1] < 4:
-        return logit_difference(logits, y, rival)
-    top = logits.topk(4, dim=1).values
-    return logit_difference(logits, y, rival) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
+    """Logit difference to `rival` (B,) :func:`.losses.over_spread` of the four largest logits, (B,)."""
+    return over_spread(logit_difference(logits, y, rival), logits, 4)
 
 
 def next_rivals(rows: Active, won: Tensor, logits: Tensor, gradient: Tensor) -> Active:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ce", "dlr", "dlr_targeted", "margin", "other_logits"]
+__all__ = ["ce", "cross_entropy", "dlr", "margin", "other_logits", "over_spread"]
 
 
 def other_logits(logits: Tensor, y: Tensor) -> Tensor:
@@ -23,6 +24,11 @@ def ce(logits: Tensor, y: Tensor) -> Tensor:
     return (other_logits(logits, y) - logits.gather(1, y[:, None])).logsumexp(1)
 
 
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of `y` (B,), (B,)."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
 def margin(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
     """Signed margin max_{k != y} z_k - z_y, (B,), or its negative if `targeted`: positive where the attacker succeeds.
 
@@ -32,24 +38,20 @@ def margin(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
     return -value if targeted else value
 
 
-def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Margin divided by the difference of the largest and the third largest logit, (B,); with two classes the margin.
+def over_spread(value: Tensor, logits: Tensor, count: int) -> Tensor:
+    """`value` (B,) over the largest logit less the mean of the third to the `count`-th; itself with fewer classes.
 
-    Croce & Hein, ICML 2020, arXiv:2003.01690, equation 6.
+    Croce & Hein, ICML 2020, arXiv:2003.01690, equations 6 (`count` 3) and 7 (`count` 4).
     """
-    if logits.shape[1] < 3:
-        return margin(logits, y)
-    top = logits.topk(3, dim=1).values
-    return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+    if logits.shape[1] < count:
+        return value
+    top = logits.topk(count, dim=1).values
+    return value / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
 
 
-def dlr_targeted(logits: Tensor, y: Tensor) -> Tensor:
-    """Targeted difference of logits ratio, (B,), which rises as `y` (B,) becomes the predicted label.
+def dlr(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
+    """Difference of logits ratio, the signed margin :func:`over_spread` of the logits, (B,).
 
-    Croce & Hein, equation 7, with the largest of the other logits in place of that of the true label, which a targeted
-    attack is not given. With fewer than four classes it is the margin.
+    Targeted, the largest other logit takes the place of that of the true label, which such an attack is not given.
     """
-    if logits.shape[1] < 4:
-        return margin(logits, y, targeted=True)
-    top = logits.topk(4, dim=1).values
-    return margin(logits, y, targeted=True) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2.0 + 1e-12)
+    return over_spread(margin(logits, y, targeted=targeted), logits, 4 if targeted else 3)

@@ -43,11 +43,7 @@ def ascend_estimates(
     x_adv = start
     index = torch.arange(len(start), device=start.device)
     for step in range(steps + 1):
-        index = oracle.todo(best, index)
-        if len(index) == 0:
-            break
-        oracle.offer(best, index, x_adv[index])
-        index = oracle.todo(best, index)
+        index = oracle.visit(best, index, x_adv)
         if step == steps or len(index) == 0:
             break
         here = ball.rows(index)

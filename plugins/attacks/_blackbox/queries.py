@@ -92,6 +92,17 @@ class Oracle:
         value, won = self.value(index, x_adv)
         return best.offer(index, x_adv, won, value)
 
+    def visit(self, best: Best, index: Tensor, x_adv: Tensor) -> Tensor:
+        """Query `x_adv` (B, *S) for the examples `index` (b,) and offer it to `best`; the examples to go on with.
+
+        Examples whose budget is spent are not queried.
+        """
+        index = self.todo(best, index)
+        if len(index) == 0:
+            return index
+        self.offer(best, index, x_adv[index])
+        return self.todo(best, index)
+
     def can_ask(self, index: Tensor) -> Tensor:
         """True where the budget allows another query for the examples `index` (b,), (b,) bool."""
         return self.answers(index, 1).squeeze(1)

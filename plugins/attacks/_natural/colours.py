@@ -1,4 +1,4 @@
-"""Hue, saturation and value of colours, and light; each pixel by itself but for the mean that contrast goes around."""
+"""Hue, saturation, value, brightness and contrast: pixel by pixel, but for the mean that contrast is scaled about."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def brightened(x: Tensor, shift: Tensor) -> Tensor:
-    """(B, C, H, W): `shift` (B,) added to the value of colours, whose hue and saturation stay, and to grey as it is."""
+    """(B, C, H, W): `shift` (B,) added to the value in HSV, hue and saturation unchanged; in grey, to each pixel."""
     columns = shift.reshape(-1, 1, 1)
     if x.shape[1] != 3:
         return x + columns[:, None]

@@ -17,6 +17,7 @@ from benchmark.api import ConfigError, Refused, SampleRandom, Target, Threat
 
 from .._base.budget import can_ask
 from .._base.settings import check_images
+from .._base.survivors import holds
 
 __all__ = ["Axis", "Search", "check_colour", "check_range", "first_success", "settings", "settings_count"]
 
@@ -90,7 +91,8 @@ def first_success(
         if at == tries - 1 or not bool(allowed.any()):
             break
         index, x_adv = index[allowed], x_adv[allowed]
-        index = index[(target.rows(index).labels(x_adv) == y[index]) != threat.targeted]
+        view = target.rows(index)
+        index = index[holds(view, view.labels(x_adv), y[index]) != threat.targeted]
         if len(index) == 0:
             break
     return result

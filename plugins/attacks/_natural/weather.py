@@ -18,9 +18,9 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def plasma(rng: SampleRandom, height: int, width: int, decay: float, *, stream: str, like: Tensor) -> Tensor:
-    """A fractal landscape from 0 to 1, by diamonds and squares on a torus, (B, 1, H, W).
+    """Plasma fractal in [0, 1] by the diamond-square algorithm on a torus, (B, 1, H, W).
 
-    The displacement of the midpoints falls by `decay` squared with each halving: the larger it is, the smoother.
+    The midpoint displacement is divided by `decay` squared at each halving: a larger `decay` gives a smoother field.
     Fournier, Fussell & Carpenter, Communications of the ACM 25(6), 1982.
     """
     side = 1 << max(1, (max(height, width) - 1).bit_length())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .nodes import Add, Affine, Graph, Maximum, Node, Rectifier, Select
+from .graph import Graph
+from .nodes import Add, Affine, Maximum, Node, Rectifier, Select
 
-__all__ = ["Interval", "intervals", "least_differences"]
+__all__ = ["Interval", "intervals", "last_intervals", "least_differences"]
 
 Interval = tuple[Tensor, Tensor]
 
@@ -18,6 +19,38 @@ def intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
     for node in graph.nodes:
         found[node] = step(node, [found[source] for source in node.sources]) if node.sources else (low, high)
     return found
+
+
+def last_intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
+    """The intervals that :func:`least_differences` needs, and those on the way to them; pooling is one step."""
+    wanted = {_before_scores(graph)}
+    for node in reversed(graph.nodes):
+        if node in wanted:
+            wanted.update(_inputs(node))
+    found: dict[Node, Interval] = {}
+    for node in graph.nodes:
+        if node not in wanted:
+            continue
+        sources = [found[source] for source in _inputs(node)]
+        if isinstance(node, Maximum) and node.window is not None:
+            found[node] = node.window.apply(sources[0][0]), node.window.apply(sources[0][1])
+        else:
+            found[node] = step(node, sources) if sources else (low, high)
+    return found
+
+
+def _inputs(node: Node) -> tuple[Node, ...]:
+    if isinstance(node, Maximum) and node.window is not None:
+        return (node.window.source,)
+    return node.sources
+
+
+def _before_scores(graph: Graph) -> Node:
+    """The last node that affine layers alone divide from the scores."""
+    node = graph.logits
+    while isinstance(node, Affine):
+        node = node.source
+    return node
 
 
 def step(node: Node, sources: list[Interval]) -> Interval:
@@ -48,7 +81,7 @@ def least_differences(graph: Graph, found: dict[Node, Interval], coefficients: T
     Bounding W_y - W_k at once is tighter than bounding both scores (Gowal et al., section 3.2).
 
     Args:
-        found: of :func:`intervals`. coefficients: (B, M, K).
+        found: of :func:`intervals` or :func:`last_intervals`. coefficients: (B, M, K).
     """
     node, constant = graph.logits, coefficients.new_zeros(coefficients.shape[:2])
     while isinstance(node, Affine):

@@ -15,7 +15,8 @@ from torch import Tensor
 from benchmark.api import Refused
 from benchmark.oracles.relu import Array, ReLUNet
 
-from .nodes import Affine, Graph, Maximum, Node, Rectifier
+from .graph import Graph
+from .nodes import Affine, Maximum, Node, Rectifier
 
 __all__ = ["chain"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .layers import NotUnderstoodError
 from .moving import windows
-from .nodes import Add, Maximum, Node, Rectifier, Scale, Select
+from .nodes import Add, Maximum, Node, Rectifier, Scale, Select, Window
 from .tracing import ROWS
 
 __all__ = ["HANDLERS"]
@@ -138,11 +139,15 @@ def max_pool(
     if any(padding) or ceil or any(step != 1 for step in dilation) or len(node.shape) != 3:
         raise NotUnderstoodError("its windows are padded or dilated")
     kernel = [kernel[0], kernel[-1]]
-    values = windows(node, kernel, [stride[0], stride[-1]] if len(stride) else kernel)
+    stride = [stride[0], stride[-1]] if len(stride) else kernel
+    values = windows(node, kernel, stride)
     while len(values) > 1:
         paired = [larger(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
         values = paired + values[len(values) - len(values) % 2 :]
-    return [values[0], None]
+    last = values[0]
+    if isinstance(last, Maximum):
+        last = replace(last, window=Window(node, (kernel[0], kernel[1]), (stride[0], stride[1])))
+    return [last, None]
 
 
 def same(node: Node, *_: Any, **options: Any) -> Node:

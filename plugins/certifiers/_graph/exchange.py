@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmark.api import DataError, Norm, Refused, SampleRandom, System, Threat
 
-from .nodes import Add, Affine, Convolution, Graph, Linear, Node, Rectifier, Scale, Select
+from .graph import Graph
+from .nodes import Add, Affine, Convolution, Linear, Node, Rectifier, Scale, Select
 from .reading import read
 
 if TYPE_CHECKING:

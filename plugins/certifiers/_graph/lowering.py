@@ -13,7 +13,8 @@ from torch import Tensor, fx
 from benchmark.api import Refused
 
 from . import elementwise, layers, moving
-from .nodes import Graph, Input, Node
+from .graph import Graph
+from .nodes import Input, Node
 from .tracing import ROWS
 
 __all__ = ["lower"]

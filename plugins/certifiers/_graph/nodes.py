@@ -19,7 +19,6 @@ __all__ = [
     "Add",
     "Affine",
     "Convolution",
-    "Graph",
     "Input",
     "Linear",
     "Maximum",
@@ -27,6 +26,7 @@ __all__ = [
     "Rectifier",
     "Scale",
     "Select",
+    "Window",
 ]
 
 
@@ -230,68 +230,31 @@ class Rectifier(Node):
         return torch.where(value < 0, self.below * value, self.above * value)
 
 
+@dataclass(frozen=True)
+class Window:
+    """Pooling of a source (C, H, W) by the largest value of each window."""
+
+    source: Node
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+    def apply(self, value: Tensor) -> Tensor:
+        """(B, C, H', W') for `value` (B, C, H, W)."""
+        return F.max_pool2d(value, self.kernel, self.stride)
+
+
 @dataclass(frozen=True, eq=False)
 class Maximum(Node):
-    """The larger of left and right in each feature."""
+    """The larger of left and right in each feature.
+
+    window: the pooling that a tree of such nodes amounts to, at its last; None elsewhere.
+    """
 
     left: Node
     right: Node
+    window: Window | None = None
 
     @property
     def sources(self) -> tuple[Node, ...]:
         """Both."""
         return (self.left, self.right)
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A computation from (B, *shape) in [0, 1] to logits (B, K).
-
-    nodes: each after its sources, the input first, the logits last, and none that the logits do not need.
-    """
-
-    nodes: tuple[Node, ...]
-
-    @classmethod
-    def of(cls, logits: Node) -> Graph:
-        """The nodes that `logits` needs."""
-        order: dict[Node, None] = {}
-        stack: list[tuple[Node, bool]] = [(logits, False)]
-        while stack:
-            node, ready = stack.pop()
-            if node in order:
-                continue
-            if ready:
-                order[node] = None
-            else:
-                stack += [(node, True), *((source, False) for source in reversed(node.sources))]
-        return cls(tuple(order))
-
-    @property
-    def logits(self) -> Node:
-        """The last node."""
-        return self.nodes[-1]
-
-    @property
-    def input(self) -> Node:
-        """The first node; a computation that ignores its input has none, and is not made."""
-        return self.nodes[0]
-
-    def values(self, x: Tensor) -> dict[Node, Tensor]:
-        """Every value (B, *shape) for inputs `x` (B, *S)."""
-        values: dict[Node, Tensor] = {}
-        for node in self.nodes:
-            at = [values[source] for source in node.sources]
-            if isinstance(node, Affine | Rectifier):
-                values[node] = node.apply(at[0])
-            elif isinstance(node, Add):
-                values[node] = at[0] + at[1]
-            elif isinstance(node, Maximum):
-                values[node] = torch.maximum(at[0], at[1])
-            else:
-                values[node] = x
-        return values
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits for inputs `x` (B, *S), of shape (B, K)."""
-        return self.values(x)[self.logits]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmark.api import Refused, SampleRandom, System, derive_seed
 
+from .graph import Graph
 from .lowering import lower
-from .nodes import Graph
 from .tracing import trace
 
 __all__ = ["Reading", "differences", "read", "uphill"]
@@ -75,7 +75,7 @@ def _random_points(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def uphill(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
-    """Signs of the gradient by which the strongest rival of `y` gains on it at `x`, (B, *S)."""
+    """Sign of the gradient at `x` of the largest other logit minus that of `y`, (B, *S)."""
     with torch.enable_grad():
         at = x.clone().requires_grad_()
         logits = graph(at)

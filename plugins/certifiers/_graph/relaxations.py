@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .balls import Around
 from .boxes import Interval, step
-from .nodes import Add, Affine, Graph, Maximum, Node, Rectifier
+from .graph import Graph
+from .nodes import Add, Affine, Maximum, Node, Rectifier
 
 __all__ = ["Kink", "kinks", "lower_bound"]
 

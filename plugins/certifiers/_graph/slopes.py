@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .nodes import Add, Affine, Convolution, Graph, Linear, Maximum, Node, Rectifier, Scale, Select
+from .graph import Graph
+from .nodes import Add, Affine, Convolution, Linear, Maximum, Node, Rectifier, Scale, Select
 
 __all__ = ["constants", "pair_constants", "spectral_norm"]
 

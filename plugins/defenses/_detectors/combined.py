@@ -20,10 +20,10 @@ RIDGE = 1e-2
 
 
 class Fit(Enum):
-    """Examples from which the weights of the scores come.
+    """Data on which the weights of the combined scores are fitted.
 
-    clean: clean training examples alone; scores are standardised by them and added.
-    attack: a logistic regression tells clean training examples from attacked ones, as in the paper.
+    clean: clean training examples alone; scores are standardised on them and summed.
+    attack: logistic regression between clean and attacked training examples, as in the paper.
     """
 
     clean = "clean"

@@ -50,9 +50,9 @@ def most_divergent(
 def one_step(
     model: nn.Module, batch: Batch, *, noise: float, step_size: float, bound: float | None, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): x + U(-noise, noise), then one step along the sign of the gradient of the cross-entropy, then the box.
+    """(B, *S): x + U(-noise, noise), one step along the sign of the cross-entropy's gradient, then clipping to the box.
 
-    bound: the linf radius that both together are cut to, or None for no ball. One forward and one backward pass.
+    bound: linf radius to which noise and step together are clipped; None for no limit. One forward, one backward pass.
     """
     x = batch.x
     delta = rng.uniform(*x.shape[1:], stream="one_step/start", low=-noise, high=noise).to(x.dtype)

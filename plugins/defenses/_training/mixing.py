@@ -39,7 +39,7 @@ def beta(rng: SampleRandom, alpha: float, *, stream: str) -> Tensor:
 
 
 def mixed(batch: Batch, x: Tensor, partner: Tensor, kept: Tensor) -> Batch:
-    """The batch with inputs `x` (B, *S), of which a share `kept` (B,) is each row's own and the rest its partner's."""
+    """Batch of mixed inputs `x` (B, *S), its soft labels mixed: `kept` (B,) of a row's own, the rest its partner's."""
     assert batch.soft is not None
     share = kept.to(batch.soft)[:, None]
     return replace(batch, x=x, soft=share * batch.soft + (1.0 - share) * batch.soft[partner])

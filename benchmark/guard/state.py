@@ -1,27 +1,19 @@
-"""State that plugins of one process share and must leave as they found it: torch's modes, the environment, and more.
-
-Around a call into a plugin, :func:`guarded` puts back what was changed and names who changed it. An exit that a plugin
-asks for is an error of the plugin; only a person ends the process, see :func:`listening`.
-"""
+"""The state of the process that plugins share, read and put back."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import random
 import signal
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import BenchmarkError, PluginFault
-
-__all__ = ["RENDEZVOUS", "Terminated", "drawn", "guarded", "listening"]
+__all__ = ["process_state", "restored"]
 
 SIGNALS = tuple(
     getattr(signal, name)
@@ -43,120 +35,10 @@ FRESH: dict[str, Any] = {
 }
 """What torch begins with, for a plugin that is the first to import it; None for the default dtype is float32."""
 
-RENDEZVOUS = ("MASTER_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK", "GROUP_RANK", "OMP_NUM_THREADS")
-"""Variables by which processes that train together find each other: Lightning sets them."""
-
 State = dict[str, Any]
 
 
-@contextlib.contextmanager
-def guarded(
-    owner: str | Callable[[], str],
-    *,
-    generators: bool = True,
-    draws: bool = True,
-    spared: Sequence[str] = (),
-    fault: type[BenchmarkError] = PluginFault,
-) -> Iterator[None]:
-    """Around a call into a plugin: afterwards the process is as it was before, or the plugin is named.
-
-    What the first import of a library adds to the environment and to the filters of warnings is undone without blame.
-
-    Args:
-        owner: the plugin, for messages. generators: put the global random generators back.
-        draws: whether it may draw from them.
-        spared: beginnings of the names of variables of the environment that the plugin may change.
-
-    Raises:
-        PluginFault: or `fault`, if it left something changed, or asked for the end of the process.
-    """
-    before, random_before, modules = _state(), _generators() if generators else None, len(sys.modules)
-    try:
-        yield
-    except BaseException as error:
-        _restored(before, spared)
-        if isinstance(error, Exception):
-            raise
-        _let_a_person_through(error)
-        raise fault(
-            f"{_named(owner)} raised {type(error).__name__}({error}), which ends the process; it must raise an error "
-            "of its own and leave the end to the user: its author must mend it"
-        ) from error
-    finally:
-        drew = random_before is not None and _set_generators(random_before)
-    changed = _restored(before, spared)
-    if drew and not draws:
-        changed["global random generators"] = "drawn from or seeded; randomness must come from `rng`"
-    if len(sys.modules) > modules:
-        changed = {name: text for name, text in changed.items() if name not in ("environment", "filters of warnings")}
-    if changed:
-        told = "; ".join(f"{name} ({text})" for name, text in changed.items())
-        raise fault(
-            f"{_named(owner)} left the process changed for every plugin beside it: {told}; that was put back. It must "
-            "leave the process as it finds it: its author must mend it"
-        )
-
-
-def _named(owner: str | Callable[[], str]) -> str:
-    return owner if isinstance(owner, str) else owner()
-
-
-# --- a person's interrupt ---
-
-
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
-
-
-_asked: list[int] = []
-"""The signals by which somebody asked for the end of the process."""
-
-
-@contextlib.contextmanager
-def listening() -> Iterator[None]:
-    """Hear a person: SIGINT is a KeyboardInterrupt, SIGTERM is :class:`Terminated`; asked twice, the process ends.
-
-    Handlers that somebody else has set stay, and threads beside the main one hear nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ours = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.getsignal(number) for number in ours}
-    taken = [number for number, default in ours.items() if before[number] is default]
-    for number in taken:
-        signal.signal(number, _hear)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, before[number])
-        if taken:
-            _asked.clear()
-
-
-def _hear(number: int, frame: object) -> None:
-    if _asked:
-        os._exit(128 + number)  # asked twice: at once; whatever is under way has its files
-    _asked.append(number)
-    _let_a_person_through(None)
-
-
-def _let_a_person_through(cause: BaseException | None) -> None:
-    """Raise what a person asked for; nothing where nobody did, though somebody pretends.
-
-    Without :func:`listening`, an interrupt cannot be told from a pretended one, and is taken for a person's.
-    """
-    if _asked:
-        raise (KeyboardInterrupt if _asked[0] == signal.SIGINT else Terminated) from cause
-    if isinstance(cause, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not _hear:
-        raise cause
-
-
-# --- the state of the process ---
-
-
-def _state() -> State:
+def process_state() -> State:
     """Everything that plugins share, by its name for people."""
     found: State = {
         "working folder": _folder(),
@@ -214,9 +96,9 @@ def _torch_state(torch: Any) -> State:
     }
 
 
-def _restored(before: State, spared: Sequence[str]) -> dict[str, str]:
+def restored(before: State, spared: Sequence[str]) -> dict[str, str]:
     """Put everything back; what was changed, with a word on how."""
-    now, changed = _state(), {}
+    now, changed = process_state(), {}
     for name, value in now.items():
         if name in before:
             old = before[name]
@@ -336,54 +218,3 @@ _WRITE: dict[str, Callable[[Any], object]] = {
     "hooks on every module": _set_hooks,
 }
 """How each is put back. Inference mode comes before gradient mode, which it changes too."""
-
-
-# --- global random generators ---
-
-
-def drawn(device: Any) -> tuple[Any, ...]:
-    """The states of the global random generators, to be compared: equal as long as nobody draws.
-
-    Args:
-        device: a torch device, whose generator counts too.
-    """
-    torch, numpy = sys.modules["torch"], sys.modules["numpy"]
-    state: Any = numpy.random.get_state(legacy=True)
-    states: list[Any] = [torch.get_rng_state().numpy().tobytes(), random.getstate(), state[1].tobytes(), *state[2:]]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
-    return tuple(states)
-
-
-def _generators() -> list[tuple[Callable[[Any], object], Any]]:
-    """The global random generators that exist, each as a setter with its state."""
-    found: list[tuple[Callable[[Any], object], Any]] = [(random.setstate, random.getstate())]
-    if "numpy" in sys.modules:
-        generator = sys.modules["numpy"].random
-        found.append((generator.set_state, generator.get_state(legacy=True)))
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "get_rng_state"):
-        found.append((torch.set_rng_state, torch.get_rng_state()))
-        if torch.cuda.is_initialized():
-            found.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
-    return found
-
-
-def _set_generators(states: list[tuple[Callable[[Any], object], Any]]) -> bool:
-    """Put the generators back; True if any was in another state."""
-    now = dict(_generators())
-    changed = False
-    for write, state in states:
-        if not _same(now[write], state):
-            changed = True
-            write(state)
-    return changed
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equality of the states of generators: tensors, arrays, and tuples and lists that hold some."""
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
-    if hasattr(one, "numpy"):
-        one, other = one.numpy(), other.numpy()
-    return bool((one == other).all()) if hasattr(one, "tobytes") and hasattr(one, "all") else bool(one == other)

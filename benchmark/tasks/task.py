@@ -1,0 +1,143 @@
+"""The contract of a task, and the plainest one: one label per example."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:  # reading configurations must not cost the import of torch
+    from torch import Tensor
+
+__all__ = ["CLASSIFICATION", "ONE_LABEL", "UNTARGETED", "Classification", "DenseTask", "Task"]
+
+RowLossOf = Callable[["Tensor", "Tensor"], "Tensor"]
+"""A loss of scores (n, K) and labels (n,), each row by itself, (n,)."""
+
+CLASSIFICATION = "classification"
+UNTARGETED = "untargeted"
+"""The goal of an attacker who is content with any wrong answer."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A value that travels with the data: S sites per example, each with a label and K classes.
+
+    name: of the task, as plugins declare it in `tasks`. goals: of the threat that say something about it; None for all
+    that name labels. dense: True where an example has several sites, so that a system answers (B, S, K) and not (B, K).
+    """
+
+    name: ClassVar[str] = CLASSIFICATION
+    goals: ClassVar[frozenset[str] | None] = None
+    dense: ClassVar[bool] = False
+
+    def answer_shape(self, count: int, shape: tuple[int, ...], classes: int) -> tuple[int, ...]:
+        """Shape of a system's answer to `count` inputs of shape `shape`."""
+        return (count, classes)
+
+    def scores(self, output: Tensor) -> Tensor:
+        """Class scores (B, K) or (B, S, K) in a system's answer."""
+        return output
+
+    def truth(self, y: Tensor) -> Tensor:
+        """Label (B,) int64 of each example as a whole, as outcomes have it."""
+        return y
+
+    def succeeded(self, output: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
+        """Success of an attacker, (B,) bool: the predicted label is `y` if `targeted`, else any other."""
+        return (output.argmax(1) == y) == targeted
+
+    def over_sites(self, loss: RowLossOf, output: Tensor, y: Tensor) -> Tensor:
+        """A loss of scores (n, K) and labels (n,), to be ascended: its mean over the sites that count, (B,)."""
+        return loss(output, y)
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """One label per example: S = 1, and the answer is (B, K)."""
+
+
+ONE_LABEL = Classification()
+"""The task of data that name none."""
+
+
+@dataclass(frozen=True)
+class DenseTask(Task, ABC):
+    """A task with several sites per example. Labels are (B, S) int64, or (B, S, n) with the label in column 0.
+
+    The label -1 stands for a site that does not count. An example is answered rightly or not as a whole: in outcomes
+    its label is 1, and the answer to it 1 if it is right and 0 if it is not.
+
+    goal: the error that counts, of `goals`.
+    """
+
+    goals: ClassVar[frozenset[str] | None] = frozenset({UNTARGETED})
+    dense: ClassVar[bool] = True
+
+    goal: str = UNTARGETED
+
+    def under(self, goal: str) -> Self:
+        """The task with the errors that a goal of the threat is about."""
+        return self if goal == self.goal else dataclasses.replace(self, goal=goal)
+
+    @abstractmethod
+    def sites(self, shape: tuple[int, ...]) -> int:
+        """Number of sites of an example of shape `shape`."""
+
+    def columns(self, classes: int) -> int:
+        """Number of values that a system answers per site: the classes first."""
+        return classes
+
+    def answer_shape(self, count: int, shape: tuple[int, ...], classes: int) -> tuple[int, ...]:
+        """(count, S, columns)."""
+        return (count, self.sites(shape), self.columns(classes))
+
+    def truth(self, y: Tensor) -> Tensor:
+        """1 for every example, (B,) int64: to be answered rightly."""
+        return y.new_ones(len(y))
+
+    @abstractmethod
+    def read(self, output: Tensor) -> Tensor:
+        """The answer as it is judged and stored, (B, S) int16 or (B, S, n) float32: each row by itself."""
+
+    @abstractmethod
+    def wrong(self, reading: Tensor, y: Tensor) -> Tensor:
+        """True where an example has an error that the goal is about, (B,) bool, from :meth:`read` and labels."""
+
+    @abstractmethod
+    def score(self, reading: Tensor, y: Tensor) -> Tensor:
+        """Share of the sites or objects that are right, (B,) float32 in [0, 1]; 1 where there are none."""
+
+    @abstractmethod
+    def aim(self, y: Tensor) -> tuple[Tensor, bool]:
+        """Labels (B, S) int64 at the sites that an attack is about, -1 at others; True if they are to be reached.
+
+        False if they are to be left.
+        """
+
+    def succeeded(self, output: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
+        """Success of an attacker, (B,) bool: an error that the goal is about."""
+        return self.wrong(self.read(output), y)
+
+    def site_losses(self, loss: RowLossOf, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss to ascend at each site, (B, S), 0 where it does not count; and (B, S) bool, the sites that count.
+
+        Args:
+            loss: from scores (n, K) and labels (n,) to (n,). output: (B, S, ...). y: labels as the task has them.
+        """
+        labels, reach = self.aim(y)
+        scores = self.scores(output)
+        value = loss(scores.flatten(0, 1), labels.clamp_min(0).flatten()).reshape(labels.shape)
+        counted = labels >= 0
+        return (-value if reach else value).where(counted, 0.0), counted
+
+    def over_sites(self, loss: RowLossOf, output: Tensor, y: Tensor) -> Tensor:
+        """Mean of :meth:`site_losses` over the sites that count, (B,)."""
+        value, counted = self.site_losses(loss, output, y)
+        return value.sum(1) / counted.sum(1).clamp_min(1)
+
+    @abstractmethod
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Training loss, a scalar: the mean over the sites that count."""

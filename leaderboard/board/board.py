@@ -1,0 +1,62 @@
+"""A leaderboard: tables of systems under one protocol each, their curves, and what could not be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .curves import CurveSet
+from .faults import Alarm, Problem, Unfinished
+from .protocol import AttackColumn, Protocol
+from .rates import Metric
+from .rows import Row
+from .standing import AttackStanding, Pairs, Resolution
+
+__all__ = ["Board", "Leaderboard"]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table: systems under one protocol.
+
+    rows: by robust accuracy, then clean accuracy, then key; those without a rank come last.
+    ties: (first, last) positions of the maximal groups of neighbours that no test separates; groups overlap, the first
+    one is the front. attacks: the most successful first.
+    alarms: findings about the board itself; rows have their own. metrics: all that its scores have, by name.
+    """
+
+    protocol: Protocol
+    columns: tuple[AttackColumn, ...]
+    rows: tuple[Row, ...]
+    ties: tuple[tuple[int, int], ...]
+    pairs: Pairs
+    resolution: Resolution
+    attacks: tuple[AttackStanding, ...]
+    unfinished: tuple[Unfinished, ...]
+    alarms: tuple[Alarm, ...]
+    metrics: tuple[Metric, ...] = ()
+
+    @property
+    def ranked(self) -> int:
+        """Number of rows with a rank, which come first: they met the attacks that :func:`.ranking.alarms.spared` asks.
+
+        The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
+        """
+        return len(self.pairs.p)
+
+    @property
+    def front(self) -> int:
+        """Number of rows in the first tie group."""
+        return self.ties[0][1] + 1 if self.ties else 0
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All boards by suite, dataset, norm and radius; all curves; the records that could not be used.
+
+    unfinished: cells without a result that fit to no board.
+    """
+
+    boards: tuple[Board, ...]
+    curves: tuple[CurveSet, ...]
+    problems: tuple[Problem, ...]
+    unfinished: tuple[Unfinished, ...] = ()

@@ -1,0 +1,85 @@
+"""The conditions under which records are ranked together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmark.tasks.task import CLASSIFICATION
+
+__all__ = ["ANY_CHANGE", "AttackColumn", "Conditions", "Protocol"]
+
+ANY_CHANGE = "any"
+"""The norm of a board of attacks that answer to none."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions that comparable records share, apart from the radius.
+
+    Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
+    all of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
+    total: the number of examples. norm: ANY_CHANGE for attacks that answer to no norm. task: of the data.
+    """
+
+    suite: str | None
+    official: bool
+    dataset: str
+    dataset_revision: str
+    examples_sha256: str
+    total: int
+    norm: str
+    goal: str
+    aware: bool
+    region: str
+    levels: int | None = None
+    task: str = CLASSIFICATION
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The fields that tell conditions apart; what there was no choice of before it had a field is left out."""
+        usual = {"levels": None, "task": CLASSIFICATION}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The conditions at one radius: what records must share to be ranked together.
+
+    key: its content address, usable in a file name. eps: 0 where the norm is ANY_CHANGE.
+    """
+
+    key: str
+    conditions: Conditions
+    eps: float
+    eps_exact: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The protocol as plain data, for downloads."""
+        levels = {"levels": self.conditions.levels}
+        return {**self.conditions.content, **levels, "key": self.key, "eps": self.eps, "eps_exact": self.eps_exact}
+
+
+@dataclass(frozen=True)
+class AttackColumn:
+    """An attack with its settings, as a column of a board.
+
+    key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
+    the settings that differ from other columns of that name. versions: of the distribution, sorted. access: what the
+    threat permits. used: what the attack made use of, see :func:`.ranking.grouping.used_access`; "" if not known.
+    """
+
+    key: str
+    name: str
+    label: str
+    params: dict[str, Any]
+    distribution: str
+    versions: tuple[str, ...]
+    access: str
+    queries: int | None
+    eot: int
+    surrogate: str
+    minimal: bool
+    randomized: bool
+    used: str = ""

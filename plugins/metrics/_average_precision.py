@@ -1,0 +1,102 @@
+"""Average precision over images, by the rules of COCO's evaluation: greedy matches, 101 recalls, an envelope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._overlaps import overlap
+
+__all__ = ["OVERLAPS", "Matches", "average_precision", "matched"]
+
+OVERLAPS = tuple(0.5 + 0.05 * step for step in range(10))
+RECALLS = torch.linspace(0.0, 1.0, 101, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Detections of all images, and whether each has found an object of its own.
+
+    score, label, image: (D,). hit: (T, D) bool, for each overlap of OVERLAPS. objects: (N, K) numbers of objects.
+    """
+
+    score: Tensor
+    label: Tensor
+    image: Tensor
+    hit: Tensor
+    objects: Tensor
+
+
+def matched(found: Tensor, truth: Tensor, classes: int) -> Matches:
+    """Match detections (N, S, 6) [class, score, box] with objects (N, S, 5) [class, box], class by class.
+
+    From the most certain down, each takes the object that it overlaps most of those not yet taken. Class 0 is none.
+    """
+    image, place = (found[..., 0] > 0).nonzero(as_tuple=True)
+    order = found[image, place, 1].argsort(descending=True, stable=True)
+    order = order[image[order].argsort(stable=True)]  # by image, then by score
+    image, place = image[order], place[order]
+    detections = found[image, place]
+    label = detections[:, 0].long()
+    hit = torch.zeros(len(OVERLAPS), len(image), dtype=torch.bool)
+    for number, at in _by_image(image):
+        boxes = truth[number][truth[number][:, 0] > 0].double()
+        share = overlap(detections[at, 2:].double(), boxes[:, 1:])
+        same = label[at, None] == boxes[:, 0].long()
+        for row, least in enumerate(OVERLAPS):
+            hit[row, at] = _greedy(share.masked_fill(~same, -1.0), least)
+    objects = torch.zeros(len(truth), classes, dtype=torch.float64)
+    objects.scatter_add_(1, truth[..., 0].long(), (truth[..., 0] > 0).double())
+    return Matches(detections[:, 1].double(), label, image, hit, objects)
+
+
+def _by_image(image: Tensor) -> list[tuple[int, Tensor]]:
+    """Positions of the detections of each image that has any; `image` (D,) does not fall."""
+    numbers, counts = image.unique_consecutive(return_counts=True)
+    return list(zip(numbers.tolist(), torch.arange(len(image)).split(counts.tolist()), strict=True))
+
+
+def _greedy(share: Tensor, least: float) -> Tensor:
+    """True for each detection (row, the most certain first) that takes an object (column), (n,) bool."""
+    free = torch.ones(share.shape[1], dtype=torch.bool)
+    taken = torch.zeros(len(share), dtype=torch.bool)
+    for row, values in enumerate(share):
+        usable = torch.where(free, values, -1.0)
+        if len(usable) and float(usable.max()) >= least:
+            best = len(usable) - 1 - int(usable.flip(0).argmax())  # of equals the last, as COCO's program
+            free[best], taken[row] = False, True
+    return taken
+
+
+def average_precision(of: Matches, weights: Tensor) -> Tensor:
+    """Average precision per resample, overlap and class, (R, T, K); NaN for classes without objects and for class 0.
+
+    weights: (R, N) how often each image counts.
+    """
+    classes = of.objects.shape[1]
+    result = torch.full((len(weights), len(OVERLAPS), classes), torch.nan, dtype=torch.float64)
+    totals = weights @ of.objects
+    for label in range(1, classes):
+        at = (of.label == label).nonzero().squeeze(1)
+        at = at[of.score[at].argsort(descending=True, stable=True)]
+        weight = weights[:, of.image[at]]
+        every = weight.cumsum(1)
+        for row in range(len(OVERLAPS)):
+            right = (weight * of.hit[row, at]).cumsum(1)
+            value = _area(right, every, totals[:, label])
+            result[:, row, label] = torch.where(totals[:, label] > 0, value, torch.nan)
+    return result
+
+
+def _area(right: Tensor, every: Tensor, objects: Tensor) -> Tensor:
+    """Mean over RECALLS of the best precision at that recall or a higher one, (R,)."""
+    if not right.shape[1]:
+        return torch.zeros(len(right), dtype=torch.float64)
+    precision = right / every.clamp_min(torch.finfo(torch.float64).eps)
+    envelope = precision.flip(1).cummax(1).values.flip(1)
+    recall = right / objects.clamp_min(1.0)[:, None]
+    place = torch.searchsorted(recall.contiguous(), RECALLS.expand(len(right), -1).contiguous())
+    padded = torch.cat([envelope, torch.zeros(len(right), 1, dtype=torch.float64)], 1)
+    return padded.gather(1, place).mean(1)

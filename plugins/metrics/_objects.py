@@ -1,0 +1,74 @@
+"""Average precision and errors of stored detections, as one torchmetrics metric."""
+
+from __future__ import annotations
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from benchmark.api import Detection, Measurement, Outcomes
+
+from ._average_precision import average_precision, matched
+from ._resampled import interval, resampled_weights
+
+__all__ = ["ObjectRates", "rates"]
+
+NAMES = (("map", "fraction", True), ("map50", "fraction", True), ("objects_gone", "fraction", False),
+         ("objects_misnamed", "fraction", False), ("false_objects", "per scene", False))  # fmt: skip
+
+
+class ObjectRates(torchmetrics.Metric):
+    """Over all examples with detections. These are kept, so that parts of a cell merge exactly."""
+
+    full_state_update = False
+    truth: list[Tensor]
+    clean: list[Tensor]
+    adv: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("truth", "clean", "adv"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Add the examples of a part of a cell."""
+        if outcomes.sites is None or outcomes.clean_sites is None or outcomes.adv_sites is None or not len(outcomes):
+            return
+        self.truth.append(outcomes.sites.long())
+        self.clean.append(outcomes.clean_sites.float())
+        self.adv.append(outcomes.adv_sites.float())
+
+    def compute(self) -> list[Measurement]:
+        """Five measurements of clean, then of attacked inputs; None where nothing was recorded."""
+        found = []
+        for which in ("clean", "attacked"):
+            answers = self.clean if which == "clean" else self.adv
+            values = rates(torch.cat(self.truth), torch.cat(answers)) if self.truth else None
+            for place, (name, unit, higher) in enumerate(NAMES):
+                value, low, high = (None, None, None) if values is None else _described(values[place])
+                found.append(Measurement(f"{which}_{name}", value, low, high, unit, higher))
+        return found
+
+
+def _described(values: Tensor) -> tuple[float | None, float | None, float | None]:
+    """The number, and the interval of its resamples, of values (1 + R,); None where there is nothing to measure."""
+    if not bool(values[0].isfinite()):
+        return None, None, None
+    value, (low, high) = float(values[0]), interval(values[1:][values[1:].isfinite()].tolist())
+    return value, min(low, value), max(high, value)
+
+
+def rates(truth: Tensor, found: Tensor) -> list[Tensor]:
+    """The five numbers of all examples, and of each resample, (1 + R,) each."""
+    weights = torch.cat([torch.ones(1, len(truth), dtype=torch.float64), resampled_weights(len(truth))])
+    classes = int(max(truth[..., 0].max(), found[..., 0].max())) + 1
+    precision = average_precision(matched(found, truth, classes), weights)
+    gone, misnamed, false = (error.sum(1).double() for error in Detection().errors(found, truth))
+    objects = weights @ (truth[..., 0] > 0).sum(1).double()
+    return [
+        precision.nanmean((1, 2)),
+        precision[:, 0].nanmean(1),
+        (weights @ gone) / objects,
+        (weights @ misnamed) / objects,
+        (weights @ false) / len(truth),
+    ]

@@ -1,0 +1,77 @@
+"""Pixel accuracy and mIoU of stored label maps, as one torchmetrics metric."""
+
+from __future__ import annotations
+
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from benchmark.api import Measurement, Outcomes
+
+from ._resampled import resampled
+
+__all__ = ["PixelRates", "confusion"]
+
+
+class PixelRates(torchmetrics.Metric):
+    """Over all examples with an answer per pixel. Label maps are kept, so that parts of a cell merge exactly."""
+
+    full_state_update = False
+    truth: list[Tensor]
+    clean: list[Tensor]
+    adv: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("truth", "clean", "adv"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Add the examples of a part of a cell."""
+        if outcomes.sites is None or outcomes.clean_sites is None or outcomes.adv_sites is None or not len(outcomes):
+            return
+        self.truth.append(outcomes.sites.long())
+        self.clean.append(outcomes.clean_sites.long())
+        self.adv.append(outcomes.adv_sites.long())
+
+    def compute(self) -> list[Measurement]:
+        """Both rates of clean and attacked inputs; None where nothing was recorded."""
+        names = [f"{which}_{rate}" for rate in ("miou", "pixel_accuracy") for which in ("clean", "attacked")]
+        if not self.truth:
+            return [Measurement(name, None, None, None, "fraction", True) for name in names]
+        truth, answers = torch.cat(self.truth), (torch.cat(self.clean), torch.cat(self.adv))
+        classes = int(max(truth.max(), *(answer.max() for answer in answers))) + 1
+        classes = max(classes, 2)
+        found = []
+        for name, answer in zip(names, answers * 2, strict=True):
+            each = confusion(truth, answer, classes)
+            if name.endswith("miou"):
+                value = float(multiclass_jaccard_index(answer, truth, classes, ignore_index=-1))
+                low, high = resampled(each, _mean_iou)
+            else:
+                value = _accuracy(each.sum(0))
+                low, high = resampled(each, _accuracy)
+            found.append(Measurement(name, value, min(low, value), max(high, value), "fraction", True))
+        return found
+
+
+def confusion(truth: Tensor, answer: Tensor, classes: int) -> Tensor:
+    """Pixels of each label that get each answer, per example, (N, K, K) float64; `truth` and `answer` are (N, S)."""
+    counts = torch.zeros(len(truth), classes * classes, dtype=torch.float64)
+    counted = truth >= 0
+    counts.scatter_add_(1, (truth.clamp_min(0) * classes + answer), counted.double())
+    return counts.reshape(len(truth), classes, classes)
+
+
+def _mean_iou(counts: Tensor) -> float:
+    """Mean IoU over the classes that are there or are answered, of (K, K)."""
+    both = counts.diag()
+    either = counts.sum(0) + counts.sum(1) - both
+    return float((both / either.clamp_min(1.0))[either > 0].mean()) if bool((either > 0).any()) else 0.0
+
+
+def _accuracy(counts: Tensor) -> float:
+    """Share of the pixels on the diagonal, of (K, K); 1 where no pixel counts."""
+    total = float(counts.sum())
+    return float(counts.diag().sum()) / total if total else 1.0

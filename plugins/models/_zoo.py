@@ -1,0 +1,122 @@
+"""Models of a zoo: the preprocessing that the zoo declares goes inside, and weights are checked against the module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.api import ConfigError, DataError, DataSpec, MissingPackage, Refused
+
+INSIDE = "model."
+"""The prefix of the zoo's weights in those of :class:`Preprocessed`."""
+
+
+def imported(package: str, line: str) -> ModuleType:
+    """The package of a zoo.
+
+    Raises:
+        MissingPackage: if it is not installed, or does not import; `line` installs it.
+    """
+    try:
+        return importlib.import_module(package)
+    except (ImportError, RuntimeError) as error:
+        raise MissingPackage(f"{package} cannot be imported ({' '.join(str(error).split())[:160]}); {line}") from error
+
+
+def document(path: Path) -> dict[str, Any]:
+    """A JSON file of a zoo.
+
+    Raises:
+        DataError: if it is missing or no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); download the whole folder of the model") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds {type(found).__name__}; expected a JSON object")
+    return found
+
+
+def pinned(path: Path, sha256: str, setting: str = "model.sha256") -> None:
+    """Refuse weights with another checksum than the one that is pinned; an empty one takes any.
+
+    Raises:
+        ConfigError: if `sha256` is no checksum. DataError: if the file is missing or another one.
+    """
+    if not sha256:
+        return
+    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+        raise ConfigError(f"{setting} is {sha256!r}; expected 64 lower-case hexadecimal digits, or nothing")
+    if not path.is_file():
+        raise DataError(f"{path} is missing, and {setting} pins it")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise DataError(f"{path} has sha256 {found}, and {setting} is {sha256}; get the right revision")
+
+
+class Preprocessed(nn.Module):
+    """Resize where the sizes differ, then (x - mean) / std, then the zoo's module, whose logits are the answer.
+
+    model: from (B, C, h, w) to logits (B, K), or to something with an attribute `logits`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float], size: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.model, self.size = model, size
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) in [0, 1] to (B, K)."""
+        if self.size is not None and tuple(x.shape[2:]) != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        answer = self.model((x - self.mean) / self.std)
+        logits: Tensor = getattr(answer, "logits", answer)
+        return logits
+
+
+def preprocessed(
+    owner: str, module: nn.Module, spec: DataSpec, classes: int, mean: list[float], std: list[float], size: Any = None
+) -> Preprocessed:
+    """The module behind its preprocessing. classes: of its answer. size: (h, w) that it takes, or None for any.
+
+    Raises:
+        Refused: if it does not fit the data.
+    """
+    if not spec.image or spec.shape[0] not in (1, len(mean)) or (len(mean) not in (1, spec.shape[0])):
+        raise Refused(f"{owner} takes images of {len(mean)} channels, and the examples have shape {spec.shape}")
+    if classes != spec.classes:
+        raise Refused(
+            f"{owner} answers for {classes} classes, and the data have {spec.classes}; choose the data it is for"
+        )
+    return Preprocessed(module, mean, std, None if size is None else (int(size[0]), int(size[1])))
+
+
+def fitting(owner: str, module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The zoo's weights, as :class:`Preprocessed` names them.
+
+    Raises:
+        DataError: if they do not fit the module.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = [
+        f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise DataError(f"the weights do not fit {owner} in {len(wrong)} tensors ({'; '.join(wrong[:3])})")
+    return {f"{INSIDE}{name}": value for name, value in weights.items()}

@@ -1,0 +1,89 @@
+"""A model of a repository with a hubconf.py, as torch.hub loads them. Paszke et al., NeurIPS 2019, arXiv:1912.01703.
+
+The repository is a folder, cloned once at a revision (`git clone`, `git checkout REV`); nothing is fetched. Its code is
+run, and nobody has reviewed it: records say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import ConfigError, DataError, DataSpec, Model, hookimpl
+
+from ._weights import state_in
+from ._zoo import fitting, pinned, preprocessed
+
+
+@dataclass(frozen=True)
+class TorchHub(Model):
+    """A module that a function of the repository makes.
+
+    repository: the folder with hubconf.py. entry: the function in it. args: what it is given. weights: a state dict,
+    .safetensors or read by weights_only; empty, for an entry that brings its own, needs training.epochs=0. sha256: of
+    that file. mean, std: of the entry's preprocessing, one value per channel.
+    """
+
+    repository: str = ""
+    entry: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    sha256: str = ""
+    mean: list[float] = field(default_factory=lambda: [0.0])
+    std: list[float] = field(default_factory=lambda: [1.0])
+
+    reviewed = False
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The module of the entry, behind its preprocessing.
+
+        Raises:
+            ConfigError: if it makes no module. DataError: without the repository. Refused: for other data.
+        """
+        mean, std = (values * (spec.shape[0] if len(values) == 1 else 1) for values in (self.mean, self.std))
+        return preprocessed("model.torch_hub", self._module(), spec, spec.classes, mean, std)
+
+    def pretrained(self, spec: DataSpec) -> dict[str, Tensor] | None:
+        """The weights of the file; None without one.
+
+        Raises:
+            DataError: if the file is missing, is another than the pinned one, or does not fit.
+        """
+        if not self.weights:
+            return None
+        pinned(Path(self.weights), self.sha256)
+        return fitting(f"{self.entry} of {self.repository}", self._module(), state_in(Path(self.weights), "", ""))
+
+    def files(self) -> tuple[Path, ...]:
+        """The repository's Python files, and the weights."""
+        code = sorted(Path(self.repository).rglob("*.py")) if self.repository else []
+        return (*code, *([Path(self.weights)] if self.weights else []))
+
+    def unreviewed(self) -> str:
+        """The entry in words, by the content of its hubconf.py."""
+        digest = hashlib.sha256((Path(self.repository) / "hubconf.py").read_bytes()).hexdigest()
+        return f"{self.entry} of a repository whose hubconf.py has sha256 {digest[:12]}"
+
+    def _module(self) -> nn.Module:
+        if not (Path(self.repository) / "hubconf.py").is_file():
+            raise DataError(
+                f"model.repository is {self.repository!r}, which has no hubconf.py; clone the repository first"
+            )
+        try:
+            made = torch.hub.load(self.repository, self.entry, source="local", **self.args)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.entry!r} of {self.repository} cannot be made: {error}") from error
+        if not isinstance(made, nn.Module):
+            raise ConfigError(f"{self.entry!r} of {self.repository} makes {type(made).__name__}; expected a module")
+        return made
+
+
+@hookimpl
+def benchmark_component() -> type[Model]:
+    """Register the plugin."""
+    return TorchHub
