@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from benchmark.errors import AccessError, AttackFault
 from benchmark.sampling import SampleRandom
-from benchmark.system.ledger import Ledger
+from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.passes import LEFT_OUT, Passes, Pull, RowLoss
 from benchmark.system.references import OWNED, References
-from benchmark.system.system import Detector, System
+from benchmark.system.system import REJECTED, Detector, System
 from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
 from benchmark.threat import Access, Goal
 from benchmark.threat.ball import Ball
@@ -287,6 +287,20 @@ class Target:
         than half of the draws are.
         """
         return self._passes.elected(x)
+
+    def accepts(self, x: Tensor, asked: Tensor) -> Tensor:
+        """Rows of `asked` (B,) bool whose inputs in `x` (B, *S) no detector refuses, (B,) bool; `votes` passes each.
+
+        False where the budget does not suffice, which the rows of an example share.
+        """
+        once, at = self.tuned(draws=1), asked.nonzero().squeeze(1)
+        left, owners = once.remaining(), self._passes.owners
+        if left is not None:
+            at = at[left[at] >= (occurrence(at if owners is None else owners[at]) + 1) * self.votes]
+        accepted = torch.zeros_like(asked)
+        if len(at):
+            accepted[at] = (self.rows(at).answers(x[at]) != REJECTED).reshape(len(at), -1).all(1)
+        return accepted
 
     def pullback(self, x: Tensor) -> tuple[Tensor, Pull]:
         """The scores at `x` and a function that pulls cotangents back to the input.

@@ -13,7 +13,7 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 from ._base.active import Active
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
-from ._base.vectors import TINY, scaled, usable
+from ._base.vectors import TINY, at_unit_slope, usable
 from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.line_search import line_search
 from ._minimal.nearest_class import toward_class
@@ -145,7 +145,7 @@ def _steps(
         delta (b, C, D): the smallest in the box around `x` (b, D) if `boxed`, else the smallest of all; and (b, C), the
         length of the smallest in the box, infinite where there is none.
     """
-    slope, offset = scaled(slope, offset)
+    slope, offset = at_unit_slope(slope, offset)
     dual = slope.abs().sum(2) if norm is Norm.linf else slope.square().sum(2).sqrt()
     far = offset / dual.clamp_min(TINY)
     behind = torch.where(far < beyond, beyond, BEYOND)

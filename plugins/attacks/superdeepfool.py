@@ -14,7 +14,7 @@ from ._base.active import Active, State
 from ._base.best import Best
 from ._base.classes import logit_difference
 from ._base.settings import check_at_least
-from ._base.vectors import TINY, columns, scaled, usable
+from ._base.vectors import TINY, at_unit_slope, columns, usable
 from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.nearest import SETTLED, finish, keep_nearest
 from ._minimal.nearest_class import nearest_class, toward_class
@@ -108,7 +108,7 @@ def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, o
         nearer = -best.value[active.index] <= (1.0 - SETTLED) * before
         missed = torch.where(won, torch.where(nearer, 0, state.missed + 1), state.missed)
         # The boundary as linearised here: slope . change = offset.
-        flat, offset = scaled(slope.flatten(1), -logit_difference(logits, y, rival))
+        flat, offset = at_unit_slope(slope.flatten(1), -logit_difference(logits, y, rival))
         slope = flat.reshape(x_adv.shape)
         onto, size = _onto(slope, offset + (slope * delta).flatten(1).sum(1), ball.x)
         onward = ~state.placed & (missed < MISSES) & torch.isfinite(size) & (size > 0) & (not first)

@@ -12,7 +12,6 @@ from benchmark.api import PASS_ROWS
 
 from .._base.active import Active, Loss
 from .._base.best import Best
-from .._base.budget import rank
 
 __all__ = ["affordable", "gradient", "logits", "offer", "pairs"]
 
@@ -31,10 +30,18 @@ def pairs(active: Active, rivals: Tensor | None) -> Active:
     return dataclasses.replace(rows, rival=rivals[active.index].flatten())
 
 
+def _rank(index: Tensor) -> Tensor:
+    """Number of earlier rows of the same example, (b,) int64; `index` (b,) does not fall."""
+    places = torch.arange(len(index), device=index.device)
+    first = torch.ones_like(index, dtype=torch.bool)
+    first[1:] = index[1:] != index[:-1]
+    return places - torch.where(first, places, 0).cummax(0).values
+
+
 def affordable(active: Active) -> Tensor | None:
     """Rows for which the query budget allows a pass after those of the rows before, (b,) bool; None: no limit."""
     left = active.target.remaining()
-    return None if left is None else left > rank(active.index)
+    return None if left is None else left > _rank(active.index)
 
 
 def gradient(active: Active, x_adv: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +81,7 @@ def offer(best: Best, index: Tensor, x_adv: Tensor, won: Tensor, value: Tensor) 
         order = order[won[at][order].argsort(descending=True, stable=True)]
         at = at[order]
         at = at[index[at].argsort(stable=True)]
-        at = at[rank(index[at]) == 0]
+        at = at[_rank(index[at]) == 0]
         rows = index[at]
     if len(at):
         best.offer(rows, x_adv[at], won[at], value[at])

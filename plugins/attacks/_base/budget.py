@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.api import Target
 
-__all__ = ["can_ask", "rank"]
+__all__ = ["can_ask"]
 
 
 def can_ask(target: Target) -> Tensor:
@@ -16,11 +16,3 @@ def can_ask(target: Target) -> Tensor:
     if left is None:
         return torch.ones(len(target), dtype=torch.bool, device=target.ledger.forwards.device)
     return left > 0
-
-
-def rank(index: Tensor) -> Tensor:
-    """Number of earlier rows of the same example, (b,) int64; `index` (b,) does not fall."""
-    places = torch.arange(len(index), device=index.device)
-    first = torch.ones_like(index, dtype=torch.bool)
-    first[1:] = index[1:] != index[:-1]
-    return places - torch.where(first, places, 0).cummax(0).values

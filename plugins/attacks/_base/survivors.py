@@ -7,8 +7,6 @@ from torch import Tensor
 
 from benchmark.api import DenseTask, Target
 
-from .budget import rank
-
 __all__ = ["REFUSED", "holds", "reached"]
 
 REFUSED = -1
@@ -24,19 +22,13 @@ def holds(target: Target, labels: Tensor, y: Tensor) -> Tensor:
     return ~task.wrong(labels, y) if isinstance(task, DenseTask) else labels == y
 
 
-def reached(
-    target: Target, x_adv: Tensor, y: Tensor, asked: Tensor, *, targeted: bool, index: Tensor | None = None
-) -> Tensor:
+def reached(target: Target, x_adv: Tensor, y: Tensor, asked: Tensor, *, targeted: bool) -> Tensor:
     """Success of the candidates `x_adv` (b, *S) by the system's answers, (b,) bool; False where it is not queried.
 
     Rows where `asked` (b,) bool is true and the budget suffices are queried, at `target.votes` passes each.
-    index: (b,) int64, not falling, the example of each row, where an example may have several.
     """
     left = target.tuned(draws=1).remaining()
-    at = asked.nonzero().squeeze(1)
-    if left is not None:
-        before = torch.zeros_like(at) if index is None else rank(index[at])
-        at = at[left[at] >= (before + 1) * target.votes]
+    at = (asked if left is None else asked & (left >= target.votes)).nonzero().squeeze(1)
     won = torch.zeros_like(asked)
     if len(at):
         labels = target.rows(at).answers(x_adv[at])

@@ -149,7 +149,7 @@ class Oracle:
         return values, won, answered
 
     def _accepted(self, index: Tensor, proposals: Tensor, answered: Tensor, won: Tensor) -> Tensor:
-        """Those of the successes by scores `won` (a,) bool, of the answered, that no detector refuses: a query each."""
+        """Successes by scores, `won` (a,) bool of the answered, that no detector refuses; a query each."""
         fooled, taken = torch.zeros_like(answered), torch.zeros_like(answered)
         fooled[answered] = won
         left = self.target.rows(index).remaining()
