@@ -19,7 +19,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.passes import LEFT_OUT, Passes, Pull, RowLoss
 from benchmark.system.references import OWNED, References
-from benchmark.system.system import Detector, System
+from benchmark.system.system import REJECTED, Detector, System
 from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
 from benchmark.threat import Access, Goal
 from benchmark.threat.ball import Ball
@@ -288,25 +288,19 @@ class Target:
         """
         return self._passes.elected(x)
 
-    def reached(self, x: Tensor, y: Tensor, asked: Tensor, *, targeted: bool, index: Tensor | None = None) -> Tensor:
-        """Success of the candidates `x` (B, *S) as the core judges it, (B,) bool; False where they are not asked about.
+    def accepts(self, x: Tensor, asked: Tensor) -> Tensor:
+        """Rows of `asked` (B,) bool whose inputs in `x` (B, *S) no detector refuses, (B,) bool; `votes` passes each.
 
-        Asked about, at `votes` passes each, are the rows where `asked` (B,) bool is true and the budget suffices.
-
-        Args:
-            y: (B,) labels to reach if `targeted`, else to leave for others than a refusal.
-            index: (B,) int64, the example of each row, where an example may have several.
+        False where the budget does not suffice, which the rows of an example share.
         """
-        left = self.tuned(draws=1).remaining()
-        at = asked.nonzero().squeeze(1)
+        once, at = self.tuned(draws=1), asked.nonzero().squeeze(1)
+        left, owners = once.remaining(), self._passes.owners
         if left is not None:
-            earlier = torch.zeros_like(at) if index is None else occurrence(index[at])
-            at = at[left[at] >= (earlier + 1) * self.votes]
-        won = torch.zeros_like(asked)
+            at = at[left[at] >= (occurrence(at if owners is None else owners[at]) + 1) * self.votes]
+        accepted = torch.zeros_like(asked)
         if len(at):
-            labels = self.rows(at).answers(x[at])
-            won[at] = (labels == y[at]) if targeted else (labels != y[at]) & (labels >= 0)
-        return won
+            accepted[at] = (self.rows(at).answers(x[at]) != REJECTED).reshape(len(at), -1).all(1)
+        return accepted
 
     def pullback(self, x: Tensor) -> tuple[Tensor, Pull]:
         """The scores at `x` and a function that pulls cotangents back to the input.

@@ -23,6 +23,7 @@ from ._base.best import Best
 from ._base.budget import can_ask
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
+from ._base.survivors import reached
 from .apgd import APGDLoss, apgd, climb
 from .square import Square, square
 
@@ -98,7 +99,7 @@ def _offer(active: Active, x_adv: Tensor, best: Best, name: str) -> None:
     value = active.margin(logits).nan_to_num(nan=-torch.inf)
     won = active.fooled(logits)
     if not active.target.certain:
-        won = active.target.reached(x_adv, active.y, torch.ones_like(won), targeted=active.targeted)
+        won = reached(active.target, x_adv, active.y, torch.ones_like(won), targeted=active.targeted)
     better = best.offer(active.index, x_adv, won, value)
     active.target.rows(better.nonzero().squeeze(1)).credit(name)
 

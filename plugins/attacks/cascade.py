@@ -28,6 +28,7 @@ from benchmark.api import (
     inner_list,
 )
 
+from ._base.survivors import reached
 from ._base.vectors import columns
 
 WEAKEST = (Access.transfer, Access.labels, Access.scores, Access.gradients)
@@ -108,7 +109,7 @@ def cascade(
         moved = allowed & (found != x[left]).flatten(1).any(1)
         x_adv[left] = torch.where(columns(allowed, found), found, x_adv[left])
         rows.rows(moved.nonzero().squeeze(1)).credit(f"{place + 1} {type(member).__name__}")
-        left = left[~rows.reached(found, y[left], moved, targeted=threat.targeted)]
+        left = left[~reached(rows, found, y[left], moved, targeted=threat.targeted)]
         if len(left) == 0:
             break
     return x_adv

@@ -13,7 +13,7 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 from ._base.active import Active
 from ._base.classes import top_rivals
 from ._base.settings import check_at_least
-from ._base.vectors import TINY, scaled, usable
+from ._base.vectors import TINY, at_unit_slope, usable
 from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.line_search import line_search
 from ._minimal.nearest_class import toward_class
@@ -22,6 +22,10 @@ BEYOND = 1e-4
 """Distance beyond a linearised boundary at which a step aims, in the norm; the authors' program does the same."""
 STRAIGHT = 3
 """Number of steps that ignore the box; later steps are the smallest in the box."""
+
+MOST_DOUBLED = 10
+"""Steps by which the distance behind a boundary that is not crossed doubles."""
+
 FOLLOWED, PATIENCE = 2, 10
 """Number of classes considered after the first step, those with the nearest boundaries, and the step that ends that."""
 
@@ -98,7 +102,7 @@ def deepfool(
             slopes.append(usable(pull(cotangent), ball).flatten(1))
             offsets.append((logits * cotangent).sum(1).neg())
         slope, offset = torch.stack(slopes, 1), torch.stack(offsets, 1).clamp_min(0.0)
-        delta, size = _steps(slope, offset, x_adv.flatten(1), ball.norm, boxed=step >= STRAIGHT)
+        delta, size = _steps(slope, offset, x_adv.flatten(1), ball.norm, boxed=step >= STRAIGHT, beyond=farther(step))
         if step == 0:
             rivals[index] = rivals[index].gather(1, size.argsort(dim=1, stable=True))
         nearest = size.argmin(1)[:, None, None].expand(-1, 1, delta.shape[2])
@@ -106,7 +110,7 @@ def deepfool(
         total[index] += delta.gather(1, nearest).reshape(x_adv.shape) * (0.5 if half else 1.0)
         moved = ball.project(ball.x + (1.0 + overshoot) * total[index])
         # An input that is wrong stays; one without a slope (or with NaN for one) cannot be moved.
-        going = ~won & (ahead < 0) & slope.flatten(1).any(1)
+        going = ~won & (ahead <= 0) & slope.flatten(1).any(1)
         if step >= STRAIGHT:
             going &= (moved != x_adv).flatten(1).any(1)
         active, moved = active.keep(going, moved)
@@ -127,20 +131,29 @@ def deepfool(
     return result.index_copy(0, rows.index, nearer)
 
 
-def _steps(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm, *, boxed: bool) -> tuple[Tensor, Tensor]:
+def farther(step: int) -> float:
+    """Distance behind a boundary at which a step ends that begins so near: rounded scores are equal around it."""
+    return float(BEYOND * 2.0 ** min(step, MOST_DOUBLED))
+
+
+def _steps(
+    slope: Tensor, offset: Tensor, x: Tensor, norm: Norm, *, boxed: bool, beyond: float
+) -> tuple[Tensor, Tensor]:
     """The steps just behind the boundaries slope (b, C, D) . delta = offset (b, C), and their lengths.
 
     Returns:
         delta (b, C, D): the smallest in the box around `x` (b, D) if `boxed`, else the smallest of all; and (b, C), the
         length of the smallest in the box, infinite where there is none.
     """
-    slope, offset = scaled(slope, offset)
+    slope, offset = at_unit_slope(slope, offset)
     dual = slope.abs().sum(2) if norm is Norm.linf else slope.square().sum(2).sqrt()
-    delta, size = step_to_hyperplanes(slope, offset + BEYOND * dual, x, norm)
+    far = offset / dual.clamp_min(TINY)
+    behind = torch.where(far < beyond, beyond, BEYOND)
+    delta, size = step_to_hyperplanes(slope, offset + behind * dual, x, norm)
     if boxed:
         return delta, size
     direction = slope.sign() if norm is Norm.linf else slope / dual.clamp_min(TINY)[:, :, None]
-    return direction * (offset / dual.clamp_min(TINY) + BEYOND)[:, :, None], size
+    return direction * (far + behind)[:, :, None], size
 
 
 @hookimpl

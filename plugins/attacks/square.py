@@ -141,10 +141,9 @@ def square(
 
 def _ask(active: Active, x_adv: Tensor, best: Best) -> Tensor:
     """Offer the candidates `x_adv` (b, *S) by their margins; (n,) int64, the examples that they improve."""
-    if active.target.detected:  # what is fooled costs a further query
-        active, x_adv = active.keep(affordable(active), x_adv)
-        if len(active) == 0:
-            return active.index
+    (active, x_adv) = active.keep(affordable(active) if active.target.detected else None, x_adv)
+    if len(active) == 0:  # what a detector may refuse costs a further query
+        return active.index
     scores = logits(active, x_adv)
     return offer(best, active.index, x_adv, active.succeeded(x_adv, scores), active.margin(scores))
 

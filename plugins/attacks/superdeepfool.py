@@ -14,11 +14,11 @@ from ._base.active import Active, State
 from ._base.best import Best
 from ._base.classes import logit_difference
 from ._base.settings import check_at_least
-from ._base.vectors import TINY, columns, scaled, usable
+from ._base.vectors import TINY, at_unit_slope, columns, usable
 from ._minimal.box_steps import step_to_hyperplanes
 from ._minimal.nearest import SETTLED, finish, keep_nearest
 from ._minimal.nearest_class import nearest_class, toward_class
-from .deepfool import BEYOND, PATIENCE
+from .deepfool import BEYOND, MOST_DOUBLED, PATIENCE
 
 WHOLE = 2
 """Number of steps from the clean input that go all the way; later ones stop half-way from the crossing."""
@@ -108,12 +108,12 @@ def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, o
         nearer = -best.value[active.index] <= (1.0 - SETTLED) * before
         missed = torch.where(won, torch.where(nearer, 0, state.missed + 1), state.missed)
         # The boundary as linearised here: slope . change = offset.
-        flat, offset = scaled(slope.flatten(1), -logit_difference(logits, y, rival))
+        flat, offset = at_unit_slope(slope.flatten(1), -logit_difference(logits, y, rival))
         slope = flat.reshape(x_adv.shape)
         onto, size = _onto(slope, offset + (slope * delta).flatten(1).sum(1), ball.x)
         onward = ~state.placed & (missed < MISSES) & torch.isfinite(size) & (size > 0) & (not first)
         going = torch.where(won, onward, state.steps < steps) & slope.flatten(1).any(1) & (state.rounds < rounds)
-        step = _behind(slope, offset, x_adv, boxed=state.steps >= PATIENCE)
+        step = _behind(slope, offset, x_adv, steps=state.steps)
         to = torch.where(columns(won, delta), ball.x + onto, x_adv + (1.0 + overshoot) * step)
         half = columns(won & (state.rounds >= WHOLE), delta)
         x_adv = ball.project(torch.where(half, (x_adv + to) / 2.0, to))
@@ -128,13 +128,17 @@ def _onto(slope: Tensor, offset: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return change.reshape(x.shape), size[:, 0]
 
 
-def _behind(slope: Tensor, offset: Tensor, x: Tensor, *, boxed: Tensor) -> Tensor:
-    """(b, *S): DeepFool's step, just behind the boundary; in the box where `boxed` (b,) bool."""
-    dual = rows_norm(slope, Norm.l2)
-    plain = slope * columns((offset.clamp_min(0.0) / dual.clamp_min(TINY) + BEYOND) / dual.clamp_min(TINY), slope)
+def _behind(slope: Tensor, offset: Tensor, x: Tensor, *, steps: Tensor) -> Tensor:
+    """(b, *S): DeepFool's step, just behind the boundary; in the box after `PATIENCE` of its `steps` (b,) int64."""
+    dual, offset = rows_norm(slope, Norm.l2), offset.clamp_min(0.0)
+    far = offset / dual.clamp_min(TINY)
+    doubled = BEYOND * 2.0 ** steps.clamp_max(MOST_DOUBLED).to(far.dtype)
+    behind = torch.where(far < doubled, doubled, BEYOND)
+    plain = slope * columns((far + behind) / dual.clamp_min(TINY), slope)
+    boxed = steps >= PATIENCE
     if not bool(boxed.any()):
         return plain
-    return torch.where(columns(boxed, plain), _onto(slope, offset.clamp_min(0.0) + BEYOND * dual, x)[0], plain)
+    return torch.where(columns(boxed, plain), _onto(slope, offset + behind * dual, x)[0], plain)
 
 
 @hookimpl

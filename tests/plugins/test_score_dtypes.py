@@ -20,7 +20,9 @@ from benchmark.stages.batch import Job, attack_batch
 from benchmark.stages.prepare import prepare
 from benchmark.system import System
 from benchmark.system.references import References
+from benchmark.system.target import Target
 from benchmark.threat import Access, Norm, Threat
+from benchmark.threat.ball import distance
 from tests.house.checkout import optional_packages
 
 SHORT = {
@@ -100,3 +102,19 @@ def test_scores_of_any_precision_are_attacked(name: str, tmp_path: Path) -> None
         assert bool(outcomes.attacked.all())
         assert bool(outcomes.valid.all()), dtype
         assert bool((outcomes.adv_label != outcomes.y)[outcomes.broken].all())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["deepfool", "superdeepfool"])
+def test_a_boundary_where_rounded_scores_are_equal_is_crossed(name: str, dtype: torch.dtype) -> None:
+    world = attack_world("plain", 20)
+    model = Answering(world.model, dtype)
+    y = model(world.x).float().argmax(1)
+    ids, attack = torch.arange(len(y)), registry.load("attack", name)()
+    assert isinstance(attack, Attack)
+    target = Target(System(model, world.spec), rng=SampleRandom(1, ids), classes=world.spec.classes)
+    x_adv = attack.perturb(target, world.x, y, threat=Threat(Norm.l2), rng=SampleRandom(0, ids))
+    assert bool((model(x_adv).float().argmax(1) != y).all())
+    far, exact = distance(x_adv, world.x, Norm.l2), attack_world("plain", 20).exact(Norm.l2)
+    assert exact is not None
+    assert float((far / exact).median()) < 1.3

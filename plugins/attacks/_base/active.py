@@ -91,14 +91,9 @@ class Active:
         return self.target.task.succeeded(logits, self.y, targeted=self.targeted)
 
     def succeeded(self, x_adv: Tensor, logits: Tensor) -> Tensor:
-        """Success of the attacker at `x_adv` (b, *S) with scores (b, K), (b,) bool: fooled, and not refused.
-
-        Where detectors may refuse, what is fooled is asked for its label: a further pass each, as far as there is one.
-        """
+        """Success at `x_adv` (b, *S) with scores (b, K), (b,) bool: fooled, and not refused, which costs a pass."""
         won = self.fooled(logits)
-        if not self.target.detected:
-            return won
-        return self.target.reached(x_adv, self.y, won, targeted=self.targeted, index=self.index)
+        return won & self.target.accepts(x_adv, won) if self.target.detected else won
 
     def margin(self, logits: Tensor) -> Tensor:
         """Signed margin, (b,), positive where the attacker succeeds; of several sites the mean, whose sign is none."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.api import Ball
 
-__all__ = ["TINY", "adam", "annealed", "columns", "scaled", "softplus", "unit", "usable"]
+__all__ = ["TINY", "adam", "annealed", "at_unit_slope", "columns", "softplus", "unit", "usable"]
 
 TINY = 1e-37
 """Smallest divisor: a length of 0 is replaced by it."""
@@ -31,13 +31,9 @@ def usable(gradient: Tensor, ball: Ball) -> Tensor:
     return gradient if ball.mask is None else torch.where(ball.mask, gradient, 0.0)
 
 
-def scaled(slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Hyperplanes slope . delta = offset with slopes of size about 1, whose squares are no number too large or small.
-
-    Both are divided by a power of two, which rounds nothing. slope: (..., D). offset: (...).
-    """
-    exponent = slope.abs().amax(-1).frexp().exponent
-    unit = torch.ldexp(torch.ones_like(offset), exponent.clamp(-120, 120))
+def at_unit_slope(slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Hyperplanes slope . delta = offset, (..., D) and (...), divided by a power of two near the largest slope."""
+    unit = torch.ldexp(torch.ones_like(offset), slope.abs().amax(-1).frexp().exponent.clamp(-120, 120))
     return slope / unit[..., None], offset / unit
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.api import Norm
 
-from .._base.vectors import scaled
+from .._base.vectors import at_unit_slope
 
 __all__ = ["step_to_hyperplanes"]
 
@@ -20,7 +20,7 @@ def step_to_hyperplanes(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm) ->
     slope: (B, C, D), finite. offset: (B, C), positive. x: (B, D) in [0, 1]. norm: l2 or linf.
     Returns delta (B, C, D) and its length (B, C), infinite where the box is too small and delta fills it.
     """
-    slope, offset = scaled(slope, offset)
+    slope, offset = at_unit_slope(slope, offset)
     gain, side = slope.abs(), slope.sign()
     room = side.clamp_min(0.0) - side * x[:, None]
     rate = gain if norm is Norm.l2 else side.abs()

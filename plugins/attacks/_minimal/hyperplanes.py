@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.api import Norm, rows_norm
 
-from .._base.vectors import scaled
+from .._base.vectors import at_unit_slope
 from .box_steps import step_to_hyperplanes
 
 __all__ = ["nearest_hyperplane", "to_hyperplane"]
@@ -35,7 +35,6 @@ def to_hyperplane(slope: Tensor, offset: Tensor, points: Tensor, norm: Norm) -> 
     Returns:
         (b, P, D).
     """
-    slope, offset = scaled(slope, offset)
     offsets = offset[:, None] + (slope[:, None] * (points[:, :1] - points)).sum(2)
     toward = slope[:, None] * torch.ones_like(offsets).copysign(offsets)[:, :, None]
     offsets = offsets.abs()
@@ -65,7 +64,7 @@ def nearest_hyperplane(slopes: Tensor, offsets: Tensor, points: Tensor, norm: No
         its number (b,) int64 among the C, and the smallest changes of all points to it (b, P, D). A hyperplane of zero
         slope is the nearest only where there is no other.
     """
-    slopes, offsets = scaled(slopes, offsets)
+    slopes, offsets = at_unit_slope(slopes, offsets)
     most = _MOST[norm](slopes)
     bound = torch.where(most > 0, offsets.abs() / most, torch.inf)
     rows, which = torch.arange(len(points), device=points.device), bound.argmin(1)
