@@ -63,7 +63,7 @@ def table(store: Store) -> str:
             own = by_camera[view].counts
             assert own is not None
             broken = (own.clean_correct - own.robust_correct, own.clean_correct)
-            entries = [counts.get((ANYWHERE, view)), broken if view == FRONT else counts.get((FRONT, view)), broken]
+            entries = [counts.get((ANYWHERE, view)), counts.get((FRONT, view)), broken]
             shown = [_share(own.clean_correct, own.total), *(_share(*one) if one else "" for one in entries)]
             lines.append(f"| {view[0]:g} | {view[2]:g}° | " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n"
