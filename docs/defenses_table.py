@@ -1,7 +1,8 @@
 """The table of defenses, written into defenses.md from the records of a store.
 
 `python docs/defenses_table.py results`, after the suites defenses_digits, defenses_digits_oblivious,
-defenses_digits_transfer and defenses_digits_l0, or any part of them: what was not run is left empty.
+defenses_digits_transfer and defenses_digits_l0, or any part of them: what was not run is left empty. The published
+results are read by `python docs/defenses_table.py leaderboard/results`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmark_leaderboard.board import Rate
+from benchmark_leaderboard.cells.load import read
+from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.statistics import wilson
 from benchmark_leaderboard.words.display import interval, percent
 from marked import filled
 
 from benchmark.errors import RecordError
-from benchmark.records.record import Record, read_record
+from benchmark.records.record import Record
 
 PAGE = Path(__file__).parent / "defenses.md"
 AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS = (
@@ -38,23 +42,27 @@ BROKEN = frozenset({
 
 Cells = dict[str, dict[str, list[Record]]]
 """Complete cells by the defenses of the system, then by suite."""
+Worst = dict[str, Rate]
+"""Robust accuracy by the defenses of the system: right, and broken by no candidate of any suite under this threat."""
 
 
-def cells(store: Path) -> Cells:
-    """The official complete cells of the suites.
+def cells(store: Path) -> tuple[Cells, Worst]:
+    """The official complete cells of the suites, and the worst case over them.
 
     Raises:
         RecordError: if the undefended system was not attacked: all is compared with it.
     """
     found: Cells = defaultdict(lambda: defaultdict(list))
-    for path in sorted((store / "cells").glob("*/record.json")):
-        record = read_record(path)
+    read_cells, _ = read([store / "cells" if (store / "cells").is_dir() else store])
+    for cell in sorted(read_cells, key=lambda cell: cell.record.key):
+        record = cell.record
         suite = (record.suite or "").partition("@")[0]
         if record.status == "complete" and record.official and suite in (AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS):
             found[" + ".join(record.system.defenses)][suite].append(record)
     if AWARE not in found.get("", {}):
         raise RecordError(f"{store} has no complete cell of {AWARE} without defenses; run benchmark run suite={AWARE}")
-    return found
+    boards = [b for b in aggregate(read_cells).boards if (b.protocol.conditions.suite or "").startswith(f"{AWARE}@")]
+    return found, {" + ".join(row.system.defenses): row.robust for row in boards[0].rows}
 
 
 def worst(records: Sequence[Record]) -> Record:
@@ -67,33 +75,29 @@ def _right(record: Record) -> int:
     return record.counts.robust_correct
 
 
-def table(found: Cells) -> str:
-    """The table in Markdown, in percent, the defense of the highest aware accuracy first."""
+def table(found: Cells, least: Worst) -> str:
+    """The table in Markdown, in percent, the defense of the highest worst case first."""
     lines = [
-        "| defense | clean | oblivious | aware | 95 % | by | transfer | JSMA, 10 pixels | attacks | |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| defense | clean | oblivious | transfer | aware | by | worst case | 95 % | JSMA, 10 pixels | attacks | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    bare = worst(found[""][AWARE])
     attacked = {name: suites for name, suites in found.items() if AWARE in suites}
-    for name, suites in sorted(attacked.items(), key=lambda item: (-_right(worst(item[1][AWARE])), item[0])):
-        hardest = worst(suites[AWARE])
+    for name, suites in sorted(attacked.items(), key=lambda item: (-least[item[0]].value, item[0])):
+        hardest, whole = worst(suites[AWARE]), least[name]
         counts = hardest.counts
         assert counts is not None
-        low, high = wilson(counts.robust_correct, counts.total)
         said = [_percent(suites.get(suite, ())) for suite in (OBLIVIOUS, AWARE, TRANSFER, FEW_PIXELS)]
         row = [
-            name or "none", _share(counts.clean_correct, counts.total), said[0], said[1], interval(low, high),
-            hardest.attack.name, said[2], said[3], str(len(suites[AWARE])), note(name, hardest, bare),
+            name or "none", _share(counts.clean_correct, counts.total), said[0], said[2], said[1], hardest.attack.name,
+            percent(whole.value, whole.low, whole.high), interval(whole.low, whole.high), said[3],
+            str(len(suites[AWARE])), note(name, whole.value - least[""].value),
         ]  # fmt: skip
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
 
-def note(name: str, hardest: Record, bare: Record) -> str:
+def note(name: str, gain: float) -> str:
     """A warning where a defense that is known to be broken seems to hold: then the attack is suspect."""
-    assert hardest.counts is not None
-    assert bare.counts is not None
-    gain = hardest.counts.robust_correct / hardest.counts.total - bare.counts.robust_correct / bare.counts.total
     return f"suspect: {100 * gain:+.1f} points over none" if name in BROKEN and gain > SUSPECT else ""
 
 
@@ -113,7 +117,7 @@ def _share(right: int, total: int) -> str:
 def main(arguments: Iterable[str]) -> int:
     """Write the table of the store that is named into the page."""
     (store,) = arguments
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(cells(Path(store)))}), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(*cells(Path(store)))}), encoding="utf-8")
     return 0
 
 

@@ -22,6 +22,7 @@ from ..board import (
     Unfinished,
 )
 from ..cells.cell import Cell
+from .alarms import TRANSFER
 from .counterparts import with_counterparts
 from .grouping import (
     base_label,
@@ -69,8 +70,8 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = (), claimed: 
     boards: list[Board] = []
     curve_sets: list[CurveSet] = []
     for conditions in sorted(found, key=order_of):
-        unaware = found.get(replace(conditions, aware=False), []) if conditions.aware else []
-        made, curves = _boards(conditions, found[conditions], unaware, bad, systems, claimed)
+        elsewhere = _elsewhere(conditions, found)
+        made, curves = _boards(conditions, found[conditions], elsewhere, bad, systems, claimed)
         boards += made
         curve_sets += curves
     placed, homeless = _with_unfinished(with_counterparts(boards), unfinished)
@@ -80,6 +81,27 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = (), claimed: 
         problems=tuple(sorted(bad, key=lambda p: (p.path, p.sentence))),
         unfinished=homeless,
     )
+
+
+def _elsewhere(
+    conditions: Conditions, found: Mapping[Conditions, Sequence[tuple[Fraction, Cell]]]
+) -> list[tuple[Fraction, Cell]]:
+    """Cells of attackers who know less, under conditions that are otherwise those of a board of aware attackers.
+
+    Who knows a defense may ignore it, and hand in what another network fell for. The rules of such cells may be those
+    of another suite, as long as they were kept.
+    """
+    if not conditions.aware:
+        return []
+    same = replace(conditions, suite=None)
+    return [
+        (eps, cell)
+        for other, pairs in found.items()
+        if other != conditions and (other.official or other.suite == conditions.suite)
+        if replace(other, suite=None, aware=True, official=conditions.official) == same
+        for eps, cell in pairs
+        if not other.aware or cell.record.threat.access == TRANSFER
+    ]
 
 
 def _orphaned(cell: Cell, told: Mapping[str, Record]) -> str:
@@ -92,16 +114,16 @@ def _orphaned(cell: Cell, told: Mapping[str, Record]) -> str:
 
 
 def _boards(
-    conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], unaware: Sequence[tuple[Fraction, Cell]],
+    conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], elsewhere: Sequence[tuple[Fraction, Cell]],
     bad: list[Problem], systems: Mapping[str, str], claimed: Set[str],
 ) -> tuple[list[Board], list[CurveSet]]:  # fmt: skip
     """The boards under the same conditions by radius, and their curves.
 
     Args:
-        unaware: cells of attackers who do not know the defense, under conditions that are otherwise the same.
+        elsewhere: see :func:`_elsewhere`.
     """
     ignoring: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
-    for eps, cell in unaware:
+    for eps, cell in elsewhere:
         ignoring[cell.record.system.key].append((eps, column_key(cell.record), cell))
     by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
     by_column: dict[str, list[Record]] = defaultdict(list)

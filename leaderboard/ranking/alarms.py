@@ -191,15 +191,16 @@ def certified_yet_broken(crossed: int, keys: Sequence[str], row: str) -> list[Al
 
 
 def ignoring_beats_knowing(broken: int, keys: Sequence[str], row: str) -> list[Alarm]:
-    """Examples that only attackers broke who do not know the defense: the aware attacks are too weak."""
+    """Examples that only attackers broke who know less of the system: the aware attacks are too weak."""
     if not broken:
         return []
     return [
         Alarm(
             "oblivious_beats_aware",
             "warning",
-            f"{broken} examples are broken by no attack that knows the defense, and by one that ignores it; they count "
-            "as broken, since who knows a defense may ignore it, and the aware attacks are weaker than they could be",
+            f"{broken} examples are broken by no attack that knows the defense, and by one that ignores it or comes "
+            "from another network; they count as broken, since who knows a defense may do the same, and the aware "
+            "attacks are weaker than they could be",
             tuple(sorted(keys)),
             row,
         )

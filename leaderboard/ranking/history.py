@@ -93,7 +93,8 @@ def _here(trial: Trial, system: AttackedSystem, eps: Fraction) -> bool:
 def _label(trial: Trial, system: AttackedSystem, known: Mapping[str, AttackColumn]) -> str:
     """The attack, and what it does not know."""
     if trial in system.unaware:
-        return f"{trial.cell.record.attack.label} unaware of the defense"
+        what = "unaware of the defense" if not trial.cell.record.threat.aware else "from another network"
+        return f"{trial.cell.record.attack.label} {what}"
     return known[trial.column].label
 
 

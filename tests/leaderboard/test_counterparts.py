@@ -1,6 +1,7 @@
 """Oblivious and transfer results beside the worst case, what an attack used, and boards that nobody attacked."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,28 @@ def test_a_row_knows_its_results_against_unaware_attackers_and_under_transfer_fr
     assert 'data-col="oblivious"' in text
     assert 'data-col="transfer"' in text
     assert "oblivious_accuracy" in page.with_suffix(".csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("less", "official", "left"),
+    [
+        ({"aware": False}, True, 13),
+        ({"access": "transfer", "surrogate": "f" * 24}, True, 13),
+        ({"aware": False}, False, 15),
+        ({"aware": False, "eps": "1/5"}, True, 15),
+        ({"aware": False, "goal": "least_likely"}, True, 15),
+    ],
+)
+def test_what_an_attacker_who_knows_less_broke_under_another_suite_counts(
+    tmp_path: Path, less: dict[str, Any], official: bool, left: int
+) -> None:
+    made_cell(tmp_path, clean=[True] * N, distance=far(5), defenses=["jpeg"], suite="aware")
+    others = [np.inf] * 3 + [0.15 if "eps" in less else 0.05] * 4 + [np.inf] * (N - 7)
+    made_cell(tmp_path, clean=[True] * N, distance=others, defenses=["jpeg"], suite="less", official=official, **less)
+    (row,) = next(board for board in boards(tmp_path) if board.protocol.conditions.suite == "aware").rows
+    assert row.robust.count == left
+    found = [alarm.evidence for alarm in row.alarms if alarm.name == "oblivious_beats_aware"]
+    assert [evidence[:10] for evidence in found] == (["2 examples"] if left == 13 else [])
 
 
 @pytest.mark.parametrize(
