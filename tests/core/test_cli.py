@@ -58,7 +58,7 @@ def test_every_plugin_is_listed_and_each_bad_one_with_its_reason(third_parties: 
         assert reason in done.stdout
     assert "5 cannot" in done.stdout
     names = sum(len(registry.names(kind)) for kind in registry.KINDS)
-    assert f"{names - 1 + 7} plugins can be used" in done.stdout
+    assert f"{names - 1 + 10} plugins can be used" in done.stdout
 
 
 def test_other_commands_work_beside_bad_plugins(third_parties: Path, run_python: Runner) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.util
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 import torch
 
 from benchmark import registry
-from benchmark.api import Access, DataSpec, Model, Threat
+from benchmark.api import Access, Dataset, DataSpec, Model, Threat
 from benchmark.config.cell import RunConfig
 from benchmark.config.check import check_fit
 from benchmark.errors import ConfigError, DataError, Refused
 from benchmark.system.weights import load_weights, save_weights
+from benchmark.tasks.task import CLASSIFICATION
 from benchmark.testing import contract
 from benchmark.testing.rule import Inapplicable
 from benchmark.testing.worlds import examples
@@ -124,17 +126,20 @@ def without_gradients() -> dict[str, Model]:
 
 
 def test_no_attack_by_gradients_meets_a_model_without_them() -> None:
-    models, pairs = without_gradients(), 0
+    models, pairs, digits = without_gradients(), 0, registry.load("dataset", "digits")()
+    assert isinstance(digits, Dataset)
     assert "boosted_trees" in models
     for name in registry.names("attack"):
         try:
             attack = contract.build("attack", name)
         except Inapplicable:  # a toolkit that is not installed
             continue
+        if CLASSIFICATION not in attack.tasks:
+            continue
         needs = attack.supports.access
         for model_name, made in models.items():
-            threat = Threat(min(attack.supports.norms, key=lambda norm: norm.value))
-            config = RunConfig(dataset=None, model=made, attack=attack, threat=threat)  # type: ignore[arg-type]
+            threat = Threat(min(attack.supports.norms, key=lambda norm: norm.value), Fraction(1))
+            config = RunConfig(dataset=digits, model=made, attack=attack, threat=threat)
             if needs is not Access.gradients or attack.supports.trigger:
                 continue
             with pytest.raises(Refused, match=rf"attack\.{name} needs gradients, and model\.{model_name} tells"):

@@ -21,6 +21,7 @@ from benchmark.stages.prepare import prepare
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.system.target import Target
+from benchmark.tasks.task import CLASSIFICATION
 from benchmark.threat import Access, Norm, Threat
 from benchmark.threat.ball import distance
 from tests.house.checkout import optional_packages
@@ -75,6 +76,8 @@ def short(name: str) -> Attack:
 def test_scores_of_any_precision_are_attacked(name: str, tmp_path: Path) -> None:
     with optional_packages():
         attack = short(name)
+    if CLASSIFICATION not in attack.tasks:
+        pytest.skip("is for scenes of several sites")
     if attack.supports.trigger or not attack.supports.norms:
         pytest.skip("shows the trigger of a poison")
     norm = next(n for n in RADII if n in attack.supports.norms)

@@ -155,7 +155,7 @@ def test_a_class_without_examples_is_named() -> None:
 def test_what_needs_training_by_gradients_is_refused(
     tmp_path: Path, changes: dict[str, Any], status: str, text: str
 ) -> None:
-    result = run(small_config(tmp_path, model=SMALL, examples=10, **changes))
+    result = run(small_config(tmp_path, model=SMALL, attack=plugin("attack", "noise"), examples=10, **changes))
     assert result.status == status
     assert result.error is not None
     assert text in result.error
@@ -247,6 +247,6 @@ def test_trees_transfer_through_attacks_on_scores_and_labels(tmp_path: Path) -> 
     assert refused.status == "refused"
     assert "the attack needs gradients, and threat.surrogate digits/boosted_trees with" in str(refused.error)
     through_scores = broken(Square(), "digits/boosted_trees")
-    assert float(through_scores.double().mean()) > 0.2
+    assert float(through_scores.double().mean()) > 0.05
     for method in (plugin("attack", "surrogate_gradient", pairs=10), RayS()):  # near the trees' boundary, or nowhere
         assert int(broken(method, "digits/boosted_trees").sum()) < int(through_scores.sum())
