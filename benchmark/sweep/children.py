@@ -5,6 +5,7 @@ The child is a fork of this process, which must not have computed anything with 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -13,6 +14,7 @@ import select
 import signal
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +33,7 @@ LOOK = 0.2
 """Seconds between two looks at a child's memory."""
 
 PR_SET_PDEATHSIG = 1
+ASKED_TO_END = {signal.SIGINT, signal.SIGTERM}
 
 
 class ChildDied(Exception):  # noqa: N818 - it is what happened
@@ -54,19 +57,23 @@ def in_child(call: Callable[[], Any], *, timeout: float = 0.0, memory: int = 0) 
     sys.stderr.flush()
     reading, writing = os.pipe()
     parent = os.getpid()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED_TO_END)  # an exception in the hooks of a fork is lost
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _be_a_child(call, writing, parent)
+        _be_a_child(call, writing, parent, mask)
     os.close(writing)
     with contextlib.closing(os.fdopen(reading, "rb")) as answers, _ended_with_us(child):
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _answer(child, answers, timeout, memory)
 
 
-def _be_a_child(call: Callable[[], Any], writing: int, parent: int) -> NoReturn:
+def _be_a_child(call: Callable[[], Any], writing: int, parent: int, mask: set[Any]) -> NoReturn:
     """Call, write the answer, and end without what the parent has to do at its end."""
     code = 1
     try:
+        _forget_exit_handlers()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.setpgid(0, 0)  # a terminal's interrupt goes to the parent, which passes it on once
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -92,10 +99,19 @@ def _be_a_child(call: Callable[[], Any], writing: int, parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _run_exit_handlers() -> None:
-    """Calls that libraries registered for the end of the process, such as the end of uploads."""
-    import atexit
+def _forget_exit_handlers() -> None:
+    """Drop the calls that are registered for the end of the parent, such as the removal of its temporary folders."""
+    atexit._clear()
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # those of the child run
+    processes = sys.modules.get("multiprocessing.util")
+    if processes is not None:
+        atexit.register(processes._exit_function)  # which knows its own process by the number
 
+
+def _run_exit_handlers() -> None:
+    """Calls that libraries registered since the fork for the end of the process, such as the end of uploads."""
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -83,3 +85,42 @@ def test_an_interrupt_is_passed_on_and_leaves_no_child(tmp_path: Path) -> None:
         in_child(call)
     with pytest.raises(ProcessLookupError):
         os.kill(int(told.read_text()), 0)
+
+
+def test_a_child_ends_with_its_own_exit_handlers_alone(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    told.write_text("")
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(told.write_text, "the parent's handler ran")
+
+    def call() -> str:
+        mine = tempfile.TemporaryDirectory()
+        keep.append(mine)
+        atexit.register((tmp_path / "own").write_text, "ran")
+        return mine.name
+
+    keep: list[Any] = []
+    try:
+        own = in_child(call)
+    finally:
+        atexit.unregister(told.write_text)
+    assert Path(folder.name).is_dir()  # as W&B's, which every later child writes into
+    assert told.read_text() == ""
+    assert (tmp_path / "own").read_text() == "ran"
+    assert not Path(own).exists()
+    folder.cleanup()
+
+
+def test_an_interrupt_at_the_fork_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+
+    def interrupted() -> int:
+        child = fork()
+        if child:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.SIGINT in signal.sigpending()  # it waits until the child can be told
+        return child
+
+    monkeypatch.setattr("benchmark.sweep.children.os.fork", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        in_child(lambda: time.sleep(60))
