@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torchmetrics
 from torch import Tensor
 
-from benchmark.api import Detection, Measurement, Outcomes
+from benchmark.api import Detection, Measurement
 
 from ._average_precision import average_precision, matched
 from ._resampled import interval, resampled_weights
+from ._sites import SiteAnswers
 
 __all__ = ["ObjectRates", "rates"]
 
@@ -17,26 +17,10 @@ NAMES = (("map", "fraction", True), ("map50", "fraction", True), ("objects_gone"
          ("objects_misnamed", "fraction", False), ("false_objects", "per scene", False))  # fmt: skip
 
 
-class ObjectRates(torchmetrics.Metric):
-    """Over all examples with detections. These are kept, so that parts of a cell merge exactly."""
+class ObjectRates(SiteAnswers):
+    """Rates over all examples with detections."""
 
-    full_state_update = False
-    truth: list[Tensor]
-    clean: list[Tensor]
-    adv: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("truth", "clean", "adv"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, outcomes: Outcomes) -> None:
-        """Add the examples of a part of a cell."""
-        if outcomes.sites is None or outcomes.clean_sites is None or outcomes.adv_sites is None or not len(outcomes):
-            return
-        self.truth.append(outcomes.sites.long())
-        self.clean.append(outcomes.clean_sites.float())
-        self.adv.append(outcomes.adv_sites.float())
+    answers = torch.float32
 
     def compute(self) -> list[Measurement]:
         """Five measurements of clean, then of attacked inputs; None where nothing was recorded."""

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import torch
-import torchmetrics
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from benchmark.api import Measurement, Outcomes
+from benchmark.api import Measurement
 
 from ._resampled import resampled
+from ._sites import SiteAnswers
 
 __all__ = ["PixelRates", "confusion"]
 
 
-class PixelRates(torchmetrics.Metric):
-    """Over all examples with an answer per pixel. Label maps are kept, so that parts of a cell merge exactly."""
+class PixelRates(SiteAnswers):
+    """Rates over all examples with an answer per pixel."""
 
-    full_state_update = False
-    truth: list[Tensor]
-    clean: list[Tensor]
-    adv: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("truth", "clean", "adv"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, outcomes: Outcomes) -> None:
-        """Add the examples of a part of a cell."""
-        if outcomes.sites is None or outcomes.clean_sites is None or outcomes.adv_sites is None or not len(outcomes):
-            return
-        self.truth.append(outcomes.sites.long())
-        self.clean.append(outcomes.clean_sites.long())
-        self.adv.append(outcomes.adv_sites.long())
+    answers = torch.int64
 
     def compute(self) -> list[Measurement]:
         """Both rates of clean and attacked inputs; None where nothing was recorded."""
