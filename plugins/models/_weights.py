@@ -18,12 +18,22 @@ from torch import Tensor, nn
 
 from benchmark.api import ConfigError, DataError
 
-__all__ = ["program_in", "state_in"]
+__all__ = ["misfits", "program_in", "state_in"]
 
 EXPECTED = (
     "expected a state dict in .safetensors, .pt or .pth, a TorchScript file, an exported program (.pt2), or a folder "
     "with model.safetensors"
 )
+
+
+def misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """Tensors that are missing, not expected or of another shape, a sentence for each, by name."""
+    wants, has = ({name: tuple(value.shape) for name, value in some.items()} for some in (expected, found))
+    return [
+        f"{name} is {has.get(name, 'missing')}, expected {wants.get(name, 'nothing')}"
+        for name in sorted(wants.keys() | has.keys())
+        if has.get(name) != wants.get(name)
+    ]
 
 
 def state_in(path: Path, entry: str, prefix: str) -> dict[str, Tensor]:

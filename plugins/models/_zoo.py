@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from benchmark.api import ConfigError, DataError, DataSpec, MissingPackage, Refused
 
+from ._weights import misfits
+
 INSIDE = "model."
 """The prefix of the zoo's weights in those of :class:`Preprocessed`."""
 
@@ -110,13 +112,7 @@ def fitting(owner: str, module: nn.Module, weights: dict[str, Tensor]) -> dict[s
     Raises:
         DataError: if they do not fit the module.
     """
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    wrong = [
-        f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
-        for name in sorted(expected.keys() | found.keys())
-        if expected.get(name) != found.get(name)
-    ]
+    wrong = misfits(module.state_dict(), weights)
     if wrong:
         raise DataError(f"the weights do not fit {owner} in {len(wrong)} tensors ({'; '.join(wrong[:3])})")
     return {f"{INSIDE}{name}": value for name, value in weights.items()}

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from benchmark.api import ConfigError, DataError, DataSpec, Model, hookimpl, inner
 
+from ._weights import misfits
+
 
 @dataclass(frozen=True)
 class Checkpoint(Model):
@@ -69,13 +71,8 @@ class Checkpoint(Model):
 
     def _check(self, weights: dict[str, Tensor], spec: DataSpec) -> None:
         with torch.device("meta"):  # shapes alone: no memory, and nothing is drawn from the global generator
-            expected = {name: tuple(value.shape) for name, value in self.model.build(spec).state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-        wrong = [
-            f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
-            for name in sorted(expected.keys() | found.keys())
-            if expected.get(name) != found.get(name)
-        ]
+            expected = self.model.build(spec).state_dict()
+        wrong = misfits(expected, weights)
         if wrong:
             raise DataError(
                 f"{self.path} does not fit {type(self.model).__name__} on this dataset in {len(wrong)} tensors "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmark.api import Adapted, AnswerKind, AnswerRule, ConfigError, DataError, DataSpec, InputRule, Model, hookimpl
 
 from ._code import built_by, imported_files
-from ._weights import program_in, state_in
+from ._weights import misfits, program_in, state_in
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "flat")
 
@@ -82,11 +82,7 @@ class ModelFile(Model):
             return None
         expected = self._module(spec).state_dict()
         found = state_in(Path(self.weights), self.entry, self.prefix)
-        wrong = [
-            f"{name} is {_shape(found.get(name), 'missing')}, expected {_shape(expected.get(name), 'nothing')}"
-            for name in sorted(expected.keys() | found.keys())
-            if _shape(found.get(name), "") != _shape(expected.get(name), "")
-        ]
+        wrong = misfits(expected, found)
         if wrong:
             raise DataError(
                 f"{self.weights} does not fit {self.factory or 'the program'} in {len(wrong)} tensors "
@@ -120,10 +116,6 @@ class ModelFile(Model):
                 f"model.weights={self.weights}"
             )
         return program
-
-
-def _shape(value: Tensor | None, otherwise: str) -> str:
-    return otherwise if value is None else str(tuple(value.shape))
 
 
 @hookimpl
