@@ -10,13 +10,14 @@ from pathlib import Path
 
 from benchmark_leaderboard.ranking.statistics import wilson
 from benchmark_leaderboard.words.display import interval, percent
+from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
 PAGE = Path(__file__).parent / "faces.md"
-BEGIN, END = "<!-- table: python docs/faces_table.py STORE -->\n", "<!-- end of table -->\n"
+MARK = "table: python docs/faces_table.py STORE"
 
 
 def table(store: Store) -> str:
@@ -49,9 +50,8 @@ def _row(record: Record) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the table of a store into the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + table(Store(Path(arguments[0]))) + END + after, encoding="utf-8")
+    made = {MARK: table(Store(Path(arguments[0])))}
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 
 

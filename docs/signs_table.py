@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark_leaderboard.ranking.statistics import wilson
 from benchmark_leaderboard.words.display import interval, percent
+from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.arrivals import FOLDER, read_arrivals
@@ -18,7 +19,7 @@ from benchmark.records.record import Record
 from benchmark.records.store import Store
 
 PAGE = Path(__file__).parent / "signs.md"
-BEGIN, END = "<!-- table: python docs/signs_table.py STORE -->\n", "<!-- end of table -->\n"
+MARK = "table: python docs/signs_table.py STORE"
 
 Camera = tuple[float, float, float, float]
 """Lowest and highest distance, lowest and highest angle."""
@@ -75,9 +76,8 @@ def _share(hits: int, of: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the table of a store into the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + table(Store(Path(arguments[0]))) + END + after, encoding="utf-8")
+    made = {MARK: table(Store(Path(arguments[0])))}
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 
 

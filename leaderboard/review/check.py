@@ -34,7 +34,7 @@ from .claims import contradictions, imitations, names_taken, only_lowers, owned_
 from .parcel import opened, read_manifest
 from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
 from .signature import is_maintainer, signer
-from .tiers import claimed
+from .tiers import TIERS, claimed
 
 __all__ = ["check", "main"]
 
@@ -105,8 +105,9 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
         _assessment(cells[key], proofs[key], again[key], _owners(cells[key], known, reviews), who)
         for key in sorted(cells)
     )
-    told |= {one.cell.record.key for one in assessments if one.tier == "self-reported"}
-    after = aggregate([*known, *cells.values()], claimed=told)
+    unproved = {one.cell.record.key for one in assessments if one.tier == TIERS[0]}
+    if unproved:  # rows of theirs alone lose the rank that they would have
+        after = aggregate([*known, *cells.values()], claimed=told | unproved)
     return Review(
         submitter=manifest.submitter,
         note=manifest.note,

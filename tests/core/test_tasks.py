@@ -1,4 +1,4 @@
-"""What each task can take part in, and cells of segmentation and detection from configuration to proof."""
+"""Refusals by task, and cells of segmentation and detection from configuration to proof."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def made_cell(
 
 @dataclass(frozen=True)
 class _Found:
-    """What happened to each example, (N,) each; valid: also where the attack was not run."""
+    """Outcome of each example, (N,) each; valid: also where the attack was not run."""
 
     clean: Bools
     valid: Bools

@@ -24,10 +24,11 @@ from benchmark.errors import ConfigError
 from benchmark.oracles.linear import LinearProblem, half_space_distance, nearest_class_mean
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
-from benchmark.system.target import Ledger, Target
+from benchmark.system.target import Target
 from benchmark.testing.toys import Broken, Constant, Quantised, RandomisedLinear, Scaled
 from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat
 from benchmark.threat.ball import distance
+from tests.plugins.attacked_digits import Result
 
 DIGITS = nearest_class_mean("digits")
 EXACT = {norm: DIGITS.distance(norm) for norm in Norm}
@@ -47,18 +48,6 @@ FAMILY: tuple[Attack, ...] = (
 def name_of(method: Attack) -> str:
     """A test id."""
     return f"{type(method).__name__}{FAMILY.index(method)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """x, y, x_adv: of the attacked rows. broken: (b,) bool, the predicted label is what is wanted."""
-
-    rows: Tensor
-    x: Tensor
-    y: Tensor
-    x_adv: Tensor
-    broken: Tensor
-    ledger: Ledger
 
 
 def attack(

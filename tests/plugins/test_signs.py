@@ -83,7 +83,7 @@ def test_twice_as_far_a_pixel_is_the_mean_of_two_by_two() -> None:
 
 
 def test_from_the_side_a_surface_is_narrower_and_its_near_edge_is_higher() -> None:
-    """Where a point of the plane appears: the pinhole's equations, the other way round from the code."""
+    """Project points of the plane by the pinhole's equations; the code maps pixels of the view back to the plane."""
     side, degrees, distance = 65, 40.0, 1.5
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     for u, v in ((-0.8, 0.5), (0.6, -0.6), (0.0, 0.7)):
