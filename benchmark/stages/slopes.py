@@ -36,9 +36,9 @@ def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> I
     Args:
         first: (B, K) scores without gradients, by the probe's first draws. follow: whether attackers follow gradients.
     """
-    x = probe.x
-    with torch.enable_grad(), sampling.using(padded_random(probe.rng.child(0))):
-        leaf = padded(x).requires_grad_(True)
+    x, rows = probe.x, system.rows_of_a_pass(probe.x)
+    with torch.enable_grad(), sampling.using(padded_random(probe.rng.child(0), rows)):
+        leaf = padded(x, rows).requires_grad_(True)
         shown = system(leaf)
         loss = _margin(system.spec.task.scores(shown))
         asks = follow and loss.requires_grad

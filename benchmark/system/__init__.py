@@ -1,13 +1,12 @@
 """A fitted system, and an attacker's view of it."""
 
+from benchmark.system.rows import PASS_ROWS, padded
 from benchmark.system.system import (
     NO_ANSWER,
-    PASS_ROWS,
     REJECTED,
     Detector,
     System,
     gradients_recorded,
-    padded,
     padded_random,
     records_gradients,
     straight_through,

@@ -15,7 +15,8 @@ from benchmark import sampling
 from benchmark.errors import AttackFault
 from benchmark.sampling import SampleRandom
 from benchmark.system.ledger import Ledger, occurrence
-from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded, padded_random
+from benchmark.system.rows import padded
+from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded_random
 from benchmark.tasks.task import ONE_LABEL, DenseTask, Task
 from benchmark.threat.ball import Ball
 
@@ -71,8 +72,9 @@ class Passes:
             for _ in range(self.draws):
                 rng = self._turn()
                 self.ledger.charge(self.owners, self.cost)
-                with self._asking(rng):
-                    now = self._shown(self.reach()(padded(self._handed_in(x)))[: len(x)])
+                rows = self._rows(x)
+                with self._asking(rng, rows):
+                    now = self._shown(self.reach()(padded(self._handed_in(x), rows))[: len(x)])
                 total = now if total is None else total + now
         assert total is not None
         return total / self.draws if self.draws > 1 else total
@@ -156,8 +158,9 @@ class Passes:
         """One pass that a gradient can follow: its input, padded, and the scores, at least one per row."""
         self._check(x)
         self.ledger.charge(self.owners, self.cost)
-        leaf = padded(self._handed_in(x)).requires_grad_(True)
-        with torch.enable_grad(), self._asking(rng):
+        rows = self._rows(x)
+        leaf = padded(self._handed_in(x), rows).requires_grad_(True)
+        with torch.enable_grad(), self._asking(rng, rows):
             output: Tensor = self.reach()(leaf)
             if self.ranked is not None:
                 output = self._shown(output[: len(x)])
@@ -201,12 +204,17 @@ class Passes:
             )
 
     @contextlib.contextmanager
-    def _asking(self, rng: SampleRandom) -> Iterator[None]:
+    def _asking(self, rng: SampleRandom, rows: int | None = None) -> Iterator[None]:
         """Around a pass of the system, with the randomness of its padded rows."""
         model = self.reach()
         opened = model.opened() if isinstance(model, System) else contextlib.nullcontext()
-        with opened, sampling.using(padded_random(rng)):
+        with opened, sampling.using(padded_random(rng, rows)):
             yield
+
+    def _rows(self, x: Tensor) -> int | None:
+        """Rows that a pass for `x` (R, *S) is padded to; None for the usual number."""
+        model = self.reach()
+        return model.rows_of_a_pass(x) if isinstance(model, System) else None
 
     def _handed_in(self, x: Tensor) -> Tensor:
         """Input that the system would get if the attacker ended with `x`, (R, *S), detached."""

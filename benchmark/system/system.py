@@ -13,41 +13,22 @@ from benchmark import sampling
 from benchmark.data import DataSpec
 from benchmark.errors import AttackFault, SystemFault
 from benchmark.sampling import SampleRandom
+from benchmark.system.rows import PASS_ROWS, NarrowPasses, padded
 
 __all__ = [
     "NO_ANSWER",
-    "PASS_ROWS",
     "Detector",
     "System",
     "gradients_recorded",
-    "padded",
     "records_gradients",
     "straight_through",
 ]
-
-PASS_ROWS = 32
-"""Forward passes are padded to a multiple of this many rows.
-
-Matrix kernels take other paths for a last few rows, and those round differently: padded, the logits and gradients of
-an example are the same bits in every batch, so that results do not depend on the batch size. For linear, convolutional
-and residual networks on CPU a multiple of 4 suffices. Element-wise kernels (SiLU, Mish, Softplus, GELU, ELU, Sigmoid)
-go through all values of a tensor in blocks of up to 32 and compute the rest one by one, by another formula: with a
-multiple of 32 rows there is no rest, whatever the width. Several threads cut a tensor of more than 32,768 values
-elsewhere; there the last bit of such an activation may still depend on the batch. (What else it takes:
-benchmark/__init__.py.)
-"""
 
 REJECTED = -1
 """The label that a system gives when a detector refuses the input."""
 
 NO_ANSWER = -2
 """The label of an input that a system answers with a score that is not finite: it is never right."""
-
-
-def padded(x: Tensor) -> Tensor:
-    """`x` (B, ...) with its last row repeated up to a multiple of PASS_ROWS rows."""
-    missing = -len(x) % PASS_ROWS
-    return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing and len(x) else x
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -156,7 +137,12 @@ class System(nn.Module):
         self.unreviewed = ""
         self.oddities: set[str] = set()
         self._closed, self._opened = False, 0
+        self._narrow = None if self.defended_at_inference else NarrowPasses(model)
         self.eval().requires_grad_(False)
+
+    def rows_of_a_pass(self, x: Tensor) -> int:
+        """Rows that a pass for `x` (B, *S) is padded to: below PASS_ROWS where no bit of an answer changes."""
+        return len(x) + -len(x) % PASS_ROWS if self._narrow is None else self._narrow.rows(x)
 
     @property
     def defended_at_inference(self) -> bool:
@@ -247,7 +233,7 @@ class System(nn.Module):
     @torch.no_grad()
     def logits(self, x: Tensor, rng: SampleRandom) -> Tensor:
         """(B, K) logits for `x` (B, *S); the bits of a row do not depend on the other rows."""
-        with _padded_pass(x, rng) as rows:
+        with _padded_pass(x, rng, self.rows_of_a_pass(x)) as rows:
             return self.forward(rows)[: len(x)]
 
     @torch.no_grad()
@@ -283,12 +269,12 @@ def gradients_recorded() -> Iterator[list[torch.Size]]:
 
 
 @contextlib.contextmanager
-def _padded_pass(x: Tensor, rng: SampleRandom) -> Iterator[Tensor]:
+def _padded_pass(x: Tensor, rng: SampleRandom, rows: int | None = None) -> Iterator[Tensor]:
     """The rows to pass through a system, with the randomness of each row around the pass."""
-    with sampling.using(padded_random(rng)):
-        yield padded(x)
+    with sampling.using(padded_random(rng, rows)):
+        yield padded(x, rows)
 
 
-def padded_random(rng: SampleRandom) -> SampleRandom:
-    """The randomness of a padded pass."""
-    return SampleRandom(rng.seed, padded(rng.ids), None if rng.turn is None else padded(rng.turn))
+def padded_random(rng: SampleRandom, rows: int | None = None) -> SampleRandom:
+    """The randomness of a pass that is padded to `rows` rows, by default to a multiple of PASS_ROWS."""
+    return SampleRandom(rng.seed, padded(rng.ids, rows), None if rng.turn is None else padded(rng.turn, rows))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from benchmark.system import PASS_ROWS, padded
+from benchmark.data import DataSpec
+from benchmark.sampling import SampleRandom
+from benchmark.system import PASS_ROWS, System, padded
 
 SPECIAL = {"MultiheadAttention", "Threshold", "Softmax2d", "Softmax", "Softmin", "LogSoftmax"}
 """Those that take more than one tensor, a setting without a default, or images."""
@@ -65,3 +67,105 @@ def test_passes_of_fewer_rows_would_not_do() -> None:
         few = [rows for rows in COUNTS if rows <= PASS_ROWS // 2]
         alike += [torch.equal(model(x)[:rows], model(x[:rows])) for model in models for rows in few]
     assert not all(alike)
+
+
+class Residual(nn.Module):
+    """A network with a residual block, batch normalisation and pooling, for images of 8x8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first((x - 0.5) / 0.3)
+        scores: Tensor = self.head(torch.relu(self.second(h) + h))
+        return scores
+
+
+class Wrapped(nn.Module):
+    """A linear classifier whose answers go through a function."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear, self.change = nn.Linear(64, 10), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.linear(x.flatten(1))
+        return self.change(scores)
+
+
+class Seen(nn.Module):
+    """Notes how many rows each pass has."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.rows = inner, [0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows.append(len(x))
+        scores: Tensor = self.inner(x)
+        return scores
+
+
+NARROW = {
+    "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+    "ReLU": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 33), nn.ReLU(), nn.Linear(33, 7)),
+    "convolution": lambda: nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)
+    ),
+    "residual": Residual,
+}
+FULL = {
+    "a smooth activation": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 33), nn.GELU(), nn.Linear(33, 10)),
+    "a smooth function": lambda: Wrapped(torch.nn.functional.silu),
+    "rows that depend on each other": lambda: Wrapped(lambda scores: scores - scores.mean(0)),
+    "rounding by the number of rows": lambda: Wrapped(lambda scores: scores * (1.0 + 1e-6 * (len(scores) < 30))),
+    "no gradient": lambda: Wrapped(lambda scores: scores.detach()),
+    "another library": lambda: Wrapped(lambda scores: torch.from_numpy(scores.detach().numpy() * 2)),
+    "batch statistics": lambda: Residual().train(),
+}
+
+
+def _system(model: nn.Module) -> System:
+    torch.manual_seed(0)
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.BatchNorm2d):
+            layer.reset_parameters()
+    training = model.training
+    system = System(model.eval(), DataSpec((1, 8, 8), 10))
+    model.train(training)
+    return system
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_few_rows_take_a_narrow_pass_with_the_same_bits(name: str) -> None:
+    model = Seen(NARROW[name]()).eval()
+    system = _system(model)
+    x = torch.rand(PASS_ROWS, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    rng = SampleRandom(0, torch.arange(PASS_ROWS))
+    value = system.logits(x, rng)
+    for count in (1, 3, 4, 6, 8, 13, 16, 20, 28, 29):
+        some = torch.arange(count)
+        assert torch.equal(system.logits(x[:count], rng.rows(some)), value[:count]), count
+        assert model.rows[-1] == -(-count // 4) * 4, count
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_pass_stays_wide_where_few_rows_could_change_a_bit(name: str) -> None:
+    system = _system(FULL[name]())  # type: ignore[no-untyped-call]
+    for count in (1, 4, 9, 28):
+        assert system.rows_of_a_pass(torch.rand(count, 1, 8, 8)) == PASS_ROWS, count
+    assert system.rows_of_a_pass(torch.rand(33, 1, 8, 8)) == 2 * PASS_ROWS
+
+
+def test_trying_narrow_passes_leaves_generators_and_statistics_alone() -> None:
+    before = torch.get_rng_state()
+    system = _system(Residual().eval())
+    after = torch.get_rng_state()
+    kept = {name: value.clone() for name, value in system.state_dict().items()}
+    assert system.rows_of_a_pass(torch.rand(2, 1, 8, 8, generator=torch.Generator())) == 4
+    assert torch.equal(torch.get_rng_state(), after)
+    assert all(torch.equal(kept[name], value) for name, value in system.state_dict().items())
+    torch.set_rng_state(before)
