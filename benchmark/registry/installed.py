@@ -25,6 +25,7 @@ import pluggy
 from benchmark import GROUP, __version__
 from benchmark.errors import PluginError
 from benchmark.guard import guarded
+from benchmark.lean import import_torchmetrics
 from benchmark.registry.origin import version_of
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ def _load(plugin: Declared) -> type[Component]:
         raise PluginError(f"{where} {misnamed(plugin)}")
     _check_sole_name(plugin, where)
     check_version(plugin)
+    if plugin.kind == "metric":
+        import_torchmetrics()
     try:
         with _guarded_import(plugin, where):
             module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()

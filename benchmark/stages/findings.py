@@ -174,14 +174,14 @@ def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None
 
 def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding | None:
     """Clean accuracy against what was measured when the system was trained."""
-    from scipy.stats import binomtest
-
     right, total = int((outcomes.clean_label == outcomes.y).sum()), len(outcomes)
     if not card.test_total or not total:
         return None
     if total == card.test_total and not system.randomized:
         wrong = abs(right - card.test_correct) > ROUNDING * total
     else:
+        from scipy.stats import binomtest  # which takes a second to import
+
         wrong = binomtest(right, total, card.test_correct / card.test_total).pvalue < 1e-4
     if not wrong:
         return None

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["PASS_ROWS", "NarrowPasses", "padded"]
 
@@ -27,16 +26,12 @@ STEP = 4
 """Narrow passes have a multiple of this many rows."""
 
 EXACT = frozenset({
-    "_adaptive_avg_pool2d", "_adaptive_avg_pool2d_backward", "_to_copy", "_unsafe_view", "abs", "add", "add_",
-    "addmm", "alias", "avg_pool2d", "avg_pool2d_backward", "bmm", "cat", "clamp", "clone", "constant_pad_nd",
-    "convolution", "convolution_backward", "copy_", "detach", "div", "empty", "empty_like", "expand", "fill_", "full",
-    "hardtanh", "hardtanh_backward", "leaky_relu", "leaky_relu_backward", "linspace", "max_pool2d_with_indices",
-    "max_pool2d_with_indices_backward", "maximum", "mean", "minimum", "mm", "mul", "native_batch_norm",
-    "native_batch_norm_backward", "neg", "new_zeros", "ones", "permute", "relu", "relu_", "select", "select_backward",
-    "slice", "slice_backward", "squeeze", "sub", "sum", "t", "threshold_backward", "transpose", "unsqueeze", "view",
-    "where", "zeros", "zeros_like",
+    "Abs", "Add", "Addmm", "AdaptiveAvgPool2D", "AvgPool2D", "Bmm", "Cat", "Clamp", "Clone", "ConstantPadNd",
+    "Convolution", "Div", "Expand", "Hardtanh", "LeakyRelu", "MaxPool2DWithIndices", "Maximum", "Mean", "Minimum",
+    "Mm", "Mul", "NativeBatchNorm", "Neg", "Permute", "Relu", "Select", "Slice", "Squeeze", "Sub", "Sum", "T",
+    "Threshold", "Transpose", "UnsafeView", "Unsqueeze", "View", "Where",
 })  # fmt: skip
-"""Operators that round each value by itself, copy, or sum in an order that shows in the bits of many values at once.
+"""Operators by the names of a graph: they round each value alone, copy, or sum in an order that shows in many bits.
 
 What is not here may treat the last few values of a tensor by another formula, which a test of some rows can miss.
 """
@@ -51,10 +46,10 @@ def padded(x: Tensor, rows: int | None = None) -> Tensor:
 class NarrowPasses:
     """Passes of fewer than PASS_ROWS rows in which a module gives each row the bits that it has in a full one.
 
-    On the CPU a module may be asked in a multiple of four rows where all of its operators, forward and backward, are
-    among EXACT, and where scores and gradients of random inputs in that many rows are the bits of a pass of PASS_ROWS.
-    Kernels are chosen by shapes alone, so that one comparison decides for all inputs; it is made once per process
-    for each list of operators and shapes, the first time that so few rows are asked about.
+    On the CPU a module may be asked in a multiple of four rows where all operators of its graph are among EXACT, and
+    where scores and gradients of random inputs in that many rows are the bits of a pass of PASS_ROWS. Kernels are
+    chosen by shapes alone, so that one comparison decides for all inputs. It is made the first time that so few rows
+    are asked about, and once per process for all modules of the same layers, shapes and operators.
     """
 
     _compared: dict[tuple[object, ...], bool] = {}  # noqa: RUF012 - shared: what one system showed holds for its copies
@@ -83,7 +78,7 @@ class NarrowPasses:
         operators = self._operators[place]
         if operators is None:
             return False
-        key = (operators, *place[1:], rows)
+        key = (operators, *place, rows)
         if key not in self._compared:
             x = torch.rand(PASS_ROWS, *shape, generator=torch.Generator().manual_seed(0))
             answers = zip(self._answers(x[:rows]), self._answers(x), strict=True)
@@ -91,47 +86,52 @@ class NarrowPasses:
         return self._compared[key]
 
     def _recorded(self, shape: Sequence[int]) -> tuple[object, ...] | None:
-        """Operators of a pass with their shapes; None if one is not exact, or no gradient leads to the input."""
+        """Layers, shapes and operators of the module; None if one is not exact, or no gradient reaches the input."""
         try:
-            with _Recording() as recording:
-                slope = self._answers(torch.full((STEP, *shape), 0.5))[-1]
+            with torch.enable_grad(), _unseen():
+                names = _operators(self._graph(torch.full((STEP, *shape), 0.5))[1])
         except Exception:  # what a system cannot answer is said where it is asked in earnest
             return None
-        return tuple(recording.calls) if slope.numel() and recording.names <= EXACT else None
+        if not names or not set(names) <= EXACT:
+            return None
+        shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
+        return (repr(self.module), tuple(shapes), tuple(names))
 
     def _answers(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores of `x` (B, *S) without and with a graph, and the gradient (B, *S) of weighted scores, or nothing."""
+        """Scores of `x` (B, *S) without and with a graph, and the gradient (B, *S) of their weighted sum."""
         with torch.no_grad():
             plain = self.module(x.clone())
+        with torch.enable_grad(), _unseen():
+            leaf, scores = self._graph(x)
+            weights = torch.arange(1.0, scores[0].numel() + 1.0).reshape(scores.shape[1:])
+            (slope,) = torch.autograd.grad((scores * weights).sum(), leaf)
+        return plain, scores.detach(), slope
+
+    def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A leaf with the values of `x` (B, *S), and its scores with their graph."""
         leaf = x.clone().requires_grad_(True)
-        with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):  # unseen by those who watch for a graph
-            scores = self.module(leaf.clone())
-        weights = torch.linspace(-1.0, 1.0, scores[0].numel()).reshape(scores.shape[1:]).expand_as(scores)
-        slope = None
-        if scores.requires_grad:
-            (slope,) = torch.autograd.grad(scores, leaf, weights, allow_unused=True)
-        return plain, scores.detach(), torch.empty(0) if slope is None else slope
+        scores: Tensor = self.module(leaf.clone())
+        return leaf, scores
 
 
-class _Recording(TorchDispatchMode):
-    """Notes the operators that run inside, with the shapes and types of their tensors."""
+def _operators(scores: Tensor) -> list[str]:
+    """Names of the operators between the scores and their leaves, nearest first; none if there is no graph."""
+    names, waiting, met = [], [scores.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met or node.name().endswith("AccumulateGrad"):
+            continue
+        met.add(node)
+        own_statistics = getattr(node, "_saved_training", False)  # a batch normalisation by its batch
+        names.append("BatchStatistics" if own_statistics else node.name().partition("Backward")[0])
+        waiting.extend(before for before, _ in node.next_functions)
+    return names
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: set[str] = set()
-        self.calls: list[object] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        name = func.overloadpacket.__name__
-        self.names.add("batch statistics" if name == "native_batch_norm" and args[5] else name)
-        self.calls.append((str(func), *map(_described, args)))
-        return func(*args, **(kwargs or {}))
+def _unseen() -> saved_tensors_hooks:
+    """A block whose graphs nobody sees who watches what passes record."""
+    return saved_tensors_hooks(_as_it_is, _as_it_is)
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def _described(value: object) -> object:
-    """What of an operator's argument may decide its kernel, hashable."""
-    return (tuple(value.shape), value.dtype, value.stride()) if isinstance(value, Tensor) else repr(value)

@@ -42,10 +42,14 @@ def quantile_interval(ordered: Tensor, share: float, level: float = 0.95) -> tup
     """
     if len(ordered) == 0:
         return None, None
-    from scipy.stats import binom
+    from scipy.special import bdtr  # scipy.stats takes a second to import
 
-    first = int(binom.ppf((1.0 - level) / 2.0, len(ordered), share))  # rank, counted from 1, of the lower bound
-    last = int(binom.ppf((1.0 + level) / 2.0, len(ordered), share)) + 1
+    below = torch.from_numpy(bdtr(range(len(ordered) + 1), len(ordered), share))  # distribution of the quantile's rank
+    ends = torch.tensor([(1.0 - level) / 2.0, (1.0 + level) / 2.0], dtype=below.dtype)
+    first, last = torch.searchsorted(
+        below, ends
+    ).tolist()  # ranks, counted from 1, of the lower bound and the one below
+    last += 1
     low = float(ordered[first - 1]) if first >= 1 else None
     return low, float(ordered[last - 1]) if last <= len(ordered) else None
 

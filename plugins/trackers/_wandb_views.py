@@ -85,7 +85,6 @@ def summary_of_training(card: Card) -> dict[str, Any]:
 
 def result_table(record: Record) -> Any:
     """One row: what this attack did to this system. W&B stacks the rows of the runs of a sweep."""
-    import wandb
 
     row: dict[str, Any] = {
         "system": "+".join([f"{record.system.dataset}/{record.system.model_name}", *record.system.defenses]),
@@ -107,17 +106,22 @@ def result_table(record: Record) -> Any:
     for name in ("forwards", "backwards", "seconds"):
         row[name] = None if record.cost is None else getattr(record.cost, name)
     row["findings"] = ", ".join(finding.name for finding in record.findings)
-    return wandb.Table(columns=list(row), data=[list(row.values())])
+    return _table(list(row), [list(row.values())])
+
+
+def _table(columns: list[str], rows: list[list[Any]]) -> Any:
+    """A table of W&B, filled row by row: given all at once, W&B imports pandas to see whether it is a data frame."""
+    import wandb
+
+    table = wandb.Table(columns=[*columns])
+    for row in rows:
+        table.add_data(*row)
+    return table
 
 
 def tables_of(report: Report) -> dict[str, Any]:
     """The tables of a report by their names."""
-    import wandb
-
-    return {
-        table.name: wandb.Table(columns=[*table.columns], data=[list(row) for row in table.rows])
-        for table in report.tables
-    }
+    return {table.name: _table([*table.columns], [list(row) for row in table.rows]) for table in report.tables}
 
 
 def charts_of(report: Report) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from benchmark import registry
 from benchmark.errors import ConfigError, DataError
+from benchmark.records.outcomes import Witness
 from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.threat.table import TableRegion as Rules
@@ -123,9 +123,10 @@ def test_candidates_of_a_cell_are_rows_of_the_table_and_its_record_is_proved(tmp
     assert record.counts.invalid == 0
     splits = load(path, **CREDIT)
     rules = splits.spec.rules
-    witness = load_file(next((tmp_path / "results").glob("cells/*/witness.safetensors")))
-    found = next(v for k, v in witness.items() if v.ndim == 2 and v.shape[1] == splits.spec.shape[0])
-    clean = splits.test.x()[: len(found)]
+    witness = Witness.load(next((tmp_path / "results").glob("cells/*/witness.safetensors")))
+    found = witness.x_adv
+    assert len(found)
+    clean = splits.test.x((splits.test.ids[None] == witness.ids[:, None]).long().argmax(1))
     outside, impossible = Rules(rules).broken(found, clean)
     assert not bool((outside | impossible).any())
     age = [at for at, n in enumerate(rules.values) if rules.rising[at] and n]
