@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -153,12 +153,12 @@ class _Curve(Tried):
     second: Tensor
 
     @classmethod
-    def start(cls, x: Tensor, searches: int) -> _Curve:
+    def start(cls, x: Tensor, searches: int, **own: Tensor) -> Self:
         """State at the clean inputs `x` (b, *S)."""
         bent = (2.0 * x - 1.0) * (1.0 - EDGE)
         w = (bent.log1p() - (-bent).log1p()) / 2.0  # the inverse of tanh
         zero = torch.zeros_like(x)
-        return cls(**cls.at(x, searches), w=w, bent=bent, first=zero, second=zero)
+        return super().start(x, searches, w=w, bent=bent, first=zero, second=zero, **own)
 
     def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, step_size: float) -> None:
         """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
@@ -192,9 +192,9 @@ def search_weight(
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
-        rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
         if step == 0:
             rows.c = rows.c + (least(gradient, value, logits) if initial_c is None else initial_c)
+        rows.succeed(keep_nearest(best, active, rows.x_adv, logits))
         check = step % every == 0
         if check:
             done = rows.stalled(delta.square().flatten(1).sum(1) + rows.c * value, rows.count + every > steps)
