@@ -50,6 +50,8 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
 __all__ = [
     "API_VERSION",
     "EVERY_TASK",
+    "KINDS",
+    "LISTS",
     "NORMS",
     "OWNED",
     "PASS_ROWS",
@@ -117,6 +119,12 @@ __all__ = [
     "train_network",
     "using",
 ]
+
+KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
+"""The kinds of plugin; each is a class here, a key of the configuration and a config group."""
+
+LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
+"""The kinds of which a run takes an ordered list."""
 
 _LAZY = {
     "NORMS": "benchmark.records.outcomes",

@@ -1,10 +1,9 @@
 """Installed plugins: which there are, how one is loaded, and what it declares."""
 
+from benchmark.api import KINDS, LISTS
 from benchmark.registry.calls import calling, owners
 from benchmark.registry.installed import (
     DISTRIBUTION,
-    KINDS,
-    LISTS,
     SUPPORTS,
     Declared,
     blamed,

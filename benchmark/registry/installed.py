@@ -18,21 +18,17 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
-from benchmark import GROUP, __version__
+from benchmark import GROUP, __version__, api
+from benchmark.api import KINDS, Component
 from benchmark.errors import PluginError
 from benchmark.guard import guarded
 from benchmark.registry.origin import version_of
 
-if TYPE_CHECKING:
-    from benchmark.api import Component
-
 __all__ = [
-    "KINDS",
-    "LISTS",
     "Declared",
     "blamed",
     "declared",
@@ -45,12 +41,6 @@ __all__ = [
     "settings",
     "unreadable",
 ]
-
-KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
-"""The kinds of plugin; each is also a config group."""
-
-LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
-"""The kinds of which a run takes an ordered list."""
 
 SUPPORTS = "supports: ClassVar[Supports] = Supports(...)"
 """What attacks and certifiers must declare, as it is written."""
@@ -273,8 +263,6 @@ def _registered(module: Any, where: str) -> Any:
 
 def _check_component(component: Any, plugin: Declared, where: str) -> None:
     """The class is a frozen dataclass of its kind, for this version of the contracts, with nothing left abstract."""
-    from benchmark import api
-
     expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
     if not (isinstance(component, type) and issubclass(component, expected)):
         raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
@@ -346,7 +334,6 @@ def distribution_of(component: Component) -> dict[str, str]:
 
 def settings(component: Any) -> dict[str, Any]:
     """The configuration of a component as plain data; a component inside it comes with its name and version."""
-    from benchmark.api import Component
 
     def plain(value: Any) -> Any:
         if isinstance(value, Component):
