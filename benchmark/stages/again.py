@@ -15,8 +15,9 @@ from benchmark.errors import RecordError, Unproved
 from benchmark.records.outcomes import WITNESS, Outcomes, Witness
 from benchmark.records.record import GIVEN, Finding, Record
 from benchmark.sampling import derive_seed
-from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.batch import attack_batch
 from benchmark.stages.devices import exact_math
+from benchmark.stages.job import Job
 from benchmark.stages.prepare import PREPARED, prepare
 from benchmark.stages.rebuild import component
 from benchmark.stages.recheck import UNRELIABLE, recheck
