@@ -216,6 +216,14 @@ class _Trial(_Curve):
     tau: Tensor
     free: Tensor
 
+    def failed(self, total: Tensor, done: Tensor, *, every: int, steps: int) -> Tensor:
+        """Count a step; rows not `done` (b,) bool whose objective `total` (b,) has stalled, or whose steps end."""
+        check = self.count % every == 0
+        self.count = self.count + 1
+        failed = ~done & ((check & ~(total <= STALLED * self.last)) | (self.count >= steps))
+        self.last = torch.where(check, total, self.last)
+        return failed
+
     def restart(self, those: Tensor) -> None:
         """Restart from `base` where `those` (b,) bool is true."""
         far = columns(those, self.w)
@@ -233,6 +241,11 @@ class _Trial(_Curve):
         rank = effect.argsort(dim=1, stable=True).argsort(dim=1)
         kept = changed & (rank >= count[:, None]).reshape(changed.shape)
         self.free = torch.where(columns(those, delta), kept, self.free)
+
+
+def _pulling(gradient: Tensor, logits: Tensor) -> Tensor:
+    """linf: weight (b,) at which the scores (b, K) pull a share `UNDER` as hard at a feature as its distance."""
+    return bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
 
 
 def tighten(
@@ -259,13 +272,10 @@ def tighten(
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, ball = usable(gradient, active.ball), active.ball
         if first:
-            steepest = gradient.flatten(1).abs().amax(1)
             if initial_c is not None:
                 rows.c = rows.c + initial_c
-            elif linf:
-                rows.c = bounded(UNDER / steepest.clamp_min(TINY), logits)
             else:
-                rows.c = least(gradient, value, logits)
+                rows.c = _pulling(gradient, logits) if linf else least(gradient, value, logits)
             rows.upper, first = GROWTH[norm] * rows.c, False
         delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)
@@ -279,11 +289,7 @@ def tighten(
         else:
             size, push = delta.square().flatten(1).sum(1), 2.0 * delta
             rows.freeze(done, delta)
-        check = rows.count % every == 0
-        total = size + rows.c * value
-        failed = ~done & ((check & ~(total <= STALLED * rows.last)) | (rows.count + 1 >= steps))
-        rows.last = torch.where(check, total, rows.last)
-        rows.count = rows.count + 1
+        failed = rows.failed(size + rows.c * value, done, every=every, steps=steps)
         onward = done | (failed & torch.isinf(-best.value[active.index]))
         rows.base = torch.where(columns(onward, delta), rows.w, rows.base)
         rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)
