@@ -75,7 +75,7 @@ def main(
 
 
 def _verdict(folder: Path, word: str, check: Callable[[Path, Record], str]) -> tuple[str, str, str]:
-    """How the check of a record ended, its key or folder, and a sentence; `word` is that of a check that it passes."""
+    """End of the check of a record, its key or folder, and a sentence; `word` is that of a check that it passes."""
     try:
         record = read_record(folder)
         if record.status != "complete":

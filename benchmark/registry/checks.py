@@ -1,4 +1,4 @@
-"""What a plugin's module must be: it changes nothing of the process, and registers one class of its kind."""
+"""Checks of a plugin's module: it changes nothing of the process, and registers one class of its kind."""
 
 from __future__ import annotations
 

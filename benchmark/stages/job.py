@@ -1,4 +1,4 @@
-"""What a worker needs to attack any part of a cell, and the target and the guard that it gives to the attack."""
+"""The job of a worker that attacks any part of a cell, with the target and the guard that the attack gets."""
 
 from __future__ import annotations
 

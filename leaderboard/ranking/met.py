@@ -1,4 +1,4 @@
-"""Which attacks a row met, and those that it must have met to have a rank."""
+"""Attacks that a row met, and those that it must have met to have a rank."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from .check_survivors import unfaithful_survivors
 from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
 from .effects import effects
 from .parcel import opened, read_manifest
-from .proofs import Proof, proved, rerun
+from .proofs import Proof, prove, rerun
 from .review import Assessment, Review, ReviewFile, Tier, comment, put, read_review
 from .signature import is_maintainer, signer
 from .tiers import TIERS, claimed
@@ -79,7 +79,7 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     refusals += [
         sentence for key, cell in cells.items() if not again.get(key) for sentence in unproved_certificates(cell, known)
     ]
-    proofs = {} if refusals else proved(root, cells, store, data)
+    proofs = {} if refusals else prove(root, cells, store, data)
     refusals += [f"cells/{key}: {proof.sentence}" for key, proof in proofs.items() if proof.fails]
     if not refusals:
         free = is_maintainer(who, results)

@@ -15,7 +15,7 @@ from ..cells.cell import Cell
 from ..cells.load import RECORD, same_outcomes
 from .check_cell import MASK, WEIGHTS
 
-__all__ = ["Proof", "proved", "rerun"]
+__all__ = ["Proof", "prove", "rerun"]
 
 SECONDS = 1800
 
@@ -32,7 +32,7 @@ class Proof:
     sentence: str
 
 
-def proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path | None) -> dict[str, Proof]:
+def prove(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path | None) -> dict[str, Proof]:
     """Prove every witness whose system can be loaded, by `benchmark verify` in another process."""
     found = {}
     by_store: dict[Path | None, list[str]] = {}

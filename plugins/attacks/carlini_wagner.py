@@ -57,13 +57,10 @@ class CarliniWagnerLoss(Enum):
         return objective(self, rows.targeted, rows.y, rival_logits(logits, rows))
 
 
-_OF_MARGINS = (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3, CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
-
-
 def objective(kind: CarliniWagnerLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
     """Objective (b,) of the class to leave or to reach, `y` (b,); see :class:`CarliniWagnerLoss`."""
-    if kind in _OF_MARGINS:
-        in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+    in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+    if in_logits or kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3):
         behind = -margin(logits if in_logits else logits.softmax(1), y, targeted=targeted)
         if kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f6):
             return behind.clamp_min(0.0)
@@ -243,11 +240,6 @@ class _Trial(_Curve):
         self.free = torch.where(columns(those, delta), kept, self.free)
 
 
-def _pulling(gradient: Tensor, logits: Tensor) -> Tensor:
-    """linf: weight (b,) at which the scores (b, K) pull a share `UNDER` as hard at a feature as its distance."""
-    return bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
-
-
 def tighten(
     active: Active, best: Best, *, loss: CarliniWagnerLoss, steps: int, initial_c: float | None, step_size: float
 ) -> None:
@@ -275,7 +267,8 @@ def tighten(
             if initial_c is not None:
                 rows.c = rows.c + initial_c
             else:
-                rows.c = _pulling(gradient, logits) if linf else least(gradient, value, logits)
+                pulling = bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
+                rows.c = pulling if linf else least(gradient, value, logits)
             rows.upper, first = GROWTH[norm] * rows.c, False
         delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)

@@ -75,7 +75,7 @@ def test_the_review_tells_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def prove(root: Path, cells: dict[str, Cell], *_: object) -> dict[str, Proof]:
         return {key: Proof(True, False, "all broken examples proved") for key in cells}
 
-    monkeypatch.setattr("benchmark_leaderboard.review.check.proved", prove)
+    monkeypatch.setattr("benchmark_leaderboard.review.check.prove", prove)
     results = tmp_path / "results"
     same = {"attack": "fmn", "minimal": True, "dataset": "made_up", "official": False}
     made_cell(results, clean=[True] * 10, distance=[np.inf] * 10, model="cnn", **same)  # type: ignore[arg-type]

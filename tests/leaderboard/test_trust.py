@@ -47,7 +47,7 @@ def proved(monkeypatch: pytest.MonkeyPatch) -> None:
     def prove(root: Path, cells: dict[str, Cell], *_: object) -> dict[str, Proof]:
         return {key: Proof(True, False, "all broken examples proved") for key in cells}
 
-    monkeypatch.setattr("benchmark_leaderboard.review.check.proved", prove)
+    monkeypatch.setattr("benchmark_leaderboard.review.check.prove", prove)
 
 
 def submitted(tmp_path: Path, **changes: Any) -> Path:

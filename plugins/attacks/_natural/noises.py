@@ -28,7 +28,7 @@ def uniform_noise(x: Tensor, size: float, rng: SampleRandom) -> Tensor:
 
 
 def impulse_noise(x: Tensor, share: float, rng: SampleRandom) -> Tensor:
-    """That share of the values black or white, (B, *S)."""
+    """Salt and pepper: that share of the values black or white, (B, *S)."""
     hit, white = (rng.uniform(*x.shape[1:], stream=stream) for stream in ("noise", "noise/white"))
     return torch.where(hit < share, (white < 0.5).to(x.dtype), x)
 
