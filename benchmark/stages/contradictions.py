@@ -56,7 +56,9 @@ def _distance_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]
     """Distances of witnesses, and excess over the radius."""
     import torch
 
-    far = torch.stack([o.l0, o.l1, o.l2, o.linf])
+    from benchmark.records.outcomes import NORMS
+
+    far = torch.stack([o.distances(norm) for norm in NORMS])
     yield "has a distance and no witness, or the other way round", far.isfinite().all(0) != o.adversarial
     yield "has a distance and no witness", (far != torch.inf).any(0) & ~o.adversarial
     yield "has a distance that is no number or negative", ~(far >= 0).all(0)
