@@ -6,15 +6,17 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from benchmark import GROUP, __version__, api
-from benchmark.api import Component
 from benchmark.errors import PluginError
 from benchmark.guard import guarded
 from benchmark.registry.entry_points import DISTRIBUTION, Declared
+
+if TYPE_CHECKING:
+    from benchmark.api import Component
 
 __all__ = ["SUPPORTS", "check_component", "check_version", "guarded_import", "registered"]
 

@@ -14,14 +14,17 @@ import importlib.metadata
 import re
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark import GROUP, __version__
-from benchmark.api import KINDS, Component
+from benchmark.api import KINDS
 from benchmark.errors import PluginError
 from benchmark.registry.checks import check_component, check_version, guarded_import, registered
 from benchmark.registry.entry_points import DISTRIBUTION, Declared, scanned
 from benchmark.registry.origin import version_of
+
+if TYPE_CHECKING:
+    from benchmark.api import Component
 
 __all__ = [
     "blamed",
@@ -186,6 +189,7 @@ def distribution_of(component: Component) -> dict[str, str]:
 
 def settings(component: Any) -> dict[str, Any]:
     """The configuration of a component as plain data; a component inside it comes with its name and version."""
+    from benchmark.api import Component
 
     def plain(value: Any) -> Any:
         if isinstance(value, Component):
