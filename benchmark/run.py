@@ -11,21 +11,19 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.config.check import check_fit, check_goal
+from benchmark.config.check import check_fit
 from benchmark.config.describe import attack_info
 from benchmark.errors import BenchmarkError, ProcessDied, Refused
 from benchmark.guard import RENDEZVOUS, guarded, listening
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
 from benchmark.records.build import audit_of, counts_of, files_in, given_up_of
-from benchmark.records.card import Card
 from benchmark.records.durable import set_aside
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.poison import POISON, PoisonedRows
@@ -34,18 +32,19 @@ from benchmark.records.store import DEATHS, Store
 from benchmark.stages import world
 from benchmark.stages.attack import attack, share
 from benchmark.stages.backdoor import Backdoor
-from benchmark.stages.batch import Attacked, Job
+from benchmark.stages.batch import Attacked
 from benchmark.stages.ending import ended, provenance_of, skeleton
 from benchmark.stages.findings import of_cell
-from benchmark.stages.fit import fit
+from benchmark.stages.job import Job
 from benchmark.stages.keep import FILES, keep
-from benchmark.stages.load import Loaded, leakage, load_data
+from benchmark.stages.load import Loaded, leakage
 from benchmark.stages.measure import measure
 from benchmark.stages.prepare import Prepared
 from benchmark.stages.probed import probed
 from benchmark.stages.recheck import UNRELIABLE, recheck
 from benchmark.stages.surrogate import named, surrogate
 from benchmark.stages.survivors import survivors_of
+from benchmark.stages.warm import Fitted, fit_warm, forget
 from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.threat import Access
@@ -138,7 +137,7 @@ def _check_deaths(deaths: list[str]) -> None:
 
 def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
     """The stages, one after the other."""
-    fitted = _fitted(config, store, observers, plan.sweep)
+    fitted = fit_warm(config, store, observers, plan.sweep)
     job = _job(config, store, fitted, plan.work)
     attacked = attack(
         job,
@@ -155,7 +154,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
     return _record(config, plan, fitted, attacked, prepared, findings), gallery
 
 
-def _findings(config: RunConfig, store: Store, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
+def _findings(config: RunConfig, store: Store, fitted: Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
     """The findings about the cell; an attack is looked at again only where its system answers reliably."""
     attack = attack_info(config.attack)
     about = probed(config.threat, store, fitted.card, fitted.system, fitted.loaded.attacked)
@@ -167,7 +166,7 @@ def _findings(config: RunConfig, store: Store, fitted: _Fitted, job: Job, outcom
     return found if again is None else [*found, again]
 
 
-def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
+def _job(config: RunConfig, store: Store, fitted: Fitted, work: Path) -> Job:
     loaded = fitted.loaded
     return Job(
         attack=config.attack,
@@ -200,61 +199,13 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
     known = store.record(key)
     if known is not None:
         return CellResult(key, config.name, known.status, known.error, cached=True)
-    fitted = _fitted(config, store, Observers(), sweep)
+    fitted = fit_warm(config, store, Observers(), sweep)
     share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _stage, _done, _total: None)
     world.barrier()
     return CellResult(key, config.name, "complete")
 
 
-# --- the system, kept warm between the cells of one process ---
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """Data and the system fitted to it, with its card."""
-
-    loaded: Loaded
-    system: System
-    card: Card
-
-
-_warm: dict[tuple[str, str], _Fitted] = {}
-
-
-def forget(root: Path) -> None:
-    """Let go of the systems of a store that this process keeps warm."""
-    for place in [place for place in _warm if place[0] == str(root.absolute())]:
-        del _warm[place]
-
-
-def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -> _Fitted:
-    """Data and fitted system, from this process's memory if the last cells used them too."""
-    parts, key = config.system_spec, config.system_key()
-    place = (str(store.root.absolute()), f"{key} {config.examples}")
-    loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
-    check_goal(config.threat, loaded.splits.spec)
-    config.attack.check(loaded.splits.spec, config.threat)
-    for defense in config.defenses:
-        defense.check(loaded.splits.spec)
-    if place not in _warm:
-        system, card = fit(
-            parts,
-            loaded,
-            store,
-            config.trainer,
-            observers,
-            key=key,
-            data=Path(config.store.data),
-            sweep=sweep,
-            overrides=config.overrides,
-        )
-        while len(_warm) >= 2:
-            _warm.pop(next(iter(_warm)))
-        _warm[place] = _Fitted(loaded, system, card)
-    return _warm[place]
-
-
-def _attacker_view(config: RunConfig, store: Store, fitted: _Fitted) -> System:
+def _attacker_view(config: RunConfig, store: Store, fitted: Fitted) -> System:
     """The system that the attacker works on: itself, its undefended model, or under transfer access a surrogate."""
     system = fitted.system
     if config.threat.access is Access.transfer:
@@ -280,7 +231,7 @@ def _plan(config: RunConfig, store: Store, key: str, sweep: str) -> CellPlan:
 def _record(
     config: RunConfig,
     plan: CellPlan,
-    fitted: _Fitted,
+    fitted: Fitted,
     attacked: Attacked,
     prepared: Prepared | None,
     findings: list[Finding],

@@ -20,23 +20,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from benchmark import hookimpl
-from benchmark.api.attack import Attack, PreparedAttack, Supports
-from benchmark.api.certifier import Certifier
-from benchmark.api.component import API_VERSION, EVERY_TASK, Component, added, inner, inner_list
-from benchmark.api.dataset import Dataset
-from benchmark.api.defense import Averaging, Defense, Loss
-from benchmark.api.metric import Measurement, Metric
-from benchmark.api.model import Model
-from benchmark.api.poison import InstancePoison, Poison
-from benchmark.api.tracker import Tracker
-from benchmark.data import Batch, DataSpec, Examples, FeatureRules, Splits
-from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
-from benchmark.tasks.detection import Detection
-from benchmark.tasks.segmentation import Segmentation
-from benchmark.tasks.task import Classification, DenseTask, Task
-from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
 
-if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading configurations must not cost its import
+if TYPE_CHECKING:  # each is looked up when it is asked for: reading names and configurations costs no import
+    from benchmark.api.attack import Attack, PreparedAttack, Supports
+    from benchmark.api.certifier import Certifier
+    from benchmark.api.component import API_VERSION, EVERY_TASK, Component, added, inner, inner_list
+    from benchmark.api.dataset import Dataset
+    from benchmark.api.defense import Averaging, Defense, Loss
+    from benchmark.api.metric import Measurement, Metric
+    from benchmark.api.model import Model
+    from benchmark.api.poison import InstancePoison, Poison
+    from benchmark.api.tracker import Tracker
+    from benchmark.data import Batch, DataSpec, Examples, FeatureRules, Splits
+    from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
     from benchmark.records.outcomes import NORMS, Outcomes
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
     from benchmark.system import PASS_ROWS, System, padded, padded_random, straight_through
@@ -45,11 +41,17 @@ if TYPE_CHECKING:  # what needs torch is looked up when it is asked for: reading
     from benchmark.system.networks import features, features_of, train_network
     from benchmark.system.references import OWNED
     from benchmark.system.target import RowLoss, Target
+    from benchmark.tasks.detection import Detection
+    from benchmark.tasks.segmentation import Segmentation
+    from benchmark.tasks.task import Classification, DenseTask, Task
+    from benchmark.threat import Access, Goal, Norm, Region, RegionKind, Threat, parse_eps
     from benchmark.threat.ball import Ball, distance, rows_norm
 
 __all__ = [
     "API_VERSION",
     "EVERY_TASK",
+    "KINDS",
+    "LISTS",
     "NORMS",
     "OWNED",
     "PASS_ROWS",
@@ -118,34 +120,41 @@ __all__ = [
     "using",
 ]
 
-_LAZY = {
-    "NORMS": "benchmark.records.outcomes",
-    "Outcomes": "benchmark.records.outcomes",
-    "SampleRandom": "benchmark.sampling",
-    "ambient": "benchmark.sampling",
-    "derive_seed": "benchmark.sampling",
-    "using": "benchmark.sampling",
-    "PASS_ROWS": "benchmark.system",
-    "System": "benchmark.system",
-    "padded": "benchmark.system",
-    "padded_random": "benchmark.system",
-    "straight_through": "benchmark.system",
-    "Adapted": "benchmark.system.adapted",
-    "AnswerKind": "benchmark.system.adapted",
-    "AnswerRule": "benchmark.system.adapted",
-    "InputRule": "benchmark.system.adapted",
-    "occurrence": "benchmark.system.ledger",
-    "features": "benchmark.system.networks",
-    "features_of": "benchmark.system.networks",
-    "train_network": "benchmark.system.networks",
-    "OWNED": "benchmark.system.references",
-    "RowLoss": "benchmark.system.target",
-    "Target": "benchmark.system.target",
-    "Ball": "benchmark.threat.ball",
-    "distance": "benchmark.threat.ball",
-    "rows_norm": "benchmark.threat.ball",
+KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
+"""The kinds of plugin; each is a class here, a key of the configuration and a config group."""
+
+LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
+"""The kinds of which a run takes an ordered list."""
+
+_HOMES = {
+    "benchmark.api.attack": ("Attack", "PreparedAttack", "Supports"),
+    "benchmark.api.certifier": ("Certifier",),
+    "benchmark.api.component": ("API_VERSION", "Component", "EVERY_TASK", "added", "inner", "inner_list"),
+    "benchmark.api.dataset": ("Dataset",),
+    "benchmark.api.defense": ("Averaging", "Defense", "Loss"),
+    "benchmark.api.metric": ("Measurement", "Metric"),
+    "benchmark.api.model": ("Model",),
+    "benchmark.api.poison": ("InstancePoison", "Poison"),
+    "benchmark.api.tracker": ("Tracker",),
+    "benchmark.data": ("Batch", "DataSpec", "Examples", "FeatureRules", "Splits"),
+    "benchmark.errors": ("AttackFault", "ConfigError", "DataError", "MissingPackage", "Refused"),
+    "benchmark.records.outcomes": ("NORMS", "Outcomes"),
+    "benchmark.sampling": ("SampleRandom", "ambient", "derive_seed", "using"),
+    "benchmark.system": ("PASS_ROWS", "System", "padded", "padded_random", "straight_through"),
+    "benchmark.system.adapted": ("Adapted", "AnswerKind", "AnswerRule", "InputRule"),
+    "benchmark.system.ledger": ("occurrence",),
+    "benchmark.system.networks": ("features", "features_of", "train_network"),
+    "benchmark.system.references": ("OWNED",),
+    "benchmark.system.target": ("RowLoss", "Target"),
+    "benchmark.tasks.detection": ("Detection",),
+    "benchmark.tasks.segmentation": ("Segmentation",),
+    "benchmark.tasks.task": ("Classification", "DenseTask", "Task"),
+    "benchmark.threat": ("Access", "Goal", "Norm", "Region", "RegionKind", "Threat", "parse_eps"),
+    "benchmark.threat.ball": ("Ball", "distance", "rows_norm"),
 }
-"""Names that are offered here and live elsewhere, each in a module that imports torch."""
+"""Names that are offered here, by the module where they live."""
+
+_LAZY = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

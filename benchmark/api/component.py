@@ -6,13 +6,14 @@ from abc import ABC
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from omegaconf import MISSING
-
 from benchmark.tasks.detection import Detection
 from benchmark.tasks.segmentation import Segmentation
 from benchmark.tasks.task import CLASSIFICATION
 
 __all__ = ["API_VERSION", "EVERY_TASK", "Component", "added", "inner", "inner_list"]
+
+MISSING: Any = "???"
+"""What OmegaConf takes for a value that has to be given; its import would cost more than all of these."""
 
 API_VERSION = 1
 """The version of the contracts."""

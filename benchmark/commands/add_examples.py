@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.records.outcomes import Outcomes
+    from benchmark.stages.judge import Verdict
 
 __all__ = ["main", "record_given"]
 
@@ -160,13 +161,7 @@ def _judged(
     for start in range(0, len(ids), BATCH):
         at = rows[start : start + BATCH]
         clean, verdict = judged(replay, at, x_adv[start : start + BATCH])
-        for name, now in (
-            ("was answered wrongly before", ~right(clean, replay.threat.goal)),
-            ("is outside the threat", ~verdict.valid),
-            ("breaks nothing", ~verdict.broken),
-        ):
-            if bool(now.any()):
-                raise RecordError(f"{_named(before.ids[at][now].tolist())} {name}; leave it out")
+        _check_breaking(before.ids[at], right(clean, replay.threat.goal), verdict)
         outcomes = outcomes.updated(
             at,
             adv_label=verdict.label,
@@ -181,6 +176,17 @@ def _judged(
             goals = outcomes.reached.shape[1]
             outcomes.reached[at, (verdict.label - replay.examples.y[at] - 1) % (goals + 1)] = True
     return outcomes
+
+
+def _check_breaking(ids: Tensor, right: Tensor, verdict: Verdict) -> None:
+    """Refuse candidates of which one breaks nothing that was `right` (b,) bool before (RecordError)."""
+    for name, now in (
+        ("was answered wrongly before", ~right),
+        ("is outside the threat", ~verdict.valid),
+        ("breaks nothing", ~verdict.broken),
+    ):
+        if bool(now.any()):
+            raise RecordError(f"{_named(ids[now].tolist())} {name}; leave it out")
 
 
 def _named(ids: list[int]) -> str:

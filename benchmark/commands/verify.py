@@ -7,7 +7,7 @@ examples again. Where the weights are not at hand, `--distances` proves all that
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,25 +54,15 @@ def main(
         raise RecordError(f"no record.json lies under {', '.join(paths)}; give a cell's folder or a folder of cells")
     places = {PREFIX + content_sha256(path): str(path) for path in inputs}
     ended = {"skipped": 0, "measured": 0, "verified": 0, "FAILED": 0, "unproved": 0}
+
+    def proved(folder: Path, record: Record) -> str:
+        return str(verify_record(folder, record, Store(Path(store)), Path(data), again=again, seed=seed, places=places))
+
+    def measured(folder: Path, record: Record) -> str:
+        return f"{measure_witness(folder, record, Path(data), places)} candidates lie where the outcomes say"
+
     for folder in folders:
-        try:
-            record = read_record(folder)
-            if record.status != "complete":
-                word, name, said = "skipped", record.key, f"its status is {record.status}"
-            elif distances:
-                count = measure_witness(folder, record, Path(data), places)
-                word, name, said = "measured", record.key, f"{count} candidates lie where the outcomes say"
-            else:
-                proof = verify_record(
-                    folder, record, Store(Path(store)), Path(data), again=again, seed=seed, places=places
-                )
-                word, name, said = "verified", proof.key, str(proof)
-        except RecordError as error:
-            word, name, said = "FAILED", folder.name, str(error)
-        except BenchmarkError as error:
-            word, name, said = "unproved", folder.name, str(error)
-        except Exception as error:  # a plugin's own, or a record so wrong that nobody thought of it: the others go on
-            word, name, said = "FAILED", folder.name, f"it cannot be checked: {type(error).__name__}: {error}"
+        word, name, said = _verdict(folder, "measured" if distances else "verified", measured if distances else proved)
         ended[word] += 1
         sys.stdout.write(f"{word:8} {name}  {' '.join(said.split())}\n")
     if ended["verified"] or ended["measured"]:
@@ -82,6 +72,21 @@ def main(
     done = f"{ended['measured']} measured" if distances else f"{ended['verified']} verified"
     sys.stdout.write(f"{done}, {ended['FAILED']} failed, {rest}\n")
     return 1 if ended["FAILED"] or ended["unproved"] else 0
+
+
+def _verdict(folder: Path, word: str, check: Callable[[Path, Record], str]) -> tuple[str, str, str]:
+    """End of the check of a record, its key or folder, and a sentence; `word` is that of a check that it passes."""
+    try:
+        record = read_record(folder)
+        if record.status != "complete":
+            return "skipped", record.key, f"its status is {record.status}"
+        return word, record.key, check(folder, record)
+    except RecordError as error:
+        return "FAILED", folder.name, str(error)
+    except BenchmarkError as error:
+        return "unproved", folder.name, str(error)
+    except Exception as error:  # a plugin's own, or a record so wrong that nobody thought of it: the others go on
+        return "FAILED", folder.name, f"it cannot be checked: {type(error).__name__}: {error}"
 
 
 def _records_under(path: Path) -> list[Path]:

@@ -20,6 +20,13 @@ def add_leaderboard(commands: Commands) -> None:
         description="Build the static site from records, and keep published results.",
     )
     actions = leaderboard.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add_build(actions)
+    _add_check(actions)
+    _add_pack(actions)
+    _add_retract(actions)
+
+
+def _add_build(actions: Commands) -> None:
     build = actions.add_parser(
         "build",
         help="records in, pages out",
@@ -45,7 +52,9 @@ def add_leaderboard(commands: Commands) -> None:
         "--since", type=Path, action="append", metavar="PATH", help="results of the last release: adds what changed"
     )
     build.set_defaults(command=_build)
-    _add_check(actions)
+
+
+def _add_pack(actions: Commands) -> None:
     pack = actions.add_parser(
         "pack",
         help="add cells to published results, in little room",
@@ -57,6 +66,9 @@ def add_leaderboard(commands: Commands) -> None:
                       help="default: leaderboard/results")  # fmt: skip
     pack.add_argument("--link", default="", metavar="URL", help="where the cells are as KEY/FILE: link, do not copy")
     pack.set_defaults(command=_pack)
+
+
+def _add_retract(actions: Commands) -> None:
     retract = actions.add_parser(
         "retract",
         help="take a published cell off its boards, with a reason",

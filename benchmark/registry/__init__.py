@@ -1,14 +1,11 @@
 """Installed plugins: which there are, how one is loaded, and what it declares."""
 
+from benchmark.api import KINDS, LISTS
 from benchmark.registry.calls import calling, owners
+from benchmark.registry.checks import SUPPORTS, check_version
+from benchmark.registry.entry_points import DISTRIBUTION, Declared
 from benchmark.registry.installed import (
-    DISTRIBUTION,
-    KINDS,
-    LISTS,
-    SUPPORTS,
-    Declared,
     blamed,
-    check_version,
     declared,
     distribution_of,
     find,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import __version__, registry
-from benchmark.registry.installed import Declared
+from benchmark.registry.entry_points import Declared
 from benchmark.registry.trial import answers_of_child
 
 __all__ = ["Description", "catalogue", "describe"]

@@ -11,30 +11,23 @@ import dataclasses
 import difflib
 import functools
 import importlib.metadata
-import inspect
 import re
-import sys
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
 from benchmark import GROUP, __version__
+from benchmark.api import KINDS
 from benchmark.errors import PluginError
-from benchmark.guard import guarded
 from benchmark.lean import import_torchmetrics
+from benchmark.registry.checks import check_component, check_version, guarded_import, registered
+from benchmark.registry.entry_points import DISTRIBUTION, Declared, scanned
 from benchmark.registry.origin import version_of
 
 if TYPE_CHECKING:
     from benchmark.api import Component
 
 __all__ = [
-    "KINDS",
-    "LISTS",
-    "Declared",
     "blamed",
     "declared",
     "distribution_of",
@@ -47,96 +40,16 @@ __all__ = [
     "unreadable",
 ]
 
-KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
-"""The kinds of plugin; each is also a config group."""
-
-LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
-"""The kinds of which a run takes an ordered list."""
-
-SUPPORTS = "supports: ClassVar[Supports] = Supports(...)"
-"""What attacks and certifiers must declare, as it is written."""
-
-DISTRIBUTION = "adversarial-benchmark"
-
-
-@dataclass(frozen=True)
-class Declared:
-    """One entry point. requires: what its distribution asks of the harness, as a version specifier, or ""."""
-
-    kind: str
-    name: str
-    module: str
-    distribution: str
-    version: str
-    requires: str = ""
-
-    @property
-    def full_name(self) -> str:
-        """kind.name"""
-        return f"{self.kind}.{self.name}"
-
-    @property
-    def named(self) -> str:
-        """kind.name from its owner, for messages."""
-        return f"{self.full_name} from {self.owner}"
-
-    @property
-    def owner(self) -> str:
-        """Distribution and version, for messages."""
-        return f"{self.distribution} {self.version}"
-
-
-def _requirement(distribution: importlib.metadata.Distribution) -> str:
-    """The version specifier in which a distribution asks for the harness."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    for text in distribution.requires or ():
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue
-        if requirement.name.replace("_", "-").lower() == DISTRIBUTION:
-            return str(requirement.specifier)
-    return ""
-
 
 @functools.cache
 def declared() -> tuple[Declared, ...]:
     """Every entry point of the group, sorted; duplicates included, so that they can be named."""
-    return _scanned()[0]
+    return scanned()[0]
 
 
 def unreadable() -> tuple[str, ...]:
     """A sentence for every installed distribution whose entry points cannot be read, whoever made it."""
-    return _scanned()[1]
-
-
-@functools.cache
-def _scanned() -> tuple[tuple[Declared, ...], tuple[str, ...]]:
-    found: set[Declared] = set()
-    problems = []
-    for distribution in importlib.metadata.distributions():
-        try:
-            found |= _points_of(distribution)
-        except Exception as error:  # its file is not ours to mend, and nobody asked for it
-            place = getattr(distribution, "_path", "an installed distribution")
-            problems.append(
-                f"the entry points in {place} cannot be read ({type(error).__name__}: {error}); what it declares is "
-                "left out: reinstall it"
-            )
-    return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version))), tuple(sorted(problems))
-
-
-def _points_of(distribution: importlib.metadata.Distribution) -> set[Declared]:
-    """The entry points of the group that a distribution declares."""
-    points = [p for p in distribution.entry_points if p.group == GROUP]
-    if not points:
-        return set()
-    metadata = distribution.metadata  # parsed each time that it is asked for
-    name, version = str(metadata["Name"]), str(metadata["Version"])
-    requires = "" if name == DISTRIBUTION else _requirement(distribution)
-    parts = ((point.name.partition("."), point.value) for point in points)
-    return {Declared(kind, short, value, name, version, requires) for (kind, _, short), value in parts}
+    return scanned()[1]
 
 
 NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
@@ -192,7 +105,7 @@ def _load(plugin: Declared) -> type[Component]:
     if plugin.kind == "metric":
         import_torchmetrics()
     try:
-        with _guarded_import(plugin, where):
+        with guarded_import(plugin, where):
             module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
     except PluginError:
         raise
@@ -202,24 +115,9 @@ def _load(plugin: Declared) -> type[Component]:
         raise PluginError(f"{where} failed to import: {error}. {advice}") from error
     except Exception as error:
         raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
-    component: type[Component] = _registered(module, where)
-    _check_component(component, plugin, where)
+    component: type[Component] = registered(module, where)
+    check_component(component, plugin, where)
     return component
-
-
-@contextlib.contextmanager
-def _guarded_import(plugin: Declared, where: str) -> Iterator[None]:
-    """Watch an import: what it changes of the process is undone.
-
-    Raises:
-        PluginError: if there was any such thing.
-    """
-    try:
-        with guarded(where, fault=PluginError):
-            yield
-    except PluginError:
-        sys.modules.pop(plugin.module.partition(":")[0], None)  # or it would pass as harmless the next time
-        raise
 
 
 def _check_sole_name(plugin: Declared, where: str) -> None:
@@ -238,61 +136,6 @@ def _check_sole_name(plugin: Declared, where: str) -> None:
             f"{where} is the module {plugin.module}, which is also {', '.join(sorted(others))}; one module must have "
             "one name: its author must leave one of them out"
         )
-
-
-def check_version(plugin: Declared) -> None:
-    from packaging.specifiers import SpecifierSet
-
-    if plugin.requires and not SpecifierSet(plugin.requires).contains(__version__, prereleases=True):
-        raise PluginError(
-            f"plugin '{plugin.full_name}' from {plugin.owner} needs {DISTRIBUTION}{plugin.requires}, and "
-            f"{__version__} is installed; install versions of the two that go together"
-        )
-
-
-def _registered(module: Any, where: str) -> Any:
-    """The class that the module's `benchmark_component` returns."""
-    from benchmark.hooks import hookspecs
-
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    try:
-        manager.register(module)
-        manager.check_pending()
-        found = manager.hook.benchmark_component()
-    except Exception as error:
-        reason = str(error).replace("\n", " ")
-        raise PluginError(
-            f"{where} registers wrongly: {reason}; a plugin module ends with @hookimpl def benchmark_component()"
-        ) from error
-    if len(found) != 1:
-        hooks = [name for name, value in vars(module).items() if getattr(value, f"{GROUP}_impl", None)]
-        raise PluginError(
-            f"{where} registers no component (hooks found: {', '.join(hooks) or 'none'}); a plugin module ends with "
-            "@hookimpl def benchmark_component()"
-        )
-    return found[0]
-
-
-def _check_component(component: Any, plugin: Declared, where: str) -> None:
-    """The class is a frozen dataclass of its kind, for this version of the contracts, with nothing left abstract."""
-    from benchmark import api
-
-    expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
-    if not (isinstance(component, type) and issubclass(component, expected)):
-        raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
-    if component.api_version != api.API_VERSION:
-        raise PluginError(
-            f"{where} was written for version {component.api_version} of the plugin contracts, and this harness has "
-            f"version {api.API_VERSION}; install a release of {plugin.distribution} made for it"
-        )
-    if "__dataclass_fields__" not in vars(component) or not vars(component)["__dataclass_params__"].frozen:
-        raise PluginError(f"{where}: {component.__name__} must be decorated with @dataclass(frozen=True)")
-    if inspect.isabstract(component):
-        missing = ", ".join(sorted(component.__abstractmethods__))
-        raise PluginError(f"{where}: {component.__name__} does not define {missing}")
-    if "supports" in getattr(expected, "__annotations__", {}) and not hasattr(component, "supports"):
-        raise PluginError(f"{where}: {component.__name__} does not declare {SUPPORTS}")
 
 
 def misnamed(plugin: Declared) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.errors import PluginError
-from benchmark.registry.installed import Declared
+from benchmark.registry.entry_points import Declared
 
 __all__ = ["answers_of_child"]
 

@@ -12,11 +12,12 @@ import torch
 from benchmark.api import PreparedAttack
 from benchmark.config.schema import StoreConfig, Trainer
 from benchmark.errors import RecordError, Unproved
-from benchmark.records.outcomes import WITNESS, Outcomes, Witness
+from benchmark.records.outcomes import NORMS, WITNESS, Outcomes, Witness
 from benchmark.records.record import GIVEN, Finding, Record
 from benchmark.sampling import derive_seed
-from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.batch import attack_batch
 from benchmark.stages.devices import exact_math
+from benchmark.stages.job import Job
 from benchmark.stages.prepare import PREPARED, prepare
 from benchmark.stages.rebuild import component
 from benchmark.stages.recheck import UNRELIABLE, recheck
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["attack_again", "draw", "recheck_again"]
 
-LOOSE = ("confidence", "certified", "excess", "l1", "l2")
-"""Columns that may differ by rounding."""
+LOOSE = ("confidence", "certified", "excess", *(norm for norm in NORMS if norm not in ("l0", "linf")))
+"""Columns that may differ by rounding: sums over the features among them."""
 
 
 def draw(key: str, seed: int, among: Tensor, count: int) -> Tensor:

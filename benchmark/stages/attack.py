@@ -19,8 +19,9 @@ from torch import Tensor
 from benchmark import registry
 from benchmark.config.declared import declared_passes
 from benchmark.config.schema import Trainer
-from benchmark.stages.batch import Attacked, Job, attack_batch
+from benchmark.stages.batch import Attacked, attack_batch
 from benchmark.stages.devices import device_of, exact_math
+from benchmark.stages.job import Job
 from benchmark.stages.parts import batches_of, finished_parts, gaps, join_parts, save_part, set_broken_aside
 from benchmark.stages.prepare import prepare
 from benchmark.stages.quiet import QuietInChild, quiet_lightning

@@ -8,64 +8,25 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark import registry
-from benchmark.api import Attack, Certifier
-from benchmark.data import Examples
-from benchmark.errors import AttackFault, ConfigError
-from benchmark.guard import drawn
 from benchmark.records.build import AuditCounts
 from benchmark.records.outcomes import Outcomes, Witness
 from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.stages.attempts import Attempts, attempts, goals
 from benchmark.stages.backdoor import Backdoor
 from benchmark.stages.certify import certify, certify_rows
 from benchmark.stages.devices import peak_memory
-from benchmark.stages.judge import Answer, Verdict, answer, judge, right, verdict_random
+from benchmark.stages.job import Job, call_guarded, target_of
+from benchmark.stages.judge import Answer, Verdict, answer, right
 from benchmark.stages.settle import with_fixed_region
-from benchmark.stages.survivors import Survivors
 from benchmark.system import System
-from benchmark.system.references import References
-from benchmark.system.target import Ledger, Target
-from benchmark.threat import Goal, Threat
-from benchmark.threat.ball import Ball
+from benchmark.threat import Goal
 
 __all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_of"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a worker needs to attack any part of a cell.
-
-    system: the evaluated system. attacker_view: the attacker's model: the system, its undefended model, or a surrogate.
-    examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
-    prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
-    backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
-    survivors: what earlier cells left of the examples; None where the attack is given all.
-    told: is called now and then with the passes made so far for the examples under attack, (b,) int64.
-    """
-
-    attack: Attack
-    threat: Threat
-    system: System
-    attacker_view: System
-    examples: Examples
-    seed: int
-    batch_size: int
-    folder: Path
-    certifiers: tuple[Certifier, ...] = ()
-    owned: References | None = None
-    prepared: dict[str, Tensor] | None = None
-    backdoor: Backdoor | None = None
-    survivors: Survivors | None = None
-    told: Callable[[Tensor], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,179 +88,14 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
         wanted = goals(threat.goal, y[rows], clean.logits[rows], rng.rows(rows))
     else:
         wanted = (aimed[rows],)
-    attempts = _attempts(job, threat, x[rows], y[rows], wanted, rng.rows(rows))
-    attacked = _assembled(untouched, rows, x, attempts, clean)
+    made = attempts(job, threat, x[rows], y[rows], wanted, rng.rows(rows))
+    attacked = _assembled(untouched, rows, x, made, clean)
     return dataclasses.replace(attacked, seconds=time.perf_counter() - begun)
 
 
 def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
     """Label of every example with the trigger, whether right without it or not, (B,) int64; one forward pass."""
     return answer(system, backdoor.trigger(x), y, rng).label
-
-
-def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
-    """The target labels of each attack: (B,), none of them the true one; None for any wrong label.
-
-    One attack, but for the goal `all`: there as many as there are other labels.
-    """
-    if not goal.names_label:
-        return (None,)
-    classes = logits.shape[1]
-    if goal is Goal.next_class:
-        return ((y + 1) % classes,)
-    if goal is Goal.random_class:
-        return ((y + 1 + rng.integers(classes - 1, 1, stream="goal").squeeze(1)) % classes,)
-    if goal is Goal.all:
-        return tuple((y + step) % classes for step in range(1, classes))
-    return (logits.scatter(1, y[:, None], torch.inf).argmin(1),)
-
-
-@dataclass(frozen=True)
-class _Attempts:
-    """The attempts on some examples, once or for each label to reach.
-
-    verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
-    """
-
-    verdict: Verdict
-    candidate: Tensor
-    ledger: Ledger
-    reached: Tensor
-
-
-def _attempts(
-    job: Job, threat: Threat, x: Tensor, y: Tensor, wanted: tuple[Tensor | None, ...], rng: SampleRandom
-) -> _Attempts:
-    """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
-
-    That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
-    one that is invalid; else the nearest that is adversarial; else the first.
-    """
-    if threat.queries is not None and len(wanted) > 1:
-        if threat.queries < len(wanted):
-            raise ConfigError(
-                f"threat.queries is {threat.queries}, and threat.goal=all shares them out over {len(wanted)} labels; "
-                f"allow {len(wanted)} at least"
-            )
-        threat = dataclasses.replace(threat, queries=threat.queries // len(wanted))
-    kept = _attempt(job, threat, x, y, wanted[0], rng if len(wanted) == 1 else rng.child("goal", 0), rng)
-    reached = [kept.verdict.broken]
-    for place, goal in enumerate(wanted[1:], start=1):
-        made = _attempt(job, threat, x, y, goal, rng.child("goal", place), rng)
-        better = _better(made.verdict, kept.verdict, threat.norm.value if job.attack.supports.minimal else "")
-        kept.ledger.add(made.ledger, better)
-        reached.append(made.verdict.broken)
-        candidate = torch.where(better.reshape(-1, *([1] * (x.ndim - 1))), made.candidate, kept.candidate)
-        kept = _Attempts(kept.verdict.replaced(better, made.verdict), candidate, kept.ledger, kept.reached)
-    return dataclasses.replace(kept, reached=torch.stack(reached, 1))
-
-
-def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
-    """True where the new attack is to be kept, (b,) bool; `norm`, if any, decides among equals by the distance."""
-
-    def rank(of: Verdict) -> Tensor:
-        return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
-
-    nearer = new.distances[norm] < old.distances[norm] if norm else torch.zeros_like(new.broken)
-    return (rank(new) < rank(old)) | ((rank(new) == rank(old)) & nearer)
-
-
-def _attempt(
-    job: Job, threat: Threat, x: Tensor, y: Tensor, goal: Tensor | None, rng: SampleRandom, examples: SampleRandom
-) -> _Attempts:
-    """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
-    ball, can = threat.around(x, examples), job.attack.supports
-    top5 = threat.goal is Goal.top5
-    target = target_of(job, threat, ball, rng, ranked=y if top5 else None)
-    labels = torch.zeros_like(y) if top5 else y if goal is None else goal
-    candidate = ball.quantise(_propose(job, threat, target, x, labels, rng))
-    verdict = judge(
-        job.system,
-        ball,
-        candidate,
-        y,
-        goal,
-        verdict_random(job.system, examples),
-        minimal=can.minimal,
-        bounded=can.bounded,
-        kind=threat.goal,
-    )
-    return _Attempts(verdict, candidate, target.ledger, verdict.broken[:, None])
-
-
-def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked: Tensor | None = None) -> Target:
-    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's.
-
-    ranked: (B,) true labels, if the goal is top5.
-    """
-    return Target(
-        job.attacker_view,
-        rng=rng.child("system"),
-        classes=job.system.spec.classes,
-        access=threat.access,
-        queries=threat.queries,
-        eot=threat.eot,
-        randomized=job.attacker_view.randomized,
-        detectors=job.attacker_view.detectors,
-        ball=ball,
-        owned=job.owned,
-        passes=job.attacker_view.passes,
-        votes=job.attacker_view.votes,
-        smoother=job.attacker_view.smoother if threat.aware else None,
-        prepared=job.prepared,
-        trigger=None if job.backdoor is None else job.backdoor.trigger,
-        ranked=ranked,
-        task=job.system.spec.task,
-        goal=threat.goal,
-        told=job.told,
-    )
-
-
-def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """The attack's candidates, after checks that nothing but its own tensors was touched."""
-    candidate = call_guarded(job, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
-    if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
-        shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
-        raise AttackFault(
-            f"{_owned_name(job.attack)} returned {shape}; expected {tuple(x.shape)} {x.dtype}, one candidate per "
-            "input: its author must mend it"
-        )
-    return candidate.detach()
-
-
-def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Any:
-    """Call a method of an attack on copies of `x` and `y`, under guard.
-
-    Raises:
-        AttackFault: if it touched anything but its own tensors.
-    """
-    x_given, y_given = x.clone(), y.clone()
-    with registry.calling(job.attack, generators=False), job.attacker_view.closed():
-        before = drawn(x.device)
-        result = call(x_given, y_given)
-        drew = drawn(x.device) != before
-    if drew and not _draws_globally(job.attacker_view, x):
-        raise AttackFault(
-            f"{_owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or no "
-            "result of it can be reproduced: its author must mend it"
-        )
-    if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
-        raise AttackFault(
-            f"{_owned_name(job.attack)} changed its input in place; it must work on a copy: its author must mend it"
-        )
-    return result
-
-
-def _draws_globally(system: System, x: Tensor) -> bool:
-    """True if the system itself draws from a global generator: a finding names it, and no attack is at fault."""
-    before = drawn(x.device)
-    system.logits(x[:1], SampleRandom(0, torch.zeros(1, dtype=torch.int64, device=x.device)))
-    return drawn(x.device) != before
-
-
-def _owned_name(attack: Attack) -> str:
-    owner = registry.owner_of(type(attack))
-    return f"{owner.full_name} from {owner.owner}"
 
 
 def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, rows: Tensor) -> Tensor | None:
@@ -315,13 +111,13 @@ def _where_valid_sites(verdict: Verdict, said: Answer, rows: Tensor) -> Tensor:
     return torch.where(wide, verdict.sites, said.sites[rows])
 
 
-def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, said: Answer) -> Attacked:
+def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, made: Attempts, said: Answer) -> Attacked:
     """The outcomes of a batch whose examples at `rows` were attacked, with its witness.
 
     Args:
         clean: the outcomes before. x: (B, *S). said: the answers to the clean inputs.
     """
-    verdict, ledger = attempts.verdict, attempts.ledger
+    verdict, ledger = made.verdict, made.ledger
     outcomes = clean.updated(
         rows,
         attacked=torch.ones_like(verdict.valid),
@@ -338,12 +134,12 @@ def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, sa
         backwards=ledger.backwards,
         zero_gradient=ledger.zero_gradient,
         bad_gradient=ledger.bad_gradient,
-        reached=attempts.reached,
+        reached=made.reached,
         adv_sites=None if verdict.sites is None else _where_valid_sites(verdict, said, rows),
         **verdict.distances,
     )
     kept = verdict.adversarial
-    witness = Witness(clean.ids[rows][kept].cpu(), attempts.candidate[kept].cpu())
+    witness = Witness(clean.ids[rows][kept].cpu(), made.candidate[kept].cpu())
     left = AuditCounts(
         int(verdict.outside_ball.sum()),
         int(verdict.outside_box.sum()),

@@ -17,7 +17,7 @@ from benchmark.api import Defense
 from benchmark.config.schema import Trainer
 from benchmark.config.system_spec import WEIGHTS, SystemSpec
 from benchmark.data import DataSpec, Examples
-from benchmark.errors import DataError, Refused, StoreError
+from benchmark.errors import Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
 from benchmark.records.card import Card
@@ -26,15 +26,16 @@ from benchmark.records.durable import file_sha256, set_aside, write_atomic
 from benchmark.records.poison import POISON
 from benchmark.records.provenance import provenance
 from benchmark.records.store import Store
-from benchmark.sampling import SampleRandom, derive_seed, using
+from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages import world
 from benchmark.stages.calibrate import DETECTOR_FALSE_POSITIVES, calibrate, calibrated, too_few
 from benchmark.stages.devices import device_of
+from benchmark.stages.first_pass import check_answers
 from benchmark.stages.learn import Further, Weights, trains_further
 from benchmark.stages.load import Loaded
 from benchmark.stages.training_data import TrainingData, training_examples
 from benchmark.system import Detector, System
-from benchmark.system.weights import copied, load_weights, save_weights
+from benchmark.system.weights import load_weights, save_weights
 from benchmark.threat import Goal
 
 __all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
@@ -180,7 +181,7 @@ class _Training:
                 "trained; give it some, or a model with its weights (model.weights, or training.epochs=0)"
             )
         if not parts.model.learns():
-            _check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test,
+            check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test,
                            plan.epochs)  # fmt: skip
         if given is not None:
             model = build_model(parts, splits.spec, given)
@@ -263,55 +264,6 @@ def _of_training(model: nn.Module, history: list[dict[str, float]], trainer: Tra
     from benchmark.stages.training import collapse_warning, shares_warning  # which imports Lightning
 
     return collapse_warning(history), shares_warning(model, trainer.devices * trainer.nodes)
-
-
-def _check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples, epochs: int) -> None:
-    """Check by one pass of a copy that the architecture takes the examples and answers with a score per class.
-
-    Raises:
-        DataError: with both shapes.
-        Refused: if it cannot be trained or stored, or answers with something else than a tensor of scores.
-    """
-    names = [f"{kind}.{name}" for kind, name in (registry.name_of(parts.model), registry.name_of(parts.dataset))]
-    x = examples.take(torch.arange(min(2, len(examples)))).x()
-    rng = SampleRandom(derive_seed(parts.seed, "shapes"), examples.ids[: len(x)])
-    try:
-        with torch.no_grad(), torch.random.fork_rng(), using(rng):
-            tried = copied(model)
-            system = System(tried, spec)
-            system.owner = registry.owner_of(type(parts.model)).named
-            logits = system(x)
-            trained = tried.train()(x) if len(x) > 1 and epochs else logits
-    except (RuntimeError, ValueError) as error:
-        raise DataError(
-            f"{names[0]} cannot take the examples of {names[1]}, which have the shape {spec.shape}: {error}"
-        ) from error
-    _check_kinds(parts, tried, trained, epochs)
-    expected = spec.task.answer_shape(len(x), spec.shape, spec.classes)
-    if tuple(logits.shape) != expected:
-        raise DataError(
-            f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset has "
-            f"{spec.classes} classes, so expected {expected}"
-        )
-
-
-def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object, epochs: int) -> None:
-    """Refuse a model whose state or whose answers are no tensors, or that has nothing to train."""
-    owner = registry.owner_of(type(parts.model))
-    named = f"{owner.full_name} from {owner.owner}"
-    odd = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
-    if odd:
-        raise Refused(
-            f"{named} keeps {odd[0]} in its state, which is no tensor, so its weights cannot be stored; give the "
-            "module before it is quantised or packed"
-        )
-    if epochs and not list(model.parameters()):
-        raise Refused(f"{named} has no parameters to train; choose training.epochs=0, or a model that has some")
-    if not isinstance(trained, Tensor):
-        raise Refused(
-            f"{named} answers with a {type(trained).__name__} in training mode; expected a tensor of scores as in "
-            "evaluation mode: its author must return the scores alone"
-        )
 
 
 def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Trainer, key: str) -> None:

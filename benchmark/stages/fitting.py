@@ -19,7 +19,8 @@ from benchmark.data import Batch, DataSpec, Examples
 from benchmark.errors import Refused
 from benchmark.records.durable import save_checked
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.batch import attack_batch
+from benchmark.stages.job import Job
 from benchmark.stages.judge import answer, right
 from benchmark.stages.quiet import QuietInChild
 from benchmark.stages.training_history import BEST, read_history, write_history

@@ -13,7 +13,8 @@ from benchmark.errors import StoreError
 from benchmark.records.build import AuditCounts
 from benchmark.records.durable import checked_tensors, save_checked, set_aside
 from benchmark.records.outcomes import WITNESS, Outcomes, concatenate
-from benchmark.stages.batch import Attacked, Job
+from benchmark.stages.batch import Attacked
+from benchmark.stages.job import Job
 
 __all__ = ["batches_of", "finished_parts", "gaps", "join_parts", "save_part", "set_broken_aside"]
 

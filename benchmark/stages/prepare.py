@@ -15,7 +15,7 @@ from benchmark.data import Examples
 from benchmark.errors import AttackFault, StoreError
 from benchmark.records.durable import checked_tensors, save_checked, set_aside
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.batch import Job, call_guarded, target_of
+from benchmark.stages.job import Job, call_guarded, target_of
 from benchmark.stages.settle import with_fixed_region
 
 __all__ = ["PREPARED", "Prepared", "first_of_each_label", "prepare"]

@@ -12,8 +12,9 @@ from benchmark.config.schema import Trainer
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import Finding
 from benchmark.sampling import SampleRandom, derive_seed
-from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.batch import attack_batch
 from benchmark.stages.devices import device_of, exact_math
+from benchmark.stages.job import Job
 from benchmark.stages.prepare import prepare
 
 __all__ = ["DEPENDS", "UNRELIABLE", "recheck"]

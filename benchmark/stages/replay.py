@@ -166,7 +166,7 @@ def judged(
     aimed: (M,) int64, the labels that a trigger is to evoke; None for attacks that show none.
     """
     from benchmark.sampling import SampleRandom, derive_seed
-    from benchmark.stages.batch import goals
+    from benchmark.stages.attempts import goals
     from benchmark.stages.devices import exact_math
     from benchmark.stages.judge import answer, judge, verdict_random
     from benchmark.stages.settle import with_fixed_region

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.resources
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ def rules(kind: str) -> tuple[Rule, ...]:
 
     if kind not in registry.KINDS:
         raise ConfigError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
-    own = [importlib.import_module(f"benchmark.testing.rules_{part}").RULES for part in (kind, *FURTHER.get(kind, ()))]
+    modules = (f"benchmark.testing.rules_{part}" for part in (kind, *FURTHER.get(kind, ())))
+    own = [importlib.import_module(module).RULES for module in modules if importlib.util.find_spec(module)]
     return (*rules_common.rules_for(kind), *itertools.chain(*own))
 
 

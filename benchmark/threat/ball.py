@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.sampling import SampleRandom
+from benchmark.threat.grid import neighbours, on_grid
 from benchmark.threat.kinds import Norm
 from benchmark.threat.radius import tolerance
 from benchmark.threat.table import TableRegion
@@ -41,16 +42,6 @@ def rows_norm(delta: Tensor, norm: Norm) -> Tensor:
 def distance(x_adv: Tensor, x: Tensor, norm: Norm) -> Tensor:
     """Distance of each row of `x_adv` (B, *S) from `x` (B, *S), (B,) float64."""
     return rows_norm(x_adv.double() - x.double(), norm)
-
-
-def _grid_value(place: Tensor, levels: int) -> Tensor:
-    """place / (levels - 1) in single precision, as 8-bit values are read: a value has one representation."""
-    return place.float() / (levels - 1)
-
-
-def _on_grid(values: Tensor, levels: int) -> Tensor:
-    """The value of the grid next to each of `values`."""
-    return _grid_value((values.double() * (levels - 1)).round(), levels).to(values.dtype)
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ class Ball:
             region = ((x_adv != self.x) & ~self.mask).flatten(1).any(1)
         off_grid = torch.zeros_like(box)
         if self.levels is not None:
-            off_grid = ((x_adv != self.x) & (x_adv != _on_grid(x_adv, self.levels))).flatten(1).any(1)
+            off_grid = ((x_adv != self.x) & (x_adv != on_grid(x_adv, self.levels))).flatten(1).any(1)
         if self.table is not None:
             outside, impossible = self.table.broken(x_adv, self.x)
             region, off_grid = region | outside, off_grid | impossible
@@ -230,7 +221,7 @@ class Ball:
             return self._by_rules(x_adv, self.table)
         if self.levels is None:
             return x_adv
-        away, towards = self._neighbours(x_adv)
+        away, towards = neighbours(x_adv, self.x, self.levels)
         near = torch.where((away - x_adv).abs() < (x_adv - towards).abs(), away, towards)
         if self.norm is Norm.l0 or math.isinf(self.eps):
             return near  # no feature changes that was left alone
@@ -249,21 +240,6 @@ class Ball:
         near = table.nearest(x_adv, self.x)
         left = (distance(x_adv, self.x, self.norm) <= limit) & (distance(near, self.x, self.norm) > limit)
         return torch.where(_columns(left, x_adv), table.nearest(x_adv, self.x, towards=True), near)
-
-    def _neighbours(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, *S) each: the allowed values next to `x_adv`, away from `x` and towards it."""
-        assert self.levels is not None
-        top = self.levels - 1
-        place = x_adv.double() * top
-        whole = place.round()
-        place = torch.where((place - whole).abs() <= top * 2.0**-24, whole, place)  # on the grid but for its rounding
-        floor, ceil = (_grid_value(k, self.levels).to(x_adv.dtype) for k in (place.floor(), place.ceil()))
-        up = x_adv > self.x
-        away, towards = torch.where(up, ceil, floor), torch.where(up, floor, ceil)
-        passed = torch.where(up, towards < self.x, towards > self.x)
-        towards = torch.where(passed, self.x, towards)
-        same = x_adv == self.x
-        return torch.where(same, self.x, away), torch.where(same, self.x, towards)
 
     def _nearer(self, near: Tensor, towards: Tensor) -> Tensor:
         """(B, *S): `near` with the fewest features set to `towards` that bring its rows into the ball (l1, l2)."""

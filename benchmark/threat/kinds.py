@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Access", "Goal", "Norm", "Region", "RegionKind"]
 

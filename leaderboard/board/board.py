@@ -37,7 +37,7 @@ class Board:
 
     @property
     def ranked(self) -> int:
-        """Number of rows with a rank, which come first: they met the attacks that :func:`.ranking.alarms.spared` asks.
+        """Number of rows with a rank, which come first: they met the attacks that :func:`.ranking.met.spared` asks.
 
         The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
         """

@@ -182,20 +182,20 @@ def _strongest(board: Board, row: Row) -> Iterator[tuple[AttackColumn, str]]:
             yield board.columns[at], key
 
 
+def _size(delta: np.ndarray, norm: str) -> float:
+    """Length of a change in the norm of that name, lp for the order p."""
+    return float(np.linalg.norm(delta.ravel(), float(norm.removeprefix("l"))))
+
+
 def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
     """The examples whose adversarial image lies within the radius, up to rounding, where there is one."""
     for at in range(len(of.ids)):
         clean, adv = of.clean[at], of.adv[at]
         delta = adv.astype(np.float64) - clean
-        size = {
-            "linf": float(np.abs(delta).max()),
-            "l2": float(np.sqrt((delta**2).sum())),
-            "l1": float(np.abs(delta).sum()),
-            "l0": float((delta != 0).sum()),
-        }
-        if size["linf"] == 0 or (norm != ANY_CHANGE and size[norm] > eps + tolerance(norm, eps)):
+        largest = float(np.abs(delta).max())
+        if largest == 0 or (norm != ANY_CHANGE and _size(delta, norm) > eps + tolerance(norm, eps)):
             continue
-        gain = 0.5 / size["linf"]
+        gain = 0.5 / largest
         yield Picture(
             id=int(of.ids[at]),
             y=int(of.y[at]),
@@ -206,9 +206,9 @@ def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
             sites=of.adv_sites is not None,
             difference=_address(0.5 + gain * delta),
             gain=gain,
-            linf=size["linf"],
-            l2=size["l2"],
-            changed=int(size["l0"]),
+            linf=largest,
+            l2=float(np.sqrt((delta**2).sum())),
+            changed=int((delta != 0).sum()),
             values=delta.size,
             width=clean.shape[2],
             height=clean.shape[1],

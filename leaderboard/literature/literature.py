@@ -10,7 +10,7 @@ from ..board import Board
 from ..ranking.statistics import wilson
 from ..words.display import NOTHING, interval, percent
 from ..words.downloads import DownloadTable, Value
-from ..words.wording import NORMS, words
+from ..words.wording import norm_sign, words
 from .published_numbers import Entry, Number, PublishedProtocol, Source
 from .published_ranks import PublishedBoard, best_known, ranked_entries
 
@@ -118,7 +118,7 @@ def place(listing: Listing) -> str:
     if of.norm is None:
         return words(of.dataset)
     radius = f" \N{LESS-THAN OR EQUAL TO} {of.eps_exact}" if of.eps_exact else ""
-    return f"{words(of.dataset)}, {NORMS[of.norm]}{radius}"
+    return f"{words(of.dataset)}, {norm_sign(of.norm)}{radius}"
 
 
 def _listing(source: Source, name: str) -> Listing:

@@ -7,29 +7,25 @@ evaluation, not against the system.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 
-from benchmark.records.record import GIVEN, Record
+from benchmark.records.record import Record
 
-from ..board import Alarm, AttackColumn, Run, Score
+from ..board import Alarm, AttackColumn, Score
 
 __all__ = [
-    "attacked",
     "certified_yet_broken",
     "clean_disagrees",
-    "fewer_attacks",
     "ignoring_beats_knowing",
     "noise_beats_attack",
-    "not_attacked",
     "of_records",
     "others_beat_white_box",
     "out_of_order",
     "rises_with_eps",
-    "spared",
-    "unproved",
 ]
 
 NO_ATTACK = ("noise", "none")
+"""Attacks that do not look where to go."""
 TRANSFER = "transfer"
 STRONGER_FIRST = (("bim", "fgsm"), ("pgd", "fgsm"), ("apgd", "fgsm"), ("autoattack", "pgd"), ("autoattack", "apgd"))
 """Pairs of a stronger attack and a weaker one, which does a part of what it does."""
@@ -221,105 +217,3 @@ def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Ala
             row,
         )
     ]
-
-
-def attacked(columns: Mapping[str, AttackColumn], runs: Sequence[Run]) -> bool:
-    """Tell whether each run of a row met an attack that others could meet as well, and that is more than noise."""
-    return all(any(columns[key].name not in (*NO_ATTACK, GIVEN) for key in run.columns) for run in runs)
-
-
-def unproved(
-    columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], claimed: Set[str], row: str
-) -> list[Alarm]:
-    """A row of which nobody but its author has checked any attack: it has no rank, as claims cost nothing.
-
-    Args:
-        claimed: keys of cells of which no witness was proved and that nobody else has run.
-    """
-    keys = {key for name, score in scores.items() if columns[name].name not in NO_ATTACK for key in score.keys}
-    if not keys or keys - claimed:
-        return []
-    sentence = (
-        "nobody but its author has checked any of its attacks: without a witness that was proved or a run that was "
-        "repeated it has no rank"
-    )
-    return [Alarm("unproved", "warning", sentence, tuple(sorted(keys)), row)]
-
-
-def not_attacked(attacked: Sequence[bool]) -> list[Alarm]:
-    """A board on which nothing was run but random noise: it ranks nobody.
-
-    Args:
-        attacked: per row.
-    """
-    if any(attacked):
-        return []
-    sentence = "no system of this board met an attack, only random noise; without an attack no system has a rank"
-    return [Alarm("not_attacked", "warning", sentence, ())]
-
-
-def spared(
-    columns: Mapping[str, AttackColumn], rows: Sequence[Sequence[Run]], required: Set[str] | None
-) -> list[set[str]]:
-    """Per row, the attacks that ranks ask for and that one of its runs or more did not meet: with one, it has no rank.
-
-    A suite requires its attacks, so that no number of other rows decides what a row must meet; asked for are those that
-    at least one row of the board met, since others do not exist under its threat. Outside suites, those that half of
-    the attacked rows or more met are asked for; noise is no attack there, and rows under noise alone have no say.
-    Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
-    from a surrogate that a system itself has been.
-
-    Args:
-        rows: the runs of each. required: names of the attacks that the suite requires, None outside suites.
-    """
-    met = [[run.columns for run in runs] for runs in rows]
-    real = [[run.columns for run in runs] for runs in rows if attacked(columns, runs)]
-    asked = {
-        key: set(column.surrogate.split(","))
-        for key, column in columns.items()
-        if column.name != GIVEN
-        and (
-            column.name not in NO_ATTACK and _half(key, real)
-            if required is None
-            else column.name in required and any(key in s for m in met for s in m)
-        )
-    }
-    return [
-        {
-            key
-            for key, surrogates in asked.items()
-            if not all(key in run.columns for run in runs) and not surrogates & {run.system_key for run in runs}
-        }
-        for runs in rows
-    ]
-
-
-def _half(key: str, met: Sequence[Sequence[Set[str]]]) -> bool:
-    """Tell whether half of the rows or more met an attack with every run."""
-    return 2 * sum(all(key in columns for columns in runs) for runs in met) >= max(1, len(met))
-
-
-def fewer_attacks(
-    columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], without: Set[str], row: str, required: bool
-) -> list[Alarm]:
-    """A row that was not attacked by all attacks of its board: its worst case is over fewer of them.
-
-    Args:
-        without: those that :func:`spared` names. required: they are what the suite requires.
-    """
-    absent = {key for key, column in columns.items() if key not in scores and column.name != GIVEN}
-    missing = {key: column.label for key, column in columns.items() if key in absent | without}
-    if not missing:
-        return []
-    severity, others, so = (
-        (
-            "warning",
-            "its suite requires" if required else "at least half of the rows were",
-            "without them it has no rank, as the worst case over fewer attacks looks better than it is",
-        )
-        if without
-        else ("info", "some other rows were", "its robust accuracy may look better than it is")
-    )
-    named = [label for key, label in missing.items() if key in without or not without]
-    shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-    return [Alarm("fewer_attacks", severity, f"not attacked by {shown}, as {others}: {so}", (), row)]

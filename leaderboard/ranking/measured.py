@@ -15,7 +15,7 @@ __all__ = ["least_favourable", "metrics_of"]
 
 COUNTED = re.compile(
     r"(clean|robust)(_top5)?_accuracy|attack_success_rate|adversarial_found|(forwards|backwards)_per_example(_\w+)?"
-    r"|queries_per_broken_example(_\w+)?|distance_(l0|l1|l2|linf)_(q25|median|q75)"
+    r"|queries_per_broken_example(_\w+)?|distance_l(inf|\d+)_(q25|median|q75)"
 )
 """Metrics of counts, passes and distances: the boards compute them from the outcomes and have columns for them."""
 

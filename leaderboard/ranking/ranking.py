@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..board import Alarm, AttackColumn, Board, Metric, Pairs, Protocol, Ranks, Resolution, Row, Score
-from . import alarms
+from . import met
 from .paired import paired_tests
 from .standing import Close, standings
 from .statistics import (
@@ -63,11 +63,11 @@ def ranked(
     """
     of = protocol.conditions
     required = required_attacks(of.suite) if of.official else None
-    spared = alarms.spared(known, [draft.row.runs for draft in drafts], required)
-    attacked = [alarms.attacked(known, draft.row.runs) for draft in drafts]
-    unproved = [alarms.unproved(known, draft.scores, claimed, draft.row.key) for draft in drafts]
+    spared = met.spared(known, [draft.row.runs for draft in drafts], required)
+    attacked = [met.attacked(known, draft.row.runs) for draft in drafts]
+    unproved = [met.unproved(known, draft.scores, claimed, draft.row.key) for draft in drafts]
     drafts = [draft.noting(*found) for draft, found in zip(drafts, unproved, strict=True)]
-    fit = [met and not missed and not told for met, missed, told in zip(attacked, spared, unproved, strict=True)]
+    fit = [had and not missed and not told for had, missed, told in zip(attacked, spared, unproved, strict=True)]
     order = sorted(range(len(drafts)), key=lambda at: (not fit[at], *_place(drafts[at].row)))
     placed = [drafts[at] for at in order]
     tested = [drafts[at] for at in order if fit[at]]
@@ -94,7 +94,7 @@ def ranked(
             pool,
         ),
         unfinished=(),
-        alarms=(*alarms.not_attacked(attacked), *_of_board([draft.row for draft in placed])),
+        alarms=(*met.not_attacked(attacked), *_of_board([draft.row for draft in placed])),
         metrics=_metrics(placed),
     )
 
@@ -133,7 +133,7 @@ def _ranks(drafts: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np
 def _row(
     draft: Draft, place: int, ranks: Ranks | None, spared: set[str], shown: Mapping[str, AttackColumn], required: bool
 ) -> Row:
-    missing = alarms.fewer_attacks(shown, draft.scores, spared, draft.row.key, required)
+    missing = met.fewer_attacks(shown, draft.scores, spared, draft.row.key, required)
     scores = tuple(draft.scores.get(key) for key in shown)
     return replace(draft.noting(*missing).row, place=place, ranks=ranks, scores=scores)
 

@@ -138,7 +138,6 @@ def _draft(
     whole = {column: score for column, score in scores.items() if score.given is None}
     proved = [v.certified for _, v in worst if v.certified is not None]
     keys = tuple(sorted({k for _, v in worst for k in v.keys}))
-    here = set(keys)
     row = Row(
         key=key,
         label=label,
@@ -154,18 +153,26 @@ def _draft(
         carried=_mean([v.carried for _, v in worst]),
         scores=(),
         runs=runs,
-        alarms=(
-            *_here(noted, here),
-            *alarms.certified_yet_broken(sum(v.crossed for _, v in worst), keys, key),
-            *alarms.ignoring_beats_knowing(sum(v.ignored for _, v in worst), keys, key),
-            *alarms.noise_beats_attack(known, whole, key),
-            *alarms.others_beat_white_box(known, whole, key),
-            *alarms.out_of_order(known, whole, key),
-        ),
+        alarms=(*_here(noted, {*keys}), *_raised([v for _, v in worst], keys, known, whole, key)),
         keys=keys,
         history=history([system for system, _ in worst], *at, known),
     )
     return Draft(row, held, scores)
+
+
+def _raised(
+    worst: Sequence[WorstCase],
+    keys: tuple[str, ...],
+    known: Mapping[str, AttackColumn],
+    scores: Mapping[str, Score],
+    row: str,
+) -> Iterator[Alarm]:
+    """The alarms that a row raises by itself."""
+    yield from alarms.certified_yet_broken(sum(v.crossed for v in worst), keys, row)
+    yield from alarms.ignoring_beats_knowing(sum(v.ignored for v in worst), keys, row)
+    yield from alarms.noise_beats_attack(known, scores, row)
+    yield from alarms.others_beat_white_box(known, scores, row)
+    yield from alarms.out_of_order(known, scores, row)
 
 
 def _here(noted: Iterable[Alarm], keys: set[str]) -> list[Alarm]:

@@ -6,10 +6,8 @@ loads installed plugins only, by name.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,29 +15,29 @@ from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.records.card import Card
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import GIVEN, Record, read_record
+from benchmark.records.record import GIVEN, Record
 from benchmark.sweep.suites import departure
 
-from ..board import Alarm, Board, Leaderboard, Row
+from ..board import Alarm, Leaderboard
 from ..cells.array_file import open_arrays
 from ..cells.cell import Cell
-from ..cells.load import RECORD, read, same_outcomes
+from ..cells.load import read
 from ..ranking.aggregate import aggregate
 from ..ranking.grouping import recipe_key
 from ..ranking.suites import required_attacks
-from .check_cell import MASK, WEIGHTS, checked_card, checked_cell
+from .check_cell import checked_card, checked_cell
 from .check_outcomes import WITNESS
 from .check_survivors import unfaithful_survivors
 from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
+from .effects import effects
 from .parcel import opened, read_manifest
-from .review import Assessment, Effect, Review, ReviewFile, Tier, comment, put, read_review
+from .proofs import Proof, prove, rerun
+from .review import Assessment, Review, ReviewFile, Tier, comment, put, read_review
 from .signature import is_maintainer, signer
 from .tiers import TIERS, claimed
 
 __all__ = ["check", "main"]
 
-SECONDS = 1800
-MEMORY = 16 << 30
 Part = TypeVar("Part")
 
 
@@ -66,21 +64,9 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     Raises:
         RecordError: if the manifest does not describe the files.
     """
-    manifest = read_manifest(root)
-    who = signer(root, results)
-    refusals: list[str] = []
-    cards = _each(root / "systems", checked_card, refusals)
-    cells = _each(root / "cells", checked_cell, refusals)
-    if not cells and not refusals:
-        refusals.append("it holds no cell; expected at least one")
+    manifest, who = read_manifest(root), signer(root, results)
     known, _ = read([folder for folder in results if folder.is_dir()])
-    taken = names_taken(known, ((plugin.kind, plugin.name) for plugin in registry.declared()))
-    for cell in cells.values():
-        if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
-            refusals += list(_misfits(cell, cards, cells, known, taken))[:1]
-    unused = sorted(set(cards) - {cell.record.system.key for cell in cells.values()})
-    if unused and not refusals:
-        refusals.append(f"systems/{unused[0]} belongs to no cell of the submission")
+    cells, refusals = _cells(root, known)
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
     reviews = _reviews(known)
@@ -88,12 +74,12 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     told = claimed(reviews)
     before, after = aggregate(known, claimed=told), aggregate([*known, *cells.values()], claimed=told)
     refusals += _gate(before, after, cells)
-    again = {} if refusals else {key: _rerun(cell, store) for key, cell in cells.items()}
+    again = {} if refusals else {key: rerun(cell, store) for key, cell in cells.items()}
     refusals += [f"{cells[key].place} differs from the cell that was run here" for key in again if again[key] is False]
     refusals += [
         sentence for key, cell in cells.items() if not again.get(key) for sentence in unproved_certificates(cell, known)
     ]
-    proofs = {} if refusals else _proved(root, cells, store, data)
+    proofs = {} if refusals else prove(root, cells, store, data)
     refusals += [f"cells/{key}: {proof.sentence}" for key, proof in proofs.items() if proof.fails]
     if not refusals:
         free = is_maintainer(who, results)
@@ -112,11 +98,28 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
         submitter=manifest.submitter,
         note=manifest.note,
         assessments=assessments,
-        effects=tuple(_effects(before, after)),
+        effects=tuple(effects(before, after)),
         warnings=tuple(_warnings(cells, known)),
         signed_by=who,
         owned=owned,
     )
+
+
+def _cells(root: Path, known: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
+    """The cells of a submission by key, and why it is refused as far as its files alone tell."""
+    refusals: list[str] = []
+    cards = _each(root / "systems", checked_card, refusals)
+    cells = _each(root / "cells", checked_cell, refusals)
+    if not cells and not refusals:
+        refusals.append("it holds no cell; expected at least one")
+    taken = names_taken(known, ((plugin.kind, plugin.name) for plugin in registry.declared()))
+    for cell in cells.values():
+        if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
+            refusals += list(_misfits(cell, cards, cells, known, taken))[:1]
+    unused = sorted(set(cards) - {cell.record.system.key for cell in cells.values()})
+    if unused and not refusals:
+        refusals.append(f"systems/{unused[0]} belongs to no cell of the submission")
+    return cells, refusals
 
 
 def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> dict[str, Part]:
@@ -205,91 +208,6 @@ def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) ->
             yield f"the board would raise the alarm {alarm.name}: {alarm.evidence}"
 
 
-# --- proofs ---
-
-
-@dataclass(frozen=True)
-class Proof:
-    """The result of proving a witness. fails: it was disproved. sentence: the reason, or the proof."""
-
-    proved: bool
-    fails: bool
-    sentence: str
-
-
-def _proved(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path | None) -> dict[str, Proof]:
-    """Prove every witness whose system can be loaded, by `benchmark verify` in another process."""
-    found = {}
-    by_store: dict[Path | None, list[str]] = {}
-    known = {plugin.name for plugin in registry.declared() if plugin.kind == "dataset"}
-    for key, cell in cells.items():
-        if data is None or cell.record.system.dataset not in known:
-            found[key] = Proof(False, False, "its data are not at hand")
-        elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
-            found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
-        else:
-            by_store.setdefault(_store_of(cell, root, store), []).append(key)
-    for place, keys in by_store.items():
-        found.update(_verified(root, keys, place, data or Path()))
-    for key in [key for key in found if cells[key].record.system.brings_code and not found[key].fails]:
-        found[key] = replace(found[key], sentence=f"{found[key].sentence}; {NOT_RUN}")
-    return found
-
-
-NOT_RUN = "its model is code of the submitter's own, which no check runs"
-
-
-def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
-    """The store with the system's weights; None where there is none, or rebuilding it would run a submitter's code."""
-    if cell.record.system.brings_code:
-        return None
-    places = [root, *([store] if store else [])]
-    return next((p for p in places if (p / "systems" / cell.record.system.key / WEIGHTS).is_file()), None)
-
-
-def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
-    """Run `benchmark verify` on these cells: a proof with the weights in the store, or distances without."""
-    command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
-    command += ["--store", str(store)] if store else ["--distances"]
-    command += [str(root / "cells" / key) for key in keys]
-    try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=SECONDS, preexec_fn=_bound_memory
-        )
-    except subprocess.TimeoutExpired:
-        sentence = f"its witness was not proved within {SECONDS} seconds"
-        return {key: Proof(False, False, sentence) for key in keys}
-    said = {}
-    for line in done.stdout.splitlines():
-        word, _, rest = line.partition(" ")
-        key, _, sentence = rest.strip().partition(" ")
-        said[key] = Proof(word == "verified", word == "FAILED", sentence.strip())
-    if store is None:
-        said = {key: replace(proof, sentence=_without_weights(proof)) for key, proof in said.items()}
-    missing = Proof(False, True, "its witness could not be proved: the process that tried ended")
-    return {key: said.get(key, missing) for key in keys}
-
-
-def _without_weights(proof: Proof) -> str:
-    return proof.sentence if proof.fails else f"{proof.sentence}; its system's weights are not at hand"
-
-
-def _bound_memory() -> None:
-    """Runs in the process that proves: what it may allocate, and that it may write no large file."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-
-
-def _rerun(cell: Cell, store: Path | None) -> bool | None:
-    """Compare the cell with the reviewer's own run; None if the store has none."""
-    folder = store / "cells" / cell.record.key if store else None
-    if folder is None or not (folder / RECORD).is_file():
-        return None
-    return same_outcomes(cell.record, read_record(folder))
-
-
 def _reviews(known: Sequence[Cell]) -> dict[str, ReviewFile]:
     """The reviews of published cells, by key."""
     found = {cell.record.key: read_review(cell.folder) for cell in known}
@@ -317,44 +235,6 @@ def _assessment(cell: Cell, proof: Proof, again: bool | None, owners: Sequence[s
         return Assessment(cell, "re-run", "the reviewer's own run gives the same outcomes")
     tier: Tier = "witness-verified" if proof.proved else "self-reported"
     return Assessment(cell, tier, proof.sentence)
-
-
-# --- effects ---
-
-
-def _effects(before: Leaderboard, after: Leaderboard) -> Iterator[Effect]:
-    """Every row whose rank interval or robust accuracy differs."""
-    old = {(board.protocol.key, row.key): (row, board) for board in before.boards for row in board.rows}
-    for board in after.boards:
-        for row in board.rows:
-            was = old.get((board.protocol.key, row.key))
-            if was is None or _place(was[0]) != _place(row):
-                yield Effect(
-                    board=_name(board),
-                    row=row.label,
-                    rank=_rank(row),
-                    robust=row.robust.value,
-                    total=row.robust.total,
-                    before="new" if was is None else f"{_rank(was[0])}, {was[0].robust.value:.4f}",
-                )
-
-
-def _place(row: Row) -> tuple[int | None, int | None, float]:
-    return (row.ranks.low, row.ranks.high, row.robust.value) if row.ranks else (None, None, row.robust.value)
-
-
-def _rank(row: Row) -> str:
-    of = row.ranks
-    if of is None:
-        return "not ranked"
-    return str(of.low) if of.low == of.high else f"{of.low} to {of.high}"
-
-
-def _name(board: Board) -> str:
-    p = board.protocol
-    of = p.conditions
-    suite = f"{of.suite}{'' if of.official else ' (changed)'}" if of.suite else "no suite"
-    return f"{suite}, {of.dataset}, {of.norm} {p.eps_exact}"
 
 
 def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:

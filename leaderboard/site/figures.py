@@ -9,7 +9,7 @@ from markupsafe import Markup
 from ..board import Board, Curve, CurveSet, Row
 from ..ranking.detectors import Point
 from ..words.display import number, percent
-from ..words.wording import NORMS, radius, rank
+from ..words.wording import norm_sign, radius, rank
 from .charts import LETTERS, Bar, Dot, Series, costs, curves, intervals, scatter, strip
 
 __all__ = ["CARD_ROWS", "LETTERS", "attack_costs", "curve_plot", "interval_plot", "risk_plot",
@@ -108,7 +108,7 @@ def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) ->
     return curves(
         name,
         [Series(one.label, one.points) for one in shown],
-        f"Robust accuracy against the {NORMS[of.conditions.norm]} radius",
+        f"Robust accuracy against the {norm_sign(of.conditions.norm)} radius",
         f"Step curves from the smallest distance found for each example, up to eps {number(of.eps0)}, with "
         f"simultaneous 95 % bands. Over these radii {said}.",
         "eps",

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
@@ -174,75 +175,80 @@ def _repository() -> str:
     return next((named[name] for name in ("repository", "source", "homepage") if name in named), "")
 
 
+_FILTERS: dict[str, Any] = {
+    "percent": display.percent,
+    "interval": display.interval,
+    "number": display.number,
+    "count": display.count,
+    "difference": display.difference,
+    "seconds": display.seconds,
+    "several": display.several,
+    "setting": lambda value: value if isinstance(value, str) else json.dumps(value),
+    "words": wording.words,
+    "used": used,
+    "breakable": wording.breakable,
+    "radius": wording.radius,
+    "fitted": fitted,
+    "rank": wording.rank,
+    "heading": wording.heading,
+    "unusual": wording.unusual,
+    "suite_title": wording.suite_title,
+    "resolution": wording.resolution,
+    "place": place,
+    "published": share,
+    "range_of": range_of,
+    "under": under,
+    "heat": lambda value: f"q{round(10 * value)}",
+    "p_values": lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
+    "inline": lambda svg: svg.replace(Markup(' xmlns="http://www.w3.org/2000/svg"'), "").strip(),
+    "json": lambda value: as_json(value).strip(),
+    "short_json": lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+}
+"""Filters of the templates, by name."""
+
+_FUNCTIONS: dict[str, Any] = {
+    "answer": wording.answer,
+    "standing": wording.standing,
+    "line": figures.row_strip,
+    "tried_columns": tried_columns,
+    "attacked_columns": attacked_columns,
+    "tried_by": Tried,
+    "by_strength": by_strength,
+    "used": used,
+    "why_empty": why_empty,
+    "interval_plot": figures.interval_plot,
+    "trade_off": figures.trade_off,
+    "attack_costs": figures.attack_costs,
+    "roc_plot": figures.roc_plot,
+    "risk_plot": figures.risk_plot,
+    "detection_columns": DETECTION_COLUMNS,
+    "curve_plot": figures.curve_plot,
+    "api_version": API_VERSION,
+    "attack_rows": ATTACK_ROWS,
+    "board_attacks": BOARD_ATTACKS,
+    "strip_rows": STRIP_ROWS,
+    "pair_rows": PAIR_ROWS,
+    "grid_rows": GRID_ROWS,
+    "card_rows": figures.CARD_ROWS,
+    "letters": figures.LETTERS,
+    "sample": charts.sample,
+    "formats": FORMATS,
+    "badge": row_badge,
+    "citation": citation,
+    "unions": unions,
+    "listings": listings,
+    "answered": wording.answered,
+    "badge_of": board_badge,
+}
+"""Functions and limits that templates use, by name."""
+
+
 def _environment(frame: Frame, paths: Paths) -> Environment:
     env = Environment(
         loader=_Templates(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    env.filters.update(
-        percent=display.percent,
-        interval=display.interval,
-        number=display.number,
-        count=display.count,
-        difference=display.difference,
-        seconds=display.seconds,
-        several=display.several,
-        setting=lambda value: value if isinstance(value, str) else json.dumps(value),
-        words=wording.words,
-        used=used,
-        breakable=wording.breakable,
-        radius=wording.radius,
-        fitted=fitted,
-        rank=wording.rank,
-        heading=wording.heading,
-        unusual=wording.unusual,
-        suite_title=wording.suite_title,
-        resolution=wording.resolution,
-        place=place,
-        published=share,
-        range_of=range_of,
-        under=under,
-        heat=lambda value: f"q{round(10 * value)}",
-        p_values=lambda table: [[float(f"{p:.2g}") for p in line] for line in table.tolist()],
-        inline=lambda svg: svg.replace(Markup(' xmlns="http://www.w3.org/2000/svg"'), "").strip(),
-        json=lambda value: as_json(value).strip(),
-        short_json=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
-    )
-    env.globals.update(
-        site=frame,
-        paths=paths,
-        answer=wording.answer,
-        standing=wording.standing,
-        line=figures.row_strip,
-        tried_columns=tried_columns,
-        attacked_columns=attacked_columns,
-        tried_by=Tried,
-        by_strength=by_strength,
-        used=used,
-        why_empty=why_empty,
-        interval_plot=figures.interval_plot,
-        trade_off=figures.trade_off,
-        attack_costs=figures.attack_costs,
-        roc_plot=figures.roc_plot,
-        risk_plot=figures.risk_plot,
-        detection_columns=DETECTION_COLUMNS,
-        curve_plot=figures.curve_plot,
-        api_version=API_VERSION,
-        attack_rows=ATTACK_ROWS,
-        board_attacks=BOARD_ATTACKS,
-        strip_rows=STRIP_ROWS,
-        pair_rows=PAIR_ROWS,
-        grid_rows=GRID_ROWS,
-        card_rows=figures.CARD_ROWS,
-        letters=figures.LETTERS,
-        sample=charts.sample,
-        formats=FORMATS,
-        badge=row_badge,
-        citation=citation,
-        unions=unions,
-        listings=listings,
-        answered=wording.answered,
-        badge_of=board_badge,
-    )
+    env.filters.update(_FILTERS)
+    env.globals.update(_FUNCTIONS, site=frame, paths=paths)
     return env
 
 

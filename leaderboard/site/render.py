@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
-from benchmark.records.arrivals import Arrivals
 from benchmark.records.record import Record
 
 from ..board import AttackColumn, Board, Curve, CurveSet, Leaderboard, Row
-from ..cells.evidence import Answers
-from ..cells.gallery import Pictures, exhibits
-from ..cells.suspicion import Suspicion
+from ..cells.gallery import exhibits
 from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
 from ..ranking.changes import changes, changes_table, tally
@@ -22,7 +18,6 @@ from ..ranking.corruption import corruption_errors, corruption_table
 from ..ranking.history import events, history_table
 from ..ranking.pairs import comparable, held_bits, neighbours
 from ..ranking.transfer import Exchange, exchanges, furthest
-from ..review.review import ReviewFile
 from ..words import wording
 from ..words.downloads import as_json, files
 from .badges import board_badge, row_badge
@@ -33,8 +28,8 @@ from .dataset import dataset_files, index_file
 from .detection import detector_files, detector_values
 from .examples import example_lines, examples_table
 from .exchange import every_eval_ever
+from .extras import Extras
 from .feed import feed
-from .notes import SystemNote
 from .pages import GRID_ROWS, SITE_NAME, Pages
 from .paths import Paths, digest, paths_of, stem
 from .registers import (
@@ -73,38 +68,6 @@ BOARD_CELLS = 1200
 """Cells of a board on its page, at most, if each system has four and one more for each attack that is shown."""
 MATRIX_CELLS = 1600
 """Cells per page, at most; a larger matrix is split over pages, and its board leaves the columns to them."""
-
-
-def _no_pictures(key: str) -> Pictures | None:
-    """No pictures, for a leaderboard without images."""
-    return None
-
-
-def _no_suspicion(key: str) -> Suspicion | None:
-    """No scores, for a leaderboard without cells."""
-    return None
-
-
-@dataclass(frozen=True)
-class Extras:
-    """The contents of the site beside the boards.
-
-    pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
-    cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
-    transfers: how adversarial examples went from system to system. suspicion: gives the scores of the detectors in a
-    cell by its key, None if its system has none. releases: earlier ones of the site, by name, with their addresses.
-    notes: what authors say of their systems, by the key of the row. answers: gives the outcomes of a cell by its key.
-    """
-
-    pictures: Callable[[str], Pictures | None] = _no_pictures
-    published: Sequence[Source] = ()
-    reviews: Mapping[str, ReviewFile] = field(default_factory=dict)
-    before: Leaderboard | None = None
-    transfers: Sequence[Arrivals] = ()
-    suspicion: Callable[[str], Suspicion | None] = _no_suspicion
-    releases: Sequence[tuple[str, str]] = ()
-    answers: Callable[[str], Answers] | None = None
-    notes: Mapping[str, SystemNote] = field(default_factory=dict)
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:

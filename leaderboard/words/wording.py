@@ -22,6 +22,7 @@ __all__ = [
     "breakable",
     "commands",
     "heading",
+    "norm_sign",
     "radius",
     "rank",
     "resolution",
@@ -32,7 +33,6 @@ __all__ = [
     "words",
 ]
 
-NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
 OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_.@/]*(=|$)")
 """An override of the configuration; an option of the command line, such as --config-dir, is none."""
 PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
@@ -54,12 +54,17 @@ def breakable(name: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[_+])(?=\w)", name))
 
 
+def norm_sign(norm: str) -> str:
+    """Sign of the norm of that name: L∞ of linf."""
+    return "L" + norm.removeprefix("l").replace("inf", "\N{INFINITY}")
+
+
 def radius(protocol: Protocol) -> str:
     """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
     if protocol.conditions.norm == ANY_CHANGE:
         return "no norm bound"
     unit = " features" if protocol.conditions.norm == "l0" else ""
-    return f"{NORMS[protocol.conditions.norm]} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
+    return f"{norm_sign(protocol.conditions.norm)} \N{LESS-THAN OR EQUAL TO} {protocol.eps_exact}{unit}"
 
 
 def heading(protocol: Protocol) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from benchmark.api import Attack, Norm, SampleRandom, Supports, Target, Threat, hookimpl
 
-from ._ascent.sparse import climb_sparse
 from ._base.active import Active, may_settle
 from ._base.best import Best
 from ._base.budget import can_ask
@@ -169,10 +168,9 @@ def _transfer(view: Target, share: int) -> Member:
         if len(active) == 0:
             best.offer(other.index, found.x_adv[other.index], found.won[other.index], found.value[other.index])
             return
-        ascend = climb_sparse if active.ball.norm is Norm.l1 else climb
         loss = APGDLoss.margin.of_rows(targeted=active.targeted)
         steps = _steps(active, share - most)
-        ascend(active, start, best, loss=loss, steps=steps, settle=active.target.certain)
+        climb(active, start, best, loss=loss, steps=steps, settle=active.target.certain)
 
     return member
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -132,7 +131,7 @@ class _Penalty(State):
 
 def ratio(logits: Tensor, rows: Active) -> Tensor:
     """Logits' ratio (b,), positive where the attacker succeeds: to the row's rival, or to any class."""
-    if not rows.has_rivals:
+    if rows.rival is rows.y:
         return ratio_to_any(logits, rows)
     return torch.where(rows.rival == rows.y, ratio_to_any(logits, rows), dlr_to_rival(logits, rows.y, rows.rival))
 
@@ -144,10 +143,9 @@ def ratio_to_any(logits: Tensor, rows: Active) -> Tensor:
 
 def toward_nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor, Tensor]:
     """Rows with the nearest class as rival; gradient (b, *S) and value (b,) of their ratio, and logits (b, K)."""
-    logits, rival, gradient = nearest_class(active, candidates)
-    active = dataclasses.replace(active, rival=rival)
+    active, gradient, logits = nearest_class(active, candidates)
     value = ratio(logits, active)
-    scale = (value / logit_difference(logits, active.y, rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
+    scale = (value / logit_difference(logits, active.y, active.rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
     return active, columns(scale.to(gradient.dtype), gradient) * gradient, value, logits
 
 
@@ -177,7 +175,7 @@ def alma(
             gradient, value, logits = active.gradient(x_adv, ratio)
         gradient, ball = usable(gradient, active.ball), active.ball
         won = keep_nearest(best, active, x_adv, logits)
-        value = ratio_to_any(logits, active) if active.has_rivals else value
+        value = value if active.rival is active.y else ratio_to_any(logits, active)
         delta = x_adv - ball.x
         weight = penalty.slope(-value.nan_to_num(nan=0.0).to(square.dtype), won, step)
         push = columns(weight, delta) * gradient

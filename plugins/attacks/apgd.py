@@ -200,10 +200,13 @@ class _Climb(State):
 
 
 def climb(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, settle: bool) -> None:
-    """Algorithm 1 in linf or l2 from `start` (b, *S); every point is offered to `best`.
+    """Algorithm 1 from `start` (b, *S), under l1 that of :func:`climb_sparse`; every point is offered to `best`.
 
     With `settle` an example ends as soon as one of its rows succeeds. Cost: steps + 1 passes forward and backward.
     """
+    if active.ball.norm is Norm.l1:
+        climb_sparse(active, start, best, loss=loss, steps=steps, settle=settle)
+        return
     checks, last = checkpoints(steps), 0
     active, x_adv = active.keep(affordable(active), start)
     if len(active) == 0:
@@ -236,7 +239,6 @@ def apgd(
             threat and for the other losses.
         settle: stop an example at its first success; otherwise every climb runs to its end.
     """
-    ascent = climb_sparse if active.ball.norm is Norm.l1 else climb
     climbs = 1 if rivals is None else rivals.shape[1]
     ascended = loss.of_rows(targeted=active.targeted)
     for restart in range(restarts):
@@ -245,7 +247,7 @@ def apgd(
             break
         ball, mine = active.ball, rng.rows(active.index)
         starts = torch.stack([_start(ball, mine, restart * climbs + turn) for turn in range(climbs)], 1)
-        ascent(pairs(active, rivals), starts.flatten(0, 1), best, loss=ascended, steps=steps, settle=settle)
+        climb(pairs(active, rivals), starts.flatten(0, 1), best, loss=ascended, steps=steps, settle=settle)
     return best
 
 

@@ -92,73 +92,88 @@ class AutoAttack(Attack):
 
     def _parts(self, every: Active, threat: Threat, rng: SampleRandom) -> list[Part]:
         """Attacks of this version on some of the examples `every`, in order."""
-        target, x, y, settle = every.target, every.ball.x, every.y, may_settle(every.target, threat)
-        sparse = threat.norm is Norm.l1
-        ranking: list[Tensor] = []
-
-        def rivals(active: Active, count: int) -> Tensor | None:
-            """Classes to try (B, count), from one pass over the examples that are active at the first call."""
-            if active.targeted:
-                return None
-            if not ranking:
-                index = active.index[can_ask(active.target)]
-                ranks = y[:, None].expand(-1, min(TARGETS, target.classes - 1)).clone()
-                if len(index):
-                    ranks[index] = top_rivals(target.rows(index).logits(x[index]), y[index], TARGETS)
-                ranking.append(ranks)
-            return ranking[0][:, :count]
-
-        def ascend(loss: APGDLoss, restarts: int, active: Active) -> Best:
-            return apgd(
-                active,
-                Best(x),
-                loss=loss,
-                rivals=rivals(active, 5 if sparse else TARGETS) if loss.one_class_each else None,
-                steps=self.steps,
-                restarts=restarts,
-                settle=settle,
-                rng=rng.child("autoattack", loss.value),
-            )
-
-        def to_boundary(classes: int, restarts: int, active: Active) -> Best:
-            default = FAB()
-            return fab(
-                active,
-                Best(x),
-                rivals=rivals(active, classes) if classes else None,
-                bounded=True,
-                steps=self.steps,
-                restarts=restarts,
-                alpha_max=default.alpha_max,
-                eta=default.eta,
-                beta=default.beta,
-                search_steps=default.search_steps,
-                settle=settle,
-                rng=rng.child("autoattack", "fab", classes),
-            )
-
-        def search(active: Active) -> Best:
-            return square(
-                active,
-                Best(x),
-                queries=self.queries,
-                p_init=Square().p_init,
-                edges=self.edges,
-                proposals=self.proposals,
-                settle=settle,
-                rng=rng.child("autoattack", "square"),
-            )
-
-        starts = 5 if sparse or self.version is Version.plus else 1
-        ce = partial(ascend, APGDLoss.ce, starts)
-        dlr = partial(ascend, APGDLoss.dlr, starts)
-        apgd_t = partial(ascend, APGDLoss.dlr_targeted, 1)
-        fab_t = partial(to_boundary, TARGETS, 1)
+        parts = _Parts(self, every, rng, settle=may_settle(every.target, threat), sparse=threat.norm is Norm.l1)
+        starts = 5 if parts.sparse or self.version is Version.plus else 1
+        ce = partial(parts.ascend, APGDLoss.ce, starts)
+        dlr = partial(parts.ascend, APGDLoss.dlr, starts)
+        apgd_t = partial(parts.ascend, APGDLoss.dlr_targeted, 1)
+        fab_t = partial(parts.to_boundary, TARGETS, 1)
         if self.version is Version.rand:
             return [ce, dlr]
         if self.version is Version.plus:
-            return [ce, dlr, partial(to_boundary, 0, 5), search, apgd_t, fab_t]
-        return [ce, apgd_t, fab_t, search]
+            return [ce, dlr, partial(parts.to_boundary, 0, 5), parts.search, apgd_t, fab_t]
+        return [ce, apgd_t, fab_t, parts.search]
+
+
+@dataclass
+class _Parts:
+    """The parts of the ensemble on examples of `every`, with its settings.
+
+    ranks: (B, C) int64, the classes to try; None before they are asked for.
+    """
+
+    of: AutoAttack
+    every: Active
+    rng: SampleRandom
+    settle: bool
+    sparse: bool
+    ranks: Tensor | None = None
+
+    def ascend(self, loss: APGDLoss, restarts: int, active: Active) -> Best:
+        """APGD; with a loss towards one class each, APGD-T."""
+        return apgd(
+            active,
+            Best(self.every.ball.x),
+            loss=loss,
+            rivals=self._rivals(active, 5 if self.sparse else TARGETS) if loss.one_class_each else None,
+            steps=self.of.steps,
+            restarts=restarts,
+            settle=self.settle,
+            rng=self.rng.child("autoattack", loss.value),
+        )
+
+    def to_boundary(self, classes: int, restarts: int, active: Active) -> Best:
+        """FAB; with a number of classes to try, FAB-T."""
+        default = FAB()
+        return fab(
+            active,
+            Best(self.every.ball.x),
+            rivals=self._rivals(active, classes) if classes else None,
+            bounded=True,
+            steps=self.of.steps,
+            restarts=restarts,
+            alpha_max=default.alpha_max,
+            eta=default.eta,
+            beta=default.beta,
+            search_steps=default.search_steps,
+            settle=self.settle,
+            rng=self.rng.child("autoattack", "fab", classes),
+        )
+
+    def search(self, active: Active) -> Best:
+        """Square."""
+        return square(
+            active,
+            Best(self.every.ball.x),
+            queries=self.of.queries,
+            p_init=Square().p_init,
+            edges=self.of.edges,
+            proposals=self.of.proposals,
+            settle=self.settle,
+            rng=self.rng.child("autoattack", "square"),
+        )
+
+    def _rivals(self, active: Active, count: int) -> Tensor | None:
+        """Classes to try (B, count), from one pass over the examples that are active at the first call."""
+        if active.targeted:
+            return None
+        if self.ranks is None:
+            target, x, y = self.every.target, self.every.ball.x, self.every.y
+            index = active.index[can_ask(active.target)]
+            self.ranks = y[:, None].expand(-1, min(TARGETS, target.classes - 1)).clone()
+            if len(index):
+                self.ranks[index] = top_rivals(target.rows(index).logits(x[index]), y[index], TARGETS)
+        return self.ranks[:, :count]
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -57,13 +57,10 @@ class CarliniWagnerLoss(Enum):
         return objective(self, rows.targeted, rows.y, rival_logits(logits, rows))
 
 
-_OF_MARGINS = (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3, CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
-
-
 def objective(kind: CarliniWagnerLoss, targeted: bool, y: Tensor, logits: Tensor) -> Tensor:
     """Objective (b,) of the class to leave or to reach, `y` (b,); see :class:`CarliniWagnerLoss`."""
-    if kind in _OF_MARGINS:
-        in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+    in_logits = kind in (CarliniWagnerLoss.f6, CarliniWagnerLoss.f7)
+    if in_logits or kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f3):
         behind = -margin(logits if in_logits else logits.softmax(1), y, targeted=targeted)
         if kind in (CarliniWagnerLoss.f2, CarliniWagnerLoss.f6):
             return behind.clamp_min(0.0)
@@ -153,12 +150,12 @@ class _Curve(Tried):
     second: Tensor
 
     @classmethod
-    def start(cls, x: Tensor, searches: int) -> _Curve:
+    def start(cls, x: Tensor, searches: int, **own: Tensor) -> Self:
         """State at the clean inputs `x` (b, *S)."""
         bent = (2.0 * x - 1.0) * (1.0 - EDGE)
         w = (bent.log1p() - (-bent).log1p()) / 2.0  # the inverse of tanh
         zero = torch.zeros_like(x)
-        return cls(**cls.at(x, searches), w=w, bent=bent, first=zero, second=zero)
+        return super().start(x, searches, w=w, bent=bent, first=zero, second=zero, **own)
 
     def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, step_size: float) -> None:
         """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
@@ -192,9 +189,9 @@ def search_weight(
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
-        rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
         if step == 0:
             rows.c = rows.c + (least(gradient, value, logits) if initial_c is None else initial_c)
+        rows.succeed(keep_nearest(best, active, rows.x_adv, logits))
         check = step % every == 0
         if check:
             done = rows.stalled(delta.square().flatten(1).sum(1) + rows.c * value, rows.count + every > steps)
@@ -215,6 +212,14 @@ class _Trial(_Curve):
     slope: Tensor
     tau: Tensor
     free: Tensor
+
+    def failed(self, total: Tensor, done: Tensor, *, every: int, steps: int) -> Tensor:
+        """Count a step; rows not `done` (b,) bool whose objective `total` (b,) has stalled, or whose steps end."""
+        check = self.count % every == 0
+        self.count = self.count + 1
+        failed = ~done & ((check & ~(total <= STALLED * self.last)) | (self.count >= steps))
+        self.last = torch.where(check, total, self.last)
+        return failed
 
     def restart(self, those: Tensor) -> None:
         """Restart from `base` where `those` (b,) bool is true."""
@@ -259,13 +264,11 @@ def tighten(
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, ball = usable(gradient, active.ball), active.ball
         if first:
-            steepest = gradient.flatten(1).abs().amax(1)
             if initial_c is not None:
                 rows.c = rows.c + initial_c
-            elif linf:
-                rows.c = bounded(UNDER / steepest.clamp_min(TINY), logits)
             else:
-                rows.c = least(gradient, value, logits)
+                pulling = bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
+                rows.c = pulling if linf else least(gradient, value, logits)
             rows.upper, first = GROWTH[norm] * rows.c, False
         delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)
@@ -279,11 +282,7 @@ def tighten(
         else:
             size, push = delta.square().flatten(1).sum(1), 2.0 * delta
             rows.freeze(done, delta)
-        check = rows.count % every == 0
-        total = size + rows.c * value
-        failed = ~done & ((check & ~(total <= STALLED * rows.last)) | (rows.count + 1 >= steps))
-        rows.last = torch.where(check, total, rows.last)
-        rows.count = rows.count + 1
+        failed = rows.failed(size + rows.c * value, done, every=every, steps=steps)
         onward = done | (failed & torch.isinf(-best.value[active.index]))
         rows.base = torch.where(columns(onward, delta), rows.w, rows.base)
         rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)

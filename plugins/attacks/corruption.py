@@ -25,8 +25,7 @@ from benchmark.api import (
 )
 
 from ._base.settings import check_at_least
-from ._natural.corruptions import check_shape, corrupted
-from ._natural.severities import AMOUNTS, Corruption
+from ._natural.families import FAMILIES, SMALL_SIDE, Corruption
 from ._natural.variations import check_range, first_success
 
 
@@ -63,18 +62,20 @@ class CommonCorruption(Attack):
         check_range(0, 5, severity=self.severity)
         if self.amount is None:
             return
-        if self.kind not in AMOUNTS:
+        allowed = FAMILIES[self.kind].amount
+        if allowed is None:
             raise ConfigError(
                 f"attack.amount is {self.amount}, and {self.kind.value} has more than one setting; leave it out and "
-                "choose attack.severity, or one of " + ", ".join(kind.value for kind in AMOUNTS)
+                "choose attack.severity, or one of "
+                + ", ".join(kind.value for kind, family in FAMILIES.items() if family.amount)
             )
-        low, high = AMOUNTS[self.kind]
-        check_range(low, high, amount=self.amount)
+        check_range(*allowed, amount=self.amount)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
         """Refuse what is no image where the family needs one, and grey images where it needs colours."""
-        if self.severity > 0 or self.amount is not None:
-            check_shape(spec.shape, self.kind)
+        check = FAMILIES[self.kind].check
+        if check is not None and (self.severity > 0 or self.amount is not None):
+            check(spec.shape, f"corruption with kind={self.kind.value}")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The corrupted inputs; `draws` - 1 forward passes at most, so none in the benchmark."""
@@ -86,6 +87,23 @@ class CommonCorruption(Attack):
             return corrupted(x[index], self.kind, rows, severity=self.severity, amount=self.amount, draw=at)
 
         return first_success(target, x, y, threat=threat, rng=rng, tries=self.draws, varied=varied)
+
+
+def corrupted(
+    x: Tensor, kind: Corruption, rng: SampleRandom, *, severity: int = 1, amount: float | None = None, draw: int = 0
+) -> Tensor:
+    """(B, *S): `x` (B, *S) in [0, 1], corrupted, in [0, 1].
+
+    Args:
+        severity: 1 to 5. amount: the setting of the family, in place of a severity. draw: which of the random draws;
+            two severities share theirs.
+    """
+    family = FAMILIES[kind]
+    side = max(x.shape[2:]) if x.ndim == 4 else 1
+    large = side > SMALL_SIDE
+    settings = (family.large if large else family.small)[severity - 1] if amount is None else (amount,)
+    px = side / 224 if large else max(1.0, side / 32)
+    return family.draw(x, settings, px, rng.child("corruption", kind.value, draw)).clamp(0.0, 1.0)
 
 
 @hookimpl

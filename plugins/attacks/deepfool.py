@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -96,12 +97,8 @@ def deepfool(
             at_x[index] = ahead
             rivals[index] = top_rivals(logits, active.y, count)
         at_adv[index] = ahead
-        slopes, offsets = [], []
-        for rank in range(min(count, FOLLOWED) if 0 < step < PATIENCE else count):
-            cotangent = toward_class(logits, active.y, rivals[index, rank])
-            slopes.append(usable(pull(cotangent), ball).flatten(1))
-            offsets.append((logits * cotangent).sum(1).neg())
-        slope, offset = torch.stack(slopes, 1), torch.stack(offsets, 1).clamp_min(0.0)
+        followed = min(count, FOLLOWED) if 0 < step < PATIENCE else count
+        slope, offset = _boundaries(active, logits, pull, rivals[index, :followed])
         delta, size = _steps(slope, offset, x_adv.flatten(1), ball.norm, boxed=step >= STRAIGHT, beyond=farther(step))
         if step == 0:
             rivals[index] = rivals[index].gather(1, size.argsort(dim=1, stable=True))
@@ -129,6 +126,18 @@ def deepfool(
     rows, x_adv, at_x, at_adv = every.keep(found, result, at_x, at_adv)
     nearer = line_search(rows, x_adv, at_x=at_x, at_adv=at_adv, steps=search_steps)
     return result.index_copy(0, rows.index, nearer)
+
+
+def _boundaries(
+    active: Active, logits: Tensor, pull: Callable[[Tensor], Tensor], rivals: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Slopes (b, C, D) and offsets (b, C) of the linearised boundaries to the classes `rivals` (b, C) int64."""
+    slopes, offsets = [], []
+    for rival in rivals.unbind(1):
+        cotangent = toward_class(logits, active.y, rival)
+        slopes.append(usable(pull(cotangent), active.ball).flatten(1))
+        offsets.append((logits * cotangent).sum(1).neg())
+    return torch.stack(slopes, 1), torch.stack(offsets, 1).clamp_min(0.0)
 
 
 def farther(step: int) -> float:

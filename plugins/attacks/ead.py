@@ -99,16 +99,17 @@ def ead(
 
     Successes are offered to `best`. misses: weights in a row without a nearer success that end an example.
     """
-    rows, every, step, a = _Accelerated.start(active.ball.x, searches), max(steps // 15, 1), 0, beta / step_size
+    rows, every = _Accelerated.start(active.ball.x, searches, before=active.ball.x), max(steps // 15, 1)
+    step, a = 0, beta / step_size
     while True:
         active, rows = active.keep(active.affordable(), rows)
         if len(active) == 0:
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
-        rows.broken = rows.broken | keep_nearest(best, active, rows.x_adv, logits)
         if step == 0:
             rows.c = rows.c + (ample(gradient, value, logits, beta=a) if initial_c is None else initial_c)
+        rows.succeed(keep_nearest(best, active, rows.x_adv, logits))
         check = step % every == 0
         if check:
             done = rows.stalled(elastic(delta, a) + rows.c * value, rows.count + every > steps)
@@ -150,11 +151,6 @@ class _Accelerated(Tried):
     """before: (b, *S), the last proximal point; `x_adv` is ahead of it by the momentum."""
 
     before: Tensor
-
-    @classmethod
-    def start(cls, x: Tensor, searches: int) -> _Accelerated:
-        """State at the clean inputs `x` (b, *S)."""
-        return cls(**cls.at(x, searches), before=x)
 
     def onward(self, ball: Ball, slope: Tensor, *, share: Tensor, step_size: float, beta: float) -> None:
         """A proximal step (equations 4 and 5), and the momentum of FISTA, from the beginning for every weight.

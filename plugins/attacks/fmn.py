@@ -17,7 +17,7 @@ from ._base.projections import within
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import annealed, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
-from ._minimal.nearest_class import toward_nearest_class
+from ._minimal.nearest_class import nearest_class
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def fmn(
         active, x_adv, radius = active.keep(active.affordable(), x_adv, radius)
         if len(active) == 0:
             break
-        if step == 0:
-            active, gradient, logits = toward_nearest_class(active, candidates)
+        if step == 0 and candidates > 2 and not active.targeted:
+            active, gradient, logits = nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient, ball = usable(gradient, active.ball), active.ball

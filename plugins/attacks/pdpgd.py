@@ -17,7 +17,7 @@ from ._base.projections import within
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
-from ._minimal.nearest_class import toward_nearest_class
+from ._minimal.nearest_class import nearest_class
 
 _LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 """The last steps as shares of the first; they fall exponentially in between."""
@@ -115,8 +115,8 @@ def pdpgd(
         active, x_adv, weight, average = active.keep(active.affordable(), x_adv, weight, average)
         if len(active) == 0:
             break
-        if step == 0:
-            active, gradient, logits = toward_nearest_class(active, candidates)
+        if step == 0 and candidates > 2 and not active.targeted:
+            active, gradient, logits = nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient = usable(gradient, active.ball)

@@ -16,7 +16,7 @@ from ._base.classes import margin_to_rival, next_rivals
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import adam, annealed, columns, usable
 from ._minimal.nearest import Patience, keep_nearest
-from ._minimal.nearest_class import toward_nearest_class
+from ._minimal.nearest_class import nearest_class
 
 _LAST_STEP = 0.1
 """The last step as a share of the first."""
@@ -91,8 +91,8 @@ def sigma_zero(
         active, x_adv, first, second, tau = active.keep(active.affordable(), x_adv, first, second, tau)
         if len(active) == 0:
             break
-        if step == 0:
-            active, gradient, logits = toward_nearest_class(active, candidates)
+        if step == 0 and candidates > 2 and not active.targeted:
+            active, gradient, logits = nearest_class(active, candidates)
         else:
             gradient, _, logits = active.gradient(x_adv, margin_to_rival)
         gradient = usable(gradient, active.ball)

@@ -97,7 +97,8 @@ def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, o
             return best
         ball, y, before = active.ball, active.y, -best.value[active.index]
         if first:
-            logits, rival, slope = nearest_class(active, candidates)
+            active, slope, logits = nearest_class(active, candidates)
+            rival = active.rival
         else:
             logits, pull = active.target.pullback(x_adv)
         delta = x_adv - ball.x

@@ -212,7 +212,7 @@ def test_what_the_fitting_left_on_the_card_is_a_finding_of_a_name_that_fits(
     path = Store(tmp_path / "results").system(config.system_key()) / "card.json"
     few, fell = "a detector's threshold comes from 3 clean select examples", "catastrophic overfitting: it fell"
     path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": [few, fell], "sha256": ""}))
-    monkeypatch.setattr("benchmark.run._warm", {})
+    monkeypatch.setattr("benchmark.stages.warm._WARM", {})
     found = {finding.evidence: finding.name for finding in _findings(tmp_path)}
     assert found == {few: "fitted_with_a_warning", fell: "catastrophic_overfitting"}
 
@@ -223,7 +223,7 @@ def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: py
     path = Store(tmp_path / "results").system(config.system_key()) / "card.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps({**card, "test_correct": card["test_correct"] - 40, "sha256": ""}))
-    monkeypatch.setattr("benchmark.run._warm", {})
+    monkeypatch.setattr("benchmark.stages.warm._WARM", {})
     (finding,) = _findings(tmp_path)
     assert finding.name == "contradicts_card"
     assert f"its card says {card['test_correct'] - 40} of 500" in finding.evidence

@@ -21,7 +21,7 @@ ROWS = {
     for kind, name in re.findall(r"^\| `(\w+)=(\w+)` \|", line)
 }
 CONTRACT = "contract suite alone"
-KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric")
+KINDS = tuple(kind for kind in registry.KINDS if kind != "tracker")
 OWN = {(d.kind, d.name) for d in registry.declared() if d.distribution == registry.DISTRIBUTION and d.kind in KINDS}
 
 

@@ -14,7 +14,6 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 
-from benchmark import registry
 from tests.house.checkout import ROOT, files, project
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -49,13 +48,6 @@ def test_a_form_is_one_that_can_be_filled_in(form: Path) -> None:
         assert set(field["attributes"]) <= {"label", "description", "placeholder", "render", "options"}
         assert field["attributes"]["label"]
         assert bool(field["attributes"].get("options")) == (field["type"] == "dropdown")
-
-
-def test_the_form_for_plugins_knows_every_kind() -> None:
-    kind = next(
-        field for field in read(ROOT / ".github/ISSUE_TEMPLATE/new_plugin.yml")["body"] if field["id"] == "kind"
-    )
-    assert set(kind["attributes"]["options"]) == set(registry.KINDS)
 
 
 def test_there_are_the_three_forms() -> None:

@@ -20,7 +20,8 @@ from benchmark_leaderboard.cells.cell import Cell
 from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.review import check as reviewing
-from benchmark_leaderboard.review.check import Proof, check
+from benchmark_leaderboard.review.check import check
+from benchmark_leaderboard.review.proofs import Proof
 from benchmark_leaderboard.review.review import put
 
 from tests.leaderboard.made_submission import Spoiler, made_submission

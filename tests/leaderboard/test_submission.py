@@ -19,8 +19,9 @@ import torch
 from benchmark_leaderboard.cells.load import Cell, read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
-from benchmark_leaderboard.review.check import Proof, check, main
+from benchmark_leaderboard.review.check import check, main
 from benchmark_leaderboard.review.parcel import Submitter, opened
+from benchmark_leaderboard.review.proofs import Proof
 from benchmark_leaderboard.review.review import comment, read_review
 from benchmark_leaderboard.review.submission import pack_submission
 
@@ -74,7 +75,7 @@ def test_the_review_tells_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def prove(root: Path, cells: dict[str, Cell], *_: object) -> dict[str, Proof]:
         return {key: Proof(True, False, "all broken examples proved") for key in cells}
 
-    monkeypatch.setattr("benchmark_leaderboard.review.check._proved", prove)
+    monkeypatch.setattr("benchmark_leaderboard.review.check.prove", prove)
     results = tmp_path / "results"
     same = {"attack": "fmn", "minimal": True, "dataset": "made_up", "official": False}
     made_cell(results, clean=[True] * 10, distance=[np.inf] * 10, model="cnn", **same)  # type: ignore[arg-type]
@@ -186,7 +187,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
             status = cli(command[3:])
         return subprocess.CompletedProcess(command, status, said.getvalue(), "")
 
-    monkeypatch.setattr("benchmark_leaderboard.review.check.subprocess.run", verify)
+    monkeypatch.setattr("benchmark_leaderboard.review.proofs.subprocess.run", verify)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.ranking.suites import required_attacks
-from benchmark_leaderboard.review.check import Proof, check
+from benchmark_leaderboard.review.check import check
 from benchmark_leaderboard.review.claims import key_of
+from benchmark_leaderboard.review.proofs import Proof
 from benchmark_leaderboard.review.review import Review, put
 from benchmark_leaderboard.review.tiers import claimed, reviews_of
 
@@ -46,7 +47,7 @@ def proved(monkeypatch: pytest.MonkeyPatch) -> None:
     def prove(root: Path, cells: dict[str, Cell], *_: object) -> dict[str, Proof]:
         return {key: Proof(True, False, "all broken examples proved") for key in cells}
 
-    monkeypatch.setattr("benchmark_leaderboard.review.check._proved", prove)
+    monkeypatch.setattr("benchmark_leaderboard.review.check.prove", prove)
 
 
 def submitted(tmp_path: Path, **changes: Any) -> Path:
@@ -424,7 +425,7 @@ def test_a_row_has_no_rank_while_nobody_but_its_author_has_checked_an_attack(
     assert {effect.rank for effect in boast.effects if "boast" in effect.row} == {"not ranked"}
     put(boast, tmp_path / "into")
     assert unranked([results, tmp_path / "into"]) == {"boast"}
-    monkeypatch.setattr("benchmark_leaderboard.review.check._rerun", lambda cell, store: True)
+    monkeypatch.setattr("benchmark_leaderboard.review.check.rerun", lambda cell, store: True)
     again = check(tmp_path / "parcel", [results])
     assert [one.tier for one in again.assessments] == ["re-run"]
     put(again, tmp_path / "again")

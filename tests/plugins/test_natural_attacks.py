@@ -18,11 +18,12 @@ from benchmark_plugins._jpeg import compressed
 from benchmark_plugins._warp import sampled, transformed
 from benchmark_plugins.attacks._natural.blurs import defocused, gaussian_blurred, motion_blurred
 from benchmark_plugins.attacks._natural.colours import brightened, from_hsv, to_hsv
-from benchmark_plugins.attacks._natural.corruptions import corrupted, poisson
-from benchmark_plugins.attacks._natural.severities import BENCHMARK, LARGE, SMALL, Corruption
+from benchmark_plugins.attacks._natural.families import BENCHMARK, Corruption
+from benchmark_plugins.attacks._natural.families import FAMILIES as TABLE
+from benchmark_plugins.attacks._natural.noises import poisson
 from benchmark_plugins.attacks._natural.variations import Search
 from benchmark_plugins.attacks._natural.weather import plasma
-from benchmark_plugins.attacks.corruption import CommonCorruption
+from benchmark_plugins.attacks.corruption import CommonCorruption, corrupted
 from benchmark_plugins.attacks.photometric import Photometric
 from benchmark_plugins.attacks.spatial import Spatial
 from PIL import Image
@@ -324,9 +325,8 @@ def test_a_corruption_depends_on_its_own_image_alone(kind: Corruption, side: int
 
 def test_the_families_are_those_of_the_benchmark_and_all_have_five_severities() -> None:
     assert tuple(kind.value for kind in BENCHMARK) == FAMILIES
-    for table in (SMALL, LARGE):
-        assert set(table) == set(Corruption)
-        assert all(len(values) == 5 for values in table.values())
+    assert list(TABLE) == list(Corruption)
+    assert all(len(family.small) == len(family.large) == 5 for family in TABLE.values())
 
 
 def test_salt_and_pepper_fall_at_their_rates() -> None:

@@ -28,8 +28,8 @@ class Active:
 
     target: the system. ball: allowed inputs. y: (b,) int64, label to leave, or to reach if `targeted`; (b, S, ...)
     where an example has several sites. index: (b,) int64, the row's example among the B of the batch. rival: (b,)
-    int64, class to reach in place of `y`, which is `y` itself where any class will do. reached: (b,) int64, class of
-    the last success, `y` where there was none.
+    int64, class to reach in place of `y`, its own `y` in a row where any class will do, and the tensor `y` itself where
+    that is so in all. reached: (b,) int64, class of the last success, `y` where there was none.
     """
 
     target: Target
@@ -53,11 +53,6 @@ class Active:
 
     def __len__(self) -> int:
         return len(self.y)
-
-    @property
-    def has_rivals(self) -> bool:
-        """True if some row has a class to reach in place of its label."""
-        return self.rival is not self.y and not torch.equal(self.rival, self.y)
 
     def rows(self, at: Tensor) -> Active:
         """Rows at the positions `at` (int64)."""

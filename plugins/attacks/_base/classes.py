@@ -23,7 +23,7 @@ def top_rivals(logits: Tensor, y: Tensor, count: int) -> Tensor:
 
 def rival_logits(logits: Tensor, rows: Active) -> Tensor:
     """Logits (b, K) with those of classes other than label and rival at minus infinity, in rows that have a rival."""
-    if not rows.has_rivals:
+    if rows.rival is rows.y:
         return logits
     kept = (rows.rival == rows.y)[:, None].expand_as(logits).clone()
     return logits.masked_fill(
@@ -56,12 +56,12 @@ def next_rivals(rows: Active, won: Tensor, logits: Tensor, gradient: Tensor) -> 
     reached = torch.where(won, logits.argmax(1), rows.reached)
     again = torch.where((rows.rival != rows.y) & apart, reached, rows.y)
     rival = torch.where(won, again, torch.where(flat, rows.reached, rows.rival))
-    return dataclasses.replace(rows, rival=rival, reached=reached)
+    return dataclasses.replace(rows, rival=rows.y if torch.equal(rival, rows.y) else rival, reached=reached)
 
 
 def margin_to_rival(logits: Tensor, rows: Active) -> Tensor:
     """Logit difference to each row's rival, (b,); the signed margin where any class will do."""
     any_class = margin(logits, rows.y, targeted=rows.targeted)
-    if not rows.has_rivals:
+    if rows.rival is rows.y:
         return any_class
     return torch.where(rows.rival == rows.y, any_class, logit_difference(logits, rows.y, rows.rival))

@@ -33,8 +33,8 @@ def usable(gradient: Tensor, ball: Ball) -> Tensor:
 
 def at_unit_slope(slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     """Hyperplanes slope . delta = offset, (..., D) and (...), divided by a power of two near the largest slope."""
-    unit = torch.ldexp(torch.ones_like(offset), slope.abs().amax(-1).frexp().exponent.clamp(-120, 120))
-    return slope / unit[..., None], offset / unit
+    scale = torch.ldexp(torch.ones_like(offset), slope.abs().amax(-1).frexp().exponent.clamp(-120, 120))
+    return slope / scale[..., None], offset / scale
 
 
 def unit(gradient: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from benchmark.api import Norm
 
 from .._base.active import Active
 from .._base.best import Best
-from .._base.classes import logit_difference, margin_to_rival, top_rivals
+from .._base.classes import logit_difference, top_rivals
 from .._base.vectors import columns, usable
 from .box_steps import step_to_hyperplanes
 from .nearest import keep_nearest
 
-__all__ = ["ask_clean", "nearest_class", "toward_class", "toward_nearest_class"]
+__all__ = ["ask_clean", "nearest_class", "toward_class"]
 
 
 def toward_class(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
@@ -41,10 +41,10 @@ def _distance(slope: Tensor, offset: Tensor, x: Tensor, norm: Norm) -> Tensor:
     return torch.where(last < totals.shape[1], size, torch.inf).squeeze(1)
 
 
-def nearest_class(active: Active, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (b, K), the class (b,) int64 of the nearest linearised boundary in the box, and its gradient (b, *S).
+def nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor]:
+    """Rows with the class of the nearest linearised boundary in the box as rival, its gradient, and logits (b, K).
 
-    All at the clean inputs; the gradient is that of the class's logit difference to `y`. candidates: classes
+    All at the clean inputs; the gradient (b, *S) is that of the class's logit difference to `y`. candidates: classes
     considered, `y` and those with the next highest scores. One forward pass and `candidates` - 1 backward per row.
     """
     ball, y = active.ball, active.y
@@ -58,7 +58,7 @@ def nearest_class(active: Active, candidates: int) -> tuple[Tensor, Tensor, Tens
         nearer = (far < size) | (rank == 0)
         size, nearest = torch.where(nearer, far, size), torch.where(nearer, rival, nearest)
         gradient = torch.where(columns(nearer, slope), slope, gradient)
-    return logits, nearest, gradient
+    return dataclasses.replace(active, rival=nearest), gradient, logits
 
 
 def ask_clean(active: Active, best: Best) -> Active:
@@ -69,25 +69,13 @@ def ask_clean(active: Active, best: Best) -> Active:
     (active,) = active.keep(active.affordable())
     if len(active) == 0:
         return active
-    gradient, _, logits = active.gradient(active.ball.x, margin_to_rival)
+    gradient, _, logits = active.target.gradient(active.ball.x, active.margin)
     active, gradient = active.keep(~keep_nearest(best, active, active.ball.x, logits), gradient)
     flat = ~usable(gradient, active.ball).flatten(1).any(1)
     rows, at = active.keep(flat, torch.arange(len(active), device=flat.device))
     rows, at = rows.keep(rows.affordable(), at)
     if active.targeted or len(rows) == 0:
         return active
-    _, rival, slope = nearest_class(rows, rows.target.classes)
-    rival = torch.where(slope.flatten(1).any(1), rival, rows.y)
+    rows, slope, _ = nearest_class(rows, rows.target.classes)
+    rival = torch.where(slope.flatten(1).any(1), rows.rival, rows.y)
     return dataclasses.replace(active, rival=active.rival.index_copy(0, at, rival))
-
-
-def toward_nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor]:
-    """Rows with the nearest class as rival, their margin's gradient (b, *S) at the clean inputs, and logits (b, K).
-
-    With fewer than three candidates, and under a targeted threat, no class is chosen. Cost: see :func:`nearest_class`.
-    """
-    if candidates <= 2 or active.targeted:
-        gradient, _, logits = active.gradient(active.ball.x, margin_to_rival)
-        return active, gradient, logits
-    logits, rival, gradient = nearest_class(active, candidates)
-    return dataclasses.replace(active, rival=rival), gradient, logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -25,9 +26,9 @@ class Tried(State):
     """Search of each row, (b,) in each field but the first.
 
     x_adv: (b, *S). c: the weight. last: the objective when it was last checked, infinite before. lower, upper: the
-    greatest weight that failed and the least that succeeded. broken: bool, success with this weight. count, left:
-    int64, steps with this weight and weights that are left. size: distance of the nearest success when this weight
-    began. missed: int64, weights in a row that brought none nearer.
+    greatest weight that failed and the least that succeeded. count, left: int64, steps with this weight and weights
+    that are left. size: distance of the nearest success when this weight began. missed: int64, weights in a row that
+    brought none nearer.
     """
 
     x_adv: Tensor
@@ -35,21 +36,20 @@ class Tried(State):
     last: Tensor
     lower: Tensor
     upper: Tensor
-    broken: Tensor
     count: Tensor
     left: Tensor
     size: Tensor
     missed: Tensor
 
-    @staticmethod
-    def at(x: Tensor, searches: int) -> dict[str, Tensor]:
-        """The fields at the clean inputs `x` (b, *S); the weight is not yet known."""
-        zero = x.new_zeros(len(x))
-        unknown = dict.fromkeys(("last", "upper", "size"), zero + torch.inf)
-        none = dict.fromkeys(("count", "missed"), zero.long())
-        return {
-            "x_adv": x, "c": zero, "lower": zero, "broken": zero.bool(), "left": zero.long() + searches
-        } | unknown | none  # fmt: skip
+    @classmethod
+    def start(cls, x: Tensor, searches: int, **own: Tensor) -> Self:
+        """State at the clean inputs `x` (b, *S), with an unknown weight. own: fields of the subclass."""
+        zero, none, unknown = x.new_zeros(len(x)), x.new_zeros(len(x)).long(), x.new_full((len(x),), torch.inf)
+        return cls(x, zero, unknown, zero, unknown, none, none + searches, unknown, none, **own)
+
+    def succeed(self, won: Tensor) -> None:
+        """Note that the weight of the rows `won` (b,) bool suffices."""
+        self.upper = torch.where(won, torch.minimum(self.upper, self.c), self.upper)
 
     def stalled(self, total: Tensor, last: Tensor) -> Tensor:
         """Rows whose objective `total` (b,) has stopped falling, or whose `last` (b,) step with this weight it is."""
@@ -62,16 +62,15 @@ class Tried(State):
 
         size: (b,), distance of the nearest success.
         """
-        self.upper = torch.where(those & self.broken, torch.minimum(self.upper, self.c), self.upper)
-        self.lower = torch.where(those & ~self.broken, torch.maximum(self.lower, self.c), self.lower)
+        failed = those & (self.c < self.upper)
+        self.lower = torch.where(failed, torch.maximum(self.lower, self.c), self.lower)
         other = torch.where(torch.isfinite(self.upper), (self.lower + self.upper) / 2.0, 10.0 * self.c)
         self.c = torch.where(those, other, self.c)
         self.last = torch.where(those, torch.inf, self.last)
-        self.broken = self.broken & ~those
         self.count = torch.where(those, 0, self.count)
         self.left = self.left - those.long()
-        missed = torch.where(size <= (1.0 - SETTLED) * self.size, 0, self.missed + 1)
-        self.missed = torch.where(those, missed, self.missed)
+        nearer = size <= (1.0 - SETTLED) * self.size
+        self.missed = torch.where(those, torch.where(nearer, 0, self.missed + 1), self.missed)
         self.size = torch.where(those, size, self.size)
 
 

@@ -15,7 +15,7 @@ from benchmark.api import SampleRandom
 
 from ..._warp import transformed
 
-__all__ = ["defocused", "gaussian_blurred", "motion_blurred", "through_glass", "zoom_blurred"]
+__all__ = ["defocused", "gaussian_blurred", "motion_blurred", "moved", "through_glass", "zoom_blurred"]
 
 Kernel = dict[tuple[int, int], float]
 """Weights by (rows down, columns right) from the pixel."""
@@ -63,6 +63,11 @@ def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> T
     for step, weight in enumerate(weights):
         result = result + weight / sum(weights) * transformed(x, still, full, step * along)
     return result
+
+
+def moved(x: Tensor, radius: float, sigma: float, rng: SampleRandom) -> Tensor:
+    """:func:`motion_blurred` at random within 45 degrees of the horizontal, (B, C, H, W)."""
+    return motion_blurred(x, radius, sigma, 45.0 * rng.uniform(1, stream="angle", low=-1.0).squeeze(1))
 
 
 def zoom_blurred(x: Tensor, largest: float, step: float) -> Tensor:

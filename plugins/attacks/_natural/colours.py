@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["brightened", "contrasted", "from_hsv", "to_hsv"]
+__all__ = ["brightened", "contrasted", "from_hsv", "saturated", "to_hsv"]
 
 
 def to_hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,3 +46,9 @@ def contrasted(x: Tensor, factor: Tensor) -> Tensor:
     """(B, C, H, W): the distance of each value from the mean of its channel times `factor` (B,); 1 changes nothing."""
     mean = x.flatten(2).double().mean(2).to(x.dtype)[:, :, None, None]
     return x + (factor.reshape(-1, 1, 1, 1) - 1.0) * (x - mean)
+
+
+def saturated(x: Tensor, factor: float, shift: float) -> Tensor:
+    """Colours (B, 3, H, W) whose saturation in HSV is multiplied by `factor`, and `shift` added, within [0, 1]."""
+    hue, saturation, value = to_hsv(x)
+    return from_hsv(hue, (saturation * factor + shift).clamp(0.0, 1.0), value)

@@ -1,0 +1,105 @@
+"""Proofs of the witnesses of a submission, by another process with bounded memory and time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmark import registry
+from benchmark.records.record import read_record
+
+from ..cells.cell import Cell
+from ..cells.load import RECORD, same_outcomes
+from .check_cell import MASK, WEIGHTS
+
+__all__ = ["Proof", "prove", "rerun"]
+
+SECONDS = 1800
+
+
+MEMORY = 16 << 30
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The result of proving a witness. fails: it was disproved. sentence: the reason, or the proof."""
+
+    proved: bool
+    fails: bool
+    sentence: str
+
+
+def prove(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path | None) -> dict[str, Proof]:
+    """Prove every witness whose system can be loaded, by `benchmark verify` in another process."""
+    found = {}
+    by_store: dict[Path | None, list[str]] = {}
+    known = {plugin.name for plugin in registry.declared() if plugin.kind == "dataset"}
+    for key, cell in cells.items():
+        if data is None or cell.record.system.dataset not in known:
+            found[key] = Proof(False, False, "its data are not at hand")
+        elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
+            found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
+        else:
+            by_store.setdefault(_store_of(cell, root, store), []).append(key)
+    for place, keys in by_store.items():
+        found.update(_verified(root, keys, place, data or Path()))
+    for key in [key for key in found if cells[key].record.system.brings_code and not found[key].fails]:
+        found[key] = replace(found[key], sentence=f"{found[key].sentence}; {NOT_RUN}")
+    return found
+
+
+NOT_RUN = "its model is code of the submitter's own, which no check runs"
+
+
+def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
+    """The store with the system's weights; None where there is none, or rebuilding it would run a submitter's code."""
+    if cell.record.system.brings_code:
+        return None
+    places = [root, *([store] if store else [])]
+    return next((p for p in places if (p / "systems" / cell.record.system.key / WEIGHTS).is_file()), None)
+
+
+def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
+    """Run `benchmark verify` on these cells: a proof with the weights in the store, or distances without."""
+    command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
+    command += ["--store", str(store)] if store else ["--distances"]
+    command += [str(root / "cells" / key) for key in keys]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=SECONDS, preexec_fn=_bound_memory
+        )
+    except subprocess.TimeoutExpired:
+        sentence = f"its witness was not proved within {SECONDS} seconds"
+        return {key: Proof(False, False, sentence) for key in keys}
+    said = {}
+    for line in done.stdout.splitlines():
+        word, _, rest = line.partition(" ")
+        key, _, sentence = rest.strip().partition(" ")
+        said[key] = Proof(word == "verified", word == "FAILED", sentence.strip())
+    if store is None:
+        said = {key: replace(proof, sentence=_without_weights(proof)) for key, proof in said.items()}
+    missing = Proof(False, True, "its witness could not be proved: the process that tried ended")
+    return {key: said.get(key, missing) for key in keys}
+
+
+def _without_weights(proof: Proof) -> str:
+    return proof.sentence if proof.fails else f"{proof.sentence}; its system's weights are not at hand"
+
+
+def _bound_memory() -> None:
+    """Runs in the process that proves: what it may allocate, and that it may write no large file."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+def rerun(cell: Cell, store: Path | None) -> bool | None:
+    """Compare the cell with the reviewer's own run; None if the store has none."""
+    folder = store / "cells" / cell.record.key if store else None
+    if folder is None or not (folder / RECORD).is_file():
+        return None
+    return same_outcomes(cell.record, read_record(folder))
