@@ -75,22 +75,25 @@ def test_a_sweep_killed_ten_times_ends_with_the_same_records(uninterrupted: Path
 
 
 @pytest.mark.parametrize(
-    "launcher",
+    ("launcher", "seeds"),
     [
-        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-        pytest.param(("hydra/launcher=submitit_local",), marks=pytest.mark.slow),
+        (("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), 2),
+        pytest.param(("hydra/launcher=submitit_local",), 1, marks=pytest.mark.slow),  # a process for each cell
     ],
     ids=["joblib", "submitit"],
 )
 def test_workers_give_the_same_records_and_a_wandb_run_per_cell(
-    uninterrupted: Path, tmp_path: Path, launcher: tuple[str, ...]
+    uninterrupted: Path, tmp_path: Path, launcher: tuple[str, ...], seeds: int
 ) -> None:
-    benchmark(tmp_path, "run", "-m", *MATRIX, *QUICK, "tracker=[wandb]", *launcher)
-    assert records(tmp_path) == records(uninterrupted)
-    assert files(tmp_path) == files(uninterrupted)
+    matrix = [*MATRIX[:2], "seed=" + ",".join(map(str, range(seeds)))]
+    benchmark(tmp_path, "run", "-m", *matrix, *QUICK, "tracker=[wandb]", *launcher)
+    found = records(tmp_path)
+    assert len(found) == 4 * seeds
+    assert found.items() <= records(uninterrupted).items()
+    assert files(tmp_path).items() <= files(uninterrupted).items()
     runs = list((tmp_path / "results" / "wandb").rglob("run-*.wandb"))
-    assert len([r for r in runs if "training" not in r.name]) == 8
-    assert len([r for r in runs if "training" in r.name]) == 4
+    assert len([r for r in runs if "training" not in r.name]) == 4 * seeds
+    assert len([r for r in runs if "training" in r.name]) == 2 * seeds
 
 
 @pytest.mark.slow
