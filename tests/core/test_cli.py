@@ -194,7 +194,7 @@ def test_status_as_json_is_what_the_records_say(tmp_path: Path, capsys: pytest.C
     [
         (["plugins", "atack"], "'atack' is no kind of plugin; expected one of dataset, model, attack"),
         (["plugins", "check"], "benchmark plugins check needs the name of a plugin, such as attack.pgd"),
-        (["plugins", "check", "pgd"], "'pgd' names no plugin; expected KIND.NAME, such as attack.pgd"),
+        (["plugins", "check", "pgd"], "'pgd' is not a plugin's name; expected KIND.NAME, such as attack.pgd"),
         (["plugins", "attack.pdg"], "no plugin named 'attack.pdg'; "),
         (["plugins", "attack", "pdg"], "Did you mean attack.pdpgd, attack.pgd"),
         (["status", "--store", "nowhere"], "there is no folder nowhere; name the store with --store"),

@@ -72,7 +72,7 @@ def test_sound_cells_are_proved_and_attacked_again(
     said = capsys.readouterr().out
     assert said.count("examples attacked again") == len(cells)
     assert "8 certificates" in said
-    assert "what no record proves by itself: " in said
+    assert "what a record alone cannot prove: " in said
     assert verify(paths, str(root / "results"), str(root / "data"), distances=True) == 0
 
 

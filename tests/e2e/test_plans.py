@@ -83,6 +83,6 @@ def test_three_tasks_of_which_one_is_killed_give_what_one_sweep_gives(tmp_path: 
     told = progress.summary(plan, Store(shared / "results"))
     assert (told["complete"], told["left"], told["tasks"]) == (12, 0, [])
     assert benchmark(shared, "status", "--plan", "plan.jsonl").stdout.startswith(
-        "12 cells: 12 complete\n0 tasks at work"
+        "12 cells: 12 complete\n0 active tasks"
     )
     assert json.loads((shared / "plan.jsonl").read_text().splitlines()[0])["plan"] == 1

@@ -175,9 +175,9 @@ def test_what_was_not_attacked_failed_or_is_void_does_not_pass(
     ("arguments", "sentence"),
     [
         (["--at-least", "40"], "--at-least is 40.0; expected a share between 0 and 1"),
-        (["--attack", "pgd"], "'pgd' is no goal; expected NAME=SHARE"),
+        (["--attack", "pgd"], "'pgd' is not a goal; expected NAME=SHARE"),
         (["--attack", "pgd=much"], "--attack pgd is much; expected a share"),
-        (["--class", "three=0.4"], "'three' is no label"),
+        (["--class", "three=0.4"], "'three' is not a label"),
         ([], "the gate has no goal"),
         (["--at-least", "0.4", "--store", "nowhere"], "there is no folder nowhere"),
     ],

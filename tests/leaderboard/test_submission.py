@@ -243,7 +243,7 @@ def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tm
     parcel = packed(store, cell, tmp_path / "parcel", weights=False)
     (verdict,) = check(parcel, data=tmp_path).assessments
     assert verdict.tier == "self-reported"
-    assert verdict.why.endswith("candidates lie where the outcomes say; its system's weights are not at hand")
+    assert verdict.why.endswith("candidates have the distances in the outcomes; its system's weights are not at hand")
     moved = Spoiler(parcel)
     (moved.cell / "gallery.safetensors").unlink()
     moved.record(lambda d: d.update(files=[f for f in d["files"] if f["path"] != "gallery.safetensors"]))
