@@ -33,9 +33,7 @@ def main(first: str, second: str, store: Path, *, threat: str = "", attack: str 
     for name, ids in (("first", found.only_first), ("second", found.only_second)):
         more = ", ..." if len(ids) > IDS_SHOWN else ""
         if len(ids):
-            lines.append(
-                f"examples robust only in the {name}: {', '.join(map(str, ids[:IDS_SHOWN].tolist()))}{more}"
-            )
+            lines.append(f"examples robust only in the {name}: {', '.join(map(str, ids[:IDS_SHOWN].tolist()))}{more}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

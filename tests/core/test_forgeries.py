@@ -109,7 +109,7 @@ def test_an_unknown_word_is_a_line_and_not_the_end(
     (folder / "record.json").write_text(json.dumps(document))
     assert verify([str(folder), str(cells[1])], str(root / "results"), str(root / "data")) == 1
     said = capsys.readouterr().out
-    assert "FAILED   unknown  its threat is none that this version knows: " in said
+    assert "FAILED   unknown  its threat is unknown to this version: " in said
     assert f"verified {cells[1].name}" in said
 
 

@@ -158,7 +158,7 @@ def test_images_of_28_pixels_and_a_radius_in_their_units() -> None:
         ({"attacks": "pdg"}, "Did you mean attack.pdpgd, attack.pgd"),
         ({"attacks": []}, "attacks is empty"),
         ({"threat": "linf_9"}, "no threat named 'linf_9'"),
-        ({"threat": "linf"}, "give eps= too"),
+        ({"threat": "linf"}, "set eps too"),
         ({"device": "tpu"}, "expected cpu or cuda"),
         ({"classes": 7}, "the model answers with 10 scores"),
     ],
@@ -175,7 +175,7 @@ def test_labels_must_be_whole_numbers_from_0(net: nn.Module, digits: tuple[torch
     for labels in (y - 1, y.float(), nn.functional.one_hot(y, 10), y[:-1]):
         with pytest.raises(ConfigError, match="whole numbers from 0"):
             evaluated(net, (x, labels))
-    with pytest.raises(ConfigError, match="the labels go up to 10, and the model tells 10 classes apart"):
+    with pytest.raises(ConfigError, match="the labels go up to 10, but the model has 10 classes"):
         evaluated(net, (x, y + 1))
     with pytest.raises(ConfigError, match="layout='NHWC'"):
         evaluated(net, (x.permute(0, 2, 3, 1), y))

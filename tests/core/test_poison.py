@@ -323,7 +323,7 @@ def test_a_model_without_gradients_takes_no_defense_that_repairs_it(tmp_path: Pa
     result = run(config)
     assert result.status == "refused"
     assert result.error is not None
-    assert "defense.fine_pruning is about such training (its repair)" in result.error
+    assert "defense.fine_pruning changes such training (its repair)" in result.error
 
 
 @pytest.mark.parametrize("name", ["fine_pruning", "neural_cleanse", "anti_backdoor_learning", "strip"])

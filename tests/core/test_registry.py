@@ -63,7 +63,7 @@ def test_a_plugin_that_changes_the_default_type_is_named_and_the_others_are_unha
     said, dtype = done.stdout.splitlines()
     assert json.loads(said)["fgsm"] == "FGSM"
     assert json.loads(said)["wide"].startswith(
-        "plugin 'attack.wide' from wide 1.0 left the process changed for every plugin beside it: default dtype (from "
+        "plugin 'attack.wide' from wide 1.0 changed process state that other plugins share: default dtype (from "
         "torch.float32 to torch.float64)"
     )
     assert dtype == "torch.float32"

@@ -145,7 +145,9 @@ def test_scales_and_shifts_before_the_first_layer_are_read() -> None:
 
 
 def test_what_is_no_such_network_is_refused() -> None:
-    with pytest.raises(DataError, match=r"Conv2d is no sequence with linear layers; exact distances are known of"):
+    with pytest.raises(
+        DataError, match=r"Conv2d is not a sequence with linear layers; exact distances are known only for"
+    ):
         ReLUNet.of(nn.Conv2d(1, 1, 1), (1, 2, 2))
     with pytest.raises(DataError, match=r"between two linear layers there must be one ReLU and nothing else"):
         ReLUNet.of(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)), (2,))

@@ -190,8 +190,7 @@ def test_a_witness_that_was_changed_is_named(store: Store, capsys: pytest.Captur
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     said, pairs = measured(store, capsys)
     assert (
-        f"skipped: cell {victim.key} is disproved: {path} is missing or does not have the sha256 in the record"
-        in said
+        f"skipped: cell {victim.key} is disproved: {path} is missing or does not have the sha256 in the record" in said
     )
     assert victim.system.key not in {source for source, _ in pairs}
 

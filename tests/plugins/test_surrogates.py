@@ -146,10 +146,10 @@ def test_a_class_without_examples_is_named() -> None:
     ("changes", "status", "text"),
     [
         ({"defenses": (plugin("defense", "adversarial_training", attack=PGD(steps=2)),)}, "refused",
-         "model.boosted_trees is not trained by gradients, and defense.adversarial_training is about such training "
+         "model.boosted_trees is not trained by gradients, and defense.adversarial_training changes such training "
          "(its start, at_epoch, loss, training_threat)"),
         ({"defenses": (plugin("defense", "label_smoothing"),)}, "refused", "a defense made them soft"),
-        ({"system": SystemConfig(init_from="0123")}, "refused", "so it cannot go on from system.init_from"),
+        ({"system": SystemConfig(init_from="0123")}, "refused", "so it cannot start from system.init_from"),
     ],
 )  # fmt: skip
 def test_what_needs_training_by_gradients_is_refused(
