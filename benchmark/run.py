@@ -54,17 +54,19 @@ __all__ = ["forget", "run"]
 
 
 FINAL = "final"
-"""The folder of the work of a cell in which the files of its record are gathered."""
+"""Subfolder of a cell's scratch folder for the finished files of its record."""
 
 
 def run(config: RunConfig, sweep: str = "") -> CellResult:
     """Compute a cell, unless the store has it; a failure becomes a record with that status.
 
     Args:
-        sweep: the id of the sweep that the cell belongs to.
+        sweep: the id of the cell's sweep.
     """
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        missing = f"trainer.accelerator is {config.trainer.accelerator}, and torch sees no CUDA device; use trainer=cpu"
+        missing = (
+            f"trainer.accelerator is {config.trainer.accelerator}, but torch finds no CUDA device; use trainer=cpu"
+        )
         return CellResult("", config.name, "failed", missing, mendable=True)  # nothing of the cell: not recorded
     config = _anchored(config)
     store = Store(Path(config.store.root))
@@ -105,20 +107,20 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
 
 
 def _anchored(config: RunConfig) -> RunConfig:
-    """The configuration with folders that stay where they are, wherever the process goes."""
+    """Configuration with absolute folders, so that a change of the working directory does not move them."""
     root, data = (str(Path(folder).absolute()) for folder in (config.store.root, config.store.data))
     return dataclasses.replace(config, store=dataclasses.replace(config.store, root=root, data=data))
 
 
 def _watched(config: RunConfig) -> AbstractContextManager[None]:
-    """Around all that a cell does: what no closer guard has seen is put back, and one of its parts is to blame."""
+    """Guard everything that a cell does: restore what no inner guard has caught, and blame one of its parts."""
     spared = [name for tracker in config.trackers for name in tracker.environment]
     return guarded(lambda: registry.owners(config.parts), spared=(*spared, *RENDEZVOUS))
 
 
 @contextlib.contextmanager
 def _told(observers: Observers, plan: CellPlan) -> Iterator[None]:
-    """Tell the observers that a cell begins, and if it is broken off, that too."""
+    """Tell the observers that a cell starts, and if it is interrupted, that too."""
     observers.tell("benchmark_cell_started", plan=plan)
     try:
         yield
@@ -128,16 +130,16 @@ def _told(observers: Observers, plan: CellPlan) -> Iterator[None]:
 
 
 def _check_deaths(deaths: list[str]) -> None:
-    """Raise ProcessDied for a cell that has taken too many processes with it."""
+    """Raise ProcessDied for a cell on which too many processes died."""
     if len(deaths) >= DEATHS:
         raise ProcessDied(
             f"the process died ({deaths[-1]}), in each of {len(deaths)} attempts; it may need more memory, or one of "
-            "its plugins ends the process"
+            "its plugins may end the process"
         )
 
 
 def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
-    """The stages, one after the other."""
+    """Run the stages in order."""
     fitted = _fitted(config, store, observers, plan.sweep)
     job = _job(config, store, fitted, plan.work)
     attacked = attack(
@@ -156,7 +158,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
 
 
 def _findings(config: RunConfig, store: Store, fitted: _Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
-    """The findings about the cell; an attack is looked at again only where its system answers reliably."""
+    """Findings about the cell; the attack is rechecked only if none says that its system is unreliable."""
     attack = attack_info(config.attack)
     about = probed(config.threat, store, fitted.card, fitted.system, fitted.loaded.attacked)
     found = of_cell(config.threat, attack, fitted.system, fitted.card, outcomes, about)
@@ -186,7 +188,7 @@ def _job(config: RunConfig, store: Store, fitted: _Fitted, work: Path) -> Job:
 
 
 def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | None:
-    """The trigger that was stored with the system, for an attack that shows it."""
+    """Trigger stored with the system, for an attack that applies it."""
     if not config.attack.supports.trigger:
         return None
     backdoor, path = Backdoor.of(config.poisons, loaded.splits.test), store.system(config.system_key()) / POISON
@@ -196,7 +198,7 @@ def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | Non
 
 
 def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult:
-    """Do the share of training and attack of a process that does not lead, and nothing else."""
+    """Do only this process's part of training and attack, in a process that is not the leader."""
     known = store.record(key)
     if known is not None:
         return CellResult(key, config.name, known.status, known.error, cached=True)
@@ -211,7 +213,7 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Data and the system fitted to it, with its card."""
+    """Data and the system fitted to them, with its card."""
 
     loaded: Loaded
     system: System
@@ -222,13 +224,13 @@ _warm: dict[tuple[str, str], _Fitted] = {}
 
 
 def forget(root: Path) -> None:
-    """Let go of the systems of a store that this process keeps warm."""
+    """Drop this process's cached systems of a store."""
     for place in [place for place in _warm if place[0] == str(root.absolute())]:
         del _warm[place]
 
 
 def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -> _Fitted:
-    """Data and fitted system, from this process's memory if the last cells used them too."""
+    """Data and fitted system, cached in this process between consecutive cells."""
     parts, key = config.system_spec, config.system_key()
     place = (str(store.root.absolute()), f"{key} {config.examples}")
     loaded = _warm[place].loaded if place in _warm else load_data(config.dataset, config.store, config.examples)
@@ -255,7 +257,7 @@ def _fitted(config: RunConfig, store: Store, observers: Observers, sweep: str) -
 
 
 def _attacker_view(config: RunConfig, store: Store, fitted: _Fitted) -> System:
-    """The system that the attacker works on: itself, its undefended model, or under transfer access a surrogate."""
+    """System that the attacker works on: the deployed one, its undefended model, or a surrogate (transfer access)."""
     system = fitted.system
     if config.threat.access is Access.transfer:
         return surrogate(config.threat, config.dataset, fitted.loaded.splits.spec, store, config.store)
@@ -266,7 +268,7 @@ def _attacker_view(config: RunConfig, store: Store, fitted: _Fitted) -> System:
 
 
 def _result(record: Record, name: str, *, cached: bool = False) -> CellResult:
-    """The end of a cell by its record; the error of one that was recorded before says what to do about it."""
+    """Result of a cell from its record; the error of a recorded failure includes how to retry."""
     again = " (recorded; retry=failed runs it again)" if cached and record.status == "failed" else ""
     error = None if record.error is None else f"{record.error}{again}"
     return CellResult(record.key, name, record.status, error, cached, bool(record.provenance.get("mendable")))
@@ -285,7 +287,7 @@ def _record(
     prepared: Prepared | None,
     findings: list[Finding],
 ) -> Record:
-    """The record of a complete cell, whose other files lie in the plan's folder already."""
+    """Record of a complete cell, whose other files are in the plan's folder already."""
     outcomes, loaded, card = attacked.outcomes, fitted.loaded, fitted.card
     cost = Cost(
         forwards=int(outcomes.forwards.sum()),
@@ -316,7 +318,7 @@ def _record(
 
 
 def _without_work(config: RunConfig, store: Store, sweep: str, error: BenchmarkError) -> CellResult:
-    """A cell that was refused or failed before anything was loaded."""
+    """Result of a cell that was refused or failed before anything was loaded."""
     key = config.cell_key(refused=True)
     with store.lock(key):
         known = store.record(key)
@@ -330,7 +332,7 @@ def _without_work(config: RunConfig, store: Store, sweep: str, error: BenchmarkE
 
 
 def _publish(store: Store, plan: CellPlan, record: Record, gallery: Gallery | None, observers: Observers) -> CellResult:
-    """Put the record in its place, then tell the observers."""
+    """Move the record to its place, then tell the observers."""
     if record.status == "failed":  # finished batches stay for the next attempt; the record goes to its own folder
         source = plan.work.with_name(f"{plan.key}-record")
     else:

@@ -1,7 +1,7 @@
-"""Installed plugins, read from metadata alone; one is imported when it is asked for.
+"""Installed plugins, listed from metadata alone and imported on demand.
 
-Each plugin is an entry point `kind.name` of the group `benchmark`. Nothing is imported until :func:`load` is called,
-so a broken plugin hurts only those who ask for it.
+Each plugin is an entry point `kind.name` of the group `benchmark`. Nothing is imported before :func:`load`, so a broken
+plugin affects only those who ask for it.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ __all__ = [
 ]
 
 KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric", "tracker")
-"""The kinds of plugin; each is also a config group."""
+"""Kinds of plugin; each is also a config group."""
 
 LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
-"""The kinds of which a run takes an ordered list."""
+"""Kinds of which a run takes an ordered list."""
 
 SUPPORTS = "supports: ClassVar[Supports] = Supports(...)"
-"""What attacks and certifiers must declare, as it is written."""
+"""Declaration that attacks and certifiers must have, as source code."""
 
 DISTRIBUTION = "adversarial-benchmark"
 
 
 @dataclass(frozen=True)
 class Declared:
-    """One entry point. requires: what its distribution asks of the harness, as a version specifier, or ""."""
+    """One entry point. requires: its distribution's version specifier for the harness, or ""."""
 
     kind: str
     name: str
@@ -71,12 +71,12 @@ class Declared:
 
     @property
     def full_name(self) -> str:
-        """kind.name"""
+        """Full name, kind.name."""
         return f"{self.kind}.{self.name}"
 
     @property
     def named(self) -> str:
-        """kind.name from its owner, for messages."""
+        """Full name and owner, for messages."""
         return f"{self.full_name} from {self.owner}"
 
     @property
@@ -86,7 +86,7 @@ class Declared:
 
 
 def _requirement(distribution: importlib.metadata.Distribution) -> str:
-    """The version specifier in which a distribution asks for the harness."""
+    """Version specifier of a distribution's requirement on the harness."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     for text in distribution.requires or ():
@@ -101,12 +101,12 @@ def _requirement(distribution: importlib.metadata.Distribution) -> str:
 
 @functools.cache
 def declared() -> tuple[Declared, ...]:
-    """Every entry point of the group, sorted; duplicates included, so that they can be named."""
+    """Every entry point of the group, sorted; duplicates are kept, so that they can be reported."""
     return _scanned()[0]
 
 
 def unreadable() -> tuple[str, ...]:
-    """A sentence for every installed distribution whose entry points cannot be read, whoever made it."""
+    """Error sentence for every installed distribution whose entry points cannot be read, from any author."""
     return _scanned()[1]
 
 
@@ -120,14 +120,14 @@ def _scanned() -> tuple[tuple[Declared, ...], tuple[str, ...]]:
         except Exception as error:  # its file is not ours to mend, and nobody asked for it
             place = getattr(distribution, "_path", "an installed distribution")
             problems.append(
-                f"the entry points in {place} cannot be read ({type(error).__name__}: {error}); what it declares is "
-                "left out: reinstall it"
+                f"the entry points in {place} cannot be read ({type(error).__name__}: {error}); its plugins are left "
+                "out: reinstall it"
             )
     return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version))), tuple(sorted(problems))
 
 
 def _points_of(distribution: importlib.metadata.Distribution) -> set[Declared]:
-    """The entry points of the group that a distribution declares."""
+    """Entry points of the group that a distribution declares."""
     points = [p for p in distribution.entry_points if p.group == GROUP]
     if not points:
         return set()
@@ -139,11 +139,11 @@ def _points_of(distribution: importlib.metadata.Distribution) -> set[Declared]:
 
 
 NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-"""What the name of a plugin may be: it is part of keys, of files and of pages."""
+"""Pattern of a plugin's name, which is part of keys, file names and pages."""
 
 
 def names(kind: str) -> list[str]:
-    """The names of a kind, sorted; what is none, such as ../../etc, is left out."""
+    """Names of a kind, sorted; invalid ones, such as ../../etc, are left out."""
     return sorted({d.name for d in declared() if d.kind == kind and NAME.fullmatch(d.name)})
 
 
@@ -162,8 +162,8 @@ def find(kind: str, name: str) -> Declared:
     if len({m.distribution for m in matches}) > 1 or len(matches) > 1:
         owners = " and ".join(f"{m.owner} ({m.module})" for m in matches)
         raise PluginError(
-            f"plugin '{kind}.{name}' is declared by {owners}; one name must have one owner: uninstall one of them, or "
-            "ask its author to rename it"
+            f"plugin '{kind}.{name}' is declared by {owners}; a name must have a single owner: uninstall one of them, "
+            "or ask its author to rename it"
         )
     return matches[0]
 
@@ -172,7 +172,7 @@ def load(kind: str, name: str, *, own: bool = False) -> type[Component]:
     """Import the plugin of that name and return its class.
 
     Args:
-        own: of several by that name take the harness's, as where a default names it and nobody asked.
+        own: if several have the name, take the harness's own, as for a default that the user did not choose.
 
     Raises:
         PluginError: if it is unknown, declared twice, made for another version, fails to import, or registers wrongly.
@@ -195,7 +195,7 @@ def _load(plugin: Declared) -> type[Component]:
         raise
     except ModuleNotFoundError as error:
         missing, own = (error.name or "").partition(".")[0], plugin.module.partition(":")[0].partition(".")[0]
-        advice = f"The package must hold {own}" if missing == own else f"Try: pip install {missing}"
+        advice = f"The package must contain {own}" if missing == own else f"Try: pip install {missing}"
         raise PluginError(f"{where} failed to import: {error}. {advice}") from error
     except Exception as error:
         raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
@@ -206,10 +206,10 @@ def _load(plugin: Declared) -> type[Component]:
 
 @contextlib.contextmanager
 def _guarded_import(plugin: Declared, where: str) -> Iterator[None]:
-    """Watch an import: what it changes of the process is undone.
+    """Guard an import: undo its changes to the process.
 
     Raises:
-        PluginError: if there was any such thing.
+        PluginError: if there were any.
     """
     try:
         with guarded(where, fault=PluginError):
@@ -220,9 +220,9 @@ def _guarded_import(plugin: Declared, where: str) -> Iterator[None]:
 
 
 def _check_sole_name(plugin: Declared, where: str) -> None:
-    """A module has one name: under two, its results would bear the first one's, whichever was asked for.
+    """Check that the module is declared under one name only, since its results bear the first one.
 
-    Of the harness's own modules others may claim what they like: the claim is refused, and the module is not.
+    If another distribution claims one of the harness's own modules, only that claim is refused.
     """
     others = [
         d.full_name
@@ -232,8 +232,8 @@ def _check_sole_name(plugin: Declared, where: str) -> None:
     ]
     if others and plugin in declared():
         raise PluginError(
-            f"{where} is the module {plugin.module}, which is also {', '.join(sorted(others))}; one module must have "
-            "one name: its author must leave one of them out"
+            f"{where} is the module {plugin.module}, which is also {', '.join(sorted(others))}; a module must have a "
+            "single name: its author must remove one of them"
         )
 
 
@@ -242,13 +242,13 @@ def check_version(plugin: Declared) -> None:
 
     if plugin.requires and not SpecifierSet(plugin.requires).contains(__version__, prereleases=True):
         raise PluginError(
-            f"plugin '{plugin.full_name}' from {plugin.owner} needs {DISTRIBUTION}{plugin.requires}, and "
-            f"{__version__} is installed; install versions of the two that go together"
+            f"plugin '{plugin.full_name}' from {plugin.owner} needs {DISTRIBUTION}{plugin.requires}, but "
+            f"{__version__} is installed; install compatible versions of the two"
         )
 
 
 def _registered(module: Any, where: str) -> Any:
-    """The class that the module's `benchmark_component` returns."""
+    """Class that the module's `benchmark_component` returns."""
     from benchmark.hooks import hookspecs
 
     manager = pluggy.PluginManager(GROUP)
@@ -272,7 +272,7 @@ def _registered(module: Any, where: str) -> Any:
 
 
 def _check_component(component: Any, plugin: Declared, where: str) -> None:
-    """The class is a frozen dataclass of its kind, for this version of the contracts, with nothing left abstract."""
+    """Check that the class is a frozen, concrete dataclass of its kind, for this version of the contracts."""
     from benchmark import api
 
     expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
@@ -280,7 +280,7 @@ def _check_component(component: Any, plugin: Declared, where: str) -> None:
         raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
     if component.api_version != api.API_VERSION:
         raise PluginError(
-            f"{where} was written for version {component.api_version} of the plugin contracts, and this harness has "
+            f"{where} was written for version {component.api_version} of the plugin contracts, but this harness has "
             f"version {api.API_VERSION}; install a release of {plugin.distribution} made for it"
         )
     if "__dataclass_fields__" not in vars(component) or not vars(component)["__dataclass_params__"].frozen:
@@ -293,7 +293,7 @@ def _check_component(component: Any, plugin: Declared, where: str) -> None:
 
 
 def misnamed(plugin: Declared) -> str:
-    """The sentence about an entry point whose name has no known kind, or no name after it."""
+    """Error about an entry point whose name has no known kind, or no name after it."""
     if plugin.kind in KINDS:
         return f"is named {plugin.full_name!r}; expected KIND.NAME, such as {plugin.kind}.acme"
     return f"is of kind {plugin.kind!r}; expected one of {', '.join(KINDS)}"
@@ -306,10 +306,10 @@ def name_of(component: Component) -> tuple[str, str]:
 
 
 def owner_of(cls: type[Component]) -> Declared:
-    """The entry point that a loaded class came from; what the core itself makes has none, and says kind and name.
+    """Entry point of a loaded class; a class of the core has none, but declares kind and name itself.
 
     Raises:
-        PluginError: if the class is no installed plugin's.
+        PluginError: if the class does not belong to an installed plugin.
     """
     own = vars(cls).get("held")
     if own is not None and cls.__module__.startswith(f"{GROUP}."):
@@ -320,11 +320,13 @@ def owner_of(cls: type[Component]) -> Declared:
         with contextlib.suppress(PluginError):  # a second name of the same module is none
             if same and _load(plugin) is cls:
                 return plugin
-    raise PluginError(f"{cls.__module__}.{cls.__name__} is no installed plugin; declare its entry point and reinstall")
+    raise PluginError(
+        f"{cls.__module__}.{cls.__name__} is not an installed plugin; declare its entry point and reinstall"
+    )
 
 
 def blamed(error: BaseException) -> str:
-    """`kind.name from OWNER (FILE, line N)`: the plugin in whose code an error arose, innermost; "" if in none's."""
+    """Plugin in whose code an error arose, innermost: `kind.name from OWNER (FILE, line N)`; "" if in none."""
     modules = {plugin.module.partition(":")[0]: plugin for plugin in declared()}
     found = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -337,7 +339,7 @@ def blamed(error: BaseException) -> str:
 def distribution_of(component: Component) -> dict[str, str]:
     """Name, distribution and version of an instance's plugin, for records and keys.
 
-    The version has a digest of the plugin's source where its distribution is no release: :mod:`.origin`.
+    The version includes a digest of the plugin's source if its distribution is not a release: :mod:`.origin`.
     """
     owner = owner_of(type(component))
     version = version_of(owner.distribution, owner.version, owner.module.partition(":")[0])
@@ -345,7 +347,7 @@ def distribution_of(component: Component) -> dict[str, str]:
 
 
 def settings(component: Any) -> dict[str, Any]:
-    """The configuration of a component as plain data; a component inside it comes with its name and version."""
+    """Configuration of a component as plain data, with name and version of the components inside it."""
     from benchmark.api import Component
 
     def plain(value: Any) -> Any:
@@ -365,6 +367,6 @@ def settings(component: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields that are configuration: not what a tracker holds between hooks, and no added one at its default."""
+    """Configuration fields: without a tracker's state between hooks, and without added fields at their defaults."""
     fields = (f for f in dataclasses.fields(value) if f.init)
     return tuple(f for f in fields if not ("added" in f.metadata and getattr(value, f.name) == f.default))

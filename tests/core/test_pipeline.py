@@ -215,7 +215,7 @@ def test_a_missing_device_is_named_and_leaves_no_record(tmp_path: Path) -> None:
     config = small_config(tmp_path)
     result = run(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accelerator="gpu")))
     assert result.status == "failed"
-    assert "torch sees no CUDA device; use trainer=cpu" in str(result.error)
+    assert "torch finds no CUDA device; use trainer=cpu" in str(result.error)
     assert not (tmp_path / "results").exists()
 
 

@@ -105,9 +105,7 @@ def test_a_changed_file_is_another_poison_than_that_of_the_card(
     arrays["y"][0] += 1
     save_file(arrays, str(file))
     fitted_of(config)
-    assert "has a poison.safetensors that is not the file that its card describes; it was set aside" in (
-        capsys.readouterr().err
-    )
+    assert "has a poison.safetensors that does not match its card; it was set aside" in (capsys.readouterr().err)
     assert int(load_file(str(file))["y"][0]) == int(arrays["y"][0]) - 1
 
 

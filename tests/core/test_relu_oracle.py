@@ -151,7 +151,7 @@ def test_what_is_no_such_network_is_refused() -> None:
         ReLUNet.of(nn.Conv2d(1, 1, 1), (1, 2, 2))
     with pytest.raises(DataError, match=r"between two linear layers there must be one ReLU and nothing else"):
         ReLUNet.of(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)), (2,))
-    with pytest.raises(DataError, match=r"must scale and shift each feature by itself"):
+    with pytest.raises(DataError, match=r"must scale and shift each feature separately"):
         ReLUNet.of(nn.Sequential(nn.Softmax(1), nn.Linear(2, 2)), (2,))
     with pytest.raises(DataError, match=r"a ReLU network is solved under linf, l1, not l2"):
         ReLUNet.of(network(2, 3, 2), (2,)).distance(inputs(1, 2), torch.tensor([0]), Norm.l2)

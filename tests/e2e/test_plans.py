@@ -36,10 +36,10 @@ def test_a_system_comes_before_its_cells_and_long_cells_before_short_ones() -> N
 
 
 def test_what_is_no_plan_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="benchmark plan writes such files"):
+    with pytest.raises(ConfigError, match="write a plan with benchmark plan"):
         Plan.read(tmp_path / "none.jsonl")
     (tmp_path / "odd.jsonl").write_text("{}\n")
-    with pytest.raises(ConfigError, match="is no plan"):
+    with pytest.raises(ConfigError, match="is not a plan"):
         Plan.read(tmp_path / "odd.jsonl")
 
 

@@ -195,7 +195,7 @@ def test_what_was_changed_and_not_named_is_seen_in_the_stored_form() -> None:
     assert PoisonedRows.of(train, other, torch.tensor([1])).applied(train).difference(other) == "labels"
     fewer = train.take(first(1290))
     assert "which rows" in PoisonedRows.of(train, fewer, torch.tensor([1])).applied(train).difference(fewer)
-    with pytest.raises(DataError, match="2 ids were named as poisoned, and 1 are rows of the poison"):
+    with pytest.raises(DataError, match="2 ids were named as poisoned, but only 1 of them are rows of the poisoned"):
         PoisonedRows.of(train, fewer, torch.tensor([1, 1295]))
 
 
