@@ -1,6 +1,6 @@
-"""One batch of a cell: the attack proposes, under watch, and the core judges.
+"""One batch of a cell: the attack proposes under guard, and the core judges.
 
-What comes out is a function of the examples of the batch, each by itself, and of nothing else.
+The result of an example depends on nothing else in its batch.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Job:
     """Everything that a worker needs to attack any part of a cell.
 
     system: the evaluated system. attacker_view: the attacker's model: the system, its undefended model, or a surrogate.
-    examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
-    prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
-    backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
-    survivors: what earlier cells left of the examples; None where the attack is given all.
-    told: is called now and then with the passes made so far for the examples under attack, (b,) int64.
+    examples: the cell's example list. folder: of finished batches. owned: the attacker's own inputs.
+    prepared: tensors that the attack has prepared, on the device; None before that, or if it prepares nothing.
+    backdoor: the trigger of the system's poison, for an attack that applies it, else None.
+    survivors: examples left by earlier cells; None if the attack gets all.
+    told: called from time to time with the passes made so far for the examples under attack, (b,) int64.
     """
 
     attack: Attack
@@ -72,7 +72,7 @@ class Job:
 class Attacked:
     """Outcomes and cost of attacked examples. witness: of one batch; that of a cell is a file.
 
-    path: number of examples that each part of the attack broke, for an attack of several parts.
+    path: number of examples broken by each part of an attack with several parts.
     """
 
     outcomes: Outcomes
@@ -84,13 +84,13 @@ class Attacked:
 
 
 def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
-    """Attack the examples of one batch that the system gets right and no earlier cell broke, and judge what comes back.
+    """Attack and judge the examples of one batch that are correct and not broken by an earlier cell.
 
     Args:
         x: (B, *S). y: (B, ...). ids: (B,).
 
     Raises:
-        AttackFault: if the attack breaks the contract in a way that spoils more than its own candidates.
+        AttackFault: if the attack breaks the contract in a way that affects more than its own candidates.
     """
     rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
     clean = answer(job.system, x, y, rng.child("clean"), job.threat.goal)
@@ -133,14 +133,14 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
 
 
 def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """Label of every example with the trigger, whether right without it or not, (B,) int64; one forward pass."""
+    """Predicted label of every example with the trigger, including misclassified ones, (B,) int64; one forward pass."""
     return answer(system, backdoor.trigger(x), y, rng).label
 
 
 def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
-    """The target labels of each attack: (B,), none of them the true one; None for any wrong label.
+    """Target labels (B,) of each attack, never the true label; None for any wrong label.
 
-    One attack, but for the goal `all`: there as many as there are other labels.
+    A single attack, except under the goal `all`, with one for each other label.
     """
     if not goal.names_label:
         return (None,)
@@ -156,9 +156,10 @@ def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Ten
 
 @dataclass(frozen=True)
 class _Attempts:
-    """The attempts on some examples, once or for each label to reach.
+    """Attempts on some examples, one or one per target label.
 
-    verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
+    verdict, candidate: of the best attempt. ledger: of all. reached: (b, goals) bool, the attempts that broke the
+    example.
     """
 
     verdict: Verdict
@@ -170,16 +171,17 @@ class _Attempts:
 def _attempts(
     job: Job, threat: Threat, x: Tensor, y: Tensor, wanted: tuple[Tensor | None, ...], rng: SampleRandom
 ) -> _Attempts:
-    """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
+    """Attack once per goal, with an equal share of the query budget each, and keep the best candidate per example.
 
-    That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
-    one that is invalid; else the nearest that is adversarial; else the first.
+    In order of preference: one that breaks it (the nearest for minimal attacks, else the first), an invalid one, the
+    nearest
+    adversarial one, the first.
     """
     if threat.queries is not None and len(wanted) > 1:
         if threat.queries < len(wanted):
             raise ConfigError(
-                f"threat.queries is {threat.queries}, and threat.goal=all shares them out over {len(wanted)} labels; "
-                f"allow {len(wanted)} at least"
+                f"threat.queries is {threat.queries}, which threat.goal=all divides among {len(wanted)} labels; allow "
+                f"at least {len(wanted)}"
             )
         threat = dataclasses.replace(threat, queries=threat.queries // len(wanted))
     kept = _attempt(job, threat, x, y, wanted[0], rng if len(wanted) == 1 else rng.child("goal", 0), rng)
@@ -195,7 +197,7 @@ def _attempts(
 
 
 def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
-    """True where the new attack is to be kept, (b,) bool; `norm`, if any, decides among equals by the distance."""
+    """True where the new attempt replaces the old, (b,) bool; under a `norm`, equal ranks are decided by distance."""
 
     def rank(of: Verdict) -> Tensor:
         return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
@@ -207,7 +209,7 @@ def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
 def _attempt(
     job: Job, threat: Threat, x: Tensor, y: Tensor, goal: Tensor | None, rng: SampleRandom, examples: SampleRandom
 ) -> _Attempts:
-    """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
+    """One attack on all rows, and its verdict. rng: of the attack. examples: of region and verdict."""
     ball, can = threat.around(x, examples), job.attack.supports
     top5 = threat.goal is Goal.top5
     target = target_of(job, threat, ball, rng, ranked=y if top5 else None)
@@ -228,10 +230,7 @@ def _attempt(
 
 
 def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked: Tensor | None = None) -> Target:
-    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's.
-
-    ranked: (B,) true labels, if the goal is top5.
-    """
+    """The system as a job's attacker sees it, for the examples at the centre of `ball`; `rng` is the attack's."""
     return Target(
         job.attacker_view,
         rng=rng.child("system"),
@@ -256,13 +255,13 @@ def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked
 
 
 def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """The attack's candidates, after checks that nothing but its own tensors was touched."""
+    """Candidates of the attack, after checks that it touched only its own tensors."""
     candidate = call_guarded(job, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
     if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
         shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
         raise AttackFault(
             f"{_owned_name(job.attack)} returned {shape}; expected {tuple(x.shape)} {x.dtype}, one candidate per "
-            "input: its author must mend it"
+            "input: its author must fix it"
         )
     return candidate.detach()
 
@@ -280,18 +279,18 @@ def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: 
         drew = drawn(x.device) != before
     if drew and not _draws_globally(job.attacker_view, x):
         raise AttackFault(
-            f"{_owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or no "
-            "result of it can be reproduced: its author must mend it"
+            f"{_owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or its "
+            "results cannot be reproduced: its author must fix it"
         )
     if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
         raise AttackFault(
-            f"{_owned_name(job.attack)} changed its input in place; it must work on a copy: its author must mend it"
+            f"{_owned_name(job.attack)} changed its input in place; it must work on a copy: its author must fix it"
         )
     return result
 
 
 def _draws_globally(system: System, x: Tensor) -> bool:
-    """True if the system itself draws from a global generator: a finding names it, and no attack is at fault."""
+    """True if the system itself draws from a global generator, which a finding reports; the attack is not to blame."""
     before = drawn(x.device)
     system.logits(x[:1], SampleRandom(0, torch.zeros(1, dtype=torch.int64, device=x.device)))
     return drawn(x.device) != before
@@ -308,7 +307,7 @@ def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, row
 
 
 def _where_valid_sites(verdict: Verdict, said: Answer, rows: Tensor) -> Tensor:
-    """The answers per site to valid candidates, else to the clean input, (b, S, ...)."""
+    """Predictions per site on valid candidates, else on the clean input, (b, S, ...)."""
     assert verdict.sites is not None
     assert said.sites is not None
     wide = verdict.valid.reshape(-1, *[1] * (verdict.sites.ndim - 1))
@@ -316,7 +315,7 @@ def _where_valid_sites(verdict: Verdict, said: Answer, rows: Tensor) -> Tensor:
 
 
 def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, attempts: _Attempts, said: Answer) -> Attacked:
-    """The outcomes of a batch whose examples at `rows` were attacked, with its witness.
+    """Outcomes of a batch whose examples at `rows` were attacked, with its witness.
 
     Args:
         clean: the outcomes before. x: (B, *S). said: the answers to the clean inputs.

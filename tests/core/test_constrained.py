@@ -97,7 +97,7 @@ def test_all_targets_share_one_budget() -> None:
     threat = Threat(Norm.linf, parse_eps("1/100"), goal=Goal.all, queries=50)
     spent = _attacked(attack, threat).outcomes.forwards
     assert int(spent.max()) == 9 * (50 // 9) <= 50
-    with pytest.raises(ConfigError, match=r"threat\.queries is 8, and threat\.goal=all shares them out over 9 labels"):
+    with pytest.raises(ConfigError, match=r"threat\.queries is 8, which threat\.goal=all divides among 9 labels"):
         _attacked(attack, dataclasses.replace(threat, queries=8))
 
 

@@ -281,7 +281,7 @@ def test_records_are_proved_again_and_forged_ones_are_not(tmp_path: Path, capsys
     document["counts"]["robust_correct"] += 1
     (folder / "record.json").write_text(json.dumps(document))
     assert verify([str(folder)], store, data) == 1
-    assert "and its outcomes give" in capsys.readouterr().out
+    assert "but its outcomes give" in capsys.readouterr().out
 
 
 def test_a_witness_outside_the_ball_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,9 @@ def test_training_sees_the_rows_of_the_file_and_notices_a_file_that_lost_some(
 
     monkeypatch.setattr(PoisonedRows, "save", rounded)
     config = backdoored(tmp_path)
-    with pytest.raises(StoreError, match=r"poison\.safetensors holds another poison than was made: inputs differ"):
+    with pytest.raises(
+        StoreError, match=r"poison\.safetensors does not contain the poison that was written: inputs differ"
+    ):
         fitted_of(config)
 
 
@@ -116,7 +118,7 @@ def test_a_trigger_that_is_not_the_stored_one_is_noticed(tmp_path: Path) -> None
         test.ids[:0], test.x()[:0], test.y[:0], test.ids[:0] > 0, Backdoor(PatchTrigger()).probe(test)
     )
     Backdoor(PatchTrigger()).recheck(stored, test, Path(POISON))
-    with pytest.raises(StoreError, match="holds another trigger than the poison makes now"):
+    with pytest.raises(StoreError, match="holds another trigger than the poison's present one"):
         Backdoor(PatchTrigger(size=2)).recheck(stored, test, Path(POISON))
     instance = Backdoor(PatchTrigger(), victims=test.ids[3:4])
     with pytest.raises(StoreError, match="was crafted for other test examples"):
@@ -174,10 +176,10 @@ class Trespasser(Poison):
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (Greedy(rate=0.05), r"poison\.greedy touched 55 examples, and its rate of 0\.05 allows 54; its author"),
-        (Secretive(rate=0.05), r"poison\.secretive changed inputs and did not name it; its author must mend it"),
-        (Dropper(rate=0.05), r"poison\.dropper changed which rows there are, or their order and did not name it"),
-        (Trespasser(), r"poison\.trespasser reached into the test split; poison is for training examples alone"),
+        (Greedy(rate=0.05), r"poison\.greedy touched 55 examples, but its rate of 0\.05 allows 54; its author"),
+        (Secretive(rate=0.05), r"poison\.secretive changed inputs but did not name it; its author must fix it"),
+        (Dropper(rate=0.05), r"poison\.dropper changed which rows there are, or their order but did not name it"),
+        (Trespasser(), r"poison\.trespasser changed the test split; a poison may change training examples only"),
     ],
 )
 def test_a_poison_that_does_more_than_it_says_ends_the_cell(tmp_path: Path, bad: Poison, sentence: str) -> None:

@@ -111,7 +111,7 @@ def test_the_mask_depends_on_the_example_alone_and_not_on_what_acts_at_inference
 )
 def test_a_model_without_slopes_is_refused(model: nn.Module) -> None:
     x, y = DIGITS.x[:3].float(), DIGITS.y[:3]
-    with pytest.raises(DataError, match="true label of example 5 has no slope anywhere, and a saliency region is made"):
+    with pytest.raises(DataError, match="true label of example 5 has a zero gradient, and a saliency region needs the"):
         salient(System(model, DataSpec((64,), 10)), x, y, _rng(3), 5)
 
 

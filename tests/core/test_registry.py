@@ -38,8 +38,8 @@ def test_a_good_plugin_loads_and_each_bad_one_is_refused_by_name(third_parties: 
         f"'benchmark_componnt' in plugin <module 'misspelt_plugin' from '{module}'>; a plugin module ends with "
         "@hookimpl def benchmark_component()",
         "pgd": f"plugin 'attack.pgd' is declared by adversarial-benchmark {__version__} "
-        "(benchmark_plugins.attacks.pgd) and duplicate-plugin 1.0.0 (duplicate_plugin); a name must have a single owner: "
-        "uninstall one of them, or ask its author to rename it",
+        "(benchmark_plugins.attacks.pgd) and duplicate-plugin 1.0.0 (duplicate_plugin); a name must have a single "
+        "owner: uninstall one of them, or ask its author to rename it",
         "future": "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, but "
         f"{__version__} is installed; install compatible versions of the two",
         "other_api": "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin "

@@ -231,7 +231,7 @@ def test_a_setting_that_is_not_finite_is_refused(
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("system.init_from=weights.safetensors", "does not hold the weights of this model (Error while deserializing"),
+        ("system.init_from=weights.safetensors", "does not contain weights of this model (Error while deserializing"),
         ("trainer.devices=0", "trainer.devices is 0; expected at least 1"),
         ("threat.region.path=mask.npy", "or numbers that are not finite; expected bool"),
         ("threat.eps=1/0", "threat.eps is '1/0'; expected a fraction such as 8/255"),

@@ -309,7 +309,8 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "distance of nothing": (array("linf", 5, 0.3), "has a distance without an adversarial candidate"),
     "break of a wrong example": (array("broken", 9, True), "has a broken example without an adversarial candidate"),
     "unattacked example": (array("attacked", 0, False), "an example that was attacked though it was wrong, or not"),
-    "certificate of a wrong answer": (array("certified", 9, 0.05), "has a certified radius around a wrong answer"),
+    "certificate of a wrong answer": (array("certified", 9, 0.05), "has a certified radius around a misclassified "
+    "input"),
     "certificate beyond a break": (
         array("certified", 0, 0.06), "has an adversarial candidate nearer than its certified radius (example 1000)"),
     "gradients behind closed doors": (

@@ -227,7 +227,7 @@ def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -
     assert "clean examples of 500, and the card of its system says" in refusal
     swapped.card(lambda d: d.update(test_correct=stolen["counts"]["clean_correct"]))
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
-    assert re.fullmatch(rf"cells/{mine.name}: the system answers the clean example \d+ with .*", refusal)
+    assert re.fullmatch(rf"cells/{mine.name}: the system predicts \d+ for the clean example \d+, .*", refusal)
 
 
 def test_a_card_that_does_not_have_its_checksum_is_refused(store: Path, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_check_never_imports_the_code_of_a_submitter(tmp_path: Path) -> None:
 def test_examples_that_are_not_the_datasets_are_refused(tmp_path: Path) -> None:
     made_submission(tmp_path / "store", tmp_path / "parcel", dataset="digits")
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
-    assert refusal.endswith("the dataset gives another example list than the record names")
+    assert refusal.endswith("the dataset gives another example list than the record")
 
 
 def test_a_picture_that_is_not_the_witness_is_refused(store: Path, tmp_path: Path) -> None:

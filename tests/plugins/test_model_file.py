@@ -206,7 +206,7 @@ def test_a_test_split_alone_is_enough_for_a_model_with_weights(home: Path, tmp_p
     assert finding.severity == "info"
     trained = run(dataclasses.replace(cell, model=made(home)))
     assert trained.status == "refused"
-    assert "has no training examples, and arrays/MyNet would be trained" in str(trained.error)
+    assert "has no training examples, but arrays/MyNet needs training" in str(trained.error)
 
 
 def test_the_key_follows_the_content_of_code_and_weights_and_not_their_place(home: Path, tmp_path: Path) -> None:

@@ -371,5 +371,5 @@ def test_a_poison_for_given_inputs_needs_them() -> None:
     with pytest.raises(ConfigError, match="GradientMatching is crafted for given test inputs; call corrupt_for"):
         poison.corrupt(training(), SPEC, rng(training()))
     only_zeros = held_out_examples().take((held_out()[1] == 0).nonzero().flatten())
-    with pytest.raises(DataError, match="wants 3 victims, and 0 test examples are of another label than its target"):
+    with pytest.raises(DataError, match="needs 3 victims, but only 0 test examples do not have its target label"):
         corrupted(poison, training(), only_zeros, SPEC, rng(training()))
