@@ -223,7 +223,7 @@ def test_a_budget_is_for_all_members_together() -> None:
     asked.logits(made.x)
     asked.labels(made.x)
     assert asked.remaining().tolist() == [0, 0]  # type: ignore[union-attr]
-    with pytest.raises(BudgetError, match=r"query 9 of an example, and threat\.queries allows 7"):
+    with pytest.raises(BudgetError, match=r"query 9 of an example, but threat\.queries allows 7"):
         asked.logits(made.x)
 
 

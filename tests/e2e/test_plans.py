@@ -56,7 +56,7 @@ def test_what_cannot_be_begun_is_lost_and_named_and_the_rest_is_taken(tmp_path: 
     lost = Worker(Plan("s", (), str(tmp_path), "f", lines), store, launch).work()
     assert lost["attack=bad"] == "ValueError: no such thing"
     if sys.platform == "linux":
-        assert lost["attack=dies"] == "its process died before it began (exit code 7)"
+        assert lost["attack=dies"] == "its process died before the cell started (exit code 7)"
     assert "attack=good" not in lost
 
 

@@ -132,7 +132,7 @@ def test_answers_and_inputs_are_adapted(home: Path) -> None:
     x = torch.rand(5, 1, 8, 8)
     plain = answers(made(home, weights="w.pt"), x)
     assert torch.equal(answers(made(home, "Wrapped", weights="w.pt", output="scores"), x), plain)
-    with pytest.raises(BenchmarkError, match="a Output with scores; say which part is meant"):
+    with pytest.raises(BenchmarkError, match="a Output with scores; choose the part with output="):
         answers(made(home, "Wrapped", weights="w.pt"), x)
     scaled = made(home, weights="w.pt", scale=[255.0], shift=[-3.0])
     assert torch.equal(answers(scaled, x), answers(made(home, weights="w.pt"), x * 255.0 - 3.0))
@@ -246,7 +246,7 @@ def test_a_choice_of_a_file_is_written_out() -> None:
     for wrong, sentence in (
         ("model=net.py", "names a file without its class"),
         ("model=small_cnn,net.py:M", "mixes files and names"),
-        ("model=a.py:A,b.py:B", "several classes of several files"),
+        ("model=a.py:A,b.py:B", "several classes in several files"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             written_out([wrong])
