@@ -91,7 +91,7 @@ def test_a_plugin_that_breaks_a_rule_fails_the_check(tmp_path: Path, run_python:
         "works_on_every_shape_it_accepts",
     ]
     assert failed[0].startswith(
-        "fail  stays_in_ball_box_and_region: under linf 1/10, access gradients: went to distance"
+        "fail  stays_in_ball_box_and_region: under linf 1/10, access gradients: moved to distance"
     )
     assert re.fullmatch(r"2\d passed, 2 failed, \d skipped", lines[-1])
 
@@ -192,7 +192,7 @@ def test_status_as_json_is_what_the_records_say(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["plugins", "atack"], "'atack' is no kind of plugin; expected one of dataset, model, attack"),
+        (["plugins", "atack"], "'atack' is not a kind of plugin; expected one of dataset, model, attack"),
         (["plugins", "check"], "benchmark plugins check needs the name of a plugin, such as attack.pgd"),
         (["plugins", "check", "pgd"], "'pgd' is not a plugin's name; expected KIND.NAME, such as attack.pgd"),
         (["plugins", "attack.pdg"], "no plugin named 'attack.pdg'; "),

@@ -131,4 +131,4 @@ def test_a_mask_beside_the_record_is_what_is_proved(sound: tuple[Path, list[Path
     reason = prover(root)(masked)
     (root / "hidden").rename(masked / "mask.safetensors")
     (root / "moved.npy").rename(root / "mask.npy")
-    assert "is missing or has another sha256" in str(reason)
+    assert "is missing or does not have the sha256" in str(reason)

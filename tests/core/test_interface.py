@@ -160,7 +160,7 @@ def test_images_of_28_pixels_and_a_radius_in_their_units() -> None:
         ({"threat": "linf_9"}, "no threat named 'linf_9'"),
         ({"threat": "linf"}, "set eps too"),
         ({"device": "tpu"}, "expected cpu or cuda"),
-        ({"classes": 7}, "the model answers with 10 scores"),
+        ({"classes": 7}, "the model returns 10 scores"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(
@@ -260,7 +260,7 @@ def test_attacks_by_name_by_settings_and_as_objects_are_the_same(
     assert result.records[0].key == result.records[2].key
     assert "pgd [steps=40]" in result.table()
     assert evaluated(net, digits, adaptive()).records[0].attack.params  # the attacks inside it are the default ones
-    with pytest.raises(BenchmarkError, match="is no attack"):
+    with pytest.raises(BenchmarkError, match="is not a valid attack"):
         evaluated(net, digits, 3)
 
 

@@ -417,7 +417,7 @@ def test_a_batch_size_of_one_trains(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wide", "told"),
     [
-        (64, "model.seven answers 2 examples of dataset.digits with the shape (2, 7); the dataset has 10 classes, so"),
+        (64, "model.seven answers 2 examples of dataset.digits with the shape (2, 7); the dataset has 10 classes; exp"),
         (63, "model.seven cannot take the examples of dataset.digits, which have the shape (1, 8, 8): mat1 and mat2"),
     ],
 )
