@@ -81,7 +81,7 @@ def test_without_the_cells_before_it_a_cell_is_neither_proved_nor_ranked(
     assert f"the cell {gone}, on whose survivors the attack was run, is not here" in done.stdout
     cells, _ = read([tmp_path / "results" / "cells"])
     made = aggregate(cells)
-    assert sum(f"the cell {gone}, whose survivors it saw, is not here" in p.sentence for p in made.problems) == 3
+    assert sum(f"the cell {gone}, on whose survivors it was run, is not here" in p.sentence for p in made.problems) == 3
     (board,) = made.boards
     assert last["key"] not in {key for row in board.rows for key in row.keys}
 

@@ -320,18 +320,18 @@ def test_a_superseded_cell_leaves_the_board_and_stays_on_disk(tmp_path: Path) ->
     assert [cell.record.key for cell in cells] == [new.name]
     assert problem.sentence.startswith(f"cells/{old.name}/record.json was superseded by {new.name} on ")
     assert (old / "record.json").is_file()
-    with pytest.raises(RecordError, match="was withdrawn before; what was said then is never changed"):
+    with pytest.raises(RecordError, match="was withdrawn before; a withdrawal cannot be changed"):
         withdraw(old, "another reason")
     shutil.rmtree(new)
     cells, (problem,) = read([tmp_path])
     assert [cell.record.key for cell in cells] == [old.name]
-    assert problem.sentence.endswith(f"stays: {new.name}, which supersedes it, is not here")
+    assert problem.sentence.endswith(f"stays: its successor {new.name} is not here")
 
 
 def test_a_withdrawal_needs_a_record_a_reason_and_a_key(tmp_path: Path) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR)
     for arguments, sentence in [
-        ((tmp_path, "r", ""), r"holds no record\.json; give the folder of a published cell"),
+        ((tmp_path, "r", ""), r"has no record\.json; give the folder of a published cell"),
         ((folder, "", ""), "reason: String should have at least 1 character"),
         ((folder, "r", "latest"), "by: String should match pattern"),
         ((folder, "r", folder.name), "cannot supersede itself"),

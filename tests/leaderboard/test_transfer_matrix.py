@@ -167,7 +167,7 @@ def test_a_file_that_is_no_count_is_listed_and_the_rest_is_shown(root: Path) -> 
     (root / FOLDER / f"{'0' * 24}.json").write_text('{"key": NaN}', encoding="utf-8")
     made = site(root)
     for name in (path.name, f"{'0' * 24}.json"):
-        assert f"transfer/{name} is no count of a transfer; benchmark transfer makes it again" in made["index"]
+        assert f"transfer/{name} is not a transfer count; recompute it with benchmark transfer" in made["index"]
     assert made[".html"].count("itself</span>") == 3
 
 

@@ -178,9 +178,7 @@ def test_cells_that_supersede_each_other_do_not_vanish(tmp_path: Path, links: di
 
 def test_a_circle_is_named(tmp_path: Path) -> None:
     keys, _, sentences = superseding(tmp_path, {"a": "b", "b": "a"})
-    assert any(
-        sentence.endswith(f"{keys['b']}, which supersedes it, is superseded in a circle") for sentence in sentences
-    )
+    assert any(sentence.endswith(f"its successor {keys['b']} is superseded in a cycle") for sentence in sentences)
 
 
 def test_a_cell_is_not_superseded_by_another_system_or_by_a_failure(tmp_path: Path) -> None:
@@ -191,7 +189,7 @@ def test_a_cell_is_not_superseded_by_another_system_or_by_a_failure(tmp_path: Pa
         (withdraw(old, "better", by=by.name)).replace(old / "superseded.json")
         cells, problems = read([tmp_path])
         assert old.name in {cell.record.key for cell in cells}
-        assert any(problem.sentence.endswith(f"{by.name}, which supersedes it, {why}") for problem in problems)
+        assert any(problem.sentence.endswith(f"its successor {by.name} {why}") for problem in problems)
         (old / "superseded.json").unlink()
 
 
