@@ -84,7 +84,7 @@ def listing_table(source: Source, listing: Listing) -> DownloadTable:
     return DownloadTable(
         f"{source.title}: {listing.protocol.description}. Published, not reproduced.",
         [_number_line(source, listing, line.entry, number) for line, number in numbers],
-        ("System", "What", "Percent", "Examples", "Where"),
+        ("System", "Quantity", "Percent", "Examples", "Location"),
         [
             (line.entry.system, under(number), share(number), str(number.total or NOTHING), number.place or NOTHING)
             for line, number in numbers

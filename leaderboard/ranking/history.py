@@ -138,7 +138,7 @@ def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], n
             }
             for event in told
         ],
-        ("Day", "Threat", "What happened", "Worst case"),
+        ("Date", "Threat", "Event", "Worst case"),
         [
             (
                 event.date or NOTHING,

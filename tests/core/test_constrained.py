@@ -134,7 +134,9 @@ def test_a_cell_of_all_targets_is_measured_proved_lowered_and_submitted(
     assert verify([str(lowered)], str(store.root), str(data)) == 0
     outcomes.reached[outcomes.broken.nonzero()[0]] = False
     _forge(folder, "outcomes.safetensors", outcomes.tensors())
-    with pytest.raises(RecordError, match="a broken example that reached no label, or another one that did"):
+    with pytest.raises(
+        RecordError, match="a broken example without a reached label, or an unbroken one with a reached label"
+    ):
         pack_submission([folder], store.root, tmp_path / "forged", submitter=Submitter(name="A"))
     capsys.readouterr()
 

@@ -228,11 +228,11 @@ def test_another_system_is_entered_under_the_same_rules_which_a_submission_canno
     refused = benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A", check=False)
     assert refused.returncode == 2
     settings_give = cell_key(Record.model_validate(weaker))
-    assert f"has the key {record['key']}, and its settings give {settings_give}" in refused.stderr
+    assert f"has the key {record['key']}, but its settings give {settings_give}" in refused.stderr
     weaker["key"] = settings_give  # as a forger would go on
     path.write_text(json.dumps(weaker))
     path.parent.rename(path.parent.with_name(weaker["key"]))
     benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A")
     refused = benchmark(tmp_path, "leaderboard", "check", "unfair.zip", "--results", "none", check=False)
     assert refused.returncode == 1
-    assert "calls itself official, and its attack is none of those of quickstart@1" in refused.stdout
+    assert "calls itself official, but its attack is none of those of quickstart@1" in refused.stdout

@@ -106,5 +106,5 @@ def test_an_example_that_was_withheld_without_reason_is_found_out(both: tuple[Pa
     cells = {cell.record.key: cell for cell in read([tmp_path / "results" / "cells"])[0]}
     said = {key: list(unfaithful_survivors(cell, cells)) for key, cell in cells.items()}
     (sentence,) = said.pop(forged.key)
-    assert sentence.endswith("was given other examples than the cells left whose survivors it names")
+    assert sentence.endswith("was run on other examples than the survivors of the cells that it names")
     assert set(map(tuple, said.values())) == {()}

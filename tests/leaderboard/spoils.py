@@ -197,7 +197,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "script in the manifest": (lambda s: s.manifest(set_in("note", to=SCRIPT)), "note in manifest.json holds markup"),
     "script as a link": (
         lambda s: s.manifest(set_in("submitter", "url", to="javascript:alert(1)")),
-        "submitter.url in manifest.json holds markup or a script",
+        "submitter.url in manifest.json contains markup or a script",
     ),
     "link without encryption": (
         lambda s: s.manifest(set_in("submitter", "url", to="http://example.org")),
@@ -206,15 +206,15 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "formula": (of(set_in("dataset_revision", to="=HYPERLINK(1)")), "dataset_revision in cells/"),
     "formula of another kind": (of(set_in("error", to="+cmd|' /C calc'!A0")), "error in cells/"),
     "formula after a space": (of(set_in("error", to=" @SUM(1)")), "begins like a spreadsheet formula"),
-    "hidden direction": (of(set_in("attack", "version", to="1.0\u202egp")), "holds the invisible character U+202E"),
-    "control character": (of(set_in("error", to="a\u001b[31m")), "holds the invisible character U+001B"),
-    "line that is none": (of(set_in("error", to="a\u2028b")), "holds the invisible character U+2028"),
+    "hidden direction": (of(set_in("attack", "version", to="1.0\u202egp")), "contains the invisible character U+202E"),
+    "control character": (of(set_in("error", to="a\u001b[31m")), "contains the invisible character U+001B"),
+    "line that is none": (of(set_in("error", to="a\u2028b")), "contains the invisible character U+2028"),
     "name that shows nothing": (
-        lambda s: s.manifest(set_in("submitter", "name", to="\u3164")), "holds the invisible character U+3164"),
+        lambda s: s.manifest(set_in("submitter", "name", to="\u3164")), "contains the invisible character U+3164"),
     "accents piled up": (of(set_in("error", to="Z" + "\u0301" * 30)), "error in cells/"),
     "endless text": (of(set_in("error", to="a" * 30_000)), "has 30000 characters; expected at most 20000"),
-    "markdown in a name": (of(set_in("attack", "name", to="pgd`|![x](y)")), "attack holds the name"),
-    "path in a suite": (of(set_in("suite", to="../../etc")), "suite holds the name '../../etc'"),
+    "markdown in a name": (of(set_in("attack", "name", to="pgd`|![x](y)")), "attack has the name"),
+    "path in a suite": (of(set_in("suite", to="../../etc")), "suite has the name '../../etc'"),
     # JSON
     "deep JSON": (deep, "is nested too deeply; expected at most 32 levels"),
     "rather deep JSON": (
@@ -242,63 +242,63 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "path for a key": (of(set_in("system", "key", to="../../../../tmp/x")), "has system.key '../../../../tmp/x'"),
     "unfinished cell": (of(set_in("status", to="failed")), "is failed; only complete cells can be submitted"),
     "inexact radius": (of(set_in("threat", "eps_exact", to="8/255")), "has eps 0.1 and eps_exact '8/255'"),
-    "another system's card": (other_system, "describes its system otherwise than the card in systems/"),
+    "another system's card": (other_system, "contradicts the card in systems/"),
     "other weights": (of(set_in("weights_sha256", to="0" * 64)), "was made with other weights than the card"),
     "other data": (of(set_in("dataset_revision", to="r2")), "was made with another revision of the dataset"),
     "no card": (no_card, "card.json is missing, and cells/"),
     "a system too many": (stranger_system, "belongs to no cell of the submission"),
     "official without a suite": (
-        of(lambda d: d.update(suite=None, official=True)), "calls itself official and names no suite"),
+        of(lambda d: d.update(suite=None, official=True)), "calls itself official but names no suite"),
     "no draws": (of(set_in("threat", "eot", to=0)), "has threat.eot 0; expected 1 to 1e+06"),
-    "two goals": (of(set_in("threat", "goal", to="next_class")), "has the goal 'next_class' and says targeted False"),
-    "overrides that are none": (of(set_in("provenance", "overrides", to=7)), "has provenance.overrides that is no"),
+    "two goals": (of(set_in("threat", "goal", to="next_class")), "has the goal 'next_class', but targeted is False"),
+    "overrides that are none": (of(set_in("provenance", "overrides", to=7)), "has provenance.overrides that is not a"),
     "negative network": (lambda s: s.card(set_in("parameters", to=-1)), "has parameters -1; expected 0 to 1e+13"),
     "leaking split": (
         of(set_in("splits_disjoint", to=False)), "does not say that training and test examples are disjoint"),
     # numbers
     "counts that disagree": (of(set_in("counts", "robust_correct", to=8)), "counts robust_correct 8, and its outcomes"),
     "top five that disagree": (of(set_in("counts", "clean_top5", to=9)), "counts clean_top5 9, and its outcomes"),
-    "cheap attack": (of(set_in("cost", "forwards", to=1)), "counts 1 forward and 80 backward passes, and its"),
+    "cheap attack": (of(set_in("cost", "forwards", to=1)), "counts 1 forward and 80 backward passes, but its"),
     "flattering metric": (
         of(set_in("metrics", to=[{"name": "robust_accuracy", "value": 0.99, "low": None, "high": None, "unit": "",
                                   "higher_is_better": True}])),
-        "gives a robust_accuracy of 0.99, and its counts give another",
+        "has a robust_accuracy of 0.99, but its counts give another",
     ),
     "another flattering metric": (
         of(set_in("metrics", to=[{"name": "clean_accuracy", "value": 0.9, "low": 0.8, "high": 1.0, "unit": "",
                                   "higher_is_better": True}])),
-        "gives a clean_accuracy of 0.9, and its counts give another",
+        "has a clean_accuracy of 0.9, but its counts give another",
     ),
     "interval beside its number": (
         of(set_in("metrics", to=[{"name": "robust_accuracy", "value": 0.5, "low": 0.8, "high": 0.9, "unit": "",
                                   "higher_is_better": True}])),
-        "gives a robust_accuracy of 0.5 outside its interval 0.8 to 0.9",
+        "has a robust_accuracy of 0.5 outside its interval 0.8 to 0.9",
     ),
     "metric told twice": (
         of(set_in("metrics", to=[{"name": "m", "value": value, "low": None, "high": None, "unit": "",
                                   "higher_is_better": True} for value in (0.1, 0.9)])),
-        "gives the metric m twice; expected each once",
+        "has the metric m twice; expected each once",
     ),
     "record from the future": (
-        of(set_in("provenance", "created", to="9999-12-31T23:59:59Z")), "9999-12-31T23:59:59Z, which has not come yet"),
+        of(set_in("provenance", "created", to="9999-12-31T23:59:59Z")), "9999-12-31T23:59:59Z, in the future"),
     "date that is none": (
         of(set_in("provenance", "created", to="long ago")), "was created 'long ago'; expected a date like 2026-"),
     "attack in disguise": (
         of(set_in("attack", "minimal", to=False)), "attack.minimal is false; attack.fmn declares true"),
     "right more often than trained": (
-        lambda s: s.card(set_in("test_correct", to=5)), "8 clean examples of 10, and the card of its system says 5"),
+        lambda s: s.card(set_in("test_correct", to=5)), "8 clean examples of 10, but the card of its system says 5"),
     "negative time": (of(set_in("cost", "seconds", to=-1.0)), "has cost.seconds -1.0; expected 0 to 1e+10"),
     "error that was found": (
         of(set_in("findings", to=[{"name": "zero_gradient", "severity": "error", "evidence": "all"}])),
         "has the finding zero_gradient, an error of the evaluation",
     ),
     # arrays
-    "duplicated example": (array("ids", 1, 1000), "holds an example twice"),
+    "duplicated example": (array("ids", 1, 1000), "has an example twice"),
     "foreign example": (array("ids", 9, 77777), "that differs from that of its outcomes"),
-    "negative id": (array("ids", 9, -1), "has an id that is negative (example -1)"),
+    "negative id": (array("ids", 9, -1), "has a negative id (example -1)"),
     "other labels": (array("y", 9, 3), "that differs from that of its outcomes"),
-    "right answer called wrong": (array("clean_label", 0, 9), "an example called right whose answer is another label"),
-    "break that was no break": (array("adv_label", 0, 0), "has an adversarial candidate with the right answer"),
+    "right answer called wrong": (array("clean_label", 0, 9), "an example marked correct with another predicted label"),
+    "break that was no break": (array("adv_label", 0, 0), "has an adversarial candidate that is classified correctly"),
     "break beyond the radius": (
         lambda s: s.arrays(OUTCOMES, lambda a: [a[n].__setitem__(0, 0.2) for n in ("linf", "l2", "l1", "l0")]),
         "has a broken example whose distance exceeds the radius (example 1000)",
@@ -308,25 +308,25 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "impossible norms": (array("l2", 0, 0.01), "has norms that contradict each other"),
     "distance of nothing": (array("linf", 5, 0.3), "has a distance without an adversarial candidate"),
     "break of a wrong example": (array("broken", 9, True), "has a broken example without an adversarial candidate"),
-    "unattacked example": (array("attacked", 0, False), "an example that was attacked though it was wrong, or not"),
+    "unattacked example": (array("attacked", 0, False), "an example that was attacked although misclassified, or not"),
     "certificate of a wrong answer": (array("certified", 9, 0.05), "has a certified radius around a misclassified "
     "input"),
     "certificate beyond a break": (
         array("certified", 0, 0.06), "has an adversarial candidate nearer than its certified radius (example 1000)"),
     "gradients behind closed doors": (
-        of(set_in("threat", "access", to="labels")), "has gradients of an attack that may not see them"),
+        of(set_in("threat", "access", to="labels")), "has gradients of an attack without gradient access"),
     "more queries than allowed": (of(set_in("threat", "queries", to=9)), "has more queries than the threat allows"),
     "blind attack without its finding": (
-        array("zero_gradient", slice(None), True), "has 8 first gradients that are zero and no finding that says so"),
+        array("zero_gradient", slice(None), True), "has 8 first gradients that are zero but no finding that says so"),
     "gradient that is no number": (array("bad_gradient", 0, True), "has a first gradient that is not finite"),
-    "negative passes": (array("forwards", 0, -5), "has a number of passes that is negative"),
+    "negative passes": (array("forwards", 0, -5), "has a negative number of passes"),
     "hidden break": (lambda s: s.arrays(OUTCOMES, more_broken), "counts robust_correct 5, and its outcomes"),
     "hidden invalid candidates": (
         each(
             array("valid", 5, False),
             of(lambda d: d["counts"].update(robust_correct=4, robust_top5=9, invalid=1)),
         ),
-        "has 1 invalid candidates and no finding that says so",
+        "has 1 invalid candidates but no finding that says so",
     ),
     "too few rows": (lambda s: s.arrays(OUTCOMES, fewer_rows), "; expected"),
     "wrong dtype": (
@@ -361,34 +361,34 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "empty file": (lambda s: s.replace(WITNESS, b""), "has 0 bytes but declares a header of 0"),
     # the witness
     "witness of other examples": (
-        witness(lambda a: a["ids"].__setitem__(0, 1009)), "is not made of just the examples that outcomes"),
-    "witness twice": (witness(lambda a: a["ids"].__setitem__(0, 1001)), "witness.safetensors holds an example twice"),
+        witness(lambda a: a["ids"].__setitem__(0, 1009)), "does not consist of exactly the adversarial"),
+    "witness twice": (witness(lambda a: a["ids"].__setitem__(0, 1001)), "witness.safetensors has an example twice"),
     "witness missing": (
-        witness(lambda a: a.update(ids=a["ids"][1:], x_adv=a["x_adv"][1:])), "is not made of just the examples"),
+        witness(lambda a: a.update(ids=a["ids"][1:], x_adv=a["x_adv"][1:])), "does not consist of exactly the adversarial"),
     "witness without candidates": (witness(lambda a: a.update(x_adv=a["x_adv"][1:])), "expected one for each"),
-    "witness outside the box": (witness(lambda a: a["x_adv"].__setitem__((0, 0), 1.5)), "holds a value outside [0, 1]"),
-    "witness of NaN": (witness(lambda a: a["x_adv"].__setitem__((0, 0), np.nan)), "holds a value that is not finite"),
+    "witness outside the box": (witness(lambda a: a["x_adv"].__setitem__((0, 0), 1.5)), "has a value outside [0, 1]"),
+    "witness of NaN": (witness(lambda a: a["x_adv"].__setitem__((0, 0), np.nan)), "has a value that is not finite"),
     "witness of doubles": (
         witness(lambda a: a.update(x_adv=a["x_adv"].astype(np.float64))), "is F64 [4, 4]; expected F32"),
     # files
-    "bit flipped": (flipped, "does not have the sha256 that manifest.json gives"),
+    "bit flipped": (flipped, "does not have the sha256 in manifest.json"),
     "bit flipped, manifest mended": (
-        each(flipped, sealed), "is not the file that the record names by size and sha256"),
-    "weights that are not the card's": (wrong_weights, "does not have the sha256 that its card gives"),
-    "stowaway": (stowaway, "'setup.py' is no place in a submission"),
-    "named but missing": (lambda s: (s.cell / WITNESS).unlink(), "is missing, and named in manifest.json"),
+        each(flipped, sealed), "does not have the size and sha256 in the record"),
+    "weights that are not the card's": (wrong_weights, "does not have the sha256 in its card"),
+    "stowaway": (stowaway, "'setup.py' is not a valid path in a submission"),
+    "named but missing": (lambda s: (s.cell / WITNESS).unlink(), "is missing, but named in manifest.json"),
     "there but not named": (
         lambda s: s.manifest(lambda d: d["files"].pop()), "is not named in manifest.json"),
     "named twice": (lambda s: s.manifest(lambda d: d["files"].append(d["files"][0])), "names a file twice"),
     "path traversal in the manifest": (
         lambda s: s.manifest(set_in("files", 0, "path", to="../../etc/passwd")),
-        "names '../../etc/passwd', which is no place in a submission",
+        "names '../../etc/passwd', which is not a valid path in a submission",
     ),
     "path traversal in the record": (
         of(set_in("files", 0, "path", to="../../../etc/passwd")), "names the files ['../../../etc/passwd'"),
     "symbolic link": (linked, "is a link; expected plain files"),
     "symbolic link to a folder": (linked_folder, "is a link; expected plain files"),
-    "named pipe": (fifo, "is no plain file"),
+    "named pipe": (fifo, "is not a plain file"),
     "no manifest": (lambda s: (s.root / "manifest.json").unlink(), "there is no manifest.json; pack submissions with"),
-    "no cell": (no_cell, "it holds no cell; expected at least one"),
+    "no cell": (no_cell, "it has no cell; expected at least one"),
 }  # fmt: skip

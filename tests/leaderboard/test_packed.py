@@ -93,7 +93,7 @@ def test_what_is_published_is_never_replaced(tmp_path: Path, capsys: pytest.Capt
     assert "0 cells added, 0 bytes" in capsys.readouterr().out
     record = source / "record.json"
     record.write_text(record.read_text(encoding="utf-8").replace('"seconds": 1.5', '"seconds": 2.5'), encoding="utf-8")
-    with pytest.raises(RecordError, match=r"holds another record of that key; supersede the old one instead"):
+    with pytest.raises(RecordError, match=r"has another record of that key; supersede the old one instead"):
         pack([tmp_path / "cells"], tmp_path / "published")
     assert {p: p.read_bytes() for p in (tmp_path / "published").rglob("*") if p.is_file()} == before
 

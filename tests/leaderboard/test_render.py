@@ -193,7 +193,7 @@ def test_the_pool_of_an_optimality_is_named_on_the_board() -> None:
         for path, page in pages(dict(render(known, records))).items()
         if re.search(r"^boards/[^/]*-\w{8}\.html$", path)
     )
-    assert "that the pool 5c0d0da2 found" in text
+    assert "found by the pool 5c0d0da2" in text
 
 
 def test_what_is_proved_stands_beside_what_was_attacked() -> None:

@@ -143,11 +143,14 @@ def test_counts_fall_with_the_cells_that_they_were_made_from(root: Path) -> None
 
 
 def test_counts_before_the_latest_attack_say_so(root: Path) -> None:
-    assert "counted before" not in site(root)[".html"]
+    assert "measured before" not in site(root)[".html"]
     cell(root, 35, attack="square", access="scores")
     cell(root, 50, access="transfer", surrogate="0" * 24)  # was not made on the system that it breaks
     page = site(root)[".html"]
-    assert "2 pairs were counted before the latest attacks on their systems; <code>benchmark transfer</code>" in page
+    assert (
+        "2 pairs were measured before the latest attacks on their systems; update them with <code>benchmark "
+        "transfer</code>" in page
+    )
     assert table(page)[2] == ["3 mlp", "100.0 of 38", "32 of 40", "100 itself"]
 
 
