@@ -364,7 +364,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
         witness(lambda a: a["ids"].__setitem__(0, 1009)), "does not consist of exactly the adversarial"),
     "witness twice": (witness(lambda a: a["ids"].__setitem__(0, 1001)), "witness.safetensors has an example twice"),
     "witness missing": (
-        witness(lambda a: a.update(ids=a["ids"][1:], x_adv=a["x_adv"][1:])), "does not consist of exactly the adversarial"),
+        witness(lambda a: a.update(ids=a["ids"][1:], x_adv=a["x_adv"][1:])), "does not consist of exactly the"),
     "witness without candidates": (witness(lambda a: a.update(x_adv=a["x_adv"][1:])), "expected one for each"),
     "witness outside the box": (witness(lambda a: a["x_adv"].__setitem__((0, 0), 1.5)), "has a value outside [0, 1]"),
     "witness of NaN": (witness(lambda a: a["x_adv"].__setitem__((0, 0), np.nan)), "has a value that is not finite"),
