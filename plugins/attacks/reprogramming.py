@@ -1,7 +1,7 @@
 """Adversarial reprogramming: repurpose the system for another task. Elsayed, Goodfellow & Sohl-Dickstein, ICLR 2019.
 
-arXiv:1806.11146, section 3. A program surrounds a small image of the task, whose label is read
-from the system's prediction.
+arXiv:1806.11146, section 3. A program surrounds a small image of the task, whose label is read from the system's
+prediction.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Breast cancer Wisconsin: diagnoses from 30 measurements of cell nuclei. Street, Wolberg & Mangasarian, 1993.
 
 Tabular, bundled with scikit-learn: 569 patients, 0 malignant and 1 benign. Odd rows are the test split, rows 6, 14,
-22, ... are select, the other even rows train; the id of an example is its row. Each feature is scaled by the least and
-the greatest value of the train split, so that nothing is learnt from test rows, and values beyond are clipped to
-[0, 1] (0.7 % of the test values). Mean and deviation are those of the scaled train split, per feature.
+22, ... are select, the other even rows train; the id of an example is its row. Each feature is scaled by the smallest
+and largest value of the train split, so that nothing is learnt from test rows, and values beyond are clipped to
+[0, 1] (0.7 % of the test values). Mean and standard deviation are those of the scaled train split, per feature.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ SPEC = DataSpec((30,), 2, MEAN, STD, ("malignant", "benign"))
 
 @dataclass(frozen=True)
 class BreastCancer(Dataset):
-    """The whole set, in memory; nothing is read from the data folder."""
+    """The whole dataset, in memory; nothing is read from the data folder."""
 
     def revision(self, root: Path) -> str:
         """The pinned checksum."""
         return SHA256
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(30,) features, 214 / 71 / 284."""
+        """Splits of 214, 71 and 284 examples with (30,) features."""
         from sklearn.datasets import load_breast_cancer
 
         bunch = load_breast_cancer()
         found = hashlib.sha256(bunch.data.astype("<f8").tobytes() + bunch.target.astype("u1").tobytes()).hexdigest()
         if found != SHA256:
             raise DataError(
-                f"scikit-learn's breast_cancer has sha256 {found}, expected {SHA256}; install scikit-learn again"
+                f"scikit-learn's breast_cancer has sha256 {found}, expected {SHA256}; reinstall scikit-learn"
             )
         measured = torch.from_numpy(bunch.data)
         rows = torch.arange(len(measured))

@@ -194,7 +194,8 @@ KINDS: dict[str, tuple[Spoil, str]] = {
         "findings.evidence in cells/",
     ),
     "script in the card": (lambda s: s.card(set_in("warnings", to=["<svg/onload=alert(1)>"])), "warnings in systems/"),
-    "script in the manifest": (lambda s: s.manifest(set_in("note", to=SCRIPT)), "note in manifest.json holds markup"),
+    "script in the manifest": (lambda s: s.manifest(set_in("note", to=SCRIPT)), "note in manifest.json contains "
+    "markup"),
     "script as a link": (
         lambda s: s.manifest(set_in("submitter", "url", to="javascript:alert(1)")),
         "submitter.url in manifest.json contains markup or a script",
@@ -245,7 +246,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "another system's card": (other_system, "contradicts the card in systems/"),
     "other weights": (of(set_in("weights_sha256", to="0" * 64)), "was made with other weights than the card"),
     "other data": (of(set_in("dataset_revision", to="r2")), "was made with another revision of the dataset"),
-    "no card": (no_card, "card.json is missing, and cells/"),
+    "no card": (no_card, "card.json is missing, but cells/"),
     "a system too many": (stranger_system, "belongs to no cell of the submission"),
     "official without a suite": (
         of(lambda d: d.update(suite=None, official=True)), "calls itself official but names no suite"),
@@ -256,8 +257,8 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "leaking split": (
         of(set_in("splits_disjoint", to=False)), "does not say that training and test examples are disjoint"),
     # numbers
-    "counts that disagree": (of(set_in("counts", "robust_correct", to=8)), "counts robust_correct 8, and its outcomes"),
-    "top five that disagree": (of(set_in("counts", "clean_top5", to=9)), "counts clean_top5 9, and its outcomes"),
+    "counts that disagree": (of(set_in("counts", "robust_correct", to=8)), "counts robust_correct 8, but its outcomes"),
+    "top five that disagree": (of(set_in("counts", "clean_top5", to=9)), "counts clean_top5 9, but its outcomes"),
     "cheap attack": (of(set_in("cost", "forwards", to=1)), "counts 1 forward and 80 backward passes, but its"),
     "flattering metric": (
         of(set_in("metrics", to=[{"name": "robust_accuracy", "value": 0.99, "low": None, "high": None, "unit": "",
@@ -284,7 +285,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "date that is none": (
         of(set_in("provenance", "created", to="long ago")), "was created 'long ago'; expected a date like 2026-"),
     "attack in disguise": (
-        of(set_in("attack", "minimal", to=False)), "attack.minimal is false; attack.fmn declares true"),
+        of(set_in("attack", "minimal", to=False)), "attack.minimal false, but attack.fmn declares true"),
     "right more often than trained": (
         lambda s: s.card(set_in("test_correct", to=5)), "8 clean examples of 10, but the card of its system says 5"),
     "negative time": (of(set_in("cost", "seconds", to=-1.0)), "has cost.seconds -1.0; expected 0 to 1e+10"),
@@ -320,7 +321,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
         array("zero_gradient", slice(None), True), "has 8 first gradients that are zero but no finding that says so"),
     "gradient that is no number": (array("bad_gradient", 0, True), "has a first gradient that is not finite"),
     "negative passes": (array("forwards", 0, -5), "has a negative number of passes"),
-    "hidden break": (lambda s: s.arrays(OUTCOMES, more_broken), "counts robust_correct 5, and its outcomes"),
+    "hidden break": (lambda s: s.arrays(OUTCOMES, more_broken), "counts robust_correct 5, but its outcomes"),
     "hidden invalid candidates": (
         each(
             array("valid", 5, False),

@@ -220,7 +220,7 @@ def test_a_board_of_very_many_attacks_shows_the_strongest_and_leads_to_its_matri
         assert len(re.findall(r'data-col="a\d+"', files[path])) == BOARD_ATTACKS
         more = attacks > BOARD_ATTACKS
         assert (f"Robust accuracy under each of the {attacks} attacks" in files[path]) == more
-        assert (f"the {BOARD_ATTACKS} most successful attacks" in Page(files[path]).text) == more
+        assert (f"The {BOARD_ATTACKS} most successful attacks" in Page(files[path]).text) == more
 
 
 @pytest.mark.parametrize(("pairs", "said"), [(0, "does not separate the two"), (1, "separates the two")])

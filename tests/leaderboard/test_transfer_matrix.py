@@ -98,7 +98,7 @@ def test_shares_have_wilson_intervals_and_colours_by_tenths(root: Path) -> None:
 
 def test_the_page_says_whose_examples_go_furthest(root: Path) -> None:
     assert (
-        "Examples made on <strong>mlp</strong> transfer best: they fool the other systems in 51 of 78 tries."
+        "Examples made on <strong>mlp</strong> transfer best: they fool the other systems in 51 of 78 cases."
         in site(root)[".html"]
     )
 

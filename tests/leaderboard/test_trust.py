@@ -364,7 +364,7 @@ def test_a_signature_that_is_none_is_refused(signers: Signers, tmp_path: Path) -
     shutil.copyfile(signers.parcel("ann") / "manifest.json.sig", stolen / "manifest.json.sig")
     assert wrong in sentence(stolen)
     signers.allowed.unlink()
-    assert "no allowed_signers lies beside" in sentence(signers.parcel("ann"))
+    assert "there is no allowed_signers beside" in sentence(signers.parcel("ann"))
 
 
 # --- certificates ---

@@ -354,7 +354,7 @@ def test_weights_of_another_architecture_are_refused(trained: tuple[Path, nn.Mod
 
 def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     spec = DataSpec((1, 8, 8), 10)
-    with pytest.raises(DataError, match=r"model\.path is '/no/such/file', which is no file; expected a safetensors"):
+    with pytest.raises(DataError, match=r"model\.path is '/no/such/file', which is not a file; expected a safetensors"):
         make("checkpoint", path="/no/such/file", model=make("linear")).pretrained(spec)
     (tmp_path / "weights.pt").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(DataError, match=r"weights\.pt is no safetensors file"):
