@@ -59,7 +59,7 @@ class Boosting(Model):
         """Prediction function of the trees in a file, on one thread."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Map (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
+        """Network from (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
         return Portable(self.mebibytes * MEBIBYTE, spec.classes, self.opened)
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:

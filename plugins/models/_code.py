@@ -99,9 +99,7 @@ def _called(made: Any, name: str, args: Mapping[str, Any], spec: DataSpec) -> nn
         signature.bind(**given)
     except TypeError as error:
         names = ", ".join(name for name in signature.parameters if name != "spec") or "no arguments"
-        raise ConfigError(
-            f"{name} cannot be called: {error}; it takes {names}: set them as model.args.NAME"
-        ) from error
+        raise ConfigError(f"{name} cannot be called: {error}; it takes {names}: set them as model.args.NAME") from error
     module = made(**given)
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{name} returned a {type(module).__name__}; expected a torch.nn.Module")

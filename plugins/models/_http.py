@@ -86,7 +86,8 @@ class Client:
                 problem, asked_for = f"{error.code}", _seconds(error.headers.get("Retry-After"))
                 error.close()
                 if error.code not in FOR_NOW:
-                    raise DataError(f"{self.host} refused the request with status {problem}{self._hint(error.code)}") from None
+                    hint = self._hint(error.code)
+                    raise DataError(f"{self.host} refused the request with status {problem}{hint}") from None
             except (OSError, http.client.HTTPException) as error:  # not reached, or broken off
                 problem, asked_for = type(getattr(error, "reason", error)).__name__, None
             if left:

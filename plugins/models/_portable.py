@@ -107,7 +107,9 @@ def checked(args: Mapping[str, Any], taken: Mapping[str, Any], owned: tuple[str,
     """
     for name in args:
         if name in owned:
-            raise ConfigError(f"model.args.{name} is set by the harness, so that the model depends on the seed only; remove it")
+            raise ConfigError(
+                f"model.args.{name} is set by the harness, so that the model depends on the seed only; remove it"
+            )
         if name not in taken:
             raise ConfigError(f"model.args.{name} is not a parameter of {what}; it has {', '.join(sorted(taken))}")
 

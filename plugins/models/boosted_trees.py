@@ -56,7 +56,7 @@ class BoostedTrees(Model):
             )
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Map (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
+        """Network from (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
         return Trees(self.rounds, spec.classes, self.depth)
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
@@ -90,7 +90,10 @@ class BoostedTrees(Model):
         module.take(classifier._predictors, classifier._baseline_prediction)
         here = module.raw(torch.from_numpy(x[:PROBED])).numpy()
         if not np.array_equal(here if module.per_round > 1 else here[:, 0], said):
-            raise DataError("the scores of the trees differ from scikit-learn's: this version of scikit-learn stores trees differently")
+            raise DataError(
+                "the scores of the trees differ from scikit-learn's: this version of scikit-learn stores trees "
+                "differently"
+            )
 
 
 class Trees(nn.Module):

@@ -34,7 +34,9 @@ class Checkpoint(Model):
 
     def __post_init__(self) -> None:
         if self.sha256 and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
-            raise ConfigError(f"model.sha256 is {self.sha256!r}; expected 64 lower-case hexadecimal digits, or an empty value")
+            raise ConfigError(
+                f"model.sha256 is {self.sha256!r}; expected 64 lower-case hexadecimal digits, or an empty value"
+            )
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The architecture with its initial weights; those of the file are in `pretrained`."""

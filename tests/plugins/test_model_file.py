@@ -143,14 +143,14 @@ def test_answers_and_inputs_are_adapted(home: Path) -> None:
     [
         ("MyNt", {}, "it defines Output, MyNet, factory, Wrapped, Double, number"),
         ("MyNet", {"args": {"depth": 3}}, "unexpected keyword argument 'depth'; it takes width"),
-        ("Double", {}, "made a Double; expected a torch.nn.Module"),
-        ("number", {}, "made a int; expected a torch.nn.Module"),
+        ("Double", {}, "returned a Double; expected a torch.nn.Module"),
+        ("number", {}, "returned a int; expected a torch.nn.Module"),
         ("MyNet", {"weights": "checkpoint.pth"}, "model.entry=state_dict"),
         ("MyNet", {"weights": "checkpoint.pth", "entry": "model"}, "has the entries state_dict, epoch"),
         ("MyNet", {"weights": "checkpoint.pth", "entry": "state_dict"}, "does not fit MyNet"),
-        ("MyNet", {"weights": "w.pt", "prefix": "module."}, "does not begin so"),
+        ("MyNet", {"weights": "w.pt", "prefix": "module."}, "does not begin with it"),
         ("MyNet", {"weights": "w.pt", "args": {"width": 5}}, r"body.bias is \(4,\), expected \(5,\)"),
-        ("MyNet", {"weights": "none.pt"}, "which is no file"),
+        ("MyNet", {"weights": "none.pt"}, "which is not a file"),
         ("MyNet", {"weights": "."}, "has no model.safetensors"),
         ("MyNet", {"weights": "net.py"}, "cannot be read|more than weights"),
     ],
@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said_in_a_sentence(home: Path, factory: str, settings:
 
 def test_a_pickle_that_runs_code_is_refused(home: Path) -> None:
     torch.save(made(home).build(SPEC).asked.head, home / "whole.pt")
-    with pytest.raises(DataError, match="reading it could run code; save the state dict alone"):
+    with pytest.raises(DataError, match="loading it could run code; save only the state dict"):
         made(home, weights="whole.pt").pretrained(SPEC)
 
 

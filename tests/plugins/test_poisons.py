@@ -83,7 +83,7 @@ def test_targeted_flips_take_rows_of_the_source_only_and_report_their_own_succes
 
 def test_more_rows_than_there_are_of_the_source_are_refused_with_the_largest_rate() -> None:
     train = training()
-    with pytest.raises(DataError, match=r"asks for 259 of 1297 training rows, and only 132 are of the source label"):
+    with pytest.raises(DataError, match=r"requires 259 of 1297 training rows, but only 132 are of the source label"):
         LabelFlip(rate=0.2, flip=Flip.targeted, source=3, target=8).corrupt(train, SPEC, rng(train))
     with pytest.raises(ConfigError, match=r"poison\.label_flip\.target is 10; expected a label between 0 and 9"):
         LabelFlip(flip=Flip.targeted, target=10).corrupt(train, SPEC, rng(train))
@@ -303,7 +303,7 @@ def test_backdoors_refuse_what_is_no_image_and_classes_that_are_too_small() -> N
         PatchTrigger(size=9).corrupt(train, SPEC, rng(train))
     with pytest.raises(DataError, match=r"only 128 are of the target class; choose a rate of at most 0\.09869"):
         SinusoidalTrigger(rate=0.2).corrupt(train, SPEC, rng(train))
-    with pytest.raises(Refused, match=r"that wave is 0 in each of 8 columns; choose one below 4\.0"):
+    with pytest.raises(Refused, match=r"the wave is 0 in each of the 8 columns; choose one below 4\.0"):
         SinusoidalTrigger(frequency=8).corrupt(train, SPEC, rng(train))
 
 
