@@ -42,8 +42,7 @@ class DataSpec:
     shape: (C, H, W) for images, (D,) for tabular data. classes: number of labels.
     mean, std: per channel (images) or per feature, for the normalisation inside models; a single value holds for all.
     class_names: display names; may be empty. task: what a system predicts. rules: constraints on the features of a
-    table,
-    which every region of a threat respects.
+    table, which every region of a threat respects.
     """
 
     shape: tuple[int, ...]
@@ -145,9 +144,7 @@ def _one_hot(y: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Overlaid:
-    """Reader of row `places[i]` of `x` (M, *S) for example i, and of example i of `base` where it is -1; `places` is
-    (N,).
-    """
+    """Reader of row `places[i]` of `x` (M, *S) for example i, or of `base` if `places[i]` (N,) is -1."""
 
     base: Examples
     places: Tensor

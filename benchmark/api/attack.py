@@ -50,8 +50,7 @@ class Attack(Component):
     supports: ClassVar[Supports]
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Check the requirements that `supports` cannot express, such as colour images; called before anything is
-        trained.
+        """Check requirements that `supports` cannot express, such as colour images; called before training.
 
         Args:
             spec: shape and classes of the data.
@@ -80,8 +79,7 @@ class Attack(Component):
 
 @dataclass(frozen=True)
 class PreparedAttack(Attack):
-    """An attack with a part that is prepared once per cell and shared by all examples, such as a universal
-    perturbation.
+    """An attack with a part prepared once per cell for all examples, such as a universal perturbation.
 
     `perturb` reads the prepared tensors from `target.prepared`.
 

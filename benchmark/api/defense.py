@@ -85,8 +85,7 @@ class Defense(Component):
     def start(
         self, model: nn.Module, train: Examples, spec: DataSpec, fit: Callable[[nn.Module, Examples, Loss], None]
     ) -> Defense:
-        """Prepare for training: return the defense to train with, including anything it trains for that, such as a
-        teacher.
+        """Prepare training, including further models such as a teacher, and return the defense to train with.
 
         Called again when an interrupted training resumes; must then return the same.
 
@@ -152,14 +151,11 @@ class Defense(Component):
         return ()
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Suspicion score, (B,) float32: higher is more suspicious. The core calibrates the threshold on clean
-        examples.
-        """
+        """Suspicion score, (B,) float32, larger if more suspicious; the core calibrates the threshold."""
         raise NotImplementedError(f"{type(self).__name__} declares detects=True but does not define suspicion()")
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
-        """Differentiable surrogate of a suspicion score without a useful gradient, (B,) float32; None if none is
-        needed.
+        """Differentiable surrogate of a suspicion score without a useful gradient, (B,) float32, or None.
 
         A defense-aware attacker follows its gradient; `suspicion` makes the decision.
         """

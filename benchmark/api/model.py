@@ -44,8 +44,7 @@ class Model(Component):
         """Fit `module`, as :meth:`build` made it, in place and without gradients.
 
         A model that defines this is not trained by the recipe. All that it learns must fit into the state of the module
-        as
-        built, which is stored and read back like any weights.
+        as built, which is stored and read back like any weights.
 
         Args:
             train: with hard labels only.

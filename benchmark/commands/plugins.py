@@ -1,6 +1,4 @@
-"""`benchmark plugins`: list the installed plugins as a table or JSON, or show one with its settings, without importing
-it.
-"""
+"""`benchmark plugins`: list the installed plugins, or show one with its settings, without importing it."""
 
 from __future__ import annotations
 

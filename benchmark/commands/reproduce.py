@@ -31,9 +31,7 @@ __all__ = ["config_of", "differences", "main"]
 
 
 def main(path: Path, store: Path, data: Path, *, inputs: Sequence[Path] = ()) -> int:
-    """Recompute the cell and print the differences; returns 0 if outcomes and witness are identical bit for bit, else
-    1.
-    """
+    """Recompute the cell and print the differences; returns 0 if outcomes and witness are identical, else 1."""
     from benchmark.run import run
 
     folder = path if path.is_dir() else path.parent

@@ -16,9 +16,7 @@ __all__ = ["reasons", "stale"]
 
 
 def stale(records: Sequence[Record]) -> list[tuple[Record, list[str]]]:
-    """Records whose key differs under today's code, with the reasons; refused cells are left out, as nothing was
-    computed.
-    """
+    """Records whose key differs under today's code, with the reasons; without refused cells."""
     found = [(record, [*dict.fromkeys(reasons(record))]) for record in records if record.status != "refused"]
     return [(record, why) for record, why in found if why]
 

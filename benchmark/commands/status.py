@@ -182,8 +182,7 @@ def matrix(records: list[Record], width: int = UNBROKEN) -> str:
 
     If an attack ran only on the survivors of others, it is the joint robust accuracy, marked "after others". A single
     cell is shown with its 95 % interval, several (over seeds) by their mean and number. An entry that only other
-    systems
-    have is shown as missing. Cells whose settings differ have different names.
+    systems have is shown as missing. Cells whose settings differ have different names.
 
     Args:
         width: characters per line, beyond which the columns continue in another block.

@@ -42,8 +42,7 @@ def check_store(root: Path) -> int:
 
 
 def clean(root: Path, *, failed: bool = False, orphans: bool = False) -> int:
-    """Set broken files aside, so that they are recomputed, and remove the leftovers of interrupted processes; returns
-    0.
+    """Set broken files aside for recomputation and remove leftovers of interrupted processes; returns 0.
 
     Args:
         failed: also drop the records of failed cells. orphans: also remove systems of no cell, and work of no plan.

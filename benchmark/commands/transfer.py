@@ -216,9 +216,7 @@ class _Judge:
         )
 
     def witnesses(self, folder: Path, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
-        """Examples that the cell in `folder` breaks and the target gets right, and those of them that fool the target,
-        (N,) bool.
-        """
+        """Examples broken by the cell in `folder` and correct on the target, and those fooling it, (N,) bool."""
         import torch
 
         from benchmark.records.outcomes import WITNESS, Witness

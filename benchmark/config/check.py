@@ -154,9 +154,7 @@ def _check_alone(defenses: Sequence[Defense]) -> None:
 
 
 def _check_learner(config: RunConfig) -> None:
-    """Check that a model without gradient training has neither a defense that changes such training nor initial
-    weights.
-    """
+    """Check that a model without gradient training has no defense of such training and no initial weights."""
     if not config.model.learns():
         return
     model = registry.name_of(config.model)[1]

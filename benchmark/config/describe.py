@@ -22,8 +22,7 @@ MASK = "mask.safetensors"
 
 
 def threat_info(threat: Threat, *, by_content: bool = True) -> ThreatInfo:
-    """Threat as stored in records: each of the record's fields from the threat's field of the same name, as plain
-    values.
+    """Threat as stored in records: the threat's fields of the same names, as plain values.
 
     Args:
         by_content: identify a mask file by a digest of its content, if it can be read, instead of its path.

@@ -66,8 +66,7 @@ class Training:
     ema: decay of an exponential moving average of the weights, which is deployed instead of the last weights; 0 is off.
     patience: epochs without improvement on the select split before training stops; 0 never stops early.
     selection_attack: if a defense declares a training threat, the epoch is selected by the select split's accuracy
-    under
-    this attack and that threat; otherwise by its clean accuracy.
+    under this attack and that threat; otherwise by its clean accuracy.
     """
 
     epochs: int = 20

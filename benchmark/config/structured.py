@@ -17,8 +17,7 @@ def structured(cls: type[Any]) -> DictConfig:
     """Writable OmegaConf node that checks its keys and values against a frozen dataclass.
 
     Fields outside the constructor are not configuration; a field made by `benchmark.api.inner` becomes a config group
-    of
-    its own, chosen by an entry of the defaults list.
+    of its own, chosen by an entry of the defaults list.
     """
     node: DictConfig = OmegaConf.structured(cls)
     writable(node)

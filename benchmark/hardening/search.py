@@ -20,9 +20,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Aim:
-    """Goal of a search. robust: robust accuracy to reach. clean_loss: largest loss of clean accuracy against no
-    defense.
-    """
+    """Goal of a search. robust: robust accuracy to reach. clean_loss: largest loss of clean accuracy."""
 
     robust: float
     clean_loss: float = 0.05
@@ -74,8 +72,8 @@ def one_by_one(pool: Pool, protections: Sequence[Part], goal: Aim, examples: int
     """Add one defense after the other to the stack, in the given order, until the goal is reached.
 
     Of several settings of a defense the best is taken. A defense is kept if it raises the robust accuracy significantly
-    in
-    a paired one-sided test (McNemar, 1947), and clean accuracy is at most `goal.clean_loss` below that of no defense.
+    in a paired one-sided test (McNemar, 1947), and clean accuracy is at most `goal.clean_loss` below that of no
+    defense.
 
     Args:
         told: called after each step.

@@ -25,9 +25,7 @@ def benchmark_component() -> type[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def benchmark_cell_started(plan: CellPlan) -> None:
-    """Called before a cell that is not yet in the store is computed; `plan` has its key, configuration, sweep and
-    folder.
-    """
+    """Called before a cell is computed that is not in the store; `plan` has key, configuration, sweep and folder."""
 
 
 @hookspec
@@ -50,8 +48,7 @@ def benchmark_progress(stage: str, done: int, total: int) -> None:
     """Called when `done` of `total` examples of a stage ("attack", "certify") are finished.
 
     Within a long batch, the stage "passes" reports the forward passes made, out of the number that the attack's
-    settings
-    imply for all examples; an attack may end with fewer.
+    settings imply for all examples; an attack may end with fewer.
     """
 
 

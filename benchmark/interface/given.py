@@ -28,8 +28,8 @@ class GivenModel(Model):
     """A fitted model in memory; made by :meth:`of`.
 
     name: display name. weights: sha256 of its state, "" without one. scores: sha256 of its scores on the first
-    examples,
-    which tells models without a state apart. answers, output, layout, scale, shift: conversion of inputs and outputs.
+    examples, which tells models without a state apart. answers, output, layout, scale, shift: conversion of inputs and
+    outputs.
     """
 
     held: ClassVar[tuple[str, str]] = ("model", "given")

@@ -107,8 +107,7 @@ class Evaluation(Records):
     """Result of :func:`benchmark.evaluate`: a cell per attack, and the worst case over them.
 
     notes: sentences about the interpretation of inputs and threat. folder: of the store; a temporary one is deleted
-    with
-    the result.
+    with the result.
     """
 
     def __init__(self, cells: Sequence[Cell], notes: Sequence[str], folder: Path, *, kept: bool) -> None:
@@ -145,8 +144,7 @@ class Evaluation(Records):
         return found
 
     def curve(self, eps: Sequence[float] | None = None) -> Curve:
-        """Robust accuracy over the radius, from the distances of the adversarial examples; an upper bound at each
-        radius.
+        """Robust accuracy over the radius, from adversarial distances; an upper bound at each radius.
 
         Args:
             eps: radii in units of [0, 1]; by default all at which it changes.

@@ -129,8 +129,7 @@ def half_space_distance(slope: Tensor, margin: Tensor, x: Tensor, norm: Norm) ->
     """Smallest norm of a `delta` with slope . delta >= margin that keeps `x` + `delta` in the box [0, 1].
 
     Every feature moves in the direction of its slope, as far as the box allows, and gains |slope| per unit: linf moves
-    all
-    equally, l2 in proportion to the slope, l1 moves the steepest first, and l0 those first that can gain the most.
+    all equally, l2 in proportion to the slope, l1 moves the steepest first, and l0 those first that can gain the most.
 
     Args:
         slope, x: (N, D) float64. margin: (N,) float64. norm: to minimise.

@@ -20,8 +20,7 @@ __all__ = ["exact_segmentation_distance", "pixel_distances"]
 
 
 def pixel_distances(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """Distance of each pixel to its nearest misclassification in the box, (N, S) float64; 0 if wrong already, NaN if
-    void.
+    """Distance of each pixel to misclassification in the box, (N, S) float64; 0 if wrong, NaN if void.
 
     Args:
         weight: (K, C) and bias: (K,) float64, shared by all pixels. x: (N, C, H, W). y: (N, S) int64, -1 for void.

@@ -1,10 +1,10 @@
 """Small ReLU networks, and the exact distance of an input in the box to its nearest misclassified point.
 
-A ReLU network is piecewise linear, so the nearest input whose logit of class k is at least that of y
-is the solution of a mixed-integer linear program (Tjeng, Xiao & Tedrake, ICLR 2019, arXiv:1711.07356): one
-binary variable says whether a unit is active, where bounds on its input do not decide it. HiGHS solves it to
-optimality, through SciPy. Distances are linf and l1, which have linear programs; networks without a hidden layer have
-closed forms in every norm (:mod:`benchmark.oracles.linear`). Everything is in double precision.
+A ReLU network is piecewise linear, so the nearest input whose logit of class k is at least that of y is the solution of
+a mixed-integer linear program (Tjeng, Xiao & Tedrake, ICLR 2019, arXiv:1711.07356): one binary variable says whether a
+unit is active, where bounds on its input do not decide it. HiGHS solves it to optimality, through SciPy. Distances are
+linf and l1, which have linear programs; networks without a hidden layer have closed forms in every norm
+(:mod:`benchmark.oracles.linear`). Everything is in double precision.
 """
 
 from __future__ import annotations
@@ -92,8 +92,7 @@ class ReLUNet:
         """The same classifier with rescaled weights near 1, because the tolerances of a solver are absolute.
 
         A factor taken from a unit is given to the next layer, and all scores are divided by one number; every factor is
-        a power
-        of two, so nothing is rounded.
+        a power of two, so nothing is rounded.
         """
         weights, biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
         for place in range(len(weights)):
@@ -184,8 +183,7 @@ def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) 
     """Smallest distance, at most `radius`, at which the logit of `k` equals that of `y`; infinite if there is none.
 
     Variables: the input, its change (one number under linf, one per feature under l1), and for each unstable unit its
-    value
-    a and a binary b, with a >= z, a >= 0, a <= z - low * (1 - b), a <= high * b, where z is its affine input, in
+    value a and a binary b, with a >= z, a >= 0, a <= z - low * (1 - b), a <= high * b, where z is its affine input, in
     [low, high]. A stable unit is linear.
 
     Raises:

@@ -25,8 +25,7 @@ class Pair(_Model):
     """Transfer from one system, `source`, to another.
 
     tried, transferred: number of examples tried, and transferred, from any cell of the source. cells: the same two
-    numbers
-    of each cell alone, by its key. witnesses_sha256: over the witness files, in the order of the keys.
+    numbers of each cell alone, by its key. witnesses_sha256: over the witness files, in the order of the keys.
     """
 
     source: str

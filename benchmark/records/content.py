@@ -1,8 +1,7 @@
 """Digests of the user's own files and folders, which identify inputs by content, independently of their path.
 
 A digest is cached under size and times of the file, in this process and, for folders, in a file beside the data, so
-that
-a large folder of images is read once instead of for every cell.
+that a large folder of images is read once instead of for every cell.
 """
 
 from __future__ import annotations

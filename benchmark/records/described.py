@@ -67,9 +67,7 @@ NormName = Annotated[str, AfterValidator(_known_norm), WithJsonSchema({"enum": N
 
 
 class ThreatInfo(Document):
-    """The threat; eps in units of the [0, 1] input range. levels: number of values that a changed feature may take, if
-    limited.
-    """
+    """The threat; eps in units of the [0, 1] input range. levels: number of values of a changed feature, if limited."""
 
     norm: NormName
     eps: float = Field(ge=0)
@@ -98,9 +96,9 @@ class ThreatInfo(Document):
 
 
 class AttackInfo(Document):
-    """The attack with every parameter. minimal: searches for the smallest perturbation. bounded: respects the threat's
-    norm;
-    candidates of an unbounded attack are judged by box and region alone.
+    """The attack with every parameter. minimal: searches for the smallest perturbation.
+
+    bounded: respects the threat's norm; candidates of an unbounded attack are judged by box and region only.
     """
 
     name: str

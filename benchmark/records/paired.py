@@ -72,12 +72,9 @@ class Comparison:
     """Difference between two systems, attacks or results on the same examples.
 
     only_first, only_second: ids of examples robust in only one of the two. p_value: exact two-sided McNemar test of
-    their
-    numbers, whose null hypothesis is that a disagreement goes either way with probability 1/2. difference: robust
-    accuracy
-    of the first minus that of the second, with a 95 % interval given the number of disagreements (Clopper-Pearson of
-    their
-    proportion).
+    their numbers, whose null hypothesis is that a disagreement goes either way with probability 1/2. difference: robust
+    accuracy of the first minus that of the second, with a 95 % interval given the number of disagreements
+    (Clopper-Pearson of their proportion).
     """
 
     first: Kept

@@ -28,8 +28,7 @@ class PoisonedRows:
     ids: (M,) int64. x: (M, *S) float32 in [0, 1]. y: (M,) int64. added: (M,) bool, not a row of the clean training
     split.
     probe: (P, *S), the first test examples with the trigger, or None. victims: (V,) int64, ids of the test examples
-    that
-    the poison was crafted for, or None.
+    that the poison was crafted for, or None.
     """
 
     ids: Tensor

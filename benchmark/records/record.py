@@ -107,8 +107,7 @@ class GivenUp(Document):
     """Attacked examples on which the attack ended without success, although it could have continued.
 
     examples: their number. asked: forward passes spent on them. left: further passes that the query budget allowed;
-    None
-    for a minimal attack without a budget.
+    None for a minimal attack without a budget.
     """
 
     examples: int = Field(ge=0)
@@ -135,14 +134,12 @@ class Record(Document):
     """The JSON document of a cell.
 
     harness: version of the code that made it, with a digest if it is not a release; "" in records of 0.1, whose keys
-    were
-    computed differently. certifiers, measured_by: the plugins, each as name, distribution, version and params.
+    were computed differently. certifiers, measured_by: the plugins, each as name, distribution, version and params.
     examples: requested number of test examples; None for all.
     fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
     list for clean examples alone. A detector has seen the cell's attack if its name is among them.
     survivors_of: keys of cells of the same system and threat; the attack skipped the examples that they broke. Empty if
-    it
-    was given all; otherwise its counts are joint over all of them.
+    it was given all; otherwise its counts are joint over all of them.
     path: number of examples broken by each part of an attack with several parts.
     task: what the system predicts; omitted from the file for classification.
     """

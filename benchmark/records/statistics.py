@@ -57,8 +57,7 @@ def mcnemar(only_first: _Ints | int, only_second: _Ints | int) -> _Floats:
     """Two-sided exact p-values of paired binary outcomes, from the numbers of examples that only one side gets right.
 
     The null hypothesis is that a disagreement goes either way with probability 1/2. McNemar, Psychometrika 12 (1947),
-    in
-    its exact binomial form; 1 if the two never disagree. Elementwise.
+    in its exact binomial form; 1 if the two never disagree. Elementwise.
     """
     b, c = np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64)
     p: _Floats = np.minimum(1.0, 2.0 * special.bdtr(np.minimum(b, c), b + c, 0.5))
@@ -71,8 +70,7 @@ def paired_difference(
     """Interval of the difference of two proportions of the same examples, first minus second.
 
     Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: Wilson's intervals of both proportions, combined with
-    their
-    continuity-corrected correlation.
+    their continuity-corrected correlation.
 
     Raises:
         ValueError: if there is no example.

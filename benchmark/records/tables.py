@@ -46,8 +46,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str = "te
 
 
 def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
-    """Text table cut into blocks of columns that each fit `width` characters; the first column is repeated in each
-    block.
+    """Text table cut into blocks of at most `width` characters; each repeats the first column.
 
     A block has at least one more column, so that a narrow window shows everything.
     """

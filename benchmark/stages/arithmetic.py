@@ -154,9 +154,7 @@ def _check_shapes(record: Record, outcomes: Outcomes) -> None:
 
 
 def _check_sites(outcomes: Outcomes) -> None:
-    """Check that labels and predictions per site are present together, with a row per example and the same number of
-    sites.
-    """
+    """Check that labels and predictions per site are both present, of equal numbers of rows and sites."""
     import torch
 
     from benchmark.records.outcomes import SITES

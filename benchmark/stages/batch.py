@@ -174,8 +174,7 @@ def _attempts(
     """Attack once per goal, with an equal share of the query budget each, and keep the best candidate per example.
 
     In order of preference: one that breaks it (the nearest for minimal attacks, else the first), an invalid one, the
-    nearest
-    adversarial one, the first.
+    nearest adversarial one, the first.
     """
     if threat.queries is not None and len(wanted) > 1:
         if threat.queries < len(wanted):

@@ -59,9 +59,8 @@ def calibrated(scores: Tensor, false_positives: float) -> float:
     """Threshold for scores (N,) of clean examples: the k-th smallest, k = ceil((N + 1) (1 - false_positives)).
 
     A new clean score exceeds it with probability at most `false_positives`, for any distribution; the fraction of new
-    scores
-    above it is Beta(N + 1 - k, k) if no scores are equal. With fewer than 1 / false_positives - 1 examples no threshold
-    guarantees that, and it is the largest score.
+    scores above it is Beta(N + 1 - k, k) if no scores are equal. With fewer than 1 / false_positives - 1 examples no
+    threshold guarantees that, and it is the largest score.
     """
     k = math.ceil((len(scores) + 1) * (1 - Fraction(str(false_positives))))
     return float(scores.sort().values[min(k, len(scores)) - 1])

@@ -105,8 +105,7 @@ def _classes_given_up(threat: Threat, attack: AttackInfo, outcomes: Outcomes) ->
 
     Among attacks with a budget, only those without gradients are considered, which spend nothing but queries. A minimal
     attack without a budget succeeds at some distance if it may change every feature and sees the evaluated system; if
-    it
-    does not, it is blind to the class.
+    it does not, it is blind to the class.
     """
     budget = budget_of(attack, threat.queries)
     sees = threat.aware and threat.access is not Access.transfer and threat.region.kind is RegionKind.full

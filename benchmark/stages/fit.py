@@ -115,9 +115,7 @@ def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | No
 
 
 def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.Module:
-    """Architecture after the changes of a stack of defenses; a `build` with the model as its only argument gets no
-    spec.
-    """
+    """Architecture after a stack of defenses; a `build` with the model as its only argument gets no spec."""
     for defense in defenses:
         change: Callable[..., nn.Module] = defense.build
         with registry.calling(defense, generators=False):

@@ -48,9 +48,8 @@ def share_of(batch: Tensor, rank: int, processes: int, fewest: int) -> tuple[Ten
     """Rows of a batch for one of several processes, and the weight of their mean loss.
 
     Processes average their gradients with equal weights, so n of N rows weigh n * processes / N: the average is then
-    the
-    gradient of the mean over the N rows, as in a single process. A batch with fewer than `fewest` rows per process is
-    computed whole by all of them.
+    the gradient of the mean over the N rows, as in a single process. A batch with fewer than `fewest` rows per process
+    is computed whole by all of them.
     """
     if len(batch) < fewest * processes:
         return batch, 1.0

@@ -28,8 +28,7 @@ class Answer:
     confidence: (B,) float32, the largest softmax, refused or not; 0 where a score is not finite. logits: (B, K).
     predicted: (B,) int64, the label without refusals. suspicion: (B,) float32, positive where a detector refuses; None
     without detectors. truth: (B,) int64, the true label. sites: the prediction per site, as the task reads it; None
-    where an
-    example has one label.
+    where an example has one label.
     """
 
     label: Tensor
@@ -44,9 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict per attacked example, see benchmark.records.outcomes.Outcomes, and the violated constraint of invalid
-    ones.
-    """
+    """Verdict per attacked example, see benchmark.records.outcomes.Outcomes, and violated constraints."""
 
     label: Tensor
     top5: Tensor

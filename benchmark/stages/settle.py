@@ -23,8 +23,7 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
     """Copy of the threat with the region of each example fixed, if regions differ (random, saliency).
 
     The rules on the data's features, if any, are included too. Later calls of :meth:`benchmark.threat.Threat.around`
-    see the
-    same region, with any `rng` that has the examples' ids.
+    see the same region, with any `rng` that has the examples' ids.
 
     Args:
         system: the evaluated system. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
@@ -48,9 +47,8 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
     """Saliency region: the `size` pixels where the true label's score has the largest slope, (B, *S) bool.
 
     The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1): the largest magnitude
-    over
-    channels, of the trained model without inference-time defenses, so that a random or rounding defense does not blur
-    it.
+    over channels, of the trained model without inference-time defenses, so that a random or rounding defense does not
+    blur it.
     Ties go to the first pixels. One forward and one backward pass per example, made by the core and not charged. With
     several sites the scores of their labels are added.
 

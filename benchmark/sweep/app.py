@@ -1,8 +1,7 @@
 """The Hydra application of `benchmark run`: composes configurations, and skips finished cells of sweeps.
 
 A config source passes the plugins' schemas to Hydra lazily, so that only the chosen plugins are imported; a sweeper
-looks
-into the store before a job is composed, and summarises the sweep at its end.
+looks into the store before a job is composed, and summarises the sweep at its end.
 """
 
 from __future__ import annotations
@@ -113,8 +112,7 @@ def _code(cells: Sequence[CellResult]) -> int:
 
 
 def _composed(application: Callable[[], None]) -> None:
-    """Call Hydra's application; a composition error becomes one sentence, unless HYDRA_FULL_ERROR requests the
-    traceback.
+    """Call Hydra's application; a composition error becomes one sentence, unless HYDRA_FULL_ERROR is set.
 
     Raises:
         ConfigError: with that sentence.
@@ -136,9 +134,7 @@ def _composed(application: Callable[[], None]) -> None:
 
 
 def complete(argv: list[str]) -> int:
-    """Complete a line in the shell: `benchmark -sc query=bash` with the line in COMP_LINE, as called by Hydra's
-    scripts.
-    """
+    """Complete a shell line: `benchmark -sc query=bash` with the line in COMP_LINE, as Hydra's scripts do."""
     line = os.environ.get("COMP_LINE", "")
     os.environ["COMP_LINE"] = line.replace("benchmark run", "benchmark", 1)
     return main(argv, DescribedSource)

@@ -54,8 +54,7 @@ def given_to(
     *,
     narrowed: Container[str] = (),
 ) -> list[list[str]]:
-    """Cells of a sweep with their settings of plugins; several values of a setting multiply the cells that it applies
-    to.
+    """Cells of a sweep with their plugin settings; several values multiply the cells that they apply to.
 
     Args:
         jobs: the overrides of each cell. default: from a kind to the choices of a cell that does not set it.

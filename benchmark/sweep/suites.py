@@ -86,8 +86,7 @@ class _Protocol:
 
 
 def departure(record: Record, test_total: int) -> str | None:
-    """First deviation of an official record from the installed suite, in words; None if there is none, or it is
-    unknown.
+    """First deviation of an official record from the installed suite; None if there is none or it is unknown.
 
     Plugin versions and the surrogate, which the record names by its key, are not compared.
 

@@ -64,9 +64,7 @@ class InputRule:
         return x.squeeze(1) if self.layout == "NHW" else x
 
     def ours(self, x: Tensor) -> Tensor:
-        """Inputs (B, *S) in [0, 1] and the harness's layout, from the model's; uint8, which stands for x / 255, stays
-        uint8.
-        """
+        """Inputs (B, *S) in [0, 1] in the harness's layout, from the model's; uint8, standing for x / 255, stays."""
         if self.layout == "NHWC":
             x = x.permute(0, 3, 1, 2).contiguous()
         elif self.layout == "NHW":
@@ -83,8 +81,7 @@ class AnswerRule:
     """Conversion of a model's output to logits (B, K).
 
     kind: of the output. output: its position in a tuple (index), a dict (key) or an object (attribute); None if the
-    model
-    returns the tensor or array directly. classes: K, needed for labels.
+    model returns the tensor or array directly. classes: K, needed for labels.
     """
 
     kind: AnswerKind = AnswerKind.logits

@@ -1,8 +1,7 @@
 """Auxiliary networks of poisons and defenses, trained in memory from a seed.
 
 A poison crafted on a substitute network, or a filter on the features of a network trained on the suspected rows, holds
-a
-model by `inner` and trains it here. Nothing is stored: the same seed gives the same weights.
+a model by `inner` and trains it here. Nothing is stored: the same seed gives the same weights.
 """
 
 from __future__ import annotations

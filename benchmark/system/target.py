@@ -142,8 +142,7 @@ class Target:
 
     @property
     def smoother(self) -> tuple[Target, ...]:
-        """Targets of the same rows behind smoother or weaker settings of the system's defenses, the undefended system
-        last.
+        """Targets behind smoother or weaker settings of the defenses, the undefended system last; same rows.
 
         Empty for an attacker who does not know the defenses, or has no gradients. Passes are charged to the same
         examples.
@@ -212,8 +211,7 @@ class Target:
         """Queries left to each row, (B,) int64, or None without a limit.
 
         One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget; on a
-        randomised
-        system, one per draw, on an ensemble, one per member. Rows of the same example share its budget.
+        randomised system, one per draw, on an ensemble, one per member. Rows of the same example share its budget.
         """
         if self.ledger.queries is None and self._cap is None:
             return None
@@ -287,14 +285,12 @@ class Target:
         """Labels as the core judges `x` (B, *S), on fresh draws, (B,) int64; `votes` forward passes per row.
 
         For a randomised system the majority label of the draws; a tie goes to the larger mean probability. -1, refused,
-        if
-        more than half of the draws are.
+        if more than half of the draws are.
         """
         return self._passes.elected(x)
 
     def accepts(self, x: Tensor, asked: Tensor) -> Tensor:
-        """True for the rows of `asked` (B,) bool whose input in `x` (B, *S) is not refused, (B,) bool; `votes` passes
-        each.
+        """Rows of `asked` (B,) bool whose input in `x` (B, *S) is not refused, (B,) bool; `votes` passes each.
 
         False where the budget, which the rows of an example share, does not suffice.
         """

@@ -17,8 +17,7 @@ def copied(model: nn.Module) -> nn.Module:
     """Independent copy of a module with the same weights.
 
     Tensors that old-style weight and spectral normalisation recompute in each pass lose their graph, with which they
-    cannot
-    be copied. TorchScript modules are copied without gradients, so that parameters do not become results.
+    cannot be copied. TorchScript modules are copied without gradients, so that parameters do not become results.
     """
     for module in model.modules():
         for name, value in vars(module).items():

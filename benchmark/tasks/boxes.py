@@ -25,8 +25,7 @@ def overlaps(one: Tensor, other: Tensor) -> Tensor:
 
 
 def suppressed(boxes: Tensor, scores: Tensor, most: float) -> Tensor:
-    """Greedy non-maximum suppression: True for a box that overlaps a higher-scored one by more than `most`, (B, n)
-    bool.
+    """Greedy non-maximum suppression: boxes that overlap a higher-scored one by more than `most`, (B, n) bool.
 
     In the order of the scores (B, n); a score of 0 or less is not a detection.
     """

@@ -37,8 +37,7 @@ class Detection(DenseTask):
 
     Labels are (B, S, 5) int64: class, then the corners x0, y0, x1, y1 of the box in pixels (0 where there is none). A
     system returns (B, S, K + 4): class scores, then the offsets of the centre from the cell's centre and of the sides
-    from
-    two cells, all in cells. An example is wrong if, by the goal, some object has no detection of an overlap of 0.5
+    from two cells, all in cells. An example is wrong if, by the goal, some object has no detection of an overlap of 0.5
     (`vanishing`), its most confident detection has another class (`mislabeling`), some detection matches no object
     (`fabrication`), or any of these (`untargeted`).
 
@@ -95,9 +94,7 @@ class Detection(DenseTask):
         return torch.cat([label[..., None].to(sure.dtype), sure[..., None], boxes], 2).float()
 
     def errors(self, reading: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Missed objects, mislabelled objects and false detections, (B, S) bool each, at the cell of the object or
-        detection.
-        """
+        """Missed objects, mislabelled objects and false detections at their cells, (B, S) bool each."""
         import torch
 
         object_, found = y[..., 0] > BACKGROUND, reading[..., 0] > BACKGROUND
@@ -142,8 +139,7 @@ class Detection(DenseTask):
         return (inside & (y[..., 0] > BACKGROUND)[:, :, None]).any(1)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Sum of the mean cross-entropy over object cells, the mean over other cells, and the mean box error at
-        objects.
+        """Sum of the mean cross-entropies over object cells and other cells, and the mean box error at objects.
 
         All three have equal weight, since objects are few. Boxes: absolute errors of the corners, in cells.
         """

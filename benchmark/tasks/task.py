@@ -26,8 +26,7 @@ class Task:
     """A value that travels with the data: S sites per example, each with a label and K classes.
 
     name: as plugins declare it in `tasks`. goals: goals of a threat that are defined for the task; None for all that
-    name
-    labels. dense: True if an example has several sites, so that a system returns (B, S, K) instead of (B, K).
+    name labels. dense: True if an example has several sites, so that a system returns (B, S, K) instead of (B, K).
     """
 
     name: ClassVar[str] = CLASSIFICATION
@@ -69,8 +68,7 @@ class DenseTask(Task, ABC):
     """A task with several sites per example. Labels are (B, S) int64, or (B, S, n) with the label in column 0.
 
     The label -1 marks a site that does not count. An example is correct or wrong as a whole: in outcomes its label is
-    1,
-    and the prediction is 1 if it is correct and 0 if it is wrong.
+    1, and the prediction is 1 if it is correct and 0 if it is wrong.
 
     goal: the error that counts, of `goals`.
     """

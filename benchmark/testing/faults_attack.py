@@ -1,5 +1,4 @@
-"""Attacks that each break one promise, made from a sound one; :mod:`benchmark.testing.faults` names the rules they
-break.
+"""Attacks that each break one promise, from a sound one; :mod:`benchmark.testing.faults` has the rules.
 
 The sound attack ascends the margin loss of Carlini & Wagner (IEEE S&P 2017, arXiv:1608.04644) by steepest steps.
 """

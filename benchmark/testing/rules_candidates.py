@@ -163,8 +163,7 @@ def accepts_a_batch_of_one(attack: Attack) -> None:
 
 
 def works_on_every_shape_it_accepts(attack: Attack) -> None:
-    """Inputs of rank 2, 3 and 4, one and three channels, two to a thousand classes and both precisions work or are
-    refused.
+    """Inputs of rank 2 to 4, 1 or 3 channels, 2 to 1000 classes and both precisions work or are refused.
 
     Every pair of these, of the regions, and of the declared goals and kinds of access occurs.
     """

@@ -91,9 +91,7 @@ class Probabilities(nn.Module):
 
 
 class Scaled(nn.Module):
-    """scale * logits + shift: labels do not change, but a large scale saturates the softmax and a shift costs
-    precision.
-    """
+    """scale * logits + shift: same labels, but a large scale saturates the softmax, a shift costs precision."""
 
     def __init__(self, model: nn.Module, *, scale: float = 1.0, shift: float = 0.0) -> None:
         super().__init__()

@@ -81,8 +81,7 @@ class BallAudit:
 
 @dataclass(frozen=True)
 class Ball:
-    """The set of allowed inputs around `x`: the eps-ball of a norm in the box [0, 1], with changes inside the mask
-    only.
+    """The allowed inputs around `x`: the eps-ball of a norm in the box [0, 1], changed inside the mask only.
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
     levels: number of values of a changed feature, or None for real numbers; see :meth:`quantise`.
@@ -225,12 +224,9 @@ class Ball:
         ball.
 
         The allowed values of a feature are the grid and its value in `x`. Each feature is rounded to the nearer of the
-        two
-        neighbouring allowed values, ties towards `x`. If that moves a row out of a ball that it was in, the features
-        whose
-        rounding added the most distance are rounded towards `x` instead, as few as necessary: a row in the ball stays
-        in it, and
-        in its box and region. Values on the grid do not change.
+        two neighbouring allowed values, ties towards `x`. If that moves a row out of a ball that it was in, the
+        features whose rounding added the most distance are rounded towards `x` instead, as few as necessary: a row in
+        the ball stays in it, and in its box and region. Values on the grid do not change.
         """
         if self.table is not None:
             return self._by_rules(x_adv, self.table)
@@ -289,8 +285,7 @@ class Ball:
 
         linf: the sign. l2: the normalised gradient. l1: all on the coordinates of largest magnitude, split over ties.
         l0: the sign on every coordinate; the projection keeps the largest. The step is zero at a coordinate (l2 and l1:
-        in a
-        row) with a NaN gradient, and under l2 in a row with an infinite one.
+        in a row) with a NaN gradient, and under l2 in a row with an infinite one.
         """
         if self.mask is not None:
             gradient = torch.where(self.mask, gradient, 0.0)

@@ -51,8 +51,7 @@ class Goal(Enum):
     (Carlini & Wagner, S&P 2017, section VI.A: best, average and worst case).
     top5: any answer without y in the top five; an example then counts as correct if y is in the top five.
     vanishing, mislabeling, fabrication: for an object detector, missed objects, objects with another class, or
-    detections
-    without an object; an example then counts as correct if it has no such error.
+    detections without an object; an example then counts as correct if it has no such error.
     """
 
     untargeted = "untargeted"

@@ -36,8 +36,7 @@ class TableRegion:
         """`x_adv` (B, D) made valid: clipped to its bounds, whole numbers rounded, each category one-hot.
 
         A category becomes the feature with the largest value; ties keep that of `x`. With `towards`, numbers are
-        rounded towards
-        `x` and categories keep their value: no feature is then further from `x` than in `x_adv`.
+        rounded towards `x` and categories keep their value: no feature is then further from `x` than in `x_adv`.
         """
         low, high = self.bounds(x)
         given = torch.minimum(torch.maximum(x_adv, low), high)

@@ -18,8 +18,7 @@ class Conditions:
     """Conditions that comparable records share, apart from the radius.
 
     Access, query budget and EOT draws are not included: they describe attacks (columns), and the worst case is over all
-    of
-    them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
+    of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
     total: number of examples. norm: ANY_CHANGE for attacks that no norm bounds. task: of the data.
     """
 
@@ -68,8 +67,7 @@ class AttackColumn:
 
     key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
     the settings that differ from other columns of that name. versions: of the distribution, sorted. access: granted by
-    the
-    threat. used: access that the attack used, see :func:`.ranking.grouping.used_access`; "" if unknown.
+    the threat. used: access that the attack used, see :func:`.ranking.grouping.used_access`; "" if unknown.
     """
 
     key: str

@@ -18,18 +18,14 @@ class Score:
     """Result of one attack on one row; means over the row's runs.
 
     robust: correct, validly attacked and not broken by this attack, as counted in the records. broken: number of
-    examples
-    broken. alone: number broken by no other attack recorded for the row. invalid: candidates outside the threat.
-    median_distance: over the examples that are correct on the clean input; None if it is infinite, or if the attack is
-    not
-    minimal.
+    examples broken. alone: number broken by no other attack recorded for the row. invalid: candidates outside the
+    threat. median_distance: over the examples that are correct on the clean input; None if it is infinite, or if the
+    attack is not minimal.
     forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still in the
-    top
-    five, None if there are at most five classes.
+    top five, None if there are at most five classes.
     metrics: those of plugins, see :mod:`.ranking.measured`.
     given: number of correct examples that the attack was given, if cheaper attacks had broken the rest before; None if
-    it
-    was given all. Otherwise `robust` is joint over all of them, and no number is comparable with those of other
+    it was given all. Otherwise `robust` is joint over all of them, and no number is comparable with those of other
     attacks.
     """
 
@@ -88,8 +84,7 @@ class Ranks:
     """Ranks of a row as intervals.
 
     low, high: ranks compatible with the Holm-corrected paired tests. drawn_low, drawn_high: central 95 % of its ranks
-    over
-    resampled examples. best: share of resamples in which it is first, ties divided.
+    over resampled examples. best: share of resamples in which it is first, ties divided.
     """
 
     low: int

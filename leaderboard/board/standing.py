@@ -17,10 +17,8 @@ class Pairs:
     """All pairs of ranked rows, in the order of the board.
 
     wins: (R, R) int64, examples robust in row i and not in row j (for rows with several runs: robust in a larger share
-    of
-    i's runs). p: (R, R) two-sided, see :func:`.ranking.paired.paired_tests`. adjusted: (R, R) after Holm over all pairs
-    of
-    the board.
+    of i's runs). p: (R, R) two-sided, see :func:`.ranking.paired.paired_tests`. adjusted: (R, R) after Holm over all
+    pairs of the board.
     """
 
     wins: NDArray[np.int64]
@@ -53,8 +51,7 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Optimality:
-    """Optimality of a minimal attack: closeness to the best known distances, at most 1 (AttackBench), mean over the
-    rows.
+    """Optimality of a minimal attack: closeness to the best known distances, at most 1, mean over the rows.
 
     low, high: 95 % over examples (delta method). rows: number of systems. pool: content address of the attacks whose
     smallest distances are the reference. Areas extend to the largest recorded radius.
@@ -72,8 +69,7 @@ class AttackStanding:
     """An attack over all rows of a board. column: its position in `Board.columns`.
 
     rows: number of systems attacked. success: share of the correct examples that it broke, over those rows; count,
-    total
-    and interval are for one system, since all systems see the same examples.
+    total and interval are for one system, since all systems see the same examples.
     alone: examples broken by no other attack, summed over the rows. forwards, backwards: mean per attacked example.
     seconds: mean per cell. optimality: for attacks with distances, None for others.
     """

@@ -39,14 +39,10 @@ class Evidence:
     """Part of a cell's outcomes that a leaderboard needs.
 
     clean: (N,) bool, correct on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
-    nothing
-    was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the adversarial
-    candidate in
-    the threat's norm, infinite where there is none. certified: (N,) float32, certified radius in that norm. spared:
-    (N,)
-    bool, correct but not given to the attack, since earlier cells had broken it; such an example is neither valid nor
-    broken
-    here.
+    nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the adversarial
+    candidate in the threat's norm, infinite where there is none. certified: (N,) float32, certified radius in that
+    norm. spared: (N,) bool, correct but not given to the attack, since earlier cells had broken it; such an example is
+    neither valid nor broken here.
     """
 
     clean: Bools

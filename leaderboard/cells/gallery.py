@@ -1,8 +1,7 @@
 """Images of attacked examples: clean, adversarial, and their amplified difference, as inline PNG.
 
 The shown examples follow a rule: the first broken ones of the example list, under the strongest attack. The PNG files
-are
-written here, uncompressed, so that their bytes are the same on every machine.
+are written here, uncompressed, so that their bytes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ class Pictures:
     """Gallery of a cell. ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1].
 
     clean_sites, adv_sites: predictions per pixel (M, H * W) int16, or detections (M, S, 6) float32; None where an
-    example
-    has one label.
+    example has one label.
     """
 
     ids: NDArray[np.int64]
@@ -121,8 +119,7 @@ def read_pictures(cell: Cell) -> Pictures | None:
 def exhibits(
     entries: Sequence[tuple[Board, Row]], read: Callable[[str], Pictures | None]
 ) -> tuple[list[Exhibit], list[str]]:
-    """Images for the page of a system: for each board those of the strongest attack that has any, within the size
-    limit.
+    """Images for a system's page: per board those of the strongest attack with any, within the size limit.
 
     Args:
         read: returns the gallery of a cell by its key.

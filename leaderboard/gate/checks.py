@@ -46,8 +46,8 @@ class Tested:
     """A trained system under one threat, with all its cells.
 
     labels: (N,) int64. clean, held: (N,) bool, correct without an attack, and under every attack. by: (N,) bool for
-    each
-    attack that was run at this radius. cells: of this radius. errors: a sentence per finding that invalidates a cell.
+    each attack that was run at this radius. cells: of this radius. errors: a sentence per finding that invalidates a
+    cell.
     """
 
     cells: tuple[Cell, ...]
@@ -137,8 +137,7 @@ def tested_systems(cells: Sequence[Cell]) -> list[Tested]:
     """Group complete cells by trained system and threat, and join their outcomes example by example.
 
     A candidate counts at every radius that contains it, as on a leaderboard. Cells of oblivious and transfer attackers
-    count
-    as well.
+    count as well.
 
     Raises:
         RecordError: if outcomes are missing or contradict their record.

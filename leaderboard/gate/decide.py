@@ -1,9 +1,9 @@
 """Decisions on shares of examples: reached, missed, or undecided with this many examples.
 
-A goal is reached if the lower exact bound of the share is at least the goal, and missed if the upper bound is below
-it. Otherwise it is undecided, and more examples are needed. All checks of a gate must pass, so
-each passes at the full level (an intersection-union test: Berger, Technometrics 24, 1982); a single failure fails
-the gate, so the level of a failure is divided by the number of checks (Bonferroni).
+A goal is reached if the lower exact bound of the share is at least the goal, and missed if the upper bound is below it.
+Otherwise it is undecided, and more examples are needed. All checks of a gate must pass, so each passes at the full
+level (an intersection-union test: Berger, Technometrics 24, 1982); a single failure fails the gate, so the level of a
+failure is divided by the number of checks (Bonferroni).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def decide_loss(
     """Compare the present version with a baseline on the same examples.
 
     It passes if the upper bound of the loss is at most the tolerated loss. Otherwise it fails if the loss is
-    significant in the one-sided exact test of McNemar (1947). The bounds are Newcombe's (Statistics in
-    Medicine 17, 1998, method 10).
+    significant in the one-sided exact test of McNemar (1947). The bounds are Newcombe's (Statistics in Medicine 17,
+    1998, method 10).
 
     Args:
         table: numbers of examples that (both, only the baseline, only the present version, neither) classify correctly.

@@ -91,8 +91,7 @@ class Entry(_Model):
     """A system with its numbers under one protocol.
 
     eps_exact: if the system was attacked with another radius than the protocol's. flags: objections of the source to
-    the
-    entry, or its remarks about the kind of entry.
+    the entry, or its remarks about the kind of entry.
     """
 
     system: str

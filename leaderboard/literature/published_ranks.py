@@ -22,8 +22,7 @@ class PublishedBoard:
     """Entries by value, best first, with the ranks compatible with unpaired tests at 5 % after Holm.
 
     ranks: (best, worst) rank of each entry. ties: (first, last) positions of the maximal groups of neighbours that no
-    test
-    separates. alike: number of neighbours that one uncorrected test at 5 % does not separate.
+    test separates. alike: number of neighbours that one uncorrected test at 5 % does not separate.
     """
 
     entries: tuple[Entry, ...]

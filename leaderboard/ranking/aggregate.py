@@ -89,8 +89,7 @@ def _elsewhere(
     """Cells of attackers who know less, under conditions that otherwise match those of a board of aware attackers.
 
     An attacker who knows a defense may ignore it, and submit examples that fooled another network. Such cells may be
-    from
-    another suite, provided that its rules were kept.
+    from another suite, provided that its rules were kept.
     """
     if not conditions.aware:
         return []

@@ -68,8 +68,7 @@ def others_beat_white_box(columns: Mapping[str, AttackColumn], scores: Mapping[s
     """An attack without the system's gradients breaks more than every attack with them: a sign of masked gradients.
 
     It asked for no gradient, or worked on another system: black-box and transfer attacks are checks of the white-box
-    ones
-    (Carlini et al., 2019, arXiv:1902.06705).
+    ones (Carlini et al., 2019, arXiv:1902.06705).
     """
     real = {key: score for key, score in scores.items() if columns[key].name not in NO_ATTACK}
     seen = {key for key in real if columns[key].access != TRANSFER and real[key].backwards > 0}
@@ -265,12 +264,10 @@ def spared(
     """Per row, the attacks required for a rank that at least one of its runs did not meet; with any, it has no rank.
 
     A suite requires its attacks, so that no number of other rows decides what a row must meet; required are those that
-    at
-    least one row of the board met, since the others do not exist under its threat. Outside suites, those that at least
-    half
-    of the attacked rows met are required; noise is not an attack there, and rows under noise alone do not count.
-    Candidates added against one system are not required of others, nor are attacks from a surrogate required of the
-    surrogate itself.
+    at least one row of the board met, since the others do not exist under its threat. Outside suites, those that at
+    least half of the attacked rows met are required; noise is not an attack there, and rows under noise alone do not
+    count. Candidates added against one system are not required of others, nor are attacks from a surrogate required of
+    the surrogate itself.
 
     Args:
         rows: the runs of each. required: names of the attacks that the suite requires, None outside suites.

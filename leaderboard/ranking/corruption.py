@@ -49,8 +49,7 @@ def mean_corruption_error(errors: Errors, baseline: Errors) -> float | None:
 def relative_mean_corruption_error(
     errors: Errors, clean: float, baseline: Errors, baseline_clean: float
 ) -> float | None:
-    """Mean over families of the added error divided by the baseline's (relative mCE); below 1 loses less than the
-    baseline.
+    """Mean over families of added error over the baseline's (relative mCE); below 1 loses less than the baseline.
 
     None if the baseline loses nothing in a family.
     """
@@ -71,8 +70,7 @@ class Corrupted:
     """A system under corruptions. clean: its clean error, a share with its interval.
 
     families: error per family, the mean over the severities with the interval of a single one; None if a severity was
-    not
-    run. mean: over the families, None unless all were run. mce, relative: see the functions above.
+    not run. mean: over the families, None unless all were run. mce, relative: see the functions above.
     """
 
     row: Row

@@ -19,8 +19,7 @@ def curve(row: str, label: str, runs: Sequence[AttackedSystem], names: dict[str,
     """Curve of a row, the mean over its runs; None without a minimal attack.
 
     Every recorded candidate counts, not only those of minimal attacks, so that the curve passes through the worst case
-    of
-    each board.
+    of each board.
 
     Args:
         names: of the attacks, by column. eps0: end of the curve.

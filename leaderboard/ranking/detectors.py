@@ -57,8 +57,7 @@ def roc_points(of: Suspicion) -> list[Point]:
     """Receiver operating characteristic: (false positive rate, true positive rate), a step curve from (0, ...).
 
     Positives are candidates that the classifier alone misclassifies, negatives are clean inputs. Each rate is that of
-    the
-    smallest threshold with at most that many false positives. As points of a curve, without a band.
+    the smallest threshold with at most that many false positives. As points of a curve, without a band.
     """
     clean, deceptive = np.sort(of.clean), np.sort(of.deceptive)
     if not len(clean) or not len(deceptive):

@@ -156,8 +156,7 @@ def used_access(records: Iterable[Record]) -> str:
     """Access that an attack used, from the counted passes; a threat often grants more.
 
     `gradients` if there were backward passes; `transfer` if it worked on another system; `none` if it made no query,
-    like
-    random noise; else the granted access, or `queries` if that is gradients, which it did not use.
+    like random noise; else the granted access, or `queries` if that is gradients, which it did not use.
     """
     some = [record for record in records if record.cost is not None]
     if not some:

@@ -43,8 +43,7 @@ def history(
     """Effect of each day's records on the worst case of a row at one radius.
 
     As for the worst case itself, a candidate recorded under another radius counts if it lies within this one. The last
-    step
-    has the number of the row.
+    step has the number of the row.
     """
     reach = float(eps) + tolerance(norm, float(eps))
     by_day: dict[str, list[tuple[int, Trial]]] = defaultdict(list)

@@ -18,12 +18,9 @@ def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
 
     Rows of one run each: the exact McNemar test. With several runs: a t test of the difference of the means over runs.
     Its variance has a component of the examples, from the differences per example, and one of the runs, since other
-    seeds
-    would have given other systems; the degrees of freedom are those of Welch (Biometrika 34, 1947). A row with one run
-    gets
-    the variance of the other row's runs. No p-value is smaller than the smallest one possible by flipping the signs of
-    the
-    n differing examples, 2^(1 - n).
+    seeds would have given other systems; the degrees of freedom are those of Welch (Biometrika 34, 1947). A row with
+    one run gets the variance of the other row's runs. No p-value is smaller than the smallest one possible by flipping
+    the signs of the n differing examples, 2^(1 - n).
 
     Args:
         held: (R, N) the share of a row's runs in which each example is robust. counts: per row, the number of robust

@@ -50,12 +50,10 @@ class AttackedSystem:
     """One trained system with all its trials of a family, at every radius, and results independent of the radius.
 
     clean: (N,) correct on the clean input in every cell. distance: (N,) smallest known adversarial distance; 0 if the
-    clean
-    input was misclassified or no attack ever made a valid attempt, infinite if none succeeded.
+    clean input was misclassified or no attack ever made a valid attempt, infinite if none succeeded.
     certified: (N,) largest certified radius; None if nothing was certified.
     unaware: trials by oblivious attackers, in addition to the `trials` of aware ones. An attacker who knows a defense
-    may
-    ignore it, so these candidates, judged on the defended system, count too. They belong to no column.
+    may ignore it, so these candidates, judged on the defended system, count too. They belong to no column.
     """
 
     key: str
@@ -132,8 +130,7 @@ def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase
     A candidate recorded under another radius counts if it lies within this one: it is inside the ball, whatever its
     purpose; so does one of an oblivious attacker. Minimal attacks therefore count at every radius, and robust accuracy
     cannot increase with it. A new attack never adds to the unbroken examples; an invalid candidate neither breaks an
-    example
-    nor shows that it is robust.
+    example nor shows that it is robust.
     """
     own = [trial for trial in system.trials if trial.eps == eps]
     if not own:

@@ -20,8 +20,7 @@ def optional_arrays(attack: str, there: Mapping[str, Any]) -> dict[str, str]:
     """Dtypes of the additional arrays that these outcomes must have, by name.
 
     An attack that applies a trigger has two, so that no other attack can leave examples out; certified training rows
-    are
-    present if anything certified them.
+    are present if anything certified them.
     """
     shows = any(d.supports.get("trigger") for d in catalogue("attack") if d.declared.name == attack and d.supports)
     names = [*([TRIGGERED, AIMED] if shows else []), *([CERTIFIED_ROWS] if CERTIFIED_ROWS in there else [])]

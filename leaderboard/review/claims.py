@@ -65,9 +65,7 @@ def _settings(config: Any) -> Iterator[str]:
 
 
 def contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
-    """Sentences about contradictions between a cell and the published cells of its system: description, weights,
-    labels.
-    """
+    """Contradictions between a cell and its system's published cells: description, weights, labels."""
     record = cell.record
     same = [other for other in known if other.record.system.key == record.system.key]
     for other in same:
@@ -89,8 +87,7 @@ def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
     """Sentences about clean predictions that differ from the published ones.
 
     An example that every published cell classifies correctly cannot be wrong in another cell of the same weights: each
-    such
-    example would lower the row without any attack. A randomised system may differ in a few.
+    such example would lower the row without any attack. A randomised system may differ in a few.
     """
     drawn = any(f.name == "randomized_outputs" for other in known for f in other.record.findings)
     ids, right = clean_answers(cell)

@@ -19,9 +19,8 @@ class Budget:
     """Counts for the error budget.
 
     records: in its rows. withdrawn: retracted or superseded since publication. tiers: submitted records by tier; the
-    others
-    are the publisher's own. doubted: rows with an error or a warning among their findings. unjudged: examples without a
-    valid attempt, over all rows.
+    others are the publisher's own. doubted: rows with an error or a warning among their findings. unjudged: examples
+    without a valid attempt, over all rows.
     """
 
     records: int

@@ -48,9 +48,7 @@ CROWD = 60
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of an interval plot. rank: as displayed. value, low, high, clean, certified: shares. front: in the top
-    group.
-    """
+    """One row of an interval plot. value, low, high, clean, certified: shares. front: in the top group."""
 
     rank: str
     label: str

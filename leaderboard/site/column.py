@@ -53,8 +53,7 @@ class Column(Generic[Of]):
     value: exact value for sorting. text: displayed value, rounded. span: its interval, None for none.
     exact: values for CSV, JSON and trackers, by name. explanation: tooltip of the heading. css: class of the heading.
     kind, first, unit: how the script sorts and compares it; "" if not. group: position on the page of columns of
-    variable
-    number. hidden: only in the downloads. cell: the macro that draws it.
+    variable number. hidden: only in the downloads. cell: the macro that draws it.
     """
 
     name: str

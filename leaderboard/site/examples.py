@@ -22,10 +22,8 @@ class ExampleLine:
     """One example on one board.
 
     clean: correct without an attack, in every run. broken_by: labels of the attacks that broke it in some run.
-    distance: of
-    the nearest adversarial example within the radius, in the norm of the board, None if none is known; nearest: the
-    attack
-    that found it.
+    distance: of the nearest adversarial example within the radius, in the norm of the board, None if none is known;
+    nearest: the attack that found it.
     """
 
     id: int

@@ -41,8 +41,7 @@ class SystemNote(_Model):
     """Statements about a system that no record proves; all are optional.
 
     parameters: number of the model's parameters. extra_data: other data than the training split were used. weights:
-    URL,
-    with their sha256. claims: reported robust accuracies.
+    URL, with their sha256. claims: reported robust accuracies.
     """
 
     title: ShortText = ""

@@ -102,8 +102,7 @@ class Frame:
     """Frame of every page. policy: the Content-Security-Policy, with the hashes of style and script.
 
     content: checksum of all records. until: date of the newest one, "" if unknown. repository: its URL, "" if the
-    installed
-    package names none. releases: earlier ones, by name, with their URLs.
+    installed package names none. releases: earlier ones, by name, with their URLs.
     """
 
     name: str

@@ -90,8 +90,7 @@ class Extras:
     """Contents of the site besides the boards.
 
     pictures: returns those of a cell by its key, None if it has none. published: numbers from the literature. reviews:
-    of
-    submitted cells, by key. before: the last release, None for no comparison.
+    of submitted cells, by key. before: the last release, None for no comparison.
     transfers: transfer of adversarial examples between systems. suspicion: returns the detector scores of a cell by its
     key, None if its system has no detector. releases: earlier ones of the site, by name, with their URLs.
     notes: authors' notes on their systems, by the key of the row. answers: returns the outcomes of a cell by its key.

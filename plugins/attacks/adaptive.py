@@ -2,8 +2,7 @@
 
 The list follows Tramer, Carlini, Brendel & Madry, NeurIPS 2020, arXiv:2002.08347: simple losses first, then smoother
 versions of whatever masks the gradient, expectation over randomness (Athalye et al., ICML 2018, arXiv:1802.00420),
-joint
-evasion of detector and classifier (Carlini & Wagner, AISec 2017, arXiv:1705.07263), and finally no gradient.
+joint evasion of detector and classifier (Carlini & Wagner, AISec 2017, arXiv:1705.07263), and finally no gradient.
 """
 
 from __future__ import annotations
@@ -48,14 +47,11 @@ class Adaptive(Attack):
     """Runs members one after the other on the surviving examples, with an equal share of the passes each.
 
     Members: APGD on the cross-entropy and on the margin; for each smoother setting of the defenses, and for the
-    undefended
-    model, APGD on that system, transferred and continued on the system itself; APGD towards the most likely classes;
-    for
-    randomised systems, APGD over four times as many draws; for detectors, joint evasion with the weight of the penalty
-    by
-    bisection, per example; Square with the remaining passes. Candidates are judged as by the core, including the
-    declared
-    votes of a randomised system. Without knowledge of the defenses, only members that do not need it are run.
+    undefended model, APGD on that system, transferred and continued on the system itself; APGD towards the most likely
+    classes; for randomised systems, APGD over four times as many draws; for detectors, joint evasion with the weight of
+    the penalty by bisection, per example; Square with the remaining passes. Candidates are judged as by the core,
+    including the declared votes of a randomised system. Without knowledge of the defenses, only members that do not
+    need it are run.
 
     passes: most forward passes per example; each gradient takes one backward pass in addition.
     """

@@ -43,8 +43,7 @@ class APGDLoss(Enum):
     """Loss to maximise: cross-entropy, difference of logits ratio or margin; the latter two also targeted.
 
     With two classes dlr is the margin, with two or three dlr_targeted is margin_targeted, since there are too few
-    logits for
-    the ratio.
+    logits for the ratio.
     """
 
     ce = "ce"
@@ -105,8 +104,7 @@ class APGD(Attack):
         """First success, else the point with the highest loss; the clean input if every loss is NaN.
 
         Cost per example, restart and class: `steps` + 1 forward and backward passes (l1: + 3); the targeted losses take
-        one
-        more forward pass to rank the classes.
+        one more forward pass to rank the classes.
         """
         active, rivals = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted), None
         if self.loss.one_class_each and not threat.targeted:

@@ -52,10 +52,8 @@ class AutoAttack(Attack):
 
     Differences from the paper: those of the parts (:mod:`.apgd`, :mod:`.fab`, :mod:`.square`), of which the targeted
     ones process all classes of an example in one batch; FAB stops at a success within eps, since no nearer one is
-    needed;
-    two and three classes, data other than images, regions and targeted threats are supported (APGD-T and FAB-T then
-    have
-    the threat's target class only).
+    needed; two and three classes, data other than images, regions and targeted threats are supported (APGD-T and FAB-T
+    then have the threat's target class only).
 
     version: see :class:`Version`. steps: iterations of APGD and FAB. queries: of Square. proposals: most windows that
     Square tries per pass; 1 is the paper's algorithm. edges: Square's windows reach the last row and column;
@@ -79,8 +77,7 @@ class AutoAttack(Attack):
         """First success, else the point with the highest cross-entropy.
 
         Cost of an unbroken example in the standard version: 101 forward and backward passes for APGD, 909 for APGD-T,
-        1800
-        forward and 900 backward for FAB-T, at most 5000 forward for Square, one to rank the classes.
+        1800 forward and 900 backward for FAB-T, at most 5000 forward for Square, one to rank the classes.
         """
         active = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted)
         x_adv, won = x, torch.zeros_like(y, dtype=torch.bool)

@@ -32,8 +32,7 @@ class BIM(Attack):
     """Steepest-ascent steps from the clean input, each followed by the projection into ball and box.
 
     Differences from the paper: l2 and l1 are supported; the default step size is proportional to eps, while the paper
-    uses
-    1/255, which gives a total of 1.25 eps up to eps = 16/255; an example stops at its first success.
+    uses 1/255, which gives a total of 1.25 eps up to eps = 16/255; an example stops at its first success.
 
     steps: iterations; None for :func:`kurakin_steps` of the radius under linf, and 10 under other norms.
     step_size: length of a step in the threat's norm; None for 1.25 eps / steps.

@@ -27,15 +27,13 @@ LEVEL_MEMORY, NEARER_MEMORY = 0.7, 0.5
 
 @dataclass(frozen=True)
 class Boundary(Attack):
-    """Takes a random orthogonal step at constant distance, then one towards the clean input, and keeps adversarial
-    points.
+    """Takes a random orthogonal step at constant distance, then one towards the input; keeps adversarial points.
 
     Differences from the paper: the walk starts on the boundary, found by bisection; five steps are tried from the same
     point, the nearest success is taken, and the other successes are tried again from the new point; of the orthogonal
-    steps
-    only the first of the five is queried; the success rates that adapt the step lengths are running means. About half
-    of the
-    orthogonal steps should succeed, as in the paper, and slightly more of the steps towards the input than there.
+    steps only the first of the five is queried; the success rates that adapt the step lengths are running means. About
+    half of the orthogonal steps should succeed, as in the paper, and slightly more of the steps towards the input than
+    there.
 
     steps: number of tried steps. side: initial length of the orthogonal step, as a share of the distance.
     ahead: initial length of the step towards the clean input, as a share of the distance.

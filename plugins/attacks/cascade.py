@@ -40,9 +40,8 @@ class Cascade(Attack):
     """Runs its members one after the other, cheap ones first, each on the examples that are still classified correctly.
 
     After a member the system classifies each of its candidates, a randomised one by its votes. Members therefore use up
-    the
-    query budget in their order, plus one pass each. An attacker on another model than the judged one (transfer, or an
-    unknown defense) drops the examples that this model misclassifies.
+    the query budget in their order, plus one pass each. An attacker on another model than the judged one (transfer, or
+    an unknown defense) drops the examples that this model misclassifies.
 
     It supports the norms and targets that all members support, needs the highest access that any member needs, and is
     bounded if all are. Candidates of minimal members count if they are in the ball.

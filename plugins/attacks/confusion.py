@@ -34,10 +34,8 @@ class Confusion(Attack):
     likely labels, success is a matter of chance. `confused` (metric.confidence) measures the uncertainty.
 
     steps: iterations. step_size: of the first one, in the threat's norm; None for 2 eps. Later ones decrease
-    geometrically
-    to a ten-thousandth of it. doubt: see :class:`Doubt`; the entropy is smooth, and also leads to a lower probability
-    of the
-    predicted label.
+    geometrically to a ten-thousandth of it. doubt: see :class:`Doubt`; the entropy is smooth, and also leads to a lower
+    probability of the predicted label.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}))

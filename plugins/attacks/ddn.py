@@ -23,18 +23,13 @@ _LAST_STEP = 0.01
 
 @dataclass(frozen=True)
 class DDN(Attack):
-    """Follows the gradient on a sphere around the input, whose radius shrinks after a success and grows after a
-    failure.
+    """Follows the gradient on a sphere around the input that shrinks after a success and grows after a failure.
 
     Differences from the paper: the cross-entropy is maximised in the first steps only, then the margin (`margin_share`;
-    0 is
-    the paper's), because at the boundary the gradient of the former mixes those of all classes and does not point to
-    the
-    nearest one; the nearest success is moved back towards the input by a line search (`search_steps`; 0 is the
-    paper's); an
-    example whose distance has stopped decreasing ends early (`patience`; 1 is the paper's). At a zero gradient the
-    authors'
-    code takes a random step, this one takes none.
+    0 is the paper's), because at the boundary the gradient of the former mixes those of all classes and does not point
+    to the nearest one; the nearest success is moved back towards the input by a line search (`search_steps`; 0 is the
+    paper's); an example whose distance has stopped decreasing ends early (`patience`; 1 is the paper's). At a zero
+    gradient the authors' code takes a random step, this one takes none.
 
     steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
     gamma: relative change of the radius. loss: to maximise at first.

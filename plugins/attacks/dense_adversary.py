@@ -35,8 +35,7 @@ class DenseAdversary(Attack):
     Each class is assigned one wrong class per example, drawn uniformly. In detection, the sites are the cells of
     objects.
     Differences from the paper: iterates stay in the threat's ball and in the box, and an example stops when it counts
-    as
-    broken, not only when no site is correct.
+    as broken, not only when no site is correct.
 
     steps: most iterations (M0). gamma: largest change of a feature in one step; the paper's is 0.5 of 255.
     """
@@ -92,9 +91,7 @@ def class_pairs(task: DenseTask, y: Tensor, classes: int, rng: SampleRandom) -> 
 
 
 def lead(task: DenseTask, output: Tensor, true: Tensor, wrong: Tensor, index: Tensor) -> Tensor:
-    """Sum of z_wrong - z_true over the attacked sites of the examples `index` (b,) that are still correct, (b,) (eq.
-    2).
-    """
+    """Sum of z_wrong - z_true over the attacked sites of the examples `index` (b,) that are correct, (b,) (eq. 2)."""
     scores, true, wrong = task.scores(output), true[index], wrong[index]
     at = true.clamp_min(0)[..., None]
     ahead = (scores.gather(2, wrong[..., None]) - scores.gather(2, at)).squeeze(2)

@@ -31,8 +31,7 @@ class DIFGSM(Attack):
     """Takes the gradient through a random resizing and padding of each image. Images only.
 
     Difference from the paper: images shrink, while the paper's grow from 299 to at most 330 pixels a side, about the
-    same
-    ratio; so the system may have a fixed input size.
+    same ratio; so the system may have a fixed input size.
 
     steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
     momentum: decay of the accumulated gradients. loss: to maximise.

@@ -18,8 +18,7 @@ class FGSM(Attack):
     """One step of length eps along the steepest direction of the loss, then clipped to the box.
 
     linf: the sign of the gradient. l2: the normalised gradient. l1: the features of largest gradient, one after the
-    other to
-    the end of the box until eps is used up. Under a targeted threat the loss of the target label is minimised.
+    other to the end of the box until eps is used up. Under a targeted threat the loss of the target label is minimised.
 
     loss: to maximise; the paper's is the cross-entropy.
     """

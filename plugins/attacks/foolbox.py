@@ -71,8 +71,7 @@ class Foolbox(Bridge):
 
     Each example is attacked alone, with the global generators seeded by the cell's seed and the example's id, so that a
     candidate depends on its own example only. Foolbox queries the system through the target: passes are counted, access
-    and
-    budget are the threat's, and the core decides about success.
+    and budget are the threat's, and the core decides about success.
 
     method: the name of the attack in the toolkit. args: its parameters, by their names there, checked against its
     signature; those given by the threat (eps, norm, bounds, labels) are passed on and cannot be set.

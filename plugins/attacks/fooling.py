@@ -25,8 +25,7 @@ class Fooling(Attack):
     """Gradient descent from noise towards a label, until the system predicts it with `confidence`.
 
     The result is unrelated to the example that it replaces: no norm bounds it, and it is judged by box and region,
-    outside
-    which the example remains. Without a target label it takes the most likely wrong label of the noise; choose
+    outside which the example remains. Without a target label it takes the most likely wrong label of the noise; choose
     `threat.goal=random_class` for uniformly distributed labels.
 
     steps: iterations. step_size: factor on the gradient. mean, spread: of the Gaussian noise.

@@ -42,12 +42,10 @@ class Generator(PreparedAttack):
     """A convolutional network maps each image to its perturbation, without passes through the system at test time.
 
     Trained with Adam on examples of the training split: it maximises the mean adversarial margin, clipped at
-    `confidence`,
-    so that no single example dominates. Differences from the paper: the perturbation is in the ball by construction
-    (eps
-    tanh under linf, length eps under l2), while the paper adds its l2 norm to the loss; the network has four dilated
-    convolutions and an offset for each pixel instead of an encoder and a decoder, so that images may have any size, and
-    universal perturbations are a special case.
+    `confidence`, so that no single example dominates. Differences from the paper: the perturbation is in the ball by
+    construction (eps tanh under linf, length eps under l2), while the paper adds its l2 norm to the loss; the network
+    has four dilated convolutions and an offset for each pixel instead of an encoder and a decoder, so that images may
+    have any size, and universal perturbations are a special case.
 
     width: feature maps of a layer. epochs: passes over the examples. batch: examples per step. step_size: Adam's.
     confidence: margin in logits above which an example no longer contributes.

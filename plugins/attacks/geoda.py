@@ -36,8 +36,7 @@ class GeoDA(Attack):
     """Estimates the normal of the boundary at a boundary point, and searches along it from the clean input.
 
     Differences from the paper: noise is drawn over all features instead of a low-frequency subspace; the distance along
-    the
-    normal is found by doubling and bisection; the nearest adversarial input is returned instead of the last.
+    the normal is found by doubling and bisection; the nearest adversarial input is returned instead of the last.
 
     steps: number of estimates of the normal. probes: total queries for these estimates.
     growth: ratio of the probes of one estimate to those of the one before, to the power 2/3 (the paper's 1/lambda).
@@ -69,8 +68,7 @@ class GeoDA(Attack):
         """Adversarial inputs at a small distance; the clean input where none was found.
 
         Cost per example: `probes` forward passes, and slightly more than `search_steps` per step. A smaller query
-        budget
-        replaces `probes`.
+        budget replaces `probes`.
         """
         allowed = self.probes if threat.queries is None else min(self.probes, threat.queries // threat.eot)
         return geoda(

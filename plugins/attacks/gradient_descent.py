@@ -35,12 +35,10 @@ class GradientDescent(Attack):
     """x moves by -step_size * (gradient of the loss + penalty * (x - x_0)), from the clean input x_0, in the box.
 
     Differences from the two lines: the gradient is normalised, so that the scale of the scores does not matter, and is
-    used
-    until success only; step sizes decrease along a cosine; the step of the penalty is implicit, which has the same
-    fixed
-    points and converges for every penalty; after a success, steps and penalty follow the distance of the nearest
-    success;
-    the nearest successful iterate is kept instead of the last, and moved back towards the input by a line search.
+    used until success only; step sizes decrease along a cosine; the step of the penalty is implicit, which has the same
+    fixed points and converges for every penalty; after a success, steps and penalty follow the distance of the nearest
+    success; the nearest successful iterate is kept instead of the last, and moved back towards the input by a line
+    search.
 
     steps: iterations. step_size: of the first, in l2. penalty: weight of ||x - x_0||^2 / 2; limits the distance to
     1 / penalty.
@@ -61,9 +59,7 @@ class GradientDescent(Attack):
         check_at_least(0, penalty=self.penalty, search_steps=self.search_steps)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """At most `steps` forward and backward passes per example plus the line search; one each if the clean input
-        succeeds.
-        """
+        """At most `steps` forward and backward passes per example plus the line search; one each if wrong already."""
         active = every = Active.unbounded(target, x, y, threat, rng)
         best, x_adv, weight = Best(x), x, torch.ones_like(x.flatten(1)[:, 0])
         for at in range(self.steps):

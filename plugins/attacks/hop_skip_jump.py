@@ -25,8 +25,7 @@ LEAST_PROBE = 1e-5
 
 @dataclass(frozen=True)
 class HopSkipJump(Attack):
-    """Returns to the boundary by bisection, estimates its normal from labels around it, steps along the normal, and
-    repeats.
+    """Bisects to the boundary, estimates its normal from labels around it, steps along the normal, and repeats.
 
     Differences from the paper: the nearest adversarial input is returned instead of the last; a step is given up after
     15 halvings; probes have a smallest size, which matters for inputs of more than some 10,000 features.

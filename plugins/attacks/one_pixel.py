@@ -19,8 +19,7 @@ from ._blackbox.queries import Oracle, inside
 
 @dataclass(frozen=True)
 class OnePixel(Attack):
-    """Evolves sets of eps / channels pixels, each a position and new values; a child replaces its parent if it is
-    better.
+    """Evolves sets of eps / channels pixels, each with position and values; a better child replaces its parent.
 
     Differences from the paper: the margin replaces the probability, and the first generation covers all positions
     equally.

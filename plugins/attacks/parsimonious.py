@@ -19,12 +19,10 @@ from ._blackbox.queries import Oracle
 
 @dataclass(frozen=True)
 class Parsimonious(Attack):
-    """Chooses x + eps or x - eps for each block of pixels by lazy greedy insertion and deletion, then halves the
-    blocks.
+    """Chooses x + eps or x - eps per block of pixels by lazy greedy insertion and deletion, then halves the blocks.
 
     Differences from the paper: all blocks are candidates at once instead of random groups of 64, and the margin
-    replaces the
-    cross-entropy.
+    replaces the cross-entropy.
 
     block: side of the first blocks, in pixels. rounds: insertions and deletions per block size.
     """
@@ -98,8 +96,7 @@ class _Search:
         """Insert (or delete) blocks, the most useful first, as long as that increases the margin (algorithm 1).
 
         The last measured gain of a block bounds its present one as the sets grow, so only the first of the list is
-        measured
-        again, and taken if it still is not below the second.
+        measured again, and taken if it still is not below the second.
         """
         gains = torch.full((len(index), len(blocks)), -torch.inf, dtype=self.value.dtype, device=index.device)
         # A block is a candidate if most of it is not yet where it would go (blocks of an earlier size may be mixed).

@@ -21,8 +21,7 @@ class Pointwise(Attack):
     """Starts from a random adversarial input and resets features to their clean values as long as it stays adversarial.
 
     Difference from the paper: features are first reset in groups, halved each time down to single ones; single features
-    are
-    tried in random order until none can be reset any more, as in the paper.
+    are tried in random order until none can be reset any more, as in the paper.
 
     restarts: number of random adversarial inputs to start from; 10 in the paper. tries: random inputs to find one.
     """

@@ -27,10 +27,8 @@ class RayS(Attack):
 
     A flip that is adversarial at the present radius is followed by bisection of the radius. Nothing is estimated, and
     nothing is random unless no tried corner of the box is adversarial: the search then starts along the signs of a
-    random
-    adversarial input. Other differences from the paper: radii are bisected to a relative tolerance, and the search
-    restarts
-    with the largest blocks after the smallest, until no flip succeeds any more.
+    random adversarial input. Other differences from the paper: radii are bisected to a relative tolerance, and the
+    search restarts with the largest blocks after the smallest, until no flip succeeds any more.
 
     rounds: most sweeps over the blocks of all sizes. tolerance: relative tolerance of the bisection. tries: random
     inputs to
@@ -67,8 +65,7 @@ class _Search:
 
     sign: (B, D), -1 or 1, the best direction so far. radius: (B,), adversarial distance along it (1: perhaps none).
     level, block: (B,) int64, the block of signs to flip next; block -1 flips none. low: (B,), a non-adversarial radius,
-    or
-    NaN while a flip is tried. improved: (B,) bool, the radius decreased in this round. rounds: (B,) int64.
+    or NaN while a flip is tried. improved: (B,) bool, the radius decreased in this round. rounds: (B,) int64.
     """
 
     sign: Tensor

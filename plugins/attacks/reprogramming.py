@@ -37,15 +37,14 @@ class Reprogramming(PreparedAttack):
 
     Under `threat.goal=random_class` the success rate is therefore the system's accuracy on the task, on images that the
     program was not trained on; chance is 1 / classes. Label k of the task is label k of the system. Nothing remains of
-    the
-    example, so no norm applies, only box and region. Without a target label the image has a random label other than the
-    example's, and any prediction but the example's counts.
+    the example, so no norm applies, only box and region. Without a target label the image has a random label other than
+    the example's, and any prediction but the example's counts.
 
     Differences from the paper: inputs lie in [0, 1] instead of [-1, 1]; W starts at 0 and is not penalised.
 
     task: the other task. share: of the image's shorter side, for the task's image. epochs: redraws of each of the
-    `examples`
-    images; batch: images per step. step_size: Adam's, in the paper's units; multiplied by `decay` every two epochs.
+    `examples` images; batch: images per step. step_size: Adam's, in the paper's units; multiplied by `decay` every two
+    epochs.
     """
 
     supports: ClassVar[Supports] = Supports(targeted=True, randomized=True, bounded=False)

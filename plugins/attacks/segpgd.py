@@ -31,12 +31,10 @@ from .pgd import ascend
 
 @dataclass(frozen=True)
 class SegPGD(Attack):
-    """PGD whose loss weights correct pixels by 1 - w and wrong ones by w, with w increasing from 0 to 1/2 over the
-    steps.
+    """PGD whose loss weights correct pixels by 1 - w and wrong ones by w, with w rising from 0 to 1/2.
 
     Wrong pixels therefore contribute in later steps only, and stay wrong. Differences from the paper: an example stops
-    at
-    its first success, as in `pgd`, and the default step size is proportional to eps.
+    at its first success, as in `pgd`, and the default step size is proportional to eps.
 
     steps: iterations. step_size: length of a step in the threat's norm; None for 2.5 eps / steps.
     random_start: uniform in the ball; otherwise the clean input.

@@ -32,9 +32,8 @@ class SigmaZero(Attack):
     fails.
 
     Differences from the paper: targeted threats are supported; until the first success an untargeted attack approaches
-    the
-    class with the nearest linearised boundary, not the one with the highest score (`candidates`; 1 is the paper's); an
-    example that no longer improves ends early (`patience`; 1 is the paper's).
+    the class with the nearest linearised boundary, not the one with the highest score (`candidates`; 1 is the paper's);
+    an example that no longer improves ends early (`patience`; 1 is the paper's).
 
     steps: iterations. step_size: of the first, decreasing to a tenth along a cosine. sigma: sharpness of the surrogate.
     threshold: initial value, in units of the [0, 1] input range.

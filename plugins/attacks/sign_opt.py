@@ -22,12 +22,10 @@ TURNS = 12
 
 @dataclass(frozen=True)
 class SignOPT(Attack):
-    """Descends the distance to the boundary as a function of the direction; one query tells if a new direction is
-    nearer.
+    """Descends the boundary distance as a function of the direction; one query compares two directions.
 
     Differences from the paper: a direction is that of an input in the box; the distance after a step of the line search
-    is
-    bisected only if one query shows that it is smaller than the best so far.
+    is bisected only if one query shows that it is smaller than the best so far.
 
     steps: iterations. probes: queries per gradient. starts: initial directions to try, random ones, or for a target
     label
@@ -57,8 +55,7 @@ class SignOPT(Attack):
         """Adversarial inputs at a small distance; the clean input where none was found.
 
         Cost per example: `probes` forward passes per iteration, and some 30 for its line search. An example ends if
-        even the
-        shortest step does not lead nearer.
+        even the shortest step does not lead nearer.
         """
         return sign_opt(
             Oracle(target, y, threat.targeted),

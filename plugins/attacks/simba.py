@@ -31,8 +31,7 @@ class SimBA(Attack):
     """Goes through an orthonormal basis, tries each vector forwards and then backwards, and keeps improving steps.
 
     Differences from the paper: the margin replaces the probability; steps are projected into the ball; and all
-    frequencies
-    are used, in the order of their highest component (waves of one order at random).
+    frequencies are used, in the order of their highest component (waves of one order at random).
 
     steps: most queries per example. step_size: length of a step. basis: see :class:`Basis`.
     """

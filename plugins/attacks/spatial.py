@@ -23,8 +23,7 @@ class Spatial(Attack):
     """Rotates, scales and shifts an image around its centre until it is misclassified; no norm applies.
 
     Bilinear interpolation; pixels from outside are black, as in the paper. Differences from it: scaling, and shifts as
-    a
-    share of the side (0.1 is about its 3 pixels of 28 to 32).
+    a share of the side (0.1 is about its 3 pixels of 28 to 32).
 
     rotation: largest angle to either side, in degrees. translation: largest shift in each direction, as a share of the
         side. smallest, largest: scale; 1 for none, above 1 enlarges the centre, as in a crop.

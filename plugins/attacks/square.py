@@ -52,14 +52,10 @@ class Square(Attack):
     """Changes one random window at a time and keeps the change if it increases the margin.
 
     Differences from the paper: every example has its own windows, the first input counts as a query, and data other
-    than
-    images (one, two or more than three dimensions) are a line of features with windows along it. Under linf, proposals
-    that
-    change nothing and most of those that failed on the same candidate are not queried, which on small images are nearly
-    all;
-    they count as tried. The l1 form is that of Croce & Hein, ICML 2021, arXiv:2103.01208: as l2, with the projection
-    onto
-    the intersection of ball and box.
+    than images (one, two or more than three dimensions) are a line of features with windows along it. Under linf,
+    proposals that change nothing and most of those that failed on the same candidate are not queried, which on small
+    images are nearly all; they count as tried. The l1 form is that of Croce & Hein, ICML 2021, arXiv:2103.01208: as l2,
+    with the projection onto the intersection of ball and box.
 
     queries: proposals per example, and so most forward passes; the schedule of window sizes is stretched to this
     number, or

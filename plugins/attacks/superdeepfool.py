@@ -36,8 +36,7 @@ class SuperDeepFool(Attack):
     Differences from the paper: DeepFool approaches one class, at first that with the nearest linearised boundary in the
     box [0, 1] and in the threat's region, then the one that it reached; projections are those in the box, and after the
     first two they go half-way, which prevents cycles; two consecutive crossings without an improvement end the search;
-    the
-    final line search uses false position instead of bisection; the nearest crossing is kept.
+    the final line search uses false position instead of bisection; the nearest crossing is kept.
 
     rounds: number of runs of DeepFool. steps, overshoot: of DeepFool.
     candidates: number of classes considered at the start: the label and those with the next highest scores.
@@ -63,8 +62,7 @@ class SuperDeepFool(Attack):
         """Nearest success found, at any distance; the clean input where there is none.
 
         Cost per example: a forward and a backward pass for each step of DeepFool and each projection, `candidates` - 2
-        more
-        backward passes, and the line search.
+        more backward passes, and the line search.
         """
         active = Active.unbounded(target, x, y, threat, rng)
         best = superdeepfool(

@@ -19,15 +19,12 @@ from .deepfool import deepfool
 
 @dataclass(frozen=True)
 class UAP(PreparedAttack):
-    """One perturbation for all examples: the accumulated minimal perturbations of examples not yet fooled (algorithm
-    1).
+    """One perturbation for all examples: accumulated minimal perturbations of unbroken examples (algorithm 1).
 
     For one example after the other, DeepFool searches for the smallest change that takes the perturbed example to
-    another
-    label than the clean prediction; the sum is projected onto the ball. Differences from the paper: examples are not
-    shuffled, the step to a boundary accounts for the box [0, 1], and the perturbation with the most fooled examples at
-    the
-    end of an epoch is kept.
+    another label than the clean prediction; the sum is projected onto the ball. Differences from the paper: examples
+    are not shuffled, the step to a boundary accounts for the box [0, 1], and the perturbation with the most fooled
+    examples at the end of an epoch is kept.
 
     epochs: most passes over the examples. fooling: share of fooled examples at which to stop.
     steps, overshoot, candidates: of DeepFool, see there.

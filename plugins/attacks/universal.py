@@ -27,8 +27,7 @@ class Universal(PreparedAttack):
 
     epochs: passes over the examples. batch: examples averaged per step.
     step_size: in the threat's norm; None for eps / 10. clip: cross-entropy above which an example no longer
-    contributes;
-    None for 1.3 times that of a uniform prediction, which is the paper's 9 for 1000 classes.
+    contributes; None for 1.3 times that of a uniform prediction, which is the paper's 9 for 1000 classes.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)

@@ -36,8 +36,7 @@ class UniversalPatch(PreparedAttack):
     Difference from the paper: steps along the sign of an averaged gradient.
 
     shape, rotation, smallest, step_size, momentum, loss, tv, nps: see `patch`. epochs: passes over the examples, each
-    time
-    at other positions. batch: examples averaged per step.
+    time at other positions. batch: examples averaged per step.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

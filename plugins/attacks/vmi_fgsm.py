@@ -21,8 +21,7 @@ SURE = -20.0
 
 @dataclass(frozen=True)
 class VMIFGSM(Attack):
-    """Corrects each gradient by the previous step's difference between the mean gradient of the neighbourhood and its
-    own.
+    """Corrects each gradient by the previous step's difference between the neighbourhood's mean gradient and its own.
 
     Difference from the paper: neighbours are uniform in the ball of the threat's norm, and lie in the box and region.
     Under `ce`, gradients are those of the cross-entropy itself, so that neighbours nearer to being broken weigh more.

@@ -31,9 +31,8 @@ class ZOO(Attack):
     """Minimises ||x_adv - x||^2 + c max(-margin, 0) over random coordinates, and bisects c for each example.
 
     Differences from the paper: the distance, which the attacker knows, is differentiated analytically and only the
-    margin by
-    queries; differences are wider, since single precision hides those of 1e-4; coordinates are visited in random order
-    without importance sampling, and there is no hierarchy of sizes. All examples share the passes.
+    margin by queries; differences are wider, since single precision hides those of 1e-4; coordinates are visited in
+    random order without importance sampling, and there is no hierarchy of sizes. All examples share the passes.
 
     steps: iterations per constant. coordinates: number per iteration. difference: half the distance of the two queries.
     solver: see :class:`Solver`. step_size: Adam's step size, or the factor of the other solvers; None for 0.01 with

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class PatchCertificate(Certifier):
     """For a system behind `defense=[patch_cleanser]`, under a square region no larger than its patch, or one feature.
 
-    The radius is then that of the whole box, since anything may change within the patch. Passes per example:
-    M + M (M - 1) / 2 for M masks.
+    The radius is then that of the whole box, since anything may change within the patch. Passes per example: M + M (M -
+    1) / 2 for M masks.
     """
 
     supports: ClassVar[Supports] = Supports()

@@ -43,8 +43,7 @@ class RandomizedSmoothing(Certifier):
     """The deployed smoothed system: one defense that adds noise of standard deviation or half width `sigma`.
 
     selection, draws: number of draws to choose the class, and of independent ones to count it. alpha: probability that
-    a
-    radius is too large. An example whose class is not chosen or not proved the majority has radius 0.
+    a radius is too large. An example whose class is not chosen or not proved the majority has radius 0.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.l1}), randomized=True)
@@ -96,9 +95,7 @@ def l1_radius(share: Tensor, width: float) -> Tensor:
 
 
 def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
-    """Number of draws in which each class has the largest score, (B, K) int64; draws with non-finite scores do not
-    count.
-    """
+    """Number of draws in which each class has the largest score, (B, K) int64; only draws with finite scores."""
     total = torch.zeros(len(x), system.spec.classes, dtype=torch.int64, device=x.device)
     whole = torch.arange(len(x) * draws, device=x.device)
     for part in whole.split(ROWS):

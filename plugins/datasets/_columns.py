@@ -17,8 +17,7 @@ Column = list[str] | list[float]
 
 
 def read(file: Path, delimiter: str, header: bool) -> dict[str, Column]:
-    """Read the columns of a .arff file, or of a file of separated values, by name; without a header they are c0, c1,
-    ...
+    """Read the columns of an .arff file or of separated values by name; without a header c0, c1, ...
 
     Raises:
         DataError: if it cannot be read, or its lines differ in length.

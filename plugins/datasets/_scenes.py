@@ -46,9 +46,7 @@ class Drawn:
 
 
 def draw_scenes(images: Tensor, labels: Tensor, *, split: str, side: int, most: int, seed: int) -> Drawn:
-    """Draw COUNTS[split] scenes of 1 to `most` digits of `images` (M, 1, 8, 8) with `labels` (M,), reproducible by
-    seed.
-    """
+    """Draw COUNTS[split] scenes of 1 to `most` digits, with `images` (M, 1, 8, 8), `labels` (M,) and a fixed seed."""
     count = COUNTS[split]
     rng = SampleRandom(derive_seed("scenes", split, seed), torch.arange(count))
     source = rng.integers(len(images), most, stream="digit")

@@ -35,8 +35,7 @@ class Table(Dataset):
     label: column of the classes, by name, or its number from 0; -1 is the last. delimiter, header: of separated
     values; without a header the columns are c0, c1 and so on.
     drop: columns left out. integer: columns of whole numbers, which stay whole. categorical: columns of numbers that
-    are
-    categories. immutable: columns that cannot change. rising, falling: columns that can only grow, or only shrink.
+    are categories. immutable: columns that cannot change. rising, falling: columns that can only grow, or only shrink.
     ranges: `name:low:high` in the units of the file, in place of the range of the training rows.
     """
 

@@ -1,6 +1,4 @@
-"""Activation clustering: the features of a poisoned class form two clusters. Chen et al., SafeAI 2019,
-arXiv:1811.03728.
-"""
+"""Activation clustering: a poisoned class has two clusters of features. Chen et al., SafeAI 2019, arXiv:1811.03728."""
 
 from __future__ import annotations
 
@@ -60,8 +58,7 @@ def split(features: Tensor, components: int, seed: int) -> tuple[Tensor, float]:
 
     Returns:
         (n,) bool, the smaller cluster (if equal, the one without the first row); and the silhouette, in [-1, 1], -1 if
-        all
-        features are the same.
+        all features are the same.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score

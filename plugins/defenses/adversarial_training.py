@@ -118,9 +118,8 @@ class AdversarialTraining(Defense):
     attack: any attack plugin. norm, eps: the ball of training, in units of the [0, 1] input range.
     ratio: under `ce`, weight of the adversarial loss; 1 is Madry et al., 0.5 the equal mix, 0 plain training.
     objective, maximization: see :class:`Objective` and :class:`Maximization`. weight: of the divergence; None for that
-    of
-    the paper. steps, step_size: of `divergence`; None is 2.5 eps / steps. For `rs_fgsm` None is 1.25 eps, for `n_fgsm`
-    eps.
+    of the paper. steps, step_size: of `divergence`; None is 2.5 eps / steps. For `rs_fgsm` None is 1.25 eps, for
+    `n_fgsm` eps.
     noise: largest noise of `n_fgsm`, in multiples of eps. others: further balls, such as [l2:1/2, l1:3].
     ramp: share of the epochs over which the radii increase linearly from 0. Epochs are selected under the full radius.
     helper_weight, helper_reach: of `hat`; the helper is trained first, without defense.

@@ -19,13 +19,12 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class AntiBackdoorLearning(Defense):
-    """Train with the loss held at gamma, isolate the rows of smallest loss, train on the rest, unlearn the isolated
-    rows.
+    """Train with the loss held at gamma, isolate rows of small loss, train on the rest, unlearn the isolated.
 
     While the system is trained, a batch's loss l counts as sign(l - gamma) l (local gradient ascent). The network is
-    then
-    trained on the remaining rows by the run's recipe, and finally ascends the loss of the isolated rows, in evaluation
-    mode. Difference from the paper: each phase uses the run's recipe; only the last has its own number of epochs.
+    then trained on the remaining rows by the run's recipe, and finally ascends the loss of the isolated rows, in
+    evaluation mode. Difference from the paper: each phase uses the run's recipe; only the last has its own number of
+    epochs.
 
     gamma: loss below which the first phase ascends. isolated: share of rows that are unlearned.
     unlearning_epochs, unlearning_rate: passes over the isolated rows, and the learning rate of their SGD.

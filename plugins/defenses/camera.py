@@ -36,8 +36,7 @@ class Camera(Defense):
     angles: between the surface normal and the line of sight, around the vertical axis, in degrees. light: largest
     relative change of brightness. Equal ends and no light make the view deterministic. votes: number of draws in the
     majority vote. Beyond a surface its edge is repeated. In training every input is a view within fixed ranges:
-    distances
-    1 to 4, angles up to 60 degrees, light up to 0.3.
+    distances 1 to 4, angles up to 60 degrees, light up to 0.3.
     """
 
     distances: tuple[float, float] = DISTANCES
@@ -88,9 +87,7 @@ class Camera(Defense):
 
 
 def viewed(x: Tensor, distance: Tensor, angle: Tensor, light: Tensor) -> Tensor:
-    """Views of surfaces `x` (B, C, H, W) at `distance`, `angle` in degrees and `light`, (B,) each; differentiable in
-    `x`.
-    """
+    """Views of surfaces `x` (B, C, H, W) at `distance`, `angle` in degrees and `light` (B,); differentiable in `x`."""
     height, width = x.shape[2:]
     radians = angle.double() * (math.pi / 180.0)
     cos, sin = (v.to(x.dtype).reshape(-1, 1, 1) for v in (radians.cos(), radians.sin()))

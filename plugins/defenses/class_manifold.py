@@ -37,9 +37,8 @@ class ClassManifold(Defense):
 
     manifold: see :class:`Manifolds`. latent: dimension of a manifold. width: of the autoencoder's hidden layers; it is
     trained by the run's recipe together with the classifier. beta: weight of the divergence in its loss, 1 in the
-    paper,
-    where images are larger. temperature: mixes the projections by the softmax of their negative squared distances over
-    the temperature; 0 takes the closest.
+    paper, where images are larger. temperature: mixes the projections by the softmax of their negative squared
+    distances over the temperature; 0 takes the closest.
     """
 
     manifold: Manifolds = Manifolds.vae

@@ -19,10 +19,8 @@ class CutMix(Defense):
     """Paste a rectangle of another image of the batch; the label is mixed by area.
 
     The rectangle's sides are sqrt(1 - lambda) times the image's with lambda ~ Beta(alpha, alpha); its centre is
-    uniform,
-    and it is clipped at the image's edges. Labels are weighted by the pasted pixels. Difference from the paper's code:
-    one
-    rectangle per example, not per batch.
+    uniform, and it is clipped at the image's edges. Labels are weighted by the pasted pixels. Difference from the
+    paper's code: one rectangle per example, not per batch.
 
     alpha: 1 in the paper; 0 pastes nothing. share: of the rows of a batch that receive a rectangle.
     """

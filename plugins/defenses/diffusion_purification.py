@@ -1,8 +1,8 @@
 """Diffusion purification by an exact or a trained denoiser. Nie et al., ICML 2022, arXiv:2205.07460, section 3.
 
 One step of DiffPure: noise is added and removed. The exact denoiser is optimal for the empirical distribution of the
-training examples x_i: D(x; sigma) = sum_i softmax_i(-||x - x_i||^2 / (2 sigma^2)) x_i (Karras et al.,
-NeurIPS 2022, arXiv:2206.00364, appendix B). It needs no training, its gradient is exact, and its limits are
+training examples x_i: D(x; sigma) = sum_i softmax_i(-||x - x_i||^2 / (2 sigma^2)) x_i (Karras et al., NeurIPS 2022,
+arXiv:2206.00364, appendix B). It needs no training, its gradient is exact, and its limits are
 known: the nearest training example as sigma tends to 0, and the mean of all as sigma tends to infinity.
 """
 
@@ -40,11 +40,9 @@ class DiffusionPurification(Defense):
     """Add noise to an input and denoise it before classification.
 
     sigma: standard deviation of the noise, in units of the [0, 1] input range. noise: whether it is added; otherwise
-    the
-    unchanged input is denoised, deterministically. denoiser: see :class:`Denoising`. examples: maximum number for the
-    exact one, evenly spaced over the training split. width: of the network's hidden layers. votes: number of draws in
-    the
-    majority vote, with noise.
+    the unchanged input is denoised, deterministically. denoiser: see :class:`Denoising`. examples: maximum number for
+    the exact one, evenly spaced over the training split. width: of the network's hidden layers. votes: number of draws
+    in the majority vote, with noise.
     Difference from the paper: one step instead of a path of many.
     """
 

@@ -40,8 +40,7 @@ class Combination(Enum):
     """Combination of the members' outputs.
 
     mean: of their logits. probabilities: of their probabilities, as logarithms. vote: the label of most members; ties
-    go
-    to the larger mean probability. random: a member drawn per example and pass.
+    go to the larger mean probability. random: a member drawn per example and pass.
     """
 
     mean = "mean"
@@ -55,13 +54,10 @@ class Ensemble(Defense):
     """Train several networks on the same batches, each by the loss of the stack below, and combine their outputs.
 
     members: networks of the run's architecture; the first is the run's own, which an oblivious attacker attacks, and
-    the
-    others have different initial weights. other, others: another architecture and its number of members; those not
-    trained
-    by gradients are fitted after training. combine: see :class:`Combination`; the surrogate for gradients of a vote is
-    the
-    logarithm of the mean probability. votes: number of draws in the majority vote, with random members. A pass costs a
-    pass of each member, even if one is drawn.
+    the others have different initial weights. other, others: another architecture and its number of members; those not
+    trained by gradients are fitted after training. combine: see :class:`Combination`; the surrogate for gradients of a
+    vote is the logarithm of the mean probability. votes: number of draws in the majority vote, with random members. A
+    pass costs a pass of each member, even if one is drawn.
     """
 
     neutral: ClassVar = {"members": 1, "others": 0}

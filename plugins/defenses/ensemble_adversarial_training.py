@@ -37,8 +37,7 @@ class EnsembleAdversarialTraining(Defense):
     The source of a batch's examples is drawn uniformly from the count + 1 networks.
 
     source: architecture of the other networks, trained first by the run's recipe without defense, from different
-    initial
-    weights. count: their number; with 0 it is `adversarial_training` with the same attack.
+    initial weights. count: their number; with 0 it is `adversarial_training` with the same attack.
     attack: any attack plugin. norm, eps: the ball, in units of the [0, 1] input range. ratio: weight of the adversarial
     loss against the clean one; 0.5 in the paper.
     """

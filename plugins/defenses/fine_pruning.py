@@ -1,4 +1,4 @@
-"""Fine-pruning: channels dormant on clean inputs are pruned, then the rest is tuned. Liu, Dolan-Gavitt & Garg,
+"""Fine-pruning: channels dormant on clean inputs are pruned, then the rest is fine-tuned. Liu, Dolan-Gavitt & Garg,
 RAID 2018, arXiv:1805.12185, section 3.
 """
 

@@ -19,8 +19,7 @@ class FreeAdversarialTraining(Defense):
 
     The perturbation carries over from batch to batch; a smaller batch uses its first rows. An epoch takes 1 / m of the
     batches, m times each, and so costs as much as an epoch of plain training. Difference from the paper: the
-    perturbation
-    starts from zero in each epoch, so that training can resume at any epoch.
+    perturbation starts from zero in each epoch, so that training can resume at any epoch.
 
     eps: linf radius and step size, in units of the [0, 1] input range; equal, as in the paper.
     m: steps in a row on each batch; 8 in the paper for CIFAR-10.

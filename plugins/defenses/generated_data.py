@@ -25,8 +25,7 @@ class GeneratedData(Defense):
     List it after the defense that is to train on them: later defenses in the stack act first. Labels are uniform.
 
     share: exactly round(share B) rows of a batch; 0.3 to 0.8 in the paper. rank: principal directions kept of each
-    class's
-    covariance. examples: number per class that the generator is fitted to.
+    class's covariance. examples: number per class that the generator is fitted to.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}

@@ -42,9 +42,7 @@ class GradientAlignment(Defense):
         return Threat(eps=Fraction(parse_eps(self.eps)))
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack and the penalty; two further forward passes, and two backward passes that are
-        differentiated.
-        """
+        """The loss of the stack and the penalty; two further forward and two differentiated backward passes."""
         loss = inner(model, batch)
         if self.strength == 0.0:
             return loss

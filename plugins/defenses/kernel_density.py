@@ -38,10 +38,8 @@ class KernelDensity(Defense):
 
     Section 5.1: the density of the last hidden features under a Gaussian kernel estimate per label. Section 5.2: the
     variance of the softmax over passes with dropout, here before the last layer for any architecture, with the same
-    masks
-    for every input, so that the score is deterministic. Without hidden layers, the logits are the features and there is
-    no
-    dropout. Costs 1 + draws passes.
+    masks for every input, so that the score is deterministic. Without hidden layers, the logits are the features and
+    there is no dropout. Costs 1 + draws passes.
 
     bandwidth: of the kernel; in the paper 1.2 for MNIST, 0.26 for CIFAR-10, 1.0 for SVHN.
     references: maximum number of training examples per label in the density estimate.

@@ -26,16 +26,14 @@ class LocalIntrinsicDimensionality(Defense):
     """Detect inputs whose distances to clean examples grow as in a space of high dimension.
 
     Differences from the released code, whose estimates depend on the mini-batch and omit the nearest row as if it were
-    the
-    input itself: the references are fixed clean training examples, and a reference is omitted only among its own
+    the input itself: the references are fixed clean training examples, and a reference is omitted only among its own
     neighbours, by position. Costs one pass.
 
     neighbours: k of the estimate (paper: 20 of a mini-batch of 100). references: number of reference training examples.
     layers: maximum number of hidden layers.
     fit: attack, as in the paper, is a logistic regression of attacked against clean training examples on the estimates
-    of
-    all layers; clean adds the standardised estimates. attack, norm, eps: of the attacked examples; eps in units of the
-    [0, 1] input range.
+    of all layers; clean adds the standardised estimates. attack, norm, eps: of the attacked examples; eps in units of
+    the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True
@@ -95,9 +93,7 @@ class LocalIntrinsicDimensionality(Defense):
         return self._dimensions(part, features(model, part, x)[0], None)
 
     def _dimensions(self, part: Neighbours, read: Sequence[Tensor], own: Tensor | None) -> Tensor:
-        """Estimates per layer, (B, layers); own: (B,) int64, the index of each row among the references, -1 if it is
-        none.
-        """
+        """Estimates (B, layers). own: (B,) int64, index of each row among the references, -1 if none."""
         count = int(part.count)
         estimates = []
         for index, found in enumerate(read):

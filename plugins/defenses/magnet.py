@@ -23,15 +23,12 @@ TEMPERATURES = (10.0, 40.0)
 
 @dataclass(frozen=True)
 class MagNet(Defense):
-    """Detect inputs that autoencoders of the training examples change strongly, and classify reconstructions of the
-    rest.
+    """Detect inputs that autoencoders change strongly, and classify reconstructions of the rest.
 
     Scores: the reconstruction errors of two autoencoders, one with a bottleneck (L2) and one without (L1), and the
     Jensen-Shannon divergences between the predictions for the input and for the first reconstruction, at temperatures
-    10
-    and 40. The largest of the standardised scores decides; the paper has a threshold per score. Fitted to clean
-    examples
-    only. Costs 2 passes of the classifier.
+    10 and 40. The largest of the standardised scores decides; the paper has a threshold per score. Fitted to clean
+    examples only. Costs 2 passes of the classifier.
 
     noise: standard deviation of the training noise, in units of the [0, 1] input range (paper: 0.1 for MNIST, 0.025 for
     CIFAR-10). width: maps or units of an autoencoder's layers. reform: whether the classifier gets the first
@@ -57,9 +54,7 @@ class MagNet(Defense):
         return Autoencoders(model, spec, self.width)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Train both autoencoders by the run's recipe, then set mean and standard deviation of each score from clean
-        examples.
-        """
+        """Train both autoencoders by the run's recipe, then standardise each score on clean examples."""
         part = attached(model, Autoencoders)
         for network in (part.narrow, part.wide):
             network.requires_grad_(True)

@@ -26,8 +26,7 @@ class Mahalanobis(Defense):
     noise is added to the input, and the combination uses no attack by default. Costs one pass.
 
     layers: maximum number of hidden layers; maps are averaged per channel. ridge: added to the covariance, as a share
-    of
-    the mean variance of its layer.
+    of the mean variance of its layer.
     fit: clean adds the standardised distances; attack weighs them by a logistic regression on attacked training
     examples.
     attack, norm, eps: with fit=attack, the attack and its threat; eps in units of the [0, 1] input range.
@@ -109,8 +108,7 @@ def class_gaussians(features: Tensor, y: Tensor, classes: int, ridge: float) -> 
     """Class means (K, D) and whitening W (D, D) of features (N, D), with W^T W the inverse of the pooled covariance.
 
     The covariance is taken around the class means over all N rows, plus `ridge` times its mean variance on the
-    diagonal. A
-    class without rows has the overall mean.
+    diagonal. A class without rows has the overall mean.
     """
     found = features.double()
     counts = torch.bincount(y, minlength=classes).double()

@@ -51,8 +51,7 @@ class ModelMutation(Defense):
 
     Mutants keep 90 % of the classifier's accuracy on training examples, as in section 5.1. They are drawn by number, so
     only the numbers of the accepted ones are stored. Gradients are those of the mean probability of other labels under
-    16
-    mutants. Fitted to clean examples only. Costs 1 + as many passes as mutants are used.
+    16 mutants. Fitted to clean examples only. Costs 1 + as many passes as mutants are used.
 
     operator, rate: the mutation, and the share of weights or neurons (paper: NAI with 0.01 to 0.05).
     mutations: number of mutants, and maximum used on one input (paper: 500). kept: share of the accuracy.

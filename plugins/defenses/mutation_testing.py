@@ -39,15 +39,12 @@ class MutationTesting(Defense):
     """Detect inputs whose label many mutants change; the score is the label changes per mutant used.
 
     The test stops once it is decided, with error rates of 5 %, whether the share is above or below `factor` times that
-    of
-    clean training examples. Mutants are the same for every input, so that the score is deterministic. Gradients are
-    those
-    of the mean probability of other labels under 16 mutants. Fitted to clean examples only. Costs 1 + as many passes as
-    mutants are used.
+    of clean training examples. Mutants are the same for every input, so that the score is deterministic. Gradients are
+    those of the mean probability of other labels under 16 mutants. Fitted to clean examples only. Costs 1 + as many
+    passes as mutants are used.
 
     mutation, strength: type, and standard deviation of the noise or shift, in units of the [0, 1] input range, or of
-    the
-    factor. mutations: maximum number used on one input (paper: 500).
+    the factor. mutations: maximum number used on one input (paper: 500).
     factor, margin: the hypotheses are share * factor * (1 -+ margin) (paper: 1.2, 0.1). error: probability of either
     error.
     """

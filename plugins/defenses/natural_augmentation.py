@@ -44,8 +44,8 @@ class NaturalAugmentation(Defense):
 
     share: exactly round(share B) rows of a batch. variations: one is drawn uniformly per image.
     crop, resolution: smallest share of the side. rotation: largest angle in either direction, in degrees. scale:
-    largest
-    relative change of size. quality: lowest JPEG quality. brightness: largest shift, in units of the [0, 1] range.
+    largest relative change of size. quality: lowest JPEG quality. brightness: largest shift, in units of the [0, 1]
+    range.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}

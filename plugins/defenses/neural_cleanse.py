@@ -24,16 +24,13 @@ class NeuralCleanse(Defense):
     """Reverse-engineer a trigger per class, treat classes with an unusually small one as targets, and unlearn it.
 
     A trigger is a mask m and a pattern p of small L1 norm of m such that all clean examples (1 - m) x + m p are
-    assigned to
-    the class. Classes whose norm is more than `threshold` median absolute deviations below the median are targets
-    (section
-    IV); the network is then fine-tuned by the run's recipe on the clean examples, every fifth with the trigger and its
-    true
-    label (section VI-C). The clean examples are those of the select split. Without a target nothing is changed.
+    assigned to the class. Classes whose norm is more than `threshold` median absolute deviations below the median are
+    targets (section IV); the network is then fine-tuned by the run's recipe on the clean examples, every fifth with the
+    trigger and its true label (section VI-C). The clean examples are those of the select split. Without a target
+    nothing is changed.
 
     threshold: of the anomaly index. steps, step_size: of Adam, per class. success: share of examples that must be
-    assigned
-    to the class before the mask is reduced. weight: initial weight of the mask's norm.
+    assigned to the class before the mask is reduced. weight: initial weight of the mask's norm.
     """
 
     threshold: float = 2.0

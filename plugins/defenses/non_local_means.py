@@ -20,14 +20,11 @@ from ._transforms.windows import box_mean, mirrored
 
 @dataclass(frozen=True)
 class NonLocalMeans(Defense):
-    """Average pixels by weights exp(-d / h**2), with d the mean squared difference of two patches over pixels and
-    channels.
+    """Average pixels by weights exp(-d / h**2), with d the mean squared difference of their patches.
 
     search, patch: odd sides of the search window and of the patches, in pixels. h: in units of the [0, 1] input range;
-    0
-    changes nothing. The defaults are the paper's 13-3-4, with its strength of 4 of 255 grey levels. Differences: the
-    patch
-    has no Gaussian weights, colours are not separated, and the image is mirrored at its edges.
+    0 changes nothing. The defaults are the paper's 13-3-4, with its strength of 4 of 255 grey levels. Differences: the
+    patch has no Gaussian weights, colours are not separated, and the image is mirrored at its edges.
     A pass with gradients keeps about 3 * search**2 copies of the input in memory.
     """
 

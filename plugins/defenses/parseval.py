@@ -18,9 +18,8 @@ class Parseval(Defense):
     """After each step move the singular values of every weight towards 1: W <- (1 + beta) W - beta W W^T W.
 
     A kernel is taken as a matrix of outputs by inputs x kh x kw and scaled by sqrt(kh kw), so that a layer of norm 1
-    has a
-    Lipschitz constant of at most 1. Differences from the paper: all rows are used, not a sample of them, and the layers
-    that add branches are unchanged, not made convex.
+    has a Lipschitz constant of at most 1. Differences from the paper: all rows are used, not a sample of them, and the
+    layers that add branches are unchanged, not made convex.
 
     beta: 0.0001 to 0.0003 in the paper. Singular values beyond sqrt((1 + beta) / beta), here 57, would grow.
     """

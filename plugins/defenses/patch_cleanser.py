@@ -22,8 +22,7 @@ class PatchCleanser(Defense):
 
     patch: side of the largest patch, in pixels. masks: number along each side of the image.
     fill: the value of masked pixels. Scores are the means over the images with one mask, with that of the predicted
-    label
-    raised above the others if it is not the largest.
+    label raised above the others if it is not the largest.
     """
 
     patch: int = 2

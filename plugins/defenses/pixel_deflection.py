@@ -25,8 +25,7 @@ class PixelDeflection(Defense):
 
     deflections: number of pixels replaced; 0 for none. window: largest distance of the replacing pixel along each side.
     sigma: standard deviation of the noise removed from the wavelet coefficients, in units of the [0, 1] input range; 0
-    for
-    none. votes: number of draws in the majority vote.
+    for none. votes: number of draws in the majority vote.
     Differences from the paper: positions are uniform, instead of less likely where a class activation map is high; the
     wavelets are Haar's, per colour channel.
     """

@@ -23,8 +23,7 @@ class Smoothing(Defense):
     """Add new Gaussian noise to each input in each pass.
 
     sigma: standard deviation of the noise, in units of the [0, 1] input range. votes: number of draws in the majority
-    vote,
-    n of the paper's PREDICT; ties go to the larger mean probability, and the system never abstains.
+    vote, n of the paper's PREDICT; ties go to the larger mean probability, and the system never abstains.
     """
 
     randomized = True

@@ -23,11 +23,9 @@ class Thermometer(Defense):
     """Encode each value by `levels` bits, and recombine them into one value by trained weights per channel.
 
     soft: deploy the bits clamp(levels * x - j, 0, 1), which increase linearly without quantisation. They are the
-    surrogate
-    for gradients of the hard bits (BPDA, Athalye et al., ICML 2018, section 5.1).
+    surrogate for gradients of the hard bits (BPDA, Athalye et al., ICML 2018, section 5.1).
     Difference from the paper: the first layer of the network receives not the separate bits of a value but their
-    weighted
-    sum, initialised as the quantised value; so any network can be used, including a pretrained one.
+    weighted sum, initialised as the quantised value; so any network can be used, including a pretrained one.
     """
 
     neutral: ClassVar = {"soft": True}

@@ -20,14 +20,11 @@ class VAEPurification(Defense):
     """Encode each input and decode the mean of its code before classification.
 
     latent: size of the code. width: of the hidden layers. sigma: standard deviation of the noise on the training
-    inputs, in
-    units of the [0, 1] input range; reconstructions are compared with the clean inputs. beta: weight of the divergence
-    of
-    the codes from the standard normal distribution. It is trained by the run's recipe together with the classifier; its
-    gradient is exact.
+    inputs, in units of the [0, 1] input range; reconstructions are compared with the clean inputs. beta: weight of the
+    divergence of the codes from the standard normal distribution. It is trained by the run's recipe together with the
+    classifier; its gradient is exact.
     Differences from the paper: the training inputs are noisy instead of attacked, so that no attack is assumed, and
-    beta is
-    less than 1, since with 1 the codes of small images carry little information (Higgins et al., ICLR 2017).
+    beta is less than 1, since with 1 the codes of small images carry little information (Higgins et al., ICLR 2017).
     """
 
     latent: int = 32

@@ -19,8 +19,7 @@ class Rule(Enum):
     ema: exponential, w <- decay w + (1 - decay) weights after each step; normalisation statistics are averaged
     likewise.
     swa: the arithmetic mean of the weights at the ends of epochs; normalisation statistics are recomputed for the
-    averaged
-    weights on the clean training inputs.
+    averaged weights on the clean training inputs.
     """
 
     ema = "ema"

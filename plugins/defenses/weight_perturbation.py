@@ -22,8 +22,8 @@ class WeightPerturbation(Defense):
     """Take the gradient of the loss at weights moved by one step of ascent, of a length relative to their norm.
 
     Difference from the paper's code: the weights are not modified and restored, which would lose their last bits; the
-    step
-    is added in the passes only. The adversarial examples of a batch are computed once, for the unperturbed weights.
+    step is added in the passes only. The adversarial examples of a batch are computed once, for the unperturbed
+    weights.
 
     gamma: length of a tensor's step relative to its norm; in the paper 0.005 for TRADES and 0.01 for plain adversarial
     training. warm_up: epochs without perturbation.

@@ -41,9 +41,7 @@ class DistanceQuartiles(torchmetrics.Metric):
             getattr(self, norm).append(torch.where(adversarial, distance, torch.inf))
 
     def compute(self) -> list[Measurement]:
-        """Share of examples with an adversarial example, then three quartiles per norm; None for a quartile at
-        infinity.
-        """
+        """Share of examples with an adversarial example, then three quartiles per norm; None for infinity."""
         found, total = int(self.found), int(self.total)
         low, high = wilson(found, total)
         share = found / total if total else None

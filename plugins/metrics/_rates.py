@@ -27,8 +27,8 @@ class Rate:
     """A share of examples, in [0, 1].
 
     count: from outcomes to (N,) bool hits and (N,) bool examples in the denominator; a hit outside the denominator does
-    not
-    count. above: the rate is measured only with more classes than this; with five, the label is always in the top five.
+    not count. above: the rate is measured only with more classes than this; with five, the label is always in the top
+    five.
     """
 
     name: str

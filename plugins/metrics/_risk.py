@@ -57,9 +57,7 @@ class RiskCurves(torchmetrics.Metric):
 
 
 def expected_errors(suspicion: Tensor, wrong: Tensor) -> Tensor:
-    """Expected number of errors among the k least suspicious inputs, k = 1 ... N, with ties in random order, (N,)
-    float64.
-    """
+    """Expected errors among the k least suspicious inputs, k = 1 ... N, ties in random order, (N,) float64."""
     if len(suspicion) == 0:
         return torch.zeros(0, dtype=torch.float64)
     order = suspicion.argsort(stable=True)

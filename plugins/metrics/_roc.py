@@ -75,8 +75,7 @@ def area_interval(clean: Tensor, attacked: Tensor) -> tuple[float | None, float 
     """95 % interval of :func:`area` by DeLong's variance, clipped to [0, 1].
 
     For perfectly separated scores the variance is 0, and the interval is Wilson's for as many pairs as the smaller
-    sample
-    has examples. None for fewer than two examples of either kind.
+    sample has examples. None for fewer than two examples of either kind.
     """
     if min(len(clean), len(attacked)) < 2:
         return None, None

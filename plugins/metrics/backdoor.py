@@ -21,10 +21,8 @@ class Backdoor(Metric):
     """`backdoor_success_rate` and `accuracy_despite_trigger`, under attacks that apply the trigger.
 
     Both are shares of the test examples that the poison targets: those not of the target class or, for poisons crafted
-    for
-    given inputs, these inputs, whether correct without the trigger or not. Their sum is below 1 where the system
-    predicts a
-    third label. The board ranks systems, so the direction of the first is the defender's: lower is better.
+    for given inputs, these inputs, whether correct without the trigger or not. Their sum is below 1 where the system
+    predicts a third label. The board ranks systems, so the direction of the first is the defender's: lower is better.
     """
 
     def build(self) -> torchmetrics.Metric:

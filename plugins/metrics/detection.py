@@ -17,11 +17,9 @@ class Detection(Metric):
 
     A candidate is deceptive if it is valid and the classifier without detectors would misclassify it, refused or not;
     others are not adversarial examples and do not count. `detection_rate` and `false_positive_rate` are the shares
-    refused,
-    at the threshold calibrated on the select split; `detection_auroc` is the area under the ROC curve;
+    refused, at the threshold calibrated on the select split; `detection_auroc` is the area under the ROC curve;
     `detection_rate_at_1_percent` and `_5_percent` are points on that curve, with a threshold from the clean inputs of
-    this
-    cell. None if the system has no detector.
+    this cell. None if the system has no detector.
     """
 
     def build(self) -> torchmetrics.Metric:

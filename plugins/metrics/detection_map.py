@@ -20,9 +20,8 @@ class DetectionMap(Metric):
 
     The same with `attacked_`. map is the mean over classes and the overlaps 0.5, 0.55, ..., 0.95; map50 that at 0.5. An
     object is gone if no detection has an overlap of 0.5, misnamed if the highest-scoring one of these has another
-    class; a
-    false object is a detection that overlaps none. An example not attacked, or not validly, enters the attacked figures
-    with its clean answer. Intervals: 95 %, percentiles of 200 resamples of the examples.
+    class; a false object is a detection that overlaps none. An example not attacked, or not validly, enters the
+    attacked figures with its clean answer. Intervals: 95 %, percentiles of 200 resamples of the examples.
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({Detection.name})

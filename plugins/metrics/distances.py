@@ -21,8 +21,7 @@ class Distances(Metric):
 
     `adversarial_found` is the share for which the attack found an adversarial example at any distance. A quartile at
     infinity is None. Intervals are distribution-free, from order statistics; None for a bound at infinity or for too
-    small
-    a sample. Larger distances are better for the system.
+    small a sample. Larger distances are better for the system.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

@@ -22,8 +22,7 @@ class OptimalityGap(Metric):
     `optimality_ratio_median`, `optimality_ratio_mean`, `optimality_ratio_least`: of the ratio over the validly attacked
     examples whose radius is positive. Failures count as infinite distances: a median at infinity, and a mean with any
     failure, are None. `optimality_found`: the share found at any distance. No ratio is below 1, unless the certifier or
-    the
-    verdict is wrong. None if nothing is certified.
+    the verdict is wrong. None if nothing is certified.
 
     norm: of the threat, which outcomes do not contain; `metric.optimality_gap.norm=${threat.norm}` in a configuration.
     """

@@ -17,8 +17,7 @@ class Passes(Metric):
 
     Each name alone is the mean; `_median` and `_max` are its variants. The first two are over all attacked examples. A
     query is a forward pass, over the broken examples only, as black-box attacks are compared. Cost makes an attack
-    neither
-    better nor worse, so there is no direction.
+    neither better nor worse, so there is no direction.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PoisoningCertificate(Metric):
-    """`poison_certified_accuracy_R` for R rows: the share of all examples that are correct and certified against R
-    rows.
+    """`poison_certified_accuracy_R`: the share of examples that are correct and certified against R training rows.
 
     None without a certifier of training rows, such as certifier=partition_aggregation.
 
@@ -42,9 +41,7 @@ class PoisoningCertificate(Metric):
 
 
 def certified(outcomes: Outcomes, rows: int) -> tuple[Tensor, Tensor]:
-    """Examples correct and certified against `rows` training rows, and all examples of a certified cell, (N,) bool
-    each.
-    """
+    """Examples correct and certified against `rows` training rows, and all examples, (N,) bool each."""
     if outcomes.certified_rows is None:
         nobody = torch.zeros_like(outcomes.clean_correct)
         return nobody, nobody

@@ -23,10 +23,9 @@ class Rejection(Metric):
     """Accuracies over all examples that take refusals into account, clean and under attack.
 
     A clean input is correct only if it is accepted and classified correctly. An attacked input is safe if its clean
-    version
-    is correct and it is refused or classified correctly. `robust_accuracy_with_rejection` is the share of safe inputs,
-    `robust_accuracy_answered` of those accepted, `robust_by_refusal` of those refused. `clean_refused` is the share of
-    clean inputs refused, whatever the label.
+    version is correct and it is refused or classified correctly. `robust_accuracy_with_rejection` is the share of safe
+    inputs, `robust_accuracy_answered` of those accepted, `robust_by_refusal` of those refused. `clean_refused` is the
+    share of clean inputs refused, whatever the label.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

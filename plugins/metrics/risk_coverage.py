@@ -19,11 +19,9 @@ class RiskCoverage(Metric):
     """Risk-coverage curves for clean and attacked inputs, by the suspicion of the system's detectors.
 
     `clean_risk_area` and `attacked_risk_area` are means of the risk over all coverages; `..._risk_at_80`, `_90`, `_95`
-    and
-    `_100` the risk at that coverage in percent. At 100 it is 1 minus the accuracy without detector. Among equally
+    and `_100` the risk at that coverage in percent. At 100 it is 1 minus the accuracy without detector. Among equally
     suspicious inputs the risk is that of a random order. An example not attacked, or not validly, enters the attacked
-    curve
-    with its clean input. None if there is no detector.
+    curve with its clean input. None if there is no detector.
     """
 
     def build(self) -> torchmetrics.Metric:

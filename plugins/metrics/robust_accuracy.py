@@ -21,13 +21,11 @@ class RobustAccuracy(Metric):
     """`robust_accuracy` and `robust_top5_accuracy` over all examples, from the counts of a record.
 
     An example misclassified without an attack is not robust. One whose candidate is outside the threat is neither
-    robust
-    nor broken; `counts.invalid` gives their number, so that an attack with invalid candidates raises no share.
+    robust nor broken; `counts.invalid` gives their number, so that an attack with invalid candidates raises no share.
 
     Unless `threat.goal` is top5, `robust_top5_accuracy` is top-5 accuracy after a top-1 attack: the attacker aimed at
-    any
-    other top prediction, and examples misclassified in top-1 were not attacked. Under top5 both rates are the share of
-    examples whose label no attack removed from the top five.
+    any other top prediction, and examples misclassified in top-1 were not attacked. Under top5 both rates are the share
+    of examples whose label no attack removed from the top five.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

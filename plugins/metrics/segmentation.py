@@ -20,9 +20,8 @@ class SegmentationMetric(Metric):
 
     mIoU is the mean over classes of the intersection over union pooled over all examples. Pixels without a label do not
     count. An example not attacked, since its clean answer is wrong as a whole, or not validly attacked enters the
-    attacked
-    figures with its clean answer; one on which the attack failed enters with its final candidate. Intervals: 95 %,
-    percentiles of 200 resamples of the examples.
+    attacked figures with its clean answer; one on which the attack failed enters with its final candidate. Intervals:
+    95 %, percentiles of 200 resamples of the examples.
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name})

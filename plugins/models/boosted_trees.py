@@ -156,9 +156,7 @@ class Trees(nn.Module):
 
 
 def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
-    """Round to single precision so that any float32 number compares (<=) the same with the result as with the
-    threshold.
-    """
+    """Round to single precision such that float32 features compare with the result as with the threshold."""
     single = thresholds.astype(np.float32)
     return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single)
 

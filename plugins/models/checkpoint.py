@@ -24,8 +24,7 @@ class Checkpoint(Model):
     """A trained model of the user's.
 
     path: the safetensors file, identified by its content, not its location. sha256: of the file; another one is
-    refused;
-    empty accepts any. model: the architecture of the weights.
+    refused; empty accepts any. model: the architecture of the weights.
     """
 
     path: str = ""

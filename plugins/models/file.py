@@ -31,8 +31,7 @@ class ModelFile(Model):
     model.safetensors; none to train the model, or if the factory loads them.
     entry: key of the state dict in a larger file. prefix: removed from the beginning of its names.
     answers: logits, probabilities, or logit (one, for two classes). output: the part of the output to use: an index of
-    a
-    tuple, a key, or an attribute. layout: NCHW, NHWC, NHW or flat, the module's input layout.
+    a tuple, a key, or an attribute. layout: NCHW, NHWC, NHW or flat, the module's input layout.
     scale, shift: the module receives x * scale + shift for x in [0, 1]; one value, or one per channel.
     """
 

@@ -42,11 +42,9 @@ class HTTP(Model):
     """A black-box model behind an HTTP endpoint.
 
     Each request is a POST of JSON, {"inputs": [...]}, a list of up to `batch` inputs of the dataset's shape with values
-    in
-    [0, 1]; the reply is {"outputs": [...]} with one row of scores, or one label, per input. A bearer token is taken
-    from
-    the environment variable BENCHMARK_TOKEN_HOST with the host's name in capitals (BENCHMARK_TOKEN_API_EXAMPLE_ORG), so
-    that it is sent to that host only and is in no record, key or message.
+    in [0, 1]; the reply is {"outputs": [...]} with one row of scores, or one label, per input. A bearer token is taken
+    from the environment variable BENCHMARK_TOKEN_HOST with the host's name in capitals
+    (BENCHMARK_TOKEN_API_EXAMPLE_ORG), so that it is sent to that host only and is in no record, key or message.
 
     url: https, or http to this machine. revision: the owner's name of the deployed version; part of the key, as the
     content of an endpoint is unknown. answers: type of the output, which limits the attacker's access.

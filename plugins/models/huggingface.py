@@ -24,8 +24,7 @@ class HuggingFace(Model):
     """Any architecture supported by transformers' `AutoModelForImageClassification`; no code of the folder is run.
 
     path: the folder, identified by its content, not its location. sha256: of its model.safetensors; another one is
-    refused;
-    empty accepts any.
+    refused; empty accepts any.
     """
 
     path: str = ""

@@ -24,9 +24,8 @@ class Keras(Model):
     """A trained model; on Keras' other backends it has no gradients and is refused.
 
     path: the .keras file, identified by its content, not its location. sha256: of it; empty accepts any. answers:
-    output of
-    the last layer: logits, probabilities, or logit (one, for two classes). scale, shift: the model receives x * scale +
-    shift for x in [0, 1], with channels last; one value, or one per channel.
+    output of the last layer: logits, probabilities, or logit (one, for two classes). scale, shift: the model receives x
+    * scale + shift for x in [0, 1], with channels last; one value, or one per channel.
     """
 
     path: str = ""

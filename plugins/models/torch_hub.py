@@ -26,8 +26,7 @@ class TorchHub(Model):
 
     repository: the folder with hubconf.py. entry: the function in it. args: its arguments. weights: a state dict,
     .safetensors or loaded with weights_only; empty for an entry that loads its own, which needs training.epochs=0.
-    sha256:
-    of that file. mean, std: of the entry's preprocessing, one value per channel.
+    sha256: of that file. mean, std: of the entry's preprocessing, one value per channel.
     """
 
     repository: str = ""

@@ -36,10 +36,8 @@ class FeatureCollision(InstancePoison):
 
     Minimises |f(x) - f(t)|^2 + beta |x - b|^2 from the base row b by forward-backward splitting, where t is a victim;
     rows are assigned to the victims in turn. f is the input of the last linear layer of the attacker's network, which
-    is
-    trained on the clean rows. Differences from the paper: the result is clipped to the box, and the backward step is
-    exact
-    for any step size.
+    is trained on the clean rows. Differences from the paper: the result is clipped to the box, and the backward step is
+    exact for any step size.
 
     rate: share of all training rows. target, victims: see benchmark.api.InstancePoison. beta: weight of the distance to
     the base, which the paper scales by the number of features over that of inputs. steps, step_size: of the descent.

@@ -37,15 +37,12 @@ class GradientMatching(InstancePoison):
 
     Minimises 1 - cos(g, G) by signed Adam, where g is the gradient of the rows' loss by the weights of the attacker's
     network, G that of the victims' loss under the target label, and the network is trained on the clean rows. The
-    restart
-    with the smallest loss is kept. Differences from the paper: no data augmentation inside, and one restart by default
-    instead of eight.
+    restart with the smallest loss is kept. Differences from the paper: no data augmentation inside, and one restart by
+    default instead of eight.
 
     rate: share of all training rows. target, victims: see benchmark.api.InstancePoison. eps: linf radius, in units of
-    the
-    [0, 1] input range. steps, step_size: of signed Adam; the step, relative to eps, is divided by ten after 3/8, 5/8
-    and
-    7/8 of the steps.
+    the [0, 1] input range. steps, step_size: of signed Adam; the step, relative to eps, is divided by ten after 3/8,
+    5/8 and 7/8 of the steps.
     restarts: number of random starts. model, epochs: the attacker's network and its training.
     """
 

@@ -15,12 +15,10 @@ OWNER = "poison.patch_trigger"
 
 @dataclass(frozen=True)
 class PatchTrigger(Poison):
-    """Put a patch in the lower right corner of random rows of other labels, and give them the target label
-    (all-to-one).
+    """Patch the lower right corner of random rows of other labels, and give them the target label (all-to-one).
 
     rate: share of all training rows. target: the attacker's label. size: side of the patch in pixels. value: of its
-    pixels,
-    in [0, 1].
+    pixels, in [0, 1].
     """
 
     rate: float = 0.1

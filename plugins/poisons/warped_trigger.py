@@ -21,8 +21,7 @@ class WarpedTrigger(Poison):
     """Warp random rows by one fixed field; some get the target label, others a noisier warp and their own label.
 
     Differences from the paper: the poison is computed once before training and not in each batch, and rows are not
-    rotated
-    or cropped. The noisier rows count as poisoned too: `rate` includes both.
+    rotated or cropped. The noisier rows count as poisoned too: `rate` includes both.
 
     rate: share of all training rows. target: the attacker's label. grid: side of the grid of random offsets that is
     interpolated to a field (the paper's k). strength: of the warp (s). noise_share: rows in noise mode per row with
@@ -76,17 +75,13 @@ class WarpedTrigger(Poison):
 
 
 def warping_field(offsets: Tensor, strength: float, height: int, width: int) -> Tensor:
-    """`strength` times the `offsets` (1, 2, k, k), scaled to mean absolute value 1 and interpolated, (2, H, W) in
-    pixels.
-    """
+    """Interpolated `offsets` (1, 2, k, k) of mean absolute value `strength`, (2, H, W) in pixels."""
     smooth = F.interpolate(offsets / offsets.abs().mean(), (height, width), mode="bicubic", align_corners=True)
     return in_pixels(strength * smooth)[0]
 
 
 def in_pixels(offsets: Tensor) -> Tensor:
-    """Convert offsets (B, 2, H, W) to pixels from the paper's unit, in which sides are [-1, 1] and offsets divided by
-    H.
-    """
+    """Convert offsets (B, 2, H, W), in units of half a side divided by H, to pixels."""
     sides = torch.tensor(offsets.shape[-2:], dtype=offsets.dtype, device=offsets.device)
     return offsets * ((sides - 1.0) / (2.0 * sides)).reshape(2, 1, 1)
 

@@ -41,8 +41,7 @@ class Around:
         """Lower bound of a . x over the ball, for `coefficients` a (B, M, *S); exact under linf, (B, M).
 
         Under l2 and l1 the larger of two bounds: Hoelder's inequality, without the box, and the ball's bounding box,
-        without
-        the norm.
+        without the norm.
         """
         flat = coefficients.flatten(2)
         middle, width = ((self.low + self.high) / 2).flatten(1)[:, :, None], ((self.high - self.low) / 2).flatten(1)

@@ -1,5 +1,4 @@
-"""Export of queries to external verifiers, in ONNX and VNN-LIB, and import of answers. VNN-COMP, arXiv:2412.19985,
-section 2.
+"""Exchange with external verifiers, in ONNX and VNN-LIB. VNN-COMP, arXiv:2412.19985, section 2.
 
 A verifier gets the computation read from a system and one property per example: some input of the box has another score
 at least as large as that of the label. `unsat` is a certificate that rests on the verifier alone; `sat` counts only if
@@ -101,8 +100,7 @@ def export(system: System, x: Tensor, y: Tensor, *, threat: Threat) -> dict[str,
     """Files of a benchmark in VNN-COMP's format, by name, for the rows of `x` (B, *S) with labels `y` (B,).
 
     They are `model.onnx`, `instance_<row>.vnnlib` per row, and `instances.csv` with a timeout of 300 seconds each.
-    Needs the
-    extra `onnx`.
+    Needs the extra `onnx`.
 
     Raises:
         Refused: under another norm than linf, or if the computation is not understood. DataError: without onnx.

@@ -27,8 +27,7 @@ class Reading:
     """A computation that gives the system's scores.
 
     slack: in units of the scores, the smallest difference of two scores that counts as positive: eight times the
-    largest
-    single-precision error at fixed random points.
+    largest single-precision error at fixed random points.
     """
 
     graph: Graph

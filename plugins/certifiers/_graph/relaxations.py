@@ -1,8 +1,8 @@
 """Linear relaxations, propagated backwards. Zhang et al., NeurIPS 2018, arXiv:1811.00866 (CROWN).
 
 A linear combination of values is bounded below by one of the inputs: affine nodes propagate it to their source by their
-transpose, and a kink by a line below or above it, according to the sign of the coefficient. For ReLU between
-l < 0 < u the line above has slope u / (u - l) and value -u l / (u - l) at 0; the line below has any slope in [0, 1].
+transpose, and a kink by a line below or above it, according to the sign of the coefficient. For ReLU between l < 0 < u
+the line above has slope u / (u - l) and value -u l / (u - l) at 0; the line below has any slope in [0, 1].
 """
 
 from __future__ import annotations

@@ -29,10 +29,7 @@ class Partitions(nn.Module):
         return torch.stack([member(x) for member in self.members], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `x` (B, *S) to vote counts (B, K) with the gradient of the networks' mean probabilities; ties go to the
-        lower
-        class.
-        """
+        """Votes (B, K) with the gradient of the networks' mean probabilities; ties go to the lower class."""
         logits = self.answers(x)
         count = vote(logits).to(logits.dtype)
         order = torch.arange(count.shape[1], dtype=count.dtype, device=count.device)
@@ -47,8 +44,7 @@ def vote(logits: Tensor) -> Tensor:
 
 
 def certified_rows(votes: Tensor, y: Tensor) -> Tensor:
-    """Number of training rows that may be added or removed without changing the answer `y` (B,); (B,) int64, -1 if
-    wrong.
+    """Rows that may be added or removed without changing the answer `y` (B,); (B,) int64, -1 if wrong.
 
     Each row belongs to one partition and so changes one vote: the minimum over c of floor((n_y - n_c - [c < y]) / 2).
     """

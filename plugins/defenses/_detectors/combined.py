@@ -75,8 +75,7 @@ def fit_combined(
     threat: Threat,
     name: str,
 ) -> None:
-    """Standardise by the scores `clean` (N, scores) of the training examples; with an attack, fit weights to its
-    examples.
+    """Standardise by the scores `clean` (N, scores) of training examples; with an attack, fit weights.
 
     Args:
         scores: from x (B, *S) to (B, scores).

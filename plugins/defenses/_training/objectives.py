@@ -47,9 +47,9 @@ def true_probability(logits: Tensor, y: Tensor) -> Tensor:
 def decoupled_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
     """Weighted squared error of logit differences plus a soft cross-entropy, (B,), with the same gradients as KL.
 
-    Cui et al., NeurIPS 2024, arXiv:2305.13948, theorem 1: sum_jk w_jk ((m_j - m_k) - (n_j - n_k))^2 / 4 with
-    w = p p^T, differentiated by the clean logits m only, plus the cross-entropy of the adversarial logits n at fixed p.
-    Since w sums to 1, the double sum is twice a variance and needs no matrix per example.
+    Cui et al., NeurIPS 2024, arXiv:2305.13948, theorem 1: sum_jk w_jk ((m_j - m_k) - (n_j - n_k))^2 / 4 with w = p p^T,
+    differentiated by the clean logits m only, plus the cross-entropy of the adversarial logits n at fixed p. Since w
+    sums to 1, the double sum is twice a variance and needs no matrix per example.
     """
     p = torch.softmax(clean, 1).detach()
     return _half_variance(p, clean - adversarial.detach()) - (p * F.log_softmax(adversarial, 1)).sum(1)
