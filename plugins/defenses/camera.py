@@ -60,7 +60,7 @@ class Camera(Defense):
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """Whether the view is random."""
+        """True unless the view is fixed."""
         return self.light > 0.0 or any(low < high for low, high in (self.distances, self.angles))
 
     def check(self, spec: DataSpec) -> None:

@@ -69,7 +69,7 @@ class DiffusionPurification(Defense):
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """Whether noise is added."""
+        """True if noise is added."""
         return self.noise
 
     @property

@@ -82,7 +82,7 @@ class Ensemble(Defense):
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """Whether a member is drawn."""
+        """True if a member is drawn at random."""
         return self.combine is Combination.random
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:

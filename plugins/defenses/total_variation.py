@@ -53,7 +53,7 @@ class TotalVariation(Defense):
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """Whether pixels are dropped."""
+        """True if pixels are dropped."""
         return self.drop > 0.0
 
     def check(self, spec: DataSpec) -> None:

@@ -61,7 +61,7 @@ def _by_image(image: Tensor) -> list[tuple[int, Tensor]]:
 
 
 def _greedy(share: Tensor, least: float) -> Tensor:
-    """Whether each detection (row, in descending order of score) is matched to an object (column), (n,) bool."""
+    """True for detections (rows, in descending order of score) matched to an object (column), (n,) bool."""
     free = torch.ones(share.shape[1], dtype=torch.bool)
     taken = torch.zeros(len(share), dtype=torch.bool)
     for row, values in enumerate(share):

@@ -1,8 +1,8 @@
 """R-Net, the second of the three networks of MTCNN. Zhang, Zhang, Li & Qiao, IEEE Signal Processing Letters, 2016.
 
 arXiv:1604.02878, figure 2. It classifies the candidates of a face detector, patches of 24x24 pixels, as face or not.
-Its published weights are in the wheel of facenet-pytorch, which pins an old torch and need not be installed: `pip
-download --no-deps facenet-pytorch`, and set `model.weights` to the path of that wheel.
+Its published weights are in the wheel of facenet-pytorch. The package pins an old torch and need not be installed:
+download the wheel with `pip download --no-deps facenet-pytorch`, and set `model.weights` to its path.
 """
 
 from __future__ import annotations
