@@ -29,7 +29,7 @@ def write_package(kind: str, name: str, into: Path = Path()) -> Path:
         PluginError: if the kind is unknown, or an installed plugin has the name.
     """
     if kind not in registry.KINDS:
-        raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
+        raise PluginError(f"{kind!r} is not a kind of plugin; expected one of {', '.join(registry.KINDS)}")
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in _VALUES:
         raise ConfigError(f"{name!r} cannot name a plugin; expected lower-case words such as acme or two_words")
     if name in registry.names(kind):

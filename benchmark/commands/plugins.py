@@ -32,7 +32,7 @@ def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None 
     if kind is not None and "." in kind and not name:
         kind, _, name = kind.partition(".")
     if kind is not None and kind not in registry.KINDS:
-        raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}, or check")
+        raise PluginError(f"{kind!r} is not a kind of plugin; expected one of {', '.join(registry.KINDS)}, or check")
     if name:
         registry.find(str(kind), name)
     for problem in registry.unreadable():

@@ -34,7 +34,7 @@ def check_fit(config: RunConfig) -> None:
         if threat.norm not in certifier.supports.norms:
             raise Refused(
                 f"certifier.{registry.name_of(certifier)[1]} certifies under "
-                f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, and threat.norm is "
+                f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, but threat.norm is "
                 f"{threat.norm.value}; choose another certifier or norm"
             )
 
@@ -62,22 +62,22 @@ def check_attack(chosen: Attack, threat: Threat) -> None:
     norms = ", ".join(sorted(n.value for n in can.norms))
     if threat.norm not in can.norms:
         raise Refused(
-            f"attack.{attack} perturbs under {norms or 'no norm'}, and threat.norm is {threat.norm.value}; choose a "
+            f"attack.{attack} perturbs under {norms or 'no norm'}, but threat.norm is {threat.norm.value}; choose a "
             f"threat of another norm (conf/threat/) or an attack that supports {threat.norm.value}"
         )
     if threat.targeted and not can.targeted:
         raise Refused(
-            f"attack.{attack} is untargeted, and threat.goal is {threat.goal.value}; choose an attack that supports "
+            f"attack.{attack} is untargeted, but threat.goal is {threat.goal.value}; choose an attack that supports "
             "targets (benchmark plugins attack), or threat.goal=untargeted"
         )
     if threat.goal is Goal.top5 and not can.top5:
         raise Refused(
-            f"attack.{attack} changes only the first label, and threat.goal is top5; choose an attack that supports "
+            f"attack.{attack} changes only the first label, but threat.goal is top5; choose an attack that supports "
             "top5 (benchmark plugins attack), or threat.goal=untargeted"
         )
     if not threat.access.grants(can.access):
         raise Refused(
-            f"attack.{attack} needs {can.access.value}, and threat.access is {threat.access.value}; choose an attack "
+            f"attack.{attack} needs {can.access.value}, but threat.access is {threat.access.value}; choose an attack "
             f"that needs only {threat.access.value}, or threat.access={can.access.value}"
         )
 
@@ -95,11 +95,11 @@ def check_goal(threat: Threat, spec: DataSpec) -> None:
     if (threat.goal.value not in goals) if goals is not None else threat.goal.about_objects:
         known = ", ".join(sorted(goals or {goal.value for goal in Goal if not goal.about_objects}))
         raise Refused(
-            f"threat.goal is {threat.goal.value}, and the data are for {spec.task.name}; choose threat.goal={known}"
+            f"threat.goal is {threat.goal.value}, but the data are for {spec.task.name}; choose threat.goal={known}"
         )
     if threat.goal is Goal.top5 and spec.classes <= COUNTED_LABELS:
         raise Refused(
-            f"threat.goal is top5, and the data have {spec.classes} classes, all of them among the top five; choose "
+            f"threat.goal is top5, but the data have {spec.classes} classes, all of them among the top five; choose "
             f"data of {COUNTED_LABELS + 1} classes at least, or threat.goal=untargeted"
         )
 
@@ -109,7 +109,7 @@ def _check_trigger(config: RunConfig) -> None:
     if config.attack.supports.trigger and sum(poison.evokes() for poison in config.poisons) != 1:
         chosen = ", ".join(registry.name_of(p)[1] for p in config.poisons) or "none"
         raise Refused(
-            f"attack.{registry.name_of(config.attack)[1]} applies the trigger of a poison, and the system's poisons "
+            f"attack.{registry.name_of(config.attack)[1]} applies the trigger of a poison, but the system's poisons "
             f"are {chosen}; choose one poison that targets a label, such as +poison=patch_trigger"
         )
 
@@ -119,7 +119,7 @@ def _check_answers(config: RunConfig) -> None:
     needed, told = config.attack.supports.access, config.model.access
     if config.threat.access is not Access.transfer and not told.grants(needed):
         raise Refused(
-            f"attack.{registry.name_of(config.attack)[1]} needs {needed.value}, and "
+            f"attack.{registry.name_of(config.attack)[1]} needs {needed.value}, but "
             f"model.{registry.name_of(config.model)[1]} gives only {told.value}; choose an attack that needs only "
             f"{told.value}, or threat.access=transfer with the key of a surrogate"
         )

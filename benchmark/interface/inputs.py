@@ -49,8 +49,7 @@ def rule_of(x: Any, bounds: Bounds, layout: str | None) -> InputRule:
     square = layout == "NCHW" and shape[2] == shape[3] != shape[1]
     if guessed and layout == "NCHW" and shape[3] in CHANNELS and shape[1] > max(CHANNELS) and not square:
         raise ConfigError(
-            f"x has the shape {shape}, which looks like channels last; set layout='NHWC', or layout='NCHW' if they "
-            "are not"
+            f"x has the shape {shape}, which looks like channels last; set layout='NHWC', or layout='NCHW' if it is not"
         )
     return InputRule(*_affine(bounds), layout)
 

@@ -162,7 +162,7 @@ def _refuse_silent(cards: Sequence[Card], needed: Access) -> None:
     if any(access.grants(needed) for access in told):
         return
     raise Refused(
-        f"the attack needs {needed.value}, and threat.surrogate {_shown(cards[0])} gives only {told[0].value}; choose "
+        f"the attack needs {needed.value}, but threat.surrogate {_shown(cards[0])} gives only {told[0].value}; choose "
         f"an attack that needs only {told[0].value}, or a surrogate with {needed.value}"
     )
 

@@ -60,7 +60,7 @@ METHODS = {
 LEFT_OUT = {
     "BinarizationRefinementAttack": "refines what another attack found against a model that binarises its input",
     "DatasetAttack": "takes its candidates from a data set that it is fed with",
-    "SpatialAttack": "turns and shifts, which has no radius; attack=spatial does that here",
+    "SpatialAttack": "rotates and shifts, which has no radius; attack=spatial does that here",
 }
 """Attacks of Foolbox that are not offered, with the reason."""
 

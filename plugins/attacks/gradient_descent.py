@@ -1,6 +1,6 @@
 """Gradient descent on the input with a distance penalty. The loss and penalty of Szegedy et al., ICLR 2014.
 
-arXiv:1312.6199, section 4.1, minimised with fixed steps instead of L-BFGS, as in a minimal implementation.
+arXiv:1312.6199, section 4.1, minimised with fixed steps instead of L-BFGS.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEARER = 0.5
 class GradientDescent(Attack):
     """x moves by -step_size * (gradient of the loss + penalty * (x - x_0)), from the clean input x_0, in the box.
 
-    Differences from such an implementation: the gradient is normalised, so that the scale of the scores does not matter, and is
+    Differences from plain descent: the gradient is normalised, so that the scale of the scores does not matter, and is
     used until success only; step sizes decrease along a cosine; the step of the penalty is implicit, which has the same
     fixed points and converges for every penalty; after a success, steps and penalty follow the distance of the nearest
     success; the nearest successful iterate is kept instead of the last, and moved back towards the input by a line

@@ -52,7 +52,7 @@ def test_every_plugin_is_listed_and_each_bad_one_with_its_reason(third_parties: 
         "plugin 'attack.broken' from broken-plugin 0.1.0 failed to import: No module named 'acme_missing_dependency'",
         "plugin 'attack.misspelt' from misspelt-plugin 0.2.0 registers wrongly: unknown hook 'benchmark_componnt'",
         f"plugin 'attack.pgd' is declared by adversarial-benchmark {__version__} (benchmark_plugins.attacks.pgd) and ",
-        "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and",
+        "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, but",
         "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin contracts",
     ):
         assert reason in done.stdout

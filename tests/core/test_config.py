@@ -166,9 +166,9 @@ def _fits(attack: Supports, threat: Threat) -> None:
 @pytest.mark.parametrize(
     ("attack", "threat", "sentence"),
     [
-        (Supports(norms=frozenset({Norm.l2})), Threat(), "attack.stub perturbs under l2, and threat.norm is linf"),
-        (Supports(), Threat(goal=Goal.next_class), "attack.stub is untargeted, and threat.goal is next_class"),
-        (Supports(), Threat(access=Access.labels), "attack.stub needs gradients, and threat.access is labels"),
+        (Supports(norms=frozenset({Norm.l2})), Threat(), "attack.stub perturbs under l2, but threat.norm is linf"),
+        (Supports(), Threat(goal=Goal.next_class), "attack.stub is untargeted, but threat.goal is next_class"),
+        (Supports(), Threat(access=Access.labels), "attack.stub needs gradients, but threat.access is labels"),
     ],
 )
 def test_parts_that_do_not_fit(attack: Supports, threat: Threat, sentence: str) -> None:

@@ -240,7 +240,7 @@ def test_a_scikit_learn_model_with_labels_takes_query_attacks_alone(digits: tupl
     assert result.records[0].threat.access == "labels"
     assert "answers with labels" in result.notes[1]
     assert result.robust_accuracy.value < result.clean_accuracy.value
-    with pytest.raises(Refused, match=r"attack.fgsm needs gradients, and threat.access is labels"):
+    with pytest.raises(Refused, match=r"attack.fgsm needs gradients, but threat.access is labels"):
         evaluated(model.predict, (x, y), answers="labels")
     scores = evaluated(model.predict_proba, (x, y), {"square": {"queries": 50}}, answers="probabilities")
     assert scores.records[0].threat.access == "scores"

@@ -168,7 +168,7 @@ SCORES = Threat(eps=parse_eps("1/10"), access=Access.scores)
         (DrawsFromNumpy, None, "drew from a global random generator"),
         (_Raises, None, "from test-plugins 1.0 (test_pipeline.py, line "),
         (_Raises, None, ") raised ZeroDivisionError: of its own"),
-        (_AsksForGradients, SCORES, "the attack asked for a gradient, and threat.access is scores"),
+        (_AsksForGradients, SCORES, "the attack asked for a gradient, but threat.access is scores"),
     ],
 )
 def test_a_faulty_attack_fails_by_name_and_nothing_else_does(
@@ -205,7 +205,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_loaded(tmp_path: P
     config = small_config(tmp_path, threat=Threat(norm=Norm.l0, eps=parse_eps("3")))
     result = run(config)
     assert result.status == "refused"
-    assert str(result.error).startswith("attack.fgsm perturbs under l1, l2, linf, and threat.norm is l0; choose")
+    assert str(result.error).startswith("attack.fgsm perturbs under l1, l2, linf, but threat.norm is l0; choose")
     assert not (tmp_path / "results" / "systems").exists()
     assert run(config).cached
 

@@ -82,7 +82,7 @@ def test_each_access_gives_what_it_names_and_no_more() -> None:
                 call()
                 continue
             before = target.ledger.forwards.clone()
-            with pytest.raises(AccessError, match=f"and threat.access is {access.value}; an attack must declare"):
+            with pytest.raises(AccessError, match=f"but threat.access is {access.value}; an attack must declare"):
                 call()
             assert torch.equal(target.ledger.forwards, before)
 

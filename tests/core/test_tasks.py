@@ -73,7 +73,7 @@ def test_an_attack_on_pixels_is_refused_for_data_of_one_label(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("goal", "task", "choice"),
     [
-        (Goal.vanishing, ONE_LABEL, "threat.goal is vanishing, and the data are for classification; choose"),
+        (Goal.vanishing, ONE_LABEL, "threat.goal is vanishing, but the data are for classification; choose"),
         (Goal.next_class, Segmentation(), "for segmentation; choose threat.goal=untargeted"),
     ],
     ids=lambda value: getattr(value, "value", ""),

@@ -126,7 +126,7 @@ def test_one_bad_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "no attack named 'nonesuch'; " in done.stdout
-    assert "attack.fgsm perturbs under l1, l2, linf, and threat.norm is l0" in done.stdout
+    assert "attack.fgsm perturbs under l1, l2, linf, but threat.norm is l0" in done.stdout
     assert sorted(r["status"] for r in records(tmp_path).values()) == ["complete", "refused"]
 
 

@@ -105,7 +105,7 @@ def test_an_attack_that_needs_more_than_the_model_tells_is_refused_with_the_reas
     def run(attack: Any, **threat: Any) -> RunConfig:
         return RunConfig(dataset=None, model=forest, attack=attack, threat=Threat(**threat))  # type: ignore[arg-type]
 
-    with pytest.raises(Refused, match=r"attack\.pgd needs gradients, and model\.sklearn tells scores and no more"):
+    with pytest.raises(Refused, match=r"attack\.pgd needs gradients, but model\.sklearn gives only scores"):
         check_fit(run(pgd))
     check_fit(run(square))
     check_fit(run(pgd, access=Access.transfer, surrogate="a" * 24))
@@ -142,7 +142,7 @@ def test_no_attack_by_gradients_meets_a_model_without_them() -> None:
             config = RunConfig(dataset=digits, model=made, attack=attack, threat=threat)
             if needs is not Access.gradients or attack.supports.trigger:
                 continue
-            with pytest.raises(Refused, match=rf"attack\.{name} needs gradients, and model\.{model_name} tells"):
+            with pytest.raises(Refused, match=rf"attack\.{name} needs gradients, but model\.{model_name} gives only"):
                 check_fit(config)
             pairs += 1
     assert pairs >= 30 * len(models)

@@ -245,7 +245,7 @@ def test_trees_transfer_through_attacks_on_scores_and_labels(tmp_path: Path) -> 
     blind = Threat(access=Access.transfer, surrogate="digits/boosted_trees")
     refused = run(small_config(tmp_path, attack=PGD(steps=5), examples=60, threat=blind))
     assert refused.status == "refused"
-    assert "the attack needs gradients, and threat.surrogate digits/boosted_trees with" in str(refused.error)
+    assert "the attack needs gradients, but threat.surrogate digits/boosted_trees with" in str(refused.error)
     through_scores = broken(Square(), "digits/boosted_trees")
     assert float(through_scores.double().mean()) > 0.05
     for method in (plugin("attack", "surrogate_gradient", pairs=10), RayS()):  # near the trees' boundary, or nowhere

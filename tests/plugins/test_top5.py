@@ -168,7 +168,7 @@ def test_it_is_refused_where_it_means_nothing_and_where_an_attack_does_not_mean_
     with pytest.raises(Refused, match="have 5 classes, all of them among the top five; choose data of 6 classes at"):
         check_goal(threat, DataSpec((4,), 5))
     check_goal(threat, DataSpec((4,), 6))
-    with pytest.raises(Refused, match=r"attack\.deepfool changes only the first label, and threat.goal is top5"):
+    with pytest.raises(Refused, match=r"attack\.deepfool changes only the first label, but threat.goal is top5"):
         check_attack(DeepFool(), threat)
 
 

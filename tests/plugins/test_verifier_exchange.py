@@ -139,7 +139,7 @@ def test_a_counterexample_counts_only_if_the_system_gets_it_wrong_inside_the_box
     assert float(moved[0, 0]) == pytest.approx(0.45)
     with pytest.raises(DataError, match=r"is 0\.05 outside the box of its property; expected at most 0\.0001"):
         replay([0.4, 0.54])
-    with pytest.raises(DataError, match=r"lies nan outside"):
+    with pytest.raises(DataError, match=r"is nan outside"):
         replay([float("nan"), 0.54])
     with pytest.raises(DataError, match=r"has 1 inputs, but the example has 2"):
         replay([0.5])
