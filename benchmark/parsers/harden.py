@@ -32,7 +32,9 @@ def add_harden(commands: Commands) -> None:
     harden.add_argument("--examples", type=int, default=200, metavar="N", help="number of test examples; default: 200")
     harden.add_argument("--search-examples", type=int, metavar="N",
                         help="number of them for the search; default: half")  # fmt: skip
-    harden.add_argument("--trials", type=int, metavar="N", help="search stacks and settings with Optuna, N of them")
+    harden.add_argument(
+        "--trials", type=int, metavar="N", help="search with Optuna, in N trials of stacks and settings"
+    )
     harden.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the search with Optuna; default: 0")
     harden.add_argument("--out", type=Path, default=Path("hardened"), metavar="PATH", help="default: hardened")
     harden.set_defaults(command=_run)

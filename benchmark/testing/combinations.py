@@ -26,7 +26,7 @@ TWICE, THRICE = (0, 2, 3, 1), (0, 3, 1, 2)
 
 @dataclass(frozen=True)
 class Combination:
-    """One trial. access: an index from 0 to 3, modulo the number of granted kinds. double: in double precision."""
+    """Settings of one trial. access: 0 to 3, taken modulo the number of granted kinds. double: double precision."""
 
     region: RegionKind
     shape: tuple[int, ...]

@@ -43,7 +43,7 @@ class PoisonsOneMore(SoundPoison):
     """Changes one example too many, and names it."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """Examples with one label too many flipped."""
+        """Flip the label of one row more than `rate` allows."""
         return dataclasses.replace(self, rate=self.rate + 1 / len(train)).flip(train, spec, rng)
 
     def flip(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:

@@ -81,7 +81,7 @@ class Table(Dataset):
         return content_key([file_sha256(path) for path in self._files()])
 
     def files(self, root: Path) -> tuple[Path, ...]:
-        """The files."""
+        """The file of the table, and that of its test rows, if any."""
         return tuple(Path(path) for path in (self.path, self.test_path) if path)
 
     def load(self, root: Path, *, offline: bool) -> Splits:

@@ -72,7 +72,7 @@ class Objective(Enum):
 
 
 class Maximization(Enum):
-    """The search for x'.
+    """Method of the inner maximisation, the search for x'.
 
     attack: by the plugin in `attack`. divergence: by ascent on KL(p || p'). rs_fgsm: one step from a random start in
     the ball. n_fgsm: one step from stronger noise, not clipped to the ball. auto: attack for ce and mart, divergence
