@@ -28,8 +28,7 @@ def compressed(x: Tensor, quality: int, *, owner: str) -> Tensor:
     """Images (B, C, H, W) in [0, 1] after JPEG compression, C 1 or 3; values are multiples of 1/255.
 
     Args:
-        quality: 1 to 100, as in libjpeg.
-        owner: the plugin named in errors.
+        quality: 1 to 100, as in libjpeg. owner: the plugin named in errors.
 
     Raises:
         Refused: if `x` is not a batch of greyscale or colour images.

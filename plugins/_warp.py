@@ -17,10 +17,7 @@ def transformed(x: Tensor, degrees: Tensor, scale: Tensor, shift: Tensor, *, bla
     """Images rotated and scaled around their centre, then shifted, (B, C, H, W).
 
     Args:
-        x: (B, C, H, W).
-        degrees: (B,), counter-clockwise.
-        scale: (B,).
-        shift: (B, 2) in pixels, down and right.
+        x: (B, C, H, W). degrees: (B,), counter-clockwise. scale: (B,). shift: (B, 2) in pixels, down and right.
         black: see :func:`sampled`.
     """
     height, width = x.shape[2:]

@@ -315,6 +315,6 @@ def test_a_download_with_another_content_leaves_nothing_behind(small_mnist: Any,
 
 def test_a_download_that_fails_says_where_to_get_the_file(server: str, tmp_path: Path) -> None:
     source = _files.Source(f"{server}/absent.gz", "0" * 64)
-    with pytest.raises(DataError, match=r"own misses absent\.gz, and its download failed \(HTTP Error 404.*from http"):
+    with pytest.raises(DataError, match=r"own lacks absent\.gz, and its download failed \(HTTP Error 404.*from http"):
         _files.fetch((source,), tmp_path / "own", offline=False)
     assert list((tmp_path / "own").iterdir()) == []
