@@ -135,7 +135,7 @@ def test_settings_of_one_attack_of_a_sweep(tmp_path: Path) -> None:
     done = benchmark(tmp_path, *words, "attack.square.queries=9", "attack.edges=true", check=False)
     assert done.returncode == 1
     assert "there is no setting attack.edges." in done.stdout
-    assert "name that: attack.NAME.edges=VALUE" in done.stdout
+    assert "include the name: attack.NAME.edges=VALUE" in done.stdout
     (record,) = records(tmp_path).values()
     assert (record["attack"]["name"], record["attack"]["params"]["queries"]) == ("square", 9)
     nowhere = benchmark(tmp_path, *words, "attack.qeries=9", check=False)
