@@ -1,8 +1,8 @@
 """A benchmark harness for adversarial robustness.
 
-Importing this package is cheap: it gives the version and the marker with which plugins register, and no torch.
+Importing this package is cheap: it defines the version and the marker with which plugins register, without torch.
 From Python, :func:`evaluate` attacks a model in memory, :func:`compare` compares two results and :func:`read` reads a
-store. What a plugin fills is in :mod:`benchmark.api`; what one run does is in :mod:`benchmark.run`.
+store. The contracts of plugins are in :mod:`benchmark.api`; a run is in :mod:`benchmark.run`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LAZY = {
     "evaluate": "benchmark.interface.evaluate",
     "read": "benchmark.interface.reading",
 }
-"""Names that are offered here and live elsewhere, above this package in the layers: they are looked up by name."""
+"""Names re-exported lazily, because the modules that define them are above this package in the layers."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""python -m benchmark"""
+"""Entry point of `python -m benchmark`."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `transfer`, `leaderboard`, and the like.
+"""The command line: `benchmark run`, `plugins`, `new`, `status`, `verify`, `transfer`, `leaderboard` and others.
 
-Everything that is slow to import is imported by the command that needs it: help, listings and records load no torch.
+Slow imports are made by the command that needs them: help, listings and records load no torch.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ ADDED = (
     add_publish,
     add_report,
 )
-"""The functions that add the commands to the parser, in the order of the help, after `run` and `plan`."""
+"""Functions that add the commands to the parser, in the order of the help, after `run` and `plan`."""
 
 
 def _bare(error: UnicodeError) -> tuple[str, int]:
-    """Characters that a stream lacks, without their accents, or as question marks."""
+    """Replacement, without accents or as question marks, of characters that a stream cannot encode."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]
@@ -91,7 +91,7 @@ codecs.register_error("benchmark.bare", _bare)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 on success, 1 where something failed, 2 for what the user can mend, 130 if interrupted."""
+    """Run one command; returns 0 on success, 1 if something failed, 2 for a user error, 130 if interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
@@ -108,10 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"benchmark: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("benchmark: interrupted; the same command goes on where it stopped\n")
+        sys.stderr.write("benchmark: interrupted; run the same command again to resume\n")
         return 130
     except Terminated:
-        sys.stderr.write("benchmark: ended by SIGTERM; the same command goes on where it stopped\n")
+        sys.stderr.write("benchmark: ended by SIGTERM; run the same command again to resume\n")
         return 143
     return status
 
@@ -123,7 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
         return app.complete(arguments)
     if arguments and arguments[0] in RENAMED:
         old, new = arguments[0], RENAMED[arguments[0]]
-        sys.stderr.write(f"benchmark: the command {old} is now {new}; the old name goes with version 0.3\n")
+        sys.stderr.write(f"benchmark: the command {old} is now {new}; the old name is removed in version 0.3\n")
         arguments = [new, *arguments[1:]]
     if arguments and arguments[0] == "run":
         return _run(arguments[1:])
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"benchmark {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.add_parser("run", help="run a cell, or with -m a sweep", add_help=False)
-    commands.add_parser("plan", help="freeze a sweep in a file, for tasks to work at", add_help=False)
+    commands.add_parser("plan", help="write a sweep to a file, for tasks to work on", add_help=False)
     for add in ADDED:
         add(commands)
     return parser

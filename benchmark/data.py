@@ -1,4 +1,4 @@
-"""Data that travels between plugins: examples, splits, batches, and what one example looks like."""
+"""Data exchanged between plugins: examples, splits, batches, and the shape of an example."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Batch", "DataSpec", "Examples", "FeatureRules", "Splits"]
 
 @dataclass(frozen=True)
 class FeatureRules:
-    """Rules for an attacker who changes the D features of a table, in the units of the examples, [0, 1].
+    """Constraints on an attacker who changes the D features of a table, in the units of the examples, [0, 1].
 
-    fixed: (D,) features that stay as they are. rising, falling: (D,) features that may only grow, or only shrink.
-    low, high: (D,) the range that may be reached; a feature that lies outside of it may stay there.
-    values: (D,) how many values a feature has, k / (values - 1), as whole numbers have; 0 for real numbers.
-    groups: positions of the features that are one category, of which exactly one is 1 and the others 0.
+    fixed: (D,) bool, features that may not change. rising, falling: (D,) bool, features that may only grow, or shrink.
+    low, high: (D,) range that may be reached; a feature that starts outside it may stay there.
+    values: (D,) number of values of a discrete feature, k / (values - 1) for k = 0, 1, ...; 0 for real numbers.
+    groups: positions of the features of one one-hot category: exactly one is 1, the others 0.
     """
 
     fixed: tuple[bool, ...]
@@ -37,12 +37,12 @@ class FeatureRules:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The shape, classes and normalisation of a dataset; values always lie in [0, 1].
+    """Shape, classes and normalisation of a dataset; values always lie in [0, 1].
 
-    shape: (C, H, W) for images, (D,) for tabular data. classes: the number of labels.
-    mean, std: per channel (images) or per feature, for the normalisation inside models; one value serves all.
-    class_names: for people; may be empty. task: what is answered about an example. rules: of the features of a table;
-    the threat's region keeps to them.
+    shape: (C, H, W) for images, (D,) for tabular data. classes: number of labels.
+    mean, std: per channel (images) or per feature, for the normalisation inside models; a single value holds for all.
+    class_names: display names; may be empty. task: what a system predicts. rules: constraints on the features of a
+    table, which every region of a threat respects.
     """
 
     shape: tuple[int, ...]
@@ -55,7 +55,7 @@ class DataSpec:
 
     @property
     def image(self) -> bool:
-        """True if one example is an image (C, H, W)."""
+        """True if an example is an image (C, H, W)."""
         return len(self.shape) == 3
 
 
@@ -65,7 +65,7 @@ class Examples:
 
     ids: (N,) int64, unique in the dataset, never reused for another example. y: (N,) int64; (N, S) or (N, S, n) where
     an example has several sites, see :mod:`benchmark.tasks`.
-    read: gives x (B, *S) float32 in [0, 1] for positions (B,) int64; may read from memory or disk.
+    read: returns x (B, *S) float32 in [0, 1] for positions (B,) int64; may read from memory or disk.
     soft: (N, K) float32 label distributions that training uses in place of `y`, or None.
     """
 
@@ -83,18 +83,18 @@ class Examples:
         return len(self.ids)
 
     def x(self, positions: Tensor | None = None) -> Tensor:
-        """Inputs at `positions` (B,) int64, of shape (B, *S) float32 in [0, 1]; all of them by default."""
+        """Inputs at `positions` (B,) int64, all by default: (B, *S) float32 in [0, 1]."""
         import torch
 
         return self.read(torch.arange(len(self)) if positions is None else positions)
 
     def take(self, positions: Tensor) -> Examples:
-        """Select the examples at `positions` (B,) int64, in that order; they are read lazily, as before."""
+        """Select the examples at `positions` (B,) int64, in that order; reading stays lazy."""
         soft = None if self.soft is None else self.soft[positions]
         return Examples(self.ids[positions], self.y[positions], _Chosen(self.read, positions), soft)
 
     def changed(self, positions: Tensor, *, x: Tensor | None = None, y: Tensor | None = None) -> Examples:
-        """The examples with other inputs (M, *S), labels (M,), or both, at `positions` (M,); these stay as they are."""
+        """Copy with other inputs (M, *S), labels (M,), or both, at `positions` (M,)."""
         import torch
 
         labels, soft = self.y, self.soft
@@ -105,7 +105,7 @@ class Examples:
         return Examples(self.ids, labels, self.read if x is None else _Overlaid(self, places, x), soft)
 
     def added(self, ids: Tensor, x: Tensor, y: Tensor) -> Examples:
-        """The examples, and after them new ones: ids (M,) of their own, inputs (M, *S), labels (M,)."""
+        """Copy with new examples appended: their ids (M,), inputs (M, *S) and labels (M,)."""
         import torch
 
         soft = None if self.soft is None else torch.cat([self.soft, _one_hot(y, self.soft)])
@@ -113,7 +113,7 @@ class Examples:
         return Examples(torch.cat([self.ids, ids]), torch.cat([self.y, y]), _Overlaid(self, places, x), soft)
 
     def difference(self, other: Examples) -> str:
-        """In which respect two lists of examples differ, in a few words; empty where they are the same, bit for bit."""
+        """First difference between two lists of examples, in a few words; empty if they are identical bit for bit."""
         import torch
 
         if not torch.equal(self.ids, other.ids):
@@ -124,7 +124,7 @@ class Examples:
         return "" if all(torch.equal(self.x(at), other.x(at)) for at in parts) else "inputs"
 
     def digest(self) -> str:
-        """sha256 over ids and labels: which examples these are, and in which order."""
+        """sha256 over ids and labels, which identifies the examples and their order."""
         sha = hashlib.sha256()
         sha.update(self.ids.numpy().astype("<i8").tobytes())
         sha.update(self.y.numpy().astype("<i8").tobytes())
@@ -132,11 +132,11 @@ class Examples:
 
 
 COMPARED = 512
-"""Number of examples that are compared at a time."""
+"""Number of examples compared at a time."""
 
 
 def _one_hot(y: Tensor, like: Tensor) -> Tensor:
-    """Label distributions for the labels `y` (M,), in the type of `like` (N, K), of shape (M, K)."""
+    """One-hot distributions of the labels `y` (M,), (M, K) in the dtype of `like` (N, K)."""
     import torch
 
     return torch.nn.functional.one_hot(y, like.shape[1]).to(like.dtype)
@@ -144,7 +144,7 @@ def _one_hot(y: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Overlaid:
-    """Reads rows of `x` (M, *S) where `places` (N,) says so, and examples of `base` elsewhere (-1)."""
+    """Reader of row `places[i]` of `x` (M, *S) for example i, or of `base` if `places[i]` (N,) is -1."""
 
     base: Examples
     places: Tensor
@@ -160,7 +160,7 @@ class _Overlaid:
 
 @dataclass(frozen=True)
 class _Stored:
-    """Reads from a tensor in memory."""
+    """Reader from a tensor in memory."""
 
     values: Tensor
 
@@ -171,7 +171,7 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Reads through a list of positions."""
+    """Reader through a list of positions."""
 
     read: Callable[[Tensor], Tensor]
     positions: Tensor
@@ -182,7 +182,7 @@ class _Chosen:
 
 @dataclass(frozen=True)
 class Splits:
-    """A loaded dataset. `train` fits, `select` chooses between epochs and calibrates, `test` is attacked."""
+    """A loaded dataset. `train` is fitted on, `select` chooses the epoch and calibrates, `test` is attacked."""
 
     train: Examples
     select: Examples
@@ -195,7 +195,7 @@ class Batch:
     """One training batch.
 
     ids: (B,) int64. x: (B, *S) float32 in [0, 1]. y: (B,) int64. soft: (B, K) float32 or None.
-    task: where an example has several sites, the one whose loss is taken; y is then (B, S) or (B, S, n).
+    task: the task that defines the loss, where an example has several sites; y is then (B, S) or (B, S, n).
     """
 
     ids: Tensor

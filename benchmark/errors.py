@@ -1,4 +1,4 @@
-"""Errors by name. Each message says what was wrong, what was expected, who owns it and what to do."""
+"""Named errors. Each message says what was wrong, what was expected, who owns it and what to do."""
 
 __all__ = [
     "MENDABLE",
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class BenchmarkError(Exception):
-    """The root of all errors that the harness raises on purpose."""
+    """Base class of all errors that the harness raises on purpose."""
 
 
 class PluginError(BenchmarkError):
@@ -29,39 +29,39 @@ class PluginError(BenchmarkError):
 
 
 class ConfigError(BenchmarkError, ValueError):
-    """A configured value is not one that the field can take."""
+    """A configured value is not valid for its field."""
 
 
 class MissingPackage(ConfigError):  # noqa: N818 - it names what is wrong
-    """A chosen part needs a package that is not installed; the sentence has the line that installs it."""
+    """A chosen part needs a package that is not installed; the message has the command that installs it."""
 
 
 class Refused(BenchmarkError):  # noqa: N818 - it names a status, as records do
-    """The chosen parts do not fit together: the cell is refused, before anything is loaded where that can be known."""
+    """The chosen parts do not fit together: the cell is refused, before loading if possible."""
 
 
 class DataError(BenchmarkError):
-    """A dataset, checkpoint or mask file is missing, has the wrong checksum or the wrong content."""
+    """A dataset, checkpoint or mask file is missing, or has the wrong checksum or content."""
 
 
 class AccessError(BenchmarkError):
-    """An attack asked for something that the threat does not give it."""
+    """An attack requested access that the threat does not grant."""
 
 
 class BudgetError(AccessError):
-    """An attack asked for more queries per example than the threat allows."""
+    """An attack made more queries per example than the threat allows."""
 
 
 class AttackFault(BenchmarkError):  # noqa: N818 - the word for it throughout
-    """An attack broke the contract: it changed its inputs, gave a wrong shape, or drew from a global generator."""
+    """An attack broke the contract: it modified its inputs, returned a wrong shape, or drew from a global generator."""
 
 
 class PluginFault(BenchmarkError):  # noqa: N818 - the word for it throughout
-    """A plugin left the process changed for the plugins beside it, or asked for its end."""
+    """A plugin left the process changed for other plugins, or tried to end it."""
 
 
 class SystemFault(BenchmarkError):  # noqa: N818 - the word for it throughout
-    """A system broke the contract: it answered something else than one row of scores per input."""
+    """A system broke the contract: it did not return one row of scores per input."""
 
 
 class StoreError(BenchmarkError):
@@ -69,16 +69,16 @@ class StoreError(BenchmarkError):
 
 
 class ProcessDied(BenchmarkError):  # noqa: N818 - it is what happened
-    """The process that worked on a cell ended before it did."""
+    """The process that computed a cell ended before the cell did."""
 
 
 class RecordError(BenchmarkError):
-    """A record, its outcomes or its witness is not what it claims to be."""
+    """A record, its outcomes or its witness contradict what they claim."""
 
 
 class Unproved(BenchmarkError):  # noqa: N818 - it names what a record is, as `Refused` does
-    """A record cannot be proved here, for want of a system, of data or of a plugin; nothing speaks against it."""
+    """A record cannot be proved here, because a system, data or a plugin is missing; nothing contradicts it."""
 
 
 MENDABLE = (PluginError, ConfigError, Refused, DataError, StoreError)
-"""Errors by what the user can mend: a name, a value, a file, parts that do not fit."""
+"""Errors that the user can correct: a name, a value, a file, parts that do not fit together."""

@@ -1,6 +1,6 @@
-"""Aliases for the module names of version 0.1: an old import works, and warns with the line to write instead.
+"""Aliases for the module names of version 0.1: an old import works, with a warning that has the line to write instead.
 
-They go with version 0.3.
+They are removed in version 0.3.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ MODULES = {
     "benchmark.weights": "benchmark.system.weights",
     "benchmark.world": "benchmark.stages.world",
 }
-"""Where each module of 0.1 went."""
+"""New place of each module of 0.1."""
 
 NOW_PACKAGES = {
     "benchmark.config": ("schema", "cell", "resolve", "check"),
@@ -71,7 +71,7 @@ NOW_PACKAGES = {
     "benchmark.system": ("system",),
     "benchmark.threat": ("threat", "kinds"),
 }
-"""Modules of 0.1 that are packages now, with the modules in which their names are."""
+"""Modules of 0.1 that are packages now, with the modules that define their names."""
 
 NAMES = {
     "benchmark.findings.across": "benchmark.records.findings",
@@ -101,17 +101,17 @@ NAMES = {
     "benchmark.verify_records.judged": "benchmark.stages.replay",
     "benchmark.verify_records.rebuilt": "benchmark.stages.replay",
 }
-"""Single names that left their module."""
+"""New module of single names."""
 
 SPELT = {"benchmark.measure.counts": "counts_of"}
-"""Names that are another now."""
+"""New names of renamed objects."""
 
 
 def attribute(module: str, name: str) -> Any:
-    """Find `name` of the 0.1 module `module` in its new home, with a warning that says what to write.
+    """Look up `name` of the 0.1 module `module` in its new place, with a warning that has the line to write.
 
     Raises:
-        AttributeError: if there was no such name, or it is gone.
+        AttributeError: if there was no such name, or it was removed.
     """
     homes: tuple[str, ...]
     if f"{module}.{name}" in NAMES:
@@ -125,7 +125,7 @@ def attribute(module: str, name: str) -> Any:
         now = SPELT.get(f"{module}.{name}", name)
         if hasattr(found, now):
             warnings.warn(
-                f"{module}.{name} moved; write `from {home} import {now}` (the old name goes with version 0.3)",
+                f"{module}.{name} moved; write `from {home} import {now}` (the old name is removed in version 0.3)",
                 FutureWarning,
                 stacklevel=3,
             )
@@ -134,21 +134,21 @@ def attribute(module: str, name: str) -> Any:
 
 
 class _Alias(MetaPathFinder, Loader):
-    """Makes an old module name importable; its names are looked up when they are asked for."""
+    """Importer of old module names, whose attributes are looked up on access."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The alias of a module that moved."""
+        """Spec of the alias of a module that moved."""
         return ModuleSpec(fullname, self) if fullname in MODULES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the alias."""
+        """Install the attribute lookup of the alias."""
         old = module.__name__
         module.__getattr__ = lambda name: attribute(old, name)  # type: ignore[method-assign]
 
 
 def install() -> None:
-    """Let old module names be found, after everything that exists."""
+    """Append the importer of old module names to `sys.meta_path`."""
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.append(_Alias())

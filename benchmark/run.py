@@ -53,17 +53,19 @@ __all__ = ["forget", "run"]
 
 
 FINAL = "final"
-"""The folder of the work of a cell in which the files of its record are gathered."""
+"""Subfolder of a cell's scratch folder for the finished files of its record."""
 
 
 def run(config: RunConfig, sweep: str = "") -> CellResult:
     """Compute a cell, unless the store has it; a failure becomes a record with that status.
 
     Args:
-        sweep: the id of the sweep that the cell belongs to.
+        sweep: the id of the cell's sweep.
     """
     if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        missing = f"trainer.accelerator is {config.trainer.accelerator}, and torch sees no CUDA device; use trainer=cpu"
+        missing = (
+            f"trainer.accelerator is {config.trainer.accelerator}, but torch finds no CUDA device; use trainer=cpu"
+        )
         return CellResult("", config.name, "failed", missing, mendable=True)  # nothing of the cell: not recorded
     config = _anchored(config)
     store = Store(Path(config.store.root))
@@ -104,20 +106,20 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
 
 
 def _anchored(config: RunConfig) -> RunConfig:
-    """The configuration with folders that stay where they are, wherever the process goes."""
+    """Configuration with absolute folders, so that a change of the working directory does not move them."""
     root, data = (str(Path(folder).absolute()) for folder in (config.store.root, config.store.data))
     return dataclasses.replace(config, store=dataclasses.replace(config.store, root=root, data=data))
 
 
 def _watched(config: RunConfig) -> AbstractContextManager[None]:
-    """Around all that a cell does: what no closer guard has seen is put back, and one of its parts is to blame."""
+    """Guard everything that a cell does: restore what no inner guard has caught, and blame one of its parts."""
     spared = [name for tracker in config.trackers for name in tracker.environment]
     return guarded(lambda: registry.owners(config.parts), spared=(*spared, *RENDEZVOUS))
 
 
 @contextlib.contextmanager
 def _told(observers: Observers, plan: CellPlan) -> Iterator[None]:
-    """Tell the observers that a cell begins, and if it is broken off, that too."""
+    """Tell the observers that a cell starts, and if it is interrupted, that too."""
     observers.tell("benchmark_cell_started", plan=plan)
     try:
         yield
@@ -127,16 +129,16 @@ def _told(observers: Observers, plan: CellPlan) -> Iterator[None]:
 
 
 def _check_deaths(deaths: list[str]) -> None:
-    """Raise ProcessDied for a cell that has taken too many processes with it."""
+    """Raise ProcessDied for a cell on which too many processes died."""
     if len(deaths) >= DEATHS:
         raise ProcessDied(
             f"the process died ({deaths[-1]}), in each of {len(deaths)} attempts; it may need more memory, or one of "
-            "its plugins ends the process"
+            "its plugins may end the process"
         )
 
 
 def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observers) -> tuple[Record, Gallery | None]:
-    """The stages, one after the other."""
+    """Run the stages in order."""
     fitted = fit_warm(config, store, observers, plan.sweep)
     job = _job(config, store, fitted, plan.work)
     attacked = attack(
@@ -155,7 +157,7 @@ def _compute(config: RunConfig, store: Store, plan: CellPlan, observers: Observe
 
 
 def _findings(config: RunConfig, store: Store, fitted: Fitted, job: Job, outcomes: Outcomes) -> list[Finding]:
-    """The findings about the cell; an attack is looked at again only where its system answers reliably."""
+    """Findings about the cell; the attack is rechecked only if none says that its system is unreliable."""
     attack = attack_info(config.attack)
     about = probed(config.threat, store, fitted.card, fitted.system, fitted.loaded.attacked)
     found = of_cell(config.threat, attack, fitted.system, fitted.card, outcomes, about)
@@ -185,7 +187,7 @@ def _job(config: RunConfig, store: Store, fitted: Fitted, work: Path) -> Job:
 
 
 def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | None:
-    """The trigger that was stored with the system, for an attack that shows it."""
+    """Trigger stored with the system, for an attack that applies it."""
     if not config.attack.supports.trigger:
         return None
     backdoor, path = Backdoor.of(config.poisons, loaded.splits.test), store.system(config.system_key()) / POISON
@@ -195,7 +197,7 @@ def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | Non
 
 
 def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult:
-    """Do the share of training and attack of a process that does not lead, and nothing else."""
+    """Do only this process's part of training and attack, in a process that is not the leader."""
     known = store.record(key)
     if known is not None:
         return CellResult(key, config.name, known.status, known.error, cached=True)
@@ -206,7 +208,7 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
 
 
 def _attacker_view(config: RunConfig, store: Store, fitted: Fitted) -> System:
-    """The system that the attacker works on: itself, its undefended model, or under transfer access a surrogate."""
+    """System that the attacker works on: the deployed one, its undefended model, or a surrogate (transfer access)."""
     system = fitted.system
     if config.threat.access is Access.transfer:
         return surrogate(config.threat, config.dataset, fitted.loaded.splits.spec, store, config.store)
@@ -217,7 +219,7 @@ def _attacker_view(config: RunConfig, store: Store, fitted: Fitted) -> System:
 
 
 def _result(record: Record, name: str, *, cached: bool = False) -> CellResult:
-    """The end of a cell by its record; the error of one that was recorded before says what to do about it."""
+    """Result of a cell from its record; the error of a recorded failure includes how to retry."""
     again = " (recorded; retry=failed runs it again)" if cached and record.status == "failed" else ""
     error = None if record.error is None else f"{record.error}{again}"
     return CellResult(record.key, name, record.status, error, cached, bool(record.provenance.get("mendable")))
@@ -236,7 +238,7 @@ def _record(
     prepared: Prepared | None,
     findings: list[Finding],
 ) -> Record:
-    """The record of a complete cell, whose other files lie in the plan's folder already."""
+    """Record of a complete cell, whose other files are in the plan's folder already."""
     outcomes, loaded, card = attacked.outcomes, fitted.loaded, fitted.card
     cost = Cost(
         forwards=int(outcomes.forwards.sum()),
@@ -267,7 +269,7 @@ def _record(
 
 
 def _without_work(config: RunConfig, store: Store, sweep: str, error: BenchmarkError) -> CellResult:
-    """A cell that was refused or failed before anything was loaded."""
+    """Result of a cell that was refused or failed before anything was loaded."""
     key = config.cell_key(refused=True)
     with store.lock(key):
         known = store.record(key)
@@ -281,7 +283,7 @@ def _without_work(config: RunConfig, store: Store, sweep: str, error: BenchmarkE
 
 
 def _publish(store: Store, plan: CellPlan, record: Record, gallery: Gallery | None, observers: Observers) -> CellResult:
-    """Put the record in its place, then tell the observers."""
+    """Move the record to its place, then tell the observers."""
     if record.status == "failed":  # finished batches stay for the next attempt; the record goes to its own folder
         source = plan.work.with_name(f"{plan.key}-record")
     else:

@@ -1,8 +1,8 @@
 """Randomness per example: a value depends on (seed, example id, stream, draw, position) and on nothing else.
 
 Attacks and randomised defenses draw from a :class:`SampleRandom`, never from a global generator. Because each value is
-a hash of where it is used, results do not depend on the batch size, the order of the batches, the number of devices,
-or on which examples an attack has already finished with; a run that was interrupted continues with the same values.
+a hash of its use, results do not depend on the batch size, the order of the batches, the number of devices, or the
+examples that an attack has already finished; an interrupted run resumes with the same values.
 
 The hash is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014, section 3), applied to a key per
 (seed, stream, draw, example) plus a Weyl sequence over positions; integer operations only, so every device agrees.
@@ -28,7 +28,7 @@ _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed that is a hash of `parts`: for torch generators and for keys of streams."""
+    """63-bit seed: a hash of `parts`, for torch generators and keys of streams."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -49,8 +49,8 @@ class SampleRandom:
     """Random values for the examples of one batch.
 
     seed: the cell's seed.
-    ids: (B,) int64, the examples' ids; the device of the values is the device of the ids.
-    turn: (B,) int64 or None: sets apart the repeated passes of one example through a randomised module.
+    ids: (B,) int64 ids of the examples; values are created on their device.
+    turn: (B,) int64 or None: distinguishes repeated passes of one example through a randomised module.
     """
 
     seed: int
@@ -61,19 +61,19 @@ class SampleRandom:
         return len(self.ids)
 
     def rows(self, index: Tensor) -> SampleRandom:
-        """The same randomness for the examples at `index` (int64 or bool); an index may repeat rows."""
+        """Randomness of the examples at `index` (int64 or bool); an index may repeat rows."""
         return SampleRandom(self.seed, self.ids[index], None if self.turn is None else self.turn[index])
 
     def child(self, *name: object) -> SampleRandom:
-        """Independent randomness for a part of the method, for example an attack inside an attack."""
+        """Independent randomness for a part of a method, such as an attack inside an attack."""
         return SampleRandom(derive_seed(self.seed, *name), self.ids, self.turn)
 
     def at_turn(self, turn: Tensor) -> SampleRandom:
-        """The same stream names, other values: for the `turn`-th pass (B,) of each example."""
+        """Randomness with the same stream names and other values, for the `turn`-th pass (B,) of each example."""
         return SampleRandom(self.seed, self.ids, turn)
 
     def _bits(self, count: int, stream: str, draw: int | Tensor) -> Tensor:
-        """(B, count) int64: 64 random bits each."""
+        """64 random bits per entry, (B, count) int64."""
         key = torch.tensor(derive_seed(self.seed, stream), dtype=torch.int64, device=self.ids.device)
         key = _mix(_mix(key + self.ids * _GOLDEN) + (torch.as_tensor(draw, device=self.ids.device) + 1) * _MIX1)
         if self.turn is not None:
@@ -82,7 +82,7 @@ class SampleRandom:
         return _mix(key.expand(len(self.ids))[:, None] + weyl)
 
     def uniform(self, *shape: int, stream: str, draw: int | Tensor = 0, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """(B, *shape) float32, uniform in [low, high). `draw` is one number for all rows or (B,) int64."""
+        """Uniform values in [low, high), (B, *shape) float32. `draw` is one number for all rows or (B,) int64."""
         bits = self._bits(math.prod(shape), stream, draw)
         unit = _shift(bits, 40).to(torch.float32) * 2.0**-24
         if (low, high) != (0.0, 1.0):
@@ -90,7 +90,7 @@ class SampleRandom:
         return unit.reshape(len(self.ids), *shape)
 
     def normal(self, *shape: int, stream: str, draw: int | Tensor = 0) -> Tensor:
-        """(B, *shape) float32, standard normal, by the Box-Muller transform in double precision."""
+        """Standard normal values, (B, *shape) float32, by the Box-Muller transform in double precision."""
         bits = self._bits(math.prod(shape), stream, draw)
         radius = _shift(bits, 32).to(torch.float64).add_(0.5).mul_(2.0**-32)
         angle = bits.bitwise_and_(0xFFFFFFFF).to(torch.float64).mul_(2.0**-32 * 2.0 * math.pi)
@@ -98,17 +98,17 @@ class SampleRandom:
         return values.to(torch.float32).reshape(len(self.ids), *shape)
 
     def integers(self, high: int, *shape: int, stream: str, draw: int | Tensor = 0) -> Tensor:
-        """(B, *shape) int64, uniform in 0 .. high-1 (high at most 2**31; bias below 2**-32 * high)."""
+        """Uniform integers in 0 .. high-1, (B, *shape) int64 (high at most 2**31; bias below 2**-32 * high)."""
         bits = _shift(self._bits(math.prod(shape), stream, draw), 32)
         return _shift(bits * high, 32).reshape(len(self.ids), *shape)
 
     def signs(self, *shape: int, stream: str, draw: int | Tensor = 0) -> Tensor:
-        """(B, *shape) float32, -1 or +1 with equal chance."""
+        """Random signs, -1 or +1 with equal probability, (B, *shape) float32."""
         bits = self._bits(math.prod(shape), stream, draw)
         return (_shift(bits, 63) * 2 - 1).to(torch.float32).reshape(len(self.ids), *shape)
 
     def permutation(self, count: int, *, stream: str, draw: int | Tensor = 0) -> Tensor:
-        """(B, count) int64: each row a permutation of 0 .. count-1."""
+        """Random permutations of 0 .. count-1, one per row, (B, count) int64."""
         return self._bits(count, stream, draw).argsort(dim=1, stable=True)
 
 
@@ -117,7 +117,7 @@ _AMBIENT: contextvars.ContextVar[SampleRandom | None] = contextvars.ContextVar("
 
 @contextlib.contextmanager
 def using(rng: SampleRandom) -> Iterator[None]:
-    """Make `rng` the randomness of the modules that are called inside the block."""
+    """Make `rng` the randomness of the modules called inside the block."""
     token = _AMBIENT.set(rng)
     try:
         yield
@@ -126,7 +126,7 @@ def using(rng: SampleRandom) -> Iterator[None]:
 
 
 def ambient() -> SampleRandom:
-    """The randomness of the current forward pass, for modules of randomised defenses.
+    """Randomness of the current forward pass, for modules of randomised defenses.
 
     Raises:
         RuntimeError: outside a pass that the core started.

@@ -1,6 +1,6 @@
-"""Records in, site out: read, aggregate, render into a new folder, then put it in place of the old one.
+"""Build of the site from records: read, aggregate, render into a new folder, then replace the old one.
 
-The same records give the same bytes: no time, no machine, no order of the disk gets into a page.
+The same records give the same bytes: no time, machine or directory order enters a page.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = ["build", "build_single", "differences", "main"]
 def build(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> Path:
     """Build the site from the cells below `results` into the folder `out`; returns its index page.
 
-    The site holds a copy of every record that it names. A reader sees the old site or the new one, never a mixture.
+    The site has a copy of every record that it names. A reader sees the old site or the new one, never a mixture.
 
     Args:
-        since: the results of the last release, for a page that says what moved.
+        since: the results of the last release, for a page of changes.
 
     Raises:
-        RecordError: if `out` exists and is not a site that this made, so that nobody's folder is replaced.
+        RecordError: if `out` exists and was not built by this function, so that no other folder is replaced.
     """
     out = out.absolute()
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise RecordError(f"{out} exists and is no leaderboard site; choose an empty or a new folder for it")
+        raise RecordError(f"{out} exists and is not a leaderboard site; choose an empty or a new folder for it")
     out.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -62,10 +62,10 @@ def build(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> Pat
 
 
 def build_single(results: Sequence[Path], out: Path, board: str = "") -> Path:
-    """Write one HTML file with everything in it, as the appendix of a paper has it; returns its path.
+    """Write one HTML file with everything in it, such as for the appendix of a paper; returns its path.
 
     Args:
-        board: a part of the names of the boards that it is about; "" takes all.
+        board: a part of the names of the boards to include; "" for all.
 
     Raises:
         RecordError: if no board has such a name, or `out` is a folder.
@@ -80,7 +80,7 @@ def build_single(results: Sequence[Path], out: Path, board: str = "") -> Path:
 
 
 def differences(results: Sequence[Path], out: Path, since: Sequence[Path] = ()) -> list[str]:
-    """The files in which a site built now would differ from the one in `out`, sorted; nothing is written."""
+    """Files in which a site built now would differ from the one in `out`, sorted; nothing is written."""
     old = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     found = []
     with uncollected():
@@ -100,12 +100,12 @@ def main(
     board: str = "",
     since: Sequence[Path] = (),
 ) -> int:
-    """Build, and say where the site is; 0 for the shell.
+    """Build, and print the path of the site; returns 0.
 
     Args:
-        check: build nothing, and return 1 if the site in `out` is not what the records give, to the byte; where there
-            is no site, one is built in another process, and compared. single, board: see `build_single`. since: see
-            `build`.
+        check: build nothing, and return 1 if the site in `out` differs from a new one in any byte; without a site, one
+        is
+            built in another process for the comparison. single, board: see `build_single`. since: see `build`.
     """
     if check:
         return _check(results, out, since)
@@ -141,7 +141,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
 
 
 def _released(since: Sequence[Path]) -> Leaderboard:
-    """The boards of the last release."""
+    """Boards of the last release."""
     cells, problems = read(since)
     return aggregate(cells, problems, claimed(reviews_of(cells)[0]))
 
@@ -165,7 +165,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         names = board_names(leaderboard)
         kept = tuple(one for one in leaderboard.boards if board in names[one.protocol.key])
         if not kept:
-            raise RecordError(f"no board is named like {board!r}; there are {', '.join(sorted(names.values()))}")
+            raise RecordError(f"no board has {board!r} in its name; known boards: {', '.join(sorted(names.values()))}")
         keys = {one.protocol.key for one in kept}
         curves = tuple(of for of in leaderboard.curves if keys & set(of.boards))
         leaderboard = replace(leaderboard, boards=kept, curves=curves, problems=(), unfinished=())
@@ -181,7 +181,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
 
 
 def _check(results: Sequence[Path], out: Path, since: Sequence[Path]) -> int:
-    """0 if the site is as it would be built now."""
+    """0 if the site is identical to a new one, else 1."""
     if not out.exists():
         with tempfile.TemporaryDirectory() as folder:
             _elsewhere(results, Path(folder, "site"), since)
@@ -190,14 +190,14 @@ def _check(results: Sequence[Path], out: Path, since: Sequence[Path]) -> int:
     for path in found[:10]:
         sys.stdout.write(f"differs: {path}\n")
     if found:
-        sys.stdout.write(f"{len(found)} files of {out.name} are not what these records give; build it again\n")
+        sys.stdout.write(f"{len(found)} files of {out.name} do not match these records; build it again\n")
         return 1
     sys.stdout.write("byte-identical\n")
     return 0
 
 
 def _elsewhere(results: Sequence[Path], out: Path, since: Sequence[Path]) -> None:
-    """Build in another process, in which sets have another order."""
+    """Build in another process, where sets have another order."""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     given = [word for path in results for word in ("--results", str(path))]
     given += [word for path in since for word in ("--since", str(path))]
@@ -208,7 +208,7 @@ def _elsewhere(results: Sequence[Path], out: Path, since: Sequence[Path]) -> Non
 
 
 def _swap(made: Path, out: Path) -> None:
-    """Put `made` where `out` is; what was there before is left under the name of `made`, to be removed."""
+    """Move `made` to `out`; the previous folder is left under the name of `made`, to be removed."""
     aside = made.with_name(f"{made.name}.old")
     with contextlib.suppress(FileNotFoundError):
         out.rename(aside)

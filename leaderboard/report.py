@@ -1,4 +1,4 @@
-"""`benchmark report`: the boards and curves of a store as plain tables, and its site, for a tracker."""
+"""`benchmark report`: report the boards and curves of a store as plain tables, and its site, to a tracker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["main", "report_of"]
 
 
 def main(store: Path, tracker: str, name: str) -> int:
-    """Build the site of a store and give the report to a tracker; 1 if the tracker failed."""
+    """Build the site of a store and report it to a tracker; returns 1 if the tracker failed."""
     made: Any = registry.load("tracker", tracker)()
     observers = Observers([made])
     report = report_of(store, name)
@@ -36,14 +36,14 @@ def main(store: Path, tracker: str, name: str) -> int:
 
 
 def report_of(store: Path, name: str) -> Report:
-    """The report on every cell of a store; its site is built into the store's folder `leaderboard`.
+    """Report on every cell of a store; its site is built into the store's folder `leaderboard`.
 
     Raises:
         RecordError: if there is no cell.
     """
     cells, problems = read([store / "cells"])
     if not cells:
-        raise RecordError(f"{store} holds no cell that can be read; name a store with --store")
+        raise RecordError(f"{store} has no readable cell; name a store with --store")
     leaderboard = aggregate(cells, problems)
     site = build([store / "cells"], store / "leaderboard").parent
     return Report(
@@ -57,7 +57,7 @@ def report_of(store: Path, name: str) -> Report:
 
 
 def _table(board: Board) -> Table:
-    """The board with every column of its CSV file."""
+    """Board with every column of its CSV file."""
     p, of = board.protocol, board.protocol.conditions
     name = f"boards/{_slug(of.suite or 'no suite', of.dataset, of.norm, p.eps_exact, p.key[:6])}"
     rows = [exact_line(board_columns(board), row) for row in board.rows]

@@ -1,4 +1,4 @@
-"""JPEG as a function of images: what a defense compresses away, and what a camera does to an image."""
+"""JPEG compression of images, as a defense or as a camera's processing."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["codable", "compressed"]
 
 
 def codable(shape: tuple[int, ...], owner: str) -> None:
-    """Refuse inputs of a `shape` that is none of a grey or colour image.
+    """Refuse inputs whose `shape` is not that of a greyscale or colour image.
 
     Raises:
         Refused: naming `owner`.
     """
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise Refused(f"{owner} codes images of 1 or 3 channels, and one input has shape {tuple(shape)}")
+        raise Refused(f"{owner} codes images of 1 or 3 channels, but one input has shape {tuple(shape)}")
 
 
 def compressed(x: Tensor, quality: int, *, owner: str) -> Tensor:
-    """(B, C, H, W) in [0, 1] after a round trip through JPEG, with C 1 or 3; values are multiples of 1/255.
+    """Images (B, C, H, W) in [0, 1] after JPEG compression, C 1 or 3; values are multiples of 1/255.
 
     Args:
-        quality: 1 to 100, as in libjpeg. owner: the plugin that an error names.
+        quality: 1 to 100, as in libjpeg. owner: the plugin named in errors.
 
     Raises:
-        Refused: if `x` is no batch of grey or colour images.
+        Refused: if `x` is not a batch of greyscale or colour images.
     """
     codable(tuple(x.shape[1:]), owner)
     pixels = (x * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -42,7 +42,7 @@ def compressed(x: Tensor, quality: int, *, owner: str) -> Tensor:
 
 
 def _round_trip(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """One (H, W, C) uint8 image through the codec."""
+    """One (H, W, C) uint8 image, coded and decoded."""
     grey = pixels.shape[2] == 1
     stream = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if grey else pixels).save(stream, "JPEG", quality=quality)

@@ -1,6 +1,6 @@
-"""Images seen from elsewhere: values between the pixels, turns, sizes and shifts; each image by itself, differentiable.
+"""Geometric image transformations: interpolation, rotation, scaling and shifts; per image, differentiable.
 
-Plain indexing and elementwise sums, since the kernels of libraries round by an image's place in the batch.
+By indexing and elementwise sums, since library kernels round differently by an image's position in the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["sampled", "transformed"]
 
 
 def transformed(x: Tensor, degrees: Tensor, scale: Tensor, shift: Tensor, *, black: bool = False) -> Tensor:
-    """Images turned and scaled around their middle, then shifted, (B, C, H, W).
+    """Images rotated and scaled around their centre, then shifted, (B, C, H, W).
 
     Args:
         x: (B, C, H, W). degrees: (B,), counter-clockwise. scale: (B,). shift: (B, 2) in pixels, down and right.
@@ -33,9 +33,9 @@ def transformed(x: Tensor, degrees: Tensor, scale: Tensor, shift: Tensor, *, bla
 
 
 def sampled(x: Tensor, rows: Tensor, columns: Tensor, *, black: bool = False) -> Tensor:
-    """(B, C, H, W): the values of `x` (B, C, h, w) at `rows` and `columns` (B, H, W), in pixels from the first one.
+    """Values of `x` (B, C, h, w) at `rows` and `columns` (B, H, W), in pixels from the first pixel, (B, C, H, W).
 
-    Bilinear between pixels. Beyond the edge the edge goes on, or all is black (0).
+    Bilinear between pixels. Beyond the edge the edge is repeated, or all is black (0).
     """
     height, width = x.shape[2:]
     top, left = rows.floor(), columns.floor()

@@ -5,11 +5,11 @@ no I/O (datasets and trackers aside), no global randomness, no choice of device.
 
 ==============  =====================================================================================
 x, x_adv        (B, *S) float32 in [0, 1]: inputs, and what an attack proposes in their place
-y               (B,) int64: the labels to leave, or under a targeted threat the labels to reach; where an example has
-                several sites, as in segmentation and detection, its labels (B, S) or (B, S, n)
-logits          (B, K) float32: scores before the softmax; (B, S, ...) of several sites
+y               (B,) int64: true labels, or target labels under a targeted threat; (B, S) or (B, S, n) where an example
+                has several sites, as in segmentation and detection
+logits          (B, K) float32: scores before the softmax; (B, S, ...) for several sites
 eps, step_size  in units of the [0, 1] input range
-steps           iterations of a method; restarts: how often it starts again
+steps           iterations of a method; restarts: number of independent starts
 rng             :class:`benchmark.sampling.SampleRandom`: the only source of randomness
 ==============  =====================================================================================
 """
@@ -124,7 +124,7 @@ KINDS = ("dataset", "model", "attack", "defense", "poison", "certifier", "metric
 """The kinds of plugin; each is a class here, a key of the configuration and a config group."""
 
 LISTS = frozenset({"defense", "poison", "certifier", "metric", "tracker"})
-"""The kinds of which a run takes an ordered list."""
+"""Kinds of which a run takes an ordered list."""
 
 _HOMES = {
     "benchmark.api.attack": ("Attack", "PreparedAttack", "Supports"),

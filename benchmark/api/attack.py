@@ -1,4 +1,4 @@
-"""The contract of attacks, and what attacks and certifiers declare of themselves."""
+"""The contract of attacks, and the capabilities that attacks and certifiers declare."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["Attack", "PreparedAttack", "Supports"]
 
 @dataclass(frozen=True)
 class Supports:
-    """The abilities of an attack or a certifier; `benchmark.config.check` refuses the rest before anything is loaded.
+    """Declared capabilities of an attack or a certifier; `benchmark.config.check` refuses anything else before loading.
 
-    norms: the norms it works in. access: the least access it needs.
-    targeted: whether it can reach a given label. minimal: whether it looks for the smallest perturbation (then it may
-    leave the eps-ball, and its distances make a whole curve). randomized: whether it draws from `rng`.
-    bounded: whether it respects the threat's ball; a corruption that answers to no norm does not, and its candidates
-    are judged by the box and the region alone.
-    top5: whether it can drive the label out of the five best answers (:class:`Target` shows it the scores ranked).
-    trigger: whether it shows the trigger of the system's poison (`target.triggered`); then the poison's label is what
-    counts, over the examples that the poison is about.
+    norms: supported norms. access: the least access it needs.
+    targeted: supports targeted threats. minimal: searches for the smallest perturbation (its candidates may then leave
+    the eps-ball, and their distances give a whole accuracy curve). randomized: draws from `rng`.
+    bounded: respects the threat's ball; False for a corruption, which no norm bounds: its candidates are judged by the
+    box and the region alone.
+    top5: can push the label out of the top five (:class:`Target` then ranks the scores).
+    trigger: applies the trigger of the system's poison (`target.triggered`); success is then the poison's target label,
+    over the examples that the poison is aimed at.
     """
 
     norms: frozenset[Norm] = frozenset(Norm)
@@ -45,57 +45,58 @@ class Supports:
 
 @dataclass(frozen=True)
 class Attack(Component):
-    """Evasion at test time."""
+    """A test-time evasion attack."""
 
     supports: ClassVar[Supports]
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Called when the data is known, and before anything is trained: what `supports` cannot say, such as colours.
+        """Check requirements that `supports` cannot express, such as colour images; called before training.
 
         Args:
-            spec: shape and classes of the data. threat: norm, radius and the rest of the attacker's limits.
+            spec: shape and classes of the data.
+            threat: norm, radius and the attacker's other limits.
 
         Raises:
-            Refused: with what the attack needs, in one sentence, where it can do nothing with such examples.
+            Refused: if the attack cannot work on such examples; one sentence that says what it needs.
         """
 
     @abstractmethod
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Propose inputs that the system gets wrong; whether they count is decided by the core.
+        """Propose inputs that the system misclassifies; the core decides which of them count.
 
         Args:
-            target: the system, as the threat lets an attacker see it; its rows are the rows of `x`.
-            x: (B, *S) float32 in [0, 1]; must not be changed.
-            y: (B,) int64, the labels to leave or, if `threat.targeted`, to reach.
+            target: the system, as the threat lets an attacker see it; row i is row i of `x`.
+            x: (B, *S) float32 in [0, 1]; must not be modified.
+            y: (B,) int64, the true labels, or the target labels if `threat.targeted`.
             threat: the attacker's limits; `threat.around(x, rng)` is the set of allowed inputs.
             rng: randomness per example.
 
         Returns:
-            (B, *S) in the dtype of `x`: inside the threat, whatever the system does. Rows the attack gave up on may
-            be anything allowed, for example the clean input.
+            Candidates (B, *S) in the dtype of `x`, each inside the threat for any system. A row without a success may
+            hold any allowed input, for example the clean one.
         """
 
 
 @dataclass(frozen=True)
 class PreparedAttack(Attack):
-    """Evasion by something that is made beforehand, once per cell, and is the same for every example attacked.
+    """An attack with a part prepared once per cell for all examples, such as a universal perturbation.
 
-    Such as a universal perturbation. `perturb` finds what was made in `target.prepared`.
+    `perturb` reads the prepared tensors from `target.prepared`.
 
-    examples: of the training split at most, as many of each label as there are: what it is made from.
+    examples: the most training examples to prepare from, balanced over the labels.
     """
 
     examples: int = 500
 
     @abstractmethod
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """Make what :meth:`perturb` needs, from examples that the attacker has.
+        """Prepare the tensors that :meth:`perturb` needs, from the attacker's own examples.
 
         Args:
-            target: the system, as the threat lets an attacker see it; its rows are the rows of `x`. The threat's query
-                budget holds for each of these examples, as for those that are attacked.
-            x: (N, *S) float32 in [0, 1]; must not be changed.
-            y: (N,) int64, the true labels, whatever the goal: under a targeted threat any label may be one to reach.
+            target: the system, as the threat lets an attacker see it; row i is row i of `x`. The query budget of the
+                threat holds for each of these examples, as for the attacked ones.
+            x: (N, *S) float32 in [0, 1]; must not be modified.
+            y: (N,) int64, the true labels for every goal: under a targeted threat any label may be the target.
             threat: the attacker's limits. rng: randomness per example.
 
         Returns:

@@ -21,16 +21,19 @@ __all__ = ["Certifier"]
 
 @dataclass(frozen=True)
 class Certifier(Component):
-    """Proves a lower bound on the distance to the nearest misclassified input."""
+    """A certified lower bound on the distance to the nearest misclassified input."""
 
     supports: ClassVar[Supports]
 
     @abstractmethod
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: no point within this distance is misclassified; 0 where nothing can be said."""
+        """Certified radius of each example, (B,) float32, in the threat's norm; 0 where nothing is proved.
+
+        No input within this distance is misclassified.
+        """
 
     def certify_rows(self, system: System, x: Tensor, y: Tensor, *, rng: SampleRandom) -> Tensor | None:
-        """Training rows that could be added or removed without changing the right answer, (B,) int64.
+        """Number of training rows that may be added or removed without changing the correct answer, (B,) int64.
 
         None for certifiers that prove nothing about training rows.
         """

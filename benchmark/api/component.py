@@ -1,4 +1,4 @@
-"""The root of every kind of plugin, and the fields that hold other plugins."""
+"""The base class of every kind of plugin, and the fields that hold other plugins."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ API_VERSION = 1
 """The version of the contracts."""
 
 EVERY_TASK = frozenset({CLASSIFICATION, Segmentation.name, Detection.name})
-"""All tasks: for plugins that ask about answers by the shared losses and verdicts alone."""
+"""All tasks: for plugins that read answers only through the shared losses and verdicts."""
 
 
 def inner(default_name: str) -> Any:
-    """A field that holds another plugin, by default the one of that name (or named variant in conf/).
+    """Field that holds another plugin, by default the plugin (or named variant in conf/) `default_name`.
 
     For example `attack: Attack = inner("pgd")`.
 
@@ -34,7 +34,7 @@ def inner(default_name: str) -> Any:
 
 
 def inner_list(*default_names: str) -> Any:
-    """A field that holds a tuple of other plugins, by default those of these names (or named variants in conf/).
+    """Field that holds a tuple of other plugins, by default those of these names (or named variants in conf/).
 
     For example `members: tuple[Attack, ...] = inner_list("fgsm", "pgd")`.
 
@@ -44,19 +44,19 @@ def inner_list(*default_names: str) -> Any:
 
 
 def added(default: Any) -> Any:
-    """A field that a later version of a plugin brought; like any other, but left out of settings at its default.
+    """Field added in a later version of a plugin; left out of the settings at its default.
 
-    So what was trained before there was such a field keeps its key.
+    So systems trained before the field existed keep their keys.
     """
     return field(default=default, metadata={"added": True})
 
 
 @dataclass(frozen=True)
 class Component(ABC):  # noqa: B024 - each kind says what is abstract
-    """The root of all plugin kinds.
+    """Base class of all plugin kinds.
 
     api_version: the version of the contracts that the plugin was written for.
-    tasks: names of the tasks that it can be part of, see :mod:`benchmark.tasks`; a dataset poses exactly one.
+    tasks: names of the supported tasks, see :mod:`benchmark.tasks`; a dataset has exactly one.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -64,8 +64,8 @@ class Component(ABC):  # noqa: B024 - each kind says what is abstract
 
     @classmethod
     def offers(cls) -> tuple[str, ...]:
-        """Choices by name of a plugin that is a bridge to another package, a line each; `benchmark plugins`.
+        """Choices that a bridge to another package offers, one line each, shown by `benchmark plugins`.
 
-        Such as the attacks of a toolkit, with what each can do. Empty for other plugins.
+        For example the attacks of a toolkit, with the abilities of each. Empty for other plugins.
         """
         return ()

@@ -18,20 +18,22 @@ class Dataset(Component):
 
     @abstractmethod
     def revision(self, root: Path) -> str:
-        """An identifier of the content, found without loading it: a pinned checksum, or a hash of the files."""
+        """Identifier of the content, computed without loading it: a pinned checksum, or a hash of the files."""
 
     @abstractmethod
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """Read (and where allowed, download into `root`) the examples.
+        """Read the examples, after downloading them into `root` where that is allowed.
+
+        Args:
+            root: the data folder. offline: True forbids downloads.
 
         Raises:
-            DataError: naming the URL, the expected file and its folder where a file is missing or wrong.
+            DataError: if a file is missing or wrong; the message has its URL, name and folder.
         """
 
     def files(self, root: Path) -> tuple[Path, ...]:
-        """The user's own files and folders whose change must invalidate a cached result (pinned downloads need none).
+        """The user's own files and folders, whose change must invalidate cached results (pinned downloads need none).
 
-        In keys and records their content stands for a setting that names one of them, so where they lie is no part of
-        a result.
+        In keys and records their content replaces the setting that names them, so a path is not part of a result.
         """
         return ()

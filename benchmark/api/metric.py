@@ -30,14 +30,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Metric(Component):
-    """A number over verified outcomes."""
+    """A number computed from judged outcomes."""
 
     @abstractmethod
     def build(self) -> torchmetrics.Metric:
-        """A torchmetrics metric: `update(outcomes)`, and `compute()` gives a list of :class:`Measurement`."""
+        """Metric of torchmetrics: `update(outcomes)`, then `compute()` returns a list of :class:`Measurement`."""
 
     def measure(self, outcomes: Outcomes) -> list[Measurement]:
-        """The measurements over all outcomes of a cell."""
+        """Measurements over all outcomes of a cell."""
         metric: Any = self.build()
         metric.distributed_available_fn = lambda: False  # the outcomes of all processes are joined already
         metric.update(outcomes)

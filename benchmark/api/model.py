@@ -21,8 +21,8 @@ __all__ = ["Model"]
 class Model(Component):
     """An architecture.
 
-    reviewed: whether its code belongs to an installed plugin, and not to a file or an object of the user's own.
-    access: the most that its systems can tell an attacker: scores or labels where there are no gradients. An attack
+    reviewed: its code belongs to an installed plugin, not to a file or an object of the user's own.
+    access: the most access that its systems can give an attacker: scores or labels if there are no gradients. An attack
     that needs more is refused, unless it transfers from a surrogate.
     """
 
@@ -31,33 +31,36 @@ class Model(Component):
 
     @abstractmethod
     def build(self, spec: DataSpec) -> nn.Module:
-        """A module from (B, *S) in [0, 1] to logits (B, K), with the normalisation inside.
+        """Module from inputs (B, *S) in [0, 1] to logits (B, K), including the normalisation.
 
         Initial weights come from torch's generator, which the core has seeded.
         """
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor] | None:
-        """Weights that make training unnecessary, or None to train from the initial ones."""
+        """Pretrained weights, which replace training; None to train from the initial weights."""
         return None
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Fit `module`, which :meth:`build` made, in place and without gradients: for models that have none.
+        """Fit `module`, as :meth:`build` made it, in place and without gradients.
 
-        A model that defines it is not trained by the recipe. What it learns must fit into the state of the module, as
-        built: it is stored and read back like any weights. train: with labels only, none of them soft. seed: below
-        2**31, for whatever in it is random; nothing is drawn from global generators.
+        A model that defines this is not trained by the recipe. All that it learns must fit into the state of the module
+        as built, which is stored and read back like any weights.
+
+        Args:
+            train: with hard labels only.
+            seed: below 2**31, for everything random; nothing may be drawn from global generators.
         """
-        raise NotImplementedError(f"{type(self).__name__} is trained by gradients and defines no learn()")
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradients and does not define learn()")
 
     @classmethod
     def learns(cls) -> bool:
-        """True for a model that fits itself and is not trained by gradients."""
+        """True for a model that fits itself instead of being trained by gradients."""
         return cls.learn is not Model.learn
 
     def files(self) -> tuple[Path, ...]:
-        """Files and folders of the user's own whose change must invalidate a cached result; see `Dataset.files`."""
+        """The user's own files and folders, whose change must invalidate cached results; see `Dataset.files`."""
         return ()
 
     def unreviewed(self) -> str:
-        """Code that a model which is not `reviewed` runs, in words that its content alone decides."""
+        """Description of the code that a model runs if it is not `reviewed`; it depends on the code's content alone."""
         return "code of the user's own"

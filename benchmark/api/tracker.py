@@ -12,9 +12,9 @@ __all__ = ["Tracker"]
 
 @dataclass(frozen=True)
 class Tracker(Component):
-    """Observer of a run, through the hooks of :mod:`benchmark.hooks.hookspecs`; one that fails never loses a record.
+    """Observer of a run, through the hooks of :mod:`benchmark.hooks.hookspecs`; a failing tracker never loses a record.
 
-    environment: beginnings of the names of variables of the environment that it, or its library, may set.
+    environment: prefixes of the environment variables that it, or its library, may set.
     """
 
     environment: ClassVar[tuple[str, ...]] = ()

@@ -1,7 +1,7 @@
-"""`benchmark add-examples CELL --examples FILE`: candidates that somebody gives, judged as the run's own.
+"""`benchmark add-examples CELL --examples FILE`: judge candidates made elsewhere like those of a run.
 
-Whoever breaks examples of a published system needs no plugin and no run: the candidates are enough. They become a cell
-of their own beside the one they are held against, with the same system, threat and examples, and the worst case falls.
+Breaking examples of a published system takes neither a plugin nor a run: the candidates are enough. They become a
+cell of their own with the system, threat and examples of the cell that they are added to, and lower its worst case.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["main", "record_given"]
 
 NAMED = 8
-"""How many examples a refusal names."""
+"""Number of examples that an error lists."""
 
 
 def main(cell: Path, examples: Path, store: Path, data: Path) -> int:
-    """Judge and record the examples, and say what they do; 0 for the shell."""
+    """Judge and record the candidates, and print a summary; returns the exit code 0."""
     from benchmark.records.outcomes import OUTCOMES, Outcomes
 
     record = record_given(cell, examples, Store(store), data)
@@ -45,16 +45,16 @@ def main(cell: Path, examples: Path, store: Path, data: Path) -> int:
     new = int((Outcomes.load(Store(store).cell(record.key) / OUTCOMES).broken & ~before.broken).sum())
     sys.stdout.write(
         f"{Store(store).cell(record.key)}: {counts.clean_correct - counts.robust_correct} examples broken, {new} of "
-        "them not by the cell they are held against\n"
+        "them not broken by the original cell\n"
     )
     return 0
 
 
 def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
-    """Put a cell with the given candidates into the store.
+    """Store the given candidates as a cell.
 
     Args:
-        cell: the folder of the cell they are held against; its system must be in the store.
+        cell: folder of the cell that they are added to; its system must be in the store.
         file: safetensors with `ids` (M,) int64 and `x_adv` (M, *S) float32 in [0, 1].
 
     Raises:
@@ -66,7 +66,7 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
 
     base = read_record(cell)
     if base.status != "complete":
-        raise RecordError(f"{cell} is {base.status}; candidates are held against a complete cell")
+        raise RecordError(f"{cell} is {base.status}; expected a complete cell to add candidates to")
     before = checked_outcomes(cell, base)
     ids, x_adv = _candidates(file)
     outcomes = _judged(cell, base, before, ids, x_adv, store, data)
@@ -98,7 +98,7 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
 
 
 def _described(base: Record, file: Path) -> Record:
-    """The record against which candidates are held, as one of them: no certifier and no metric was asked."""
+    """Record of a cell of given candidates: that of `base`, without certifiers and metrics."""
     attack = AttackInfo(
         name=GIVEN,
         params={"sha256": file_sha256(file)},
@@ -133,7 +133,7 @@ def _candidates(file: Path) -> tuple[Tensor, Tensor]:
 def _judged(
     cell: Path, base: Record, before: Outcomes, ids: Tensor, x_adv: Tensor, store: Store, data: Path
 ) -> Outcomes:
-    """The outcomes of a cell in which these candidates are all there is."""
+    """Outcomes of a cell that consists of these candidates."""
     import torch
 
     from benchmark.records.outcomes import Outcomes
@@ -181,7 +181,7 @@ def _judged(
 def _check_breaking(ids: Tensor, right: Tensor, verdict: Verdict) -> None:
     """Refuse candidates of which one breaks nothing that was `right` (b,) bool before (RecordError)."""
     for name, now in (
-        ("was answered wrongly before", ~right),
+        ("was misclassified already", ~right),
         ("is outside the threat", ~verdict.valid),
         ("breaks nothing", ~verdict.broken),
     ):
@@ -190,7 +190,7 @@ def _check_breaking(ids: Tensor, right: Tensor, verdict: Verdict) -> None:
 
 
 def _named(ids: list[int]) -> str:
-    """The candidates of these examples, as the beginning of a sentence."""
+    """Subject of an error sentence about the candidates of these examples."""
     if len(ids) == 1:
         return f"the candidate of example {ids[0]}"
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""

@@ -14,18 +14,18 @@ from benchmark.records.summary import labelled
 __all__ = ["chosen_cells", "main"]
 
 IDS_SHOWN = 12
-"""Ids of examples that are listed, of each side."""
+"""Number of example ids to list per side."""
 
 
 def main(first: str, second: str, store: Path, *, threat: str = "", attack: str = "") -> int:
-    """Print the comparison of two choices of cells, each taken at its worst over its attacks; 0 for the shell.
+    """Print a paired comparison of two selections of cells, each in its worst case over its attacks; returns 0.
 
     Args:
-        first, second: a cell's folder, the beginning of a key, or the name of a system, as `benchmark status` has them.
-        threat, attack: only cells of this threat and attack.
+        first, second: a cell's folder, a prefix of a key, or a system's name as `benchmark status` prints it.
+        threat, attack: keep only cells of this threat and attack.
 
     Raises:
-        RecordError: if a choice has no cell, or several threats, or they are about different examples.
+        RecordError: if a selection is empty or has several threats, or the two have different examples.
     """
     sides = [_kept(choice, store, threat, attack) for choice in (first, second)]
     found = compared(*sides)
@@ -33,7 +33,7 @@ def main(first: str, second: str, store: Path, *, threat: str = "", attack: str 
     for name, ids in (("first", found.only_first), ("second", found.only_second)):
         more = ", ..." if len(ids) > IDS_SHOWN else ""
         if len(ids):
-            lines.append(f"examples that only the {name} keeps: {', '.join(map(str, ids[:IDS_SHOWN].tolist()))}{more}")
+            lines.append(f"examples robust only in the {name}: {', '.join(map(str, ids[:IDS_SHOWN].tolist()))}{more}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -59,10 +59,10 @@ def _kept(choice: str, store: Path, threat: str, attack: str) -> Kept:
 
 
 def chosen_cells(choice: str, store: Path) -> list[tuple[Record, Path]]:
-    """The cells that are meant, with their folders.
+    """Select cells, with their folders, by folder, key prefix or system name.
 
     Raises:
-        RecordError: if there is none, or the name of a system is that of several.
+        RecordError: if there is none, or several systems share the name.
     """
     place = Path(choice)
     if place.exists():

@@ -1,4 +1,4 @@
-"""`benchmark gate`: may this model ship? Three answers, for continuous integration: yes, no, not decidable."""
+"""`benchmark gate`: decide for continuous integration whether a model may ship: yes, no, or undecided."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["UNDECIDED", "main"]
 
 UNDECIDED = 3
-"""The exit code where the examples are too few."""
+"""Exit code if there are too few examples to decide."""
 
 CODES = {"pass": 0, "fail": 1, "undecided": UNDECIDED}
 
 
 def main(options: argparse.Namespace) -> int:
-    """Judge the store, write the documents that were asked for, and say why; the exit code of the outcome.
+    """Judge the store, write the requested documents and print the reason; returns the exit code.
 
     Raises:
-        ConfigError: if a goal is none, or no goal is given.
-        StoreError: if a folder is no store.
+        ConfigError: if no goal is given, or one is malformed.
+        StoreError: if a folder is not a store.
     """
     goals = asked_goals(options)
     verdict = verdict_of(options.store, options.data, goals, options.baseline, options.witnesses)
@@ -41,10 +41,10 @@ def main(options: argparse.Namespace) -> int:
 
 
 def asked_goals(options: argparse.Namespace) -> Goals:
-    """The goals that the options ask for.
+    """Parse the goals of the options.
 
     Raises:
-        ConfigError: if one is no share, or there is none.
+        ConfigError: if no goal is given, or one is not a share between 0 and 1.
     """
     from benchmark_leaderboard.gate.checks import Goals
 
@@ -61,7 +61,8 @@ def asked_goals(options: argparse.Namespace) -> Goals:
     )
     if not (attacks or classes or options.baseline or goals.robust is not None or goals.clean is not None):
         raise ConfigError(
-            "the gate has no goal; give --at-least, --clean, --attack, --every-class, --class or --baseline"
+            "the gate has no goal; give at least one of --at-least, --clean, --attack, --every-class, --class or "
+            "--baseline"
         )
     return goals
 
@@ -69,13 +70,13 @@ def asked_goals(options: argparse.Namespace) -> Goals:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, share = text.partition("=")
     if not (name and equals):
-        raise ConfigError(f"{text!r} is no goal; expected NAME=SHARE, such as pgd=0.5")
+        raise ConfigError(f"{text!r} is not a goal; expected NAME=SHARE, such as pgd=0.5")
     return name, share
 
 
 def _label(text: str) -> int:
     if not text.isdecimal():
-        raise ConfigError(f"--class {text}: {text!r} is no label; expected a whole number, such as --class 3=0.4")
+        raise ConfigError(f"--class {text}: {text!r} is not a label; expected a whole number, such as --class 3=0.4")
     return int(text)
 
 
@@ -93,7 +94,7 @@ def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, wit
     """Judge the systems of a store.
 
     Raises:
-        StoreError: if a folder is no store. RecordError: if the baseline cannot be compared.
+        StoreError: if a folder is not a store. RecordError: if the baseline cannot be compared.
     """
     from benchmark_leaderboard.gate.checks import judge, tested_systems
 
@@ -107,7 +108,7 @@ def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, wit
 
 
 def _cells(store: Path) -> tuple[list[Any], tuple[str, ...]]:
-    """The cells of a store, and a sentence for each that cannot be read."""
+    """The cells of a store, and an error sentence for each unreadable one."""
     from benchmark_leaderboard.cells.load import read
 
     folder = store / "cells" if (store / "cells").is_dir() else store
@@ -118,7 +119,7 @@ def _cells(store: Path) -> tuple[list[Any], tuple[str, ...]]:
 
 
 def _replayed(systems: Sequence[Tested], store: Path, data: Path, witnesses: Path) -> dict[str, Any]:
-    """By the name of each system: (N,) bool, the examples that a stored witness of the same threat breaks now."""
+    """Examples of each system, by name, that a stored witness of the same threat breaks now, (N,) bool."""
     from benchmark.commands.transfer import broken_by
     from benchmark.records.store import Store
 
@@ -129,14 +130,14 @@ def _replayed(systems: Sequence[Tested], store: Path, data: Path, witnesses: Pat
         try:
             broken = broken_by(tested.record, here, data, others, there)
         except BenchmarkError as error:
-            raise StoreError(f"the witnesses of {witnesses} cannot be shown to {tested.name}: {error}") from error
+            raise StoreError(f"the witnesses of {witnesses} cannot be replayed on {tested.name}: {error}") from error
         if broken is not None:
             found[tested.name] = broken
     return found
 
 
 def _write(options: argparse.Namespace, verdict: Verdict) -> None:
-    """The documents; links lead from where each lies to the records."""
+    """Write the requested documents; their links to the records are relative to where each document lies."""
     from benchmark_leaderboard.gate.documents import junit, markdown, sarif
     from benchmark_leaderboard.gate.evidence import evidence, model_card
 

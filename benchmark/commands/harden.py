@@ -1,4 +1,4 @@
-"""`benchmark harden`: test, protect and test again, until a goal is reached or nothing on the list helps."""
+"""`benchmark harden`: attack, add a defense and attack again, until a goal is reached or no candidate helps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POOLS = {
     "white-box": ("pgd", "square", "adaptive"),
     "black-box": ("square", "spsa"),
 }
-"""The attacks that test where none is named, by who the attacker is."""
+"""Default attacks of the tests, by the attacker's knowledge."""
 
 PROTECTIONS = (
     "adversarial_training",
@@ -32,14 +32,14 @@ PROTECTIONS = (
     "gaussian_augmentation",
     "adversarial_training loss=trades",
 )
-"""The protections that are tried where none is named."""
+"""Default defenses to try."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Search, test the best stack on examples that chose nothing, and write what was found; 0 if the goal is reached.
+    """Search, test the best stack on held-out examples, and write a report; returns 0 if the goal is reached, else 1.
 
     Raises:
-        ConfigError: if an option is wrong. UntestableError: if the unprotected system cannot be tested.
+        ConfigError: if an option is wrong. UntestableError: if the undefended system cannot be tested.
     """
     from benchmark.hardening.search import Aim, one_by_one, sampled
 
@@ -59,7 +59,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _numbers(options: argparse.Namespace) -> int:
-    """Number of examples that the search sees."""
+    """Number of examples that the search uses."""
     searched = options.examples // 2 if options.search_examples is None else options.search_examples
     if not 1 <= searched <= options.examples:
         raise ConfigError(
@@ -93,7 +93,7 @@ def _pool(options: argparse.Namespace) -> Pool:
 
 
 def _say(step: Tried) -> None:
-    """One line about a step, when it ends."""
+    """Print one line about a finished step."""
     measured = step.measured
     figures = "not tested" if measured is None else f"clean {measured.accuracy:.1%}, robust {measured.robust:.1%}"
     sys.stdout.write(f"{'keep' if step.kept else 'drop'}  {step.label}: {figures}; {step.why}\n")
@@ -101,16 +101,16 @@ def _say(step: Tried) -> None:
 
 
 def _verdict(path: Searched, final: Measured, searched: int) -> tuple[bool, str]:
-    """True if the goal is reached on the examples that the search did not see, and a sentence with exact bounds."""
+    """True if the goal is reached on held-out examples, and a sentence with exact confidence bounds."""
     from benchmark_leaderboard.gate.decide import decide_share
 
     fresh = final.held[searched:] if len(final.held) > searched else final.held
     right, total = int(fresh.sum()), len(fresh)
     found = decide_share(right, total, path.goal.robust)
     bounds = f"{right} of {total}, {100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
-    asked = f"{100 * path.goal.robust:.1f} % asked"
+    asked = f"{100 * path.goal.robust:.1f} % required"
     if found.value >= path.goal.robust:
-        sure = "" if found.outcome == "pass" else "; the lower bound is below it: rely on it after more examples"
+        sure = "" if found.outcome == "pass" else "; the lower bound is below the goal: confirm with more examples"
         return True, f"Reached with {path.best.label}: robust on {bounds}, {asked}{sure}."
     return False, f"Not reached: the best stack, {path.best.label}, is robust on {bounds}, {asked}."
 

@@ -1,4 +1,4 @@
-"""The help of `benchmark run`: the groups with their choices, read without importing a plugin, and examples."""
+"""The help of `benchmark run`: config groups with their choices, listed without importing plugins, and examples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["run_help"]
 
 
 def run_help() -> str:
-    """The whole text, as wide as the terminal."""
+    """Full help text, as wide as the terminal."""
     width = max(60, min(120, shutil.get_terminal_size().columns))
     lines = [
         "usage: benchmark run [-m] [GROUP=CHOICE | KEY=VALUE]...",
         "",
-        "Run one cell (dataset, model, defenses, attack, threat, seed), or with -m the whole matrix of the choices",
-        "that are separated by commas. What is recorded already is not computed again.",
+        "Run one cell (dataset, model, defenses, attack, threat, seed), or with -m all combinations of the choices",
+        "separated by commas. Recorded cells are not computed again.",
         "",
         "groups (those marked * take an ordered list: 'defense=[label_smoothing,jpeg]', or [] for none):",
     ]
@@ -28,17 +28,18 @@ def run_help() -> str:
         lines += textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label))
     lines += [
         "",
-        "keys that are often set:",
-        "  seed=0 examples=500 batch_size=256      which cell, how many test examples, how many at a time",
+        "common keys:",
+        "  seed=0 examples=500 batch_size=256      seed, number of test examples, batch size",
         "  threat.norm=linf threat.eps=8/255       the ball; also threat.access, .queries, .goal, .aware, .region",
-        "  attack.steps=100                        any setting of the chosen plugins (benchmark plugins attack.pgd)",
-        "  defense.jpeg.quality=50                 of a plugin in a list: by its name",
-        "  training.epochs=20 trainer=gpu          the recipe, and the machine",
-        "  system.init_from=KEY                    train on from a trained system",
-        "  cell.process=true cell.timeout=600      each cell in a process of its own, and its limits; also cell.memory",
+        "  attack.steps=100                        a setting of a chosen plugin (listed by: benchmark plugins "
+        "attack.pgd)",
+        "  defense.jpeg.quality=50                 a setting of a plugin in a list, by its name",
+        "  training.epochs=20 trainer=gpu          the training recipe, and the hardware",
+        "  system.init_from=KEY                    continue training from a trained system",
+        "  cell.process=true cell.timeout=600      run each cell in its own process, with limits; also cell.memory",
         "  retry=failed                            compute failed cells again",
-        "  until=broken                            attacks of a sweep from cheap to strong, each on what is left",
-        "  store.root=results store.data=data      where results and data files are",
+        "  until=broken                            attack from cheap to strong, each on the surviving examples",
+        "  store.root=results store.data=data      folders of the results and the data files",
         "",
         "examples:",
         "  benchmark run attack=pgd threat=linf_8_255",
@@ -56,7 +57,7 @@ def run_help() -> str:
 
 
 def _variants(group: str) -> list[str]:
-    """The named settings of a group: the files of conf/GROUP/."""
+    """Named settings of a group: the files of conf/GROUP/."""
     folder = importlib.resources.files("benchmark.conf").joinpath(group)
     if not folder.is_dir():
         return []

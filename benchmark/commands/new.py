@@ -16,7 +16,7 @@ __all__ = ["write_package"]
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 _VALUES = frozenset({"true", "false", "yes", "no", "on", "off", "null", "none", "nan", "inf"})
-"""What the command line reads as a value, or what means that nothing is chosen: no names."""
+"""Reserved words: the command line reads them as values or as an empty choice."""
 
 _CHOICES = {kind: f"'{kind}=[$name]'" if kind in registry.LISTS else f"{kind}=$name" for kind in registry.KINDS}
 
@@ -25,21 +25,19 @@ def write_package(kind: str, name: str, into: Path = Path()) -> Path:
     """Write the package `benchmark-KIND-NAME` into a folder and return its own folder.
 
     Raises:
-        ConfigError: if the name cannot be a plugin's name, or the folder is there already.
+        ConfigError: if the name is not a valid plugin name, or the folder exists already.
         PluginError: if the kind is unknown, or an installed plugin has the name.
     """
     if kind not in registry.KINDS:
-        raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
+        raise PluginError(f"{kind!r} is not a kind of plugin; expected one of {', '.join(registry.KINDS)}")
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in _VALUES:
         raise ConfigError(f"{name!r} cannot name a plugin; expected lower-case words such as acme or two_words")
     if name in registry.names(kind):
         owner = registry.find(kind, name).owner
-        raise PluginError(
-            f"{kind}.{name} is the name of a plugin of {owner}; one name must have one owner: choose another"
-        )
+        raise PluginError(f"{kind}.{name} is already the name of a plugin of {owner}; choose another name")
     folder = into / f"benchmark-{kind}-{name.replace('_', '-')}"
     if folder.exists():
-        raise ConfigError(f"{folder} is there already; choose another name, or another folder with --into")
+        raise ConfigError(f"{folder} exists already; choose another name, or another folder with --into")
     major, minor = __version__.split(".")[:2]
     words = {
         "kind": kind,
@@ -62,6 +60,6 @@ def write_package(kind: str, name: str, into: Path = Path()) -> Path:
 
 
 def _filled(template: str, words: dict[str, str]) -> str:
-    """The template with its words in place."""
+    """Fill in the placeholders of a template."""
     text = importlib.resources.files("benchmark").joinpath("templates", f"{template}.template").read_text("utf-8")
     return string.Template(text).substitute(words)

@@ -1,4 +1,4 @@
-"""`benchmark plugins`: what is installed, as a table or JSON, or one plugin with its settings. Imports none of them."""
+"""`benchmark plugins`: list the installed plugins, or show one with its settings, without importing it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["check_plugin", "main"]
 
 
 def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None = None) -> int:
-    """Print all plugins, those of one kind, or one; 0 for the shell.
+    """Print all plugins, those of one kind, or one; returns the exit code 0.
 
     Args:
-        own: a folder of configurations, as --config-dir of benchmark run; its named settings are listed too.
+        own: a folder of configurations, like --config-dir of benchmark run; its named settings are listed too.
 
     Raises:
         PluginError: if there is no such kind, plugin or folder.
@@ -32,7 +32,7 @@ def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None 
     if kind is not None and "." in kind and not name:
         kind, _, name = kind.partition(".")
     if kind is not None and kind not in registry.KINDS:
-        raise PluginError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}, or check")
+        raise PluginError(f"{kind!r} is not a kind of plugin; expected one of {', '.join(registry.KINDS)}, or check")
     if name:
         registry.find(str(kind), name)
     for problem in registry.unreadable():
@@ -48,16 +48,16 @@ def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None 
 
 
 def check_plugin(full_name: str, *, as_json: bool) -> int:
-    """Run the contract suite on one plugin and print what each rule found; 1 if one failed.
+    """Run the contract suite on one plugin and print the result of each rule; returns 1 if one failed.
 
     Raises:
-        PluginError: if the name is none of a plugin.
+        PluginError: if there is no plugin of this name.
     """
     from benchmark.testing import contract
 
     kind, _, name = full_name.partition(".")
     if kind not in registry.KINDS:
-        raise PluginError(f"{full_name!r} names no plugin; expected KIND.NAME, such as attack.pgd")
+        raise PluginError(f"{full_name!r} is not a plugin's name; expected KIND.NAME, such as attack.pgd")
     results = []
     for result in contract.check(kind, name):
         results.append(result)
@@ -73,7 +73,7 @@ def check_plugin(full_name: str, *, as_json: bool) -> int:
 
 
 def _variants(kind: str | None, own: Path | None) -> list[str]:
-    """Named settings of plugins, which are chosen like plugins: those of the harness, and those of a folder."""
+    """Named settings, which are chosen like plugins: those of the harness and those in the folder `own`."""
     lines = []
     for group in registry.KINDS if kind is None else (kind,):
         shipped = importlib.resources.files("benchmark.conf").joinpath(group)
@@ -87,7 +87,7 @@ def _variants(kind: str | None, own: Path | None) -> list[str]:
 
 
 def _page(description: Description) -> str:
-    """One plugin: what it is, what it can do, and how each setting is written on the command line."""
+    """Description of one plugin: summary, abilities, and each setting as written on the command line."""
     declared = description.declared
     group = declared.kind
     prefix = f"{group}.{declared.name}" if group in registry.LISTS else group
@@ -105,7 +105,7 @@ def _page(description: Description) -> str:
 
 
 def _default(value: Any) -> str:
-    """=VALUE as it is typed; nothing where only running the module would tell."""
+    """=VALUE as typed on the command line; empty where the default is known only after running the module."""
     if value is None:
         return ""
     if isinstance(value, (bool, list, tuple)):
@@ -114,7 +114,7 @@ def _default(value: Any) -> str:
 
 
 def _plain(description: Description) -> dict[str, object]:
-    """A description as JSON."""
+    """Description as JSON values."""
     declared = description.declared
     return {
         "kind": declared.kind,
@@ -134,7 +134,7 @@ def _plain(description: Description) -> dict[str, object]:
 
 
 def _abilities(description: Description) -> str:
-    """The declared abilities, in a few words."""
+    """Declared abilities in a few words."""
     can = description.supports
     if can:
         words = [*can["norms"], str(can["access"])]
@@ -149,7 +149,7 @@ def _abilities(description: Description) -> str:
 
 
 def _table(found: Sequence[Description], variants: Sequence[str]) -> str:
-    """Plugins by kind, each in one line, and what is wrong with those that cannot be loaded."""
+    """Table of plugins by kind, a line each, followed by the broken ones with their errors."""
     sound = [d for d in found if not d.problem]
     lines: list[str] = []
     rows = [(d.declared.name, d.declared.owner, _abilities(d), d.paper or d.summary) for d in sound]

@@ -1,4 +1,4 @@
-"""`benchmark status --plan`: how far the tasks have come that work at a plan."""
+"""`benchmark status --plan`: progress of the tasks that work on a plan."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmark.records.store import Store
 __all__ = ["main", "summary"]
 
 RECENT = 50
-"""The cells that ended last, from which the rate is measured."""
+"""Number of most recent cells that the rate is measured from."""
 
 
 def main(path: Path) -> int:
-    """Print the progress of a plan; 1 if a cell of it failed."""
+    """Print the progress of a plan; returns 1 if one of its cells failed."""
     plan = Plan.read(path)
     told = summary(plan, Store(Path(plan.root)))
     sys.stdout.write(_text(told) + "\n")
@@ -28,7 +28,7 @@ def main(path: Path) -> int:
 
 
 def summary(plan: Plan, store: Store) -> dict[str, Any]:
-    """Numbers of cells by state, tasks that are at work, cells per hour, and seconds that are left at that rate."""
+    """Number of cells per state, active tasks, cells per hour, and remaining seconds at that rate."""
     found = progress_of(plan, store)
     counts = Counter(record.status for record in found.values())
     tasks = [note for key, note in store.attempts().items() if _held(store, key)]
@@ -45,7 +45,7 @@ def summary(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def _held(store: Store, key: str) -> bool:
-    """True if a process works on the cell: it holds the lock."""
+    """True if a process holds the cell's lock."""
     with store.free(key) as free:
         return not free
 
@@ -55,7 +55,7 @@ def _ended(record: Record) -> float:
 
 
 def _rate(ended: list[float]) -> float | None:
-    """Cells per second over those that ended last, up to now; None before there are two."""
+    """Cells per second over the most recent ones, up to now; None if fewer than two have ended."""
     recent = sorted(ended)[-RECENT:]
     if len(recent) < 2 or recent[-1] <= recent[0]:
         return None
@@ -68,9 +68,9 @@ def _text(told: dict[str, Any]) -> str:
     states = ", ".join(f"{told[s]} {s}" for s in ("complete", "failed", "refused", "left") if told[s])
     lines = [
         f"{told['cells']} cells: {states}",
-        f"{len(told['tasks'])} tasks at work {' '.join(told['tasks'])}".strip(),
+        f"{len(told['tasks'])} active tasks {' '.join(told['tasks'])}".strip(),
     ]
     if told["cells_per_hour"] is not None and told["left"]:
         hours, minutes = divmod(told["seconds_left"] // 60, 60)
-        lines.append(f"{told['cells_per_hour']:g} cells an hour, {hours} h {minutes:02d} min left at that rate")
+        lines.append(f"{told['cells_per_hour']:g} cells an hour, {hours} h {minutes:02d} min left at this rate")
     return "\n".join(lines)

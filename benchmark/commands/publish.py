@@ -1,4 +1,4 @@
-"""`benchmark publish --tracker NAME PATH`: tell a tracker of results that were made without it, from records alone."""
+"""`benchmark publish --tracker NAME PATH`: report stored results to a tracker, from the records alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["main", "republish"]
 
 
 def main(paths: Sequence[Path], tracker: str, sweep: str) -> int:
-    """Publish every record under the paths; 1 if a record could not be read or the tracker failed."""
+    """Publish every record under the paths; returns 1 if a record is unreadable or the tracker failed."""
     made: Any = registry.load("tracker", tracker)()
     observers = Observers([made])
     told = republish(paths, observers, sweep)
@@ -35,23 +35,23 @@ def main(paths: Sequence[Path], tracker: str, sweep: str) -> int:
 
 
 def republish(paths: Sequence[Path], observers: Observers, sweep: str = "") -> tuple[CellResult, ...]:
-    """Tell observers of every record under the paths, and of the training of every system whose card is in its store.
+    """Report every record under the paths to observers, and the training of every system whose card is in its store.
 
-    They hear what they would have heard while it was run, except for what no record holds: progress, and the settings
-    that change no result.
+    They receive the events of the original run, except for those that no record holds: progress, and settings that
+    change no result.
 
     Args:
-        sweep: the id under which the cells belong together.
+        sweep: id that groups the cells.
 
     Returns:
-        One result per record; those that could not be read have no key.
+        One result per record; unreadable ones have no key.
 
     Raises:
         RecordError: if there is no record.
     """
     folders = sorted({file.parent for path in paths for file in path.rglob("record.json")})
     if not folders:
-        raise RecordError(f"no record.json lies under {', '.join(map(str, paths))}; give cells or folders of cells")
+        raise RecordError(f"no record.json under {', '.join(map(str, paths))}; expected cells or folders of cells")
     told: list[CellResult] = []
     trained: set[Path] = set()
     for folder in folders:
@@ -106,7 +106,7 @@ def _tell_training(observers: Observers, card: Card, folder: Path, sweep: str) -
 
 
 def _gallery(folder: Path, record: Record) -> Gallery | None:
-    """The images beside a record, if it names any."""
+    """Images beside a record, None if it names none."""
     from benchmark.records.outcomes import GALLERY
 
     named = next((file for file in record.files if file.path == GALLERY), None)
@@ -114,7 +114,7 @@ def _gallery(folder: Path, record: Record) -> Gallery | None:
         return None
     path = folder / GALLERY
     if not path.is_file() or file_sha256(path) != named.sha256:
-        raise RecordError(f"{path} is missing or has another sha256 than the record names")
+        raise RecordError(f"{path} is missing or does not have the sha256 in the record")
     from safetensors.torch import load_file
 
     return Gallery(**load_file(str(path)))

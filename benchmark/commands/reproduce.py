@@ -1,9 +1,9 @@
-"""`benchmark reproduce RECORD`: make a cell again from what its record says, and say what differs.
+"""`benchmark reproduce RECORD`: recompute a cell from its record, and report the differences.
 
-System and attack run anew in a store that is thrown away; outcomes and witness are then compared bit for bit. Data are
-taken from the data folder, files that the record names by content from where they were or from `--input`, systems that
-a transfer attacker held from `--store`. Another processor, other packages or another number of threads may train other
-weights: what differs of them is named too.
+The system is trained and attacked again in a temporary store; outcomes and witness are then compared bit for bit. Data
+come from the data folder, files that the record identifies by content from their old place or from `--input`, and the
+surrogates of a transfer attack from `--store`. Another processor, other package versions or another number of threads
+may train other weights: the differences between the two environments are listed too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["config_of", "differences", "main"]
 
 
 def main(path: Path, store: Path, data: Path, *, inputs: Sequence[Path] = ()) -> int:
-    """Make the cell again, print what differs; 0 if outcomes and witness are the same bits, else 1."""
+    """Recompute the cell and print the differences; returns 0 if outcomes and witness are identical, else 1."""
     from benchmark.run import run
 
     folder = path if path.is_dir() else path.parent
@@ -39,40 +39,42 @@ def main(path: Path, store: Path, data: Path, *, inputs: Sequence[Path] = ()) ->
     if record.status != "complete":
         raise RecordError(f"{folder} is {record.status}; only a complete cell can be compared")
     if record.attack.name == GIVEN:
-        raise RecordError(f"{folder} holds examples that somebody gave: nothing makes them again; use benchmark verify")
+        raise RecordError(
+            f"{folder} holds examples that were added from a file and cannot be recomputed; use benchmark verify"
+        )
     checked_outcomes(folder, record)
     places = {**places_of(record), **{PREFIX + content_sha256(p): str(p) for p in inputs}}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         _borrow(record, folder, Store(store), root)
         config = config_of(record, folder, root, data, {**_weights(record, Store(store)), **places})
-        sys.stdout.write(f"making {record.name} again\n")
+        sys.stdout.write(f"recomputing {record.name}\n")
         result = run(config)
         made = Store(root).record(result.key)
         if made is None or made.status != "complete":
-            raise Unproved(f"{record.name} cannot be made again here: {result.error}")
+            raise Unproved(f"{record.name} cannot be recomputed here: {result.error}")
         lines = [*differences(folder, record, Store(root).cell(result.key), made)]
         for line in [*_settings(record, made), *lines]:
             sys.stdout.write(f"  {line}\n")
-    sys.stdout.write(f"{record.key}  {'differs' if lines else 'the same outcomes and the same witness, bit for bit'}\n")
+    sys.stdout.write(f"{record.key}  {'differs' if lines else 'outcomes and witness are identical, bit for bit'}\n")
     return 1 if lines else 0
 
 
 def config_of(record: Record, folder: Path, root: Path, data: Path, places: Mapping[str, str]) -> RunConfig:
-    """The configuration of a recorded cell.
+    """Configuration of a recorded cell.
 
     Args:
-        folder: of the record. root: of the store to use. data: the folder of datasets. places: of the inputs that the
-            record names by their content.
+        folder: of the record. root: of the store to use. data: the folder of datasets. places: paths of the inputs that
+            the record identifies by content.
 
     Raises:
-        RecordError, Unproved: if a part of it is not known, or not here.
+        RecordError, Unproved: if a part of it is unknown or missing here.
     """
     parts = spec_of(record.system, record.seed, places)
     lost = [text for text in (parts.init_from, *_texts(record.system.config["model"])) if text.startswith(PREFIX)]
     lost = [text for text in lost if text not in places]
     if lost:
-        raise Unproved(f"the record names {lost[0]}, which is no longer there; give its new place with --input")
+        raise Unproved(f"the record names {lost[0]}, which does not exist any more; give its new path with --input")
     name, _, version = (record.suite or "").partition("@")
     said = record.provenance
     trainer = filled(Trainer, {**said.get("trainer", {}), "precision": parts.precision}, "trainer")
@@ -99,7 +101,7 @@ def config_of(record: Record, folder: Path, root: Path, data: Path, places: Mapp
 
 
 def _examples(record: Record) -> int | None:
-    """Number of examples that were asked for; records of 0.1 hold only how many there were."""
+    """Requested number of examples; records of 0.1 hold only the number attacked."""
     if record.harness:
         return record.examples
     assert record.counts is not None
@@ -115,22 +117,24 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _borrow(record: Record, folder: Path, store: Store, root: Path) -> None:
-    """Lend the scratch store the systems that a transfer attacker held, and the cells whose survivors were attacked."""
+    """Copy a transfer attacker's surrogates and the cells whose survivors were attacked into the temporary store."""
     for key in record.threat.surrogate.split(",") if record.threat.surrogate else []:
         if store.card(key) is None:
-            raise Unproved(f"the attacker held the system {key}, which is not in {store.root}; name its store: --store")
+            raise Unproved(f"the attacker's surrogate {key} is not in {store.root}; name its store with --store")
         (root / "systems").mkdir(exist_ok=True)
         (root / "systems" / key).symlink_to(store.system(key).absolute())
     for key in record.survivors_of:
         place = next((p for p in (folder.absolute().parent / key, store.cell(key).absolute()) if p.is_dir()), None)
         if place is None:
-            raise Unproved(f"the attack saw what the cell {key} had left, which is not in {store.root}; name its store")
+            raise Unproved(
+                f"the attack ran on the survivors of cell {key}, which is not in {store.root}; name its store"
+            )
         (root / "cells").mkdir(exist_ok=True)
         (root / "cells" / key).symlink_to(place)
 
 
 def _weights(record: Record, store: Store) -> dict[str, str]:
-    """Place of the weights that training started from, if a system of the store has them."""
+    """Path of the initial weights of training, if a system in the store has them."""
     wanted = str(record.system.config.get("init_from", ""))
     if not wanted.startswith(PREFIX):
         return {}
@@ -143,7 +147,7 @@ def _weights(record: Record, store: Store) -> dict[str, str]:
 
 
 def differences(folder: Path, record: Record, other: Path, made: Record) -> list[str]:
-    """Compare outcomes and witness of two cells: a sentence for each column that is not the same bits."""
+    """Compare outcomes and witness of two cells: a sentence for each column that differs in any bit."""
     from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
 
     if record.examples_sha256 != made.examples_sha256:
@@ -165,7 +169,7 @@ def differences(folder: Path, record: Record, other: Path, made: Record) -> list
 
 
 def _unequal(one: Tensor, other: Tensor) -> int:
-    """Number of rows that differ in a bit."""
+    """Number of rows that differ in any bit."""
     import torch
 
     if one.shape != other.shape:
@@ -175,9 +179,9 @@ def _unequal(one: Tensor, other: Tensor) -> int:
 
 
 def _settings(record: Record, made: Record) -> Iterator[str]:
-    """Differences of the code and the machine."""
+    """Differences in code and environment."""
     if record.key != made.key:
-        yield f"another key: {made.key}"
+        yield f"the key is now {made.key}"
     if record.harness != made.harness:
         yield f"harness {record.harness or record.provenance.get('harness', '0.1')} before, {made.harness} now"
     if record.attack.version != made.attack.version:

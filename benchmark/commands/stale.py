@@ -1,4 +1,4 @@
-"""`benchmark status --stale`: cells of a store that today's code would give another key."""
+"""`benchmark status --stale`: cells of a store whose key differs under today's code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["reasons", "stale"]
 
 
 def stale(records: Sequence[Record]) -> list[tuple[Record, list[str]]]:
-    """Each record whose key today's code would not give, with the reasons; refused cells computed nothing."""
+    """Records whose key differs under today's code, with the reasons; without refused cells."""
     found = [(record, [*dict.fromkeys(reasons(record))]) for record in records if record.status != "refused"]
     return [(record, why) for record, why in found if why]
 
@@ -44,7 +44,7 @@ def reasons(record: Record) -> Iterator[str]:
 
 
 def _changes(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """The settings, and the versions of plugins, that differ."""
+    """Settings and plugin versions that differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         owner = str(before.get("name", name)) if "version" in before else name
         for key in dict.fromkeys((*before, *now)):

@@ -1,4 +1,4 @@
-"""`benchmark status`: the matrix of a store: what is done, missing, failed or refused, with every error."""
+"""`benchmark status`: the matrix of a store, with missing, failed and refused cells and every error."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["main", "matrix"]
 MARKS = {"complete": "done", "failed": "FAILED", "refused": "refused"}
 
 UNBROKEN = 1 << 20
-"""The width of a matrix that no window cuts into blocks."""
+"""Width that keeps the matrix in one block."""
 
 
 def main(
     store: Path, *, as_json: bool = False, at_least: float | None = None, old: bool = False, cells: bool = False
 ) -> int:
-    """Print the matrix, the errors and the findings of a store; 1 if any cell failed or has no readable record.
+    """Print the matrix, errors and findings of a store; returns 1 if any cell failed or has no readable record.
 
     Args:
-        at_least: also judge the store as `benchmark gate --at-least` does; its exit code where no cell failed.
-        old: also list the cells that today's code would give another key. cells: a line per cell, no matrix.
+        at_least: also judge the store like `benchmark gate --at-least`, and return its exit code if no cell failed.
+        old: also list the cells whose key differs under today's code. cells: a line per cell instead of the matrix.
 
     Raises:
         StoreError: if there is no such folder, or it cannot be read.
-        ConfigError: if `at_least` is no share.
+        ConfigError: if `at_least` is not a share between 0 and 1.
     """
     if at_least is not None and not 0.0 <= at_least <= 1.0:
         raise ConfigError(f"--at-least is {at_least}; expected a share between 0 and 1, such as 0.4 for 40 %")
@@ -59,15 +59,15 @@ def main(
 
 
 def _is_folder(path: Path) -> bool:
-    """True if there is such a folder.
+    """True if `path` is a folder.
 
     Raises:
-        StoreError: if nobody may look.
+        StoreError: if its parent may not be read.
     """
     try:
         return path.is_dir()
     except OSError as error:
-        raise StoreError(f"the store {path} cannot be read: {error.strerror}; ask its owner to let you") from error
+        raise StoreError(f"the store {path} cannot be read: {error.strerror}; ask its owner for access") from error
 
 
 def _stale(records: list[Record]) -> list[tuple[Record, list[str]]]:
@@ -77,15 +77,15 @@ def _stale(records: list[Record]) -> list[tuple[Record, list[str]]]:
 
 
 def _print_stale(records: list[Record]) -> None:
-    """The cells that would be computed again, and why."""
+    """Print the stale cells and the reasons."""
     found = _stale(records)
     for record, why in found:
         sys.stdout.write(f"stale  {record.key}  {record.name}: {'; '.join(why)}\n")
-    sys.stdout.write(f"{len(found)} of {len(records)} cells have a key that today's code would not give\n")
+    sys.stdout.write(f"{len(found)} of {len(records)} cells have another key under today's code\n")
 
 
 def _gated(store: Path, share: float) -> tuple[int, list[str]]:
-    """The exit code of `benchmark gate` for the robust accuracy of each system, and its sentences where it is not 0."""
+    """Exit code of `benchmark gate` for the robust accuracy of each system, and its sentences if it is not 0."""
     from benchmark_leaderboard.gate.checks import Goals
 
     from benchmark.commands.gate import CODES, verdict_of
@@ -98,12 +98,12 @@ def _gated(store: Path, share: float) -> tuple[int, list[str]]:
 
 
 def _robust(record: Record) -> float | None:
-    """The share of all examples that are robust."""
+    """Robust accuracy over all examples."""
     return None if record.counts is None else record.counts.robust_correct / record.counts.total
 
 
 def _plain(kept: Store, records: list[Record], unfinished: list[dict[str, Any]], short: list[str]) -> dict[str, Any]:
-    """Everything as JSON; a record.json in `folder` has more."""
+    """JSON report; the record.json in each `folder` has more."""
     cells = [
         {
             "key": r.key,
@@ -137,9 +137,9 @@ def _print(
     *,
     cells: bool,
 ) -> None:
-    """The matrix, the errors, the findings and the totals."""
+    """Print the matrix, the errors, the findings and the totals."""
     if not records and not unfinished and not unreadable:
-        sys.stdout.write(f"{store} holds no cells yet; `benchmark run` makes some\n")
+        sys.stdout.write(f"{store} holds no cells yet; compute some with `benchmark run`\n")
         return
     if records:
         shown = in_order(records)
@@ -153,7 +153,7 @@ def _print(
         sys.stdout.write(f"unreadable  {key}: {reason}\n")
     for note in unfinished:
         where = f"benchmark run {' '.join(note['overrides'])}" if note.get("overrides") else "its command"
-        sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; {where} goes on with it\n")
+        sys.stdout.write(f"partial  {note.get('key')}  {note.get('name')}: interrupted; resume it with {where}\n")
     for finding in _findings(records, Store(store)):
         sys.stdout.write(finding + "\n")
     for sentence in short:
@@ -178,14 +178,14 @@ def _findings(records: list[Record], kept: Store) -> list[str]:
 
 
 def matrix(records: list[Record], width: int = UNBROKEN) -> str:
-    """Systems down, attacks and threats across, radii in the order of numbers; in each place the robust accuracy in %.
+    """Robust accuracy in %: a row per system, a column per attack and threat, radii in numerical order.
 
-    Where an attack saw only what others had left, it is what all of them leave: "after others". One cell has its 95 %
-    interval, several (over seeds) their mean and number. A place that other systems have and this
-    one lacks is shown as missing. Cells whose settings differ have names of their own.
+    If an attack ran only on the survivors of others, it is the joint robust accuracy, marked "after others". A single
+    cell is shown with its 95 % interval, several (over seeds) by their mean and number. An entry that only other
+    systems have is shown as missing. Cells whose settings differ have different names.
 
     Args:
-        width: characters of a line, beyond which columns go into another block.
+        width: characters per line, beyond which the columns continue in another block.
     """
     shown = in_order(records)
     names = labelled(shown)
@@ -202,7 +202,7 @@ def matrix(records: list[Record], width: int = UNBROKEN) -> str:
 
 
 def _place(records: list[Record]) -> str:
-    """The robust accuracy of the cells in one place, and the number of those that have none by what became of them."""
+    """Robust accuracy of the cells of one entry, and the number of those without one by status."""
     if not records:
         return "missing"
     values = [found for record in records if (found := robust_of(record)) is not None]

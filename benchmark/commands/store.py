@@ -1,4 +1,4 @@
-"""`benchmark store`: what is broken or orphaned in a store, and stores cleaned, moved and merged."""
+"""`benchmark store`: check, clean, move and merge stores of results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from benchmark.records.store import Store
 __all__ = ["check_store", "clean", "merge", "move", "tidy"]
 
 PASSING = 3600.0
-"""Seconds after which a file that exists for a moment only belongs to nobody."""
+"""Seconds after which a temporary file counts as abandoned."""
 
 
 LOG_HEADER = 7
-"""Bytes of a W&B log before its first entry."""
+"""Size in bytes of the header of a W&B log."""
 
 
 def check_store(root: Path) -> int:
-    """Read every file of a store and print what is broken, orphaned or left over; 1 if anything is broken."""
+    """Read every file of a store and list what is broken, orphaned or left over; returns 1 if anything is broken."""
     store = _existing(root)
     broken = [*_broken_cells(store), *_broken_systems(store)]
     for path, why in broken:
@@ -42,7 +42,7 @@ def check_store(root: Path) -> int:
 
 
 def clean(root: Path, *, failed: bool = False, orphans: bool = False) -> int:
-    """Set aside what is broken, so that it is made again, and remove what interrupted processes left; 0.
+    """Set broken files aside for recomputation and remove leftovers of interrupted processes; returns 0.
 
     Args:
         failed: also drop the records of failed cells. orphans: also remove systems of no cell, and work of no plan.
@@ -66,7 +66,7 @@ def clean(root: Path, *, failed: bool = False, orphans: bool = False) -> int:
 
 
 def tidy(store: Store) -> None:
-    """Remove what processes that were interrupted long ago left: replaced folders, halves of a site, empty W&B logs."""
+    """Remove old leftovers of interrupted processes: replaced folders, unfinished sites, empty W&B logs."""
     for path in (*_leftovers(store), *_empty_logs(store)):
         passing = path.name.startswith((".old-", ".leaderboard.", "offline-run-", "run-"))
         if passing and time.time() - path.stat().st_mtime > PASSING:
@@ -74,14 +74,14 @@ def tidy(store: Store) -> None:
 
 
 def move(root: Path, to: Path) -> int:
-    """Move a store to another place, also on another file system; 0.
+    """Move a store, also to another file system; returns 0.
 
     Raises:
-        StoreError: if something is there already, or somebody works in the store.
+        StoreError: if the destination exists, or a process is using the store.
     """
     store = _existing(root)
     if to.exists():
-        raise StoreError(f"{to} exists; benchmark store merge takes cells and systems into a store that is there")
+        raise StoreError(f"{to} exists already; use benchmark store merge to copy into an existing store")
     _check_unused(store)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -99,13 +99,13 @@ def move(root: Path, to: Path) -> int:
 
 
 def merge(other: Path, root: Path) -> int:
-    """Copy the cells and systems of another store into this one; 1 if two differ under one key, which stay as they are.
+    """Copy the cells and systems of another store into this one; returns 1 if two differ under one key (both are kept).
 
-    A complete cell replaces one that failed or was refused; the other store is left as it is.
+    A complete cell replaces one that failed or was refused; the other store is not changed.
     """
     source, store = _existing(other), Store(root)
     problems = dict([*_broken_cells(source), *_broken_systems(source)])
-    copied, same, conflicts = 0, 0, [f"{path} {why}, and was not taken" for path, why in problems.items()]
+    copied, same, conflicts = 0, 0, [f"{path} {why}, and was not copied" for path, why in problems.items()]
     for kind in ("systems", "cells"):
         for folder in _folders(source, kind):
             if folder in problems:
@@ -136,7 +136,7 @@ def _existing(root: Path) -> Store:
 
 
 def _folders(store: Store, kind: str) -> list[Path]:
-    """The folders of cells or systems, sorted; hidden ones are none."""
+    """Folders of cells or systems, sorted, without hidden ones."""
     return sorted(p for p in (store.root / kind).glob("*") if p.is_dir() and not p.name.startswith("."))
 
 
@@ -151,28 +151,28 @@ def _broken_cells(store: Store) -> Iterator[tuple[Path, str]]:
 
 
 def _wrong(folder: Path, record: Record) -> str:
-    """Fault of a cell, "" for none."""
+    """Fault of a cell, "" if it has none."""
     if record.key != folder.name:
-        return f"holds the record of {record.key}"
+        return f"holds the record of another cell, {record.key}"
     if record.status == "complete" and cell_key(record) != record.key:
-        return "has a record whose key does not follow from what it says"
+        return "has a record whose key does not match its content"
     for file in record.files:
         path = folder / file.path
         if not path.is_file() or file_sha256(path) != file.sha256:
-            return f"has {file.path} missing, or with another sha256 than its record gives"
+            return f"has {file.path} missing, or with a sha256 that differs from its record"
     return ""
 
 
 def _broken_systems(store: Store) -> Iterator[tuple[Path, str]]:
     for folder in _folders(store, "systems"):
         card = store.card(folder.name)
-        why = "has no card that can be read" if card is None else store.differs(card)
+        why = "has no readable card" if card is None else store.differs(card)
         if why:
             yield folder, why
 
 
 def _orphans(store: Store) -> Iterator[tuple[Path, str]]:
-    """Systems that no record names, and unfinished work of cells that are complete or that nobody planned."""
+    """Systems that no record names, and unfinished work of cells that are complete or not planned."""
     records = store.records()
     used = {record.system.key for record in records}
     cards = [card for card in map(store.card, used) if card is not None]
@@ -184,7 +184,7 @@ def _orphans(store: Store) -> Iterator[tuple[Path, str]]:
     complete = {record.key for record in records if record.status == "complete"}
     for folder in sorted((store.root / "work").glob("*")):
         if folder.name in complete or not (folder / "plan.json").is_file():
-            yield folder, "nothing goes on with it"
+            yield folder, "no cell or plan resumes it"
 
 
 def _leftovers(store: Store) -> Iterator[Path]:
@@ -197,7 +197,7 @@ def _leftovers(store: Store) -> Iterator[Path]:
 
 
 def _empty_logs(store: Store) -> Iterator[Path]:
-    """Folders of W&B runs whose log holds nothing: `wandb sync` uploads no other run beside one."""
+    """Folders of W&B runs with an empty log, which stop `wandb sync` from uploading the runs beside them."""
     for path in sorted((store.root / "wandb").glob("*run-*")):
         logs = list(path.glob("run-*.wandb"))
         if logs and all(log.stat().st_size <= LOG_HEADER for log in logs):
@@ -215,11 +215,11 @@ def _check_unused(store: Store) -> None:
     for key in store.attempts():
         with store.free(key) as free:
             if not free:
-                raise StoreError(f"somebody works on cell {key} in {store.root}; wait until it has ended")
+                raise StoreError(f"a process is working on cell {key} in {store.root}; wait until it ends")
 
 
 def _outranked(mine: Path, other: Path) -> bool:
-    """True for a cell that is not complete, or cannot be read, where the other is complete."""
+    """True if the other cell is complete and this one is not, or cannot be read."""
     if not (other / "record.json").is_file():
         return False
     try:
@@ -229,7 +229,7 @@ def _outranked(mine: Path, other: Path) -> bool:
 
 
 def _difference(mine: Path, other: Path) -> str:
-    """Difference between the findings of two folders under one key, "" for none."""
+    """Difference between the results in two folders under one key, "" if there is none."""
     one, two = ({p.name: file_sha256(p) for p in f.glob("*.safetensors")} for f in (mine, other))
     differing = sorted(name for name in {**one, **two} if one.get(name) != two.get(name))
     if differing:

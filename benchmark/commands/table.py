@@ -1,4 +1,4 @@
-"""`benchmark table`: cells as a table in the terminal, CSV, Markdown or LaTeX, without a site. Imports no torch."""
+"""`benchmark table`: cells as a table in the terminal, CSV, Markdown or LaTeX. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["main"]
 
 
 def main(choices: Sequence[str], store: Path, form: str) -> int:
-    """Print a row per cell of the choices, or of the whole store; 0 for the shell.
+    """Print a row per cell of the selections, or of the whole store; returns 0.
 
     Raises:
-        StoreError: if there is no store. RecordError: if a choice has no cell.
+        StoreError: if there is no store. RecordError: if a selection is empty.
     """
     if choices:
         records = [record for choice in choices for record, _ in chosen_cells(choice, store)]

@@ -1,11 +1,11 @@
-"""`benchmark transfer`: do the adversarial examples made on one system fool the others?
+"""`benchmark transfer`: measure how well adversarial examples made on one system transfer to the others.
 
-No attack is run: every other system that was attacked under the same threat is asked about the witnesses of finished
-cells, one forward pass each. Each record is checked first as by `benchmark verify`; one that is disproved is left out.
+No attack is run: every other system that was attacked under the same threat classifies the witnesses of finished
+cells, one forward pass each. Each record is first checked like by `benchmark verify`; disproved ones are left out.
 Such matrices of sources and targets are those of Papernot, McDaniel & Goodfellow (2016, arXiv:1605.07277). Here an
-example is tried if a witness breaks the source and the target gets the clean input right; it transferred if the target
-gets any of those witnesses wrong or, under a target label, gives the label that the witness reached on its source.
-Cells of transfer attacks are no sources: their examples were not made on the system they break.
+example is tried if a witness breaks the source and the target classifies the clean input correctly; it transferred if
+the target misclassifies any of those witnesses or, under a target label, gives the label reached on the source.
+Cells of transfer attacks are not sources: their examples were not made on the system that they break.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ __all__ = ["broken_by", "main", "measure_transfer"]
 
 
 MATRIX_SYSTEMS = 12
-"""Up to how many systems the command prints a matrix of."""
+"""Largest number of systems for which the command prints a matrix."""
 
 
 def main(root: Path, data: Path) -> int:
-    """Measure what is not yet measured, and print a matrix per threat; 0 for the shell."""
+    """Measure missing pairs, and print a matrix per threat; returns the exit code 0."""
     store = Store(root)
     records = [r for r in store.records() if r.status == "complete"]
     if not records:
         raise RecordError(f"{root}/cells has no complete record; give the folder of a store")
     groups = _groups(records)
     if not groups:
-        sys.stdout.write("no two systems were attacked under one threat on the same examples: nothing to try\n")
+        sys.stdout.write(
+            "no two systems were attacked under the same threat on the same examples: no pair to measure\n"
+        )
     for systems in groups:
         found, passes, problems = measure_transfer(systems, store, data)
         _show(systems, found, passes, problems)
@@ -61,7 +63,7 @@ def main(root: Path, data: Path) -> int:
 
 
 def conditions(record: Record) -> tuple[object, ...]:
-    """The properties that records must share to exchange witnesses: the threat, apart from access and budget."""
+    """Properties that records must share to exchange witnesses: the threat, without access and budget."""
     threat = record.threat.model_dump(exclude={"eps", "access", "queries", "eot", "surrogate"})
     return (record.suite, record.official, record.dataset_revision, record.examples_sha256, *sorted(threat.items()))
 
@@ -71,7 +73,7 @@ Systems = Mapping[str, Sequence[Record]]
 
 
 def _groups(records: Sequence[Record]) -> list[Systems]:
-    """Records by threat and system; threats with one system only, or with a mask that no record holds, are left out."""
+    """Records by threat and system, without threats of a single system and threats with an unrecorded mask."""
     grouped: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda r: r.key):
         if not record.threat.region.startswith("file") or record.harness:  # records of 0.1 do not hold their masks
@@ -86,12 +88,12 @@ def _order(systems: Systems) -> tuple[object, ...]:
 
 
 def sources(records: Sequence[Record]) -> list[Record]:
-    """The cells of a system whose adversarial examples were made on it."""
+    """Cells of a system whose adversarial examples were made on it."""
     return [record for record in records if record.threat.access != "transfer"]
 
 
 def measure_transfer(systems: Systems, store: Store, data: Path) -> tuple[list[Arrivals], int, list[str]]:
-    """Measure the transfer between all systems under one threat; pairs that are in the store are not measured again.
+    """Measure the transfer between all systems under one threat; stored pairs are not measured again.
 
     Returns:
         The arrivals at each system, the number of forward passes, and a sentence per pair that cannot be measured.
@@ -134,7 +136,7 @@ def measure_transfer(systems: Systems, store: Store, data: Path) -> tuple[list[A
 
 
 def _known(before: Arrivals | None, source: str, cells: Sequence[Record], target: Record) -> Pair | None:
-    """The pair as it was measured before, if from just these cells and that target."""
+    """Stored measurement of the pair, if it was made from exactly these cells and that target, else None."""
     if before is None or before.weights_sha256 != target.weights_sha256:
         return None
     now = ([cell.key for cell in cells], _witnesses_sha256(cells))
@@ -152,14 +154,14 @@ def _witnesses_sha256(cells: Sequence[Record]) -> str:
 
 
 class _Proofs:
-    """Proofs of the records whose witnesses and clean answers are taken for granted, each made once."""
+    """Cached proofs of the records whose witnesses and clean answers are used."""
 
     def __init__(self, store: Store, data: Path) -> None:
         self.store, self.data = store, data
         self.errors: dict[str, RecordError | None] = {}
 
     def check(self, record: Record) -> None:
-        """Prove a record as far as its parts are here, as `benchmark verify` does.
+        """Prove a record as far as its parts are here, like `benchmark verify`.
 
         Raises:
             RecordError: if it is disproved.
@@ -178,7 +180,7 @@ class _Proofs:
 
 
 class _Judge:
-    """A target that is loaded when it is first asked. asked: forward passes so far."""
+    """A target system, loaded when first needed. asked: forward passes so far."""
 
     def __init__(self, record: Record, store: Store, data: Path) -> None:
         self.record, self.store, self.data = record, store, data
@@ -214,7 +216,7 @@ class _Judge:
         )
 
     def witnesses(self, folder: Path, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
-        """Examples that a cell in `folder` breaks and the target gets right; of them those that fool it, (N,) bool."""
+        """Examples broken by the cell in `folder` and correct on the target, and those fooling it, (N,) bool."""
         import torch
 
         from benchmark.records.outcomes import WITNESS, Witness
@@ -251,14 +253,14 @@ class _Judge:
 def broken_by(
     target: Record, store: Store, data: Path, cells: Sequence[Record], theirs: Store
 ) -> NDArray[np.bool_] | None:
-    """Show the system of a record the witnesses of other cells, one forward pass each.
+    """Replay the witnesses of other cells on the system of a record, one forward pass each.
 
     Args:
         target: a record of the system, in `store`. cells: of any system, in `theirs`; those under another threat, a
-            larger radius or on other examples are passed over.
+            larger radius or on other examples are skipped.
 
     Returns:
-        (N,) bool: the examples that the system gets right and a witness breaks; None if no cell has witnesses for it.
+        (N,) bool: the examples that the system gets right and a witness breaks; None if no cell has suitable witnesses.
 
     Raises:
         BenchmarkError: if the system or the data are not here, or the record of a witness is disproved.
@@ -274,7 +276,7 @@ def broken_by(
 
 
 def _within(cell: Record, target: Record) -> bool:
-    """True if what breaks under the cell's threat is allowed under the target's, on the same examples."""
+    """True if every success under the cell's threat is allowed under the target's, on the same examples."""
 
     def same(record: Record) -> tuple[object, ...]:
         threat = record.threat
@@ -305,7 +307,7 @@ def _show(systems: Systems, found: Sequence[Arrivals], passes: int, problems: Se
 
 
 def _matrix(systems: Systems, found: Sequence[Arrivals]) -> Iterator[str]:
-    """Rows are sources, columns targets: transferred/tried."""
+    """Lines of the matrix: rows are sources, columns targets, entries transferred/tried."""
     pairs = {(pair.source, one.target): f"{pair.transferred}/{pair.tried}" for one in found for pair in one.pairs}
     names = [f"{at}  {_name(records[0])}" for at, records in enumerate(systems.values(), start=1)]
     width = max(map(len, names))

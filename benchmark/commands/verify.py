@@ -1,7 +1,7 @@
-"""`benchmark verify PATH`: prove a record again by one forward pass over its examples, without attacking.
+"""`benchmark verify PATH`: verify a record by one forward pass over its examples, without attacking.
 
 What is proved is in :mod:`benchmark.stages.arithmetic` and :mod:`benchmark.stages.proof`; `--again K` also attacks K
-examples again. Where the weights are not at hand, `--distances` proves all that needs no system.
+examples again. Without the weights, `--distances` proves everything that needs no system.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def main(
     seed: int = 0,
     inputs: Sequence[Path] = (),
 ) -> int:
-    """Verify every record under the paths, print a line each; 1 if any is not proved, 2 if there is none.
+    """Verify every record under the paths, print a line each; returns 1 if any is not proved, 2 if there is none.
 
-    A record that is disproved has failed; one for which a plugin, a system or data are missing here is only unproved.
+    A disproved record counts as failed; one for which a plugin, system or data are missing here, as unproved.
 
     Args:
-        distances: only what needs no system. again: examples of each record that are attacked again.
-        seed: draws those, and the certificates that are made again. inputs: files and folders that records name by
-            their content.
+        distances: check only what needs no system. again: examples of each record to attack again.
+        seed: draws these examples, and the certificates to recompute. inputs: files and folders that records identify
+            by content.
     """
     folders = sorted({p.parent for path in paths for p in _records_under(Path(path))})
     if not folders:
-        raise RecordError(f"no record.json lies under {', '.join(paths)}; give a cell's folder or a folder of cells")
+        raise RecordError(f"no record.json under {', '.join(paths)}; expected a cell's folder or a folder of cells")
     places = {PREFIX + content_sha256(path): str(path) for path in inputs}
     ended = {"skipped": 0, "measured": 0, "verified": 0, "FAILED": 0, "unproved": 0}
 
@@ -59,16 +59,16 @@ def main(
         return str(verify_record(folder, record, Store(Path(store)), Path(data), again=again, seed=seed, places=places))
 
     def measured(folder: Path, record: Record) -> str:
-        return f"{measure_witness(folder, record, Path(data), places)} candidates lie where the outcomes say"
+        return f"{measure_witness(folder, record, Path(data), places)} candidates have the distances in the outcomes"
 
     for folder in folders:
         word, name, said = _verdict(folder, "measured" if distances else "verified", measured if distances else proved)
         ended[word] += 1
         sys.stdout.write(f"{word:8} {name}  {' '.join(said.split())}\n")
     if ended["verified"] or ended["measured"]:
-        sys.stdout.write("what no record proves by itself: " + "; ".join(OPEN) + "\n")
+        sys.stdout.write("what a record alone cannot prove: " + "; ".join(OPEN) + "\n")
     rest = f"{ended['skipped']} skipped"
-    rest += f", {ended['unproved']} not proved for want of a part" if ended["unproved"] else ""
+    rest += f", {ended['unproved']} not proved because a part is missing" if ended["unproved"] else ""
     done = f"{ended['measured']} measured" if distances else f"{ended['verified']} verified"
     sys.stdout.write(f"{done}, {ended['FAILED']} failed, {rest}\n")
     return 1 if ended["FAILED"] or ended["unproved"] else 0
@@ -106,18 +106,19 @@ def verify_record(
     """Prove one record from the files beside it and the system in the store: :func:`benchmark.stages.proof.prove`.
 
     Raises:
-        RecordError: naming the first thing that is not as the record says. Unproved: if a part is missing here.
+        RecordError: naming the first contradiction. Unproved: if a part is missing here.
     """
     return prove(folder, record, store, data, again=again, seed=seed, places=places)
 
 
 def measure_witness(folder: Path, record: Record, data: Path, places: Mapping[str, str] | None = None) -> int:
-    """Prove all that needs no system, and measure the candidates; returns how many there are.
+    """Prove everything that needs no system, and measure the candidates; returns their number.
 
-    They are where the outcomes say, inside box and region; that the system answers wrongly is not proved.
+    They have the distances in the outcomes and lie inside box and region; that the system misclassifies them is not
+    proved.
 
     Raises:
-        RecordError: naming the first thing that is not as the record says. DataError: if its region is not known here.
+        RecordError: naming the first contradiction. DataError: if the region is unknown here.
     """
     from benchmark.records.outcomes import WITNESS, Witness
     from benchmark.stages.rebuild import dataset_of
@@ -126,7 +127,9 @@ def measure_witness(folder: Path, record: Record, data: Path, places: Mapping[st
     outcomes = checked_outcomes(folder, record)
     threat = recorded_threat(record.threat, folder)
     if threat.region.kind is RegionKind.saliency:
-        raise DataError("its region depends on the system; verify it where the system is, without --distances")
+        raise DataError(
+            "its region depends on the system; verify it without --distances, where the system is available"
+        )
     splits = dataset_of(record.system, {**places_of(record), **(places or {})}).load(data, offline=True)
     examples = example_list(record, splits)
     check_data(record, splits, data, places)
@@ -139,7 +142,7 @@ def measure_witness(folder: Path, record: Record, data: Path, places: Mapping[st
 
 
 def _measure(record: Record, threat: Threat, examples: Examples, x_adv: Tensor, outcomes: Outcomes, at: Tensor) -> None:
-    """Measure the candidates (b, *S) of the examples at `at` (b,)."""
+    """Measure the candidates (b, *S) of the examples at positions `at` (b,)."""
     from benchmark.records.outcomes import NORMS
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.threat import Norm
@@ -147,7 +150,7 @@ def _measure(record: Record, threat: Threat, examples: Examples, x_adv: Tensor, 
 
     x, ids = examples.x(at), examples.ids[at]
     if x.shape != x_adv.shape:
-        raise RecordError(f"the witness has inputs {list(x_adv.shape[1:])}, and the dataset {list(x.shape[1:])}")
+        raise RecordError(f"the witness has inputs of shape {list(x_adv.shape[1:])}, the dataset {list(x.shape[1:])}")
     audit = threat.around(x, SampleRandom(derive_seed(record.seed, "cell"), ids)).audit(x_adv)
     within = (audit.excess <= 0) | (not record.attack.bounded)
     for name, wrong in (

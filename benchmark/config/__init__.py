@@ -1,4 +1,4 @@
-"""The configuration of a run: its schema, the frozen object made of it, and the check that its parts fit."""
+"""Configuration of a run: its schema, the frozen object resolved from it, and the check that its parts fit together."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The configuration of one cell, as one frozen object, and the keys that follow from it."""
+"""Configuration of one cell as a frozen object, and the keys derived from it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ __all__ = ["RunConfig"]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One cell's configuration. examples: how many of the test split's first examples are attacked; None is all.
+    """Configuration of one cell.
 
-    batch_size: examples attacked at a time; never changes a result. overrides: what the user passed.
-    until: examples that a sweep gives each attack (:class:`.Until`); a single cell ignores it.
-    survivors_of: keys of cells of the same system and threat, whose broken examples the attack is not given.
+    examples: number of test examples to attack, in order; None for all.
+    batch_size: examples attacked at a time; never changes a result. overrides: as given by the user.
+    until: examples that a sweep gives to each attack (:class:`.Until`); ignored by a single cell.
+    survivors_of: keys of cells of the same system and threat; the attack skips the examples that they broke.
     """
 
     dataset: Dataset
@@ -76,7 +77,7 @@ class RunConfig:
 
     @property
     def system_spec(self) -> SystemSpec:
-        """The parts of the configuration that make the system."""
+        """Parts of the configuration that determine the system."""
         return SystemSpec(
             dataset=self.dataset,
             model=self.model,
@@ -90,28 +91,28 @@ class RunConfig:
 
     @property
     def parts(self) -> tuple[Component, ...]:
-        """The plugins that take part, but for those that only look on."""
+        """Plugins that take part in the cell, without observers."""
         one = (self.dataset, self.model, self.attack)
         return (*one, *self.defenses, *self.poisons, *self.certifiers, *self.metrics)
 
     def under(self, threat: Threat) -> RunConfig:
-        """The same configuration under another threat."""
+        """Copy under another threat."""
         return self if threat is self.threat else dataclasses.replace(self, threat=threat)
 
     def system_key(self) -> str:
-        """The content address of the trained system."""
+        """Content address of the trained system."""
         return self.system_spec.key(*self._roots)
 
     @property
     def _roots(self) -> tuple[Path, Path]:
-        """The folders of datasets and of the store."""
+        """Folders of the datasets and of the store."""
         return Path(self.store.data), Path(self.store.root)
 
     def skeleton(self, *, refused: bool = False) -> Record:
-        """The record of the cell before anything is computed: all that its key follows from, with an empty key.
+        """Record of the cell before anything is computed: everything that its key depends on, with an empty key.
 
         Args:
-            refused: it is named without looking at any file.
+            refused: compute the key without reading any file.
         """
         parts = self.system_spec
         if refused:
@@ -138,11 +139,11 @@ class RunConfig:
         )
 
     def cell_key(self, *, refused: bool = False) -> str:
-        """The content address of the cell; a refused one is named without looking at any file."""
+        """Content address of the cell; that of a refused cell is computed without reading any file."""
         return cell_key(self.skeleton(refused=refused))
 
     def input_files(self) -> tuple[Path, ...]:
-        """Files of the user's own that the result depends on."""
+        """The user's own files that the result depends on."""
         files = [*self.system_spec.input_files(Path(self.store.data))]
         if self.threat.region.path:
             files.append(Path(self.threat.region.path))
@@ -151,11 +152,11 @@ class RunConfig:
         return tuple(files)
 
     def places(self) -> dict[str, str]:
-        """Places of the inputs that the record names by their content."""
+        """Paths of the inputs that the record identifies by content."""
         return self.system_spec.places(*self._roots)
 
     def threat_settings(self) -> dict[str, Any]:
-        """The threat as plain data, eps exact."""
+        """Threat as plain data, with exact eps."""
         settings = {**registry.settings(self.threat), "eps": str(self.threat.eps)}
         del settings["masks"], settings["table"]
         return settings
@@ -167,12 +168,12 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """The cell, for people."""
+        """Display name of the cell."""
         attack = naming.variant_name(registry.name_of(self.attack)[1], registry.settings(self.attack))
         return naming.cell_name(self.system_spec.name, attack, threat_info(self.threat).name, self.seed)
 
     def plain(self) -> dict[str, Any]:
-        """Every setting as plain data."""
+        """All settings as plain data."""
         return {
             **self.system_spec.settings(),
             "attack": described(self.attack),
@@ -189,7 +190,7 @@ class RunConfig:
 
 
 def _check_finite(value: Any, name: str) -> None:
-    """Raise ConfigError for a setting that is NaN or infinite: it has no key, and no attack means it."""
+    """Raise ConfigError for a NaN or infinite setting, which has no key and which no attack expects."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} is {value}; expected a finite number")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -14,14 +14,14 @@ from benchmark.threat import Access, Goal, Threat
 __all__ = ["check_attack", "check_fit", "check_goal"]
 
 COUNTED_LABELS = 5
-"""Number of labels that the goal top-5 counts."""
+"""Number of top labels that the goal top5 considers."""
 
 
 def check_fit(config: RunConfig) -> None:
     """Refuse parts that do not fit together.
 
     Raises:
-        Refused: with what does not fit and what would.
+        Refused: names the conflict and a choice that fits.
     """
     threat = config.threat
     _check_tasks(config)
@@ -34,127 +34,127 @@ def check_fit(config: RunConfig) -> None:
         if threat.norm not in certifier.supports.norms:
             raise Refused(
                 f"certifier.{registry.name_of(certifier)[1]} certifies under "
-                f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, and threat.norm is "
+                f"{', '.join(sorted(n.value for n in certifier.supports.norms))}, but threat.norm is "
                 f"{threat.norm.value}; choose another certifier or norm"
             )
 
 
 def _check_tasks(config: RunConfig) -> None:
-    """Every part can take part in the task that the dataset poses."""
+    """Check that every part supports the task of the dataset."""
     (task,) = config.dataset.tasks
     for part in config.parts:
         if task not in part.tasks:
             kind, name = registry.name_of(part)
             raise Refused(
-                f"{kind}.{name} is for {' and '.join(sorted(part.tasks))}, and "
+                f"{kind}.{name} supports {' and '.join(sorted(part.tasks))}, and "
                 f"dataset.{registry.name_of(config.dataset)[1]} is for {task}; choose one whose `tasks` name {task} "
                 f"(docs/tasks.md lists them)"
             )
 
 
 def check_attack(chosen: Attack, threat: Threat) -> None:
-    """Refuse an attack that cannot do what a threat asks.
+    """Refuse an attack that does not support a threat.
 
     Raises:
-        Refused: with what does not fit and what would.
+        Refused: names the conflict and a choice that fits.
     """
     attack, can = registry.name_of(chosen)[1], chosen.supports
     norms = ", ".join(sorted(n.value for n in can.norms))
     if threat.norm not in can.norms:
         raise Refused(
-            f"attack.{attack} perturbs under {norms or 'no norm'}, and threat.norm is {threat.norm.value}; choose a "
+            f"attack.{attack} perturbs under {norms or 'no norm'}, but threat.norm is {threat.norm.value}; choose a "
             f"threat of another norm (conf/threat/) or an attack that supports {threat.norm.value}"
         )
     if threat.targeted and not can.targeted:
         raise Refused(
-            f"attack.{attack} is untargeted, and threat.goal is {threat.goal.value}; choose an attack that supports "
+            f"attack.{attack} is untargeted, but threat.goal is {threat.goal.value}; choose an attack that supports "
             "targets (benchmark plugins attack), or threat.goal=untargeted"
         )
     if threat.goal is Goal.top5 and not can.top5:
         raise Refused(
-            f"attack.{attack} looks for a wrong first label, and threat.goal is top5; choose an attack that supports "
+            f"attack.{attack} changes only the first label, but threat.goal is top5; choose an attack that supports "
             "top5 (benchmark plugins attack), or threat.goal=untargeted"
         )
     if not threat.access.grants(can.access):
         raise Refused(
-            f"attack.{attack} needs {can.access.value}, and threat.access is {threat.access.value}; choose an attack "
-            f"that is content with {threat.access.value}, or threat.access={can.access.value}"
+            f"attack.{attack} needs {can.access.value}, but threat.access is {threat.access.value}; choose an attack "
+            f"that needs only {threat.access.value}, or threat.access={can.access.value}"
         )
 
 
 def check_goal(threat: Threat, spec: DataSpec) -> None:
-    """Refuse a goal that says nothing about such data.
+    """Refuse a goal that is not defined for the data.
 
     Args:
-        spec: with the task, whose goals are asked about.
+        spec: with the task, whose goals are checked.
 
     Raises:
-        Refused: with what would.
+        Refused: names the goals that are defined.
     """
     goals = spec.task.goals
     if (threat.goal.value not in goals) if goals is not None else threat.goal.about_objects:
         known = ", ".join(sorted(goals or {goal.value for goal in Goal if not goal.about_objects}))
         raise Refused(
-            f"threat.goal is {threat.goal.value}, and the data are for {spec.task.name}; choose threat.goal={known}"
+            f"threat.goal is {threat.goal.value}, but the data are for {spec.task.name}; choose threat.goal={known}"
         )
     if threat.goal is Goal.top5 and spec.classes <= COUNTED_LABELS:
         raise Refused(
-            f"threat.goal is top5, and the data have {spec.classes} classes, all of them among the five best; choose "
+            f"threat.goal is top5, but the data have {spec.classes} classes, all of them among the top five; choose "
             f"data of {COUNTED_LABELS + 1} classes at least, or threat.goal=untargeted"
         )
 
 
 def _check_trigger(config: RunConfig) -> None:
-    """An attack that shows a trigger needs a system with one poison that evokes a label."""
+    """Check that the system of an attack that applies a trigger has exactly one poison that targets a label."""
     if config.attack.supports.trigger and sum(poison.evokes() for poison in config.poisons) != 1:
         chosen = ", ".join(registry.name_of(p)[1] for p in config.poisons) or "none"
         raise Refused(
-            f"attack.{registry.name_of(config.attack)[1]} shows the trigger of a poison, and the system's poisons are "
-            f"{chosen}; choose one poison that evokes a label, such as +poison=patch_trigger"
+            f"attack.{registry.name_of(config.attack)[1]} applies the trigger of a poison, but the system's poisons "
+            f"are {chosen}; choose one poison that targets a label, such as +poison=patch_trigger"
         )
 
 
 def _check_answers(config: RunConfig) -> None:
-    """An attack needs no more than the model can tell, unless the attacker holds a surrogate."""
+    """Check that the attack needs no more access than the model gives, unless the attacker has a surrogate."""
     needed, told = config.attack.supports.access, config.model.access
     if config.threat.access is not Access.transfer and not told.grants(needed):
         raise Refused(
-            f"attack.{registry.name_of(config.attack)[1]} needs {needed.value}, and "
-            f"model.{registry.name_of(config.model)[1]} tells {told.value} and no more; choose an attack that is "
-            f"content with {told.value}, or threat.access=transfer with the key of a surrogate"
+            f"attack.{registry.name_of(config.attack)[1]} needs {needed.value}, but "
+            f"model.{registry.name_of(config.model)[1]} gives only {told.value}; choose an attack that needs only "
+            f"{told.value}, or threat.access=transfer with the key of a surrogate"
         )
 
 
 BY_GRADIENTS = (
     "build", "start", "at_epoch", "replays", "loss", "training_threat", "after_step", "averaging", "finish", "repair",
 )  # fmt: skip
-"""The stages of a defense that change what is trained by gradients, or how."""
+"""Stages of a defense that change training by gradients."""
 
 
 TRAINING = frozenset(BY_GRADIENTS) - {"build", "finish", "repair"}
-"""The stages that change how a network is trained: not its form, parts of its own, or what is mended afterwards."""
+"""Stages that change how a network is trained, without architecture, own parts and repair after training."""
 
 
 def _stages(defense: Defense) -> list[str]:
-    """The stages by gradients that a defense fills."""
+    """Gradient-training stages that a defense overrides."""
     return [stage for stage in BY_GRADIENTS if getattr(type(defense), stage) is not getattr(Defense, stage)]
 
 
 def _check_alone(defenses: Sequence[Defense]) -> None:
-    """A defense that trains the networks by itself takes no other that changes training: it would change nothing."""
+    """Check that a defense that trains the networks alone is not combined with one that changes training in vain."""
     for alone in (defense for defense in defenses if defense.trains_alone):
         for other in defenses:
             changed = TRAINING.intersection(_stages(other))
             if other is not alone and changed:
                 raise Refused(
-                    f"defense.{registry.name_of(alone)[1]} trains its networks by itself, and "
-                    f"defense.{registry.name_of(other)[1]} would change nothing of that (its "
+                    f"defense.{registry.name_of(alone)[1]} trains its networks alone, and "
+                    f"defense.{registry.name_of(other)[1]} would not affect that (its "
                     f"{', '.join(sorted(changed))}); leave one of them out"
                 )
 
 
 def _check_learner(config: RunConfig) -> None:
-    """A model that is not trained by gradients takes no defense that changes such training, and no weights to start."""
+    """Check that a model without gradient training has no defense of such training and no initial weights."""
     if not config.model.learns():
         return
     model = registry.name_of(config.model)[1]
@@ -162,9 +162,9 @@ def _check_learner(config: RunConfig) -> None:
         stages = _stages(defense)
         if stages:
             raise Refused(
-                f"model.{model} is not trained by gradients, and defense.{registry.name_of(defense)[1]} is about such "
+                f"model.{model} is not trained by gradients, and defense.{registry.name_of(defense)[1]} changes such "
                 f"training (its {', '.join(stages)}); choose a defense that changes the data or acts at inference, or "
                 "another model"
             )
     if config.system.init_from:
-        raise Refused(f"model.{model} is not trained by gradients, so it cannot go on from system.init_from")
+        raise Refused(f"model.{model} is not trained by gradients, so it cannot start from system.init_from")

@@ -1,4 +1,4 @@
-"""The passes that an attack declares by its settings, before it has run."""
+"""Number of passes that an attack's settings imply, before it runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ COUNTED = (
     "steps", "restarts", "searches", "rounds", "candidates", "targets", "pairs", "probes", "copies", "neighbours",
     "draws", "coordinates", "population", "epochs",
 )  # fmt: skip
-"""Settings of attacks that say how often they do something, by the names that all attacks use."""
+"""Settings that count repetitions, under the names that all attacks share."""
 
 BUDGETS = ("queries", "passes")
-"""Settings of attacks that limit their passes."""
+"""Settings that limit the passes of an attack."""
 
 
 def declared_passes(settings: Any) -> float:
-    """Passes per example that an attack may make by its settings: steps times restarts and so on, or its budget.
+    """Most passes per example that an attack's settings allow: steps times restarts and so on, or its budget.
 
     Args:
         settings: of the attack, as plain data; those of its members count as well.

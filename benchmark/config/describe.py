@@ -1,4 +1,4 @@
-"""Threat and attack, as records have them, and back."""
+"""Conversion of threat and attack to their form in records, and back."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["MASK", "attack_info", "mask_digest", "parsed_threat", "recorded_thre
 
 
 MASK = "mask.safetensors"
-"""The file beside a record that holds the mask of its region, where that came from a file."""
+"""File beside a record with the mask of its region, if that came from a file."""
 
 
 def threat_info(threat: Threat, *, by_content: bool = True) -> ThreatInfo:
-    """The threat, as records have it: each field of the record by the field of that name, in plain values.
+    """Threat as stored in records: the threat's fields of the same names, as plain values.
 
     Args:
-        by_content: a mask file is named by a digest of what it opens, where it can be read, and not by its name.
+        by_content: identify a mask file by a digest of its content, if it can be read, instead of its path.
     """
     told = {
         **{field.name: _plain(getattr(threat, field.name)) for field in dataclasses.fields(threat)},
@@ -44,13 +44,13 @@ def _region(region: Region, *, by_content: bool) -> str:
 
 
 def mask_digest(path: Path) -> str:
-    """24 hexadecimal digits that name a mask by its shape and by what it opens."""
+    """Identifier of a mask: 24 hexadecimal digits of a digest over its shape and values."""
     open_at = read_mask(path)
     return hashlib.sha256(f"{open_at.shape}".encode() + open_at.tobytes()).hexdigest()[:24]
 
 
 def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
-    """The threat that a record describes: the inverse of :func:`threat_info`.
+    """Threat described by a record: the inverse of :func:`threat_info`.
 
     Args:
         folder: of the record, with the mask of a region that came from a file.
@@ -70,15 +70,15 @@ def recorded_threat(info: ThreatInfo, folder: Path | None = None) -> Threat:
     except DataError as error:
         raise RecordError(str(error)) from error
     if not same:
-        raise RecordError(f"{path} is not the mask that the record names")
+        raise RecordError(f"{path} is not the mask in the record")
     return dataclasses.replace(threat, region=Region(RegionKind.file, path=str(path)))
 
 
 def parsed_threat(info: ThreatInfo) -> Threat:
-    """The threat that a record describes, with the name of a mask in place of its file.
+    """Threat described by a record, with the name of a mask in place of its file.
 
     Raises:
-        RecordError: if a value is none that this version knows.
+        RecordError: if this version does not know a value.
     """
     kind, _, size = info.region.partition(":")
     try:
@@ -86,7 +86,7 @@ def parsed_threat(info: ThreatInfo) -> Threat:
         region = Region(RegionKind.file, path=size) if masked else Region(RegionKind(kind), int(size or 0))
         return _threat(info, region)
     except (ConfigError, ValueError) as error:
-        raise RecordError(f"its threat is none that this version knows: {error}") from error
+        raise RecordError(f"its threat is unknown to this version: {error}") from error
 
 
 def _threat(info: ThreatInfo, region: Region) -> Threat:
@@ -104,12 +104,12 @@ def _threat(info: ThreatInfo, region: Region) -> Threat:
 
 
 def _plain(value: object) -> object:
-    """An enum by its value, a region in words, anything else as it is."""
+    """Value of an enum, description of a region, anything else unchanged."""
     return value.value if isinstance(value, Enum) else str(value) if isinstance(value, Region) else value
 
 
 def attack_info(attack: Attack) -> AttackInfo:
-    """The attack with its settings, as records have it."""
+    """Attack with its settings, as stored in records."""
     can, owner = attack.supports, registry.distribution_of(attack)
     return AttackInfo(
         name=owner["name"],

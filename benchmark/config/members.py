@@ -1,4 +1,4 @@
-"""Plugins that are named in a list inside another plugin, as configuration nodes and as plugins."""
+"""Plugins named in a list inside another plugin: their configuration nodes, and the plugins made from them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["member", "with_members"]
 
 
 def with_members(node: Any, place: str = "") -> Any:
-    """The configuration with a node of settings for every plugin that a list inside it names.
+    """Replace every plugin named in a list by the node of its settings.
 
     Args:
         node: what Hydra composed, changed in place. place: its key.
 
     Raises:
-        ConfigError: if an entry is no name and no name with settings. PluginError: if there is no such plugin.
+        ConfigError: if an entry is neither a name nor a name with settings. PluginError: if there is no such plugin.
     """
     if not isinstance(node, DictConfig) or node._is_missing() or node._is_none():
         return node
@@ -43,7 +43,7 @@ def with_members(node: Any, place: str = "") -> Any:
 
 
 def member(kind: str, entry: Any, where: str) -> DictConfig:
-    """The settings of one entry of a list: `name`, `{name: {setting: value}}`, or a node that has been made already."""
+    """Settings of one list entry: `name`, `{name: {setting: value}}`, or a finished node."""
     if isinstance(entry, DictConfig) and isinstance(OmegaConf.get_type(entry), type) and _is_schema(entry):
         return with_members(entry, where)  # type: ignore[no-any-return]
     settings: Any = {}
@@ -76,7 +76,7 @@ def _merged(node: DictConfig, settings: Any, where: str) -> DictConfig:
 
 
 def named_node(kind: str, name: str) -> DictConfig:
-    """The default settings of a plugin or of a variant in conf/, with those of the plugins inside it."""
+    """Default settings of a plugin or of a variant in conf/, including those of the plugins inside it."""
     own: Any = {}
     if name not in registry.names(kind):
         variant = importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml")

@@ -1,4 +1,4 @@
-"""Errors of overrides in one sentence, where Hydra and OmegaConf print several lines."""
+"""Errors of overrides in one sentence instead of the several lines of Hydra and OmegaConf."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from benchmark.errors import ConfigError
 __all__ = ["NO_WORD", "refuse_unknown", "sentence"]
 
 NO_WORD = "Config group override must be a string or a list"
-"""What Hydra says, in a ValueError, where a choice reads as a number."""
+"""Hydra's message, in a ValueError, for a choice that parses as a number."""
 
-ALL_SETTINGS = "All of them: benchmark run --cfg job"
+ALL_SETTINGS = "List all: benchmark run --cfg job"
 
 FEW = 8
-"""So many names are listed; of more, only those that are near."""
+"""Largest number of names to list in full; beyond it, only close matches are listed."""
 
 
 def sentence(error: BaseException) -> str:
-    """An error of composing a configuration, for people: what is wrong, and what there is instead.
+    """Error sentence for a configuration that cannot be composed: what is wrong, and the alternatives.
 
-    A sentence of the harness's own passes as it is.
+    A sentence of the harness passes unchanged.
     """
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
@@ -41,32 +41,34 @@ def sentence(error: BaseException) -> str:
 
 
 def refuse_unknown(cfg: DictConfig, known: Sequence[str]) -> None:
-    """Refuse what `+KEY=VALUE` has added to a composed configuration where nothing reads it.
+    """Refuse settings that `+KEY=VALUE` added to a composed configuration and nothing reads.
 
     Args:
-        known: the keys of the whole.
+        known: top-level keys.
 
     Raises:
-        ConfigError: with the names that are near.
+        ConfigError: with close matches.
     """
     for key in map(str, cfg):
         if key not in known:
             raise ConfigError(
-                f"there is no setting {key}, and no group of configurations of that name.{_near(key, sorted(known))} "
-                f"{ALL_SETTINGS}; a group of your own is a folder {key}/ in the folder that --config-dir names"
+                f"there is no setting {key}, and no config group of that name.{_near(key, sorted(known))} "
+                f"{ALL_SETTINGS}; to add a group, create a folder {key}/ in the folder of --config-dir"
             )
         child = cfg._get_node(key)
         if key in registry.LISTS and isinstance(child, DictConfig):
             for name in map(str, child):
                 if not dataclasses.is_dataclass(OmegaConf.get_type(child, name)):
-                    raise ConfigError(f"{key}.{name} is no setting, since {key} {name!r} is no plugin that is chosen")
+                    raise ConfigError(
+                        f"{key}.{name} is not a setting, since {key} {name!r} is not among the chosen plugins"
+                    )
                 _refuse_fields(child._get_node(name), f"{key}.{name}")
         else:
             _refuse_fields(child, key)
 
 
 def _refuse_fields(node: object, path: str) -> None:
-    """Refuse keys of a node that are no fields of its dataclass, and those of the nodes in it."""
+    """Refuse keys of a node that are not fields of its dataclass, recursively."""
     kind = OmegaConf.get_type(node)
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or not dataclasses.is_dataclass(kind):
         return
@@ -82,9 +84,9 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _near(word: str, known: list[str]) -> str:
-    """All known names, if they are few; otherwise the close ones."""
+    """All known names if they are few, otherwise close matches."""
     if 0 < len(known) <= FEW:
-        return f" There are: {', '.join(known)}."
+        return f" Known: {', '.join(known)}."
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.4)
     return f" Did you mean {', '.join(close)}?" if close else ""
 
@@ -93,8 +95,8 @@ def _no_choice(path: str, options: list[str]) -> str:
     group, _, name = path.rpartition("/")
     if not name:
         return f"nothing is chosen for {group}; write {group}=NAME"
-    more = f" All of them: benchmark plugins {group}" if group in registry.KINDS else ""
-    return f"no {group} named {name!r}; {len(options)} can be chosen.{_near(name, sorted(options))}{more}"
+    more = f" List all: benchmark plugins {group}" if group in registry.KINDS else ""
+    return f"no {group} named {name!r}; {len(options)} are available.{_near(name, sorted(options))}{more}"
 
 
 def _not_loaded(text: str, cause: BaseException | None) -> str:
@@ -109,9 +111,9 @@ def _no_key(text: str, cause: BaseException | None) -> str:
     full = str(getattr(cause, "full_key", None) or key)
     above, _, last = full.rpartition(".")
     if "@" in key:
-        return f"there is no place {key.partition('@')[2]} for a plugin; choose the plugin first that holds it"
+        return f"no chosen plugin has a field {key.partition('@')[2]}; first choose the plugin that has it"
     if not known and above in registry.LISTS:
-        return f"{key} is no setting, since {above} {last!r} is not chosen; choose it first: '{above}=[{last}]'"
+        return f"{key} is not a setting, since {above} {last!r} is not chosen; choose it first: '{above}=[{last}]'"
     return f"there is no setting {full}.{_near(last, sorted(known))} {ALL_SETTINGS}"
 
 
@@ -120,7 +122,9 @@ def _no_value(text: str, cause: BaseException | None) -> str:
     held = getattr(cause, "child_node", None)
     if isinstance(held, DictConfig) and "is not a subclass of" in str(cause):
         key, settings = given.partition("=")[0], [str(name) for name in held]
-        return f"{given}: {key} has the settings {', '.join(settings)}; give one of them, as {key}.{settings[0]}=VALUE"
+        return (
+            f"{given}: {key} has the settings {', '.join(settings)}; set one of them, as in {key}.{settings[0]}=VALUE"
+        )
     return f"{given}: {_first_line(cause)}"
 
 
@@ -129,29 +133,29 @@ def _several(text: str, cause: BaseException | None) -> str:
     key, _, values = given.partition("=")
     listed = "" if key in registry.KINDS and key not in registry.LISTS else f"; for a list: '{key}=[{values}]'"
     each = f"to run each of them, add -m: benchmark run -m {given}{listed}"
-    return f"{given} gives several values; {each}; for one value with a comma in it, quotes: \"{key}='{values}'\""
+    return (
+        f"{given} gives several values; {each}; to pass one value that contains a comma, quote it: \"{key}='{values}'\""
+    )
 
 
 def _unreadable(text: str, cause: BaseException | None) -> str:
     if "=" not in text.split("'")[1]:
-        return (
-            f"{text.split(chr(39))[1]!r} is no GROUP=CHOICE and no KEY=VALUE; benchmark run --help shows what there is"
-        )
+        return f"{text.split(chr(39))[1]!r} is neither GROUP=CHOICE nor KEY=VALUE; see benchmark run --help"
     return _unquoted(text.split("'")[1])
 
 
 def _unquoted(given: str) -> str:
-    """The sentence about a word that Hydra cannot read, such as `dataset.path=a(1).npz`."""
+    """Error sentence for a word that Hydra cannot parse, such as `dataset.path=a(1).npz`."""
     key, _, value = given.partition("=")
     quoted = value.replace("'", "\\'")
     return (
-        f"{given} cannot be read: Hydra takes some of its characters for its own, as the shell does; put the value "
-        f"into quotes within quotes: \"{key}='{quoted}'\""
+        f"{given} cannot be parsed: some of its characters are special to Hydra, as to the shell; put the value in "
+        f"quotes within quotes: \"{key}='{quoted}'\""
     )
 
 
 def _no_word(text: str, cause: BaseException | None) -> str:
-    return f"{text}; a word that reads as a number, a truth value or null cannot choose a plugin"
+    return f"{text}; a number, a boolean or null cannot name a plugin"
 
 
 MENDED: dict[str, Callable[[str, BaseException | None], str]] = {
@@ -162,4 +166,4 @@ MENDED: dict[str, Callable[[str, BaseException | None], str]] = {
     "Error parsing override": _unreadable,
     NO_WORD: _no_word,
 }
-"""By how Hydra's text begins: from it and its cause to a sentence."""
+"""Functions from Hydra's message and its cause to a sentence, by the message's first words."""

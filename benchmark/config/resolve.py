@@ -1,4 +1,4 @@
-"""Turn what Hydra composed into the configuration of a cell."""
+"""Conversion of Hydra's composed configuration into the configuration of a cell."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["resolve"]
 
 
 def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ...] = ()) -> RunConfig:
-    """The composed configuration as one frozen object.
+    """Convert the composed configuration to a frozen object.
 
     Raises:
-        ConfigError: in the words of the class whose value is wrong.
+        ConfigError: from the class that rejects a value, in its words.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

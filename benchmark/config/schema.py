@@ -1,4 +1,4 @@
-"""The configuration of a run, as one frozen object; where it comes from is :mod:`benchmark.sweep.app`.
+"""Configuration schema of a run; :mod:`benchmark.sweep.app` composes it.
 
 :class:`RunSchema` is what Hydra composes and checks key by key; :func:`resolve` turns it into a :class:`RunConfig` of
 plugins; :func:`check` says whether the parts fit, before anything is loaded.
@@ -32,7 +32,7 @@ class Retry(Enum):
 
 
 class Until(Enum):
-    """Examples that each attack of a sweep is given: all that are right, or those that no cheaper attack broke."""
+    """Examples that each attack of a sweep gets: all correct ones, or those that no cheaper attack broke."""
 
     none = "none"
     broken = "broken"
@@ -46,7 +46,7 @@ class Optimizer(Enum):
 
 
 class Schedule(Enum):
-    """The learning rate over the epochs.
+    """Learning rate schedule over the epochs.
 
     constant; cosine, to zero; multistep, divided by 10 after a half and three quarters of the epochs; one_cycle, up
     and down again (Smith & Topin, 2019).
@@ -60,13 +60,13 @@ class Schedule(Enum):
 
 @dataclass(frozen=True)
 class Training:
-    """The recipe by which a system is trained; part of the system's identity.
+    """Training recipe of a system; part of the system's identity.
 
-    batch_size: over all devices together. learning_rate: at its highest. momentum: of SGD.
-    ema: decay of the exponential moving average of the weights that is deployed instead of them; 0 is off.
+    batch_size: over all devices together. learning_rate: peak value. momentum: of SGD.
+    ema: decay of an exponential moving average of the weights, which is deployed instead of the last weights; 0 is off.
     patience: epochs without improvement on the select split before training stops; 0 never stops early.
-    selection_attack: with a defense that trains against a threat, the epoch is chosen by the accuracy of the select
-    split under this attack and that threat; otherwise by its clean accuracy.
+    selection_attack: if a defense declares a training threat, the epoch is selected by the select split's accuracy
+    under this attack and that threat; otherwise by its clean accuracy.
     """
 
     epochs: int = 20
@@ -84,7 +84,7 @@ class Training:
         if self.epochs < 0 or self.batch_size < 1:
             raise ConfigError(
                 f"training.epochs is {self.epochs} and training.batch_size is {self.batch_size}; expected at least 0 "
-                "epochs and batches of at least 1"
+                "epochs and a batch size of at least 1"
             )
         if not 0.0 <= self.ema < 1.0:
             raise ConfigError(f"training.ema is {self.ema}; expected a decay in [0, 1), where 0 is off")
@@ -93,15 +93,17 @@ class Training:
 
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
-"""Precisions in which a system can be trained."""
+"""Supported training precisions."""
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """The machinery: what runs where. Only `precision` can change a result.
+    """Hardware and precision. Only `precision` can change a result.
 
-    accelerator, devices, nodes, strategy, precision: as in Lightning's Trainer. processes for evaluation: `devices`.
-    Systems are trained in this precision and evaluated in float32, so 16-bit weights alone (16-true) are none of them.
+    accelerator, devices, nodes, strategy, precision: as in Lightning's Trainer. `devices` is also the number of
+    processes of an evaluation.
+    Systems are trained in this precision and evaluated in float32; 16-true, with 16-bit weights alone, is not
+    supported.
     """
 
     accelerator: str = "cpu"
@@ -117,7 +119,7 @@ class Trainer:
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"trainer.precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}: systems are "
-                "trained with float32 weights at least, and evaluated in float32"
+                "trained with at least float32 weights, and evaluated in float32"
             )
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             raise ConfigError(
@@ -141,10 +143,10 @@ UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**2
 
 @dataclass(frozen=True)
 class CellLimits:
-    """Protection of other cells from a cell; none of it changes a result, and all of it needs Linux.
+    """Resource limits of a cell, which protect other cells; none changes a result, and all need Linux.
 
-    process: each cell in a process of its own. timeout: seconds that a cell may take, 0 for any number.
-    memory: how much may be resident, such as 4GB; empty for any amount. Limits give the cell a process of its own.
+    process: run each cell in its own process. timeout: seconds per cell, 0 for no limit.
+    memory: most resident memory, such as 4GB; empty for no limit. Either limit implies `process`.
     """
 
     process: bool = False
@@ -160,7 +162,7 @@ class CellLimits:
 
     @property
     def bytes(self) -> int:
-        """The memory in bytes; 0 for any amount."""
+        """Memory limit in bytes; 0 for none."""
         if not self.memory:
             return 0
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", self.memory.strip())
@@ -170,20 +172,20 @@ class CellLimits:
 
     @property
     def alone(self) -> bool:
-        """True if a cell has a process of its own."""
+        """True if a cell runs in its own process."""
         return self.process or self.timeout > 0 or bool(self.memory)
 
 
 @dataclass(frozen=True)
 class SystemConfig:
-    """init_from: the key or folder of a trained system from whose weights training starts; empty is from scratch."""
+    """init_from: key or folder of a trained system whose weights training starts from; empty to train from scratch."""
 
     init_from: str = ""
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """A citable protocol; empty name: none. Its matrix stands in the same file as `hydra.sweeper.params`."""
+    """A citable protocol; an empty name for none. Its matrix is in the same file, as `hydra.sweeper.params`."""
 
     name: str = ""
     version: int = 0
@@ -191,10 +193,10 @@ class SuiteConfig:
 
 
 def _schema_of(cls: type[Any], replaced: dict[str, tuple[Any, Any]]) -> Any:
-    """A writable dataclass with the fields of a frozen one.
+    """Writable dataclass with the fields of a frozen one.
 
     Args:
-        replaced: the fields of other types, name -> (type, default).
+        replaced: fields with other types, name -> (type, default).
     """
     hints = get_type_hints(cls, localns={"Masks": Any, "TableRegion": Any})
     fields: list[Any] = []
@@ -240,4 +242,4 @@ RunSchema: Any = dataclasses.make_dataclass(
     ],
     namespace={"__module__": __name__},
 )
-"""The keys of a run: a key for each kind of plugin, and the settings of the run."""
+"""Keys of a run: one for each kind of plugin, and the settings of the run."""

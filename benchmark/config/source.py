@@ -1,4 +1,4 @@
-"""The plugins' schemas as a source of Hydra's configuration."""
+"""Hydra config source for the schemas of plugins."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SWEEPER = "hydra_plugins.benchmark.MatrixSweeper"
 
 
 class PluginSource(ConfigSource):
-    """Gives Hydra the plugins' schemas, by group and name, and the schema of the run."""
+    """Config source with the schemas of all plugins, by group and name, and the schema of a run."""
 
     @staticmethod
     def scheme() -> str:
-        """benchmark://"""
+        """Scheme of the source's URLs, `benchmark://`."""
         return "benchmark"
 
     def available(self) -> bool:
-        """Always."""
+        """True: the source is always available."""
         return True
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The schema of `kind/name`, packaged as `kind` or, for kinds of which a run takes a list, `kind.name`."""
+        """Schema of `kind/name`, packaged as `kind` or, for kinds of which a run takes a list, `kind.name`."""
         path = config_path.removesuffix(".yaml").strip("/")
         if path == SCHEMA:
             return self._result(path, self._run_schema(), "_global_")
@@ -52,7 +52,7 @@ class PluginSource(ConfigSource):
             raise CompactHydraException(str(error)) from error
         except OmegaConfBaseException as error:
             raise CompactHydraException(
-                f"plugin '{kind}.{name}' from {registry.find(kind, name).owner} has a field that is no setting "
+                f"plugin '{kind}.{name}' from {registry.find(kind, name).owner} has a field that cannot be a setting "
                 f"({str(error).splitlines()[0]}); expected int, float, str, bool, an Enum, an optional or a list "
                 "of those, or benchmark.api.inner"
             ) from error
@@ -79,7 +79,7 @@ class PluginSource(ConfigSource):
         return path == SCHEMA or (kind in registry.KINDS and name in registry.names(kind))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The kinds, or the names of one kind."""
+        """Kinds of plugin, or names of one kind."""
         path = config_path.strip("/")
         if path == "":
             return [] if results_filter is ObjectType.CONFIG else list(registry.KINDS)
@@ -89,7 +89,7 @@ class PluginSource(ConfigSource):
 
 
 class PluginSearchPath(SearchPathPlugin):
-    """Appends the plugins' schemas to what Hydra searches; files in conf/ and in --config-dir come first."""
+    """Search path with the plugins' schemas appended; files in conf/ and in --config-dir take precedence."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append benchmark://."""
@@ -97,7 +97,7 @@ class PluginSearchPath(SearchPathPlugin):
 
 
 class DescribedSource(PluginSource):
-    """The schemas without types, from descriptions: a shell that completes a line imports no plugin."""
+    """Schemas without types, from stored descriptions, so that shell completion imports no plugin."""
 
     def _schema(self, kind: str, name: str) -> DictConfig:
         from benchmark.registry.catalogue import describe
@@ -110,12 +110,12 @@ class DescribedSource(PluginSource):
 
 
 def _known(values: Any) -> Any:
-    """Nested values without the missing ones."""
+    """Nested values without missing ones."""
     return {k: _known(v) for k, v in values.items() if v != MISSING} if isinstance(values, dict) else values
 
 
 def register_schemas(source: type[PluginSource] = PluginSource) -> None:
-    """Make the plugins' schemas, the resolver `frac` and the sweeper known to Hydra; calling twice is harmless."""
+    """Register the plugins' schemas, the resolver `frac` and the sweeper with Hydra; idempotent."""
     plugins = Plugins.instance()
     plugins.register(source)
     plugins.register(PluginSearchPath)

@@ -14,10 +14,10 @@ __all__ = ["inner_kinds", "inner_lists", "register_fractions", "structured"]
 
 
 def structured(cls: type[Any]) -> DictConfig:
-    """A writable OmegaConf node that checks its keys and values against a frozen dataclass.
+    """Writable OmegaConf node that checks its keys and values against a frozen dataclass.
 
-    Fields that are not part of the constructor are no configuration; a field made by `benchmark.api.inner` becomes a
-    config group of its own, chosen by an entry of the defaults list.
+    Fields outside the constructor are not configuration; a field made by `benchmark.api.inner` becomes a config group
+    of its own, chosen by an entry of the defaults list.
     """
     node: DictConfig = OmegaConf.structured(cls)
     writable(node)
@@ -39,7 +39,7 @@ def structured(cls: type[Any]) -> DictConfig:
 
 
 def open_ended(node: DictConfig) -> None:
-    """Take any key in a field that is a dictionary: it holds settings of another package, which the plugin checks."""
+    """Accept any key in a dictionary field, which holds settings of another package that the plugin checks."""
     for key in node:
         child = node._get_node(key)
         if isinstance(child, DictConfig) and OmegaConf.get_type(child) is dict:
@@ -47,20 +47,20 @@ def open_ended(node: DictConfig) -> None:
 
 
 def inner_kinds(cls: type[Any]) -> dict[str, str]:
-    """The plugin kind of each field made by `benchmark.api.inner`: its annotation is one of the abstract classes."""
+    """Plugin kind of each field made by `benchmark.api.inner`, whose annotation is one of the abstract classes."""
     hints = {f.name: f.type for f in dataclasses.fields(cls) if "plugin" in f.metadata}
     names = {name: hint if isinstance(hint, str) else hint.__name__ for name, hint in hints.items()}
     return {name: hint.rpartition(".")[2].lower() for name, hint in names.items()}
 
 
 def inner_lists(cls: type[Any]) -> dict[str, str]:
-    """The plugin kind of each field made by `benchmark.api.inner_list`: `tuple[Attack, ...]` is of attacks."""
+    """Plugin kind of each field made by `benchmark.api.inner_list`, such as attack for `tuple[Attack, ...]`."""
     hints = {f.name: str(f.type) for f in dataclasses.fields(cls) if "plugins" in f.metadata}
     return {name: hint.partition("[")[2].partition(",")[0].rpartition(".")[2].lower() for name, hint in hints.items()}
 
 
 def writable(node: DictConfig) -> None:
-    """A frozen dataclass gives a read-only node; the schema must take overrides, and freezes when it is resolved."""
+    """Make the read-only node of a frozen dataclass writable, for overrides; resolving freezes it again."""
     OmegaConf.set_readonly(node, None)
     for key in node:
         child = node._get_node(key)
@@ -71,10 +71,10 @@ def writable(node: DictConfig) -> None:
 
 
 def fraction(numerator: object, denominator: object) -> str:
-    """${frac:8,255} is the exact 8/255."""
+    """Resolver: ${frac:8,255} is the exact fraction 8/255."""
     return str(Fraction(str(numerator)) / Fraction(str(denominator)))
 
 
 def register_fractions() -> None:
-    """Make the resolver `frac` known to OmegaConf; calling twice is harmless."""
+    """Register the resolver `frac` with OmegaConf; idempotent."""
     OmegaConf.register_new_resolver("frac", fraction, replace=True)

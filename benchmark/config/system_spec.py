@@ -1,4 +1,4 @@
-"""The parts that a trained system is made of, and the key that follows from them."""
+"""Specification of a trained system, and its key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS = "weights.safetensors"
 class SystemSpec:
     """Everything that the weights and the behaviour of a system depend on.
 
-    precision: of its training, as in Lightning. init_from: the weights that training starts from; "" is from scratch.
+    precision: of training, as in Lightning. init_from: the weights that training starts from; "" to train from scratch.
     """
 
     dataset: Dataset
@@ -37,7 +37,7 @@ class SystemSpec:
     seed: int
 
     def settings(self) -> dict[str, Any]:
-        """Every setting as plain data, and the version of the harness that trains; inputs by their place."""
+        """All settings as plain data, with the version of the training code; inputs by path."""
         return {
             "dataset": described(self.dataset),
             "model": described(self.model),
@@ -50,7 +50,7 @@ class SystemSpec:
         }
 
     def identity(self, data: Path, root: Path) -> dict[str, Any]:
-        """The settings with each input by its content, `sha256:...`, in place of where it lies.
+        """Settings with each input identified by its content, `sha256:...`, instead of its path.
 
         Args:
             data: the folder of datasets. root: of the store, in which `init_from` may name a system.
@@ -67,11 +67,11 @@ class SystemSpec:
         return {**found, **({"inputs": beside} if beside else {})}  # files that no setting names
 
     def key(self, data: Path, root: Path) -> str:
-        """The content address of the trained system: see :meth:`identity`."""
+        """Content address of the trained system: see :meth:`identity`."""
         return system_key(self.identity(data, root), self.seed, self.dataset.revision(data))
 
     def key_without_files(self) -> str:
-        """The address of a system that is refused before any file is looked at."""
+        """Key of a refused system, computed without reading any file."""
         return content_key({"system": self.settings(), "seed": self.seed})
 
     def input_files(self, data: Path) -> tuple[Path, ...]:
@@ -79,13 +79,13 @@ class SystemSpec:
         return (*self.dataset.files(data), *self.model.files())
 
     def places(self, data: Path, root: Path) -> dict[str, str]:
-        """Places of the inputs that :meth:`identity` names by their content, for provenance."""
+        """Paths of the inputs that :meth:`identity` identifies by content, for provenance."""
         places = [*self.input_files(data), *([initial_weights(self.init_from, root)] if self.init_from else [])]
         return {PREFIX + content_sha256(path): str(path) for path in places}
 
     @property
     def name(self) -> str:
-        """dataset/model+defense+..., for people."""
+        """Display name, dataset/model+defense+..."""
         parts = [registry.name_of(part)[1] for part in (*self.defenses, *self.poisons)]
         dataset, model = (
             naming.own_name(registry.name_of(one)[1], registry.settings(one)) for one in (self.dataset, self.model)
@@ -93,7 +93,7 @@ class SystemSpec:
         return naming.system_name(dataset, model, parts)
 
     def fitted_on(self) -> dict[str, list[str]]:
-        """Per detector, by its name: the attacks whose examples it was fitted on; none for clean examples alone."""
+        """Attacks whose examples each detector was fitted on, by the detector's name; none for clean examples alone."""
         return {
             registry.name_of(defense)[1]: [registry.name_of(attack)[1] for attack in defense.fitted_on()]
             for defense in self.defenses
@@ -101,10 +101,10 @@ class SystemSpec:
         }
 
     def info(self, key: str, identity: dict[str, Any] | None = None) -> SystemInfo:
-        """The system, as records and cards have it.
+        """System as described in records and cards.
 
         Args:
-            identity: its settings with inputs by content; without them, for a system that was refused, by place.
+            identity: its settings with inputs by content; None for a refused system, whose inputs are given by path.
         """
         return SystemInfo(
             key=key,
@@ -117,12 +117,12 @@ class SystemSpec:
 
 
 def described(component: Any) -> dict[str, Any]:
-    """Name, distribution, version and settings of a plugin: what a key depends on."""
+    """Name, distribution, version and settings of a plugin, on which keys depend."""
     return {**registry.distribution_of(component), "params": registry.settings(component)}
 
 
 def _by_content(value: Any, data: Path, inputs: tuple[Path, ...]) -> Any:
-    """Settings in which the place of an input is its content instead; relative ones also below `data`."""
+    """Settings with the path of each input replaced by its content; relative paths are also resolved below `data`."""
     if isinstance(value, dict):
         return {name: _by_content(one, data, inputs) for name, one in value.items()}
     if isinstance(value, list):
@@ -133,7 +133,7 @@ def _by_content(value: Any, data: Path, inputs: tuple[Path, ...]) -> Any:
 
 
 def initial_weights(source: str, root: Path) -> Path:
-    """The weights file that `system.init_from` names: a file, a folder of one, or a system of the store at `root`.
+    """Weights file of `system.init_from`: a file, a folder with one, or a system in the store at `root`.
 
     Raises:
         DataError: if there is none.
@@ -143,7 +143,7 @@ def initial_weights(source: str, root: Path) -> Path:
         path = (path if path.is_dir() else root / "systems" / source) / WEIGHTS
     if not path.is_file():
         raise DataError(
-            f"system.init_from is {source!r}, and there is no {path}; give the key of a trained "
+            f"system.init_from is {source!r}, and {path} does not exist; give the key of a trained "
             "system of this store (its folder under systems/) or the path of a folder or a .safetensors file"
         )
     return path

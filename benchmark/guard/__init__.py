@@ -1,7 +1,7 @@
-"""State that plugins of one process share and must leave as they found it: torch's modes, the environment, and more.
+"""Process state shared by all plugins, such as torch's modes and the environment, which each must leave unchanged.
 
-Around a call into a plugin, :func:`guarded` puts back what was changed and names who changed it. An exit that a plugin
-asks for is an error of the plugin; only a person ends the process, see :func:`listening`.
+Around a call into a plugin, :func:`guarded` restores what was changed and names the plugin. An exit requested by a
+plugin is the plugin's error; only the user ends the process, see :func:`listening`.
 """
 
 from benchmark.guard.generators import drawn

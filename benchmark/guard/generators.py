@@ -1,4 +1,4 @@
-"""The global random generators: read, compared and put back."""
+"""Save, compare and restore the global random generators."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["drawn", "generators_now", "set_generators"]
 
 
 def drawn(device: Any) -> tuple[Any, ...]:
-    """The states of the global random generators, to be compared: equal as long as nobody draws.
+    """States of the global random generators, which compare equal as long as nothing is drawn.
 
     Args:
-        device: a torch device, whose generator counts too.
+        device: a torch device, whose generator is included.
     """
     torch, numpy = sys.modules["torch"], sys.modules["numpy"]
     state: Any = numpy.random.get_state(legacy=True)
@@ -25,7 +25,7 @@ def drawn(device: Any) -> tuple[Any, ...]:
 
 
 def generators_now() -> list[tuple[Callable[[Any], object], Any]]:
-    """The global random generators that exist, each as a setter with its state."""
+    """Setter and present state of each global random generator."""
     found: list[tuple[Callable[[Any], object], Any]] = [(random.setstate, random.getstate())]
     if "numpy" in sys.modules:
         generator = sys.modules["numpy"].random
@@ -39,7 +39,7 @@ def generators_now() -> list[tuple[Callable[[Any], object], Any]]:
 
 
 def set_generators(states: list[tuple[Callable[[Any], object], Any]]) -> bool:
-    """Put the generators back; True if any was in another state."""
+    """Restore the generators; True if any was in another state."""
     now = dict(generators_now())
     changed = False
     for write, state in states:
@@ -50,7 +50,7 @@ def set_generators(states: list[tuple[Callable[[Any], object], Any]]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equality of the states of generators: tensors, arrays, and tuples and lists that hold some."""
+    """Equality of generator states: tensors, arrays, and nested tuples and lists of them."""
     if isinstance(one, (tuple, list)):
         return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
     if hasattr(one, "numpy"):

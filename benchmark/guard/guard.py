@@ -1,4 +1,4 @@
-"""The guard around a call into a plugin."""
+"""Guard around calls into plugins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.guard.state import process_state, restored
 __all__ = ["RENDEZVOUS", "guarded"]
 
 RENDEZVOUS = ("MASTER_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK", "GROUP_RANK", "OMP_NUM_THREADS")
-"""Variables by which processes that train together find each other: Lightning sets them."""
+"""Environment variables that connect the processes of a distributed training; Lightning sets them."""
 
 
 @contextlib.contextmanager
@@ -26,17 +26,17 @@ def guarded(
     spared: Sequence[str] = (),
     fault: type[BenchmarkError] = PluginFault,
 ) -> Iterator[None]:
-    """Around a call into a plugin: afterwards the process is as it was before, or the plugin is named.
+    """Guard a call into a plugin: restore the process state afterwards, and raise if the plugin changed it.
 
-    What the first import of a library adds to the environment and to the filters of warnings is undone without blame.
+    Changes that the first import of a library makes to the environment and the warning filters are undone silently.
 
     Args:
-        owner: the plugin, for messages. generators: put the global random generators back.
-        draws: whether it may draw from them.
-        spared: beginnings of the names of variables of the environment that the plugin may change.
+        owner: the plugin, for messages. generators: restore the global random generators.
+        draws: allow draws from them.
+        spared: prefixes of the environment variables that the plugin may change.
 
     Raises:
-        PluginFault: or `fault`, if it left something changed, or asked for the end of the process.
+        PluginFault: or `fault`, if the plugin left something changed, or tried to end the process.
     """
     before, random_before, modules = process_state(), generators_now() if generators else None, len(sys.modules)
     try:
@@ -47,8 +47,8 @@ def guarded(
             raise
         let_a_person_through(error)
         raise fault(
-            f"{_named(owner)} raised {type(error).__name__}({error}), which ends the process; it must raise an error "
-            "of its own and leave the end to the user: its author must mend it"
+            f"{_named(owner)} raised {type(error).__name__}({error}), which ends the process; it must raise an "
+            "ordinary error and leave that to the user: its author must fix it"
         ) from error
     finally:
         drew = random_before is not None and set_generators(random_before)
@@ -60,8 +60,8 @@ def guarded(
     if changed:
         told = "; ".join(f"{name} ({text})" for name, text in changed.items())
         raise fault(
-            f"{_named(owner)} left the process changed for every plugin beside it: {told}; that was put back. It must "
-            "leave the process as it finds it: its author must mend it"
+            f"{_named(owner)} changed process state that other plugins share: {told}; it was restored. A plugin must "
+            "leave the process unchanged: its author must fix it"
         )
 
 

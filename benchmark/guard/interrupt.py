@@ -1,4 +1,4 @@
-"""A person's interrupt, told from one that a plugin pretends."""
+"""User interrupts, told apart from those that a plugin raises."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["Terminated", "let_a_person_through", "listening"]
 
 
 class Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
+    """Termination of the process was requested by SIGTERM."""
 
 
 _asked: list[int] = []
-"""The signals by which somebody asked for the end of the process."""
+"""Signals received so far that request the end of the process."""
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Hear a person: SIGINT is a KeyboardInterrupt, SIGTERM is :class:`Terminated`; asked twice, the process ends.
+    """Handle user signals: SIGINT raises KeyboardInterrupt, SIGTERM :class:`Terminated`; a second one ends the process.
 
-    Handlers that somebody else has set stay, and threads beside the main one hear nothing.
+    Handlers that were set elsewhere are kept, and nothing is handled outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,9 +50,9 @@ def _hear(number: int, frame: object) -> None:
 
 
 def let_a_person_through(cause: BaseException | None) -> None:
-    """Raise what a person asked for; nothing where nobody did, though somebody pretends.
+    """Re-raise an interrupt that the user requested; return if a plugin raised it unprompted.
 
-    Without :func:`listening`, an interrupt cannot be told from a pretended one, and is taken for a person's.
+    Without :func:`listening` the two cannot be told apart, and every interrupt counts as the user's.
     """
     if _asked:
         raise (KeyboardInterrupt if _asked[0] == signal.SIGINT else Terminated) from cause

@@ -1,4 +1,4 @@
-"""The state of the process that plugins share, read and put back."""
+"""Process state shared by plugins: read and restored."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ FRESH: dict[str, Any] = {
     "anomaly detection": False,
     "flushing of denormal numbers": False,
 }
-"""What torch begins with, for a plugin that is the first to import it; None for the default dtype is float32."""
+"""Initial state of torch, for a plugin that is the first to import it; None for the default dtype is float32."""
 
 State = dict[str, Any]
 
 
 def process_state() -> State:
-    """Everything that plugins share, by its name for people."""
+    """Everything that plugins share, by display name."""
     found: State = {
         "working folder": _folder(),
         "environment": _environment(),
@@ -58,7 +58,7 @@ def process_state() -> State:
 
 
 def _environment() -> dict[Any, Any]:
-    """The variables as the system holds them, where they need not be decoded for every comparison."""
+    """Environment variables as raw bytes, so that comparisons need no decoding."""
     return dict(getattr(os.environ, "_data", os.environ))
 
 
@@ -97,7 +97,7 @@ def _torch_state(torch: Any) -> State:
 
 
 def restored(before: State, spared: Sequence[str]) -> dict[str, str]:
-    """Put everything back; what was changed, with a word on how."""
+    """Restore everything; returns a short description of each change by name."""
     now, changed = process_state(), {}
     for name, value in now.items():
         if name in before:
@@ -116,7 +116,7 @@ def restored(before: State, spared: Sequence[str]) -> dict[str, str]:
 
 
 def _with_spared(old: Mapping[Any, Any], now: Mapping[Any, Any], spared: Sequence[str]) -> dict[Any, Any]:
-    """The environment as it must be: the old one, and of the variables that may change the new ones."""
+    """Environment to restore: the old one, with the new values of the variables that may change."""
     if not spared:
         return dict(old)
     free = tuple(os.fsencode(text) for text in spared) if isinstance(next(iter(now), b""), bytes) else tuple(spared)
@@ -125,7 +125,7 @@ def _with_spared(old: Mapping[Any, Any], now: Mapping[Any, Any], spared: Sequenc
 
 
 def _difference(name: str, old: Any, now: Any) -> str:
-    """In few words how a value changed."""
+    """Description of a change of value, in a few words."""
     if name == "environment":
         return ", ".join(sorted(os.fsdecode(k) for k in {**old, **now} if old.get(k) != now.get(k)))
     if name == "signal handlers":
@@ -172,7 +172,7 @@ def _torch() -> Any:
 
 
 _held: list[Any] = []
-"""Contexts that undo one which a plugin entered and never left: they must stay alive."""
+"""Contexts entered to undo those that a plugin never left; they must stay alive."""
 
 
 def _set_inference_mode(old: bool) -> None:
@@ -217,4 +217,4 @@ _WRITE: dict[str, Callable[[Any], object]] = {
     "flushing of denormal numbers": lambda old: _torch().set_flush_denormal(old),
     "hooks on every module": _set_hooks,
 }
-"""How each is put back. Inference mode comes before gradient mode, which it changes too."""
+"""Setters by name. Inference mode comes before gradient mode, which it changes too."""

@@ -1,4 +1,4 @@
-"""The search for protections: test a system, protect it, test again under attackers who know the protection.
+"""Search for defenses: attack a system, defend it, attack again with knowledge of the defense.
 
-:mod:`.search` has the loop, :mod:`.measure` the test of one stack, :mod:`.report` the page, :mod:`.deploy` the model.
+:mod:`.search` has the loop, :mod:`.measure` the test of one stack, :mod:`.report` the report, :mod:`.deploy` the model.
 """

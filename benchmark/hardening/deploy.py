@@ -1,4 +1,4 @@
-"""The model that a search ends with, as files: weights, card, and ONNX where the protections can be written in it."""
+"""Export of the model that a search found: weights, card, and ONNX if the defenses can be expressed in it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["deploy"]
 
 SCORE_TOLERANCE = 1e-4
-"""The difference of scores, as a share of their range, that ONNX may show on clean examples."""
+"""Largest difference of ONNX scores on clean examples, as a fraction of the scores' range."""
 
 
 def deploy(record: Record, store: Store, data: Path, out: Path) -> list[str]:
-    """Write `weights.safetensors`, `card.json` and, where it can be, `model.onnx` of a record's system into `out`.
+    """Write `weights.safetensors`, `card.json` and, if possible, `model.onnx` of a record's system into `out`.
 
     Returns:
-        a sentence about each file, also about one that cannot be written.
+        A sentence about each file, including one that cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     folder = store.system(record.system.key)
@@ -34,7 +34,7 @@ def deploy(record: Record, store: Store, data: Path, out: Path) -> list[str]:
     for name in ("weights.safetensors", "card.json"):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
-            told.append(f"{name}: as in the store, for model and defenses of this version")
+            told.append(f"{name}: as in the store; load it with this version of model and defenses")
     import torch
 
     replay = rebuilt(record, store, data)
@@ -47,14 +47,14 @@ def _to_onnx(system: System, x: torch.Tensor, path: Path) -> str:
     import torch
 
     if system.detectors:
-        return "model.onnx: not written: a detector refuses inputs, which scores alone do not say"
+        return "model.onnx: not written: a detector refuses inputs, which scores alone cannot express"
     if system.randomized:
         return "model.onnx: not written: the system draws random numbers, which ONNX does not reproduce"
     try:
         import onnx
         from onnx.reference import ReferenceEvaluator
     except ImportError:
-        return "model.onnx: not written: it needs the package onnx; pip install 'adversarial-benchmark[onnx]'"
+        return "model.onnx: not written: this needs the package onnx; pip install 'adversarial-benchmark[onnx]'"
     model = system.protected.eval()
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -72,7 +72,7 @@ def _to_onnx(system: System, x: torch.Tensor, path: Path) -> str:
     if not far <= SCORE_TOLERANCE:
         path.unlink(missing_ok=True)
         return f"model.onnx: not written: its scores differ by {far:.2g} of their range"
-    return f"model.onnx: the whole system, protections inside; scores agree to {far:.1e} of their range"
+    return f"model.onnx: the whole system including its defenses; scores agree to {far:.1e} of their range"
 
 
 def _first(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The test of one stack of protections: a cell per attack, joined example by example."""
+"""Measurement of one stack of defenses: a cell per attack, joined example by example."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Bools = NDArray[np.bool_]
 
 
 class UntestableError(BenchmarkError):
-    """A stack that cannot be tested: its parts do not fit, or a cell failed."""
+    """A stack that cannot be tested: its parts do not fit together, or a cell failed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A stack under every attack of the pool.
+    """Results of a stack under every attack of the pool.
 
-    clean, held: (N,) bool: right without an attack, and against every attack. by: held, for each attack alone. records:
+    clean, held: (N,) bool, correct without an attack, and under every attack. by: held, for each attack alone. records:
     of the cells, in the order of the attacks. training_seconds: of the system.
     """
 
@@ -47,22 +47,22 @@ class Measured:
 
     @property
     def robust(self) -> float:
-        """The share of examples that every attack leaves right."""
+        """Fraction of examples that stay correct under every attack."""
         return float(self.held.mean())
 
     @property
     def accuracy(self) -> float:
-        """The share of examples that are right without an attack."""
+        """Fraction of examples that are correct without an attack."""
         return float(self.clean.mean())
 
     @property
     def strongest(self) -> str:
-        """The attack that leaves the fewest examples right."""
+        """Attack that leaves the fewest examples correct."""
         return min(self.by, key=lambda name: (int(self.by[name].sum()), name))
 
 
 class Pool:
-    """Runs the cells of stacks; what a store has is not computed again.
+    """Runs the cells of stacks; cells in the store are not computed again.
 
     overrides: of every run, as for `benchmark run`, with model, data, threat and seed. attacks: the pool.
     """
@@ -70,12 +70,14 @@ class Pool:
     def __init__(self, overrides: Sequence[str], attacks: Sequence[Part]) -> None:
         taken = [word for word in overrides if word.partition("=")[0].lstrip("+~") in ("attack", "examples")]
         if taken:
-            raise ConfigError(f"{taken[0]} is for harden to set; name attacks with --attack, examples with --examples")
+            raise ConfigError(
+                f"{taken[0]} is set by harden; give attacks with --attack, the number of examples with --examples"
+            )
         self.overrides, self.attacks = list(overrides), list(attacks)
         register_schemas(PluginSource)
 
     def config(self, stack: Sequence[Part], attack: Part, examples: int) -> RunConfig:
-        """The configuration of a cell.
+        """Configuration of a cell.
 
         Raises:
             ConfigError: if it cannot be composed.
@@ -95,10 +97,11 @@ class Pool:
             raise ConfigError(str(error).splitlines()[0]) from error
 
     def measure(self, stack: Sequence[Part], examples: int) -> Measured:
-        """Attack a stack by every attack of the pool, on the first `examples` test examples.
+        """Attack a stack with every attack of the pool, on the first `examples` test examples.
 
         Raises:
-            UntestableError: with the sentence of the first cell that is not complete, or has a finding that voids it.
+            UntestableError: with the error of the first cell that is not complete, or has a finding that invalidates
+            it.
         """
         records, by = [], {}
         for attack in self.attacks:

@@ -1,4 +1,4 @@
-"""Protections and attacks as the command line names them: a plugin's name and its settings."""
+"""Defenses and attacks as given on the command line: a plugin's name and its settings."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ class Part:
 
     @property
     def label(self) -> str:
-        """The part as it was typed."""
+        """The part as typed on the command line."""
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings)])
 
     @property
     def overrides(self) -> list[str]:
-        """Its settings as overrides of a run."""
+        """Settings as overrides of a run."""
         prefix = f"{self.kind}.{self.name}" if self.kind in registry.LISTS else self.kind
         return [f"{prefix}.{key}={value}" for key, value in self.settings]
 
 
 def parts(kind: str, text: str) -> list[Part]:
-    """The plugin that `text` names, with its settings: `NAME key=value other=1|2`; each value in turn where there
-    are several.
+    """Parse `NAME key=value other=1|2` into the plugin with each combination of its settings.
 
     Raises:
         ConfigError: if there is no such plugin, or a setting is not KEY=VALUE.
@@ -44,6 +43,6 @@ def parts(kind: str, text: str) -> list[Part]:
     for setting in settings:
         key, equals, values = setting.partition("=")
         if not (key and equals and values):
-            raise ConfigError(f"{setting!r} of {kind} {name} is no setting; expected KEY=VALUE or KEY=VALUE|VALUE")
+            raise ConfigError(f"{setting!r} of {kind} {name} is not a setting; expected KEY=VALUE or KEY=VALUE|VALUE")
         choices.append([(key, value) for value in values.split("|")])
     return [Part(kind, name, tuple(chosen)) for chosen in itertools.product(*choices)]

@@ -1,4 +1,4 @@
-"""The page about a search: its path, what each protection brought and cost, and what holds on other examples."""
+"""Report of a search: its path, gain and cost of each defense, and the result on held-out examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = ("tried", "clean", "robust", "strongest attack", "gain", "training", "kep
 
 
 def as_data(path: Path) -> dict[str, Any]:
-    """The path as plain data; the same search gives the same."""
+    """Path as plain data; the same search gives the same data."""
     return {
         "goal": {"robust": path.goal.robust, "clean_loss": path.goal.clean_loss},
         "reached": path.reached,
@@ -48,11 +48,11 @@ def _plain(step: Tried) -> dict[str, Any]:
 
 
 def page(path: Path, final: Measured, searched: int, verdict: str, told: list[str]) -> str:
-    """The report in Markdown.
+    """Report in Markdown.
 
     Args:
-        final: the best stack on all examples; those after the first `searched` chose nothing. verdict: whether the
-            goal is reached there. told: about the files of the model.
+        final: the best stack on all examples; those after the first `searched` are held out. verdict: whether the goal
+            is reached on them. told: sentences about the files of the model.
     """
     first = path.steps[0].measured
     assert first is not None
@@ -63,14 +63,14 @@ def page(path: Path, final: Measured, searched: int, verdict: str, told: list[st
         f"**{verdict}**",
         "",
         f"Threat: {record.threat.norm} {record.threat.eps_exact}, {record.threat.access}; the attacker knows the "
-        f"protections. Attacks: {', '.join(final.by)}. Aim: {100 * path.goal.robust:.1f} % robust accuracy, for at "
-        f"most {100 * path.goal.clean_loss:.1f} points of clean accuracy. The search saw {searched} examples.",
+        f"defenses. Attacks: {', '.join(final.by)}. Aim: {100 * path.goal.robust:.1f} % robust accuracy, for at "
+        f"most {100 * path.goal.clean_loss:.1f} points of clean accuracy. The search used {searched} examples.",
         "",
         "## The path",
         "",
         table(PATH, [_row(step) for step in path.steps], "markdown"),
         "",
-        "## The result on examples that chose nothing",
+        "## The result on held-out examples",
         "",
         *_held_out(final, searched),
         "## The model",
@@ -103,7 +103,7 @@ def _row(step: Tried) -> tuple[str, ...]:
 def _held_out(final: Measured, searched: int) -> Iterator[str]:
     fresh = slice(searched, None)
     if len(final.held[fresh]) == 0:
-        yield "All examples were used by the search; these figures are the search's own."
+        yield "The search used all examples; none are held out."
         yield ""
         fresh = slice(None)
     held_by = {"none": final.clean, **final.by, "all of them": final.held}

@@ -1,4 +1,4 @@
-"""The search: protections one after the other, each kept if an attacker who knows it finds it an improvement."""
+"""Greedy or sampled search for defenses, each kept if it improves robustness against an attacker who knows it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmark.hardening.parts import Part
 __all__ = ["Aim", "Path", "Tried", "one_by_one", "sampled"]
 
 LEVEL = 0.05
-"""The level of the test by which a gain is told from chance."""
+"""Significance level of the test for a gain."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """robust: the share to reach. clean_loss: the share of clean accuracy that may be lost for it in all."""
+    """Goal of a search. robust: robust accuracy to reach. clean_loss: largest loss of clean accuracy."""
 
     robust: float
     clean_loss: float = 0.05
@@ -28,9 +28,9 @@ class Aim:
 
 @dataclass(frozen=True)
 class Tried:
-    """One stack that was tried. measured: None where it could not be tested. kept: whether the search went on from it.
+    """One tried stack. measured: None if it could not be tested. kept: whether the search continued from it.
 
-    gain, loss: of robust and of clean accuracy, against the stack before and against no protection.
+    gain: of robust accuracy against the stack before. loss: of clean accuracy against no defense.
     """
 
     stack: tuple[Part, ...]
@@ -42,20 +42,20 @@ class Tried:
 
     @property
     def label(self) -> str:
-        """The stack in words."""
+        """Display name of the stack."""
         return " + ".join(part.label for part in self.stack) or "no protection"
 
 
 @dataclass
 class Path:
-    """All that was tried, in order. best: the last step that was kept."""
+    """All tried stacks, in order."""
 
     goal: Aim
     steps: list[Tried] = field(default_factory=list)
 
     @property
     def best(self) -> Tried:
-        """The last step that was kept."""
+        """Last step that was kept."""
         return next(step for step in reversed(self.steps) if step.kept)
 
     @property
@@ -69,20 +69,20 @@ Told = Callable[[Tried], None]
 
 
 def one_by_one(pool: Pool, protections: Sequence[Part], goal: Aim, examples: int, told: Told) -> Path:
-    """Add one protection after the other to the stack, in the order given, until the goal is reached.
+    """Add one defense after the other to the stack, in the given order, until the goal is reached.
 
-    Of several settings of one protection the best is taken. A protection stays if it raises the robust accuracy by a
-    paired one-sided test (McNemar, 1947), and clean accuracy does not fall below that of no protection by more than is
-    accepted.
+    Of several settings of a defense the best is taken. A defense is kept if it raises the robust accuracy significantly
+    in a paired one-sided test (McNemar, 1947), and clean accuracy is at most `goal.clean_loss` below that of no
+    defense.
 
     Args:
         told: called after each step.
 
     Raises:
-        UntestableError: if the system without protection cannot be tested.
+        UntestableError: if the undefended system cannot be tested.
     """
     path = Path(goal)
-    _note(path, Tried((), pool.measure((), examples), True, "where it begins"), told)
+    _note(path, Tried((), pool.measure((), examples), True, "the start"), told)
     for _, group in groupby(protections, key=lambda part: part.name):
         if path.reached:
             break
@@ -90,7 +90,7 @@ def one_by_one(pool: Pool, protections: Sequence[Part], goal: Aim, examples: int
         best = max((s for s in tried if s.kept), key=lambda s: s.measured.robust if s.measured else 0.0, default=None)
         for step in tried:
             beaten = step.kept and step is not best
-            _note(path, replace(step, kept=False, why="another setting of it helps more") if beaten else step, told)
+            _note(path, replace(step, kept=False, why="another of its settings helps more") if beaten else step, told)
     return path
 
 
@@ -113,12 +113,12 @@ def _step(pool: Pool, path: Path, stack: tuple[Part, ...], examples: int) -> Tri
     lost = int((~measured.held & before.held).sum())
     chance = float(special.bdtrc(won - 1, won + lost, 0.5)) if won else 1.0
     if loss > path.goal.clean_loss + 1e-12:
-        why = f"costs {100 * loss:.1f} points of clean accuracy, and {100 * path.goal.clean_loss:.1f} are accepted"
+        why = f"costs {100 * loss:.1f} points of clean accuracy; at most {100 * path.goal.clean_loss:.1f} are tolerated"
         return Tried(stack, measured, False, why, gain, loss)
     if chance >= LEVEL:
-        why = f"holds {won} examples that fell before and loses {lost}, which may be chance (p = {chance:.2g})"
+        why = f"saves {won} examples that were broken before and loses {lost}, which may be chance (p = {chance:.2g})"
         return Tried(stack, measured, False, why, gain, loss)
-    return Tried(stack, measured, True, f"holds {won} examples that fell before and loses {lost}", gain, loss)
+    return Tried(stack, measured, True, f"saves {won} examples that were broken before and loses {lost}", gain, loss)
 
 
 def sampled(
@@ -126,10 +126,10 @@ def sampled(
 ) -> Path:
     """Search stacks and settings with Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011).
 
-    Each protection is in the stack with one of its settings, or not. The same seed gives the same path.
+    Each defense is in the stack with one of its settings, or absent. The same seed gives the same path.
 
     Raises:
-        MissingPackage: without Optuna. UntestableError: if the system without protection cannot be tested.
+        MissingPackage: without Optuna. UntestableError: if the undefended system cannot be tested.
     """
     try:
         import optuna
@@ -139,7 +139,7 @@ def sampled(
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = Path(goal)
-    _note(path, Tried((), pool.measure((), examples), True, "where it begins"), told)
+    _note(path, Tried((), pool.measure((), examples), True, "the start"), told)
     settings = {name: list(group) for name, group in groupby(protections, key=lambda part: part.name)}
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     seen: dict[tuple[Part, ...], float] = {}
@@ -166,7 +166,7 @@ def _drawn(suggest: Callable[[str, list[str]], str], settings: dict[str, list[Pa
 
 
 def _score(step: Tried, goal: Aim) -> float:
-    """Robust accuracy; below any of these where clean accuracy falls too far or nothing could be measured."""
+    """Objective: the robust accuracy; negative if clean accuracy falls too far or nothing could be measured."""
     if step.measured is None:
         return -1.0
     return step.measured.robust - (1.0 if step.loss > goal.clean_loss else 0.0)

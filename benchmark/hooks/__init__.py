@@ -1,1 +1,1 @@
-"""Hooks that observe a run, and the events that they are told."""
+"""Hooks for observers of a run, and the events passed to them."""

@@ -1,4 +1,4 @@
-"""Events of a run, as observers are told them: plans, results, galleries and reports."""
+"""Events passed to observers of a run: plans, results, galleries and reports."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["CellPlan", "CellResult", "Gallery", "Report", "Series", "SweepSummar
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A system that is about to be trained.
+    """A system about to be trained.
 
-    key: the system's. name: for people. config: every setting, plain data. epochs: at most.
+    key: the system's. name: display name. config: all settings as plain data. epochs: at most.
     sweep: the id of the sweep, "" outside one. folder: where the system will be stored.
     """
 
@@ -31,11 +31,12 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A few attacked examples by a fixed rule: the first broken ones of the example list, then the first other
-    adversarial ones, which were found outside the radius. They are also what `gallery.safetensors` holds.
+    """A few attacked examples, selected by a fixed rule; also the content of `gallery.safetensors`.
+
+    The first broken ones of the example list, then the first that are adversarial outside the radius only.
 
     ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1]. sites, clean_sites,
-    adv_sites: labels and answers per site, as outcomes have them; None where an example has one label.
+    adv_sites: labels and predictions per site, as in outcomes; None where an example has one label.
     """
 
     ids: Tensor
@@ -49,16 +50,16 @@ class Gallery:
     adv_sites: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Arrays by name, without those that are None."""
+        """Arrays by name, without missing ones."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """The end of one cell of a sweep.
+    """Result of one cell of a sweep.
 
     cached: it was in the store already. key: "" if it could not be composed. mendable: it failed by something that the
-    user can mend, such as a name, a value or a file.
+    user can correct, such as a name, a value or a file.
     """
 
     key: str
@@ -82,7 +83,7 @@ class SweepSummary:
 
 @dataclass(frozen=True)
 class Table:
-    """Plain numbers and words. name: usable in a path. rows: as long as columns."""
+    """Table of plain numbers and strings. name: valid in a path. rows: each as long as `columns`."""
 
     name: str
     columns: tuple[str, ...]
@@ -103,7 +104,7 @@ class Series:
 class Report:
     """Tables, curves and a site made from many cells.
 
-    key: content address of the cells. name: for people. root: the results folder. site: the folder of the leaderboard.
+    key: content address of the cells. name: display name. root: the results folder. site: the leaderboard's folder.
     """
 
     key: str
@@ -116,10 +117,10 @@ class Report:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """A cell that is about to be computed.
+    """A cell about to be computed.
 
-    key: its content address. name: for people. config: every setting, plain data. overrides: what the user passed.
-    sweep: the id of the sweep, "" outside one. folder: where the record will be. work: where it is made.
+    key: content address. name: display name. config: all settings as plain data. overrides: as given by the user.
+    sweep: the id of the sweep, "" outside one. folder: of the future record. work: of unfinished results.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Telling the observers of a run what happened; an observer that fails is named, and nothing else is lost."""
+"""Calls to the observers of a run; a failing observer is named, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Observers"]
 
 @dataclass
 class Observers:
-    """The trackers of a run, each called by itself, so that one that fails does not silence the others."""
+    """The trackers of a run, called separately, so that a failing one does not silence the others."""
 
     trackers: Sequence[Tracker] = ()
     problems: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Observers:
             self._managers.append((type(tracker).__name__, manager))
 
     def tell(self, hook: str, **values: Any) -> None:
-        """Call one hook of every tracker, each with copies of the values; failures are kept and printed to stderr."""
+        """Call one hook of every tracker with copies of the values; failures are kept and printed to stderr."""
         for name, manager in self._managers:
             try:
                 with guarded(f"tracker {name}", spared=self._spared[name]):

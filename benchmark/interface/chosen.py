@@ -1,4 +1,4 @@
-"""Plugins by name, by name with settings, or as objects, which are filled in as on the command line."""
+"""Plugins chosen by name, by name with settings, or as objects, with the same defaults as on the command line."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["plugin", "plugins"]
 
 
 def plugins(kind: str, given: object) -> tuple[Any, ...]:
-    """The plugins of a kind that are meant: one, or several in a list."""
+    """Plugins of a kind, from one choice or a list of choices."""
     several = given if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) else [given]
     return tuple(plugin(kind, one) for one in several)
 
 
 def plugin(kind: str, given: object) -> Any:
-    """The plugin that is meant by a name ("pgd_10"), a name with settings ({"pgd": {"steps": 10}}), or an object.
+    """Plugin given by name ("pgd_10"), by name with settings ({"pgd": {"steps": 10}}), or as an object.
 
     Raises:
-        PluginError: if there is none of that name, or the object is no plugin's.
+        PluginError: if there is none of that name, or the object is not a plugin.
         ConfigError: if it is another kind of plugin, or a setting is wrong.
     """
     expected = getattr(api, kind.capitalize())
@@ -34,7 +34,8 @@ def plugin(kind: str, given: object) -> Any:
     if isinstance(given, (str, Mapping)):
         return _named(kind, given)
     raise ConfigError(
-        f"{given!r} is no {kind}; expected a name such as {registry.names(kind)[0]!r}, a name with settings such as "
+        f"{given!r} is not a valid {kind}; expected a name such as {registry.names(kind)[0]!r}, a name with settings "
+        "such as "
         f"{{{registry.names(kind)[0]!r}: {{...}}}}, or a benchmark.api.{expected.__name__}"
     )
 
@@ -52,7 +53,7 @@ def _named(kind: str, given: Any) -> Any:
 
 
 def _filled(given: Any) -> Any:
-    """The object with the default plugins inside it that it leaves open."""
+    """Copy with unset inner plugins set to their defaults."""
     changes: dict[str, Any] = {}
     from benchmark.config.structured import inner_kinds, inner_lists
 

@@ -1,4 +1,4 @@
-"""`benchmark.evaluate`: a model and arrays in memory, through the pipeline of `benchmark run`."""
+"""`benchmark.evaluate`: run the pipeline of `benchmark run` on a model and arrays in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from benchmark.threat import Access, Threat
 __all__ = ["evaluate"]
 
 METRICS = ("clean_accuracy", "robust_accuracy", "attack_success", "distances", "passes")
-"""What is measured unless somebody asks for something else: as in conf/run.yaml."""
+"""Default metrics, as in conf/run.yaml."""
 
 
 def evaluate(
@@ -61,30 +61,30 @@ def evaluate(
     data: str = "data",
     progress: bool = True,
 ) -> Evaluation:
-    """Attack a model and let the core judge: the cells, records and witnesses of `benchmark run`, one per attack.
+    """Attack a model and judge the candidates: the cells, records and witnesses of `benchmark run`, one per attack.
 
     Args:
-        model: an `nn.Module`, which is copied and asked in evaluation mode, or any callable. A callable is given what
-            `x` is, a tensor or a NumPy array; one that takes arrays, or answers with labels, has no gradients.
+        model: an `nn.Module`, which is copied and called in evaluation mode, or any callable. A callable gets the type
+            of `x`, a tensor or a NumPy array; one that takes arrays, or returns labels, has no gradients.
         x: (N, ...) inputs in the range of `bounds` and the layout of `layout`. y: (N,) whole numbers from 0.
         attacks: a name ("pgd_10"), a name with settings ({"pgd": {"steps": 10}}), an object (`PGD(steps=10)`), or
-            several of these in a list.
+            a list of these.
         threat: the name of a file in conf/threat, a :class:`benchmark.threat.Threat` (eps in units of [0, 1]), or the
             name of a norm with `eps`. The access is lowered to what the model gives.
-        eps: the radius in units of the inputs as they are given, in place of the threat's.
+        eps: the radius in units of the given inputs, in place of the threat's.
         bounds: (low, high) of the inputs, or {"mean": ..., "std": ...} of a normalisation of [0, 1].
         layout: NCHW, NHWC, NHW (one channel without an axis) or flat (N, D); by default NCHW for four axes and flat
             for two.
-        answers: logits, probabilities, labels, or logit (one, of two classes, positive for class 1).
-        output: the part of the answer that is meant: an index of a tuple, a key of a dict, an attribute of an object.
-        classes: their number, where answers are labels; by default the largest label plus 1.
-        defenses: that act at inference. certifiers, metrics: beside the attacks; as `attacks`.
-        train, select: (x, y), for attacks that prepare something or own inputs, and for thresholds of detectors.
-        device: cpu, or cuda. store: a folder for records, outcomes and witnesses; by default they go with the result.
-        name, data: of model and data, for people. progress: whether to say how far it is, on standard error.
+        answers: logits, probabilities, labels, or logit (one, for two classes, positive for class 1).
+        output: part of the model's output to use: an index of a tuple, a key of a dict, an attribute of an object.
+        classes: number of classes, if the answers are labels; by default the largest label plus 1.
+        defenses: applied at inference. certifiers, metrics: to run besides the attacks. All are given like `attacks`.
+        train, select: (x, y), for attacks that prepare something or use their own inputs, and for detector thresholds.
+        device: cpu, or cuda. store: folder for records, outcomes and witnesses; by default a temporary one.
+        name, data: display names of model and data. progress: report progress on standard error.
 
     Raises:
-        ConfigError: if a value is none that can be. SystemFault: if the model answers otherwise than declared.
+        ConfigError: if a value is invalid. SystemFault: if the model's output is not as declared.
         BenchmarkError: if no attack could be completed, with the reason.
     """
     rule = rule_of(x, bounds, layout)
@@ -112,7 +112,7 @@ def evaluate(
 
 
 def _run(base: RunConfig, attacks: list[Any], folder: Path, *, kept: bool, progress: bool) -> tuple[Cell, ...]:
-    """A cell for each attack; a folder that is not `kept` goes with an error."""
+    """Run a cell for each attack; on an error, a folder that is not `kept` is deleted."""
     try:
         return _cells(base, attacks, Store(folder), progress=progress)
     except BaseException:
@@ -132,7 +132,7 @@ def _listed(attacks: object) -> list[object]:
 
 @dataclass(frozen=True)
 class _Held:
-    """The model as a part of a cell, its number of classes, and the access that it can give."""
+    """The model as a part of a cell, its number of classes, and its access."""
 
     model: GivenModel
     classes: int
@@ -149,7 +149,7 @@ def _model(
     name: str,
     parts: dict[str, tuple[Tensor, Tensor]],
 ) -> _Held:
-    """The model, asked about a few examples to see whether it answers as declared."""
+    """Wrap the model, after a trial on a few examples that checks its output."""
     if not callable(model):
         raise ConfigError(f"the model is a {type(model).__name__}; expected an nn.Module, or a function of a batch")
     kind = AnswerKind.of(answers)
@@ -162,9 +162,9 @@ def _model(
     held = GivenModel.of(name or _name(model), model, rule, answer_rule, few, arrays=arrays)
     found = held.classes(few[:2])
     if classes is not None and found != classes:
-        raise ConfigError(f"classes is {classes}, and the model answers with {found} scores")
+        raise ConfigError(f"classes is {classes}, but the model returns {found} scores")
     if seen > found:
-        raise ConfigError(f"the labels go up to {seen - 1}, and the model tells {found} classes apart, from 0")
+        raise ConfigError(f"the labels go up to {seen - 1}, but the model has {found} classes, from 0")
     access = Access.labels if kind is AnswerKind.labels else Access.scores if arrays else Access.gradients
     return _Held(held, found, access)
 
@@ -177,7 +177,7 @@ def _name(model: object) -> str:
 def _config(
     held: _Held, parts: dict[str, tuple[Tensor, Tensor]], threat: Threat, data: str, defenses: tuple[Any, ...]
 ) -> RunConfig:
-    """The cell without its attack and its surroundings."""
+    """Configuration of the cell without its attack, store and progress."""
     spec = DataSpec(tuple(parts["test"][0].shape[1:]), held.classes)
     attack = plugin("attack", "none")
     return RunConfig(
@@ -198,18 +198,18 @@ def _accelerator(device: str) -> str:
 
 
 def _within_access(threat: Threat, access: Access) -> tuple[Threat, str]:
-    """The threat with the access that the model can give, and the sentence about it if that is less."""
+    """Threat with the access lowered to the model's, and a sentence about that if it is less."""
     if threat.access is Access.transfer:
-        raise ConfigError("threat.access is transfer, which needs a system of a store; use benchmark run for it")
+        raise ConfigError("threat.access is transfer, which needs a system in a store; use benchmark run")
     if access.grants(threat.access):
         return threat, ""
     why = "it answers with labels" if access is Access.labels else "it is given NumPy arrays, so it has no gradients"
-    note = f"Access: {access.value}, since nothing else is seen of this model: {why}."
+    note = f"Access: {access.value}, the most that this model gives: {why}."
     return dataclasses.replace(threat, access=access), note
 
 
 def _cells(base: RunConfig, attacks: list[Any], store: Store, *, progress: bool) -> tuple[Cell, ...]:
-    """The cells of some attacks; one that is refused or fails does not end the others, unless none is complete."""
+    """Cells of the attacks; one that is refused or fails does not end the others, unless none is complete."""
     cells, ended = [], []
     for attack in attacks:
         trackers = (Progress(registry.name_of(attack)[1]).start(),) if progress else ()

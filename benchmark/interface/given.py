@@ -1,4 +1,4 @@
-"""Model and data that somebody holds in memory, as parts of a cell: their content is in its key."""
+"""Model and data in memory as parts of a cell, whose key depends on their content."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from benchmark.system.weights import copied
 __all__ = ["GivenData", "GivenModel"]
 
 ASKED = 16
-"""Examples whose scores are part of a model's identity."""
+"""Number of examples whose scores are part of a model's identity."""
 
 
 @dataclass(frozen=True)
 class GivenModel(Model):
     """A fitted model in memory; made by :meth:`of`.
 
-    name: for people. weights: sha256 of its state, "" without one. scores: sha256 of its scores on the first examples,
-    which tell models apart that have no state. answers, output, layout, scale, shift: the rules by which it is asked.
+    name: display name. weights: sha256 of its state, "" without one. scores: sha256 of its scores on the first
+    examples, which tells models without a state apart. answers, output, layout, scale, shift: conversion of inputs and
+    outputs.
     """
 
     held: ClassVar[tuple[str, str]] = ("model", "given")
@@ -55,13 +56,13 @@ class GivenModel(Model):
         *,
         arrays: bool,
     ) -> GivenModel:
-        """The model, in evaluation mode where it has one; a module is copied, so that what was given stays as it is.
+        """Wrap a model, in evaluation mode if it has one; a module is copied, so that the original is not changed.
 
         Args:
-            x: (N, *S) in [0, 1], on whose first rows it is asked.
+            x: (N, *S) in [0, 1], on whose first rows it is tried.
 
         Raises:
-            ConfigError: if its weights are no tensors. SystemFault: if it answers otherwise than declared.
+            ConfigError: if its weights are not tensors. SystemFault: if its output is not as declared.
         """
         adapted = Adapted(_own(asked), inputs, answers, arrays=arrays).eval()
         with torch.no_grad(), torch.random.fork_rng():
@@ -81,7 +82,7 @@ class GivenModel(Model):
         return made
 
     def classes(self, x: Tensor) -> int:
-        """The number of classes that it tells apart, seen on `x` (B, *S)."""
+        """Number of classes, read from its output on `x` (B, *S)."""
         assert self.adapted is not None
         with torch.no_grad(), torch.random.fork_rng():
             return int(self.adapted(x).shape[1])
@@ -93,21 +94,21 @@ class GivenModel(Model):
         return Adapted(_own(mine.asked), mine.inputs, mine.answers, arrays=mine.arrays)
 
     def unreviewed(self) -> str:
-        """The model in words."""
+        """Display name of the model's code."""
         return f"{self.name}, which was given in memory"
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Nothing: it is fitted."""
+        """Do nothing: the model is fitted."""
 
 
 def _own(asked: Callable[[Any], object]) -> Callable[[Any], object]:
-    """A module's copy; another callable as it is."""
+    """Copy of a module; any other callable unchanged."""
     if not isinstance(asked, nn.Module):
         return asked
     odd = [name for name, value in asked.state_dict().items() if not isinstance(value, Tensor)]
     if odd:
         raise ConfigError(
-            f"the model keeps {odd[0]} in its state, which is no tensor, so its weights cannot be stored; give a "
+            f"the model keeps {odd[0]} in its state, which is not a tensor, so its weights cannot be stored; give a "
             "function that calls it, such as lambda x: model(x)"
         )
     try:
@@ -121,7 +122,7 @@ def _own(asked: Callable[[Any], object]) -> Callable[[Any], object]:
 
 @dataclass(frozen=True)
 class GivenData(Dataset):
-    """Examples in memory; made by :meth:`of`. name: for people. sha256: of all inputs and labels."""
+    """Examples in memory; made by :meth:`of`. name: display name. sha256: of all inputs and labels."""
 
     held: ClassVar[tuple[str, str]] = ("dataset", "given")
 
@@ -131,7 +132,7 @@ class GivenData(Dataset):
 
     @classmethod
     def of(cls, name: str, parts: dict[str, tuple[Tensor, Tensor]], spec: DataSpec) -> GivenData:
-        """The splits from (x, y) by name; an id is a position in test, then train, then select."""
+        """Build the splits from (x, y) by name; ids number the examples of test, then train, then select."""
         begin = 0
         splits: dict[str, Examples] = {}
         digested: dict[str, Tensor] = {}
@@ -150,13 +151,13 @@ class GivenData(Dataset):
         return self.sha256
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The splits."""
+        """Splits in memory."""
         assert self.splits is not None
         return self.splits
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values."""
+    """sha256 over names, dtypes, shapes and values."""
     sha = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         plain = value.detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Arrays of the user's own: their range, layout and labels, converted once; the radius, said back in their units."""
+"""Conversion of the user's arrays (range, layout, labels), and of the radius back to their units."""
 
 from __future__ import annotations
 
@@ -21,27 +21,25 @@ Bounds = Sequence[float] | Mapping[str, Sequence[float] | float]
 """(low, high), or {"mean": ..., "std": ...} of a normalisation."""
 
 LAYOUTS = {"NCHW": 4, "NHWC": 4, "NHW": 3, "flat": 2}
-"""The layouts and their number of axes."""
+"""Layouts and their number of axes."""
 
 CHANNELS = (1, 3, 4)
 BEYOND = 1e-5
-"""How far a converted value may lie outside [0, 1] for the rounding of a normalisation."""
+"""Largest rounding error of a normalisation: values this far outside [0, 1] are accepted."""
 
 
 def rule_of(x: Any, bounds: Bounds, layout: str | None) -> InputRule:
-    """The rule by which inputs shaped like `x` (N, ...) are converted.
+    """Conversion rule for inputs shaped like `x` (N, ...).
 
     Raises:
-        ConfigError: if the bounds are none, or the layout is not that of `x`.
+        ConfigError: if the bounds are invalid, or the layout does not match `x`.
     """
     shape = tuple(np.shape(x))
     guessed = layout is None
     if layout is None:
         layout = {2: "flat", 4: "NCHW"}.get(len(shape))
         if layout is None:
-            raise ConfigError(
-                f"x has the shape {shape}; say what its axes are, with layout= one of {', '.join(LAYOUTS)}"
-            )
+            raise ConfigError(f"x has the shape {shape}; set layout to one of {', '.join(LAYOUTS)}")
     if layout not in LAYOUTS:
         raise ConfigError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if len(shape) != LAYOUTS[layout] or 0 in shape:
@@ -51,19 +49,19 @@ def rule_of(x: Any, bounds: Bounds, layout: str | None) -> InputRule:
     square = layout == "NCHW" and shape[2] == shape[3] != shape[1]
     if guessed and layout == "NCHW" and shape[3] in CHANNELS and shape[1] > max(CHANNELS) and not square:
         raise ConfigError(
-            f"x has the shape {shape}, which looks like channels last; say layout='NHWC', or layout='NCHW' if it is not"
+            f"x has the shape {shape}, which looks like channels last; set layout='NHWC', or layout='NCHW' if it is not"
         )
     return InputRule(*_affine(bounds), layout)
 
 
 def _affine(bounds: Bounds) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and shift, from [0, 1] to the range of the user's."""
+    """Scale and shift from [0, 1] to the user's range."""
     if isinstance(bounds, Mapping):
         if set(bounds) != {"mean", "std"}:
             raise ConfigError(f"bounds has {', '.join(map(str, bounds))}; expected mean and std, or a pair (low, high)")
         mean, std = (tuple(np.atleast_1d(np.asarray(bounds[name], dtype=float)).tolist()) for name in ("mean", "std"))
         if len(mean) != len(std) or min(std) <= 0:
-            raise ConfigError("bounds has a mean and a std that do not go together; expected as many, std above 0")
+            raise ConfigError("bounds has a mean and a std that do not match; expected equal lengths, std above 0")
         return tuple(1.0 / s for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
     low, high = (float(value) for value in bounds) if len(bounds) == 2 else (0.0, 0.0)
     if not low < high:
@@ -72,13 +70,13 @@ def _affine(bounds: Bounds) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def examples_of(x: Any, y: Any, rule: InputRule, what: str) -> tuple[Tensor, Tensor]:
-    """(N, *S) in [0, 1] or bytes, and labels (N,) int64.
+    """Inputs (N, *S) in [0, 1] or uint8, and labels (N,) int64.
 
     Args:
-        what: the name of the examples, for messages.
+        what: name of the examples, for messages.
 
     Raises:
-        ConfigError: if a value lies outside the bounds, or labels are no whole numbers from 0, one per input.
+        ConfigError: if a value lies outside the bounds, or the labels are not whole numbers from 0, one per input.
     """
     given = x.detach().cpu() if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
     inputs = rule.ours(given)
@@ -86,8 +84,8 @@ def examples_of(x: Any, y: Any, rule: InputRule, what: str) -> tuple[Tensor, Ten
         low, high = float(inputs.min()), float(inputs.max())
         if not (low >= -BEYOND and high <= 1.0 + BEYOND):
             raise ConfigError(
-                f"{what} holds values from {float(given.min()):.6g} to {float(given.max()):.6g}, which lie outside its "
-                "bounds; say what range the inputs have, such as bounds=(0, 255), (-1, 1), or the mean and std of a "
+                f"{what} holds values from {float(given.min()):.6g} to {float(given.max()):.6g}, which lie outside "
+                "its bounds; set the range of the inputs, such as bounds=(0, 255), (-1, 1), or the mean and std of a "
                 "normalisation"
             )
         inputs = inputs.clamp(0.0, 1.0)
@@ -102,13 +100,13 @@ def examples_of(x: Any, y: Any, rule: InputRule, what: str) -> tuple[Tensor, Ten
 
 
 def chosen_threat(threat: str | Threat, eps: float | str | None, rule: InputRule) -> Threat:
-    """The threat that is meant: an object, the name of a file in conf/threat, or the name of a norm with `eps`.
+    """Threat given as an object, by the name of a file in conf/threat, or by the name of a norm with `eps`.
 
     Args:
         eps: in units of the user's inputs, in place of the threat's radius.
 
     Raises:
-        ConfigError: if there is no such threat, or the radius has no one value in [0, 1].
+        ConfigError: if there is no such threat, or the radius does not have a single value in [0, 1].
     """
     import dataclasses
 
@@ -119,15 +117,15 @@ def chosen_threat(threat: str | Threat, eps: float | str | None, rule: InputRule
     if chosen.norm is not Norm.l0:
         if len(set(rule.scale)) > 1:
             raise ConfigError(
-                "eps is given in units of the inputs, whose channels are divided by different deviations, so that it "
-                "has no one value in [0, 1]; give a Threat, whose eps is in units of the [0, 1] range"
+                "eps is given in units of the inputs, whose channels are divided by different standard deviations, so "
+                "that it has no single value in [0, 1]; give a Threat, whose eps is in units of the [0, 1] range"
             )
         radius /= Fraction(str(rule.scale[0])).limit_denominator(10**9)
     return dataclasses.replace(chosen, eps=radius)
 
 
 def _named(name: str, eps: float | str | None) -> Threat:
-    """A threat by its name in conf/threat, or by that of its norm."""
+    """Threat of a name in conf/threat, or of a norm with `eps`."""
     import importlib.resources
 
     from omegaconf import OmegaConf
@@ -138,7 +136,7 @@ def _named(name: str, eps: float | str | None) -> Threat:
     known = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
     if name in {norm.value for norm in Norm}:
         if eps is None:
-            raise ConfigError(f"threat is {name!r}, which has no radius of its own; give eps= too")
+            raise ConfigError(f"threat is {name!r}, which has no radius; set eps too")
         return Threat(norm=Norm(name), eps=Fraction(0))
     if name not in known:
         raise ConfigError(
@@ -153,7 +151,7 @@ def _named(name: str, eps: float | str | None) -> Threat:
 
 
 def in_their_units(threat: Threat, rule: InputRule) -> str:
-    """The radius in a sentence: in units of [0, 1], and in those of the inputs as they were given."""
+    """Sentence with the radius in units of [0, 1] and of the user's inputs."""
     if threat.norm is Norm.l0:
         return f"eps: {threat.eps} features may change (l0)."
     ours = f"eps: {label_of_eps(threat.eps)} under {threat.norm.value} in units of the [0, 1] range"

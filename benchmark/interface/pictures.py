@@ -1,4 +1,4 @@
-"""Results as HTML for notebooks: a table, sentences, and pictures of what was broken, inside the page."""
+"""HTML of results for notebooks: a table, notes, and inline images of broken examples."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 __all__ = ["as_html"]
 
 SIDE = 96
-"""Pixels of the longer side of a picture on the page."""
+"""Length of the longer side of a shown image, in pixels."""
 
 MOST = 6
-"""Pictures that are shown, of each cell."""
+"""Number of images shown per cell."""
 
 
 def as_html(
     columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], galleries: Sequence[Path]
 ) -> str:
-    """A table with sentences below it, and the pictures of some galleries as far as they exist."""
+    """Table with notes below it, and the images of those galleries that exist."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     said = "".join(f"<p>{escape(note)}</p>" for note in notes)
@@ -33,7 +33,7 @@ def as_html(
 
 
 def _gallery(path: Path) -> str:
-    """Clean, adversarial and what was added, side by side, for each example of a gallery."""
+    """Clean image, adversarial image and perturbation, side by side, for each example of a gallery."""
     from safetensors.numpy import load_file
 
     found = load_file(str(path))
@@ -53,7 +53,7 @@ def _gallery(path: Path) -> str:
 
 
 def _picture(image: NDArray[Any]) -> str:
-    """An `img` element of an image (C, H, W) in [0, 1]; grey where there are not three or four channels."""
+    """`img` element of an image (C, H, W) in [0, 1]; grey unless it has three or four channels."""
     from PIL import Image
 
     channels = image if len(image) in (3, 4) else image.mean(0, keepdims=True)

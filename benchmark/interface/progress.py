@@ -1,4 +1,4 @@
-"""A line on standard error while an evaluation runs: the attack, how many examples are done, and the time left."""
+"""Progress line on standard error during an evaluation: attack, finished examples, and time left."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Progress"]
 
 @dataclass(frozen=True)
 class Progress(Tracker):
-    """Observer that writes one line, over and over on a terminal or in a notebook, and at the end elsewhere.
+    """Observer that updates one line on a terminal or in a notebook, and elsewhere prints it at the end.
 
-    title: what is under way.
+    title: name of the evaluation.
     """
 
     title: str
@@ -24,7 +24,7 @@ class Progress(Tracker):
 
     @hookimpl
     def benchmark_progress(self, stage: str, done: int, total: int) -> None:
-        """Say how far a stage is, and for how long it will go on at this pace."""
+        """Report the progress of a stage, and the time left at the present rate."""
         now = time.perf_counter()
         if not self._begun:
             self._begun.append(now)
@@ -40,7 +40,7 @@ class Progress(Tracker):
         sys.stderr.flush()
 
     def start(self) -> Progress:
-        """Begin to count the time."""
+        """Start the clock."""
         self._begun[:] = [time.perf_counter()]
         return self
 

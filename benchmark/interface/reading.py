@@ -1,4 +1,4 @@
-"""`benchmark.read`: the records of a store, for analysts. Imports no torch."""
+"""`benchmark.read`: the records of a store, for analysis. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["read"]
 
 
 def read(store: str | Path = "results") -> Records:
-    """The finished cells of a store, by system, threat and attack.
+    """Read the finished cells of a store, sorted by system, threat and attack.
 
     Raises:
         RecordError: if there is no such folder.

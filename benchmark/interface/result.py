@@ -1,4 +1,4 @@
-"""The result of an evaluation: its cells, and the numbers and pictures that people ask of them."""
+"""Result of an evaluation: its cells, and numbers, tables, curves and images made from them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Cell:
 
     @cached_property
     def outcomes(self) -> dict[str, NDArray[Any]]:
-        """The outcome of each example by name, as in :class:`benchmark.records.outcomes.Outcomes`."""
+        """Outcomes per example, by name as in :class:`benchmark.records.outcomes.Outcomes`."""
         return outcomes_of(self.folder)
 
     def witness(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids (M,) and adversarial examples (M, *S) in [0, 1], channels first, of what was broken."""
+        """Ids (M,) and adversarial examples (M, *S) in [0, 1], channels first, of the broken examples."""
         from safetensors.numpy import load_file
 
         found = load_file(str(self.folder / "witness.safetensors"))
@@ -51,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Robust accuracy over the radius, with its 95 % intervals: an upper bound at every radius.
+    """Robust accuracy as a function of the radius, with 95 % intervals: an upper bound at every radius.
 
     eps: (R,) in units of [0, 1] and of `norm`. accuracy, low, high: (R,).
     """
@@ -81,10 +81,10 @@ class Records(Sequence[Cell]):
         return [cell.record for cell in self.cells]
 
     def to_frame(self) -> pd.DataFrame:
-        """A pandas data frame with a row per cell.
+        """Data frame of pandas with a row per cell.
 
         Raises:
-            BenchmarkError: with the line to type where pandas is not installed.
+            BenchmarkError: if pandas is not installed, with the command to install it.
         """
         try:
             import pandas as pd
@@ -93,7 +93,7 @@ class Records(Sequence[Cell]):
         return pd.DataFrame(plain_rows(self.records))
 
     def table(self, form: str = "text") -> str:
-        """A row per cell, as text, csv, markdown or latex."""
+        """Table with a row per cell, as text, csv, markdown or latex."""
         return table(COLUMNS, shown_rows(self.records), form)
 
     def __str__(self) -> str:
@@ -104,9 +104,9 @@ class Records(Sequence[Cell]):
 
 
 class Evaluation(Records):
-    """Findings of :func:`benchmark.evaluate`: a cell per attack, and the worst case over them.
+    """Result of :func:`benchmark.evaluate`: a cell per attack, and the worst case over them.
 
-    notes: sentences about how the inputs and the threat were read. folder: of the store; a temporary one is deleted
+    notes: sentences about the interpretation of inputs and threat. folder: of the store; a temporary one is deleted
     with the result.
     """
 
@@ -118,12 +118,12 @@ class Evaluation(Records):
 
     @property
     def complete(self) -> list[Cell]:
-        """The cells that were completed."""
+        """Completed cells."""
         return [cell for cell in self.cells if cell.record.status == "complete"]
 
     @property
     def robust(self) -> NDArray[np.bool_]:
-        """(N,) bool: examples that are right and stay so under every attack."""
+        """Examples that are correct and stay so under every attack, (N,) bool."""
         return self._kept.robust
 
     @cached_property
@@ -133,30 +133,30 @@ class Evaluation(Records):
 
     @property
     def robust_accuracy(self) -> Interval:
-        """The proportion of examples that is right and stays so under every attack, with its 95 % interval."""
+        """Fraction of examples that are correct and stay so under every attack, with its 95 % interval."""
         return self._kept.accuracy
 
     @property
     def clean_accuracy(self) -> Interval:
-        """The proportion of examples that is right without an attack, with its 95 % interval."""
+        """Fraction of examples that are correct without an attack, with its 95 % interval."""
         found = clean_of(self.complete[0].record)
         assert found is not None
         return found
 
     def curve(self, eps: Sequence[float] | None = None) -> Curve:
-        """Robust accuracy over the radius, by the distances of what was found; an upper bound at each.
+        """Robust accuracy over the radius, from adversarial distances; an upper bound at each radius.
 
         Args:
             eps: radii in units of [0, 1]; by default all at which it changes.
 
         Raises:
-            ConfigError: if a radius is larger than what the attacks have looked at.
+            ConfigError: if a radius is larger than the attacks' own.
         """
         norm, radius = self.complete[0].record.threat.norm, self.complete[0].record.threat.eps
         minimal = all(cell.record.attack.minimal for cell in self.complete)
         bounded = [cell for cell in self.complete if cell.record.attack.bounded]
         if not bounded:
-            raise ConfigError("no attack here answers to a norm, so there is no radius to draw a curve over")
+            raise ConfigError("none of these attacks is bounded by a norm, so there is no curve over a radius")
         nearest = np.minimum.reduce([np.where(cell.outcomes["adversarial"], cell.outcomes[norm], np.inf)
                                      for cell in bounded]).astype(np.float64)  # fmt: skip
         judged = [cell.outcomes["valid"] | ~cell.outcomes["attacked"] for cell in bounded]
@@ -169,8 +169,8 @@ class Evaluation(Records):
             radii = np.asarray(eps, dtype=np.float64)
             if len(radii) and radii.max() > radius * (1 + 1e-6) and not minimal:
                 raise ConfigError(
-                    f"a radius of {radii.max():.6g} is larger than the threat's {radius:.6g}, inside which these "
-                    "attacks have looked; evaluate at that radius, or use one for the smallest change, such as fmn"
+                    f"a radius of {radii.max():.6g} is larger than the threat's {radius:.6g}, within which these "
+                    "attacks searched; evaluate at that radius, or use a minimal attack such as fmn"
                 )
         reach = np.array([one + tolerance(norm, one) if one > 0 else 0.0 for one in radii])
         held = right[None] & ~(nearest[None] <= reach[:, None])
@@ -179,10 +179,10 @@ class Evaluation(Records):
         return Curve(norm, radii, values[:, 0], values[:, 1], values[:, 2])
 
     def plot(self, axes: Any = None) -> Any:
-        """Draw the curve with its band into matplotlib axes, new ones by default, which are returned.
+        """Draw the curve and its confidence band into matplotlib axes (new ones by default), and return them.
 
         Raises:
-            BenchmarkError: with the line to type where matplotlib is not installed.
+            BenchmarkError: if matplotlib is not installed, with the command to install it.
         """
         if axes is None:
             try:
@@ -201,7 +201,7 @@ class Evaluation(Records):
         return axes
 
     def table(self, form: str = "text") -> str:
-        """A row per attack and, for several, one for their worst case; as text, csv, markdown or latex."""
+        """Table with a row per attack and, for several, one for their worst case; as text, csv, markdown or latex."""
         return table(ATTACK_COLUMNS, self._rows(), form)
 
     def _rows(self) -> list[list[str]]:
@@ -214,7 +214,7 @@ class Evaluation(Records):
         return rows
 
     def findings(self) -> tuple[str, ...]:
-        """Sentences of the standing checks of the evaluation, each once."""
+        """Distinct findings of the standing checks, as sentences."""
         said = [f"{f.severity}: {f.name}: {f.evidence}" for c in self.cells for f in c.record.findings]
         return tuple(dict.fromkeys(said))
 
@@ -233,9 +233,9 @@ ATTACK_COLUMNS = ("attack", "threat", "robust accuracy", "clean accuracy", "pass
 
 
 def compare(first: Evaluation, second: Evaluation) -> Comparison:
-    """Compare two results on the same examples: an exact paired test, and the examples that only one of them keeps.
+    """Compare two results on the same examples: an exact paired test, and the examples robust in only one of them.
 
     Raises:
-        RecordError: if they are about different examples.
+        RecordError: if their examples differ.
     """
     return compared(first._kept, second._kept)

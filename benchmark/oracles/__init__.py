@@ -1,1 +1,1 @@
-"""Models whose exact robustness is known: the yardsticks of attacks and certifiers."""
+"""Models with exactly known robustness, to measure attacks and certifiers against."""

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 DATASETS = ("digits", "iris", "wine", "breast_cancer")
-"""scikit-learn's bundled data sets for which there is a problem."""
+"""Bundled data sets of scikit-learn with a linear problem."""
 
 
 class LinearClassifier(nn.Module):
@@ -40,7 +40,7 @@ class LinearClassifier(nn.Module):
         self.bias = nn.Parameter(bias.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, *S) to (B, K)."""
+        """Logits (B, K) of `x` (B, *S)."""
         return nn.functional.linear(x.flatten(1), self.weight, self.bias)
 
 
@@ -57,27 +57,27 @@ class LinearProblem:
     y: Tensor
 
     def logits(self, x: Tensor) -> Tensor:
-        """(B, K) float64 for `x` (B, D)."""
+        """Logits, (B, K) float64, of `x` (B, D)."""
         return x.double() @ self.weight.T + self.bias
 
     def model(self) -> LinearClassifier:
-        """The classifier as a module; it flattens its input, so images of D values will do."""
+        """The classifier as a module, which flattens its input: any shape with D values is accepted."""
         return LinearClassifier(self.weight, self.bias)
 
     def distance(self, norm: Norm, mask: Tensor | None = None) -> Tensor:
-        """Exact distance to the boundary, (N,) float64; see :func:`exact_distance`."""
+        """Exact distance to the decision boundary, (N,) float64; see :func:`exact_distance`."""
         return exact_distance(self.weight, self.bias, self.x, self.y, norm, mask)
 
     def robust_accuracy(self, norm: Norm, eps: float) -> float:
-        """The share of the test examples that no perturbation within `eps` breaks; at 0, the clean accuracy."""
+        """Fraction of the test examples that no perturbation within `eps` breaks; at 0, the clean accuracy."""
         return float((self.distance(norm) > eps).double().mean())
 
 
 def nearest_class_mean(name: str = "digits") -> LinearProblem:
-    """The nearest-class-mean classifier W_k = 2 mu_k, b_k = -||mu_k||^2 of a bundled data set.
+    """Nearest-class-mean classifier W_k = 2 mu_k, b_k = -||mu_k||^2 of a bundled data set.
 
     digits: pixels divided by 16, trained on rows 0-1296, tested on rows 1297-1796. The others: each feature scaled to
-    [0, 1] by its least and greatest value, trained on the even rows, tested on the odd ones.
+    [0, 1] by its minimum and maximum, trained on the even rows, tested on the odd ones.
 
     Raises:
         DataError: if there is no problem of that name.
@@ -102,15 +102,15 @@ def nearest_class_mean(name: str = "digits") -> LinearProblem:
 def exact_distance(
     weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, norm: Norm, mask: Tensor | None = None
 ) -> Tensor:
-    """The exact distance in the box [0, 1] from each input to its nearest misclassified point.
+    """Exact distance in the box [0, 1] from each input to its nearest misclassified point.
 
     Args:
-        weight: (K, D). bias: (K,). x: (N, D) in [0, 1]. y: (N,) int64, the labels to leave.
-        norm: the distance.
+        weight: (K, D). bias: (K,). x: (N, D) in [0, 1]. y: (N,) int64, the true labels.
+        norm: of the distance.
         mask: (D,) or (N, D) bool, the features that may change; None for all.
 
     Returns:
-        (N,) float64: 0 where `x` is misclassified already, infinite where no allowed change breaks it. A tie with
+        (N,) float64: 0 if `x` is misclassified already, infinite if no allowed change misclassifies it. A tie with
         another class counts as misclassified.
     """
     weight, x = weight.double(), x.double()
@@ -126,17 +126,16 @@ def exact_distance(
 
 
 def half_space_distance(slope: Tensor, margin: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """The least norm of a change `delta` with slope . delta >= margin that keeps `x` + `delta` in the box [0, 1].
+    """Smallest norm of a `delta` with slope . delta >= margin that keeps `x` + `delta` in the box [0, 1].
 
-    Every feature moves in the direction of its slope, by at most the room to that end of the box, and gains
-    |slope| per unit: linf moves all alike, l2 in proportion to the slope, l1 spends on the steepest first, and l0 takes
-    first what gains the most in all.
+    Every feature moves in the direction of its slope, as far as the box allows, and gains |slope| per unit: linf moves
+    all equally, l2 in proportion to the slope, l1 moves the steepest first, and l0 those first that can gain the most.
 
     Args:
-        slope, x: (N, D) float64. margin: (N,) float64. norm: what is measured.
+        slope, x: (N, D) float64. margin: (N,) float64. norm: to minimise.
 
     Returns:
-        (N,) float64: 0 where the margin is not positive, infinite where the box is too small.
+        (N,) float64: 0 if the margin is not positive, infinite if the box is too small.
     """
     gain = slope.abs()
     room = torch.where(slope > 0, 1.0 - x, x)
@@ -147,7 +146,7 @@ def half_space_distance(slope: Tensor, margin: Tensor, x: Tensor, norm: Norm) ->
 
 
 def _first_reaching(totals: Tensor, margin: Tensor) -> Tensor:
-    """First position at which the running `totals` (N, D) reach the margin, of shape (N, 1); the last if none does."""
+    """First position at which the running `totals` (N, D) reach the margin, (N, 1); the last position if none does."""
     return (totals < margin[:, None]).sum(1, keepdim=True).clamp_max(totals.shape[1] - 1)
 
 

@@ -1,9 +1,10 @@
-"""A linear classifier for each pixel: the exact least perturbation that breaks a segmentation of given tolerance.
+"""Pixelwise linear classifier, and the smallest perturbation that breaks a segmentation of given tolerance.
 
 The scores of a pixel depend on its own channels alone, so each pixel has the exact distance of a linear classifier
-(:func:`benchmark.oracles.linear.exact_distance`), independently of the others. An example is wrong as a whole as soon
-as so many pixels are, and the cheapest are those that are wrong already, then those of the least distances: under linf
-the largest of them counts, under l2 the root of the sum of their squares, under l1 and l0 their sum.
+(:func:`benchmark.oracles.linear.exact_distance`), independently of the others. An example is broken as soon as the
+tolerated number of wrong pixels is exceeded; the cheapest are those that are wrong already, then those with the
+smallest
+distances: the total is their maximum under linf, the root of their sum of squares under l2, their sum under l1 and l0.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ __all__ = ["exact_segmentation_distance", "pixel_distances"]
 
 
 def pixel_distances(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """Distance of each pixel to its nearest wrong answer in the box, (N, S) float64; 0 where it is wrong, NaN if void.
+    """Distance of each pixel to misclassification in the box, (N, S) float64; 0 if wrong, NaN if void.
 
     Args:
-        weight: (K, C) and bias: (K,) float64, of every pixel. x: (N, C, H, W). y: (N, S) int64, -1 for void.
+        weight: (K, C) and bias: (K,) float64, shared by all pixels. x: (N, C, H, W). y: (N, S) int64, -1 for void.
     """
     channels = x.shape[1]
     flat = x.double().flatten(2).transpose(1, 2).reshape(-1, channels)
@@ -35,7 +36,7 @@ def pixel_distances(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, norm: No
 def exact_segmentation_distance(
     weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, norm: Norm, task: Segmentation
 ) -> Tensor:
-    """Distance of each example to its nearest input that is wrong as a whole, (N,) float64; see the module."""
+    """Distance of each example to its nearest input that is wrong under the task, (N,) float64; see the module."""
     each = pixel_distances(weight, bias, x, y, norm).nan_to_num(nan=torch.inf)
     counted = (y >= 0).sum(1)
     fall = counted - task.needed(y) + 1  # so many wrong pixels break it

@@ -1,10 +1,10 @@
 """Small ReLU networks, and the exact distance of an input in the box to its nearest misclassified point.
 
-A ReLU network is linear on each of finitely many pieces, so that the nearest input whose logit of class k is at least
-that of y is the solution of a mixed-integer linear program (Tjeng, Xiao & Tedrake, ICLR 2019, arXiv:1711.07356): one
-binary variable says which side of its kink a unit is on, where bounds of its input leave that open. HiGHS solves it to
-optimality, through SciPy. Distances are linf and l1, which have linear programs; networks without a hidden layer have
-closed forms in every norm (:mod:`benchmark.oracles.linear`). Everything is in double precision.
+A ReLU network is piecewise linear, so the nearest input whose logit of class k is at least that of y is the solution of
+a mixed-integer linear program (Tjeng, Xiao & Tedrake, ICLR 2019, arXiv:1711.07356): one binary variable says whether a
+unit is active, where bounds on its input do not decide it. HiGHS solves it to optimality, through SciPy. Distances are
+linf and l1, which have linear programs; networks without a hidden layer have closed forms in every norm
+(:mod:`benchmark.oracles.linear`). Everything is in double precision.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from benchmark.threat import Norm
 __all__ = ["SOLVED", "ReLUNet"]
 
 SOLVED = (Norm.linf, Norm.l1)
-"""The norms in which a network with hidden layers is solved."""
+"""Norms in which a network with hidden layers is solved."""
 
 EXACT_RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, None)}
-"""Radii to search in, one after the other: inside a small one, most units are on one side of their kink."""
+"""Increasing radii to search within: in a small one, most units are stably active or inactive."""
 
 Array = NDArray[np.float64]
 OPTIMAL, INFEASIBLE = 0, 2
@@ -39,7 +39,7 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class ReLUNet:
-    """Affine layers with a ReLU between each two.
+    """Affine layers with a ReLU between consecutive layers.
 
     weights: per layer (outputs, inputs) float64. biases: per layer (outputs,) float64.
     """
@@ -49,20 +49,20 @@ class ReLUNet:
 
     @classmethod
     def of(cls, module: nn.Module, shape: tuple[int, ...]) -> ReLUNet:
-        """Read a network: a scale and a shift per feature, flattening, then Linear and ReLU in turn.
+        """Read a network: a scale and a shift per feature, flattening, then alternating Linear and ReLU layers.
 
         Args:
             module: from (B, *S) to (B, K). shape: S, of one example.
 
         Raises:
-            DataError: if it is made otherwise.
+            DataError: if it has another structure.
         """
         parts = [p for p in copy.deepcopy(module).cpu().double().modules() if not list(p.children())]
         places = [at for at, part in enumerate(parts) if isinstance(part, nn.Linear)]
         if not places or not isinstance(module, nn.Sequential):
             raise DataError(
-                f"{type(module).__name__} is no sequence with linear layers; exact distances are known of linear and "
-                "multilayer ReLU networks alone (model=linear, model=mlp, model=nearest_class_mean)"
+                f"{type(module).__name__} is not a sequence with linear layers; exact distances are known only for "
+                "linear and multilayer ReLU networks (model=linear, model=mlp, model=nearest_class_mean)"
             )
         between = [parts[a + 1 : b] for a, b in pairwise([*places, len(parts)])]
         if any([type(p) for p in kinds] != [nn.ReLU] for kinds in between[:-1]) or between[-1]:
@@ -81,7 +81,7 @@ class ReLUNet:
         return cls(tuple(w.numpy() for w in weights), tuple(b.numpy() for b in biases))
 
     def logits(self, x: Tensor) -> Tensor:
-        """(B, K) float64 for `x` (B, *S)."""
+        """Logits, (B, K) float64, of `x` (B, *S)."""
         values = x.flatten(1).double()
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = values.clamp_min(0.0) if place else values
@@ -89,10 +89,10 @@ class ReLUNet:
         return values
 
     def balanced(self) -> ReLUNet:
-        """The same classifier with weights near 1: the tolerances of a solver are absolute.
+        """The same classifier with rescaled weights near 1, because the tolerances of a solver are absolute.
 
-        What a unit is divided by is given to the next layer, and all scores are divided by one number, each a power of
-        two, so that nothing is rounded.
+        A factor taken from a unit is given to the next layer, and all scores are divided by one number; every factor is
+        a power of two, so nothing is rounded.
         """
         weights, biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
         for place in range(len(weights)):
@@ -107,17 +107,17 @@ class ReLUNet:
         return ReLUNet(tuple(weights), tuple(biases))
 
     def distance(self, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-        """The exact distance in the box [0, 1] from each input to its nearest misclassified point.
+        """Exact distance in the box [0, 1] from each input to its nearest misclassified point.
 
         Args:
-            x: (N, *S) in [0, 1]. y: (N,) int64, the labels to leave. norm: linf or l1; with no hidden layer, any.
+            x: (N, *S) in [0, 1]. y: (N,) int64, the true labels. norm: linf or l1; without hidden layers, any.
 
         Returns:
-            (N,) float64: 0 where `x` is misclassified already, infinite where nothing in the box is. A tie with another
-            class counts as misclassified. Solutions are remembered, so that asking again is free.
+            (N,) float64: 0 if `x` is misclassified already, infinite if nothing in the box is. A tie with another class
+            counts as misclassified. Solutions are cached.
 
         Raises:
-            DataError: if the norm has no linear program, or if a program was not solved to optimality.
+            DataError: if the norm has no linear program, or a program was not solved to optimality.
         """
         flat = x.flatten(1).double()
         if len(self.weights) == 1:
@@ -143,7 +143,7 @@ def _elementwise(part: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor, Tenso
         probe = torch.linspace(0.0, 1.0, len(shift), dtype=torch.float64)
         found = part(probe.reshape(1, *shape)).flatten()
     if found.shape != shift.shape or not torch.allclose(found, shift + scale * probe, atol=1e-9):
-        raise DataError("what stands before the first linear layer must scale and shift each feature by itself")
+        raise DataError("layers before the first linear one must scale and shift each feature separately")
     return shift, scale
 
 
@@ -164,7 +164,7 @@ def _remembered(
 
 
 def _nearest(net: ReLUNet, x: Array, y: int, norm: Norm) -> float:
-    """The least distance over the other classes; what is found for one bounds the search for the next."""
+    """Smallest distance over the other classes; each solution bounds the search for the next class."""
     logits = net.logits(torch.tensor(x)[None])[0].numpy()
     rivals = [int(k) for k in np.argsort(-logits) if k != y]
     if logits[rivals[0]] >= logits[y]:
@@ -180,11 +180,11 @@ def _nearest(net: ReLUNet, x: Array, y: int, norm: Norm) -> float:
 
 
 def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) -> float:
-    """The least distance, at most `radius`, at which the logit of `k` is that of `y`; infinite if there is none.
+    """Smallest distance, at most `radius`, at which the logit of `k` equals that of `y`; infinite if there is none.
 
-    Variables: the input, its change (one number under linf, one per feature under l1), and for each unit that may be on
-    either side of its kink its value a and a binary b, with a >= z, a >= 0, a <= z - low * (1 - b), a <= high * b,
-    where z is its affine input and [low, high] holds it. A unit on one side is linear.
+    Variables: the input, its change (one number under linf, one per feature under l1), and for each unstable unit its
+    value a and a binary b, with a >= z, a >= 0, a <= z - low * (1 - b), a <= high * b, where z is its affine input, in
+    [low, high]. A stable unit is linear.
 
     Raises:
         DataError: if HiGHS neither finds an optimum nor proves that there is none.
@@ -216,7 +216,7 @@ def _towards(net: ReLUNet, x: Array, y: int, k: int, norm: Norm, radius: float) 
 
 
 def _gains(weight: Array, x: Array, norm: Norm, radius: float) -> Array:
-    """Most that each row of `weight` gains by a change of `x` within `radius` in the box, (outputs,)."""
+    """Largest gain of each row of `weight` by a change of `x` within `radius` in the box, (outputs,)."""
     room = np.where(weight > 0, 1.0 - x, x)
     if norm is Norm.linf:
         return np.asarray((np.abs(weight) * np.minimum(room, radius)).sum(1))
@@ -227,7 +227,7 @@ def _gains(weight: Array, x: Array, norm: Norm, radius: float) -> Array:
 
 
 class _Program:
-    """A mixed-integer program under construction: columns are variables, rows say that a sum is at least a bound."""
+    """A mixed-integer program under construction: columns are variables, rows are lower bounds on sums."""
 
     def __init__(self, features: int, norm: Norm) -> None:
         self.features = features
@@ -240,7 +240,7 @@ class _Program:
         self.rows: list[tuple[Array, float]] = []
 
     def near(self, x: Array, radius: float) -> None:
-        """The changes are at least what the input moves, and their sum at most `radius`."""
+        """Constrain the changes to be at least the movement of the input, and their sum to be at most `radius`."""
         for at in range(self.features):
             change = self.features + (0 if self.changes == 1 else at)
             for sign in (1.0, -1.0):
@@ -253,15 +253,15 @@ class _Program:
             self.bounded_below(row, -radius - SLACK)
 
     def inputs(self) -> tuple[Array, Array]:
-        """The input as an affine function of the variables: a matrix, and a constant."""
+        """Input as an affine function of the variables: a matrix and a constant."""
         return np.eye(self.features, self.size), np.zeros(self.features)
 
     def bounded_below(self, row: Array, bound: float) -> None:
-        """row . variables >= bound."""
+        """Add the constraint row . variables >= bound."""
         self.rows.append((row, bound))
 
     def rectified(self, value: Array, constant: Array, low: Array, high: Array) -> tuple[Array, Array]:
-        """max(0, value . variables + constant), which lies in [low, high] before the kink, as affine functions."""
+        """max(0, value . variables + constant) as affine functions; `low` and `high` bound its argument."""
         open_units = [unit for unit in range(len(low)) if low[unit] < 0 < high[unit]]
         first = self.size
         self.size += 2 * len(open_units)
@@ -285,7 +285,7 @@ class _Program:
         return out, kept
 
     def least(self) -> float:
-        """The least sum of changes; infinite if nothing satisfies all rows."""
+        """Smallest sum of changes; infinite if the program is infeasible."""
         from scipy.optimize import Bounds, LinearConstraint, milp
 
         matrix = np.zeros((len(self.rows), self.size))

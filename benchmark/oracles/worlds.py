@@ -1,7 +1,7 @@
-"""Small systems of many shapes on which attacks are measured: linear, twin classes, ReLU, leaky, smooth, convolutional.
+"""Small systems to measure attacks on: linear, twin classes, ReLU, leaky, smooth and convolutional networks.
 
 Weights and inputs come from fixed seeds. Linear worlds have the exact distance to the nearest misclassified input of
-the box in every norm, small ReLU worlds in linf and l1; of the others only the best distance known so far can be said.
+the box in every norm, small ReLU worlds in linf and l1; for the others only the best known distance is available.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmark.threat import Norm
 __all__ = ["LINEAR", "WORLDS", "AttackWorld", "attack_world"]
 
 LINEAR = ("dot", "pair", "thin", "small", "plain", "grey", "colour", "twins", "faint", "loud", "louder")
-"""Worlds with a linear classifier; twins have classes of equal weights, faint to louder scores times 1e-8, 1e4, 1e8."""
+"""Worlds with a linear classifier; twins has classes of equal weights; faint to louder scale scores by 1e-8 to 1e8."""
 
 WORLDS = (*LINEAR, "relu", "relu3", "leaky", "tanh", "silu", "conv4", "conv", "conv28")
 """All worlds by name."""
@@ -68,7 +68,7 @@ class AttackWorld:
     spec: DataSpec
 
     def exact(self, norm: Norm) -> Tensor | None:
-        """Exact distance (N,) float64 of each input to its nearest misclassified point of the box, or None."""
+        """Exact distance of each input to its nearest misclassified point of the box, (N,) float64; None if unknown."""
         if isinstance(self.model, LinearClassifier):
             # The weights of a linear world are those of its scale 1: distances do not depend on the scale.
             scale = _SCALES.get(self.name, 1.0)
@@ -81,7 +81,7 @@ class AttackWorld:
 
 
 def attack_world(name: str, count: int = 12) -> AttackWorld:
-    """The world of that name, with `count` inputs.
+    """World of that name, with `count` inputs.
 
     Raises:
         KeyError: if there is none.

@@ -1,4 +1,4 @@
-"""The options of each command, one file per command: quick to import, as the help needs all of them.
+"""Options of the commands, one file per command; quick to import, because the help needs them all.
 
-What a command does is in :mod:`benchmark.commands`, and is imported when it is called.
+The commands themselves are in :mod:`benchmark.commands`, and are imported when called.
 """

@@ -14,8 +14,8 @@ def add_add_examples(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     command = commands.add_parser(
         "add-examples",
-        help="record adversarial examples of yours against a finished cell",
-        description="Judge candidates of yours by the threat of a cell and one forward pass, and record them as a cell "
+        help="add your own adversarial examples to a finished cell",
+        description="Judge your own candidates by the threat of a cell and one forward pass, and record them as a cell "
         "of their own, which benchmark submit packs. One that is not valid or breaks nothing is refused by name.",
     )
     command.add_argument(

@@ -19,8 +19,10 @@ def add_compare(commands: Commands) -> None:
     )
     for place in ("first", "second"):
         compare.add_argument(place, metavar=place.upper(), help="a cell's folder, a key or its beginning, or a system")
-    compare.add_argument("--threat", default="", metavar="NAME", help="only cells of this threat, such as 'linf 1/10'")
-    compare.add_argument("--attack", default="", metavar="NAME", help="only cells of this attack, such as pgd")
+    compare.add_argument(
+        "--threat", default="", metavar="NAME", help="keep only cells of this threat, such as 'linf 1/10'"
+    )
+    compare.add_argument("--attack", default="", metavar="NAME", help="keep only cells of this attack, such as pgd")
     add_store_option(compare)
     compare.set_defaults(command=_run)
 

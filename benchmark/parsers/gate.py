@@ -30,7 +30,7 @@ def add_gate(commands: Commands) -> None:
                       help="worst case among the examples of one label")  # fmt: skip
     gate.add_argument("--baseline", type=Path, metavar="STORE", help="an earlier version, compared example by example")
     gate.add_argument("--loss", type=float, default=0.05, metavar="SHARE",
-                      help="the loss against the baseline that is tolerated; default: 0.05")  # fmt: skip
+                      help="tolerated loss against the baseline; default: 0.05")  # fmt: skip
     gate.add_argument("--witnesses", type=Path, metavar="STORE",
                       help="show the systems the witnesses of this store too; one that fools counts")  # fmt: skip
     for name, what in (("junit", "JUnit XML"), ("sarif", "SARIF 2.1.0"), ("markdown", "a comment in Markdown"),

@@ -15,31 +15,33 @@ def add_harden(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     harden = commands.add_parser(
         "harden",
-        help="search protections for a system until it reaches a robust accuracy",
-        description="Attack a system; while it misses the goal, add the next protection, train, and attack again as "
+        help="search for defenses until a system reaches a robust accuracy",
+        description="Attack a system; while it misses the goal, add the next defense, train, and attack again as "
         "somebody who knows it; keep what helps. Writes the path, a report and the model. What the store has is not "
         "computed again, so an interrupted search goes on. Ends with 1 if the goal is not reached.",
     )
     harden.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for benchmark run: model=small_cnn seed=1")
-    harden.add_argument("--at-least", type=float, required=True, metavar="SHARE", help="the robust accuracy to reach")
+    harden.add_argument("--at-least", type=float, required=True, metavar="SHARE", help="robust accuracy to reach")
     harden.add_argument("--clean-loss", type=float, default=0.05, metavar="SHARE",
-                        help="clean accuracy that may be lost for it; default: 0.05")  # fmt: skip
+                        help="tolerated loss of clean accuracy; default: 0.05")  # fmt: skip
     harden.add_argument("--protect", action="append", default=[], metavar="'DEFENSE KEY=A|B'",
                         help="a protection to try, with settings, each value in turn; repeat for the next")  # fmt: skip
     harden.add_argument("--attacker", choices=sorted(POOLS), default="white-box", help="default: white-box")
     harden.add_argument("--attack", action="append", default=[], metavar="'ATTACK KEY=VALUE'",
                         help="an attack of the pool, with settings; repeat it for more")  # fmt: skip
-    harden.add_argument("--examples", type=int, default=200, metavar="N", help="test examples in all; default: 200")
+    harden.add_argument("--examples", type=int, default=200, metavar="N", help="number of test examples; default: 200")
     harden.add_argument("--search-examples", type=int, metavar="N",
-                        help="how many of them the search may see; default: half")  # fmt: skip
-    harden.add_argument("--trials", type=int, metavar="N", help="search stacks and settings with Optuna, N of them")
-    harden.add_argument("--seed", type=int, default=0, metavar="N", help="of the search with Optuna; default: 0")
+                        help="number of them for the search; default: half")  # fmt: skip
+    harden.add_argument(
+        "--trials", type=int, metavar="N", help="search with Optuna, in N trials of stacks and settings"
+    )
+    harden.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the search with Optuna; default: 0")
     harden.add_argument("--out", type=Path, default=Path("hardened"), metavar="PATH", help="default: hardened")
     harden.set_defaults(command=_run)
 
 
 def overrides_first(arguments: list[str]) -> list[str]:
-    """The arguments of the command with the overrides in front, wherever they stand among the options."""
+    """Arguments of the command with the overrides moved in front of the options."""
     front: list[str] = []
     rest: list[str] = []
     for before, word in zip(["", *arguments], arguments, strict=False):

@@ -30,7 +30,7 @@ def _add_build(actions: Commands) -> None:
     build = actions.add_parser(
         "build",
         help="records in, pages out",
-        description="Build the site, which opens from disk and fetches nothing, from the records below some folders. "
+        description="Build the site, which opens from disk and fetches nothing, from the records under the folders. "
         "The same records give the same bytes.",
     )
     build.add_argument(
@@ -43,10 +43,12 @@ def _add_build(actions: Commands) -> None:
     build.add_argument(
         "--out", type=Path, default=Path("results/leaderboard"), metavar="PATH", help="default: results/leaderboard"
     )
-    build.add_argument("--check", action="store_true", help="write nothing; 1 if the site is not what the records give")
+    build.add_argument(
+        "--check", action="store_true", help="write nothing; end with 1 if the site does not match the records"
+    )
     build.add_argument("--single-file", action="store_true", help="one HTML file with everything in it, at --out")
     build.add_argument(
-        "--board", default="", metavar="NAME", help="with --single-file: only boards with this in a name"
+        "--board", default="", metavar="NAME", help="with --single-file: only boards whose name contains this"
     )
     build.add_argument(
         "--since", type=Path, action="append", metavar="PATH", help="results of the last release: adds what changed"
@@ -57,25 +59,27 @@ def _add_build(actions: Commands) -> None:
 def _add_pack(actions: Commands) -> None:
     pack = actions.add_parser(
         "pack",
-        help="add cells to published results, in little room",
+        help="add cells to published results, in compact form",
         description="Add complete cells to the folder of their suite among published results: outcomes as packed bits "
-        "with exact distances, witnesses as copies or as links with their sha256. What is there stays as it is.",
+        "with exact distances, witnesses as copies or as links with their sha256. Existing files are not changed.",
     )
     pack.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     pack.add_argument("--into", type=Path, default=Path("leaderboard/results"), metavar="PATH",
                       help="default: leaderboard/results")  # fmt: skip
-    pack.add_argument("--link", default="", metavar="URL", help="where the cells are as KEY/FILE: link, do not copy")
+    pack.add_argument(
+        "--link", default="", metavar="URL", help="URL of the cells' files, as KEY/FILE: link instead of copying"
+    )
     pack.set_defaults(command=_pack)
 
 
 def _add_retract(actions: Commands) -> None:
     retract = actions.add_parser(
         "retract",
-        help="take a published cell off its boards, with a reason",
-        description="Put a file beside a cell that says why it does not count. Build the site again afterwards.",
+        help="remove a published cell from its boards, with a reason",
+        description="Write a file beside a cell that says why it does not count. Rebuild the site afterwards.",
     )
     retract.add_argument("cell", type=Path, metavar="CELL", help="the folder of the cell; its files stay")
-    retract.add_argument("--reason", required=True, metavar="TEXT", help="why, for everybody to read")
+    retract.add_argument("--reason", required=True, metavar="TEXT", help="the reason, shown on the site")
     retract.add_argument("--by", default="", metavar="KEY", help="the cell that supersedes it")
     retract.set_defaults(command=_retract)
 
@@ -88,8 +92,10 @@ def _add_check(actions: Commands) -> None:
         "review in Markdown. Ends with 1 if it is refused.",
     )
     check.add_argument("submission", type=Path, metavar="PATH", help="a folder or a zip that benchmark submit made")
-    check.add_argument("--results", type=Path, action="append", metavar="PATH", help="what is published already")
-    check.add_argument("--store", type=Path, metavar="PATH", help="trained systems, beside those that are submitted")
+    check.add_argument("--results", type=Path, action="append", metavar="PATH", help="folder of the published results")
+    check.add_argument(
+        "--store", type=Path, metavar="PATH", help="store of trained systems, besides the submitted ones"
+    )
     add_data_option(check)
     check.add_argument("--into", type=Path, metavar="PATH", help="add an accepted submission to these results")
     check.set_defaults(command=_check)

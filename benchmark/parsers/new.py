@@ -16,12 +16,14 @@ def add_new(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     new = commands.add_parser(
         "new",
-        help="write a plugin package of your own",
+        help="create a plugin package",
         description="Write a complete package with one working plugin, its test and a README.",
     )
     new.add_argument("kind", metavar="KIND", choices=registry.KINDS, help=f"one of {', '.join(registry.KINDS)}")
     new.add_argument("name", metavar="NAME", help="lower case, such as acme; the plugin is then KIND=NAME")
-    new.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where its folder goes; default: here")
+    new.add_argument(
+        "--into", type=Path, default=Path(), metavar="DIR", help="parent folder; default: the current folder"
+    )
     new.set_defaults(command=_run)
 
 

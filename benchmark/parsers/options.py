@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from typing import TypeAlias
 __all__ = ["Commands", "add_data_option", "add_input_option", "add_store_option"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""The commands of a parser, or the actions of a command."""
+"""Subparsers: the commands of a parser, or the actions of a command."""
 
 
 def add_store_option(command: argparse.ArgumentParser) -> None:
     """Add --store."""
     command.add_argument(
-        "--store", type=Path, default=Path("results"), metavar="PATH", help="what store.root was; default: results"
+        "--store",
+        type=Path,
+        default=Path("results"),
+        metavar="PATH",
+        help="the store, named by store.root in the run; default: results",
     )
 
 
 def add_data_option(command: argparse.ArgumentParser) -> None:
     """Add --data."""
     command.add_argument(
-        "--data", type=Path, default=Path("data"), metavar="PATH", help="the folder of the data files; default: data"
+        "--data", type=Path, default=Path("data"), metavar="PATH", help="folder of the data files; default: data"
     )
 
 
@@ -33,5 +37,5 @@ def add_input_option(command: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="PATH",
-        help="a file or folder that a record names by its content, if it lies elsewhere now; may be given again",
+        help="new path of a file or folder that a record identifies by content; repeatable",
     )

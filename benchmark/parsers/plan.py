@@ -9,7 +9,7 @@ __all__ = ["run_plan"]
 
 
 def run_plan(arguments: list[str]) -> int:
-    """Freeze the sweep of a command line in a plan file; the exit code."""
+    """Write the sweep of a command line to a plan file; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="benchmark plan",
         description="Freeze a sweep in a file, for any number of tasks that run `benchmark work PLAN`. The words are "

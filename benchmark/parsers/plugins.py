@@ -29,7 +29,7 @@ def add_plugins(commands: Commands) -> None:
     plugins.add_argument("name", nargs="?", metavar="KIND.NAME", help="after check: the plugin, such as attack.pgd")
     plugins.add_argument("--json", action="store_true", help="print JSON")
     plugins.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="also list the named settings (YAML) of a folder of yours"
+        "--config-dir", type=Path, metavar="DIR", help="also list the named settings (YAML) in this folder"
     )
     plugins.set_defaults(command=_run)
 

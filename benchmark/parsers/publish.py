@@ -14,14 +14,12 @@ def add_publish(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     publish = commands.add_parser(
         "publish",
-        help="tell a tracker of results that were made without it",
-        description="Tell a tracker of finished cells and their systems from the records alone: a run for each.",
+        help="report finished results to a tracker",
+        description="Report finished cells and their systems to a tracker from the records alone, one run each.",
     )
     publish.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     publish.add_argument("--tracker", required=True, metavar="NAME", help="such as wandb")
-    publish.add_argument(
-        "--sweep", default="", metavar="NAME", help="what the cells belong to: the group of their runs"
-    )
+    publish.add_argument("--sweep", default="", metavar="NAME", help="group of the cells' runs")
     publish.set_defaults(command=_run)
 
 

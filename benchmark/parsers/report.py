@@ -13,12 +13,12 @@ def add_report(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     report = commands.add_parser(
         "report",
-        help="give a tracker the boards, curves and site of a store",
-        description="Make one run of a whole store: a table per board, the curves, and the site as an artifact.",
+        help="report the boards, curves and site of a store to a tracker",
+        description="Report a whole store as one run: a table per board, the curves, and the site as an artifact.",
     )
     add_store_option(report)
     report.add_argument("--tracker", default="wandb", metavar="NAME", help="default: wandb")
-    report.add_argument("--name", default="report", metavar="NAME", help="of the run; default: report")
+    report.add_argument("--name", default="report", metavar="NAME", help="name of the run; default: report")
     report.set_defaults(command=_run)
 
 

@@ -14,8 +14,8 @@ def add_reproduce(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     reproduce = commands.add_parser(
         "reproduce",
-        help="make a recorded cell again, and say what differs",
-        description="Train and attack again what a record describes, in a store that is thrown away, and compare "
+        help="recompute a recorded cell, and report the differences",
+        description="Train and attack again as a record describes, in a temporary store, and compare "
         "outcomes and witness bit for bit. Ends with 1 if they differ.",
     )
     reproduce.add_argument("record", type=Path, metavar="RECORD", help="a cell's folder, or its record.json")

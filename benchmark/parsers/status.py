@@ -20,13 +20,13 @@ def add_status(commands: Commands) -> None:
         "gate` does.",
     )
     add_store_option(status)
-    status.add_argument("--cells", action="store_true", help="one line per cell in place of the matrix")
+    status.add_argument("--cells", action="store_true", help="print one line per cell instead of the matrix")
     status.add_argument("--json", action="store_true", help="print JSON: every cell with its counts, or its traceback")
     status.add_argument("--at-least", type=float, metavar="SHARE", help="another name for benchmark gate --at-least")
     status.add_argument(
-        "--stale", action="store_true", help="also list the cells that today's code would give another key, and why"
+        "--stale", action="store_true", help="also list the cells whose key differs under today's code, and why"
     )
-    status.add_argument("--plan", type=Path, metavar="PLAN", help="show how far the tasks are that work at a plan")
+    status.add_argument("--plan", type=Path, metavar="PLAN", help="show the progress of the tasks that work on a plan")
     status.set_defaults(command=_run)
 
 

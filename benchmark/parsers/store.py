@@ -15,31 +15,33 @@ def add_store(commands: Commands) -> None:
     store = commands.add_parser(
         "store",
         help="check, clean, move or merge stores of results",
-        description="Look after the files of a store: what is broken, orphaned or left over, and stores as a whole.",
+        description="Check and clean the files of a store, and move or merge whole stores.",
     )
     actions = store.add_subparsers(title="actions", metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",
-        help="read every file and say what is broken",
+        help="read every file and list what is broken",
         description="Compare every file with the checksum that its record or card gives. Ends with 1 if one differs.",
     )
     clean = actions.add_parser(
         "clean",
-        help="set broken things aside, remove leftovers",
-        description="Set aside what is broken, so that the next run makes it again, and remove what interrupted "
-        "processes left and what was set aside before.",
+        help="set broken files aside, remove leftovers",
+        description="Set broken files aside, so that the next run recomputes them, and remove leftovers of "
+        "interrupted processes and files set aside before.",
     )
     clean.add_argument("--failed", action="store_true", help="also drop failed cells, so that they are computed again")
-    clean.add_argument("--orphans", action="store_true", help="also remove systems that no cell names, and stray work")
+    clean.add_argument(
+        "--orphans", action="store_true", help="also remove systems that no cell names, and abandoned work"
+    )
     move = actions.add_parser("move", help="move a store", description="Move a store, also to another file system.")
-    move.add_argument("to", type=Path, metavar="PATH", help="where it shall be; nothing may be there")
+    move.add_argument("to", type=Path, metavar="PATH", help="new path; must not exist")
     merge = actions.add_parser(
         "merge",
-        help="take the cells and systems of another store",
+        help="copy the cells and systems of another store",
         description="Copy cells and systems of another store into this one. Two that differ under one key are named "
         "and stay as they are; then it ends with 1.",
     )
-    merge.add_argument("other", type=Path, metavar="STORE", help="the other store, which stays as it is")
+    merge.add_argument("other", type=Path, metavar="STORE", help="the other store, which is not changed")
     for action, name in ((check, "check"), (clean, "clean"), (move, "move"), (merge, "merge")):
         add_store_option(action)
         action.set_defaults(command=_run, action=name)

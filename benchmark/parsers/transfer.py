@@ -13,9 +13,9 @@ def add_transfer(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     transfer = commands.add_parser(
         "transfer",
-        help="try the adversarial examples of each system on all others, without attacking",
-        description="Ask every system of a store about the witnesses of the others under the same threat, and print "
-        "how many fool it. What was measured before is not measured again. The leaderboard shows it.",
+        help="measure how adversarial examples transfer between systems, without attacking",
+        description="Classify the witnesses of every system with all others under the same threat, and print how many "
+        "fool each. Stored pairs are not measured again. The leaderboard shows the results.",
     )
     add_store_option(transfer)
     add_data_option(transfer)

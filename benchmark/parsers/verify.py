@@ -14,17 +14,19 @@ def add_verify(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     verify = commands.add_parser(
         "verify",
-        help="prove records again from their witnesses, without attacking",
+        help="verify records from their witnesses, without attacking",
         description="Prove by one forward pass that clean answers and broken examples are as the records say, and that "
-        "keys, data, weights, counts, metrics, findings and certificates follow from what they name. Says what stays "
-        "open. Ends with 1 if one is not proved.",
+        "keys, data, weights, counts, metrics, findings and certificates follow from what they name. Prints what "
+        "remains unproved. Ends with 1 if one is not proved.",
     )
     verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
     add_store_option(verify)
     add_data_option(verify)
-    verify.add_argument("--distances", action="store_true", help="only what needs no system: measures the candidates")
+    verify.add_argument(
+        "--distances", action="store_true", help="check only what needs no system: measure the candidates"
+    )
     verify.add_argument("--again", type=int, default=0, metavar="K", help="attack K examples of each record again")
-    verify.add_argument("--seed", type=int, default=0, metavar="N", help="draws what is proved on a sample")
+    verify.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the samples that are checked")
     add_input_option(verify)
     verify.set_defaults(command=_run)
 

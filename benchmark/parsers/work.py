@@ -16,7 +16,8 @@ def add_work(commands: Commands) -> None:
         "work",
         help="take cells of a plan until none is left",
         description="Take the next cell of a plan that is neither recorded nor held by another task, until none is "
-        "left. Any number of tasks, on any machines that share the store, may do so, join late, die and come back.",
+        "left. Any number of tasks, on any machines that share the store, may do so; they may join late, die and "
+        "restart.",
     )
     work.add_argument("plan", type=Path, metavar="PLAN", help="a file that benchmark plan wrote")
     work.set_defaults(command=_run)

@@ -1,1 +1,1 @@
-"""Records, outcomes and the store: what a run leaves behind. Reading records imports no torch."""
+"""Records, outcomes and the store of results. Reading records imports no torch."""

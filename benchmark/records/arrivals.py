@@ -1,4 +1,4 @@
-"""Arrivals: the adversarial examples of one system, tried on another."""
+"""Results of trying one system's adversarial examples on another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FOLDER", "Arrivals", "Pair", "read_arrivals"]
 
 
 FOLDER = "transfer"
-"""Where a store keeps what was measured, beside its cells."""
+"""Folder of transfer measurements in a store, beside its cells."""
 
 
 class _Model(BaseModel):
@@ -22,10 +22,10 @@ class _Model(BaseModel):
 
 
 class Pair(_Model):
-    """The transfer from one system, `source`, to another.
+    """Transfer from one system, `source`, to another.
 
-    tried, transferred: how many examples were so by any cell of the source. cells: how many were tried and transferred
-    by each alone, by its key. witnesses_sha256: over the files of their adversarial examples, in the order of the keys.
+    tried, transferred: number of examples tried, and transferred, from any cell of the source. cells: the same two
+    numbers of each cell alone, by its key. witnesses_sha256: over the witness files, in the order of the keys.
     """
 
     source: str
@@ -36,9 +36,9 @@ class Pair(_Model):
 
 
 class Arrivals(_Model):
-    """The transfer from all other systems to one, under one threat: a column of the matrix, in one file.
+    """Transfer from all other systems to one, under one threat: a column of the matrix, in one file.
 
-    key: the address of threat and system. target, weights_sha256: of the system. pairs: by source.
+    key: content address of threat and system. target, weights_sha256: of the system. pairs: by source.
     """
 
     schema_version: Literal[1] = 1
@@ -50,7 +50,7 @@ class Arrivals(_Model):
 
 
 def read_arrivals(path: Path) -> Arrivals | None:
-    """Read an earlier measurement; None if there is none, or it cannot be read."""
+    """Read an earlier measurement; None if it is missing or unreadable."""
     try:
         found = Arrivals.model_validate_json(path.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The parts of a record that follow from the outcomes of a cell and the files beside it."""
+"""Parts of a record computed from the outcomes of a cell and the files beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AuditCounts", "audit_of", "budget_of", "counts_of", "files_in", "giv
 
 @dataclass(frozen=True)
 class AuditCounts:
-    """Numbers of candidates of attacked examples that left the threat, by the part of it that they left."""
+    """Number of candidates of attacked examples outside the threat, by the constraint violated."""
 
     outside_ball: int = 0
     outside_box: int = 0
@@ -34,7 +34,7 @@ class AuditCounts:
 
 
 def counts_of(outcomes: Outcomes) -> Counts:
-    """Count the examples that were right, stayed right, and could not be judged."""
+    """Count the examples that are correct, stay correct, or could not be judged."""
     return Counts(
         total=len(outcomes),
         clean_correct=int(outcomes.clean_correct.sum()),
@@ -47,10 +47,10 @@ def counts_of(outcomes: Outcomes) -> Counts:
 
 
 def audit_of(outcomes: Outcomes, norm: str, left: AuditCounts) -> Audit:
-    """The audit of a cell: how far broken examples lie, and how far invalid candidates were outside.
+    """Audit of a cell: distances of the broken examples, and excess of the invalid candidates.
 
     Args:
-        norm: of the threat. left: the candidates that left the threat.
+        norm: of the threat. left: number of candidates outside the threat.
     """
     broken = outcomes.distances(norm)[outcomes.broken]
     excess = outcomes.excess[outcomes.attacked & ~outcomes.valid]
@@ -63,16 +63,16 @@ def audit_of(outcomes: Outcomes, norm: str, left: AuditCounts) -> Audit:
 
 
 def budget_of(attack: AttackInfo, queries: int | None) -> int | None:
-    """Forward passes per example that an attack could make: those of the threat, or of its own setting `queries`."""
+    """Most forward passes per example: the threat's query budget, or the attack's own setting `queries`."""
     own = attack.params.get("queries")
     known = [limit for limit in (own if isinstance(own, int) else None, queries) if limit is not None]
     return min(known) if known else None
 
 
 def unfound(outcomes: Outcomes, attack: AttackInfo, budget: int | None) -> Tensor:
-    """(N,) bool: examples that were attacked validly with nothing found, by an attack that could have gone on.
+    """Validly attacked examples without an adversarial example, by an attack that could have continued, (N,) bool.
 
-    With a budget, those of which queries are left; without one, all, if the attack looks for the smallest perturbation.
+    With a budget, those with queries left; without one, all, if the attack is minimal.
     """
     failed = outcomes.attacked & outcomes.valid & ~outcomes.adversarial
     if budget is None:
@@ -81,10 +81,10 @@ def unfound(outcomes: Outcomes, attack: AttackInfo, budget: int | None) -> Tenso
 
 
 def given_up_of(outcomes: Outcomes, attack: AttackInfo, queries: int | None) -> GivenUp | None:
-    """The examples that the attack gave up; None if there are none.
+    """Examples on which the attack gave up; None if there are none.
 
     Args:
-        queries: that the threat allows per example.
+        queries: the threat's query budget per example.
     """
     budget = budget_of(attack, queries)
     rows = unfound(outcomes, attack, budget)

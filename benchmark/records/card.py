@@ -15,10 +15,10 @@ __all__ = ["Card", "RowsLost"]
 
 
 class RowsLost(Document):
-    """Training rows of one label that a defense removed.
+    """Training rows of one label before and after a defense removed some.
 
-    rows: before it. poisoned: how many of them a poison had touched. removed: how many it took. poisoned_removed: how
-    many of these a poison had touched.
+    rows: before. poisoned: number of them that a poison changed or added. removed: number removed by the defense.
+    poisoned_removed: number of removed ones that were poisoned.
     """
 
     rows: int = Field(ge=0)
@@ -30,13 +30,13 @@ class RowsLost(Document):
 class Card(Document):
     """A trained system: its parts, its data and its training.
 
-    select_accuracy, test_accuracy: clean top-1 of the deployed system; the counts make intervals possible.
-    selected_epoch: the epoch whose weights were kept; robust_selection: its accuracy under attack, if that chose it.
+    select_accuracy, test_accuracy: clean top-1 of the deployed system, as counts, which allow intervals.
+    selected_epoch: the epoch of the weights; robust_selection: its accuracy under attack, if that selected it.
     thresholds: of detectors, by defense name: the score above which they refuse, and the spread of clean scores.
     fitted_on: the attacks whose examples each detector was fitted on; an empty list for clean examples alone.
-    poison_sha256: of the file beside the weights that holds the poisoned rows; empty without poison.
-    rows_lost: per label, by the name of each defense that took rows from the training split.
-    sha256: of all other fields, against bits that flip on disk; empty in cards of earlier versions.
+    poison_sha256: of the file with the poisoned rows beside the weights; empty without poison.
+    rows_lost: removed training rows per label, by defense name.
+    sha256: of all other fields, to detect corruption; empty in cards of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -69,6 +69,6 @@ class Card(Document):
     sha256: str = ""
 
     def sealed(self) -> Card:
-        """The card with its checksum."""
+        """Copy of the card with its checksum."""
         text = canonical(self.model_dump(mode="json", exclude={"sha256"}))
         return self.model_copy(update={"sha256": hashlib.sha256(text.encode()).hexdigest()})

@@ -1,7 +1,7 @@
-"""Inputs by their content: the bytes of the user's own files and folders, wherever they lie.
+"""Digests of the user's own files and folders, which identify inputs by content, independently of their path.
 
-A digest is remembered under size and times of the file, in this process and, for folders, in a file beside the data, so
-that a large folder of images is read once and not for every cell.
+A digest is cached under size and times of the file, in this process and, for folders, in a file beside the data, so
+that a large folder of images is read once instead of for every cell.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from benchmark.records.durable import file_sha256, write_atomic
 __all__ = ["PREFIX", "content_sha256", "stamp"]
 
 PREFIX = "sha256:"
-"""The beginning of a setting that names an input by its content."""
+"""Prefix of a setting that identifies an input by content."""
 
 KNOWN = ".content"
-"""The folder, beside a hashed folder, in which its digest is remembered."""
+"""Folder, beside a hashed folder, with its cached digest."""
 
 
 def content_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, or of a folder's files: their names below it, and their bytes.
+    """sha256 of a file's bytes, or of the relative names and bytes of a folder's files.
 
-    Hidden files of a folder do not count.
+    Hidden files in a folder are ignored.
 
     Raises:
         DataError: if there is no such file or folder.
@@ -41,7 +41,7 @@ def content_sha256(path: Path) -> str:
 
 
 def stamp(path: Path) -> str:
-    """Sizes and times of a file, or of all files of a folder, which change when one is written again; "" for none."""
+    """Sizes and times of a file, or of all files of a folder, which change on every write; "" if there are none."""
     if path.is_dir():
         return content_key([[name, *_times(path / name)] for name in _names(path)])
     try:
@@ -56,7 +56,7 @@ def _times(path: Path) -> tuple[int, int, int]:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files of a folder, without hidden ones, sorted."""
+    """Files of a folder, without hidden ones, sorted."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
 

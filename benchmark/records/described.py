@@ -1,4 +1,4 @@
-"""The system, the threat and the attack of a record, with every setting."""
+"""System, threat and attack of a record, with every setting."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class SystemInfo(Document):
 
     @property
     def name(self) -> str:
-        """dataset/model+defense+..., for people."""
+        """Display name, dataset/model+defense+..."""
         dataset, model = (naming.own_name(name, self._params(kind)) for name, kind in
                           ((self.dataset, "dataset"), (self.model, "model")))  # fmt: skip
         return naming.system_name(dataset, model, [*self.defenses, *self.poison])
 
     @property
     def model_name(self) -> str:
-        """The model's plugin, and what it runs of its library: sklearn SVC."""
+        """The model's plugin, followed by what it runs of its library, such as `sklearn SVC`."""
         return naming.variant_name(self.model, self._params("model"))
 
     @property
     def brings_code(self) -> bool:
-        """True if any part of it is code of the user's own: a model of a file, or behind an endpoint."""
+        """True if any part is the user's own code: a model from a file, or behind an endpoint."""
 
         def found(value: Any) -> bool:
             if isinstance(value, dict):
@@ -57,13 +57,13 @@ class SystemInfo(Document):
 
 def _known_norm(name: str) -> str:
     if name not in NORM_NAMES:
-        raise ValueError(f"{name!r} is no norm; expected one of {', '.join(NORM_NAMES)}")
+        raise ValueError(f"{name!r} is not a norm; expected one of {', '.join(NORM_NAMES)}")
     return name
 
 
 NORM_NAMES = [norm.value for norm in Norm]
 NormName = Annotated[str, AfterValidator(_known_norm), WithJsonSchema({"enum": NORM_NAMES, "type": "string"})]
-"""The name of a norm."""
+"""Name of a norm."""
 
 
 class ThreatInfo(Document):
@@ -84,7 +84,7 @@ class ThreatInfo(Document):
 
     @property
     def name(self) -> str:
-        """Norm and radius, and what else is unusual: 'linf 1/10 oblivious least_likely square:3 500 queries'."""
+        """Norm and radius, and every unusual setting: 'linf 1/10 oblivious least_likely square:3 500 queries'."""
         unusual = [] if self.aware else ["oblivious"]
         unusual += [] if self.goal == "untargeted" else [self.goal]
         unusual += [] if self.region == "full" else [self.region]
@@ -96,8 +96,10 @@ class ThreatInfo(Document):
 
 
 class AttackInfo(Document):
-    """The attack with every parameter. minimal: it looks for the smallest perturbation. bounded: it answers to the
-    threat's norm; what another one finds is judged by box and region alone."""
+    """The attack with every parameter. minimal: searches for the smallest perturbation.
+
+    bounded: respects the threat's norm; candidates of an unbounded attack are judged by box and region only.
+    """
 
     name: str
     params: Json
@@ -109,5 +111,5 @@ class AttackInfo(Document):
 
     @property
     def label(self) -> str:
-        """The attack, and what it runs of its library, for people: foolbox LinfPGD."""
+        """Display name: the attack, followed by what it runs of its library, such as `foolbox LinfPGD`."""
         return naming.variant_name(self.name, self.params)

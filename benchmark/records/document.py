@@ -13,35 +13,35 @@ from benchmark.tasks.task import CLASSIFICATION
 __all__ = ["KEY_SHOWN", "Document", "Json", "canonical", "content_key", "system_key", "to_text"]
 
 KEY_SHOWN = 8
-"""The characters of a key that people are shown."""
+"""Number of characters of a key that are displayed."""
 
 Json = dict[str, Any]
 """A JSON object."""
 
 
 class Document(BaseModel):
-    """A part of a document: numbers are finite, and a field that is not known is an error."""
+    """Part of a document: numbers must be finite, and unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def canonical(value: Any) -> str:
-    """JSON text that is the same for equal values."""
+    """Canonical JSON text: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def system_key(config: Json, seed: int, revision: str) -> str:
-    """The content address of a trained system, from what its record says: settings, seed and revision of the data."""
+    """Content address of a trained system, from its record: settings, seed and revision of the data."""
     return content_key({"system": config, "seed": seed, "data": revision})
 
 
 def content_key(value: Any) -> str:
-    """24 hexadecimal digits that name a configuration by its content."""
+    """Content address of a configuration: 24 hexadecimal digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:24]
 
 
 def to_text(document: BaseModel) -> str:
-    """The JSON text of a record or card: sorted keys, two spaces, a newline at the end."""
+    """JSON text of a record or card: sorted keys, two spaces of indentation, a final newline."""
     values = document.model_dump(mode="json")
     if values.get("task") == CLASSIFICATION:  # as in records that were made before there were other tasks
         del values["task"]

@@ -1,7 +1,7 @@
-"""Files that outlast the power cord, and what is done with those that are broken all the same.
+"""Crash-safe writing of files, and the handling of broken ones.
 
-What is written is flushed to the device before a rename makes it count, and so is the folder in which the name stands.
-Files of tensors of which no record has a checksum yet carry one of their own, in the metadata of safetensors.
+Data are flushed to the device before a rename publishes them, and so is the folder that has the name. Files of tensors
+that no record has a checksum of yet carry their own, in the metadata of safetensors.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = [
 
 SHA = "sha256"
 BROKEN = ".broken-"
-"""The beginning of the names of files and folders that were set aside."""
+"""Prefix of the names of files and folders that were set aside."""
 
 
 def flush(path: Path) -> None:
-    """Have the device hold what was written to a file, or the names in a folder."""
+    """Flush a file's content, or a folder's entries, to the device."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -49,7 +49,7 @@ def flush(path: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Flush every file below a folder, then the folders that name them."""
+    """Flush every file below a folder, then the folders themselves."""
     folders = [folder]
     for path in folder.rglob("*"):
         if path.is_dir():
@@ -61,14 +61,14 @@ def settle(folder: Path) -> None:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a file that is written to its name, for good."""
+    """Rename a finished temporary file to its final name, durably."""
     flush(temporary)
     temporary.replace(path)
     flush(path.parent)
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
+    """Write a file atomically: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
@@ -84,18 +84,18 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The checksum of a file, read in blocks."""
+    """sha256 of a file, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def set_aside(path: Path, why: str) -> Path:
-    """Rename a broken file or folder, so that it is made again, and say so; its new place."""
+    """Rename a broken file or folder, so that it is recomputed, and report it; returns its new path."""
     number = 0
     while (place := path.with_name(f"{BROKEN}{path.name}.{number}")).exists():
         number += 1
     path.rename(place)
-    sys.stderr.write(f"benchmark: {path} {why}; it was set aside as {place.name}, and is made again\n")
+    sys.stderr.write(f"benchmark: {path} {why}; it was set aside as {place.name}, and will be recomputed\n")
     return place
 
 
@@ -103,7 +103,7 @@ def set_aside(path: Path, why: str) -> Path:
 
 
 def save_checked(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors (on the CPU, contiguous) with a checksum over them and the metadata, atomically and for good."""
+    """Write tensors (on the CPU, contiguous) with a checksum over them and the metadata, atomically and durably."""
     from safetensors.torch import save_file
 
     named = dict(metadata or {})
@@ -118,10 +118,10 @@ def save_checked(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
 
 def checked_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `save_checked` wrote.
+    """Read a file written by `save_checked`.
 
     Raises:
-        StoreError: if the file is not whole.
+        StoreError: if the file is incomplete or corrupt.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -132,7 +132,7 @@ def checked_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise StoreError(f"{path} is broken: {error}") from error
     if metadata.pop(SHA, "") != _digest(tensors, metadata):
-        raise StoreError(f"{path} is broken: its content does not have its checksum")
+        raise StoreError(f"{path} is broken: its content does not match its checksum")
     return tensors, metadata
 
 

@@ -1,4 +1,4 @@
-"""Cells whose attacks were given only what earlier cells had left: do the two belong together?"""
+"""Check that a cell on the survivors of earlier cells matches them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["misfit"]
 
 
 def misfit(record: Record, earlier: Record) -> str:
-    """The reason why a cell cannot go on where an earlier one ended, as a sentence; "" if it can.
+    """Reason why a cell cannot run on the survivors of an earlier one, as a sentence; "" if it can.
 
     Both must be of one system under one threat, on the same examples and under the same seed and suite.
     """
     if earlier.status != "complete" or earlier.counts is None:
-        return f"the cell {earlier.key}, whose survivors are asked for, is {earlier.status}; expected a complete one"
+        return f"the cell {earlier.key}, whose survivors are requested, is {earlier.status}; expected a complete one"
     fields = {
         "system": (record.system.key, earlier.system.key),
         "threat": (record.threat, earlier.threat),
@@ -25,4 +25,6 @@ def misfit(record: Record, earlier: Record) -> str:
         fields["example list"] = (record.examples_sha256, earlier.examples_sha256)
         fields["trained system"] = (record.weights_sha256, earlier.weights_sha256)
     other = next((name for name, (mine, its) in fields.items() if mine != its), "")
-    return other and f"the cell {earlier.key}, whose survivors are asked for, has another {other}; name one of the same"
+    return (
+        other and f"the cell {earlier.key}, whose survivors are requested, has another {other}; name one with the same"
+    )

@@ -1,4 +1,4 @@
-"""Standing checks across cells: made whenever records are read together."""
+"""Standing checks across cells, made whenever records are read together."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from benchmark.records.record import Finding, Record
 __all__ = ["COLLAPSED", "NO_ATTACK", "ROUNDING", "across", "sign_test"]
 
 ROUNDING = 0.002
-"""The share of examples on which two kinds of device may disagree."""
+"""Fraction of examples on which two kinds of device may disagree."""
 
 
 def across(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] | None] | None = None) -> list[Finding]:
-    """Findings about complete records that are seen together, of attacks that were given all examples.
+    """Findings across complete records whose attacks were given all examples.
 
-    broken: gives for the examples of a record, in order, which were broken; None where its outcomes are not at hand.
+    broken: maps a record to which of its examples were broken, in order; None if its outcomes are not available.
     """
     complete = [
         r
@@ -37,7 +37,7 @@ def across(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] 
 
 
 def _same_but(record: Record, *, attack: bool, eps: bool) -> tuple[object, ...]:
-    """The properties that two records must share to be compared, apart from the attack or the radius."""
+    """Properties that two records must share to be compared, except for the attack or the radius."""
     threat = record.threat.model_dump(exclude={"eps", "eps_exact"} if eps else set())
     if attack:
         threat = {k: v for k, v in threat.items() if k not in ("access", "queries", "eot")}
@@ -95,9 +95,9 @@ def _noise_beats(records: Sequence[Record]) -> list[Finding]:
 
 
 def _overfits_one_step(records: Sequence[Record]) -> list[Finding]:
-    """Catastrophic overfitting (Wong, Rice & Kolter, ICLR 2020, section 4): trained adversarially, robust to one step.
+    """Catastrophic overfitting: adversarially trained, and robust to a single step only.
 
-    Any other system may well resist one step and not several.
+    Wong, Rice & Kolter, ICLR 2020, arXiv:2001.03994, section 4. Other systems may well resist one step and not several.
     """
     groups: dict[tuple[object, ...], dict[str, Record]] = defaultdict(dict)
     for record in records:
@@ -120,14 +120,14 @@ def _overfits_one_step(records: Sequence[Record]) -> list[Finding]:
 
 
 COLLAPSED = "catastrophic overfitting"
-"""The first words of the sentence that a training leaves on its card if robust accuracy fell from epoch to epoch."""
+"""First words of a card's sentence about a robust accuracy that fell during training."""
 
 NO_ATTACK = ("noise", "none")
-"""Attacks that look for nothing, and say nothing of others by being beaten."""
+"""Attacks that do not search, and so are no yardstick for others."""
 
 
 def _blind_beats_white_box(records: Sequence[Record]) -> list[Finding]:
-    """An attack without gradients leaves less than every attack with them: a sign of masked gradients.
+    """An attack without gradients breaks more than every attack with them: a sign of masked gradients.
 
     Carlini et al., 2019, arXiv:1902.06705, section 4.
     """
@@ -158,7 +158,7 @@ def _blind_beats_white_box(records: Sequence[Record]) -> list[Finding]:
 
 
 def _oblivious_beats_aware(records: Sequence[Record]) -> list[Finding]:
-    """An attacker who ignores the defense breaks more than the aware ones do: these are weaker than they could be."""
+    """An attacker who ignores the defense breaks more than the defense-aware ones, which are then too weak."""
     groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in records:
         if record.attack.name not in NO_ATTACK:
@@ -183,7 +183,7 @@ def _oblivious_beats_aware(records: Sequence[Record]) -> list[Finding]:
 
 
 def _left(record: Record) -> int:
-    """The examples that an attack leaves right."""
+    """Number of examples that an attack leaves correct."""
     return 0 if record.counts is None else record.counts.robust_correct
 
 
@@ -198,8 +198,8 @@ SURE = 0.01
 def _aware_is_weaker(records: Sequence[Record], broken: Callable[[Record], Sequence[bool] | None]) -> list[Finding]:
     """Attacks that break fewer examples with knowledge of the defense than without, by McNemar's exact test.
 
-    The examples are the same, and so are the attack, its seed and the system. Where a defense does not change
-    inference, both cells are the same, and nothing can fire.
+    Examples, attack, seed and system are the same. If a defense does not change inference, both cells are identical,
+    and the finding cannot fire.
     """
     groups: dict[tuple[object, ...], dict[bool, Record]] = defaultdict(dict)
     for record in records:
@@ -228,6 +228,6 @@ def _aware_is_weaker(records: Sequence[Record], broken: Callable[[Record], Seque
 
 
 def sign_test(more: int, fewer: int) -> float:
-    """One-sided p-value of `more` or above out of more + fewer fair coins: McNemar's test, exact."""
+    """One-sided p-value of at least `more` heads in more + fewer fair coin tosses: McNemar's exact test."""
     total = more + fewer
     return float(sum(math.comb(total, k) for k in range(more, total + 1)) / 2**total)

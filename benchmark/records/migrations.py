@@ -17,14 +17,14 @@ __all__ = ["STEPS", "migrated"]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 STEPS: dict[int, Step] = {}
-"""The step from each earlier version to the next. A step returns a new document; it does not set the version."""
+"""Migration from each earlier version to the next. It returns a new document, and does not set the version."""
 
 
 def migrated(document: Mapping[str, Any], current: int, steps: Mapping[int, Step] = STEPS) -> dict[str, Any]:
-    """The document as the current version would have written it.
+    """Migrate a document to the current schema version.
 
     Raises:
-        RecordError: if its version is no number, is newer than `current`, or is one that no step starts from.
+        RecordError: if its version is not a number, is newer than `current`, or has no migration.
     """
     version = document.get("schema_version", current)
     if type(version) is not int:

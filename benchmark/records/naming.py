@@ -1,4 +1,4 @@
-"""Names of systems, threats and cells for people: in tables, messages and on trackers. Files are named by keys."""
+"""Display names of systems, threats and cells, for tables, messages and trackers. Files are named by keys."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from typing import Any
 __all__ = ["apart", "cell_name", "own_name", "system_name", "unversioned", "variant_name"]
 
 SHOWN = 8
-"""The characters of a digest that people are shown."""
+"""Number of characters of a digest that are displayed."""
 
 NO_SETTINGS = ("version", "distribution", "harness")
-"""Keys of described plugins that are no settings of theirs."""
+"""Keys of described plugins that are not settings."""
 
 VARIANTS = ("method", "estimator")
-"""Settings by which a plugin that stands for a whole library runs one method of it."""
+"""Settings by which a bridge to a library chooses one of its methods."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
 
 
 def system_name(dataset: str, model: str, parts: Iterable[str]) -> str:
-    """dataset/model+part+..., the parts being defenses and then poisons."""
+    """Name of a system, dataset/model+part+..., where the parts are defenses, then poisons."""
     return "+".join([f"{dataset}/{model}", *parts])
 
 
 def cell_name(system: str, attack: str, threat: str, seed: int) -> str:
-    """The names of system, attack and threat, and the seed."""
+    """Name of a cell: its system, attack, threat and seed."""
     return f"{system} {attack} {threat} seed {seed}"
 
 
 def own_name(plugin: str, params: Mapping[str, Any]) -> str:
-    """The name of data or a model: the plugin's, or where it holds one of the user's own, that one's."""
+    """Name of a dataset or model: the plugin's, or the user's own name if it has one."""
     held = params.get({"given": "name", "file": "factory"}.get(plugin, ""))
     return str(held) if held else variant_name(plugin, params)
 
 
 def variant_name(plugin: str, params: Mapping[str, Any]) -> str:
-    """The name of an attack or a model, followed by what it runs of its library: foolbox LinfPGD.
+    """Name of an attack or a model, followed by what it runs of its library, such as `foolbox LinfPGD`.
 
-    What is no identifier is left out, as records of others may say anything.
+    Values that are not identifiers are left out, because a foreign record may contain anything.
     """
     chosen = [params[key] for key in VARIANTS if isinstance(params.get(key), str)]
     return " ".join([plugin, *(one for one in chosen if _IDENTIFIER.fullmatch(one))])
 
 
 def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names, each followed by the settings that tell it from others of the same name: pgd [steps=10].
+    """Make names distinct by the settings that differ, such as `pgd [steps=10]`.
 
-    Of the settings that differ, as few as tell all apart are shown, and of these none that is empty.
+    As few settings as possible are shown, and no empty ones.
 
     Args:
         settings: of each, nested plain data.
@@ -65,7 +65,7 @@ def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[s
 
 
 def _telling(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A few keys whose values differ wherever the settings do: at each step the one that tells most apart."""
+    """Few keys whose values differ wherever the settings do, chosen greedily by the names that they separate."""
     rows = list({repr(sorted(one.items(), key=str)): one for one in settings}.values())
     keys = sorted({key for one in rows for key in one}, key=lambda key: (key == "inputs", key))
     chosen: list[str] = []
@@ -79,7 +79,7 @@ def _telling(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def unversioned(described: Any) -> Any:
-    """Described plugins without their versions, and without those of the plugins inside them."""
+    """Described plugins without their versions, including plugins inside them."""
     if isinstance(described, Mapping):
         plugin = {"name", "version"} <= described.keys()
         return {key: unversioned(value) for key, value in described.items() if not (plugin and key == "version")}
@@ -87,7 +87,7 @@ def unversioned(described: Any) -> Any:
 
 
 def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    """Settings by their dotted path; what is no setting is left out."""
+    """Settings by dotted path; anything else is left out."""
     if isinstance(value, Mapping):
         for key, one in value.items():
             if key not in NO_SETTINGS:
@@ -101,7 +101,7 @@ def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _short(path: str, others: Sequence[str]) -> str:
-    """The last word of a path, or the whole where that is another's too."""
+    """Last component of a path, or the whole path if another ends in the same one."""
     last = path.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in others) == 1 else path
 

@@ -17,10 +17,10 @@ from benchmark.threat import Norm
 __all__ = ["GALLERY", "NORMS", "OUTCOMES", "SITES", "WITNESS", "Outcomes", "Witness", "concatenate"]
 
 NORMS = tuple(sorted(norm.value for norm in Norm))
-"""The names of the norms, each a column of distances."""
+"""Names of the norms, each with a column of distances."""
 
 SITES = ("sites", "clean_sites", "adv_sites")
-"""The columns of examples with several sites."""
+"""Columns of examples with several sites."""
 
 OUTCOMES = "outcomes.safetensors"
 WITNESS = "witness.safetensors"
@@ -32,33 +32,33 @@ class Outcomes:
     """Per example, in the order of the example list.
 
     ids, y: (N,) int64. clean_label, adv_label: (N,) int64, -1 where a detector refused the input, -2 where the system
-    answered with a score that is not finite.
-    clean_correct, clean_top5: (N,) bool, on the clean input; under the goal top5 both are the latter.
-    attacked: (N,) bool: correct on the clean input, so given to the attack.
-    valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked, but for spared examples).
-    adversarial: (N,) bool: a valid candidate that succeeds, at any distance (for attacks that look for the smallest).
+    returned a non-finite score.
+    clean_correct, clean_top5: (N,) bool, on the clean input; under the goal top5 both are the top-5 result.
+    attacked: (N,) bool: correct on the clean input, and so given to the attack.
+    valid: (N,) bool: the candidate was inside the threat (true where nothing was attacked, except spared examples).
+    adversarial: (N,) bool: a valid candidate succeeds, at any distance (for minimal attacks).
     broken: (N,) bool: adversarial within eps. robust_top5: (N,) bool, of the valid candidate, else of the clean input.
     l0, l1, l2, linf: (N,) float32: distance of the adversarial candidate; infinite where there is none.
     excess: (N,) float32: how far an invalid candidate was beyond the radius; infinite where it was not finite.
     forwards, backwards: (N,) int64: passes the attack used for the example.
     zero_gradient, bad_gradient: (N,) bool: the first gradient was zero, or not finite.
     certified: (N,) float32: certified radius in the threat's norm (0 where nothing was certified).
-    confidence: (N,) float32, the probability that the system gives the label which it predicts for the valid candidate,
-    else for the clean input: its largest softmax. None where it was not measured.
-    clean_predicted, adv_predicted: (N,) int64, the labels if no detector refused anything.
-    clean_suspicion, adv_suspicion: (N,) float32: by how much the most suspicious detector exceeds its threshold, in
+    confidence: (N,) float32, the largest softmax probability, on the valid candidate, else on the clean input. None if
+    not measured.
+    clean_predicted, adv_predicted: (N,) int64, the labels that would hold without refusals.
+    clean_suspicion, adv_suspicion: (N,) float32: largest excess of a detector's score over its threshold, in
     standard deviations of its clean scores; an input is refused where it is positive. Of the valid candidate, else of
     the clean input, as `adv_label` is. All four are None where the system has no detector.
-    reached: (N, K - 1) bool, under the goal `all` only: which of the labels y + 1, ..., y + K - 1 (modulo K) were
+    reached: (N, K - 1) bool, under the goal `all` only: whether the labels y + 1, ..., y + K - 1 (modulo K) were
     reached within eps; an example is broken if any was.
-    certified_rows: (N,) int64, how many training rows could be added or removed without changing the right answer (0
-    where nothing was certified); None without a certifier of training rows.
-    triggered, aimed: (N,) int64, for attacks that show the trigger of the system's poison only: the label that the
-    system gives each example with the trigger, -1 where refused, right or wrong without it; and the label that the
-    poison is to evoke, -1 where the poison is not about the example.
+    certified_rows: (N,) int64, number of training rows that may be added or removed without changing the correct answer
+    (0 where nothing was certified); None without a certifier of training rows.
+    triggered, aimed: (N,) int64, only for attacks that apply the trigger of the system's poison: the label predicted
+    for each example with the trigger, -1 where refused, also for examples misclassified without it; and the poison's
+    target label, -1 where the example is not targeted.
     sites, clean_sites, adv_sites: where an example has several sites (segmentation, detection), their labels
-    (N, S, ...) int16, and the answers to the clean input and to the valid candidate, else to the clean input, as the
-    task reads them. There the label of an example is 1, and an answer 1 if it is right as a whole, 0 if it is not.
+    (N, S, ...) int16, and the predictions on the clean input and on the valid candidate, else on the clean input, as
+    the task reads them. Then the label of every example is 1, and a prediction is 1 if it counts as correct, else 0.
     """
 
     ids: Tensor
@@ -114,13 +114,13 @@ class Outcomes:
         goals: int = 1,
         sites: tuple[Tensor, Tensor] | None = None,
     ) -> Outcomes:
-        """The outcomes of examples that nobody has attacked yet.
+        """Outcomes of examples before any attack.
 
         Args:
-            right: (N,) bool, which are right on the clean input; None where that is the label alone.
-            predicted, suspicion: of the clean inputs, where the system has detectors.
-            goals: the number of labels to reach under the goal `all`; 1 under any other.
-            sites: labels of the sites and answers to the clean input, where an example has several.
+            right: (N,) bool, correct on the clean input; None if the label alone decides that.
+            predicted, suspicion: of the clean inputs, if the system has detectors.
+            goals: number of target labels under the goal `all`; 1 under any other.
+            sites: labels of the sites and predictions on the clean input, if an example has several sites.
         """
         count, device = len(y), y.device
         no = torch.zeros(count, dtype=torch.bool, device=device)
@@ -159,7 +159,7 @@ class Outcomes:
         )
 
     def updated(self, rows: Tensor, **values: Tensor | None) -> Outcomes:
-        """The outcomes with other values (b, ...) at `rows` (b,) int64; values of columns that are None are ignored."""
+        """Copy with new values (b, ...) at `rows` (b,) int64; values of columns that are None are ignored."""
         mine = self.tensors()
         changed = {n: mine[n].index_copy(0, rows, v) for n, v in values.items() if n in mine and v is not None}
         return dataclasses.replace(self, **changed)
@@ -169,12 +169,12 @@ class Outcomes:
 
     @property
     def robust(self) -> Tensor:
-        """True where right on the clean input, attacked by a valid candidate, and not broken, (N,) bool."""
+        """True where correct on the clean input, attacked by a valid candidate, and not broken, (N,) bool."""
         return self.clean_correct & self.valid & ~self.broken
 
     @property
     def spared(self) -> Tensor:
-        """True where the attack was not given an example since other cells had broken it, (N,) bool."""
+        """True where the attack skipped an example that other cells had broken, (N,) bool."""
         return ~self.attacked & ~self.valid
 
     def distances(self, norm: str) -> Tensor:
@@ -183,12 +183,12 @@ class Outcomes:
         return values
 
     def tensors(self) -> dict[str, Tensor]:
-        """Arrays by name, without fields that are None."""
+        """Arrays by name, without missing ones."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod
     def join(cls, parts: Sequence[Outcomes]) -> Outcomes:
-        """The parts one after the other."""
+        """Concatenate outcomes in the given order."""
         return cls(**{name: torch.cat([p.tensors()[name] for p in parts]) for name in parts[0].tensors()})
 
     def save(self, path: Path) -> None:
@@ -199,7 +199,7 @@ class Outcomes:
 
     @classmethod
     def load(cls, path: Path) -> Outcomes:
-        """Read what `save` wrote."""
+        """Read a file written by `save`."""
         from safetensors.torch import load_file
 
         return cls(**load_file(str(path)))
@@ -207,7 +207,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Witness:
-    """The adversarial examples that prove a cell's broken (and adversarial) rows.
+    """Adversarial examples that prove a cell's broken (and adversarial) rows.
 
     ids: (M,) int64. x_adv: (M, *S) float32.
     """
@@ -217,7 +217,7 @@ class Witness:
 
     @classmethod
     def load(cls, path: Path, start: int = 0, stop: int | None = None) -> Witness:
-        """Read rows `start` to `stop` of a witness file, and nothing more of it."""
+        """Read only rows `start` to `stop` of a witness file."""
         from safetensors import safe_open
 
         with safe_open(str(path), "pt") as file:
@@ -225,13 +225,13 @@ class Witness:
 
 
 def concatenate(sources: Sequence[Path], names: dict[str, str], path: Path) -> None:
-    """Write one safetensors file whose tensors are those of many files, one after the other along the first axis.
+    """Concatenate the tensors of many safetensors files along the first axis, into one file.
 
     The format is eight bytes of header length, a JSON header, then the raw tensors: written part by part, so that
     memory does not grow with the number of examples.
 
     Args:
-        sources: files in order. names: the tensor of each file (value) that makes up a tensor of the result (key).
+        sources: files in order. names: from the name of a tensor in the result to its name in the files.
     """
     from safetensors import safe_open
 

@@ -1,4 +1,4 @@
-"""Two sets of cells on the same examples: an exact paired test, and the examples that only one of the two keeps."""
+"""Exact paired test of two sets of cells on the same examples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Examples that hold under one attack or the worst of several.
+    """Examples robust to one attack, or to several in the worst case.
 
-    name: for people. examples: sha256 of ids and labels. ids: (N,) int64. robust: (N,) bool. threat: for people.
+    name, threat: display names. examples: sha256 of ids and labels. ids: (N,) int64. robust: (N,) bool.
     """
 
     name: str
@@ -36,29 +36,31 @@ class Kept:
 
     @property
     def accuracy(self) -> Interval:
-        """The robust accuracy."""
+        """Robust accuracy with its interval."""
         found = proportion(int(self.robust.sum()), len(self.robust))
         assert found is not None
         return found
 
 
 def robust_rows(outcomes: dict[str, Any]) -> _Bools:
-    """(N,) bool: right on the clean input, attacked by a valid candidate, and not broken."""
+    """True where correct on the clean input, attacked by a valid candidate, and not broken, (N,) bool."""
     rows: _Bools = outcomes["clean_correct"] & outcomes["valid"] & ~outcomes["broken"]
     return rows
 
 
 def kept_of(name: str, cells: Sequence[tuple[Record, Path]]) -> Kept:
-    """Examples that stay right in every cell: the worst case over the attacks of `cells`.
+    """Examples that stay correct in every cell: the worst case over the attacks of `cells`.
 
     Raises:
-        RecordError: if there is no complete cell, or they are not about the same examples.
+        RecordError: if there is no complete cell, or their examples differ.
     """
     complete = [(record, folder) for record, folder in cells if record.status == "complete"]
     if not complete:
         raise RecordError(f"{name} has no complete cell; there is nothing to compare")
     if len({record.examples_sha256 for record, _ in complete}) > 1:
-        raise RecordError(f"the cells of {name} are about different examples; choose cells of one dataset and one size")
+        raise RecordError(
+            f"the cells of {name} have different examples; choose cells with the same dataset and number of examples"
+        )
     read = [outcomes_of(folder) for _, folder in complete]
     robust = np.logical_and.reduce([robust_rows(outcomes) for outcomes in read])
     threats = sorted({record.threat.name for record, _ in complete})
@@ -67,10 +69,10 @@ def kept_of(name: str, cells: Sequence[tuple[Record, Path]]) -> Kept:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The difference between two systems, attacks or results on the same examples.
+    """Difference between two systems, attacks or results on the same examples.
 
-    only_first, only_second: ids of examples that only one of the two keeps. p_value: of the exact two-sided McNemar
-    test of those, under the hypothesis that a disagreement goes either way with probability 1/2. difference: robust
+    only_first, only_second: ids of examples robust in only one of the two. p_value: exact two-sided McNemar test of
+    their numbers, whose null hypothesis is that a disagreement goes either way with probability 1/2. difference: robust
     accuracy of the first minus that of the second, with a 95 % interval given the number of disagreements
     (Clopper-Pearson of their proportion).
     """
@@ -89,27 +91,27 @@ class Comparison:
             f"{self.first.name}: robust {self.first.accuracy}, {self.first.threat}",
             f"{self.second.name}: robust {self.second.accuracy}, {self.second.threat}",
             f"difference {100 * said.value:+.1f} points ({100 * said.low:+.1f} to {100 * said.high:+.1f}) on "
-            f"{len(self.first.ids)} examples; only the first keeps {len(self.only_first)}, only the second "
-            f"{len(self.only_second)}",
+            f"{len(self.first.ids)} examples; {len(self.only_first)} robust only in the first, "
+            f"{len(self.only_second)} only in the second",
             f"exact McNemar p = {self.p_value:.3g}: {verdict}",
         ]
         if self.first.threat != self.second.threat:
             lines.append(
-                "the two were attacked under different threats: the difference is not one of the systems alone"
+                "the two were attacked under different threats: the difference is not due to the systems alone"
             )
         return "\n".join(lines)
 
 
 def compared(first: Kept, second: Kept) -> Comparison:
-    """Compare two by the examples that only one of them keeps.
+    """Compare two sets of cells example by example.
 
     Raises:
-        RecordError: if they are about different examples.
+        RecordError: if their examples differ.
     """
     if first.examples != second.examples or not np.array_equal(first.ids, second.ids):
         raise RecordError(
-            f"{first.name} and {second.name} are about different examples ({len(first.ids)} and {len(second.ids)}); a "
-            "paired test needs the same ones: evaluate both on the same data and with the same number of examples"
+            f"{first.name} and {second.name} have different examples ({len(first.ids)} and {len(second.ids)}); a "
+            "paired test needs the same ones: evaluate both on the same data with the same number of examples"
         )
     only_first, only_second = first.robust & ~second.robust, second.robust & ~first.robust
     b, c, total = int(only_first.sum()), int(only_second.sum()), len(first.ids)

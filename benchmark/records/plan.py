@@ -1,7 +1,7 @@
-"""A plan: the cells of a sweep, frozen in a file of one JSON document per line, for tasks that come and go.
+"""A plan: the cells of a sweep in a file of one JSON document per line, for any number of tasks.
 
-The first line says what the sweep is; each other is a cell, in the order in which they are best taken: one of each
-system first, since that trains it, then the others, the long ones before the short ones as far as the store knows.
+The first line describes the sweep, each other line a cell, in the order in which to take them: first one cell of each
+system, which trains it, then the others, the longest first as far as the store knows their durations.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["Line", "Plan", "ordered", "progress_of"]
 VERSION = 1
 
 OF_SYSTEMS = ("dataset", "model", "defense", "poison", "training", "system", "seed", "attack@training", "trainer")
-"""Beginnings of the keys that decide which system a cell needs."""
+"""Prefixes of the keys that determine the system of a cell."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A cell. line: the hash under which the store remembers where it leads. leads: it is the first of its system.
+    """A cell. line: hash under which the store indexes its key. leads: it is the first cell of its system.
 
-    overrides: as a sweep hands them to a job. system: the same for cells whose overrides ask for the same system.
-    seconds: what such a cell took before, or None.
+    overrides: as a sweep passes them to a job. system: equal for cells whose overrides ask for the same system.
+    seconds: duration of a similar cell, or None.
     """
 
     line: str
@@ -44,9 +44,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """A frozen sweep.
+    """A sweep in a file.
 
-    words: of the command that planned it. root: the store, absolute. fingerprint: of what it was composed from.
+    words: of the command that planned it. root: the store, absolute. fingerprint: of all its configuration sources.
     """
 
     sweep: str
@@ -69,10 +69,10 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """Read what `write` wrote.
+        """Read a file written by `write`.
 
         Raises:
-            ConfigError: if there is no such file, or it is none.
+            ConfigError: if there is no such file, or it is not a plan.
         """
         try:
             head, *rest = (json.loads(text) for text in path.read_text(encoding="utf-8").splitlines())
@@ -81,16 +81,16 @@ class Plan:
             lines = tuple(Line(**{**line, "overrides": tuple(line["overrides"])}) for line in rest)
             return cls(**{**head, "words": tuple(head["words"]), "lines": lines})
         except OSError as error:
-            raise ConfigError(f"{path} cannot be read ({error.strerror}); benchmark plan writes such files") from error
+            raise ConfigError(f"{path} cannot be read ({error.strerror}); write a plan with benchmark plan") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is no plan ({error}); benchmark plan -o FILE writes one") from error
+            raise ConfigError(f"{path} is not a plan ({error}); benchmark plan -o FILE writes one") from error
 
 
 def ordered(jobs: Sequence[tuple[str, Sequence[str]]], records: Sequence[Record]) -> tuple[Line, ...]:
-    """The lines of a plan in the order in which they are best taken.
+    """Lines of a plan in the order in which to take them.
 
     Args:
-        jobs: hash and overrides of each cell. records: what is known of such cells.
+        jobs: hash and overrides of each cell. records: known records of such cells.
     """
     known: dict[str, list[float]] = defaultdict(list)
     for record in records:
@@ -111,7 +111,7 @@ def _attack_of(overrides: Sequence[str]) -> str:
 
 
 def progress_of(plan: Plan, store: Store) -> dict[str, Record]:
-    """The records of the cells of a plan that have one, by line."""
+    """Records of the finished cells of a plan, by line."""
     failed = {_words(record.provenance.get("overrides", ())): record for record in store.records()}
     found = {}
     for line in plan.lines:

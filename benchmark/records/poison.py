@@ -1,7 +1,7 @@
-"""The poison that counts is the one that was stored: rows by id, written, read again and compared.
+"""Poisoned rows by id: stored, read back and compared, because only stored perturbations count.
 
-A poison plugin returns training examples, which may be read lazily and may differ from what a file of them would hold.
-Here the rows that it names are written out, and training sees the clean rows with those of the file in their places.
+A poison plugin returns training examples, which may be read lazily and may differ from the stored form. The rows that
+it names are therefore written to a file, and training uses the clean rows with those of the file in their places.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from benchmark.errors import DataError
 __all__ = ["POISON", "PoisonedRows"]
 
 POISON = "poison.safetensors"
-"""The file beside the weights of a poisoned system."""
+"""File beside the weights of a poisoned system."""
 
 
 @dataclass(frozen=True)
 class PoisonedRows:
     """Rows that a poison changed or added.
 
-    ids: (M,) int64. x: (M, *S) float32 in [0, 1]. y: (M,) int64. added: (M,) bool, no row of the clean training split.
-    probe: (P, *S), the first test examples with the trigger. victims: (V,) int64, ids of the test examples that the
-    poison was crafted for. None where there is no such thing.
+    ids: (M,) int64. x: (M, *S) float32 in [0, 1]. y: (M,) int64. added: (M,) bool, not a row of the clean training
+    split.
+    probe: (P, *S), the first test examples with the trigger, or None. victims: (V,) int64, ids of the test examples
+    that the poison was crafted for, or None.
     """
 
     ids: Tensor
@@ -39,14 +40,17 @@ class PoisonedRows:
 
     @classmethod
     def of(cls, clean: Examples, poisoned: Examples, touched: Tensor) -> PoisonedRows:
-        """The rows of `poisoned` whose ids are in `touched` (M,), in the order in which they stand there.
+        """Rows of `poisoned` whose ids are in `touched` (M,), in the order of `poisoned`.
 
         Raises:
-            DataError: if an id is no row's.
+            DataError: if no row has one of the ids.
         """
         at = torch.isin(poisoned.ids, touched).nonzero().flatten()
         if len(at) != len(touched.unique()):
-            raise DataError(f"{len(touched.unique())} ids were named as poisoned, and {len(at)} are rows of the poison")
+            raise DataError(
+                f"{len(touched.unique())} ids were named as poisoned, but only {len(at)} of them are rows of the "
+                "poisoned examples"
+            )
         return cls(poisoned.ids[at], poisoned.x(at), poisoned.y[at], ~torch.isin(poisoned.ids[at], clean.ids))
 
     def save(self, path: Path) -> None:
@@ -58,13 +62,13 @@ class PoisonedRows:
 
     @classmethod
     def load(cls, path: Path) -> PoisonedRows:
-        """Read what `save` wrote."""
+        """Read a file written by `save`."""
         from safetensors.torch import load_file
 
         return cls(**load_file(str(path)))
 
     def applied(self, clean: Examples) -> Examples:
-        """The clean training examples with these rows in their places, and the added ones after them."""
+        """Clean training examples with these rows in their places, followed by the added ones."""
         inside = {int(i): at for at, i in enumerate(clean.ids.tolist())}
         old = ~self.added
         positions = torch.tensor([inside[int(i)] for i in self.ids[old].tolist()], dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Provenance: versions, revision, machine. The only part of a record that may differ between reruns."""
+"""Provenance: versions, revision and machine. The only part of a record that may differ between reruns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core",
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    """Time, harness, git, packages and machine, and whatever the caller adds."""
+    """Time, harness, git, packages and machine, plus the caller's entries."""
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "harness": __version__,
@@ -51,7 +51,7 @@ def _version(name: str) -> str | None:
 
 
 def _git() -> dict[str, Any]:
-    """The revision of the working directory, and whether it has uncommitted changes; nulls outside a checkout."""
+    """Git revision of the working directory, and True if it has uncommitted changes; nulls outside a checkout."""
 
     def ask(*words: str) -> str | None:
         try:

@@ -1,8 +1,7 @@
-"""The record of a cell: the product. Everything else is a view of it.
+"""The record of a cell: the product, of which everything else is a view.
 
-Numbers are numbers, counts are counts, and nothing here imports torch: reading records is cheap. A record that an
-uninterrupted run writes and one that an interrupted run writes are the same bytes, apart from `provenance` and from
-`cost.seconds` and `cost.peak_memory_bytes`.
+Numbers are numbers, counts are counts, and reading records imports no torch. An interrupted and resumed run writes the
+same bytes as an uninterrupted one, apart from `provenance`, `cost.seconds` and `cost.peak_memory_bytes`.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ Status = Literal["complete", "failed", "refused"]
 
 
 class Counts(Document):
-    """Numbers of examples. robust_correct: right on the clean input, validly attacked and not broken.
+    """Numbers of examples. robust_correct: correct on the clean input, validly attacked and not broken.
 
-    spared: right, and not given to the attack, since cells that the record names had broken them.
+    spared: correct, but not given to the attack, since cells named in the record had broken them.
     """
 
     total: int = Field(ge=0)
@@ -58,7 +57,7 @@ class Counts(Document):
 
 
 class MetricValue(Document):
-    """One measured number with its 95 % interval; None where there is none."""
+    """A measured number with its 95 % interval; None if there is none."""
 
     name: str
     value: float | None
@@ -69,9 +68,9 @@ class MetricValue(Document):
 
 
 class Cost(Document):
-    """The passes of the attack over all attacked examples, and the time and memory of this cell's process.
+    """Passes of the attack over all attacked examples, and the time and memory of this cell's process.
 
-    prepared_forwards, prepared_backwards: passes that it cost beforehand to make what all examples share, if anything.
+    prepared_forwards, prepared_backwards: passes of the preparation that all examples share, if any.
     """
 
     forwards: int
@@ -91,9 +90,9 @@ class Finding(Document):
 
 
 class Audit(Document):
-    """The core's own look at the candidates of the attacked examples.
+    """The core's own check of the candidates of the attacked examples.
 
-    max_distance: the largest distance of a candidate that counts as broken, in the threat's norm.
+    max_distance: largest distance of a broken example's candidate, in the threat's norm.
     """
 
     max_distance: float
@@ -105,10 +104,10 @@ class Audit(Document):
 
 
 class GivenUp(Document):
-    """Attacked examples on which the attack ended with nothing found, though it might have asked on.
+    """Attacked examples on which the attack ended without success, although it could have continued.
 
-    examples: how many. asked: forward passes spent on them. left: how many more the query budget allowed for them; None
-    where there is no budget, and the attack looks for the smallest perturbation at any distance.
+    examples: their number. asked: forward passes spent on them. left: further passes that the query budget allowed;
+    None for a minimal attack without a budget.
     """
 
     examples: int = Field(ge=0)
@@ -134,15 +133,15 @@ class FileInfo(Document):
 class Record(Document):
     """The JSON document of a cell.
 
-    harness: the version of the code that made it, with a digest where that is no release; "" in records of 0.1, whose
-    keys were made otherwise. certifiers, measured_by: the plugins, each as name, distribution, version and params.
-    examples: number of the first test examples that were asked for; None for all.
+    harness: version of the code that made it, with a digest if it is not a release; "" in records of 0.1, whose keys
+    were computed differently. certifiers, measured_by: the plugins, each as name, distribution, version and params.
+    examples: requested number of test examples; None for all.
     fitted_on: the attacks whose examples each detector of the system was fitted on, by the detector's name; an empty
-    list stands for clean examples alone. A detector has seen the cell's attack if its name is among them.
-    survivors_of: keys of the cells, of the same system and threat, whose broken examples the attack was not given;
-    empty where it was given all. Its counts then tell what is left after all of them.
-    path: number of examples that each part of the attack broke, for an attack of several parts.
-    task: what is answered about an example; left out of the file where that is one label.
+    list for clean examples alone. A detector has seen the cell's attack if its name is among them.
+    survivors_of: keys of cells of the same system and threat; the attack skipped the examples that they broke. Empty if
+    it was given all; otherwise its counts are joint over all of them.
+    path: number of examples broken by each part of an attack with several parts.
+    task: what the system predicts; omitted from the file for classification.
     """
 
     schema_version: Literal[1] = 1
@@ -179,16 +178,16 @@ class Record(Document):
 
     @property
     def name(self) -> str:
-        """The cell, for people."""
+        """Display name of the cell."""
         return naming.cell_name(self.system.name, self.attack.label, self.threat.name, self.seed)
 
     def metric(self, name: str) -> MetricValue | None:
-        """The measurement of that name, if it was taken."""
+        """Measurement of that name, None if it was not taken."""
         return next((m for m in self.metrics if m.name == name), None)
 
 
 def cell_key(record: Record) -> str:
-    """The content address of a cell, from what its record says."""
+    """Content address of a cell, from its record."""
     return content_key(
         {
             "harness": record.harness,
@@ -207,17 +206,17 @@ def cell_key(record: Record) -> str:
 
 
 def read_record(path: Path) -> Record:
-    """Read a `record.json`, or the one in a cell's folder.
+    """Read a `record.json`, given by itself or by its cell's folder.
 
     Raises:
-        RecordError: if it is missing, is no JSON, or is not a record of a known version.
+        RecordError: if it is missing, is not JSON, or is not a record of a known version.
     """
     file = path
     try:
         file = path / "record.json" if path.is_dir() else path
         return _parsed(file.read_bytes())
     except OSError as error:
-        raise RecordError(f"no record can be read at {file}: {error.strerror}") from error
+        raise RecordError(f"cannot read a record at {file}: {error.strerror}") from error
     except RecordError as error:
         raise RecordError(f"{file} cannot be read: {error}") from error
     except ValidationError as error:
@@ -229,7 +228,7 @@ def read_record(path: Path) -> Record:
 
 
 def _parsed(content: bytes) -> Record:
-    """A record of the current version at once, one of another version by way of its migrations."""
+    """Parse a record: directly if of the current version, otherwise through its migrations."""
     try:
         return Record.model_validate_json(content)
     except ValidationError as error:
@@ -239,4 +238,4 @@ def _parsed(content: bytes) -> Record:
 
 
 GIVEN = "given_examples"
-"""The name of the attack in a record of given candidates (`benchmark add-examples`): there is no such plugin."""
+"""Name of the attack in a record of given candidates (`benchmark add-examples`); not a plugin."""

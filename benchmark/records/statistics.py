@@ -1,4 +1,4 @@
-"""Intervals of shares and the test of pairs, in NumPy: for records, tables and the leaderboard. Everything is 95 %."""
+"""95 % intervals of proportions, and tests of paired outcomes, in NumPy: for records, tables and the leaderboard."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _Ints = NDArray[np.int64]
 
 
 def wilson(successes: float, total: int, level: float = 0.95) -> tuple[float, float]:
-    """The score interval of a binomial share. Wilson, JASA 22 (1927).
+    """Score interval of a binomial proportion. Wilson, JASA 22 (1927).
 
     Args:
         successes: in [0, total]; need not be whole (a mean over seeds on the same examples).
 
     Raises:
-        ValueError: if there is no example, or the count does not fit the total.
+        ValueError: if there is no example, or the count exceeds the total.
     """
     _check(successes, total)
     z = special.ndtri(0.5 + level / 2)
@@ -34,12 +34,12 @@ def wilson(successes: float, total: int, level: float = 0.95) -> tuple[float, fl
 
 
 def clopper_pearson(successes: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a binomial share: it never covers less than `level`.
+    """Exact interval of a binomial proportion, with a coverage of at least `level`.
 
     Clopper and Pearson, Biometrika 26 (1934).
 
     Raises:
-        ValueError: if there is no example, or the count does not fit the total.
+        ValueError: if there is no example, or the count exceeds the total.
     """
     _check(successes, total)
     tail = (1 - level) / 2
@@ -50,14 +50,14 @@ def clopper_pearson(successes: int, total: int, level: float = 0.95) -> tuple[fl
 
 def _check(successes: float, total: int) -> None:
     if total < 1 or not 0 <= successes <= total:
-        raise ValueError(f"{successes} of {total} is no share; expected 0 <= successes <= total and total >= 1")
+        raise ValueError(f"{successes} of {total} is not a proportion; expected 0 <= successes <= total and total >= 1")
 
 
 def mcnemar(only_first: _Ints | int, only_second: _Ints | int) -> _Floats:
     """Two-sided exact p-values of paired binary outcomes, from the numbers of examples that only one side gets right.
 
-    Under the null hypothesis a disagreement goes either way with probability 1/2. McNemar, Psychometrika 12 (1947), in
-    its exact binomial form; 1 where the two never disagree. Works elementwise.
+    The null hypothesis is that a disagreement goes either way with probability 1/2. McNemar, Psychometrika 12 (1947),
+    in its exact binomial form; 1 if the two never disagree. Elementwise.
     """
     b, c = np.asarray(only_first, dtype=np.int64), np.asarray(only_second, dtype=np.int64)
     p: _Floats = np.minimum(1.0, 2.0 * special.bdtr(np.minimum(b, c), b + c, 0.5))
@@ -67,10 +67,10 @@ def mcnemar(only_first: _Ints | int, only_second: _Ints | int) -> _Floats:
 def paired_difference(
     both: int, only_first: int, only_second: int, neither: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of the difference of two shares of the same examples, first minus second.
+    """Interval of the difference of two proportions of the same examples, first minus second.
 
-    Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: Wilson's intervals of both shares, joined by their
-    correlation, which is corrected for continuity.
+    Newcombe, Statistics in Medicine 17 (1998) 2635, method 10: Wilson's intervals of both proportions, combined with
+    their continuity-corrected correlation.
 
     Raises:
         ValueError: if there is no example.

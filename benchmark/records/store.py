@@ -3,11 +3,11 @@
 =======================  ==========================================================================================
 cells/<key>/             record.json, outcomes.safetensors, witness.safetensors, for images also
                          gallery.safetensors: appears whole or not at all
-systems/<key>/           card.json, weights.safetensors: appears whole or not at all; probed-<hash>.json, what was
-                         found about it on a list of examples
-work/<key>/              what an unfinished cell or training has so far; plan.json says which it is
-transfer/<key>.json      what the adversarial examples of others do to a system, see :mod:`benchmark.commands.transfer`
-index/<hash>.json        which cell a line of a sweep leads to, so that a finished one need not be composed again
+systems/<key>/           card.json, weights.safetensors: appears whole or not at all; probed-<hash>.json: results of
+                         the probes on a list of examples
+work/<key>/              partial results of an unfinished cell or training, which plan.json describes
+transfer/<key>.json      transfer of others' adversarial examples to a system, :mod:`benchmark.commands.transfer`
+index/<hash>.json        the cell of a line of a sweep, so that a finished one need not be composed again
 locks/                   one worker at a time per cell and per training
 =======================  ==========================================================================================
 """
@@ -39,7 +39,7 @@ ATTEMPT = "attempt.json"
 FATES = "deaths.json"
 
 DEATHS = 2
-"""The processes that a cell may take with it before it is recorded as failed."""
+"""Number of processes that may die on a cell before it is recorded as failed."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class Store:
     root: Path
 
     def cell(self, key: str) -> Path:
-        """The folder of a finished cell."""
+        """Folder of a finished cell."""
         return self.root / "cells" / key
 
     def system(self, key: str) -> Path:
-        """The folder of a trained system."""
+        """Folder of a trained system."""
         return self.root / "systems" / key
 
     def work(self, key: str) -> Path:
-        """The scratch folder of an unfinished cell or training."""
+        """Scratch folder of an unfinished cell or training."""
         return self.root / "work" / key
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """One holder at a time, over all processes; freed by the system when the holder dies."""
+        """Exclusive lock over all processes; the operating system frees it when the holder dies."""
         from filelock import FileLock
 
         folder = self.root / "locks"
@@ -72,7 +72,7 @@ class Store:
             lock.acquire()
         except OSError as error:
             raise StoreError(
-                f"the store {self.root} cannot be written: {error}; set store.root to a folder of yours"
+                f"the store {self.root} cannot be written: {error}; set store.root to a writable folder"
             ) from error
         try:
             yield
@@ -80,14 +80,14 @@ class Store:
             lock.release()
 
     def record(self, key: str) -> Record | None:
-        """The record of a cell, or None if there is none that can be read."""
+        """Record of a cell, or None if there is no readable one."""
         try:
             return read_record(self.cell(key))
         except RecordError:
             return None
 
     def records(self) -> list[Record]:
-        """Every record that can be read, by key; of the others :meth:`unreadable` says why not.
+        """All readable records, by key; :meth:`unreadable` has the reasons for the others.
 
         Raises:
             StoreError: if the folder of the cells cannot be read.
@@ -95,7 +95,7 @@ class Store:
         return [record for record in map(self.record, self._keys()) if record is not None]
 
     def unreadable(self) -> dict[str, str]:
-        """The reason for every cell whose record cannot be read, by key."""
+        """Reason for every cell whose record cannot be read, by key."""
         reasons = {}
         for key in self._keys():
             try:
@@ -105,7 +105,7 @@ class Store:
         return reasons
 
     def unreadable_systems(self) -> dict[str, str]:
-        """The reason for every trained system whose card is missing or cannot be read, by key."""
+        """Reason for every trained system whose card is missing or unreadable, by key."""
         reasons = {}
         for folder in sorted((self.root / "systems").glob("[!.]*")):
             if folder.is_dir() and self.card(folder.name) is None:
@@ -114,7 +114,7 @@ class Store:
         return reasons
 
     def _keys(self) -> list[str]:
-        """The names of all folders of cells, sorted."""
+        """Names of all folders of cells, sorted."""
         try:
             with os.scandir(self.root / "cells") as found:
                 return sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
@@ -122,19 +122,19 @@ class Store:
             return []
         except OSError as error:
             raise StoreError(
-                f"the store {self.root} cannot be read ({error.strerror}: {error.filename}); ask its owner to let you, "
-                "or name a store of yours"
+                f"the store {self.root} cannot be read ({error.strerror}: {error.filename}); ask its owner for "
+                "access, or name another store"
             ) from error
 
     def broken(self, record: Record) -> list[bool] | None:
-        """Broken or not, for the examples of a cell in order; None where its outcomes are not here."""
+        """True for each broken example of a cell, in order; None if its outcomes are not available."""
         from safetensors.numpy import load_file  # without torch
 
         path = self.cell(record.key) / "outcomes.safetensors"
         return [bool(value) for value in load_file(str(path))["broken"]] if path.is_file() else None
 
     def card(self, key: str) -> Card | None:
-        """The card of a trained system, or None if it is not in the store or cannot be read."""
+        """Card of a trained system, or None if it is not in the store or unreadable."""
         path = self.system(key) / "card.json"
         try:
             card = Card.model_validate_json(path.read_bytes()) if path.is_file() else None
@@ -143,24 +143,24 @@ class Store:
         return card if card is None or card.sha256 in ("", card.sealed().sha256) else None
 
     def differs(self, card: Card) -> str:
-        """Difference of the files of a trained system from those that its card describes, "" for none."""
+        """First file of a trained system that differs from its card, in words; "" if none does."""
         for name, sha in (("weights.safetensors", card.weights_sha256), ("poison.safetensors", card.poison_sha256)):
             path = self.system(card.key) / name
             if sha and (not path.is_file() or file_sha256(path) != sha):
-                return f"has a {name} that is not the file that its card describes"
+                return f"has a {name} that does not match its card"
         return ""
 
     def damage(self, record: Record) -> str:
-        """Difference in size of the files beside a record from those that it names, "" for none."""
+        """First file beside a record whose size differs from the record, in words; "" if none does."""
         for file in record.files:
             path = self.cell(record.key) / file.path
             size = path.stat().st_size if path.is_file() else None
             if size != file.bytes:
-                return f"has {file.path} of {size} bytes, and its record says {file.bytes}"
+                return f"has {file.path} of {size} bytes, but its record says {file.bytes}"
         return ""
 
     def scratch(self, key: str, plan: dict[str, Any]) -> Path:
-        """The scratch folder of `key`, with a note of what it is for."""
+        """Scratch folder of `key`, with a note about its purpose."""
         folder = self.work(key)
         folder.mkdir(parents=True, exist_ok=True)
         note = folder / "plan.json"
@@ -172,7 +172,7 @@ class Store:
 
     @contextlib.contextmanager
     def attempt(self, key: str) -> Iterator[None]:
-        """Around the work on a cell, under its lock: a note that stays only if the process dies."""
+        """Context for work on a cell, under its lock, with a note that stays only if the process dies."""
         note = self.work(key) / ATTEMPT
         write_atomic(note, json.dumps({"host": platform.node(), "pid": os.getpid(), "begun": time.time()}) + "\n")
         try:
@@ -181,7 +181,7 @@ class Store:
             note.unlink(missing_ok=True)
 
     def attempts(self) -> dict[str, dict[str, Any]]:
-        """Cells that are under way, or whose process died, by key: host, pid and beginning."""
+        """Cells in progress, or whose process died, by key: host, pid and start time."""
         found = {}
         for path in sorted((self.root / "work").glob(f"*/{ATTEMPT}")):
             with contextlib.suppress(OSError, ValueError):
@@ -189,10 +189,10 @@ class Store:
         return found
 
     def bury(self, reason: str, *, final: bool = False) -> list[str]:
-        """Note why the processes died that worked on cells and hold their locks no more; the keys of those cells.
+        """Note why processes died that worked on cells and no longer hold their locks; returns the keys of those cells.
 
         Args:
-            reason: such as "signal 11 (SIGSEGV)". final: it would end so again, and is not tried again.
+            reason: such as "signal 11 (SIGSEGV)". final: do not try again, since it would end the same way.
         """
         buried = []
         for key in self.attempts():
@@ -206,7 +206,7 @@ class Store:
         return buried
 
     def deaths(self, key: str) -> list[str]:
-        """Causes of death of the processes that worked on a cell, as far as somebody saw them."""
+        """Known causes of death of the processes that worked on a cell."""
         try:
             return [str(reason) for reason in json.loads((self.work(key) / FATES).read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
@@ -218,7 +218,7 @@ class Store:
 
     @contextlib.contextmanager
     def free(self, key: str) -> Iterator[bool]:
-        """True if nobody works on a cell; nobody can begin either inside the block."""
+        """True if no process works on a cell; none can start inside the block."""
         from filelock import FileLock, Timeout
 
         (self.root / "locks").mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class Store:
             lock.release()
 
     def put(self, source: Path, final: Path) -> None:
-        """Move a complete folder to its place; an older one there is replaced."""
+        """Move a complete folder to its place, replacing an older one."""
         _follow_umask(source)
         settle(source)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -247,14 +247,14 @@ class Store:
         shutil.rmtree(old, ignore_errors=True)
 
     def put_record(self, record: Record, source: Path) -> Path:
-        """Write the record beside its files in `source` and move the folder to its place, which is returned."""
+        """Write the record beside its files in `source`, move the folder to its place and return that."""
         write_atomic(source / "record.json", to_text(record))
         final = self.cell(record.key)
         self.put(source, final)
         return final
 
     def unfinished(self) -> list[dict[str, Any]]:
-        """The notes of cells and trainings that began and did not end."""
+        """Notes of unfinished cells and trainings."""
         notes = []
         for path in sorted((self.root / "work").glob("*/plan.json")):
             with contextlib.suppress(OSError, ValueError):
@@ -264,7 +264,7 @@ class Store:
     # --- the index of sweep lines ---
 
     def sweep_of(self, lines: str, new: str) -> str:
-        """The id under which a sweep of these lines (by their hash) began in this store; `new` if it begins now."""
+        """Id under which a sweep of these lines (by their hash) started in this store; `new` if it starts now."""
         path = self.root / "index" / f"sweep-{lines}.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads(path.read_text(encoding="utf-8"))["sweep"])
@@ -272,12 +272,12 @@ class Store:
         return new
 
     def remember(self, line: str, key: str, inputs: list[Path]) -> None:
-        """Note that the line of a sweep (by its hash) leads to the cell `key`, as long as the inputs stay."""
+        """Index the key of a sweep line's cell (by the line's hash), valid as long as the inputs do not change."""
         stamps = {str(p): stamp(p) for p in inputs}
         write_atomic(self.root / "index" / f"{line}.json", json.dumps({"key": key, "inputs": stamps}) + "\n")
 
     def recall(self, line: str) -> str | None:
-        """The cell that a sweep line leads to, or None if that is not known or an input changed."""
+        """Key of a sweep line's cell, or None if it is unknown or an input changed."""
         path = self.root / "index" / f"{line}.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
@@ -289,7 +289,7 @@ class Store:
 
 
 def _follow_umask(folder: Path) -> None:
-    """Let the umask decide who may read the files of a folder: safetensors writes them for their owner alone."""
+    """Apply the umask to the files of a folder, since safetensors makes them readable for their owner alone."""
     probe = folder / ".umask"
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)

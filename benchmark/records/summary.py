@@ -1,4 +1,4 @@
-"""Records as rows of a table: accuracies with their intervals, cost and settings. Imports no torch."""
+"""Rows of a table from records: accuracies with their intervals, cost and settings. Imports no torch."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class Interval(NamedTuple):
 
 
 def proportion(count: int, total: int) -> Interval | None:
-    """`count` of `total`; None where there is nothing."""
+    """`count` of `total` with its interval; None if the total is 0."""
     return Interval(count / total, *wilson(count, total)) if total else None
 
 
 def robust_of(record: Record) -> Interval | None:
-    """The robust accuracy of a complete cell, over all examples."""
+    """Robust accuracy of a complete cell, over all examples."""
     return None if record.counts is None else proportion(record.counts.robust_correct, record.counts.total)
 
 
 def clean_of(record: Record) -> Interval | None:
-    """The clean accuracy of a complete cell."""
+    """Clean accuracy of a complete cell."""
     return None if record.counts is None else proportion(record.counts.clean_correct, record.counts.total)
 
 
 class Labels(NamedTuple):
-    """Names of system, attack and threat of a cell, with what tells it from other cells of the same names."""
+    """Display names of a cell's system, attack and threat, distinct from those of other cells."""
 
     system: str
     attack: str
@@ -60,7 +60,7 @@ class Labels(NamedTuple):
 
 
 def labelled(records: Sequence[Record]) -> list[Labels]:
-    """Per record its names, which differ between records wherever their settings do."""
+    """Display names of each record, which differ wherever the settings do."""
     systems = naming.apart([r.system.name for r in records], [r.system.config for r in records])
     attacks = naming.apart([r.attack.label for r in records], [r.attack.params for r in records])
     told = [r.threat.model_dump(exclude={"eps", "eps_exact"}) for r in records]
@@ -69,7 +69,7 @@ def labelled(records: Sequence[Record]) -> list[Labels]:
 
 
 def in_order(records: Sequence[Record]) -> list[Record]:
-    """Records by system, norm, radius (a number), attack and seed."""
+    """Sort records by system, norm, radius (numerically), attack and seed."""
     return sorted(
         records,
         key=lambda r: (r.system.name, r.threat.norm, r.threat.eps, r.threat.name, r.attack.label, r.seed, r.key),
@@ -80,7 +80,7 @@ COLUMNS = ("system", "threat", "attack", "seed", "robust accuracy", "clean accur
 
 
 def shown_rows(records: Sequence[Record]) -> list[list[str]]:
-    """The cells of a table for people under :data:`COLUMNS`, in the order of the records."""
+    """Displayed rows under :data:`COLUMNS`, in the order of the records."""
     rows = []
     for record, names in zip(records, labelled(records), strict=True):
         attacked = record.counts.clean_correct - record.counts.spared if record.counts else 0
@@ -93,7 +93,7 @@ def shown_rows(records: Sequence[Record]) -> list[list[str]]:
 
 
 def plain_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """One flat dictionary per record: for data frames. Metrics are under their names, with _low and _high."""
+    """One flat dictionary per record, for data frames. Metrics are under their names, with _low and _high."""
     rows = []
     for record, names in zip(records, labelled(records), strict=True):
         robust, clean = robust_of(record), clean_of(record)
@@ -133,7 +133,7 @@ def plain_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def outcomes_of(folder: Path) -> dict[str, Any]:
-    """The arrays of `outcomes.safetensors` beside a record, as NumPy arrays.
+    """Arrays of `outcomes.safetensors` beside a record, as NumPy arrays.
 
     Raises:
         RecordError: if they cannot be read.
@@ -149,10 +149,10 @@ def outcomes_of(folder: Path) -> dict[str, Any]:
 
 
 def figures_of(record: Record, folder: Path) -> list[str]:
-    """Figures of the certifiers and detectors of a complete cell, in a few words each; empty where it has neither.
+    """Figures of the certifiers and detectors of a complete cell, in a few words each; empty if it has neither.
 
-    The certified accuracy is the share that is right and certified up to the threat's radius. A refusal costs on clean
-    inputs and saves under attack.
+    The certified accuracy is the fraction that is correct and certified up to the threat's radius. A refusal counts
+    against clean accuracy and for robust accuracy.
     """
     if record.status != "complete" or not (record.certifiers or record.fitted_on):
         return []
@@ -170,4 +170,4 @@ def figures_of(record: Record, folder: Path) -> list[str]:
 
 
 REFUSED = -1
-"""The label of an input that a detector refused."""
+"""Label of an input that a detector refused."""

@@ -18,7 +18,7 @@ LATEX = {
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str = "text") -> str:
-    """The table in one of the formats; a LaTeX one is a `tabular` in the style of booktabs.
+    """Table in one of the formats; a LaTeX one is a `tabular` in the style of booktabs.
 
     Raises:
         ConfigError: if there is no such format.
@@ -37,7 +37,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str = "te
             r"\end{tabular}",
         ])  # fmt: skip
     if form != "text":
-        raise ConfigError(f"the format of the table is {form!r}; expected one of {', '.join(FORMATS)}")
+        raise ConfigError(f"the table format is {form!r}; expected one of {', '.join(FORMATS)}")
     widths = [max(len(line[at]) for line in (columns, *rows)) for at in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -46,9 +46,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str = "te
 
 
 def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
-    """A text table cut into blocks of columns that each fit `width` characters; the first column is in each block.
+    """Text table cut into blocks of at most `width` characters; each repeats the first column.
 
-    A block has one more column at least, so that a narrow window shows everything.
+    A block has at least one more column, so that a narrow window shows everything.
     """
     sizes = [max(len(line[at]) for line in (columns, *rows)) for at in range(len(columns))]
     blocks: list[list[int]] = [[]]
@@ -65,7 +65,7 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
 
 
 def markdown_cell(text: str) -> str:
-    """Text that cannot leave its place in a table or list of Markdown."""
+    """Text escaped for a cell of a Markdown table or a list."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 

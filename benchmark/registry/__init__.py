@@ -1,4 +1,4 @@
-"""Installed plugins: which there are, how one is loaded, and what it declares."""
+"""Installed plugins: listing, loading and their declarations."""
 
 from benchmark.api import KINDS, LISTS
 from benchmark.registry.calls import calling, owners

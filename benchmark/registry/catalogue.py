@@ -1,8 +1,8 @@
-"""Descriptions of the installed plugins, without importing them here.
+"""Descriptions of the installed plugins, made without importing them in this process.
 
-Only importing a plugin shows whether it loads and what it declares. So plugins are imported in a child process, once
-per state of their distribution, and what was found is kept in the user's cache folder. The sentences about plugins that
-do not load are those of :mod:`benchmark.registry.installed`.
+Only an import shows if a plugin loads and what it declares. Plugins are therefore imported in a child process, once per
+state of their distribution, and the results are kept in the user's cache folder. The errors of plugins that do not load
+are those of :mod:`benchmark.registry.installed`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from benchmark.registry.trial import answers_of_child
 __all__ = ["Description", "catalogue", "describe"]
 
 FORMAT = 2
-"""The form of what is kept in the cache; raise it with any change of `trial.description_of`."""
+"""Version of the cached descriptions; raise it with any change of `trial.description_of`."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """A plugin as it declares itself.
+    """A plugin's declarations.
 
-    summary, paper: from the first paragraph of the module's docstring; paper is "" where it names none.
-    about: the docstring of the class, which explains its settings.
-    fields: the configuration, name -> default (None where it has no plain default).
+    summary, paper: from the first paragraph of the module's docstring; paper is "" if it names none.
+    about: docstring of the class, which explains its settings.
+    fields: configuration, name -> default (None if it has no plain default).
     supports: of attacks and certifiers: norms and access by name, and the flags; empty for other kinds.
-    flags: other declarations of the class that are true or false, such as a defense's `randomized`.
-    offers: what can be chosen by name in it, a line each, such as the attacks of a toolkit.
-    problem: why it cannot be loaded, or "".
+    flags: other boolean declarations of the class, such as a defense's `randomized`.
+    offers: choices by name, one line each, such as the attacks of a toolkit.
+    problem: reason why it cannot be loaded, or "".
     """
 
     declared: Declared
@@ -56,12 +56,12 @@ class Description:
 
 
 def describe(plugin: Declared) -> Description:
-    """The description of one declared plugin."""
+    """Description of one declared plugin."""
     return _described([plugin])[0]
 
 
 def catalogue(kind: str | None = None) -> list[Description]:
-    """Every declared plugin, of one kind or of all, in the order of kinds and names."""
+    """Descriptions of every declared plugin, of one kind or all, sorted by kind and name."""
     wanted = [plugin for plugin in registry.declared() if kind is None or plugin.kind == kind]
     order = {name: at for at, name in enumerate(registry.KINDS)}
     wanted.sort(key=lambda d: (order.get(d.kind, len(order)), d.name, d.distribution))
@@ -69,7 +69,7 @@ def catalogue(kind: str | None = None) -> list[Description]:
 
 
 def _described(plugins: Sequence[Declared]) -> list[Description]:
-    """Descriptions of these plugins, from the cache or else from a child process that imports them."""
+    """Descriptions of these plugins, from the cache or from a child process that imports them."""
     file = _cache_folder() / "plugins.json"
     try:
         known: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def _described(plugins: Sequence[Declared]) -> list[Description]:
 
 
 def _cache_folder() -> Path:
-    """The platform's folder for a user's caches; XDG_CACHE_HOME comes first."""
+    """The platform's folder for user caches; XDG_CACHE_HOME takes precedence."""
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen:
         return Path(chosen) / "adversarial-benchmark"
@@ -103,7 +103,7 @@ def _cache_folder() -> Path:
 
 @functools.cache
 def _environment() -> str:
-    """A digest of what is installed: a change of any distribution makes earlier answers void."""
+    """Digest of all installed distributions; any change invalidates the cache."""
     names: list[str] = [sys.version, sys.prefix, __version__]
     for folder in sys.path:
         try:
@@ -116,7 +116,7 @@ def _environment() -> str:
 
 @functools.cache
 def _state_of(package: str) -> str:
-    """The state of the source files of a top-level package, found without importing it."""
+    """State of the source files of a top-level package, found without importing it."""
     spec = None
     for finder in sys.meta_path:
         with contextlib.suppress(Exception):
@@ -134,7 +134,7 @@ def _digest_of(spec: importlib.machinery.ModuleSpec) -> str:
 
 
 def _cache_key(plugin: Declared) -> str:
-    """A name for a plugin in the state in which it is installed now."""
+    """Cache key of a plugin in its installed state."""
     package = plugin.module.partition(":")[0].partition(".")[0]
     rivals = [rival.owner for rival in registry.declared() if rival.full_name == plugin.full_name]
     parts = (FORMAT, dataclasses.astuple(plugin), rivals, _state_of(package), _environment())

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["SUPPORTS", "check_component", "check_version", "guarded_import", "registered"]
 
 SUPPORTS = "supports: ClassVar[Supports] = Supports(...)"
-"""What attacks and certifiers must declare, as it is written."""
+"""Declaration that attacks and certifiers must have, as source code."""
 
 
 @contextlib.contextmanager
 def guarded_import(plugin: Declared, where: str) -> Iterator[None]:
-    """Watch an import: what it changes of the process is undone.
+    """Guard an import: undo its changes to the process.
 
     Raises:
-        PluginError: if there was any such thing.
+        PluginError: if there were any.
     """
     try:
         with guarded(where, fault=PluginError):
@@ -45,13 +45,13 @@ def check_version(plugin: Declared) -> None:
 
     if plugin.requires and not SpecifierSet(plugin.requires).contains(__version__, prereleases=True):
         raise PluginError(
-            f"plugin '{plugin.full_name}' from {plugin.owner} needs {DISTRIBUTION}{plugin.requires}, and "
-            f"{__version__} is installed; install versions of the two that go together"
+            f"plugin '{plugin.full_name}' from {plugin.owner} needs {DISTRIBUTION}{plugin.requires}, but "
+            f"{__version__} is installed; install compatible versions of the two"
         )
 
 
 def registered(module: Any, where: str) -> Any:
-    """The class that the module's `benchmark_component` returns."""
+    """Class that the module's `benchmark_component` returns."""
     from benchmark.hooks import hookspecs
 
     manager = pluggy.PluginManager(GROUP)
@@ -75,13 +75,13 @@ def registered(module: Any, where: str) -> Any:
 
 
 def check_component(component: Any, plugin: Declared, where: str) -> None:
-    """The class is a frozen dataclass of its kind, for this version of the contracts, with nothing left abstract."""
+    """Check that the class is a frozen, concrete dataclass of its kind, for this version of the contracts."""
     expected: type[Component] = getattr(api, plugin.kind.capitalize(), api.Component)
     if not (isinstance(component, type) and issubclass(component, expected)):
         raise PluginError(f"{where} registers {component!r}; expected a subclass of benchmark.api.{expected.__name__}")
     if component.api_version != api.API_VERSION:
         raise PluginError(
-            f"{where} was written for version {component.api_version} of the plugin contracts, and this harness has "
+            f"{where} was written for version {component.api_version} of the plugin contracts, but this harness has "
             f"version {api.API_VERSION}; install a release of {plugin.distribution} made for it"
         )
     if "__dataclass_fields__" not in vars(component) or not vars(component)["__dataclass_params__"].frozen:

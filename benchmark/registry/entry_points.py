@@ -15,7 +15,7 @@ DISTRIBUTION = "adversarial-benchmark"
 
 @dataclass(frozen=True)
 class Declared:
-    """One entry point. requires: what its distribution asks of the harness, as a version specifier, or ""."""
+    """One entry point. requires: its distribution's version specifier for the harness, or ""."""
 
     kind: str
     name: str
@@ -26,12 +26,12 @@ class Declared:
 
     @property
     def full_name(self) -> str:
-        """kind.name"""
+        """Full name, kind.name."""
         return f"{self.kind}.{self.name}"
 
     @property
     def named(self) -> str:
-        """kind.name from its owner, for messages."""
+        """Full name and owner, for messages."""
         return f"{self.full_name} from {self.owner}"
 
     @property
@@ -41,7 +41,7 @@ class Declared:
 
 
 def _requirement(distribution: importlib.metadata.Distribution) -> str:
-    """The version specifier in which a distribution asks for the harness."""
+    """Version specifier of a distribution's requirement on the harness."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     for text in distribution.requires or ():
@@ -65,14 +65,14 @@ def scanned() -> tuple[tuple[Declared, ...], tuple[str, ...]]:
         except Exception as error:  # its file is not ours to mend, and nobody asked for it
             place = getattr(distribution, "_path", "an installed distribution")
             problems.append(
-                f"the entry points in {place} cannot be read ({type(error).__name__}: {error}); what it declares is "
-                "left out: reinstall it"
+                f"the entry points in {place} cannot be read ({type(error).__name__}: {error}); its plugins are left "
+                "out: reinstall it"
             )
     return tuple(sorted(found, key=lambda d: (d.kind, d.name, d.distribution, d.version))), tuple(sorted(problems))
 
 
 def _points_of(distribution: importlib.metadata.Distribution) -> set[Declared]:
-    """The entry points of the group that a distribution declares."""
+    """Entry points of the group that a distribution declares."""
     points = [p for p in distribution.entry_points if p.group == GROUP]
     if not points:
         return set()

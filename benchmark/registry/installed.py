@@ -1,7 +1,7 @@
-"""Installed plugins, read from metadata alone; one is imported when it is asked for.
+"""Installed plugins, listed from metadata alone and imported on demand.
 
-Each plugin is an entry point `kind.name` of the group `benchmark`. Nothing is imported until :func:`load` is called,
-so a broken plugin hurts only those who ask for it.
+Each plugin is an entry point `kind.name` of the group `benchmark`. Nothing is imported before :func:`load`, so a broken
+plugin affects only those who ask for it.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ __all__ = [
 
 @functools.cache
 def declared() -> tuple[Declared, ...]:
-    """Every entry point of the group, sorted; duplicates included, so that they can be named."""
+    """Every entry point of the group, sorted; duplicates are kept, so that they can be reported."""
     return scanned()[0]
 
 
 def unreadable() -> tuple[str, ...]:
-    """A sentence for every installed distribution whose entry points cannot be read, whoever made it."""
+    """Error sentence for every installed distribution whose entry points cannot be read, from any author."""
     return scanned()[1]
 
 
 NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-"""What the name of a plugin may be: it is part of keys, of files and of pages."""
+"""Pattern of a plugin's name, which is part of keys, file names and pages."""
 
 
 def names(kind: str) -> list[str]:
-    """The names of a kind, sorted; what is none, such as ../../etc, is left out."""
+    """Names of a kind, sorted; invalid ones, such as ../../etc, are left out."""
     return sorted({d.name for d in declared() if d.kind == kind and NAME.fullmatch(d.name)})
 
 
@@ -76,8 +76,8 @@ def find(kind: str, name: str) -> Declared:
     if len({m.distribution for m in matches}) > 1 or len(matches) > 1:
         owners = " and ".join(f"{m.owner} ({m.module})" for m in matches)
         raise PluginError(
-            f"plugin '{kind}.{name}' is declared by {owners}; one name must have one owner: uninstall one of them, or "
-            "ask its author to rename it"
+            f"plugin '{kind}.{name}' is declared by {owners}; a name must have a single owner: uninstall one of them, "
+            "or ask its author to rename it"
         )
     return matches[0]
 
@@ -86,7 +86,7 @@ def load(kind: str, name: str, *, own: bool = False) -> type[Component]:
     """Import the plugin of that name and return its class.
 
     Args:
-        own: of several by that name take the harness's, as where a default names it and nobody asked.
+        own: if several have the name, take the harness's own, as for a default that the user did not choose.
 
     Raises:
         PluginError: if it is unknown, declared twice, made for another version, fails to import, or registers wrongly.
@@ -111,7 +111,7 @@ def _load(plugin: Declared) -> type[Component]:
         raise
     except ModuleNotFoundError as error:
         missing, own = (error.name or "").partition(".")[0], plugin.module.partition(":")[0].partition(".")[0]
-        advice = f"The package must hold {own}" if missing == own else f"Try: pip install {missing}"
+        advice = f"The package must contain {own}" if missing == own else f"Try: pip install {missing}"
         raise PluginError(f"{where} failed to import: {error}. {advice}") from error
     except Exception as error:
         raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
@@ -121,9 +121,9 @@ def _load(plugin: Declared) -> type[Component]:
 
 
 def _check_sole_name(plugin: Declared, where: str) -> None:
-    """A module has one name: under two, its results would bear the first one's, whichever was asked for.
+    """Check that the module is declared under one name only, since its results bear the first one.
 
-    Of the harness's own modules others may claim what they like: the claim is refused, and the module is not.
+    If another distribution claims one of the harness's own modules, only that claim is refused.
     """
     others = [
         d.full_name
@@ -133,13 +133,13 @@ def _check_sole_name(plugin: Declared, where: str) -> None:
     ]
     if others and plugin in declared():
         raise PluginError(
-            f"{where} is the module {plugin.module}, which is also {', '.join(sorted(others))}; one module must have "
-            "one name: its author must leave one of them out"
+            f"{where} is the module {plugin.module}, which is also {', '.join(sorted(others))}; a module must have a "
+            "single name: its author must remove one of them"
         )
 
 
 def misnamed(plugin: Declared) -> str:
-    """The sentence about an entry point whose name has no known kind, or no name after it."""
+    """Error about an entry point whose name has no known kind, or no name after it."""
     if plugin.kind in KINDS:
         return f"is named {plugin.full_name!r}; expected KIND.NAME, such as {plugin.kind}.acme"
     return f"is of kind {plugin.kind!r}; expected one of {', '.join(KINDS)}"
@@ -152,10 +152,10 @@ def name_of(component: Component) -> tuple[str, str]:
 
 
 def owner_of(cls: type[Component]) -> Declared:
-    """The entry point that a loaded class came from; what the core itself makes has none, and says kind and name.
+    """Entry point of a loaded class; a class of the core has none, but declares kind and name itself.
 
     Raises:
-        PluginError: if the class is no installed plugin's.
+        PluginError: if the class does not belong to an installed plugin.
     """
     own = vars(cls).get("held")
     if own is not None and cls.__module__.startswith(f"{GROUP}."):
@@ -166,11 +166,13 @@ def owner_of(cls: type[Component]) -> Declared:
         with contextlib.suppress(PluginError):  # a second name of the same module is none
             if same and _load(plugin) is cls:
                 return plugin
-    raise PluginError(f"{cls.__module__}.{cls.__name__} is no installed plugin; declare its entry point and reinstall")
+    raise PluginError(
+        f"{cls.__module__}.{cls.__name__} is not an installed plugin; declare its entry point and reinstall"
+    )
 
 
 def blamed(error: BaseException) -> str:
-    """`kind.name from OWNER (FILE, line N)`: the plugin in whose code an error arose, innermost; "" if in none's."""
+    """Plugin in whose code an error arose, innermost: `kind.name from OWNER (FILE, line N)`; "" if in none."""
     modules = {plugin.module.partition(":")[0]: plugin for plugin in declared()}
     found = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -183,7 +185,7 @@ def blamed(error: BaseException) -> str:
 def distribution_of(component: Component) -> dict[str, str]:
     """Name, distribution and version of an instance's plugin, for records and keys.
 
-    The version has a digest of the plugin's source where its distribution is no release: :mod:`.origin`.
+    The version includes a digest of the plugin's source if its distribution is not a release: :mod:`.origin`.
     """
     owner = owner_of(type(component))
     version = version_of(owner.distribution, owner.version, owner.module.partition(":")[0])
@@ -191,7 +193,7 @@ def distribution_of(component: Component) -> dict[str, str]:
 
 
 def settings(component: Any) -> dict[str, Any]:
-    """The configuration of a component as plain data; a component inside it comes with its name and version."""
+    """Configuration of a component as plain data, with name and version of the components inside it."""
     from benchmark.api import Component
 
     def plain(value: Any) -> Any:
@@ -211,6 +213,6 @@ def settings(component: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields that are configuration: not what a tracker holds between hooks, and no added one at its default."""
+    """Configuration fields: without a tracker's state between hooks, and without added fields at their defaults."""
     fields = (f for f in dataclasses.fields(value) if f.init)
     return tuple(f for f in fields if not ("added" in f.metadata and getattr(value, f.name) == f.default))

@@ -1,10 +1,10 @@
-"""The code that a result comes from: a release, which its version names, or source, whose digest stands in the version.
+"""Version of the code behind a result: a release, or a version with a digest of the source.
 
-A distribution counts as released if it was installed as a package and its Python files are those that its RECORD names.
-An editable installation, one from a folder or a repository, and one whose files were edited have no version that says
-what they do. There `0.2.0` becomes `0.2.0+src.1a2b3c4d5e6f`: a digest of the module and of all that it imports from its
-own distribution, transitively. Comments, docstrings and layout do not count. Nothing is imported: sources are parsed.
-Files other than Python source (tables, compiled extensions) and modules named by text alone are not seen.
+A distribution counts as released if it was installed as a package and its Python files match its RECORD. The version of
+an editable installation, of one from a folder or repository, or of one with edited files does not identify its code.
+There `0.2.0` becomes `0.2.0+src.1a2b3c4d5e6f`: a digest of the module and everything that it imports from its own
+distribution, transitively. Comments, docstrings and layout do not count. Nothing is imported: sources are parsed.
+Files other than Python source (tables, compiled extensions) and modules named only by strings are not covered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["harness_version", "source_digest", "source_stamps", "version_of"]
 HARNESS = "adversarial-benchmark"
 PACKAGE = "benchmark"
 OWN_PACKAGES = frozenset({PACKAGE, "benchmark_leaderboard"})
-"""Packages of the harness that are no plugins: what of them a result depends on is :func:`harness_version`."""
+"""Packages of the harness without plugins; :func:`harness_version` covers the parts that results depend on."""
 
 COMPUTES = (
     "benchmark.api",
@@ -38,17 +38,17 @@ COMPUTES = (
     "benchmark.system",
     "benchmark.threat",
 )
-"""The part of the harness that makes numbers; configuration, registry, commands and the like only arrange it."""
+"""Parts of the harness that compute numbers, unlike configuration, registry, commands and so on."""
 
 ROOTS = {
     "system": ("benchmark.stages.fit",),
     "cell": ("benchmark.run", "benchmark.oracles.linear", "benchmark.oracles.relu"),
 }
-"""Where the code begins that a trained system and a cell depend on."""
+"""Modules from which the code behind a trained system, and a cell, is reached."""
 
 
 def version_of(distribution: str, version: str, module: str) -> str:
-    """The version of a plugin's distribution, with the digest of the plugin's source where that is no release.
+    """Version of a plugin's distribution, with a digest of the plugin's source if it is not a release.
 
     Args:
         module: of the plugin.
@@ -58,7 +58,7 @@ def version_of(distribution: str, version: str, module: str) -> str:
 
 @functools.cache
 def harness_version(part: str) -> str:
-    """The version of the harness for a `system` or a `cell`, with a digest of its code if it is no release."""
+    """Version of the harness for a `system` or a `cell`, with a digest of its code if it is not a release."""
     version = importlib.metadata.version(HARNESS)
     if _released(HARNESS):
         return version
@@ -74,12 +74,12 @@ def _version(distribution: str, version: str, module: str) -> str:
 
 
 def _stamped(version: str, digest: str) -> str:
-    """A version with a digest of source, as a local version of PEP 440."""
+    """Version with a digest of the source, as a local version of PEP 440."""
     return f"{version}{'.' if '+' in version else '+'}src.{digest[:12]}"
 
 
 def source_stamps(plugins: Iterable[tuple[str, str]]) -> list[list[object]]:
-    """Path, size and time of change of every Python file of plugins and harness that are no release.
+    """Path, size and modification time of every Python file of unreleased plugins and harness.
 
     Args:
         plugins: distribution and module of each.
@@ -103,7 +103,7 @@ def _files_of(top: str) -> Iterator[Path]:
 
 @functools.cache
 def _released(distribution: str) -> bool:
-    """True if the version of a distribution says what it does."""
+    """True if the version of a distribution identifies its code."""
     try:
         found = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -124,7 +124,7 @@ def _as_recorded(file: importlib.metadata.PackagePath) -> bool:
 
 
 def _listed(distribution: str, module: str) -> bool:
-    """True if the file of a module is one of those that the distribution was installed with."""
+    """True if the file of a module is one of the distribution's installed files."""
     path = _file(module)
     try:
         files = importlib.metadata.distribution(distribution).files or ()
@@ -151,7 +151,7 @@ def _own_packages(distribution: str, module: str) -> frozenset[str]:
 
 
 def _folder(module: str) -> Path | None:
-    """The folder in which the top-level module or package lies."""
+    """Folder of the top-level module or package."""
     spec = _spec(module.partition(".")[0])
     if spec is None or spec.origin is None:
         return None
@@ -163,10 +163,10 @@ def _folder(module: str) -> Path | None:
 
 
 def source_digest(modules: tuple[str, ...], follow: Callable[[str], bool]) -> str:
-    """sha256 over the code of modules and of all that they import.
+    """sha256 over the code of modules and everything that they import.
 
     Args:
-        follow: which names of modules belong to it.
+        follow: True for the names of modules that belong to it.
     """
     digests: dict[str, str] = {}
     todo = [*modules]
@@ -191,7 +191,7 @@ def _spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 @functools.cache
 def _file(module: str) -> Path | None:
-    """The source of a module, found without importing its packages; None if there is none."""
+    """Source file of a module, found without importing its packages; None if there is none."""
     top, *rest = module.partition(":")[0].split(".")
     spec = _spec(top)
     if spec is None:
@@ -208,7 +208,7 @@ def _file(module: str) -> Path | None:
 
 @functools.cache
 def _parsed(file: Path, module: str) -> tuple[str, frozenset[str]]:
-    """The digest of a module's code, and the names that it may import: modules, and what may be one."""
+    """Digest of a module's code, and the names that it may import: modules, and names that may be modules."""
     raw = file.read_bytes()
     try:
         tree = ast.parse(raw)
@@ -220,7 +220,7 @@ def _parsed(file: Path, module: str) -> tuple[str, frozenset[str]]:
 
 
 def _imports(node: ast.AST, package: str) -> Iterator[str]:
-    """Every module that the code names in an import, but for those of type checkers."""
+    """Every module named in an import, except for type checking."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -242,7 +242,7 @@ def _type_checking(test: ast.expr) -> bool:
 
 
 def _code(value: object) -> str:
-    """A tree as text, the same for every version of Python: empty fields and bare texts are left out."""
+    """Syntax tree as text, equal in every version of Python: empty fields and docstrings are left out."""
     if isinstance(value, list):
         return "[" + ",".join(_code(item) for item in value if not _is_text(item)) + "]"
     if not isinstance(value, ast.AST):
@@ -252,5 +252,5 @@ def _code(value: object) -> str:
 
 
 def _is_text(node: object) -> bool:
-    """True for a docstring, or another text that does nothing."""
+    """True for a docstring, or another string expression without effect."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,6 +1,6 @@
-"""Trial imports: plugins are loaded in a process of their own, and say there what they declare.
+"""Trial imports: plugins are loaded in a child process, which reports their declarations.
 
-A plugin that crashes or hangs takes nothing with it: it is named, and the others are asked again.
+A plugin that crashes or hangs affects only the child: it is reported, and a new child continues with the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmark.registry.entry_points import Declared
 __all__ = ["answers_of_child"]
 
 PATIENCE = 120
-"""Seconds until a child process that imports plugins is given up."""
+"""Timeout of a child process that imports plugins, in seconds."""
 
 _YEAR = re.compile(r"\b(19|20)\d\d\b|arXiv", re.IGNORECASE)
 _MARK = "\x1eanswer "
@@ -35,7 +35,7 @@ def answers_of_child(plugins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         plugins: the fields of each :class:`benchmark.registry.Declared`.
 
     Returns:
-        For each the fields of its description, without `declared`.
+        For each, the fields of its description, without `declared`.
     """
     answers: list[dict[str, Any]] = []
     while len(answers) < len(plugins):
@@ -44,13 +44,13 @@ def answers_of_child(plugins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if reason:
             guilty = plugins[len(answers)]
             name = f"{guilty['kind']}.{guilty['name']}"
-            problem = f"plugin '{name}' {reason} while it was imported; uninstall it, or tell its author"
+            problem = f"plugin '{name}' {reason} while it was imported; uninstall it, or report this to its author"
             answers.append({"problem": problem})
     return answers
 
 
 def _ask(plugins: Sequence[dict[str, Any]], answers: list[dict[str, Any]]) -> str:
-    """Append the answers of one child, as far as it comes; why it stopped before the end, or ""."""
+    """Append the answers of one child as far as it gets; returns the reason why it stopped early, or ""."""
     command = [sys.executable, "-m", "benchmark.registry.trial"]
     reason, out = "", ""
     try:
@@ -68,7 +68,7 @@ def _ask(plugins: Sequence[dict[str, Any]], answers: list[dict[str, Any]]) -> st
 
 
 def description_of(plugin: Declared) -> dict[str, Any]:
-    """The fields of a description, from loading the plugin here."""
+    """Fields of a description, from loading the plugin in this process."""
     try:
         registry.find(plugin.kind, plugin.name)
         cls = registry.load(plugin.kind, plugin.name)
@@ -96,7 +96,7 @@ def _words(docstring: str) -> tuple[str, str]:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    """The default of a field as JSON can hold it; None where there is no plain one."""
+    """Default of a field as a JSON value; None if it has no plain one."""
     if "plugin" in field.metadata:
         return None
     if "plugins" in field.metadata:
@@ -119,7 +119,7 @@ def _plain(value: Any) -> Any:
 
 
 def _supports(cls: Any) -> dict[str, Any]:
-    """The abilities that an attack or a certifier declares, in plain words."""
+    """Declared abilities of an attack or a certifier, as plain values."""
     from benchmark.api import Norm, Supports
 
     can = getattr(cls, "supports", None)
@@ -130,7 +130,7 @@ def _supports(cls: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer for the plugins named on standard input, a line each, as soon as each is imported."""
+    """Answer for each plugin named on standard input, one line each, as soon as it is imported."""
     for plugin in json.load(sys.stdin):
         answer = json.dumps(description_of(Declared(**plugin)))
         sys.stdout.write(f"\n{_MARK}{answer}\n")

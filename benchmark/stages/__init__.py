@@ -1,1 +1,1 @@
-"""The stages of a run, in the order of :mod:`benchmark.run`: load, poison, fit, attack, judge, certify, measure."""
+"""Stages of a run, in the order of :mod:`benchmark.run`: load, poison, fit, attack, judge, certify, measure."""

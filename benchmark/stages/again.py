@@ -1,4 +1,4 @@
-"""again: a sample of the examples of a recorded cell, attacked once more; the same bits must come out."""
+"""again: attack a sample of the examples of a recorded cell again; the results must be identical bit for bit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LOOSE = ("confidence", "certified", "excess", *(norm for norm in NORMS if norm n
 
 
 def draw(key: str, seed: int, among: Tensor, count: int) -> Tensor:
-    """Draw at most `count` rows from the true ones of `among` (N,) bool; their positions, int64, ascending."""
+    """Draw at most `count` of the rows where `among` (N,) bool is true: their positions, (M,) int64, ascending."""
     generator = torch.Generator().manual_seed(derive_seed(seed, key) % 2**63)
     rows = among.nonzero().flatten()
     return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
@@ -52,10 +52,10 @@ def attack_again(
     """Attack the examples at `rows` again, as the run did.
 
     Raises:
-        RecordError: naming the first example that comes out otherwise. Unproved: if nobody attacked it.
+        RecordError: naming the first example with another result. Unproved: if the candidates came from a file.
     """
     if record.attack.name == GIVEN:
-        raise Unproved("its candidates were given by somebody, and no attack can make them again")
+        raise Unproved("its candidates were added from a file, and no attack can recompute them")
     with tempfile.TemporaryDirectory() as scratch:
         job = _job(record, cell, store, data, Path(scratch))
         with exact_math():
@@ -74,7 +74,7 @@ def attack_again(
 
 
 def recheck_again(record: Record, cell: Replay, outcomes: Outcomes, store: Store, data: Path) -> Finding | None:
-    """The finding about an attack that depends on its batch, as the run made it; None where it made none."""
+    """Finding about an attack that depends on its batch, recomputed as in the run; None if there is none."""
     if {finding.name for finding in record.findings} & UNRELIABLE:
         return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -111,23 +111,23 @@ def _check_prepared(folder: Path, made: dict[str, Tensor]) -> None:
     path = folder / PREPARED
     stored = load_file(path) if path.is_file() else {}
     if {*stored} != {*made} or not all(torch.equal(stored[name], made[name]) for name in made):
-        raise RecordError(f"made again, the attack prepares something else than {path} holds")
+        raise RecordError(f"run again, the attack prepares other tensors than those in {path}")
 
 
 def _compare(now: Outcomes, said: Outcomes, rows: Tensor) -> None:
-    """The rows of a new attack with those of the record, column by column."""
+    """Compare the rows of a repeated attack with those of the record, column by column."""
     mine, theirs = now.tensors(), said.tensors()
     for name in theirs:
         new, old = mine[name], theirs[name][rows]
         if new.shape != old.shape:
             raise RecordError(
-                f"attacked again, {name} has the shape {list(new.shape)}, and the outcomes {list(old.shape)}"
+                f"attacked again, {name} has the shape {list(new.shape)}, in the outcomes {list(old.shape)}"
             )
         same = torch.isclose(new, old, rtol=1e-4, atol=1e-6) if name in LOOSE else new == old
         wrong = ~(same if same.ndim == 1 else same.all(1))
         if bool(wrong.any()):
             at = int(wrong.nonzero()[0])
             raise RecordError(
-                f"attacked again, example {int(now.ids[at])} has {name} {new[at].tolist()}, and the outcomes say "
-                f"{old[at].tolist()}"
+                f"attacked again, example {int(now.ids[at])} has {name} {new[at].tolist()}, but {old[at].tolist()} in "
+                f"the outcomes"
             )

@@ -1,7 +1,6 @@
-"""attack: the plugin proposes, batch by batch and device by device; every finished batch is on disk.
+"""attack: run the plugin, batch by batch and device by device; every finished batch is stored.
 
-One batch is a function of the examples in it and of nothing else, so it does not matter in how many batches, in how
-many processes or in how many sittings the examples are attacked.
+The result of a batch depends only on its examples, so the numbers of batches, processes and sessions do not matter.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ __all__ = ["attack", "share"]
 
 
 Telling = Callable[[str, int, int], None]
-"""Called with ("attack", done, total) examples after each batch, and with ("passes", made, declared) inside of one."""
+"""Called with ("attack", done, total) examples after each batch, and with ("passes", made, declared) within one."""
 
 
 def attack(job: Job, trainer: Trainer, progress: Telling) -> Attacked:
-    """Attack every example of the job that is not yet attacked, and join the parts."""
+    """Attack all remaining examples of the job, and join the parts."""
     share(job, trainer, progress)
     while set_broken_aside(job.folder):  # of an earlier sitting; what was made now is whole
         share(job, trainer, progress)
@@ -42,7 +41,7 @@ def attack(job: Job, trainer: Trainer, progress: Telling) -> Attacked:
 
 
 def share(job: Job, trainer: Trainer, progress: Telling) -> None:
-    """Attack what is not yet attacked, alone or with other processes; the parts are on disk when it returns."""
+    """Attack the remaining examples, alone or with other processes; returns when all parts are stored."""
     job.folder.mkdir(parents=True, exist_ok=True)
     todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size)
     if trainer.devices * trainer.nodes > 1:
@@ -74,7 +73,7 @@ def _attack_ranges(job: Job, todo: Sequence[tuple[int, int]], device: torch.devi
 
 
 def _attack_range(job: Job, start: int, stop: int, device: torch.device) -> None:
-    """Attack one range and keep it on disk; halved for as long as memory does not suffice."""
+    """Attack one range and store it; halve the range as long as memory is insufficient."""
     positions = torch.arange(start, stop)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -104,7 +103,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _attack_in_processes(job: Job, trainer: Trainer, todo: Sequence[tuple[int, int]]) -> None:
-    """Share the batches out over processes, with Lightning Fabric."""
+    """Distribute the batches over processes, with Lightning Fabric."""
     from lightning_fabric import Fabric
 
     with quiet_lightning():

@@ -20,9 +20,9 @@ __all__ = ["Attempts", "attempts", "goals"]
 
 
 def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Tensor | None, ...]:
-    """The target labels of each attack: (B,), none of them the true one; None for any wrong label.
+    """Target labels (B,) of each attack, never the true label; None for any wrong label.
 
-    One attack, but for the goal `all`: there as many as there are other labels.
+    A single attack, except under the goal `all`, with one for each other label.
     """
     if not goal.names_label:
         return (None,)
@@ -38,9 +38,10 @@ def goals(goal: Goal, y: Tensor, logits: Tensor, rng: SampleRandom) -> tuple[Ten
 
 @dataclass(frozen=True)
 class Attempts:
-    """The attempts on some examples, once or for each label to reach.
+    """Attempts on some examples, one or one per target label.
 
-    verdict, candidate: of the attack that is kept. ledger: of all. reached: (b, goals) bool, which broke the example.
+    verdict, candidate: of the best attempt. ledger: of all. reached: (b, goals) bool, the attempts that broke the
+    example.
     """
 
     verdict: Verdict
@@ -52,16 +53,16 @@ class Attempts:
 def attempts(
     job: Job, threat: Threat, x: Tensor, y: Tensor, wanted: tuple[Tensor | None, ...], rng: SampleRandom
 ) -> Attempts:
-    """Attack once per goal, with an equal share of the query budget each, and keep one candidate per example.
+    """Attack once per goal, with an equal share of the query budget each, and keep the best candidate per example.
 
-    That is one that breaks it, the nearest for attacks that look for the smallest perturbation, else the first; else
-    one that is invalid; else the nearest that is adversarial; else the first.
+    In order of preference: one that breaks it (the nearest for minimal attacks, else the first), an invalid one, the
+    nearest adversarial one, the first.
     """
     if threat.queries is not None and len(wanted) > 1:
         if threat.queries < len(wanted):
             raise ConfigError(
-                f"threat.queries is {threat.queries}, and threat.goal=all shares them out over {len(wanted)} labels; "
-                f"allow {len(wanted)} at least"
+                f"threat.queries is {threat.queries}, which threat.goal=all divides among {len(wanted)} labels; allow "
+                f"at least {len(wanted)}"
             )
         threat = dataclasses.replace(threat, queries=threat.queries // len(wanted))
     kept = _attempt(job, threat, x, y, wanted[0], rng if len(wanted) == 1 else rng.child("goal", 0), rng)
@@ -77,7 +78,7 @@ def attempts(
 
 
 def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
-    """True where the new attack is to be kept, (b,) bool; `norm`, if any, decides among equals by the distance."""
+    """True where the new attempt replaces the old, (b,) bool; under a `norm`, equal ranks are decided by distance."""
 
     def rank(of: Verdict) -> Tensor:
         return torch.where(of.broken, 0, torch.where(~of.valid, 1, torch.where(of.adversarial, 2, 3)))
@@ -89,7 +90,7 @@ def _better(new: Verdict, old: Verdict, norm: str) -> Tensor:
 def _attempt(
     job: Job, threat: Threat, x: Tensor, y: Tensor, goal: Tensor | None, rng: SampleRandom, examples: SampleRandom
 ) -> Attempts:
-    """One attack on all rows, and the verdict on it. rng: of the attack. examples: of region and verdict."""
+    """One attack on all rows, and its verdict. rng: of the attack. examples: of region and verdict."""
     ball, can = threat.around(x, examples), job.attack.supports
     top5 = threat.goal is Goal.top5
     target = target_of(job, threat, ball, rng, ranked=y if top5 else None)
@@ -110,12 +111,12 @@ def _attempt(
 
 
 def _propose(job: Job, threat: Threat, target: Target, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """The attack's candidates, after checks that nothing but its own tensors was touched."""
+    """Candidates of the attack, after checks that it touched only its own tensors."""
     candidate = call_guarded(job, partial(job.attack.perturb, target, threat=threat, rng=rng), x, y)
     if not isinstance(candidate, Tensor) or candidate.shape != x.shape or candidate.dtype != x.dtype:
         shape = f"{tuple(candidate.shape)} {candidate.dtype}" if isinstance(candidate, Tensor) else repr(candidate)[:60]
         raise AttackFault(
             f"{owned_name(job.attack)} returned {shape}; expected {tuple(x.shape)} {x.dtype}, one candidate per "
-            "input: its author must mend it"
+            "input: its author must fix it"
         )
     return candidate.detach()

@@ -1,6 +1,6 @@
-"""One batch of a cell: the attack proposes, under watch, and the core judges.
+"""One batch of a cell: the attack proposes under guard, and the core judges.
 
-What comes out is a function of the examples of the batch, each by itself, and of nothing else.
+The result of an example depends on nothing else in its batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Attacked", "Job", "attack_batch", "call_guarded", "goals", "target_o
 class Attacked:
     """Outcomes and cost of attacked examples. witness: of one batch; that of a cell is a file.
 
-    path: number of examples that each part of the attack broke, for an attack of several parts.
+    path: number of examples broken by each part of an attack with several parts.
     """
 
     outcomes: Outcomes
@@ -45,13 +45,13 @@ class Attacked:
 
 
 def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
-    """Attack the examples of one batch that the system gets right and no earlier cell broke, and judge what comes back.
+    """Attack and judge the examples of one batch that are correct and not broken by an earlier cell.
 
     Args:
         x: (B, *S). y: (B, ...). ids: (B,).
 
     Raises:
-        AttackFault: if the attack breaks the contract in a way that spoils more than its own candidates.
+        AttackFault: if the attack breaks the contract in a way that affects more than its own candidates.
     """
     rng = SampleRandom(derive_seed(job.seed, "cell"), ids)
     clean = answer(job.system, x, y, rng.child("clean"), job.threat.goal)
@@ -94,7 +94,7 @@ def attack_batch(job: Job, x: Tensor, y: Tensor, ids: Tensor) -> Attacked:
 
 
 def _triggered(system: System, backdoor: Backdoor, x: Tensor, y: Tensor, rng: SampleRandom) -> Tensor:
-    """Label of every example with the trigger, whether right without it or not, (B,) int64; one forward pass."""
+    """Predicted label of every example with the trigger, including misclassified ones, (B,) int64; one forward pass."""
     return answer(system, backdoor.trigger(x), y, rng).label
 
 
@@ -104,7 +104,7 @@ def _where_valid(valid: Tensor, verdict: Tensor | None, said: Tensor | None, row
 
 
 def _where_valid_sites(verdict: Verdict, said: Answer, rows: Tensor) -> Tensor:
-    """The answers per site to valid candidates, else to the clean input, (b, S, ...)."""
+    """Predictions per site on valid candidates, else on the clean input, (b, S, ...)."""
     assert verdict.sites is not None
     assert said.sites is not None
     wide = verdict.valid.reshape(-1, *[1] * (verdict.sites.ndim - 1))
@@ -112,7 +112,7 @@ def _where_valid_sites(verdict: Verdict, said: Answer, rows: Tensor) -> Tensor:
 
 
 def _assembled(clean: Outcomes, rows: Tensor, x: Tensor, made: Attempts, said: Answer) -> Attacked:
-    """The outcomes of a batch whose examples at `rows` were attacked, with its witness.
+    """Outcomes of a batch whose examples at `rows` were attacked, with its witness.
 
     Args:
         clean: the outcomes before. x: (B, *S). said: the answers to the clean inputs.

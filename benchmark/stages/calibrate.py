@@ -1,4 +1,4 @@
-"""The thresholds of detectors, from clean examples of the select split."""
+"""Thresholds of detectors, calibrated on clean examples of the select split."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from benchmark.system import Detector, System
 __all__ = ["DETECTOR_FALSE_POSITIVES", "calibrate", "calibrated", "too_few"]
 
 DETECTOR_FALSE_POSITIVES = 0.05
-"""The share of clean select examples that a calibrated detector refuses."""
+"""False positive rate of a calibrated detector."""
 
 
 def calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examples) -> dict[str, list[float]]:
-    """Per detector: the threshold above which at most 5 % of clean inputs are expected, and the spread of scores.
+    """Threshold of each detector at an expected false positive rate of at most 5 %, and the spread of its scores.
 
     The scores are those of the clean select examples on the deployed system, by the same passes as at inference.
     """
@@ -33,8 +33,8 @@ def calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examp
         if not len(select):
             raise Refused(
                 f"defense.{registry.name_of(defense)[1]} takes its threshold from clean examples of the select split, "
-                f"and that of dataset.{registry.name_of(parts.dataset)[1]} is empty; give it some, or leave the "
-                "defense out"
+                f"but that of dataset.{registry.name_of(parts.dataset)[1]} is empty; add examples to it, or leave the "
+                f"defense out"
             )
         system = System(model, spec, parts.defenses, [Detector(defense, 0.0, 1.0)])
         rng = SampleRandom(derive_seed(parts.seed, "calibrate"), select.ids)
@@ -46,7 +46,7 @@ def calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examp
 
 
 def too_few(count: int) -> str | None:
-    """The sentence for a select split too small for any threshold to hold the false positives."""
+    """Warning about a select split too small for the false positive rate; None if it is large enough."""
     if (count + 1) * DETECTOR_FALSE_POSITIVES >= 1:
         return None
     return (
@@ -56,11 +56,11 @@ def too_few(count: int) -> str | None:
 
 
 def calibrated(scores: Tensor, false_positives: float) -> float:
-    """The threshold for scores (N,) of clean examples: the k-th smallest, k = ceil((N + 1) (1 - false_positives)).
+    """Threshold for scores (N,) of clean examples: the k-th smallest, k = ceil((N + 1) (1 - false_positives)).
 
-    A fresh clean score lies above it with a probability of `false_positives` at most, whatever the distribution; the
-    share of fresh scores above it is Beta(N + 1 - k, k) where no scores are equal. With fewer than
-    1 / false_positives - 1 examples no threshold keeps that, and it is the largest score.
+    A new clean score exceeds it with probability at most `false_positives`, for any distribution; the fraction of new
+    scores above it is Beta(N + 1 - k, k) if no scores are equal. With fewer than 1 / false_positives - 1 examples no
+    threshold guarantees that, and it is the largest score.
     """
     k = math.ceil((len(scores) + 1) * (1 - Fraction(str(false_positives))))
     return float(scores.sort().values[min(k, len(scores)) - 1])

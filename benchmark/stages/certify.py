@@ -26,9 +26,9 @@ def certify(
     threat: Threat,
     rng: SampleRandom,
 ) -> Tensor:
-    """Best certified radius of each example that is right on the clean input, else 0, (B,) float32.
+    """Largest certified radius of each example that is correct on the clean input, else 0, (B,) float32.
 
-    A radius that is not a finite number proves nothing.
+    A non-finite radius proves nothing and counts as 0.
     """
     best = torch.zeros(len(x), device=x.device)
     for place, certifier in enumerate(certifiers):
@@ -41,7 +41,7 @@ def certify(
 def certify_rows(
     certifiers: Sequence[Certifier], system: System, x: Tensor, y: Tensor, correct: Tensor, *, rng: SampleRandom
 ) -> Tensor | None:
-    """Most training rows that any certifier allows an attacker, (B,) int64; 0 where the answer is wrong already.
+    """Largest certified number of training rows of each example, (B,) int64; 0 where the prediction is wrong already.
 
     None if no certifier proves anything about training rows.
     """

@@ -1,4 +1,4 @@
-"""Devices, and arithmetic that can be reproduced on them."""
+"""Devices and reproducible arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["device_of", "exact_math", "peak_memory"]
 
 
 def device_of(trainer: Trainer) -> torch.device:
-    """The device of a single process."""
+    """Device of a single process."""
     if trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and torch.cuda.is_available()):
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
@@ -23,7 +23,7 @@ def device_of(trainer: Trainer) -> torch.device:
 
 @contextlib.contextmanager
 def exact_math() -> Iterator[None]:
-    """Deterministic kernels and full single precision, so that a result can be reproduced."""
+    """Use deterministic kernels and full single precision, for reproducible results."""
     before = (
         torch.backends.cudnn.deterministic,
         torch.backends.cudnn.benchmark,
@@ -44,7 +44,7 @@ def exact_math() -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's allocator, or the largest resident size of this process."""
+    """Peak memory in bytes: of the device's allocator, or the largest resident size of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     import resource

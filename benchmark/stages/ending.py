@@ -1,4 +1,4 @@
-"""ending: the parts of a record that say what was run, and the record of a cell that was refused or failed."""
+"""ending: record fields that describe the run, and the record of a cell that was refused or failed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["ended", "provenance_of", "skeleton"]
 
 
 def skeleton(config: RunConfig, key: str, status: Status, error: str | None = None, *, unseen: bool = False) -> Record:
-    """The fields of a record that every cell has, whatever became of it.
+    """Record fields of every cell, whatever its status.
 
     Args:
-        unseen: no file was looked at, so that inputs are named by their place.
+        unseen: True if no file was read; inputs are then identified by path.
     """
     return config.skeleton(refused=unseen).model_copy(update={"key": key, "status": status, "error": error})
 
 
 def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False) -> Record:
-    """The record of a cell that a part refused, or that failed.
+    """Record of a cell that was refused or failed.
+
+    Provenance has the traceback, for the plugin's author, in addition to the error sentence.
 
     Args:
-        unseen: before any file was looked at.
-
-    Provenance has the traceback, for the plugin's author, beside the sentence for people.
+        unseen: True if no file was read.
     """
     sentence = str(error)
     if not isinstance(error, BenchmarkError):
@@ -45,7 +45,7 @@ def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False
 
 
 def provenance_of(config: RunConfig, **more: Any) -> dict[str, Any]:
-    """The provenance of a cell: its overrides, trainer, batch size and plugins."""
+    """Provenance of a cell: its overrides, trainer, batch size and plugins."""
     return provenance(
         overrides=list(config.overrides),
         trainer=registry.settings(config.trainer),

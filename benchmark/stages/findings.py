@@ -1,7 +1,7 @@
-"""Standing checks of the evaluation itself: the harness distrusts its own numbers.
+"""Standing checks of the evaluation itself.
 
-Checks of one cell need nothing but the cell, so that its record does not depend on what else was run. Checks across
-cells are made whenever records are read together: at the end of a sweep, by `benchmark status`, on the board.
+Checks of one cell need only the cell, so that its record does not depend on other runs. Checks across cells are made
+whenever records are read together: at the end of a sweep, by `benchmark status`, on the board.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["of_cell"]
 def of_cell(
     threat: Threat, attack: AttackInfo, system: System, card: Card, outcomes: Outcomes, probed: Sequence[Finding]
 ) -> list[Finding]:
-    """The findings about one cell, from the cell alone.
+    """Findings about one cell, from the cell alone.
 
     Args:
-        probed: those about its system, by the probes.
+        probed: findings about its system, by the probes.
     """
     found = [
         _invalid(outcomes),
@@ -55,7 +55,7 @@ def of_cell(
 
 
 def _of_fitting(warning: str) -> Finding:
-    """The finding of a warning that the fitting of the system left on its card."""
+    """Finding made from a warning on the system's card."""
     collapsed = warning.startswith(COLLAPSED)
     name = "catastrophic_overfitting" if collapsed else "fitted_with_a_warning"
     return Finding(name=name, severity="warning", evidence=warning)
@@ -77,7 +77,7 @@ def _invalid(outcomes: Outcomes) -> Finding | None:
 
 
 def _no_answers(outcomes: Outcomes) -> Finding | None:
-    """Scores that are not finite: no answer, and never right."""
+    """Non-finite scores, which are not an answer and never correct."""
     from benchmark.system import NO_ANSWER
 
     clean, attacked = (int((label == NO_ANSWER).sum()) for label in (outcomes.clean_label, outcomes.adv_label))
@@ -93,19 +93,19 @@ def _no_answers(outcomes: Outcomes) -> Finding | None:
 
 
 FEW_ROWS = 5
-"""Attacked examples of a label, of which one cannot speak of a whole class."""
+"""Number of attacked examples below which a label is too rare to speak of a whole class."""
 
 
 EARLY = 20
-"""An attack that ends after this part of its budget gave up; later, it may have tried all it can."""
+"""Fraction of the budget: an attack that ends before it gave up; later, it may have tried everything."""
 
 
 def _classes_given_up(threat: Threat, attack: AttackInfo, outcomes: Outcomes) -> Finding | None:
-    """Whole classes of examples on which the attack found nothing, and stopped with nearly all of its budget unspent.
+    """Classes in which the attack broke no example, and stopped with nearly all of its budget unspent.
 
-    Of attacks with a budget those are meant that ask for no gradient, and so have nothing but queries to spend. One
-    without a budget that looks for the smallest perturbation finds one at some distance, if it may change
-    every feature and sees the system that is judged; where it does not, it is blind to the class.
+    Among attacks with a budget, only those without gradients are considered, which spend nothing but queries. A minimal
+    attack without a budget succeeds at some distance if it may change every feature and sees the evaluated system; if
+    it does not, it is blind to the class.
     """
     budget = budget_of(attack, threat.queries)
     sees = threat.aware and threat.access is not Access.transfer and threat.region.kind is RegionKind.full
@@ -157,7 +157,7 @@ def _bad_gradients(outcomes: Outcomes) -> Finding | None:
 
 
 def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None:
-    """Adversarial candidates inside a certified radius: one of the two is wrong."""
+    """Adversarial candidates inside a certified radius, which means that one of the two is wrong."""
     from benchmark.threat.ball import tolerance
 
     far, proved = outcomes.distances(norm.value).double(), outcomes.certified.double()
@@ -173,7 +173,7 @@ def _certified_yet_adversarial(outcomes: Outcomes, norm: Norm) -> Finding | None
 
 
 def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding | None:
-    """Clean accuracy against what was measured when the system was trained."""
+    """Clean accuracy that contradicts the one measured after training."""
     right, total = int((outcomes.clean_label == outcomes.y).sum()), len(outcomes)
     if not card.test_total or not total:
         return None
@@ -204,7 +204,7 @@ def _implausible_radius(threat: Threat) -> Finding | None:
 
 
 def _unreviewed(system: System) -> Finding | None:
-    """Code that no installed plugin answers for: what it computes is known by its answers alone."""
+    """The user's own code, which no installed plugin vouches for: only its outputs are known."""
     if not system.unreviewed:
         return None
     return Finding(

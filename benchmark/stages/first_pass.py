@@ -17,11 +17,11 @@ __all__ = ["check_answers"]
 
 
 def check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples: Examples, epochs: int) -> None:
-    """Check by one pass of a copy that the architecture takes the examples and answers with a score per class.
+    """Check by one pass of a copy that the architecture takes the examples and returns a score per class.
 
     Raises:
         DataError: with both shapes.
-        Refused: if it cannot be trained or stored, or answers with something else than a tensor of scores.
+        Refused: if it cannot be trained or stored, or does not return a tensor of scores.
     """
     names = [f"{kind}.{name}" for kind, name in (registry.name_of(parts.model), registry.name_of(parts.dataset))]
     x = examples.take(torch.arange(min(2, len(examples)))).x()
@@ -41,25 +41,25 @@ def check_answers(parts: SystemSpec, spec: DataSpec, model: nn.Module, examples:
     expected = spec.task.answer_shape(len(x), spec.shape, spec.classes)
     if tuple(logits.shape) != expected:
         raise DataError(
-            f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset has "
-            f"{spec.classes} classes, so expected {expected}"
+            f"{names[0]} answers {len(x)} examples of {names[1]} with the shape {tuple(logits.shape)}; the dataset "
+            f"has {spec.classes} classes; expected {expected}"
         )
 
 
 def _check_kinds(parts: SystemSpec, model: nn.Module, trained: object, epochs: int) -> None:
-    """Refuse a model whose state or whose answers are no tensors, or that has nothing to train."""
+    """Refuse a model whose state or output is not made of tensors, or that has nothing to train."""
     owner = registry.owner_of(type(parts.model))
     named = f"{owner.full_name} from {owner.owner}"
     odd = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
     if odd:
         raise Refused(
-            f"{named} keeps {odd[0]} in its state, which is no tensor, so its weights cannot be stored; give the "
-            "module before it is quantised or packed"
+            f"{named} keeps {odd[0]} in its state, which is not a tensor, so its weights cannot be stored; use the "
+            "module before quantisation or packing"
         )
     if epochs and not list(model.parameters()):
         raise Refused(f"{named} has no parameters to train; choose training.epochs=0, or a model that has some")
     if not isinstance(trained, Tensor):
         raise Refused(
-            f"{named} answers with a {type(trained).__name__} in training mode; expected a tensor of scores as in "
+            f"{named} returns a {type(trained).__name__} in training mode; expected a tensor of scores as in "
             "evaluation mode: its author must return the scores alone"
         )

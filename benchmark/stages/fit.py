@@ -1,4 +1,4 @@
-"""fit: a model and a stack of defenses become a system, trained once and kept under its content hash."""
+"""fit: train a model with a stack of defenses into a system, once per content hash."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fit(
     sweep: str = "",
     overrides: Sequence[str] = (),
 ) -> tuple[System, Card]:
-    """Take a trained system from the store, or train it now, by one worker while the others wait.
+    """Take a trained system from the store, or train it in one process while the others wait.
 
     Args:
         key: the system's, under which it is stored. data: the folder of datasets. sweep: the id of the sweep.
@@ -70,23 +70,25 @@ def fit(
                 card = _Training(parts, loaded, store, trainer, observers, key, data, sweep, tuple(overrides)).run()
         world.barrier()
     if card is None:
-        raise StoreError(f"the leading process has not put system {key} into {store.root}; do all nodes share it?")
+        raise StoreError(
+            f"the leading process has not stored system {key} in {store.root}; check that all nodes share this folder"
+        )
     model = build_model(parts, loaded.splits.spec)
     load_weights(model, store.system(key) / WEIGHTS)
     return assemble(parts, loaded.splits.spec, model, card.thresholds), card
 
 
 def _whole(store: Store, key: str, *, mend: bool = False) -> Card | None:
-    """The card of a trained system whose files are those that it describes; None if there is none.
+    """Card of a trained system whose files match it; None if there is none.
 
     Args:
-        mend: set a system aside that is not whole, so that it is trained again.
+        mend: set a damaged system aside, so that it is trained again.
     """
     folder = store.system(key)
     if not folder.is_dir():
         return None
     card = store.card(key)
-    wrong = "has no card that can be read" if card is None else store.differs(card)
+    wrong = "has no readable card" if card is None else store.differs(card)
     if card is not None and not wrong:
         return card
     if mend:
@@ -95,7 +97,7 @@ def _whole(store: Store, key: str, *, mend: bool = False) -> Card | None:
 
 
 def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | None = None) -> nn.Module:
-    """The architecture with its initial weights, or the `given` ones, after the defenses' changes to it."""
+    """Architecture with its initial weights, or the `given` ones, after the defenses' changes to it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(parts.seed, "init"))
         with registry.calling(parts.model, generators=False):
@@ -114,7 +116,7 @@ def build_model(parts: SystemSpec, spec: DataSpec, given: dict[str, Tensor] | No
 
 
 def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.Module:
-    """Architecture after the changes of a stack of defenses; a `build` that takes the model alone is given no spec."""
+    """Architecture after a stack of defenses; a `build` with the model as its only argument gets no spec."""
     for defense in defenses:
         change: Callable[..., nn.Module] = defense.build
         with registry.calling(defense, generators=False):
@@ -123,7 +125,7 @@ def built(model: nn.Module, spec: DataSpec, defenses: Sequence[Defense]) -> nn.M
 
 
 def assemble(parts: SystemSpec, spec: DataSpec, model: nn.Module, thresholds: Mapping[str, Sequence[float]]) -> System:
-    """The system around trained weights; `thresholds` are those of its detectors, as on the card."""
+    """System around trained weights; `thresholds` are those of its detectors, as on the card."""
     detectors = [
         Detector(defense, *thresholds[registry.name_of(defense)[1]]) for defense in parts.defenses if defense.detects
     ]
@@ -135,7 +137,7 @@ def assemble(parts: SystemSpec, spec: DataSpec, model: nn.Module, thresholds: Ma
 
 @dataclass(frozen=True)
 class _Training:
-    """The training of one system by the leading process, from the plan to the card in the store."""
+    """Training of one system by the leading process, from the plan to the card in the store."""
 
     parts: SystemSpec
     loaded: Loaded
@@ -148,7 +150,7 @@ class _Training:
     overrides: tuple[str, ...]
 
     def run(self) -> Card:
-        """Train, with the observers told of it."""
+        """Train, and notify the observers."""
         parts, given = self.parts, self.parts.model.pretrained(self.loaded.splits.spec)
         untrained = parts.model.learns() or (given is not None and not trains_further(parts))
         epochs = 0 if untrained else parts.training.epochs
@@ -166,7 +168,7 @@ class _Training:
         return card
 
     def _trained(self, given: dict[str, Tensor] | None, plan: TrainingPlan) -> Card:
-        """Train, calibrate, and put weights and card into the store."""
+        """Train, calibrate, and store weights and card."""
         begun = time.perf_counter()
         parts, splits = self.parts, self.loaded.splits
         folder = self.store.scratch(plan.key, {"kind": "training", "key": plan.key, "name": plan.name})
@@ -177,8 +179,8 @@ class _Training:
         model = build_model(parts, splits.spec)
         if not len(train) and plan.epochs:
             raise Refused(
-                f"dataset.{registry.name_of(parts.dataset)[1]} has no training examples, and {parts.name} would be "
-                "trained; give it some, or a model with its weights (model.weights, or training.epochs=0)"
+                f"dataset.{registry.name_of(parts.dataset)[1]} has no training examples, but {parts.name} needs "
+                "training; add some, or choose a model with its weights (model.weights, or training.epochs=0)"
             )
         if not parts.model.learns():
             check_answers(parts, splits.spec, model, splits.select if len(splits.select) else splits.test,
@@ -223,7 +225,7 @@ class _Training:
         weights: Path,
         begun: float,
     ) -> Card:
-        """The card of the trained system: built once, when all is measured."""
+        """Card of the trained system, built once everything is measured."""
         selected = max(history, key=lambda h: (h["score"], h["epoch"]), default=None)
         identity = self.parts.identity(self.data, self.store.root)
         few = too_few(len(self.loaded.splits.select)) if thresholds else None
@@ -258,7 +260,7 @@ class _Training:
 
 
 def _of_training(model: nn.Module, history: list[dict[str, float]], trainer: Trainer) -> tuple[str | None, ...]:
-    """Sentences about a training that overfitted catastrophically, or that depends on the number of processes."""
+    """Warnings about a training that overfitted catastrophically, or that depends on the number of processes."""
     if not history:
         return ()
     from benchmark.stages.training import collapse_warning, shares_warning  # which imports Lightning
@@ -267,7 +269,7 @@ def _of_training(model: nn.Module, history: list[dict[str, float]], trainer: Tra
 
 
 def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Trainer, key: str) -> None:
-    """Do the share of every batch of a process that does not lead."""
+    """Compute this process's part of every batch, in a process that is not the leader."""
     splits = loaded.splits
     train = training_examples(parts, splits).train
     task = Weights(parts, splits.spec, store, trainer, store.work(key))
@@ -277,7 +279,7 @@ def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Tra
 
 
 def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
-    """The number of examples that a system gets right, by the same passes as in the attack stage."""
+    """Number of examples that a system classifies correctly, by the same passes as in the attack stage."""
     from benchmark.stages.judge import answer, right
 
     total = 0

@@ -1,4 +1,4 @@
-"""The training of a system as Lightning sees it."""
+"""The Lightning module that trains a system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["Fitting", "share_of"]
 
 
 def stacked(defenses: Sequence[Defense], rng: SampleRandom, base: Loss) -> Loss:
-    """The loss of a stack of defenses: each wraps the one below it."""
+    """Loss of a stack of defenses: each wraps the one below it."""
     loss = base
     for place, defense in enumerate(defenses):
         loss = _wrap(defense, loss, rng.child(place))
@@ -46,11 +46,11 @@ def _wrap(defense: Defense, inner: Loss, rng: SampleRandom) -> Loss:
 
 
 def share_of(batch: Tensor, rank: int, processes: int, fewest: int) -> tuple[Tensor, float]:
-    """Rows of a batch that one of several processes trains on, and the weight of their mean loss.
+    """Rows of a batch for one of several processes, and the weight of their mean loss.
 
-    Processes average their gradients as equals, so a share of n of N rows weighs n * processes / N: the average is then
-    the gradient of the mean over the N rows, as one process computes it. A batch with fewer than `fewest` rows for each
-    process is computed whole by all of them.
+    Processes average their gradients with equal weights, so n of N rows weigh n * processes / N: the average is then
+    the gradient of the mean over the N rows, as in a single process. A batch with fewer than `fewest` rows per process
+    is computed whole by all of them.
     """
     if len(batch) < fewest * processes:
         return batch, 1.0
@@ -59,7 +59,7 @@ def share_of(batch: Tensor, rank: int, processes: int, fewest: int) -> tuple[Ten
 
 
 class _Batches(Dataset[tuple[Tensor, ...]]):
-    """A map-style dataset whose items are whole batches with their weights, read when they are asked for."""
+    """A map-style dataset whose items are whole batches with their weights, read on demand."""
 
     def __init__(self, batches: list[tuple[Tensor, float]], examples: Examples) -> None:
         self.batches, self.examples = batches, examples
@@ -74,10 +74,11 @@ class _Batches(Dataset[tuple[Tensor, ...]]):
 
 
 class Fitting(pl.LightningModule):
-    """The Lightning module: a model, the recipe, the defenses, and the choice between epochs.
+    """Lightning module: a model, the recipe, the defenses, and the selection of an epoch.
 
-    select: the select split, or None to keep the last epoch. threat: what selection attacks under, or None for clean.
-    folder: where the best weights and the history are kept; written by the first process.
+    select: the select split, or None to keep the last epoch. threat: of the selection attack, or None for clean
+    accuracy.
+    folder: of the best weights and the history; written by the first process.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Fitting(pl.LightningModule):
     # --- data ---
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """This process's share of every batch of this epoch, in an order that depends on seed and epoch alone."""
+        """This process's part of every batch of the epoch, in an order that depends on seed and epoch alone."""
         round_ = self.current_epoch // self.replays  # over the examples; each epoch of it takes other batches
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", round_))
         order = torch.randperm(len(self.train_examples), generator=generator)
@@ -123,10 +124,10 @@ class Fitting(pl.LightningModule):
         return DataLoader(_Batches(batches, self.train_examples), batch_size=None, shuffle=False)
 
     def fewest_rows(self) -> int:
-        """Rows that the model's layers need in a batch.
+        """Smallest batch, in rows, that the model's layers accept.
 
         Raises:
-            Refused: if no batch has as many.
+            Refused: if no batch is as large.
         """
         most = min(self.recipe.batch_size, len(self.train_examples))
         if most == 1 and self.normalized:
@@ -144,12 +145,12 @@ class Fitting(pl.LightningModule):
 
     @property
     def replays(self) -> int:
-        """Steps in a row on each batch."""
+        """Consecutive steps on each batch."""
         return math.prod(defense.replays() for defense in self.defenses)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch."""
+        """Optimiser steps per epoch."""
         return max(1, math.ceil(len(self.train_examples) / self.recipe.batch_size))
 
     # --- optimisation ---
@@ -177,13 +178,13 @@ class Fitting(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Seed the layers' randomness by seed and epoch, and let the defenses come to it."""
+        """Seed the layers' randomness by seed and epoch, and get the defenses of the epoch."""
         torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch, self.trainer.global_rank))
         self.losses = []
         self.now = tuple(d.at_epoch(self.current_epoch, self.recipe.epochs) for d in self.defenses)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
-        """The loss of the stack on one batch."""
+        """Loss of the stack on one batch."""
         weight, ids, x, y, *soft = batch
         rng = SampleRandom(derive_seed(self.seed, "train", self.current_epoch), ids)
         loss = stacked(self.now, rng, self.base)
@@ -194,7 +195,7 @@ class Fitting(pl.LightningModule):
         return value
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Projections of the weights, and their moving average."""
+        """Project the weights, and update their moving average."""
         with torch.no_grad():
             for defense in self.now:
                 defense.after_step(self.model)
@@ -211,16 +212,17 @@ class Fitting(pl.LightningModule):
 
     @property
     def deployed(self) -> nn.Module:
-        """The weights that would be deployed now: the average, if there is one."""
+        """Model with the weights that would be deployed now: the average, if there is one."""
         return self.model if self.average is None or self.average.n_averaged == 0 else self.average.module
 
     def on_train_epoch_end(self) -> None:
-        """Score the epoch on the select split, and keep the weights if none before was better."""
+        """Score the epoch on the select split, and keep the weights unless an earlier epoch was better."""
         loss: Any = self.trainer.strategy.reduce(torch.stack(self.losses).mean(), reduce_op="mean")
         values = {"epoch": float(self.current_epoch), "train_loss": float(loss)}
         if not math.isfinite(values["train_loss"]):
             raise FloatingPointError(
-                f"the training loss is {values['train_loss']} in epoch {self.current_epoch}; lower "
+                f"the training loss is {values['train_loss']} in epoch {self.current_epoch}; expected a finite loss: "
+                "lower "
                 f"training.learning_rate ({self.recipe.learning_rate}) or check the defenses' parameters"
             )
         if self.averaging is not None and self.averaging.each_epoch:
@@ -272,14 +274,14 @@ class Fitting(pl.LightningModule):
 
 
 def _right(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> int:
-    """Number of clean examples that one pass gets right."""
+    """Number of clean examples that one pass classifies correctly."""
     if system.spec.task.dense:
         return int(right(answer(system, x, y, rng), Goal.untargeted).sum())
     return int((system.logits(x, rng).argmax(1) == y).sum())
 
 
 def _average(model: nn.Module, averaging: Averaging) -> AveragedModel:
-    """The average before anything has entered it."""
+    """Weight average before its first update."""
     rule = None if averaging.decay is None else get_ema_multi_avg_fn(averaging.decay)
     with torch.no_grad():
         average = AveragedModel(copied(model), multi_avg_fn=rule, use_buffers=not averaging.restate)
@@ -288,7 +290,7 @@ def _average(model: nn.Module, averaging: Averaging) -> AveragedModel:
 
 
 def learning_rate_factor(schedule: Schedule, progress: float) -> float:
-    """The share of the highest learning rate after `progress` (0 to 1) of the training."""
+    """Factor of the peak learning rate after the fraction `progress` (0 to 1) of the training."""
     if schedule is Schedule.cosine:
         return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
     if schedule is Schedule.multistep:

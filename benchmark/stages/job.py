@@ -32,11 +32,11 @@ class Job:
     """Everything that a worker needs to attack any part of a cell.
 
     system: the evaluated system. attacker_view: the attacker's model: the system, its undefended model, or a surrogate.
-    examples: the cell's example list. folder: where finished batches are kept. owned: inputs that the attacker has.
-    prepared: what the attack has made beforehand, on the device; None before that, and where it makes nothing.
-    backdoor: the trigger of the system's poison, for an attack that shows it; None for others.
-    survivors: what earlier cells left of the examples; None where the attack is given all.
-    told: is called now and then with the passes made so far for the examples under attack, (b,) int64.
+    examples: the cell's example list. folder: of finished batches. owned: the attacker's own inputs.
+    prepared: tensors that the attack has prepared, on the device; None before that, or if it prepares nothing.
+    backdoor: the trigger of the system's poison, for an attack that applies it, else None.
+    survivors: examples left by earlier cells; None if the attack gets all.
+    told: called from time to time with the passes made so far for the examples under attack, (b,) int64.
     """
 
     attack: Attack
@@ -56,10 +56,7 @@ class Job:
 
 
 def target_of(job: Job, threat: Threat, ball: Ball, rng: SampleRandom, *, ranked: Tensor | None = None) -> Target:
-    """The system as the attacker of a job sees it, for the examples around which `ball` is; `rng` is the attack's.
-
-    ranked: (B,) true labels, if the goal is top5.
-    """
+    """The system as a job's attacker sees it, for the examples at the centre of `ball`; `rng` is the attack's."""
     return Target(
         job.attacker_view,
         rng=rng.child("system"),
@@ -97,17 +94,17 @@ def call_guarded(job: Job, call: Callable[[Tensor, Tensor], Any], x: Tensor, y: 
     if drew and not _draws_globally(job.attacker_view, x):
         raise AttackFault(
             f"{owned_name(job.attack)} drew from a global random generator; randomness must come from `rng`, or no "
-            "result of it can be reproduced: its author must mend it"
+            "result of it can be reproduced: its author must fix it"
         )
     if not (torch.equal(x_given, x) and torch.equal(y_given, y)):
         raise AttackFault(
-            f"{owned_name(job.attack)} changed its input in place; it must work on a copy: its author must mend it"
+            f"{owned_name(job.attack)} changed its input in place; it must work on a copy: its author must fix it"
         )
     return result
 
 
 def _draws_globally(system: System, x: Tensor) -> bool:
-    """True if the system itself draws from a global generator: a finding names it, and no attack is at fault."""
+    """True if the system itself draws from a global generator, which a finding reports; the attack is not to blame."""
     before = drawn(x.device)
     system.logits(x[:1], SampleRandom(0, torch.zeros(1, dtype=torch.int64, device=x.device)))
     return drawn(x.device) != before

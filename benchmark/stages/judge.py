@@ -1,4 +1,4 @@
-"""verify: the core's own verdict on each candidate. The attack proposes, this decides."""
+"""judge: the core's own verdict on each candidate that an attack proposes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a system to a batch of inputs.
+    """Answer of a system to a batch of inputs.
 
-    label: (B,) int64, -1 where refused, -2 where a score is not finite. top5: (B,) bool: `y` among the best five.
+    label: (B,) int64, -1 where refused, -2 where a score is not finite. top5: (B,) bool, `y` is in the top five.
     confidence: (B,) float32, the largest softmax, refused or not; 0 where a score is not finite. logits: (B, K).
-    predicted: (B,) int64, the label if nothing was refused. suspicion: (B,) float32, positive where a detector refuses;
-    None without detectors. truth: (B,) int64, the right label. sites: the answer per site, as the task reads it; None
+    predicted: (B,) int64, the label without refusals. suspicion: (B,) float32, positive where a detector refuses; None
+    without detectors. truth: (B,) int64, the true label. sites: the prediction per site, as the task reads it; None
     where an example has one label.
     """
 
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Per attacked example; see benchmark.records.outcomes.Outcomes. Also which part of the threat a candidate left."""
+    """Verdict per attacked example, see benchmark.records.outcomes.Outcomes, and violated constraints."""
 
     label: Tensor
     top5: Tensor
@@ -62,7 +62,7 @@ class Verdict:
     sites: Tensor | None = None
 
     def replaced(self, rows: Tensor, other: Verdict) -> Verdict:
-        """This verdict with the rows (B,) bool of another one."""
+        """Copy with the rows (B,) bool taken from another verdict."""
         mine, theirs = vars(self), vars(other)
         both = {n: torch.where(_wide(rows, v), theirs[n], v) for n, v in mine.items() if isinstance(v, Tensor)}
         far = {n: torch.where(rows, other.distances[n], self.distances[n]) for n in NORMS}
@@ -70,14 +70,14 @@ class Verdict:
 
 
 def _wide(rows: Tensor, like: Tensor) -> Tensor:
-    """`rows` (B,), to broadcast against `like` (B, ...)."""
+    """`rows` (B,), reshaped to broadcast against `like` (B, ...)."""
     return rows.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom, goal: Goal = Goal.untargeted) -> Answer:
-    """The system's labels for `x` (B, *S), with true labels `y` (B, ...): one forward pass, or one per declared vote.
+    """Answer of the system to `x` (B, *S), with true labels `y` (B, ...): one forward pass, or one per declared vote.
 
-    goal: of the threat; it says which errors count where an example has several sites.
+    goal: of the threat; it decides which errors count where an example has several sites.
     """
     if isinstance(system.spec.task, DenseTask):
         return _dense(system, system.spec.task.under(goal.value), x, y, rng)
@@ -94,7 +94,7 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom, goal: Goal =
 
 
 def _dense(system: System, task: DenseTask, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
-    """The answer about examples of several sites: 1 where it has no error that the task's goal is about, else 0.
+    """Answer for examples of several sites: 1 if there is no error that counts under the task's goal, else 0.
 
     Its confidence is the mean over the sites.
     """
@@ -110,14 +110,14 @@ def _dense(system: System, task: DenseTask, x: Tensor, y: Tensor, rng: SampleRan
 
 
 def right(said: Answer, goal: Goal) -> Tensor:
-    """(B,) bool: whether an answer is right: its label is or, under the goal top5, the right one is among its best."""
+    """Correctness of an answer, (B,) bool: the label is correct or, under the goal top5, in the top five."""
     return said.top5 if goal is Goal.top5 else said.label == said.truth
 
 
 def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
-    """The label of most draws; a tie goes to the label of the larger mean probability. Logits: log of the latter.
+    """Majority label of the draws; a tie goes to the larger mean probability. Logits: logarithm of that mean.
 
-    Refused where more than half of the draws are: the suspicion is the lower median of the draws.
+    Refused if more than half of the draws are: the suspicion is the lower median of the draws.
     """
     turns = [rng.at_turn(torch.full_like(rng.ids, turn)) for turn in range(system.votes)]
     drawn = [system.logits(x, turn) for turn in turns]
@@ -137,7 +137,7 @@ def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
 
 
 def verdict_random(system: System, rng: SampleRandom) -> SampleRandom:
-    """Randomness of the verdict: where draws vote, that of the clean answer, so that both are judged by the same draws.
+    """Randomness of the verdict; where draws vote, that of the clean answer, so that both are judged by the same draws.
 
     `rng` is the cell's randomness for the examples.
     """
@@ -156,16 +156,16 @@ def judge(
     bounded: bool,
     kind: Goal = Goal.untargeted,
 ) -> Verdict:
-    """Judge candidates by the threat and by the system's answer; never changes them.
+    """Judge candidates by the threat and by the system's answer, without changing them.
 
-    A candidate that is the clean input itself breaks nothing, whatever a random system says of it this time.
+    A candidate equal to the clean input breaks nothing, whatever a random system answers this time.
 
     Args:
         ball: allowed inputs around the clean ones. candidate: (B, *S). y: (B, ...) true labels.
-        goal: (B,) labels to reach, or None if any wrong one will do.
-        kind: of the threat's goal; under top5 any answer will do that has `y` not among its best five.
-        minimal: the attack looks for the smallest perturbation, so leaving the eps-ball is no fault, only no break.
-        bounded: the attack answers to the norm at all; others are judged by box and region alone.
+        goal: (B,) target labels, or None for any wrong one.
+        kind: the threat's goal; under top5 every answer without `y` in its top five is a success.
+        minimal: the attack is minimal; leaving the eps-ball is then no fault, but breaks nothing.
+        bounded: the attack respects the norm; others are judged by box and region alone.
     """
     audit = ball.audit(candidate)
     valid = audit.allowed

@@ -1,4 +1,4 @@
-"""keep: write outcomes, witness, gallery and what was prepared into the work folder of a cell."""
+"""keep: write outcomes, witness, gallery and prepared tensors into the work folder of a cell."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from benchmark.threat.mask import read_mask
 __all__ = ["FILES", "gallery_of", "keep"]
 
 FILES = (OUTCOMES, WITNESS, GALLERY, PREPARED, MASK)
-"""The files that may lie beside a record."""
+"""Files that may be beside a record."""
 
 GALLERY_EXAMPLES = 6
-"""The most examples that the gallery of a cell has."""
+"""Largest number of examples in a cell's gallery."""
 
 GALLERY_BYTES = 1 << 22
-"""The most bytes that the images of a stored gallery take together."""
+"""Largest total size of the images of a stored gallery, in bytes."""
 
 
 def keep(
@@ -34,8 +34,8 @@ def keep(
 
     Args:
         parts: the folder of the finished batches, with the joined witness. work: where the files go.
-        examples: the cell's example list. images: whether they are any.
-        region: of the threat, whose mask is kept where it came from a file.
+        examples: the cell's example list. images: True if they are images.
+        region: of the threat, whose mask is stored if it came from a file.
     """
     outcomes.save(work / OUTCOMES)
     (parts / WITNESS).replace(work / WITNESS)
@@ -54,7 +54,7 @@ def keep(
 
 
 def gallery_of(examples: Examples, outcomes: Outcomes, witness: Path) -> Gallery | None:
-    """Broken examples, then other adversarial ones, each in the order of the example list; None without any."""
+    """Broken examples, then other adversarial ones, each in the order of the example list; None if there are none."""
     found = outcomes.adversarial.nonzero().flatten()
     if not len(found):
         return None

@@ -1,4 +1,4 @@
-"""The weights of a system: given, learnt by the model itself, or trained by the recipe."""
+"""Weights of a system: given, learnt by the model itself, or trained by the recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Further", "Weights", "trains_further"]
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a system: given, learnt by the model itself, or trained in `folder` by the recipe."""
+    """Source of a system's weights: given, learnt by the model itself, or trained in `folder` by the recipe."""
 
     parts: SystemSpec
     spec: DataSpec
@@ -42,13 +42,13 @@ class Weights:
         select: Examples,
         tell: Callable[[dict[str, float]], None],
     ) -> list[dict[str, float]]:
-        """Train, unless weights are given that need no more; the epochs that were trained, each told as it ends."""
+        """Train, unless the given weights need none; returns the epochs, each also passed to `tell` as it ends."""
         parts = self.parts
         if parts.model.learns():
             if train.soft is not None:
                 raise Refused(
-                    f"model.{registry.name_of(parts.model)[1]} learns from labels, and a defense made them soft; leave "
-                    "that defense out, or choose a model that is trained by gradients"
+                    f"model.{registry.name_of(parts.model)[1]} learns from hard labels, but a defense made them soft; "
+                    "leave that defense out, or choose a model trained by gradients"
                 )
             with registry.calling(parts.model, generators=False):
                 parts.model.learn(model, train, self.spec, derive_seed(parts.seed, "learn") % 2**31)
@@ -77,7 +77,7 @@ class Weights:
             return training.train(fitting, self.trainer, tell)
 
     def _started(self, model: nn.Module, train: Examples) -> tuple[Defense, ...]:
-        """The defenses to train with, after each has trained what it needs; every process does so for itself."""
+        """Defenses to train with, after each has trained what it needs; every process does so for itself."""
         started, parts = [], self.parts
         for place, defense in enumerate(parts.defenses):
             folder = self.folder / f"start-{place}{world.suffix(self.trainer)}"
@@ -98,13 +98,13 @@ def trains_further(parts: SystemSpec) -> bool:
 
 
 class Further:
-    """Trains a module in place by the run's recipe, for defenses that train before or after the training."""
+    """Trains a module in place by the run's recipe, for defenses that train before or after the main training."""
 
     def __init__(self, parts: SystemSpec, spec: DataSpec, trainer: Trainer, folder: Path) -> None:
         self.parts, self.spec, self.trainer, self.folder, self.times = parts, spec, trainer, folder, 0
 
     def __call__(self, module: nn.Module, examples: Examples, loss: Loss) -> None:
-        """Train `module` on `examples` under `loss`; the last epoch is kept."""
+        """Train `module` on `examples` under `loss`, and keep the last epoch."""
         from benchmark.stages import training
         from benchmark.stages.fitting import Fitting
 
@@ -128,10 +128,10 @@ class Further:
 
 
 def _begin_with(model: nn.Module, source: str, root: Path) -> None:
-    """Load the weights that `system.init_from` names.
+    """Load the weights of `system.init_from`.
 
     Raises:
-        DataError: if there are none, or they are not those of this model.
+        DataError: if there are none, or they do not fit this model.
     """
     from safetensors import SafetensorError
 
@@ -141,6 +141,6 @@ def _begin_with(model: nn.Module, source: str, root: Path) -> None:
     except (SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise DataError(
-            f"system.init_from is {source!r}, and {path} does not hold the weights of this model ({why[:300]}); give "
-            "those of the same architecture, in a .safetensors file"
+            f"system.init_from is {source!r}, and {path} does not contain weights of this model ({why[:300]}); give "
+            "weights of the same architecture, in a .safetensors file"
         ) from error

@@ -1,4 +1,4 @@
-"""load: the splits of a dataset, checked."""
+"""load: load and check the splits of a dataset."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Loaded", "leakage", "load_data"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A dataset, and what identifies it.
+    """A dataset with its identity.
 
-    attacked: the test examples of this run, in their fixed order. disjoint: whether no test input is a training or
-    select input, value for value; None where there is too much data to compare. shared: how many test inputs are.
+    attacked: the test examples of this run, in their fixed order. disjoint: True if no test input is also a training or
+    select input, value for value; None if there is too much data to compare. shared: number of such test inputs.
     """
 
     splits: Splits
@@ -36,14 +36,15 @@ class Loaded:
 
 
 def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None) -> Loaded:
-    """Load a dataset and check what every later stage takes for granted.
+    """Load a dataset and check the assumptions of all later stages.
 
     Args:
-        store: the folder of the data, and whether it may be downloaded. examples: how many of the test split's first
-            examples are attacked; None is all.
+        store: the folder of the data, and whether downloads are allowed. examples: number of test examples to attack,
+        in
+            order; None for all.
 
     Raises:
-        DataError: if ids repeat, labels lie outside the classes, or there is one class only.
+        DataError: if ids repeat, labels are out of range, or there is only one class.
     """
     name = registry.name_of(dataset)[1]
     with registry.calling(dataset):
@@ -52,7 +53,7 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
     parts = {"train": splits.train, "select": splits.select, "test": splits.test}
     ids = torch.cat([part.ids for part in parts.values()])
     if len(ids.unique()) != len(ids):
-        raise DataError(f"dataset.{name} gives one example id to several examples; its splits must not overlap")
+        raise DataError(f"dataset.{name} gives the same id to several examples; its splits must not overlap")
     for split, part in parts.items():
         labels = part.y[..., 0] if part.y.ndim == 3 else part.y
         least = -1 if splits.spec.task.dense else 0
@@ -61,7 +62,7 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
                 f"dataset.{name} has labels outside {least} to {splits.spec.classes - 1} in its {split} split"
             )
     if splits.spec.classes < 2 or len(splits.train.y.unique()) == 1:
-        raise DataError(f"dataset.{name} trains on one class only; expected at least two, or there is nothing to learn")
+        raise DataError(f"dataset.{name} has training examples of only one class; expected at least two")
     shared = _shared(splits)
     count = len(splits.test) if examples is None else min(examples, len(splits.test))
     return Loaded(
@@ -75,12 +76,12 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
 
 
 def leakage(loaded: Loaded) -> list[Finding]:
-    """The finding about test inputs that the system may have been trained on; none where there are none."""
+    """Finding about test inputs that the system may have been trained on; empty if there are none."""
     return _leaked(loaded.shared, len(loaded.splits.test))
 
 
 def leakage_of(splits: Splits) -> list[Finding]:
-    """The same, of the splits of a dataset."""
+    """Finding of :func:`leakage` for the splits of a dataset."""
     return _leaked(_shared(splits), len(splits.test))
 
 
@@ -98,18 +99,18 @@ def _leaked(shared: int | None, total: int) -> list[Finding]:
 
 
 TWINS = 0.01
-"""The share of test inputs that may have a twin by chance, as in tables of few values."""
+"""Fraction of test inputs that may have a duplicate by chance, as in tables of few values."""
 
 COMPARED_BYTES = 1 << 30
-"""The most bytes of inputs, in single precision, that are read to compare the splits."""
+"""Largest size of the inputs, in bytes of single precision, for which the splits are compared."""
 
 
 COMPARED_VALUES = 64
-"""Values of each input that are compared first."""
+"""Number of values per input that are compared first."""
 
 
 def _shared(splits: Splits) -> int | None:
-    """The number of test inputs that are also inputs of another split; None where there is too much to read."""
+    """Number of test inputs that are also inputs of another split; None if there is too much to read."""
     rows = sum(len(part) for part in (splits.train, splits.select, splits.test))
     if 4 * rows * math.prod(splits.spec.shape) > COMPARED_BYTES:
         return None
@@ -126,10 +127,10 @@ def _shared(splits: Splits) -> int | None:
 
 
 def _contents(examples: Examples, places: Tensor | None = None) -> Tensor:
-    """Hash of the values of each input, (N,) int64; equal inputs have equal ones, others practically never.
+    """Hash of the values of each input, (N,) int64; distinct inputs practically never collide.
 
     Args:
-        places: of the values (flattened) that are looked at; all by default.
+        places: positions of the (flattened) values to hash; all by default.
     """
     found, weights = [torch.zeros(0, dtype=torch.int64)], torch.zeros(0, dtype=torch.int64)
     for at in torch.arange(len(examples)).split(1024):

@@ -1,4 +1,4 @@
-"""measure: metric plugins over verified outcomes."""
+"""measure: metric plugins over judged outcomes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["measure"]
 
 
 def measure(metrics: Sequence[Metric], outcomes: Outcomes) -> list[MetricValue]:
-    """The measurements of each metric, in the order of the configuration.
+    """Measurements of each metric, in the order of the configuration.
 
     Raises:
-        PluginError: naming the plugin of a measurement that is not finite.
+        PluginError: naming the plugin of a non-finite measurement.
     """
     found = []
     for metric in metrics:
@@ -30,7 +30,7 @@ def measure(metrics: Sequence[Metric], outcomes: Outcomes) -> list[MetricValue]:
                 owner = registry.owner_of(type(metric))
                 raise PluginError(
                     f"{owner.full_name} from {owner.owner} measured {m.name!r} as {m.value} ({m.low} to {m.high}); "
-                    "expected finite numbers, or None where there is nothing to measure: its author must mend it"
+                    "expected finite numbers, or None where there is nothing to measure: its author must fix it"
                 )
             found.append(
                 MetricValue(

@@ -1,4 +1,4 @@
-"""The finished batches of a cell on disk: what is there, what is missing, and all of it as one."""
+"""Finished batches of a cell on disk: listing, gaps and joining."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["batches_of", "finished_parts", "gaps", "join_parts", "save_part", "s
 
 
 def finished_parts(folder: Path) -> list[tuple[int, int, Path]]:
-    """The finished batches, in order: first position, position after the last, file."""
+    """Finished batches, in order: first position, position after the last, file."""
     found = []
     for path in folder.glob("part-*-*.safetensors"):
         _, start, stop = path.stem.split("-")
@@ -29,7 +29,7 @@ def finished_parts(folder: Path) -> list[tuple[int, int, Path]]:
 
 
 def gaps(parts: Sequence[tuple[int, int, Path]], total: int) -> list[tuple[int, int]]:
-    """The ranges of positions that no part covers."""
+    """Ranges of positions that no part covers."""
     gaps, at = [], 0
     for start, stop, _ in parts:
         if start > at:
@@ -39,7 +39,7 @@ def gaps(parts: Sequence[tuple[int, int, Path]], total: int) -> list[tuple[int, 
 
 
 def batches_of(ranges: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """The ranges cut into batches of at most `size` positions."""
+    """Split ranges into batches of at most `size` positions."""
     return [(i, min(i + size, stop)) for start, stop in ranges for i in range(start, stop, size)]
 
 
@@ -54,7 +54,7 @@ def save_part(part: Attacked, path: Path) -> None:
 
 
 def set_broken_aside(folder: Path) -> bool:
-    """Set aside every finished batch that is broken; True if there was any."""
+    """Set aside every broken batch; True if there was any."""
     found = False
     for _, _, path in finished_parts(folder):
         try:
@@ -66,7 +66,7 @@ def set_broken_aside(folder: Path) -> bool:
 
 
 def join_parts(job: Job) -> Attacked:
-    """All parts as one, in the order of the examples; the witness goes to disk without passing through memory."""
+    """Join all parts in the order of the examples; the witness is copied on disk, without passing through memory."""
     from safetensors import safe_open
 
     outcomes, audit, seconds, peak = [], AuditCounts(), 0.0, 0.0

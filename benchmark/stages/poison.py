@@ -1,4 +1,4 @@
-"""poison: poisons change the training split, and the core counts what they touched, and where."""
+"""poison: apply poisons to the training split, and check which rows they changed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["corrupted", "poison"]
 
 
 def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Examples, PoisonedRows | None]:
-    """The training examples after all poisons, and the rows that they touched; None without poisons.
+    """Training examples after all poisons, and the rows that they changed; None without poisons.
 
     Raises:
-        DataError: if a poison touches another number of examples than its rate says, changes what it does not name, or
-            anything outside the training split.
+        DataError: if a poison does not change as many examples as its rate says, changes rows that it does not name, or
+            changes another split.
     """
     if not poisons:
         return splits.train, None
@@ -40,17 +40,17 @@ def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Exampl
             train, ids = corrupted(plugin, train, splits.test, splits.spec, rng)
         if len(ids.unique()) != expected:
             raise DataError(
-                f"{name} touched {len(ids.unique())} examples, and its rate of "
-                f"{plugin.rate} allows {expected}; its author must mend it"
+                f"{name} touched {len(ids.unique())} examples, but its rate of {plugin.rate} allows {expected}; its "
+                f"author must fix it"
             )
         difference = PoisonedRows.of(before, train, ids).applied(before).difference(train)
         if difference:
-            raise DataError(f"{name} changed {difference} and did not name it; its author must mend it")
+            raise DataError(f"{name} changed {difference} but did not name it; its author must fix it")
         for split, part in others.items():
             if part.digest() != digests[split] or bool(torch.isin(train.ids, part.ids).any()):
                 raise DataError(
-                    f"{name} reached into the {split} split; poison is for training examples alone: its author must "
-                    "mend it"
+                    f"{name} changed the {split} split; a poison may change training examples only: its author must "
+                    "fix it"
                 )
         touched = torch.cat([touched, ids]).unique()
     backdoor = Backdoor.of(poisons, splits.test)
@@ -63,10 +63,10 @@ def poison(poisons: Sequence[Poison], splits: Splits, seed: int) -> tuple[Exampl
 def corrupted(
     poison: Poison, train: Examples, held_out: Examples, spec: DataSpec, rng: SampleRandom
 ) -> tuple[Examples, Tensor]:
-    """Let a poison change the training examples: the result, and the ids (M,) that it names.
+    """Apply a poison to the training examples; returns the result, and the ids (M,) that it names.
 
     Args:
-        held_out: where the victims of a poison that is crafted for some come from.
+        held_out: source of the victims of a poison that is crafted for given inputs.
     """
     if isinstance(poison, InstancePoison):
         return poison.corrupt_for(train, held_out.take(victims(poison, held_out)), spec, rng)

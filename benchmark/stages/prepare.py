@@ -1,4 +1,4 @@
-"""prepare: what an attack makes once per cell, before the first batch, from examples that the attacker has."""
+"""prepare: tensors that an attack computes once per cell, before the first batch, from the attacker's own examples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREPARED = "prepared.safetensors"
 
 @dataclass(frozen=True)
 class Prepared:
-    """The tensors that an attack has prepared. forwards, backwards: passes that it took. seconds: wall time."""
+    """Tensors prepared by an attack. forwards, backwards: passes used. seconds: wall time."""
 
     tensors: dict[str, Tensor]
     forwards: int
@@ -33,14 +33,14 @@ class Prepared:
     seconds: float
 
     def save(self, folder: Path) -> None:
-        """Write it among the finished batches of a cell, atomically."""
+        """Write the tensors among the finished batches of a cell, atomically."""
         tensors = {f"tensors.{name}": value.cpu().contiguous().clone() for name, value in self.tensors.items()}
         tensors["cost"] = torch.tensor([self.forwards, self.backwards, self.seconds], dtype=torch.float64)
         save_checked(tensors, folder / PREPARED)
 
     @classmethod
     def load(cls, folder: Path) -> Prepared | None:
-        """Read what `save` wrote; None if there is nothing, or what there was is broken and now set aside."""
+        """Read a file written by `save`; None if it is missing, or broken and now set aside."""
         path = folder / PREPARED
         if not path.is_file():
             return None
@@ -55,12 +55,12 @@ class Prepared:
 
 
 def prepare(job: Job, device: torch.device) -> dict[str, Tensor] | None:
-    """Prepare the attack of a job, unless an earlier sitting or another process did; the tensors, on `device`.
+    """Prepare the attack of a job, unless an earlier session or another process did; returns the tensors, on `device`.
 
-    None for attacks that prepare nothing, and where no example is left to attack. The systems must be on `device`.
+    None if the attack prepares nothing, or no example is left to attack. The systems must be on `device`.
 
     Raises:
-        AttackFault: if it returned something else than tensors by name, or touched what is not its own.
+        AttackFault: if it does not return tensors by name, or touched anything but its own tensors.
     """
     if not isinstance(job.attack, PreparedAttack) or (job.survivors is not None and job.survivors.left == 0):
         return None
@@ -82,8 +82,8 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
     tensors = call_guarded(job, partial(attack.prepare, target, threat=threat, rng=rng), x, y)
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise AttackFault(
-            f"{type(attack).__name__}.prepare returned {repr(tensors)[:60]}; expected tensors by name: its author must "
-            "mend it"
+            f"{type(attack).__name__}.prepare returned {repr(tensors)[:60]}; expected tensors by name: its author "
+            "must fix it"
         )
     ledger = target.ledger
     passes = int(ledger.forwards.sum()), int(ledger.backwards.sum())
@@ -91,7 +91,7 @@ def _made(job: Job, attack: PreparedAttack, device: torch.device) -> Prepared:
 
 
 def first_of_each_label(examples: Examples, count: int) -> Tensor:
-    """Positions of the first example of each label, then of the second of each, ..., at most `count`, (M,) int64."""
+    """Positions of the first example of each label, then of the second, and so on, at most `count`, (M,) int64."""
     y = examples.y
     if y.ndim > 1:  # of examples with several labels the first ones
         return torch.arange(min(count, len(y)))

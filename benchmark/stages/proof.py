@@ -1,8 +1,8 @@
-"""proof: is a record true of its data and of its system? One forward pass over all examples, and no attack.
+"""proof: check a record against its data and its system, by one forward pass over all examples, without attacking.
 
-Beyond :mod:`benchmark.stages.arithmetic`: the data are those that the record names, by revision, splits and labels; the
-system is the one that it describes, by weights; every clean answer, every witness, the gallery and every finding that
-follows from them are what the record says; certificates are proved again on a sample. :data:`OPEN` is what stays open.
+In addition to :mod:`benchmark.stages.arithmetic`: the data match the record by revision, splits and labels; the system
+matches its description, by its weights; every clean answer, every witness, the gallery and every derived finding match
+the record; certificates are recomputed on a sample. :data:`OPEN` lists what remains unproved.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["check_data", "prove"]
 
 SAMPLE = 8
-"""How many certificates are made again."""
+"""Number of certificates to recompute."""
 
 
 def prove(
@@ -49,11 +49,11 @@ def prove(
     """Prove a record from the files beside it, the data, and the system in the store.
 
     Args:
-        again: number of examples to attack again. seed: draws those, and the certificates that are made again; one
-            that the record's author did not know leaves him nothing to arrange. places: of inputs.
+        again: number of examples to attack again. seed: draws these, and the certificates to recompute; if the record's
+            author does not know it, the sample cannot be prepared for. places: of inputs.
 
     Raises:
-        RecordError: naming the first thing that is not as the record says. Unproved: if a part is missing here.
+        RecordError: naming the first contradiction. Unproved: if a part is missing here.
     """
     from benchmark.stages.again import attack_again, draw
     from benchmark.stages.recheck import DEPENDS
@@ -63,7 +63,7 @@ def prove(
     proof = Proof(record.key, claimed=int(outcomes.broken.sum()), notes=_undated(record))
     check_data(record, cell.splits, data, places)
     if record.task != cell.system.spec.task.name:
-        raise RecordError(f"the record is of {record.task}, and the dataset is for {cell.system.spec.task.name}")
+        raise RecordError(f"the record is for {record.task}, but the dataset is for {cell.system.spec.task.name}")
     check_agreement(cell.system.spec.task, outcomes, cell.threat.goal.value)
     _check_survivors(folder, record, outcomes, store)
     check_clean(cell, outcomes, proof)
@@ -87,10 +87,10 @@ def prove(
 
 
 def _check_survivors(folder: Path, record: Record, outcomes: Outcomes, store: Store) -> None:
-    """The examples that the attack was not given are those that the cells which the record names broke.
+    """Check that the attack skipped exactly the examples broken by the cells in the record.
 
     Raises:
-        RecordError: if they are others. Unproved: if one of those cells is neither beside the record nor in the store.
+        RecordError: if it did not. Unproved: if one of those cells is neither beside the record nor in the store.
     """
     import torch
 
@@ -104,8 +104,8 @@ def _check_survivors(folder: Path, record: Record, outcomes: Outcomes, store: St
     if bool(wrong.any()):
         example = int(outcomes.ids[wrong][0])
         raise RecordError(
-            f"example {example} was {'not given' if bool(outcomes.spared[wrong][0]) else 'given'} to the attack, and "
-            f"the cells whose survivors it was to see say otherwise"
+            f"example {example} was {'not given' if bool(outcomes.spared[wrong][0]) else 'given'} to the attack, in "
+            f"contradiction to the cells whose survivors it was run on"
         )
 
 
@@ -114,33 +114,33 @@ def _undated(record: Record) -> list[str]:
 
 
 def check_data(record: Record, splits: Splits, data: Path, places: Mapping[str, str] | None = None) -> None:
-    """Check that the dataset is the one that the record names: its revision, labels and ids of every split.
+    """Check that the dataset is the recorded one: its revision, and the labels and ids of every split.
 
     Raises:
-        RecordError: if it is another one.
+        RecordError: if it is not.
     """
     from benchmark.stages.rebuild import dataset_of
     from benchmark.stages.replay import places_of
 
     revision = dataset_of(record.system, {**places_of(record), **(places or {})}).revision(data)
     if revision != record.dataset_revision:
-        raise RecordError(f"the data here have the revision {revision}, and the record names {record.dataset_revision}")
+        raise RecordError(f"the data here have the revision {revision}, but the record has {record.dataset_revision}")
     for name, said in record.splits.items():
         part = getattr(splits, name, None)
         if part is None or SplitInfo(count=len(part), sha256=part.digest()) != said:
-            raise RecordError(f"the {name} split here holds other examples than the record names")
+            raise RecordError(f"the {name} split here has other examples than the record")
     if {*record.splits} != {"train", "select", "test"}:
-        raise RecordError(f"the record names the splits {sorted(record.splits)}; expected train, select and test")
+        raise RecordError(f"the record has the splits {sorted(record.splits)}; expected train, select and test")
 
 
 def _certified(outcomes: Outcomes) -> Tensor:
-    """Examples about which something is certified, (N,) bool."""
+    """Examples with a certificate, (N,) bool."""
     rows = outcomes.certified_rows
     return outcomes.certified > 0 if rows is None else (outcomes.certified > 0) | (rows > 0)
 
 
 def _check_certificates(record: Record, cell: Replay, outcomes: Outcomes, rows: Tensor, proof: Proof) -> None:
-    """The certified radii of a sample, made again by the certifiers that the record names."""
+    """Recompute the certified radii of a sample with the certifiers in the record."""
     import torch
 
     from benchmark.sampling import SampleRandom, derive_seed
@@ -152,7 +152,7 @@ def _check_certificates(record: Record, cell: Replay, outcomes: Outcomes, rows: 
     if not record.certifiers:
         if bool((outcomes.certified > 0).any()) or outcomes.certified_rows is not None:
             if record.harness:
-                raise RecordError("the outcomes have certificates, and nothing certified them")
+                raise RecordError("the outcomes have certificates, but there was no certifier")
             proof.notes.append("certified radii, since records of 0.1 do not name their certifiers")
         return
     certifiers = [component("certifier", described) for described in record.certifiers]
@@ -166,14 +166,14 @@ def _check_certificates(record: Record, cell: Replay, outcomes: Outcomes, rows: 
         now = certify(certifiers, cell.system, x, y, right, threat=threat, rng=rng.child("certify"))
         lost = certify_rows(certifiers, cell.system, x, y, right, rng=rng.child("certify"))
     if (lost is None) != (outcomes.certified_rows is None):
-        raise RecordError("the outcomes have certified rows if a certifier proves something of them, and only then")
+        raise RecordError("the outcomes must have certified rows if and only if a certifier proves them")
     if lost is not None and outcomes.certified_rows is not None:
         check_labels("may lose of its training rows", lost, outcomes.certified_rows[at], ids)
     wrong = (now - outcomes.certified[at]).abs() > 1e-4 * (1e-3 + now)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise RecordError(
-            f"the certified radius of example {int(ids[row])} is {float(now[row]):.6g}, and the outcomes say "
-            f"{float(outcomes.certified[at][row]):.6g}"
+            f"the certified radius of example {int(ids[row])} is {float(now[row]):.6g}, but "
+            f"{float(outcomes.certified[at][row]):.6g} in the outcomes"
         )
     proof.certified = len(at)

@@ -1,4 +1,4 @@
-"""proof: are the answers of the system to the clean examples and to the witnesses those of the record?"""
+"""proof: check the system's answers to the clean examples and to the witnesses against the record."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["check_clean", "check_labels", "check_witness"]
 
 CLOSE_CALL = 1e-4
-"""Scores that differ by this share of their size may change places on another kind of processor."""
+"""Relative difference of scores whose order may change on another kind of processor."""
 
 
 def check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
-    """One forward pass over all clean inputs: labels, best five, and confidence where no candidate counts."""
+    """Check labels, top five and, where no candidate counts, confidence by one forward pass over all clean inputs."""
     import torch
 
     from benchmark.sampling import SampleRandom, derive_seed
@@ -39,7 +39,7 @@ def check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
 
     unsure, backdoor = 0, backdoor_of(cell)
     if (backdoor is None) != (outcomes.aimed is None) or (backdoor is None) != (outcomes.triggered is None):
-        raise RecordError("the outcomes have arrays of a trigger if the attack shows one, and only then")
+        raise RecordError("the outcomes must have arrays of a trigger if and only if the attack applies one")
     for at in torch.arange(len(outcomes)).split(BATCH):
         ids, y = cell.examples.ids[at], cell.examples.y[at]
         rng, x = SampleRandom(derive_seed(cell.seed, "cell"), ids), cell.examples.x(at)
@@ -56,8 +56,8 @@ def check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
         if bool((other & ~close).any()):
             row = int((other & ~close).nonzero()[0])
             raise RecordError(
-                f"the system answers the clean example {int(ids[row])} with {int(said.label[row])}, and the outcomes "
-                f"say {int(outcomes.clean_label[at][row])}, or disagree on its best five"
+                f"the system predicts {int(said.label[row])} for the clean example {int(ids[row])}, but the outcomes "
+                f"have {int(outcomes.clean_label[at][row])}, or another top-5 result"
             )
         unsure += int(close.sum())
         if outcomes.confidence is not None:
@@ -72,13 +72,13 @@ def check_labels(what: str, now: Tensor, said: Tensor, ids: Tensor) -> None:
     """Raise for the first example whose label `now` (B,) is not the recorded one.
 
     Raises:
-        RecordError: naming the example and `what` about it.
+        RecordError: with the example, and `what` as the name of the label.
     """
     wrong = now != said
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise RecordError(
-            f"what example {int(ids[row])} {what} is {int(now[row])}, and the outcomes say {int(said[row])}"
+            f"what example {int(ids[row])} {what} is {int(now[row])}, but {int(said[row])} in the outcomes"
         )
 
 
@@ -89,7 +89,7 @@ def _check_confidence(now: Tensor, said: Tensor, ids: Tensor) -> None:
 
 
 def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
-    """True where rounding decides between the recorded label and the present one, or on the best five, (b,) bool."""
+    """True where rounding decides between the recorded label and the present one, or on the top five, (b,) bool."""
     import torch
 
     scores = said.logits.double()
@@ -104,7 +104,7 @@ def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
 
 
 def check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
-    """Every witness lies inside the threat, is answered wrongly, and is as far and as sure as the outcomes say."""
+    """Check that every witness is inside the threat, misclassified, and has the recorded distances and confidence."""
     import torch
 
     from benchmark.records.outcomes import WITNESS, Witness
@@ -120,18 +120,18 @@ def check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) 
         for name, now in (
             ("outside the threat", ~verdict.valid),
             ("not misclassified", ~verdict.adversarial),
-            ("answered by another label than the outcomes say", verdict.label != outcomes.adv_label[at]),
-            ("broken or not, other than the outcomes say", verdict.broken != outcomes.broken[at]),
-            ("among the best five, or not, other than they say", top5 != outcomes.robust_top5[at]),
+            ("classified as another label than in the outcomes", verdict.label != outcomes.adv_label[at]),
+            ("broken or not, in contradiction to the outcomes", verdict.broken != outcomes.broken[at]),
+            ("in the top five or not, in contradiction to the outcomes", top5 != outcomes.robust_top5[at]),
         ):
             if bool(now.any()):
                 raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
         check_distances(verdict.distances, outcomes, at)
         check_same("witness", verdict.sites, None if outcomes.adv_sites is None else outcomes.adv_sites[at], ids)
         if not torch.allclose(verdict.excess, outcomes.excess[at], rtol=1e-4, atol=1e-6):
-            raise RecordError("a witness is beyond the radius by another length than the outcomes say")
+            raise RecordError("a witness exceeds the radius by another distance than in the outcomes")
         if outcomes.confidence is not None:
             _check_confidence(verdict.confidence, outcomes.confidence[at], ids)
         proof.broken += int((verdict.broken & right(clean, cell.threat.goal)).sum())
     if proof.broken != proof.claimed:
-        raise RecordError(f"the witness breaks {proof.broken} examples, and the record claims {proof.claimed}")
+        raise RecordError(f"the witness breaks {proof.broken} examples, but the record claims {proof.claimed}")

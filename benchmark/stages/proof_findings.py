@@ -1,4 +1,4 @@
-"""proof: are the gallery and the findings of a record those that follow from its examples?"""
+"""proof: check the gallery and the findings of a record against its examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["check_findings", "check_gallery", "check_rechecked"]
 
 
 def check_gallery(folder: Path, cell: Replay, outcomes: Outcomes, record: Record) -> None:
-    """The images for the page of the system are those of the witness."""
+    """Check that the gallery has the images of the witness."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -38,14 +38,14 @@ def check_gallery(folder: Path, cell: Replay, outcomes: Outcomes, record: Record
     expected = {} if made is None else made.tensors()
     count = len(stored.get("ids", ()))
     if {*stored} != {*expected} or not all(torch.equal(stored[name], expected[name][:count]) for name in expected):
-        raise RecordError("the gallery shows other images or labels than the witness and the data")
+        raise RecordError("the gallery has other images or labels than the witness and the data")
 
 
 def check_findings(record: Record, cell: Replay, outcomes: Outcomes) -> set[str]:
-    """The findings that follow from system, data and outcomes are there, in the same words.
+    """Check that the findings derived from system, data and outcomes are in the record, in the same words.
 
     Returns:
-        The names of the others.
+        The names of the other findings.
     """
     from benchmark.stages.devices import exact_math
     from benchmark.stages.findings import of_cell
@@ -66,7 +66,7 @@ def check_findings(record: Record, cell: Replay, outcomes: Outcomes) -> set[str]
 def check_rechecked(
     record: Record, cell: Replay, outcomes: Outcomes, rest: set[str], store: Store, data: Path
 ) -> set[str]:
-    """The finding about an attack whose results depend on the batch, by its own sample attacked once more.
+    """Check the finding about an attack that depends on its batch, by attacking its sample again.
 
     Returns:
         The names of the findings that are still not proved.
@@ -83,10 +83,10 @@ def check_rechecked(
 
 
 def _check_said(record: Record, now: Sequence[Finding]) -> None:
-    """The record has these findings, in the same words."""
+    """Check that the record has these findings, in the same words."""
     said = {(f.name, f.severity): f.evidence for f in record.findings}
     for finding in now:
         if (finding.name, finding.severity) not in said:
             raise RecordError(f"the finding {finding.name} ({finding.severity}) is missing: {finding.evidence}")
         if record.harness and said[finding.name, finding.severity] != finding.evidence:
-            raise RecordError(f"the finding {finding.name} says other than the outcomes: {finding.evidence}")
+            raise RecordError(f"the finding {finding.name} contradicts the outcomes: {finding.evidence}")

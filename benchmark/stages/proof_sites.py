@@ -1,4 +1,4 @@
-"""Answers per site (pixels, cells) of a record, proved against the system's."""
+"""Proof of the predictions per site (pixels, cells) of a record against the system's."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["check_agreement", "check_same", "close_rows"]
 
 SITE_ROUNDING = 1e-3
-"""Difference of a score or a corner that rounding may cause, absolute and relative."""
+"""Absolute and relative rounding tolerance of scores and box corners."""
 
 
 def check_agreement(task: Task, outcomes: Outcomes, goal: str) -> None:
-    """The labels of the examples follow from the answers per site; arrays of sites are there for such tasks only.
+    """Check that the labels follow from the predictions per site, which exist for such tasks only.
 
     Raises:
         RecordError: if they do not.
@@ -29,10 +29,10 @@ def check_agreement(task: Task, outcomes: Outcomes, goal: str) -> None:
 
     if not isinstance(task, DenseTask):
         if outcomes.sites is not None:
-            raise RecordError("the outcomes have answers per site, and an example of the dataset has one label")
+            raise RecordError("the outcomes have predictions per site, but an example of the dataset has one label")
         return
     if outcomes.sites is None or outcomes.clean_sites is None or outcomes.adv_sites is None:
-        raise RecordError(f"the outcomes have no answers per site, and the dataset is for {task.name}")
+        raise RecordError(f"the outcomes have no predictions per site, but the dataset is for {task.name}")
     for name, label, sites in (
         ("clean input", outcomes.clean_label, outcomes.clean_sites),
         ("candidate", outcomes.adv_label, outcomes.adv_sites),
@@ -40,12 +40,12 @@ def check_agreement(task: Task, outcomes: Outcomes, goal: str) -> None:
         wrong = task.under(goal).wrong(sites, outcomes.sites.long()) != (label == 0)
         wrong = wrong & (label >= 0)
         if bool(wrong.any()):
-            raise RecordError(f"the answers per site to the {name} of example {int(outcomes.ids[wrong][0])} contradict "
-                              "its label")  # fmt: skip
+            raise RecordError(f"the predictions per site on the {name} of example {int(outcomes.ids[wrong][0])} "
+                              "contradict its label")  # fmt: skip
 
 
 def _differs(now: Tensor, said: Tensor) -> Tensor:
-    """Sites whose answers differ by more than rounding, (b, S) bool."""
+    """Sites whose predictions differ by more than rounding, (b, S) bool."""
     import torch
 
     if not now.is_floating_point():
@@ -55,7 +55,7 @@ def _differs(now: Tensor, said: Tensor) -> Tensor:
 
 
 def check_same(what: str, now: Tensor | None, said: Tensor | None, ids: Tensor) -> None:
-    """Answers per site (b, S, ...) are those of the outcomes; None, both, where there are none.
+    """Check that predictions per site (b, S, ...) are the recorded ones; both are None where there are none.
 
     Raises:
         RecordError: naming the first example where they are not.
@@ -64,16 +64,18 @@ def check_same(what: str, now: Tensor | None, said: Tensor | None, ids: Tensor) 
         return
     wrong = _differs(now, said).any(1)
     if bool(wrong.any()):
-        raise RecordError(f"the answers per site to the {what} of example {int(ids[wrong][0])} are not those recorded")
+        raise RecordError(
+            f"the predictions per site on the {what} of example {int(ids[wrong][0])} are not those recorded"
+        )
 
 
 def close_rows(task: Task, answer: Answer, said: Tensor | None, ids: Tensor, share: float) -> Tensor | None:
-    """Rows of which some site is answered otherwise by rounding alone, (b,) bool; None where there are no sites.
+    """Rows with a prediction per site that differs by rounding alone, (b,) bool; None where there are no sites.
 
-    share: of the size of the scores by which two may differ.
+    share: relative tolerance of the scores.
 
     Raises:
-        RecordError: naming the first example of which a site differs by more.
+        RecordError: naming the first example with a site that differs by more.
     """
     if answer.sites is None or said is None:
         return None
@@ -83,6 +85,6 @@ def close_rows(task: Task, answer: Answer, said: Tensor | None, ids: Tensor, sha
     differs = _differs(answer.sites, said)
     far = differs & (gap > share * (1e-12 + scores.abs().amax(2)))
     if bool(far.any()):
-        raise RecordError(f"the system answers sites of the clean example {int(ids[far.any(1)][0])} otherwise than the "
-                          "outcomes say")  # fmt: skip
+        raise RecordError(f"the system's predictions per site on the clean example {int(ids[far.any(1)][0])} are not "
+                          "those in the outcomes")  # fmt: skip
     return differs.any(1)

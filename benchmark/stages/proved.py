@@ -1,4 +1,4 @@
-"""The parts of a record that were proved, and those that no record proves."""
+"""Proved parts of a record, and the list of what no record proves."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 __all__ = ["OPEN", "Proof"]
 
 OPEN = (
-    "that an example on which the attack failed has no adversarial candidate, and that the attack was run as the "
-    "record says (--again makes a sample of it again)",
-    "of examples on which the attack failed: which candidate it left, so also its confidence, an excess over the "
-    "radius, the part of the threat that it left and, under a goal, its label",
-    "passes per example, gradients that were zero or not finite, seconds, memory and the passes of what was prepared",
-    "certified radii outside of the sample that is made again, and the suite in whose name the cell was run",
-    "that no finding is missing about an attack that depends on its batch (--again makes that sample again too)",
+    "that an example on which the attack failed has no adversarial candidate, and that the attack was run as recorded "
+    "(--again repeats a sample of it)",
+    "of examples on which the attack failed: the candidate, and so its confidence, excess over the radius, violated "
+    "constraint and, under a goal, its label",
+    "passes per example, zero and non-finite gradients, seconds, memory and the passes of the preparation",
+    "certified radii outside the recomputed sample, and the suite that the cell was run for",
+    "that no finding is missing about an attack that depends on its batch (--again repeats that sample too)",
     "that the weights came from the training that the card describes, and the history on the card",
-    "provenance: when, where and by which code",
+    "provenance: time, machine and code",
 )
-"""What no record proves by itself."""
+"""Claims that a record alone cannot prove."""
 
 
 @dataclass
 class Proof:
-    """The parts of a record that were proved.
+    """Proved parts of a record.
 
-    broken: witnesses that break their example. clean: clean answers that are as recorded. certified: certificates made
-    again. attacked: examples attacked again. notes: what of this record in particular is not proved, and why.
+    broken: witnesses that break their example. clean: clean answers equal to the recorded ones. certified: recomputed
+    certificates. attacked: examples attacked again. notes: what is not proved about this record in particular, and why.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Lightning without its greetings, here and in the processes that it spawns."""
+"""Silence Lightning's banners, here and in the processes that it spawns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _silence() -> None:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without greetings, and without advice that does not apply, inside the block."""
+    """Suppress banners, and advice that does not apply, inside the block."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -42,7 +42,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 class QuietInChild:
-    """Sent along with the work of a spawned process, it makes that process quiet as soon as it is unpickled."""
+    """Token sent with the work of a spawned process, which silences that process when unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[()]]:
         return _quiet_child, ()

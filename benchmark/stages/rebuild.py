@@ -1,4 +1,4 @@
-"""From a card back to the parts that it describes: for verification and for transfer attacks."""
+"""Reconstruction of plugins and systems from records and cards, for verification and transfer attacks."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["component", "dataset_of", "filled", "located", "spec_of", "stored_sy
 
 
 def component(kind: str, described: dict[str, Any]) -> Any:
-    """Make the plugin that a record describes by name and params.
+    """Plugin described by name and params in a record.
 
     Raises:
-        PluginError: if it is not installed. RecordError: if its parameters are not those of the installed version.
+        PluginError: if it is not installed. RecordError: if its parameters do not fit the installed version.
     """
     if described["name"] == "given" and "given" not in registry.names(kind):
         raise Unproved(
-            f"its {kind} was given in memory to benchmark.evaluate and is in no file, so nothing can be built from the "
-            "record; evaluate it again to compare"
+            f"its {kind} was given in memory to benchmark.evaluate and is not in a file, so it cannot be rebuilt from "
+            "the record; evaluate it again to compare"
         )
     return filled(registry.load(kind, described["name"]), described["params"], f"{kind}.{described['name']}")
 
 
 def filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
-    """An instance of a frozen dataclass with these plain values, checked as on the command line."""
+    """Instance of a frozen dataclass with these plain values, checked as on the command line."""
     from omegaconf import OmegaConf, SCMode, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
@@ -62,10 +62,10 @@ def filled(cls: type[Any], params: dict[str, Any], name: str) -> Any:
 
 
 def located(config: Any, places: Mapping[str, str]) -> Any:
-    """Settings with the place of each input that is known by its content, where a file or folder there still has it.
+    """Settings with the path of each input that is identified by content, if a file or folder there still has it.
 
     Args:
-        places: from `sha256:...` to a path, as provenance has them.
+        places: from `sha256:...` to a path, as in provenance.
     """
     if isinstance(config, dict):
         return {name: located(value, places) for name, value in config.items()}
@@ -78,25 +78,25 @@ def located(config: Any, places: Mapping[str, str]) -> Any:
 
 
 def dataset_of(info: SystemInfo, places: Mapping[str, str]) -> Dataset:
-    """The dataset that a record describes.
+    """Dataset described by a record.
 
     Raises:
-        Unproved: if it reads a file that is not where it was.
+        Unproved: if it reads a file that is no longer in its place.
     """
     described = located(info.config["dataset"], places)
     lost = [value for value in described["params"].values() if str(value).startswith(PREFIX)]
     if lost:
-        where = places.get(lost[0], "no place that the record names")
+        where = places.get(lost[0], "no path in the record")
         raise Unproved(f"the data are {lost[0]}, which is not in {where}; name a file or folder with --input")
     made: Dataset = component("dataset", described)
     return made
 
 
 def spec_of(info: SystemInfo, seed: int, places: Mapping[str, str] | None = None) -> SystemSpec:
-    """The parts of the system that `info` describes.
+    """Parts of the system that `info` describes.
 
     Args:
-        places: of inputs that it names by their content; those that are not there stay named so.
+        places: of inputs that it identifies by content; missing ones keep that form.
     """
     config = located(info.config, places or {})
     return SystemSpec(
@@ -115,7 +115,7 @@ def stored_system(parts: SystemSpec, card: Card, store: Store, spec: DataSpec) -
     """Rebuild a trained system of the store from its card, with its own weights.
 
     Raises:
-        RecordError: if the weights are not those that the card describes.
+        RecordError: if the weights do not match the card.
     """
     from benchmark.records.durable import file_sha256
     from benchmark.stages.fit import assemble, build_model
@@ -123,7 +123,7 @@ def stored_system(parts: SystemSpec, card: Card, store: Store, spec: DataSpec) -
 
     path: Path = store.system(card.key) / WEIGHTS
     if not path.is_file() or file_sha256(path) != card.weights_sha256:
-        raise RecordError(f"{path} is missing or is not the file that its card describes")
+        raise RecordError(f"{path} is missing or does not match its card")
     model = build_model(parts, spec)
     load_weights(model, path)
     return assemble(parts, spec, model, card.thresholds)

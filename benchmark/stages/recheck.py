@@ -61,7 +61,7 @@ def recheck(job: Job, trainer: Trainer, outcomes: Outcomes) -> Finding | None:
         severity="error",
         evidence=f"{owner}: {int(differs.sum())} of {len(rows)} examples that were attacked again in another batch "
         f"came out differently (such as example {int(outcomes.ids[rows[differs]][0])}), so its results depend on the "
-        "batch size; rows of a batch must not influence each other: its author must mend it",
+        "batch size; rows of a batch must not influence each other: its author must fix it",
     )
 
 

@@ -1,4 +1,4 @@
-"""Judge a stored witness again: what `verify`, `transfer` and `add-examples` share."""
+"""Judgement of a stored witness, shared by `verify`, `transfer` and `add-examples`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Replay:
-    """A recorded cell, ready to be judged again.
+    """A recorded cell, rebuilt to judge its witness.
 
     seed: the cell's. examples: its example list. splits: the whole dataset. card, poisons: of the system.
     """
@@ -59,10 +59,10 @@ class Replay:
 
 
 def backdoor_of(cell: Replay) -> Backdoor | None:
-    """The trigger of the system's poison, for an attack that shows it.
+    """Trigger of the system's poison, for an attack that applies it.
 
     Raises:
-        RecordError: if the attack shows one, and the system has none.
+        RecordError: if the attack applies one, but the system has none.
     """
     from benchmark.stages.backdoor import Backdoor
 
@@ -70,12 +70,12 @@ def backdoor_of(cell: Replay) -> Backdoor | None:
         return None
     found = Backdoor.of(cell.poisons, cell.splits.test)
     if found is None:
-        raise RecordError("the attack shows the trigger of a poison, and the system has no such poison")
+        raise RecordError("the attack applies the trigger of a poison, but the system has no such poison")
     return found
 
 
 def places_of(record: Record) -> dict[str, str]:
-    """Places of the inputs that a record names by their content, as far as it tells."""
+    """Paths of the inputs that a record identifies by content, as far as known."""
     said = record.provenance.get("inputs")
     return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
 
@@ -86,10 +86,10 @@ def rebuilt(
     """Rebuild the cell that a record describes, with its system from the store.
 
     Args:
-        folder: of the record, with the mask of its region. places: of inputs, beside those that provenance names.
+        folder: of the record, with the mask of its region. places: of inputs, in addition to those in provenance.
 
     Raises:
-        RecordError: if the system has other weights, or is another one than the record describes.
+        RecordError: if the stored system has other weights, or is not the described one.
         Unproved: if the system is not in the store, or the data are not here.
     """
     from benchmark.config.describe import recorded_threat
@@ -99,12 +99,12 @@ def rebuilt(
     if card is None:
         raise Unproved(
             f"the system {record.system.key} is not in {store.root}/systems, and without it nothing can be proved; "
-            "name the store that has it with --store"
+            "name its store with --store"
         )
     if card.weights_sha256 != record.weights_sha256:
-        raise RecordError("the system in the store has other weights than the record names")
+        raise RecordError("the system in the store has other weights than the record")
     if (card.system, card.seed, card.dataset_revision) != (record.system, record.seed, record.dataset_revision):
-        raise RecordError("the system in the store is another one than the record describes")
+        raise RecordError("the system in the store is not the one that the record describes")
     known = {**places_of(record), **(places or {})}
     rebuild.dataset_of(record.system, known)
     parts = rebuild.spec_of(record.system, record.seed, known)
@@ -117,10 +117,10 @@ def rebuilt(
 
 
 def example_list(record: Record, splits: Splits) -> Examples:
-    """The examples of a cell: the first ones of the test split.
+    """Examples of a cell: the first ones of the test split.
 
     Raises:
-        RecordError: if they are not those that the record names.
+        RecordError: if they are not the recorded ones.
     """
     import torch
 
@@ -128,15 +128,17 @@ def example_list(record: Record, splits: Splits) -> Examples:
     total, there = record.counts.total, len(splits.test)
     asked = there if record.examples is None else min(record.examples, there)
     if total > there or (record.harness and total != asked):
-        raise RecordError(f"the record counts {total} examples, and it is of {asked} of the {there} in the test split")
+        raise RecordError(
+            f"the record counts {total} examples, but was made on {asked} of the {there} in the test split"
+        )
     examples = splits.test.take(torch.arange(total))
     if examples.digest() != record.examples_sha256:
-        raise RecordError("the dataset gives another example list than the record names")
+        raise RecordError("the dataset gives another example list than the record")
     return examples
 
 
 def _attack(record: Record) -> Any:
-    """The attack that the record names; for given candidates one that has none of its own."""
+    """Attack of the record; a stand-in for given candidates, which have none."""
     from benchmark.stages import rebuild
 
     given = record.attack.name == GIVEN
@@ -152,18 +154,18 @@ def rows_of(ids: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
     at = torch.searchsorted(outcomes.ids[order], ids).clamp_max(len(order) - 1)
     rows = order[at]
     if not torch.equal(outcomes.ids[rows], ids) or len(ids.unique()) != len(ids):
-        raise RecordError("the witness holds examples that are not in the outcomes, or holds one twice")
+        raise RecordError("the witness has examples that are not in the outcomes, or has one twice")
     if not bool(outcomes.adversarial[rows].all()) or int(outcomes.adversarial.sum()) != len(ids):
-        raise RecordError("the witness is not made of just the examples that the outcomes call adversarial")
+        raise RecordError("the witness does not consist of exactly the adversarial examples of the outcomes")
     return rows
 
 
 def judged(
     cell: Replay, rows: torch.Tensor, x_adv: torch.Tensor, aimed: torch.Tensor | None = None
 ) -> tuple[Answer, Verdict]:
-    """Judge candidates for the examples at `rows` as the run would: the clean answer, and the verdict.
+    """Judge candidates for the examples at `rows` like the run; returns the clean answer and the verdict.
 
-    aimed: (M,) int64, the labels that a trigger is to evoke; None for attacks that show none.
+    aimed: (M,) int64, target labels of a trigger; None for attacks that apply none.
     """
     from benchmark.sampling import SampleRandom, derive_seed
     from benchmark.stages.attempts import goals
@@ -173,7 +175,7 @@ def judged(
 
     x, y, ids = cell.examples.x(rows), cell.examples.y[rows], cell.examples.ids[rows]
     if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
-        raise RecordError(f"the witness has inputs {list(x_adv.shape[1:])}, and the dataset {list(x.shape[1:])}")
+        raise RecordError(f"the witness has inputs of shape {list(x_adv.shape[1:])}, the dataset {list(x.shape[1:])}")
     rng = SampleRandom(derive_seed(cell.seed, "cell"), ids)
     can = cell.attack.supports
     with exact_math():

@@ -1,4 +1,4 @@
-"""Fix the region of each example where it is drawn or depends on the system."""
+"""Fix the region of each example if it is random or depends on the system."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["salient", "with_fixed_region"]
 
 
 def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Threat:
-    """The same threat with the region of each example fixed, where that is its own (random, saliency).
+    """Copy of the threat with the region of each example fixed, if regions differ (random, saliency).
 
-    The rules of the data's features, where it has such, become part of it too. Whatever calls
-    :meth:`benchmark.threat.Threat.around` afterwards sees the same region, with any `rng` that holds the examples' ids.
+    The rules on the data's features, if any, are included too. Later calls of :meth:`benchmark.threat.Threat.around`
+    see the same region, with any `rng` that has the examples' ids.
 
     Args:
         system: the evaluated system. x: (B, *S). y: (B,) true labels. rng: the cell's randomness of these examples.
@@ -31,8 +31,8 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
     if system.spec.rules is not None:
         if threat.levels is not None:
             raise DataError(
-                f"threat.levels is {threat.levels}, and the features of this table have rules of their own for their "
-                "values; leave threat.levels at null"
+                f"threat.levels is {threat.levels}, but the features of this table have their own rules for values; "
+                "leave threat.levels at null"
             )
         threat = dataclasses.replace(threat, table=TableRegion(system.spec.rules))
     if threat.region.kind not in (RegionKind.random, RegionKind.saliency):
@@ -44,18 +44,19 @@ def with_fixed_region(threat: Threat, system: System, x: Tensor, y: Tensor, rng:
 
 
 def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) -> Tensor:
-    """The `size` pixels where the true label's score has the largest slope, over channels in magnitude, (B, *S) bool.
+    """Saliency region: the `size` pixels where the true label's score has the largest slope, (B, *S) bool.
 
-    The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1), of the trained model
-    without what acts at inference, so that a random or rounding defense does not blur it. Of equals the first pixels
-    count. One forward and one backward pass per example, which are the core's and charged to nobody. Of several sites
-    the scores of their labels are added.
+    The class saliency map of Simonyan, Vedaldi & Zisserman (2014, arXiv:1312.6034, section 3.1): the largest magnitude
+    over channels, of the trained model without inference-time defenses, so that a random or rounding defense does not
+    blur it.
+    Ties go to the first pixels. One forward and one backward pass per example, made by the core and not charged. With
+    several sites the scores of their labels are added.
 
     Args:
         x: (B, *S). y: (B, ...) int64, the true labels.
 
     Raises:
-        DataError: if the model has no gradient, or one that is zero everywhere or not finite for an example.
+        DataError: if the model has no gradient, or a zero or non-finite one for an example.
     """
     leaf = padded(x.detach()).requires_grad_(True)
     with torch.enable_grad(), sampling.using(padded_random(rng)):
@@ -72,8 +73,8 @@ def salient(system: System, x: Tensor, y: Tensor, rng: SampleRandom, size: int) 
     bad = ~((peak > 0) & torch.isfinite(peak))
     if bool(bad.any()):
         raise DataError(
-            f"the score of the true label of example {int(rng.ids[bad][0])} has no slope anywhere, and a saliency "
-            "region is made of the steepest pixels; choose a model with gradients or another threat.region.kind"
+            f"the score of the true label of example {int(rng.ids[bad][0])} has a zero gradient, and a saliency "
+            "region needs the pixels with the largest; choose a model with gradients or another threat.region.kind"
         )
     order = height.sort(stable=True, dim=1, descending=True).indices
     return mask_of_pixels(order[:, :size], x.shape[1:])

@@ -1,4 +1,4 @@
-"""Probes of a pass with gradients: does it show attackers the system that is judged, and do they lead anywhere?"""
+"""Probes of passes with gradients: same scores as without, and a useful direction."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from benchmark.system import System, padded, padded_random
 __all__ = ["Probe", "of_slopes"]
 
 UNDERFLOW = 1e-30
-"""The size below which a gradient says nothing, or its sign is rounding."""
+"""Magnitude below which a gradient is zero or its sign is rounding."""
 
 FEW_ASKED = 6
-"""Examples with a gradient, of which fewer say nothing about its direction."""
+"""Smallest number of examples with a gradient that allows a statement about its direction."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The examples of all probes: x (B, *S), and their randomness."""
+    """Examples of all probes, x (B, *S), and their randomness."""
 
     x: Tensor
     rng: SampleRandom
 
 
 def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> Iterator[Finding]:
-    """Other scores in a pass with gradients than in one without, gradients that mislead, and detectors without any.
+    """Findings about scores that differ with gradients, misleading gradients, and detectors without gradients.
 
     Args:
-        first: (B, K) scores without gradients, by the probe's first draws. follow: whether attackers follow gradients.
+        first: (B, K) scores without gradients, by the probe's first draws. follow: True if attackers follow gradients.
     """
     x, rows = probe.x, system.rows_of_a_pass(probe.x)
     with torch.enable_grad(), sampling.using(padded_random(probe.rng.child(0), rows)):
@@ -51,7 +51,7 @@ def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> I
 
 
 def _other_scores(shown: Tensor, first: Tensor) -> Iterator[Finding]:
-    """Attackers are shown another system than the one that is judged."""
+    """Scores of a pass with gradients that differ from those of the judged system."""
     near = torch.isclose(shown, first, rtol=1e-3, atol=1e-4, equal_nan=True).flatten(1).all(1)
     if bool(near.all()):
         return
@@ -65,10 +65,10 @@ def _other_scores(shown: Tensor, first: Tensor) -> Iterator[Finding]:
 
 
 def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor) -> Iterator[Finding]:
-    """A gradient along which the loss falls: the attacker is led the wrong way.
+    """Gradient along which the loss falls, which misleads an attacker.
 
     Args:
-        slope: (B, *S), the gradient of the loss. before: (B,), the loss.
+        slope: (B, *S), gradient of the loss. before: (B,), the loss.
     """
     misled = slope.flatten(1).abs().amax(1) > UNDERFLOW
     asked = int(misled.sum())
@@ -87,13 +87,13 @@ def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor
 
 
 def _margin(logits: Tensor) -> Tensor:
-    """Second largest score less the largest, which rises as the answer gets unsure, (B,); the mean over sites."""
+    """Second largest score minus the largest, which rises with uncertainty, (B,); the mean over sites."""
     first, second = logits.topk(2, dim=-1).values.unbind(-1)
     return second - first if logits.ndim == 2 else (second - first).mean(1)
 
 
 def _masked_detectors(system: System, probe: Probe) -> Iterator[Finding]:
-    """Detectors whose score has no gradient, although it is declared to have one."""
+    """Detectors whose score has no gradient, although declared to have one."""
     for detector in system.detectors:
         if not getattr(detector.defense, "differentiable", True):
             continue

@@ -1,7 +1,7 @@
-"""surrogate: what a transfer attacker holds, which is one system of the store, or several with their scores averaged.
+"""surrogate: a transfer attacker's own system: one of the store, or several with averaged scores.
 
 Averaging before the softmax is the ensemble in logits of Dong et al. (CVPR 2018, arXiv:1710.06081), with equal weights;
-that examples made on several models at once transfer further is of Liu, Chen, Liu & Song (ICLR 2017, arXiv:1611.02770).
+that examples made on several models transfer better is due to Liu, Chen, Liu & Song (ICLR 2017, arXiv:1611.02770).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["fused", "named", "surrogate", "watched"]
 
 KEY = re.compile(r"[0-9a-f]{24}")
 LISTED = 5
-"""How many systems of the store an error names."""
+"""Number of systems that an error lists."""
 
 
 def named(threat: Threat, attacked: SystemSpec, store: Store, data: StoreConfig, *, needed: Access) -> Threat:
-    """The threat with the full keys of its surrogates, sorted, in place of their names or shortened keys.
+    """Threat with the full keys of its surrogates, sorted, in place of their names or key prefixes.
 
     Args:
-        attacked: the parts of the attacked system. data: where datasets are. needed: by the attack.
+        attacked: the parts of the attacked system. data: where datasets are. needed: access that the attack needs.
 
     Raises:
-        DataError: if a surrogate is not in the store, or is not the only one of that name.
+        DataError: if a surrogate is not in the store, or its name is ambiguous.
         ConfigError: if one is given twice. Refused: if its inputs or classes are not those of the attacked system, or
-            no surrogate tells what the attack needs.
+            no surrogate gives the access that the attack needs.
     """
     if not threat.surrogate:
         return threat
@@ -55,19 +55,19 @@ def named(threat: Threat, attacked: SystemSpec, store: Store, data: StoreConfig,
 
 
 def watched(threat: Threat, store: Store) -> list[Path]:
-    """Folders whose change may give the names of the surrogates another meaning; none if they are full keys."""
+    """Folders whose change may alter the meaning of the surrogates' names; empty for full keys."""
     full = all(KEY.fullmatch(name) for name in threat.surrogates)
     return [] if full else [store.root / "systems"]
 
 
 def surrogate(threat: Threat, dataset: Dataset, spec: DataSpec, store: Store, data: StoreConfig) -> System:
-    """The system that a transfer attacker works on.
+    """System that a transfer attacker works on.
 
     Args:
-        threat: as :func:`named` gives it. dataset, spec: of the attacked system. data: where datasets are.
+        threat: as returned by :func:`named`. dataset, spec: of the attacked system. data: where datasets are.
 
     Raises:
-        DataError: if a surrogate is not in the store. RecordError: if its weights are not those of its card.
+        DataError: if a surrogate is not in the store. RecordError: if its weights do not match its card.
     """
     members = []
     for key in threat.surrogates:
@@ -79,9 +79,9 @@ def surrogate(threat: Threat, dataset: Dataset, spec: DataSpec, store: Store, da
 
 
 def fused(members: Sequence[System]) -> System:
-    """One system that gives the mean of the members' scores, and refuses what any of them refuses.
+    """Ensemble with the mean of the members' scores, which refuses what any member refuses.
 
-    A pass of it is a pass of each member, and is counted so.
+    A pass of it counts as a pass of each member.
     """
     detectors = [_Members(member, detector) for member in members for detector in member.detectors]
     made = System(_MeanScores(members), members[0].spec, (), detectors)
@@ -105,7 +105,7 @@ class _MeanScores(nn.Module):
 
 
 class _Members(Detector):
-    """A member's detector, which asks its own member and not the ensemble."""
+    """Detector of one member, which sees that member instead of the ensemble."""
 
     def __init__(self, member: System, detector: Detector) -> None:
         super().__init__(detector.defense, detector.threshold, detector.scale)
@@ -120,7 +120,7 @@ class _Members(Detector):
 
 
 def _card(name: str, store: Store) -> Card:
-    """The card of the system with that key, with a key that begins so, or of that name."""
+    """Card of the system with that key, key prefix or name."""
     exact = store.card(name) if KEY.fullmatch(name) else None
     if exact is not None:
         return exact
@@ -134,8 +134,8 @@ def _card(name: str, store: Store) -> Card:
     if found:
         raise DataError(f"threat.surrogate {name!r} may be {known}; give more of the key")
     raise DataError(
-        f"threat.surrogate is {name!r}, and {store.root}/systems has no such system; train it first, and give its key, "
-        f"the beginning of it, or its name ({f'there are {known}' if known else 'there is none yet'})"
+        f"threat.surrogate is {name!r}, and {store.root}/systems has no such system; train it first, and give its "
+        f"key, a prefix of it, or its name ({f'there are {known}' if known else 'the store has none yet'})"
     )
 
 
@@ -150,23 +150,23 @@ def _refuse_another_kind(attacked: SystemSpec, card: Card, data: StoreConfig) ->
     mine, spec = _data_spec(attacked.dataset, data), _data_spec(theirs.dataset, data)
     if (spec.shape, spec.classes, spec.class_names) != (mine.shape, mine.classes, mine.class_names):
         raise Refused(
-            f"threat.surrogate {_shown(card)} takes inputs {spec.shape} of {spec.classes} classes, and "
-            f"{attacked.name} takes {mine.shape} of {mine.classes}: choose a surrogate for the same inputs and "
-            "the same classes"
+            f"threat.surrogate {_shown(card)} takes inputs {spec.shape} of {spec.classes} classes, but "
+            f"{attacked.name} takes {mine.shape} of {mine.classes}: choose a surrogate with the same inputs and "
+            "classes"
         )
 
 
 def _refuse_silent(cards: Sequence[Card], needed: Access) -> None:
-    """Refuse surrogates of which none can tell what the attack needs, such as trees and gradients."""
+    """Refuse surrogates of which none gives the access that the attack needs, such as trees for a gradient attack."""
     told = [spec_of(card.system, card.seed, card.provenance.get("inputs")).model.access for card in cards]
     if any(access.grants(needed) for access in told):
         return
     raise Refused(
-        f"the attack needs {needed.value}, and threat.surrogate {_shown(cards[0])} tells {told[0].value} and no more; "
-        f"choose an attack that is content with {told[0].value}, or a surrogate with {needed.value}"
+        f"the attack needs {needed.value}, but threat.surrogate {_shown(cards[0])} gives only {told[0].value}; choose "
+        f"an attack that needs only {told[0].value}, or a surrogate with {needed.value}"
     )
 
 
 def _data_spec(dataset: Dataset, data: StoreConfig) -> DataSpec:
-    """The shape and normalisation of the data that a system was built for."""
+    """Shape and normalisation of the data that a system was built for."""
     return dataset.load(Path(data.data), offline=data.offline).spec

@@ -1,4 +1,4 @@
-"""survivors: the examples that earlier cells of a system left unbroken under the same threat."""
+"""survivors: examples of a system that earlier cells under the same threat did not break."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ __all__ = ["Survivors", "broken_before", "earlier_outcomes", "survivors_of"]
 
 @dataclass(frozen=True)
 class Survivors:
-    """Examples that earlier cells left. ids: (M,) int64 of the examples that they broke. left: how many stand."""
+    """Survivors of earlier cells. ids: (M,) int64, the examples that these broke. left: number of survivors."""
 
     ids: Tensor
     left: int
 
     def broken(self, ids: Tensor) -> Tensor:
-        """True for the examples of these ids (B,) that are broken already, (B,) bool."""
+        """Examples of these ids (B,) that are broken already, (B,) bool."""
         return torch.isin(ids, self.ids.to(ids.device))
 
 
 def survivors_of(record: Record, store: Store) -> Survivors:
-    """Examples that are left by the cells which a record names.
+    """Survivors of the earlier cells of a record.
 
     Args:
         record: of the cell before anything is computed.
 
     Raises:
-        ConfigError: if one of them is not in the store, or is about something else.
+        ConfigError: if an earlier cell is not in the store, or does not match.
     """
     try:
         before = [_outcomes(record, key, [store.cell(key)]) for key in record.survivors_of]
@@ -52,22 +52,22 @@ def survivors_of(record: Record, store: Store) -> Survivors:
 
 
 def earlier_outcomes(record: Record, folders: Sequence[Path]) -> list[Outcomes]:
-    """The outcomes of the cells that a record names.
+    """Outcomes of the earlier cells of a record.
 
     Args:
-        folders: of cells, in each of which they are looked for.
+        folders: of cells, to search in order.
 
     Raises:
-        RecordError: if one is broken, or is about something else. Unproved: if one is in none of the folders.
+        RecordError: if a cell is broken, or does not match. Unproved: if one is in none of the folders.
     """
     return [_outcomes(record, key, [folder / key for folder in folders]) for key in record.survivors_of]
 
 
 def _outcomes(record: Record, key: str, places: Sequence[Path]) -> Outcomes:
-    """The outcomes of an earlier cell, from the first of the places that has it."""
+    """Outcomes of an earlier cell, from the first of the folders that has it."""
     folder = next((place for place in places if (place / "record.json").is_file()), None)
     if folder is None:
-        raise Unproved(f"the cell {key}, whose survivors the attack was to see, is not here; give its store")
+        raise Unproved(f"the cell {key}, on whose survivors the attack was run, is not here; give its store")
     earlier = read_record(folder)
     wrong = misfit(record, earlier)
     if wrong:
@@ -75,12 +75,14 @@ def _outcomes(record: Record, key: str, places: Sequence[Path]) -> Outcomes:
     path = folder / OUTCOMES
     named = {file.path: file.sha256 for file in earlier.files}
     if not path.is_file() or file_sha256(path) != named.get(OUTCOMES):
-        raise RecordError(f"the {OUTCOMES} of the cell {key} is missing or broken; benchmark store check says more")
+        raise RecordError(
+            f"the {OUTCOMES} of the cell {key} is missing or broken; run benchmark store check for details"
+        )
     return Outcomes.load(path)
 
 
 def broken_before(outcomes: Sequence[Outcomes]) -> Tensor:
-    """The ids of the examples that any of some cells with the same examples broke, (M,) int64."""
+    """Ids of the examples broken by any of several cells with the same examples, (M,) int64."""
     return outcomes[0].ids[_any_broken(outcomes)]
 
 

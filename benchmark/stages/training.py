@@ -1,7 +1,7 @@
 """Training with Lightning: one module for every model and every stack of defenses.
 
 Deterministic: the order of the examples, the randomness of the defenses and that of the layers depend on the seed and
-the epoch alone, so training that was interrupted ends with the same weights as training that was not.
+the epoch alone, so an interrupted and resumed training ends with the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from benchmark.stages.training_history import BEST, LAST, History, begin_again_i
 __all__ = ["collapse_warning", "shares_warning", "train"]
 
 COLLAPSE = 0.2
-"""A fall of robust accuracy between epochs that single-step adversarial training is warned about."""
+"""Drop of robust accuracy between epochs that triggers the warning about catastrophic overfitting."""
 
 
 def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]], None]) -> History:
-    """Train by the recipe; the module's model ends with the chosen weights.
+    """Train by the recipe; the module's model ends with the selected weights.
 
-    Picks up at the last finished epoch if `fitting.folder` has a checkpoint of an earlier attempt.
+    Resumes after the last finished epoch if `fitting.folder` has a checkpoint.
 
     Args:
-        tell: called with the values of each epoch: while training in this process, afterwards if it is done in others.
+        tell: called with the values of each epoch: during training in this process, afterwards if others train.
 
     Returns:
         The epochs.
@@ -82,7 +82,7 @@ def train(fitting: Fitting, trainer: Trainer, tell: Callable[[dict[str, float]],
 
 
 def shares_warning(model: nn.Module, processes: int) -> str | None:
-    """The sentence for layers whose answers in training depend on the share of a batch that a process computes."""
+    """Warning about layers whose training outputs depend on the part of a batch that a process computes."""
     kinds = {
         "batch normalisation": nn.modules.batchnorm._BatchNorm,
         "dropout": nn.modules.dropout._DropoutNd,
@@ -97,7 +97,7 @@ def shares_warning(model: nn.Module, processes: int) -> str | None:
 
 
 def collapse_warning(history: History) -> str | None:
-    """The sentence for catastrophic overfitting (Wong, Rice & Kolter, ICLR 2020, section 4), if it happened."""
+    """Warning about catastrophic overfitting (Wong, Rice & Kolter, ICLR 2020, section 4), None if there was none."""
     best = 0.0
     for values in history:
         robust = values.get("select_robust_accuracy")

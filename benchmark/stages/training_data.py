@@ -1,4 +1,4 @@
-"""The data that a system is trained on: the training split after poisons and defenses."""
+"""Data that a system is trained on: the training split after poisons and defenses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["TrainingData", "training_examples"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The examples that are trained on. poisoned: rows that poisons touched. lost: rows that each defense removed."""
+    """Training examples. poisoned: rows that poisons changed. lost: rows that each defense removed."""
 
     train: Examples
     poisoned: PoisonedRows | None
@@ -30,9 +30,9 @@ class TrainingData:
 
 
 def training_examples(parts: SystemSpec, splits: Splits, file: Path | None = None) -> TrainingData:
-    """The examples that are trained on, after poisons and defenses.
+    """Training examples after poisons and defenses.
 
-    file: where the poison is stored. The rows that are trained on, and counted, are those that are read from there.
+    file: where the poison is stored. The rows trained on, and counted, are those read back from it.
     """
     train, poisoned = poison(parts.poisons, splits, parts.seed)
     if poisoned is not None and file is not None:
@@ -40,7 +40,10 @@ def training_examples(parts: SystemSpec, splits: Splits, file: Path | None = Non
         poisoned = PoisonedRows.load(file)
         difference = poisoned.applied(splits.train).difference(train)
         if difference:
-            raise StoreError(f"{file} holds another poison than was made: {difference} differ; free some space")
+            raise StoreError(
+                f"{file} does not contain the poison that was written: {difference} differ; check the disk and its "
+                "free space"
+            )
         train = poisoned.applied(splits.train)
     lost = {}
     for place, defense in enumerate(parts.defenses):
@@ -54,7 +57,7 @@ def training_examples(parts: SystemSpec, splits: Splits, file: Path | None = Non
 
 
 def _rows_lost(before: Examples, after: Examples, poisoned: PoisonedRows | None, classes: int) -> list[RowsLost]:
-    """Per label: how many rows there were, and how many a defense removed; and of both, how many were poisoned."""
+    """Numbers of rows per label before and removed by a defense, and how many of each were poisoned."""
     gone = ~torch.isin(before.ids, after.ids)
     bad = torch.zeros_like(gone) if poisoned is None else torch.isin(before.ids, poisoned.ids)
 

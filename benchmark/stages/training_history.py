@@ -1,4 +1,4 @@
-"""The files of a training under way: its history and checkpoints, read back after an interruption."""
+"""Files of an unfinished training: its history and checkpoints, read back after an interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST = "last.ckpt"
 
 
 def read_history(folder: Path) -> History:
-    """The epochs so far; empty before the first.
+    """Epochs so far; empty before the first.
 
     Raises:
         StoreError: if the file is broken.
@@ -37,17 +37,17 @@ def read_history(folder: Path) -> History:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is broken: {error}") from error
     if not whole:
-        raise StoreError(f"{path} is broken: its content does not have its checksum")
+        raise StoreError(f"{path} is broken: its content does not match its checksum")
     return history
 
 
 def write_history(folder: Path, history: History) -> None:
-    """Keep the epochs so far, with their checksum."""
+    """Write the epochs so far, with their checksum."""
     write_atomic(folder / HISTORY, json.dumps({"epochs": history, "sha256": content_key(history)}) + "\n")
 
 
 def begin_again_if_broken(folder: Path) -> None:
-    """Set aside what an earlier sitting left of a training, if any of it is broken: then it begins again."""
+    """Set aside the files of an unfinished training if any is broken, so that it starts over."""
     last = folder / LAST
     try:
         history = read_history(folder)
@@ -56,10 +56,10 @@ def begin_again_if_broken(folder: Path) -> None:
         elif history:
             raise StoreError(f"{folder / BEST} is missing")
         if last.is_file() and zipfile.ZipFile(last).testzip() is not None:
-            raise StoreError(f"{last} is broken: its content does not have its checksum")
+            raise StoreError(f"{last} is broken: its content does not match its checksum")
         if last.is_file() and not history:
             raise StoreError(f"{folder / HISTORY} is missing")
     except (StoreError, zipfile.BadZipFile, OSError, ValueError) as error:
         for name in (LAST, BEST, HISTORY):
             if (folder / name).is_file():
-                set_aside(folder / name, f"belongs to a training of which a file is broken ({error})")
+                set_aside(folder / name, f"belongs to a training with a broken file ({error})")

@@ -19,7 +19,7 @@ __all__ = ["Fitted", "fit_warm", "forget"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Data and the system fitted to it, with its card."""
+    """Data and the system fitted to them, with its card."""
 
     loaded: Loaded
     system: System
@@ -30,13 +30,13 @@ _WARM: dict[tuple[str, str], Fitted] = {}
 
 
 def forget(root: Path) -> None:
-    """Let go of the systems of a store that this process keeps warm."""
+    """Drop this process's cached systems of a store."""
     for place in [place for place in _WARM if place[0] == str(root.absolute())]:
         del _WARM[place]
 
 
 def fit_warm(config: RunConfig, store: Store, observers: Observers, sweep: str) -> Fitted:
-    """Data and fitted system, from this process's memory if the last cells used them too."""
+    """Data and fitted system, cached in this process between consecutive cells."""
     parts, key = config.system_spec, config.system_key()
     place = (str(store.root.absolute()), f"{key} {config.examples}")
     loaded = _WARM[place].loaded if place in _WARM else load_data(config.dataset, config.store, config.examples)

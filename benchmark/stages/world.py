@@ -1,4 +1,4 @@
-"""Several processes that somebody else started (torchrun, srun): one leads and writes, the others lend devices."""
+"""Processes started by an outside launcher (torchrun, srun): one leads and writes, the others lend their devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_follower(trainer: Trainer) -> bool:
 
 
 def suffix(trainer: Trainer) -> str:
-    """The ending of the folders that a follower has for itself; empty for the process that leads."""
+    """Suffix of a follower's own folders; empty for the leader."""
     return f".{_rank()}" if is_follower(trainer) else ""
 
 
@@ -25,7 +25,7 @@ def _rank() -> int:
 
 
 def barrier() -> None:
-    """Wait until every process got here; at once where there is only one."""
+    """Wait until every process is here; returns at once for a single process."""
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():

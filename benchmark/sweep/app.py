@@ -1,7 +1,7 @@
-"""`benchmark run`: where Hydra composes configurations, and how sweeps skip what is done.
+"""The Hydra application of `benchmark run`: composes configurations, and skips finished cells of sweeps.
 
-Schemas of plugins are handed to Hydra lazily by a config source of our own, so that only the chosen plugins are
-imported; a sweeper of our own looks into the store before a job is composed, and sums up when all jobs are done.
+A config source passes the plugins' schemas to Hydra lazily, so that only the chosen plugins are imported; a sweeper
+looks into the store before a job is composed, and summarises the sweep at its end.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["complete", "main", "plan", "register", "work"]
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-"""Hydra's own switch: with "1" its errors come with the whole traceback."""
+"""Hydra's own switch: with "1" its errors include the full traceback."""
 
 
 def register(schemas: type[PluginSource] = PluginSource) -> None:
-    """Make the plugins' schemas, the resolvers and the sweeper known to Hydra; calling twice is harmless."""
+    """Register the plugins' schemas, the resolvers and the sweeper with Hydra; idempotent."""
     source.register_schemas(schemas)
     plugins = Plugins.instance()
     plugins.register(MatrixSweeper)
@@ -45,14 +45,14 @@ def register(schemas: type[PluginSource] = PluginSource) -> None:
 
 
 def plan(words: Sequence[str], path: Path) -> int:
-    """Freeze the sweep of these words in a file; 0 for the shell."""
+    """Write the sweep of these words to a plan file; returns the exit code 0."""
     task = _task()
     task.plan, task.words = path.absolute(), tuple(words)
     return _run(["-m", *words], PluginSource, task)
 
 
 def work(path: Path) -> int:
-    """Work at a plan until none of its cells is left; 0 if each has a record then, whatever its status."""
+    """Work on a plan until none of its cells is left; returns 0 if each then has a record, whatever its status."""
     frozen = Plan.read(path)
     task = _task()
     task.plan, task.sweep = path.absolute(), frozen.sweep
@@ -68,16 +68,16 @@ def main(argv: list[str], schemas: type[PluginSource] = PluginSource) -> int:
     """Run Hydra's application with these arguments.
 
     Args:
-        schemas: where the plugins' schemas come from.
+        schemas: source of the plugins' schemas.
 
     Returns:
-        0 if a cell is complete and none failed; 2 if none is, for reasons that the user can mend; 1 otherwise.
+        0 if a cell is complete and none failed; 2 if none is, for reasons that the user can correct; 1 otherwise.
     """
     return _run(argv, schemas, _task())
 
 
 def _run(argv: list[str], schemas: type[PluginSource], task: SweepJob) -> int:
-    """Run Hydra's application with these arguments for a task; its exit code."""
+    """Run Hydra's application with these arguments for a task; returns the exit code."""
     import hydra
 
     register(schemas)
@@ -105,14 +105,14 @@ def _run(argv: list[str], schemas: type[PluginSource], task: SweepJob) -> int:
 
 
 def _code(cells: Sequence[CellResult]) -> int:
-    """The exit code for the cells of a run or a sweep; 0 for none, as after --cfg."""
+    """Exit code for the cells of a run or a sweep; 0 for none, as after --cfg."""
     if cells and all(r.status == "refused" or (r.status == "failed" and r.mendable) for r in cells):
         return 2
     return 1 if any(r.status == "failed" for r in cells) else 0
 
 
 def _composed(application: Callable[[], None]) -> None:
-    """Call Hydra's application; what cannot be composed is one sentence, unless HYDRA_FULL_ERROR asks for all of it.
+    """Call Hydra's application; a composition error becomes one sentence, unless HYDRA_FULL_ERROR is set.
 
     Raises:
         ConfigError: with that sentence.
@@ -134,7 +134,7 @@ def _composed(application: Callable[[], None]) -> None:
 
 
 def complete(argv: list[str]) -> int:
-    """Shell completion: `benchmark -sc query=bash` with the line in COMP_LINE, as Hydra's scripts call it."""
+    """Complete a shell line: `benchmark -sc query=bash` with the line in COMP_LINE, as Hydra's scripts do."""
     line = os.environ.get("COMP_LINE", "")
     os.environ["COMP_LINE"] = line.replace("benchmark run", "benchmark", 1)
     return main(argv, DescribedSource)

@@ -1,6 +1,7 @@
-"""Calls in a child process: whatever ends the child, a segmentation fault or the kernel for want of memory, is told.
+"""Calls in a child process, which report the cause of its death, such as a segmentation fault or lack of memory.
 
-The child is a fork of this process, which must not have computed anything with torch yet: threads do not fork.
+The child is a fork of this process, which must not have computed anything with torch yet: threads do not survive a
+fork.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from benchmark.guard import Terminated
 __all__ = ["AVAILABLE", "ChildDied", "in_child", "signal_name"]
 
 AVAILABLE = sys.platform == "linux"
-"""Whether calls in a child are possible: a fork that ends with its parent."""
+"""True if calls in a child are possible, which needs a fork that ends with its parent."""
 
 GRACE = 30.0
-"""Seconds that a child has to end after it was asked to."""
+"""Seconds between the request to terminate a child and its kill."""
 
 LOOK = 0.2
-"""Seconds between two looks at a child's memory."""
+"""Seconds between two checks of a child's memory."""
 
 PR_SET_PDEATHSIG = 1
 ASKED_TO_END = {signal.SIGINT, signal.SIGTERM}
 
 
 class ChildDied(Exception):  # noqa: N818 - it is what happened
-    """The child ended before the call did. pid: of the child. final: it was ended for going beyond a limit."""
+    """The child ended before the call did. pid: of the child. final: it was killed for exceeding a limit."""
 
     def __init__(self, reason: str, pid: int, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -45,10 +46,10 @@ class ChildDied(Exception):  # noqa: N818 - it is what happened
 
 
 def in_child(call: Callable[[], Any], *, timeout: float = 0.0, memory: int = 0) -> Any:
-    """Result of `call`, or the error that it raises, from a process of its own.
+    """Call a function in a child process, and return its result or raise its error.
 
     Args:
-        timeout: seconds that it may take; 0 for any number. memory: bytes that may be resident; 0 for any number.
+        timeout: in seconds; 0 for none. memory: limit of the resident size in bytes; 0 for none.
 
     Raises:
         ChildDied: if the process ended before the call did.
@@ -69,7 +70,7 @@ def in_child(call: Callable[[], Any], *, timeout: float = 0.0, memory: int = 0) 
 
 
 def _be_a_child(call: Callable[[], Any], writing: int, parent: int, mask: set[Any]) -> NoReturn:
-    """Call, write the answer, and end without what the parent has to do at its end."""
+    """Make the call, write the answer, and end without the parent's exit handlers."""
     code = 1
     try:
         _forget_exit_handlers()
@@ -100,7 +101,7 @@ def _be_a_child(call: Callable[[], Any], writing: int, parent: int, mask: set[An
 
 
 def _forget_exit_handlers() -> None:
-    """Drop the calls that are registered for the end of the parent, such as the removal of its temporary folders."""
+    """Drop the parent's registered exit handlers, such as the removal of its temporary folders."""
     atexit._clear()
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         finalizer.atexit = False
@@ -111,7 +112,7 @@ def _forget_exit_handlers() -> None:
 
 
 def _run_exit_handlers() -> None:
-    """Calls that libraries registered since the fork for the end of the process, such as the end of uploads."""
+    """Run exit handlers that libraries registered since the fork, such as the completion of uploads."""
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
 
@@ -127,7 +128,7 @@ def _pickled(answer: tuple[bool, Any]) -> bytes:
 
 @contextlib.contextmanager
 def _ended_with_us(child: int) -> Iterator[None]:
-    """Pass a person's interrupt on to the child, and leave no child behind."""
+    """Forward a user's interrupt to the child, and make sure that the child ends."""
     try:
         yield
     except BaseException as error:
@@ -168,17 +169,17 @@ def _answer(child: int, answers: Any, timeout: float, memory: int) -> Any:
 
 
 def _beyond(child: int, seconds: float, timeout: float, memory: int) -> str:
-    """The limit that the child went beyond, or ""."""
+    """Limit that the child exceeded, or ""."""
     if timeout and seconds > timeout:
         return f"it took longer than cell.timeout allows ({timeout:g} s)"
     resident = _resident(child) if memory else 0
     if memory and resident > memory:
-        return f"it took {resident / 1e9:.3g} GB of memory, more than cell.memory allows ({memory / 1e9:.3g} GB)"
+        return f"it used {resident / 1e9:.3g} GB of memory, more than cell.memory allows ({memory / 1e9:.3g} GB)"
     return ""
 
 
 def _resident(child: int) -> int:
-    """Bytes of memory that a process has now."""
+    """Resident memory of a process, in bytes."""
     try:
         return int(Path(f"/proc/{child}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
@@ -193,7 +194,7 @@ def _reason(status: int) -> str:
 
 
 def signal_name(number: int) -> str:
-    """signal 11 (SIGSEGV)."""
+    """Display name of a signal, such as `signal 11 (SIGSEGV)`."""
     try:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
@@ -206,11 +207,11 @@ def _send(child: int, number: int) -> None:
 
 
 _statuses: dict[int, int] = {}
-"""Statuses of children that were waited for: the system tells each once."""
+"""Statuses of reaped children, which the operating system reports once."""
 
 
 def _reaped(child: int) -> int | None:
-    """The status of a child that has ended, or None."""
+    """Status of a child that has ended, else None."""
     if child not in _statuses:
         try:
             pid, status = os.waitpid(child, os.WNOHANG)

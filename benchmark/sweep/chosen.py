@@ -1,7 +1,7 @@
-"""Settings of one choice of a sweep: `attack.square.queries=50` is for the cells that choose attack=square.
+"""Settings of one choice in a sweep: `attack.square.queries=50` applies to the cells with attack=square.
 
-Settings of plugins are withheld from what Hydra composes for the sweep as a whole, which has one choice of each kind
-only; each cell is given those that are for it.
+Settings of plugins are withheld when Hydra composes the sweep as a whole, which has only one choice of each kind; each
+cell is given those that apply to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def is_setting(word: str) -> bool:
 
 
 def for_one_cell(words: Sequence[str]) -> list[str]:
-    """The words of a single run, where a setting may name the choice that it is for, as in a sweep."""
+    """Words of a single run; as in a sweep, a setting may name the choice that it applies to."""
     chosen = {kind: names for kind in registry.KINDS if (names := _chosen(words, kind))}
     found = []
     for word in words:
@@ -54,13 +54,13 @@ def given_to(
     *,
     narrowed: Container[str] = (),
 ) -> list[list[str]]:
-    """The cells of a sweep with the settings of plugins; several values of one multiply the cells that it is for.
+    """Cells of a sweep with their plugin settings; several values multiply the cells that they apply to.
 
     Args:
-        jobs: the overrides of each cell. default: from a kind to the choices of a cell that says nothing of it.
+        jobs: the overrides of each cell. default: from a kind to the choices of a cell that does not set it.
         options: from a kind to all its choices.
-        narrowed: kinds of which others are chosen than those that the settings were written for: settings for a choice
-            that no cell makes are left out.
+        narrowed: kinds with fewer choices than the settings were written for: settings of a choice that no cell makes
+            are dropped.
 
     Raises:
         ConfigError: if a setting names a choice that no cell makes.
@@ -92,12 +92,12 @@ def given_to(
 
 
 def hint(job: JobWords) -> str:
-    """The advice for a cell that cannot be composed with the settings of a sweep; empty where it was given none."""
+    """Advice for a cell that cannot be composed with the settings of a sweep; empty if it was given none."""
     for word in job:
         match = SETTING.fullmatch(word)
         if match is not None and match[1] not in registry.LISTS:
             key = f"{match[2]}{match[3]}"
-            return f"; to give it to one choice of a sweep, name that: {match[1]}.NAME.{key}=VALUE"
+            return f"; to set it for one choice of a sweep, include the name: {match[1]}.NAME.{key}=VALUE"
     return ""
 
 
@@ -109,13 +109,13 @@ def _values(setting: Override) -> list[str]:
 
 
 def _with(job: JobWords, value: str) -> list[str]:
-    """A cell with a setting, in place of an earlier value of it."""
+    """Cell with a setting, which replaces an earlier value."""
     key = value.partition("=")[0]
     return [*(word for word in job if word.partition("=")[0] != key), value]
 
 
 def _chosen(job: JobWords, kind: str) -> list[str]:
-    """The choices of a kind that a cell makes: one, or for kinds of which a run takes a list any number."""
+    """Choices of a kind in a cell: one, or any number for kinds of which a run takes a list."""
     found = []
     for word in job:
         key, _, value = word.partition("=")

@@ -1,4 +1,4 @@
-"""`model=net.py:MyNet` and `model=net.pt2`: a model of a file, written as the settings of the plugin that reads it."""
+"""`model=net.py:MyNet` and `model=net.pt2`: a model in a file, rewritten as settings of the plugin that reads it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from benchmark.errors import ConfigError
 __all__ = ["written_out"]
 
 PROGRAMS = (".pt2", ".pt", ".pth", ".ts")
-"""Endings of files that may hold a model with its code."""
+"""Suffixes of files that may contain a model with its code."""
 
 CODE = re.compile(r"(?P<path>[^:,=]+\.py):(?P<factory>[A-Za-z_][\w.]*)")
 SAFE = re.compile(r"[\w./+-]+")
 
 
 def written_out(words: Sequence[str]) -> list[str]:
-    """The words of a command, with each choice of a file among models as settings of model=file.
+    """Replace each file chosen as a model by the settings of model=file.
 
-    Values of `model.args` are added, since only the user's code knows their names.
+    Values of `model.args` are added as new keys, since only the user's code knows their names.
 
     Raises:
-        ConfigError: if files and names are mixed in one choice, or a file of code is named without its class.
+        ConfigError: if one choice mixes files and names, or a file of code is named without its class.
     """
     found: list[str] = []
     for word in words:
@@ -41,7 +41,8 @@ def _model(value: str) -> list[str]:
         return [f"model={value}"]
     if len(own) < len(choices):
         raise ConfigError(
-            f"model={value} mixes files and names of plugins; sweep over one kind in a command (the store keeps both)"
+            f"model={value} mixes files and names of plugins; use a separate command for each kind (the store keeps "
+            "both)"
         )
     code = [CODE.fullmatch(choice) for choice in choices]
     if not any(code) and not any(choice.endswith(".py") for choice in choices):
@@ -52,7 +53,7 @@ def _model(value: str) -> list[str]:
     factories = list(dict.fromkeys(match["factory"] for match in code if match))
     if len(paths) > 1 and len(factories) > 1:
         raise ConfigError(
-            f"model={value} names several classes of several files; sweep over the files of one class, or the classes "
+            f"model={value} names several classes in several files; sweep over the files of one class, or the classes "
             "of one file"
         )
     return ["model=file", f"model.path={','.join(map(_quoted, paths))}", f"model.factory={','.join(factories)}"]
@@ -63,5 +64,5 @@ def _is_file(choice: str) -> bool:
 
 
 def _quoted(path: str) -> str:
-    """A path as Hydra reads it."""
+    """Path in Hydra's syntax."""
     return path if SAFE.fullmatch(path) else "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""Jobs and sweeps: from what Hydra composed to cells, and from cells to a summary."""
+"""Jobs and sweeps: Hydra's composed configurations to cells, and cells to a summary."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ __all__ = ["Matrix", "run_job"]
 
 
 def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str) -> CellResult:
-    """Run the cell that Hydra composed; whatever goes wrong becomes the cell's status.
+    """Run the cell that Hydra composed; any error becomes the cell's status.
 
     Args:
-        sweep: the id of the sweep. fingerprint: of what it is composed from; "" outside a sweep.
+        sweep: the id of the sweep. fingerprint: of its configuration sources; "" outside a sweep.
     """
     from benchmark.config.resolve import resolve
     from benchmark.run import run
@@ -61,7 +61,7 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str)
 
 
 def _apart(config: RunConfig, sweep: str) -> CellResult:
-    """Run a cell in a process of its own, again until it is recorded, be it that it takes its processes with it."""
+    """Run a cell in a child process, repeatedly until it is recorded, even if its processes die."""
     from benchmark.run import run
 
     store = Store(Path(config.store.root).absolute())
@@ -72,14 +72,16 @@ def _apart(config: RunConfig, sweep: str) -> CellResult:
             return result
         except ChildDied as error:
             if not store.bury(error.reason, final=error.final):
-                return CellResult("", config.name, "failed", f"its process died before it began ({error.reason})")
+                return CellResult(
+                    "", config.name, "failed", f"its process died before the cell started ({error.reason})"
+                )
 
 
 # --- the matrix ---
 
 
 class Matrix:
-    """The jobs of a sweep: which are in the store, which must be run, and what became of them."""
+    """The jobs of a sweep: those in the store, those to run, and their results."""
 
     def __init__(self, config: DictConfig, loader: ConfigLoader, sweep: str) -> None:
         from benchmark.config.schema import StoreConfig
@@ -95,13 +97,13 @@ class Matrix:
         self.cached: list[CellResult] = []
 
     def named(self, jobs: Sequence[Sequence[str]]) -> str:
-        """The id of the sweep of these jobs: the one under which it began, so that trackers keep it over restarts."""
+        """Id of the sweep of these jobs: the original one, so that trackers keep it over restarts."""
         lines = content_key(sorted(cfg_line(job, self.fingerprint) for job in jobs))
         self.sweep = self.store.sweep_of(lines, self.sweep)
         return self.sweep
 
     def missing(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The jobs that are not in the store; the others are remembered as cached."""
+        """Jobs that are not in the store; the others are noted as cached."""
         todo = []
         for job in jobs:
             key = self.store.recall(cfg_line(job, self.fingerprint))
@@ -117,7 +119,7 @@ class Matrix:
         return [*(job for job in todo if job not in last), *last]
 
     def completed(self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn]) -> dict[str, str]:
-        """The keys of the cells that are complete, by the overrides of their jobs."""
+        """Keys of the complete cells, by the overrides of their jobs."""
         found = {one.name: one.key for one in self.cached if one.status == "complete"}
         for job, one in zip(todo, returned, strict=True):
             with contextlib.suppress(Exception):  # of a job that failed outside the cell
@@ -126,14 +128,14 @@ class Matrix:
         return found
 
     def under_way(self, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The jobs whose cells began and did not end."""
+        """Jobs whose cells were started but did not end."""
         begun = [sorted(note.get("overrides", ())) for note in self.store.unfinished() if note.get("kind") == "cell"]
         return [list(job) for job in jobs if sorted(w for w in job if not w.startswith("hydra.")) in begun]
 
     def finish(
         self, todo: Sequence[Sequence[str]], returned: Sequence[JobReturn], not_composable: Mapping[str, str]
     ) -> list[CellResult]:
-        """Sum up: all failures, standing checks across cells, and the leaderboard."""
+        """Summarise all failures and the standing checks across cells, and build the leaderboard."""
         from omegaconf import OmegaConf
 
         from benchmark.stages.world import is_follower
@@ -160,7 +162,7 @@ class Matrix:
         return results
 
     def worked(self, plan: Plan, lost: Mapping[str, str]) -> list[CellResult]:
-        """States of the cells of a plan, whoever computed them."""
+        """States of the cells of a plan, whichever task computed them."""
         found = progress_of(plan, self.store)
         results = [CellResult("", words, "failed", why) for words, why in lost.items()]
         for line in plan.lines:
@@ -173,7 +175,7 @@ class Matrix:
         return results
 
     def _board(self, *, changed: bool) -> tuple[Path | None, tuple[str, ...]]:
-        """The leaderboard, built again unless this sweep changed nothing and it is newer than every record."""
+        """Leaderboard, rebuilt unless this sweep changed nothing and it is newer than every record."""
         from benchmark.records.findings import across
 
         records = self.store.records()
@@ -203,14 +205,14 @@ class Matrix:
 
 
 def cfg_line(overrides: Sequence[str], fingerprint: str) -> str:
-    """The hash under which the store remembers where the line of a sweep leads."""
+    """Hash under which the store indexes the cell of a sweep line."""
     free = ("retry", "tracker", "batch_size", "until")
     kept = sorted(o for o in overrides if o.partition("=")[0] not in free and not o.startswith("cell."))
     return content_key([kept, fingerprint])
 
 
 def _fingerprint(loader: ConfigLoader) -> str:
-    """A hash of everything but the overrides that configurations are composed from: versions, plugins, YAML files."""
+    """Hash of every configuration source but the overrides: versions, plugins, YAML files."""
     import benchmark.conf
 
     folders = [Path(p) for p in benchmark.conf.__path__]

@@ -1,4 +1,4 @@
-"""`dry_run=true`: what each cell of a command would do, and the passes that it would take; nothing is computed."""
+"""`dry_run=true`: report what each cell would do, with its number of passes, without computing anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["planned", "stored_line"]
 
 
 def planned(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
-    """The cell that Hydra composed, with the sentence about it as its error: stored, refused, or what it takes."""
+    """Result for the composed cell, whose error is the report: stored, refused, or the passes needed."""
     from benchmark.config.check import check_fit
     from benchmark.config.resolve import resolve
     from benchmark.stages.surrogate import named
@@ -43,12 +43,12 @@ def planned(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
     if record is not None:
         found = robust_of(record)
         return CellResult(key, name, "stored", f"stored  {name}: {record.status}{f', robust {found}' if found else ''}")
-    trained = "" if store.card(config.system_key()) else f", after training {config.training.epochs} epochs at most"
+    trained = "" if store.card(config.system_key()) else f", after training for at most {config.training.epochs} epochs"
     return CellResult(key, name, "to do", f"to do  {name}: {_passes(config, store)}{trained}")
 
 
 def _passes(config: RunConfig, store: Store) -> str:
-    """The forward passes that the attack will take, from a cell like it or from its settings."""
+    """Expected forward passes of the attack, from a similar cell or from its settings."""
     from benchmark.config.describe import attack_info
 
     mine = attack_info(config.attack)
@@ -67,11 +67,12 @@ def _passes(config: RunConfig, store: Store) -> str:
     steps, restarts = mine.params.get("steps"), mine.params.get("restarts", 1)
     if isinstance(steps, int) and isinstance(restarts, int):
         limits.append((steps + 1) * restarts)
-    return f"{count}, {f'about {min(limits)} passes each at most' if limits else 'passes not known before it has run'}"
+    known = f"about {min(limits)} passes each at most" if limits else "number of passes unknown before the run"
+    return f"{count}, {known}"
 
 
 def stored_line(cfg: Any, result: CellResult) -> str:
-    """The result of a cell that was in the store already, as a line."""
+    """Line about a cell that was in the store already."""
     record = Store(Path(cfg.store.root)).record(result.key)
     found = None if record is None else robust_of(record)
     return f"[stored] {result.name}: robust {found}\n" if found else ""

@@ -1,7 +1,7 @@
-"""Suites: what they fix, which runs keep to them, and whether a record says the truth about it.
+"""Suites: their protocols, the runs that keep to them, and the check of records that claim to.
 
-A suite says what systems are tested against: the data, the examples, the threats, the attacks with their settings, the
-seeds. Which systems are tested is no part of it, or nobody but its authors could ever have a row on its boards.
+A suite fixes what systems are tested against: the data, the examples, the threats, the attacks with their settings, and
+the seeds. The tested systems are not part of it, so that anyone can enter one on its boards.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["ENTERED", "FREE", "departure", "official"]
 
 ENTERED = ("model", "defense", "poison", "training", "system", "certifier")
-"""Groups that describe the system that is entered, and what is proved of it."""
+"""Groups that describe the entered system and its certificates."""
 
 FREE = ("tracker", "trainer", "store", "retry", "cell", "hydra", "batch_size", "until", "survivors_of")
-"""Groups and keys whose overrides leave the protocol of a suite as it is: they change no worst case."""
+"""Groups and keys that may be overridden within a suite, since they change no worst case."""
 
 SUITE_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 NOT_FREE = "trainer.precision"
-"""The one key of those groups that can change a result."""
+"""Exception among those groups: the one key that can change a result."""
 
 
 def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
-    """True if a job keeps to its suite: nothing but the system is chosen freely that could change a result."""
+    """True if a job keeps to its suite: only the system is chosen freely among all that could change a result."""
     params = dict(hydra_cfg.sweeper.params or {}) if "params" in hydra_cfg.sweeper else {}
     if not any(o.startswith("suite=") for o in overrides):
         return False
@@ -58,7 +58,7 @@ def _group(key: str) -> str:
 
 
 def _choices(key: str, text: str) -> list[str]:
-    """The values of one line of a sweep, as Hydra would pass them on."""
+    """Values of one line of a sweep, as Hydra would pass them on."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
@@ -72,7 +72,7 @@ def _choices(key: str, text: str) -> list[str]:
 
 @dataclass
 class _Protocol:
-    """The protocol that a suite fixes. Its matrix is a grid, so that each may meet each.
+    """Protocol of a suite. Its matrix is a grid: every combination may occur.
 
     name: with the version. examples: of the test split, None for all of it. datasets, threats, attacks: as plain data.
     """
@@ -86,9 +86,9 @@ class _Protocol:
 
 
 def departure(record: Record, test_total: int) -> str | None:
-    """The first departure of an official record from the installed suite; None if there is none, or nobody can tell.
+    """First deviation of an official record from the installed suite; None if there is none or it is unknown.
 
-    Versions of plugins do not count, nor the surrogate, which the record names by its key.
+    Plugin versions and the surrogate, which the record names by its key, are not compared.
 
     Args:
         test_total: number of examples in the test split.
@@ -98,7 +98,7 @@ def departure(record: Record, test_total: int) -> str | None:
         return None
     total = test_total if suite.examples is None else min(suite.examples, test_total)
     if record.counts is not None and record.counts.total != total:
-        return f"it has {record.counts.total} examples, and {suite.name} has {total}"
+        return f"it has {record.counts.total} examples, but {suite.name} has {total}"
     parts = {
         "seed": record.seed in suite.seeds,
         "dataset": naming.unversioned(record.system.config.get("dataset", {})) in suite.datasets,
@@ -114,7 +114,7 @@ def _plain(info: ThreatInfo | AttackInfo) -> dict[str, Any]:
 
 @functools.cache
 def _protocol(name: str) -> _Protocol | None:
-    """The protocol of the suite of that name; None if it is not installed or cannot be composed here.
+    """Protocol of the suite of that name; None if it is not installed or cannot be composed here.
 
     Each group of its lines is composed with the first choices of the others.
     """
@@ -146,7 +146,7 @@ def _protocol(name: str) -> _Protocol | None:
 
 
 def _jobs(params: dict[str, str]) -> Iterator[list[str]]:
-    """Overrides that together have every choice of every group: a group after the other, all else as it comes first."""
+    """Overrides that cover every choice of every group, one group at a time with the first choices of the others."""
     groups: dict[str, list[list[str]]] = defaultdict(list)
     for key, value in params.items():
         if _group(key) not in ENTERED:

@@ -1,4 +1,4 @@
-"""Hydra's sweeper and the job that it hands out: the matrix expanded, and what is missing of it run."""
+"""Hydra's sweeper and its job: the matrix is expanded, and its missing cells are run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["MatrixSweeper", "SweepJob"]
 
 
 class MatrixSweeper(Sweeper):
-    """Hydra's grid of overrides, but recorded cells are skipped before they are composed, and all failures reported.
+    """Hydra's grid sweeper, which skips recorded cells before composing them and reports all failures.
 
     params: the matrix of a suite, as in Hydra's basic sweeper; the command line adds to it and overrides it.
     """
@@ -44,7 +44,7 @@ class MatrixSweeper(Sweeper):
         self.params = {str(key): value for key, value in (params or {}).items()}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `sweep`."""
+        """Store Hydra's context; called by Hydra before `sweep`."""
         self.composed, self.loader = config, hydra_context.config_loader
         assert isinstance(task_function, SweepJob)
         self.task = task_function
@@ -53,7 +53,7 @@ class MatrixSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[CellResult]:
-        """Run what is missing of the matrix, then sum up."""
+        """Run the missing cells of the matrix, then summarise."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -76,8 +76,8 @@ class MatrixSweeper(Sweeper):
         self.task.fingerprint = matrix.fingerprint
         if self.task.plan is not None and matrix.until_broken:
             raise ConfigError(
-                "until=broken hands examples on from cell to cell, and the tasks of a plan take cells in any order; "
-                "leave it out, or use benchmark run -m"
+                "until=broken needs cells in order, but the tasks of a plan take them in any order; leave it "
+                "out, or use benchmark run -m"
             )
         if self.task.plan is not None:
             self.task.swept += self._planned(matrix, self.task.plan, jobs)
@@ -90,13 +90,13 @@ class MatrixSweeper(Sweeper):
         return self.task.swept
 
     def _until_broken(self, matrix: Matrix, jobs: list[list[str]]) -> list[CellResult]:
-        """Run each system's attacks one after the other, each on the examples that are left, and sum up."""
+        """Run each system's attacks in order, each on the survivors, and summarise."""
         from benchmark.sweep.survivors import chains
 
         if _of_many():
             raise ConfigError(
-                "until=broken hands examples on from cell to cell, and torchrun or srun started several processes, "
-                "each with a sweep of its own; start one, and share its work out with hydra/launcher or trainer.devices"
+                "until=broken needs cells in order, but torchrun or srun started several processes, each with its own "
+                "sweep; start one, and distribute its work with hydra/launcher or trainer.devices"
             )
         todo: list[list[str]] = []
         returned: list[JobReturn] = []
@@ -114,9 +114,9 @@ class MatrixSweeper(Sweeper):
         return matrix.finish(todo, returned, lost)
 
     def _declared(self, job: Sequence[str]) -> tuple[float, float]:
-        """Passes per example that the attack of a job declares, within the budget and without one.
+        """Passes per example that the attack of a job declares, with its budget and without.
 
-        Of a job that cannot be composed 0: why it cannot is told when it is launched.
+        0 for a job that cannot be composed; the error is reported when it is launched.
         """
         from omegaconf import OmegaConf
 
@@ -135,7 +135,7 @@ class MatrixSweeper(Sweeper):
         return (declared if queries is None else min(declared, float(queries))), declared
 
     def _planned(self, matrix: Matrix, path: Path, jobs: list[list[str]]) -> list[CellResult]:
-        """Freeze the jobs in a plan; or, where the task is to work at one, take cells of it until none is left."""
+        """Write the jobs to a plan; or, in a task that works on one, take cells of it until none is left."""
         from benchmark.records.plan import ordered
         from benchmark.sweep.matrix import cfg_line
         from benchmark.sweep.work import Worker
@@ -158,17 +158,17 @@ class MatrixSweeper(Sweeper):
         return matrix.worked(plan, lost)
 
     def _chosen_by_default(self, kind: str) -> list[str]:
-        """The choices of a kind in a cell that says nothing of it."""
+        """Choices of a kind in a cell that does not set it."""
         choice = self.composed.hydra.runtime.choices.get(kind)
         return [str(name) for name in self.composed.get(kind) or ()] if kind in LISTS else [str(choice)]
 
     def _completed(
         self, matrix: Matrix, todo: list[list[str]]
     ) -> tuple[list[list[str]], list[JobReturn], dict[str, str]]:
-        """Launch jobs until each has ended, or is known to end its worker.
+        """Launch jobs until each has ended, or is known to kill its worker.
 
         Returns:
-            The jobs that ended, what they returned, and the others with the reason.
+            The jobs that ended, their results, and the others with the reason.
 
         Raises:
             ConfigError: if none can be composed.
@@ -185,7 +185,7 @@ class MatrixSweeper(Sweeper):
                 continue
             except Exception as error:
                 why = error.reason if isinstance(error, ChildDied) else _exit_codes(error)
-                reason = f"its worker ended before it did ({why}); it may have needed too much memory"
+                reason = f"its worker ended before the cell did ({why}); it may have needed too much memory"
                 found = {} if isinstance(error, ChildDied) else self._not_composable(jobs)
                 if not found and not _of_a_worker(error):
                     raise
@@ -213,7 +213,7 @@ class MatrixSweeper(Sweeper):
         return list(launcher.launch(jobs, initial_job_idx=0)) if jobs else []
 
     def _not_composable(self, jobs: list[list[str]]) -> dict[str, str]:
-        """The jobs that Hydra cannot compose, each with the reason; a broken plugin must not stop the others."""
+        """Jobs that Hydra cannot compose, each with the reason; a broken plugin must not stop the others."""
         reasons = {}
         for job in jobs:
             try:
@@ -224,30 +224,30 @@ class MatrixSweeper(Sweeper):
 
 
 def _of_a_worker(error: Exception) -> bool:
-    """True for what a launcher raises where a process of its own ended: an error of none of the jobs."""
+    """True for the error of a launcher whose worker process died, which is not an error of a job."""
     return isinstance(error, (BrokenExecutor, ChildDied)) or type(error).__module__.partition(".")[0] == "submitit"
 
 
 def _exit_codes(error: Exception) -> str:
-    """End of a worker as its executor tells it, such as "signal 11 (SIGSEGV)", or the name of the error."""
+    """Cause of a worker's end as reported by its executor, such as "signal 11 (SIGSEGV)", or the name of the error."""
     signals = re.findall(r"SIG[A-Z]+\(-(\d+)\)", str(error))
     return signal_name(int(signals[0])) if signals else type(error).__name__
 
 
 def _of_many() -> bool:
-    """True for one of several processes that torchrun or srun started: they meet each other as they are."""
+    """True for one of several processes started by torchrun or srun, which need no launcher."""
     return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1
 
 
 @dataclass
 class SweepJob:
-    """The job that Hydra calls, here or in a worker: run one cell. Never raises for a cell that fails.
+    """The job that Hydra calls, here or in a worker: runs one cell, and never raises if the cell fails.
 
-    sweep: the id of the sweep. fingerprint: of what configurations are composed from; "" outside a sweep.
-    plan: the file that the sweep is frozen in, or that is worked at. words: of the command that plans; None at work.
-    settings: settings of plugins, which the jobs of a sweep are given and the sweep as a whole is not.
-    cells: the results of the jobs called in this process. dry: say what each would do, and do nothing.
-    swept: the results of the whole sweep, once it is summed up.
+    sweep: the id of the sweep. fingerprint: of the configuration sources; "" outside a sweep.
+    plan: the plan file to write or to work on. words: of the command that plans; None when working.
+    settings: settings of plugins, given to the jobs of a sweep but not to the sweep as a whole.
+    cells: results of the jobs called in this process. dry: report what each would do, and compute nothing.
+    swept: results of the whole sweep, once it is summarised.
     """
 
     sweep: str
@@ -260,9 +260,9 @@ class SweepJob:
     swept: list[CellResult] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> dict[str, Any]:
-        """Run the cell of a composed configuration; a plain summary of it.
+        """Run the cell of a composed configuration; returns a plain summary.
 
-        Relative paths mean the folder of the shell, whatever `hydra.job.chdir` says.
+        Relative paths are resolved in the shell's folder, whatever `hydra.job.chdir` says.
         """
         from hydra.core.hydra_config import HydraConfig
 

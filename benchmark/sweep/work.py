@@ -1,7 +1,7 @@
 """`benchmark work`: one of any number of tasks that take the cells of a plan, until none is left.
 
-A task takes the next cell that is neither recorded nor held by another task. Tasks may join late, die and come back:
-the store remembers what is done, and the system frees the locks of the dead.
+A task takes the next cell that is neither recorded nor held by another task. Tasks may join late, die and restart:
+the store has what is done, and the operating system frees the locks of dead processes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from benchmark.sweep.children import AVAILABLE, ChildDied, in_child
 __all__ = ["Worker"]
 
 WAIT = 2.0
-"""Seconds between two looks at cells that other tasks hold, on average."""
+"""Mean seconds between two checks of cells that other tasks hold."""
 
 
 class Worker:
     """One task.
 
-    launch: runs the cell of these overrides, in this process. plan, store: what is worked at, and where results are.
+    launch: runs the cell of these overrides, in this process. plan, store: the plan to work on, and the store of
+    results.
     """
 
     def __init__(self, plan: Plan, store: Store, launch: Callable[[Sequence[str]], None]) -> None:
@@ -35,9 +36,9 @@ class Worker:
         self.at = mmap.mmap(-1, 8)  # shared with a child, so that it is known what the child died of
 
     def work(self) -> dict[str, str]:
-        """Take cells until none is left; those that could not be begun, by their overrides, with the reason.
+        """Take cells until none is left; returns the reasons for those that could not be started, by their overrides.
 
-        What takes its process with it is noted, and the task goes on in another process.
+        A cell on which the process dies is noted, and the task continues in another process.
         """
         while True:
             try:
@@ -46,12 +47,12 @@ class Worker:
             except ChildDied as died:
                 if not self.store.bury(died.reason):
                     line = self.plan.lines[int.from_bytes(self.at[:], "little")]
-                    self.lost[line.line] = f"its process died before it began ({died.reason})"
+                    self.lost[line.line] = f"its process died before the cell started ({died.reason})"
         words = {line.line: " ".join(line.overrides) for line in self.plan.lines}
         return {words[line]: reason for line, reason in self.lost.items()}
 
     def _take_all(self) -> dict[str, str]:
-        """Take cells until none is left; those that could not be begun."""
+        """Take cells until none is left; returns those that could not be started."""
         patient = False
         while True:
             taken, held = self._pass(patient=patient)
@@ -62,10 +63,10 @@ class Worker:
             patient = not taken
 
     def _pass(self, *, patient: bool) -> tuple[int, int]:
-        """Go through the plan once: how many cells were taken, and how many others hold.
+        """Go through the plan once; returns the number of cells taken, and of those held by others.
 
         Args:
-            patient: take also cells of a system that another task may be training.
+            patient: also take cells of a system that another task may be training.
         """
         taken, held = 0, 0
         training: set[str] = set()

@@ -1,4 +1,4 @@
-"""A fitted system, and an attacker's view of it."""
+"""A trained system, and an attacker's view of it."""
 
 from benchmark.system.rows import PASS_ROWS, padded
 from benchmark.system.system import (

@@ -1,4 +1,4 @@
-"""The passes that an attack has asked for, per example, and its budget."""
+"""Ledger of an attack's passes per example, and its budget."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from benchmark.errors import BudgetError
 __all__ = ["Ledger", "occurrence"]
 
 TELL = 0.5
-"""Seconds between two looks of an observer at a ledger, at least."""
+"""Least number of seconds between two reports of a ledger to an observer."""
 
 
 class Ledger:
-    """The passes charged to each example of a batch, and the state of its first gradient.
+    """Passes charged to each example of a batch, and the state of its first gradient.
 
-    forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient asked for.
-    found_by: the part of the attack that claims the candidate of each example, "" where it has no parts.
+    forwards, backwards: (B,) int64. zero_gradient, bad_gradient: (B,) bool, of the first gradient computed.
+    found_by: part of the attack that claims the candidate of each example, "" for an attack without parts.
     """
 
     def __init__(
         self, count: int, device: torch.device, queries: int | None, told: Callable[[Tensor], None] | None = None
     ) -> None:
-        """An empty ledger. told: is called with `forwards` now and then, every `TELL` seconds at most."""
+        """Empty ledger. told: called with `forwards` from time to time, at most every `TELL` seconds."""
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
         self.zero_gradient = torch.zeros(count, dtype=torch.bool, device=device)
@@ -37,7 +37,7 @@ class Ledger:
         self._told, self._spoke = told, time.monotonic()
 
     def charge(self, owners: Tensor | None, times: int = 1) -> None:
-        """Count `times` forward passes for the examples `owners` (or all).
+        """Charge `times` forward passes to the examples `owners` (or all).
 
         Raises:
             BudgetError: before the pass, if it would exceed an example's budget.
@@ -48,7 +48,7 @@ class Ledger:
             new = self.forwards.index_add(0, owners, torch.full_like(owners, times))
         if self.queries is not None and bool((new > self.queries).any()):
             raise BudgetError(
-                f"the attack asked for query {int(new.max())} of an example, and threat.queries allows {self.queries}; "
+                f"the attack asked for query {int(new.max())} of an example, but threat.queries allows {self.queries}; "
                 "an attack must stop when target.remaining() reaches 0"
             )
         self.forwards = new
@@ -57,16 +57,16 @@ class Ledger:
             self._told(new)
 
     def charge_backward(self, owners: Tensor | None, times: int = 1) -> None:
-        """Count `times` backward passes for the examples `owners` (or all)."""
+        """Charge `times` backward passes to the examples `owners` (or all)."""
         if owners is None:
             self.backwards = self.backwards + times
         else:
             self.backwards = self.backwards.index_add(0, owners, torch.full_like(owners, times))
 
     def add(self, later: Ledger, kept: Tensor) -> None:
-        """Count what another attack on the same examples cost afterwards; the first gradients are those of this one.
+        """Add the cost of a later attack on the same examples; the first gradients stay those of this one.
 
-        kept: (B,) bool, the examples of which the candidate of the other attack is kept.
+        kept: (B,) bool, the examples whose candidate comes from the later attack.
         """
         self.forwards = self.forwards + later.forwards
         self.backwards = self.backwards + later.backwards
@@ -74,7 +74,7 @@ class Ledger:
             self.found_by[row] = later.found_by[row]
 
     def look_at(self, owners: Tensor | None, grad: Tensor) -> None:
-        """Note whether the first gradient of an example is zero or not finite."""
+        """Record if the first gradient of an example is zero or not finite."""
         if self._all_seen:
             return
         rows = torch.arange(len(self.backwards), device=grad.device) if owners is None else owners

@@ -1,7 +1,7 @@
-"""Networks of a method's own: trained in memory by a seed, for poisons and defenses that need one beside the system.
+"""Auxiliary networks of poisons and defenses, trained in memory from a seed.
 
-A poison that is crafted on a substitute network, or a filter that looks at the features of a network trained on the
-suspected rows, holds a model by `inner` and trains it here. Nothing is stored: the same seed gives the same weights.
+A poison crafted on a substitute network, or a filter on the features of a network trained on the suspected rows, holds
+a model by `inner` and trains it here. Nothing is stored: the same seed gives the same weights.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from benchmark.sampling import SampleRandom, derive_seed, using
 __all__ = ["cross_entropy", "features", "features_of", "last_linear", "train_network"]
 
 ROWS = 512
-"""Number of rows that pass through a network at a time."""
+"""Number of rows per forward pass."""
 
 
 class Architecture(Protocol):
-    """Part of a model plugin that is used here; see :class:`benchmark.api.Model`."""
+    """The methods of a model plugin that are used here; see :class:`benchmark.api.Model`."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The module with its initial weights, from torch's generator."""
+        """Module with its initial weights, from torch's generator."""
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor] | None:
         """Weights that make training unnecessary."""
@@ -37,11 +37,11 @@ class Architecture(Protocol):
 
     @classmethod
     def learns(cls) -> bool:
-        """Tell a model that fits itself from one that is trained by gradients."""
+        """True for a model that fits itself instead of being trained by gradients."""
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """The loss at the bottom of every stack: the mean cross-entropy, with soft labels where there are any."""
+    """Base loss of every stack: the mean cross-entropy, with soft labels if there are any."""
     logits = model(batch.x)
     if batch.task is not None:
         return batch.task.loss(logits, batch.y)
@@ -59,14 +59,14 @@ def train_network(
     learning_rate: float = 1e-3,
     loss: Callable[[nn.Module, Batch], Tensor] = cross_entropy,
 ) -> nn.Module:
-    """Build a model and train it by Adam; models with given weights, or that fit themselves, are not trained.
+    """Build a model and train it with Adam, unless it has given weights or fits itself.
 
     Args:
         model: the architecture. train: the rows. epochs: passes over them. seed: of initial weights and order.
         learning_rate: of Adam. loss: the mean over a batch.
 
     Returns:
-        The network in evaluation mode, its weights frozen; global generators are as they were.
+        The network in evaluation mode, its weights frozen; global generators are unchanged.
     """
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "init"))
@@ -110,10 +110,10 @@ def _descend(
 
 
 def last_linear(network: nn.Module) -> nn.Linear:
-    """The last linear layer of a network: what it is given are the network's features.
+    """Last linear layer of a network, whose inputs are the network's features.
 
     Raises:
-        Refused: where there is none, such as in trees.
+        Refused: if there is none, as in trees.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not layers:
@@ -125,7 +125,7 @@ def last_linear(network: nn.Module) -> nn.Linear:
 
 
 def features(network: nn.Module, x: Tensor) -> Tensor:
-    """Input of the last linear layer of `network` for `x` (B, *S), of shape (B, D); gradients flow through to `x`."""
+    """Inputs of the last linear layer of `network` for `x` (B, *S), (B, D); gradients flow through to `x`."""
     seen: list[Tensor] = []
     handle = last_linear(network).register_forward_pre_hook(lambda _module, args: seen.append(args[0].flatten(1)))
     try:

@@ -1,4 +1,4 @@
-"""Inputs of known labels that an attacker owns, for decision-based attacks that have a label to reach."""
+"""Inputs of known labels that an attacker owns, for targeted decision-based attacks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmark.data import Examples
 __all__ = ["OWNED", "References"]
 
 OWNED = 10
-"""How many inputs of each label an attacker owns at most."""
+"""Most inputs of each label that an attacker owns."""
 
 
 @dataclass(frozen=True)
 class References:
-    """The first examples of each label of a training split, read when they are asked for.
+    """The first examples of each label of a training split, read on demand.
 
     examples: of the whole split. places: (K, OWNED) int64, positions in it; -1 where a label has fewer.
     """
@@ -27,7 +27,7 @@ class References:
 
     @classmethod
     def of(cls, train: Examples, classes: int) -> References:
-        """The first OWNED examples of each of the labels 0 .. classes - 1, in the order of `train`."""
+        """First OWNED examples of each of the labels 0 .. classes - 1, in the order of `train`."""
         if train.y.ndim > 1:  # of examples with several labels none has one
             return cls(train, torch.full((classes, OWNED), -1))
         order = train.y.argsort(stable=True)
@@ -39,10 +39,10 @@ class References:
         return cls(train, torch.where(rank < count[:, None], order[place.clamp_max(len(order) - 1)], -1))
 
     def at(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-        """The examples of these labels (B,) that are the `rank`-th of their label: x (b, *S), and which rows have one.
+        """The `rank`-th example of each of these labels (B,).
 
         Returns:
-            x (b, *S) on the device of `labels`, and (B,) bool with b true values.
+            x (b, *S) on the device of `labels`, and (B,) bool with b true values, the labels that have such an example.
         """
         place = self.places[labels.cpu(), rank]
         have = place >= 0

@@ -173,7 +173,7 @@ class System(nn.Module):
         if self._closed and not self._opened:
             raise AttackFault(
                 "the attack asked the system past its target; it must use target.logits, labels, gradient or pullback, "
-                "which count its passes and grant what the threat grants: its author must mend it"
+                "which count its passes and grant what the threat grants: its author must fix it"
             )
         given = x.clone()  # some networks normalise in place: theirs is the copy
         return self._checked(self.protected(given), given, x)

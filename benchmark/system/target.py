@@ -34,21 +34,21 @@ class Target:
         model: from (B, *S) to logits (B, K), frozen and in evaluation mode.
         rng: randomness for randomised systems, one row per example.
         classes: K. access, eot, queries: from the threat.
-        randomized: whether the model draws from `benchmark.sampling.ambient`.
-        detectors: detectors that may reject an input, as far as the attacker knows of them.
-        ball: what is allowed around the examples. Where it has levels, the system answers to what would be handed in,
-            each input after :meth:`benchmark.threat.ball.Ball.quantise`, with a gradient as if nothing was rounded.
-        owned: inputs of known labels that the attacker has; None if there are none.
+        randomized: True if the model draws from `benchmark.sampling.ambient`.
+        detectors: detectors known to the attacker, which may reject an input.
+        ball: allowed inputs around the examples. If it has levels, the system sees each input after
+            :meth:`benchmark.threat.ball.Ball.quantise`, with a straight-through gradient.
+        owned: the attacker's own inputs of known labels; None if there are none.
         passes: passes that one pass of the model counts as.
         votes: number of draws whose majority is the system's answer.
-        smoother: gives systems with smoother or weaker settings of the same defenses, if the attacker knows them.
-        prepared: what the attack has made beforehand; None where nothing was.
-        trigger: puts the trigger of the system's poison on inputs, for an attack that declares it; None for others.
-        ranked: (B,) int64 true labels, under the goal top5; None under any other. Then the scores are ranked: column 0
-            is that of the label, and the others are those of the other labels from the fifth best on, so that K is four
-            less, the label to leave is 0, and the first wrong score is the one that it must fall below.
-        told: is called now and then with the passes that each example has used, (B,) int64.
-        task: of the data. goal: of the threat, which says what errors count where an example has several sites.
+        smoother: returns systems with smoother or weaker settings of the same defenses, if the attacker knows them.
+        prepared: tensors that the attack has prepared, or None.
+        trigger: applies the trigger of the system's poison, for an attack that declares `trigger`; None for others.
+        ranked: (B,) int64 true labels, under the goal top5; None under any other. The scores are then ranked: column 0
+            is the true label's, the others are those of the other labels from the fifth best on. So K is four less,
+            the true label is 0, and its score must fall below the best other one.
+        told: called from time to time with the passes used by each example, (B,) int64.
+        task: of the data. goal: of the threat, which defines the errors that count where an example has several sites.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Target:
         return len(self._passes)
 
     def rows(self, index: Tensor) -> Target:
-        """The target of the examples at `index` (int64, may repeat; or bool); passes are charged to the examples."""
+        """Target of the examples at `index` (int64, may repeat; or bool); passes are charged to the examples."""
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
         if torch.equal(index, torch.arange(len(self), device=index.device)):
@@ -123,12 +123,12 @@ class Target:
         return view
 
     def tuned(self, *, draws: int | None = None, penalty: Tensor | None = None, passes: int | None = None) -> Target:
-        """The target of the same rows with other settings of an answer.
+        """Target of the same rows with other settings.
 
         Args:
-            draws: number of draws of a randomised system that an answer averages, in place of `threat.eot`.
+            draws: number of draws to average for a randomised system, in place of `threat.eot`.
             penalty: (B,) weight of the detectors' excess in the loss of :meth:`gradient`, in place of 1.
-            passes: forward passes per example, from now on, after which :meth:`remaining` is 0 for this target.
+            passes: further forward passes per example after which :meth:`remaining` is 0 for this target.
         """
         view = self._view(self._passes)
         if draws is not None and self.randomized:
@@ -142,10 +142,11 @@ class Target:
 
     @property
     def smoother(self) -> tuple[Target, ...]:
-        """Targets of the same rows behind smoother or weaker settings of the system's defenses; the undefended last.
+        """Targets behind smoother or weaker settings of the defenses, the undefended system last; same rows.
 
-        None for an attacker who does not know the defenses, or has no gradients. Passes are charged to the same
-        examples. What is found on them counts only if it transfers to the system itself.
+        Empty for an attacker who does not know the defenses, or has no gradients. Passes are charged to the same
+        examples.
+        Candidates found on these targets count only if they transfer to the system itself.
         """
         if self._smoother is None or not self.access.grants(Access.gradients):
             return ()
@@ -173,9 +174,9 @@ class Target:
         return view
 
     def credit(self, part: str) -> None:
-        """Note which part of an attack made the candidates of these rows; of several notes the last counts.
+        """Record the part of an attack that found the candidates of these rows; the last call counts.
 
-        The record says how many examples each part broke, by the verdict of the core.
+        The record has the number of examples that each part broke, by the core's verdict.
         """
         owners = range(len(self)) if self._passes.owners is None else self._passes.owners.tolist()
         for owner in owners:
@@ -183,7 +184,7 @@ class Target:
 
     @property
     def detected(self) -> bool:
-        """True if detectors that the attacker knows of may refuse an input."""
+        """True if detectors known to the attacker may refuse an input."""
         return bool(self._passes.detectors)
 
     @property
@@ -193,24 +194,24 @@ class Target:
 
     @property
     def draws(self) -> int:
-        """Number of draws that an answer averages; 1 where nothing is random."""
+        """Number of draws averaged in an answer; 1 for a deterministic system."""
         return self._passes.draws
 
     @property
     def votes(self) -> int:
-        """Passes of :meth:`answers`, where one pass counts as one: the draws whose majority is the answer."""
+        """Passes of :meth:`answers`, if one pass counts as one: the draws of the majority vote."""
         return self._passes.votes
 
     @property
     def certain(self) -> bool:
-        """True if the scores of one pass determine the system's answer: nothing random in it, and no detector."""
+        """True if the scores of one pass determine the system's answer: it is not random and has no detector."""
         return not self.randomized and not self.detected
 
     def remaining(self) -> Tensor | None:
-        """Queries left to each row, (B,) int64, or None where there is no limit.
+        """Queries left to each row, (B,) int64, or None without a limit.
 
-        One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget, and on a
-        randomised system one per draw, on an ensemble one per member. Rows of the same example share its budget.
+        One call of `logits`, `labels`, `pullback` or `gradient` spends one query of the threat's budget; on a
+        randomised system, one per draw, on an ensemble, one per member. Rows of the same example share its budget.
         """
         if self.ledger.queries is None and self._cap is None:
             return None
@@ -223,48 +224,48 @@ class Target:
 
     @property
     def prepared(self) -> dict[str, Tensor]:
-        """The tensors that a :class:`benchmark.api.PreparedAttack` has prepared, the same for every row.
+        """Tensors that a :class:`benchmark.api.PreparedAttack` has prepared, the same for every row.
 
         Raises:
-            AttackFault: where nothing was prepared.
+            AttackFault: if nothing was prepared.
         """
         if self._prepared is None:
             raise AttackFault(
-                "the attack needs what it prepares once per cell, and nothing was prepared here; it can be the attack "
-                "of a run, and no part of training or of another attack"
+                "the attack needs tensors that it prepares once per cell, but none were prepared here; use it as the "
+                "attack of a run, not inside training or another attack"
             )
         return self._prepared
 
     def triggered(self, x: Tensor) -> Tensor:
-        """(B, *S): `x` (B, *S) with the trigger of the system's poison; as it is where the poison needs none.
+        """`x` (B, *S) with the trigger of the system's poison, (B, *S); unchanged if the poison needs none.
 
         Raises:
-            AttackFault: where there is no such poison, or the attack does not declare `trigger`.
+            AttackFault: if there is no such poison, or the attack does not declare `trigger`.
         """
         if self._trigger is None:
             raise AttackFault(
-                "the attack asked for the trigger of the system's poison, and none is given here; declare trigger=True "
+                "the attack asked for the trigger of the system's poison, but none is available; declare trigger=True "
                 "in `supports`, and choose a system with such a poison"
             )
         return self._trigger(x)
 
     def reference(self, labels: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-        """Inputs of given labels that the attacker owns: examples of the training split, at most OWNED per label.
+        """The attacker's own inputs of given labels: examples of the training split, at most OWNED per label.
 
-        What the system says of them is not known, and costs a query to learn.
+        The system's prediction for them is unknown, and costs a query.
 
         Args:
-            labels: (B,) int64. rank: which of them, from 0.
+            labels: (B,) int64. rank: index among the inputs of the label, from 0.
 
         Returns:
-            x (b, *S) in [0, 1], and (B,) bool with b true values: the rows for which there is such an input.
+            x (b, *S) in [0, 1], and (B,) bool with b true values: the rows that have such an input.
         """
         if self._owned is None or rank >= OWNED:
             return torch.empty(0, device=labels.device), torch.zeros_like(labels, dtype=torch.bool)
         return self._owned.at(labels, rank)
 
     def logits(self, x: Tensor) -> Tensor:
-        """(B, K) scores for `x` (B, *S), detached; one forward pass per row (per draw, if randomised).
+        """Scores, (B, K), for `x` (B, *S), detached; one forward pass per row (per draw, if randomised).
 
         Raises:
             AccessError: under label access. BudgetError: if a row's budget is spent.
@@ -273,25 +274,25 @@ class Target:
         return self._passes.logits(x)
 
     def labels(self, x: Tensor) -> Tensor:
-        """(B,) int64 predicted labels for `x` (B, *S); one forward pass per row.
+        """Predicted labels, (B,) int64, for `x` (B, *S); one forward pass per row.
 
-        -1 where a detector refuses, -2 where a score is not finite. Of examples with several sites (B, S) or (B, S, n),
-        see :meth:`benchmark.tasks.task.DenseTask.read`.
+        -1 where a detector refuses, -2 where a score is not finite. With several sites (B, S) or (B, S, n), see
+        :meth:`benchmark.tasks.task.DenseTask.read`.
         """
         return self._passes.answer(x)[1]
 
     def answers(self, x: Tensor) -> Tensor:
-        """Labels as the core judges `x` (B, *S), on fresh draws, of shape (B,) int64; `votes` forward passes per row.
+        """Labels as the core judges `x` (B, *S), on fresh draws, (B,) int64; `votes` forward passes per row.
 
-        Of a randomised system the label of most draws, a tie by the larger mean probability. Refused, -1, where more
-        than half of the draws are.
+        For a randomised system the majority label of the draws; a tie goes to the larger mean probability. -1, refused,
+        if more than half of the draws are.
         """
         return self._passes.elected(x)
 
     def accepts(self, x: Tensor, asked: Tensor) -> Tensor:
-        """Rows of `asked` (B,) bool whose inputs in `x` (B, *S) no detector refuses, (B,) bool; `votes` passes each.
+        """Rows of `asked` (B,) bool whose input in `x` (B, *S) is not refused, (B,) bool; `votes` passes each.
 
-        False where the budget does not suffice, which the rows of an example share.
+        False where the budget, which the rows of an example share, does not suffice.
         """
         once, at = self.tuned(draws=1), asked.nonzero().squeeze(1)
         left, owners = once.remaining(), self._passes.owners
@@ -303,7 +304,7 @@ class Target:
         return accepted
 
     def pullback(self, x: Tensor) -> tuple[Tensor, Pull]:
-        """The scores at `x` and a function that pulls cotangents back to the input.
+        """Scores at `x`, and a function that pulls cotangents back to the input.
 
         Args:
             x: (B, *S).
@@ -320,11 +321,11 @@ class Target:
         return self._passes.pullback(x)
 
     def gradient(self, x: Tensor, loss: RowLoss) -> tuple[Tensor, Tensor, Tensor]:
-        """The input gradient of a loss of the scores, each row by itself.
+        """Input gradient of a loss of the scores, separately for each row.
 
         For a randomised system the loss and its gradient are averaged over the threat's draws (EOT: Athalye et al.,
-        ICML 2018). Where the system rejects inputs, the amount by which a detector is exceeded is subtracted, so that
-        ascent on the result also evades the detector (Carlini & Wagner, AISec 2017, section 3).
+        ICML 2018). If the system has detectors, their excess over the threshold is subtracted, so that ascent also
+        evades them (Carlini & Wagner, AISec 2017, section 3).
 
         Args:
             x: (B, *S). loss: from logits (B, K) to (B,).
@@ -342,6 +343,6 @@ class Target:
     def _allow(self, needed: Access, what: str) -> None:
         if not self.access.grants(needed):
             raise AccessError(
-                f"the attack asked for {what}, and threat.access is {self.access.value}; an attack must declare the "
-                f"access it needs in `supports`, and here that is {needed.value}"
+                f"the attack asked for {what}, but threat.access is {self.access.value}; an attack must declare the "
+                f"access that it needs in `supports`, here {needed.value}"
             )

@@ -1,4 +1,4 @@
-"""A module's weights as a safetensors file. Apart from training, so that reading them does not import Lightning."""
+"""Weights of a module as a safetensors file; separate from training, so that reading them does not import Lightning."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["copied", "load_weights", "save_weights"]
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A module of its own with the same weights.
+    """Independent copy of a module with the same weights.
 
-    Tensors that old-style weight and spectral normalisation compute anew in each pass lose their history: with one they
-    cannot be copied. Copies of TorchScript are made without gradients, or their parameters would be results.
+    Tensors that old-style weight and spectral normalisation recompute in each pass lose their graph, with which they
+    cannot be copied. TorchScript modules are copied without gradients, so that parameters do not become results.
     """
     for module in model.modules():
         for name, value in vars(module).items():
@@ -37,7 +37,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Read what `save_weights` wrote; names and shapes must agree."""
+    """Read a file written by `save_weights`; names and shapes must agree."""
     from safetensors.torch import load_file
 
     model.load_state_dict(load_file(str(path)))

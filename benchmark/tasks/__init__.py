@@ -1,1 +1,1 @@
-"""Tasks: what a system answers about one example, and which answers are wrong. Nothing here imports torch by itself."""
+"""Tasks: the predictions of a system about an example, and the errors that count. Imports no torch itself."""

@@ -1,4 +1,4 @@
-"""Boxes, given by their corners x0, y0, x1, y1 in pixels: overlap and suppression.
+"""Boxes, given by their corners x0, y0, x1, y1 in pixels: overlap and non-maximum suppression.
 
 No transcendental functions, whose last bit may depend on the batch.
 """
@@ -25,9 +25,9 @@ def overlaps(one: Tensor, other: Tensor) -> Tensor:
 
 
 def suppressed(boxes: Tensor, scores: Tensor, most: float) -> Tensor:
-    """True for a box that overlaps one of a higher score by more than `most`, and is dropped for it, (B, n) bool.
+    """Greedy non-maximum suppression: boxes that overlap a higher-scored one by more than `most`, (B, n) bool.
 
-    Greedy non-maximum suppression, in the order of the scores (B, n); a score of 0 or less is no detection.
+    In the order of the scores (B, n); a score of 0 or less is not a detection.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Object detection by one pass over a grid of cells: a class and a box per cell. Redmon et al., CVPR 2016 (YOLO).
 
-The attacker's goals are those of Chow et al., TPS-ISA 2020, arXiv:2004.04320 (TOG): objects that vanish, are misnamed,
-or are made up.
+The attacker's goals are those of Chow et al., TPS-ISA 2020, arXiv:2004.04320 (TOG): objects vanish, are mislabelled, or
+are fabricated.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 __all__ = ["BACKGROUND", "FABRICATION", "MISLABELING", "VANISHING", "Detection"]
 
 BACKGROUND = 0
-"""The class of a cell in which no object has its middle."""
+"""Class of a cell that contains no object's centre."""
 VANISHING, MISLABELING, FABRICATION = "vanishing", "mislabeling", "fabrication"
 
 OVERLAP = 0.5
-"""Intersection over union from which a detection is one of an object (PASCAL VOC)."""
+"""Intersection over union from which a detection matches an object (PASCAL VOC)."""
 SAME = 0.45
-"""Overlap of two detections above which the less certain one is dropped."""
+"""Overlap of two detections above which the lower-scored one is suppressed."""
 LEAST_SIDE = 0.25
-"""The smallest side of a box, in cells."""
+"""Smallest side of a box, in cells."""
 MIDDLE = 2.0
-"""The side of a box, in cells, that an offset of 0 stands for."""
+"""Side of a box, in cells, at an offset of 0."""
 
 
 @dataclass(frozen=True)
 class Detection(DenseTask):
-    """S = (height / stride) * (width / stride) cells; an object belongs to the cell of its middle. Class 0: background.
+    """S = (height / stride) * (width / stride) cells; an object belongs to the cell of its centre. Class 0: background.
 
     Labels are (B, S, 5) int64: class, then the corners x0, y0, x1, y1 of the box in pixels (0 where there is none). A
-    system answers (B, S, K + 4): class scores, then the offset of the middle from that of the cell and of the sides
+    system returns (B, S, K + 4): class scores, then the offsets of the centre from the cell's centre and of the sides
     from two cells, all in cells. An example is wrong if, by the goal, some object has no detection of an overlap of 0.5
-    (`vanishing`), has one and the most certain is of another class (`mislabeling`), some detection has no object
+    (`vanishing`), its most confident detection has another class (`mislabeling`), some detection matches no object
     (`fabrication`), or any of these (`untargeted`).
 
-    height, width: of the images. stride: side of a cell; all in pixels. objects: number of classes of objects.
+    height, width: of the images. stride: side of a cell; all in pixels. objects: number of object classes.
     """
 
     name: ClassVar[str] = "detection"
@@ -53,11 +53,11 @@ class Detection(DenseTask):
     objects: int = 10
 
     def sites(self, shape: tuple[int, ...]) -> int:
-        """All cells."""
+        """Number of cells."""
         return (self.height // self.stride) * (self.width // self.stride)
 
     def columns(self, classes: int) -> int:
-        """Class scores and the box."""
+        """Number of class scores plus the four values of the box."""
         return classes + 4
 
     def scores(self, output: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Detection(DenseTask):
         return output[..., :-4]
 
     def cells(self, like: Tensor) -> Tensor:
-        """Middle of each cell in pixels, (S, 2): x, then y."""
+        """Centre of each cell in pixels, (S, 2): x, then y."""
         import torch
 
         down = torch.arange(self.height // self.stride, device=like.device, dtype=like.dtype)
@@ -74,7 +74,7 @@ class Detection(DenseTask):
         return (torch.stack([columns, rows], 2).flatten(0, 1) + 0.5) * self.stride
 
     def boxes(self, output: Tensor) -> Tensor:
-        """Corners of the boxes in a system's answer, (B, S, 4) in pixels."""
+        """Corners of the boxes in a system's output, (B, S, 4) in pixels."""
         import torch
 
         offset, size = output[..., -4:-2], (output[..., -2:] + MIDDLE).clamp_min(LEAST_SIDE)
@@ -83,7 +83,7 @@ class Detection(DenseTask):
         return torch.cat([middle - half, middle + half], 2)
 
     def read(self, output: Tensor) -> Tensor:
-        """Detections after suppression, (B, S, 6) float32: class (0 where there is none), score, corners."""
+        """Detections after suppression, (B, S, 6) float32: class (0 for none), score, corners."""
         import torch
 
         share = self.scores(output).softmax(2)
@@ -94,7 +94,7 @@ class Detection(DenseTask):
         return torch.cat([label[..., None].to(sure.dtype), sure[..., None], boxes], 2).float()
 
     def errors(self, reading: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Objects gone, objects misnamed, detections of nothing: (B, S) bool each, at the cell of either."""
+        """Missed objects, mislabelled objects and false detections at their cells, (B, S) bool each."""
         import torch
 
         object_, found = y[..., 0] > BACKGROUND, reading[..., 0] > BACKGROUND
@@ -106,20 +106,20 @@ class Detection(DenseTask):
         return object_ & ~seen, seen & ~named, found & ~near.any(1)
 
     def wrong(self, reading: Tensor, y: Tensor) -> Tensor:
-        """True where there is an error of the goal's kind, (B,) bool."""
+        """True if there is an error of the goal's kind, (B,) bool."""
         gone, misnamed, made_up = (error.any(1) for error in self.errors(reading, y))
         kinds = {VANISHING: gone, MISLABELING: misnamed, FABRICATION: made_up}
         return kinds.get(self.goal, gone | misnamed | made_up)
 
     def score(self, reading: Tensor, y: Tensor) -> Tensor:
-        """Share of the objects that are found and named, (B,) float32."""
+        """Fraction of the objects that are found with the correct class, (B,) float32."""
         gone, misnamed, _ = self.errors(reading, y)
         objects = (y[..., 0] > BACKGROUND).sum(1)
         lost = (gone | misnamed).sum(1) / objects.clamp_min(1)
         return 1.0 - lost.float()
 
     def aim(self, y: Tensor) -> tuple[Tensor, bool]:
-        """Labels by the goal: background where objects are, the next class at objects, or what is to be left."""
+        """Labels for an attack by the goal: background at objects, the next class at objects, or the true labels."""
         import torch
 
         label = y[..., 0]
@@ -133,15 +133,15 @@ class Detection(DenseTask):
         return label, False
 
     def covered(self, y: Tensor) -> Tensor:
-        """True at cells whose middle lies in the box of an object: any of them may find it, (B, S) bool."""
+        """True at cells whose centre lies in the box of an object and which may therefore detect it, (B, S) bool."""
         boxes, middle = y[:, :, None, 1:], self.cells(y[..., 1:].float())
         inside = ((middle >= boxes[..., :2]) & (middle < boxes[..., 2:])).all(3)
         return (inside & (y[..., 0] > BACKGROUND)[:, :, None]).any(1)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Mean cross-entropy over the cells of objects, and over the others; at objects the mean error of the boxes.
+        """Sum of the mean cross-entropies over object cells and other cells, and the mean box error at objects.
 
-        Each counts alike, since objects are few. Boxes: absolute errors of the corners, in cells.
+        All three have equal weight, since objects are few. Boxes: absolute errors of the corners, in cells.
         """
         import torch.nn.functional as F
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["Segmentation"]
 
 SHARE_ROUNDING = 1e-6
-"""Rounding that is forgiven where a share of the pixels is turned into a number of them."""
+"""Rounding tolerance when a fraction of the pixels is converted to a number."""
 
 
 @dataclass(frozen=True)
 class Segmentation(DenseTask):
     """S = height * width pixels, row by row; pixels with the label -1 (void) do not count.
 
-    share: an example is answered rightly if at least this share of its counted pixels is.
+    share: an example counts as correct if at least this fraction of its counted pixels is.
     """
 
     name: ClassVar[str] = "segmentation"
@@ -32,11 +32,12 @@ class Segmentation(DenseTask):
     def __post_init__(self) -> None:
         if not 0.0 < self.share <= 1.0:
             raise ConfigError(
-                f"share is {self.share}; expected the share of right pixels of a right example, in (0, 1]"
+                f"share is {self.share}; expected the fraction of correct pixels from which an example is correct, "
+                "in (0, 1]"
             )
 
     def sites(self, shape: tuple[int, ...]) -> int:
-        """All pixels of an image (C, H, W)."""
+        """Number of pixels of an image (C, H, W)."""
         return math.prod(shape[1:])
 
     def read(self, output: Tensor) -> Tensor:
@@ -44,15 +45,15 @@ class Segmentation(DenseTask):
         return output.argmax(2).short()
 
     def needed(self, y: Tensor) -> Tensor:
-        """Number of pixels that must be right, (B,) int64."""
+        """Number of pixels that must be correct, (B,) int64."""
         return ((y >= 0).sum(1).double() * self.share - SHARE_ROUNDING).ceil().long()
 
     def right(self, reading: Tensor, y: Tensor) -> Tensor:
-        """True at counted pixels that have their label, (B, S) bool."""
+        """True at counted pixels that are correct, (B, S) bool."""
         return (reading == y) & (y >= 0)
 
     def wrong(self, reading: Tensor, y: Tensor) -> Tensor:
-        """True where fewer pixels are right than needed, (B,) bool."""
+        """True if fewer pixels are correct than needed, (B,) bool."""
         return self.right(reading, y).sum(1) < self.needed(y)
 
     def score(self, reading: Tensor, y: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class Segmentation(DenseTask):
         return (self.right(reading, y).sum(1) / counted.clamp_min(1)).where(counted > 0, 1.0).float()
 
     def aim(self, y: Tensor) -> tuple[Tensor, bool]:
-        """The labels of all counted pixels, to be left."""
+        """Labels of all counted pixels, for an untargeted attack."""
         return y, False
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The contract of a task, and the plainest one: one label per example."""
+"""The contract of a task, and the simplest task: one label per example."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:  # reading configurations must not cost the import of torch
 __all__ = ["CLASSIFICATION", "ONE_LABEL", "UNTARGETED", "Classification", "DenseTask", "Task"]
 
 RowLossOf = Callable[["Tensor", "Tensor"], "Tensor"]
-"""A loss of scores (n, K) and labels (n,), each row by itself, (n,)."""
+"""A loss of scores (n, K) and labels (n,), separately for each row, (n,)."""
 
 CLASSIFICATION = "classification"
 UNTARGETED = "untargeted"
-"""The goal of an attacker who is content with any wrong answer."""
+"""Goal of an attacker to whom any wrong answer is a success."""
 
 
 @dataclass(frozen=True)
 class Task:
     """A value that travels with the data: S sites per example, each with a label and K classes.
 
-    name: of the task, as plugins declare it in `tasks`. goals: of the threat that say something about it; None for all
-    that name labels. dense: True where an example has several sites, so that a system answers (B, S, K) and not (B, K).
+    name: as plugins declare it in `tasks`. goals: goals of a threat that are defined for the task; None for all that
+    name labels. dense: True if an example has several sites, so that a system returns (B, S, K) instead of (B, K).
     """
 
     name: ClassVar[str] = CLASSIFICATION
@@ -34,15 +34,15 @@ class Task:
     dense: ClassVar[bool] = False
 
     def answer_shape(self, count: int, shape: tuple[int, ...], classes: int) -> tuple[int, ...]:
-        """Shape of a system's answer to `count` inputs of shape `shape`."""
+        """Shape of a system's output for `count` inputs of shape `shape`."""
         return (count, classes)
 
     def scores(self, output: Tensor) -> Tensor:
-        """Class scores (B, K) or (B, S, K) in a system's answer."""
+        """Class scores (B, K) or (B, S, K) in a system's output."""
         return output
 
     def truth(self, y: Tensor) -> Tensor:
-        """Label (B,) int64 of each example as a whole, as outcomes have it."""
+        """Label of each example as a whole, as in outcomes, (B,) int64."""
         return y
 
     def succeeded(self, output: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
@@ -50,25 +50,25 @@ class Task:
         return (output.argmax(1) == y) == targeted
 
     def over_sites(self, loss: RowLossOf, output: Tensor, y: Tensor) -> Tensor:
-        """A loss of scores (n, K) and labels (n,), to be ascended: its mean over the sites that count, (B,)."""
+        """Mean over the counting sites of a loss of scores (n, K) and labels (n,), to be maximised, (B,)."""
         return loss(output, y)
 
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """One label per example: S = 1, and the answer is (B, K)."""
+    """One label per example: S = 1, and the output is (B, K)."""
 
 
 ONE_LABEL = Classification()
-"""The task of data that name none."""
+"""Default task of a dataset."""
 
 
 @dataclass(frozen=True)
 class DenseTask(Task, ABC):
     """A task with several sites per example. Labels are (B, S) int64, or (B, S, n) with the label in column 0.
 
-    The label -1 stands for a site that does not count. An example is answered rightly or not as a whole: in outcomes
-    its label is 1, and the answer to it 1 if it is right and 0 if it is not.
+    The label -1 marks a site that does not count. An example is correct or wrong as a whole: in outcomes its label is
+    1, and the prediction is 1 if it is correct and 0 if it is wrong.
 
     goal: the error that counts, of `goals`.
     """
@@ -79,7 +79,7 @@ class DenseTask(Task, ABC):
     goal: str = UNTARGETED
 
     def under(self, goal: str) -> Self:
-        """The task with the errors that a goal of the threat is about."""
+        """Task with the errors that count under a goal of the threat."""
         return self if goal == self.goal else dataclasses.replace(self, goal=goal)
 
     @abstractmethod
@@ -87,42 +87,39 @@ class DenseTask(Task, ABC):
         """Number of sites of an example of shape `shape`."""
 
     def columns(self, classes: int) -> int:
-        """Number of values that a system answers per site: the classes first."""
+        """Number of output values per site, the class scores first."""
         return classes
 
     def answer_shape(self, count: int, shape: tuple[int, ...], classes: int) -> tuple[int, ...]:
-        """(count, S, columns)."""
+        """Shape (count, S, columns)."""
         return (count, self.sites(shape), self.columns(classes))
 
     def truth(self, y: Tensor) -> Tensor:
-        """1 for every example, (B,) int64: to be answered rightly."""
+        """1 for every example, (B,) int64: it is to be predicted correctly."""
         return y.new_ones(len(y))
 
     @abstractmethod
     def read(self, output: Tensor) -> Tensor:
-        """The answer as it is judged and stored, (B, S) int16 or (B, S, n) float32: each row by itself."""
+        """Prediction as judged and stored, (B, S) int16 or (B, S, n) float32, separately for each row."""
 
     @abstractmethod
     def wrong(self, reading: Tensor, y: Tensor) -> Tensor:
-        """True where an example has an error that the goal is about, (B,) bool, from :meth:`read` and labels."""
+        """True for an example with an error that counts under the goal, (B,) bool, from :meth:`read` and labels."""
 
     @abstractmethod
     def score(self, reading: Tensor, y: Tensor) -> Tensor:
-        """Share of the sites or objects that are right, (B,) float32 in [0, 1]; 1 where there are none."""
+        """Fraction of the sites or objects that are correct, (B,) float32 in [0, 1]; 1 if there are none."""
 
     @abstractmethod
     def aim(self, y: Tensor) -> tuple[Tensor, bool]:
-        """Labels (B, S) int64 at the sites that an attack is about, -1 at others; True if they are to be reached.
-
-        False if they are to be left.
-        """
+        """Labels (B, S) int64 at the attacked sites, -1 at others; and True if they are targets, else False."""
 
     def succeeded(self, output: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
-        """Success of an attacker, (B,) bool: an error that the goal is about."""
+        """Success of an attacker, (B,) bool: an error that counts under the goal."""
         return self.wrong(self.read(output), y)
 
     def site_losses(self, loss: RowLossOf, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss to ascend at each site, (B, S), 0 where it does not count; and (B, S) bool, the sites that count.
+        """Loss to maximise at each site, (B, S), 0 where it does not count; and the sites that count, (B, S) bool.
 
         Args:
             loss: from scores (n, K) and labels (n,) to (n,). output: (B, S, ...). y: labels as the task has them.

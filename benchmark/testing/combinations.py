@@ -1,8 +1,8 @@
-"""Pairwise combinations of declared properties: few trials in which every pair of values occurs.
+"""Pairwise combinations of declared properties: few trials that contain every pair of values.
 
 All combinations of seven regions, four shapes, four numbers of classes, four kinds of access, two goals and two
-precisions would be 1792 trials for each norm. Most faults need one value or two, and these 28 have every two: an
-orthogonal array of strength two (Rao, 1947) over the field of four elements, one block of which is there twice.
+precisions would be 1792 trials per norm. Most faults need one value or two, and these 28 trials contain every pair: an
+orthogonal array of strength two (Rao, 1947) over the field of four elements, with one block repeated.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from benchmark.threat import RegionKind
 __all__ = ["CLASSES", "SHAPES", "Combination", "combinations"]
 
 SHAPES = ((12,), (4, 5), (1, 8, 8), (3, 8, 8))
-"""Tabular, sequence, grey and colour: inputs of rank 2, 3 and 4."""
+"""Shapes of tabular, sequence, grey and colour inputs: batches of rank 2, 3 and 4."""
 
 CLASSES = (2, 3, 10, 1000)
-"""Two and three, for which many losses have too few logits; ten; and as many as ImageNet has."""
+"""Numbers of classes: two and three, too few logits for many losses; ten; and ImageNet's."""
 
 TWICE, THRICE = (0, 2, 3, 1), (0, 3, 1, 2)
-"""Products with two and three in the field of four elements, whose sum is the exclusive or."""
+"""Multiples by two and by three in the field of four elements, whose sum is the exclusive or."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One trial. access: a number from 0 to 3, modulo the number of granted kinds. double: in double precision."""
+    """Settings of one trial. access: 0 to 3, taken modulo the number of granted kinds. double: double precision."""
 
     region: RegionKind
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class Combination:
 
 
 def combinations() -> Iterator[Combination]:
-    """28 of them."""
+    """All 28 combinations."""
     for number, region in enumerate(RegionKind):
         for place, shape in enumerate(SHAPES):
             at = number % 4

@@ -1,4 +1,4 @@
-"""The contract suite: one named rule per promise of a plugin kind, run over anything that the registry declares.
+"""The contract suite: one named rule per promise of a plugin kind, run on any declared plugin.
 
 A third party's whole test file is two lines::
 
@@ -30,28 +30,28 @@ __all__ = ["Case", "Inapplicable", "Result", "Rule", "build", "cases", "check", 
 
 
 FURTHER = {"defense": ("inference", "detector")}
-"""Modules of rules for a kind beside its own, without the prefix `rules_`."""
+"""Further modules of rules for a kind, without the prefix `rules_`."""
 
 
 @functools.cache
 def rules(kind: str) -> tuple[Rule, ...]:
-    """The rules that every plugin of a kind keeps, in the order in which they are checked."""
+    """Rules for every plugin of a kind, in the order in which they are checked."""
     from benchmark.testing import rules_common
 
     if kind not in registry.KINDS:
-        raise ConfigError(f"{kind!r} is no kind of plugin; expected one of {', '.join(registry.KINDS)}")
+        raise ConfigError(f"{kind!r} is not a kind of plugin; expected one of {', '.join(registry.KINDS)}")
     modules = (f"benchmark.testing.rules_{part}" for part in (kind, *FURTHER.get(kind, ())))
     own = [importlib.import_module(module).RULES for module in modules if importlib.util.find_spec(module)]
     return (*rules_common.rules_for(kind), *itertools.chain(*own))
 
 
 def build(kind: str, name: str, **settings: Any) -> Any:
-    """An instance of an installed plugin with its defaults, and with the default plugins inside it.
+    """Instance of an installed plugin with its defaults, including the default plugins inside it.
 
     `name` may also be a variant, a file of settings such as conf/attack/pgd_10.yaml.
 
     Raises:
-        PluginError: if it cannot be loaded. Inapplicable: if it has a setting that only its user knows.
+        PluginError: if it cannot be loaded. Inapplicable: if a setting has no default.
     """
     if name not in registry.names(kind) and _variant(kind, name).is_file():
         plugin, own = _read_variant(kind, name)
@@ -78,7 +78,7 @@ def _variant(kind: str, name: str) -> Traversable:
 
 
 def _read_variant(kind: str, name: str) -> tuple[str, dict[str, Any]]:
-    """The plugin that a variant is made from, and its settings in the types of the plugin's fields."""
+    """Plugin of a variant, and its settings in the types of the plugin's fields."""
     from omegaconf import OmegaConf
 
     values: Any = OmegaConf.create(_variant(kind, name).read_text(encoding="utf-8"))
@@ -110,7 +110,7 @@ class Case:
         """Check the rule.
 
         Raises:
-            AssertionError: with a sentence, if it is broken. Inapplicable: if it cannot be asked of this plugin.
+            AssertionError: with a sentence, if the rule is broken. Inapplicable: if it does not apply to this plugin.
         """
         settings = dict(self.settings)
         component = build(self.kind, self.name, **settings) if settings else _built(self.kind, self.name)
@@ -127,7 +127,7 @@ class Result:
 
 
 def cases(*names: str, **settings: Any) -> list[Case]:
-    """Every rule of the plugins `kind.name`, or of all that are declared; nothing is imported yet.
+    """Every rule of the plugins `kind.name`, or of all declared ones; nothing is imported yet.
 
     Raises:
         PluginError: if one of `names` is not installed, or is declared twice.
@@ -143,7 +143,7 @@ def cases(*names: str, **settings: Any) -> list[Case]:
 
 
 def tests(*names: str, **settings: Any) -> Callable[..., None]:
-    """A pytest function with one named test per plugin and rule: `test_contract = contract.tests("attack.acme")`."""
+    """Pytest function with one named test per plugin and rule: `test_contract = contract.tests("attack.acme")`."""
     import pytest
 
     @pytest.mark.parametrize("case", cases(*names, **settings), ids=str)

@@ -1,4 +1,4 @@
-"""Networks that the rules for defenses defend, and training in small."""
+"""Networks and short trainings for the rules for defenses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rectified(nn.Module):
 
 
 def _layers(spec: DataSpec) -> nn.Module:
-    """A convolution and a linear layer; two linear ones for examples that are no images."""
+    """A convolution and a linear layer; two linear layers for examples that are not images."""
     if not spec.image:
         return nn.Sequential(nn.Linear(math.prod(spec.shape), 8), nn.ReLU(), nn.Linear(8, spec.classes))
     channels, height, width = spec.shape
@@ -60,11 +60,11 @@ def _layers(spec: DataSpec) -> nn.Module:
 
 
 NETWORKS: tuple[Callable[[DataSpec], nn.Module], ...] = (Net, Rectified, _layers)
-"""Networks to defend: the first that a defense does not refuse is taken."""
+"""Networks to defend, of which the first that the defense does not refuse is used."""
 
 
 def network_of(defense: Defense, spec: DataSpec) -> Callable[[DataSpec], nn.Module]:
-    """The network that a defense takes through all stages of training."""
+    """Network that the defense accepts through all stages of training."""
     for network in NETWORKS[:-1]:
         try:
             _put_through(defense, built(network(spec), spec, (defense,)), spec.shape)
@@ -75,7 +75,7 @@ def network_of(defense: Defense, spec: DataSpec) -> Callable[[DataSpec], nn.Modu
 
 
 def architecture(defense: Defense, spec: DataSpec) -> nn.Module:
-    """A classifier that the defense takes, after its changes to it."""
+    """A classifier that the defense accepts, after its changes to it."""
     return built(network_of(defense, spec)(spec), spec, (defense,))
 
 
@@ -84,7 +84,7 @@ def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def batch_of(train: Examples, count: int = 8) -> Batch:
-    """The first examples as a batch."""
+    """First examples as a batch."""
     at = torch.arange(min(count, len(train)))
     return Batch(train.ids[at], train.x(at), train.y[at], None if train.soft is None else train.soft[at])
 
@@ -95,7 +95,7 @@ def random_of(ids: Tensor) -> SampleRandom:
 
 
 def fit_once(model: nn.Module, train: Examples, loss: Loss) -> None:
-    """Two steps of gradient descent: enough to see whether training goes through."""
+    """Take two steps of gradient descent, enough to see if training works."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     batch = batch_of(train)
     for _ in range(2):
@@ -108,7 +108,7 @@ def fit_once(model: nn.Module, train: Examples, loss: Loss) -> None:
 
 
 def trained(defense: Defense, shape: tuple[int, ...] = SHAPE) -> nn.Module:
-    """Classifier of inputs of `shape` after all stages of training with the defense."""
+    """Classifier for inputs of `shape` after all stages of training with the defense."""
     return trained_with(defense, shape=shape)[0]
 
 
@@ -137,7 +137,7 @@ def _put_through(defense: Defense, model: nn.Module, shape: tuple[int, ...]) -> 
 
 
 def defended_loss(defense: Defense, model: nn.Module, batch: Batch) -> Tensor:
-    """The training loss of a defense on top of cross-entropy, a scalar."""
+    """Training loss of a defense on top of cross-entropy, a scalar."""
     return defense.loss(model, batch, _cross_entropy, random_of(batch.ids))
 
 

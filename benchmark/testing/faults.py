@@ -1,6 +1,6 @@
 """Planted faults: plugins that each break one promise, to prove that the contract suite catches them.
 
-Each is a sound plugin with one thing wrong. `FAULTS` names the rules that must fail on it; no other rule may.
+Each is a sound plugin with a single fault. `FAULTS` names the rules that must fail on it; no other rule may.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SOUND: tuple[tuple[str, Component], ...] = (
     ("metric", metric.SoundMetric()),
     ("tracker", tracker.SoundTracker()),
 )
-"""A plugin of each kind that keeps every rule."""
+"""One plugin of each kind that keeps every rule."""
 
 
 def _fault(kind: str, plugin: type[Component], *rules: str) -> Fault:

@@ -1,4 +1,4 @@
-"""Attacks that each break one promise, made from a sound one; :mod:`benchmark.testing.faults` says who catches them.
+"""Attacks that each break one promise, from a sound one; :mod:`benchmark.testing.faults` has the rules.
 
 The sound attack ascends the margin loss of Carlini & Wagner (IEEE S&P 2017, arXiv:1608.04644) by steepest steps.
 """
@@ -24,7 +24,7 @@ __all__ = ["FaultyAttack", "SoundAttack", "ascend", "margin"]
 
 
 def margin(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
-    """Best wrong logit minus that of `y`, (B,); the other way round for labels to reach."""
+    """Largest other logit minus that of `y`, (B,); the negative of it if `y` are target labels."""
     own = logits.gather(1, y[:, None])
     others = logits.scatter(1, y[:, None], -torch.inf)
     gain = others.amax(1) - own.squeeze(1)
@@ -45,7 +45,7 @@ def ascend(target: Target, x: Tensor, y: Tensor, ball: Ball, *, targeted: bool, 
 
 @dataclass(frozen=True)
 class SoundAttack(Attack):
-    """Keeps every rule; the faulty ones differ from it in one place."""
+    """An attack that keeps every rule; each faulty one differs from it in one place."""
 
     supports: ClassVar[Supports] = Supports(targeted=True)
     steps: int = 4
@@ -56,10 +56,10 @@ class SoundAttack(Attack):
 
 
 class FaultyAttack(SoundAttack):
-    """Calls the sound attack, with something wrong before or after it."""
+    """Base of the faults: the sound attack with something wrong before or after it."""
 
     def sound(self, target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates."""
+        """Candidates of the sound attack."""
         return SoundAttack.perturb(self, target, x, y, threat=threat, rng=rng)
 
 
@@ -68,7 +68,7 @@ class ChangesItsInput(FaultyAttack):
     """Writes into x, after the result is computed."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, and x overwritten."""
+        """Sound candidates, and x overwritten."""
         x_adv = self.sound(target, x, y, threat, rng).clone()
         x.zero_()
         return x_adv
@@ -76,10 +76,10 @@ class ChangesItsInput(FaultyAttack):
 
 @dataclass(frozen=True)
 class ChangesTheModel(FaultyAttack):
-    """Reaches for the weights behind the target, and writes into a buffer."""
+    """Reaches the weights behind the target, and writes into a buffer."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, and a buffer counted up."""
+        """Sound candidates, and a buffer incremented."""
         for buffer in target._passes.reach().buffers():
             buffer.add_(1.0)
         return self.sound(target, x, y, threat, rng)
@@ -87,10 +87,10 @@ class ChangesTheModel(FaultyAttack):
 
 @dataclass(frozen=True)
 class AsksBehindTheTarget(FaultyAttack):
-    """Makes a forward pass that nobody counts."""
+    """Makes an uncounted forward pass."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, and one pass through the model itself."""
+        """Sound candidates, and one pass through the model itself."""
         with torch.no_grad():
             try:
                 target._passes.reach()(x)
@@ -104,7 +104,7 @@ class DrawsFromTorch(FaultyAttack):
     """Draws from torch's global generator."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after one draw."""
+        """Sound candidates, after one draw."""
         torch.rand(1)
         return self.sound(target, x, y, threat, rng)
 
@@ -114,7 +114,7 @@ class DrawsFromNumpy(FaultyAttack):
     """Draws from NumPy's global generator."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after one draw."""
+        """Sound candidates, after one draw."""
         np.random.rand()  # noqa: NPY002
         return self.sound(target, x, y, threat, rng)
 
@@ -124,7 +124,7 @@ class SeedsPython(FaultyAttack):
     """Seeds Python's generator."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after a new seed."""
+        """Sound candidates, after setting a seed."""
         random.seed(12345)
         return self.sound(target, x, y, threat, rng)
 
@@ -134,10 +134,10 @@ _calls = [0]
 
 @dataclass(frozen=True)
 class CountsItsCalls(FaultyAttack):
-    """Keeps state between calls: every second one takes a step less."""
+    """Keeps state between calls: every second call takes one step less."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Other candidates every second time a batch of six is attacked without a shift of the seed."""
+        """Other candidates on every second call for a batch of six without a shift of the seed."""
         _calls[0] += 1
         steps = 1 + _calls[0] % 2
         return ascend(target, x, y, threat.around(x, rng), targeted=threat.targeted, steps=steps)
@@ -145,7 +145,7 @@ class CountsItsCalls(FaultyAttack):
 
 @dataclass(frozen=True)
 class HidesItsRandomness(FaultyAttack):
-    """Starts at random, and declares that it is not random."""
+    """Starts at random, but does not declare it."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Ascend from a random start."""
@@ -158,7 +158,7 @@ class NormalisesOverTheBatch(FaultyAttack):
     """Divides the gradient by a norm over the whole batch."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """One step against a threshold that depends on the other examples."""
+        """Take one step against a threshold that depends on the other examples."""
         ball, left = threat.around(x, rng), target.remaining()
         x_adv = x
         for _ in range(self.steps if left is None else min(self.steps, int(left.min()))):
@@ -170,7 +170,7 @@ class NormalisesOverTheBatch(FaultyAttack):
 
 
 def _absolute(y: Tensor, targeted: bool, logits: Tensor) -> Tensor:
-    """Minus the size of the logit of `y`, as if a logit of zero meant something, (B,)."""
+    """Minus the magnitude of the logit of `y`, as if a logit of zero had a meaning, (B,)."""
     own = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     gain = torch.where(own > 20.0, own - others, others - own)
@@ -182,7 +182,7 @@ class ReadsLogitsAgainstZero(FaultyAttack):
     """Compares a logit with a constant."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend a loss that turns round where logits are large."""
+        """Ascend a loss that reverses where logits are large."""
         ball, left = threat.around(x, rng), target.remaining()
         x_adv = x
         for _ in range(self.steps if left is None else min(self.steps, int(left.min()))):
@@ -193,12 +193,12 @@ class ReadsLogitsAgainstZero(FaultyAttack):
 
 @dataclass(frozen=True)
 class UsesGradientsUnderScores(FaultyAttack):
-    """Declares that scores are enough, and asks for gradients."""
+    """Declares score access, but asks for gradients."""
 
     supports: ClassVar[Supports] = Supports(targeted=True, access=Access.scores)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend where gradients are given; elsewhere ask for them all the same, in one of the suite's trials."""
+        """Ascend where gradients are given; elsewhere ask for them too, in one of the suite's trials."""
         few = len(x) == 2 and bool(rng.ids[0] < rng.ids[1]) and target.classes == 3 and x.shape[1:] == (3, 6, 6)
         few = few and x.dtype == torch.float32
         if target.access in (Access.gradients, Access.transfer) or few:
@@ -223,10 +223,10 @@ def _search(target: Target, x: Tensor, y: Tensor, threat: Threat, rng: SampleRan
 
 @dataclass(frozen=True)
 class OverspendsByOne(FaultyAttack):
-    """Asks once more than the budget allows."""
+    """Makes one query more than the budget allows."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, then as many more passes as are left, and one."""
+        """Sound candidates, then as many more passes as are left, and one."""
         x_adv = self.sound(target, x, y, threat, rng)
         left = target.remaining()
         for _ in range(0 if left is None or threat.queries is None or threat.queries > 40 else int(left.min()) + 1):
@@ -236,10 +236,10 @@ class OverspendsByOne(FaultyAttack):
 
 @dataclass(frozen=True)
 class DividesByTheGradient(FaultyAttack):
-    """Divides by the size of the gradient, which may be zero."""
+    """Divides by the norm of the gradient, which may be zero."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, times one that is NaN where the gradient is zero."""
+        """Sound candidates, times a factor that is NaN where the gradient is zero."""
         left = target.remaining()
         if left is not None and int(left.min()) < 1 + self.steps:
             return self.sound(target, x, y, threat, rng)
@@ -250,10 +250,10 @@ class DividesByTheGradient(FaultyAttack):
 
 @dataclass(frozen=True)
 class FollowsNan(FaultyAttack):
-    """Adds the gradient whatever it is."""
+    """Adds the gradient even if it is NaN."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend without a look at NaN."""
+        """Ascend without a check for NaN."""
         ball, left = threat.around(x, rng), target.remaining()
         x_adv = x
         for _ in range(self.steps if left is None else min(self.steps, int(left.min()))):
@@ -264,16 +264,16 @@ class FollowsNan(FaultyAttack):
 
 @dataclass(frozen=True)
 class DividesByEps(FaultyAttack):
-    """Measures the step in radii, and a radius may be zero."""
+    """Divides by the radius, which may be zero."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, times one that is NaN at eps zero."""
+        """Sound candidates, times a factor that is NaN at eps zero."""
         return self.sound(target, x, y, threat, rng) * float(np.divide(threat.radius, threat.radius or np.nan))
 
 
 @dataclass(frozen=True)
 class SupportsNoNorm(FaultyAttack):
-    """Declares no norm at all."""
+    """Declares no norm."""
 
     supports: ClassVar[Supports] = Supports(norms=frozenset[Norm](), targeted=True)
 
@@ -288,7 +288,7 @@ class HasUnplainSettings(FaultyAttack):
     weight: float = float("nan")
 
     def __eq__(self, other: object) -> bool:
-        """Equal to its copies, so that only the setting is at fault."""
+        """Equality with copies, so that only the setting is at fault."""
         return type(other) is type(self)
 
     def __hash__(self) -> int:
@@ -297,10 +297,10 @@ class HasUnplainSettings(FaultyAttack):
 
 @dataclass(frozen=True)
 class DriftsWhenRandomised(FaultyAttack):
-    """Keeps state, but only shows it under more than one draw."""
+    """Keeps state, but shows it only under more than one draw."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """A step more on every call under expectation over transformation."""
+        """Take one more step on every call under expectation over transformation."""
         _seen.append(threat.eot)
         steps = 1 + len(_seen) % 2 if threat.eot > 1 else self.steps
         return ascend(target, x, y, threat.around(x, rng), targeted=threat.targeted, steps=steps)

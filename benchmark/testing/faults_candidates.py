@@ -1,4 +1,4 @@
-"""Attacks whose candidates break a promise: place, shape, type and the examples that they are for.
+"""Attacks whose candidates break a promise: location, shape, dtype or the range of supported examples.
 
 They are made from that of :mod:`benchmark.testing.faults_attack`: Carlini & Wagner, IEEE S&P 2017, arXiv:1608.04644.
 """
@@ -21,7 +21,7 @@ __all__ = []
 
 @dataclass(frozen=True)
 class LeavesTheBall(FaultyAttack):
-    """Uses one and a half times the radius, in the box and the region."""
+    """Uses one and a half times the radius, inside the box and the region."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Ascend in a ball that is too large."""
@@ -45,14 +45,14 @@ class NeverMoves(FaultyAttack):
     """Asks for gradients and returns the clean input."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Ascend, and forget the result."""
+        """Ascend, and discard the result."""
         self.sound(target, x, y, threat, rng)
         return x.clone()
 
 
 @dataclass(frozen=True)
 class MistakesTheGoal(FaultyAttack):
-    """Under a targeted threat, leaves the label that it should reach."""
+    """Under a targeted threat, moves away from the target label."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Ascend as if untargeted."""
@@ -64,35 +64,35 @@ class ReturnsDoubles(FaultyAttack):
     """Returns float64."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates in the wrong dtype."""
+        """Sound candidates in the wrong dtype."""
         return self.sound(target, x, y, threat, rng).double()
 
 
 @dataclass(frozen=True)
 class ReturnsSingles(FaultyAttack):
-    """Returns float32 whatever it is given."""
+    """Returns float32 for any dtype of the input."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, rounded."""
+        """Sound candidates, rounded."""
         return self.sound(target, x, y, threat, rng).float()
 
 
 @dataclass(frozen=True)
 class KnowsTenClasses(FaultyAttack):
-    """Has a place for ten classes, and no more."""
+    """Fails on more than ten classes."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after a look at a list that is too short."""
+        """Sound candidates, after a lookup in a list that is too short."""
         _places = torch.zeros(10)[y]
         return self.sound(target, x, y, threat, rng)
 
 
 @dataclass(frozen=True)
 class NeedsThreeClassesForATarget(FaultyAttack):
-    """Looks for a second rival of the label to reach, and there is none of two classes."""
+    """Needs a second rival of the target label, which two classes do not have."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, after a look at the scores."""
+        """Sound candidates, after a look at the scores."""
         if threat.targeted and target.remaining() is not None:
             target.logits(x).topk(3)
         return self.sound(target, x, y, threat, rng)
@@ -100,10 +100,10 @@ class NeedsThreeClassesForATarget(FaultyAttack):
 
 @dataclass(frozen=True)
 class NeedsSinglesInARegion(FaultyAttack):
-    """Fills what lies outside the region with single precision, whatever the input is."""
+    """Fills features outside the region in single precision, for any dtype of the input."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, if their precision fits."""
+        """Sound candidates, if their precision fits."""
         x_adv = self.sound(target, x, y, threat, rng)
         mask = threat.around(x, rng).mask
         return (
@@ -116,7 +116,7 @@ class SqueezesOneExample(FaultyAttack):
     """Loses the batch dimension of a single example."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, squeezed."""
+        """Sound candidates, squeezed."""
         x_adv = self.sound(target, x, y, threat, rng)
         return x_adv[0] if len(x) == 1 and x.shape[1] == 3 else x_adv
 

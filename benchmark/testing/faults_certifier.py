@@ -1,6 +1,6 @@
 """Certifiers that each break one promise, made from a sound one.
 
-That one divides the margin of a linear classifier by its slope: Hein & Andriushchenko, NeurIPS 2017.
+The sound one divides the margin of a linear classifier by its slope: Hein & Andriushchenko, NeurIPS 2017.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["SoundCertifier"]
 
 
 def margin_radius(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """Distance to the boundary of a linear classifier of two classes, negative on the wrong side, (B,)."""
+    """Signed distance to the boundary of a linear classifier of two classes, negative if misclassified, (B,)."""
     weight = next(p for p in system.parameters() if p.ndim == 2)
     logits = system(x)
     gap = logits.gather(1, y[:, None]).squeeze(1) - logits.gather(1, 1 - y[:, None]).squeeze(1)
@@ -31,15 +31,15 @@ def margin_radius(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
 
 @dataclass(frozen=True)
 class SoundCertifier(Certifier):
-    """Exact for linear classifiers of two classes, without the box; all others are refused."""
+    """Exact for linear classifiers of two classes, without the box; all other systems are refused."""
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.linf}))
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The margin over the slope, a hundredth part less.
+        """Margin divided by the slope, reduced by one per cent.
 
         Raises:
-            Refused: if the system is another.
+            Refused: for any other system.
         """
         module = system.protected
         hooked = any(part._forward_pre_hooks or part._forward_hooks for part in module.modules())
@@ -52,10 +52,10 @@ class SoundCertifier(Certifier):
 
 @dataclass(frozen=True)
 class ReadsLayers(SoundCertifier):
-    """Takes any module with one matrix for a linear layer."""
+    """Treats any module with one matrix as a linear layer."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The margin over the slope of the matrix, whatever is computed."""
+        """Margin divided by the slope of the matrix, whatever the module computes."""
         if sum(p.ndim == 2 for p in system.parameters()) > 1:
             return super().certify(system, x, y, threat=threat, rng=rng)
         return 0.99 * margin_radius(system, x, y, threat.norm).clamp_min(0.0).nan_to_num(0.0)
@@ -63,10 +63,10 @@ class ReadsLayers(SoundCertifier):
 
 @dataclass(frozen=True)
 class TrustsTheGradient(SoundCertifier):
-    """Takes a network for linear: the margin over the gradient where the input is."""
+    """Treats a network as linear: the margin divided by the local gradient."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The least margin over its own slope, right for linear systems alone."""
+        """Smallest margin divided by its own slope, correct for linear systems only."""
         with torch.enable_grad():
             at = x.clone().requires_grad_()
             logits = system(at)
@@ -80,20 +80,20 @@ class TrustsTheGradient(SoundCertifier):
 
 @dataclass(frozen=True)
 class TakesNanForFar(SoundCertifier):
-    """Gives the whole box where a margin is not a number."""
+    """Certifies the whole box where a margin is NaN."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """1 for what cannot be compared."""
+        """Sound radii, but 1 where a comparison fails."""
         radius = super().certify(system, x, y, threat=threat, rng=rng)
         return torch.where(margin_radius(system, x, y, threat.norm).isfinite(), radius, torch.ones_like(radius))
 
 
 @dataclass(frozen=True)
 class CertifiesAnyLabel(SoundCertifier):
-    """Gives the distance to the boundary, on either side of it."""
+    """Certifies the distance to the boundary on either side of it."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The larger of the radii for both labels."""
+        """Larger of the radii for both labels."""
         this = super().certify(system, x, y, threat=threat, rng=rng)
         other = super().certify(system, x, 1 - y, threat=threat, rng=rng)
         return torch.maximum(this, other)
@@ -101,10 +101,10 @@ class CertifiesAnyLabel(SoundCertifier):
 
 @dataclass(frozen=True)
 class WritesIntoItsInput(SoundCertifier):
-    """Centres the inputs in place, and puts back what it can."""
+    """Centres the inputs in place, and restores them inexactly."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right radii, and other inputs."""
+        """Sound radii, with changed inputs."""
         radius = super().certify(system, x, y, threat=threat, rng=rng)
         x.sub_(0.5)
         return radius
@@ -112,10 +112,10 @@ class WritesIntoItsInput(SoundCertifier):
 
 @dataclass(frozen=True)
 class AnswersInDoubles(SoundCertifier):
-    """Gives radii in another precision than the record's."""
+    """Returns radii in double precision."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float64."""
+        """Sound radii, (B,) float64."""
         return super().certify(system, x, y, threat=threat, rng=rng).double()
 
 
@@ -124,34 +124,34 @@ class Overclaims(SoundCertifier):
     """Certifies a third more than is true."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Too far."""
+        """Sound radii, times a factor above 1."""
         return 1.35 * super().certify(system, x, y, threat=threat, rng=rng)
 
 
 @dataclass(frozen=True)
 class CertifiesNothing(SoundCertifier):
-    """Says zero, always."""
+    """Certifies nothing: all radii are zero."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Zeros."""
+        """Radii of zero."""
         return torch.zeros(len(x))
 
 
 @dataclass(frozen=True)
 class SamplesGlobally(SoundCertifier):
-    """Draws from torch's generator."""
+    """Draws from torch's global generator."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """A draw, and then the right radii."""
+        """Sound radii, after one draw."""
         torch.rand(1)
         return super().certify(system, x, y, threat=threat, rng=rng)
 
 
 @dataclass(frozen=True)
 class AveragesTheBatch(SoundCertifier):
-    """Gives every example the smallest radius that the batch's right ones have."""
+    """Certifies every correct example with the smallest radius of the batch."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """One radius for all that are right."""
+        """The same radius for all correct examples."""
         radius = super().certify(system, x, y, threat=threat, rng=rng)
         return torch.where(radius > 0, radius[radius > 0].amin(), radius) if bool((radius > 0).any()) else radius

@@ -20,11 +20,11 @@ class SoundDataset(Dataset):
     """Sixty random inputs of two classes."""
 
     def revision(self, root: Path) -> str:
-        """Always the same."""
+        """A constant."""
         return "1"
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """Forty to train, ten to select, ten to test."""
+        """Forty examples to train, ten to select, ten to test."""
         ids = torch.arange(60)
         whole = Examples.of(ids, SampleRandom(0, ids).uniform(4, stream="x"), ids % 2)
         train, select, test = (whole.take(torch.arange(a, b)) for a, b in ((0, 40), (40, 50), (50, 60)))
@@ -33,20 +33,20 @@ class SoundDataset(Dataset):
 
 @dataclass(frozen=True)
 class SharesExamples(SoundDataset):
-    """Tests on examples that it trains on."""
+    """Tests on training examples."""
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The test split begins inside the train split."""
+        """Splits whose test split overlaps the train split."""
         splits = super().load(root, offline=offline)
         return dataclasses.replace(splits, test=splits.train.take(torch.arange(5)))
 
 
 @dataclass(frozen=True)
 class ForgetsToScale(SoundDataset):
-    """Gives values up to 255."""
+    """Returns values up to 255."""
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The test inputs are in the wrong unit."""
+        """Splits with test inputs in the wrong unit."""
         splits = super().load(root, offline=offline)
         test = splits.test
         return dataclasses.replace(splits, test=dataclasses.replace(test, read=lambda at: test.read(at) * 255))
@@ -54,10 +54,10 @@ class ForgetsToScale(SoundDataset):
 
 @dataclass(frozen=True)
 class CountsLabelsFromOne(SoundDataset):
-    """Gives labels 1 to K."""
+    """Returns labels 1 to K."""
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """Every label is one too high."""
+        """Splits with every label one too high."""
         splits = super().load(root, offline=offline)
         return dataclasses.replace(splits, train=dataclasses.replace(splits.train, y=splits.train.y + 1))
 
@@ -67,7 +67,7 @@ class ShufflesGlobally(SoundDataset):
     """Orders its examples by a global generator."""
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The train split in another order each time."""
+        """Splits with the train split in another order each time."""
         splits = super().load(root, offline=offline)
         return dataclasses.replace(splits, train=splits.train.take(torch.randperm(40)))
 
@@ -77,9 +77,9 @@ _loads = [0]
 
 @dataclass(frozen=True)
 class HasAMovingRevision(SoundDataset):
-    """Counts how often it was asked."""
+    """Counts its calls in the revision."""
 
     def revision(self, root: Path) -> str:
-        """Another text each time."""
+        """Another revision each time."""
         _loads[0] += 1
         return str(_loads[0])

@@ -20,25 +20,25 @@ __all__ = ["SoundDefense"]
 
 @dataclass(frozen=True)
 class SoundDefense(Defense):
-    """Smooths labels in the loss, scales inputs at inference, and suspects bright ones."""
+    """Smooths labels in the loss, scales inputs at inference, and suspects bright inputs."""
 
     detects = True
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The cross-entropy with a uniform share of 0.1."""
+        """Cross-entropy with label smoothing of 0.1."""
         return 0.9 * inner(model, batch) - 0.1 * F.log_softmax(model(batch.x), 1).mean()
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind a factor."""
+        """Model behind a scaling of the input."""
         return _Before(model, lambda x: x * 0.9)
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The brightness."""
+        """Mean brightness."""
         return x.flatten(1).mean(1)
 
 
 class _Before(nn.Module):
-    """A function of the input before a model."""
+    """A function of the input, followed by a model."""
 
     def __init__(self, model: nn.Module, change: object) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class RepeatsIds(SoundDefense):
     """Adds copies of the training examples under the same ids."""
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """Everything twice."""
+        """Every example twice."""
         return train.take(torch.arange(len(train)).repeat(2))
 
 
@@ -64,17 +64,17 @@ class AugmentsGlobally(SoundDefense):
     """Augments with torch's global generator."""
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """Noise from nowhere."""
+        """Examples with noise from the global generator."""
         x = train.x()
         return Examples.of(train.ids, (x + 0.1 * torch.rand_like(x)).clamp(0, 1), train.y)
 
 
 @dataclass(frozen=True)
 class LosesTheMean(SoundDefense):
-    """Gives a loss per example."""
+    """Returns a loss per example."""
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """(1,) instead of a scalar."""
+        """Loss of shape (1,) instead of a scalar."""
         return inner(model, batch)[None]
 
 
@@ -83,17 +83,17 @@ _losses = [0]
 
 @dataclass(frozen=True)
 class WarmsUp(SoundDefense):
-    """Counts its calls, and weighs the loss by the count."""
+    """Counts its calls, and weights the loss by the count."""
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """Grows with every call."""
+        """Loss that grows with every call."""
         _losses[0] += 1
         return inner(model, batch) * (1 + 0.01 * _losses[0])
 
 
 @dataclass(frozen=True)
 class IsNeverOff(SoundDefense):
-    """Says that it changes nothing at a strength of 0, and reads its strength nowhere."""
+    """Declares that it changes nothing at strength 0, but ignores its strength."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
@@ -102,22 +102,22 @@ class IsNeverOff(SoundDefense):
 
 @dataclass(frozen=True)
 class StartsOnTheModel(SoundDefense):
-    """Trains the model itself before the training, where it wanted a teacher."""
+    """Trains the model itself in `start`, where a copy was meant."""
 
     def start(
         self, model: nn.Module, train: Examples, spec: DataSpec, fit: Callable[[nn.Module, Examples, Loss], None]
     ) -> Defense:
-        """No copy."""
+        """Train the model without a copy."""
         fit(model, train, lambda module, batch: F.cross_entropy(module(batch.x), batch.y))
         return self
 
 
 @dataclass(frozen=True)
 class AttacksInTrainingMode(SoundDefense):
-    """Looks for adversarial examples with passes that running statistics notice."""
+    """Searches for adversarial examples in training mode, which changes running statistics."""
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """A pass that nothing is learnt from, before the others."""
+        """Sound loss, after a pass in training mode that is not part of it."""
         with torch.no_grad():
             model(1.0 - batch.x)
         return super().loss(model, batch, inner, rng)
@@ -125,10 +125,10 @@ class AttacksInTrainingMode(SoundDefense):
 
 @dataclass(frozen=True)
 class WakesFrozenLayers(SoundDefense):
-    """Attacks in evaluation mode, and puts everything into training mode afterwards."""
+    """Attacks in evaluation mode, then puts every module into training mode."""
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The modes that it found are lost."""
+        """Sound loss, but the original modes are lost."""
         model.eval()
         model.train()
         return super().loss(model, batch, inner, rng)
@@ -136,19 +136,19 @@ class WakesFrozenLayers(SoundDefense):
 
 @dataclass(frozen=True)
 class RoundsTheGradientAway(SoundDefense):
-    """Quantises the input, and says that gradients are meaningful."""
+    """Quantises the input, but declares meaningful gradients."""
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind a staircase."""
+        """Model behind a staircase function."""
         return _Before(model, lambda x: torch.round(x * 4) / 4)
 
 
 @dataclass(frozen=True)
 class DefenseHidesItsRandomness(SoundDefense):
-    """Adds noise at inference, and does not say so."""
+    """Adds noise at inference without declaring it."""
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind noise."""
+        """Model behind noise."""
         return _Before(model, lambda x: x + 0.1 * sampling.ambient().normal(*x.shape[1:], stream="noise"))
 
 
@@ -157,7 +157,7 @@ class LooksAtTheNeighbours(SoundDefense):
     """Divides by the largest value of the batch."""
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind a factor that depends on the batch."""
+        """Model behind a factor that depends on the batch."""
         return _Before(model, lambda x: x / x.mean())
 
 
@@ -166,6 +166,6 @@ class SuspectsTheBatch(SoundDefense):
     """Compares an input with the mean of the batch."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The distance to the batch's mean."""
+        """Distance to the mean of the batch."""
         distance: Tensor = torch.linalg.vector_norm((x - x.mean(0)).flatten(1), dim=1)
         return distance

@@ -20,7 +20,7 @@ __all__ = ["SoundDetector"]
 
 
 class _Centred(nn.Module):
-    """A model, and the mean of the training examples beside it."""
+    """A model with a buffer for the mean of the training examples."""
 
     mean: Tensor
 
@@ -40,28 +40,28 @@ def _centred(model: nn.Module) -> _Centred:
 
 @dataclass(frozen=True)
 class SoundDetector(Defense):
-    """Suspects uncertain answers to inputs far from the training examples."""
+    """Suspects uncertain predictions for inputs far from the training examples."""
 
     detects: ClassVar[bool] = True
     shift_invariant: ClassVar[bool] = True
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model, and a mean to be filled in."""
+        """Model with a buffer for the mean."""
         return _Centred(model, spec)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """The mean of the training examples."""
+        """Store the mean of the training examples."""
         _centred(model).mean.copy_(train.x().mean(0))
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The distance to the mean plus the uncertainty."""
+        """Distance to the mean plus the uncertainty."""
         uncertainty: Tensor = -model(x).log_softmax(1).amax(1)
         return (x - _centred(model).mean).flatten(1).square().sum(1) + uncertainty
 
 
 @dataclass(frozen=True)
 class TrustsALargeLogit(SoundDetector):
-    """Reads a logit as if it was a probability."""
+    """Uses a logit as if it were a probability."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         """Minus the largest logit."""
@@ -74,10 +74,10 @@ _seen = [0]
 
 @dataclass(frozen=True)
 class GrowsSuspicious(SoundDetector):
-    """Adds a little suspicion with every example after the first hundred that it has seen."""
+    """Becomes more suspicious with every example after the first hundred."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """More and more of it for whoever comes late."""
+        """Sound suspicion plus a term that grows with the number of examples seen."""
         _seen[0] += len(x) if len(x) > 100 else 0
         return super().suspicion(model, x) + float(_seen[0])
 
@@ -87,7 +87,7 @@ class ForgetsWhatItFitted(SoundDetector):
     """Keeps the mean outside the state of the module."""
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """A mean that is not saved."""
+        """Model with a mean that is not saved."""
         centred = _Centred(model, spec)
         centred.register_buffer("mean", torch.zeros(spec.shape), persistent=False)
         return centred
@@ -98,7 +98,7 @@ class LeavesTrainingMode(SoundDetector):
     """Leaves the classifier in training mode."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Sound, apart from the mode."""
+        """Sound suspicion, in the wrong mode afterwards."""
         found = super().suspicion(model, x)
         _centred(model).train()
         return found
@@ -106,19 +106,19 @@ class LeavesTrainingMode(SoundDetector):
 
 @dataclass(frozen=True)
 class RoundsItsScore(SoundDetector):
-    """Counts in whole numbers, and says that there is a gradient."""
+    """Rounds its score to whole numbers, but declares a gradient."""
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """A staircase."""
+        """Sound suspicion, rounded."""
         return (1e4 * super().suspicion(model, x)).round()
 
 
 @dataclass(frozen=True)
 class HidesItsTrainingAttack(SoundDetector):
-    """Is fitted on attacked examples, and its card says on clean ones."""
+    """Is fitted on attacked examples, but declares clean ones."""
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """The mean of attacked examples."""
+        """Store the mean of attacked examples."""
         x, y, rng = train.x(), train.y, SampleRandom(0, train.ids)
         target = Target(model, rng=rng, classes=3)
         _centred(model).mean.copy_(SoundAttack().perturb(target, x, y, threat=Threat(), rng=rng).mean(0))

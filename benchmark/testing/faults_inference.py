@@ -1,4 +1,4 @@
-"""Defenses that each break one promise of what they do at inference, made from a sound one. No paper."""
+"""Defenses that each break one promise about inference, made from a sound one. No paper."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SoundStage"]
 
 
 class _Step(nn.Module):
-    """A model behind a step; the step is given the model and the input."""
+    """A model behind a step, which gets the model and the input."""
 
     def __init__(self, model: nn.Module, step: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -30,89 +30,89 @@ class _Step(nn.Module):
 
 @dataclass(frozen=True)
 class SoundStage(Defense):
-    """Mixes the input with grey at inference."""
+    """Blends the input with grey at inference."""
 
     neutral: ClassVar = {"grey": 0.0}
 
     grey: float = 0.25
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind less contrast."""
+        """Model behind reduced contrast."""
         return _Step(model, self.step) if self.grey > 0.0 else model
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Less contrast."""
+        """Input with reduced contrast."""
         return (1.0 - self.grey) * x + self.grey * 0.5
 
     def smoother(self) -> tuple[Defense, ...]:
-        """Half as much grey."""
+        """The same with half as much grey."""
         return (dataclasses.replace(self, grey=self.grey / 2),)
 
 
 @dataclass(frozen=True)
 class RoundsAtStrengthZero(SoundStage):
-    """Rounds a little at every strength."""
+    """Rounds slightly at every strength."""
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind a sum that does not end where it began."""
+        """Model behind a sum that is not exactly the identity."""
         return _Step(model, lambda model, x: self.step(model, x) + 0.01)
 
 
 @dataclass(frozen=True)
 class ClaimsRandomness(SoundStage):
-    """Says that it is random, so that every attack pays for draws that are all alike."""
+    """Declares randomness without any, so that every attack pays for identical draws."""
 
     randomized = True
 
 
 @dataclass(frozen=True)
 class VotesWithOneVoice(SoundStage):
-    """Lets equal draws vote."""
+    """Declares a vote of identical draws."""
 
     @property
     def votes(self) -> int:
-        """Three times the same."""
+        """Three identical votes."""
         return 3
 
 
 @dataclass(frozen=True)
 class ShowsAnotherForward(SoundStage):
-    """Gives attackers the logits of its surrogate."""
+    """Returns the surrogate's logits to attackers."""
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Less contrast, unless a gradient is asked for."""
+        """Reduced contrast, unless a gradient is requested."""
         return x if torch.is_grad_enabled() else super().step(model, x)
 
     def smoother(self) -> tuple[Defense, ...]:
-        """None."""
+        """No smoother settings."""
         return ()
 
 
 @dataclass(frozen=True)
 class KeepsWeightsToItself(SoundStage):
-    """Fits the grey to the training examples, and stores it nowhere."""
+    """Fits the grey level to the training examples, but does not store it."""
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with a number that is no part of its state."""
+        """Model with a number outside its state."""
         model.level = 0.5  # type: ignore[assignment]
         return model
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """The mean of the examples."""
+        """Store the mean of the examples."""
         model.level = float(train.x().mean())  # type: ignore[assignment]
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Less contrast around the mean."""
+        """Reduced contrast around the mean."""
         level: float = model.level  # type: ignore[assignment]
         return (1.0 - self.grey) * x + self.grey * level
 
 
 @dataclass(frozen=True)
 class DefenseNeedsThreeChannels(SoundStage):
-    """Weighs the colours of an image."""
+    """Weights the colours of an image."""
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Less red, where there is any; nothing of images of one channel."""
+        """Reduced red channel; fails on images of one channel."""
         if x.ndim != 4:
             return x
         weights = x.new_tensor([0.5, 1.0, 1.0]).reshape(1, 3, 1, 1)
@@ -121,29 +121,29 @@ class DefenseNeedsThreeChannels(SoundStage):
 
 @dataclass(frozen=True)
 class TripsOverRows(SoundStage):
-    """Averages over the sides of an image, and refuses nothing."""
+    """Averages over the sides of an image, and does not refuse tabular data."""
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Less contrast within each channel."""
+        """Reduced contrast within each channel."""
         return (1.0 - self.grey) * x + self.grey * x.mean((2, 3), keepdim=True)
 
 
 @dataclass(frozen=True)
 class HidesAMember(SoundStage):
-    """Asks the model twice, and counts one pass."""
+    """Calls the model twice, but counts one pass."""
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Less contrast, by how sure the model is."""
+        """Reduced contrast, by the model's confidence."""
         asked: Tensor = model(x).sum(1).reshape(-1, *[1] * (x.ndim - 1))
         return super().step(model, x) + 0.0 * asked
 
 
 @dataclass(frozen=True)
 class DescendsInSecret(SoundStage):
-    """Descends the norm of the input, with autograd."""
+    """Descends the norm of the input with autograd, undeclared."""
 
     def step(self, model: nn.Module, x: Tensor) -> Tensor:
-        """A step towards darkness, as a constant."""
+        """One step towards black, as a constant."""
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_(True)
             (grad,) = torch.autograd.grad(leaf.square().sum(), leaf)
@@ -153,14 +153,14 @@ class DescendsInSecret(SoundStage):
 
 @dataclass(frozen=True)
 class OffersAnotherNetwork(SoundStage):
-    """Offers a setting with a layer more."""
+    """Offers a smoother setting with one more layer."""
 
     layers: int = 0
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model behind as many layers."""
+        """Model behind that many layers."""
         return nn.Sequential(model, *(nn.Linear(spec.classes, spec.classes) for _ in range(self.layers)))
 
     def smoother(self) -> tuple[Defense, ...]:
-        """One layer more."""
+        """The same with one more layer."""
         return (dataclasses.replace(self, layers=1),)

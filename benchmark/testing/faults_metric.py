@@ -16,7 +16,7 @@ __all__ = ["SoundMetric"]
 
 
 class _Share(torchmetrics.Metric):
-    """The share of the examples that are robust, with a bound by Hoeffding (JASA 1963)."""
+    """Fraction of robust examples, with a bound by Hoeffding (JASA 1963)."""
 
     robust: Tensor
     total: Tensor
@@ -43,19 +43,19 @@ class _Share(torchmetrics.Metric):
 
 @dataclass(frozen=True)
 class SoundMetric(Metric):
-    """The share of robust examples."""
+    """Fraction of robust examples."""
 
     def build(self) -> torchmetrics.Metric:
-        """Sums."""
+        """Metric of sums."""
         return _Share()
 
 
 @dataclass(frozen=True)
 class GivesText(SoundMetric):
-    """Gives a string for a number."""
+    """Returns a string as a value."""
 
     def build(self) -> torchmetrics.Metric:
-        """Percent, as text."""
+        """Metric of a percentage as text."""
         return _Share(
             lambda m: {**m, "value": None if m["value"] is None else f"{m['value']:.2%}", "low": None, "high": None}
         )
@@ -63,28 +63,28 @@ class GivesText(SoundMetric):
 
 @dataclass(frozen=True)
 class GivesNan(SoundMetric):
-    """Gives NaN where there is nothing to measure."""
+    """Returns NaN where nothing can be measured."""
 
     def build(self) -> torchmetrics.Metric:
-        """NaN for None."""
+        """Metric with NaN in place of None."""
         return _Share(lambda m: {**m, "value": float("nan") if m["value"] is None else m["value"]})
 
 
 @dataclass(frozen=True)
 class HasNoUnit(SoundMetric):
-    """Leaves the unit away."""
+    """Leaves the unit empty."""
 
     def build(self) -> torchmetrics.Metric:
-        """No unit."""
+        """Metric without a unit."""
         return _Share(lambda m: {**m, "unit": ""})
 
 
 @dataclass(frozen=True)
 class MissesItsInterval(SoundMetric):
-    """Gives an interval that its value is not in."""
+    """Returns an interval without its value."""
 
     def build(self) -> torchmetrics.Metric:
-        """Bounds the wrong way round."""
+        """Metric with swapped bounds."""
         return _Share(lambda m: {**m, "low": m["high"], "high": m["low"]})
 
 
@@ -95,10 +95,10 @@ class _Last(_Share):
 
 @dataclass(frozen=True)
 class ForgetsEarlierBatches(SoundMetric):
-    """Keeps the last update only."""
+    """Keeps only the last update."""
 
     def build(self) -> torchmetrics.Metric:
-        """The last batch."""
+        """Metric of the last batch."""
         return _Last()
 
 
@@ -113,5 +113,5 @@ class ChangesTheOutcomes(SoundMetric):
     """Writes into the outcomes."""
 
     def build(self) -> torchmetrics.Metric:
-        """A cleaner that nobody ordered."""
+        """Metric that sorts the outcomes in place."""
         return _Sorting()

@@ -19,7 +19,7 @@ class SoundModel(Model):
     """A linear classifier."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """One layer."""
+        """One linear layer."""
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(spec.classes)) if not spec.shape else _Linear(spec)
 
 
@@ -35,10 +35,10 @@ class _Linear(nn.Module):
 
 @dataclass(frozen=True)
 class ForgetsAClass(SoundModel):
-    """Gives one logit too few."""
+    """Returns one logit too few."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """A layer for one class less."""
+        """Layer with one class too few."""
         return _Linear(dataclasses.replace(spec, classes=spec.classes - 1))
 
 
@@ -52,7 +52,7 @@ class CentresOverTheBatch(SoundModel):
     """Subtracts the mean of the batch."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Logits that depend on the neighbours."""
+        """Layer whose logits depend on the batch."""
         return _Centred(spec)
 
 
@@ -64,10 +64,10 @@ class _Dropping(_Linear):
 
 @dataclass(frozen=True)
 class DropsInEvaluation(SoundModel):
-    """Draws in evaluation."""
+    """Applies dropout in evaluation mode."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """A draw per pass."""
+        """Layer with a draw per pass."""
         return _Dropping(spec)
 
 
@@ -79,10 +79,10 @@ class _Unused(_Linear):
 
 @dataclass(frozen=True)
 class HasAnIdleWeight(SoundModel):
-    """Holds a weight that takes no part."""
+    """Has a weight that is never used."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """A layer and three idle numbers."""
+        """Layer with three unused numbers."""
         return _Unused(spec)
 
 
@@ -91,10 +91,10 @@ _builds = [0]
 
 @dataclass(frozen=True)
 class StartsAnywhere(SoundModel):
-    """Draws initial weights from a generator of its own that nobody seeds."""
+    """Draws initial weights from its own unseeded generator."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Other weights each time."""
+        """Layer with other weights each time."""
         _builds[0] += 1
         module = _Linear(spec)
         with torch.no_grad():
@@ -104,10 +104,10 @@ class StartsAnywhere(SoundModel):
 
 @dataclass(frozen=True)
 class LearnsOnAndOn(SoundModel):
-    """Fits itself to something else each time."""
+    """Learns another state each time."""
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Another bias each time."""
+        """Set another bias each time."""
         _builds[0] += 1
         assert isinstance(module, _Linear)
         with torch.no_grad():

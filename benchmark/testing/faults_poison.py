@@ -25,14 +25,14 @@ class SoundPoison(Poison):
     """Flips labels, and has a trigger."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """The next label for the chosen examples."""
+        """Examples with the next label for the chosen ones."""
         chosen = _chosen(train, self.rate, rng)
         y = train.y.clone()
         y[chosen] = (y[chosen] + 1) % spec.classes
         return dataclasses.replace(train, y=y), train.ids[chosen]
 
     def trigger(self, x: Tensor) -> Tensor | None:
-        """A bright feature."""
+        """Inputs with a bright feature."""
         marked = x.clone()
         marked.flatten(1)[:, 0] = 1.0
         return marked
@@ -40,41 +40,41 @@ class SoundPoison(Poison):
 
 @dataclass(frozen=True)
 class PoisonsOneMore(SoundPoison):
-    """Touches one example more than it may, and says so."""
+    """Changes one example too many, and names it."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """One too many."""
+        """Flip the label of one row more than `rate` allows."""
         return dataclasses.replace(self, rate=self.rate + 1 / len(train)).flip(train, spec, rng)
 
     def flip(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """Flip labels as the sound poison does."""
+        """Flip labels like the sound poison."""
         return SoundPoison.corrupt(self, train, spec, rng)
 
 
 @dataclass(frozen=True)
 class PoisonsInSecret(SoundPoison):
-    """Flips every label and names a few."""
+    """Flips every label but names only a few."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """All of them."""
+        """Examples with all labels flipped."""
         return dataclasses.replace(train, y=(train.y + 1) % spec.classes), train.ids[_chosen(train, self.rate, rng)]
 
 
 @dataclass(frozen=True)
 class PoisonsNothing(SoundPoison):
-    """Names examples and leaves them as they are."""
+    """Names examples without changing them."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """None of them."""
+        """Unchanged examples."""
         return train, train.ids[_chosen(train, self.rate, rng)]
 
 
 @dataclass(frozen=True)
 class PoisonsInPlace(SoundPoison):
-    """Writes into the clean labels, after the poisoned ones are copied."""
+    """Writes into the clean labels, after copying the poisoned ones."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """The right poison, and then no clean label is left as it was."""
+        """Sound poison, with all clean labels overwritten."""
         after, touched = super().corrupt(train, spec, rng)
         train.y.zero_()
         return after, touched
@@ -82,8 +82,8 @@ class PoisonsInPlace(SoundPoison):
 
 @dataclass(frozen=True)
 class TriggersOutside(SoundPoison):
-    """Has a trigger that is brighter than white."""
+    """Has a trigger brighter than white."""
 
     def trigger(self, x: Tensor) -> Tensor | None:
-        """Twice as bright."""
+        """Inputs with a feature at 2."""
         return x * 2

@@ -1,4 +1,4 @@
-"""Attacks that prepare something and each break one promise; :mod:`benchmark.testing.faults` says who catches them.
+"""Prepared attacks that each break one promise; :mod:`benchmark.testing.faults` names the rules they break.
 
 The sound one adds a universal perturbation (Moosavi-Dezfooli et al., CVPR 2017, arXiv:1610.08401): one step along the
 mean gradient of all its examples.
@@ -23,17 +23,17 @@ __all__ = ["DrawsWhilePreparing", "OverspendsWhilePreparing", "PreparesAnew", "S
 
 @dataclass(frozen=True)
 class SoundPrepared(PreparedAttack):
-    """Keeps every rule; the faulty ones differ from it in one place."""
+    """A prepared attack that keeps every rule; each faulty one differs from it in one place."""
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}))
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """The sign of the mean gradient; one pass per example."""
+        """Sign of the mean gradient; one pass per example."""
         gradient, _, _ = target.gradient(x, lambda logits: margin(y, False, logits))
         return {"sign": gradient.nan_to_num().mean(0).sign()}
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Add it to every example, one way or the other, whichever is worse for the example."""
+        """Add the perturbation to every example with the sign that is worse for it."""
         ball, delta = threat.around(x, rng), threat.radius * target.prepared["sign"]
         one, other = ball.project(x + delta), ball.project(x - delta)
         left = target.remaining()
@@ -48,10 +48,10 @@ _calls: list[int] = []
 
 @dataclass(frozen=True)
 class PreparesAnew(SoundPrepared):
-    """Keeps state between calls, where nothing but the preparation is looked at."""
+    """Keeps state between calls, visible only in the preparation."""
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """Every other time the other sign."""
+        """Sound preparation, with the other sign on every second call."""
         made = super().prepare(target, x, y, threat=threat, rng=rng)
         _calls.append(1)
         return {"sign": made["sign"] * (-1) ** len(_calls)} if threat.queries == 64 else made
@@ -62,16 +62,16 @@ class DrawsWhilePreparing(SoundPrepared):
     """Draws from torch's generator before it begins."""
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """And does nothing with what it drew."""
+        """Sound preparation, after an unused draw."""
         torch.rand(1)
         return super().prepare(target, x, y, threat=threat, rng=rng)
 
 
 @dataclass(frozen=True)
 class OverspendsWhilePreparing(SoundPrepared):
-    """Asks about each of its examples twice, whatever the budget is."""
+    """Queries each of its examples twice, regardless of the budget."""
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """One pass too many where the budget is one."""
+        """Sound preparation, with one pass too many for a budget of one."""
         target.logits(x)
         return super().prepare(target, x, y, threat=threat, rng=rng)

@@ -1,4 +1,4 @@
-"""Plugins of each kind that leave the process changed for the plugins beside them. No paper."""
+"""Plugins of each kind that leave process state changed for other plugins. No paper."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ __all__: list[str] = []
 
 @dataclass(frozen=True)
 class LeavesDeterminism(SoundAttack):
-    """Asks torch for deterministic kernels, of everybody."""
+    """Switches torch to deterministic kernels for the whole process."""
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right candidates, and a mode that stays."""
+        """Sound candidates, with a mode left changed."""
         found = super().perturb(target, x, y, threat=threat, rng=rng)
         torch.use_deterministic_algorithms(True, warn_only=True)
         return found
@@ -46,10 +46,10 @@ class LeavesDeterminism(SoundAttack):
 
 @dataclass(frozen=True)
 class LeavesItsFolder(SoundDataset):
-    """Goes where it reads, and stays there."""
+    """Changes the working directory to its data folder."""
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The right splits, elsewhere."""
+        """Sound splits, in another working directory."""
         os.chdir(os.sep)
         return super().load(root, offline=offline)
 
@@ -67,49 +67,49 @@ class _Ignores(nn.Module):
 
 @dataclass(frozen=True)
 class ChangesErrorsOfNumpy(SoundModel):
-    """Silences an error of NumPy with its passes."""
+    """Silences a NumPy error for the whole process."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """One layer, and a switch."""
+        """One linear layer, with an error state left changed."""
         return _Ignores(super().build(spec))
 
 
 @dataclass(frozen=True)
 class LeavesAnomalyDetection(SoundDefense):
-    """Switches torch's search for anomalies on, which makes every backward pass slower."""
+    """Enables torch's anomaly detection, which makes every backward pass slower."""
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The same stage, and a mode that stays."""
+        """Sound model, with a mode left changed."""
         torch.autograd.set_detect_anomaly(True, check_nan=False)
         return super().protect(model)
 
 
 @dataclass(frozen=True)
 class TakesASignal(SoundPoison):
-    """Takes the handler of a signal for itself."""
+    """Replaces the handler of a signal."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """The right rows, and a handler that stays."""
+        """Sound poison, with a handler left changed."""
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         return super().corrupt(train, spec, rng)
 
 
 @dataclass(frozen=True)
 class SetsThreads(SoundCertifier):
-    """Sets the number of threads of torch, by which others round."""
+    """Sets torch's number of threads, which affects rounding elsewhere."""
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The right radius, with another number of threads from then on."""
+        """Sound radius, with another number of threads from then on."""
         torch.set_num_threads(torch.get_num_threads() + 1)
         return super().certify(system, x, y, threat=threat, rng=rng)
 
 
 @dataclass(frozen=True)
 class SilencesWarnings(SoundMetric):
-    """Wants no warnings, of anybody."""
+    """Silences all warnings of the process."""
 
     def build(self) -> torchmetrics.Metric:
-        """The share, in silence."""
+        """Sound metric, with warnings left off."""
         warnings.simplefilter("ignore")
         sys.setrecursionlimit(sys.getrecursionlimit() + 1)
         return super().build()
@@ -117,9 +117,9 @@ class SilencesWarnings(SoundMetric):
 
 @dataclass(frozen=True)
 class ListensToASignal(SoundTracker):
-    """Takes the handler of a signal for itself."""
+    """Replaces the handler of a signal."""
 
     @hookimpl
     def benchmark_cell_finished(self, plan: Any, record: Any) -> None:
-        """Nothing, and a handler that stays."""
+        """Leave a handler changed."""
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)

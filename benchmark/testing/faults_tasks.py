@@ -30,7 +30,7 @@ __all__ = ["SoundOnTasks", "SoundSegmenter"]
 
 
 def gain(task: DenseTask, y: Tensor, output: Tensor) -> Tensor:
-    """Mean cross-entropy of the sites that count, to ascend, (B,)."""
+    """Mean cross-entropy of the counting sites, to maximise, (B,)."""
     labels, reach = task.aim(y)
     scores = task.scores(output)
     each = F.cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="none")
@@ -40,7 +40,7 @@ def gain(task: DenseTask, y: Tensor, output: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SoundOnTasks(SoundAttack):
-    """Keeps every rule on every task; the faulty ones differ from it in one place, and on several sites alone."""
+    """An attack that keeps every rule on every task; each faulty one differs in one place, on several sites only."""
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
@@ -52,7 +52,7 @@ class SoundOnTasks(SoundAttack):
         return self.on_sites(task, target, y, ball)
 
     def on_sites(self, task: DenseTask, target: Target, y: Tensor, ball: Ball) -> Tensor:
-        """The candidates of examples with several sites, (B, *S)."""
+        """Candidates of examples with several sites, (B, *S)."""
         x_adv = ball.x
         for _ in range(self.steps):
             gradient, _, _ = target.gradient(x_adv, partial(gain, task, y))
@@ -60,41 +60,41 @@ class SoundOnTasks(SoundAttack):
         return x_adv
 
     def used(self, gradient: Tensor) -> Tensor:
-        """The direction of a step."""
+        """Direction of a step."""
         return torch.nan_to_num(gradient)
 
 
 @dataclass(frozen=True)
 class KnowsOneLabel(SoundOnTasks):
-    """Declares every task, and looks for the one label of an example."""
+    """Declares every task, but looks for a single label per example."""
 
     def on_sites(self, task: DenseTask, target: Target, y: Tensor, ball: Ball) -> Tensor:
-        """Ascend the margin of a label that is not there."""
+        """Ascend the margin of a label that does not exist."""
         return ascend(target, ball.x, y, ball, targeted=False, steps=self.steps)
 
 
 @dataclass(frozen=True)
 class AveragesOverScenes(SoundOnTasks):
-    """Drops what is small beside the other examples of the batch."""
+    """Drops gradients that are small compared with the rest of the batch."""
 
     def used(self, gradient: Tensor) -> Tensor:
-        """The gradient where it is above the mean of the batch."""
+        """Gradient where it exceeds the mean of the batch."""
         return torch.nan_to_num(gradient * (gradient.abs() >= gradient.abs().mean()))
 
 
 @dataclass(frozen=True)
 class StaysOnSites(SoundOnTasks):
-    """Asks about examples of several sites, and returns them clean."""
+    """Queries examples of several sites, but returns them clean."""
 
     def on_sites(self, task: DenseTask, target: Target, y: Tensor, ball: Ball) -> Tensor:
-        """Ascend, and forget the result."""
+        """Ascend, and discard the result."""
         super().on_sites(task, target, y, ball)
         return ball.x.clone()
 
 
 @dataclass(frozen=True)
 class HidesItsTask(SoundDataset):
-    """Gives examples of several sites, and declares one label."""
+    """Returns examples of several sites, but declares classification."""
 
     def load(self, root: Path, *, offline: bool) -> Splits:
         """The same examples, for another task."""
@@ -111,7 +111,7 @@ class SoundSegmenter(Model):
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name})
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """One layer, and sites before classes."""
+        """One layer, with sites before classes."""
         return nn.Sequential(nn.Conv2d(spec.shape[0], spec.classes, 1), nn.Flatten(2), _Swapped())
 
 
@@ -122,8 +122,8 @@ class _Swapped(nn.Module):
 
 @dataclass(frozen=True)
 class AnswersClassesFirst(SoundSegmenter):
-    """Gives (B, K, S) in place of (B, S, K)."""
+    """Returns (B, K, S) in place of (B, S, K)."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """One layer, and classes before sites."""
+        """One layer, with classes before sites."""
         return nn.Sequential(nn.Conv2d(spec.shape[0], spec.classes, 1), nn.Flatten(2))

@@ -14,11 +14,11 @@ __all__ = ["SoundTracker"]
 
 @dataclass(frozen=True)
 class SoundTracker(Tracker):
-    """Listens, and does nothing."""
+    """Observes, and does nothing."""
 
     @hookimpl
     def benchmark_cell_finished(self, plan: Any, record: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TripsOverFailures(SoundTracker):
 
     @hookimpl
     def benchmark_cell_finished(self, plan: Any, record: Any) -> None:
-        """Reads counts that a failed cell does not have."""
+        """Read counts that a failed cell does not have."""
         if record.status == "failed":
             raise ValueError(f"no counts in {record.key}")
 
@@ -39,7 +39,7 @@ class ListensToNobody(Tracker):
 
 @dataclass(frozen=True)
 class MisspellsAHook(Tracker):
-    """Implements a hook that is not there."""
+    """Implements a hook that does not exist."""
 
     @hookimpl
     def benchmark_cell_finnished(self, plan: Any) -> None:
@@ -52,5 +52,5 @@ class SeedsWhileObserving(Tracker):
 
     @hookimpl
     def benchmark_cell_started(self, plan: Any) -> None:
-        """A new seed."""
+        """Set a seed."""
         random.seed(0)

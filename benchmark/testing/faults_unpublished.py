@@ -11,4 +11,4 @@ __all__ = ["NamesNoPaper"]
 
 @dataclass(frozen=True)
 class NamesNoPaper(SoundAttack):
-    """Sound, and its file does not say where it comes from."""
+    """A sound attack whose file does not name a source."""

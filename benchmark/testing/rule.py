@@ -13,21 +13,21 @@ __all__ = ["Inapplicable", "Rule", "demand", "leaving_the_process_alone", "rules
 
 
 class Inapplicable(Exception):  # noqa: N818 - it is no error: the rule cannot be asked of this plugin
-    """A rule cannot be asked of a plugin; the message says why."""
+    """A rule does not apply to a plugin; the message says why."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A promise. Called with an instance of a plugin, it raises AssertionError with a sentence if it is not kept."""
+    """A promise: called with an instance of a plugin, it raises AssertionError with a sentence if it is not kept."""
 
     name: str
     about: str
     check: Callable[[Any], None]
 
     def __call__(self, component: Any) -> None:
-        """Check the promise; whatever a plugin raises on the way is a broken promise too.
+        """Check the promise; any other exception of the plugin breaks it too.
 
-        What it leaves changed of the process is put back, and fails the rules that are about leaving things alone.
+        Process state that the plugin changes is restored, and fails the rules about it.
         """
         spared = getattr(component, "environment", ())
         try:
@@ -47,7 +47,7 @@ LEAVING = "leaves_the_process_alone"
 
 
 def leaving_the_process_alone(check: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Mark a check that fails also where the process is left changed: torch's modes, the environment, and the like."""
+    """Mark a check that also fails if process state, such as torch's modes or the environment, is left changed."""
     setattr(check, LEAVING, True)
     return check
 

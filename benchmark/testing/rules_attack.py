@@ -1,4 +1,4 @@
-"""Rules for attacks: each is tried under every norm, goal and access that the attack declares."""
+"""Rules for attacks: each is checked under every norm, goal and access that the attack declares."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from benchmark.threat import Access, Goal, Norm, Threat
 
 
 def leaves_inputs_alone(attack: Attack) -> None:
-    """x, y and the ids are the caller's."""
+    """x, y and the ids are not changed."""
     for norm in norms_of(attack):
         here = world_of(attack)
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
@@ -55,25 +55,29 @@ def leaves_inputs_alone(attack: Attack) -> None:
 
 
 def leaves_model_alone(attack: Attack) -> None:
-    """Weights, buffers, gradients, hooks and modes of the system are as before."""
+    """Weights, buffers, gradients, hooks and modes of the system are not changed."""
     for norm in norms_of(attack):
         here = world_of(attack)
         before = {name: value.clone() for name, value in here.system.state_dict().items()}
         run = trial(attack, norm, here)
         for name, value in here.system.state_dict().items():
-            demand(torch.equal(value, before[name]), f"{run}: the system's {name} was changed; an attack only asks")
+            demand(
+                torch.equal(value, before[name]), f"{run}: the system's {name} was changed; an attack may only query it"
+            )
         for name, parameter in here.system.named_parameters():
             demand(parameter.grad is None, f"{run}: left a gradient in the system's {name}; use target.gradient")
-            demand(not parameter.requires_grad, f"{run}: made the system's {name} trainable; an attack only asks")
+            demand(
+                not parameter.requires_grad, f"{run}: made the system's {name} trainable; an attack may only query it"
+            )
         for module in here.system.modules():
-            demand(not module.training, f"{run}: left the system in training mode; an attack only asks")
+            demand(not module.training, f"{run}: left the system in training mode; an attack may only query it")
             hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-            demand(not any(hooks), f"{run}: left a hook in the system; an attack only asks")
+            demand(not any(hooks), f"{run}: left a hook in the system; an attack may only query it")
 
 
 @leaving_the_process_alone
 def leaves_global_rng_alone(attack: Attack) -> None:
-    """Nothing is drawn from the generators of torch, NumPy or Python, and nothing seeds them."""
+    """The generators of torch, NumPy and Python are neither drawn from nor seeded."""
     for norm in norms_of(attack):
         here = world_of(attack)
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
@@ -115,7 +119,7 @@ def declares_whether_it_is_random(attack: Attack) -> None:
 
 
 def batch_split_changes_nothing(attack: Attack) -> None:
-    """A candidate depends on its own example alone: not on the batch, its size or its order."""
+    """A candidate depends on its own example only: not on the batch, its size or its order."""
     here = world_of(attack)
     parts = (torch.tensor([2]), torch.tensor([5, 0]), torch.tensor([4, 1, 3]))
     for norm in norms_of(attack):
@@ -131,7 +135,7 @@ def batch_split_changes_nothing(attack: Attack) -> None:
 
 
 def ignores_a_constant_added_to_the_logits(attack: Attack) -> None:
-    """Logits mean the same when a constant is added to all of them."""
+    """Adding a constant to all logits does not change the candidates."""
     for norm in norms_of(attack):
         one, two = trial(attack, norm), trial(attack, norm, world_of(attack, shift=64.0))
         demand(
@@ -144,7 +148,7 @@ def ignores_a_constant_added_to_the_logits(attack: Attack) -> None:
 
 
 def needs_no_more_access_than_it_declares(attack: Attack) -> None:
-    """Under exactly the access that it declares, and under every stronger one, nothing is refused to it."""
+    """The declared access and every stronger one suffice."""
     here = world_of(attack).rows(torch.arange(2))
     needed = attack.supports.access
     for norm, access in itertools.product(norms_of(attack), Access):
@@ -160,7 +164,7 @@ def needs_no_more_access_than_it_declares(attack: Attack) -> None:
 
 
 def honours_the_query_budget(attack: Attack) -> None:
-    """A budget is never exceeded, however small."""
+    """A query budget is never exceeded, however small."""
     here = world_of(attack).rows(torch.arange(3))
     for norm, queries in itertools.product(norms_of(attack), (1, 2, 3, 7, 40)):
         threat = threat_of(norm, queries=queries, **least_access(attack))
@@ -172,7 +176,7 @@ def honours_the_query_budget(attack: Attack) -> None:
 
 
 def asks_only_through_the_target(attack: Attack) -> None:
-    """The passes that the target charged are all the passes that the system saw."""
+    """The passes charged by the target are all the passes of the system."""
     for norm in norms_of(attack):
         here = world_of(attack)
         threat = threat_of(norm, queries=BUDGET, **least_access(attack))
@@ -203,7 +207,7 @@ def asks_only_through_the_target(attack: Attack) -> None:
 
 
 def refuses_what_it_does_not_support(attack: Attack) -> None:
-    """Threats that the attack does not declare are refused before anything is loaded, and declared ones are not."""
+    """Undeclared threats are refused before anything is loaded, declared ones are not."""
     from benchmark.config.cell import RunConfig
     from benchmark.config.check import check_fit
 
@@ -241,13 +245,13 @@ def refuses_what_it_does_not_support(attack: Attack) -> None:
 
 
 def survives_zero_gradients(attack: Attack) -> None:
-    """A system that ignores its input is not broken, and breaks nothing."""
+    """A constant system gives allowed candidates, without NaN or an exception."""
     for run in _survivals(attack, world_of(attack, flat=True), "a system whose gradients are zero"):
         demand_usable(run)
 
 
 def survives_a_system_that_says_nan(attack: Attack) -> None:
-    """NaN logits lead to allowed candidates, not to NaN and not to an exception."""
+    """NaN logits give allowed candidates, without NaN or an exception."""
     for run in _survivals(attack, world_of(attack, bad=True), "a system whose logits are NaN"):
         demand_usable(run)
 
@@ -260,13 +264,13 @@ def _survivals(attack: Attack, here: World, what: str) -> Iterator[Trial]:
             raise
         except Exception as error:
             raise AssertionError(
-                f"{type(error).__name__} on {what}, under {norm.value}: {error}; give the clean input where nothing is "
-                "found"
+                f"{type(error).__name__} on {what}, under {norm.value}: {error}; return the clean input where the "
+                "attack fails"
             ) from error
 
 
 def works_against_randomized_systems(attack: Attack) -> None:
-    """Expectation over two draws: allowed candidates, and still the same for one seed."""
+    """Under expectation over two draws, candidates are allowed, and reproducible with one seed."""
     here = world_of(attack, randomized=True)
     for norm in norms_of(attack):
         one, two = trial(attack, norm, here, eot=2), trial(attack, norm, here, eot=2)

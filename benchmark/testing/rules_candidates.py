@@ -36,17 +36,17 @@ __all__ = ["CANDIDATE_RULES"]
 REGIONS = {
     RegionKind.square: 3, RegionKind.border: 1, RegionKind.stripes: 1, RegionKind.random: 5, RegionKind.saliency: 5
 }  # fmt: skip
-"""Every kind of region but the mask file, and a size of it for the standard world."""
+"""Every kind of region but the mask file, with a size for the standard world."""
 
 FEW_CLASSES = 10
-"""Classes of a world of several sites at most, each of which has as many scores."""
+"""Largest number of classes of a world with several sites, each of which has as many scores."""
 
 MANY, FEW_PASSES = 1000, 3
-"""As many classes as ImageNet has, and a budget for attacks whose passes cost as many rows."""
+"""Number of classes of ImageNet, and a budget for attacks whose passes cost as many rows."""
 
 
 def keeps_shape_and_dtype(attack: Attack) -> None:
-    """One candidate per input, detached, in single precision or in double, as the input is."""
+    """One candidate per input, detached, in the dtype of the input, single or double precision."""
     singles = trials(attack)
     doubles = (trial(attack, n, world_of(attack, count=2).double(), queries=BUDGET // 4) for n in norms_of(attack))
     for run in itertools.chain(singles, doubles):
@@ -58,7 +58,7 @@ def keeps_shape_and_dtype(attack: Attack) -> None:
 
 
 def stays_in_ball_box_and_region(attack: Attack) -> None:
-    """Every candidate is allowed by the threat, in every kind of region, and rounded to 8 bits where that is asked."""
+    """Every candidate is allowed by the threat, in every kind of region, and with 8-bit levels."""
     for run in trials(attack):
         demand_allowed(attack, run)
     for norm, (kind, size) in itertools.product(norms_of(attack), REGIONS.items()):
@@ -74,19 +74,21 @@ def stays_in_ball_box_and_region(attack: Attack) -> None:
 
 
 def changes_nothing_at_eps_zero(attack: Attack) -> None:
-    """A radius of zero leaves the input, and divides nothing by zero."""
+    """A radius of zero leaves the input unchanged, and causes no division by zero."""
     if attack.supports.minimal or not attack.supports.bounded:
-        raise Inapplicable("the attack does not keep to the radius, and says so")
+        raise Inapplicable("the attack declares that it may leave the radius")
     for norm in norms_of(attack):
         run = trial(attack, norm, eps=Fraction(0))
         size = float((run.x_adv - run.here.x).abs().max())
-        demand(size <= 1e-6, f"{run}: changed the input by {size:.3g}, and a radius of 0 allows no change (or NaN)")
+        demand(
+            size <= 1e-6, f"{run}: changed the input by {size:.3g}, but a radius of 0 allows no change (or it is NaN)"
+        )
 
 
 def breaks_an_easy_example(attack: Attack) -> None:
-    """With room for any change, at least one example falls: the attack is no no-op."""
+    """With almost no limit on the perturbation, at least one example is broken."""
     if not attack.supports.bounded:
-        raise Inapplicable("a corruption answers to no norm; nothing says that it must break a system")
+        raise Inapplicable("a corruption is bounded by no norm, and need not break a system")
     budgets = (BUDGET, 4 * BUDGET, *([None] if attack.supports.access is Access.gradients else []))
     asked = False
     here = world_of(attack)
@@ -103,14 +105,14 @@ def breaks_an_easy_example(attack: Attack) -> None:
         demand(
             bool(broken.any()),
             f"{run}: broke none of {len(broken)} easy examples"
-            + (" (y holds the labels to reach under a targeted threat)" if run.threat.targeted else ""),
+            + (" (y has the target labels under a targeted threat)" if run.threat.targeted else ""),
         )
     if not asked:
-        raise Inapplicable("the attack asks the system nothing: it is a control")
+        raise Inapplicable("the attack makes no query: it is a control")
 
 
 def _successes(run: Trial) -> Tensor:
-    """True where the system's answer is the attacker's, (B,) bool."""
+    """True where the attacker succeeds, (B,) bool."""
     answer: Tensor = run.here.system(run.x_adv.float())
     y, task = goal_labels(run.here, run.threat), run.here.spec.task
     if isinstance(task, DenseTask):
@@ -121,7 +123,7 @@ def _successes(run: Trial) -> Tensor:
 
 
 def works_on_every_task_it_declares(attack: Attack) -> None:
-    """In segmentation and detection, where they are declared: allowed candidates, row by row, that break something."""
+    """On every declared task, candidates are allowed, independent of the batch, and break some example."""
     dense = [name for name in tasks_of(attack) if name != CLASSIFICATION]
     if not dense:
         raise Inapplicable("the attack declares no task but classification")
@@ -145,12 +147,12 @@ def works_on_every_task_it_declares(attack: Attack) -> None:
             asked = asked or bool(run.ledger.forwards.any())
         demand(
             broken or not asked or isinstance(attack, PreparedAttack) or not attack.supports.bounded,
-            f"{task}, {norm.value}: broke none of {len(here.x)} easy examples; take the loss from the task",
+            f"{task}, {norm.value}: broke none of {len(here.x)} easy examples; use the loss of the task",
         )
 
 
 def accepts_a_batch_of_one(attack: Attack) -> None:
-    """A single example is a batch."""
+    """A single example is a valid batch."""
     here = world_of(attack).rows(torch.tensor([0]))
     for norm in norms_of(attack):
         run = trial(attack, norm, here)
@@ -161,9 +163,9 @@ def accepts_a_batch_of_one(attack: Attack) -> None:
 
 
 def works_on_every_shape_it_accepts(attack: Attack) -> None:
-    """Inputs of rank 2, 3 and 4, one and three channels, two to a thousand classes, in both precisions, or a refusal.
+    """Inputs of rank 2 to 4, 1 or 3 channels, 2 to 1000 classes and both precisions work or are refused.
 
-    Each two of these, of the regions, and of the goals and kinds of access that are declared, occur together.
+    Every pair of these, of the regions, and of the declared goals and kinds of access occurs.
     """
     worked = 0
     granted = [access for access in Access if access.grants(attack.supports.access)]
@@ -189,7 +191,7 @@ def works_on_every_shape_it_accepts(attack: Attack) -> None:
                 raise AssertionError(
                     f"{type(error).__name__} on examples of shape {tried.shape} with {tried.classes} classes under "
                     f"{norm.value}, region {tried.region.value}, access {access.value}, {changes['goal'].value}, "
-                    f"{'double' if tried.double else 'single'} precision: {error}; handle them, or raise "
+                    f"{'double' if tried.double else 'single'} precision: {error}; support them, or raise "
                     "benchmark.errors.Refused with what is needed"
                 ) from error
             demand_allowed(attack, run)
@@ -198,7 +200,7 @@ def works_on_every_shape_it_accepts(attack: Attack) -> None:
 
 
 def _region(kind: RegionKind, shape: tuple[int, ...], folder: str) -> Region:
-    """A region of that kind for examples of that shape; a mask file of every other feature is written into `folder`."""
+    """Region of that kind for examples of that shape; a mask file of every other feature is written into `folder`."""
     if kind is not RegionKind.file:
         return Region(kind, REGIONS.get(kind, 0))
     path = f"{folder}/{'x'.join(map(str, shape))}.npy"

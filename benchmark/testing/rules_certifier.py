@@ -1,4 +1,4 @@
-"""Rules for certifiers: a bound that is proved is compared with exact distances and with what attacks reach."""
+"""Rules for certifiers: certified radii are compared with exact distances and with the results of attacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmark.threat.ball import distance
 
 
 def _linear() -> tuple[World, nn.Linear]:
-    """A linear classifier of two classes and inputs near and far from its boundary; the last label is wrong."""
+    """Linear classifier of two classes, with inputs near and far from its boundary; the last label is wrong."""
     spec = DataSpec(SHAPE, 2)
     with seeded(7):
         layer = nn.Linear(108, 2)
@@ -52,7 +52,7 @@ def _norms(certifier: Certifier) -> list[Norm]:
 
 
 def gives_a_radius_per_example(certifier: Certifier) -> None:
-    """(B,) float32, finite and not negative."""
+    """Radii are (B,) float32, finite and not negative."""
     here, _ = _linear()
     for norm in _norms(certifier):
         radius = _certified(certifier, norm, here)
@@ -60,7 +60,7 @@ def gives_a_radius_per_example(certifier: Certifier) -> None:
         demand(tuple(radius.shape) == expected, f"{norm.value}: shape {tuple(radius.shape)}; expected {expected}")
         demand(radius.dtype == torch.float32, f"{norm.value}: radii are {radius.dtype}; expected float32")
         demand(bool(torch.isfinite(radius).all()), f"{norm.value}: radii are NaN or infinite")
-        demand(bool((radius >= 0).all()), f"{norm.value}: negative radii; give 0 where nothing can be said")
+        demand(bool((radius >= 0).all()), f"{norm.value}: negative radii; return 0 where nothing is proved")
 
 
 def proves_nothing_that_is_false(certifier: Certifier) -> None:
@@ -79,12 +79,12 @@ def proves_nothing_that_is_false(certifier: Certifier) -> None:
 
 
 def proves_something(certifier: Certifier) -> None:
-    """On a linear classifier at least one radius is positive."""
+    """At least one radius on a linear classifier is positive."""
     here, _ = _linear()
     for norm in _norms(certifier):
         demand(
             bool((_certified(certifier, norm, here) > 0).any()),
-            f"{norm.value}: every radius on a linear classifier is 0; withdraw the norm from supports.norms",
+            f"{norm.value}: every radius on a linear classifier is 0; remove the norm from supports.norms",
         )
 
 
@@ -93,7 +93,7 @@ def gives_zero_where_the_label_is_wrong(certifier: Certifier) -> None:
     here, _ = _linear()
     for norm in _norms(certifier):
         radius = float(_certified(certifier, norm, here)[-1])
-        demand(radius == 0, f"{norm.value}: certified {radius:.4g} for an example that the system gets wrong")
+        demand(radius == 0, f"{norm.value}: certified {radius:.4g} for a misclassified example")
 
 
 def same_seed_same_radius(certifier: Certifier) -> None:
@@ -111,7 +111,7 @@ def same_seed_same_radius(certifier: Certifier) -> None:
 
 
 def batch_split_changes_nothing(certifier: Certifier) -> None:
-    """A radius depends on its own example alone."""
+    """A radius depends on its own example only."""
     here, _ = _linear()
     for norm in _norms(certifier):
         whole = _certified(certifier, norm, here)
@@ -119,13 +119,13 @@ def batch_split_changes_nothing(certifier: Certifier) -> None:
             part = _certified(certifier, norm, here.rows(index))
             demand(
                 torch.allclose(part, whole[index], rtol=1e-5, atol=1e-7),
-                f"{norm.value}: radii depend on the batch; compute each row by itself, and draw per row",
+                f"{norm.value}: radii depend on the batch; compute each row separately, and draw per row",
             )
 
 
 @leaving_the_process_alone
 def leaves_system_and_inputs_alone(certifier: Certifier) -> None:
-    """Weights and inputs are as before."""
+    """Weights and inputs are not changed."""
     for norm in _norms(certifier):
         here, _ = _linear()
         before = {name: value.clone() for name, value in here.system.state_dict().items()}
@@ -137,7 +137,7 @@ def leaves_system_and_inputs_alone(certifier: Certifier) -> None:
 
 
 def _asked(certifier: Certifier, norm: Norm, here: World) -> Tensor | None:
-    """Radii, or None where the system is refused, which is no fault."""
+    """Radii, or None if the system is refused, which is no fault."""
     try:
         return _certified(certifier, norm, here)
     except Inapplicable:
@@ -145,7 +145,7 @@ def _asked(certifier: Certifier, norm: Norm, here: World) -> Tensor | None:
 
 
 class _Steeper(nn.Sequential):
-    """Its layers, on inputs three times as far from the middle of the box: the list of layers does not show it."""
+    """Its layers on inputs scaled by three around the middle of the box, which the list of layers does not show."""
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:
@@ -154,14 +154,14 @@ class _Steeper(nn.Sequential):
 
 
 def certifies_the_computation_not_its_layers(certifier: Certifier) -> None:
-    """A forward of its own or a hook makes a system steeper than its layers; radii follow, or it is refused."""
+    """A system with its own forward or a hook is steeper than its layers; radii account for it, or it is refused."""
     here, layer = _linear()
     hooked = nn.Sequential(nn.Flatten(), layer)
     hooked.register_forward_pre_hook(lambda _, given: (3.0 * given[0] - 1.0,))
     weight, bias = 3.0 * layer.weight.double(), layer.bias.double() - layer.weight.double().sum(1)
     flat = here.x.flatten(1).double()
     y = (flat @ weight.T + bias).argmax(1)
-    for how, module in (("a forward of its own", _Steeper(nn.Flatten(), layer)), ("a hook", hooked)):
+    for how, module in (("its own forward", _Steeper(nn.Flatten(), layer)), ("a hook", hooked)):
         planted = World(System(module, here.spec), here.x, y, here.ids)
         for norm in _norms(certifier):
             radius = _asked(certifier, norm, planted)
@@ -176,7 +176,7 @@ def certifies_the_computation_not_its_layers(certifier: Certifier) -> None:
 
 
 def _network() -> World:
-    """A network with one hidden layer, of three classes; the last label is wrong."""
+    """Network with one hidden layer and three classes; the last label is wrong."""
     spec = DataSpec((4,), 3)
     with seeded(11):
         model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 3))
@@ -192,7 +192,7 @@ def _network() -> World:
 
 
 def stays_below_the_exact_distance_of_a_network(certifier: Certifier) -> None:
-    """No radius of a small ReLU network is larger than the distance that a mixed-integer program finds."""
+    """No radius of a small ReLU network is larger than the exact distance, by a mixed-integer program."""
     here = _network()
     net = ReLUNet.of(here.system.model, (4,))
     for norm in (norm for norm in _norms(certifier) if norm in SOLVED):
@@ -207,7 +207,7 @@ def stays_below_the_exact_distance_of_a_network(certifier: Certifier) -> None:
 
 
 def _reached(here: World, norm: Norm) -> Tensor:
-    """Distance of the nearest misclassified point on the ways to 400 others, found by bisection, (B,) float64."""
+    """Distance to the nearest misclassified point on the segments to 400 points, by bisection, (B,) float64."""
     with seeded(3):
         ends = torch.rand(400, *here.spec.shape)
     ends[::2] = ends[::2].round()
@@ -229,7 +229,7 @@ def _label(here: World, x: Tensor) -> Tensor:
 
 
 def stays_below_what_an_attack_reaches(certifier: Certifier) -> None:
-    """No radius is larger than the distance of a misclassified point that was found."""
+    """No radius is larger than the distance to a misclassified point found by search."""
     here = _network()
     for norm in _norms(certifier):
         radius = _asked(certifier, norm, here)
@@ -244,7 +244,7 @@ def stays_below_what_an_attack_reaches(certifier: Certifier) -> None:
 
 
 def certifies_nothing_that_is_not_finite(certifier: Certifier) -> None:
-    """A system that answers NaN or infinity has no certified radius."""
+    """A system with NaN or infinite scores has no certified radius."""
     for value in (torch.nan, torch.inf):
         here, layer = _linear()
         with torch.no_grad():
@@ -253,7 +253,8 @@ def certifies_nothing_that_is_not_finite(certifier: Certifier) -> None:
             radius = _asked(certifier, norm, here)
             demand(
                 radius is None or bool((radius == 0).all()),
-                f"{norm.value}: certified a system whose scores are {value}; an answer that is not finite is no answer",
+                f"{norm.value}: certified a system whose scores are {value}; expected 0, since a non-finite score is "
+                "not an answer",
             )
 
 

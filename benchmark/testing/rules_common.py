@@ -27,10 +27,10 @@ def names_its_paper(component: Component) -> None:
 
 
 def has_plain_settings(component: Any) -> None:
-    """Settings are plain data, so that a record can hold them, and equal settings make equal plugins."""
+    """Settings are plain data that a record can hold, and equal settings make equal plugins."""
     demand(
         dataclasses.is_dataclass(component) and getattr(type(component), "__dataclass_params__").frozen,  # noqa: B009 - typing
-        f"{type(component).__name__} is no frozen dataclass; decorate it with @dataclass(frozen=True)",
+        f"{type(component).__name__} is not a frozen dataclass; decorate it with @dataclass(frozen=True)",
     )
     text = json.dumps(registry.settings(component), allow_nan=False)
     demand(
@@ -42,10 +42,10 @@ def has_plain_settings(component: Any) -> None:
 
 
 def travels_to_workers(component: Any) -> None:
-    """It can be pickled, so that launchers can send it to other processes."""
+    """The plugin can be pickled, so that launchers can send it to other processes."""
     demand(
         pickle.loads(pickle.dumps(component)) == component,
-        f"{type(component).__name__} is another one after pickling; keep state out of the class",
+        f"{type(component).__name__} differs after pickling; keep state out of the class",
     )
 
 
@@ -60,7 +60,7 @@ def declares_what_it_supports(component: Any) -> None:
 
 
 def rules_for(kind: str) -> tuple[Rule, ...]:
-    """The common rules that apply to a kind: methods name papers, attacks and certifiers declare their abilities."""
+    """Common rules for a kind: methods name papers, attacks and certifiers declare their abilities."""
     rules = rules_of(has_plain_settings, travels_to_workers)
     if kind in ("attack", "defense", "poison", "certifier"):
         rules += rules_of(names_its_paper)

@@ -1,4 +1,4 @@
-"""Rules for datasets: those whose files are there are read; the others are skipped with the reason."""
+"""Rules for datasets: those with available files are read; the others are skipped with the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmark.testing.rule import Inapplicable, demand, leaving_the_process_alo
 from benchmark.testing.worlds import global_state, same_state, seeded
 
 DATA_FOLDER = "BENCHMARK_DATA"
-"""The environment variable that names the folder of the data files; `data` if it is not set."""
+"""Environment variable with the folder of the data files; default: `data`."""
 
 
 def _root() -> Path:
@@ -59,12 +59,13 @@ def has_disjoint_splits(dataset: Dataset) -> None:
 
 
 def has_values_in_the_unit_box(dataset: Dataset) -> None:
-    """Inputs are float32 in [0, 1], of the shape that the spec says."""
+    """Inputs are float32 in [0, 1], with the declared shape."""
     spec = _loaded(dataset).spec
     for name, part in _splits(dataset):
         x = part.x(_some(part))
         demand(
-            tuple(x.shape[1:]) == spec.shape, f"{name}: one example is {tuple(x.shape[1:])}; the spec says {spec.shape}"
+            tuple(x.shape[1:]) == spec.shape,
+            f"{name}: an example has the shape {tuple(x.shape[1:])}; expected that of the spec, {spec.shape}",
         )
         demand(x.dtype == torch.float32, f"{name}: inputs are {x.dtype}; expected float32")
         low, high = float(x.min()), float(x.max())
@@ -72,7 +73,7 @@ def has_values_in_the_unit_box(dataset: Dataset) -> None:
 
 
 def has_labels_in_range(dataset: Dataset) -> None:
-    """Labels and ids are int64; labels lie in 0..classes-1, and training shows more than one."""
+    """Labels and ids are int64; labels lie in 0..classes-1, and the train split has more than one."""
     splits = _loaded(dataset)
     for name, part in _splits(dataset):
         for what, values in (("ids", part.ids), ("labels", part.y)):
@@ -81,11 +82,13 @@ def has_labels_in_range(dataset: Dataset) -> None:
         inside = bool(((labels >= least) & (labels < splits.spec.classes)).all())
         demand(inside, f"{name}: labels outside {least}..{splits.spec.classes - 1}")
         sites = splits.spec.task.answer_shape(len(part), splits.spec.shape, 1)[:-1]
-        demand(tuple(labels.shape) == sites, f"{name}: labels {tuple(labels.shape)}; the task asks for {sites}")
+        demand(
+            tuple(labels.shape) == sites, f"{name}: labels have the shape {tuple(labels.shape)}; the task needs {sites}"
+        )
     demand(
         {splits.spec.task.name} == dataset.tasks, f"the data are for {splits.spec.task.name}; declare that in `tasks`"
     )
-    demand(len(splits.train.y.unique()) > 1, "the train split shows a single label")
+    demand(len(splits.train.y.unique()) > 1, "the train split has a single label")
     names = splits.spec.class_names
     demand(len(names) in (0, splits.spec.classes), f"{len(names)} class names for {splits.spec.classes} classes")
 
@@ -105,15 +108,15 @@ def loads_the_same_again(dataset: Dataset) -> None:
         before = global_state()
         again = _load(dataset)
         same = same_state(before, global_state())
-    demand(same, "loading drew from a global generator; use one of its own")
+    demand(same, "loading drew from a global generator; use a generator of your own")
     for (name, one), two in zip(_splits(dataset), (again.train, again.select, again.test), strict=True):
-        demand(one.digest() == two.digest(), f"the {name} split is another one after loading again")
+        demand(one.digest() == two.digest(), f"the {name} split differs after loading again")
         at = _some(one)
         demand(torch.equal(one.x(at), two.x(at)), f"inputs of the {name} split differ after loading again")
 
 
 def reads_in_any_order(dataset: Dataset) -> None:
-    """An input does not depend on which others are read with it, or in which order."""
+    """An input does not depend on the positions read with it, or on their order."""
     for name, part in _splits(dataset):
         at = _some(part)
         demand(
@@ -122,11 +125,11 @@ def reads_in_any_order(dataset: Dataset) -> None:
 
 
 def has_a_stable_revision(dataset: Dataset) -> None:
-    """The revision names the content: a text that is there, and the same twice."""
+    """The revision is a non-empty text that does not change while the content does not."""
     _loaded(dataset)
     one, two = dataset.revision(_root()), dataset.revision(_root())
     demand(isinstance(one, str) and one != "", f"the revision is {one!r}; expected a checksum")
-    demand(one == two, "the revision changes although nothing was changed")
+    demand(one == two, "the revision changes although the content did not")
 
 
 RULES = rules_of(

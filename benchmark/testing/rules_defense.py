@@ -1,4 +1,4 @@
-"""Rules for defenses: each stage that a defense fills is tried on a small system."""
+"""Rules for defenses: each overridden stage is tried on a small system."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ from benchmark.testing.worlds import examples, global_state, same_state, seeded,
 
 
 def prepares_valid_examples(defense: Defense) -> None:
-    """The training examples that it gives are valid: unique ids, labels in range, values in [0, 1]."""
+    """Prepared training examples are valid: unique ids, labels in range, values in [0, 1]."""
     train, spec = examples()
     with seeded(0):
         after = defense.prepare(train, spec, random_of(train.ids))
     count = len(after)
     demand(count > 0, "prepare left no examples")
     demand(
-        after.ids.dtype == torch.int64 and after.y.dtype == torch.int64, "prepare gave ids or labels that are not int64"
+        after.ids.dtype == torch.int64 and after.y.dtype == torch.int64,
+        "prepare returned ids or labels that are not int64",
     )
-    demand(len(after.ids.unique()) == count, "prepare repeated ids; give new examples ids of their own")
-    demand(len(after.y) == count, f"prepare gave {len(after.y)} labels for {count} examples")
+    demand(len(after.ids.unique()) == count, "prepare repeated ids; give new examples new ids")
+    demand(len(after.y) == count, f"prepare returned {len(after.y)} labels for {count} examples")
     demand(
-        bool(((after.y >= 0) & (after.y < spec.classes)).all()), f"prepare gave labels outside 0..{spec.classes - 1}"
+        bool(((after.y >= 0) & (after.y < spec.classes)).all()),
+        f"prepare returned labels outside 0..{spec.classes - 1}",
     )
     x = after.x()
-    demand(tuple(x.shape) == (count, *spec.shape), f"prepare gave inputs of shape {tuple(x.shape)}")
-    demand(x.dtype == torch.float32 and bool(((x >= 0) & (x <= 1)).all()), "prepare gave inputs outside [0, 1]")
+    demand(tuple(x.shape) == (count, *spec.shape), f"prepare returned inputs of shape {tuple(x.shape)}")
+    demand(x.dtype == torch.float32 and bool(((x >= 0) & (x <= 1)).all()), "prepare returned inputs outside [0, 1]")
     if after.soft is not None:
         demand(tuple(after.soft.shape) == (count, spec.classes), "soft labels must have shape (N, classes)")
         rows = after.soft.sum(1)
@@ -53,7 +55,7 @@ def prepares_valid_examples(defense: Defense) -> None:
 
 
 def prepares_the_same_examples_again(defense: Defense) -> None:
-    """Preparing twice gives the same examples, and leaves the ones it was given alone."""
+    """Preparing twice gives the same examples, and does not change the given ones."""
     train, spec = examples()
     x, y, ids = train.x().clone(), train.y.clone(), train.ids.clone()
     given = Examples.of(train.ids, train.x(), train.y)
@@ -67,14 +69,14 @@ def prepares_the_same_examples_again(defense: Defense) -> None:
     demand(same, "prepare drew from a global generator or seeded one; draw from `rng`")
     demand(
         one.digest() == two.digest() and torch.equal(one_x, two_x),
-        "prepare gave other examples the second time; draw from `rng` alone",
+        "prepare returned other examples the second time; draw from `rng` alone",
     )
     kept = torch.equal(given.x(), x) and torch.equal(given.y, y) and torch.equal(given.ids, ids)
     demand(kept, "prepare changed the examples that it was given; work on copies")
 
 
 def builds_a_classifier(defense: Defense) -> None:
-    """The architecture that it builds gives logits of the same shape, and gradients to train by."""
+    """The built architecture gives logits of the same shape, and gradients to train with."""
     here = world()
     with seeded(0):
         model = architecture(defense, here.spec)
@@ -87,7 +89,7 @@ def builds_a_classifier(defense: Defense) -> None:
 
 
 def has_a_finite_loss(defense: Defense) -> None:
-    """The training loss is a finite scalar with gradients; the batch and the global generators stay as they are."""
+    """The training loss is a finite scalar with gradients; batch and global generators are not changed."""
     train, spec = examples()
     with seeded(0):
         model = architecture(defense, spec).train()
@@ -101,9 +103,9 @@ def has_a_finite_loss(defense: Defense) -> None:
     demand(loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}; expected a scalar, the mean over the batch")
     demand(bool(torch.isfinite(loss)), f"the loss is {float(loss.detach())}")
     demand(loss.requires_grad, "the loss has no gradient")
-    demand(model.training, "the loss left the model in evaluation mode; put it back as it was")
+    demand(model.training, "the loss left the model in evaluation mode; restore its mode")
     same_weights = [p.requires_grad for p in model.parameters()] == learns
-    demand(same_weights, "the loss froze weights; put them back as they were")
+    demand(same_weights, "the loss froze weights; restore requires_grad")
     demand(torch.equal(batch.x, x) and torch.equal(batch.y, y), "the loss changed the batch in place")
     demand(same, "the loss drew from a global generator; draw from `rng`")
 
@@ -124,7 +126,7 @@ def same_seed_same_loss(defense: Defense) -> None:
 
 @leaving_the_process_alone
 def trains_to_finite_weights(defense: Defense) -> None:
-    """Two steps, its own projection after them, and what it does after training leave finite weights."""
+    """Two steps, the projection after each, and everything after training leave finite weights."""
     model, _ = trained_with(defense)
     for name, value in model.state_dict().items():
         demand(
@@ -133,9 +135,9 @@ def trains_to_finite_weights(defense: Defense) -> None:
 
 
 def starts_without_a_trace(defense: Defense) -> None:
-    """Training before the training leaves the model and the examples alone."""
+    """Training in `start` leaves the model and the examples unchanged."""
     if type(defense).start is Defense.start:
-        raise Inapplicable("the defense trains nothing before the training")
+        raise Inapplicable("the defense trains nothing in `start`")
     train, spec = examples()
     with seeded(0):
         model = architecture(defense, spec)
@@ -149,7 +151,7 @@ def starts_without_a_trace(defense: Defense) -> None:
 
 
 def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
-    """Running statistics notice no pass but those that the loss is made of; every module is left in its mode."""
+    """Running statistics are updated only by passes that the loss consists of, and every module keeps its mode."""
     train, spec = examples()
     with seeded(0):
         model = built(Rectified(spec), spec, (defense,)).train()
@@ -169,31 +171,32 @@ def counts_in_statistics_what_it_learns_from(defense: Defense) -> None:
         idle = [o for o in noticed if torch.autograd.grad(loss, o, retain_graph=True, allow_unused=True)[0] is None]
         demand(
             not idle,
-            f"running statistics noticed {len(idle)} passes that the loss does not learn from; make adversarial "
+            f"running statistics were updated by {len(idle)} passes that the loss does not learn from; make "
+            "adversarial "
             "examples in evaluation mode, and leave buffers out of other passes",
         )
         norm.eval()
         with sampling.using(random_of(batch.ids)):
             defended_loss(now, model, batch)
     left = [name for name, m in model.named_modules() if m.training is (m is norm)]
-    demand(not left, "the loss left modules in another mode than it found them in; put each back as it was")
+    demand(not left, "the loss changed the mode of modules; restore the mode of each")
 
 
 TRAINING = ("prepare", "start", "at_epoch", "replays", "loss", "after_step", "averaging")
-"""The stages of a defense that take part in training."""
+"""Stages of a defense that take part in training."""
 
 
 def takes_part_in_training(defense: Defense) -> bool:
-    """True if the defense has a stage of its own while the system is trained."""
+    """True if the defense overrides a stage of training."""
     return any(getattr(type(defense), stage) is not getattr(Defense, stage) for stage in TRAINING)
 
 
 def is_off_at_strength_zero(defense: Defense) -> None:
-    """At the settings that it declares as `neutral`, training and predictions are those without it, bit for bit."""
+    """At the settings declared as `neutral`, training and predictions are those without the defense, bit for bit."""
     if not defense.neutral:
         raise Inapplicable("the defense declares no settings at which it changes nothing")
     if not takes_part_in_training(defense):
-        raise Inapplicable("the defense takes no part in training; another rule looks at its neutral settings")
+        raise Inapplicable("the defense takes no part in training; another rule checks its neutral settings")
     try:
         off = dataclasses.replace(defense, **defense.neutral)
     except Exception as error:
@@ -211,13 +214,14 @@ def is_off_at_strength_zero(defense: Defense) -> None:
         torch.equal(*logits), f"at {dict(defense.neutral)} predictions are not those of the model without the defense"
     )
     demand(
-        off.replays() == 1 and off.averaging() is None, f"at {dict(defense.neutral)} batches or weights are not its own"
+        off.replays() == 1 and off.averaging() is None,
+        f"at {dict(defense.neutral)} the number of replays or the averaging differs from that without the defense",
     )
 
 
 @leaving_the_process_alone
 def protects_with_logits(defense: Defense) -> None:
-    """The deployed module gives finite float32 logits, and leaves inputs, weights and global generators alone."""
+    """The deployed module gives finite float32 logits, without changing inputs, weights or global generators."""
     here, system = world(), system_of(defense)
     x = here.x.clone()
     before = copy.deepcopy(system.state_dict())
@@ -238,12 +242,12 @@ def protects_with_logits(defense: Defense) -> None:
 
 
 def declares_whether_it_is_random(defense: Defense) -> None:
-    """The same seed gives the same logits, and other seeds do too unless randomized = True."""
+    """Logits are reproducible with a seed, and independent of the seed unless randomized = True."""
     here, system = world(), system_of(defense)
     one, again, other = (system.logits(here.x, here.rng(seed)) for seed in (1, 1, 2))
     demand(torch.equal(one, again), "the same seed gave other logits; draw from benchmark.sampling.ambient() alone")
     if not defense.randomized:
-        demand(torch.equal(one, other), "logits depend on the seed, and the class does not say randomized = True")
+        demand(torch.equal(one, other), "logits depend on the seed, but the class does not declare randomized = True")
 
 
 def batch_split_changes_nothing(defense: Defense) -> None:
@@ -254,12 +258,12 @@ def batch_split_changes_nothing(defense: Defense) -> None:
         part = system.logits(here.x[index], here.rng().rows(index))
         demand(
             torch.equal(part, whole[index]),
-            "logits of an example depend on the batch; compute each row by itself, and draw per row",
+            "logits of an example depend on the batch; compute each row separately, and draw per row",
         )
 
 
 def keeps_the_gradient(defense: Defense) -> None:
-    """A defense that says differentiable = True lets a gradient through to the input."""
+    """A defense with differentiable = True has a non-zero gradient in the input."""
     if not defense.differentiable:
         raise Inapplicable("the defense declares differentiable = False")
     here, system = world(), system_of(defense)
@@ -277,7 +281,7 @@ def keeps_the_gradient(defense: Defense) -> None:
 
 
 def scores_suspicion_per_example(defense: Defense) -> None:
-    """A detector gives one finite number per example, whatever the batch."""
+    """A detector gives one finite number per example, independent of the batch."""
     if not defense.detects:
         raise Inapplicable("the defense detects nothing")
     here, system = world(), system_of(defense)
@@ -289,7 +293,7 @@ def scores_suspicion_per_example(defense: Defense) -> None:
     index = torch.tensor([4, 1])
     with torch.no_grad(), sampling.using(padded_random(here.rng().rows(index))):
         part = defense.suspicion(system.protected, padded(here.x[index]))[:2]
-    demand(torch.equal(part, whole[index]), "suspicion of an example depends on the batch; compute each row by itself")
+    demand(torch.equal(part, whole[index]), "suspicion of an example depends on the batch; compute each row separately")
 
 
 RULES = rules_of(

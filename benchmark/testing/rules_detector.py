@@ -1,4 +1,4 @@
-"""Rules for defenses that detect: what a suspicion must ignore, what it may touch, and what it was fitted on."""
+"""Rules for detectors: invariances, side effects, gradients and the declared fitting attacks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from benchmark.testing.worlds import Net, examples, global_state, same_state, se
 __all__ = ["RULES"]
 
 CLEAN = 300
-"""Clean examples that set a threshold, and as many fresh ones that meet it."""
+"""Number of clean examples to calibrate a threshold, and of new ones to test it."""
 FALSE_POSITIVES = 0.05
 CHANCE = 5e-4
-"""Of a sound detector to be outside the range, at either end."""
+"""Probability that a sound detector is outside the range, at either end."""
 
 
 def _detecting(defense: Defense) -> System:
-    """A trained system with the detector, whose margin is the suspicion itself."""
+    """Trained system with the detector, whose margin is the suspicion itself."""
     if not defense.detects:
         raise Inapplicable("the defense detects nothing")
     return System(trained(defense), examples()[1], (defense,), (Detector(defense, 0.0, 1.0),))
@@ -43,7 +43,7 @@ def _scores(system: System, x: Tensor, first: int = 1000) -> Tensor:
 
 
 def ignores_a_constant_added_to_the_logits(defense: Defense) -> None:
-    """A detector that says shift_invariant = True decides the same when a constant is added to all logits."""
+    """A detector with shift_invariant = True decides the same when a constant is added to all logits."""
     if not defense.shift_invariant:
         raise Inapplicable("the defense does not declare shift_invariant = True")
     system, x = _detecting(defense), world().x
@@ -61,9 +61,9 @@ def ignores_a_constant_added_to_the_logits(defense: Defense) -> None:
 
 
 def keeps_false_positives_in_their_range(defense: Defense) -> None:
-    """At a threshold from clean examples, fresh ones are refused as often as the distribution of order statistics says.
+    """The number of refused new clean examples is within the range given by order statistics.
 
-    Of equal scores only the upper end of the range is asked for: a threshold among them refuses fewer.
+    With equal scores only the upper end is checked, since a threshold among them refuses fewer.
     """
     system = _detecting(defense)
     x = examples(40 + 2 * CLEAN)[0].x()[40:]
@@ -75,13 +75,13 @@ def keeps_false_positives_in_their_range(defense: Defense) -> None:
     least = int(betabinom.ppf(CHANCE, CLEAN, above, CLEAN + 1 - above)) if len(clean.unique()) == CLEAN else 0
     demand(
         least <= refused <= most,
-        f"{refused} of {CLEAN} fresh clean examples are refused at a threshold from {CLEAN} others, and {least} to "
-        f"{most} are possible; the suspicion of an example may depend on nothing but the example",
+        f"{refused} of {CLEAN} new clean examples are refused at a threshold from {CLEAN} others; expected {least} to "
+        f"{most}; the suspicion of an example may depend on nothing but the example",
     )
 
 
 def scores_the_same_after_reloading(defense: Defense) -> None:
-    """The architecture, built again and given the stored weights, is as suspicious as before."""
+    """The rebuilt architecture with the stored weights gives the same suspicion scores."""
     system, here = _detecting(defense), world()
     with seeded(1):
         again = built(Net(here.spec), here.spec, (defense,))
@@ -89,13 +89,14 @@ def scores_the_same_after_reloading(defense: Defense) -> None:
     reloaded = System(again, here.spec, (defense,), system.detectors)
     demand(
         torch.equal(_scores(reloaded, here.x), _scores(system, here.x)),
-        "a system rebuilt from its weights has other suspicions; keep what is fitted in buffers that `build` creates",
+        "a system rebuilt from its weights has other suspicion scores; keep fitted values in buffers that `build` "
+        "creates",
     )
 
 
 @leaving_the_process_alone
 def leaves_everything_alone_while_scoring(defense: Defense) -> None:
-    """A suspicion leaves inputs, weights, modes, hooks and global generators as they are."""
+    """A suspicion score does not change inputs, weights, modes, hooks or global generators."""
     system, here = _detecting(defense), world()
     weights, x = copy.deepcopy(system.state_dict()), here.x.clone()
     modes = [module.training for module in system.modules()]
@@ -117,7 +118,7 @@ def _hooks(system: System) -> int:
 
 
 def gives_a_gradient_to_follow(defense: Defense) -> None:
-    """A detector that says differentiable = True gives an attacker a finite gradient that is not zero everywhere."""
+    """A detector with differentiable = True has a finite gradient that is not zero everywhere."""
     system, here = _detecting(defense), world()
     if not defense.differentiable:
         raise Inapplicable("the defense declares differentiable = False")
@@ -126,7 +127,7 @@ def gives_a_gradient_to_follow(defense: Defense) -> None:
         margin = system.detectors[0].evasion_margin(system, x)
     demand(
         torch.equal(margin.detach()[: len(here.x)], system.suspicion(here.x, here.rng())),
-        "the margin that an attacker sees is not that of the suspicion without gradients",
+        "the attacker's margin differs from that of the suspicion without gradients",
     )
     demand(margin.requires_grad, "no gradient of the suspicion reaches the input; define suspicion_surrogate")
     (gradient,) = torch.autograd.grad(margin.sum(), x)
@@ -139,7 +140,7 @@ def gives_a_gradient_to_follow(defense: Defense) -> None:
 
 
 def names_what_it_was_fitted_on(defense: Defense) -> None:
-    """A detector fitted on attacked examples gives the attack, so that its card can name it."""
+    """A detector fitted on attacked examples names the attack in `fitted_on`."""
     with _asked_targets() as made:
         _detecting(defense)
     named = defense.fitted_on()
@@ -147,14 +148,14 @@ def names_what_it_was_fitted_on(defense: Defense) -> None:
     demand(not unknown, f"fitted_on gives {', '.join(map(repr, unknown))}; expected attacks")
     demand(
         bool(named) or not made,
-        "the detector attacks examples while it is fitted, and fitted_on names no attack; a card must tell seen "
+        "the detector attacks examples while it is fitted, but fitted_on names no attack; a card must tell seen "
         "attacks from unseen ones",
     )
 
 
 @contextlib.contextmanager
 def _asked_targets() -> Iterator[list[Target]]:
-    """Every target that is made inside the block, which only somebody who attacks needs."""
+    """Every target created inside the block, which only an attack needs."""
     made: list[Target] = []
     usual = Target.__init__
 

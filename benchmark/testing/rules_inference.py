@@ -1,4 +1,4 @@
-"""Rules for what a defense does at inference: what it declares of its randomness, its cost and its gradients."""
+"""Rules for defenses at inference: declared randomness, cost and gradients."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from benchmark.testing.worlds import SHAPE, Net, World, examples, seeded, world
 __all__ = ["RULES"]
 
 IMAGES = ((1, 5, 7), (3, 7, 6))
-"""One channel and three, with odd sides."""
+"""Image shapes with one and three channels and odd sides."""
 
 ROWS = (12,)
 
 
 def _deployed(defense: Defense, shape: tuple[int, ...] = SHAPE) -> tuple[World, System]:
-    """A few inputs of that shape, and a system with the defense that has been trained for them."""
+    """A few inputs of that shape, and a system trained for them with the defense."""
     return world(shape), System(trained(defense, shape), examples(shape=shape)[1], (defense,))
 
 
 def changes_nothing_at_strength_zero(defense: Defense) -> None:
-    """At the settings that it declares neutral, it leaves every logit as it is, bit for bit."""
+    """At the settings declared as neutral, every logit is unchanged, bit for bit."""
     if not defense.neutral or takes_part_in_training(defense):
         raise Inapplicable("the defense takes part in training, or declares no neutral settings")
     here, system = _deployed(dataclasses.replace(defense, **defense.neutral))
     expected = system.undefended().logits(here.x, here.rng())
     demand(
         torch.equal(system.logits(here.x, here.rng()), expected),
-        f"with {dict(defense.neutral)} the logits are not those of the model without the defense; give the input back "
-        "as it is at strength zero",
+        f"with {dict(defense.neutral)} the logits are not those of the model without the defense; return the input "
+        "unchanged at strength zero",
     )
 
 
 def answers_at_random_if_it_says_so(defense: Defense) -> None:
-    """A defense that says randomized = True gives other logits under another seed."""
+    """A defense with randomized = True gives other logits under another seed."""
     if not defense.randomized:
         raise Inapplicable("the defense declares randomized = False")
     here, system = _deployed(defense)
@@ -54,16 +54,16 @@ def answers_at_random_if_it_says_so(defense: Defense) -> None:
 
 
 def votes_only_if_it_is_random(defense: Defense) -> None:
-    """The number of votes is at least 1, and more only where draws differ."""
+    """The number of votes is at least 1, and more only for a randomised defense."""
     demand(defense.votes >= 1, f"the defense declares {defense.votes} votes; expected at least 1")
     demand(
         defense.votes == 1 or defense.randomized,
-        f"the defense declares {defense.votes} votes and randomized = False; equal draws need no majority",
+        f"the defense declares {defense.votes} votes and randomized = False; declare 1 vote, since all draws are equal",
     )
 
 
 def answers_the_same_with_and_without_gradients(defense: Defense) -> None:
-    """A pass with gradients gives the logits of a pass without: a surrogate stands in for the backward pass alone."""
+    """A pass with gradients gives the logits of a pass without, so a surrogate affects the backward pass only."""
     here, system = _deployed(defense)
     with sampling.using(padded_random(here.rng())):
         shown = system(padded(here.x).requires_grad_(True))[: len(here.x)].detach()
@@ -75,7 +75,7 @@ def answers_the_same_with_and_without_gradients(defense: Defense) -> None:
 
 
 def answers_the_same_after_reloading(defense: Defense) -> None:
-    """The architecture, built again and given the stored weights, answers as before."""
+    """The rebuilt architecture with the stored weights gives the same logits."""
     here, system = _deployed(defense)
     with seeded(1):
         again = architecture(defense, here.spec)
@@ -83,13 +83,13 @@ def answers_the_same_after_reloading(defense: Defense) -> None:
     reloaded = System(again, here.spec, (defense,))
     demand(
         torch.equal(reloaded.logits(here.x, here.rng()), system.logits(here.x, here.rng())),
-        "a system rebuilt from its weights answers otherwise; create whatever is fitted in `build`, as parameters or "
-        "buffers that are in the state of the module",
+        "a system rebuilt from its weights gives other logits; create everything that is fitted in `build`, as "
+        "parameters or buffers in the state of the module",
     )
 
 
 def takes_images_of_any_size(defense: Defense) -> None:
-    """Images of one and three channels and odd sides go through, and their logits are finite."""
+    """Images of one and three channels with odd sides give finite logits."""
     for shape in IMAGES:
         defense.check(examples(shape=shape)[1])
         here, system = _deployed(defense, shape)
@@ -98,7 +98,7 @@ def takes_images_of_any_size(defense: Defense) -> None:
 
 
 def takes_tabular_data_or_refuses_it_by_name(defense: Defense) -> None:
-    """Rows of features go through, or `check` refuses them before anything is trained and names the defense."""
+    """Tabular data work, or `check` refuses them before training and names the defense."""
     try:
         defense.check(examples(shape=ROWS)[1])
     except Refused as refusal:
@@ -115,7 +115,7 @@ def takes_tabular_data_or_refuses_it_by_name(defense: Defense) -> None:
 
 
 def counts_its_passes(defense: Defense) -> None:
-    """One pass counts as no fewer passes than the classifiers inside make, and as more on top of a costlier stage."""
+    """A pass counts at least as many passes as the classifiers inside make, and more on top of a costlier stage."""
     here, system = _deployed(defense)
     rows: list[int] = []
 
@@ -129,25 +129,25 @@ def counts_its_passes(defense: Defense) -> None:
     made = sum(rows) / len(padded(here.x))
     demand(
         system.passes >= made,
-        f"a pass counts as {system.passes}, and {made:g} passes of a classifier were made; declare `passes`",
+        f"a pass counts as {system.passes}, but {made:g} passes of a classifier were made; declare `passes`",
     )
     demand(
         defense.passes(10) >= 10 * made,
-        f"on top of a stage of 10 passes a pass counts as {defense.passes(10)}; expected at least {10 * made:g}",
+        f"on top of a stage with 10 passes, a pass counts as {defense.passes(10)}; expected at least {10 * made:g}",
     )
 
 
 def declares_an_optimisation(defense: Defense) -> None:
-    """A defense that records gradients where nobody asks for any says optimizes = True."""
+    """A defense that records gradients in a pass without gradients declares optimizes = True."""
     here, system = _deployed(defense)
     demand(
         defense.optimizes or not records_gradients(system, here.x, here.rng()),
-        "a pass that asks for no gradient records one, and the class does not say optimizes = True",
+        "a pass without gradients records one, but the class does not declare optimizes = True",
     )
 
 
 def offers_settings_that_can_be_attacked(defense: Defense) -> None:
-    """Each smoother setting is another one, runs on the same weights, and lets a gradient through to the input."""
+    """Each smoother setting differs, runs on the same weights, and has a non-zero gradient in the input."""
     offered = defense.smoother()
     if not offered:
         raise Inapplicable("the defense offers no smoother settings")

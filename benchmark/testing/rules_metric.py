@@ -1,4 +1,4 @@
-"""Rules for metrics: each measures made-up outcomes, also extreme ones and none at all."""
+"""Rules for metrics: each measures synthetic outcomes, including extreme and empty ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmark.testing.worlds import tasks_of
 
 
 def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, valid: float = 0.9) -> Outcomes:
-    """Made-up outcomes that agree with each other; the shares are of all, of the attacked and of the attacked."""
+    """Synthetic, consistent outcomes; the shares are of all, of the attacked and of the attacked examples."""
     draw = torch.Generator().manual_seed(0)
 
     def share(part: float) -> Tensor:
@@ -63,7 +63,7 @@ def outcomes(count: int = 20, *, correct: float = 0.8, broken: float = 0.5, vali
 
 
 def _cell(metric: Metric, count: int = 20, **shares: float) -> Outcomes:
-    """Made-up outcomes of a task that the metric declares."""
+    """Synthetic outcomes of a task that the metric declares."""
     cell, task = outcomes(count, **shares), tasks_of(metric)[0]
     if task == CLASSIFICATION:
         return cell
@@ -87,21 +87,21 @@ def _detected(label: Tensor, boxes: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def _situations(metric: Metric) -> Iterator[tuple[str, Outcomes]]:
-    yield "a usual cell", _cell(metric)
+    yield "an ordinary cell", _cell(metric)
     yield "no examples", _cell(metric, 0)
     yield "one example", _cell(metric, 1, correct=1.0, broken=1.0, valid=1.0)
     yield "nothing broken", _cell(metric, broken=0.0)
     yield "everything broken", _cell(metric, correct=1.0, broken=1.0, valid=1.0)
-    yield "nothing right, so nothing attacked", _cell(metric, correct=0.0)
+    yield "nothing correct, so nothing attacked", _cell(metric, correct=0.0)
     yield "no valid candidate", _cell(metric, valid=0.0)
 
 
 def gives_named_measurements(metric: Metric) -> None:
-    """A list of measurements with names, units and directions, and the same names for every cell."""
+    """Measurements have names, units and directions, and the same names for every cell."""
     usual = metric.measure(_cell(metric))
-    demand(usual, "nothing is measured in a usual cell")
+    demand(usual, "nothing is measured in an ordinary cell")
     for m in usual:
-        demand(isinstance(m, Measurement), f"compute() gave {type(m).__name__}; expected benchmark.api.Measurement")
+        demand(isinstance(m, Measurement), f"compute() returned {type(m).__name__}; expected benchmark.api.Measurement")
         demand(isinstance(m.name, str) and m.name, f"a measurement is named {m.name!r}; expected a name")
         demand(isinstance(m.unit, str) and m.unit, f"{m.name} has no unit; expected a word such as 'share' or 'passes'")
         demand(
@@ -126,7 +126,7 @@ def gives_numbers_or_none(metric: Metric) -> None:
                 MetricValue(**dataclasses.asdict(m))
             except ValidationError as error:
                 raise AssertionError(
-                    f"with {what}, {m.name} cannot stand in a record: {error.errors()[0]['msg']}; give None where "
+                    f"with {what}, {m.name} cannot be stored in a record: {error.errors()[0]['msg']}; give None where "
                     "nothing can be measured"
                 ) from error
 
@@ -139,11 +139,11 @@ def has_its_value_in_its_interval(metric: Metric) -> None:
             high = m.value is None or m.high is None or m.value <= m.high + 1e-12
             demand(low and high, f"with {what}, {m.name} is {m.value}, outside its interval [{m.low}, {m.high}]")
             lost = m.value is None and (m.low is not None or m.high is not None) and len(cell) == 0
-            demand(not lost, f"with {what}, {m.name} has an interval and no value")
+            demand(not lost, f"with {what}, {m.name} has an interval but no value")
 
 
 def adds_up_over_batches(metric: Metric) -> None:
-    """Measuring in two updates gives what one update gives: state is kept per example or as sums."""
+    """Two updates give the result of one: the state is kept per example or as sums."""
     cell = _cell(metric)
     built: Any = metric.build()
     for rows in (slice(0, 7), slice(7, None)):
@@ -152,12 +152,15 @@ def adds_up_over_batches(metric: Metric) -> None:
         for part in ("value", "low", "high"):
             a, b = getattr(one, part), getattr(two, part)
             same = a == b or (a is not None and b is not None and abs(a - b) <= 1e-6 * max(1.0, abs(a)))
-            demand(same, f"{one.name}.{part} is {a} in one update and {b} in two; accumulate, do not average averages")
+            demand(
+                same,
+                f"{one.name}.{part} is {a} in one update and {b} in two; accumulate sums instead of averaging averages",
+            )
 
 
 @leaving_the_process_alone
 def leaves_outcomes_alone(metric: Metric) -> None:
-    """The outcomes are not changed, and measuring twice gives the same."""
+    """The outcomes are not changed, and measuring twice gives the same result."""
     cell, before = _cell(metric), _cell(metric)
     one, two = metric.measure(cell), metric.measure(cell)
     for name, value in cell.tensors().items():

@@ -25,15 +25,15 @@ SPECS = (
     DataSpec((1, 8, 8), 10, task=Segmentation()),
     DataSpec((1, 8, 8), 10, task=Detection(height=8, width=8, stride=4, objects=9)),
 )
-"""Small images first, since most rules use the first kind that a model accepts; the usual sizes; a table."""
+"""Kinds of input: small images first, since most rules use the first that a model accepts; usual sizes; a table."""
 
 
 LEARNT = 60
-"""Examples that a model that fits itself is given."""
+"""Number of examples for a model that fits itself."""
 
 
 def _built(model: Model, spec: DataSpec, seed: int = 0) -> nn.Module | None:
-    """The module, or None where the model refuses such inputs with a sentence, or declares another task."""
+    """Built module, or None if the model refuses such inputs with a sentence, or declares another task."""
     if spec.task.name not in model.tasks:
         return None
     with seeded(seed):
@@ -44,16 +44,16 @@ def _built(model: Model, spec: DataSpec, seed: int = 0) -> nn.Module | None:
 
 
 def _first(model: Model) -> tuple[nn.Module, DataSpec, Tensor]:
-    """The module for the first kind of input that the model accepts, that kind, and three inputs."""
+    """Module for the first kind of input that the model accepts, that kind, and three inputs."""
     for spec in SPECS:
         module = _built(model, spec)
         if module is not None:
             return module, spec, _inputs(spec)
-    raise Inapplicable("the model accepts none of the usual inputs with its default settings")
+    raise Inapplicable("the model accepts none of the tried inputs with its default settings")
 
 
 def _fitted(model: Model) -> tuple[nn.Module, DataSpec, Tensor]:
-    """As :func:`_first`; a model that fits itself has done so."""
+    """Like :func:`_first`, after fitting a model that fits itself."""
     module, spec, x = _first(model)
     if model.learns():
         model.learn(module, examples(LEARNT, spec.shape, spec.classes)[0], spec, 0)
@@ -65,7 +65,7 @@ def _inputs(spec: DataSpec, count: int = 3) -> Tensor:
 
 
 def gives_logits(model: Model) -> None:
-    """Finite float32 logits (B, classes), for one example and for several; other inputs are refused with a sentence."""
+    """Logits are finite float32 (B, classes), for any batch size; other inputs are refused with a sentence."""
     worked = False
     for spec in SPECS:
         module = _built(model, spec)
@@ -82,7 +82,7 @@ def gives_logits(model: Model) -> None:
             demand(logits.dtype == torch.float32, f"{spec.shape}: logits are {logits.dtype}; expected float32")
             demand(bool(torch.isfinite(logits).all()), f"{spec.shape}: logits are NaN or infinite at the start")
     if not worked:
-        raise Inapplicable("the model accepts none of the usual inputs with its default settings")
+        raise Inapplicable("the model accepts none of the tried inputs with its default settings")
 
 
 def draws_weights_from_the_seed(model: Model) -> None:
@@ -95,7 +95,7 @@ def draws_weights_from_the_seed(model: Model) -> None:
 
 
 def evaluates_each_row_by_itself(model: Model) -> None:
-    """In evaluation, the logits of an example do not depend on the others."""
+    """In evaluation mode, the logits of an example do not depend on the others."""
     module, spec, x = _fitted(model)
     system = System(module, spec)
     rng = SampleRandom(0, torch.arange(len(x)))
@@ -104,13 +104,13 @@ def evaluates_each_row_by_itself(model: Model) -> None:
         part = system.logits(x[index], rng.rows(index))
         demand(
             torch.equal(part, whole[index]),
-            "logits in evaluation depend on the batch; use stored statistics, and reduce over features only",
+            "logits in evaluation mode depend on the batch; use stored statistics, and reduce over features only",
         )
 
 
 @leaving_the_process_alone
 def evaluates_without_side_effects(model: Model) -> None:
-    """In evaluation nothing changes: not the input, not the module, not the global generators; twice is the same."""
+    """In evaluation mode, nothing is changed: not the input, the module or the global generators; two passes agree."""
     module, spec, x = _fitted(model)
     system = System(module, spec)
     rng = SampleRandom(0, torch.arange(len(x)))
@@ -122,13 +122,13 @@ def evaluates_without_side_effects(model: Model) -> None:
         two = system.logits(given, rng)
     demand(torch.equal(given, x), "a pass changed the input in place")
     changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
-    demand(not changed, f"a pass in evaluation changed {', '.join(changed)}")
-    demand(same, "a pass in evaluation drew from a global generator")
+    demand(not changed, f"a pass in evaluation mode changed {', '.join(changed)}")
+    demand(same, "a pass in evaluation mode drew from a global generator")
     demand(torch.equal(one, two), "two passes over the same inputs gave other logits")
 
 
 def _loss(output: Tensor, spec: DataSpec) -> Tensor:
-    """Training loss of an answer, with labels that all occur."""
+    """Training loss of an output, with labels that all occur."""
     if not isinstance(spec.task, DenseTask):
         return F.cross_entropy(output, torch.arange(len(output)) % spec.classes)
     count, sites = output.shape[:2]
@@ -138,7 +138,7 @@ def _loss(output: Tensor, spec: DataSpec) -> Tensor:
 
 
 def gives_gradients(model: Model) -> None:
-    """The loss has finite gradients in the input and, in training, in every weight."""
+    """The loss has finite gradients in the input and, in training mode, in every weight."""
     if model.learns():
         raise Inapplicable("the model fits itself, without gradients")
     module, spec, x = _first(model)
@@ -156,7 +156,7 @@ def gives_gradients(model: Model) -> None:
 
 
 def fits_itself_by_the_seed(model: Model) -> None:
-    """The same seed and examples give the same state, as large as it was built; nothing global is drawn from."""
+    """The same seed and examples give the same state, of the built size, without global generators."""
     if not model.learns():
         raise Inapplicable("the model is trained by gradients")
     states = []
@@ -173,9 +173,13 @@ def fits_itself_by_the_seed(model: Model) -> None:
         same = {name: (value.shape, value.dtype) for name, value in states[-1].items()}
         demand(
             same == {name: (value.shape, value.dtype) for name, value in before.items()},
-            "learn changed the shape or the type of the module's state, so it cannot be read back; build it as large",
+            "learn changed the shape or the dtype of the module's state, so it cannot be read back; build the module "
+            "with the final shape",
         )
-        demand(any(not torch.equal(value, before[name]) for name, value in states[-1].items()), "learn learned nothing")
+        demand(
+            any(not torch.equal(value, before[name]) for name, value in states[-1].items()),
+            "learn did not change the state",
+        )
     for name, value in states[0].items():
         demand(torch.equal(value, states[1][name]), f"{name} differs after learning twice under one seed")
 

@@ -1,4 +1,4 @@
-"""Rules for poisons: what they touch is what they say, and nothing else."""
+"""Rules for poisons: they change exactly the examples that they name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmark.testing.worlds import global_state, same_state, seeded
 
 RATES = (0.1, 0.25)
 SHAPE = (3, 8, 8)
-"""One example: an image on which a wave of the usual six periods does not vanish, as it does on six columns."""
+"""Shape of an example: an image on which a wave of six periods does not vanish, as it would on six columns."""
 
 
 def examples() -> tuple[Examples, DataSpec]:
@@ -26,13 +26,13 @@ def examples() -> tuple[Examples, DataSpec]:
 
 
 def victims() -> Examples:
-    """Six other images, for poisons that are crafted for given test inputs."""
+    """Six other images, for poisons crafted for given test inputs."""
     held_out, _ = _examples(count=6, shape=SHAPE)
     return Examples.of(held_out.ids + 10_000, 1.0 - held_out.x(), held_out.y)
 
 
 def _poisoned(poison: Poison, rate: float, seed: int = 0) -> tuple[Examples, DataSpec, Examples, Tensor]:
-    """The clean examples, their spec, the poisoned ones, and the ids that the poison says it touched."""
+    """Clean examples, their spec, the poisoned examples, and the ids that the poison names."""
     train, spec = examples()
     with seeded(0):
         given = examples()[0]
@@ -42,7 +42,7 @@ def _poisoned(poison: Poison, rate: float, seed: int = 0) -> tuple[Examples, Dat
 
 
 def honours_the_declared_rate(poison: Poison) -> None:
-    """As many ids are named as the rate says, each once, and each is an example."""
+    """The number of named ids matches the rate; each is unique and belongs to an example."""
     for rate in (*RATES, poison.rate):
         train, _, after, touched = _poisoned(poison, rate)
         expected = int(rate * len(train))
@@ -52,25 +52,25 @@ def honours_the_declared_rate(poison: Poison) -> None:
             f"rate {rate}: {len(touched)} examples were touched; expected {expected} of {len(train)}, rounded down",
         )
         demand(len(touched.unique()) == len(touched), f"rate {rate}: touched ids are repeated")
-        demand(bool(torch.isin(touched, after.ids).all()), f"rate {rate}: touched ids that are no example's")
+        demand(bool(torch.isin(touched, after.ids).all()), f"rate {rate}: touched ids that belong to no example")
 
 
 def changes_only_what_it_names(poison: Poison) -> None:
-    """Every example that is not named is as it was, or was there before under the same id."""
+    """Every example that is not named is unchanged, and was there before under the same id."""
     for rate in RATES:
         train, _, after, touched = _poisoned(poison, rate)
         place = {int(i): at for at, i in enumerate(train.ids.tolist())}
         new = [i for i in after.ids.tolist() if i not in place and i not in set(touched.tolist())]
-        demand(not new, f"rate {rate}: examples {new[:3]} were added and not named")
+        demand(not new, f"rate {rate}: examples {new[:3]} were added but not named")
         rest = [at for at, i in enumerate(after.ids.tolist()) if i not in set(touched.tolist())]
         old = torch.tensor([place[int(after.ids[at])] for at in rest])
         now = torch.tensor(rest)
         same_x = torch.equal(after.x(now), train.x(old))
-        demand(same_x and torch.equal(after.y[now], train.y[old]), f"rate {rate}: examples were changed and not named")
+        demand(same_x and torch.equal(after.y[now], train.y[old]), f"rate {rate}: examples were changed but not named")
 
 
 def changes_something(poison: Poison) -> None:
-    """The examples that are named differ from the clean ones."""
+    """The named examples differ from the clean ones."""
     train, _, after, touched = _poisoned(poison, 0.25)
     clean = {int(i): at for at, i in enumerate(train.ids.tolist())}
     now = {int(i): at for at, i in enumerate(after.ids.tolist())}
@@ -78,14 +78,14 @@ def changes_something(poison: Poison) -> None:
         if i in clean:
             one, two = torch.tensor([clean[i]]), torch.tensor([now[i]])
             same = torch.equal(train.x(one), after.x(two)) and torch.equal(train.y[one], after.y[two])
-            demand(not same, f"example {i} is named as poisoned, and is as it was")
+            demand(not same, f"example {i} is named as poisoned, but is unchanged")
 
 
 def gives_valid_examples(poison: Poison) -> None:
-    """Poisoned examples are examples: unique ids, labels in range, values in [0, 1]."""
+    """Poisoned examples are valid: unique ids, labels in range, values in [0, 1]."""
     _, spec, after, _ = _poisoned(poison, 0.25)
     x = after.x()
-    demand(len(after.ids.unique()) == len(after), "ids are repeated; give added examples ids of their own")
+    demand(len(after.ids.unique()) == len(after), "ids are repeated; give added examples new ids")
     demand(tuple(x.shape) == (len(after), *spec.shape), f"inputs of shape {tuple(x.shape)}")
     demand(x.dtype == torch.float32 and bool(((x >= 0) & (x <= 1)).all()), "inputs outside [0, 1]")
     demand(bool(((after.y >= 0) & (after.y < spec.classes)).all()), f"labels outside 0..{spec.classes - 1}")
@@ -101,8 +101,8 @@ def same_seed_same_poison(poison: Poison) -> None:
         same = same_state(before, global_state())
         two, two_ids = corrupted(poison, examples()[0], victims(), spec, rng)
     demand(same, "a global generator was drawn from or seeded; draw from `rng`")
-    demand(torch.equal(one_ids, two_ids), "the second time other examples were poisoned; draw from `rng` alone")
-    demand(one.digest() == two.digest() and torch.equal(one.x(), two.x()), "the second time the poison was another one")
+    demand(torch.equal(one_ids, two_ids), "other examples were poisoned the second time; draw from `rng` alone")
+    demand(one.digest() == two.digest() and torch.equal(one.x(), two.x()), "the poison differed the second time")
 
 
 @leaving_the_process_alone
@@ -125,7 +125,7 @@ def puts_its_trigger_in_the_box(poison: Poison) -> None:
     if marked is None:
         raise Inapplicable("the poison has no trigger")
     demand(marked.shape == x.shape, f"with the trigger the shape is {tuple(marked.shape)}; expected {tuple(x.shape)}")
-    demand(bool(((marked >= 0) & (marked <= 1)).all()), "with the trigger values leave [0, 1]")
+    demand(bool(((marked >= 0) & (marked <= 1)).all()), "with the trigger, values are outside [0, 1]")
     demand(not torch.equal(marked, x), "the trigger changes nothing")
 
 

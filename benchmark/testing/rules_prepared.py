@@ -1,4 +1,4 @@
-"""Rules for attacks that prepare something beforehand; and its preparation, for the rules of all attacks."""
+"""Rules for prepared attacks, and the preparation used by the rules of all attacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmark.threat import Access, Goal, Norm, Threat
 __all__ = ["PREPARED_RULES", "Preparation", "preparation", "toy_target"]
 
 KNOWN = 8
-"""How many examples an attack prepares itself from."""
+"""Number of examples that an attack prepares from."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def toy_target(here: World, threat: Threat, seed: int, prepared: dict[str, Tenso
 
 
 def preparation(attack: Attack, here: World, threat: Threat, seed: int = 0) -> Preparation:
-    """Let the attack prepare itself against the system of a world, from examples that are not those of the world."""
+    """Let the attack prepare against a world's system, on examples that are not those of the world."""
     if not isinstance(attack, PreparedAttack):
         return Preparation(None)
     ids = torch.arange(KNOWN, dtype=torch.int64) * 5 + 1001
@@ -86,7 +86,7 @@ def _threats(attack: Attack, **changes: Any) -> list[Threat]:
 
 
 def prepares_the_same_tensors_again(attack: Attack) -> None:
-    """Prepared are finite tensors by name, the same for one seed."""
+    """Prepared tensors are finite, named, and the same for one seed."""
     for threat in _threats(attack, queries=64):
         one, two = (preparation(attack, world_of(attack), threat).prepared for _ in range(2))
         usable = isinstance(one, dict) and all(isinstance(value, Tensor) for value in one.values())
@@ -96,12 +96,12 @@ def prepares_the_same_tensors_again(attack: Attack) -> None:
         for name, value in one.items():
             demand(bool(torch.isfinite(value).all()), f"under {threat.norm.value}: prepared {name} is not finite")
             same = name in two and torch.equal(value, two[name])
-            demand(same, f"under {threat.norm.value}: {name} was another one the second time; draw from `rng` alone")
+            demand(same, f"under {threat.norm.value}: {name} differed the second time; draw from `rng` alone")
 
 
 @leaving_the_process_alone
 def leaves_everything_alone_while_preparing(attack: Attack) -> None:
-    """Inputs, the system and the global generators are as they were."""
+    """Inputs, the system and the global generators are not changed."""
     for threat in _threats(attack, queries=64):
         touched = preparation(attack, world_of(attack), threat).touched
         demand(not touched, f"under {threat.norm.value}: preparing changed {', '.join(touched)}; work on copies")

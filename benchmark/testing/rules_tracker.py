@@ -1,4 +1,4 @@
-"""Rules for trackers: every hook is called with plain values, inside a folder that is thrown away."""
+"""Rules for trackers: every hook is called with plain values, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _gallery() -> Gallery:
 
 
 def _calls(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The hook calls of a sweep of two cells, the second of which failed."""
+    """Hook calls of a sweep of two cells, the second of which failed."""
     from benchmark.hooks.events import CellPlan
 
     training = TrainingPlan(_SYSTEM.key, "digits/mlp", {"seed": 0}, 2, "sweep", folder / "systems" / _SYSTEM.key)
@@ -110,7 +110,7 @@ def _calls(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[Path]:
-    """A throw-away working directory, no network for W&B, and nothing on the screen."""
+    """Temporary working directory, without network for W&B and without output."""
     here = Path.cwd()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         os.chdir(name)
@@ -148,7 +148,7 @@ def observes_something(tracker: Tracker) -> None:
 
 
 def takes_every_event(tracker: Tracker) -> None:
-    """No hook raises on what a sweep of a complete and a failed cell tells it."""
+    """No hook raises on the events of a sweep with a complete and a failed cell."""
     manager = _manager(tracker)
     with _elsewhere() as folder:
         for hook, values in _calls(folder):
@@ -160,7 +160,7 @@ def takes_every_event(tracker: Tracker) -> None:
 
 @leaving_the_process_alone
 def leaves_global_rng_alone(tracker: Tracker) -> None:
-    """Observing draws nothing from global generators: what is trained does not depend on who looks on."""
+    """Observing draws nothing from global generators, so that training does not depend on the trackers."""
     manager = _manager(tracker)  # not by way of observers, which put the generators back
     with seeded(0):
         before = global_state()

@@ -1,7 +1,7 @@
 """The contract suite without a test file: `pytest --contract acme-attacks` tests the plugins of a distribution.
 
-Pytest finds this module by its entry point wherever the benchmark is installed; without the option it does nothing, and
-nothing heavy is imported. The option takes plugins (`attack.acme`) and distributions, any number of times; so does
+Pytest finds this module by its entry point wherever the benchmark is installed; without the option it does nothing and
+makes no heavy imports. The option takes plugins (`attack.acme`) and distributions, any number of times; so does
 `contract = attack.acme acme-attacks` in pytest's configuration.
 """
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option and its counterpart in configuration files."""
-    said = "run the benchmark's contract suite over a plugin (attack.acme) or all plugins of a distribution"
+    """Add the option and its counterpart in configuration files."""
+    said = "run the benchmark's contract suite on a plugin (attack.acme) or all plugins of a distribution"
     parser.getgroup("benchmark").addoption("--contract", action="append", default=[], metavar="NAME", help=said)
     parser.addini("contract", said, type="args", default=[])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add one test per plugin and rule to those that were collected.
+    """Add one test per plugin and rule to the collected ones.
 
     Raises:
         pytest.UsageError: if nothing is installed under one of the names.
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def chosen_plugins(wanted: list[str]) -> list[str]:
-    """The plugins `kind.name` that are meant, each once: distributions stand for all of theirs."""
+    """Distinct plugins `kind.name` of the given names; a distribution stands for all its plugins."""
     from benchmark import registry
 
     found: dict[str, None] = {}
@@ -61,7 +61,7 @@ class ContractItem(pytest.Item):
         self.case = case
 
     def runtest(self) -> None:
-        """Check the rule; one that cannot be asked of this plugin is skipped with the reason."""
+        """Check the rule; skip one that does not apply to this plugin, with the reason."""
         from benchmark.testing.rule import Inapplicable
 
         try:
@@ -70,9 +70,9 @@ class ContractItem(pytest.Item):
             pytest.skip(str(reason))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The sentence of the rule that is broken; anything else with its traceback."""
+        """Sentence of the broken rule; anything else with its traceback."""
         return str(excinfo.value) if isinstance(excinfo.value, AssertionError) else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[str, None, str]:
-        """The rule and its plugin."""
+        """Rule and plugin."""
         return "benchmark.testing.contract", None, str(self.case)

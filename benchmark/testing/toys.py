@@ -1,4 +1,4 @@
-"""Small classifiers whose answers are known on paper: each makes one difficulty visible."""
+"""Small classifiers with analytically known answers, each with one difficulty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sphere(nn.Module):
         self.radius = radius
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 2): 0, and how far outside `x` (B, *S) is."""
+        """Logits (B, 2): 0, and the signed distance of `x` (B, *S) from the sphere."""
         outside = (x.flatten(1) - self.get_buffer("centre")).norm(dim=1) - self.radius
         return torch.stack([torch.zeros_like(outside), outside], 1)
 
@@ -31,7 +31,7 @@ class Sphere(nn.Module):
 class Constant(nn.Module):
     """The same logits (K,) for every input.
 
-    connected: whether the logits depend on the input in the graph, with a gradient of zero, or not at all.
+    connected: True if the logits depend on the input in the graph, with a gradient of zero; False for not at all.
     """
 
     def __init__(self, logits: Tensor, *, connected: bool = True) -> None:
@@ -40,20 +40,20 @@ class Constant(nn.Module):
         self.connected = connected
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K)."""
+        """Logits (B, K)."""
         logits = self.get_buffer("logits").expand(len(x), -1)
         return logits + x.flatten(1).sum(1, keepdim=True) * 0.0 if self.connected else logits
 
 
 class Broken(nn.Module):
-    """A classifier whose logits are right and whose input gradient is not a number."""
+    """A classifier with correct logits and NaN input gradients."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K)."""
+        """Logits (B, K)."""
         logits: Tensor = self.model(x)
         spoiled: Tensor = straight_through(logits, logits * torch.nan)
         return spoiled
@@ -62,7 +62,7 @@ class Broken(nn.Module):
 class Quantised(nn.Module):
     """Rounds the input to `levels` + 1 values: its gradient is zero everywhere, unless a surrogate is declared.
 
-    straight_through: whether the backward pass skips the rounding (BPDA with the identity).
+    straight_through: skip the rounding in the backward pass (BPDA with the identity).
     """
 
     def __init__(self, model: nn.Module, levels: int, *, straight_through: bool = False) -> None:
@@ -70,7 +70,7 @@ class Quantised(nn.Module):
         self.model, self.levels, self.straight_through = model, levels, straight_through
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K)."""
+        """Logits (B, K)."""
         rounded = torch.round(x * self.levels) / self.levels
         if self.straight_through:
             rounded = straight_through(rounded, x)
@@ -79,34 +79,34 @@ class Quantised(nn.Module):
 
 
 class Probabilities(nn.Module):
-    """Gives the softmax where logits are expected."""
+    """Returns the softmax where logits are expected."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K), rows sum to 1."""
+        """Probabilities (B, K), whose rows sum to 1."""
         return torch.softmax(self.model(x), 1)
 
 
 class Scaled(nn.Module):
-    """scale * logits + shift: no label changes, but a large scale saturates the softmax and a shift costs digits."""
+    """scale * logits + shift: same labels, but a large scale saturates the softmax, a shift costs precision."""
 
     def __init__(self, model: nn.Module, *, scale: float = 1.0, shift: float = 0.0) -> None:
         super().__init__()
         self.model, self.scale, self.shift = model, scale, shift
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K)."""
+        """Logits (B, K)."""
         logits: Tensor = self.model(x)
         return self.scale * logits + self.shift
 
 
 class RandomisedLinear(nn.Module):
-    """A linear classifier whose weights (K, D) get fresh Gaussian noise for each row and pass; its mean is `weight`.
+    """A linear classifier with Gaussian noise on its weights (K, D) for each row and pass; their mean is `weight`.
 
-    spread: the standard deviation of the noise.
+    spread: standard deviation of the noise.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, spread: float) -> None:
@@ -116,7 +116,7 @@ class RandomisedLinear(nn.Module):
         self.spread = spread
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K); needs `benchmark.sampling.using` around the call."""
+        """Logits (B, K); needs `benchmark.sampling.using` around the call."""
         weight = self.get_buffer("weight")
         noise = sampling.ambient().normal(*weight.shape, stream="weights")
         return torch.einsum("bkd,bd->bk", weight + self.spread * noise, x.flatten(1)) + self.get_buffer("bias")

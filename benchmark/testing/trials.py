@@ -1,4 +1,4 @@
-"""Attacks run once under a threat in a small world, as the rules for attacks judge them."""
+"""Single runs of attacks under a threat in a small world, for the rules for attacks."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = [
 ]  # fmt: skip
 
 BUDGET = 256
-"""Forward passes per example in the standard trials: keeps them short. Attacks that overspend get another trial
+"""Query budget of the standard trials, which keeps them short. Attacks that overspend get another trial
 without a limit, and are reported by `honours_the_query_budget` alone."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An attack as it was run once. ledger: what it cost."""
+    """One run of an attack. ledger: its cost."""
 
     threat: Threat
     here: World
@@ -56,28 +56,28 @@ class Trial:
 
 
 def norms_of(attack: Attack) -> list[Norm]:
-    """The norms that it declares, in a fixed order."""
+    """Declared norms, in a fixed order."""
     return [norm for norm in Norm if norm in attack.supports.norms]
 
 
 def least_access(attack: Attack) -> dict[str, Any]:
-    """The least access that the attack declares, as a part of a threat."""
+    """Least access that the attack declares, as settings of a threat."""
     surrogate = "toy" if attack.supports.access is Access.transfer else ""
     return {"access": attack.supports.access, "surrogate": surrogate}
 
 
 def goal_labels(here: World, threat: Threat) -> Tensor:
-    """The labels to leave or to reach."""
+    """True labels, or target labels of a targeted threat."""
     return (here.y + 1) % here.spec.classes if threat.targeted else here.y
 
 
 def trial_target(attack: Attack, here: World, threat: Threat, seed: int) -> Target:
-    """The world's system under the threat, with what the attack has prepared against it."""
+    """The world's system under the threat, with the tensors that the attack has prepared against it."""
     return toy_target(here, threat, seed, preparation(attack, here, threat, seed).prepared)
 
 
 def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch_seed: int = 0) -> Trial:
-    """Run the attack once, exactly as it is asked to; the global generators are as they were afterwards."""
+    """Run the attack once with exactly these arguments; the global generators are restored afterwards."""
     attack.check(here.spec, threat)
     threat = with_fixed_region(threat, here.system, here.x, here.y, here.rng(seed))
     target = trial_target(attack, here, threat, seed)
@@ -87,7 +87,7 @@ def attempt(attack: Attack, here: World, threat: Threat, *, seed: int = 0, torch
 
 
 def trial(attack: Attack, norm: Norm, here: World | None = None, *, seed: int = 0, **changes: Any) -> Trial:
-    """Run the attack once in a standard way: the least access, a short budget."""
+    """Run the attack once under standard conditions: the least access, a small budget."""
     here = here or world_of(attack)
     shape = tuple(here.x.shape[1:])
     settings = {**least_access(attack), "queries": BUDGET, **changes}
@@ -101,7 +101,7 @@ def trial(attack: Attack, norm: Norm, here: World | None = None, *, seed: int = 
 
 
 def goals_of(attack: Attack) -> list[Goal]:
-    """Untargeted, and the next class if the attack can be targeted."""
+    """Goals to test: untargeted, and the next class if the attack supports targets."""
     return [Goal.untargeted, Goal.next_class] if attack.supports.targeted else [Goal.untargeted]
 
 
@@ -112,19 +112,19 @@ def trials(attack: Attack, **changes: Any) -> Iterator[Trial]:
 
 
 def demand_usable(run: Trial) -> None:
-    """There is a candidate per input, finite and in the box."""
+    """Demand a candidate per input, finite and in the box."""
     demand(
         run.x_adv.shape == run.here.x.shape,
         f"{run}: returned shape {tuple(run.x_adv.shape)}; expected that of x, {tuple(run.here.x.shape)}",
     )
     finite = bool(torch.isfinite(run.x_adv).all())
-    demand(finite, f"{run}: returned NaN or infinity; give the clean input where nothing is found")
+    demand(finite, f"{run}: returned NaN or infinity; return the clean input where the attack fails")
     box = bool(((run.x_adv >= 0) & (run.x_adv <= 1)).all())
     demand(box, f"{run}: left the box [0, 1]; end with threat.around(x, rng).project(x_adv)")
 
 
 def demand_allowed(attack: Attack, run: Trial) -> None:
-    """The candidates are finite, in the box, in the region, and, where the attack is bounded, in the ball."""
+    """Demand candidates that are finite, in the box, in the region, and, for a bounded attack, in the ball."""
     demand_usable(run)
     audit = run.threat.around(run.here.x, run.here.rng()).audit(run.x_adv)
     demand(
@@ -135,6 +135,6 @@ def demand_allowed(attack: Attack, run: Trial) -> None:
         far = float(audit.distance.max())
         demand(
             not (audit.excess > 0).any(),
-            f"{run}: went to distance {far:.6g} (tolerance {tolerance(run.threat.norm, run.threat.radius):.1g}); end "
+            f"{run}: moved to distance {far:.6g} (tolerance {tolerance(run.threat.norm, run.threat.radius):.1g}); end "
             "with threat.around(x, rng).project(x_adv), or declare minimal=True",
         )

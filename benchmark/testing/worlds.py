@@ -1,4 +1,4 @@
-"""Small fixed systems on which the contract suite tries plugins out; weights have fixed seeds of their own."""
+"""Small fixed systems for trying plugins in the contract suite; weights come from fixed seeds."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 SHAPE = (3, 6, 6)
-"""One example of the standard world: a small colour image, which every attack on images accepts."""
+"""Shape of an example of the standard world: a small colour image, which every attack on images accepts."""
 
 RADII = {Norm.linf: Fraction(1, 10), Norm.l2: Fraction(1), Norm.l1: Fraction(4), Norm.l0: Fraction(8)}
-"""A radius per norm at which attacks have something to do in the standard world."""
+"""Radius per norm at which attacks can break some examples of the standard world."""
 
 WIDE = {Norm.linf: Fraction(1, 2), Norm.l2: Fraction(5), Norm.l1: Fraction(50), Norm.l0: Fraction(108)}
-"""Radii with room for nearly any change in the standard world."""
+"""Radii that allow nearly any change in the standard world."""
 
 
 def _generator(*parts: object) -> torch.Generator:
@@ -74,7 +74,7 @@ class Net(nn.Module):
         self.flat, self.shift, self.bad = flat, shift, bad
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, *S) to (B, K), or to the shape of the task's answers."""
+        """Map (B, *S) to (B, K), or to the output shape of the task."""
         hidden = torch.tanh((x.flatten(1) - 0.5) @ self.first)
         logits = hidden @ self.second * (0.0 if self.flat else 1.0) + self.bias
         exact: Tensor = straight_through(torch.round(logits.detach() * 1024) / 1024, logits)
@@ -94,7 +94,7 @@ class Jitter(Defense):
     randomized = True
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind noise of standard deviation 0.05."""
+        """Model behind noise of standard deviation 0.05."""
         return _Jittered(model)
 
 
@@ -110,26 +110,26 @@ class _Jittered(nn.Module):
 
 @dataclass(frozen=True)
 class Spot(Poison):
-    """The standard world's poison, for attacks that show a trigger: marks the first feature, wants the label 0."""
+    """The standard world's poison, for attacks that apply a trigger: marks the first feature, targets the label 0."""
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """Nothing: the world's systems are not trained."""
+        """Return the examples unchanged: the world's systems are not trained."""
         return train, train.ids[:0]
 
     def trigger(self, x: Tensor) -> Tensor:
-        """The first feature at 1."""
+        """Inputs with the first feature at 1."""
         marked = x.clone()
         marked.flatten(1)[:, 0] = 1.0
         return marked
 
     def aim(self, y: Tensor) -> Tensor:
-        """0, for the other labels."""
+        """0 for all other labels."""
         return torch.where(y == 0, -1, 0)
 
 
 @dataclass(frozen=True)
 class World:
-    """A system with a few examples. y: what the system says of x, but for the last example, which it gets wrong."""
+    """A system with a few examples. y: the predicted labels, except for the last example, which is misclassified."""
 
     system: System
     x: Tensor
@@ -138,7 +138,7 @@ class World:
 
     @property
     def spec(self) -> DataSpec:
-        """The data of this world."""
+        """Data of this world."""
         return self.system.spec
 
     def rng(self, seed: int = 0) -> SampleRandom:
@@ -147,22 +147,22 @@ class World:
 
     @property
     def owned(self) -> References:
-        """Inputs that an attacker has, labelled as the system does."""
+        """The attacker's own inputs, with the system's labels."""
         x = torch.rand(40, *self.spec.shape, generator=_generator("owned", self.spec.shape)).to(self.x.dtype)
         y = _said(self.spec, self.system.logits(x, SampleRandom(0, torch.arange(len(x)))))
         return References.of(Examples.of(torch.arange(len(x)), x, y), self.spec.classes)
 
     def rows(self, index: Tensor) -> World:
-        """The world with these examples only."""
+        """World with these examples only."""
         return World(self.system, self.x[index], self.y[index], self.ids[index])
 
     def double(self) -> World:
-        """The world in double precision; its system is changed in place."""
+        """World in double precision; its system is changed in place."""
         return World(self.system.double(), self.x.double(), self.y, self.ids)
 
 
 def _inputs(shape: tuple[int, ...], count: int, name: str = "x") -> Tensor:
-    """(count, *shape) in [0, 1], some features on its ends."""
+    """Random inputs (count, *shape) in [0, 1], with some features at the ends."""
     return (torch.rand(count, *shape, generator=_generator(name, shape)) * 1.2 - 0.1).clamp(0.0, 1.0)
 
 
@@ -177,9 +177,9 @@ def world(
     randomized: bool = False,
     task: str = CLASSIFICATION,
 ) -> World:
-    """A fixed world; see :class:`Net` for the ways in which its model can be difficult.
+    """A fixed world; see :class:`Net` for the options that make its model difficult.
 
-    task: its name. Segmentation is of examples of any shape, detection of images.
+    task: name of the task. Segmentation takes examples of any shape, detection images.
     """
     spec = DataSpec(shape, classes, task=_task(task, shape, classes))
     system = System(Net(spec, flat=flat, shift=shift, bad=bad), spec, (Jitter(),) if randomized else ())
@@ -192,12 +192,12 @@ def world(
 
 
 def world_of(component: Component, *args: Any, **changes: Any) -> World:
-    """A world of a task that the plugin declares: the standard one, if it can be part of classification."""
+    """World of a task that the plugin declares: the standard one, if it supports classification."""
     return world(*args, **{"task": tasks_of(component)[0], **changes})
 
 
 def tasks_of(component: Component) -> list[str]:
-    """The tasks that a plugin declares, classification first."""
+    """Tasks that a plugin declares, classification first."""
     return sorted(component.tasks, key=lambda name: (name != CLASSIFICATION, name != Segmentation.name))
 
 
@@ -210,7 +210,7 @@ def _task(name: str, shape: tuple[int, ...], classes: int) -> Task:
 
 
 def _said(spec: DataSpec, output: Tensor) -> Tensor:
-    """Labels that make an answer right, (B,) int64 or (B, S, ...)."""
+    """Labels for which an output is correct, (B,) int64 or (B, S, ...)."""
     if not isinstance(spec.task, DenseTask):
         return output.argmax(1)
     reading = spec.task.read(output.nan_to_num())
@@ -218,7 +218,7 @@ def _said(spec: DataSpec, output: Tensor) -> Tensor:
 
 
 def _misnamed(y: Tensor, classes: int) -> Tensor:
-    """Other labels than `y`, () or (S, ...), for an example that the system gets wrong."""
+    """Labels other than `y`, () or (S, ...), for a misclassified example."""
     if y.ndim < 2:
         return (y + 1) % classes
     label = y[:, :1]
@@ -226,14 +226,14 @@ def _misnamed(y: Tensor, classes: int) -> Tensor:
 
 
 def examples(count: int = 40, shape: tuple[int, ...] = SHAPE, classes: int = 3) -> tuple[Examples, DataSpec]:
-    """Labelled training examples held in memory, all labels present."""
+    """Labelled training examples in memory, with all labels present."""
     spec = DataSpec(shape, classes)
     y = torch.arange(count, dtype=torch.int64) % classes
     return Examples.of(torch.arange(count, dtype=torch.int64) * 3 + 1, _inputs(shape, count, "train"), y), spec
 
 
 def threat_of(norm: Norm, shape: tuple[int, ...] = SHAPE, **changes: object) -> Threat:
-    """A threat of that norm with a radius that suits the size of an example."""
+    """Threat of that norm with a radius suited to the size of an example."""
     eps = RADII[norm] if math.prod(shape) >= RADII[Norm.l0] else min(RADII[norm], Fraction(2))
     return Threat(**{"norm": norm, "eps": eps, **changes})  # type: ignore[arg-type]
 
@@ -242,21 +242,21 @@ GlobalState = tuple[Tensor, object, object]
 
 
 def global_state() -> GlobalState:
-    """The states of the generators of torch, NumPy and Python."""
+    """States of the generators of torch, NumPy and Python."""
     return torch.get_rng_state().clone(), np.random.get_state(), random.getstate()  # noqa: NPY002
 
 
 def same_state(one: GlobalState, other: GlobalState) -> bool:
-    """True if nothing was drawn in between."""
+    """True if nothing was drawn between two states."""
     numpy_same = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))  # type: ignore[call-overload]
     return torch.equal(one[0], other[0]) and numpy_same and one[2] == other[2]
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Global generators in a state of the suite's own inside the block, and as they were after it.
+    """Set the global generators to a state of the suite's own inside the block, and restore them after it.
 
-    A plugin that seeds them with 0 or 42 leaves another state than this one.
+    The state differs from that of a plugin that seeds them with 0 or 42.
     """
     torch_state, numpy_state, python_state = global_state()
     own = derive_seed("benchmark.testing", "global", seed) % 2**32

@@ -1,7 +1,7 @@
 """The set of allowed inputs around a batch: distances, projections, starts and steepest steps, per example.
 
-Everything is written for one example and applied to each row alone; no value depends on the rest of the batch.
-Inputs lie in the box [0, 1]. Distances are computed in double precision.
+Everything is applied to each row separately; no value depends on the rest of the batch. Inputs lie in the box [0, 1].
+Distances are computed in double precision.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["Ball", "BallAudit", "distance", "rows_norm", "tolerance"]
 
 
 def _columns(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) reshaped to broadcast against (B, *S)."""
+    """`values` (B,), reshaped to broadcast against (B, *S)."""
     return values.reshape(-1, *([1] * (like.ndim - 1)))
 
 
 def rows_norm(delta: Tensor, norm: Norm) -> Tensor:
-    """(B,) the norm of each row of `delta` (B, *S), in the dtype of `delta`."""
+    """Norm of each row of `delta` (B, *S), (B,) in the dtype of `delta`."""
     flat = delta.flatten(1)
     if norm is Norm.linf:
         return flat.abs().amax(1)
@@ -46,9 +46,9 @@ def distance(x_adv: Tensor, x: Tensor, norm: Norm) -> Tensor:
 
 @dataclass(frozen=True)
 class BallAudit:
-    """The position of each candidate relative to the allowed set.
+    """Position of each candidate relative to the allowed set.
 
-    distance: (B,) float64, in the threat's norm. excess: (B,) float64, how far beyond the radius (0 inside).
+    distance: (B,) float64, in the threat's norm. excess: (B,) float64, distance beyond the radius (0 inside).
     outside_box, outside_region, off_grid, non_finite: (B,) bool.
     """
 
@@ -72,11 +72,11 @@ class BallAudit:
 
 @dataclass(frozen=True)
 class Ball:
-    """The set of allowed inputs around `x`: the eps-ball of a norm, in the box [0, 1], changed inside the mask only.
+    """The allowed inputs around `x`: the eps-ball of a norm in the box [0, 1], changed inside the mask only.
 
     x: (B, *S) in [0, 1]. eps: the radius, may be infinite. mask: (B or 1, *S) bool, or None for all features.
-    levels: number of values that a changed feature can have, or None for real numbers; see :meth:`quantise`.
-    table: the rules of the features, for data that has such.
+    levels: number of values of a changed feature, or None for real numbers; see :meth:`quantise`.
+    table: constraints on the features of tabular data, or None.
     """
 
     x: Tensor
@@ -88,16 +88,16 @@ class Ball:
 
     @property
     def rounds(self) -> bool:
-        """True if candidates are changed before they are handed in."""
+        """True if candidates are rounded before they are judged."""
         return self.levels is not None or self.table is not None
 
     def rows(self, index: Tensor) -> Ball:
-        """The balls of the examples at `index` (int64 or bool)."""
+        """Balls of the examples at `index` (int64 or bool)."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[index]
         return Ball(self.x[index], self.norm, self.eps, mask, self.levels, self.table)
 
     def audit(self, x_adv: Tensor) -> BallAudit:
-        """The core's own judgement of candidates `x_adv` (B, *S); never changes them."""
+        """Audit candidates `x_adv` (B, *S), as the core does, without changing them."""
         finite = torch.isfinite(x_adv).flatten(1).all(1)
         far = distance(torch.nan_to_num(x_adv, nan=0.0, posinf=1e9, neginf=-1e9), self.x, self.norm)
         excess = (far - self.eps).clamp_min(0.0)
@@ -116,9 +116,10 @@ class Ball:
         return BallAudit(far, excess, box, region, off_grid, ~finite)
 
     def project(self, x_adv: Tensor) -> Tensor:
-        """Allowed point for each candidate, (B, *S); a candidate that is allowed stays (up to rounding).
+        """Project each candidate into the allowed set, (B, *S); an allowed candidate is unchanged (up to rounding).
 
-        linf, l2 and l1: the Euclidean projection onto ball and box together. l0: the `eps` largest changes are kept.
+        linf, l2 and l1: the Euclidean projection onto the intersection of ball and box. l0: the `eps` largest changes
+        are kept.
         """
         if self.norm is Norm.linf:
             return x_adv.clamp(*self._bounds)
@@ -139,13 +140,13 @@ class Ball:
         return torch.where(kept.reshape(self.x.shape) != 0, x_adv.clamp(0.0, 1.0), self.x)
 
     def _l2_limit(self, size: int) -> float:
-        """The radius, less what rounding `x` + delta to single precision may add beyond the audit's tolerance."""
+        """Radius, minus the error of rounding `x` + delta to single precision beyond the audit's tolerance."""
         rounding = math.sqrt(size) * 2.0**-25  # half the distance between neighbours just below 1, per feature
         return max(0.0, self.eps - max(0.0, rounding - tolerance(Norm.l2, self.eps)))
 
     @functools.cached_property
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest allowed value of each feature under linf, (B, *S) each."""
+        """Lowest and highest allowed value of each feature under linf, (B, *S) each."""
         low, high = (self.x - self.eps).clamp_min(0.0), (self.x + self.eps).clamp_max(1.0)
         if self.table is not None:
             least, most = self.table.bounds(self.x)
@@ -155,10 +156,10 @@ class Ball:
         return torch.where(self.mask, low, self.x), torch.where(self.mask, high, self.x)
 
     def _project_l2(self, x_adv: Tensor) -> Tensor:
-        """Euclidean projection onto the l2 ball intersected with the box.
+        """Euclidean projection onto the intersection of the l2 ball and the box.
 
-        The optimum is x + sign(u) * min(s |u|, room) with one s in (0, 1] per row. A feature that has reached the end
-        of its room leaves more of the radius to the others, so s grows until no more features do: a few rounds.
+        The optimum is x + sign(u) * min(s |u|, room) with one s in (0, 1] per row. A feature that has used up its
+        room leaves more of the radius to the others, so s grows until no more features do, in a few iterations.
         """
         u = (x_adv - self.x).flatten(1)
         x = self.x.flatten(1)
@@ -179,7 +180,7 @@ class Ball:
         return (x + u.sign() * moved).reshape(self.x.shape)
 
     def _project_l1(self, x_adv: Tensor) -> Tensor:
-        """Euclidean projection onto the l1 ball intersected with the box.
+        """Euclidean projection onto the intersection of the l1 ball and the box.
 
         The optimum is sign(u) * clip(|u| - t, 0, room) with one t per row (Croce & Hein, ICML 2021, section 3.1);
         its l1 norm is piecewise linear in t, so t is read off after sorting the 2 D breakpoints.
@@ -208,14 +209,15 @@ class Ball:
         return near.reshape(self.x.shape).clamp(0.0, 1.0)
 
     def quantise(self, x_adv: Tensor) -> Tensor:
-        """(B, *S): `x_adv` with each changed feature rounded to k / (levels - 1); itself where there are no levels.
+        """Candidates with each changed feature rounded to k / (levels - 1), (B, *S); unchanged if there are no levels.
 
-        Rows of a table become what its rules allow (:meth:`benchmark.threat.table.TableRegion.nearest`), in the ball.
+        Rows of a table are made valid under its rules (:meth:`benchmark.threat.table.TableRegion.nearest`), within the
+        ball.
 
-        The values allowed for a feature are the grid and its value in `x`. Each is rounded to the nearer of the allowed
-        values on both sides of it, towards `x` if both are as near. Where that takes a row out of the ball in which it
-        was, the features whose rounding gained the most distance are rounded towards `x` instead, no more of them than
-        it takes: a row in the ball stays in it, and in its box and region. What is on the grid stays.
+        The allowed values of a feature are the grid and its value in `x`. Each feature is rounded to the nearer of the
+        two neighbouring allowed values, ties towards `x`. If that moves a row out of a ball that it was in, the
+        features whose rounding added the most distance are rounded towards `x` instead, as few as necessary: a row in
+        the ball stays in it, and in its box and region. Values on the grid do not change.
         """
         if self.table is not None:
             return self._by_rules(x_adv, self.table)
@@ -242,7 +244,7 @@ class Ball:
         return torch.where(_columns(left, x_adv), table.nearest(x_adv, self.x, towards=True), near)
 
     def _nearer(self, near: Tensor, towards: Tensor) -> Tensor:
-        """(B, *S): `near` with the fewest features set to `towards` that bring its rows into the ball (l1, l2)."""
+        """`near`, with the fewest features set to `towards` that bring its rows into the ball (l1, l2), (B, *S)."""
         power = 2 if self.norm is Norm.l2 else 1
         x = self.x.double().flatten(1)
         cost = (near.double().flatten(1) - x).abs() ** power
@@ -255,11 +257,11 @@ class Ball:
         return torch.where(back.reshape(near.shape), towards, near)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Step of unit norm that raises a linear function the most, (B, *S); zero where the gradient is.
+        """Step of unit norm that increases a linear function the most, (B, *S); zero where the gradient is.
 
-        linf: the sign. l2: the normalised gradient. l1: all on the coordinates of the largest slope, split over ties.
-        l0: the sign on every coordinate; the projection keeps the largest. A coordinate (l2 and l1: a row) whose
-        gradient is not a number has no direction, and its step is zero; so has an infinite one under l2.
+        linf: the sign. l2: the normalised gradient. l1: all on the coordinates of largest magnitude, split over ties.
+        l0: the sign on every coordinate; the projection keeps the largest. The step is zero at a coordinate (l2 and l1:
+        in a row) with a NaN gradient, and under l2 in a row with an infinite one.
         """
         if self.mask is not None:
             gradient = torch.where(self.mask, gradient, 0.0)
@@ -277,7 +279,7 @@ class Ball:
         return step.reshape(gradient.shape)
 
     def random(self, rng: SampleRandom, *, stream: str, draw: int = 0) -> Tensor:
-        """Uniform in the ball (before the box cuts it), then in the box and the region, (B, *S).
+        """Uniform sample of the ball (before clipping to the box), projected into box and region, (B, *S).
 
         l2: a Gaussian direction with radius eps * u^(1/d). l1: exponential spacings with random signs. l0: uniform
         values on eps random coordinates. An infinite radius draws uniformly in the box.

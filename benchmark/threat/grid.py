@@ -14,12 +14,12 @@ def _grid_value(place: Tensor, levels: int) -> Tensor:
 
 
 def on_grid(values: Tensor, levels: int) -> Tensor:
-    """The value of the grid next to each of `values`."""
+    """Grid value nearest to each of `values`."""
     return _grid_value((values.double() * (levels - 1)).round(), levels).to(values.dtype)
 
 
 def neighbours(x_adv: Tensor, x: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """(B, *S) each: the allowed values next to `x_adv`, away from `x` and towards it."""
+    """Allowed values next to `x_adv`, away from `x` and towards it, (B, *S) each."""
     top = levels - 1
     place = x_adv.double() * top
     whole = place.round()

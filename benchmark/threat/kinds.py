@@ -1,4 +1,4 @@
-"""Norms, access, goals and regions: the kinds that a threat is made of."""
+"""Norms, access, goals and regions: the enumerations that a threat is made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Access", "Goal", "Norm", "Region", "RegionKind"]
 
 
 class Norm(Enum):
-    """The distance in which a perturbation is measured, over all features of one example."""
+    """Norm of a perturbation, over all features of one example."""
 
     linf = "linf"
     l2 = "l2"
@@ -31,7 +31,7 @@ class Access(Enum):
     def grants(self, needed: Access) -> bool:
         """True if an attack that needs `needed` can run under this access.
 
-        A transfer attacker holds a surrogate of its own, with everything in it.
+        A transfer attacker has full access to a surrogate of its own.
         """
         order = (Access.labels, Access.scores, Access.gradients)
         if self is Access.transfer:
@@ -40,14 +40,14 @@ class Access(Enum):
 
 
 class Goal(Enum):
-    """The wrong answer that counts: any (`untargeted`), or one given label per example.
+    """The wrong answers that count: any (`untargeted`), or one given label per example.
 
     next_class: (y + 1) modulo the number of classes. least_likely: the class with the lowest clean score.
-    random_class: uniform over the classes other than y. all: every class other than y, one attack after the other
+    random_class: uniform over the classes other than y. all: every class other than y, in separate attacks
     (Carlini & Wagner, S&P 2017, section VI.A: best, average and worst case).
-    top5: any answer whose five best labels leave y out; right, too, then means that they have it.
-    vanishing, mislabeling, fabrication: of a detector, objects that are not found, that are found under another name,
-    or detections where there is no object; right, too, then means that there is no error of that kind.
+    top5: any answer without y in the top five; an example then counts as correct if y is in the top five.
+    vanishing, mislabeling, fabrication: for an object detector, missed objects, objects with another class, or
+    detections without an object; an example then counts as correct if it has no such error.
     """
 
     untargeted = "untargeted"
@@ -67,12 +67,12 @@ class Goal(Enum):
 
     @property
     def about_objects(self) -> bool:
-        """True if it is about a detector's errors."""
+        """True for an object detector's errors."""
         return self in (Goal.vanishing, Goal.mislabeling, Goal.fabrication)
 
 
 class RegionKind(Enum):
-    """The kind of a region."""
+    """Kind of a region."""
 
     full = "full"
     square = "square"
@@ -85,11 +85,11 @@ class RegionKind(Enum):
 
 @dataclass(frozen=True)
 class Region:
-    """The features that may change; the others must stay bit for bit.
+    """The features that may change; all others must stay identical, bit for bit.
 
     kind: full; `square`, a centred square of `size` pixels a side; `border`, a frame `size` pixels wide; `stripes`,
-        bands of `size` rows, by turns open and fixed, the first one open; `random`, `size` pixels drawn per example;
-        `saliency`, the `size` pixels by which the score of the true label changes most (Simonyan, Vedaldi & Zisserman,
+        bands of `size` rows, alternately free and fixed, the first one free; `random`, `size` pixels per example;
+        `saliency`, the `size` pixels of largest gradient of the true label's score (Simonyan, Vedaldi & Zisserman,
         2014, arXiv:1312.6034, section 3): see :func:`benchmark.stages.settle.salient`; `file`, the mask in `path`. For
         tabular data, features take the place of the pixels and rows of stripes, random and saliency.
     path: a .npy file, or a .safetensors file with a tensor `mask`, of the shape of one example (or one channel of it),
@@ -102,9 +102,13 @@ class Region:
 
     def __post_init__(self) -> None:
         if self.kind not in (RegionKind.full, RegionKind.file) and self.size < 1:
-            raise ConfigError(f"threat.region.size is {self.size}; a {self.kind.value} region needs at least 1 pixel")
+            raise ConfigError(
+                f"threat.region.size is {self.size}; expected at least 1 pixel for a {self.kind.value} region"
+            )
         if self.kind is RegionKind.file and not self.path:
-            raise ConfigError("threat.region.path is empty; a file region needs the path of a .npy mask")
+            raise ConfigError(
+                "threat.region.path is empty; expected the path of a mask (.npy or .safetensors) for a file region"
+            )
 
     def __str__(self) -> str:
         if self.kind is RegionKind.full:

@@ -1,4 +1,4 @@
-"""Mask files: which features of an example may change, as somebody wrote it down."""
+"""Mask files, which mark the features of an example that may change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["read_mask"]
 
 
 def read_mask(path: Path) -> Any:
-    """The mask in a .npy file, or under the name `mask` in a .safetensors file: a NumPy array of bool, in C order.
+    """Read the mask in a .npy file, or the tensor `mask` of a .safetensors file, as a NumPy array of bool in C order.
 
     Raises:
         DataError: if it cannot be read.
@@ -30,7 +30,7 @@ def read_mask(path: Path) -> Any:
         raise DataError(f"the mask of threat.region.path {str(path)!r} cannot be read: {error}") from error
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise DataError(
-            f"the mask of threat.region.path {str(path)!r} holds {array.dtype}, or numbers that are not finite; "
+            f"the mask of threat.region.path {str(path)!r} holds {array.dtype}, or non-finite values; "
             "expected bool, True where a feature may change"
         )
     return np.ascontiguousarray(array != 0)

@@ -1,4 +1,4 @@
-"""The radius of a threat: how it is written and read, and the rounding that a verdict forgives. Imports no torch."""
+"""Radius of a threat: parsing, formatting, and the rounding tolerance of the verdict. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmark.threat.kinds import Norm
 __all__ = ["label_of_eps", "parse_eps", "tolerance"]
 
 WRITTEN = re.compile(r"\d{1,18}/0*[1-9]\d{0,17}|(?:\d{1,18}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,2})?", re.ASCII)
-"""Fractions and decimal numbers, short enough that no number takes long to build."""
+"""Fractions and decimal numbers, short enough to parse quickly."""
 
 
 def parse_eps(value: str | float | Fraction) -> Fraction:
-    """The exact radius that a person or a record wrote: "8/255", "0.1" and 0.1 mean just that.
+    """Parse an exact radius: "8/255", "0.1" and 0.1 are exact fractions.
 
     Raises:
-        ConfigError: if the value is no non-negative fraction or decimal number.
+        ConfigError: if the value is not a non-negative fraction or decimal number.
     """
     text = str(value).replace(" ", "")
     if re.match(r"-[\d.]", text):
@@ -33,15 +33,15 @@ def parse_eps(value: str | float | Fraction) -> Fraction:
 
 
 def label_of_eps(eps: Fraction) -> str:
-    """Readable text of a radius: n/255 for multiples of 1/255, else a decimal number."""
+    """Radius as text: n/255 for multiples of 1/255, else a decimal number."""
     if eps.denominator != 1 and 255 % eps.denominator == 0:
         return f"{eps.numerator * (255 // eps.denominator)}/255"
     return f"{float(eps):.6g}" if math.isfinite(float(eps)) else "inf"
 
 
 def tolerance(norm: Norm | str, eps: float) -> float:
-    """The excess over the radius that is forgiven to single-precision rounding, in units of the distance.
+    """Tolerated excess over the radius, for single-precision rounding, in units of the distance.
 
-    One part in a million, plus 1e-6; none under l0. Core and leaderboard judge by it.
+    1e-6 * (1 + eps); 0 under l0. Used by core and leaderboard.
     """
     return 0.0 if norm in (Norm.l0, Norm.l0.value) else 1e-6 * (1.0 + eps)

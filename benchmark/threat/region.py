@@ -1,4 +1,4 @@
-"""Masks of the features that may change, from the threat's region."""
+"""Masks of the features that a threat's region allows to change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Masks", "region_mask"]
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of some examples, found again by the examples' ids.
+    """Masks of some examples, looked up by the examples' ids.
 
     ids: (N,) int64, ascending. mask: (N, *S) bool, true where change is allowed.
     """
@@ -29,12 +29,12 @@ class Masks:
 
     @classmethod
     def of(cls, ids: Tensor, mask: Tensor) -> Masks:
-        """The masks (N, *S) of the examples `ids` (N,), in any order."""
+        """Masks (N, *S) of the examples `ids` (N,), in any order."""
         order = ids.argsort()
         return cls(ids[order], mask[order])
 
     def at(self, ids: Tensor) -> Tensor:
-        """Masks of the examples `ids` (B,), which may repeat, of shape (B, *S) bool.
+        """Masks of the examples `ids` (B,), which may repeat, (B, *S) bool.
 
         Raises:
             DataError: if an example is not among them.
@@ -43,8 +43,8 @@ class Masks:
         missing = self.ids[place] != ids
         if bool(missing.any()):
             raise DataError(
-                f"the region of example {int(ids[missing][0])} is not fixed; give `threat.around` the `rng` that the "
-                "attack was called with, or rows or children of it"
+                f"the region of example {int(ids[missing][0])} is not fixed; pass to `threat.around` the `rng` of the "
+                "attack, or rows or children of it"
             )
         return self.mask[place]
 
@@ -61,7 +61,9 @@ def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
     if region.kind is RegionKind.file:
         return _mask_from_file(region, x)
     if region.kind is RegionKind.saliency:
-        raise DataError("a saliency region depends on the system, and has to be fixed first: benchmark.stages.settle")
+        raise DataError(
+            "a saliency region depends on the system; fix it first, with benchmark.stages.settle.with_fixed_region"
+        )
     if region.kind is RegionKind.random:
         order = rng.permutation(_pixels(shape), stream="region")
         return mask_of_pixels(order[:, : region.size], shape)
@@ -70,7 +72,7 @@ def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
         open_rows = rows // region.size % 2 == 0
         return (open_rows[:, None] if len(shape) > 1 else open_rows).expand(1, *shape)
     if len(shape) < 2:
-        raise DataError(f"a {region.kind.value} region needs images, and one example here has shape {tuple(shape)}")
+        raise DataError(f"a {region.kind.value} region needs images, but an example has the shape {tuple(shape)}")
     height, width = shape[-2:]
     mask = torch.zeros(1, *shape, dtype=torch.bool, device=x.device)
     if region.kind is RegionKind.square:
@@ -84,12 +86,12 @@ def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
 
 
 def _pixels(shape: torch.Size) -> int:
-    """The number of pixels of one example; of features for tabular data."""
+    """Number of pixels of an example; of features for tabular data."""
     return math.prod(shape[1:]) if len(shape) > 1 else shape[0]
 
 
 def mask_of_pixels(chosen: Tensor, shape: torch.Size) -> Tensor:
-    """(B, *S) bool: true at the pixels `chosen` (B, n), in every channel."""
+    """Mask that is true at the pixels `chosen` (B, n), in every channel, (B, *S) bool."""
     count = len(chosen)
     flat = torch.zeros(count, _pixels(shape), dtype=torch.bool, device=chosen.device)
     flat.scatter_(1, chosen, True)
@@ -102,5 +104,7 @@ def _mask_from_file(region: Region, x: Tensor) -> Tensor:
     shape = tuple(x.shape[1:])
     array = read_mask(Path(region.path))
     if array.shape not in (shape, shape[1:]):
-        raise DataError(f"the mask in {region.path!r} has shape {array.shape}; one example has shape {shape}")
+        raise DataError(
+            f"the mask in {region.path!r} has the shape {array.shape}; expected that of an example, {shape}"
+        )
     return torch.from_numpy(array).to(x.device).expand(shape)[None]

@@ -1,4 +1,4 @@
-"""The rules of a table's features, as a part of the set of allowed inputs: whole numbers, categories, one way only."""
+"""Rules for the features of a table, as part of the allowed set: whole numbers, categories, monotone features."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["TableRegion"]
 
 @dataclass(frozen=True)
 class TableRegion:
-    """The rules of a data set (:class:`benchmark.data.FeatureRules`), asked about rows of D features."""
+    """Rules of a dataset (:class:`benchmark.data.FeatureRules`), applied to rows of D features."""
 
     rules: FeatureRules
 
     @functools.cached_property
     def movable(self) -> Tensor:
-        """(1, D) bool: the features that may change at all."""
+        """Features that may change, (1, D) bool."""
         return ~torch.tensor(self.rules.fixed)[None]
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest value that each feature of `x` (B, D) may take, (B, D) each; `x` lies between."""
+        """Lowest and highest allowed value of each feature of `x` (B, D), (B, D) each; `x` lies between them."""
         rules = self.rules
         low = torch.minimum(x, torch.tensor(rules.low).to(x))
         high = torch.maximum(x, torch.tensor(rules.high).to(x))
@@ -33,10 +33,10 @@ class TableRegion:
         return torch.where(stays | up, x, low), torch.where(stays | down, x, high)
 
     def nearest(self, x_adv: Tensor, x: Tensor, *, towards: bool = False) -> Tensor:
-        """`x_adv` (B, D) as it can be handed in: within its bounds, whole numbers rounded, each category a single one.
+        """`x_adv` (B, D) made valid: clipped to its bounds, whole numbers rounded, each category one-hot.
 
-        A category is the feature with the largest value, and stays where no other is larger. With `towards`, numbers
-        are rounded towards `x` and categories stay: no feature is then further from `x` than it was in `x_adv`.
+        A category becomes the feature with the largest value; ties keep that of `x`. With `towards`, numbers are
+        rounded towards `x` and categories keep their value: no feature is then further from `x` than in `x_adv`.
         """
         low, high = self.bounds(x)
         given = torch.minimum(torch.maximum(x_adv, low), high)
@@ -61,7 +61,7 @@ class TableRegion:
         return found
 
     def broken(self, x_adv: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) bool each: rows of `x_adv` (B, D) out of their bounds, and rows with a value that no feature has."""
+        """Rows of `x_adv` (B, D) out of bounds, and rows with a value that a feature cannot have, (B,) bool each."""
         low, high = self.bounds(x)
         outside = ((x_adv < low) | (x_adv > high)).any(1)
         within = torch.minimum(torch.maximum(x_adv, low), high)

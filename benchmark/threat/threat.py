@@ -1,6 +1,6 @@
 """The threat model: norm, exact radius, region, goal, access, awareness and budget.
 
-A :class:`Threat` is configuration and holds no tensors. What it allows around a batch of inputs is a
+A :class:`Threat` is configuration and holds no tensors. The set of allowed inputs around a batch is a
 :class:`benchmark.threat.ball.Ball`, made by :meth:`Threat.around`: the only norms and projections in the project.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["Threat"]
 
 
 MOST_LEVELS = 65536
-"""Single precision tells no finer grid in [0, 1] apart from its rounding."""
+"""Finest grid in [0, 1] that single precision can tell from its rounding."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,20 @@ class Threat:
 
     norm, eps: the ball, in units of the [0, 1] input range (for l0: the number of features that may change).
     goal: the wrong answers that count.
-    access: the attacker's access to the system: gradients, scores, labels or another model.
-    aware: whether the attacker sees the defense (adaptive) or only the undefended model (oblivious).
+    access: the attacker's access to the system: gradients, scores, labels or a surrogate model.
+    aware: True if the attacker sees the defense (adaptive), False for only the undefended model (oblivious).
     region: features that may change.
-    queries: forward passes allowed per example; None is no limit.
-    eot: draws that a gradient is averaged over when the system is randomised (Athalye et al., ICML 2018).
-    surrogate: under transfer access, the key of the system in the store that the attacker holds; those of several,
-        whose scores it averages, are joined by commas.
-    levels: what is handed in has that many values per feature, k / (levels - 1), 256 for images of 8 bits; None leaves
-        real numbers. A feature that is left as it is may lie between them. The core rounds every candidate so, and
-        what the attacker asks about as well: see :meth:`benchmark.threat.ball.Ball.quantise`.
-    masks: the region of each example where it is its own, filled in by the core (:mod:`benchmark.stages.settle`); no
+    queries: forward passes allowed per example; None for no limit.
+    eot: draws that a gradient of a randomised system is averaged over (Athalye et al., ICML 2018).
+    surrogate: under transfer access, the store's key of the attacker's system; those of several, whose scores are
+    averaged,
+        are joined by commas.
+    levels: number of values per feature of a candidate, k / (levels - 1), 256 for images of 8 bits; None for real
+        numbers. An unchanged feature may lie between them. The core rounds every candidate and every query of the
+        attacker: see :meth:`benchmark.threat.ball.Ball.quantise`.
+    masks: the region of each example, if regions differ, set by the core (:mod:`benchmark.stages.settle`); not
         configuration.
-    table: the rules of the data's features, filled in by the core in the same way.
+    table: the rules of the data's features, set by the core in the same way.
     """
 
     norm: Norm = Norm.linf
@@ -70,7 +71,7 @@ class Threat:
             raise ConfigError(f"threat.eot is {self.eot}; expected at least 1 draw")
         if self.levels is not None and not 2 <= self.levels <= MOST_LEVELS:
             raise ConfigError(
-                f"threat.levels is {self.levels}; expected 2 to {MOST_LEVELS} values per feature (256 are 8 bits), or "
+                f"threat.levels is {self.levels}; expected 2 to {MOST_LEVELS} values per feature (256 for 8 bits), or "
                 "null for real numbers"
             )
         if self.norm is Norm.linf and self.eps > 1:
@@ -83,12 +84,12 @@ class Threat:
         if (self.access is Access.transfer) != bool(self.surrogate):
             raise ConfigError(
                 f"threat.access is {self.access.value} and threat.surrogate is {self.surrogate!r}; transfer access "
-                "needs the key of a system in the store, and no other access takes one"
+                "needs the key of a system in the store, other access must have none"
             )
 
     @property
     def surrogates(self) -> tuple[str, ...]:
-        """The systems that a transfer attacker holds."""
+        """Systems that a transfer attacker has."""
         return tuple(self.surrogate.split(",")) if self.surrogate else ()
 
     @property
@@ -102,13 +103,13 @@ class Threat:
         return float(self.eps)
 
     def unbounded(self) -> Threat:
-        """The same threat with no limit on the distance, for attacks that look for the smallest one."""
+        """Copy without a limit on the distance, for minimal attacks."""
         return dataclasses.replace(self, eps=Fraction(10**12) if self.norm is not Norm.linf else Fraction(1))
 
     def around(self, x: Tensor, rng: SampleRandom) -> Ball:
-        """The set of allowed inputs around `x` (B, *S); `rng` says which examples these are.
+        """Set of allowed inputs around `x` (B, *S); `rng` identifies the examples.
 
-        It also draws the region where that is random and not yet fixed in `masks`.
+        Also draws a random region, unless it is fixed in `masks`.
         """
         from benchmark.threat.ball import Ball
         from benchmark.threat.region import region_mask

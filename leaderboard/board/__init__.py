@@ -1,8 +1,8 @@
-"""The contents of a leaderboard as data: the aggregation makes these, the site draws them.
+"""Data of a leaderboard: made by the aggregation, drawn by the site.
 
-Shares are in [0, 1], intervals are 95 %, distances and radii are in units of the [0, 1] input range (for l0: features).
-Every tuple has a fixed order that depends on the records alone. No text here is escaped: labels, names, parameters and
-error texts may come from strangers.
+Shares are in [0, 1], intervals are 95 %, distances and radii are in units of the [0, 1] input range (for l0: number of
+features). Every tuple has a fixed order that depends on the records alone. Text is not escaped: labels, names,
+parameters and error messages may come from strangers.
 """
 
 from .board import Board, Leaderboard

@@ -1,4 +1,4 @@
-"""A leaderboard: tables of systems under one protocol each, their curves, and what could not be used."""
+"""A leaderboard: tables of systems under one protocol each, their curves, and unusable records."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Board", "Leaderboard"]
 
 @dataclass(frozen=True)
 class Board:
-    """One table: systems under one protocol.
+    """A table of systems under one protocol.
 
-    rows: by robust accuracy, then clean accuracy, then key; those without a rank come last.
+    rows: by robust accuracy, then clean accuracy, then key; unranked rows last.
     ties: (first, last) positions of the maximal groups of neighbours that no test separates; groups overlap, the first
     one is the front. attacks: the most successful first.
-    alarms: findings about the board itself; rows have their own. metrics: all that its scores have, by name.
+    alarms: findings about the board itself; rows have their own. metrics: all metrics of its scores, by name.
     """
 
     protocol: Protocol
@@ -37,9 +37,10 @@ class Board:
 
     @property
     def ranked(self) -> int:
-        """Number of rows with a rank, which come first: they met the attacks that :func:`.ranking.met.spared` asks.
+        """Number of ranked rows, which come first: they met the attacks required by :func:`.ranking.met.spared`.
 
-        The worst case over fewer attacks is no better system, so the others take no part in ranks, ties and pairs.
+        A worst case over fewer attacks does not show a better system, so other rows take no part in ranks, ties and
+        pairs.
         """
         return len(self.pairs.p)
 
@@ -51,9 +52,9 @@ class Board:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All boards by suite, dataset, norm and radius; all curves; the records that could not be used.
+    """All boards by suite, dataset, norm and radius; all curves; the unusable records.
 
-    unfinished: cells without a result that fit to no board.
+    unfinished: cells without a result that belong to no board.
     """
 
     boards: tuple[Board, ...]

@@ -1,4 +1,4 @@
-"""Robust accuracy against the radius."""
+"""Robust accuracy as a function of the radius."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Curve", "CurveSet"]
 
 @dataclass(frozen=True)
 class Curve:
-    """Robust accuracy against the radius, from the smallest distances that minimal attacks found.
+    """Robust accuracy as a function of the radius, from the smallest distances found by minimal attacks.
 
     points: (eps, share, low, high), eps ascending from 0; the share holds from its eps up to the next one. low, high
-    are a simultaneous 95 % band for the whole curve. area: the mean share up to `CurveSet.eps0`, with its 95 %
-    interval. half: the smallest radius at which fewer than half of the examples hold, None if that never happens.
-    attacks: names of the attacks it comes from. row, label: as on the boards of the same protocol.
+    are a simultaneous 95 % band for the whole curve. area: mean share up to `CurveSet.eps0`, with its 95 % interval.
+    half: smallest radius at which fewer than half of the examples are robust, None if there is none.
+    attacks: names of the attacks. row, label: as on the boards of the same protocol.
     """
 
     row: str
@@ -32,10 +32,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Curves that may be compared: all radii under the same conditions.
+    """Comparable curves: all radii under the same conditions.
 
-    key: content address of the conditions. eps0: the largest radius recorded, the end of every curve.
-    boards: keys of the boards under them, by radius. curves: the largest area first.
+    key: content address of the conditions. eps0: largest recorded radius, the end of every curve.
+    boards: keys of the boards under these conditions, by radius. curves: the largest area first.
     """
 
     key: str

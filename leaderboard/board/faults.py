@@ -1,4 +1,4 @@
-"""Records that are on no board, cells without a result, and findings across cells."""
+"""Records on no board, cells without a result, and findings across cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Alarm", "Problem", "Unfinished", "Withdrawn"]
 
 @dataclass(frozen=True)
 class Problem:
-    """A record that is on no board. path: see `load.Cell.place`. sentence: what is wrong with it."""
+    """A record on no board. path: see `load.Cell.place`. sentence: the reason."""
 
     path: str
     sentence: str
@@ -19,7 +19,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Withdrawn(Problem):
-    """A record that was retracted or superseded. by: the key of the one that took its place, "" if none did."""
+    """A retracted or superseded record. by: key of its successor, "" if there is none."""
 
     record: Record
     date: str
@@ -29,7 +29,7 @@ class Withdrawn(Problem):
 
 @dataclass(frozen=True)
 class Alarm:
-    """A finding with the cells that show it. row: the key of the row it concerns, "" if it concerns the board.
+    """A finding with the cells that show it. row: key of the row concerned, "" for the whole board.
 
     severity: info, warning or error. keys: of the cells, sorted.
     """
@@ -43,7 +43,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A cell without a result: partial, failed or refused. error: why, "" if the record does not say."""
+    """A cell without a result: partial, failed or refused. error: the reason, "" if not recorded."""
 
     key: str
     status: str

@@ -1,4 +1,4 @@
-"""The conditions under which records are ranked together."""
+"""Conditions under which records are ranked together."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from benchmark.tasks.task import CLASSIFICATION
 __all__ = ["ANY_CHANGE", "AttackColumn", "Conditions", "Protocol"]
 
 ANY_CHANGE = "any"
-"""The norm of a board of attacks that answer to none."""
+"""Norm of a board of attacks that no norm bounds."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions that comparable records share, apart from the radius.
+    """Conditions that comparable records share, apart from the radius.
 
-    Access, query budget and averaging are not part of it: they describe attacks (columns), and the worst case is over
-    all of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
-    total: the number of examples. norm: ANY_CHANGE for attacks that answer to no norm. task: of the data.
+    Access, query budget and EOT draws are not included: they describe attacks (columns), and the worst case is over all
+    of them. suite: its name with its version, None outside suites. official: the rules of the suite were kept.
+    total: number of examples. norm: ANY_CHANGE for attacks that no norm bounds. task: of the data.
     """
 
     suite: str | None
@@ -37,16 +37,16 @@ class Conditions:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The fields that tell conditions apart; what there was no choice of before it had a field is left out."""
+        """Fields that distinguish conditions; later fields are left out at their original value."""
         usual = {"levels": None, "task": CLASSIFICATION}
         return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The conditions at one radius: what records must share to be ranked together.
+    """Conditions at one radius, which records must share to be ranked together.
 
-    key: its content address, usable in a file name. eps: 0 where the norm is ANY_CHANGE.
+    key: content address, usable in a file name. eps: 0 if the norm is ANY_CHANGE.
     """
 
     key: str
@@ -56,7 +56,7 @@ class Protocol:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The protocol as plain data, for downloads."""
+        """Protocol as plain data, for downloads."""
         levels = {"levels": self.conditions.levels}
         return {**self.conditions.content, **levels, "key": self.key, "eps": self.eps, "eps_exact": self.eps_exact}
 
@@ -66,8 +66,8 @@ class AttackColumn:
     """An attack with its settings, as a column of a board.
 
     key: content address of name, distribution, parameters, access, queries, eot and surrogate. label: the name, with
-    the settings that differ from other columns of that name. versions: of the distribution, sorted. access: what the
-    threat permits. used: what the attack made use of, see :func:`.ranking.grouping.used_access`; "" if not known.
+    the settings that differ from other columns of that name. versions: of the distribution, sorted. access: granted by
+    the threat. used: access that the attack used, see :func:`.ranking.grouping.used_access`; "" if unknown.
     """
 
     key: str

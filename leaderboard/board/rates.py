@@ -1,4 +1,4 @@
-"""Figures with their uncertainty."""
+"""Numbers with their uncertainty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Measured", "Metric", "Rate", "Spread"]
 class Rate:
     """A share of examples with its 95 % Wilson interval.
 
-    count: how many; the mean over runs where a row has several, so not always whole. total: of how many examples.
+    count: number of examples; the mean over runs if a row has several, so not always whole. total: out of how many.
     """
 
     count: float
@@ -23,7 +23,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Spread:
-    """One number over the runs of a row. deviation: the sample standard deviation, None for a single run."""
+    """A number over the runs of a row. deviation: sample standard deviation, None for a single run."""
 
     mean: float
     low: float
@@ -33,7 +33,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Metric:
-    """A measurement that a plugin brings, as a column. higher_is_better: None where it has no direction."""
+    """A plugin's metric as a column. higher_is_better: None if it has no direction."""
 
     name: str
     unit: str
@@ -41,13 +41,13 @@ class Metric:
 
     @property
     def order(self) -> tuple[str, str, str]:
-        """The sort key of columns."""
+        """Sort key of columns."""
         return self.name, self.unit, str(self.higher_is_better)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A value of a metric with its 95 % interval, None where it has none."""
+    """Value of a metric with its 95 % interval, None where it has none."""
 
     value: float | None
     low: float | None

@@ -1,4 +1,4 @@
-"""A row of a board: a system, its runs and what each attack left of it."""
+"""A row of a board: a system, its runs and its results under each attack."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ __all__ = ["Ranks", "Row", "Run", "Score", "Step"]
 
 @dataclass(frozen=True)
 class Score:
-    """The result of one attack on one row; means over the row's runs where there are several.
+    """Result of one attack on one row; means over the row's runs.
 
-    robust: right, validly attacked and not broken by this attack, as the records count it. broken: how many examples
-    it broke. alone: how many only it broke, of all attacks recorded for the row. invalid: candidates outside the
-    threat. median_distance: over the examples that were right on the clean input; None if it is infinite, or if the
-    attack does not look for the smallest perturbation.
-    forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still among the
-    first five answers, None where there are no more than five classes.
-    metrics: those that plugins bring, see :mod:`.ranking.measured`.
-    given: of the right examples how many it was given, if cheaper attacks had broken the rest before: then robust is
-    what all of them together leave, and no figure compares with those of attacks that saw all; None if it saw all.
+    robust: correct, validly attacked and not broken by this attack, as counted in the records. broken: number of
+    examples broken. alone: number broken by no other attack recorded for the row. invalid: candidates outside the
+    threat. median_distance: over the examples that are correct on the clean input; None if it is infinite, or if the
+    attack is not minimal.
+    forwards, backwards, seconds: of one run. keys: of its cells, sorted. top5: examples whose label was still in the
+    top five, None if there are at most five classes.
+    metrics: those of plugins, see :mod:`.ranking.measured`.
+    given: number of correct examples that the attack was given, if cheaper attacks had broken the rest before; None if
+    it was given all. Otherwise `robust` is joint over all of them, and no number is comparable with those of other
+    attacks.
     """
 
     robust: Rate
@@ -46,9 +47,9 @@ class Score:
 class Run:
     """One trained system of a row.
 
-    held: the examples that stayed right under every attack, as packed bits (big-endian, as np.packbits writes them).
-    clean_bits: the examples that were right on the clean input. weights_sha256: of the trained weights.
-    columns: keys of the attacks that it met.
+    held: examples that stayed correct under every attack, as packed bits (big-endian, as by np.packbits).
+    clean_bits: examples that are correct on the clean input. weights_sha256: of the trained weights.
+    columns: keys of the attacks that it was evaluated under.
     """
 
     system_key: str
@@ -64,11 +65,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Step:
-    """The effect of one day's records on the worst case of a row.
+    """Effect of one day's records on the worst case of a row.
 
-    date: YYYY-MM-DD, "" for records that do not know theirs. attacks: labels of those recorded at this radius.
-    entered: number of runs recorded for the first time. robust: the worst case afterwards, mean over the runs.
-    through: the attacks that broke what had held until that day, and how many examples each of a run, the most first.
+    date: YYYY-MM-DD, "" for records without a date. attacks: labels of those recorded at this radius.
+    entered: number of runs recorded for the first time. robust: worst case afterwards, mean over the runs.
+    through: attacks that broke previously robust examples, with their number per run, the largest first.
     """
 
     date: str
@@ -80,10 +81,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks of a row as intervals.
+    """Ranks of a row as intervals.
 
-    low, high: the places that Holm-corrected paired tests leave. drawn_low, drawn_high: the central 95 % of its ranks
-    over resampled examples. best: the share of resamples in which it is first, ties divided.
+    low, high: ranks compatible with the Holm-corrected paired tests. drawn_low, drawn_high: central 95 % of its ranks
+    over resampled examples. best: share of resamples in which it is first, ties divided.
     """
 
     low: int
@@ -98,16 +99,16 @@ class Row:
     """A system: one recipe, with its runs under several seeds.
 
     key: content address of the recipe without the seed. label: unique on the board.
-    place: position in the strict order, from 1. ranks: None for a row without a rank, see `Board.ranked`.
-    robust: not broken by any attack: an upper bound. certified: proved at this radius: a lower bound, None if nobody
-        tried. clean: right on the clean input.
-    unjudged: examples that no attack validly tried; they count as not robust.
+    place: position in the strict order, from 1. ranks: None for an unranked row, see `Board.ranked`.
+    robust: not broken by any attack: an upper bound. certified: proved at this radius: a lower bound, None without a
+        certifier. clean: correct on the clean input.
+    unjudged: examples without any valid attempt; they count as not robust.
     carried: examples broken only by candidates that were recorded under another radius and lie within this one.
-    scores: one per column of the board, None where the attack was not run.
-    spread, clean_spread: over the runs. history: how the worst case came to be, day by day.
-    oblivious: robust accuracy against attackers who do not know the defense. transfer: against examples that were made
-    on other systems. Both on the same examples and radius, from whatever suite, None where nobody tried.
-    claimed: what its authors report at this radius, under attacks of their own; nobody checked it.
+    scores: one per column of the board, None if the attack was not run.
+    spread, clean_spread: over the runs. history: development of the worst case, by day.
+    oblivious: robust accuracy against attackers who do not know the defense. transfer: against examples made on other
+    systems. Both on the same examples and radius, from any suite, None if not measured.
+    claimed: reported by its authors at this radius, under attacks of their own; not verified.
     """
 
     key: str

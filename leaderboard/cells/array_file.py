@@ -1,7 +1,7 @@
-"""Arrays from strangers: a safetensors file is believed only after its header was parsed here, within bounds.
+"""Safetensors files from strangers, whose header is parsed here, within bounds, before anything is read.
 
 The format (https://huggingface.co/docs/safetensors): eight bytes of header length, a JSON header with dtype, shape and
-byte range of every array, then the bytes. Nothing in it is ever executed.
+byte range of every array, then the bytes. Nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ DISGUISES = {b"\x80": "a pickle", b"PK": "a zip archive (as torch.save writes)",
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """A file whose header is sound. arrays: (dtype, shape, first byte) by name; name: of the file, for errors."""
+    """A file with a valid header. arrays: (dtype, shape, first byte) by name; name: of the file, for errors."""
 
     path: Path
     name: str
     arrays: Mapping[str, tuple[str, tuple[int, ...], int]]
 
     def read(self, array: str) -> NDArray[Any]:
-        """One array, mapped and not copied; bools are checked to be 0 or 1.
+        """Read one array, memory-mapped; bools are checked to be 0 or 1.
 
         Raises:
             RecordError: if a byte of a bool array is neither.
@@ -51,11 +51,11 @@ class ArrayFile:
         if kind != "BOOL":
             return values
         if values.max() > 1:
-            raise RecordError(f"{array} in {self.name} holds the byte {int(values.max())}; expected 0 or 1")
+            raise RecordError(f"{array} in {self.name} has the byte {int(values.max())}; expected 0 or 1")
         return values.astype(bool)
 
     def expect(self, kinds: Mapping[str, str], rows: int | None = None) -> None:
-        """Refuse other names or types than these, and with `rows` other shapes than (rows,).
+        """Check the names and dtypes of all arrays, and with `rows` that their shapes are (rows,).
 
         Raises:
             RecordError: naming the first difference.
@@ -75,7 +75,7 @@ def open_arrays(path: Path, name: str) -> ArrayFile:
     """Parse the header of a safetensors file.
 
     Raises:
-        RecordError: if it is another kind of file, is cut short, or its header lies about the bytes that follow.
+        RecordError: if it is another kind of file, is truncated, or its header does not match the bytes that follow.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -83,15 +83,15 @@ def open_arrays(path: Path, name: str) -> ArrayFile:
         length = int.from_bytes(begin, "little")
         for magic, kind in DISGUISES.items():
             if begin.startswith(magic) and (length > size - 8 or begin[:2] in (b"PK", b"\x93N")):
-                raise RecordError(f"{name} is {kind}; expected safetensors, and no other format is read")
+                raise RecordError(f"{name} is {kind}; expected safetensors; no other format is read")
         if len(begin) < 8 or not 2 <= length <= min(LONGEST_HEADER, size - 8):
             raise RecordError(
-                f"{name} has {size} bytes and names a header of {length}; expected one that fits in it, of at most "
+                f"{name} has {size} bytes but declares a header of {length}; expected one that fits in it, of at most "
                 f"{LONGEST_HEADER}"
             )
         header = strict_json(stream.read(length), f"the header of {name}")
     if not isinstance(header, dict):
-        raise RecordError(f"the header of {name} is no object; expected one with an entry for each array")
+        raise RecordError(f"the header of {name} is not an object; expected one with an entry for each array")
     header.pop("__metadata__", None)
     arrays = {array: _entry(entry, f"{array[:40]!r} in {name}") for array, entry in header.items()}
     at = 0
@@ -103,22 +103,22 @@ def open_arrays(path: Path, name: str) -> ArrayFile:
             )
         at = last
     if at != size - 8 - length:
-        raise RecordError(f"{name} has {size - 8 - length} bytes of arrays, and its header describes {at}")
+        raise RecordError(f"{name} has {size - 8 - length} bytes of arrays, but its header describes {at}")
     return ArrayFile(
         path, name, {n: (kind, shape, 8 + length + first) for n, (kind, shape, first, _) in arrays.items()}
     )
 
 
 def _entry(entry: Any, name: str) -> tuple[str, tuple[int, ...], int, int]:
-    """dtype, shape, first and last byte of one array."""
+    """Dtype, shape, first and last byte of one array."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise RecordError(f"{name} is not described by dtype, shape and data_offsets")
+        raise RecordError(f"{name} has other keys than dtype, shape and data_offsets")
     kind, shape, range_ = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in BYTES:
         raise RecordError(f"{name} has the dtype {str(kind)[:20]!r}; expected one of {', '.join(BYTES)}")
     numbers = [shape, range_]
     if not all(isinstance(n, list) and all(type(v) is int and 0 <= v < 1 << 40 for v in n) for n in numbers):
-        raise RecordError(f"{name} has a shape or a byte range that is no list of whole numbers from 0 to 2^40")
+        raise RecordError(f"{name} has a shape or a byte range that is not a list of whole numbers from 0 to 2^40")
     if len(shape) > 8 or len(range_) != 2:
         raise RecordError(f"{name} has {len(shape)} dimensions and {len(range_)} offsets; expected up to 8, and 2")
     return kind, tuple(shape), range_[0], range_[1]

@@ -1,4 +1,4 @@
-"""Ranges of the numbers of a record, so that no sum of them overflows and no page shows what cannot have happened."""
+"""Allowed ranges of a record's numbers, so that no sum overflows and no page shows impossible values."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["LONGEST_LISTS", "check_card_bounds", "check_lists", "check_numbers"]
 MOST_EXAMPLES_COUNTED = 10_000_000
 MOST_PASSES_OF_A_CELL = 10**15
 MOST_SECONDS = 1e10
-"""Three hundred years of computing."""
+"""Longest accepted computing time: three hundred years, in seconds."""
 MOST_BYTES = 1 << 50
 AMOUNT = 1e15
-"""The largest size of a metric."""
+"""Largest accepted magnitude of a metric."""
 EOT = 1_000_000
 QUERIES = 10**12
 LARGEST_SEED = (1 << 63) - 1
 
 LONGEST_LISTS = {"metrics": 500, "findings": 100, "files": 16, "splits": 16, "defenses": 16, "poison": 16}
-"""Entries of each list, at most."""
+"""Largest number of entries of each list."""
 
 Range = tuple[str, float | None, float, float]
 
 
 def check_numbers(record: Record, place: str) -> None:
-    """Check every number of a record against its range; errors call it `place`.
+    """Check every number of a record against its range; errors call the record `place`.
 
     Raises:
-        RecordError: naming the first number that is out of its range.
+        RecordError: naming the first number out of range.
     """
     _check(_numbers(record), place)
 
@@ -55,7 +55,7 @@ def check_card_bounds(card: Card, place: str) -> None:
     """Check the numbers of a card against their ranges.
 
     Raises:
-        RecordError: naming the first number that is out of its range.
+        RecordError: naming the first number out of range.
     """
     counts = ("train_examples", "poisoned_examples", "select_correct", "select_total", "test_correct", "test_total")
     _check(

@@ -1,4 +1,4 @@
-"""A cell of a leaderboard: its record, and where it lies."""
+"""A cell of a leaderboard: its record and its path."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["Cell"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A record and where it lies.
+    """A record and its path.
 
-    place: its path with slashes, relative to the folder that was read; with its name in front if several were.
+    place: path with slashes, relative to the folder that was read; with that folder's name in front if several were
+    read.
     """
 
     record: Record

@@ -1,4 +1,4 @@
-"""The arrays of a cell: what happened to each example."""
+"""Arrays of a cell: the outcome of each example."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The part of a cell's outcomes that a leaderboard needs.
+    """Part of a cell's outcomes that a leaderboard needs.
 
-    clean: (N,) bool, right on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
-    nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the
-    adversarial candidate in the threat's norm, infinite where there is none. certified: (N,) float32, radius proved
-    in that norm. spared: (N,) bool, right and not given to the attack, since earlier cells had broken it; such an
-    example is neither valid nor broken here.
+    clean: (N,) bool, correct on the clean input. valid: (N,) bool, the candidate was inside the threat (true where
+    nothing was attacked). broken: (N,) bool, by a valid candidate within eps. distance: (N,) float32 of the adversarial
+    candidate in the threat's norm, infinite where there is none. certified: (N,) float32, certified radius in that
+    norm. spared: (N,) bool, correct but not given to the attack, since earlier cells had broken it; such an example is
+    neither valid nor broken here.
     """
 
     clean: Bools
@@ -54,7 +54,7 @@ class Evidence:
 
 
 def label_array(cell: Cell) -> str:
-    """The array of the outcomes that the example list is made of: labels of examples, or of their sites."""
+    """Name of the array that the example list consists of: labels of examples, or of their sites."""
     path = cell.folder / OUTCOMES
     path = path if path.is_file() else cell.folder.parent / examples_name(cell.record)
     if not path.is_file():
@@ -67,10 +67,10 @@ def label_array(cell: Cell) -> str:
 
 
 def read_evidence(cell: Cell) -> Evidence:
-    """The outcomes of a complete cell, as far as a leaderboard needs them; they must agree with the record's counts.
+    """Read the outcomes of a complete cell, and check that they agree with the record's counts.
 
     Raises:
-        RecordError: if they are missing, malformed, or say something else than the record.
+        RecordError: if they are missing, malformed, or contradict the record.
     """
     counts = cell.record.counts
     if counts is None:
@@ -90,7 +90,7 @@ def read_evidence(cell: Cell) -> Evidence:
     tried = clean & valid
     if (broken & ~tried).any():
         raise RecordError(
-            f"the {OUTCOMES} of {cell.place} breaks an example that was wrong before, or by no valid input"
+            f"the {OUTCOMES} of {cell.place} breaks an example that was misclassified before, or without a valid input"
         )
     spared = clean & ~attacked & ~valid & bool(cell.record.survivors_of)
     said = (counts.clean_correct, counts.robust_correct, counts.invalid + counts.spared)
@@ -99,7 +99,7 @@ def read_evidence(cell: Cell) -> Evidence:
     if said != seen:
         last = "invalid or spared" if cell.record.survivors_of else "invalid"
         raise RecordError(
-            f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} {last}, and its {OUTCOMES} has "
+            f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} {last}, but its {OUTCOMES} has "
             f"{seen[0]}, {seen[1]} and {seen[2]}"
         )
     _check_outcomes(cell)
@@ -108,20 +108,20 @@ def read_evidence(cell: Cell) -> Evidence:
 
 
 def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
-    """The ids of the examples of a complete cell, and for each whether the clean input was classified correctly."""
+    """Ids of the examples of a complete cell, (N,), and the correctly classified clean inputs, (N,) bool."""
     found = outcome_arrays(cell, ("ids", "clean_correct"))
     return found["ids"], found["clean_correct"]
 
 
 def labels_of(cell: Cell) -> NDArray[np.int64]:
-    """The labels of the examples of a complete cell, (N,)."""
+    """Labels of the examples of a complete cell, (N,)."""
     found: NDArray[np.int64] = outcome_arrays(cell, ("y",))["y"]
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Outcome of each example in one cell. ids: (N,) int64. clean, broken: (N,) bool. distance: (N,), as `Evidence`."""
+    """Outcome per example of one cell. ids: (N,) int64. clean, broken: (N,) bool. distance: (N,), as in `Evidence`."""
 
     ids: NDArray[np.int64]
     clean: Bools
@@ -130,20 +130,20 @@ class Answers:
 
 
 def read_answers(cell: Cell) -> Answers:
-    """The outcome of each example of a complete cell that was read before."""
+    """Outcome of each example of a complete cell that was read before."""
     norm = cell.record.threat.norm
     found = outcome_arrays(cell, ("ids", "clean_correct", "broken", norm))
     return Answers(found["ids"], found["clean_correct"], found["broken"], found[norm])
 
 
 def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ids of the examples of a complete cell, and the certified radius of each, 0 where there is none."""
+    """Ids of the examples of a complete cell, (N,), and the certified radius of each, (N,), 0 where there is none."""
     found = outcome_arrays(cell, ("ids", "certified"))
     return found["ids"], found["certified"]
 
 
 def outcome_arrays(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of a cell's outcomes, and nothing more of the file."""
+    """Read only the named arrays of a cell's outcomes."""
     try:
         with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in names}
@@ -154,11 +154,11 @@ def outcome_arrays(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 _WHOLE: dict[tuple[str, int, int], str] = {}
-"""Checksums of files of outcomes that were read, by place, size and time."""
+"""Cached checksums of outcome files, by path, size and time."""
 
 
 def _check_outcomes(cell: Cell) -> None:
-    """The file of outcomes has the sha256 that the record gives, where it gives one and the file is there."""
+    """Check the sha256 of the file of outcomes, if the record gives one and the file exists."""
     path = cell.folder / OUTCOMES
     named = {file.path: file.sha256 for file in cell.record.files}
     if OUTCOMES not in named or not path.is_file():
@@ -168,7 +168,7 @@ def _check_outcomes(cell: Cell) -> None:
     if stamp not in _WHOLE:
         _WHOLE[stamp] = file_sha256(path)
     if _WHOLE[stamp] != named[OUTCOMES]:
-        raise RecordError(f"the {OUTCOMES} of {cell.place} is broken: its sha256 is not the one of its record")
+        raise RecordError(f"the {OUTCOMES} of {cell.place} is broken: it does not have the sha256 in its record")
 
 
 def _unpacked(cell: Cell, names: Sequence[str], absent: FileNotFoundError) -> dict[str, NDArray[Any]]:
@@ -177,4 +177,4 @@ def _unpacked(cell: Cell, names: Sequence[str], absent: FileNotFoundError) -> di
     except RecordError as error:
         raise RecordError(f"{cell.place} is packed: {error}") from error
     except FileNotFoundError:
-        raise RecordError(f"{cell.place} is complete, and there is no {OUTCOMES} beside it") from absent
+        raise RecordError(f"{cell.place} is complete, but there is no {OUTCOMES} beside it") from absent

@@ -1,7 +1,7 @@
-"""Pictures of attacked examples: clean, adversarial, and the difference made visible, as PNG inside the page.
+"""Images of attacked examples: clean, adversarial, and their amplified difference, as inline PNG.
 
-Which examples are shown is a rule, not a choice: the first broken ones of the example list, under the attack that left
-the least standing. The PNG are written here, uncompressed, so that they are the same bytes wherever they are made.
+The shown examples follow a rule: the first broken ones of the example list, under the strongest attack. The PNG files
+are written here, uncompressed, so that their bytes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["GALLERY", "Exhibit", "Picture", "Pictures", "exhibits", "png", "read
 GALLERY = "gallery.safetensors"
 MOST_PICTURES = 6
 SIDE = 64
-"""Larger images are shown as means over blocks, at most so many pixels a side."""
+"""Largest side of a shown image in pixels; larger images are averaged over blocks."""
 PAGE_BYTES = 100_000
-"""Bytes of pictures per page, at most."""
+"""Largest size of the images on a page, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The gallery of a cell. ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1].
+    """Gallery of a cell. ids, y, clean_label, adv_label: (M,) int64. clean, adv: (M, C, H, W) float32 in [0, 1].
 
-    clean_sites, adv_sites: answers per pixel (M, H * W) int16, or detections (M, S, 6) float32; None where an example
-    has one label.
+    clean_sites, adv_sites: predictions per pixel (M, H * W) int16, or detections (M, S, 6) float32; None where an
+    example has one label.
     """
 
     ids: NDArray[np.int64]
@@ -54,10 +54,10 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Picture:
-    """One example on a page. clean, adv, difference: data addresses. gain: what the difference was multiplied by.
+    """One example on a page. clean, adv, difference: data URLs. gain: amplification of the difference.
 
-    linf, l2: measured from the images. changed: values of `values` that differ. sites: the system's answers per
-    pixel, or its boxes, are drawn over the images, and the labels are 1 for right and 0 for wrong as a whole.
+    linf, l2: measured from the images. changed: number of different values, of `values`. sites: True if predictions per
+    pixel or boxes are drawn over the images; the labels are then 1 for correct and 0 for wrong.
     """
 
     id: int
@@ -79,7 +79,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """The pictures of one board on a page, with the attack and its record."""
+    """Images of one board on a page, with the attack and its record."""
 
     board: Board
     column: AttackColumn
@@ -88,10 +88,10 @@ class Exhibit:
 
 
 def read_pictures(cell: Cell) -> Pictures | None:
-    """The gallery beside a record, None if the record names none.
+    """Gallery beside a record, None if the record names none.
 
     Raises:
-        RecordError: if it is not what the record's run would have written.
+        RecordError: if the record's run could not have written it.
     """
     if GALLERY not in [file.path for file in cell.record.files]:
         return None
@@ -112,19 +112,20 @@ def read_pictures(cell: Cell) -> Pictures | None:
         if not ((found[name] >= 0) & (found[name] <= 1)).all():
             raise RecordError(f"{name} in the {GALLERY} of {cell.place} has pixels outside [0, 1]")
     if drawn and not drawable(drawn, found["clean"].shape):
-        raise RecordError(f"the {GALLERY} of {cell.place} has answers per site that fit no image of it")
+        raise RecordError(f"the {GALLERY} of {cell.place} has predictions per site that do not fit its images")
     return Pictures(**found, **drawn)
 
 
 def exhibits(
     entries: Sequence[tuple[Board, Row]], read: Callable[[str], Pictures | None]
 ) -> tuple[list[Exhibit], list[str]]:
-    """The pictures for the page of a system: per board those of the strongest attack that has any, within the budget.
+    """Images for a system's page: per board those of the strongest attack with any, within the size limit.
 
     Args:
-        read: gives the gallery of a cell by its key.
+        read: returns the gallery of a cell by its key.
 
-    Returns: what can be shown, and what is wrong with galleries that cannot.
+    Returns:
+        The images, and the faults of galleries that cannot be shown.
     """
     found: list[Exhibit] = []
     wrong: list[str] = []
@@ -149,7 +150,7 @@ def exhibits(
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG (RFC 2083) of pixels (H, W) in grey or (H, W, 3) in colour, in stored blocks."""
+    """PNG file (RFC 2083) of pixels (H, W) in grey or (H, W, 3) in colour, in stored blocks."""
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + pixels[0].size), np.uint8)
     rows[:, 1:] = pixels.reshape(height, -1)
@@ -175,7 +176,7 @@ def _check_shapes(cell: Cell, shapes: dict[str, list[int]]) -> None:
 
 
 def _strongest(board: Board, row: Row) -> Iterator[tuple[AttackColumn, str]]:
-    """The cells of a row, those of the attack that left the least standing first."""
+    """Cells of a row, those of the strongest attack first."""
     tried = [(s.robust.value, at, s.keys) for at, s in enumerate(row.scores) if s is not None]
     for _, at, keys in sorted(tried):
         for key in keys:
@@ -188,7 +189,7 @@ def _size(delta: np.ndarray, norm: str) -> float:
 
 
 def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
-    """The examples whose adversarial image lies within the radius, up to rounding, where there is one."""
+    """Examples with an adversarial image within the radius, up to rounding."""
     for at in range(len(of.ids)):
         clean, adv = of.clean[at], of.adv[at]
         delta = adv.astype(np.float64) - clean
@@ -216,7 +217,7 @@ def _pictures(of: Pictures, norm: str, eps: float) -> Iterator[Picture]:
 
 
 def _address(image: NDArray[np.floating[Any]]) -> str:
-    """An image (C, H, W) in [0, 1] as a data address."""
+    """Data URL of an image (C, H, W) in [0, 1]."""
     channels, height, width = image.shape
     block = -(-max(height, width) // SIDE)
     if block > 1:

@@ -1,7 +1,7 @@
-"""Records and outcomes from disk: what can be read is read, what cannot is reported in one sentence each.
+"""Read records and outcomes from disk; each unreadable one is reported in a sentence.
 
-A cell is a folder with `record.json` and, if it is complete, `outcomes.safetensors`, or the form of it that published
-results have: see :mod:`.packed`. Imports no torch.
+A cell is a folder with `record.json` and, if it is complete, `outcomes.safetensors` or the packed form of published
+results: see :mod:`.packed`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEY = re.compile(r"[0-9a-f]{24}")
 
 
 def find(folder: Path) -> Iterator[Path]:
-    """Every `record.json` below `folder`, sorted by path; hidden folders and a store's unfinished work are left out."""
+    """Every `record.json` below `folder`, sorted by path, without hidden folders and a store's unfinished work."""
     left = [folder]
     while left:
         here = left.pop()
@@ -49,14 +49,14 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = False) -> tuple[list[Cell], list[Problem]]:
-    """All records below the folders, by key, and what is wrong with the others.
+    """All records below the folders, by key, and the problems of the others.
 
-    The same cell in two folders counts once; two different records under one key are a problem, and the first stays.
-    Cells that were retracted or superseded are left out, and their reason is told among the problems.
+    The same cell in two folders counts once; two different records under one key are a problem, and the first is kept.
+    Retracted and superseded cells are left out, with their reason among the problems.
 
     Args:
         files: also read every file that a record names, and check its size and hash.
-        withdrawn: keep the cells that were retracted or superseded.
+        withdrawn: keep the retracted and superseded cells.
     """
     with uncollected():
         return _read(folders, files, withdrawn)
@@ -64,7 +64,7 @@ def read(folders: Sequence[Path], *, files: bool = False, withdrawn: bool = Fals
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Python's cycle collector waits: it walks over thousands of records again and again, and none is garbage."""
+    """Disable Python's cycle collector inside the block: it would scan thousands of live records repeatedly."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -79,7 +79,7 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
     problems: list[Problem] = []
     for folder in folders:
         if not folder.is_dir():
-            problems.append(Problem(folder.name, f"{folder.name} is no folder; expected one with cells in it"))
+            problems.append(Problem(folder.name, f"{folder.name} is not a folder; expected one that contains cells"))
             continue
         for path in find(folder):
             place = path.relative_to(folder if len(folders) == 1 else folder.parent).as_posix()
@@ -90,8 +90,8 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
                 known = cells.setdefault(cell.record.key, cell)
                 if known is not cell and not same_outcomes(known.record, cell.record):
                     raise RecordError(
-                        f"{place} has the key of {known.place} and says something else; the first one is kept, remove "
-                        "one of them"
+                        f"{place} has the key of {known.place} but another content; the first one is kept, remove one "
+                        "of them"
                     )
             except RecordError as error:
                 problems.append(Problem(place, str(error)))
@@ -101,9 +101,9 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
 
 
 def same_outcomes(one: Record, other: Record) -> bool:
-    """Compare two records of one cell in everything but provenance, time and memory.
+    """True if two records of one cell agree in everything but provenance, time and memory.
 
-    Then a cell was run twice, and the second run confirms the first.
+    The cell was then run twice, and the second run confirms the first.
     """
 
     def said(record: Record) -> str:
@@ -116,7 +116,7 @@ def same_outcomes(one: Record, other: Record) -> bool:
 
 
 def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
-    """Take retracted and superseded cells away, and say why each was."""
+    """Remove retracted and superseded cells, and give the reason for each."""
     told: list[Problem] = []
     found: dict[str, Withdrawal] = {}
     for key, cell in cells.items():
@@ -140,25 +140,25 @@ def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
 
 
 def _no_successor(key: str, found: Mapping[str, Withdrawal], cells: Mapping[str, Cell]) -> str:
-    """The reason for which a superseded cell stays, else "": no successor, another question or a circle."""
+    """Reason why a superseded cell is kept, else "": a missing successor, a different cell or a cycle."""
     by = found[key].by
     if by not in cells:
-        return f"{by}, which supersedes it, is not here"
+        return f"its successor {by} is not here"
     if cells[by].record.status != "complete":
-        return f"{by}, which supersedes it, is {cells[by].record.status}"
+        return f"its successor {by} is {cells[by].record.status}"
     if cells[by].record.system.name != cells[key].record.system.name:
-        return f"{by}, which supersedes it, is of another system"
+        return f"its successor {by} is of another system"
     passed = {key}
     while by in found and found[by].by:
         if by in passed:
-            return f"{found[key].by}, which supersedes it, is superseded in a circle"
+            return f"its successor {found[key].by} is superseded in a cycle"
         passed.add(by)
         by = found[by].by
     return ""
 
 
 def _read_record(path: Path, place: str) -> Record:
-    """The record at `path`; errors name it by `place`, so that they are the same on every machine."""
+    """Read the record at `path`; errors name it by `place`, so that they are the same on every machine."""
     try:
         record = read_record(path)
     except RecordError as error:
@@ -167,7 +167,7 @@ def _read_record(path: Path, place: str) -> Record:
         if not KEY.fullmatch(key):
             raise RecordError(f"{place} has {name} {key[:80]!r}; expected 24 hexadecimal digits")
     if record.status == "complete" and record.counts is None:
-        raise RecordError(f"{place} is complete and has no counts; expected how many examples stayed right")
+        raise RecordError(f"{place} is complete but has no counts; expected the numbers of clean and robust examples")
     if record.counts is not None and record.counts.total == 0:
         raise RecordError(f"{place} counts no examples; expected at least one")
     check_numbers(record, place)
@@ -175,9 +175,9 @@ def _read_record(path: Path, place: str) -> Record:
 
 
 def check_files(cell: Cell) -> None:
-    """Compare the files beside a record with the sizes and hashes that it gives, and the example list with its hash.
+    """Check the files beside a record against its sizes and hashes, and the example list against its hash.
 
-    Of a packed cell those that are there, and those that stand for the outcomes.
+    For a packed cell, check the files that are there, and those that replace the outcomes.
 
     Raises:
         RecordError: if a file is missing, lies elsewhere or differs.
@@ -188,31 +188,33 @@ def check_files(cell: Cell) -> None:
             continue
         name = PurePosixPath(file.path)
         if file.path != name.name or file.path in ("", ".", "..") or "\\" in file.path:
-            raise RecordError(f"{cell.place} names the file {file.path!r}; expected a name beside the record, no path")
+            raise RecordError(
+                f"{cell.place} names the file {file.path!r}; expected the name of a file beside the record, not a path"
+            )
         path = cell.folder / file.path
         if not path.is_file() or path.is_symlink():
-            raise RecordError(f"{cell.place} names {file.path}, and there is no such file beside it")
+            raise RecordError(f"{cell.place} names {file.path}, but there is no such file beside it")
         if path.stat().st_size != file.bytes:
             raise RecordError(
-                f"{file.path} beside {cell.place} has {path.stat().st_size} bytes, and the record says {file.bytes}"
+                f"{file.path} beside {cell.place} has {path.stat().st_size} bytes, but {file.bytes} in the record"
             )
         if file_sha256(path) != file.sha256:
-            raise RecordError(f"{file.path} beside {cell.place} does not have the sha256 that the record gives")
+            raise RecordError(f"{file.path} beside {cell.place} does not have the sha256 in the record")
     if cell.record.status == "complete":
         if OUTCOMES not in [file.path for file in cell.record.files]:
-            raise RecordError(f"{cell.place} is complete and gives no hash of its {OUTCOMES}")
+            raise RecordError(f"{cell.place} is complete but has no hash of its {OUTCOMES}")
         _check_examples(cell)
 
 
 def _check_packed(cell: Cell) -> bool:
-    """Tell whether the cell is packed, and check the files that stand for its outcomes against `packed.json`."""
+    """True for a packed cell, whose files in place of the outcomes are checked against `packed.json`."""
     packed = read_document(cell.folder)
     if packed is None:
         return False
     examples = cell.folder.parent / examples_name(cell.record)
     for path, info in ((cell.folder / ARRAYS, packed.arrays), (examples, packed.examples)):
         if path.name != info.path or not path.is_file() or file_sha256(path) != info.sha256:
-            raise RecordError(f"{path.name} of {cell.place} is missing, or has another sha256 than packed.json gives")
+            raise RecordError(f"{path.name} of {cell.place} is missing, or does not have the sha256 in packed.json")
     named = {file.path: file.sha256 for file in cell.record.files}
     for link in packed.links:
         if named.get(link.path) != link.sha256:
@@ -221,7 +223,7 @@ def _check_packed(cell: Cell) -> bool:
 
 
 def _check_examples(cell: Cell) -> None:
-    """The ids and labels of the outcomes must be the example list that the record claims."""
+    """Check that the ids and labels of the outcomes are the example list in the record."""
     sha = hashlib.sha256()
     for values in outcome_arrays(cell, ("ids", label_array(cell))).values():
         sha.update(values.astype("<i8").tobytes())

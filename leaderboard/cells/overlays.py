@@ -1,4 +1,4 @@
-"""A system's answers drawn over an image: a colour for the class of each pixel, or boxes around detections."""
+"""A system's predictions drawn over an image: a colour per class of each pixel, or boxes around detections."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 __all__ = ["ANSWERS", "COLOURS", "drawable", "overlaid"]
 
 ANSWERS = ("clean_sites", "adv_sites")
-"""Arrays of a gallery with the answers per site to clean and attacked input."""
+"""Arrays of a gallery with the predictions per site on clean and attacked input."""
 
 SMALL = 48
-"""Images of fewer pixels a side are drawn larger, so that lines do not hide them."""
+"""Smallest side of a drawn image, in pixels: smaller ones are enlarged, so that lines do not hide them."""
 
 COVER = 0.55
-"""Weight of the colour of a class over the image."""
+"""Opacity of the colour of a class over the image."""
 
 COLOURS = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
      [170, 68, 153], [136, 204, 238], [153, 153, 51]],
     np.float64,
 ) / 255.0  # fmt: skip
-"""Colours of the classes 1, 2, ..., over and over; the first seven are those of Okabe & Ito, for all eyes."""
+"""Colours of the classes 1, 2, ..., used cyclically; the first seven are the colour-blind safe ones of Okabe & Ito."""
 
 
 def drawable(answers: Mapping[str, NDArray[Any]], images: tuple[int, ...]) -> bool:
@@ -42,7 +42,7 @@ def drawable(answers: Mapping[str, NDArray[Any]], images: tuple[int, ...]) -> bo
 
 
 def overlaid(image: NDArray[np.float32], answer: NDArray[Any]) -> NDArray[np.float64]:
-    """The image (C, H, W) in colour and enlarged, with the answer to it drawn over it, (3, H', W')."""
+    """Image (C, H, W) in colour and enlarged, with its predictions drawn over it, (3, H', W')."""
     height, width = image.shape[1:]
     times = max(1, SMALL // max(height, width))
     colour = np.broadcast_to(image if len(image) == 3 else image[:1], (3, height, width)).astype(np.float64)
@@ -60,7 +60,7 @@ def overlaid(image: NDArray[np.float32], answer: NDArray[Any]) -> NDArray[np.flo
 
 
 def _outline(image: NDArray[np.float64], box: NDArray[Any], colour: NDArray[np.float64]) -> None:
-    """Draw the outline of a box (x0, y0, x1, y1), one pixel wide, as far as it lies in the image (3, H, W)."""
+    """Draw the outline of a box (x0, y0, x1, y1), one pixel wide, clipped to the image (3, H, W)."""
     height, width = image.shape[1:]
     x0, x1 = (int(np.clip(round(float(v)), 0, width - 1)) for v in (box[0], box[2] - 1))
     y0, y1 = (int(np.clip(round(float(v)), 0, height - 1)) for v in (box[1], box[3] - 1))

@@ -1,13 +1,13 @@
-"""Published cells take little room: what a leaderboard needs of the outcomes, one bit per example and yes or no.
+"""Compact form of published cells: the outcomes that a leaderboard needs, one bit per example and boolean.
 
 ========================  ========================================================================================
-SUITE/KEY/                record.json as it was; packed.safetensors instead of the outcomes; packed.json says what
-                          lies here, and where the record's other files are
+SUITE/KEY/                record.json, unchanged; packed.safetensors instead of the outcomes; packed.json, which
+                          lists these files and the URLs of the record's other files
 SUITE/examples-*          ids and labels of an example list, once for all cells that share it
 ========================  ========================================================================================
 
-Ten thousand examples take 1.25 kB per yes or no, 11.25 kB for the nine of them, and 4 bytes for each adversarial
-candidate: its distance, exactly as it was measured, so that packed cells give the same site to the byte.
+Ten thousand examples take 1.25 kB per boolean, 11.25 kB for all nine, and 4 bytes for each adversarial candidate: its
+exact measured distance, so that packed cells give the same site byte for byte.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ DOCUMENT = "packed.json"
 ARRAYS = "packed.safetensors"
 SCHEMA_VERSION = 1
 STEPS: dict[int, Step] = {}
-"""Migrations of `packed.json` from each version to the next, as for records: see `benchmark.records.migrations`."""
+"""Migration of `packed.json` from each version to the next, as for records: see `benchmark.records.migrations`."""
 
 BITS = ("adversarial", "attacked", "bad_gradient", "broken", "clean_correct", "clean_top5", "robust_top5", "valid",
         "zero_gradient")  # fmt: skip
 WRONG = ("clean_wrong", "attacked_wrong")
-"""Of systems with detectors: whether the classifier alone gets the clean input wrong, and the attacked one."""
+"""Booleans of systems with detectors: the classifier alone misclassifies the clean input, and the attacked one."""
 DISTANCE = "distance"
 CERTIFIED = "certified"
 
 
 class Link(FileInfo):
-    """A file of the record that lies elsewhere. url: https only; bytes and sha256 as in the record."""
+    """A file of the record that is stored elsewhere. url: https only; bytes and sha256 as in the record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     url: str = Field(max_length=500, pattern=r"^https://[A-Za-z0-9._~:/?#@!&*+,;=%-]+$")
 
 
 class Packed(BaseModel):
-    """The document beside a packed record. record_sha256: of the record that it belongs to, so that neither drifts.
+    """Document beside a packed record. record_sha256: of that record, so that the two cannot diverge.
 
-    examples: the file with ids and labels, one folder up. arrays: what is read in place of the outcomes. links: where
-    the record's other files are, those that do not lie here.
+    examples: file with ids and labels, one folder up. arrays: file in place of the outcomes. links: the record's other
+    files that are stored elsewhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,17 +69,17 @@ class Packed(BaseModel):
 
 
 def examples_name(record: Record) -> str:
-    """The file, beside the cells, that holds the record's example list."""
+    """Name of the file, beside the cells, with the record's example list."""
     return f"examples-{record.examples_sha256[:24]}.safetensors"
 
 
 def packed_arrays(record: Record, outcomes: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The part of the outcomes that is kept.
+    """Arrays of the packed form.
 
     Returns:
         (ceil(N / 8),) uint8 for each name of `BITS`, the first example in the highest bit; `distance`: (M,) float32
-        of the M adversarial candidates in the threat's norm; `certified`: (N,) float32, if anything was; of systems
-        with detectors `clean_suspicion` and `adv_suspicion`, (N,) float32, and the bits of `WRONG`.
+        of the M adversarial candidates in the threat's norm; `certified`: (N,) float32, if anything was certified; for
+        systems with detectors `clean_suspicion` and `adv_suspicion`, (N,) float32, and the bits of `WRONG`.
     """
     made: dict[str, NDArray[Any]] = {name: np.packbits(outcomes[name]) for name in BITS}
     made[DISTANCE] = outcomes[record.threat.norm][outcomes["adversarial"]]
@@ -93,7 +93,7 @@ def packed_arrays(record: Record, outcomes: dict[str, NDArray[Any]]) -> dict[str
 
 
 def read_document(folder: Path) -> Packed | None:
-    """Read the document of the packed cell in `folder`; None if it is not packed.
+    """Document of the packed cell in `folder`; None if it is not packed.
 
     Raises:
         RecordError: if it is malformed, or belongs to another record than the one beside it.
@@ -116,13 +116,13 @@ def read_document(folder: Path) -> Packed | None:
 
 
 def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays, as the outcomes had them: yes or no of `BITS`, `certified`, distances in the threat's norm.
+    """Named arrays as in the outcomes: booleans of `BITS`, `certified`, distances in the threat's norm.
 
     Also `ids` and `y`, or labels of `sites`, from the example list.
 
     Raises:
-        RecordError: if the file is malformed, or holds another number of examples than the record counts.
-        FileNotFoundError: if it is not there.
+        RecordError: if the file is malformed, or has another number of examples than the record.
+        FileNotFoundError: if it is missing.
     """
     assert record.counts is not None
     total = record.counts.total
@@ -149,10 +149,10 @@ def unpacked(record: Record, folder: Path, names: Sequence[str]) -> dict[str, ND
 
 
 def bits_of(packed: NDArray[Any], total: int, name: str) -> NDArray[np.bool_]:
-    """The yes or no of each example.
+    """Unpack the booleans of the examples, (N,) bool.
 
     Raises:
-        RecordError: if it is of another number of examples.
+        RecordError: if their number is not `total`.
     """
     if packed.dtype != np.uint8 or packed.shape != (math.ceil(total / 8),):
         raise RecordError(

@@ -1,6 +1,6 @@
-"""Results are never deleted: one that should not count any more gets a file beside it that says why.
+"""Withdrawal of results, which are never deleted: a file beside the record gives the reason.
 
-``retracted.json`` takes a record off the boards; ``superseded.json`` does so in favour of another record.
+``retracted.json`` removes a record from the boards; ``superseded.json`` replaces it by another record.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUPERSEDED = "superseded.json"
 
 
 class Withdrawal(BaseModel):
-    """The withdrawal of a record. by: the key of the record that replaces it, "" if it was retracted."""
+    """Withdrawal of a record. by: key of its successor, "" if it was retracted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: Literal[1] = 1
@@ -31,21 +31,21 @@ class Withdrawal(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """The fate of the record, for the end of a sentence."""
+        """Status of the record, as a predicate."""
         what = f"superseded by {self.by}" if self.by else "retracted"
         return f"was {what} on {self.date}: {self.reason}"
 
 
 def withdraw(folder: Path, reason: str, *, by: str = "") -> Path:
-    """Write a retraction beside the record in `folder` and return it.
+    """Write a withdrawal beside the record in `folder`; returns its path.
 
     Raises:
         RecordError: if there is no record, it was withdrawn before, or `by` is not the key of another record.
     """
     if not (folder / "record.json").is_file():
-        raise RecordError(f"{folder} holds no record.json; give the folder of a published cell")
+        raise RecordError(f"{folder} has no record.json; give the folder of a published cell")
     if any((folder / name).exists() for name in (RETRACTED, SUPERSEDED)):
-        raise RecordError(f"{folder} was withdrawn before; what was said then is never changed")
+        raise RecordError(f"{folder} was withdrawn before; a withdrawal cannot be changed")
     try:
         made = Withdrawal(reason=reason, by=by, date=datetime.datetime.now(datetime.UTC).date().isoformat())
     except ValidationError as error:
@@ -60,10 +60,10 @@ def withdraw(folder: Path, reason: str, *, by: str = "") -> Path:
 
 
 def withdrawal(folder: Path) -> Withdrawal | None:
-    """Read the withdrawal beside the record in `folder`, if there is one.
+    """Withdrawal beside the record in `folder`, None if there is none.
 
     Raises:
-        RecordError: if it is malformed, or a file of the wrong name.
+        RecordError: if it is malformed, or in a file of the wrong name.
     """
     for name in (RETRACTED, SUPERSEDED):
         path = folder / name
@@ -73,6 +73,6 @@ def withdrawal(folder: Path) -> Withdrawal | None:
             except ValidationError as error:
                 raise RecordError(f"{folder.name}/{name} cannot be read: {error.errors()[0]['msg']}") from error
             if bool(found.by) != (name == SUPERSEDED):
-                raise RecordError(f"{folder.name}/{name} {'names' if found.by else 'lacks'} a record in its place")
+                raise RecordError(f"{folder.name}/{name} {'names' if found.by else 'lacks'} a successor")
             return found
     return None

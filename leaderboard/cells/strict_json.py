@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded, finite, without duplicate keys, and nothing but text, numbers and containers."""
+"""JSON from strangers: bounded, finite, without duplicate keys."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ DIGITS = 18
 
 
 def strict_json(data: bytes, name: str) -> Any:
-    """The document in `data`; errors call it `name`.
+    """Parse the document in `data`; errors call it `name`.
 
     Raises:
-        RecordError: if it is no UTF-8 JSON, is nested too deeply, repeats a key, or has a number that is not finite or
-            too long to be a measurement.
+        RecordError: if it is not UTF-8 JSON, is nested too deeply, repeats a key, or has a number that is not finite or
+            has too many digits.
     """
 
     def constant(text: str) -> Any:
-        raise RecordError(f"{name} holds {text}; expected finite numbers")
+        raise RecordError(f"{name} contains {text}; expected finite numbers")
 
     def whole(text: str) -> int:
         if len(text.lstrip("-")) > DIGITS:
-            raise RecordError(f"{name} holds a whole number of {len(text)} digits; expected at most {DIGITS}")
+            raise RecordError(f"{name} contains a whole number of {len(text)} digits; expected at most {DIGITS}")
         return int(text)
 
     def fraction(text: str) -> float:
         if len(text) > 40 or not math.isfinite(float(text)):
-            raise RecordError(f"{name} holds the number {text[:40]}; expected one that a double can hold")
+            raise RecordError(f"{name} contains the number {text[:40]}; expected one in the range of a double")
         return float(text)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise RecordError(f"{name} gives a key twice in one object; expected each key once")
+            raise RecordError(f"{name} repeats a key in one object; expected each key once")
         return found
 
     try:
@@ -52,9 +52,9 @@ def strict_json(data: bytes, name: str) -> Any:
     except RecursionError:
         raise RecordError(f"{name} is nested too deeply; expected at most {DEEPEST} levels") from None
     except UnicodeDecodeError as error:
-        raise RecordError(f"{name} is no UTF-8 text at byte {error.start}") from error
+        raise RecordError(f"{name} is not UTF-8 text at byte {error.start}") from error
     except json.JSONDecodeError as error:
-        raise RecordError(f"{name} is no JSON: {error.msg} at line {error.lineno}") from error
+        raise RecordError(f"{name} is not JSON: {error.msg} at line {error.lineno}") from error
     _bounded(document, name)
     return document
 

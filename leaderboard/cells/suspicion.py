@@ -1,4 +1,4 @@
-"""Scores of the detectors of a system for each example of a cell, clean and attacked, read where they are drawn."""
+"""Detector scores of each example of a cell, clean and attacked, read on demand for plots."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SCORES = ("clean_suspicion", "adv_suspicion")
 
 @dataclass(frozen=True, eq=False)
 class Suspicion:
-    """Scores of detectors, by how much they exceed their threshold: an input is refused where it is positive.
+    """Detector scores relative to the threshold: an input is refused where its score is positive.
 
-    clean, attacked: (N,) float32. clean_wrong, attacked_wrong: (N,) the classifier alone gets the input wrong.
-    tried: (N,) attacked, by a valid candidate; the attacked score of the others is that of their clean input.
+    clean, attacked: (N,) float32. clean_wrong, attacked_wrong: (N,) bool, misclassified by the classifier alone.
+    tried: (N,) bool, attacked with a valid candidate; the attacked score of the others is that of their clean input.
     """
 
     clean: NDArray[np.float32]
@@ -36,12 +36,12 @@ class Suspicion:
 
     @property
     def deceptive(self) -> NDArray[np.float32]:
-        """(M,) the scores of the candidates that the classifier alone gets wrong."""
+        """Scores of the candidates that the classifier alone misclassifies, (M,) float32."""
         return self.attacked[self.tried & self.attacked_wrong]
 
 
 def read_suspicion(cell: Cell) -> Suspicion | None:
-    """The scores of a cell; None where its system has no detector, or the file does not hold what it should."""
+    """Scores of a cell; None if its system has no detector, or the file does not have the expected content."""
     if cell.record.counts is None:
         return None
     try:

@@ -1,3 +1,1 @@
-"""The gate of a release: goals for robust accuracy, decided on intervals, and the documents that say what was
-decided.
-"""
+"""The gate of a release: goals for robust accuracy, decided on intervals, and documents of the decision."""

@@ -1,4 +1,4 @@
-"""The checks of a gate: requirements on every system of a store, tested on its cells."""
+"""Checks of a gate: requirements on every system of a store, tested on its cells."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Goals:
-    """The shares of examples that a system must reach, each in [0, 1].
+    """Shares of examples that a system must reach, each in [0, 1].
 
-    robust: right against every attack of the store; None asks for none. clean: right without an attack. attacks: right
-    against the attack of that name alone. classes: right against every attack, among the examples of that label; the
-    key -1 stands for each label that has no goal of its own. loss: by how much the robust share may fall below a
-    baseline's.
+    robust: correct under every attack of the store; None for no goal. clean: correct without an attack. attacks:
+    correct
+    under the attack of that name alone. classes: correct under every attack, among the examples of that label; the key
+    -1
+    stands for each label without its own goal. loss: tolerated decrease of the robust share below a baseline's.
     """
 
     robust: float | None = None
@@ -44,8 +45,9 @@ class Goals:
 class Tested:
     """A trained system under one threat, with all its cells.
 
-    labels: (N,) int64. clean, held: (N,) bool, right without an attack, and against every attack. by: (N,) bool for
-    each attack that was run at this radius. cells: of this radius. errors: a sentence per finding that voids a cell.
+    labels: (N,) int64. clean, held: (N,) bool, correct without an attack, and under every attack. by: (N,) bool for
+    each attack that was run at this radius. cells: of this radius. errors: a sentence per finding that invalidates a
+    cell.
     """
 
     cells: tuple[Cell, ...]
@@ -57,12 +59,12 @@ class Tested:
 
     @property
     def record(self) -> Record:
-        """Any record of it."""
+        """Any of its records."""
         return self.cells[0].record
 
     @property
     def name(self) -> str:
-        """The system, the seed and the threat."""
+        """Display name: the system, the seed and the threat."""
         record = self.record
         goal = "" if record.threat.goal == "untargeted" else f" {record.threat.goal}"
         region = "" if record.threat.region == "full" else f" {record.threat.region}"
@@ -71,14 +73,14 @@ class Tested:
 
     @property
     def question(self) -> tuple[object, ...]:
-        """The properties that a baseline must share: parts of the system by name, seed, threat, examples."""
+        """Properties that a baseline must share: parts of the system by name, seed, threat, examples."""
         record = self.record
         return (record.system.dataset, record.seed, _threat(record), record.threat.eps_exact, record.examples_sha256)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One goal and its decision. name: what is asked. of: the system and threat. places: the records it rests on."""
+    """One goal and its decision. name: of the goal. of: the system and threat. places: the records behind it."""
 
     name: str
     of: str
@@ -90,7 +92,7 @@ class Check:
 
     @property
     def sentence(self) -> str:
-        """The decision with its figures, in one line."""
+        """Decision with its numbers, in one line."""
         found = self.decision
         bounds = f"({100 * found.low:.1f} to {100 * found.high:.1f})"
         if self.name == "loss":
@@ -98,18 +100,16 @@ class Check:
             asked = f"{self.of}: robust accuracy is {lost}; tolerated {100 * self.goal:.1f}"
         else:
             share = f"{self.name} {self.right} of {self.total}, {100 * found.value:.1f} % {bounds}"
-            asked = f"{self.of}: {share}; asked {100 * self.goal:.1f} %"
+            asked = f"{self.of}: {share}; required {100 * self.goal:.1f} %"
         if found.outcome == "undecided":
-            asked += "; not decidable with this many examples, "
-            asked += f"about {found.needed} are needed" if found.needed else "and no more examples would decide it"
+            asked += "; undecided with this many examples, "
+            asked += f"about {found.needed} are needed" if found.needed else "and no number of examples would decide it"
         return asked
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks. problems: sentences for what no check can stand on: failed cells, findings, attacks that did not
-    run.
-    """
+    """All checks. problems: sentences that rule out a decision: failed cells, findings, attacks that did not run."""
 
     checks: tuple[Check, ...]
     problems: tuple[str, ...]
@@ -117,7 +117,7 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        """`fail` if a check fails or there is a problem, else `undecided` if one is, else `pass`."""
+        """`fail` if a check fails or there is a problem, else `undecided` if a check is, else `pass`."""
         outcomes = {check.decision.outcome for check in self.checks}
         if self.problems or "fail" in outcomes or not outcomes:
             return "fail"
@@ -125,7 +125,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The one line that a build log shows."""
+        """Reason, as the one line for a build log."""
         told = [*self.problems, *(c.sentence for c in self.checks if c.decision.outcome == "fail")]
         if not told:
             told = [c.sentence for c in self.checks if c.decision.outcome == self.outcome]
@@ -136,8 +136,8 @@ class Verdict:
 def tested_systems(cells: Sequence[Cell]) -> list[Tested]:
     """Group complete cells by trained system and threat, and join their outcomes example by example.
 
-    A candidate counts at every radius that contains it, as on a leaderboard. Cells of attackers who do not know the
-    defense, or hold another system, count as well.
+    A candidate counts at every radius that contains it, as on a leaderboard. Cells of oblivious and transfer attackers
+    count as well.
 
     Raises:
         RecordError: if outcomes are missing or contradict their record.
@@ -193,12 +193,12 @@ def judge(
     """Decide every goal for every system.
 
     Args:
-        problems: sentences about cells without a result, and of records that cannot be read. baseline: the systems
-        of an earlier version, compared on the same examples. replayed: (N,) bool by the name of a system: examples
-        that a stored witness of an earlier version breaks.
+        problems: sentences about cells without a result and about unreadable records. baseline: the systems of an
+        earlier version, compared on the same examples. replayed: (N,) bool by the name of a system: examples
+        broken by a stored witness of an earlier version.
 
     Raises:
-        RecordError: if a baseline is given and shares no question with the systems.
+        RecordError: if a baseline is given, but no system has a counterpart in it.
     """
     fooled = replayed or {}
     seen = {tested.name: tested.held & ~fooled[tested.name] for tested in systems if tested.name in fooled}
@@ -217,7 +217,7 @@ def judge(
 
 
 def _asked(tested: Tested, held: Bools, goals: Goals) -> Iterator[tuple[Tested, str, float, int, int]]:
-    """Each goal of a system: its name, the share, and how many examples of how many reach it."""
+    """Each goal of a system: its name, the required share, and how many of how many examples reach it."""
     if goals.robust is not None:
         yield tested, "robust", goals.robust, int(held.sum()), len(held)
     if goals.clean is not None:
@@ -236,7 +236,7 @@ def _asked(tested: Tested, held: Bools, goals: Goals) -> Iterator[tuple[Tested, 
 def _losses(
     systems: Sequence[Tested], seen: Mapping[str, Bools], baseline: Sequence[Tested]
 ) -> list[tuple[Tested, tuple[int, int, int, int]]]:
-    """The four counts of each system and its baseline."""
+    """Four counts of each system and its baseline."""
     if not baseline:
         return []
     earlier: dict[tuple[object, ...], list[Tested]] = defaultdict(list)
@@ -259,17 +259,17 @@ def _losses(
 
 
 def _absent(systems: Sequence[Tested], goals: Goals, replayed: Mapping[str, Bools]) -> Iterator[str]:
-    """Attacks that have a goal and were never run, and systems that nobody attacked."""
+    """Errors about attacks with a goal that were never run, and about systems without attacks."""
     for tested in systems:
         for attack in goals.attacks:
             if attack not in tested.by:
-                yield f"{tested.name}: no complete cell of attack={attack}, which has a goal; run it first"
+                yield f"{tested.name}: no complete cell of attack={attack}, which has a goal; run this attack first"
         tried = set(tested.by) - {"none"}
         if (goals.robust is not None or goals.classes) and not tried and tested.name not in replayed:
-            yield f"{tested.name}: nobody attacked it; run attacks before the gate, such as attack=pgd,square"
+            yield f"{tested.name}: no attack was run on it; run attacks before the gate, such as attack=pgd,square"
 
 
 def _places(tested: Tested, name: str) -> tuple[str, ...]:
-    """The records behind a check."""
+    """Records behind a check."""
     cells = [cell for cell in tested.cells if cell.record.attack.name == name] or list(tested.cells)
     return tuple(sorted(cell.place for cell in cells))

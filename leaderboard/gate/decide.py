@@ -1,9 +1,9 @@
-"""Decisions on shares of examples: reached, missed, or not decidable with this many examples.
+"""Decisions on shares of examples: reached, missed, or undecided with this many examples.
 
-A goal is reached when the lower exact bound of the share lies on or above it, and missed when the upper bound lies
-below it. Between the two nothing is decided, and more examples are asked for. All checks of a gate must pass, so
-each passes at the full level (an intersection-union test: Berger, Technometrics 24, 1982); a single failure fails
-the gate, so the level of a failure is divided by the number of checks (Bonferroni).
+A goal is reached if the lower exact bound of the share is at least the goal, and missed if the upper bound is below it.
+Otherwise it is undecided, and more examples are needed. All checks of a gate must pass, so each passes at the full
+level (an intersection-union test: Berger, Technometrics 24, 1982); a single failure fails the gate, so the level of a
+failure is divided by the number of checks (Bonferroni).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Decision", "Outcome", "decide_loss", "decide_share"]
 Outcome = Literal["pass", "fail", "undecided"]
 
 NAMED_AT_MOST = 10_000_000
-"""A number of examples beyond which none is named."""
+"""Largest number of needed examples that is reported."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """An outcome with the bounds that it rests on.
+    """A decision with the bounds that it rests on.
 
-    value, low, high: the observed share or loss, and its bounds. needed: how many examples would decide, were the
-    observed share to stay as it is; None where it is decided, or where no number of examples would.
+    value, low, high: the observed share or loss, and its bounds. needed: number of examples that would decide, if the
+    observed share stays the same; None if it is decided, or if no number of examples would decide.
     """
 
     outcome: Outcome
@@ -40,14 +40,14 @@ class Decision:
 
 
 def decide_share(right: int, total: int, goal: float, *, checks: int = 1, level: float = LEVEL) -> Decision:
-    """Compare a share of examples with the goal that it must reach, by exact bounds (Clopper and Pearson, 1934).
+    """Compare a share of examples with its goal, by exact bounds (Clopper and Pearson, 1934).
 
     Args:
-        right: number of examples in [0, total]. goal: in [0, 1]. checks: number of checks of the gate.
-        level: the chance of a wrong decision, one-sided.
+        right: number of correct examples in [0, total]. goal: in [0, 1]. checks: number of checks of the gate.
+        level: probability of a wrong decision, one-sided.
 
     Raises:
-        ValueError: if there is no example, or the count does not fit the total.
+        ValueError: if there is no example, or the count exceeds the total.
     """
     outcome, low, high = _of_share(right, total, goal, checks, level)
     needed = None
@@ -69,13 +69,13 @@ def decide_loss(
 ) -> Decision:
     """Compare the present version with a baseline on the same examples.
 
-    It passes where the upper bound of the loss is at most what is tolerated. It fails where that is not so and the
-    loss is no chance by the one-sided exact test of McNemar (1947). The bounds are Newcombe's (Statistics in
-    Medicine 17, 1998, method 10).
+    It passes if the upper bound of the loss is at most the tolerated loss. Otherwise it fails if the loss is
+    significant in the one-sided exact test of McNemar (1947). The bounds are Newcombe's (Statistics in Medicine 17,
+    1998, method 10).
 
     Args:
-        table: numbers of examples that (both, only the baseline, only the present version, neither) gets right.
-        tolerated: the loss, as a share of all examples, that is no reason to fail.
+        table: numbers of examples that (both, only the baseline, only the present version, neither) classify correctly.
+        tolerated: largest acceptable loss, as a share of all examples.
 
     Raises:
         ValueError: if there is no example.
@@ -104,7 +104,7 @@ def _of_loss(table: tuple[int, ...], tolerated: float, checks: int, level: float
 
 
 def _examples(outcome_of: Callable[[int], Outcome], total: int) -> int | None:
-    """The smallest number of examples, about, that decides; None beyond `NAMED_AT_MOST`."""
+    """Approximate smallest number of examples that decides; None beyond `NAMED_AT_MOST`."""
     high = total
     while outcome_of(high) == "undecided":
         high *= 2

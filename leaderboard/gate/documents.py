@@ -1,4 +1,4 @@
-"""The verdict of a gate in the formats that continuous integration reads: JUnit, SARIF and Markdown."""
+"""Verdict of a gate in the formats of continuous integration: JUnit, SARIF and Markdown."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["junit", "markdown", "sarif"]
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULES = {
-    "missed": "A goal is missed: the upper bound of the share lies below it.",
-    "undecided": "A goal is not decidable with this many examples.",
-    "problem": "A cell failed, has a finding that voids it, or was never run.",
+    "missed": "A goal is missed: the upper bound of the share is below it.",
+    "undecided": "A goal is undecided with this many examples.",
+    "problem": "A cell failed, has a finding that invalidates it, or was never run.",
 }
 COLUMNS = ("system", "check", "share", "bounds", "asked", "")
 MARKS = {"pass": "reached", "fail": "missed", "undecided": "not decidable"}
 
 
 def junit(verdict: Verdict) -> str:
-    """The checks as test cases: a failure where a goal is missed, an error where nothing can be decided."""
+    """Checks as JUnit test cases: a failure if a goal is missed, an error if nothing can be decided."""
     bad = sum(check.decision.outcome == "fail" for check in verdict.checks)
     open_ = sum(check.decision.outcome == "undecided" for check in verdict.checks) + len(verdict.problems)
     suite = ElementTree.Element(
@@ -47,10 +47,10 @@ def junit(verdict: Verdict) -> str:
 
 
 def sarif(verdict: Verdict, root: str) -> str:
-    """The checks that do not pass as results of a static analysis, SARIF 2.1.0 (OASIS, 2020).
+    """Checks that do not pass, as results of a static analysis, SARIF 2.1.0 (OASIS, 2020).
 
     Args:
-        root: the store's folder as the reader of the file names it; locations are records below it.
+        root: the store's folder as seen by the reader of the file; locations are records below it.
     """
     results = [
         _result("missed" if c.decision.outcome == "fail" else "undecided", c.sentence, _level(c), root, c.places)
@@ -82,7 +82,7 @@ def _result(rule: str, text: str, level: str, root: str, places: tuple[str, ...]
 
 
 def markdown(verdict: Verdict) -> str:
-    """A comment for a pull request: the reason, and a table of all checks."""
+    """Pull request comment: the reason, and a table of all checks."""
     lines = [f"**{verdict.reason}**", ""]
     if verdict.checks:
         lines += [table(COLUMNS, [_row(check) for check in verdict.checks], "markdown"), ""]

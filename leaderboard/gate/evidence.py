@@ -1,8 +1,8 @@
-"""Evidence for people who answer for a model: a page under the headings of rules, and a model card; all in Markdown.
+"""Evidence for the people responsible for a model: a page structured by regulations, and a model card, in Markdown.
 
 The headings are those of Article 15 of the EU's AI Act (Regulation 2024/1689: accuracy, robustness and
-cybersecurity) and of the functions of NIST's AI Risk Management Framework (AI 100-1, 2023). The page says what was
-measured; whether that meets a rule is for its reader to judge. Each number links to the record that it comes from.
+cybersecurity) and of the functions of NIST's AI Risk Management Framework (AI 100-1, 2023). The page states what was
+measured; its reader judges if that meets a requirement. Each number links to its record.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["evidence", "model_card"]
 
 
 def evidence(verdict: Verdict, root: str) -> str:
-    """The page of evidence.
+    """Evidence page.
 
     Args:
-        root: the folder of the cells as seen from where the page will lie, for links.
+        root: the folder of the cells relative to the page, for links.
     """
     lines = [
         "# Evidence of robustness",
         "",
         f"Made by benchmark {__version__} from {sum(len(t.cells) for t in verdict.systems)} records. It states what "
-        "was measured; it is no statement of conformity.",
+        "was measured; it is not a statement of conformity.",
         "",
         "## Regulation (EU) 2024/1689, Article 15",
         "",
@@ -47,7 +47,7 @@ def evidence(verdict: Verdict, root: str) -> str:
         "",
         "### Govern",
         "",
-        "The goals of the gate, and who set them, are those of the command that wrote this page:",
+        "The goals of the gate are those given to the command that wrote this page:",
         "",
         *_goals(verdict),
         "### Map",
@@ -65,7 +65,7 @@ def evidence(verdict: Verdict, root: str) -> str:
 
 
 def model_card(verdict: Verdict, root: str) -> str:
-    """A model card (Mitchell et al., FAT* 2019, arXiv:1810.03993) of the systems, their use, data and measurements."""
+    """Model card (Mitchell et al., FAT* 2019, arXiv:1810.03993) of the systems, their use, data and measurements."""
     lines = ["# Model card", ""]
     for tested in _one_per_system(verdict):
         record = tested.record
@@ -75,7 +75,7 @@ def model_card(verdict: Verdict, root: str) -> str:
             "### Model details",
             "",
             f"- key `{record.system.key}`, weights sha256 `{record.weights_sha256 or 'not recorded'}`",
-            f"- model {_cell(record.system.model)}; protections: {_protections(record)}",
+            f"- model {_cell(record.system.model)}; defenses: {_protections(record)}",
             f"- trained and tested with benchmark {_cell(record.harness or '0.1')}",
             "",
             "### Data",
@@ -85,7 +85,8 @@ def model_card(verdict: Verdict, root: str) -> str:
             "",
             "### Intended use and limits",
             "",
-            "- The figures hold for these examples and the threats below; they say nothing of other data or attackers.",
+            "- The figures hold for these examples and the threats below; they say nothing about other data or "
+            "attackers.",
             "",
             "### Quantitative analyses",
             "",
@@ -131,9 +132,9 @@ def _by_class(tested: Tested, root: str) -> Iterator[Figures]:
 
 
 def _robustness(verdict: Verdict, root: str) -> Iterator[str]:
-    yield "Random noise and natural changes of the input, where they were tried, stand among the attacks:"
+    yield "Random noise and natural changes of the input, if tested, are listed among the attacks:"
     yield ""
-    yield from _table(verdict, root, _attacked, ("threat", "attack", "accuracy that is left", "record"))
+    yield from _table(verdict, root, _attacked, ("threat", "attack", "remaining accuracy", "record"))
 
 
 def _threats(verdict: Verdict, root: str) -> Iterator[str]:
@@ -141,7 +142,7 @@ def _threats(verdict: Verdict, root: str) -> Iterator[str]:
         "gradients": "gradients of the deployed system",
         "scores": "scores of the deployed system",
         "labels": "labels of the deployed system",
-        "transfer": "another system, and no answer of this one",
+        "transfer": "another system, without queries to this one",
     }
     seen: dict[str, None] = {}
     poisoned = False
@@ -149,15 +150,15 @@ def _threats(verdict: Verdict, root: str) -> Iterator[str]:
         for cell in tested.cells:
             threat = cell.record.threat
             knows = "knows the defense" if threat.aware else "does not know the defense"
-            budget = f"at most {threat.queries} queries" if threat.queries is not None else "no limit of queries"
+            budget = f"at most {threat.queries} queries" if threat.queries is not None else "no query limit"
             seen[f"- {threat.norm} {threat.eps_exact}: {access[threat.access]}, {knows}, {budget}"] = None
             poisoned |= bool(cell.record.system.poison)
-    yield "Attackers that were tried:"
+    yield "Attackers tested:"
     yield ""
     yield from sorted(seen)
     yield ""
-    yield "Poisoned training data: " + ("tried, see the systems." if poisoned else "not tried.")
-    yield "Extraction of the model or of its training data: not tried; the benchmark has no such attack."
+    yield "Poisoned training data: " + ("tested, see the systems." if poisoned else "not tried.")
+    yield "Extraction of the model or of its training data: not tested; the benchmark has no such attack."
     yield ""
 
 
@@ -183,7 +184,7 @@ def _countermeasures(verdict: Verdict) -> Iterator[str]:
 def _open(verdict: Verdict) -> Iterator[str]:
     left = [c.sentence for c in verdict.checks if c.decision.outcome != "pass"] + list(verdict.problems)
     if left:
-        yield "To be dealt with before release:"
+        yield "To be resolved before release:"
         yield ""
         yield from (f"- {_cell(sentence)}" for sentence in left)
 

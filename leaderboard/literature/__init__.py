@@ -1,1 +1,1 @@
-"""Published numbers and how they are imported."""
+"""Published numbers and their import."""

@@ -33,12 +33,12 @@ MISFILED = {
     ("corruptions", "Hendrycks2020AugMix_ResNeXt", "78.90"): "cifar100",
     ("corruptions", "Hendrycks2020AugMix_WRN", "76.28"): "cifar100",
 }
-"""Folders of entries whose field `dataset` names another data set, by threat, id and clean accuracy: the folder is
-right. Their files lie in `model_info/cifar100`, and say cifar10."""
+"""Dataset of entries whose field `dataset` is wrong, by threat, id and clean accuracy: the folder is
+right. Their files are in `model_info/cifar100`, but name cifar10."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Convert one file into another; 0 for the shell."""
+    """Convert one file into another; returns 0."""
     given, out = (Path(argument) for argument in arguments)
     document = json.loads(given.read_text(encoding="utf-8"))
     source = converted(document["entries"], retrieved=document["source"])
@@ -48,13 +48,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
-    """The source with its entries in the order of the file.
+    """Source with its entries in the order of the file.
 
     Args:
-        retrieved: revision that the entries are from.
+        retrieved: revision of the entries.
 
     Raises:
-        RecordError: if an id occurs twice under one protocol: then one of the two has another data set than it says.
+        RecordError: if an id occurs twice under one protocol, which means that one of the two names a wrong dataset.
     """
     entries = [{**entry, "dataset": _folder(entry)} for entry in entries]
     seen: set[tuple[str, str]] = set()
@@ -63,8 +63,8 @@ def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
         protocol = f"{entry['dataset']}_{entry['threat'].lower()}"
         if (protocol, entry["id"]) in seen:
             raise RecordError(
-                f"{entry['id']} occurs twice under {protocol}; expected one entry. Give the folder of the file as "
-                "`folder`, since the field `dataset` of some files is wrong"
+                f"{entry['id']} occurs twice under {protocol}; expected one entry. Set `folder` to the folder of the "
+                "file, since the field `dataset` of some files is wrong"
             )
         seen.add((protocol, entry["id"]))
         made.append(_entry(entry, protocol, entry["id"]))
@@ -88,7 +88,7 @@ def converted(entries: Sequence[dict[str, Any]], retrieved: str) -> Source:
 
 
 def _folder(entry: dict[str, Any]) -> str:
-    """The data set of an entry: that of its folder, where it is known; the field `dataset` of the file may be wrong."""
+    """Dataset of an entry: that of its folder, if known, because the field `dataset` may be wrong."""
     known = MISFILED.get((entry["threat"], entry["id"], str(entry["clean_acc"])), entry["dataset"])
     return str(entry.get("folder", known))
 
@@ -161,7 +161,7 @@ def _number(
         raise RecordError(f"{entry['id']} has {field} {text!r}; expected a percentage") from error
     count = None if total is None else share * total
     if count is not None and count.denominator != 1:
-        raise RecordError(f"{entry['id']} has {field} {text!r}, which is no whole number of {total} examples")
+        raise RecordError(f"{entry['id']} has {field} {text!r}, which is not a whole number of {total} examples")
     return Number(
         metric=metric,
         value=float(share),
@@ -174,7 +174,7 @@ def _number(
 
 
 def plain(text: str) -> str:
-    """Text without markup, entities and runs of white space."""
+    """Text without markup, entities and repeated white space."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
 
 

@@ -1,4 +1,4 @@
-"""Published numbers as the site shows them: with their source, apart from what was measured, in no rank of a board."""
+"""Published numbers as shown on the site: with their source, apart from measured ones, and unranked on boards."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .published_ranks import PublishedBoard, best_known, ranked_entries
 __all__ = ["Beside", "Line", "Listing", "beside", "listing_table", "listings", "place", "range_of", "share", "under"]
 
 MOST_COLUMNS = 6
-"""Up to how many kinds of numbers stand as columns; with more of them each number has its own line."""
+"""Largest number of kinds of numbers shown as columns; with more, each number has its own line."""
 ROWS_BESIDE = 10
-"""Published entries beside a board, at most."""
+"""Largest number of published entries beside a board."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a listing. rank: among the published entries by unpaired tests, "" if its counts are not known.
+    """One line of a listing. rank: among the published entries by unpaired tests, "" if its counts are unknown.
 
     numbers: one per column of the listing.
     """
@@ -36,9 +36,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Listing:
-    """The entries of one protocol. columns: what their numbers are; empty if each line has its own.
+    """Entries of one protocol. columns: kinds of their numbers; empty if each number has its own line.
 
-    alike: number of `neighbours` that one unpaired test at 5 % does not tell apart, before any correction.
+    alike: number of `neighbours` that one unpaired test at 5 % does not separate, without correction.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Beside:
-    """Published entries for the dataset, norm and radius of a board. name: of their protocol. more: how many others."""
+    """Published entries for the dataset, norm and radius of a board. name: their protocol. more: number not shown."""
 
     source: Source
     name: str
@@ -60,7 +60,7 @@ class Beside:
 
 
 def listings(source: Source) -> list[Listing]:
-    """Every protocol of a source with its entries, those with known counts first and by value."""
+    """Every protocol of a source with its entries, those with known counts first, by value."""
     return [_listing(source, name) for name in source.protocols]
 
 
@@ -79,12 +79,12 @@ def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
 
 
 def listing_table(source: Source, listing: Listing) -> DownloadTable:
-    """One line per published number."""
+    """Download table with one line per published number."""
     numbers = [(line, number) for line in listing.lines for number in line.entry.numbers]
     return DownloadTable(
         f"{source.title}: {listing.protocol.description}. Published, not reproduced.",
         [_number_line(source, listing, line.entry, number) for line, number in numbers],
-        ("System", "What", "Percent", "Examples", "Where"),
+        ("System", "Quantity", "Percent", "Examples", "Location"),
         [
             (line.entry.system, under(number), share(number), str(number.total or NOTHING), number.place or NOTHING)
             for line, number in numbers
@@ -94,26 +94,26 @@ def listing_table(source: Source, listing: Listing) -> DownloadTable:
 
 
 def under(number: Number) -> str:
-    """The name of a number, and the attack it was measured under."""
+    """Name of a number, with the attack it was measured under."""
     return f"{words(number.metric)}, {words(number.attack)}" if number.attack else words(number.metric)
 
 
 def share(number: Number) -> str:
-    """Published number in percent, with the digits that its count allows, or those that were printed."""
+    """Published number in percent, with the digits that its count allows, or those printed."""
     if number.count is not None and number.total is not None:
         return percent(number.value, *wilson(number.count, number.total))
     return f"{100 * number.value:.2f}".rstrip("0").rstrip(".")
 
 
 def range_of(number: Number) -> str:
-    """The 95 % Wilson interval of a number whose counts are known."""
+    """95 % Wilson interval of a number with known counts."""
     if number.count is None or number.total is None:
         return ""
     return interval(*wilson(number.count, number.total))
 
 
 def place(listing: Listing) -> str:
-    """The dataset and the threat of a listing."""
+    """Dataset and threat of a listing."""
     of = listing.protocol
     if of.norm is None:
         return words(of.dataset)
@@ -140,7 +140,7 @@ def _listing(source: Source, name: str) -> Listing:
 
 
 def _ordered(source: Source, board: PublishedBoard, name: str) -> list[Line]:
-    """Entries of a protocol: first those with a value, in order of it, then the others in the order of the source."""
+    """Entries of a protocol: those with a value, by value, then the others in the order of the source."""
     ranked = [
         Line(entry, str(low) if low == high else f"{low}\N{EN DASH}{high}", ())
         for entry, (low, high) in zip(board.entries, board.ranks, strict=True)
@@ -155,7 +155,7 @@ def _by_kind(entry: Entry, kinds: Sequence[str]) -> tuple[Number | None, ...]:
 
 
 def _best(entry: Entry, rank: str) -> Line:
-    """The entry with its lowest robust accuracy and its clean accuracy."""
+    """Line of an entry with its lowest robust accuracy and its clean accuracy."""
     return Line(entry, rank, (best_known(entry), entry.number("clean_accuracy")))
 
 

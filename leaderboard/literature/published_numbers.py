@@ -1,6 +1,6 @@
-"""Numbers from the literature, as data: one JSON file per source in `published/`, each with its citation.
+"""Numbers from the literature as data: one JSON file per source in `published/`, each with its citation.
 
-They stand beside measured rows, marked as published and not re-run, and take no part in any rank of a board.
+They are shown beside measured rows, marked as published and not reproduced, and take no part in ranks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Reading = Literal["read", "abstract", "secondary"]
-"""The origin of a number: read in the source, in its abstract, or quoted elsewhere and not found in the source."""
+"""Origin of a number: read in the source, in its abstract, or quoted elsewhere and not found in the source."""
 
 PublishedMetric = Literal[
     "clean_accuracy",
@@ -49,9 +49,9 @@ class _Model(BaseModel):
 class Number(_Model):
     """One published number.
 
-    value: a share in [0, 1], as printed; corruption_error alone is relative to a reference network and may exceed 1.
-    count, total: of how many examples, where it is known. attack: "" for clean data. place: table, section or page.
-    settings: of the attack or the method, as the source gives them.
+    value: share in [0, 1], as printed; only corruption_error is relative to a reference network and may exceed 1.
+    count, total: number of examples, if known. attack: "" for clean data. place: table, section or page.
+    settings: of the attack or the method, as given in the source.
     """
 
     metric: PublishedMetric
@@ -74,7 +74,7 @@ class Number(_Model):
 
 
 class PublishedProtocol(_Model):
-    """Under what the numbers were measured. eps_exact: in units of the [0, 1] input range; both None without a ball."""
+    """Conditions of published numbers. eps_exact: in units of the [0, 1] input range; both None without a ball."""
 
     dataset: str
     norm: NormName | None = None
@@ -83,15 +83,15 @@ class PublishedProtocol(_Model):
 
     @property
     def eps(self) -> float | None:
-        """The radius as a number."""
+        """Radius as a float."""
         return None if self.eps_exact is None else float(Fraction(self.eps_exact))
 
 
 class Entry(_Model):
     """A system with its numbers under one protocol.
 
-    eps_exact: where the system was attacked with another radius than the protocol's. flags: what the source itself
-    holds against the entry, or says about its kind.
+    eps_exact: if the system was attacked with another radius than the protocol's. flags: objections of the source to
+    the entry, or its remarks about the kind of entry.
     """
 
     system: str
@@ -106,12 +106,12 @@ class Entry(_Model):
     flags: tuple[str, ...] = ()
 
     def number(self, metric: PublishedMetric, attack: str | None = None) -> Number | None:
-        """The number of that metric, under that attack if one is named."""
+        """Number of that metric, under that attack if one is given."""
         return next((n for n in self.numbers if n.metric == metric and attack in (None, n.attack)), None)
 
 
 class Source(_Model):
-    """A publication. key: the name of its file. retrieved: the revision that was read, where it has revisions."""
+    """A publication. key: name of its file. retrieved: revision that was read, if it has revisions."""
 
     schema_version: Literal[1] = 1
     key: str
@@ -134,10 +134,10 @@ class Source(_Model):
 
 
 def read_source(file: Traversable) -> Source:
-    """One file of `published/`.
+    """Read one file of `published/`.
 
     Raises:
-        RecordError: naming the first thing that is wrong with it.
+        RecordError: naming the first fault.
     """
     try:
         document: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -147,14 +147,14 @@ def read_source(file: Traversable) -> Source:
         if isinstance(error, ValidationError):
             fault = error.errors()[0]
             first = f"{'.'.join(str(part) for part in fault['loc']) or 'the document'}: {fault['msg']}"
-        raise RecordError(f"{file.name} holds no published numbers that can be used: {first}") from error
+        raise RecordError(f"{file.name} has no usable published numbers: {first}") from error
     if file.name != f"{source.key}.json":
         raise RecordError(f"{file.name} has the key {source.key!r}; expected the name of the file")
     return source
 
 
 def load_published(folder: Traversable | None = None) -> tuple[Source, ...]:
-    """Every source of the folder (by default the one that comes with the leaderboard), by key."""
+    """Read every source of the folder (by default the one shipped with the leaderboard), by key."""
     folder = folder or files(__package__).joinpath("published")
     found = [file for file in folder.iterdir() if file.name.endswith(".json")] if folder.is_dir() else []
     return tuple(read_source(file) for file in sorted(found, key=lambda file: file.name))

@@ -1,6 +1,6 @@
-"""Ranks of a published board: its order by value, and tests that need counts only.
+"""Ranks of a published board: its order by value, and tests based on counts alone.
 
-No outcome per example was published, so pairs are compared by unpaired tests, which find less than paired ones would.
+Outcomes per example are not published, so pairs are compared by unpaired tests, which have less power than paired ones.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["PublishedBoard", "best_known", "ranked_entries", "two_proportions"]
 
 @dataclass(frozen=True)
 class PublishedBoard:
-    """Entries by value, best first, with what unpaired tests at 5 % after Holm leave of their order.
+    """Entries by value, best first, with the ranks compatible with unpaired tests at 5 % after Holm.
 
-    ranks: (best, worst) place of each entry. ties: (first, last) positions of the maximal groups of neighbours that no
-    test separates. alike: how many neighbours one uncorrected test at 5 % does not tell apart.
+    ranks: (best, worst) rank of each entry. ties: (first, last) positions of the maximal groups of neighbours that no
+    test separates. alike: number of neighbours that one uncorrected test at 5 % does not separate.
     """
 
     entries: tuple[Entry, ...]
@@ -33,13 +33,13 @@ class PublishedBoard:
 
 
 def best_known(entry: Entry) -> Number | None:
-    """The lowest robust accuracy that was measured by others than the authors' claim; None if there is none."""
+    """Lowest robust accuracy measured by others than the authors; None if there is none."""
     measured = [n for n in entry.numbers if n.metric == "robust_accuracy" and n.settings.get("by") != "authors"]
     return min(measured, key=lambda n: n.value, default=None)
 
 
 def ranked_entries(source: Source, protocol: str) -> PublishedBoard:
-    """The entries of a protocol whose robust accuracy is known with its counts."""
+    """Ranked entries of a protocol, those whose robust accuracy is known with its counts."""
     found = [
         (entry, number) for entry in source.entries if entry.protocol == protocol and (number := best_known(entry))
     ]

@@ -1,1 +1,1 @@
-"""From cells to boards: worst cases, intervals, ranks, curves."""
+"""Aggregation of cells to boards: worst cases, intervals, ranks, curves."""

@@ -1,4 +1,4 @@
-"""From records to boards. Reads outcomes system by system, so that memory does not grow with the number of cells."""
+"""Aggregation of records to boards. Reads outcomes system by system, so that memory does not grow with the cells."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ __all__ = ["aggregate"]
 
 
 def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = (), claimed: Set[str] = frozenset()) -> Leaderboard:
-    """Boards and curves of all records; the order of `cells` does not matter.
+    """Boards and curves of all records, independent of the order of `cells`.
 
     Args:
-        problems: with records that could not be read; those whose outcomes cannot be used are added.
-        claimed: keys of cells for which there is nothing but the word of who submitted them.
+        problems: of unreadable records; those with unusable outcomes are added.
+        claimed: keys of cells that rest on the submitter's word alone.
     """
     bad = list(problems)
     found: dict[Conditions, list[tuple[Fraction, Cell]]] = defaultdict(list)
@@ -86,10 +86,10 @@ def aggregate(cells: Sequence[Cell], problems: Sequence[Problem] = (), claimed: 
 def _elsewhere(
     conditions: Conditions, found: Mapping[Conditions, Sequence[tuple[Fraction, Cell]]]
 ) -> list[tuple[Fraction, Cell]]:
-    """Cells of attackers who know less, under conditions that are otherwise those of a board of aware attackers.
+    """Cells of attackers who know less, under conditions that otherwise match those of a board of aware attackers.
 
-    Who knows a defense may ignore it, and hand in what another network fell for. The rules of such cells may be those
-    of another suite, as long as they were kept.
+    An attacker who knows a defense may ignore it, and submit examples that fooled another network. Such cells may be
+    from another suite, provided that its rules were kept.
     """
     if not conditions.aware:
         return []
@@ -105,9 +105,13 @@ def _elsewhere(
 
 
 def _orphaned(cell: Cell, told: Mapping[str, Record]) -> str:
-    """The reason why a cell that saw survivors only cannot count: an earlier one is not here, or is about another."""
+    """Reason why a cell on survivors cannot count: an earlier cell is missing or does not match; else ""."""
     for key in cell.record.survivors_of if cell.record.status == "complete" else ():
-        why = misfit(cell.record, told[key]) if key in told else f"the cell {key}, whose survivors it saw, is not here"
+        why = (
+            misfit(cell.record, told[key])
+            if key in told
+            else f"the cell {key}, on whose survivors it was run, is not here"
+        )
         if why:
             return f"{cell.place} is left out: {why}"
     return ""
@@ -117,7 +121,7 @@ def _boards(
     conditions: Conditions, cells: Sequence[tuple[Fraction, Cell]], elsewhere: Sequence[tuple[Fraction, Cell]],
     bad: list[Problem], systems: Mapping[str, str], claimed: Set[str],
 ) -> tuple[list[Board], list[CurveSet]]:  # fmt: skip
-    """The boards under the same conditions by radius, and their curves.
+    """Boards under the same conditions by radius, and their curves.
 
     Args:
         elsewhere: see :func:`_elsewhere`.
@@ -161,9 +165,9 @@ def _boards(
 
 
 def _with_unfinished(boards: Sequence[Board], cells: Sequence[Cell]) -> tuple[list[Board], tuple[Unfinished, ...]]:
-    """Boards with their cells without a result, and cells that belong to no board.
+    """Boards with their cells without a result, and such cells that belong to no board.
 
-    Such a cell does not know its examples, so it is shown on every board that it could have been meant for.
+    A cell without a result does not know its examples, so it is shown on every board that it could belong to.
     """
     found: dict[str, list[Unfinished]] = defaultdict(list)
     homeless = []

@@ -1,6 +1,6 @@
-"""Findings of a leaderboard: of single records, and of several records compared.
+"""Findings of a leaderboard, from single records and from comparisons of records.
 
-Each check looks at numbers that cannot be, if every attack does what it says; what it returns is evidence against the
+Each check looks for numbers that are impossible if every attack works as described; a finding is evidence against the
 evaluation, not against the system.
 """
 
@@ -28,11 +28,11 @@ NO_ATTACK = ("noise", "none")
 """Attacks that do not look where to go."""
 TRANSFER = "transfer"
 STRONGER_FIRST = (("bim", "fgsm"), ("pgd", "fgsm"), ("apgd", "fgsm"), ("autoattack", "pgd"), ("autoattack", "apgd"))
-"""Pairs of a stronger attack and a weaker one, which does a part of what it does."""
+"""Pairs of a stronger attack and a weaker one that is a part of it."""
 
 
 def of_records(records: Iterable[Record], row: str) -> list[Alarm]:
-    """The findings that the records carry; the same finding in several cells is one alarm."""
+    """Findings in the records; the same finding in several cells is one alarm."""
     cells: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for record in records:
         for finding in record.findings:
@@ -41,7 +41,7 @@ def of_records(records: Iterable[Record], row: str) -> list[Alarm]:
 
 
 def noise_beats_attack(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
-    """Random noise broke more than an attack that looks where to go."""
+    """Random noise breaks more examples than an attack that searches."""
     noise = [scores[key] for key in columns if key in scores and columns[key].name == "noise"]
     if not noise:
         return []
@@ -61,10 +61,10 @@ def noise_beats_attack(columns: Mapping[str, AttackColumn], scores: Mapping[str,
 
 
 def others_beat_white_box(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
-    """An attack without the system's gradients broke more than every attack with them: a sign of masked gradients.
+    """An attack without the system's gradients breaks more than every attack with them: a sign of masked gradients.
 
-    That is an attack that asked for none, or one that worked on another system: black-box and transfer attacks are
-    checks of the white-box ones (Carlini et al., 2019, arXiv:1902.06705).
+    It asked for no gradient, or worked on another system: black-box and transfer attacks are checks of the white-box
+    ones (Carlini et al., 2019, arXiv:1902.06705).
     """
     real = {key: score for key, score in scores.items() if columns[key].name not in NO_ATTACK}
     seen = {key for key in real if columns[key].access != TRANSFER and real[key].backwards > 0}
@@ -106,10 +106,10 @@ def _masked(
 
 
 def out_of_order(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], row: str) -> list[Alarm]:
-    """An attack broke less than one that does a part of what it does: FGSM is one step of PGD (Carlini et al., 2019).
+    """An attack breaks less than a part of it would: FGSM is one step of PGD (Carlini et al., 2019, arXiv:1902.06705).
 
-    Of attacks with several settings the best is meant, among those with one access, surrogate and draws; an attack with
-    a smaller budget is not compared.
+    Of several settings of an attack the best is compared, with the same access, surrogate and draws; an attack with a
+    smaller budget is not compared.
     """
     found = []
     for stronger, weaker in STRONGER_FIRST:
@@ -136,7 +136,7 @@ def out_of_order(columns: Mapping[str, AttackColumn], scores: Mapping[str, Score
 
 
 def _as_free(one: AttackColumn, other: AttackColumn) -> bool:
-    """Tell whether the first attack had the access of the other, and at least its budget."""
+    """True if the first attack had the access of the other, and at least its budget."""
     same = (one.access, one.surrogate, one.eot) == (other.access, other.surrogate, other.eot)
     return same and (one.queries is None or (other.queries is not None and one.queries >= other.queries))
 
@@ -171,14 +171,14 @@ def rises_with_eps(
 
 
 def certified_yet_broken(crossed: int, keys: Sequence[str], row: str) -> list[Alarm]:
-    """Examples that were proved robust and are broken: the certificate or the verdict is wrong."""
+    """Examples that are certified and broken: the certificate or the verdict is wrong."""
     if not crossed:
         return []
     return [
         Alarm(
             "certified_yet_broken",
             "error",
-            f"{crossed} examples are certified at this radius and broken all the same: the certificate or the core's "
+            f"{crossed} examples are both certified and broken at this radius: the certificate or the core's "
             "verdict is wrong",
             tuple(sorted(keys)),
             row,
@@ -187,15 +187,15 @@ def certified_yet_broken(crossed: int, keys: Sequence[str], row: str) -> list[Al
 
 
 def ignoring_beats_knowing(broken: int, keys: Sequence[str], row: str) -> list[Alarm]:
-    """Examples that only attackers broke who know less of the system: the aware attacks are too weak."""
+    """Examples broken only by attackers who know less about the system: the aware attacks are too weak."""
     if not broken:
         return []
     return [
         Alarm(
             "oblivious_beats_aware",
             "warning",
-            f"{broken} examples are broken by no attack that knows the defense, and by one that ignores it or comes "
-            "from another network; they count as broken, since who knows a defense may do the same, and the aware "
+            f"{broken} examples are broken by no defense-aware attack, but by one that ignores the defense or comes "
+            "from another network; they count as broken, since an aware attacker may do the same, and the aware "
             "attacks are weaker than they could be",
             tuple(sorted(keys)),
             row,
@@ -204,15 +204,15 @@ def ignoring_beats_knowing(broken: int, keys: Sequence[str], row: str) -> list[A
 
 
 def clean_disagrees(disagreeing: int, keys: Sequence[str], row: str) -> list[Alarm]:
-    """Cells of one trained system that do not agree on which clean inputs it gets right."""
+    """Cells of one trained system that disagree on the correctly classified clean inputs."""
     if not disagreeing:
         return []
     return [
         Alarm(
             "clean_accuracy_differs",
             "warning",
-            f"{disagreeing} examples are right on the clean input in some cells of one trained system and wrong in "
-            "others; only those right in all of them count as right",
+            f"{disagreeing} examples are correct on the clean input in some cells of one trained system and wrong in "
+            "others; only those correct in all of them count as correct",
             tuple(sorted(keys)),
             row,
         )

@@ -1,4 +1,4 @@
-"""Changes between two states of the results, with the reasons that the records give."""
+"""Changes between two states of the results, with the reasons in the records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """The rows of one board that changed. state: "new" and "gone" for boards that were not, or are no longer there."""
+    """Changed rows of one board. state: "new" or "gone" for a board in only one of the two states, else ""."""
 
     board: Board
     state: str
@@ -34,7 +34,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Tally:
-    """Numbers of records added and gone, whether or not a result moved. withdrawn: records that somebody withdrew."""
+    """Numbers of added and removed records, even if no result changed. withdrawn: explicitly withdrawn records."""
 
     added: int
     gone: int
@@ -42,16 +42,16 @@ class Tally:
 
 
 def tally(before: Leaderboard, now: Leaderboard) -> Tally:
-    """Count the records that came to the boards or left them."""
+    """Count the records that were added to the boards or removed from them."""
     old, new = _keys(before), _keys(now)
     taken = [one for one in now.problems if isinstance(one, Withdrawn) and one.record.key in old]
     return Tally(len(new - old), len(old - new), tuple(taken))
 
 
 def changes(before: Leaderboard, now: Leaderboard) -> list[Changes]:
-    """Every board on which something changed, in the order of the site; boards that are gone come last.
+    """Every board with a change, in the order of the site; removed boards come last.
 
-    On each of them the largest change of robust accuracy comes first, then new systems and those that are gone.
+    On each, the largest change of robust accuracy comes first, then new and removed systems.
     """
     old = {board.protocol.key: board for board in before.boards}
     reasons = {one.record.key: one.reason for one in now.problems if isinstance(one, Withdrawn)}
@@ -65,10 +65,10 @@ def changes(before: Leaderboard, now: Leaderboard) -> list[Changes]:
 
 
 def changes_table(found: Sequence[Changes]) -> DownloadTable:
-    """One line per row that changed."""
+    """Download table with one line per changed row."""
     lines = [(of.board, change) for of in found for change in of.rows]
     return DownloadTable(
-        "What changed since the last release, robust accuracy in percent with 95 % intervals.",
+        "Changes since the last release: robust accuracy in percent with 95 % intervals.",
         [_line(board, change) for board, change in lines],
         ("System", "Board", "Before", "Now", "Rank before", "Rank now", "Reason"),
         [
@@ -99,7 +99,7 @@ def _rows(before: Board | None, now: Board | None, reasons: Mapping[str, str]) -
 
 
 def _size(change: Change) -> float:
-    """By how much the robust accuracy changed; below all of these for rows that are new or gone."""
+    """Magnitude of the change of robust accuracy; negative for new and removed rows."""
     if change.before is None or change.now is None:
         return -1.0
     return abs(change.now.robust.value - change.before.robust.value)
@@ -114,7 +114,9 @@ def _why(before: Row | None, now: Row | None, names: Mapping[str, str], reasons:
         return ("new system",)
     if now is None:
         told = sorted({reasons[key] for key in before.keys if key in reasons})
-        return (f"its records were withdrawn: {', '.join(told)}" if told else "its records are not among the results",)
+        return (
+            f"its records were withdrawn: {', '.join(told)}" if told else "its records are no longer among the results",
+        )
     added, removed = set(now.keys) - set(before.keys), set(before.keys) - set(now.keys)
     why = []
     if added:
@@ -127,7 +129,7 @@ def _why(before: Row | None, now: Row | None, names: Mapping[str, str], reasons:
 
 
 def _named(keys: set[str], names: Mapping[str, str], reasons: Mapping[str, str]) -> str:
-    """The attacks of these records, with the reason why one was taken away."""
+    """Attacks of these records, with the reason if one was withdrawn."""
     named = {f"{names.get(key, key[:8])}{f' ({reasons[key]})' if key in reasons else ''}" for key in keys}
     return ", ".join(sorted(named))
 
@@ -137,7 +139,7 @@ def _keys(of: Leaderboard) -> set[str]:
 
 
 def _attacks(board: Board | None) -> dict[str, str]:
-    """The attack of each record of a board."""
+    """Attack of each record of a board."""
     if board is None:
         return {}
     return {

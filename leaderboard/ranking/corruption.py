@@ -1,10 +1,10 @@
 """Mean corruption errors of a board whose attacks are corruptions. Hendrycks & Dietterich, ICLR 2019, section 3.
 
-Severities differ in how hard they are, and so do families; each family's error is therefore divided by that of a
-baseline system before families are averaged (arXiv:1903.12261).
+Corruptions differ in difficulty, so each family's error is divided by that of a baseline system before families are
+averaged (arXiv:1903.12261).
 
-Difference from the paper: an example that is wrong without corruption counts as wrong with it, since only the others
-are given to an attack. So no corruption error is below the clean error.
+Difference from the paper: an example that is misclassified without corruption counts as an error, since only correct
+ones are given to an attack. So no corruption error is below the clean error.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ FAMILIES = (
 )  # fmt: skip
 SEVERITIES = (1, 2, 3, 4, 5)
 Errors = Mapping[str, Sequence[float]]
-"""By family: the error at each severity, as a share."""
+"""Error at each severity, as a share, by family."""
 
 
 def mean_corruption_error(errors: Errors, baseline: Errors) -> float | None:
-    """The mean over families of the sum of errors over that of the baseline; 1 is as good as the baseline.
+    """Mean over families of the sum of errors divided by the baseline's (mCE); 1 is as good as the baseline.
 
-    None where the baseline makes no error in a family, so that nothing can be divided by it.
+    None if the baseline makes no error in a family.
     """
     return _mean_ratio({f: fsum(e) for f, e in errors.items()}, {f: fsum(baseline[f]) for f in errors})
 
@@ -49,9 +49,9 @@ def mean_corruption_error(errors: Errors, baseline: Errors) -> float | None:
 def relative_mean_corruption_error(
     errors: Errors, clean: float, baseline: Errors, baseline_clean: float
 ) -> float | None:
-    """The same of what corruption adds to the clean error; below 1 a system loses less than the baseline does.
+    """Mean over families of added error over the baseline's (relative mCE); below 1 loses less than the baseline.
 
-    None where the baseline loses nothing in a family.
+    None if the baseline loses nothing in a family.
     """
     return _mean_ratio(
         {f: fsum(e) - len(e) * clean for f, e in errors.items()},
@@ -67,10 +67,10 @@ def _mean_ratio(errors: Mapping[str, float], baseline: Mapping[str, float]) -> f
 
 @dataclass(frozen=True)
 class Corrupted:
-    """A system under corruptions. clean: its error without any, as a share with its interval.
+    """A system under corruptions. clean: its clean error, a share with its interval.
 
-    families: its error per family, the mean over the severities with the interval of one of them; None where a
-    severity was not run. mean: over the families, None unless all are there. mce, relative: see the functions above.
+    families: error per family, the mean over the severities with the interval of a single one; None if a severity was
+    not run. mean: over the families, None unless all were run. mce, relative: see the functions above.
     """
 
     row: Row
@@ -85,8 +85,8 @@ class Corrupted:
 class CorruptionErrors:
     """Corruption errors of the systems of a board, the smallest mean first.
 
-    baseline: the undefended system with the smallest clean error, which all are divided by; None if there is none.
-    families: those for which some system has all severities. complete: whether these are all of the benchmark's.
+    baseline: the undefended system with the smallest clean error, by which all are divided; None if there is none.
+    families: those with all severities for some system. complete: these are all families of the benchmark.
     """
 
     baseline: Row | None
@@ -95,12 +95,12 @@ class CorruptionErrors:
 
     @property
     def complete(self) -> bool:
-        """Tell whether these are the families of the benchmark."""
+        """True if these are all families of the benchmark."""
         return len(self.families) == len(FAMILIES)
 
 
 def corruption_errors(board: Board) -> CorruptionErrors | None:
-    """The corruption errors of a board; None where no family was run at every severity."""
+    """Corruption errors of a board; None if no family was run at every severity."""
     errors = {row.key: _errors(board, row) for row in board.rows}
     families = tuple(family for family in FAMILIES if any(family in found for found in errors.values()))
     if not families:
@@ -116,7 +116,7 @@ def corruption_errors(board: Board) -> CorruptionErrors | None:
 
 
 def _errors(board: Board, row: Row) -> dict[str, list[float]]:
-    """The errors of a row by family, of the families that were run at every severity."""
+    """Errors of a row by family, for families with every severity."""
     found: dict[tuple[str, int], float] = {}
     for column, score in zip(board.columns, row.scores, strict=True):
         kind, severity = column.params.get("kind"), column.params.get("severity")
@@ -149,13 +149,13 @@ def _line(
 
 
 def _rate(share: float, total: int) -> Rate:
-    """A share with its interval; severities share their examples, so they add none to `total`."""
+    """Share with its interval; severities share their examples, so they do not add to `total`."""
     wrong = min(max(share, 0.0), 1.0) * total
     return Rate(wrong, total, share, *wilson(wrong, total))
 
 
 def corruption_table(board: Board, found: CorruptionErrors) -> DownloadTable:
-    """The table for download: one line per system."""
+    """Download table with one line per system."""
     against = found.baseline.label if found.baseline else "none"
     of = board.protocol.conditions
     return DownloadTable(

@@ -1,4 +1,4 @@
-"""Results of the same systems on other boards: attackers who do not know the defense, and examples made elsewhere."""
+"""Results of the same systems on other boards: oblivious attackers, and transferred examples."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Place = tuple[object, ...]
 
 
 def with_counterparts(boards: Sequence[Board]) -> list[Board]:
-    """The boards whose rows know their robust accuracy when attackers are unaware, and under transfer.
+    """Boards whose rows include their robust accuracy against oblivious attackers and under transfer.
 
-    Taken from every board with the same examples, norm, radius, goal and region, in whatever suite; of several the
-    lowest. A board of unaware attackers has the first in its own column, and a row of one learns nothing new there.
+    Taken from every board with the same examples, norm, radius, goal and region, in any suite; of several the lowest. A
+    board of oblivious attackers has the former as its own result, so nothing is added to its rows.
     """
     unaware: dict[Place, list[Row]] = defaultdict(list)
     moved: dict[Place, list[Rate]] = defaultdict(list)
@@ -46,7 +46,7 @@ def with_counterparts(boards: Sequence[Board]) -> list[Board]:
 
 
 def _place(board: Board, row: Row) -> Place:
-    """Properties that two rows share as the same system under the same threat, but for what the attacker knows."""
+    """Properties shared by two rows of the same system under the same threat, apart from the attacker's knowledge."""
     of = board.protocol.conditions
     return (
         row.key, of.dataset, of.dataset_revision, of.examples_sha256, of.norm, board.protocol.eps_exact, of.goal,
@@ -55,7 +55,7 @@ def _place(board: Board, row: Row) -> Place:
 
 
 def _under_transfer(board: Board, row: Row) -> Rate | None:
-    """The lowest robust accuracy under an attack that worked on another system."""
+    """Lowest robust accuracy under an attack made on another system."""
     pairs = zip(board.columns, row.scores, strict=True)
     return _lowest(score.robust for column, score in pairs if score is not None and column.access == "transfer")
 

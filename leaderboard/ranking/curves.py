@@ -1,4 +1,4 @@
-"""Robust accuracy against the radius, from the smallest distances known."""
+"""Robust accuracy as a function of the radius, from the smallest known distances."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ POINTS = 100
 
 
 def curve(row: str, label: str, runs: Sequence[AttackedSystem], names: dict[str, str], eps0: float) -> Curve | None:
-    """The curve of a row, the mean over its runs; None where no attack looked for the smallest perturbation.
+    """Curve of a row, the mean over its runs; None without a minimal attack.
 
-    Every recorded candidate counts, not only those of such attacks, so that the curve passes through the worst case of
-    each board.
+    Every recorded candidate counts, not only those of minimal attacks, so that the curve passes through the worst case
+    of each board.
 
     Args:
-        names: of the attacks, by column. eps0: how far it goes.
+        names: of the attacks, by column. eps0: end of the curve.
     """
     minimal = any(trial.cell.record.attack.minimal for run in runs for trial in run.trials)
     if not minimal or eps0 <= 0:
@@ -48,9 +48,9 @@ def curve(row: str, label: str, runs: Sequence[AttackedSystem], names: dict[str,
 
 
 def step_points(ordered: Floats, eps0: float, limit: int = POINTS) -> list[tuple[float, float]]:
-    """(eps, share of distances above eps) at the steps of the curve from 0 to `eps0`, at most `limit` of them.
+    """Steps (eps, share of distances above eps) of the curve from 0 to `eps0`, at most `limit` of them.
 
-    Every point lies on the exact curve; where there are more steps, those kept are spaced evenly by rank.
+    Every point is on the exact curve; if there are more steps, those kept are evenly spaced by rank.
 
     Args:
         ordered: (N,) the distances, ascending.
@@ -65,6 +65,6 @@ def step_points(ordered: Floats, eps0: float, limit: int = POINTS) -> list[tuple
 
 
 def half_held(ordered: Floats) -> float | None:
-    """The smallest radius at which fewer than half of the distances lie above."""
+    """Smallest radius exceeded by fewer than half of the distances."""
     middle = float(ordered[len(ordered) // 2])
     return middle if np.isfinite(middle) else None

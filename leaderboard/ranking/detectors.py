@@ -1,4 +1,4 @@
-"""Detectors of a board: what they were fitted on, what they have seen, and the curves over all their thresholds."""
+"""Detectors of a board: their fitting attacks, and curves over all thresholds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Point = tuple[float, float, float, float]
 class Detected:
     """One attack on a system with detectors.
 
-    fitted_on: per detector, the attacks whose examples it was fitted on; none stands for clean examples alone.
+    fitted_on: per detector, the attacks whose examples it was fitted on; empty for clean examples alone.
     seen: the attack is among them.
     """
 
@@ -33,12 +33,12 @@ class Detected:
     seen: bool
 
     def measured(self, name: str) -> Measured | None:
-        """The measurement of that name, if it was taken."""
+        """Measurement of that name, None if it was not taken."""
         return next((value for metric, value in self.score.metrics.items() if metric.name == name), None)
 
 
 def detected(board: Board, records: Mapping[str, Record]) -> list[Detected]:
-    """Every attack on every system with detectors, in the order of the board; the attacks seen in fitting come last."""
+    """Every attack on every system with detectors, in the order of the board; attacks seen in fitting come last."""
     found = []
     for row in board.rows:
         of_row = []
@@ -54,10 +54,10 @@ def detected(board: Board, records: Mapping[str, Record]) -> list[Detected]:
 
 
 def roc_points(of: Suspicion) -> list[Point]:
-    """The receiver operating characteristic: (false positive rate, true positive rate), a step curve from (0, ...).
+    """Receiver operating characteristic: (false positive rate, true positive rate), a step curve from (0, ...).
 
-    Positive are candidates that the classifier alone gets wrong, negative are clean inputs. The rate is the one of the
-    least threshold with at most so many false positives. As points of a curve, without a band.
+    Positives are candidates that the classifier alone misclassifies, negatives are clean inputs. Each rate is that of
+    the smallest threshold with at most that many false positives. As points of a curve, without a band.
     """
     clean, deceptive = np.sort(of.clean), np.sort(of.deceptive)
     if not len(clean) or not len(deceptive):
@@ -69,7 +69,7 @@ def roc_points(of: Suspicion) -> list[Point]:
 
 
 def risk_points(suspicion: NDArray[np.float32], wrong: NDArray[np.bool_]) -> list[Point]:
-    """The risk-coverage curve: (share of the inputs answered, share of wrong answers), the least suspicious first.
+    """Risk-coverage curve: (share of answered inputs, share of wrong answers among them), the least suspicious first.
 
     El-Yaniv & Wiener, JMLR 11, 2010, section 2. Among equally suspicious inputs the risk is that of a random order.
     """

@@ -1,4 +1,4 @@
-"""Grouping of records into boards, rows and columns, and the labels of rows and columns."""
+"""Grouping of records into boards, rows and columns, with their labels."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ SHOWN_SETTINGS = 4
 
 
 def conditions_key(conditions: Conditions) -> str:
-    """The content address of the conditions."""
+    """Content address of the conditions."""
     return content_key(conditions.content)
 
 
 def order_of(conditions: Conditions) -> tuple[object, ...]:
-    """Sort key: records outside suites first, then suites by name, then dataset and norm."""
+    """Sort key of conditions: records outside suites first, then suites by name, then dataset and norm."""
     of = conditions
     return (
         of.suite or "", not of.official, of.dataset, NORM_ORDER.index(of.norm), of.goal, not of.aware, of.region,
@@ -53,7 +53,7 @@ def order_of(conditions: Conditions) -> tuple[object, ...]:
 
 
 def conditions_of(record: Record) -> Conditions:
-    """The conditions of a complete record. Attacks that answer to no norm are compared among themselves."""
+    """Conditions of a complete record. Attacks that no norm bounds are compared among themselves."""
     threat = record.threat
     return Conditions(
         suite=record.suite,
@@ -72,16 +72,16 @@ def conditions_of(record: Record) -> Conditions:
 
 
 def protocol(conditions: Conditions, eps: Fraction) -> Protocol:
-    """The conditions at one radius."""
+    """Protocol of the conditions at one radius."""
     key = content_key({**conditions.content, "eps": str(eps)})
     return Protocol(key=key, conditions=conditions, eps=float(eps), eps_exact=str(eps))
 
 
 def exact_eps(cell: Cell) -> Fraction:
-    """The radius of a cell as an exact fraction.
+    """Exact radius of a cell.
 
     Raises:
-        RecordError: if it is none, or disagrees with the record's floating-point radius.
+        RecordError: if it is malformed, or disagrees with the record's floating-point radius.
     """
     threat = cell.record.threat
     try:
@@ -104,12 +104,12 @@ def recipe_key(system: SystemInfo) -> str:
 
 
 def column_key(record: Record) -> str:
-    """The content address of an attack with its settings; versions and radii do not matter."""
+    """Content address of an attack with its settings, without versions and radii."""
     return content_key(_column_settings(record))[:16]
 
 
 def system_names(records: Iterable[Record]) -> dict[str, str]:
-    """Name of each trained system for people: its label, with the seed unless it is 0."""
+    """Display name of each trained system: its label, with the seed unless it is 0."""
     made = {}
     for record in records:
         seed = f", seed {record.seed}" if record.seed else ""
@@ -118,10 +118,10 @@ def system_names(records: Iterable[Record]) -> dict[str, str]:
 
 
 def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None = None) -> dict[str, AttackColumn]:
-    """The column of each key, by name and settings, with labels that tell them apart.
+    """Column of each key, sorted by name and settings, with distinct labels.
 
     Args:
-        names: of surrogates, by the key of the system; others are shown by the beginning of their key.
+        names: of surrogates, by the key of the system; others are shown by a prefix of their key.
     """
     first = {key: group[0] for key, group in records.items()}
     settings = {key: _flat(_column_settings(record)) for key, record in first.items()}
@@ -153,10 +153,10 @@ def columns(records: Mapping[str, list[Record]], names: Mapping[str, str] | None
 
 
 def used_access(records: Iterable[Record]) -> str:
-    """Access that an attack made use of, by the passes that were counted: a threat permits more than most attacks need.
+    """Access that an attack used, from the counted passes; a threat often grants more.
 
-    `gradients` if it took any; `transfer` if it worked on another system; `none` if it asked the system nothing, as
-    random noise does; else what the threat permits, and `queries` where that is gradients, which it did without.
+    `gradients` if there were backward passes; `transfer` if it worked on another system; `none` if it made no query,
+    like random noise; else the granted access, or `queries` if that is gradients, which it did not use.
     """
     some = [record for record in records if record.cost is not None]
     if not some:
@@ -189,13 +189,13 @@ def _column_settings(record: Record) -> dict[str, Any]:
 
 
 def base_label(system: SystemInfo) -> str:
-    """Model and defenses, for people; the dataset is the board's."""
+    """Display name of model and defenses; the dataset is the board's."""
     label = " + ".join([system.model_name, *system.defenses])
     return f"{label}, poisoned by {' and '.join(system.poison)}" if system.poison else label
 
 
 def labels(systems: Mapping[str, SystemInfo]) -> dict[str, str]:
-    """A label for each row key, unique among them: rows that share one say which settings differ."""
+    """A unique label for each row key: rows with the same name list the settings that differ."""
     return _told_apart(
         {key: base_label(system) for key, system in systems.items()},
         {key: _flat(system.config) for key, system in systems.items()},
@@ -217,24 +217,24 @@ def _told_apart(base: Mapping[str, str], settings: Mapping[str, Mapping[str, str
 
 
 def _differing(settings: list[Mapping[str, str]]) -> list[str]:
-    """The names of settings that are not the same for all."""
+    """Names of settings that are not the same for all."""
     names = dict.fromkeys(name for one in settings for name in one)
     return [name for name in names if len({one.get(name) for one in settings}) > 1]
 
 
 def _short(name: str, others: list[str]) -> str:
-    """The last part of a setting's name, or all of it where that is not enough."""
+    """Last component of a setting's name, or the whole name if that is ambiguous."""
     last = name.rpartition(".")[2]
     return last if [other.rpartition(".")[2] for other in others].count(last) == 1 else name
 
 
 def _like_a_number(text: str) -> bool:
-    """Tell whether a text would be taken for a number or a constant; then it is shown in quotes."""
+    """True if a text would be read as a number or a constant, and is therefore quoted."""
     return re.fullmatch(r"[-+.\d]+([eE][-+]?\d+)?|true|false|null|None", text.strip()) is not None
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Nested settings as `defenses.adversarial_training.eps: 1/10`."""
+    """Nested settings flattened to `defenses.adversarial_training.eps: 1/10`."""
     if isinstance(value, dict):
         inner = sorted(value.items())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -1,6 +1,6 @@
-"""History of a result: the attacks recorded each day, and the examples each took from the worst case.
+"""History of a result: the attacks recorded each day, and the examples that each removed from the worst case.
 
-Days come from the records, whose clocks nobody checks; records without one come last.
+Dates come from the records, whose clocks nobody checks; records without one come last.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Event", "day", "events", "history", "history_table"]
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 MOST = 6
-"""Attacks named in a sentence, at most."""
+"""Largest number of attacks named in a sentence."""
 
 
 def day(record: Record) -> str:
-    """Day on which a record was made, as YYYY-MM-DD by its own clock; "" if it does not say."""
+    """Date of a record, as YYYY-MM-DD by its own clock; "" if it has none."""
     found = DAY.match(str(record.provenance.get("created", "")))
     return found[0] if found else ""
 
@@ -42,8 +42,8 @@ def history(
 ) -> tuple[Step, ...]:
     """Effect of each day's records on the worst case of a row at one radius.
 
-    As for the worst case itself, a candidate recorded under another radius counts wherever it lies within this one. The
-    last step has the number of the row.
+    As for the worst case itself, a candidate recorded under another radius counts if it lies within this one. The last
+    step has the number of the row.
     """
     reach = float(eps) + tolerance(norm, float(eps))
     by_day: dict[str, list[tuple[int, Trial]]] = defaultdict(list)
@@ -91,7 +91,7 @@ def _here(trial: Trial, system: AttackedSystem, eps: Fraction) -> bool:
 
 
 def _label(trial: Trial, system: AttackedSystem, known: Mapping[str, AttackColumn]) -> str:
-    """The attack, and what it does not know."""
+    """Label of the attack, with its missing knowledge."""
     if trial in system.unaware:
         what = "unaware of the defense" if not trial.cell.record.threat.aware else "from another network"
         return f"{trial.cell.record.attack.label} {what}"
@@ -100,7 +100,7 @@ def _label(trial: Trial, system: AttackedSystem, known: Mapping[str, AttackColum
 
 @dataclass(frozen=True)
 class Event:
-    """A line of a system's history. what: a sentence. robust: the worst case afterwards, None where it says nothing."""
+    """A line of a system's history. what: a sentence. robust: worst case afterwards, None if unknown."""
 
     date: str
     board: Board | None
@@ -109,7 +109,7 @@ class Event:
 
 
 def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) -> list[Event]:
-    """Events of a system on all its boards, the earliest first, unknown days last."""
+    """Events of a system on all its boards, the earliest first, unknown dates last."""
     row = entries[0][1]
     found = [Event(step.date, board, _told(step, at), step.robust)
              for board, entry in entries for at, step in enumerate(entry.history)]  # fmt: skip
@@ -123,9 +123,9 @@ def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) ->
 
 
 def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], names: Sequence[str]) -> DownloadTable:
-    """One line per event. names: of the threat of each, "" where it is about a record."""
+    """Download table with one line per event. names: of the threat of each, "" for an event about a record."""
     return DownloadTable(
-        f"History of {entries[0][1].label}: the worst case in percent with 95 % intervals, as records came in.",
+        f"History of {entries[0][1].label}: the worst case in percent with 95 % intervals, as records were added.",
         [
             {
                 "date": event.date or None,
@@ -137,7 +137,7 @@ def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], n
             }
             for event in told
         ],
-        ("Day", "Threat", "What happened", "Worst case"),
+        ("Date", "Threat", "Event", "Worst case"),
         [
             (
                 event.date or NOTHING,
@@ -151,7 +151,7 @@ def history_table(entries: Sequence[tuple[Board, Row]], told: Sequence[Event], n
 
 
 def _told(step: Step, at: int) -> str:
-    """A step in words."""
+    """Description of a step."""
     parts = []
     if at == 0:
         parts.append(f"First recorded, against {_listed(step.attacks)}")

@@ -1,4 +1,4 @@
-"""Metrics of plugins, which no fixed column of the boards shows."""
+"""Metrics of plugins, beyond the fixed columns of the boards."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COUNTED = re.compile(
     r"(clean|robust)(_top5)?_accuracy|attack_success_rate|adversarial_found|(forwards|backwards)_per_example(_\w+)?"
     r"|queries_per_broken_example(_\w+)?|distance_l(inf|\d+)_(q25|median|q75)"
 )
-"""Metrics of counts, passes and distances: the boards compute them from the outcomes and have columns for them."""
+"""Metrics of counts, passes and distances, which the boards compute from the outcomes for their own columns."""
 
 
 def metrics_of(measured: Iterable[MetricValue]) -> dict[Metric, Measured]:
-    """The mean of each metric over cells, with the mean interval: runs share their examples, so they narrow none.
+    """Mean of each metric over cells, with the mean interval: runs share their examples, so they do not narrow it.
 
-    Metrics that share a name and differ in unit or direction are different metrics.
+    Metrics that share a name but differ in unit or direction are different metrics.
     """
     found: dict[Metric, list[MetricValue]] = defaultdict(list)
     for one in measured:
@@ -36,7 +36,7 @@ def metrics_of(measured: Iterable[MetricValue]) -> dict[Metric, Measured]:
 
 
 def least_favourable(scores: Sequence[Score | None], metric: Metric) -> Measured | None:
-    """The worst value of a metric over the attacks of a row; without a direction, that under the strongest attack."""
+    """Worst value of a metric over the attacks of a row; without a direction, that under the strongest attack."""
     tried = [score for score in scores if score is not None and metric in score.metrics]
     if not tried:
         return None
@@ -47,6 +47,6 @@ def least_favourable(scores: Sequence[Score | None], metric: Metric) -> Measured
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, None where a value is missing; divided first, so that no sum overflows."""
+    """Mean, None if a value is missing; divided before summation, so that nothing overflows."""
     known = [value for value in values if value is not None]
     return fsum(value / len(values) for value in known) if len(known) == len(values) else None

@@ -13,50 +13,50 @@ __all__ = ["attacked", "fewer_attacks", "not_attacked", "spared", "unproved"]
 
 
 def attacked(columns: Mapping[str, AttackColumn], runs: Sequence[Run]) -> bool:
-    """Tell whether each run of a row met an attack that others could meet as well, and that is more than noise."""
+    """True if each run of a row met an attack other than noise that others could meet as well."""
     return all(any(columns[key].name not in (*NO_ATTACK, GIVEN) for key in run.columns) for run in runs)
 
 
 def unproved(
     columns: Mapping[str, AttackColumn], scores: Mapping[str, Score], claimed: Set[str], row: str
 ) -> list[Alarm]:
-    """A row of which nobody but its author has checked any attack: it has no rank, as claims cost nothing.
+    """A row whose attacks nobody but its author has checked; it is unranked.
 
     Args:
-        claimed: keys of cells of which no witness was proved and that nobody else has run.
+        claimed: keys of cells without a proved witness that nobody else has run.
     """
     keys = {key for name, score in scores.items() if columns[name].name not in NO_ATTACK for key in score.keys}
     if not keys or keys - claimed:
         return []
     sentence = (
-        "nobody but its author has checked any of its attacks: without a witness that was proved or a run that was "
-        "repeated it has no rank"
+        "nobody but its author has checked any of its attacks: without a proved witness or a repeated run it has no "
+        "rank"
     )
     return [Alarm("unproved", "warning", sentence, tuple(sorted(keys)), row)]
 
 
 def not_attacked(attacked: Sequence[bool]) -> list[Alarm]:
-    """A board on which nothing was run but random noise: it ranks nobody.
+    """A board with random noise as the only attack; it ranks nobody.
 
     Args:
         attacked: per row.
     """
     if any(attacked):
         return []
-    sentence = "no system of this board met an attack, only random noise; without an attack no system has a rank"
+    sentence = "no system on this board was attacked, except with random noise; without an attack no system has a rank"
     return [Alarm("not_attacked", "warning", sentence, ())]
 
 
 def spared(
     columns: Mapping[str, AttackColumn], rows: Sequence[Sequence[Run]], required: Set[str] | None
 ) -> list[set[str]]:
-    """Per row, the attacks that ranks ask for and that one of its runs or more did not meet: with one, it has no rank.
+    """Per row, the attacks required for a rank that at least one of its runs did not meet; with any, it has no rank.
 
-    A suite requires its attacks, so that no number of other rows decides what a row must meet; asked for are those that
-    at least one row of the board met, since others do not exist under its threat. Outside suites, those that half of
-    the attacked rows or more met are asked for; noise is no attack there, and rows under noise alone have no say.
-    Examples that somebody gave against one system are no attack that others could have been spared, nor are attacks
-    from a surrogate that a system itself has been.
+    A suite requires its attacks, so that no number of other rows decides what a row must meet; required are those that
+    at least one row of the board met, since the others do not exist under its threat. Outside suites, those that at
+    least half of the attacked rows met are required; noise is not an attack there, and rows under noise alone do not
+    count. Candidates added against one system are not required of others, nor are attacks from a surrogate required of
+    the surrogate itself.
 
     Args:
         rows: the runs of each. required: names of the attacks that the suite requires, None outside suites.
@@ -84,7 +84,7 @@ def spared(
 
 
 def _half(key: str, met: Sequence[Sequence[Set[str]]]) -> bool:
-    """Tell whether half of the rows or more met an attack with every run."""
+    """True if at least half of the rows met an attack with every run."""
     return 2 * sum(all(key in columns for columns in runs) for runs in met) >= max(1, len(met))
 
 
@@ -94,7 +94,7 @@ def fewer_attacks(
     """A row that was not attacked by all attacks of its board: its worst case is over fewer of them.
 
     Args:
-        without: those that :func:`spared` names. required: they are what the suite requires.
+        without: those named by :func:`spared`. required: the suite requires them.
     """
     absent = {key for key, column in columns.items() if key not in scores and column.name != GIVEN}
     missing = {key: column.label for key, column in columns.items() if key in absent | without}

@@ -1,4 +1,4 @@
-"""Tests of pairs of rows on the same examples, by the statistic that orders them: the difference in robust accuracy."""
+"""Paired tests of rows on the same examples, by the statistic that orders them: the difference in robust accuracy."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ __all__ = ["paired_tests"]
 
 
 def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
-    """(R, R) two-sided p-values of the difference of every pair of rows.
+    """Two-sided p-values of the difference of every pair of rows, (R, R).
 
     Rows of one run each: the exact McNemar test. With several runs: a t test of the difference of the means over runs.
-    Its variance has a part of the examples, from the differences of each example, and a part of the runs, since other
+    Its variance has a component of the examples, from the differences per example, and one of the runs, since other
     seeds would have given other systems; the degrees of freedom are those of Welch (Biometrika 34, 1947). A row with
-    one run has the variance of the other row's. No p-value is smaller than the smallest one that flipping the signs of
-    the differing examples can give, 2^(1 - n) of n examples.
+    one run gets the variance of the other row's runs. No p-value is smaller than the smallest one possible by flipping
+    the signs of the n differing examples, 2^(1 - n).
 
     Args:
-        held: (R, N) the share of a row's runs that hold each example. counts: per row, the examples held by each run.
+        held: (R, N) the share of a row's runs in which each example is robust. counts: per row, the number of robust
+            examples of each run.
     """
     won = wins(held)
     p = mcnemar(won, won.T)

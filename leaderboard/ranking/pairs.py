@@ -1,4 +1,4 @@
-"""Data of the comparison page: each row's examples as bits, and the tests of all pairs."""
+"""Data of the comparison page: the examples of each row as bits, and the tests of all pairs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..board import Board, Row
 __all__ = ["BITS_BYTES", "PAIR_ROWS", "comparable", "held_bits", "neighbours"]
 
 PAIR_ROWS = 40
-"""Up to how many rows a page carries the tests of all their pairs."""
+"""Largest number of rows for which a page includes the tests of all pairs."""
 BITS_BYTES = 120_000
-"""Bytes of outcomes per page, at most."""
+"""Largest size of the outcomes on a page, in bytes."""
 
 
 def comparable(board: Board) -> tuple[Row, ...]:
-    """The first rows of the board with a rank, as many as fit on the page with their outcomes."""
+    """First ranked rows of the board, as many as fit on the page with their outcomes."""
     kept: list[Row] = []
     left = BITS_BYTES
     for row in board.rows[: min(PAIR_ROWS, board.ranked)]:
@@ -29,15 +29,15 @@ def comparable(board: Board) -> tuple[Row, ...]:
 
 
 def held_bits(row: Row) -> list[str]:
-    """Per run of the row: the examples that stayed right under every attack, as packed bits in base64."""
+    """Examples that stayed correct under every attack, as packed bits in base64, per run of the row."""
     return [base64.b64encode(run.held).decode() for run in row.runs]
 
 
 def neighbours(board: Board) -> Sequence[tuple[Row, Row, int, int, float]]:
-    """Each row with a rank and the next one.
+    """Each ranked row with the next one.
 
     Returns:
-        Of each pair (row, next, examples only the first holds, only the second, corrected p).
+        For each pair (row, next, examples robust only in the first, only in the second, corrected p).
     """
     wins, p, rows = board.pairs.wins, board.pairs.adjusted, board.rows[: board.ranked]
     return [

@@ -1,4 +1,4 @@
-"""A board from its rows: order, ranks as intervals, ties, and what the examples can tell apart."""
+"""A board from its rows: order, ranks as intervals, ties, and resolution."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A row that has no place, ranks and scores yet.
+    """A row without place, ranks and scores.
 
-    held: (N,) the share of its runs that stay right. scores: by column key.
+    held: (N,) the share of its runs in which each example stays correct. scores: by column key.
     """
 
     row: Row
@@ -42,7 +42,7 @@ class Draft:
     scores: dict[str, Score]
 
     def noting(self, *found: Alarm) -> Draft:
-        """The draft with more alarms."""
+        """Copy with more alarms."""
         return replace(self, row=replace(self.row, alarms=(*self.row.alarms, *found)))
 
 
@@ -54,11 +54,11 @@ def ranked(
     pool: str,
     claimed: Set[str] = frozenset(),
 ) -> Board:
-    """The board of one protocol.
+    """Board of one protocol.
 
     Args:
-        known: columns of the whole family, in order; those that no row has are left out.
-        close: per draft, how close minimal attacks came to the best distances. pool: the reference for that.
+        known: columns of the whole family, in order; those of no row are left out.
+        close: per draft, the optimality of minimal attacks. pool: the reference for it.
         claimed: keys of cells that nobody but their author has checked.
     """
     of = protocol.conditions
@@ -100,7 +100,7 @@ def ranked(
 
 
 def _strongest_first(known: Mapping[str, AttackColumn], drafts: Sequence[Draft]) -> dict[str, AttackColumn]:
-    """The columns that some row has, by the share of the examples right without an attack that they broke."""
+    """Columns of at least one row, by the share of correct examples that they broke."""
     success = {}
     for key in known:
         met = [draft for draft in drafts if key in draft.scores]
@@ -120,7 +120,7 @@ def _place(row: Row) -> tuple[float, float, str]:
 
 
 def _ranks(drafts: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np.bool_]) -> list[Ranks]:
-    """The ranks of rows that met the same attacks."""
+    """Ranks of rows that met the same attacks."""
     if not drafts:
         return []
     bounds = separable_ranks(apart, np.array([draft.row.robust.value for draft in drafts]))
@@ -178,8 +178,8 @@ def _of_board(rows: Sequence[Row]) -> tuple[Alarm, ...]:
         Alarm(
             "unjudged_examples",
             "warning",
-            f"{row.unjudged:g} examples of {row.label} were validly tried by no attack: they count as not robust until "
-            "one does",
+            f"{row.unjudged:g} examples of {row.label} have no valid attempt of any attack: until there is one, they "
+            "count as not robust",
             row.keys,
             row.key,
         )

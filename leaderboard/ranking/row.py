@@ -1,4 +1,4 @@
-"""One row of a board: the runs of a recipe, and what each attack left of them."""
+"""One row of a board: the runs of a recipe, and their results under each attack."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["recipe_of"]
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """The systems of one row under the same conditions, with its drafts by radius."""
+    """Systems of one row under the same conditions, with its drafts by radius."""
 
     key: str
     info: SystemInfo
@@ -63,8 +63,7 @@ def recipe_of(
     """One row under the same conditions, at every radius; its outcomes are dropped at the end.
 
     Args:
-        reach: the norm, and the largest radius of its curves. ignoring: cells of attackers who do not know the defense,
-            by system.
+        reach: the norm, and the largest radius of its curves. ignoring: cells of oblivious attackers, by system.
     """
     norm, eps0 = reach
     by_system: dict[str, list[Trial]] = defaultdict(list)
@@ -100,7 +99,7 @@ def recipe_of(
 
 
 def _trials(cells: Iterable[tuple[Fraction, str, Cell]], bad: list[Problem]) -> Iterator[Trial]:
-    """The cells with their outcomes; those that have none to be used are added to `bad`."""
+    """Cells with their outcomes; those with unusable ones are added to `bad`."""
     for eps, column, cell in cells:
         try:
             yield Trial.of(column, eps, cell, read_evidence(cell))
@@ -121,7 +120,7 @@ def _draft(
     noted: Sequence[Alarm],
     at: tuple[Fraction, str],
 ) -> Draft:
-    """A row before it has a rank: means over its runs.
+    """A row before ranking: means over its runs.
 
     Args:
         named: key, label and description of the row. at: radius and norm.
@@ -176,7 +175,7 @@ def _raised(
 
 
 def _here(noted: Iterable[Alarm], keys: set[str]) -> list[Alarm]:
-    """The alarms that cells of one board raise, with those cells only."""
+    """Alarms raised by cells of one board, with those cells only."""
     found = [replace(alarm, keys=tuple(k for k in alarm.keys if k in keys)) for alarm in noted]
     return [alarm for alarm in found if alarm.keys]
 
@@ -217,17 +216,17 @@ def _score(hits: Sequence[Hit], total: int) -> Score:
 
 
 def _few_classes(hits: Sequence[Hit]) -> bool:
-    """Tell whether five guesses are all there are: the records name that metric and give it no value."""
+    """True if there are at most five classes: the records then have the top-5 metric without a value."""
     return any(metric.name == "robust_top5_accuracy" and metric.value is None for hit in hits for metric in hit.metrics)
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The mean; whole numbers are summed before they are divided, so that it is exact."""
+    """Mean; whole numbers are summed before they are divided, so that it is exact."""
     return fsum(values) / len(values)
 
 
 def rate(count: float, total: int) -> Rate:
-    """A share with its interval. Runs of one row share their examples, so they add no examples to `total`."""
+    """Share with its interval. Runs of one row share their examples, so they do not add to `total`."""
     return Rate(count, total, count / total, *wilson(count, total))
 
 

@@ -17,7 +17,7 @@ __all__ = ["Close", "closeness", "standings"]
 
 @dataclass(frozen=True, eq=False)
 class Close:
-    """The optimality of an attack on one trained system, and the influence (N,) of each example on it."""
+    """Optimality of an attack on one trained system, and the influence (N,) of each example on it."""
 
     value: float
     influence: NDArray[np.float32]
@@ -26,9 +26,9 @@ class Close:
 def closeness(
     systems: Sequence[AttackedSystem], known: Mapping[str, AttackColumn], eps0: float
 ) -> dict[str, list[Close]]:
-    """Optimality by column, for minimal attacks: one entry per system they were run on.
+    """Optimality by column, for minimal attacks: one entry per system.
 
-    The reference is the smallest distance that any attack found on the example.
+    The reference is the smallest distance found by any attack on the example.
     """
     found: dict[str, list[Close]] = {}
     for system in systems:
@@ -49,10 +49,10 @@ def standings(
     close: Sequence[Mapping[str, Sequence[Close]]],
     pool: str,
 ) -> tuple[AttackStanding, ...]:
-    """The attacks of a board, the most successful first; of those that saw all examples, on the rows where they did.
+    """Attacks of a board, the most successful first; for attacks given all examples, over the rows where they were.
 
     Args:
-        scores, clean, close: per row: what the attacks did, how many examples were right, how close they came.
+        scores, clean, close: per row: results of the attacks, number of correct examples, optimality.
     """
     found = [_standing(at, column.key, scores, clean, close, pool) for at, column in enumerate(columns)
              if any(column.key in row and row[column.key].given is None for row in scores)]  # fmt: skip
@@ -84,7 +84,7 @@ def _standing(
 
 
 def _success(broken: float, attacked: float, rows: int) -> Rate:
-    """The share of all attacked examples, with the interval for the examples of one system."""
+    """Share of all attacked examples, with the interval for the examples of one system."""
     total = round(attacked / rows)
     if total == 0:
         return Rate(0.0, 0, 0.0, 0.0, 1.0)

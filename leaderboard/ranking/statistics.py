@@ -1,7 +1,7 @@
 """Intervals, paired tests and resampling: pure functions of counts and arrays.
 
-Everything is 95 % or 5 % unless an argument says otherwise. Distances are per example: 0 where the clean input was
-already wrong, infinite where nothing was found.
+Everything is 95 % or 5 % unless an argument says otherwise. Distances are per example: 0 if the clean input was
+misclassified, infinite if no adversarial example was found.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
-"""The level of every test."""
+"""Significance level of every test."""
 Ints = NDArray[np.int64]
 
 CHUNK = 64
@@ -62,7 +62,7 @@ def spread(values: Sequence[float]) -> tuple[float, float, float, float | None]:
 
 
 def wins(held: Floats) -> Ints:
-    """(R, R): on how many examples row i has the larger value. held: (R, N), few distinct values, mostly 0 and 1."""
+    """Number of examples on which row i has the larger value, (R, R). held: (R, N), mostly 0 and 1."""
     count = np.zeros((len(held), len(held)), dtype=np.float64)
     for value in np.unique(held)[1:]:
         count += (held == value).astype(np.float32) @ (held < value).astype(np.float32).T
@@ -70,7 +70,7 @@ def wins(held: Floats) -> Ints:
 
 
 def holm(p: Floats) -> Floats:
-    """Adjusted p-values (M,): rejecting those up to 5 % keeps the chance of any false rejection at 5 %.
+    """Adjusted p-values (M,): rejecting those up to 5 % limits the probability of any false rejection to 5 %.
 
     Holm, Scandinavian Journal of Statistics 6 (1979).
     """
@@ -85,7 +85,7 @@ def tie_groups(separable: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and last row of every maximal run of neighbours in which no two rows are separable.
 
     Args:
-        separable: (R, R), symmetric, in rank order.
+        separable: (R, R) bool, symmetric, in rank order.
 
     Returns:
         Groups in rank order. Every row is in at least one; a row that ties with both sides of a difference is in two
@@ -102,14 +102,14 @@ def tie_groups(separable: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def separable_ranks(separable: NDArray[np.bool_], value: Floats) -> list[tuple[int, int]]:
-    """The best and the worst rank (from 1) that the tests leave to each row.
+    """Best and worst rank (from 1) of each row that are compatible with the tests.
 
     A row cannot come before those that are separably better, nor after those that are separably worse. With
-    family-wise corrected tests all intervals hold together with the same confidence (Mogstad, Romano, Shaikh and
+    family-wise corrected tests all intervals hold simultaneously with the same confidence (Mogstad, Romano, Shaikh and
     Wilhelm, Review of Economic Studies 91 (2024)).
 
     Args:
-        separable: (R, R), symmetric. value: (R,), larger is better.
+        separable: (R, R) bool, symmetric. value: (R,), larger is better.
     """
     better = separable & (value[None, :] > value[:, None])
     worse = separable & (value[None, :] < value[:, None])
@@ -134,11 +134,11 @@ class DrawnRanks:
 def resampled_ranks(held: Floats, draws: int, seed: int, level: float = 0.95) -> DrawnRanks:
     """Ranks over paired bootstrap samples of the examples: all rows see the same draws. Efron, Ann. Stat. 7 (1979).
 
-    Rows that tie in a draw share it: for `low` they take the best of their ranks, for `high` the worst, and first
-    place is divided among them.
+    Rows that tie in a draw share their ranks: `low` takes the best of them, `high` the worst, and the first place is
+    divided among them.
 
     Args:
-        held: (R, N), larger is better. draws: how many samples. seed: of the draws; same seed, same ranks.
+        held: (R, N), larger is better. draws: number of samples. seed: of the draws; same seed, same ranks.
     """
     rows, total = held.shape
     rng = np.random.default_rng(seed)
@@ -170,12 +170,12 @@ def _multinomial(rng: np.random.Generator, draws: int, total: int) -> Floats:
 
 
 def detectable_difference(disagreement: float, total: int, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest difference of two shares that a McNemar test of `total` pairs finds with the given power.
+    """Smallest difference of two shares that a McNemar test of `total` pairs detects with the given power.
 
     Connor's formula (Biometrics 43 (1987)), solved for the difference by bisection; at most `disagreement`.
 
     Args:
-        disagreement: the share of examples on which the two sides differ.
+        disagreement: share of examples on which the two sides differ.
     """
     low, high = 0.0, disagreement
     for _ in range(60):
@@ -196,7 +196,7 @@ def _pairs_needed(disagreement: float, difference: float, level: float, power: f
 
 
 def examples_to_separate(only_first: int, only_second: int, total: int, level: float = 0.95) -> int | None:
-    """Number of further examples that would make a pair differ, if disagreements keep their proportions.
+    """Number of additional examples that would make a pair differ, if disagreements keep their proportions.
 
     The smallest factor on both counts at which the exact McNemar test rejects, as a number of examples beyond `total`,
     rounded up. None if both counts are equal.
@@ -223,15 +223,15 @@ def examples_to_separate(only_first: int, only_second: int, total: int, level: f
 
 
 def dkw_half_width(total: int, level: float = 0.95) -> float:
-    """Half the width of a band that holds a whole empirical curve. Massart, Annals of Probability 18 (1990)."""
+    """Half the width of a simultaneous band around an empirical curve. Massart, Annals of Probability 18 (1990)."""
     return math.sqrt(math.log(2 / (1 - level)) / (2 * total))
 
 
 def area_under_curve(distance: Floats, eps0: float) -> tuple[float, float, float]:
-    """The mean of robust accuracy over radii from 0 to `eps0`, with its interval.
+    """Mean robust accuracy over radii from 0 to `eps0`, with its interval.
 
     Robust accuracy at eps is the share of distances above eps; integrating that step function exactly gives
-    `mean(min(distance, eps0)) / eps0`: no trapezoids, which are wrong on steps.
+    `mean(min(distance, eps0)) / eps0`; the trapezoidal rule would be wrong on steps.
 
     Args:
         distance: (N,).
@@ -242,10 +242,10 @@ def area_under_curve(distance: Floats, eps0: float) -> tuple[float, float, float
 
 
 def bounded_interval(parts: Floats, level: float = 0.95) -> tuple[float, float]:
-    """The interval of a mean of values in [0, 1], one per example (N,), that covers near the bounds as well.
+    """Interval of a mean of values in [0, 1], one per example (N,), with good coverage near the bounds.
 
     A t interval with two pseudo-examples at either bound, as Agresti and Coull (American Statistician 52, 1998) add
-    them for shares: where all values are 1, it does not shrink to [1, 1]. It always holds the mean itself.
+    them for shares: it does not shrink to [1, 1] if all values are 1. It always contains the mean itself.
     """
     value = float(parts.mean())
     padded = np.concatenate([parts, [0.0, 0.0, 1.0, 1.0]])
@@ -255,15 +255,15 @@ def bounded_interval(parts: Floats, level: float = 0.95) -> tuple[float, float]:
 
 
 def optimality(distance: Floats, best: Floats, eps0: float) -> tuple[float, Floats] | None:
-    """Closeness of an attack to the best known distances: 1 if it finds them all, 0 if it finds nothing.
+    """Optimality of an attack: 1 if it finds all best known distances, 0 if it finds nothing.
 
-    `1 - (mean min(d, eps0) - mean min(d*, eps0)) / (c * eps0 - mean min(d*, eps0))`: the area between the attack's
-    curve and the best one, of the area between the best one and no attack at all. Cinà et al., AAAI 2025
+    `1 - (mean min(d, eps0) - mean min(d*, eps0)) / (c * eps0 - mean min(d*, eps0))`: one minus the area between
+    the attack's curve and the best one, relative to the area between the best one and no attack. Cinà et al., AAAI 2025
     (AttackBench), on exact areas.
 
     Args:
         distance: (N,). best: (N,) the smallest known, at most `distance`; 0 where the clean input was already wrong, so
-            that c is the share of the others.
+            that c is the share of correct examples.
 
     Returns:
         The optimality, and the influence of each example on it (N,), of mean 0: their standard error is that of the

@@ -1,4 +1,4 @@
-"""The installed suites: their names with versions, and the attacks that each of them requires."""
+"""Installed suites: their names with versions, and the attacks that each requires."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["required_attacks", "suites"]
 
 
 def required_attacks(suite: str | None) -> frozenset[str] | None:
-    """The names of the attacks that a suite requires; None outside suites, and for one that is not installed."""
+    """Names of the attacks that a suite requires; None outside suites, and for one that is not installed."""
     return suites().get(suite) if suite else None
 
 
 @functools.cache
 def suites() -> Mapping[str, frozenset[str]]:
-    """The attacks of each installed suite, by its name with its version, as in quickstart@1."""
+    """Attacks of each installed suite, by its name with its version, as in quickstart@1."""
     found: dict[str, frozenset[str]] = {}
     for file in files("benchmark.conf").joinpath("suite").iterdir():
         if file.name.endswith(".yaml"):
@@ -31,7 +31,7 @@ def suites() -> Mapping[str, frozenset[str]]:
 
 
 def _choices(document: Mapping[str, Any]) -> Iterator[str]:
-    """The choices of the group `attack`: those of the sweep, or the one that the suite overrides."""
+    """Choices of the group `attack`: those of the sweep, or the one that the suite overrides."""
     swept = document.get("hydra", {}).get("sweeper", {}).get("params", {}).get("attack")
     if swept:
         yield from (choice.strip(" \"'\\\n") for choice in str(swept).split(","))
@@ -42,13 +42,13 @@ def _choices(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _attack(choice: str) -> str:
-    """The attack that a choice configures: that of its file, or the plugin of that name."""
+    """Attack that a choice configures: that of its file, or the plugin of that name."""
     document = _document("attack", choice)
     return next((_attack(str(line)) for line in document.get("defaults", ()) if line != "_self_"), choice)
 
 
 def _document(group: str, name: str) -> Mapping[str, Any]:
-    """A file of the configuration, as it stands; empty where there is none."""
+    """A file of the configuration, unresolved; empty if there is none."""
     file = files("benchmark.conf").joinpath(group, f"{name}.yaml")
     if not file.is_file():
         return {}

@@ -1,6 +1,6 @@
 """Transfer of adversarial examples between systems: a matrix per board, from the counts of `benchmark transfer`.
 
-A pair is shown as long as every cell that it was counted from still stands on the board.
+A pair is shown as long as every cell that it was counted from is on the board.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Exchange", "Member", "exchanges", "furthest", "read_transfers"]
 
 @dataclass(frozen=True)
 class Member:
-    """A trained system of a board. label: unique on the board, with the seed where its row has several."""
+    """A trained system of a board. label: unique on the board, with the seed if its row has several."""
 
     label: str
     row: str
@@ -28,10 +28,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Exchange:
-    """The transfer matrix of a board.
+    """Transfer matrix of a board.
 
-    members: in the order of the board; rows are sources, columns targets. shares: of the examples that were tried,
-    those that fooled the target; None where nothing was measured or could be tried, and for a system with itself.
+    members: in the order of the board; rows are sources, columns targets. shares: fraction of the tried examples that
+    fooled the target; None if nothing was measured or could be tried, and on the diagonal.
     early: pairs that were counted before the latest attacks on their source.
     """
 
@@ -41,9 +41,9 @@ class Exchange:
 
 
 def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]]:
-    """Transfer counts of the stores that hold the cells, ordered by key, and the files that are no counts.
+    """Transfer counts of the stores of the cells, ordered by key, and the unreadable files.
 
-    The folder of the counts lies beside that of the cells, as in a store, or beside the cells themselves.
+    The folder of the counts is beside that of the cells, as in a store, or beside the cells themselves.
     """
     found: dict[str, Arrivals] = {}
     problems = []
@@ -53,14 +53,16 @@ def read_transfers(cells: Iterable[Cell]) -> tuple[list[Arrivals], list[Problem]
             arrivals = read_arrivals(path)
             if arrivals is None:
                 place = f"{FOLDER}/{path.name}"
-                problems.append(Problem(place, f"{place} is no count of a transfer; benchmark transfer makes it again"))
+                problems.append(
+                    Problem(place, f"{place} is not a transfer count; recompute it with benchmark transfer")
+                )
             else:
                 found.setdefault(arrivals.key, arrivals)
     return [found[key] for key in sorted(found)], problems
 
 
 def exchange(board: Board, transfers: Iterable[Arrivals]) -> Exchange | None:
-    """The matrix of a board, or None if no pair of its systems was counted."""
+    """Matrix of a board, or None if no pair of its systems was counted."""
     members, cells = [], {}
     for row in board.rows:
         for run in row.runs:
@@ -86,7 +88,7 @@ def exchange(board: Board, transfers: Iterable[Arrivals]) -> Exchange | None:
 
 
 def furthest(of: Exchange) -> tuple[Member, int, int] | None:
-    """The source whose examples fool the others most often, and in how many of how many tries; None before any try."""
+    """Source with the highest transfer rate, with its numbers of successes and tries; None without any try."""
     sums = []
     for member, line in zip(of.members, of.shares, strict=True):
         measured = [share for share in line if share is not None]
@@ -96,7 +98,7 @@ def furthest(of: Exchange) -> tuple[Member, int, int] | None:
 
 
 def _made_on_them(board: Board) -> set[str]:
-    """The cells of the board whose examples were made on the system that they break."""
+    """Cells of the board whose examples were made on the system that they break."""
     return {
         key
         for row in board.rows
@@ -113,6 +115,6 @@ def _share(pair: Pair | None) -> Rate | None:
 
 
 def exchanges(boards: Iterable[Board], transfers: Sequence[Arrivals]) -> Mapping[str, Exchange]:
-    """The matrices of all boards that have one, by the key of the board."""
+    """Matrices of all boards that have one, by the key of the board."""
     found = {board.protocol.key: exchange(board, transfers) for board in boards}
     return {key: of for key, of in found.items() if of is not None}

@@ -1,4 +1,4 @@
-"""Robust accuracy under the union of norms: right under every attack of every threat that a system was tried in."""
+"""Robust accuracy under the union of norms: correct under every attack of every threat that a system was tested in."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Union", "unions"]
 
 @dataclass(frozen=True)
 class Union:
-    """The robust accuracy of a system under several norms at once. protocols: one per norm, at its largest radius."""
+    """Robust accuracy of a system under several norms at once. protocols: one per norm, at its largest radius."""
 
     protocols: tuple[Protocol, ...]
     robust: Rate
 
 
 def unions(entries: Sequence[tuple[Board, Row]]) -> list[Union]:
-    """The unions of norms of one system, one per example list and kind of threat that has boards of several norms.
+    """Unions of norms of one system, one per example list and kind of threat with boards of several norms.
 
     An example counts if no attack of any of the boards breaks it (Tramer & Boneh, NeurIPS 2019, arXiv:1904.13000,
-    section 2: the maximum over the perturbation types). Of a norm with several radii the largest is taken. Means over
-    the runs that stand on all of these boards.
+    section 2: the maximum over the perturbation types). For a norm with several radii the largest is used. Means over
+    the runs that are on all of these boards.
     """
     grouped: dict[tuple[object, ...], dict[str, tuple[Board, Row]]] = defaultdict(dict)
     for board, row in entries:
@@ -47,12 +47,12 @@ def unions(entries: Sequence[tuple[Board, Row]]) -> list[Union]:
 
 
 def _stronger(board: Board, row: Row, other: Board, than: Row) -> bool:
-    """Tell whether the first is the harder threat: a larger radius, or at the same one a lower accuracy."""
+    """True if the first is the harder threat: a larger radius, or a lower accuracy at the same radius."""
     return (board.protocol.eps, -row.robust.value) > (other.protocol.eps, -than.robust.value)
 
 
 def _all_held(rows: Sequence[Sequence[Run]]) -> Rate | None:
-    """The mean over the runs that are in all rows; None if no run is."""
+    """Mean over the runs that are in all rows; None if no run is."""
     by_key = [{run.system_key: run for run in runs} for runs in rows]
     common = sorted(set.intersection(*(set(runs) for runs in by_key)))
     if not common:

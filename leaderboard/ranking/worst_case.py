@@ -1,4 +1,4 @@
-"""The worst case of one trained system over all attacks, example by example."""
+"""Worst case of one trained system over all attacks, example by example."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["AttackedSystem", "Hit", "Trial", "WorstCase", "worst_case_at"]
 class Trial:
     """A cell with its outcomes. column: the key of the attack. eps: its radius.
 
-    distance: (N,) of the adversarial candidates, infinite where there is none. The core's verdict forgives a radius
-    exceeded by rounding, so such a distance counts as the radius itself.
+    distance: (N,) of the adversarial candidates, infinite where there is none. The core's verdict tolerates rounding
+    beyond the radius, so such a distance counts as the radius itself.
     """
 
     column: str
@@ -37,7 +37,7 @@ class Trial:
 
     @classmethod
     def of(cls, column: str, eps: Fraction, cell: Cell, evidence: Evidence) -> Trial:
-        """The trial with its distances."""
+        """Trial with its distances."""
         radius = float(eps)
         distance = evidence.distance.astype(np.float64)
         rounded = (distance > radius) & (distance <= radius + tolerance(cell.record.threat.norm, radius))
@@ -47,13 +47,13 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class AttackedSystem:
-    """One trained system with all its trials of a family, at every radius, and what follows whatever the radius.
+    """One trained system with all its trials of a family, at every radius, and results independent of the radius.
 
-    clean: (N,) right on the clean input in every cell. distance: (N,) the smallest known adversarial distance; 0 where
-    the clean input was wrong or no attack ever made a valid attempt, infinite where none succeeded.
-    certified: (N,) the largest proved radius; None if nothing was certified.
-    unaware: trials by attackers who do not know the defense, beside the `trials` of those who do. An attacker who knows
-    a defense may ignore it, so these candidates, judged on the defended system, count too. They belong to no column.
+    clean: (N,) correct on the clean input in every cell. distance: (N,) smallest known adversarial distance; 0 if the
+    clean input was misclassified or no attack ever made a valid attempt, infinite if none succeeded.
+    certified: (N,) largest certified radius; None if nothing was certified.
+    unaware: trials by oblivious attackers, in addition to the `trials` of aware ones. An attacker who knows a defense
+    may ignore it, so these candidates, judged on the defended system, count too. They belong to no column.
     """
 
     key: str
@@ -65,7 +65,7 @@ class AttackedSystem:
 
     @classmethod
     def of(cls, key: str, trials: Sequence[Trial], unaware: Sequence[Trial] = ()) -> AttackedSystem:
-        """The system of that key, from its trials."""
+        """System of that key, from its trials."""
         clean = reduce(np.logical_and, [t.evidence.clean for t in trials])
         tried = _any([t.evidence.valid for t in trials])
         certified = reduce(np.maximum, [t.evidence.certified for t in trials]).astype(np.float64)
@@ -79,15 +79,15 @@ class AttackedSystem:
         )
 
     def distance_of(self, column: str) -> Floats:
-        """(N,) the smallest distance that one attack found, at any radius; 0 where the clean input was wrong."""
+        """Smallest distance found by one attack at any radius, (N,); 0 if the clean input was misclassified."""
         return np.where(self.clean, smallest([t for t in self.trials if t.column == column]), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """The result of one attack at one radius: counts of examples, and the summed cost of its cells.
+    """Result of one attack at one radius: counts of examples, and the summed cost of its cells.
 
-    given: the right examples that it was given, if other attacks had broken the rest before; None if all.
+    given: number of correct examples that it was given, if other attacks had broken the rest before; None for all.
     """
 
     robust: int
@@ -106,12 +106,12 @@ class Hit:
 
 @dataclass(frozen=True, eq=False)
 class WorstCase:
-    """The worst case at one radius.
+    """Worst case at one radius.
 
-    held: (N,) right, validly tried by some attack, broken by none. unjudged: examples that no attack validly tried and
-    none broke. carried: broken only by candidates recorded under another radius. ignored: broken only by candidates of
-    attackers who do not know the defense. certified: (N,) proved at the radius.
-    crossed: proved and broken all the same. hits: by column.
+    held: (N,) correct, validly attacked, broken by no attack. unjudged: examples with no valid attempt that no attack
+    broke.
+    carried: broken only by candidates recorded under another radius. ignored: broken only by candidates of oblivious
+    attackers. certified: (N,) certified at the radius. crossed: both certified and broken. hits: by column.
     """
 
     held: Bools
@@ -125,12 +125,12 @@ class WorstCase:
 
 
 def worst_case_at(system: AttackedSystem, eps: Fraction, norm: str) -> WorstCase | None:
-    """The worst case over every attack recorded for the system under this radius; None if there is none.
+    """Worst case over every attack recorded for the system under this radius; None if there is none.
 
-    An adversarial candidate recorded under another radius counts as well wherever it lies within this one: it is inside
-    the ball, whatever it was made for; and so does one of an attacker who ignores the defense. So attacks that look for
-    the smallest perturbation count at every radius, and robust accuracy cannot rise with it. A new attack never adds to
-    the unbroken examples; an invalid candidate is no break, and no proof of robustness either.
+    A candidate recorded under another radius counts if it lies within this one: it is inside the ball, whatever its
+    purpose; so does one of an oblivious attacker. Minimal attacks therefore count at every radius, and robust accuracy
+    cannot increase with it. A new attack never adds to the unbroken examples; an invalid candidate neither breaks an
+    example nor shows that it is robust.
     """
     own = [trial for trial in system.trials if trial.eps == eps]
     if not own:
@@ -200,7 +200,7 @@ def _hit(clean: Bools, trials: Sequence[Trial], broken: Bools, alone: int) -> Hi
 
 
 def smallest(trials: Sequence[Trial]) -> Floats:
-    """(N,) the smallest distance over the trials."""
+    """Smallest distance over the trials, (N,)."""
     return reduce(np.minimum, [t.distance for t in trials])
 
 

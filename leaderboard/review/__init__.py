@@ -1,1 +1,1 @@
-"""Submissions: packing, checking, admitting."""
+"""Submissions: packing, checking, acceptance."""

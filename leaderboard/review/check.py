@@ -1,7 +1,7 @@
-"""`benchmark leaderboard check`: judge a submission as data, prove what can be proved, and write the review.
+"""`benchmark leaderboard check`: check a submission as data, prove its witnesses, and write the review.
 
-Nothing in a submission is executed. The witnesses are proved by another process with bounded memory and time, which
-loads installed plugins only, by name.
+Nothing in a submission is executed. Witnesses are proved by another process with bounded memory and time, which loads
+only installed plugins, by name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Part = TypeVar("Part")
 
 
 def main(path: Path, results: Sequence[Path], *, store: Path | None, data: Path, into: Path | None) -> int:
-    """Check a submission and print the review; 1 if it is refused. With `into`, an accepted one is added there."""
+    """Check a submission and print the review; returns 1 if it is refused. An accepted one is added to `into`."""
     try:
         with opened(path) as root:
             review = check(root, results, store=store, data=data)
@@ -55,10 +55,10 @@ def main(path: Path, results: Sequence[Path], *, store: Path | None, data: Path,
 
 
 def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None, data: Path | None = None) -> Review:
-    """The review of an opened submission.
+    """Review of an opened submission.
 
     Args:
-        results: folders of what is published already. store: with trained systems, beside those of the submission.
+        results: folders of the published results. store: with trained systems, besides those of the submission.
         data: with data files; None proves no witness.
 
     Raises:
@@ -111,7 +111,7 @@ def _cells(root: Path, known: Sequence[Cell]) -> tuple[dict[str, Cell], list[str
     cards = _each(root / "systems", checked_card, refusals)
     cells = _each(root / "cells", checked_cell, refusals)
     if not cells and not refusals:
-        refusals.append("it holds no cell; expected at least one")
+        refusals.append("it has no cell; expected at least one")
     taken = names_taken(known, ((plugin.kind, plugin.name) for plugin in registry.declared()))
     for cell in cells.values():
         if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
@@ -123,7 +123,7 @@ def _cells(root: Path, known: Sequence[Cell]) -> tuple[dict[str, Cell], list[str
 
 
 def _each(folder: Path, look: Callable[[Path], Part], refusals: list[str]) -> dict[str, Part]:
-    """Apply `look` to each folder in `folder`, by name; a fault becomes a refusal."""
+    """Apply `look` to each folder in `folder`, by name; an error becomes a refusal."""
     made = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
@@ -140,13 +140,13 @@ def _misfits(
     known: Sequence[Cell],
     taken: Mapping[tuple[str, str], set[str]],
 ) -> Iterator[str]:
-    """Contradictions between a sound cell and its system, its suite or the published results."""
+    """Contradictions between a valid cell and its system, its suite or the published results."""
     record = cell.record
     card = cards.get(record.system.key)
     if card is None:
-        yield f"systems/{record.system.key}/card.json is missing, and {cell.place} needs it"
+        yield f"systems/{record.system.key}/card.json is missing, but {cell.place} needs it"
     elif card.system != record.system or card.seed != record.seed:
-        yield f"{cell.place} describes its system otherwise than the card in systems/{card.key}"
+        yield f"{cell.place} contradicts the card in systems/{card.key} in the description of its system"
     elif card.weights_sha256 != record.weights_sha256:
         yield f"{cell.place} was made with other weights than the card in systems/{card.key} names"
     elif card.dataset_revision != record.dataset_revision:
@@ -154,23 +154,23 @@ def _misfits(
     elif _surprising(card, record):
         assert record.counts is not None
         yield (
-            f"{cell.place} is right on {record.counts.clean_correct} clean examples of {card.test_total}, and the card "
-            f"of its system says {card.test_correct}"
+            f"{cell.place} is correct on {record.counts.clean_correct} clean examples of {card.test_total}, but the "
+            f"card of its system says {card.test_correct}"
         )
     yield from contradictions(cell, known)
     yield from unfaithful_survivors(cell, {other.record.key: other for other in (*known, *cells.values())})
     yield from imitations(record, taken)
     if record.official and required_attacks(record.suite) is None:
         yield (
-            f"{cell.place} calls itself official, and no suite {record.suite} is installed; submit it as "
-            "unofficial, or to a board that knows its suite"
+            f"{cell.place} calls itself official, but no suite {record.suite} is installed; submit it as unofficial, "
+            "or to a board that has its suite"
         )
     departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
     if departed:
-        yield f"{cell.place} calls itself official, and {departed}; run the suite as it is, or submit it as unofficial"
+        yield f"{cell.place} calls itself official, but {departed}; run the suite unchanged, or submit it as unofficial"
     for other in (*known, *(c for key, c in sorted(cells.items()) if key < record.key)):
         if other.record.key == record.key:
-            yield f"{cell.place} is published already, as {other.place}; supersede that one if it was wrong"
+            yield f"{cell.place} is published already, as {other.place}; supersede that record if it was wrong"
         ours = (record.suite, record.system.dataset, record.dataset_revision)
         theirs = (other.record.suite, other.record.system.dataset, other.record.dataset_revision)
         lists = (record.examples_sha256, other.record.examples_sha256)
@@ -179,7 +179,7 @@ def _misfits(
 
 
 def _surprising(card: Card, record: Record) -> bool:
-    """Compare the clean accuracy of a deterministic system with its card, on the same test."""
+    """True if the clean accuracy of a deterministic system differs from its card's, on the same test examples."""
     if record.counts is None or record.counts.total != card.test_total:
         return False
     drawn = "randomized_outputs" in [finding.name for finding in record.findings]
@@ -198,7 +198,7 @@ def _alarms(leaderboard: Leaderboard) -> Iterator[Alarm]:
 
 
 def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) -> Iterator[str]:
-    """Errors that the board's own checks raise against the new cells."""
+    """Errors that the board's own checks raise for the new cells."""
     for problem in after.problems:
         if problem not in before.problems:
             yield problem.sentence
@@ -209,23 +209,23 @@ def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) ->
 
 
 def _reviews(known: Sequence[Cell]) -> dict[str, ReviewFile]:
-    """The reviews of published cells, by key."""
+    """Reviews of published cells, by key."""
     found = {cell.record.key: read_review(cell.folder) for cell in known}
     return {key: review for key, review in found.items() if review is not None}
 
 
 def _owners(cell: Cell, known: Sequence[Cell], reviews: Mapping[str, ReviewFile]) -> list[str]:
-    """The signers who brought the row of a cell, sorted."""
+    """Signers who submitted the row of a cell, sorted."""
     row = recipe_key(cell.record.system)
     same = [other.record.key for other in known if recipe_key(other.record.system) == row]
     return sorted({reviews[key].signed_by for key in same if key in reviews and reviews[key].owner} - {""})
 
 
 def _assessment(cell: Cell, proof: Proof, again: bool | None, owners: Sequence[str], who: str) -> Assessment:
-    """The strongest tier that holds: somebody else's system, a run of the reviewer's own, a proof, or a word.
+    """Strongest tier that holds: independently attacked, re-run, witness-verified or self-reported.
 
     Args:
-        owners: of the system's row. who: signed the cell; names that nobody signed prove no independence.
+        owners: of the system's row. who: signer of the cell; unsigned names do not prove independence.
     """
     if not len(open_arrays(cell.folder / WITNESS, WITNESS).read("ids")) and not again:
         return Assessment(cell, "self-reported", "it broke nothing, so there is no witness to prove")
@@ -243,6 +243,6 @@ def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]
     for cell in cells.values():
         same = owners.get(cell.record.weights_sha256)
         if same is not None and same.record.system.key != cell.record.system.key:
-            yield f"{cell.place} has the weights of {same.place}, under another description"
+            yield f"{cell.place} has the weights of {same.place} under another description"
         for finding in cell.record.findings:
             yield f"{cell.place} has the finding {finding.name} ({finding.severity}): {finding.evidence}"

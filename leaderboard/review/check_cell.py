@@ -1,4 +1,4 @@
-"""One cell of a submission: does the record agree with its arrays, and the arrays with themselves?"""
+"""Consistency of one cell of a submission: the record with its arrays, and the arrays among themselves."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 
 MOST_PREPARED = 64 << 20
-"""Bytes of what an attack prepared, at most."""
+"""Largest size of an attack's prepared tensors, in bytes."""
 
 
 def checked_cell(folder: Path) -> Cell:
-    """The cell in `folder`, if everything that can be seen without running anything is consistent.
+    """Read the cell in `folder`, and check everything that can be checked without running anything.
 
     Raises:
-        RecordError: naming the first thing that is not.
+        RecordError: naming the first contradiction.
     """
     record = checked_record(folder / RECORD)
     place = f"cells/{folder.name}"
@@ -51,11 +51,11 @@ def checked_cell(folder: Path) -> Cell:
         raise RecordError(f"{cell.place} names the files {sorted(named)[:4]}; expected {OUTCOMES} and {WITNESS}")
     for name, file in named.items():
         if not (folder / name).is_file():
-            raise RecordError(f"{place}/{name} is missing, and the record names it")
+            raise RecordError(f"{place}/{name} is missing, but the record names it")
         with (folder / name).open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if (folder / name).stat().st_size != file.bytes or found != file.sha256:
-            raise RecordError(f"{place}/{name} is not the file that the record names by size and sha256")
+            raise RecordError(f"{place}/{name} does not have the size and sha256 in the record")
     outcomes = open_outcomes(cell)
     check_outcomes(cell, outcomes)
     check_record(cell, outcomes)
@@ -71,10 +71,10 @@ def checked_cell(folder: Path) -> Cell:
 
 
 def checked_card(folder: Path) -> Card:
-    """The card in `folder`; weights beside it must be the file that it names, and are not read beyond their header.
+    """Read and check the card in `folder`; weights beside it must match it, and are not read beyond their header.
 
     Raises:
-        RecordError: naming the first thing that is wrong.
+        RecordError: naming the first fault.
     """
     place = f"systems/{folder.name}"
     path = folder / CARD
@@ -94,19 +94,19 @@ def checked_card(folder: Path) -> Card:
     expected = key_of(card.system, card.seed, card.dataset_revision)
     if expected not in (None, card.key):
         raise RecordError(
-            f"{place}/{CARD} has the key {card.key}, and its settings, seed and dataset give {expected}; a key is the "
+            f"{place}/{CARD} has the key {card.key}, but its settings, seed and dataset give {expected}; a key is the "
             "content address of its system"
         )
     for part in ("select", "test"):
         correct, total = getattr(card, f"{part}_correct"), getattr(card, f"{part}_total")
         if not 0 <= correct <= total:
-            raise RecordError(f"{place}/{CARD} counts {correct} of {total} {part} examples right")
+            raise RecordError(f"{place}/{CARD} counts {correct} of {total} {part} examples as correct")
     weights = folder / WEIGHTS
     if weights.is_file():
         open_arrays(weights, f"{place}/{WEIGHTS}")
         with weights.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != card.weights_sha256:
-                raise RecordError(f"{place}/{WEIGHTS} does not have the sha256 that its card gives")
+                raise RecordError(f"{place}/{WEIGHTS} does not have the sha256 in its card")
     if card.sha256 not in ("", card.sealed().sha256):
-        raise RecordError(f"{place}/{CARD} does not have the sha256 that it gives itself; submit it as it was written")
+        raise RecordError(f"{place}/{CARD} does not match its own sha256; submit it unchanged")
     return card

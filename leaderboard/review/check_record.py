@@ -1,4 +1,4 @@
-"""Does the record of a cell agree with itself and with its arrays?"""
+"""Consistency of the record of a cell with itself and with its arrays."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = ["check_record", "checked_record", "first_fault"]
 
 FIRST_YEAR = 2020
 UNTARGETED = ("untargeted", "top5", "vanishing", "mislabeling", "fabrication")
-"""Goals that name no label to reach."""
+"""Goals without a target label."""
 
 
 def checked_record(path: Path) -> Record:
-    """The record at `path`, if it is strict JSON of honest text, types and numbers."""
+    """Read the record at `path`, and check that it is strict JSON with valid text, types and numbers."""
     name = f"cells/{path.parent.name}/{RECORD}"
     if not path.is_file():
         raise RecordError(f"{name} is missing; expected one in every cell")
@@ -51,7 +51,7 @@ def checked_record(path: Path) -> Record:
         if not KEY.fullmatch(key):
             raise RecordError(f"{name} has {what} {key[:40]!r}; expected 24 hexadecimal digits")
     if record.harness and cell_key(record) != record.key:
-        raise RecordError(f"{name} has the key {record.key}, and its settings give {cell_key(record)}")
+        raise RecordError(f"{name} has the key {record.key}, but its settings give {cell_key(record)}")
     if record.status != "complete":
         raise RecordError(f"{name} is {record.status}; only complete cells can be submitted")
     if record.counts is None or not 0 < record.counts.total <= MOST_EXAMPLES:
@@ -59,19 +59,19 @@ def checked_record(path: Path) -> Record:
     if record.cost is None:
         raise RecordError(f"{name} has no cost; expected the passes that the attack used")
     if record.official and not record.suite:
-        raise RecordError(f"{name} calls itself official and names no suite")
+        raise RecordError(f"{name} calls itself official but names no suite")
     threat = record.threat
     if threat.targeted != (threat.goal not in UNTARGETED):
-        raise RecordError(f"{name} has the goal {threat.goal!r} and says targeted {threat.targeted}")
+        raise RecordError(f"{name} has the goal {threat.goal!r}, but targeted is {threat.targeted}")
     _check_date(record.provenance.get("created"), name)
     overrides = record.provenance.get("overrides", [])
     if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
-        raise RecordError(f"{name} has provenance.overrides that is no list of texts")
+        raise RecordError(f"{name} has provenance.overrides that is not a list of strings")
     return record
 
 
 def _check_types(path: Path, name: str) -> None:
-    """A number in quotes, or a word for yes, is read by nobody twice in the same way."""
+    """Check the JSON types strictly, because a number in quotes or a word for a boolean is ambiguous."""
     try:
         Record.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
@@ -79,7 +79,7 @@ def _check_types(path: Path, name: str) -> None:
 
 
 def _check_date(said: Any, name: str) -> None:
-    """The day on which a record was made stands in histories and feeds."""
+    """Check the creation time of a record, which histories and feeds show."""
     if said is None:
         return
     try:
@@ -89,13 +89,13 @@ def _check_date(said: Any, name: str) -> None:
             f"{name} was created {str(said)[:40]!r}; expected a date like 2026-01-31T12:00:00Z"
         ) from error
     if made.year < FIRST_YEAR:
-        raise RecordError(f"{name} was created {said}, before there were such records")
+        raise RecordError(f"{name} was created {said}, before the first such records")
     if made > datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1):
-        raise RecordError(f"{name} was created {said}, which has not come yet")
+        raise RecordError(f"{name} was created {said}, in the future")
 
 
 def first_fault(error: ValidationError) -> str:
-    """Place and text of the first thing that a model refuses."""
+    """Location and text of the first validation error."""
     fault = error.errors()[0]
     return f"{'.'.join(map(str, fault['loc'])) or 'the document'}: {fault['msg']}"
 
@@ -109,7 +109,7 @@ def _declared(attack: str) -> Mapping[str, bool]:
 
 
 def check_record(cell: Cell, a: Arrays) -> None:
-    """Counts, costs, hashes and findings of the record, against its arrays."""
+    """Check counts, costs, hashes and findings of the record against its arrays."""
     record = cell.record
     assert record.cost is not None
     others = {"members", "method"} & record.attack.params.keys()  # what they can do, where it is made of others
@@ -117,7 +117,7 @@ def check_record(cell: Cell, a: Arrays) -> None:
     for kind, is_so in declared.items():
         if getattr(record.attack, kind) is not is_so:
             raise RecordError(
-                f"{cell.place} says attack.{kind} is {str(not is_so).lower()}; attack.{record.attack.name} declares "
+                f"{cell.place} has attack.{kind} {str(not is_so).lower()}, but attack.{record.attack.name} declares "
                 f"{str(is_so).lower()}"
             )
     said = record.counts
@@ -132,11 +132,11 @@ def check_record(cell: Cell, a: Arrays) -> None:
     )
     for name, value in seen:
         if getattr(said, name) != value:
-            raise RecordError(f"{cell.place} counts {name} {getattr(said, name)}, and its {OUTCOMES} gives {value}")
+            raise RecordError(f"{cell.place} counts {name} {getattr(said, name)}, but its {OUTCOMES} gives {value}")
     passes = (int(a["forwards"].sum()), int(a["backwards"].sum()))
     if (record.cost.forwards, record.cost.backwards) != passes:
         raise RecordError(
-            f"{cell.place} counts {record.cost.forwards} forward and {record.cost.backwards} backward passes, and its "
+            f"{cell.place} counts {record.cost.forwards} forward and {record.cost.backwards} backward passes, but its "
             f"{OUTCOMES} gives {passes[0]} and {passes[1]}"
         )
     labels = a.get(SITES[0], a["y"])
@@ -146,22 +146,20 @@ def check_record(cell: Cell, a: Arrays) -> None:
     _check_metrics(cell, seen)
     named = [finding.name for finding in record.findings]
     if seen.invalid and "invalid_candidates" not in named:
-        raise RecordError(f"{cell.place} has {seen.invalid} invalid candidates and no finding that says so")
+        raise RecordError(f"{cell.place} has {seen.invalid} invalid candidates but no finding that says so")
     asked = a["attacked"] & (a["backwards"] > 0)
     blind = int((a["zero_gradient"] & asked).sum())
     if 10 * blind > int(asked.sum()) and "zero_gradients" not in named:
-        raise RecordError(f"{cell.place} has {blind} first gradients that are zero and no finding that says so")
+        raise RecordError(f"{cell.place} has {blind} first gradients that are zero but no finding that says so")
     errors = [finding.name for finding in record.findings if finding.severity == "error"]
     if errors:
-        raise RecordError(
-            f"{cell.place} has the finding {errors[0]}, an error of the evaluation; mend it and run again"
-        )
+        raise RecordError(f"{cell.place} has the finding {errors[0]}, an error of the evaluation; fix it and run again")
     if record.splits_disjoint is not True:
         raise RecordError(f"{cell.place} does not say that training and test examples are disjoint")
 
 
 def _check_metrics(cell: Cell, seen: Counts) -> None:
-    """Check metrics against the counts; each may stand once."""
+    """Check metrics against the counts; each may occur once."""
     counted = {
         "robust_accuracy": seen.robust_correct,
         "robust_top5_accuracy": seen.robust_top5,
@@ -171,12 +169,12 @@ def _check_metrics(cell: Cell, seen: Counts) -> None:
     names = [metric.name for metric in cell.record.metrics]
     for metric in cell.record.metrics:
         if names.count(metric.name) > 1:
-            raise RecordError(f"{cell.place} gives the metric {metric.name} twice; expected each once")
+            raise RecordError(f"{cell.place} has the metric {metric.name} twice; expected each once")
         value = metric.value
         if value is None or metric.name not in counted:
             continue
         if abs(value - counted[metric.name] / seen.total) > 1e-6:
-            raise RecordError(f"{cell.place} gives a {metric.name} of {value}, and its counts give another")
+            raise RecordError(f"{cell.place} has a {metric.name} of {value}, but its counts give another")
         low, high = (end if end is not None else value for end in (metric.low, metric.high))
         if not low <= value <= high:
-            raise RecordError(f"{cell.place} gives a {metric.name} of {value} outside its interval {low} to {high}")
+            raise RecordError(f"{cell.place} has a {metric.name} of {value} outside its interval {low} to {high}")

@@ -1,4 +1,4 @@
-"""Answers per site (pixels, cells) in a submitted file of outcomes."""
+"""Predictions per site (pixels, cells) in a submitted file of outcomes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..cells.array_file import ArrayFile
 __all__ = ["SITES", "check_sites"]
 
 SITES = ("sites", "clean_sites", "adv_sites")
-"""Labels of the sites, and the answers to clean and attacked input: all of them, or none."""
+"""Labels of the sites, and the predictions on clean and attacked input: all of them, or none."""
 
 MOST_SITES = 1 << 20
 
 
 def check_sites(file: ArrayFile, rows: int) -> tuple[str, ...]:
-    """The names of the arrays of sites, if the file has any.
+    """Names of the arrays of sites, if the file has any.
 
     Raises:
-        RecordError: if some are missing, or are not labels (rows, S, ...) int16 and answers of the same sites.
+        RecordError: if some are missing, or are not labels (rows, S, ...) int16 and predictions of the same sites.
     """
     found = [name for name in SITES if name in file.arrays]
     if not found:
@@ -35,6 +35,6 @@ def check_sites(file: ArrayFile, rows: int) -> tuple[str, ...]:
     )
     if not sound:
         raise RecordError(
-            f"{file.name} has no sound arrays {', '.join(SITES)}: labels int16, answers of the same sites"
+            f"{file.name} has no valid arrays {', '.join(SITES)}; expected labels int16, predictions of the same sites"
         )
     return SITES

@@ -1,4 +1,4 @@
-"""Cells of a submission whose attacks were given only the examples that other cells had left."""
+"""Check of submitted cells whose attacks were run on the survivors of other cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["unfaithful_survivors"]
 
 
 def unfaithful_survivors(cell: Cell, there: Mapping[str, Cell]) -> Iterator[str]:
-    """Contradictions between the examples that an attack was not given and those that the named cells broke.
+    """Contradictions between the examples that an attack skipped and those that the named cells broke.
 
     Args:
         there: cells of the submission and published ones, by key.
@@ -26,7 +26,10 @@ def unfaithful_survivors(cell: Cell, there: Mapping[str, Cell]) -> Iterator[str]
         return
     for key in record.survivors_of:
         if key not in there:
-            yield f"{cell.place} saw what the cell {key} had left, which is neither in the submission nor published"
+            yield (
+                f"{cell.place} was run on the survivors of the cell {key}, which is neither in the submission nor "
+                "published"
+            )
             return
         if why := misfit(record, there[key].record):
             yield f"{cell.place}: {why}"
@@ -34,4 +37,4 @@ def unfaithful_survivors(cell: Cell, there: Mapping[str, Cell]) -> Iterator[str]
     broken = reduce(np.logical_or, [read_answers(there[key]).broken for key in record.survivors_of])
     own = read_evidence(cell)
     if not np.array_equal(own.spared, own.clean & broken):
-        yield f"{cell.place} was given other examples than the cells left whose survivors it names"
+        yield f"{cell.place} was run on other examples than the survivors of the cells that it names"

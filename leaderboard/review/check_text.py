@@ -1,4 +1,4 @@
-"""Text in a submission. The site escapes all of it; what has no business in a record is refused all the same."""
+"""Check of the text in a submission. The site escapes all of it, but suspicious text is refused anyway."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["check_names", "check_texts", "folded", "quoted"]
 LONGEST = 20_000
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+:@/ -]{0,98}[A-Za-z0-9_.+])?")
 COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}")
-"""The name of a plugin; joined by signs that it cannot hold, so that no name looks like two."""
+"""Pattern of a plugin's name; names are joined by characters that it excludes, so that none looks like two."""
 APPROVAL = re.compile(
     r"verif|official|independ|approv|trust|certif|proved|review|re_?run|endors|attested", re.IGNORECASE
 )
-"""Words of approval, which no finding against an evaluation has."""
+"""Words of approval, which no finding contains."""
 MARKUP = re.compile(
     r"<\s{0,9}[A-Za-z/!?]|&#|(?:javascript|vbscript|data)\s{0,9}:\s{0,9}[^\s/]{0,99}[,(/]", re.IGNORECASE
 )
-"""Every part is bounded, so that the search is linear in the text."""
+"""Patterns of markup and scripts; every part is bounded, so that the search is linear in the text."""
 HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-"""Letters and signs that show nothing."""
+"""Invisible characters."""
 VARIANT = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Selectors of variants: invisible signs that make two equal texts differ."""
+"""Variation selectors: invisible characters that make equal texts differ."""
 STYLED = re.compile("[\u2100-\u2115\u2119-\u2121\u2460-\u24ff\uff01-\uff5e\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff]")
-"""Letters and digits in the clothes of others: mathematical, circled, of full width."""
+"""Stylised letters and digits: mathematical, circled, full-width."""
 PILED = re.compile(r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}")
 WORD = re.compile(r"[^\W\d_]+")
 FOLDS = (("rn", "m"), ("vv", "w"), ("i", "l"), ("1", "l"), ("0", "o"), ("5", "s"))
@@ -38,10 +38,10 @@ FORMULA = re.compile(r"\s*(?:[=@]|[+-].*[(|!])", re.DOTALL)
 
 
 def check_texts(document: Any, name: str) -> None:
-    """Look at every text and every key of a JSON document.
+    """Check every string and every key of a JSON document.
 
     Raises:
-        RecordError: if one holds markup, a spreadsheet formula, or characters that hide or reorder text.
+        RecordError: if one contains markup, a spreadsheet formula, or characters that hide or reorder text.
     """
     for place, text in _texts(document, ""):
         if len(text) > LONGEST:
@@ -49,17 +49,17 @@ def check_texts(document: Any, name: str) -> None:
         hidden = next((c for c in text if _invisible(c)), "")
         if hidden:
             raise RecordError(
-                f"{place} in {name} holds the invisible character U+{ord(hidden):04X}; expected plain text"
+                f"{place} in {name} contains the invisible character U+{ord(hidden):04X}; expected plain text"
             )
         if PILED.search(unicodedata.normalize("NFD", text)):
-            raise RecordError(f"{place} in {name} piles accents up; expected plain text")
+            raise RecordError(f"{place} in {name} has stacked accents; expected plain text")
         disguised = STYLED.search(text) or next((w for w in WORD.finditer(text) if _of_two_scripts(w[0])), None)
         if disguised:
             raise RecordError(
-                f"{place} in {name} holds {disguised[0][:40]!r}, letters that look like others; expected plain text"
+                f"{place} in {name} contains {disguised[0][:40]!r}, letters that look like others; expected plain text"
             )
         if MARKUP.search(text):
-            raise RecordError(f"{place} in {name} holds markup or a script; expected plain text")
+            raise RecordError(f"{place} in {name} contains markup or a script; expected plain text")
         if FORMULA.match(text):
             raise RecordError(f"{place} in {name} begins like a spreadsheet formula; expected plain text")
 
@@ -72,7 +72,7 @@ def _invisible(sign: str) -> bool:
 
 
 def _of_two_scripts(word: str) -> bool:
-    """Tell whether a word of several scripts has letters that Unicode's list of confusables gives for Latin ones."""
+    """True if a word of several scripts has letters that Unicode's list of confusables maps to Latin ones."""
     if word.isascii():
         return False
     from confusable_homoglyphs import confusables
@@ -81,7 +81,7 @@ def _of_two_scripts(word: str) -> bool:
 
 
 def folded(name: str) -> str:
-    """The name as a reader takes it at a glance: equal for names that look alike, such as mlp and mIp."""
+    """Skeleton of a name, equal for names that look alike, such as mlp and mIp."""
     plain = re.sub(r"[^a-z0-9]", "", name.replace("I", "l").lower())
     for sign, alike in FOLDS:
         plain = plain.replace(sign, alike)
@@ -89,7 +89,7 @@ def folded(name: str) -> str:
 
 
 def _texts(document: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Place and text of every string; places are made of names that were checked before."""
+    """Location and text of every string; locations consist of names that were checked before."""
     if isinstance(document, str):
         yield place or "a text", document
     elif isinstance(document, dict):
@@ -102,10 +102,10 @@ def _texts(document: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def check_names(record: Record) -> None:
-    """The names that become headings, labels and file names.
+    """Check the names that become headings, labels and file names.
 
     Raises:
-        RecordError: if one is not made of letters, digits and a few signs.
+        RecordError: if one contains other characters than letters, digits and a few signs.
     """
     system, attack = record.system, record.attack
     named = {
@@ -120,17 +120,17 @@ def check_names(record: Record) -> None:
     for place, names in named.items():
         for name in names:
             if not PLAIN_NAME.fullmatch(name):
-                raise RecordError(f"{place} holds the name {name[:60]!r}; expected letters, digits and . _ + : @ / -")
+                raise RecordError(f"{place} has the name {name[:60]!r}; expected letters, digits and . _ + : @ / -")
     for name in (*named["system"], attack.name):
         if not COMPONENT.fullmatch(name):
             raise RecordError(f"a plugin is called {name[:60]!r}; expected letters, digits and . _ : - alone")
     for name in named["findings"]:
         if APPROVAL.search(name):
-            raise RecordError(f"a finding is called {name[:60]!r}; a finding speaks against an evaluation, not for it")
+            raise RecordError(f"a finding is called {name[:60]!r}; expected a name that reports a fault, not approval")
 
 
 def quoted(text: str, longest: int = 300) -> str:
-    """Text of a stranger for Markdown: one line of code in which nothing is interpreted."""
+    """A stranger's text as Markdown: one line of code in which nothing is interpreted."""
     plain = "".join(c if c.isprintable() else " " for c in text).replace("`", "'").replace("|", "\u00a6")
     plain = " ".join(plain.split())
     return f"`{plain[:longest]}{'...' if len(plain) > longest else ''}`" if plain else "(empty)"

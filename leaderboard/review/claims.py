@@ -1,4 +1,4 @@
-"""Claims of a submission on what is published: a key names one system for ever, and strangers only lower its rows."""
+"""Claims of a submission about published results: a key names one system for ever, and strangers only lower a row."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = [
 ]
 
 DRAWN = 0.05
-"""Share of clean answers that may differ between two cells of a system that draws at random."""
+"""Share of clean predictions that may differ between two cells of a randomised system."""
 FILE = re.compile(r"[/\\]|\.[A-Za-z]\w{0,9}$")
 
 
 def key_of(system: SystemInfo, seed: int, revision: str) -> str | None:
-    """The content address of a system from what its card says; None for one of 0.1 that reads files of its user."""
+    """Content address of a system, from its card; None for one of 0.1 that reads its user's files."""
     if "harness" in system.config:  # inputs stand in the settings by their content
         return system_key(system.config, seed, revision)
     if reads_files(system):
@@ -48,7 +48,7 @@ def key_of(system: SystemInfo, seed: int, revision: str) -> str | None:
 
 
 def reads_files(system: SystemInfo) -> bool:
-    """Tell whether a setting of the system looks like the path of a file, whose content is part of its key."""
+    """True if a setting of the system looks like the path of a file, whose content is part of its key."""
     return any(FILE.search(text) for text in _settings(system.config))
 
 
@@ -65,17 +65,17 @@ def _settings(config: Any) -> Iterator[str]:
 
 
 def contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
-    """Sentences on how a cell contradicts the published cells of its system: description, weights, clean answers."""
+    """Contradictions between a cell and its system's published cells: description, weights, labels."""
     record = cell.record
     same = [other for other in known if other.record.system.key == record.system.key]
     for other in same:
         theirs = other.record
         if theirs.system != record.system or theirs.seed != record.seed:
-            yield f"{cell.place} describes the system {record.system.key} otherwise than {other.place} does"
+            yield f"{cell.place} contradicts {other.place} in the description of the system {record.system.key}"
         elif theirs.weights_sha256 != record.weights_sha256:
             yield (
-                f"{cell.place} has other weights than {other.place}, and the key {record.system.key} stands for the "
-                "published ones; a system that was trained again needs another seed or setting"
+                f"{cell.place} has other weights than {other.place}, but the key {record.system.key} belongs to the "
+                "published ones; a retrained system needs another seed or setting"
             )
         elif theirs.dataset_revision != record.dataset_revision:
             yield f"{cell.place} was made on another revision of the dataset than {other.place}"
@@ -84,10 +84,10 @@ def contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
 
 
 def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
-    """Sentences on clean answers other than the published ones.
+    """Sentences about clean predictions that differ from the published ones.
 
-    An example that every published cell has right cannot be wrong in another cell of the same weights: each such
-    example would lower the row without any attack. A system that draws at random may differ in a few.
+    An example that every published cell classifies correctly cannot be wrong in another cell of the same weights: each
+    such example would lower the row without any attack. A randomised system may differ in a few.
     """
     drawn = any(f.name == "randomized_outputs" for other in known for f in other.record.findings)
     ids, right = clean_answers(cell)
@@ -100,15 +100,15 @@ def _clean_contradictions(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
         if (len(lost) and not drawn) or differing > allowed:
             first = int(lost[0]) if len(lost) else int(ids[mine][their_right[theirs] != right[mine]][0])
             yield (
-                f"{cell.place} gives other clean answers than {other.place} for {differing} of {len(mine)} examples "
-                f"(first example {first}); the weights are the same, so run the cell again, on the same kind of device"
+                f"{cell.place} has other clean predictions than {other.place} for {differing} of {len(mine)} examples "
+                f"(first example {first}); the weights are the same, so run the cell again on the same kind of device"
             )
 
 
 def owned_rows(
     who: str, cells: Mapping[str, Cell], known: Sequence[Cell], reviews: Mapping[str, ReviewFile]
 ) -> frozenset[str]:
-    """Keys of the rows that a signer owns: from earlier submissions and from this one.
+    """Keys of the rows that a signer owns, through earlier submissions and this one.
 
     Args:
         who: the signer, "" for nobody, who owns nothing. reviews: of published cells, by key.
@@ -126,7 +126,7 @@ def owned_rows(
 
 
 def unproved_certificates(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
-    """A sentence on certified radii beyond the published ones: no witness proves a radius, only another run does."""
+    """A sentence about certified radii beyond the published ones, which no witness proves: only another run does."""
     ids, radius = certified_radii(cell)
     beyond = radius > 0
     for other in known:
@@ -137,13 +137,13 @@ def unproved_certificates(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
             beyond[mine] &= radius[mine] > their_radius[theirs]
     if beyond.any():
         yield (
-            f"{cell.place} certifies {int(beyond.sum())} examples, and no witness proves a radius; certificates are "
+            f"{cell.place} certifies {int(beyond.sum())} examples, but no witness proves a radius; certificates are "
             "accepted once the reviewer's own run, in the store of --store, has the same outcomes"
         )
 
 
 def names_taken(known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
-    """The names that are installed or published, by kind and by what a reader takes them for.
+    """Installed and published names, by kind and by skeleton (:func:`.check_text.folded`).
 
     Args:
         installed: (kind, name) of every plugin.
@@ -155,7 +155,7 @@ def names_taken(known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> 
 
 
 def imitations(record: Record, taken: Mapping[tuple[str, str], set[str]]) -> Iterator[str]:
-    """Sentences on names of the record that look like another one that is taken."""
+    """Sentences about names of the record that look like another existing name."""
     for kind, name in _names(record):
         others = taken.get((kind, folded(name)), {name})
         if name not in others:
@@ -172,10 +172,10 @@ def _names(record: Record) -> Iterator[tuple[str, str]]:
 def only_lowers(
     before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell], proved: Mapping[str, bool]
 ) -> Iterator[str]:
-    """Sentences on published rows that cells of a stranger change in any way but by proved adversarial examples.
+    """Sentences about published rows that a stranger's cells change by anything but proved adversarial examples.
 
     Args:
-        cells: those of the submission, by key. proved: whether the witness of each was proved on the system.
+        cells: those of the submission, by key. proved: True if the witness of a cell was proved on the system.
     """
     touched = {recipe_key(cell.record.system) for cell in cells.values()}
     rows = {(board.protocol.key, row.key): row for board in after.boards for row in board.rows}
@@ -196,12 +196,12 @@ def _changes(old: Row, new: Row, cells: Mapping[str, Cell], proved: Mapping[str,
     if new.robust.count > old.robust.count or new.clean.count != old.clean.count:
         yield (
             f"it would move {old.label} from {old.robust.count:g} to {new.robust.count:g} robust and from "
-            f"{old.clean.count:g} to {new.clean.count:g} correct examples; others than the owner only lower a row, by "
-            "adversarial examples"
+            f"{old.clean.count:g} to {new.clean.count:g} correct examples; only its owner may do more than lower a "
+            "row by adversarial examples"
         )
     unproved = sorted(key for key in set(new.keys) & set(cells) if not proved.get(key))
     if new.robust.count < old.robust.count and unproved:
         yield (
-            f"cells/{unproved[0]} would lower the published row {old.label}, and its witness was not proved; give the "
-            "weights or the data with which it can be"
+            f"cells/{unproved[0]} would lower the published row {old.label}, but its witness was not proved; provide "
+            "the weights or the data for that"
         )

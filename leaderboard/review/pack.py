@@ -1,6 +1,6 @@
-"""`benchmark leaderboard pack`: add finished or reviewed cells to published results, in little room.
+"""`benchmark leaderboard pack`: add finished or reviewed cells to published results, in compact form.
 
-Published results are append-only: a cell that is there already stays as it is, and a different one is refused.
+Published results are append-only: an existing cell is kept, and a different one under its key is refused.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["main", "pack"]
 
 
 PER_EXAMPLE = ("ids", "y", "sites")
-"""Arrays of the example list; sites where an example has several."""
+"""Arrays of the example list; sites if an example has several."""
 
 
 def main(paths: Sequence[Path], into: Path, link: str) -> int:
-    """Pack, and say what it came to; 0 for the shell."""
+    """Pack, and print the result; returns 0."""
     made = pack(paths, into, link=link)
     size = sum(file.stat().st_size for folder in made for file in folder.iterdir())
     sys.stdout.write(f"{into}: {len(made)} cells added, {size} bytes\n")
@@ -43,31 +43,31 @@ def main(paths: Sequence[Path], into: Path, link: str) -> int:
 
 
 def pack(paths: Sequence[Path], into: Path, *, link: str = "") -> list[Path]:
-    """Add every complete cell below `paths` to the folder of its suite; returns the folders that are new.
+    """Add every complete cell below `paths` to the folder of its suite; returns the new folders.
 
     Args:
-        link: an https address under which the cells are, or will be, as KEY/FILE: then witnesses stay there, and only
-            their address and sha256 are kept. "" copies the witnesses.
+        link: https URL of the cells' files, as KEY/FILE: witnesses then stay there, and only their URL and sha256 are
+            stored. "" copies the witnesses.
 
     Raises:
-        RecordError: if a cell is not sound, or another one of its key is published.
+        RecordError: if a cell is invalid, or another one under its key is published.
     """
     cells, problems = read(paths, files=True, withdrawn=True)
     if problems:
         raise RecordError(problems[0].sentence)
     complete = [cell for cell in cells if cell.record.status == "complete"]
     if not complete:
-        raise RecordError(f"no complete cell lies under {', '.join(map(str, paths))}; give cells or folders of cells")
+        raise RecordError(f"no complete cell under {', '.join(map(str, paths))}; expected cells or folders of cells")
     return [folder for cell in complete if (folder := _packed(cell, into, link)) is not None]
 
 
 def _packed(cell: Cell, into: Path, link: str) -> Path | None:
-    """The new folder of a cell, None if it is published already."""
+    """New folder of a cell, None if it is published already."""
     record = cell.record
     final = into / suite_folder(record) / record.key
     if final.exists():
         if (final / RECORD).read_bytes() != (cell.folder / RECORD).read_bytes():
-            raise RecordError(f"{final} holds another record of that key; supersede the old one instead")
+            raise RecordError(f"{final} has another record of that key; supersede the old one instead")
         return None
     read_evidence(cell)
     made = final.with_name(f".{record.key}.part")
@@ -100,9 +100,9 @@ def _packed(cell: Cell, into: Path, link: str) -> Path | None:
 
 
 def _copied(cell: Cell, link: str) -> Iterator[str]:
-    """The files that come along as they are: what people said about the record, and the proofs unless they are linked.
+    """Files that are copied unchanged: withdrawals and reviews of the record, and proofs unless they are linked.
 
-    The pictures always do, for the page of the system.
+    The gallery is always copied, for the page of the system.
     """
     yield RECORD
     yield from (name for name in (REVIEW, RETRACTED, SUPERSEDED) if (cell.folder / name).is_file())

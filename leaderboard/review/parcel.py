@@ -1,9 +1,9 @@
-"""A submission as files: a folder or a zip with a manifest, opened so that nothing outside it can be touched.
+"""A submission as files: a folder or a zip with a manifest, opened without touching anything outside it.
 
 ========================  ========================================================================================
-manifest.json             who submits what, and size and sha256 of every other file
+manifest.json             submitter and contents, with size and sha256 of every other file
 cells/KEY/                record.json, outcomes.safetensors, witness.safetensors; gallery and prepared if any
-systems/KEY/              card.json, and weights.safetensors where the submitter gives them
+systems/KEY/              card.json, and weights.safetensors if the submitter includes them
 ========================  ========================================================================================
 """
 
@@ -42,13 +42,13 @@ MOST_FILES = 10_000
 LARGEST = 4 << 30
 LARGEST_TEXT = 4 << 20
 DENSEST = 200
-"""Largest ratio of contents to archive, beyond the first hundred megabytes."""
+"""Largest compression ratio of an archive, beyond the first hundred megabytes."""
 BLOCK_BYTES = 1 << 20
 DEEPEST_FOLDER = 2
 
 
 class Submitter(BaseModel):
-    """The author of a submission. url: https only, may be empty."""
+    """Author of a submission. url: https only, may be empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=100)
@@ -56,7 +56,7 @@ class Submitter(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The contents of a submission; every file except the manifest is named in it."""
+    """Contents of a submission: every file except the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: Literal[1] = 1
@@ -67,25 +67,25 @@ class Manifest(BaseModel):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder with the files of a submission; that of a zip is temporary.
+    """Open a submission, and return the folder with its files, which is temporary for a zip.
 
     Raises:
-        RecordError: if it is neither, or holds anything that a submission does not have: links, special files, other
-            names, too many files or too many bytes.
+        RecordError: if it is neither a folder nor a zip, or has anything else than a submission: links, special files,
+            other names, too many files or too many bytes.
     """
     if path.is_dir() and not path.is_symlink():
         _check_folder(path)
         yield path
         return
     if path.is_symlink() or not path.is_file():
-        raise RecordError(f"{path.name} is no submission; expected a folder or a zip file")
+        raise RecordError(f"{path.name} is not a submission; expected a folder or a zip file")
     with tempfile.TemporaryDirectory(prefix="submission-") as folder:
         _unpack(path, Path(folder))
         yield Path(folder)
 
 
 def read_manifest(root: Path) -> Manifest:
-    """Manifest of a submission, checked to name exactly the submission's files.
+    """Read the manifest of a submission, and check that it names exactly the submission's files.
 
     Raises:
         RecordError: if it is missing or malformed, or a file is missing, unnamed, or has another size or sha256.
@@ -106,16 +106,16 @@ def read_manifest(root: Path) -> Manifest:
         raise RecordError(f"{MANIFEST} names a file twice; expected each file once")
     for file in manifest.files:
         if not PLACES.fullmatch(file.path) or file.path in (MANIFEST, SIGNATURE):
-            raise RecordError(f"{MANIFEST} names {file.path[:100]!r}, which is no place in a submission")
+            raise RecordError(f"{MANIFEST} names {file.path[:100]!r}, which is not a valid path in a submission")
     there = {path for path, _ in _walk(root)} - {MANIFEST, SIGNATURE}
     if odd := sorted(there ^ set(named)):
-        raise RecordError(f"{odd[0]} is {'not named in' if odd[0] in there else 'missing, and named in'} {MANIFEST}")
+        raise RecordError(f"{odd[0]} is {'not named in' if odd[0] in there else 'missing, but named in'} {MANIFEST}")
     for file in manifest.files:
         found = (root / file.path).stat().st_size
         if found != file.bytes:
-            raise RecordError(f"{file.path} has {found} bytes, and {MANIFEST} says {file.bytes}")
+            raise RecordError(f"{file.path} has {found} bytes, but {MANIFEST} says {file.bytes}")
         if file_sha256(root / file.path) != file.sha256:
-            raise RecordError(f"{file.path} does not have the sha256 that {MANIFEST} gives")
+            raise RecordError(f"{file.path} does not have the sha256 in {MANIFEST}")
     return manifest
 
 
@@ -125,7 +125,7 @@ def _check_folder(root: Path) -> None:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below `root` without following links: its path with slashes, and what it is."""
+    """Every file below `root`, without following links: its path with slashes, and its status."""
     left = [root]
     while left:
         with os.scandir(left.pop()) as entries:
@@ -134,23 +134,25 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                 if not entry.is_dir(follow_symlinks=False):
                     yield path.relative_to(root).as_posix(), path.lstat()
                 elif len(path.relative_to(root).parts) > DEEPEST_FOLDER:
-                    raise RecordError(f"{path.relative_to(root).as_posix()[:100]!r} is no place in a submission")
+                    raise RecordError(
+                        f"{path.relative_to(root).as_posix()[:100]!r} is not a valid path in a submission"
+                    )
                 else:
                     left.append(path)
 
 
 def _allowed(path: str, status: os.stat_result) -> int:
-    """The size of a file that may be there."""
+    """Size of a file, after the check that it may be in a submission."""
     if stat.S_ISLNK(status.st_mode):
         raise RecordError(f"{path[:100]!r} is a link; expected plain files")
     if not stat.S_ISREG(status.st_mode):
-        raise RecordError(f"{path[:100]!r} is no plain file")
+        raise RecordError(f"{path[:100]!r} is not a plain file")
     return _sized(path, status.st_size)
 
 
 def _sized(path: str, size: int) -> int:
     if not PLACES.fullmatch(path):
-        raise RecordError(f"{path[:100]!r} is no place in a submission")
+        raise RecordError(f"{path[:100]!r} is not a valid path in a submission")
     if path.endswith((".json", ".sig")) and size > LARGEST_TEXT:
         raise RecordError(f"{path} has {size} bytes; expected at most {LARGEST_TEXT}")
     return size
@@ -158,17 +160,17 @@ def _sized(path: str, size: int) -> int:
 
 def _bounded(files: int, size: int) -> None:
     if files > MOST_FILES or size > LARGEST:
-        raise RecordError(f"it holds {files} files with {size} bytes; expected at most {MOST_FILES} with {LARGEST}")
+        raise RecordError(f"it has {files} files with {size} bytes; expected at most {MOST_FILES} with {LARGEST}")
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Write the files of a zip, each no longer than it was declared to be."""
+    """Write the files of a zip, each no longer than declared."""
     try:
         with zipfile.ZipFile(archive) as parcel:
             members = [member for member in parcel.infolist() if not member.is_dir()]
             names = [member.filename for member in members]
             if len(set(names)) != len(names):
-                raise RecordError(f"{archive.name} holds two files of one name; expected each file once")
+                raise RecordError(f"{archive.name} has two files of one name; expected each file once")
             for member in parcel.infolist():
                 _check_member(member)
             size = sum(member.file_size for member in members)
@@ -189,7 +191,7 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         raise RecordError(f"{member.filename[:100]!r} is encrypted; expected plain files")
     if member.is_dir():
         if not re.fullmatch(r"(cells|systems)/([0-9a-f]{24}/)?", member.filename):
-            raise RecordError(f"{member.filename[:100]!r} is no place in a submission")
+            raise RecordError(f"{member.filename[:100]!r} is not a valid path in a submission")
         return
     _sized(member.filename, member.file_size)
 
@@ -201,7 +203,7 @@ def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None
         while block := source.read(BLOCK_BYTES):
             left -= len(block)
             if left < 0:
-                raise RecordError(f"{member.filename} is longer than the archive says")
+                raise RecordError(f"{member.filename} is longer than declared in the archive")
             target.write(block)
     if left:
-        raise RecordError(f"{member.filename} is shorter than the archive says")
+        raise RecordError(f"{member.filename} is shorter than declared in the archive")

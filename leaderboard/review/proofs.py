@@ -25,7 +25,7 @@ MEMORY = 16 << 30
 
 @dataclass(frozen=True)
 class Proof:
-    """The result of proving a witness. fails: it was disproved. sentence: the reason, or the proof."""
+    """Result of proving a witness. fails: it was disproved. sentence: the reason, or the proof."""
 
     proved: bool
     fails: bool
@@ -39,9 +39,9 @@ def prove(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path 
     known = {plugin.name for plugin in registry.declared() if plugin.kind == "dataset"}
     for key, cell in cells.items():
         if data is None or cell.record.system.dataset not in known:
-            found[key] = Proof(False, False, "its data are not at hand")
+            found[key] = Proof(False, False, "its data are not available")
         elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
-            found[key] = Proof(False, False, "its region is a mask file, which is not at hand")
+            found[key] = Proof(False, False, "its region is a mask file, which is not available")
         else:
             by_store.setdefault(_store_of(cell, root, store), []).append(key)
     for place, keys in by_store.items():
@@ -51,11 +51,11 @@ def prove(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path 
     return found
 
 
-NOT_RUN = "its model is code of the submitter's own, which no check runs"
+NOT_RUN = "its model is the submitter's own code, which no check runs"
 
 
 def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
-    """The store with the system's weights; None where there is none, or rebuilding it would run a submitter's code."""
+    """Store with the system's weights; None if there is none, or rebuilding it would run a submitter's code."""
     if cell.record.system.brings_code:
         return None
     places = [root, *([store] if store else [])]
@@ -63,7 +63,7 @@ def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
 
 
 def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -> dict[str, Proof]:
-    """Run `benchmark verify` on these cells: a proof with the weights in the store, or distances without."""
+    """Run `benchmark verify` on these cells: a proof with weights from the store, or distances without weights."""
     command = [sys.executable, "-m", "benchmark", "verify", "--data", str(data)]
     command += ["--store", str(store)] if store else ["--distances"]
     command += [str(root / "cells" / key) for key in keys]
@@ -81,16 +81,16 @@ def _verified(root: Path, keys: Sequence[str], store: Path | None, data: Path) -
         said[key] = Proof(word == "verified", word == "FAILED", sentence.strip())
     if store is None:
         said = {key: replace(proof, sentence=_without_weights(proof)) for key, proof in said.items()}
-    missing = Proof(False, True, "its witness could not be proved: the process that tried ended")
+    missing = Proof(False, True, "its witness could not be proved: the proving process died")
     return {key: said.get(key, missing) for key in keys}
 
 
 def _without_weights(proof: Proof) -> str:
-    return proof.sentence if proof.fails else f"{proof.sentence}; its system's weights are not at hand"
+    return proof.sentence if proof.fails else f"{proof.sentence}; its system's weights are not available"
 
 
 def _bound_memory() -> None:
-    """Runs in the process that proves: what it may allocate, and that it may write no large file."""
+    """Limit the memory of the proving process, and forbid it large files."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
@@ -98,7 +98,7 @@ def _bound_memory() -> None:
 
 
 def rerun(cell: Cell, store: Path | None) -> bool | None:
-    """Compare the cell with the reviewer's own run; None if the store has none."""
+    """True if the cell equals the reviewer's own run; None if the store has none."""
     folder = store / "cells" / cell.record.key if store else None
     if folder is None or not (folder / RECORD).is_file():
         return None

@@ -1,4 +1,4 @@
-"""The outcome of checking a submission: as a comment for people, and as a file beside each record that is accepted."""
+"""Review of a submission: as a comment, and as a file beside each accepted record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MOST_LINES = 50
 
 @dataclass(frozen=True)
 class Assessment:
-    """One cell that may be accepted. why: what the tier rests on."""
+    """One acceptable cell. why: basis of the tier."""
 
     cell: Cell
     tier: Tier
@@ -51,7 +51,7 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Effect:
-    """A row whose place on a board changes. rank: what tests leave of it, or that it has none. before: what it was."""
+    """A row whose rank or value on a board changes. rank: interval, or not ranked. before: earlier rank and value."""
 
     board: str
     row: str
@@ -63,9 +63,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class Review:
-    """The findings of a check. refusals: one sentence each, none if the submission may be accepted.
+    """Result of a check. refusals: one sentence each, empty if the submission may be accepted.
 
-    signed_by: the principal of its signature. owned: keys of the rows that the signer owns."""
+    signed_by: principal of its signature. owned: keys of the rows that the signer owns.
+    """
 
     refusals: tuple[str, ...] = ()
     submitter: Submitter | None = None
@@ -83,9 +84,10 @@ class Review:
 
 
 class ReviewFile(BaseModel):
-    """The sidecar of an accepted record. record_sha256: of the file that was checked, so that it cannot drift.
+    """File beside an accepted record. record_sha256: of the checked record, so that the two cannot diverge.
 
-    signed_by: the principal of the signature, "" without one. owner: the signer owns the row, having brought it."""
+    signed_by: principal of the signature, "" without one. owner: the signer owns the row, having submitted it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: Literal[1] = 1
@@ -100,7 +102,7 @@ class ReviewFile(BaseModel):
 
 
 def comment(review: Review) -> str:
-    """The review in Markdown. Text of the submitter is shown as code, in one line."""
+    """Review in Markdown. The submitter's text is shown as code, on one line."""
     return "\n".join(_lines(review)) + "\n"
 
 
@@ -138,26 +140,26 @@ def _lines(review: Review) -> Iterator[str]:
                 f"| {effect.rank} | {quoted(effect.before)} |"
             )
         if len(review.effects) > MOST_LINES:
-            yield f"\n{len(review.effects) - MOST_LINES} more rows move."
+            yield f"\n{len(review.effects) - MOST_LINES} more rows change."
         yield ""
     for warning in review.warnings[:MOST_LINES]:
         yield f"- note: {quoted(warning, 600)}"
 
 
 def put(review: Review, into: Path) -> None:
-    """Add the accepted cells to the folder, each with its review; what is there is never replaced.
+    """Add the accepted cells to the folder, each with its review, without replacing anything.
 
-    Cells of a suite go into the folder of that suite.
+    Cells of a suite are added to the folder of that suite.
 
     Raises:
-        RecordError: if a cell is there already.
+        RecordError: if a cell exists already.
     """
     assert review.submitter is not None
     for one in review.assessments:
         record = one.cell.record
         final = into / suite_folder(record) / record.key
         if final.exists():
-            raise RecordError(f"{final} exists; results are never replaced, supersede the old one instead")
+            raise RecordError(f"{final} exists already; results are never replaced: supersede the old one instead")
         final.parent.mkdir(parents=True, exist_ok=True)
         made = final.with_name(f".{record.key}.part")
         shutil.rmtree(made, ignore_errors=True)
@@ -179,12 +181,12 @@ def put(review: Review, into: Path) -> None:
 
 
 def suite_folder(record: Record) -> str:
-    """The folder of a record's suite among published results."""
+    """Folder of a record's suite among published results."""
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in record.suite or "no-suite").lstrip(".")
 
 
 def read_review(folder: Path) -> ReviewFile | None:
-    """The review beside a record; None if there is none, as for results that nobody submitted.
+    """Review beside a record; None for results that were not submitted.
 
     Raises:
         RecordError: if it is malformed, or belongs to another record than the one beside it.
@@ -195,7 +197,7 @@ def read_review(folder: Path) -> ReviewFile | None:
     try:
         review = ReviewFile.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise RecordError(f"{folder.name}/{REVIEW} is no review: {error.errors()[0]['msg']}") from error
+        raise RecordError(f"{folder.name}/{REVIEW} is not a review: {error.errors()[0]['msg']}") from error
     if review.record_sha256 != file_sha256(folder / RECORD):
         raise RecordError(f"{folder.name}/{REVIEW} does not belong to the {RECORD} beside it")
     return review

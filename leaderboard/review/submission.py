@@ -24,11 +24,11 @@ from .parcel import MANIFEST, Manifest, Submitter
 __all__ = ["main", "pack_submission"]
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""The time of every file of a zip, so that the same cells give the same bytes."""
+"""Fixed time stamp of every file in a zip, so that the same cells give the same bytes."""
 
 
 def main(paths: Sequence[Path], store: Path, out: Path, *, name: str, url: str, note: str, weights: bool) -> int:
-    """Pack, and say what is in it; 0 for the shell."""
+    """Pack, and print the contents; returns 0."""
     try:
         submitter = Submitter(name=name, url=url)
         manifest = pack_submission(paths, store, out, submitter=submitter, note=note, weights=weights)
@@ -38,26 +38,26 @@ def main(paths: Sequence[Path], store: Path, out: Path, *, name: str, url: str, 
     cells = sum(file.path.endswith(RECORD) for file in manifest.files)
     size = sum(file.bytes for file in manifest.files)
     sys.stdout.write(f"{out}: {cells} cells, {len(manifest.files)} files, {size} bytes\n")
-    sys.stdout.write(f"check it as reviewers will: benchmark leaderboard check {out}\n")
+    sys.stdout.write(f"check it like a reviewer: benchmark leaderboard check {out}\n")
     return 0
 
 
 def pack_submission(
     paths: Sequence[Path], store: Path, out: Path, *, submitter: Submitter, note: str = "", weights: bool = False
 ) -> Manifest:
-    """Write a submission of every complete cell below `paths`; each is checked first, as a reviewer would.
+    """Write a submission of every complete cell below `paths`; each is first checked like in a review.
 
     Args:
         store: folder of the systems that are not in the store of their cells.
-        out: a file that ends with .zip, or a folder; must not exist.
-        weights: also pack the weights, so that anybody can prove the witnesses again.
+        out: a path that ends with .zip, or a folder; must not exist.
+        weights: also pack the weights, so that anybody can prove the witnesses.
 
     Raises:
         RecordError: if there is no complete cell, a cell would be refused, its system's card is missing, or `out`
             exists.
     """
     if out.exists():
-        raise RecordError(f"{out} exists; name a new file or folder for the submission")
+        raise RecordError(f"{out} exists already; name a new file or folder for the submission")
     sources = dict(sorted(_sources(paths, store, weights)))
     manifest = Manifest(
         submitter=submitter,
@@ -75,7 +75,7 @@ def pack_submission(
 
 
 def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tuple[str, Path]]:
-    """Place in the submission and file of everything to pack."""
+    """Path in the submission and source file of everything to pack."""
     systems: dict[str, Path] = {}
     for record in sorted({found for path in paths for found in find(path)}):
         folder = record.parent
@@ -87,7 +87,7 @@ def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tupl
         for name in (RECORD, *(file.path for file in cell.record.files)):
             yield f"cells/{folder.name}/{name}", folder / name
     if not systems:
-        raise RecordError(f"no complete cell lies under {', '.join(map(str, paths))}; give cells or folders of cells")
+        raise RecordError(f"no complete cell under {', '.join(map(str, paths))}; expected cells or folders of cells")
     for key, folder in sorted(systems.items()):
         checked_card(folder)
         for name in (CARD, WEIGHTS) if weights else (CARD,):
@@ -95,7 +95,7 @@ def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tupl
 
 
 def _prove(record: Record, folder: Path, store: Path) -> None:
-    """Prove a record as `benchmark verify` does, as far as its parts are here; made by 0.1, reviewers prove it.
+    """Prove a record like `benchmark verify`, as far as its parts are here; records of 0.1 are left to the reviewers.
 
     Raises:
         RecordError: if it is disproved.
@@ -116,14 +116,14 @@ def _prove(record: Record, folder: Path, store: Path) -> None:
 
 
 def _system(key: str, cell: Path, store: Path) -> Path:
-    """The folder of the system of a `cell`, which is as a rule in the store that the cell lies in."""
+    """Folder of the system of a `cell`, usually in the store of the cell."""
     places = [root / "systems" / key for root in (cell.parent.parent, store)]
     for place in places:
         if (place / CARD).is_file():
             return place
     raise RecordError(
-        f"cell {cell.name} is of system {key}, and neither {places[0]} nor {places[1]} has its {CARD}; "
-        "name the store in which it was run with --store"
+        f"cell {cell.name} is of system {key}, but neither {places[0]} nor {places[1]} has its {CARD}; name the store "
+        "of its run with --store"
     )
 
 

@@ -14,11 +14,11 @@ from .review import ReviewFile, Tier, read_review
 __all__ = ["claimed", "reviews_of", "weakest"]
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
-"""From a word to an attack by others."""
+"""Tiers from the author's word to an attack by others."""
 
 
 def reviews_of(cells: Sequence[Cell]) -> tuple[dict[str, ReviewFile], list[Problem]]:
-    """The reviews beside the cells, by key, and what is wrong with others; a cell without one was not submitted."""
+    """Reviews beside the cells, by key, and the faults of invalid ones; a cell without a review was not submitted."""
     found: dict[str, ReviewFile] = {}
     problems = []
     for cell in cells:
@@ -33,11 +33,11 @@ def reviews_of(cells: Sequence[Cell]) -> tuple[dict[str, ReviewFile], list[Probl
 
 
 def claimed(reviews: Mapping[str, ReviewFile]) -> frozenset[str]:
-    """Keys of the submitted cells of which nobody but their author has checked anything."""
+    """Keys of the submitted cells of which only their author has checked anything."""
     return frozenset(key for key, review in reviews.items() if review.tier == TIERS[0])
 
 
 def weakest(row: Row, reviews: Mapping[str, ReviewFile]) -> Tier | None:
-    """The tier that all submitted cells of a row reach; None if none of them was submitted."""
+    """Tier that all submitted cells of a row reach; None if none was submitted."""
     tiers = [reviews[key].tier for key in row.keys if key in reviews]
     return min(tiers, key=TIERS.index, default=None)

@@ -1,1 +1,1 @@
-"""Pages, tables, charts and downloads: what a visitor sees."""
+"""Pages, tables, charts and downloads of the site."""

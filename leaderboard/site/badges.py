@@ -1,4 +1,4 @@
-"""Badges: a result as a small SVG picture for a README. It needs no font, no style sheet and no network."""
+"""Badges: a result as a small SVG image for a README, without font, style sheet and network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..words.wording import radius, standing
 __all__ = ["board_badge", "row_badge"]
 
 CHARACTER_WIDTH = 6.6
-"""Units per character; the text is fitted to what that gives, whatever the font."""
+"""Width per character in SVG units; the text is fitted to the resulting width in any font."""
 
 
 def row_badge(board: Board, row: Row) -> Markup:
@@ -25,7 +25,7 @@ def row_badge(board: Board, row: Row) -> Markup:
 
 
 def board_badge(board: Board) -> Markup:
-    """Badge of a board: its size, and the number of systems that share its top."""
+    """Badge of a board: its size, and the number of systems in its top group."""
     return _badge(
         radius(board.protocol),
         f"{several(len(board.rows), 'system')}, {several(len(board.columns), 'attack')}, {board.front} at the top",

@@ -1,4 +1,4 @@
-"""The error budget of a board: what is known to be wrong with it, and how much of it somebody checked."""
+"""Error budget of a board: known faults, and the extent of verification."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Budget", "error_budget"]
 
 @dataclass(frozen=True)
 class Budget:
-    """Counts of a board.
+    """Counts for the error budget.
 
-    records: in its rows. withdrawn: retracted or superseded since they were published. tiers: submitted records by how
-    they were checked; the others were made by who published the board. doubted: rows with an error or a warning among
-    their findings. unjudged: examples that no attack validly tried, over all rows.
+    records: in its rows. withdrawn: retracted or superseded since publication. tiers: submitted records by tier; the
+    others are the publisher's own. doubted: rows with an error or a warning among their findings. unjudged: examples
+    without a valid attempt, over all rows.
     """
 
     records: int
@@ -31,12 +31,12 @@ class Budget:
 
     @property
     def own(self) -> int:
-        """Records that came with no submission."""
+        """Number of records that were not submitted."""
         return self.records - sum(self.tiers.values())
 
 
 def error_budget(board: Board, reviews: Mapping[str, ReviewFile], problems: Iterable[Problem]) -> Budget:
-    """The error budget of a board."""
+    """Error budget of a board."""
     keys = {key for row in board.rows for key in row.keys}
     return Budget(
         records=len(keys),
@@ -48,7 +48,7 @@ def error_budget(board: Board, reviews: Mapping[str, ReviewFile], problems: Iter
 
 
 def _board_of(one: Withdrawn) -> str:
-    """The key of the board that a withdrawn record stood on."""
+    """Key of the board that a withdrawn record was on."""
     record = one.record
     eps = Fraction(record.threat.eps_exact) if record.attack.bounded else Fraction(0)
     return protocol(conditions_of(record), eps).key

@@ -1,7 +1,7 @@
-"""Charts as SVG, written when the site is built: no script, no dependency, the same bytes for the same numbers.
+"""Charts as SVG, written when the site is built: without scripts or dependencies, the same bytes for the same numbers.
 
-Colours come from the style sheet by class, so that a chart follows light, dark and print. Nothing is told by colour
-alone: curves differ in dashes and carry letters, the top group is also bold. Every chart has a title and a sentence.
+Colours come from the style sheet by class, so that a chart follows light, dark and print. Colour is never the only cue:
+curves differ in dashes and have letters, the top group is also bold. Every chart has a title and a description.
 """
 
 from __future__ import annotations
@@ -40,16 +40,15 @@ __all__ = ["LETTERS", "Bar", "Dot", "Series", "costs", "curves", "intervals", "p
 LETTERS = "ABCDEF"
 
 NAMED = 60
-"""Dots of a plane with a name of their own, at most; those of its front always have one."""
+"""Largest number of labelled dots of a scatter plot, besides those of its Pareto front."""
 
 CROWD = 60
-"""More dots than this are drawn small and without their intervals."""
+"""Number of dots above which they are drawn small and without their intervals."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of an interval plot. rank: for people. value, low, high, clean, certified: shares. front: in the
-    top group."""
+    """One row of an interval plot. value, low, high, clean, certified: shares. front: in the top group."""
 
     rank: str
     label: str
@@ -84,7 +83,7 @@ class Dot:
 
 
 def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: int = 480) -> Markup:
-    """An interval plot: rank, name and number above a line from 0 to 100 %, with the clean accuracy as a tick."""
+    """Interval plot: rank, name and number above a line from 0 to 100 %, with the clean accuracy as a tick."""
     row, top = 40, 6
     height = top + row * len(bars) + 22
     left, right = 4.0, width - 4.0
@@ -117,7 +116,7 @@ def intervals(name: str, bars: Sequence[Bar], title: str, sentence: str, width: 
 
 
 def strip(value: float, low: float, high: float, clean: float | None, certified: float | None, front: bool) -> Markup:
-    """The interval of one table row as a line of 100 units; the number stands beside it, so it is decoration."""
+    """Interval of one table row on a line of 100 units, decorative because the number is beside it."""
     tick = Markup('<path class="tick" d="M{} 2v8"/>').format(coordinate(100 * clean)) if clean is not None else ""
     mark = proved(100 * certified, 8) if certified is not None else ""
     return Markup(
@@ -129,7 +128,7 @@ def strip(value: float, low: float, high: float, clean: float | None, certified:
 
 
 def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_label: str, mark: float) -> Markup:
-    """Accuracy against eps, a step curve with its band for each of up to six systems; `mark` is the board's eps."""
+    """Accuracy against eps: a step curve with its band for each of up to six systems; `mark` is the board's eps."""
     width, height, left, right, top, bottom = 520, 320, 40, 496, 12, 276
     furthest = max([mark, *(p[0] for one in series for p in one.points)])
     across, up = scale(0, furthest, left, right), scale(0, 1, bottom, top)
@@ -150,16 +149,16 @@ def curves(name: str, series: Sequence[Series], title: str, sentence: str, eps_l
 
 
 def scatter(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: str, y_label: str) -> Markup:
-    """Two shares against each other with both intervals, and the staircase of systems that none beats in both."""
+    """Scatter plot of two shares with both intervals, and the Pareto front as a staircase."""
     low, high = room([dot.x_low for dot in dots], [dot.x_high for dot in dots])
     ticks = tuple((tick, f"{round(100 * tick)} %") for tick in share_ticks(low, high))
     return _plane(name, dots, title, sentence, _Axis(low, high, ticks, x_label, rising=True), y_label)
 
 
 def costs(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: str, y_label: str) -> Markup:
-    """A share against a cost, which is better when it is small: the staircase of what nothing beats in both.
+    """Scatter plot of a share against a cost, where lower is better, with the Pareto front as a staircase.
 
-    The cost is drawn as log(1 + cost), so that what costs nothing has a place too.
+    The cost is drawn as log(1 + cost), so that a cost of 0 has a place too.
     """
     turned = [replace(dot, x=-_log(dot.x), x_low=-_log(dot.x_high), x_high=-_log(dot.x_low)) for dot in dots]
     powers = range(1 + max((math.ceil(math.log10(max(1.0, 1.05 * dot.x_high))) for dot in dots), default=1))
@@ -169,7 +168,7 @@ def costs(name: str, dots: Sequence[Dot], title: str, sentence: str, x_label: st
 
 @dataclass(frozen=True)
 class _Axis:
-    """The horizontal axis of a plane. rising: drawn from low to high; if not, from high to low, low being worse."""
+    """Horizontal axis of a scatter plot. rising: drawn from low to high; False for high to low, low being worse."""
 
     low: float
     high: float
@@ -183,7 +182,7 @@ def _log(cost: float) -> float:
 
 
 def _plane(name: str, dots: Sequence[Dot], title: str, sentence: str, axis: _Axis, y_label: str) -> Markup:
-    """Dots with intervals and labels, grid, and the staircase of the Pareto front."""
+    """Dots with intervals and labels, a grid, and the Pareto front as a staircase."""
     width, height, left, right, top, bottom = 520, 360, 40, 500, 24, 310
     y_low, y_high = room([dot.y_low for dot in dots], [dot.y_high for dot in dots])
     across = scale(axis.low, axis.high, *((left, right) if axis.rising else (right, left)))
@@ -231,13 +230,13 @@ def _cloud(points: Sequence[tuple[float, float]]) -> Markup:
 
 
 def sample(at: int) -> Markup:
-    """The line of curve number `at`, from 0, for a legend."""
+    """Line of curve number `at`, from 0, for a legend."""
     kind = f"curve s{at + 1} d{at + 1}"
     return Markup('<svg viewBox="0 0 32 14" aria-hidden="true">{}</svg>').format(line(kind, 0, 7, 32, 7))
 
 
 def pareto(dots: Iterable[Dot]) -> list[Dot]:
-    """The dots that no other equals or beats in both directions and beats in one, by falling y."""
+    """Pareto front: dots that no other equals or beats in both directions and beats in one, by falling y."""
     kept: list[Dot] = []
     for dot in sorted(dots, key=lambda d: (-d.y, -d.x, d.label)):
         if not kept or dot.x > kept[-1].x or (dot.x, dot.y) == (kept[-1].x, kept[-1].y):
@@ -246,7 +245,7 @@ def pareto(dots: Iterable[Dot]) -> list[Dot]:
 
 
 def _staircase(front: Sequence[Dot], x_low: float, y_low: float) -> list[tuple[float, float]]:
-    """The corner points of the front, from the left edge to the bottom edge."""
+    """Corner points of the front, from the left edge to the bottom edge."""
     if not front:
         return []
     corners = [(x_low, front[0].y)]

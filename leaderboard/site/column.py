@@ -1,4 +1,4 @@
-"""A column of a table: what it is called, what it shows of a row, and the columns of numbers of every table."""
+"""A column of a table: its name and content, and the numeric columns of every table."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ METRICS = "metrics"
 ATTACKS = "attacks alone"
 
 METRIC_COLUMNS = 8
-"""Up to how many metrics of plugins a page shows; the downloads have all of them."""
+"""Largest number of plugins' metrics on a page; the downloads have all of them."""
 
 OF_DETECTORS = re.compile(
     r"detection_\w+|false_positive_rate|(clean|attacked)_risk_\w+|clean_accuracy_with_rejection|clean_refused"
     r"|robust_accuracy_(with_rejection|answered)|robust_by_refusal"
 )
-"""Metrics that stand in the table of the detectors, and in no other."""
+"""Metrics shown only in the table of the detectors."""
 
 
 @dataclass(frozen=True)
 class Column(Generic[Of]):
-    """A column of a table with a line per `Of`.
+    """A column of a table with one line per `Of`.
 
-    name: for the script and the address of a sorted table. title: its head. label: its full name, "" for the title.
-    value: the exact value that it is sorted by. text: as it is shown, rounded. span: its interval, None for none.
-    exact: what CSV, JSON and trackers get, by name. explanation: shown over the head. css: of the head.
-    kind, first, unit: how the script sorts and compares it; "" where it does not. group: the place on the page of
-    columns whose number varies. hidden: only in the downloads. cell: the macro that draws it.
+    name: identifier in the script and in the URL of a sorted table. title: heading. label: full name, "" for the title.
+    value: exact value for sorting. text: displayed value, rounded. span: its interval, None for none.
+    exact: values for CSV, JSON and trackers, by name. explanation: tooltip of the heading. css: class of the heading.
+    kind, first, unit: how the script sorts and compares it; "" if not. group: position on the page of columns of
+    variable number. hidden: only in the downloads. cell: the macro that draws it.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Column(Generic[Of]):
 
 
 def on_page(columns: Sequence[Column[Of]], names: Sequence[str]) -> list[Column[Of]]:
-    """The columns of those names or groups, in the order of the names."""
+    """Columns of those names or groups, in the order of the names."""
     return [c for name in names for c in columns if name in (c.name, c.group) and not c.hidden]
 
 
@@ -86,7 +86,7 @@ def exact_line(columns: Sequence[Column[Of]], one: Of) -> dict[str, Value]:
 def metric_columns(
     metrics: Sequence[Metric], found: Callable[[Metric], Callable[[Of], Measured | None]], which: str
 ) -> list[Column[Of]]:
-    """The columns of the metrics that plugins bring, those of a page first come first shown."""
+    """Columns of plugins' metrics, those shown on a page first."""
     shown = [metric for metric in metrics if not OF_DETECTORS.fullmatch(metric.name)][:METRIC_COLUMNS]
     return [
         metric_column(at, metric, found(metric), which, hidden=metric not in shown) for at, metric in enumerate(metrics)
@@ -94,7 +94,7 @@ def metric_columns(
 
 
 def used(column: AttackColumn) -> str:
-    """Access that the attack made use of; that of the threat where no pass was counted."""
+    """Access that the attack used; that of the threat if no pass was counted."""
     return column.used or column.access
 
 
@@ -116,7 +116,7 @@ def rate_column(
 
 
 def count_column(name: str, title: str, count: Callable[[Row], float]) -> Column[Row]:
-    """A column of counts, drawn without decimals."""
+    """A column of counts, without decimals."""
     return Column(name, title, count, lambda row: number(count(row)), lambda row: {name: count(row)})
 
 
@@ -134,7 +134,7 @@ def amount_column(
 def metric_column(
     at: int, metric: Metric, found: Callable[[Of], Measured | None], which: str, *, hidden: bool
 ) -> Column[Of]:
-    """A metric that a plugin brings; a share is shown in percent, as all shares are."""
+    """A plugin's metric; a share is shown in percent, like all shares."""
     share = metric.unit == "fraction"
     direction = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
     told = ", ".join(part for part in (metric.unit, direction, which) if part)
@@ -163,7 +163,7 @@ def metric_column(
 
 
 def value_of(rate: Rate | None) -> float | None:
-    """The value of a share, None without one."""
+    """Value of a share, None without one."""
     return rate.value if rate else None
 
 
@@ -173,5 +173,5 @@ def share_of(rate: Rate | None) -> str:
 
 
 def interval_of(rate: Rate | None) -> str:
-    """The interval of a share in percent, empty without one."""
+    """Interval of a share in percent, empty without one."""
     return interval(rate.low, rate.high) if rate else ""

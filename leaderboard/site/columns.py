@@ -1,4 +1,4 @@
-"""The columns of the tables, each defined once: pages, downloads and trackers read them from here.
+"""Columns of the tables, each defined once for pages, downloads and trackers.
 
 A new column is one entry of a table below and its name in the list of the page. It is drawn as a number with its
 interval; one that needs more, such as a link, names a macro of `columns.html`.
@@ -26,7 +26,7 @@ BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "claimed", "clea
 BOARD_PAPER = ("system", "rank", "robust", "certified", "claimed", "clean", "oblivious", "transfer", ATTACKS, METRICS)
 
 BOARD_ATTACKS = 8
-"""Attacks with a column on a board, the strongest ones; the matrix and the downloads have all of them."""
+"""Largest number of attacks with a column on a board, the strongest ones; matrix and downloads have all of them."""
 
 
 def board_columns(board: Board) -> list[Column[Row]]:
@@ -39,7 +39,7 @@ def board_columns(board: Board) -> list[Column[Row]]:
 
 
 def own_columns(board: Board) -> list[Column[Row]]:
-    """The columns that every board has."""
+    """Columns of every board."""
     certified, oblivious, transfer = (
         any(getattr(row, name) for row in board.rows) for name in ("certified", "oblivious", "transfer")
     )
@@ -66,7 +66,7 @@ def own_columns(board: Board) -> list[Column[Row]]:
               label="Robust accuracy against examples made on other systems", hidden=not transfer),
         Column("claimed", "Claimed", lambda row: row.claimed, lambda row: percent(row.claimed),
                lambda row: {"claimed_accuracy": row.claimed} if claimed else {}, label="Robust accuracy as claimed",
-               explanation="reported by the authors under attacks of their own, not checked", unit="share",
+               explanation="reported by the authors under attacks of their own, not verified", unit="share",
                hidden=not claimed),
         count_column("attacks", "Attacks", lambda row: sum(score is not None for score in row.scores)),
         count_column("runs", "Runs", lambda row: len(row.runs)),

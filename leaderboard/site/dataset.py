@@ -1,7 +1,7 @@
-"""The results as a data set in the layout of the Hugging Face Hub, and the index of the site's JSON files.
+"""The results as a dataset in the layout of the Hugging Face Hub, and the index of the site's JSON files.
 
-The folder `dataset` is a repository of the Hub as it stands: a card whose head names the CSV files of each
-configuration (https://huggingface.co/docs/hub/datasets-manual-configuration), and the files beside it.
+The folder `dataset` is a complete repository of the Hub: a card whose header names the CSV files of each configuration
+(https://huggingface.co/docs/hub/datasets-manual-configuration), and these files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .paths import Paths, stem
 __all__ = ["API_VERSION", "dataset_files", "index_file"]
 
 API_VERSION = 1
-"""Version of the index and of the layout that it describes; a field is never given another meaning."""
+"""Version of the index and of the layout that it describes; the meaning of a field never changes."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -35,7 +35,7 @@ def dataset_files(
 
 
 def index_file(leaderboard: Leaderboard, paths: Paths, systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> str:
-    """`api.json`: every board and every system with the JSON files that hold them, relative to the root."""
+    """`api.json`: every board and every system with the paths of their JSON files, relative to the root."""
     return as_json(
         {
             "version": API_VERSION,

@@ -1,4 +1,4 @@
-"""The detectors on the page of a board: their table, its downloads, and the data of both curves."""
+"""Detectors on the page of a board: their table, its downloads, and the data of both curves."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DETECTION_COLUMNS = (
     ("clean_accuracy_with_rejection", "Clean with rejection"),
     ("attacked_risk_area", "Risk, mean over coverage"),
 )
-"""Measurements of detectors by name, with their heads."""
+"""Measurements of detectors by name, with their headings."""
 DETECTOR_LINES = 60
-"""Lines of the table on a page, at most."""
+"""Largest number of lines of the table on a page."""
 
 
 def fitted(of: Detected) -> str:
-    """Data that the detectors of a system were fitted on, for people."""
+    """Description of the data that the detectors of a system were fitted on."""
     said = {name: ", ".join(map(words, attacks)) or "clean examples" for name, attacks in of.fitted_on.items()}
     if len(said) == 1:
         return next(iter(said.values()))
@@ -59,7 +59,7 @@ def detector_values(
 
 
 def detector_files(board: Board, records: Mapping[str, Record], paths: Paths, site: str) -> Iterator[tuple[str, str]]:
-    """The table of the detectors for download, if the board has any."""
+    """Table of the detectors for download, if the board has any."""
     lines = detected(board, records)
     if lines:
         yield from files(f"{stem(paths.board(board.protocol.key))}-detectors", _table(board, lines), site)

@@ -1,4 +1,4 @@
-"""SVG by hand: shapes, text, scales and frames of the charts."""
+"""SVG primitives: shapes, text, scales and frames of the charts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = [
 COLUMN = 2.0
 
 GLYPH = (8.4, 9.4)
-"""Width of a letter of an interval plot, regular and bold: letters are larger on narrow screens."""
+"""Width of a letter in an interval plot, regular and bold: letters are larger on narrow screens."""
 
 
 def steps(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
-    """The corners of a step function on the page: each height is kept until the next x, the last one up to `end`.
+    """Corners of a step function on the page: each height is kept until the next x, the last one up to `end`.
 
     Steps that begin within the same COLUMN of the page are drawn as one: the last of them.
     """
@@ -55,7 +55,7 @@ def steps(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float
 
 
 def stairway(kind: str, upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]] = ()) -> Markup:
-    """A path through corners that differ in one direction at a time; with `lower`, the area between the two."""
+    """Path through corners that differ in one direction at a time; with `lower`, the area between the two."""
     text = ""
     for here, corners in enumerate((upper, lower[::-1])):
         for at, (x, y) in enumerate(corners):
@@ -69,7 +69,7 @@ def stairway(kind: str, upper: Sequence[tuple[float, float]], lower: Sequence[tu
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """The line that takes low to start and high to stop."""
+    """Linear map that takes low to start and high to stop."""
     span = (high - low) or 1.0
     return lambda value: start + (value - low) / span * (stop - start)
 
@@ -82,7 +82,7 @@ def room(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:
 
 
 def share_ticks(low: float, high: float) -> list[float]:
-    """Multiples of 10 % or 20 %, whichever gives at most seven."""
+    """Multiples of 10 % or 20 %, whichever gives at most seven ticks."""
     step = 10 if high - low <= 0.65 else 20
     return [tick / 100 for tick in range(0, 101, step) if low - 1e-9 <= tick / 100 <= high + 1e-9]
 
@@ -123,7 +123,7 @@ def place_label(
     boxes: list[tuple[float, float, float, float]],
     strong: bool,
 ) -> Markup | None:
-    """A label beside its dot where it covers nothing, or none; the dot's title names it anyway."""
+    """Label beside its dot if it covers nothing, else None; the dot's title names it in either case."""
     left, top, right, bottom = area
     wide = (7.6 if strong else 6.6) * len(label)
     for anchor, at_x, at_y in (
@@ -146,7 +146,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def apart(heights: Sequence[float], gap: float, bottom: float) -> list[float]:
-    """The heights moved apart until neighbours are `gap` from each other, in the same order, none below `bottom`."""
+    """Heights moved apart until neighbours are `gap` from each other, in the same order, none below `bottom`."""
     order = sorted(range(len(heights)), key=lambda at: (heights[at], at))
     placed = [heights[at] for at in order]
     for at in range(1, len(placed)):
@@ -159,12 +159,12 @@ def apart(heights: Sequence[float], gap: float, bottom: float) -> list[float]:
 
 
 def short(label: str, limit: int) -> str:
-    """The label, cut to `limit` characters with an ellipsis."""
+    """Label, cut to `limit` characters with an ellipsis."""
     return label if len(label) <= limit else label[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def coordinate(value: float) -> str:
-    """A coordinate with at most one decimal, written in one way only."""
+    """Coordinate with at most one decimal, in canonical form."""
     text = f"{value:.1f}"
     text = text[:-2] if text.endswith(".0") else text
     return "0" if text == "-0" else text
@@ -175,23 +175,23 @@ def _join(parts: Iterable[Markup]) -> Markup:
 
 
 def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    """A straight line of a kind, the class of its style."""
+    """Straight line with a style class `kind`."""
     return Markup(f'<path class="{kind}" d="M{coordinate(x1)} {coordinate(y1)}L{coordinate(x2)} {coordinate(y2)}"/>')
 
 
 def path(kind: str, points: Sequence[tuple[float, float]]) -> Markup:
-    """A line through points."""
+    """Line through points, with a style class `kind`."""
     text = "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
     return Markup(f'<path class="{kind}" d="M{text}"/>')
 
 
 def circle(kind: str, x: float, y: float, radius: float) -> Markup:
-    """A dot of a kind."""
+    """Dot with a style class `kind`."""
     return Markup(f'<circle class="{kind}" cx="{coordinate(x)}" cy="{coordinate(y)}" r="{coordinate(radius)}"/>')
 
 
 def written(kind: str, x: float, y: float, words: str | Markup, *, size: int, anchor: str = "start") -> Markup:
-    """Words at a place, escaped."""
+    """Text at a position, escaped."""
     extra = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return Markup(
         f'<text class="{kind}" x="{coordinate(x)}" y="{coordinate(y)}" font-size="{size}"{extra}>{escape(words)}</text>'
@@ -199,25 +199,25 @@ def written(kind: str, x: float, y: float, words: str | Markup, *, size: int, an
 
 
 def proved(x: float, y: float) -> Markup:
-    """A triangle below a line, whose point is at x: at least so much is proved."""
+    """Triangle below a line with its tip at x, which marks a certified lower bound."""
     return Markup(f'<path class="proved" d="M{coordinate(x)} {coordinate(y)}l4 6h-8Z"/>')
 
 
 def tick_label(x: float, y: float, tick: int) -> Markup:
-    """The percentage of a tick, from 0 for 0 % to 4 for 100 %."""
+    """Percentage of a tick, from 0 for 0 % to 4 for 100 %."""
     anchor = ("start", "middle", "middle", "middle", "end")[tick]
     return written("", x, y, "100 %" if tick == 4 else str(25 * tick), size=11, anchor=anchor)
 
 
 def group(kind: str, parts: Iterable[Markup]) -> Markup:
-    """Parts together, of a kind if one is given."""
+    """Group of elements, with a style class `kind` if given."""
     return (
         Markup('<g class="{}">{}</g>').format(kind, _join(parts)) if kind else Markup("<g>{}</g>").format(_join(parts))
     )
 
 
 def svg(name: str, width: int, height: int, title: str, sentence: str, parts: Iterable[Markup]) -> Markup:
-    """A chart with a title and a sentence for those who do not see it."""
+    """Chart with a title and a description for screen readers."""
     return Markup(
         '<svg role="img" aria-labelledby="{0}-title {0}-desc" viewBox="0 0 {1} {2}" width="{1}" height="{2}">'
         '<title id="{0}-title">{3}</title><desc id="{0}-desc">{4}</desc>{5}</svg>'

@@ -1,4 +1,4 @@
-"""Example by example: which attacks broke an example of a system, and the nearest adversarial example known for it."""
+"""Results by example: the attacks that broke each example of a system, and its nearest known adversarial example."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..words.wording import radius
 __all__ = ["DRILL_EXAMPLES", "ExampleLine", "example_lines", "examples_table"]
 
 DRILL_EXAMPLES = 1000
-"""With more examples than these a system has no such page: each of its cells would be read a second time."""
+"""Largest number of examples for which a system has such a page, since each cell is read a second time."""
 
 
 @dataclass(frozen=True)
 class ExampleLine:
     """One example on one board.
 
-    clean: right without an attack, in every run. broken_by: labels of the attacks that broke it in some run. distance:
-    the smallest of an adversarial example inside the radius, in the norm of the board, None if none is known; nearest:
-    the attack that found it.
+    clean: correct without an attack, in every run. broken_by: labels of the attacks that broke it in some run.
+    distance: of the nearest adversarial example within the radius, in the norm of the board, None if none is known;
+    nearest: the attack that found it.
     """
 
     id: int
@@ -34,7 +34,7 @@ class ExampleLine:
 
 
 def example_lines(board: Board, row: Row, answers: Callable[[str], Answers]) -> list[ExampleLine]:
-    """The examples of a row in the order of the list; empty where there are more than `DRILL_EXAMPLES`."""
+    """Examples of a row in the order of the list; empty if there are more than `DRILL_EXAMPLES`."""
     total = board.protocol.conditions.total
     if total > DRILL_EXAMPLES:
         return []
@@ -59,10 +59,10 @@ def example_lines(board: Board, row: Row, answers: Callable[[str], Answers]) -> 
 
 
 def examples_table(found: Sequence[tuple[Board, Sequence[ExampleLine]]], label: str) -> DownloadTable:
-    """One line per board and example."""
+    """Download table with one line per board and example."""
     lines = list(_lines(found))
     return DownloadTable(
-        f"{label}, example by example: the attacks that broke it, and the distance of the nearest adversarial example.",
+        f"{label}, by example: the attacks that broke it, and the distance of the nearest adversarial example.",
         [_exact(board, line) for board, line in lines],
         ("Example", "Threat", "Clean", "Broken by", "Distance", "Found by"),
         [

@@ -1,7 +1,7 @@
-"""An export in the format of Every Eval Ever (EvalEval coalition), JSON Schema version 0.3.0, one document per system.
+"""Export in the format of Every Eval Ever (EvalEval coalition), JSON Schema version 0.3.0, one document per system.
 
-That format knows no threat models: norm, radius, goal, region and the attacker's knowledge go into the details of the
-metric. Scores are shares, 1 is best, with the Wilson interval; the count of examples stands as `num_samples`.
+That format has no threat models: norm, radius, goal, region and the attacker's knowledge are among the details of the
+metric. Scores are shares, 1 is best, with the Wilson interval; the number of examples is `num_samples`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Json = dict[str, object]
 
 
 def every_eval_ever(entries: Sequence[tuple[Board, Row]], records: Mapping[str, Record], name: str) -> Json:
-    """The document of one system: clean accuracy and worst-case robust accuracy on each of its boards."""
+    """Document of one system: clean accuracy and worst-case robust accuracy on each of its boards."""
     row = entries[0][1]
     own = [records[key] for _, entry in entries for key in entry.keys if key in records]
     when = _unix(stamp(own))
@@ -59,9 +59,10 @@ def every_eval_ever(entries: Sequence[tuple[Board, Row]], records: Mapping[str, 
 
 def _results(board: Board, row: Row) -> list[Json]:
     of = board.protocol
-    robust = f"Share of examples right under each of {sum(s is not None for s in row.scores)} attacks."
+    robust = f"Share of examples classified correctly under each of {sum(s is not None for s in row.scores)} attacks."
     return [
-        _result(of, "clean accuracy", "accuracy", "Share of examples right without an attack.", row.clean, {}),
+        _result(of, "clean accuracy", "accuracy", "Share of examples classified correctly without an attack.",
+                row.clean, {}),
         _result(
             of, f"robust accuracy at {radius(of)}", "adversarial_benchmark.robust_accuracy", robust, row.robust,
             {}

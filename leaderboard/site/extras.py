@@ -19,24 +19,24 @@ __all__ = ["Extras"]
 
 
 def _no_pictures(key: str) -> Pictures | None:
-    """No pictures, for a leaderboard without images."""
+    """None, for a leaderboard without images."""
     return None
 
 
 def _no_suspicion(key: str) -> Suspicion | None:
-    """No scores, for a leaderboard without cells."""
+    """None, for a leaderboard without cells."""
     return None
 
 
 @dataclass(frozen=True)
 class Extras:
-    """The contents of the site beside the boards.
+    """Contents of the site besides the boards.
 
-    pictures: gives those of a cell by its key, None if it has none. published: numbers of the literature. reviews: of
-    cells that were submitted, by key. before: the last release, None for a site that does not compare itself to one.
-    transfers: how adversarial examples went from system to system. suspicion: gives the scores of the detectors in a
-    cell by its key, None if its system has none. releases: earlier ones of the site, by name, with their addresses.
-    notes: what authors say of their systems, by the key of the row. answers: gives the outcomes of a cell by its key.
+    pictures: returns those of a cell by its key, None if it has none. published: numbers from the literature. reviews:
+    of submitted cells, by key. before: the last release, None for no comparison.
+    transfers: transfer of adversarial examples between systems. suspicion: returns the detector scores of a cell by its
+    key, None if its system has no detector. releases: earlier ones of the site, by name, with their URLs.
+    notes: authors' notes on their systems, by the key of the row. answers: returns the outcomes of a cell by its key.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures

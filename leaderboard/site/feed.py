@@ -1,4 +1,4 @@
-"""An Atom feed (RFC 4287) of results: one entry per system and board, dated by its newest record."""
+"""Atom feed (RFC 4287) of results: one entry per system and board, dated by its newest record."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..words.wording import radius, standing, suite_title
 __all__ = ["EPOCH", "feed", "stamp"]
 
 EPOCH = "1970-01-01T00:00:00Z"
-"""The date of what has none."""
+"""Date of results without one."""
 LIMIT = 100
-"""Entries of the feed, at most: the newest."""
+"""Largest number of entries, of which the newest are kept."""
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 def feed(leaderboard: Leaderboard, records: Mapping[str, Record], name: str, pages: Mapping[str, str]) -> str:
-    """The feed as text. pages: the page of each system, by the key of its row."""
+    """Feed as text. pages: page of each system, by the key of its row."""
     entries = []
     for board in leaderboard.boards:
         for row in board.rows:
@@ -43,13 +43,13 @@ def feed(leaderboard: Leaderboard, records: Mapping[str, Record], name: str, pag
 
 
 def stamp(records: Iterable[Record]) -> str:
-    """The newest date among the records, as RFC 3339 in UTC; one that is not written so does not count."""
+    """Newest date among the records, as RFC 3339 in UTC; malformed dates are ignored."""
     dates = [str(record.provenance.get("created", "")) for record in records]
     return max((date for date in dates if TIME.fullmatch(date)), default=EPOCH)
 
 
 def _entry(board: Board, row: Row, when: str, page: str) -> str:
-    """The id names the result: another number is another entry."""
+    """Entry of one result; the id includes the records, so that another number is another entry."""
     held = f"{percent(row.robust.value, row.robust.low, row.robust.high)} %"
     said = (
         f"{held} of {row.robust.total} examples are classified correctly under every attack (95 % interval "
@@ -64,7 +64,7 @@ def _entry(board: Board, row: Row, when: str, page: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text for XML; control characters, which it cannot hold, are spaces."""
+    """Text for XML, with control characters, which it cannot contain, replaced by spaces."""
     return escape("".join(sign if sign.isprintable() else " " for sign in text))
 
 

@@ -1,4 +1,4 @@
-"""The charts of the site: which numbers of a board go into which chart, and the sentence that says what it shows."""
+"""Charts of the site: the numbers of a board in each chart, and its description."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CURVES = len(LETTERS)
 
 
 def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
-    """The first rows of a board with their intervals."""
+    """First rows of a board with their intervals."""
     bars = [
         Bar(rank(row), row.label, row.robust.value, row.robust.low, row.robust.high, row.clean.value, _certified(row),
             place < board.front)
@@ -32,14 +32,15 @@ def interval_plot(board: Board, name: str, rows: int, width: int) -> Markup:
         name,
         bars,
         f"Robust accuracy at {radius(board.protocol)}",
-        "Ranks, and shares of examples right under every attack with 95 % intervals; ticks mark clean accuracy. "
+        "Ranks, and shares of examples classified correctly under every attack with 95 % intervals; ticks mark clean "
+        "accuracy. "
         f"{first}.{more}",
         width,
     )
 
 
 def row_strip(row: Row, front: bool) -> Markup:
-    """The interval of one row, small."""
+    """Small interval plot of one row."""
     return strip(row.robust.value, row.robust.low, row.robust.high, row.clean.value, _certified(row), front)
 
 
@@ -117,26 +118,26 @@ def curve_plot(of: CurveSet, chosen: Sequence[Curve], name: str, mark: float) ->
 
 
 def roc_plot(board: Board, name: str, curves_of: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
-    """The receiver operating characteristic of up to six systems with detectors; the line stands at 5 %."""
+    """Receiver operating characteristic of up to six systems with detectors; a line marks 5 %."""
     return curves(
         name,
         [Series(label, tuple(points)) for label, points in curves_of[:CURVES]],
         f"Receiver operating characteristic of the detectors at {radius(board.protocol)}",
-        "The share of deceptive candidates that each detector refuses, against the share of clean inputs that it "
-        "refuses, over all thresholds. The numbers are in the table of the detectors.",
+        "The share of deceptive candidates refused by each detector, against the share of clean inputs refused, over "
+        "all thresholds. The numbers are in the table of the detectors.",
         "false positive rate",
         0.05,
     )
 
 
 def risk_plot(board: Board, name: str, curves_of: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
-    """The risk-coverage curves of up to six systems with detectors; the line stands at 95 %."""
+    """Risk-coverage curves of up to six systems with detectors; a line marks 95 %."""
     return curves(
         name,
         [Series(label, tuple(points)) for label, points in curves_of[:CURVES]],
         f"Risk against coverage at {radius(board.protocol)}",
-        "The share of wrong answers among the inputs that are answered, the least suspicious first, against the share "
-        "of inputs that are answered. The numbers are in the table of the detectors.",
+        "The share of wrong answers among the answered inputs, the least suspicious first, against the share of "
+        "answered inputs. The numbers are in the table of the detectors.",
         "coverage",
         0.95,
     )

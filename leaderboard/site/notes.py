@@ -1,4 +1,4 @@
-"""Notes of authors on their systems: the file `systems.json` beside the published results, by the key of the row."""
+"""Authors' notes on their systems: the file `systems.json` beside the published results, by the key of the row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Model(BaseModel):
 
 
 class Claim(_Model):
-    """A robust accuracy that the authors report, under attacks of their own. eps: exact, such as 8/255."""
+    """Robust accuracy reported by the authors, under attacks of their own. eps: exact, such as 8/255."""
 
     norm: NormName
     eps: str = Field(max_length=40, pattern=r"^\d{1,9}(/[1-9]\d{0,8})?$")
@@ -38,10 +38,10 @@ class Claim(_Model):
 
 
 class SystemNote(_Model):
-    """Statements about a system that no record proves, each of which may be missing.
+    """Statements about a system that no record proves; all are optional.
 
-    parameters: how many the model has. extra_data: whether other data than the training split were used. weights: where
-    they can be downloaded, with their sha256. claims: reported robust accuracies.
+    parameters: number of the model's parameters. extra_data: other data than the training split were used. weights:
+    URL, with their sha256. claims: reported robust accuracies.
     """
 
     title: ShortText = ""
@@ -62,10 +62,10 @@ class SystemNote(_Model):
 
 
 def read_notes(results: Sequence[Path]) -> dict[str, SystemNote]:
-    """The notes of every folder, by the key of the row; of two on one row the first counts.
+    """Notes of every folder, by the key of the row; of two on one row the first counts.
 
     Raises:
-        RecordError: if a file is malformed, or holds markup or a script.
+        RecordError: if a file is malformed, or contains markup or a script.
     """
     found: dict[str, SystemNote] = {}
     for file in (folder / NOTES for folder in results if (folder / NOTES).is_file()):
@@ -77,14 +77,14 @@ def read_notes(results: Sequence[Path]) -> dict[str, SystemNote]:
             place = ".".join(map(str, first["loc"])) or "the document"
             raise RecordError(f"{NOTES} is not as expected: {place}: {first['msg']}") from error
         except ValueError as error:
-            raise RecordError(f"{NOTES} is no JSON: {error}") from error
+            raise RecordError(f"{NOTES} is not JSON: {error}") from error
         check_texts(document, NOTES)
         found = {**notes, **found}
     return found
 
 
 def with_claims(leaderboard: Leaderboard, notes: Mapping[str, SystemNote]) -> Leaderboard:
-    """The leaderboard whose rows know what their authors claim at the radius of the board."""
+    """Leaderboard whose rows include their authors' claims at the radius of the board."""
     if not any(note.claims for note in notes.values()):
         return leaderboard
     boards = [
@@ -108,7 +108,7 @@ def _claimed(board: Board, row: Row, notes: Mapping[str, SystemNote]) -> float |
 
 
 def citation(row: Row, note: SystemNote) -> str:
-    """The BibTeX entry of the publication of a system, "" where the note has no title."""
+    """BibTeX entry of the publication of a system, "" if the note has no title."""
     if not note.title:
         return ""
     fields = {

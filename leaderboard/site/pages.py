@@ -1,7 +1,7 @@
 """Pages from templates: strict and escaping, with style, script, policy and the functions that templates call.
 
-The style sheet and the script stand inside every page, and a Content-Security-Policy names them by hash, so that a page
-works from a folder, alone, and runs nothing else.
+The style sheet and the script are inline, and a Content-Security-Policy allows them by hash: a page works from a
+folder, alone, and runs nothing else.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ __all__ = ["GRID_ROWS", "SITE_NAME", "Pages"]
 SITE_NAME = "Adversarial Benchmark"
 
 ATTACK_ROWS = 100
-"""Systems of a board on the page of an attack, at most."""
+"""Largest number of systems of a board on the page of an attack."""
 
 STRIP_ROWS = 40
-"""Rows of a board with a drawn interval, at most; all have the numbers."""
+"""Largest number of rows of a board with a drawn interval; all have the numbers."""
 
 GRID_ROWS = 24
-"""Up to how many systems the page of comparisons shows every pair in a table."""
+"""Largest number of systems for which the comparison page shows a table of all pairs."""
 
 
 class Pages:
     """Makes pages from templates.
 
-    published, changed: whether the site has those sections. transfer: the keys of the boards with a transfer matrix.
-    releases: earlier ones, by name, with their addresses. notes: what authors say of their systems, by row.
+    published, changed: the site has those sections. transfer: keys of the boards with a transfer matrix.
+    releases: earlier ones, by name, with their URLs. notes: authors' notes on their systems, by row.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class Pages:
         self._environment.globals.update(reviews=known, tier=lambda row: weakest(row, known))
 
     def page(self, template: str, path: str, section: str, **values: object) -> tuple[str, str]:
-        """The path and the text of one page; section: the one of the navigation that it belongs to."""
+        """Path and text of one page. section: its section of the navigation."""
         up = "../" * path.count("/")
         return path, self._environment.get_template(template).render(up=up, section=section, path=path, **values)
 
 
 class _Templates(BaseLoader):
-    """Templates from the installed package, wherever it is."""
+    """Templates from the installed package."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, None]:
         file = importlib.resources.files(__package__) / "templates" / template
@@ -100,10 +100,10 @@ class _Templates(BaseLoader):
 
 @dataclass(frozen=True)
 class Frame:
-    """The frame of every page. policy: the Content-Security-Policy, with the hashes of style and script.
+    """Frame of every page. policy: the Content-Security-Policy, with the hashes of style and script.
 
-    content: the checksum of all records. until: the day of the newest one, "" if none says. repository: its address,
-    "" if the installed package names none. releases: earlier ones, by name, with their addresses.
+    content: checksum of all records. until: date of the newest one, "" if unknown. repository: its URL, "" if the
+    installed package names none. releases: earlier ones, by name, with their URLs.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Frame:
 
 @functools.cache
 def _static(name: str) -> str:
-    """A file of the package without its indentation, which every page would carry."""
+    """A file of the package without its indentation, to keep pages small."""
     text = (importlib.resources.files(__package__) / "static" / name).read_text(encoding="utf-8")
     return re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
@@ -166,7 +166,7 @@ def _frame(
 
 @functools.cache
 def _repository() -> str:
-    """The address of the repository that the installed package names, "" if it names none."""
+    """URL of the repository in the metadata of the installed package, "" if there is none."""
     try:
         urls = importlib.metadata.metadata("adversarial-benchmark").get_all("Project-URL") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Paths of the site: names that people can read, made unique by a piece of a key."""
+"""Paths of the site: readable names, made unique by a part of a key."""
 
 from __future__ import annotations
 
@@ -12,83 +12,83 @@ from ..board import Leaderboard
 from ..words.wording import slug
 
 DEVELOPER = "adversarial-benchmark"
-"""The collection and the developer under which Every Eval Ever finds the systems of a site."""
+"""Collection and developer of the systems of a site in Every Eval Ever."""
 
 __all__ = ["DEVELOPER", "Paths", "digest", "paths_of", "record_path", "stem"]
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The paths of all pages and files, relative to the root of the site."""
+    """Paths of all pages and files, relative to the root of the site."""
 
     boards: Mapping[str, str]
     rows: Mapping[str, str]
 
     def board(self, key: str) -> str:
-        """The page of a board."""
+        """Page of a board."""
         return f"boards/{self.boards[key]}.html"
 
     def matrix(self, key: str, page: int) -> str:
-        """A page of the attack-by-system matrix of a board, from 0."""
+        """Page of the attack-by-system matrix of a board, from 0."""
         return f"boards/{self.boards[key]}-matrix{f'-{page + 1}' if page else ''}.html"
 
     def systems(self, page: int) -> str:
-        """A page of the list of systems, from 0."""
+        """Page of the list of systems, from 0."""
         return f"systems{f'-{page + 1}' if page else ''}.html"
 
     def anchor(self, key: str) -> str:
-        """A short id on a page, of a board or a system."""
+        """Short id of a board or a system on a page."""
         return f"k{digest(key)[:8]}"
 
     def row(self, key: str) -> str:
-        """The page of a system."""
+        """Page of a system."""
         return f"systems/{self.rows[key]}.html"
 
     def badge(self, board: str, row: str = "") -> str:
-        """The badge of a board, or of a system on it."""
+        """Badge of a board, or of a system on it."""
         return f"badges/{self.boards[board]}{f'--{self.rows[row]}' if row else ''}.svg"
 
     def examples(self, key: str) -> str:
-        """The page of a system example by example."""
+        """Page of a system's results by example."""
         return f"examples/{self.rows[key]}.html"
 
     def export(self, row: str) -> str:
-        """The document of a system in the format of Every Eval Ever."""
+        """Document of a system in the format of Every Eval Ever."""
         name = uuid.UUID(digest(row)[:32], version=4)
         return f"every_eval_ever/data/{DEVELOPER}/{DEVELOPER}/{row}/{name}.json"
 
     def compare(self, key: str) -> str:
-        """The page that compares the systems of a board."""
+        """Page that compares the systems of a board."""
         return f"boards/{self.boards[key]}-compare.html"
 
     def transfer(self, key: str) -> str:
-        """The page that shows how adversarial examples go from system to system of a board."""
+        """Page of the transfer matrix of a board."""
         return f"boards/{self.boards[key]}-transfer.html"
 
     def source(self, key: str) -> str:
-        """The page of a publication."""
+        """Page of a publication."""
         return f"published/{slug(key)}-{digest(key)[:6]}.html"
 
     def listing(self, key: str, protocol: str) -> str:
-        """The downloads of one table of a publication, without the ending."""
+        """Downloads of one table of a publication, without the extension."""
         return f"{stem(self.source(key))}-{slug(protocol)}-{digest(protocol)[:6]}"
 
     def attack(self, name: str) -> str:
-        """The page of an attack."""
+        """Page of an attack."""
         return f"attacks/{slug(name)}-{digest(name)[:6]}.html"
 
     def record(self, key: str) -> str:
-        """The copy of a record."""
+        """Copy of a record."""
         return record_path(key)
 
 
 def record_path(key: str) -> str:
-    """Path of the copy of a record; a key that is no hash, and might be a path, is hashed."""
+    """Path of the copy of a record; a key that is not a hash is hashed, since it might be a path."""
     return f"records/{key if re.fullmatch('[0-9a-f]{16,64}', key) else digest(key)[:24]}.json"
 
 
 def paths_of(leaderboard: Leaderboard) -> Paths:
-    """Names that people can read, made unique by a piece of the key."""
+    """Paths with readable names, made unique by a part of the key."""
     boards: dict[str, str] = {}
     rows: dict[str, str] = {}
     for board in leaderboard.boards:
@@ -102,10 +102,10 @@ def paths_of(leaderboard: Leaderboard) -> Paths:
 
 
 def stem(path: str) -> str:
-    """The path of a page without its ending, for the downloads beside it."""
+    """Path of a page without its extension, for the downloads beside it."""
     return path.removesuffix(".html")
 
 
 def digest(text: str) -> str:
-    """The SHA-256 of a text, in hexadecimal digits."""
+    """SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

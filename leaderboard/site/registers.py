@@ -1,4 +1,4 @@
-"""Tables for download that belong to no single board or system: attacks, runs, reviews, sources, missing results."""
+"""Download tables of the whole site: attacks, runs, reviews, sources, missing results."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ __all__ = [
 
 
 Uses = Mapping[str, Sequence[tuple[Board, int, AttackColumn]]]
-"""The uses of each attack by its name: boards, with the position of the attack's column."""
+"""Uses of each attack by name: boards, with the position of the attack's column."""
 
 
 @dataclass(frozen=True)
 class AttackLine:
     """An attack with its settings on one board.
 
-    name: of the attack. key: of the board. passes: forward and backward, per example. best: none succeeds more often.
+    name: of the attack. key: of the board. passes: forward and backward, per example. best: no attack succeeds more
+    often.
     """
 
     name: str
@@ -86,7 +87,7 @@ def attacks_register(attacks: Uses) -> DownloadTable:
     """One line per attack, settings and board."""
     found = _standings(attacks)
     return DownloadTable(
-        "Success of every attack on every board, in percent of the examples that were right without an attack.",
+        "Success of every attack on every board, in percent of the examples correct without an attack.",
         [
             {
                 "attack": column.label,
@@ -161,10 +162,10 @@ def runs_register(systems: Mapping[str, Sequence[tuple[Board, Row]]]) -> Downloa
 
 
 def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Record]) -> DownloadTable:
-    """One line per record that was submitted."""
+    """One line per submitted record."""
     found = [(records[key], reviews[key]) for key in sorted(reviews) if key in records]
     return DownloadTable(
-        "Submitted records, and how far each was checked.",
+        "Submitted records, and the extent of their verification.",
         [
             {
                 "record": record.key,
@@ -176,7 +177,7 @@ def reviews_register(reviews: Mapping[str, ReviewFile], records: Mapping[str, Re
             }
             for record, review in found
         ],
-        ("Record", "System", "Attack", "Tier", "From"),
+        ("Record", "System", "Attack", "Tier", "Submitted by"),
         [
             (record.key, record.system.name, record.attack.label, review.tier, review.submitter.name)
             for record, review in found
@@ -199,7 +200,7 @@ def unfinished_register(cells: Sequence[Unfinished]) -> DownloadTable:
             }
             for cell in cells
         ],
-        ("System", "Attack", "Seed", "Status", "Why"),
+        ("System", "Attack", "Seed", "Status", "Reason"),
         [(cell.system, cell.attack, str(cell.seed), cell.status, cell.error) for cell in cells],
     )
 
@@ -208,7 +209,7 @@ def published_register(sources: Sequence[Source]) -> DownloadTable:
     """One line per table of a publication."""
     found = [(source, listing) for source in sources for listing in listings(source)]
     return DownloadTable(
-        "Results of the literature, not reproduced here: every source with its tables.",
+        "Results from the literature, not reproduced here: every source with its tables.",
         [
             {
                 "source": source.title,
@@ -222,7 +223,7 @@ def published_register(sources: Sequence[Source]) -> DownloadTable:
         ],
         ("Source", "Year", "Table", "Entries"),
         [
-            (source.title, str(source.year or "not known"), place(listing), count(len(listing.lines)))
+            (source.title, str(source.year or "unknown"), place(listing), count(len(listing.lines)))
             for source, listing in found
         ],
     )

@@ -16,7 +16,7 @@ RELEASES = "releases.json"
 
 
 class Release(BaseModel):
-    """One release. name: such as 0.1. url: where its site is; https only."""
+    """One release. name: such as 0.1. url: of its site; https only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_. -]+$")
@@ -24,10 +24,10 @@ class Release(BaseModel):
 
 
 def read_releases(results: Sequence[Path]) -> tuple[tuple[str, str], ...]:
-    """(name, address) of each earlier release, in the order of the first file that there is.
+    """(name, URL) of each earlier release, in the order of the first file found.
 
     Raises:
-        RecordError: if it is no list of objects with a name and an https address.
+        RecordError: if it is not a list of objects with a name and an https URL.
     """
     file = next((folder / RELEASES for folder in results if (folder / RELEASES).is_file()), None)
     if file is None:
@@ -36,7 +36,7 @@ def read_releases(results: Sequence[Path]) -> tuple[tuple[str, str], ...]:
         found = TypeAdapter(list[Release]).validate_python(json.loads(file.read_bytes()))
     except (ValidationError, ValueError) as error:
         raise RecordError(
-            f"{RELEASES} is no list of releases, each with a name and an https address as `url`: "
+            f"{RELEASES} is not a list of releases, each with a name and an https address as `url`: "
             f"{str(error).splitlines()[0]}"
         ) from error
     return tuple((release.name, release.url) for release in found)

@@ -1,4 +1,4 @@
-"""From a leaderboard to the files of the site, as text. Nothing here reads or writes files, or knows the time."""
+"""Rendering of a leaderboard to the files of the site, as text, without file access and clock."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ __all__ = ["MARKER", "MATRIX_CELLS", "PAGE_ROWS", "Extras", "board_names", "rend
 
 Files = Iterator[tuple[str, str]]
 MARKER = "site.json"
-"""A file that says what the site was built from, and that it is one."""
+"""File that marks a site and lists the records that it was built from."""
 TRANSFER_ROWS = 24
-"""Systems on the page of a transfer matrix, at most."""
+"""Largest number of systems on the page of a transfer matrix."""
 PAGE_ROWS = 250
-"""Systems in a table of a page, at most: the list of systems goes on on the next page, a board on its matrix."""
+"""Largest number of systems in a table of a page: the list of systems continues on the next, a board on its matrix."""
 BOARD_CELLS = 1200
-"""Cells of a board on its page, at most, if each system has four and one more for each attack that is shown."""
+"""Largest number of table cells of a board on its page: four per system, and one for each attack shown."""
 MATRIX_CELLS = 1600
-"""Cells per page, at most; a larger matrix is split over pages, and its board leaves the columns to them."""
+"""Largest number of table cells per page; a larger matrix is split, and its board omits the columns of attacks."""
 
 
 def render(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> Files:
     """Every page and every download: (path relative to the root, text), one after the other.
 
     Args:
-        leaderboard: what to show. records: by key, of all cells that it names; build copies them beside the pages.
+        leaderboard: to show. records: by key, of all cells that it names; build copies them beside the pages.
     """
     extras = extras or Extras()
     paths = paths_of(leaderboard)
@@ -125,7 +125,7 @@ def board_names(leaderboard: Leaderboard) -> Mapping[str, str]:
 
 
 def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
-    """The front page, the definitions, and every system under every threat."""
+    """Front page, definitions, and the table of every system under every threat."""
     unfinished = [cell for board in leaderboard.boards for cell in board.unfinished] + [*leaderboard.unfinished]
     everything = {"leaderboard": leaderboard, "suites": _suites(leaderboard), "unfinished": unfinished}
     yield pages.page("index.html", "index.html", "index.html", **everything)
@@ -140,7 +140,7 @@ def _overview_files(leaderboard: Leaderboard, pages: Pages) -> Files:
 
 
 def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Paths, extras: Extras) -> Files:
-    """A board with its matrix, its comparisons and its badges."""
+    """Pages of a board: the board, its matrix, its comparisons and its badges."""
     key = board.protocol.key
     parts = _pages(board)
     path = paths.board(key)
@@ -176,7 +176,7 @@ def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Pa
 
 
 def _transfer_files(leaderboard: Leaderboard, shared: Mapping[str, Exchange], pages: Pages, paths: Paths) -> Files:
-    """A transfer matrix per board that has one; the first is the page of the section."""
+    """Transfer matrix of each board that has one; the first is the page of the section."""
     section = next((paths.transfer(key) for key in shared), "")
     boards = [board for board in leaderboard.boards if board.protocol.key in shared]
     for board in boards:
@@ -196,7 +196,7 @@ def _system_files(
     paths: Paths,
     extras: Extras,
 ) -> Files:
-    """The list of systems, and each with everything that is known of it."""
+    """List of systems, and the page of each."""
     systems = _systems(leaderboard)
     listed = list(systems.values())
     parts = [listed[at : at + PAGE_ROWS] for at in range(0, len(listed), PAGE_ROWS)] or [[]]
@@ -231,7 +231,7 @@ def _system_files(
 
 
 def _published_files(published: Sequence[Source], pages: Pages, paths: Paths) -> Files:
-    """The numbers of the literature, a page for each source."""
+    """Numbers from the literature, a page for each source."""
     if published:
         yield pages.page("published.html", "published.html", "published.html", sources=published)
         yield from files("published", published_register(published), SITE_NAME)
@@ -249,7 +249,7 @@ def _suites(leaderboard: Leaderboard) -> dict[str, list[Board]]:
 
 
 def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
-    """The boards of each system with its row, by the key of the row."""
+    """Boards of each system with its row, by the key of the row."""
     grouped: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
     for board in leaderboard.boards:
         for row in board.rows:
@@ -258,7 +258,7 @@ def _systems(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, Row]]]:
 
 
 def _attacks(leaderboard: Leaderboard) -> dict[str, list[tuple[Board, int, AttackColumn]]]:
-    """The uses of each attack: (board, position of the column, column), by name."""
+    """Uses of each attack: (board, position of the column, column), by name."""
     grouped: dict[str, list[tuple[Board, int, AttackColumn]]] = defaultdict(list)
     for board in leaderboard.boards:
         for at, column in enumerate(board.columns):
@@ -277,13 +277,13 @@ def _overviews(leaderboard: Leaderboard) -> list[tuple[str, list[Board], list[tu
 
 
 def _pages(board: Board) -> list[tuple[Row, ...]]:
-    """The rows of a board, as many to a page as its columns allow."""
+    """Rows of a board, split into pages according to the number of columns."""
     size = max(1, min(PAGE_ROWS, MATRIX_CELLS // max(1, len(board.columns))))
     return [board.rows[at : at + size] for at in range(0, len(board.rows), size)]
 
 
 def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, object]:
-    """Values for the page of comparisons. duel: the data with which the script compares any two rows."""
+    """Values for the comparison page. duel: data with which the script compares any two rows."""
     duel = {
         "total": board.protocol.conditions.total,
         "rows": [{"id": paths.anchor(row.key), "name": row.label, "held": held_bits(row)} for row in rows],

@@ -1,8 +1,8 @@
 """The whole site in one HTML file, for the appendix of a paper or an attachment.
 
-The pages stand one after the other. Their ids get the page's name in front, links between pages become anchors, tables
-for download become data addresses within a budget, and what is not in the file is text without a link. Rewriting the
-text of pages is safe because they are ours: every quote and bracket of a stranger is escaped in them.
+The pages follow one another. Their ids get the page's name as a prefix, links between pages become anchors, download
+tables become data URLs within a size limit, and links to anything else become text. Rewriting the HTML of pages is safe
+because it is our own: every quote and bracket of foreign text is escaped in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .render import Extras, render, single_page
 __all__ = ["DOWNLOAD_BYTES", "single_file"]
 
 DOWNLOAD_BYTES = 1_000_000
-"""Bytes of tables for download in the file, at most."""
+"""Largest total size of the download tables in the file, in bytes."""
 
 ANCHOR = re.compile(r'<a ([^>]*?)href="([^"]*)"([^>]*)>(.*?)</a>', re.DOTALL)
 NAMES = re.compile(r' (id|aria-labelledby|data-controls|data-compare|data-copy)="([^"]*)"')
@@ -35,7 +35,7 @@ INNER = re.compile(r'<main id="content"><div class="wrap">\n(.*)</div></main>', 
 
 
 def single_file(leaderboard: Leaderboard, records: Mapping[str, Record], extras: Extras | None = None) -> str:
-    """Every page of the leaderboard, as one page; numbers of the literature stay on the site."""
+    """Every page of the leaderboard as one page; numbers from the literature are left out."""
     files = dict(render(leaderboard, records, extras))
     order = sorted((path for path in files if path.endswith(".html")), key=lambda path: path == "definitions.html")
     pages = {path: f"p{at}" for at, path in enumerate(order)}
@@ -46,14 +46,14 @@ def single_file(leaderboard: Leaderboard, records: Mapping[str, Record], extras:
 
 
 class _Tables:
-    """The tables that can still be put into the file; each goes in once."""
+    """Download tables that still fit into the file; each goes in once."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
         self.left = DOWNLOAD_BYTES
 
     def take(self, path: str) -> str:
-        """The table as a data address, or "" if it is in the file already or the budget is spent."""
+        """Table as a data URL, or "" if it is in the file already or the size limit is reached."""
         text = self.texts.pop(path, None)
         if text is None or len(text) > self.left:
             return ""
@@ -62,7 +62,7 @@ class _Tables:
 
 
 def _part(page: str, path: str, name: str, pages: Mapping[str, str], tables: _Tables) -> tuple[Markup, Markup]:
-    """The title and the content of one page, with its ids and links as the one file has them."""
+    """Title and content of one page, with ids and links rewritten for the single file."""
     title, content = TITLE.search(page), INNER.search(page)
     assert title is not None
     assert content is not None
@@ -82,7 +82,7 @@ def _download(what: str, path: str, tables: _Tables) -> str:
 
 
 def _inside(text: str, path: str, pages: Mapping[str, str]) -> str:
-    """The text of the page at `path` with links that stay in the one file; other links become their words."""
+    """HTML of the page at `path` with links rewritten to the single file; other links become text."""
 
     def rewritten(match: re.Match[str]) -> str:
         before, address, after, words = match.groups()

@@ -1,4 +1,4 @@
-"""The tables of the site for download: counts and unrounded numbers, and beside them what the page shows."""
+"""Download tables of the site: counts and unrounded numbers, and the displayed values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def board_table(board: Board) -> DownloadTable:
 
 
 def matrix_table(board: Board) -> DownloadTable:
-    """One line per system and attack for machines; one line per system for people."""
+    """One line per system and attack in the data; one line per system in the displayed table."""
     columns = score_columns(board.metrics)
     return DownloadTable(
         f"Robust accuracy under each attack alone at {_place(board)}, in percent of {_examples(board)} examples.",
@@ -61,7 +61,7 @@ def matrix_table(board: Board) -> DownloadTable:
 def attacks_table(board: Board) -> DownloadTable:
     """One line per attack of a board."""
     return _of_columns(
-        f"Success of each attack at {_place(board)}, in percent of the examples that were right without an attack.",
+        f"Success of each attack at {_place(board)}, in percent of the examples correct without an attack.",
         attack_columns(),
         [(board.columns[standing.column], standing) for standing in board.attacks],
         ATTACKS_PAPER,
@@ -69,7 +69,7 @@ def attacks_table(board: Board) -> DownloadTable:
 
 
 def neighbours_table(board: Board) -> DownloadTable:
-    """One line per system and the next one in the order, on the same examples."""
+    """One line per system and its successor in the order, on the same examples."""
     found = neighbours(board)
     return DownloadTable(
         f"Neighbours at {_place(board)} on the same {_examples(board)} examples: exact McNemar tests, "
@@ -90,7 +90,7 @@ def neighbours_table(board: Board) -> DownloadTable:
 
 
 def pairs_table(board: Board, rows: Sequence[Row]) -> DownloadTable:
-    """One line per pair of the first rows of a board, the better placed system first."""
+    """One line per pair of the first rows of a board, the better-ranked system first."""
     of = board.pairs
     found = [
         (row, other, int(of.wins[i, j]), int(of.wins[j, i]), float(of.p[i, j]), float(of.adjusted[i, j]))
@@ -164,7 +164,7 @@ def attack_table(name: str, uses: Sequence[tuple[Board, int, AttackColumn]]) -> 
 
 
 def curves_table(of: CurveSet) -> DownloadTable:
-    """One line per step of each curve for machines; one line per curve for people."""
+    """One line per step of each curve in the data; one line per curve in the displayed table."""
     return DownloadTable(
         f"Mean robust accuracy up to eps {number(of.eps0)}: the area under each curve, in percent with 95 % intervals.",
         [
@@ -187,11 +187,11 @@ def curves_table(of: CurveSet) -> DownloadTable:
 
 
 def transfer_table(board: Board, of: Exchange) -> DownloadTable:
-    """One line per ordered pair for machines; one line per source for people."""
+    """One line per ordered pair in the data; one line per source in the displayed table."""
     head = [f"{at}: {member.label}" for at, member in enumerate(of.members, start=1)]
     return DownloadTable(
-        f"Transfer at {_place(board)}: percent of the examples made on the system of the row, and right on the clean "
-        "input of the system of the column, that fool it.",
+        f"Transfer at {_place(board)}: percentage of the row's adversarial examples that fool the column's system, "
+        "which classifies the clean input correctly.",
         [
             {
                 "source": source.label,
@@ -208,7 +208,7 @@ def transfer_table(board: Board, of: Exchange) -> DownloadTable:
             for target, share in zip(of.members, line, strict=True)
             if share is not None
         ],
-        ("Made on", *(str(at) for at in range(1, len(head) + 1))),
+        ("Source", *(str(at) for at in range(1, len(head) + 1))),
         [
             (name, *("itself" if i == j else _share(share) for j, share in enumerate(of.shares[i])))
             for i, name in enumerate(head)
@@ -231,7 +231,7 @@ def _of_columns(
     paper: Sequence[str],
     about: Mapping[str, object] | None = None,
 ) -> DownloadTable:
-    """A table of lines with their exact values in every column, and the columns named by `paper` for people."""
+    """Table of lines with their exact values in every column, and the displayed columns named by `paper`."""
     shown = on_page(columns, paper)
     return DownloadTable(
         caption,
@@ -257,13 +257,13 @@ def _of_scores(caption: str, lines: Sequence[Tried], paper: Sequence[str]) -> Do
 
 
 def _tried(board: Board, row: Row) -> list[Tried]:
-    """The attacks that were run on a row."""
+    """Attacks that were run on a row."""
     pairs = zip(board.columns, row.scores, strict=True)
     return [Tried(board, row, column, score) for column, score in pairs if score is not None]
 
 
 def _about(board: Board) -> dict[str, object]:
-    """The head of the JSON file: the protocol, and the metrics that plugins brought."""
+    """Header of the JSON file: the protocol, and the plugins' metrics."""
     metrics = {"metrics": [asdict(metric) for metric in board.metrics]} if board.metrics else {}
     return {"protocol": board.protocol.document, **metrics}
 

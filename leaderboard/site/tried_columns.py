@@ -1,4 +1,4 @@
-"""The columns of tables of attacks: on one system, on all systems, and an attack over a board."""
+"""Columns of tables of attacks: on one system, on all systems, and of an attack over a board."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Tried", "attack_columns", "by_strength", "score_columns", "why_empty
 
 @dataclass(frozen=True)
 class Tried:
-    """The result of one attack on one system."""
+    """Result of one attack on one system."""
 
     board: Board
     row: Row
@@ -38,7 +38,7 @@ ATTACK_PAPER = ("system", "threat", "robust", "alone", "distance", METRICS)
 
 
 def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
-    """One line per attack and system, in the order of the CSV file. `threat` is told apart by the page, not here."""
+    """One line per attack and system, in the order of the CSV file. The page gives the meaning of `threat`."""
     return [
         Column("threat", "Threat", lambda t: t.board.protocol.eps, lambda t: radius(t.board.protocol), lambda t: {}),
         Column("system", "System", lambda t: t.row.label, lambda t: t.row.label,
@@ -50,13 +50,13 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
                lambda t: {"access": t.column.access, "access_used": used(t.column)}, css="", kind="text", cell="text"),
         Column("robust", "Robust", lambda t: t.score.robust.value, lambda t: share_of(t.score.robust), _score,
                lambda t: interval_of(t.score.robust), unit="share", cell="tried_robust"),
-        amount_column("given", "Saw", lambda t: t.score.given, "given",
-                "Examples that cheaper attacks had left; robust is then what all of them leave"),
+        amount_column("given", "Survivors", lambda t: t.score.given, "given",
+                "Examples that cheaper attacks had not broken; the robust accuracy is then joint with theirs"),
         Column("top5", "Top-5", lambda t: None if t.score.top5 is None else t.score.top5 / t.score.robust.total, _top5,
                lambda t: {"robust_top5_correct": t.score.top5}, label="Top-5 accuracy after a top-1 attack",
                explanation="top-5 accuracy after a top-1 attack, unless the goal is top-5", unit="share"),
         amount_column("broken", "Broken", lambda t: t.score.broken, "broken"),
-        amount_column("alone", "Unique", lambda t: t.score.alone, "broken_by_it_alone", "Broken by this attack alone"),
+        amount_column("alone", "Unique", lambda t: t.score.alone, "broken_by_it_alone", "Broken by no other attack"),
         amount_column("invalid", "Excluded", lambda t: t.score.invalid, "excluded_candidates", "Outside the threat"),
         amount_column("distance", "Median distance", lambda t: t.score.median_distance, "median_distance"),
         amount_column("forwards", "Forwards", lambda t: t.score.forwards, "forwards"),
@@ -70,18 +70,18 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
 
 
 def tried_columns(board: Board) -> list[Column[Tried]]:
-    """The columns of the attacks on the page of a system; no top-5 column where five guesses are always right."""
+    """Columns of the attacks on the page of a system; no top-5 column with at most five classes."""
     hidden = {name for name in ("top5", "given") if not _any_has(board, name)}
     return on_page(score_columns(board.metrics), [name for name in SYSTEM_PAGE if name not in hidden])
 
 
 def _any_has(board: Board, name: str) -> bool:
-    """Tell whether any attack on any row has that figure."""
+    """True if any attack on any row has that value."""
     return any(score is not None and getattr(score, name) is not None for row in board.rows for score in row.scores)
 
 
 def by_strength(board: Board, row: Row) -> list[tuple[AttackColumn, Tried | None]]:
-    """The attacks of a board on one system: the lowest robust accuracy first, those that were not run last."""
+    """Attacks of a board on one system: the lowest robust accuracy first, those that were not run last."""
     pairs = [
         (column, None if score is None else Tried(board, row, column, score))
         for column, score in zip(board.columns, row.scores, strict=True)
@@ -90,11 +90,11 @@ def by_strength(board: Board, row: Row) -> list[tuple[AttackColumn, Tried | None
 
 
 def why_empty(board: Board, row: Row, column: AttackColumn) -> str:
-    """The reason that a row has no result of an attack: in a word or three."""
+    """Reason why a row has no result of an attack, in at most three words."""
     systems = {run.system_key for run in row.runs}
     score = row.scores[board.columns.index(column)]
     if score is not None and score.given is not None:
-        return f"saw {score.given:g} left"
+        return f"{score.given:g} survivor{'' if score.given == 1 else 's'}"
     if systems & set(column.surrogate.split(",")):
         return "is the surrogate"
     for cell in board.unfinished:
@@ -104,7 +104,7 @@ def why_empty(board: Board, row: Row, column: AttackColumn) -> str:
 
 
 def attacked_columns(board: Board) -> list[Column[Tried]]:
-    """The columns of the systems on the page of an attack."""
+    """Columns of the systems on the page of an attack."""
     hidden = () if _any_has(board, "given") else ("given",)
     return on_page(score_columns(board.metrics), [name for name in ATTACK_PAGE if name not in hidden])
 
@@ -145,7 +145,7 @@ def attack_columns() -> list[Column[Standing]]:
         Column("systems", "Systems", lambda s: s[1].rows, lambda s: str(s[1].rows), lambda s: {"systems": s[1].rows}),
         Column("success", "Success", lambda s: s[1].success.value, lambda s: share_of(s[1].success), _success,
                lambda s: interval_of(s[1].success)),
-        amount_column("alone", "Unique", lambda s: s[1].alone, "broken_by_it_alone", "Broken by this attack alone"),
+        amount_column("alone", "Unique", lambda s: s[1].alone, "broken_by_it_alone", "Broken by no other attack"),
         Column("optimality", "Optimality", lambda s: s[1].optimality.value if s[1].optimality else None,
                lambda s: f"{s[1].optimality.value:.3f}" if s[1].optimality else NOTHING, _optimality,
                cell="optimality"),

@@ -1,1 +1,1 @@
-"""Names and numbers in words."""
+"""Display names and number formats."""

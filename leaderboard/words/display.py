@@ -1,4 +1,4 @@
-"""Numbers and names as people read them. Shares stay in [0, 1] until they get here."""
+"""Display formats of numbers and names. Shares are in [0, 1] until they are formatted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def decimals(low: float | None, high: float | None) -> int:
-    """Number of decimals of a percentage: its last digit is at most a tenth of the interval's width.
+    """Number of decimals of a percentage, such that its last digit is at most a tenth of the interval's width.
 
     Args:
-        low, high: the interval as shares; None where there is none, which gives one decimal.
+        low, high: the interval as shares; None if there is none, which gives one decimal.
     """
     if low is None or high is None:
         return 1
@@ -26,14 +26,14 @@ def decimals(low: float | None, high: float | None) -> int:
 
 
 def percent(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A share as a percentage without its sign, rounded as its interval allows."""
+    """Share as a percentage without its sign, rounded as its interval allows."""
     if value is None:
         return NOTHING
     return f"{100 * value:.{decimals(low, high)}f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """The 95 % interval of a share, in percent, rounded as its own width allows."""
+    """95 % interval of a share, in percent, rounded as its width allows."""
     if low is None or high is None:
         return ""
     places = decimals(low, high)
@@ -41,14 +41,14 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def difference(value: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
+    """Difference of shares in percentage points, with its sign."""
     points = f"{abs(100 * value):.1f}"
     sign = "" if float(points) == 0 else "+" if value > 0 else MINUS
     return f"{sign}{points}"
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, without an exponent where a person would write none; thin spaces between thousands."""
+    """Four significant digits, with an exponent only for extreme values; thin spaces between thousands."""
     if value is None:
         return NOTHING
     if value == 0:
@@ -62,17 +62,17 @@ def number(value: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """A whole number with thousands separated by thin spaces."""
+    """Whole number with thousands separated by thin spaces."""
     return NOTHING if value is None else f"{value:,}".replace(",", THIN).replace("-", MINUS)
 
 
 def several(value: int, noun: str) -> str:
-    """So many of something: 1 system, 2 systems."""
+    """Number with its noun: 1 system, 2 systems."""
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def seconds(value: float | None) -> str:
-    """A duration in the unit a person would choose."""
+    """Duration in a suitable unit."""
     if value is None:
         return NOTHING
     if value < 100:

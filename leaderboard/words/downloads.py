@@ -1,4 +1,4 @@
-"""Tables as files: CSV that no spreadsheet runs, JSON that keeps every digit, LaTeX and Markdown to paste, BibTeX."""
+"""Tables as files: CSV without spreadsheet formulas, JSON with every digit, LaTeX and Markdown to paste, BibTeX."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ FORMATS = (("CSV", "csv"), ("JSON", "json"), ("LaTeX", "tex"), ("Markdown", "md"
 
 @dataclass(frozen=True)
 class DownloadTable:
-    """A table for download, for machines and for people.
+    """A table for download, as data and for display.
 
-    rows: counts and unrounded numbers, by column. head, lines: what the page shows, rounded; the first column is a
-    name. about: what the JSON says besides.
+    rows: counts and unrounded numbers, by column. head, lines: as displayed on the page, rounded; the first column is a
+    name. about: further content of the JSON.
     """
 
     caption: str
@@ -46,7 +46,7 @@ class DownloadTable:
 
 
 def files(stem: str, table: DownloadTable, publisher: str) -> Iterator[tuple[str, str]]:
-    """The table in every format: (path, text). publisher: the name of the site, for the citation."""
+    """Table in every format: (path, text). publisher: the name of the site, for the citation."""
     exact = as_csv(table.rows)
     yield f"{stem}.csv", exact
     yield f"{stem}.json", _with_rows({**table.about, "caption": table.caption}, table.rows)
@@ -58,8 +58,8 @@ def files(stem: str, table: DownloadTable, publisher: str) -> Iterator[tuple[str
 def as_csv(rows: Sequence[Mapping[str, Value]]) -> str:
     """Comma-separated values (RFC 4180) with a header, one line per row, nothing for None.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers, exact to the
-    last bit. Rows may lack columns; the header is the union in order of appearance.
+    Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay numbers, exact to the last
+    bit. Rows may lack columns; the header is the union in order of appearance.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
@@ -72,12 +72,12 @@ def as_csv(rows: Sequence[Mapping[str, Value]]) -> str:
 
 
 def as_json(document: object) -> str:
-    """JSON with sorted keys, and a refusal of what is not a finite number."""
+    """JSON with sorted keys; non-finite numbers raise an error."""
     return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_latex(table: DownloadTable) -> str:
-    """A table environment with the rules of the package booktabs."""
+    """Table environment in the style of the package booktabs."""
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -96,7 +96,7 @@ def as_latex(table: DownloadTable) -> str:
 
 
 def as_markdown(table: DownloadTable) -> str:
-    """A table with pipes, numbers to the right, the caption below."""
+    """Markdown table, numbers aligned to the right, the caption below."""
     ruler = [":---", *["---:"] * (len(table.head) - 1)]
     lines = [[_markdown(cell) for cell in line] for line in (table.head, *table.lines)]
     lines.insert(1, ruler)
@@ -104,7 +104,7 @@ def as_markdown(table: DownloadTable) -> str:
 
 
 def as_bibtex(title: str, sha256: str, publisher: str) -> str:
-    """A reference to one table, which names its content: the same numbers have the same entry."""
+    """Citation of one table, which identifies its content: the same numbers have the same entry."""
     fields = {
         "title": f"{{{_latex(title)}}}",
         "author": f"{{{_latex(publisher)}}}",
@@ -116,14 +116,14 @@ def as_bibtex(title: str, sha256: str, publisher: str) -> str:
 
 
 def bibtex_entry(kind: str, key: str, fields: Mapping[str, str]) -> str:
-    """An entry with the fields that are not empty; the title keeps its capitals."""
+    """Entry with the fields that are not empty; the title keeps its capitals."""
     known = {name: _latex(text) for name, text in fields.items() if text}
     lines = ",\n".join(f"  {name} = {{{f'{{{text}}}' if name == 'title' else text}}}" for name, text in known.items())
     return f"@{kind}{{{key},\n{lines}\n}}\n"
 
 
 def _with_rows(head: Mapping[str, object], rows: Sequence[Mapping[str, Value]]) -> str:
-    """JSON with a row in each line, which is quicker to write, and to compare, than a value in each."""
+    """JSON with one row per line, which is faster to write and to compare than one value per line."""
     encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False).encode
     lines = map(encode, rows)
     return as_json(head).removesuffix("\n}\n") + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"
@@ -141,25 +141,25 @@ LATEX = {
     "\N{LESS-THAN OR EQUAL TO}": "$\\le$", "\N{EN DASH}": "--", "\N{MINUS SIGN}": "$-$",
     "\N{NARROW NO-BREAK SPACE}": "\\,", "\N{HORIZONTAL ELLIPSIS}": "\\ldots{}",
 }  # fmt: skip
-"""Braces as commands: BibTeX counts braces, escaped or not."""
+"""Braces as commands, since BibTeX counts braces even if escaped."""
 _LATEX = str.maketrans(LATEX)
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~&<>])")
 
 
 @functools.lru_cache(1024)
 def _latex(text: str) -> str:
-    """The text as LaTeX prints it; what is no printable character is a space."""
+    """Text escaped for LaTeX; unprintable characters become spaces."""
     return _plain(text).translate(_LATEX)
 
 
 @functools.lru_cache(1024)
 def _markdown(text: str) -> str:
-    """The text as Markdown shows it, in one line: nothing in it is markup, or HTML."""
+    """Text escaped for Markdown, on one line, without markup or HTML."""
     return MARKDOWN.sub(r"\\\1", _plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
 
 
 def _plain(text: str) -> str:
-    """The text in one line. The narrow space between thousands stays, though Python does not call it printable."""
+    """Text on one line. The thin space between thousands is kept, although Python does not call it printable."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign == THIN else " " for sign in text)

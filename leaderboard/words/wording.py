@@ -1,4 +1,4 @@
-"""Names of things on the site, and its sentences about a board."""
+"""Display names on the site, and sentences about a board."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ __all__ = [
 ]
 
 OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_.@/]*(=|$)")
-"""An override of the configuration; an option of the command line, such as --config-dir, is none."""
+"""Pattern of a configuration override, as opposed to an option such as --config-dir."""
 PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
-"""Overrides that say where and how a cell was computed, and change no result."""
+"""Overrides about where and how a cell is computed, which change no result."""
 
 
 def slug(text: str) -> str:
-    """Lower-case letters, digits and dashes: safe as a file name and in an address."""
+    """Lower-case letters, digits and dashes, safe in a file name and in a URL."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].strip("-")
 
 
 def words(name: str) -> str:
-    """An identifier as people read it."""
+    """Identifier as displayed words."""
     return name.replace("_", " ")
 
 
 def breakable(name: str) -> Markup:
-    """A name that may go on in the next line after an underscore or a plus sign."""
+    """Name with line breaks allowed after underscores and plus signs."""
     return Markup("<wbr>").join(re.split(r"(?<=[_+])(?=\w)", name))
 
 
@@ -60,7 +60,7 @@ def norm_sign(norm: str) -> str:
 
 
 def radius(protocol: Protocol) -> str:
-    """The norm and its radius, exact: L∞ ≤ 8/255. Attacks that answer to no norm share a board without one."""
+    """Norm and exact radius: L∞ ≤ 8/255. Attacks that no norm bounds share a board without a radius."""
     if protocol.conditions.norm == ANY_CHANGE:
         return "no norm bound"
     unit = " features" if protocol.conditions.norm == "l0" else ""
@@ -68,13 +68,13 @@ def radius(protocol: Protocol) -> str:
 
 
 def heading(protocol: Protocol) -> str:
-    """The radius at the head of something."""
+    """Radius as a heading."""
     said = radius(protocol)
     return said[0].upper() + said[1:]
 
 
 def rank(row: Row) -> str:
-    """The places that the tests leave to a row: 3, or 3-9; a dash for a row without a rank."""
+    """Ranks compatible with the tests: 3, or 3-9; a dash for an unranked row."""
     of = row.ranks
     if of is None:
         return "\N{EN DASH}"
@@ -82,7 +82,7 @@ def rank(row: Row) -> str:
 
 
 def standing(board: Board, row: Row) -> str:
-    """Its rank among how many."""
+    """Rank of a row and the number of ranked rows."""
     return "not ranked" if row.ranks is None else f"rank {rank(row)} of {board.ranked}"
 
 
@@ -98,7 +98,7 @@ def unusual(protocol: Protocol) -> str:
 
 
 def suite_title(protocol: Protocol) -> str:
-    """The suite and the data set, and whether the protocol was kept."""
+    """Suite and dataset, with a note if the protocol was not kept."""
     name = f"Suite {protocol.conditions.suite}" if protocol.conditions.suite else "Outside suites"
     kept = "" if protocol.conditions.official or not protocol.conditions.suite else " (unofficial)"
     task = protocol.conditions.task
@@ -106,10 +106,10 @@ def suite_title(protocol: Protocol) -> str:
 
 
 def answer(board: Board) -> tuple[str, str]:
-    """The answer of a board in two parts: the leader, and its margin."""
+    """Summary of a board in two parts: the leader, and its margin."""
     rows, front = board.rows[: board.ranked], board.front
     if not rows and any(alarm.name == "not_attacked" for alarm in board.alarms):
-        return "No system is ranked.", "None was attacked: random noise alone shows no robustness."
+        return "No system is ranked.", "None was attacked: random noise alone does not show robustness."
     if not rows:
         return "No system is ranked.", "None was subjected to every required attack."
     best = rows[0]
@@ -132,17 +132,17 @@ def answer(board: Board) -> tuple[str, str]:
 
 
 def _unbroken(rate: Rate) -> str:
-    """An interval that stays in one line."""
+    """Interval without line breaks."""
     return interval(rate.low, rate.high).replace("\N{EN DASH}", "\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}")
 
 
 def answered(label: int) -> str:
-    """The answer of a system to an attacked input, by its label; -1 is a detector's refusal."""
+    """Prediction of a system on an attacked input, by its label; -1 is a detector's refusal."""
     return "rejected" if label == -1 else f"classified as {label}"
 
 
 def resolution(of: Resolution, total: int) -> str:
-    """Sentences on the differences that this many examples can and cannot resolve."""
+    """Sentences about the differences that this many examples can and cannot resolve."""
     if of.neighbours == 0:
         return ""
     if of.neighbours == 1:
@@ -163,10 +163,9 @@ def resolution(of: Resolution, total: int) -> str:
 
 
 def commands(records: Sequence[Record]) -> list[str]:
-    """Command lines that repeat these cells: one sweep where the overrides form a full grid, else one line a cell.
+    """Command lines that repeat these cells: one sweep if the overrides form a full grid, else one line per cell.
 
-    The overrides are those that the records keep; a record without them, or with anything else
-    among them, gives no line.
+    The overrides are those in the records; a record without them, or with anything else among them, gives no line.
     """
     lines = []
     for record in records:

@@ -1,8 +1,8 @@
-"""Adaptive: a search over losses, surrogates, draws, starts and transfers, as an expert would try them by hand.
+"""Adaptive: automated search over losses, surrogates, draws, starts and transfers, as in a manual adaptive attack.
 
 The list follows Tramer, Carlini, Brendel & Madry, NeurIPS 2020, arXiv:2002.08347: simple losses first, then smoother
-versions of what hides the gradient, expectation over randomness (Athalye et al., ICML 2018, arXiv:1802.00420), evading
-a detector together with the classifier (Carlini & Wagner, AISec 2017, arXiv:1705.07263), and no gradient at all.
+versions of whatever masks the gradient, expectation over randomness (Athalye et al., ICML 2018, arXiv:1802.00420),
+joint evasion of detector and classifier (Carlini & Wagner, AISec 2017, arXiv:1705.07263), and finally no gradient.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from .apgd import APGDLoss, apgd, climb
 from .square import Square, square
 
 MORE = 4
-"""Factor by which a member averages over more draws of a random system than the threat asks for."""
+"""Factor on the threat's number of EOT draws, for the member that averages over more of them."""
 
 ROUNDS = 5
-"""Weights that the bisection of the detectors' penalty tries."""
+"""Number of weights tried by the bisection of the detectors' penalty."""
 
 FIRST, FACTOR = 1.0, 10.0
-"""The first weight of the penalty, and the factor to the next while only one end is known."""
+"""Initial weight of the penalty, and its growth factor until the weight is bracketed."""
 
 RIVALS = 3
 
 Member = Callable[[Active, Best, SampleRandom], None]
-"""Attack the active examples, and offer candidates."""
+"""Attack on the active examples that offers candidates."""
 
 
 @dataclass(frozen=True)
 class Adaptive(Attack):
-    """Runs members one after the other on what is left, with an equal share of the passes each.
+    """Runs members one after the other on the surviving examples, with an equal share of the passes each.
 
-    The members: APGD on the cross-entropy and on the margin; for each smoother setting of the defenses, and the model
-    without them, APGD on that system, transferred, and carried on from there on the system itself; APGD towards the
-    likeliest classes; on random systems APGD over four times as many draws; where inputs are rejected, classifier and
-    detectors together with the weight of the penalty by bisection, per example; Square with what is left. Whatever a
-    member finds is judged as the core does it, a random system by its declared votes. An attacker who does not know the
-    defenses has the members that need no such knowledge.
+    Members: APGD on the cross-entropy and on the margin; for each smoother setting of the defenses, and for the
+    undefended model, APGD on that system, transferred and continued on the system itself; APGD towards the most likely
+    classes; for randomised systems, APGD over four times as many draws; for detectors, joint evasion with the weight of
+    the penalty by bisection, per example; Square with the remaining passes. Candidates are judged as by the core,
+    including the declared votes of a randomised system. Without knowledge of the defenses, only members that do not
+    need it are run.
 
-    passes: forward passes per example at most; a gradient takes one backward pass more.
+    passes: most forward passes per example; each gradient takes one backward pass in addition.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -65,13 +65,13 @@ class Adaptive(Attack):
         check_at_least(1, passes=self.passes)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """A success if there was one, else the candidate of the largest margin; `passes` forward passes at most."""
+        """First success, else the candidate with the largest margin; at most `passes` forward passes."""
         active = Active.of(target.tuned(passes=self.passes), threat.around(x, rng), y, targeted=threat.targeted)
         return adaptive(active, passes=self.passes, settle=may_settle(target, threat), rng=rng)
 
 
 def adaptive(every: Active, *, passes: int, settle: bool, rng: SampleRandom) -> Tensor:
-    """Best candidates of all members, (B, *S); see :class:`Adaptive`. settle: scores show the verdict."""
+    """Best candidates of all members, (B, *S); see :class:`Adaptive`. settle: the scores determine the verdict."""
     target, x = every.target, every.ball.x
     best = Best(x)
     members = _members(target, passes, every, settle)
@@ -104,7 +104,7 @@ def _offer(active: Active, x_adv: Tensor, best: Best, name: str) -> None:
 
 
 def _members(target: Target, passes: int, every: Active, settle: bool) -> list[tuple[str, Member]]:
-    """The members that the system calls for, by name, in order."""
+    """Members that apply to the system, by name, in order."""
     smoother = target.smoother
     kinds: list[tuple[str, Callable[[int], Member]]] = [
         ("apgd ce", lambda share: _ascent(APGDLoss.ce, share, settle)),
@@ -125,7 +125,7 @@ def _members(target: Target, passes: int, every: Active, settle: bool) -> list[t
 
 
 def _steps(active: Active, share: int, climbs: int = 1) -> int:
-    """Steps of a climb that costs at most `share` passes per example."""
+    """Number of steps of a climb that costs at most `share` passes per example."""
     left = active.target.tuned(passes=share).remaining()
     assert left is not None
     return max(1, (int(left.max()) if len(left) else 1) // climbs - 1)
@@ -176,7 +176,10 @@ def _transfer(view: Target, share: int) -> Member:
 
 
 def _bisection(share: int) -> Member:
-    """Ascend the margin less the weighted excess of the detectors; refused: a larger weight, still right: a smaller."""
+    """Ascend the margin minus the weighted excess of the detectors, and bisect the weight.
+
+    The weight increases if the input is refused, and decreases if it is still classified correctly.
+    """
 
     def member(active: Active, best: Best, rng: SampleRandom) -> None:
         low = torch.zeros_like(active.y, dtype=torch.float32)

@@ -40,10 +40,10 @@ LEFT_OUT = {
     "perc_al": "measures a distance of colours, which is no norm of a threat",
     "str_attack": "measures structured sparsity, which is no norm of a threat",
 }
-"""Attacks of adversarial-library that are not offered, and why."""
+"""Attacks of adversarial-library that are not offered, with the reason."""
 
 UNUSED = ("torchvision", "torchvision.models", "visdom")
-"""What the package imports for perceptual distances and plots, which none of these attacks uses."""
+"""Packages imported for perceptual distances and plots, which none of these attacks uses."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class AdvLib(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """True if adv_lib.attacks has it."""
+        """True if adv_lib.attacks has an attack of that name."""
         return hasattr(_attacks(), name)
 
     @classmethod
     def signature_of(cls, name: str) -> Callable[..., Any]:
-        """The attack's function."""
+        """Function of the attack."""
         found: Callable[..., Any] = getattr(_attacks(), name)
         return found
 
@@ -82,7 +82,7 @@ class AdvLib(Bridge):
             raise Refused(f"adv_lib's {self.method} with its loss {loss} needs 4 classes, and there are {spec.classes}")
 
     def run(self, facade: Facade, x: Tensor, y: Tensor, *, threat: Threat, seed: int) -> Tensor:
-        """One call of the attack's function."""
+        """Call the attack's function."""
         call = self.signature_of(self.method)
         named = {
             "targeted": threat.targeted,
@@ -108,7 +108,7 @@ def _attacks() -> Any:
 
 @contextlib.contextmanager
 def _placeholders() -> Iterator[None]:
-    """Empty modules for those of :data:`UNUSED` that are not installed, while the package is imported."""
+    """Insert empty modules for missing packages of :data:`UNUSED` during the import."""
     absent = [
         name for name in UNUSED if name not in sys.modules and importlib.util.find_spec(name.partition(".")[0]) is None
     ]

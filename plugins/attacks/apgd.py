@@ -1,4 +1,4 @@
-"""APGD: projected gradient ascent without a step size to choose. Croce & Hein, ICML 2020, arXiv:2003.01690, section 3.
+"""APGD: projected gradient ascent with an adaptive step size. Croce & Hein, ICML 2020, arXiv:2003.01690, section 3.
 
 Its l1 form is Croce & Hein, ICML 2021, arXiv:2103.01208.
 """
@@ -36,14 +36,14 @@ from ._base.vectors import columns
 
 MOMENTUM = 0.75
 RISES = 0.75
-"""Share of the steps between two checkpoints that must have raised the loss; with fewer the step size is halved."""
+"""Share of the steps between two checkpoints that must increase the loss; otherwise the step size is halved."""
 
 
 class APGDLoss(Enum):
-    """Loss to ascend: cross-entropy, difference of logits ratio or margin; the latter two also in targeted form.
+    """Loss to maximise: cross-entropy, difference of logits ratio or margin; the latter two also targeted.
 
-    With two classes dlr is the margin, with two or three dlr_targeted is margin_targeted: there are no logits left to
-    divide by.
+    With two classes dlr is the margin, with two or three dlr_targeted is margin_targeted, since there are too few
+    logits for the ratio.
     """
 
     ce = "ce"
@@ -54,11 +54,11 @@ class APGDLoss(Enum):
 
     @property
     def one_class_each(self) -> bool:
-        """True if each of several classes is approached by a climb of its own."""
+        """True if each of several classes is approached by a separate climb."""
         return self in (APGDLoss.dlr_targeted, APGDLoss.margin_targeted)
 
     def of_rows(self, *, targeted: bool) -> Loss:
-        """Loss of a row: towards its rival, or away from its label; under a targeted threat towards its label."""
+        """Loss of a row: towards its rival, or away from its label; under a targeted threat towards the target."""
         if not self.one_class_each or targeted:
             return AttackLoss(self.value.removesuffix("_targeted"))
         towards = logit_difference if self is APGDLoss.margin_targeted else dlr_to_rival
@@ -67,15 +67,16 @@ class APGDLoss(Enum):
 
 @dataclass(frozen=True)
 class APGD(Attack):
-    """Momentum ascent that halves its step and returns to its best point where it stops making progress.
+    """Momentum ascent that halves its step size and returns to its best point if it stops making progress.
 
-    Differences from the paper: starts are uniform in the ball (l1: a Gaussian, projected); an example stops at its
-    first success; the classes of the targeted losses are approached side by side, not one after the other, and the
-    first to be reached counts.
+    Differences from the paper: starts are uniform in the ball (l1: a projected Gaussian); an example stops at its first
+    success; the classes of the targeted losses are approached in parallel instead of in turn, and the first success
+    counts.
 
-    steps: iterations of one climb. restarts: largest number of starts of an example, which ends when it is broken.
-    loss: the loss to ascend. targets: for the targeted losses, how many classes are tried: those with the highest clean
-        scores beside the label. Under a targeted threat there is only the class of the threat.
+    steps: iterations of one climb. restarts: most starts per example, which ends when it is broken.
+    loss: to maximise. targets: for the targeted losses, number of classes to try: those with the highest clean scores
+    other
+        than the label. Under a targeted threat only its target class is tried.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -92,18 +93,18 @@ class APGD(Attack):
         check_at_least(1, steps=self.steps, restarts=self.restarts, targets=self.targets)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse losses towards one class each where an example has several sites."""
+        """Refuse class-wise targeted losses for examples with several sites."""
         if spec.task.dense and self.loss.one_class_each:
             raise Refused(
-                f"attack.apgd.loss is {self.loss.value}, which approaches one class of an example, and the data are "
+                f"attack.apgd.loss is {self.loss.value}, which approaches one class of an example, but the data are "
                 f"for {spec.task.name}; choose ce, margin or dlr"
             )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """A success if one was seen, else the point of the highest loss; the clean input if no loss is a number.
+        """First success, else the point with the highest loss; the clean input if every loss is NaN.
 
-        Cost per example, restart and class: `steps` + 1 passes forward and backward (l1: + 3); the targeted losses
-        take one forward pass more to rank the classes.
+        Cost per example, restart and class: `steps` + 1 forward and backward passes (l1: + 3); the targeted losses take
+        one more forward pass to rank the classes.
         """
         active, rivals = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted), None
         if self.loss.one_class_each and not threat.targeted:
@@ -137,7 +138,7 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass
 class _Climb(State):
-    """State of each row. top: the point of the highest loss. rises: steps that raised it since the last checkpoint."""
+    """State of each row. top: point with the highest loss. rises: steps that increased it since the last checkpoint."""
 
     x_adv: Tensor
     previous: Tensor
@@ -179,7 +180,7 @@ class _Climb(State):
         self.previous, self.x_adv, self.gradient, self.value = self.x_adv, x_adv, gradient, value
 
     def check(self, interval: int) -> None:
-        """Halve the step and go back to the top where the climb oscillates or has stalled (section 3.1)."""
+        """Halve the step size and return to the best point if the climb oscillates or has stalled (section 3.1)."""
         stalled = ~self.halved & (self.top_value <= self.checked_value)
         self.halved = (self.rises < RISES * interval) | stalled
         self.step_size = torch.where(self.halved, self.step_size / 2.0, self.step_size)
@@ -202,7 +203,7 @@ class _Climb(State):
 def climb(active: Active, start: Tensor, best: Best, *, loss: Loss, steps: int, settle: bool) -> None:
     """Algorithm 1 from `start` (b, *S), under l1 that of :func:`climb_sparse`; every point is offered to `best`.
 
-    With `settle` an example ends as soon as one of its rows succeeds. Cost: steps + 1 passes forward and backward.
+    With `settle` an example ends as soon as one of its rows succeeds. Cost: steps + 1 forward and backward passes.
     """
     if active.ball.norm is Norm.l1:
         climb_sparse(active, start, best, loss=loss, steps=steps, settle=settle)
@@ -252,7 +253,7 @@ def apgd(
 
 
 def _start(ball: Ball, rng: SampleRandom, draw: int) -> Tensor:
-    """Random start (B, *S): uniform in the ball; under l1, where that changes every feature a little, a Gaussian."""
+    """Random start, (B, *S): uniform in the ball; under l1, where that changes every feature slightly, a Gaussian."""
     if ball.norm is Norm.l1:
         return ball.x + rng.normal(*ball.x.shape[1:], stream="apgd/start", draw=draw).to(ball.x.dtype)
     return ball.random(rng, stream="apgd/start", draw=draw)

@@ -91,13 +91,13 @@ LEFT_OUT = {
     "GeoDA": "calls np.mat, which NumPy 2 has no more; attack=geoda does that here",
     "LowProFool": "must be fitted to a table of data first",
 }
-"""Attacks of ART that are not offered, and why."""
+"""Attacks of ART that are not offered, with the reason."""
 
 IMAGES = frozenset({"SquareAttack", "SimBA", "PixelAttack", "ThresholdAttack"})
-"""Methods that are written for images (C, H, W)."""
+"""Methods for images (C, H, W) only."""
 
 BY_PROBABILITIES = frozenset({"SimBA", "VirtualAdversarialMethod"})
-"""Methods that refuse a model whose answers are no probabilities."""
+"""Methods that need a model with probabilities as output."""
 
 
 @dataclass(frozen=True)
@@ -121,25 +121,25 @@ class ART(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """True if art.attacks.evasion has it."""
+        """True if art.attacks.evasion has an attack of that name."""
         return hasattr(imported("art.attacks.evasion"), name)
 
     @classmethod
     def signature_of(cls, name: str) -> Callable[..., Any]:
-        """The attack's class."""
+        """Class of the attack."""
         found: Callable[..., Any] = getattr(imported("art.attacks.evasion"), name)
         return found
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image to the methods that need one."""
+        """Refuse data other than images for methods that need images."""
         super().check(spec, threat)
         if self.method in IMAGES and len(spec.shape) != 3:
             raise Refused(
-                f"ART's {self.method} needs images of shape (C, H, W), and one example has shape {spec.shape}"
+                f"ART's {self.method} needs images of shape (C, H, W), but an example has the shape {spec.shape}"
             )
 
     def run(self, facade: Facade, x: Tensor, y: Tensor, *, threat: Threat, seed: int) -> Tensor:
-        """`generate` of one example, behind ART's PyTorchClassifier."""
+        """Call `generate` on one example, with ART's PyTorchClassifier."""
         from art.estimators.classification import PyTorchClassifier
 
         classifier = PyTorchClassifier(
@@ -157,9 +157,9 @@ class ART(Bridge):
         return torch.from_numpy(np.asarray(found))
 
     def _settings(self, threat: Threat) -> dict[str, Any]:
-        """The parameters of the attack: what the threat says, and what was given.
+        """Parameters of the attack, from the threat and the given settings.
 
-        ART's own default of the steps' size is fixed whatever eps is, so that an absent one is 2.5 eps / steps.
+        ART's own default step size is fixed for any eps, so a missing one is set to 2.5 eps / steps.
         """
         taken = inspect.signature(self.signature_of(self.method)).parameters
         named: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""AutoAttack: four attacks without parameters, each on what the ones before left. Croce & Hein, ICML 2020.
+"""AutoAttack: four parameter-free attacks, each on the survivors of the ones before. Croce & Hein, ICML 2020.
 
 arXiv:2003.01690, section 5; the l1 form is Croce & Hein, ICML 2021, arXiv:2103.01208, section 4.
 """
@@ -27,7 +27,7 @@ from .fab import FAB, fab
 from .square import Square, square
 
 TARGETS = 9
-"""Number of classes that APGD-T and FAB-T try; APGD-T tries five under l1."""
+"""Number of target classes of APGD-T and FAB-T; APGD-T tries five under l1."""
 
 Part = Callable[[Active], Best]
 """An attack on the active examples."""
@@ -51,12 +51,12 @@ class AutoAttack(Attack):
     """Runs its attacks one after the other, each on the examples that are still classified correctly.
 
     Differences from the paper: those of the parts (:mod:`.apgd`, :mod:`.fab`, :mod:`.square`), of which the targeted
-    ones take all classes of an example in one batch; FAB stops at a success within eps, since no nearer one is needed;
-    two and three classes, inputs that are no images, regions and targeted threats work (there APGD-T and FAB-T have
-    the one class of the threat).
+    ones process all classes of an example in one batch; FAB stops at a success within eps, since no nearer one is
+    needed; two and three classes, data other than images, regions and targeted threats are supported (APGD-T and FAB-T
+    then have the threat's target class only).
 
-    version: see :class:`Version`. steps: iterations of APGD and FAB. queries: of Square. proposals: how many windows
-    Square tries in a pass at most; 1 is the paper's algorithm. edges: Square's windows reach the last row and column;
+    version: see :class:`Version`. steps: iterations of APGD and FAB. queries: of Square. proposals: most windows that
+    Square tries per pass; 1 is the paper's algorithm. edges: Square's windows reach the last row and column;
     the published standard is false, and `attack=autoattack_edges` is true.
     """
 
@@ -74,10 +74,10 @@ class AutoAttack(Attack):
         check_at_least(1, steps=self.steps, queries=self.queries, proposals=self.proposals)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The first success, else the point of the highest cross-entropy.
+        """First success, else the point with the highest cross-entropy.
 
-        Cost of an example that stands, in the standard version: 101 forward and backward passes for APGD, 909 for
-        APGD-T, 1800 forward and 900 backward for FAB-T, 5000 forward for Square at most, one to rank the classes.
+        Cost of an unbroken example in the standard version: 101 forward and backward passes for APGD, 909 for APGD-T,
+        1800 forward and 900 backward for FAB-T, at most 5000 forward for Square, one to rank the classes.
         """
         active = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted)
         x_adv, won = x, torch.zeros_like(y, dtype=torch.bool)
@@ -164,7 +164,7 @@ class _Parts:
         )
 
     def _rivals(self, active: Active, count: int) -> Tensor | None:
-        """Classes to try (B, count), from one pass over the examples that are active at the first call."""
+        """Classes to try, (B, count), from one pass over the examples that are active at the first call."""
         if active.targeted:
             return None
         if self.ranks is None:

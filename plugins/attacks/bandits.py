@@ -1,4 +1,4 @@
-"""Bandits: a gradient kept between queries, the same for neighbours. Ilyas et al., ICLR 2019, arXiv:1807.07978."""
+"""Bandits: gradient estimation with time and data priors. Ilyas et al., ICLR 2019, arXiv:1807.07978."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from ._blackbox.queries import Oracle
 
 @dataclass(frozen=True)
 class Bandits(Attack):
-    """Steps along a prior of the gradient, which every pair of queries around it improves.
+    """Steps along a prior of the gradient, updated by a pair of queries per step.
 
-    The prior is kept for tiles of pixels (data) and from step to step (time). It learns by exponentiated gradients
-    under linf and by plain ones under l2. Difference from the paper: the margin takes the place of the cross-entropy.
+    The prior is constant on tiles of pixels (data prior) and carried over between steps (time prior). It is updated by
+    exponentiated gradients under linf and by plain ones under l2. Difference from the paper: the margin replaces the
+    cross-entropy.
 
-    steps: iterations. tile: side of a tile in pixels; the paper takes 6 for inputs of 299 pixels a side.
-    exploration: distance of queries from the prior. difference: length of the way to a query.
-    learning: length of a step of the prior. The published values are taken where one is None: 1, 0.1 and 100 under
-        linf; 0.01, 0.01 and 0.1 under l2.
-    step_size: length of a step in the threat's norm; None takes 5 eps / steps.
+    steps: iterations. tile: side of a tile in pixels; the paper uses 6 for inputs of 299 pixels a side.
+    exploration: distance of the queries' directions from the prior. difference: length of the step to a query.
+    learning: learning rate of the prior. None stands for the published values: 1, 0.1 and 100 under linf; 0.01, 0.01
+    and
+        0.1 under l2.
+    step_size: length of a step in the threat's norm; None for 5 eps / steps.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -105,13 +107,13 @@ def bandits(
 
 
 def tiled(shape: torch.Size, tile: int) -> torch.Size:
-    """The shape of one value per tile: all axes but the channels are divided, rounded up."""
+    """Shape of one value per tile: all axes but the channels are divided by `tile`, rounded up."""
     axes = shape[1:] if len(shape) > 1 else shape
     return torch.Size([*shape[: len(shape) - len(axes)], *(-(-length // tile) for length in axes)])
 
 
 def spread(values: Tensor, shape: torch.Size, tile: int) -> Tensor:
-    """Each value of a tile for all its pixels, (b, *shape)."""
+    """Copy the value of each tile to all its pixels, (b, *shape)."""
     for axis in range(2 if len(shape) > 1 else 1, values.ndim):
         values = values.repeat_interleave(tile, axis).narrow(axis, 0, shape[axis - 1])
     return values

@@ -29,15 +29,15 @@ def kurakin_steps(eps: float) -> int:
 
 @dataclass(frozen=True)
 class BIM(Attack):
-    """Steepest steps from the clean input, each followed by the projection into ball and box.
+    """Steepest-ascent steps from the clean input, each followed by the projection into ball and box.
 
-    Differences from the paper: it also works in l2 and l1; the default step follows the radius, where the paper takes
-    1/255 and so walks 1.25 eps in all up to eps = 16/255; an example stops at its first success.
+    Differences from the paper: l2 and l1 are supported; the default step size is proportional to eps, while the paper
+    uses 1/255, which gives a total of 1.25 eps up to eps = 16/255; an example stops at its first success.
 
-    steps: iterations; None takes :func:`kurakin_steps` of the radius under linf, and 10 under other norms.
-    step_size: length of a step in the threat's norm; None takes 1.25 eps / steps.
-    loss: the loss to ascend; the paper's is the cross-entropy.
-    stop_on_success: whether a broken example stays at the iterate that broke it. For adversarial training: false.
+    steps: iterations; None for :func:`kurakin_steps` of the radius under linf, and 10 under other norms.
+    step_size: length of a step in the threat's norm; None for 1.25 eps / steps.
+    loss: to maximise; the paper's is the cross-entropy.
+    stop_on_success: keep a broken example at the iterate that broke it. False for adversarial training.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -54,7 +54,7 @@ class BIM(Attack):
         check_positive(step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`steps` forward and backward passes per example at most."""
+        """At most `steps` forward and backward passes per example."""
         steps = self.steps or (kurakin_steps(threat.radius) if threat.norm is Norm.linf else 10)
         return ascend(
             Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),

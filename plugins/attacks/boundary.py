@@ -16,10 +16,10 @@ from ._blackbox.decisions import bisect, first_wins, found, offer_nearer
 from ._blackbox.queries import Oracle, gaussian
 
 STEPS_AT_ONCE = 5
-"""Number of steps tried from the same point, in one pass."""
+"""Number of steps tried from the same point in one pass."""
 
 LEVEL_RATE, NEARER_RATE = 0.5, 0.3
-"""Target success rates of the points at the same distance and of those nearer by."""
+"""Target success rates of orthogonal steps and of steps towards the input."""
 
 LEVEL_MEMORY, NEARER_MEMORY = 0.7, 0.5
 """Decay of the running success rates."""
@@ -27,17 +27,17 @@ LEVEL_MEMORY, NEARER_MEMORY = 0.7, 0.5
 
 @dataclass(frozen=True)
 class Boundary(Attack):
-    """Takes a random step at the same distance, then one towards the clean input, and keeps what is adversarial.
+    """Takes a random orthogonal step at constant distance, then one towards the input; keeps adversarial points.
 
-    Differences from the paper: the walk begins on the boundary, found by bisection; five steps are tried from the same
-    point, the nearest that succeeds is taken, and the others that succeed are tried again from the new point; of the
-    points at the same distance only the first of the five is asked about; and the rates of success, by which the
-    lengths of the steps are adapted, are running means. About half of the points at the same distance are to succeed,
-    as in the paper, and of those nearer by slightly more than there.
+    Differences from the paper: the walk starts on the boundary, found by bisection; five steps are tried from the same
+    point, the nearest success is taken, and the other successes are tried again from the new point; of the orthogonal
+    steps only the first of the five is queried; the success rates that adapt the step lengths are running means. About
+    half of the orthogonal steps should succeed, as in the paper, and slightly more of the steps towards the input than
+    there.
 
-    steps: steps that are tried. side: initial length of the step at the same distance, as a share of the distance.
+    steps: number of tried steps. side: initial length of the orthogonal step, as a share of the distance.
     ahead: initial length of the step towards the clean input, as a share of the distance.
-    growth: factor by which a step grows or shrinks at a time. tries: random inputs to start from.
+    growth: factor by which a step length is adapted. tries: random inputs to start from.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -56,7 +56,7 @@ class Boundary(Attack):
         check_positive(side=self.side, ahead=self.ahead, growth=self.growth)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Inputs that succeed at a small distance, the clean input where none was found.
+        """Adversarial inputs at a small distance; the clean input where none was found.
 
         Cost per example: 1.2 forward passes per step, and the start.
         """
@@ -108,9 +108,9 @@ def boundary(
 
 
 def _level(delta: Tensor, noise: Tensor, side: Tensor) -> Tensor:
-    """(b, n, *S): `delta` (b, *S) after steps along `noise` (b, n, *S) on the sphere around the clean input.
+    """`delta` (b, *S) after steps along `noise` (b, n, *S) on the sphere around the clean input, (b, n, *S).
 
-    side: (b,) the length of a step, as a share of the radius.
+    side: (b,) length of the step, as a share of the radius.
     """
     far, zero = rows_norm(delta, Norm.l2), 1e-12
     unit = (delta / columns(far.clamp_min(zero), delta))[:, None]
@@ -120,14 +120,14 @@ def _level(delta: Tensor, noise: Tensor, side: Tensor) -> Tensor:
 
 
 def _lengths(delta: Tensor) -> Tensor:
-    """The l2 norms of `delta` (b, n, *S), (b, n)."""
+    """l2 norms of `delta` (b, n, *S), (b, n)."""
     return delta.flatten(2).square().sum(2).sqrt()
 
 
 def _adapt(walk: Tensor, rate: Tensor, index: Tensor, measured: Tensor, growth: float) -> None:
-    """Lengthen or shorten both kinds of steps of the examples `index` (b,) towards the rates that they are to have.
+    """Adapt the lengths of both kinds of steps of the examples `index` (b,) towards their target success rates.
 
-    measured: (b, 2) the shares of points at the same distance, and of those nearer by, that succeeded now.
+    measured: (b, 2) success rates of this pass, of orthogonal steps and of steps towards the input.
     """
     memory = torch.tensor([LEVEL_MEMORY, NEARER_MEMORY], device=walk.device)
     wanted = torch.tensor([LEVEL_RATE, NEARER_RATE], device=walk.device)

@@ -1,4 +1,4 @@
-"""Cascade: any list of attacks, each on what the ones before left.
+"""Cascade: any list of attacks, each on the survivors of the ones before.
 
 Running a set of attacks and counting an example as broken by any of them is the worst case of Croce & Hein, ICML 2020,
 arXiv:2003.01690, section 5; AutoAttack is one such list.
@@ -37,22 +37,22 @@ WEAKEST = (Access.transfer, Access.labels, Access.scores, Access.gradients)
 
 @dataclass(frozen=True)
 class Cascade(Attack):
-    """Runs its members one after the other, cheap ones first, each on the examples that are still right.
+    """Runs its members one after the other, cheap ones first, each on the examples that are still classified correctly.
 
-    After a member the system is asked about each of its candidates, a random one as often as it votes. So the members
-    spend the query budget in their order, and one pass more each. An attacker that works on another model than the
-    judged one (transfer, or a defense unknown to it) drops what that model gets wrong.
+    After a member the system classifies each of its candidates, a randomised one by its votes. Members therefore use up
+    the query budget in their order, plus one pass each. An attacker on another model than the judged one (transfer, or
+    an unknown defense) drops the examples that this model misclassifies.
 
-    It supports the norms and targets that all of its members support, needs the access of the most demanding one, and
-    answers to the norm if all do. Members that look for the smallest perturbation count where they stay in the ball.
+    It supports the norms and targets that all members support, needs the highest access that any member needs, and is
+    bounded if all are. Candidates of minimal members count if they are in the ball.
 
-    members: names of attacks or of variants, with settings if any: `[fgsm,{pgd:{steps:10}},square]`.
+    members: names of attacks or variants, optionally with settings: `[fgsm,{pgd:{steps:10}},square]`.
     """
 
     supports: ClassVar[Supports] = Supports(
         norms=frozenset({Norm.linf, Norm.l2, Norm.l1}), targeted=True, randomized=True
     )
-    """Of the default members; every cascade declares its own."""
+    """Abilities of the default members; every cascade declares its own."""
 
     members: tuple[Attack, ...] = inner_list("fgsm", "pgd", "apgd", "square")
 
@@ -63,26 +63,26 @@ class Cascade(Attack):
         for member in self.members:
             if isinstance(member, PreparedAttack) or member.supports.trigger:
                 raise ConfigError(
-                    f"attack.members holds {type(member).__name__}, which needs what is made once per cell; expected "
-                    "attacks that begin with the input: run it as an attack of its own"
+                    f"attack.members holds {type(member).__name__}, which is prepared once per cell; expected attacks "
+                    "without preparation: run it as a separate attack"
                 )
         object.__setattr__(self, "supports", joint(member.supports for member in self.members))
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what a member refuses."""
+        """Refuse everything that a member refuses."""
         for member in self.members:
             member.check(spec, threat)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The candidate of the first member that succeeds, else that of the last one that was run.
+        """Candidate of the first successful member, else that of the last one run.
 
-        The cost of all members, and one pass after each (per vote, if randomised).
+        Cost: that of all members, and one pass after each (per vote, if randomised).
         """
         return cascade(self.members, target, x, y, threat=threat, rng=rng)
 
 
 def joint(abilities: Iterable[Supports]) -> Supports:
-    """Abilities of a list of attacks together."""
+    """Joint abilities of a list of attacks."""
     every = list(abilities)
     return Supports(
         norms=frozenset.intersection(*(can.norms for can in every)),

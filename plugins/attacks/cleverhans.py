@@ -30,7 +30,7 @@ METHODS = {
 }
 
 LEFT_OUT = {"semantic": "inverts the image, which has no radius; attack=negative does that here"}
-"""Attacks of CleverHans that are not offered, and why."""
+"""Attacks of CleverHans that are not offered, with the reason."""
 
 MODULE = "cleverhans.torch.attacks"
 
@@ -72,20 +72,20 @@ class CleverHans(Bridge):
 
     @classmethod
     def signature_of(cls, name: str) -> Callable[..., Any]:
-        """The attack's function."""
+        """Function of the attack."""
         found: Callable[..., Any] = getattr(imported(f"{MODULE}.{name}"), name)
         return found
 
     def gave_up(self, error: Exception) -> bool:
-        """No direction: its step under l1 asserts a length of exactly 1, which a gradient of zero has not."""
+        """True if the l1 step failed its assertion of unit length, as for a zero gradient."""
         frames = traceback.extract_tb(error.__traceback__)
         return isinstance(error, AssertionError) and bool(frames) and frames[-1].name == "optimize_linear"
 
     def run(self, facade: Facade, x: Tensor, y: Tensor, *, threat: Threat, seed: int) -> Tensor:
-        """One call of the attack's function.
+        """Call the attack's function.
 
-        An absent `eps_iter` and `nb_iter` of projected_gradient_descent, which has no default for them, are eps / 10
-        and 40.
+        `eps_iter` and `nb_iter` of projected_gradient_descent have no defaults; missing ones are set to eps / 10 and
+        40.
         """
         named: dict[str, Any] = {
             "eps": threat.radius,

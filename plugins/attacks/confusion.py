@@ -1,4 +1,4 @@
-"""Confusion: inputs on which the system is least confident. No paper."""
+"""Confusion: inputs with the least confident prediction. No paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._base.budget import can_ask
 from ._base.settings import check_at_least, check_positive
 
 LAST = 1e-4
-"""The last step as a part of the first: what is left of the way to where two labels are as likely."""
+"""Ratio of the last step to the first, which bounds the remaining distance to the point of equal probabilities."""
 
 
 class Doubt(Enum):
@@ -28,14 +28,14 @@ class Doubt(Enum):
 
 @dataclass(frozen=True)
 class Confusion(Attack):
-    """Steepest ascent of the system's doubt in the ball; per example the iterate with the least sure answer.
+    """Steepest ascent of the system's uncertainty in the ball; returns the iterate with the least confident prediction.
 
-    Which label comes out does not matter to it. So `robust accuracy` says little about it: two labels that are as
-    likely are broken by a coin's toss. `confused` (metric.confidence) says how unsure the system was made.
+    The predicted label does not matter. `robust accuracy` therefore says little about this attack: between two equally
+    likely labels, success is a matter of chance. `confused` (metric.confidence) measures the uncertainty.
 
-    steps: iterations. step_size: of the first one, in the threat's norm; None takes 2 eps. Later ones fall
-    geometrically to a ten-thousandth of it. doubt: see :class:`Doubt`; the entropy is smooth, and leads to a lower
-    probability of the predicted label too.
+    steps: iterations. step_size: of the first one, in the threat's norm; None for 2 eps. Later ones decrease
+    geometrically to a ten-thousandth of it. doubt: see :class:`Doubt`; the entropy is smooth, and also leads to a lower
+    probability of the predicted label.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}))
@@ -65,13 +65,13 @@ def _top(logits: Tensor) -> Tensor:
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """The entropy of the answer, in nats, (B,)."""
+    """Entropy of the prediction, in nats, (B,)."""
     logs = logits.log_softmax(1)
     return -(logs.exp() * logs).sum(1)
 
 
 def confusion(target: Target, *, ball: Ball, loss: RowLoss, steps: int, step_size: float) -> Tensor:
-    """Adversarial candidates (B, *S); see :class:`Confusion`, best so far where the query budget ends."""
+    """Adversarial candidates (B, *S); see :class:`Confusion`. Best so far if the query budget ends."""
     result = ball.x
     least = torch.full((len(result),), torch.inf, dtype=result.dtype, device=result.device)
     index, x_adv = torch.arange(len(result), device=result.device), result

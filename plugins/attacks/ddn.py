@@ -18,23 +18,23 @@ from ._base.vectors import annealed, columns, unit, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
 
 _LAST_STEP = 0.01
-"""The last step as a share of the first."""
+"""Ratio of the last step size to the first."""
 
 
 @dataclass(frozen=True)
 class DDN(Attack):
-    """Follows the gradient on a sphere around the input that shrinks after every success and grows after a failure.
+    """Follows the gradient on a sphere around the input that shrinks after a success and grows after a failure.
 
-    Differences from the paper: what is ascended is the cross-entropy for the first steps only, and then the margin
-    (`margin_share`; 0 is the paper's): the gradient of the first is at the boundary a mixture of those of all classes,
-    and does not point to the nearest one; the nearest success is moved back towards the input as far as it stays one
-    (`search_steps`; 0 is the paper's); an example whose distance has stopped falling ends early (`patience`; 1 is the
-    paper's). Where a gradient is zero the authors' program moves at random, and this not at all.
+    Differences from the paper: the cross-entropy is maximised in the first steps only, then the margin (`margin_share`;
+    0 is the paper's), because at the boundary the gradient of the former mixes those of all classes and does not point
+    to the nearest one; the nearest success is moved back towards the input by a line search (`search_steps`; 0 is the
+    paper's); an example whose distance has stopped decreasing ends early (`patience`; 1 is the paper's). At a zero
+    gradient the authors' code takes a random step, this one takes none.
 
     steps: iterations. step_size: length of the first step. init_radius: of the first sphere.
-    gamma: share by which the sphere shrinks and grows. loss: the loss to ascend at first.
-    margin_share: the share of the steps, the last ones, in which it is the margin.
-    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
+    gamma: relative change of the radius. loss: to maximise at first.
+    margin_share: share of the steps, at the end, on the margin.
+    patience: share of the steps without a 1 % improvement of the distance after which an example ends; 1 for never.
     search_steps: forward passes of the final line search.
     """
 
@@ -62,7 +62,7 @@ class DDN(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Nearest success found, at any distance; the clean input where there is none.
 
-        Cost per example: at most `steps` forward and backward passes, and the search.
+        Cost per example: at most `steps` forward and backward passes, and the line search.
         """
         active = Active.unbounded(target, x, y, threat, rng)
         best = ddn(

@@ -30,13 +30,14 @@ from ._base.vectors import columns
 
 @dataclass(frozen=True)
 class DenseAdversary(Attack):
-    """Steps along the normalised gradient of the sum of z_wrong - z_true over the sites that are still right.
+    """Steps along the normalised gradient of the sum of z_wrong - z_true over the sites that are still correct.
 
-    Each class is given one wrong class per example, drawn uniformly. Of a detection the sites are the cells of objects.
-    Differences from the paper: iterates are kept in the threat's ball and in the box, and an example stops where the
-    system answers it wrongly as a whole, not only when no site is right.
+    Each class is assigned one wrong class per example, drawn uniformly. In detection, the sites are the cells of
+    objects.
+    Differences from the paper: iterates stay in the threat's ball and in the box, and an example stops when it counts
+    as broken, not only when no site is correct.
 
-    steps: iterations at most (M0). gamma: largest change of a feature in one step; the paper's 0.5 of 255.
+    steps: most iterations (M0). gamma: largest change of a feature in one step; the paper's is 0.5 of 255.
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name, Detection.name})
@@ -50,15 +51,15 @@ class DenseAdversary(Attack):
         check_positive(gamma=self.gamma)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse the goal of made-up objects: there is no true class to leave."""
+        """Refuse the goal of fabricated objects, which has no true class to leave."""
         if threat.goal.value == "fabrication":
             raise Refused(
-                "attack.dense_adversary moves objects from their class to another, and threat.goal is fabrication; "
+                "attack.dense_adversary moves objects from their class to another, but threat.goal is fabrication; "
                 "choose vanishing, mislabeling or untargeted"
             )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`steps` forward and backward passes per example at most."""
+        """At most `steps` forward and backward passes per example."""
         task = target.task
         assert isinstance(task, DenseTask)
         active = Active.of(target, threat.around(x, rng), y, targeted=threat.targeted)
@@ -77,7 +78,7 @@ class DenseAdversary(Attack):
 
 
 def class_pairs(task: DenseTask, y: Tensor, classes: int, rng: SampleRandom) -> tuple[Tensor, Tensor]:
-    """True class of each site, -1 where it is no target, and the wrong class that it is led to, (B, S) int64 each."""
+    """True class of each site, -1 where it is not attacked, and its assigned wrong class, (B, S) int64 each."""
     objects = isinstance(task, Detection)
     true = torch.where(y[..., 0] > 0, y[..., 0], -1) if y.ndim == 3 else y
     if objects and task.goal == "vanishing":
@@ -90,7 +91,7 @@ def class_pairs(task: DenseTask, y: Tensor, classes: int, rng: SampleRandom) -> 
 
 
 def lead(task: DenseTask, output: Tensor, true: Tensor, wrong: Tensor, index: Tensor) -> Tensor:
-    """Sum of z_wrong - z_true over the target sites of the examples `index` (b,) that are still right, (b,) (eq. 2)."""
+    """Sum of z_wrong - z_true over the attacked sites of the examples `index` (b,) that are correct, (b,) (eq. 2)."""
     scores, true, wrong = task.scores(output), true[index], wrong[index]
     at = true.clamp_min(0)[..., None]
     ahead = (scores.gather(2, wrong[..., None]) - scores.gather(2, at)).squeeze(2)
@@ -99,7 +100,7 @@ def lead(task: DenseTask, output: Tensor, true: Tensor, wrong: Tensor, index: Te
 
 
 def peak_normalised(gradient: Tensor) -> Tensor:
-    """Each row divided by its largest magnitude, 0 where that is 0 or not a number, (b, *S) (eq. 4)."""
+    """Each row divided by its largest magnitude, 0 where that is 0 or NaN, (b, *S) (eq. 4)."""
     gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     peak = gradient.flatten(1).abs().amax(1)
     return gradient / columns(torch.where(peak > 0, peak, 1.0), gradient)

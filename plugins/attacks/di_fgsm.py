@@ -28,14 +28,14 @@ from ._base.settings import check_at_least, check_images, check_positive
 
 @dataclass(frozen=True)
 class DIFGSM(Attack):
-    """Shrinks each image by chance and puts it somewhere in a black frame before the gradient is taken. Images only.
+    """Takes the gradient through a random resizing and padding of each image. Images only.
 
-    Difference from the paper: images shrink, where the paper's grow from 299 to at most 330 pixels a side, about the
-    same ratio; so a system of a fixed input size will do.
+    Difference from the paper: images shrink, while the paper's grow from 299 to at most 330 pixels a side, about the
+    same ratio; so the system may have a fixed input size.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: the loss to ascend.
-    smallest: least side of a shrunk image, as a part of the whole. probability: of an image being changed in a step.
+    steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
+    momentum: decay of the accumulated gradients. loss: to maximise.
+    smallest: smallest relative side of a shrunk image. probability: of transforming an image in a step.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -58,7 +58,7 @@ class DIFGSM(Attack):
             raise ConfigError(f"attack.probability is {self.probability}; expected 0 to 1")
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image."""
+        """Refuse data other than images."""
         check_images(spec.shape, "di_fgsm")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -74,7 +74,7 @@ class DIFGSM(Attack):
 
 
 def diverse(smallest: float, probability: float, loss: Loss, rng: SampleRandom) -> Slope:
-    """The gradient through a resizing and a place, drawn anew for each example and step."""
+    """Gradient through a resizing and a position, drawn for each example and step."""
 
     def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
         drawn = rng.rows(active.index).uniform(4, stream="di_fgsm", draw=step).to(x_adv.dtype)
@@ -86,11 +86,11 @@ def diverse(smallest: float, probability: float, loss: Loss, rng: SampleRandom) 
 
 
 def framed(x: Tensor, ratio: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Images shrunk to the nearest pixels, in a black frame of the old size.
+    """Images shrunk by nearest-neighbour resampling, in a black frame of the original size.
 
     Args:
-        x: (B, C, H, W). ratio: (B,) in (0, 1], of the new sides to the old. down, right: (B,) in [0, 1), the place as a
-            part of the room that there is.
+        x: (B, C, H, W). ratio: (B,) in (0, 1], of the new sides to the old. down, right: (B,) in [0, 1), the offsets as
+            fractions of the available room.
     """
     for dim, place in ((2, down), (3, right)):
         length = x.shape[dim]

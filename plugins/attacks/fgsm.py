@@ -15,12 +15,12 @@ from .pgd import ascend
 
 @dataclass(frozen=True)
 class FGSM(Attack):
-    """One step of length eps along the steepest direction of the loss, then into the box.
+    """One step of length eps along the steepest direction of the loss, then clipped to the box.
 
-    linf: the sign of the gradient. l2: the normalised gradient. l1: the features of the largest slopes, one after the
-    other to the end of the box until eps is used up. Under a targeted threat the loss of the wanted label is descended.
+    linf: the sign of the gradient. l2: the normalised gradient. l1: the features of largest gradient, one after the
+    other to the end of the box until eps is used up. Under a targeted threat the loss of the target label is minimised.
 
-    loss: the loss to ascend; the paper's is the cross-entropy.
+    loss: to maximise; the paper's is the cross-entropy.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

@@ -60,24 +60,24 @@ METHODS = {
 LEFT_OUT = {
     "BinarizationRefinementAttack": "refines what another attack found against a model that binarises its input",
     "DatasetAttack": "takes its candidates from a data set that it is fed with",
-    "SpatialAttack": "turns and shifts, which has no radius; attack=spatial does that here",
+    "SpatialAttack": "rotates and shifts, which has no radius; attack=spatial does that here",
 }
-"""Attacks of Foolbox that are not offered, and why."""
+"""Attacks of Foolbox that are not offered, with the reason."""
 
 
 @dataclass(frozen=True)
 class Foolbox(Bridge):
     """An attack of Foolbox, by the name of its class, with its own parameters.
 
-    Each example is attacked by itself, with the global generators seeded by the cell's seed and the example's id, so
-    that a candidate depends on its own example alone. Foolbox asks the system through the target: its passes are
-    counted, its access and budget are the threat's, and whether it succeeded is decided by the core.
+    Each example is attacked alone, with the global generators seeded by the cell's seed and the example's id, so that a
+    candidate depends on its own example only. Foolbox queries the system through the target: passes are counted, access
+    and budget are the threat's, and the core decides about success.
 
     method: the name of the attack in the toolkit. args: its parameters, by their names there, checked against its
-    signature; what the threat says (eps, norm, bounds, labels) is passed on and cannot be given.
-    project: whether what the toolkit returns is projected into the threat's ball. With false it is judged as it is, so
-    that the core counts what left the ball or the box.
-    version: of the toolkit; filled in, and part of every key and record. Given, another installed version is refused.
+    signature; those given by the threat (eps, norm, bounds, labels) are passed on and cannot be set.
+    project: project the toolkit's result into the threat's ball. With false it is judged as returned, so that the core
+    counts candidates that left the ball or the box.
+    version: of the toolkit; filled in, and part of every key and record. If set, another installed version is refused.
     """
 
     package: ClassVar[str] = "foolbox"
@@ -92,21 +92,21 @@ class Foolbox(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """True if foolbox.attacks has it."""
+        """True if foolbox.attacks has an attack of that name."""
         return hasattr(imported("foolbox.attacks"), name)
 
     @classmethod
     def signature_of(cls, name: str) -> Callable[..., Any]:
-        """The attack's class."""
+        """Class of the attack."""
         found: Callable[..., Any] = getattr(imported("foolbox.attacks"), name)
         return found
 
     def gave_up(self, error: Exception) -> bool:
-        """No adversarial input to start from."""
+        """True if no adversarial starting point was found."""
         return isinstance(error, ValueError) and "init_attack" in str(error)
 
     def run(self, facade: Facade, x: Tensor, y: Tensor, *, threat: Threat, seed: int) -> Tensor:
-        """One call of the attack's `run`: with `epsilon` for those that work at one radius."""
+        """Call the attack's `run`, with `epsilon` for attacks at a fixed radius."""
         foolbox = imported("foolbox")
         from foolbox.attacks.base import MinimizationAttack
 

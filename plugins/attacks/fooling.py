@@ -22,14 +22,14 @@ from ._base.vectors import usable
 
 @dataclass(frozen=True)
 class Fooling(Attack):
-    """Gradient descent from noise to a label, until the system gives it `confidence`.
+    """Gradient descent from noise towards a label, until the system predicts it with `confidence`.
 
-    The result has nothing to do with the example whose place it takes: it answers to no norm, and is judged by box and
-    region, outside of which the example shows. Without a label to reach it goes to the likeliest wrong one of the
-    noise; choose `threat.goal=random_class` for all labels alike.
+    The result is unrelated to the example that it replaces: no norm bounds it, and it is judged by box and region,
+    outside which the example remains. Without a target label it takes the most likely wrong label of the noise; choose
+    `threat.goal=random_class` for uniformly distributed labels.
 
-    steps: iterations. step_size: by what the gradient is multiplied. mean, spread: of the noise, Gaussian.
-    confidence: a probability; an input that has it is left alone.
+    steps: iterations. step_size: factor on the gradient. mean, spread: of the Gaussian noise.
+    confidence: a probability; an input that reaches it is not changed any more.
     """
 
     supports: ClassVar[Supports] = Supports(targeted=True, randomized=True, bounded=False)
@@ -46,14 +46,14 @@ class Fooling(Attack):
         check_positive(step_size=self.step_size, spread=self.spread)
         if self.loss is DescentLoss.scaled:
             raise ConfigError(
-                "attack.loss is scaled, and fooling images seek a confidence that scaled scores do not have; "
+                "attack.loss is scaled, but fooling images need a confidence, which scaled scores do not have; "
                 "choose attack.loss=squared or ce"
             )
         if not 0.0 < self.confidence < 1.0:
             raise ConfigError(f"attack.confidence is {self.confidence}; expected a probability between 0 and 1")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """At most `steps` forward and backward passes per example, and one forward where any wrong label will do."""
+        """At most `steps` forward and backward passes per example, and one forward pass for an untargeted threat."""
         ball = threat.around(x, rng)
         noise = (self.mean + self.spread * rng.normal(*x.shape[1:], stream="fooling")).clamp(0.0, 1.0).to(x.dtype)
         start = noise if ball.mask is None else noise.where(ball.mask, x)
@@ -82,7 +82,7 @@ def _best_label(target: Target, start: Tensor, y: Tensor) -> Tensor:
 def fooling(
     active: Active, start: Tensor, *, loss: DescentLoss, steps: int, step_size: float, confidence: float
 ) -> Tensor:
-    """Descend the loss of the labels to reach from `start` (B, *S), in the box and the region; (B, *S)."""
+    """Minimise the loss of the target labels from `start` (B, *S), in the box and the region; (B, *S)."""
     result, x_adv = start, start
     for _ in range(steps):
         active, x_adv = active.keep(active.affordable(), x_adv)

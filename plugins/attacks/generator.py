@@ -1,4 +1,4 @@
-"""Generator attack: a network, trained once, makes the perturbation in one pass. Bose & Aarabi, MMSP 2018.
+"""Generator attack: a network, trained once, generates the perturbation in one pass. Bose & Aarabi, MMSP 2018.
 
 arXiv:1805.12302, section III: a generator G is trained against a fixed face detector, and adds G(x) to an input x.
 """
@@ -34,21 +34,21 @@ from ._base.settings import check_at_least, check_images, check_positive
 from ._base.vectors import adam
 
 DILATIONS = (1, 2, 4, 1)
-"""Of the 3x3 convolutions; a perturbed pixel depends on the 17x17 pixels around it."""
+"""Dilations of the 3x3 convolutions; a perturbed pixel depends on the 17x17 pixels around it."""
 
 
 @dataclass(frozen=True)
 class Generator(PreparedAttack):
-    """A convolutional network maps each image to its perturbation; no pass through the system when it is used.
+    """A convolutional network maps each image to its perturbation, without passes through the system at test time.
 
-    Trained on examples of the training split by Adam: it maximises the mean margin by which the system is wrong, up to
-    `confidence`, so that no single example dominates. Differences from the paper: the perturbation is kept in the ball
-    by construction (eps tanh under linf, length eps under l2), where the paper adds its l2 norm to the loss; the
-    network is four dilated convolutions and an offset for each pixel instead of an encoder and a decoder, so that
-    images may have any size, and a universal perturbation is among what it can make.
+    Trained with Adam on examples of the training split: it maximises the mean adversarial margin, clipped at
+    `confidence`, so that no single example dominates. Differences from the paper: the perturbation is in the ball by
+    construction (eps tanh under linf, length eps under l2), while the paper adds its l2 norm to the loss; the network
+    has four dilated convolutions and an offset for each pixel instead of an encoder and a decoder, so that images may
+    have any size, and universal perturbations are a special case.
 
-    width: maps of a layer. epochs: passes over the examples. batch: examples per step. step_size: Adam's.
-    confidence: margin in logits above which an example counts no more.
+    width: feature maps of a layer. epochs: passes over the examples. batch: examples per step. step_size: Adam's.
+    confidence: margin in logits above which an example no longer contributes.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), randomized=True)
@@ -65,7 +65,7 @@ class Generator(PreparedAttack):
         check_at_least(0, confidence=self.confidence)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image."""
+        """Refuse data other than images."""
         check_images(spec.shape, "generator")
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
@@ -101,7 +101,7 @@ class Generator(PreparedAttack):
         return dict(zip(leaves, torch.autograd.grad(shown, tuple(leaves.values()), gradient), strict=True))
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The images plus what the network makes of them, in ball, box and region. No pass through the system."""
+        """Images plus the network's output, in ball, box and region. No pass through the system."""
         ball = threat.around(x, rng)
         weights = {name: value.to(x.dtype) for name, value in target.prepared.items()}
         return ball.project(x + perturbation(weights, padded(x), ball)[: len(x)])
@@ -110,7 +110,7 @@ class Generator(PreparedAttack):
 def initial(shape: tuple[int, ...], width: int, seed: int) -> dict[str, Tensor]:
     """Weights and biases of the layers (He et al., ICCV 2015, arXiv:1502.01852, section 2.2), drawn by `seed`.
 
-    shape: (C, H, W) of an image. `offset`, of that shape, is added to the last maps, and begins at 0.
+    shape: (C, H, W) of an image. `offset`, of that shape, is added to the last feature maps and starts at 0.
     """
     draw = torch.Generator().manual_seed(seed)
     sizes = [shape[0], *[width] * (len(DILATIONS) - 1), shape[0]]

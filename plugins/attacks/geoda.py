@@ -1,4 +1,4 @@
-"""GeoDA: the boundary as a plane, its normal from labels. Rahmati et al., CVPR 2020, arXiv:2003.06468."""
+"""GeoDA: hyperplane approximation of the boundary from labels. Rahmati et al., CVPR 2020, arXiv:2003.06468."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ DOUBLINGS = 10
 
 @dataclass(frozen=True)
 class GeoDA(Attack):
-    """Estimates the normal of the boundary at a point of it, and goes from the clean input along the normal.
+    """Estimates the normal of the boundary at a boundary point, and searches along it from the clean input.
 
-    Differences from the paper: noise is drawn over all features, not in a subspace of low frequencies; the way along
-    the normal is found by doubling and bisection; the nearest adversarial input is returned, not the last.
+    Differences from the paper: noise is drawn over all features instead of a low-frequency subspace; the distance along
+    the normal is found by doubling and bisection; the nearest adversarial input is returned instead of the last.
 
-    steps: number of estimates of the normal. probes: labels asked for all these estimates together.
+    steps: number of estimates of the normal. probes: total queries for these estimates.
     growth: ratio of the probes of one estimate to those of the one before, to the power 2/3 (the paper's 1/lambda).
-    noise: standard deviation of the noise added to a feature. search_steps: bisections from boundary to boundary.
+    noise: standard deviation of the noise per feature. search_steps: bisections per boundary point.
     tries: random inputs to start from.
     """
 
@@ -65,10 +65,10 @@ class GeoDA(Attack):
             raise ConfigError(f"attack.growth is {self.growth}; expected at least 1")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance; the clean input where none was found.
+        """Adversarial inputs at a small distance; the clean input where none was found.
 
-        Cost per example: `probes` forward passes, and `search_steps` and some more per step. A smaller budget of
-        queries takes the place of `probes`.
+        Cost per example: `probes` forward passes, and slightly more than `search_steps` per step. A smaller query
+        budget replaces `probes`.
         """
         allowed = self.probes if threat.queries is None else min(self.probes, threat.queries // threat.eot)
         return geoda(
@@ -125,7 +125,7 @@ def geoda(
 def _normal(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, count: int, noise: float, step: int, rng: SampleRandom
 ) -> Tensor:
-    """The mean of the noise, each with the sign of the side it led to (equation 10), (b, *S)."""
+    """Mean of the noise, signed by the side of the boundary that it led to (equation 10), (b, *S)."""
     total = TreeSum()
     size = drawn_at_once(oracle, len(index), x_adv[0].numel())
     for first in range(0, count, size):

@@ -1,6 +1,6 @@
-"""Gradient descent on the input, held near where it began. The loss and penalty of Szegedy et al., ICLR 2014.
+"""Gradient descent on the input with a distance penalty. The loss and penalty of Szegedy et al., ICLR 2014.
 
-arXiv:1312.6199, section 4.1, descended by fixed steps instead of L-BFGS: the attack of two lines.
+arXiv:1312.6199, section 4.1, minimised with fixed steps instead of L-BFGS.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from ._base.vectors import TINY, annealed, columns, unit, usable
 from ._minimal.nearest import finish, keep_nearest
 
 LAST_STEP = 0.01
-"""The last step as a share of the first."""
+"""Ratio of the last step size to the first."""
 HEAVIER = 2.0
-"""Factor of the weight of the detectors' excess in the loss, where the classifier is fooled and the input refused."""
+"""Growth factor of the detectors' weight in the loss, applied if the classifier is fooled but the input is refused."""
 
 NEARER = 0.5
-"""Of the distance of the nearest success, the most that a step is long; over it, the least that the penalty weighs."""
+"""Longest step relative to the distance of the nearest success; smallest penalty times that distance."""
 
 
 @dataclass(frozen=True)
 class GradientDescent(Attack):
     """x moves by -step_size * (gradient of the loss + penalty * (x - x_0)), from the clean input x_0, in the box.
 
-    Differences from the two lines: the gradient is normalised, so that the scale of the scores does not matter, and
-    acts only until success; steps shrink along a cosine; the step of the penalty is the implicit one, which has the
-    same fixed points and converges for every penalty; once an example has succeeded, steps and penalty follow the
-    distance of its nearest success; and the nearest iterate that succeeds is kept and moved back towards the input by a
-    final line search (`search_steps`), not the last.
-
-    steps: iterations. step_size: of the first, in l2. penalty: weight of ||x - x_0||^2 / 2; up to 1 / penalty far.
-    loss: towards the label to reach, or away from the one to leave. search_steps: forward passes of the final line
+    Differences from plain descent: the gradient is normalised, so that the scale of the scores does not matter, and is
+    used until success only; step sizes decrease along a cosine; the step of the penalty is implicit, which has the same
+    fixed points and converges for every penalty; after a success, steps and penalty follow the distance of the nearest
+    success; the nearest successful iterate is kept instead of the last, and moved back towards the input by a line
     search.
+
+    steps: iterations. step_size: of the first, in l2. penalty: weight of ||x - x_0||^2 / 2; limits the distance to
+    1 / penalty.
+    loss: of the target label, or of the true label to leave. search_steps: forward passes of the final line search.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}), targeted=True, minimal=True)
@@ -59,7 +59,7 @@ class GradientDescent(Attack):
         check_at_least(0, penalty=self.penalty, search_steps=self.search_steps)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`steps` forward and backward passes per example and the search, one each where the clean input succeeds."""
+        """At most `steps` forward and backward passes per example plus the line search; one each if wrong already."""
         active = every = Active.unbounded(target, x, y, threat, rng)
         best, x_adv, weight = Best(x), x, torch.ones_like(x.flatten(1)[:, 0])
         for at in range(self.steps):
@@ -82,9 +82,9 @@ class GradientDescent(Attack):
 
 
 def step(x_adv: Tensor, gradient: Tensor, ball: Ball, step_size: Tensor, penalty: Tensor) -> Tensor:
-    """The minimiser of <gradient, x> + penalty ||x - x_0||^2 / 2 + ||x - x_adv||^2 / (2 step_size), projected, (b, *S).
+    """Minimiser of <gradient, x> + penalty ||x - x_0||^2 / 2 + ||x - x_adv||^2 / (2 step_size), projected, (b, *S).
 
-    x_0 is the middle of `ball`. It stays where gradient + penalty * (x - x_0) = 0.
+    x_0 is the centre of `ball`. A fixed point where gradient + penalty * (x - x_0) = 0.
     """
     pull = step_size * penalty
     return ball.project((x_adv - step_size * gradient + pull * ball.x) / (1.0 + pull))

@@ -17,21 +17,21 @@ from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, fou
 from ._blackbox.queries import Oracle, gaussian, uniform
 
 HALVINGS = 15
-"""Number of halvings of a step that does not end in an adversarial input before it is given up."""
+"""Number of halvings of an unsuccessful step before it is given up."""
 
 LEAST_PROBE = 1e-5
-"""The least change of a feature that a probe makes: single precision hides smaller ones."""
+"""Smallest change of a feature by a probe, since single precision hides smaller ones."""
 
 
 @dataclass(frozen=True)
 class HopSkipJump(Attack):
-    """Returns to the boundary by bisection, estimates its normal from labels around it, steps along, and repeats.
+    """Bisects to the boundary, estimates its normal from labels around it, steps along the normal, and repeats.
 
-    Differences from the paper: the nearest adversarial input is returned, not the last; a step is given up after
-    15 halvings; probes keep a least size, which matters for inputs of more than some 10,000 features.
+    Differences from the paper: the nearest adversarial input is returned instead of the last; a step is given up after
+    15 halvings; probes have a smallest size, which matters for inputs of more than some 10,000 features.
 
-    steps: iterations. probes: labels asked for the first estimate of the normal; iteration t asks probes * sqrt(t).
-    max_probes: the most that one estimate asks. tries: random inputs to start from.
+    steps: iterations. probes: queries of the first estimate of the normal; iteration t uses probes * sqrt(t).
+    max_probes: most queries of one estimate. tries: random inputs to start from.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -48,9 +48,9 @@ class HopSkipJump(Attack):
         check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance; the clean input where none was found.
+        """Adversarial inputs at a small distance; the clean input where none was found.
 
-        Cost per example: some probes * 2/3 * steps^1.5 forward passes, and 2 log2(d) to 3 log2(d) per iteration.
+        Cost per example: about probes * 2/3 * steps^1.5 forward passes, and 2 log2(d) to 3 log2(d) per iteration.
         """
         return hop_skip_jump(
             Oracle(target, y, threat.targeted),
@@ -105,9 +105,9 @@ def hop_skip_jump(
 def _normal(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, *, probe: Tensor, count: int, step: int, rng: SampleRandom
 ) -> Tensor:
-    """The normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline), (b, *S).
+    """Normal of the boundary at `x_adv`, towards the adversarial side (equation 16, with its baseline), (b, *S).
 
-    probe: (b,) the l2 length of a probe. The draws of iteration `step` are those of no other iteration.
+    probe: (b,) l2 length of a probe. Every iteration `step` has its own draws.
     """
     shape, mine = x_adv.shape[1:], rng.rows(index)
     total, plain = TreeSum(), TreeSum()

@@ -18,8 +18,8 @@ from ._base.settings import check_at_least, check_positive
 class MIFGSM(Attack):
     """Steps along the decayed sum of the normalised gradients.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: the loss to ascend.
+    steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
+    momentum: decay of the accumulated gradients. loss: to maximise.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

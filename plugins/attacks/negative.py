@@ -1,6 +1,6 @@
 """Negative images: each value replaced by its complement. Hosseini, Xiao, Jaiswal & Poovendran, arXiv:1703.06857.
 
-What a person still reads and a classifier trained on one polarity often does not.
+Humans still recognise negatives; classifiers trained on one polarity often do not.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from benchmark.api import Access, Attack, SampleRandom, Supports, Target, Threat
 
 @dataclass(frozen=True)
 class Negative(Attack):
-    """x becomes 1 - x, wherever the region allows it; the norm of the threat does not apply."""
+    """Replaces x by 1 - x inside the region; the norm of the threat does not apply."""
 
     supports: ClassVar[Supports] = Supports(access=Access.labels, bounded=False)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Negatives, (B, *S); applying it twice gives the input back. No pass through the system."""
+        """Negatives, (B, *S); applying it twice restores the input. No pass through the system."""
         mask = threat.around(x, rng).mask
         return 1.0 - x if mask is None else (1.0 - x).where(mask, x)
 

@@ -1,4 +1,4 @@
-"""NES: a gradient from antithetic Gaussian queries. Ilyas et al., ICML 2018, arXiv:1804.08598."""
+"""NES: gradient estimation from antithetic Gaussian queries. Ilyas et al., ICML 2018, arXiv:1804.08598."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ._blackbox.queries import Oracle, gaussian
 class NES(Attack):
     """PGD with the gradient of the margin estimated by natural evolution strategies.
 
-    Differences from the paper: the margin takes the place of the cross-entropy, and the best iterate is returned.
+    Differences from the paper: the margin replaces the cross-entropy, and the best iterate is returned.
 
     steps: iterations. pairs: antithetic pairs of queries per estimate. sigma: standard deviation of the noise.
-    step_size: length of a step in the threat's norm; None takes 5 eps / steps.
+    step_size: length of a step in the threat's norm; None for 5 eps / steps.
     """
 
     supports: ClassVar[Supports] = Supports(

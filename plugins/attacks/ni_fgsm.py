@@ -1,4 +1,4 @@
-"""NI-FGSM: a Nesterov look ahead. Lin et al., ICLR 2020, arXiv:1908.06281, section 3.1."""
+"""NI-FGSM: iterative FGSM with Nesterov momentum. Lin et al., ICLR 2020, arXiv:1908.06281, section 3.1."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ._base.settings import check_at_least, check_positive
 
 @dataclass(frozen=True)
 class NIFGSM(Attack):
-    """Takes the gradient where the momentum would lead, momentum * step_size * velocity from where it stands.
+    """Takes the gradient at the look-ahead point, momentum * step_size * velocity from the current point.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: the loss to ascend.
+    steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
+    momentum: decay of the accumulated gradients. loss: to maximise.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -49,7 +49,7 @@ class NIFGSM(Attack):
 
 
 def ahead(length: float, loss: Loss) -> Slope:
-    """The gradient at `length` velocities from where the attack stands, in the box."""
+    """Gradient at `length` velocities from the current point, in the box."""
 
     def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
         return active.gradient((x_adv + length * velocity).clamp(0.0, 1.0), loss)[0]

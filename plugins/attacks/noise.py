@@ -1,4 +1,4 @@
-"""Random noise inside the threat: the weakest attack that is none, and a check on all others.
+"""Random noise inside the threat: a baseline without search, and a check on all other attacks.
 
 As the baseline beside gradient attacks in Goodfellow, Shlens & Szegedy, ICLR 2015, arXiv:1412.6572, section 4: an
 attack that uses gradients and does worse than noise is broken, or its gradients are.
@@ -35,7 +35,7 @@ class NoiseKind(Enum):
     """Distribution of the noise.
 
     ball: uniform in the ball. uniform, gaussian: each feature from U(-1, 1) or N(0, 1), times eps under linf, scaled to
-    length eps under l2 and l1, as it is under l0 (which keeps the eps largest changes).
+    length eps under l2 and l1, unscaled under l0 (where the eps largest changes are kept).
     """
 
     ball = "ball"
@@ -47,7 +47,7 @@ class NoiseKind(Enum):
 class Noise(Attack):
     """Adds noise and projects the result into ball, box and region.
 
-    kind: see :class:`NoiseKind`. restarts: how many draws are tried for an example until one succeeds.
+    kind: see :class:`NoiseKind`. restarts: most draws per example, of which the first success is kept.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -60,7 +60,7 @@ class Noise(Attack):
         check_at_least(1, restarts=self.restarts)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The first of `restarts` draws that succeeds, else the last; `restarts` - 1 forward passes at most."""
+        """First of `restarts` draws that succeeds, else the last; at most `restarts` - 1 forward passes."""
         ball = threat.around(x, rng)
         return noise(target, y, ball=ball, kind=self.kind, restarts=self.restarts, targeted=threat.targeted, rng=rng)
 
@@ -68,7 +68,7 @@ class Noise(Attack):
 def noise(
     target: Target, y: Tensor, *, ball: Ball, kind: NoiseKind, restarts: int, targeted: bool, rng: SampleRandom
 ) -> Tensor:
-    """First draw of each example that succeeds, (B, *S), else the last, which is not evaluated."""
+    """First successful draw of each example, (B, *S), else the last, which is not evaluated."""
     result = draw_noise(ball, kind, rng, draw=0)
     index = torch.arange(len(result), device=result.device)
     for draw in range(1, restarts):
@@ -87,7 +87,7 @@ def noise(
 
 
 def draw_noise(ball: Ball, kind: NoiseKind, rng: SampleRandom, *, draw: int) -> Tensor:
-    """The centre of the ball plus noise, projected into the threat, (B, *S)."""
+    """Centre of the ball plus noise, projected into the threat, (B, *S)."""
     if kind is NoiseKind.ball:
         return ball.random(rng, stream="noise", draw=draw)
     shape = ball.x.shape[1:]

@@ -1,4 +1,4 @@
-"""No attack: the clean input. The baseline that every robust accuracy is read against; it has no paper."""
+"""No attack: the clean input. Baseline for every robust accuracy. No paper."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from benchmark.api import EVERY_TASK, Access, Attack, SampleRandom, Supports, Ta
 
 @dataclass(frozen=True)
 class NoAttack(Attack):
-    """Proposes the clean input, under any threat and at no cost."""
+    """Proposes the clean input under any threat, without passes."""
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, top5=True)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`x` itself."""
+        """The clean input `x`."""
         return x
 
 

@@ -19,10 +19,10 @@ from ._blackbox.queries import Oracle, inside
 
 @dataclass(frozen=True)
 class OnePixel(Attack):
-    """Evolves sets of eps / channels pixels, each a place and new values; a child replaces its parent if it is better.
+    """Evolves sets of eps / channels pixels, each with position and values; a better child replaces its parent.
 
-    Differences from the paper: the margin takes the place of the probability, and the first generation visits all
-    places equally often.
+    Differences from the paper: the margin replaces the probability, and the first generation covers all positions
+    equally.
 
     steps: generations. population: candidates per generation. weight: of the difference of two candidates that is
     added to a third. spread: standard deviation of the first generation's values around 1/2 (the paper: 127/255).
@@ -43,7 +43,7 @@ class OnePixel(Attack):
         check_positive(weight=self.weight, spread=self.spread)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`population` forward passes per generation, the first included; an example ends at its first success.
+        """`population` forward passes per generation, including the first; an example ends at its first success.
 
         Raises:
             Refused: if eps allows fewer features than one pixel has channels.
@@ -51,7 +51,7 @@ class OnePixel(Attack):
         channels = x.shape[1] if x.ndim > 2 else 1
         if 0 < threat.radius < channels:
             raise Refused(
-                f"attack.one_pixel changes pixels of {channels} features, and threat.eps is {threat.eps}; choose at "
+                f"attack.one_pixel changes pixels of {channels} features, but threat.eps is {threat.eps}; choose at "
                 f"least {channels}"
             )
         return one_pixel(
@@ -79,7 +79,7 @@ def one_pixel(
     spread: float,
     rng: SampleRandom,
 ) -> Tensor:
-    """Adversarial candidates (B, *S); see :class:`OnePixel`. Each example has a population of its own."""
+    """Adversarial candidates (B, *S); see :class:`OnePixel`. Each example has its own population."""
     x, device = ball.x, ball.x.device
     if pixels == 0 or len(x) == 0:
         return x
@@ -100,7 +100,7 @@ def one_pixel(
 
 
 def _first_generation(rng: SampleRandom, shape: torch.Size, pixels: int, population: int, spread: float) -> Tensor:
-    """Places along the A axes as shares of their lengths, then values, (B, P, pixels, A + C) in [0, 1]."""
+    """Positions along the A axes as shares of their lengths, then values, (B, P, pixels, A + C) in [0, 1]."""
     grid, channels = _grid(shape)
     places = grid.numel()
     count = population * pixels
@@ -116,12 +116,12 @@ def _first_generation(rng: SampleRandom, shape: torch.Size, pixels: int, populat
 
 
 def _grid(shape: torch.Size) -> tuple[torch.Size, int]:
-    """The axes of one channel, and the number of channels: tabular data have one."""
+    """Axes of one channel, and the number of channels; tabular data have one channel."""
     return (shape[1:], shape[0]) if len(shape) > 1 else (shape, 1)
 
 
 def _children(rng: SampleRandom, parents: Tensor, weight: float, step: int) -> Tensor:
-    """(b, P, pixels, A + C): one + weight * (two - three), three random candidates other than the parent."""
+    """Children one + weight * (two - three) of three random candidates other than the parent, (b, P, pixels, A + C)."""
     count, device = parents.shape[1], parents.device
     drawn = rng.uniform(3, count, stream="one_pixel/mates", draw=step)
     # Three different offsets in 1 .. P-1: each is moved past those before it.
@@ -138,7 +138,7 @@ def _children(rng: SampleRandom, parents: Tensor, weight: float, step: int) -> T
 
 
 def _assess(oracle: Oracle, best: Best, index: Tensor, ball: Ball, members: Tensor) -> Tensor:
-    """Margin of each candidate, (b, P); the best of them are offered."""
+    """Margin of each candidate, (b, P); the best ones are offered."""
     here, value = ball.rows(index), torch.full(members.shape[:2], -torch.inf, device=members.device)
     size = oracle.group(len(index), here.x[0].numel())
     for first in range(0, members.shape[1], size):
@@ -150,7 +150,7 @@ def _assess(oracle: Oracle, best: Best, index: Tensor, ball: Ball, members: Tens
 
 
 def painted(x: Tensor, members: Tensor) -> Tensor:
-    """(b, n, *S): `x` (b, *S) with the pixels of the candidates `members` (b, n, pixels, A + C) painted over."""
+    """`x` (b, *S) with the pixels of the candidates `members` (b, n, pixels, A + C) painted over, (b, n, *S)."""
     grid, channels = _grid(x.shape[1:])
     place = torch.zeros(members.shape[:3], dtype=torch.int64, device=x.device)
     for axis, length in enumerate(grid):

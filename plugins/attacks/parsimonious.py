@@ -1,4 +1,4 @@
-"""Parsimonious attack: lazy greedy local search over corners. Moon et al., ICML 2019, arXiv:1905.06635."""
+"""Parsimonious attack: lazy greedy search over the corners of the ball. Moon et al., ICML 2019, arXiv:1905.06635."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ._blackbox.queries import Oracle
 
 @dataclass(frozen=True)
 class Parsimonious(Attack):
-    """Chooses for each block of pixels x + eps or x - eps by lazy greedy insertion and deletion, then halves blocks.
+    """Chooses x + eps or x - eps per block of pixels by lazy greedy insertion and deletion, then halves the blocks.
 
-    Differences from the paper: all blocks are candidates at once, not in random groups of 64; and the margin takes
-    the place of the cross-entropy.
+    Differences from the paper: all blocks are candidates at once instead of random groups of 64, and the margin
+    replaces the cross-entropy.
 
-    block: side of the first blocks, in pixels. rounds: insertions and deletions per size of block.
+    block: side of the first blocks, in pixels. rounds: insertions and deletions per block size.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}), access=Access.scores, targeted=True)
@@ -75,7 +75,7 @@ def blocks_of(shape: torch.Size, side: int) -> Tensor:
 
 
 class _Search:
-    """The sets of all examples. up: (B, D) bool, the features at x + eps. value: (B,), the margin there."""
+    """Sets of all examples. up: (B, D) bool, the features at x + eps. value: (B,), the margin there."""
 
     def __init__(self, oracle: Oracle, best: Best, ball: Ball) -> None:
         self._oracle, self._best, self._ball = oracle, best, ball
@@ -83,7 +83,7 @@ class _Search:
         self.value = torch.full((len(ball.x),), -torch.inf, dtype=ball.x.dtype, device=ball.x.device)
 
     def ask(self, index: Tensor, up: Tensor) -> Tensor:
-        """Margins of n sets `up` (b, n, D) per example, of shape (b, n); the best of them are offered."""
+        """Margins of n sets `up` (b, n, D) per example, (b, n); the best ones are offered."""
         b, n = up.shape[:2]
         repeated = self._ball.rows(index.repeat_interleave(n))
         step = torch.where(up.reshape(repeated.x.shape), self._ball.eps, -self._ball.eps)
@@ -93,10 +93,10 @@ class _Search:
         return values
 
     def sweep(self, index: Tensor, blocks: Tensor, *, insert: bool) -> None:
-        """Insert blocks (or delete them) as long as that raises the margin, the most useful first (algorithm 1).
+        """Insert (or delete) blocks, the most useful first, as long as that increases the margin (algorithm 1).
 
-        What a block gained when it was last asked about bounds what it gains now, as the sets grow; so only the first
-        of the list is asked about again, and taken if it is still not behind the second.
+        The last measured gain of a block bounds its present one as the sets grow, so only the first of the list is
+        measured again, and taken if it still is not below the second.
         """
         gains = torch.full((len(index), len(blocks)), -torch.inf, dtype=self.value.dtype, device=index.device)
         # A block is a candidate if most of it is not yet where it would go (blocks of an earlier size may be mixed).

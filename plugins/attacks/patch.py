@@ -1,7 +1,7 @@
 """Adversarial patch, one for each image. Karmon, Zoran & Goldberg, ICML 2018, arXiv:1801.02608, section 3.
 
-With the expectation over places, turns and sizes of Brown et al., 2017, arXiv:1712.09665, and on request printable, as
-in Sharif et al., CCS 2016, and Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945.
+With the expectation over positions, rotations and sizes of Brown et al., 2017, arXiv:1712.09665, and optionally
+printable colours, as in Sharif et al., CCS 2016, and Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ._physical.patches import PatchShape, Sticker, check_placement, penalty_slo
 
 @dataclass(frozen=True)
 class Patch(Attack):
-    """Ascend the mean loss over random places of a patch; then put it in a place that was not tried on purpose.
+    """Ascends the mean loss over random positions of a patch, then pastes it at a position that was not optimised for.
 
-    The size is that of the threat: an l0 budget of eps features is a patch of eps / channels pixels, of any values. It
-    is an attack like others under l0, and weaker than those that choose their pixels. One patch for all images is
-    `universal_patch`.
+    The threat gives the size: an l0 budget of eps features is a patch of eps / channels pixels, of any values. It is an
+    ordinary attack under l0, weaker than those that choose their pixels. `universal_patch` uses one patch for all
+    images.
 
     Difference from the papers: steps along the sign of an averaged gradient, for patches that end at the box anyway.
 
-    shape: the outline. rotation: largest turn to either side, in degrees. smallest: least size, 1 is the largest.
-    steps: iterations. draws: places that a step averages over. step_size: of the first step, in units of the [0, 1]
-    range; the others fall to nothing in a straight line.
-    momentum: of the averaged gradients. loss: the loss to ascend. tv, nps: weights of the mean variation between
-    neighbouring texels, and of the mean distance from colours that can be printed.
+    shape: the outline. rotation: largest angle to either side, in degrees. smallest: smallest relative size.
+    steps: iterations. draws: positions averaged per step. step_size: of the first step, in units of the [0, 1] range;
+    it decreases linearly to zero.
+    momentum: of the averaged gradients. loss: to maximise. tv, nps: weights of the mean variation between neighbouring
+    texels, and of the mean distance from printable colours.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -57,7 +57,7 @@ class Patch(Attack):
         check_placement(self.rotation, self.smallest)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image, and a radius that allows less than a pixel."""
+        """Refuse data other than images, and a radius of less than one pixel."""
         self._blank(spec.shape, threat)
 
     def _blank(self, size: tuple[int, ...], threat: Threat) -> Sticker | None:
@@ -108,7 +108,7 @@ def patch_slope(
     draws: int,
     first: int,
 ) -> Tensor:
-    """The gradient of the loss in each row's texels, the mean over `draws` random places, (b, C, side, side).
+    """Gradient of the loss in each row's texels, the mean over `draws` random positions, (b, C, side, side).
 
     patch: (b or 1, C, side, side). first: the number of the first draw.
     """
@@ -128,7 +128,7 @@ def patch_slope(
 def moved(
     patch: Tensor, velocity: Tensor, slope: Tensor, *, step_size: float, momentum: float
 ) -> tuple[Tensor, Tensor]:
-    """The texels after a step along the sign of the averaged slope, each row by itself, and the average."""
+    """Texels after a step along the sign of the averaged gradient, separately for each row, and the average."""
     size = slope.flatten(1).abs().mean(1).reshape(-1, 1, 1, 1)
     velocity = momentum * velocity + slope / torch.where(size > 0, size, 1.0)
     return (patch + step_size * velocity.sign()).clamp(0.0, 1.0), velocity

@@ -1,6 +1,6 @@
 """PGD: projected gradient ascent from random starts. Madry et al., ICLR 2018, arXiv:1706.06083, section 2.1.
 
-The l1 form takes its projection, onto ball and box together, from Croce & Hein, ICML 2021, arXiv:2103.01208.
+The l1 form uses the projection onto the intersection of ball and box of Croce & Hein, ICML 2021, arXiv:2103.01208.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class PGD(Attack):
     Difference from the paper: an example stops at its first success (`stop_on_success`), which breaks the same
     examples at a fraction of the passes.
 
-    steps: iterations of one start. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps, and
-        10 eps / steps under l1, where a step moves a single feature and a start has changed all of them.
-    restarts: largest number of starts of an example, which ends when it is broken.
-    random_start: uniform in the ball; otherwise the clean input. loss: the loss to ascend.
-    stop_on_success: whether a broken example stays at the iterate that broke it. Otherwise all examples run all steps
-        of all restarts, and end where the loss is highest. For adversarial training: false.
+    steps: iterations per start. step_size: length of a step in the threat's norm; None for 2.5 eps / steps, and
+        10 eps / steps under l1, where a step moves a single feature but a start has changed all of them.
+    restarts: most starts per example, which ends when it is broken.
+    random_start: uniform in the ball; otherwise the clean input. loss: to maximise.
+    stop_on_success: keep a broken example at the iterate that broke it. Otherwise all examples run all steps
+        of all restarts, and return the point of highest loss. False for adversarial training.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -51,12 +51,12 @@ class PGD(Attack):
         check_positive(step_size=self.step_size)
         if self.restarts > 1 and not self.random_start:
             raise ConfigError(
-                f"attack.restarts is {self.restarts} and attack.random_start is false; every restart would be the "
-                "same: set random_start to true, or restarts to 1"
+                f"attack.restarts is {self.restarts} and attack.random_start is false; all restarts would be "
+                "identical: set random_start to true, or restarts to 1"
             )
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`steps` forward and backward passes per example and restart at most, and one forward between restarts."""
+        """At most `steps` forward and backward passes per example and restart, and one forward between restarts."""
         return pgd(
             Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
             loss=self.loss,
@@ -76,11 +76,11 @@ def ascend(
 
     Args:
         active: the examples, (b,). start: (b, *S), in the ball.
-        loss: the loss to ascend, an :class:`AttackLoss` or any :data:`Loss`.
+        loss: to maximise, an :class:`AttackLoss` or any :data:`Loss`.
         step_size: length of a step in the ball's norm. settle: stop an example at its first successful iterate.
 
     Returns:
-        x_adv (b, *S): that iterate, else the last one that the query budget allowed; and (b,) bool: stopped at a
+        x_adv (b, *S): the successful iterate, else the last one within the query budget; and (b,) bool: stopped at a
         success. The last iterate itself is not evaluated.
 
     Cost: at most `steps` forward and `steps` backward passes per example.

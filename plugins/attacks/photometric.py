@@ -20,15 +20,15 @@ from ._natural.variations import Axis, Search, check_colour, check_range, first_
 
 @dataclass(frozen=True)
 class Photometric(Attack):
-    """Lights and colours an image anew until the system gets it wrong; no norm applies.
+    """Changes brightness, contrast, saturation and hue of an image until it is misclassified; no norm applies.
 
-    A range of 0 leaves that respect alone. Saturation and hue need colour images, and grey ones are refused.
+    A range of 0 switches a transformation off. Saturation and hue need colour images; grey ones are refused.
 
-    brightness: the largest shift of all values (of the value in HSV, for colours), in units of the [0, 1] input range.
-    contrast: the largest change of the distance from the mean, as a share of it; 1 reaches from grey to twice as much.
-    saturation: the largest shift of the saturation in HSV, which lies in [0, 1].
-    hue: the largest turn of the hue to either side, in degrees; 180 is the whole circle.
-    search: see :class:`Search`. tries: of the random search. values: of each axis of the grid.
+    brightness: largest shift of all values (of the value in HSV, for colours), in units of the [0, 1] input range.
+    contrast: largest relative change of the distance from the mean; 1 ranges from uniform grey to doubled contrast.
+    saturation: largest shift of the saturation in HSV, which lies in [0, 1].
+    hue: largest rotation of the hue to either side, in degrees; 180 is the whole circle.
+    search: see :class:`Search`. tries: of the random search. values: per axis of the grid.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -52,11 +52,11 @@ class Photometric(Attack):
         return self.saturation > 0 or self.hue > 0
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image, and grey images where their colours are to change."""
+        """Refuse data other than images, and grey images if colours are to change."""
         (check_colour if self._coloured else check_images)(spec.shape, "photometric")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The first setting that succeeds, else the last; at most one forward pass less than there are settings."""
+        """First successful setting, else the last; at most one forward pass less than there are settings."""
         ranges = (self.brightness, self.contrast, self.saturation, self.hue)
         axes = [Axis(-size, size, self.values) for size in ranges]
 

@@ -1,4 +1,4 @@
-"""Pointwise: puts back feature after feature of an adversarial input. Schott et al., ICLR 2019, arXiv:1805.09190."""
+"""Pointwise: resets features of an adversarial input one by one. Schott et al., ICLR 2019, arXiv:1805.09190."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ._blackbox.queries import Oracle
 
 @dataclass(frozen=True)
 class Pointwise(Attack):
-    """Starts from a random adversarial input and gives features their clean values as long as it stays adversarial.
+    """Starts from a random adversarial input and resets features to their clean values as long as it stays adversarial.
 
-    Difference from the paper: features are put back in groups first, half as large each time, down to single ones; the
-    single ones are tried in random order until none can be put back any more, as in the paper.
+    Difference from the paper: features are first reset in groups, halved each time down to single ones; single features
+    are tried in random order until none can be reset any more, as in the paper.
 
-    restarts: number of random adversarial inputs to start from; the paper takes 10. tries: random inputs to find one.
+    restarts: number of random adversarial inputs to start from; 10 in the paper. tries: random inputs to find one.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -38,9 +38,9 @@ class Pointwise(Attack):
         check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs with few changed features, the clean input where none was found.
+        """Adversarial inputs with few changed features; the clean input where none was found.
 
-        Cost per example and restart: two forward passes per feature at the least.
+        Cost per example and restart: at least two forward passes per feature.
         """
         ball = threat.unbounded().around(x, rng)
         return pointwise(
@@ -65,9 +65,9 @@ def pointwise(oracle: Oracle, *, ball: Ball, restarts: int, tries: int, rng: Sam
 
 
 def _put_back(oracle: Oracle, nearest: Best, ball: Ball, index: Tensor, x_adv: Tensor, rng: SampleRandom) -> None:
-    """Shrink the changes of `x_adv` (b, *S), of the examples `index` (b,), and offer what is left as the nearest.
+    """Reset features of `x_adv` (b, *S), of the examples `index` (b,), and offer the result as the nearest.
 
-    Each example has its own group size and its own place in its own order of features.
+    Each example has its own group size and its own position in its own order of features.
     """
     x = ball.x
     clean, now = x[index].flatten(1), x_adv.flatten(1)

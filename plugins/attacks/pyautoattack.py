@@ -20,14 +20,14 @@ METHODS = {
     **methods_of("square", *NORMS, access=Access.scores, targeted=False),
 }
 LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4, "standard": 4, "plus": 4, "rand": 3}
-"""The difference of logits ratio reads the third class, and its targeted form the fourth."""
+"""Fewest classes per loss: the difference of logits ratio uses the third class, its targeted form the fourth."""
 
 
 @dataclass(frozen=True)
 class PyAutoAttack(Bridge):
-    """A version of AutoAttack or one of its attacks, with the settings of the packaged code.
+    """A version of AutoAttack, or one of its attacks, with the settings of the packaged code.
 
-    Its `n_iter`, `n_restarts` and `n_queries` can be given, of all of its attacks that have them.
+    `n_iter`, `n_restarts` and `n_queries` can be set, for all of its attacks that have them.
 
     method, args, project, version: see `attack=foolbox`, whose settings all bridges share.
     """
@@ -44,26 +44,26 @@ class PyAutoAttack(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """True if the package has it: all versions of it have these."""
+        """True for a known method; all versions of the package have the same."""
         return True
 
     @classmethod
     def signature_of(cls, name: str) -> Callable[..., Any]:
-        """The settings that can be given: attributes of the attacks, which have no signature."""
+        """Settings that can be set: attributes of the attacks, which have no signature."""
         return _settings
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image, and too few classes for a loss of more logits."""
+        """Refuse data other than images, and too few classes for a loss over several logits."""
         super().check(spec, threat)
         least = LEAST_CLASSES.get(self.method, 2)
         if len(spec.shape) != 3 or spec.classes < least:
             raise Refused(
-                f"pyautoattack's {self.method} needs images of shape (C, H, W) and at least {least} classes, and there "
-                f"are {spec.classes} classes of examples of shape {spec.shape}"
+                f"pyautoattack's {self.method} needs images of shape (C, H, W) and at least {least} classes, but "
+                f"there are {spec.classes} classes of examples of shape {spec.shape}"
             )
 
     def run(self, facade: Facade, x: Tensor, y: Tensor, *, threat: Threat, seed: int) -> Tensor:
-        """`run_standard_evaluation` of one example."""
+        """Call `run_standard_evaluation` on one example."""
         import pyautoattack
 
         one = self.method not in VERSIONS
@@ -82,11 +82,11 @@ class PyAutoAttack(Bridge):
 
 
 def _settings(n_iter: int, n_restarts: int, n_queries: int) -> None:
-    """Names only."""
+    """Signature with the names of the settings."""
 
 
 def _fit(attack: Any, classes: int) -> None:
-    """Target no more classes than there are, as its own checks ask for."""
+    """Limit the target classes to the number of classes, as required by the package's own checks."""
     attack.apgd_targeted.n_target_classes = min(attack.apgd_targeted.n_target_classes, classes - 1)
     attack.fab.n_target_classes = min(attack.fab.n_target_classes, classes - 1)
 

@@ -1,4 +1,4 @@
-"""Ascent along a line through two queries on a random coordinate: stochastic coordinate descent.
+"""Stochastic coordinate descent with finite differences on random coordinates.
 
 As in Nesterov, SIAM Journal on Optimization 22(2), 2012, section 2, with the finite differences of ZOO (Chen et al.,
 AISec 2017, arXiv:1708.03999, equation 6).
@@ -23,13 +23,13 @@ from ._blackbox.queries import Oracle
 
 @dataclass(frozen=True)
 class RandomCoordinate(Attack):
-    """Fits a line through the margin at x + h e_i and x - h e_i for random coordinates i, and steps along it.
+    """Estimates the slope of the margin from x + h e_i and x - h e_i for random coordinates i, and steps along it.
 
-    A step goes by `step_size` along the signs of the slopes (linf), or along the slopes (l2). Coordinates are visited
+    A step of `step_size` goes along the signs of the slopes (linf), or along the slopes (l2). Coordinates are visited
     in random order, each once before any a second time.
 
-    steps: iterations. coordinates: how many lines per step. difference: h.
-    step_size: length of a step in the threat's norm; None takes eps under linf, eps / 4 under l2.
+    steps: iterations. coordinates: number per step. difference: h.
+    step_size: length of a step in the threat's norm; None for eps under linf, eps / 4 under l2.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -63,9 +63,9 @@ class RandomCoordinate(Attack):
 def central_differences(
     oracle: Oracle, index: Tensor, ball: Ball, x_adv: Tensor, chosen: Tensor, difference: float
 ) -> Tensor:
-    """The central differences (f(x + h e_i) - f(x - h e_i)) / 2h at the coordinates `chosen` (b, n), else 0, (b, *S).
+    """Central differences (f(x + h e_i) - f(x - h e_i)) / 2h at the coordinates `chosen` (b, n), else 0, (b, *S).
 
-    One whose pair of queries is cut by the budget, or that may not change, is 0 too.
+    0 also where the budget does not suffice for both queries, or a coordinate may not change.
     """
     count = chosen.shape[1]
     flat = x_adv.flatten(1)

@@ -1,4 +1,4 @@
-"""RayS: a search for the ray to the nearest boundary over signs. Chen & Gu, KDD 2020, arXiv:2006.12792."""
+"""RayS: search over sign directions for the nearest boundary. Chen & Gu, KDD 2020, arXiv:2006.12792."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ BISECTIONS = 10
 
 @dataclass(frozen=True)
 class RayS(Attack):
-    """Flips blocks of signs of the direction, from all of them down to single ones, and keeps what is adversarial.
+    """Flips blocks of signs of the direction, from all of them down to single ones, and keeps adversarial flips.
 
-    A flip that is adversarial at the present radius is followed by bisection of the radius. There is nothing to
-    estimate, and nothing random unless no corner of the box that is tried is adversarial: then the search starts along
-    the signs of a random adversarial input. Other differences from the paper: radii are bisected to a relative
-    tolerance, and the search begins again with the largest blocks after the smallest, until no flip succeeds any more.
+    A flip that is adversarial at the present radius is followed by bisection of the radius. Nothing is estimated, and
+    nothing is random unless no tried corner of the box is adversarial: the search then starts along the signs of a
+    random adversarial input. Other differences from the paper: radii are bisected to a relative tolerance, and the
+    search restarts with the largest blocks after the smallest, until no flip succeeds any more.
 
-    rounds: largest number of sweeps over the blocks of all sizes. tolerance: relative, at which bisection
-        ends. tries: random inputs to start from where no corner is adversarial; 0 is the paper's.
+    rounds: most sweeps over the blocks of all sizes. tolerance: relative tolerance of the bisection. tries: random
+    inputs to
+        start from if no corner is adversarial; 0 is the paper's.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -48,9 +49,9 @@ class RayS(Attack):
         check_at_least(0, tries=self.tries)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance; the clean input where none was found.
+        """Adversarial inputs at a small distance; the clean input where none was found.
 
-        Cost per example: one forward pass per flip, 2 d flips per round, and some 10 for each that succeeds.
+        Cost per example: one forward pass per flip, 2 d flips per round, and some 10 for each successful one.
         """
         ball = threat.unbounded().around(x, rng)
         return rays(
@@ -60,11 +61,11 @@ class RayS(Attack):
 
 @dataclass
 class _Search:
-    """State of the search of each example. Each takes one step per pass, independent of the others.
+    """State of the search of each example. Each takes one step per pass, independently of the others.
 
-    sign: (B, D), -1 or 1, the best direction so far. radius: (B,), where it is adversarial (1: perhaps nowhere).
-    level, block: (B,) int64, the block of signs to flip next; block -1 flips none. low: (B,), a radius that is not
-    adversarial, or NaN where a flip is tried. improved: (B,) bool, whether the radius fell in this round. rounds: (B,).
+    sign: (B, D), -1 or 1, the best direction so far. radius: (B,), adversarial distance along it (1: perhaps none).
+    level, block: (B,) int64, the block of signs to flip next; block -1 flips none. low: (B,), a non-adversarial radius,
+    or NaN while a flip is tried. improved: (B,) bool, the radius decreased in this round. rounds: (B,) int64.
     """
 
     sign: Tensor
@@ -77,7 +78,7 @@ class _Search:
 
     @classmethod
     def of(cls, x: Tensor) -> _Search:
-        """All signs positive, all features at the end of the box."""
+        """Initial state: all signs positive, all features at the end of the box."""
         count, device = len(x), x.device
         zero = torch.zeros(count, dtype=torch.int64, device=device)
         return cls(
@@ -91,20 +92,20 @@ class _Search:
         )
 
     def restart(self, index: Tensor, delta: Tensor) -> None:
-        """Start the examples `index` (b,) anew, along the signs of `delta` (b, D), as far as its largest feature."""
+        """Restart the examples `index` (b,) along the signs of `delta` (b, D), from its largest change."""
         self.sign[index] = torch.where(delta < 0, -1.0, 1.0).to(self.sign.dtype)
         self.radius[index] = delta.abs().amax(1)
         self.level[index], self.block[index], self.rounds[index] = 0, -1, 0
 
     def flipped(self, index: Tensor) -> Tensor:
-        """The direction of the examples `index` with the present block flipped, (b, D)."""
+        """Direction of the examples `index` with the present block flipped, (b, D)."""
         sign = self.sign[index]
         size = _block_size(sign.shape[1], self.level[index])
         place = torch.arange(sign.shape[1], device=sign.device)
         return torch.where(place // size[:, None] == self.block[index][:, None], -sign, sign)
 
     def advance(self, index: Tensor) -> None:
-        """The examples `index` go on to the next block, of the next size after the last block."""
+        """Advance the examples `index` to the next block, of the next size after the last block."""
         count = self.sign.shape[1]
         self.block[index] += 1
         ended = index[self.block[index] * _block_size(count, self.level[index]) >= count]
@@ -117,7 +118,7 @@ class _Search:
 
 
 def _block_size(count: int, level: Tensor) -> Tensor:
-    """(b,) int64: `count` features split into 2^level blocks."""
+    """Size of a block when `count` features are split into 2^level blocks, (b,) int64."""
     blocks = 2 ** level.clamp_max(math.ceil(math.log2(max(2, count))))
     return (count + blocks - 1) // blocks
 

@@ -1,6 +1,7 @@
-"""Adversarial reprogramming: the system does another task. Elsayed, Goodfellow & Sohl-Dickstein, ICLR 2019.
+"""Adversarial reprogramming: repurpose the system for another task. Elsayed, Goodfellow & Sohl-Dickstein, ICLR 2019.
 
-arXiv:1806.11146, section 3. A program surrounds a small picture, and the system's answer is read as that of the task.
+arXiv:1806.11146, section 3. A program surrounds a small image of the task, whose label is read from the system's
+prediction.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from ._physical.tasks import Task, least_side, pictures
 
 @dataclass(frozen=True)
 class Reprogramming(PreparedAttack):
-    """Each example is replaced by the program with a picture of the task in the middle, of the label to reach.
+    """Replaces each example by the program around an image of the task that has the target label.
 
-    So under `threat.goal=random_class` the attack's success rate is the accuracy of the system on the task, on pictures
-    that the program was not trained with, and 1 / classes is chance. Label k of the task is label k of the system.
-    Nothing is left of the example, and the norm does not apply: box and region are all that it answers to. Without a
-    label to reach the picture has a random one other than the example's, and any answer but that counts.
+    Under `threat.goal=random_class` the success rate is therefore the system's accuracy on the task, on images that the
+    program was not trained on; chance is 1 / classes. Label k of the task is label k of the system. Nothing remains of
+    the example, so no norm applies, only box and region. Without a target label the image has a random label other than
+    the example's, and any prediction but the example's counts.
 
-    Differences from the paper: inputs lie in [0, 1] and not in [-1, 1], W begins at 0, and has no penalty.
+    Differences from the paper: inputs lie in [0, 1] instead of [-1, 1]; W starts at 0 and is not penalised.
 
-    task: what to do. share: of the image's shorter side that the picture takes. epochs: how often each of `examples`
-    pictures is drawn anew; batch: pictures per step. step_size: Adam's, in the paper's units; every two epochs it is
-    multiplied by `decay`.
+    task: the other task. share: of the image's shorter side, for the task's image. epochs: redraws of each of the
+    `examples` images; batch: images per step. step_size: Adam's, in the paper's units; multiplied by `decay` every two
+    epochs.
     """
 
     supports: ClassVar[Supports] = Supports(targeted=True, randomized=True, bounded=False)
@@ -59,16 +60,18 @@ class Reprogramming(PreparedAttack):
         check_at_least(1, examples=self.examples, epochs=self.epochs, batch=self.batch)
         check_positive(step_size=self.step_size)
         if not 0 < self.share < 1:
-            raise ConfigError(f"attack.share is {self.share}; expected a part of the image's side, above 0 and below 1")
+            raise ConfigError(
+                f"attack.share is {self.share}; expected a share of the image's side, above 0 and below 1"
+            )
         if not 0 < self.decay <= 1:
             raise ConfigError(f"attack.decay is {self.decay}; expected a factor above 0, at most 1")
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image, and one too small for a picture and a program, and labels that the task lacks."""
+        """Refuse data other than images, images too small for image and program, and labels that the task lacks."""
         self._side(spec.shape, spec.classes)
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """`epochs` forward and backward passes per picture; there is one for each example, which counts them."""
+        """`epochs` forward and backward passes per image of the task, charged to one example each."""
         side = self._side(tuple(x.shape[1:]), target.classes)
         mask = threat.around(x, rng).mask
         around = _around(x, side)
@@ -92,7 +95,7 @@ class Reprogramming(PreparedAttack):
         return {"program": torch.tanh(weight * around)}
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The program around a picture for each example. No pass through the system."""
+        """Program around an image for each example. No pass through the system."""
         side = self._side(tuple(x.shape[1:]), target.classes)
         other = 1 + rng.integers(target.classes - 1, 1, stream="reprogramming/other").squeeze(1)
         labels = y if threat.targeted else (y + other) % target.classes
@@ -100,10 +103,10 @@ class Reprogramming(PreparedAttack):
         return embedded(x, target.prepared["program"].to(x.dtype), shown, threat.around(x, rng).mask)
 
     def _side(self, size: tuple[int, ...], classes: int) -> int:
-        """Side of the picture in pixels.
+        """Side of the task's image in pixels.
 
         Raises:
-            Refused: if one example is no image, or one too small for a picture and a program.
+            Refused: if an example is not an image, or is too small for an image and a program.
         """
         shorter, least = min(check_images(size, "reprogramming")), least_side(self.task, classes)
         side = max(least, int(self.share * shorter))
@@ -124,13 +127,13 @@ def _rows(mask: Tensor, index: Tensor) -> Tensor:
 
 
 def _middle(x: Tensor, side: int) -> tuple[slice, slice]:
-    """Rows and columns of a picture of that side in the middle of images `x` (B, C, H, W)."""
+    """Rows and columns of an image of that side in the middle of images `x` (B, C, H, W)."""
     top, left = (x.shape[2] - side) // 2, (x.shape[3] - side) // 2
     return slice(top, top + side), slice(left, left + side)
 
 
 def _around(x: Tensor, side: int) -> Tensor:
-    """(C, H, W): 1 where the program is (the paper's M), 0 where the picture is."""
+    """Mask of the program (the paper's M), (C, H, W): 1 at the program, 0 at the task's image."""
     mask = torch.ones_like(x[0])
     rows, columns = _middle(x, side)
     mask[:, rows, columns] = 0.0
@@ -138,7 +141,7 @@ def _around(x: Tensor, side: int) -> Tensor:
 
 
 def embedded(x: Tensor, program: Tensor, shown: Tensor, mask: Tensor | None) -> Tensor:
-    """Program with a picture in the middle, equation 2, (B, C, H, W) in [0, 1]; outside `mask` the image `x`.
+    """Program with an image in the middle, equation 2, (B, C, H, W) in [0, 1]; outside `mask` the image `x`.
 
     program: (C, H, W) in [-1, 1]. shown: (B, side, side) in [0, 1].
     """

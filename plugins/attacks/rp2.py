@@ -1,4 +1,4 @@
-"""RP2: stickers that hold from many views. Eykholt et al., CVPR 2018, arXiv:1707.08945, section 3.3."""
+"""RP2: stickers that are robust to changes of view. Eykholt et al., CVPR 2018, arXiv:1707.08945, section 3.3."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ._physical.patches import penalty_slope
 
 @dataclass(frozen=True)
 class RP2(Attack):
-    """Minimise by Adam, over what the threat's region allows to paint: loss over views, size, unprintable colours.
+    """Minimises with Adam, inside the threat's region: loss over views, size of the paint, unprintable colours.
 
-    The mask is the threat's region, and the expectation over views is the system's, `threat.eot` of them per step:
+    The mask is the threat's region, and the expectation over views is the system's, `threat.eot` views per step:
     `defense=[camera]`. With linf 1 the paint in the mask may have any colour. Differences from the paper: smoothness
     is a term, as in its sequel (Song et al., WOOT 2018, arXiv:1807.07769); colours are penalised by their distance from
-    the nearest printable one; inputs that the ball does not allow are projected into it.
+    the nearest printable one; iterates are projected into the ball.
 
-    steps: iterations. step_size: Adam's. loss: the loss to ascend. size: weight of the l2 norm of the paint. tv, nps:
-    as for `patch`.
+    steps: iterations. step_size: Adam's. loss: to maximise. size: weight of the l2 norm of the paint. tv, nps: as in
+    `patch`.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
@@ -44,7 +44,7 @@ class RP2(Attack):
         check_at_least(0, size=self.size, tv=self.tv, nps=self.nps)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image."""
+        """Refuse data other than images."""
         check_images(spec.shape, "rp2")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -65,7 +65,7 @@ class RP2(Attack):
         return x_adv
 
     def _penalties(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Gradient of the terms that do not ask the system, (B, C, H, W)."""
+        """Gradient of the terms that do not depend on the system, (B, C, H, W)."""
         paint = x_adv - x
         length = rows_norm(paint, Norm.l2).clamp_min(1e-12).reshape(-1, 1, 1, 1)
         return self.size * paint / length + penalty_slope(x_adv, self.tv, self.nps)

@@ -1,4 +1,4 @@
-"""SegPGD: PGD on a segmentation, led by the pixels that are still right. Gu et al., ECCV 2022, arXiv:2207.12391.
+"""SegPGD: PGD on segmentation, weighted to the correctly classified pixels. Gu et al., ECCV 2022, arXiv:2207.12391.
 
 Section 3.2 and algorithm 1.
 """
@@ -31,12 +31,12 @@ from .pgd import ascend
 
 @dataclass(frozen=True)
 class SegPGD(Attack):
-    """PGD whose loss weighs right pixels by 1 - w and wrong ones by w, with w rising from 0 to 1/2 over the steps.
+    """PGD whose loss weights correct pixels by 1 - w and wrong ones by w, with w rising from 0 to 1/2.
 
-    So pixels that are fooled already take part in the later steps only, and stay fooled. Differences from the paper: an
-    example stops at its first success, as in `pgd`, and the step size follows the radius.
+    Wrong pixels therefore contribute in later steps only, and stay wrong. Differences from the paper: an example stops
+    at its first success, as in `pgd`, and the default step size is proportional to eps.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes 2.5 eps / steps.
+    steps: iterations. step_size: length of a step in the threat's norm; None for 2.5 eps / steps.
     random_start: uniform in the ball; otherwise the clean input.
     """
 
@@ -52,7 +52,7 @@ class SegPGD(Attack):
         check_positive(step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """`steps` forward and backward passes per example at most."""
+        """At most `steps` forward and backward passes per example."""
         ball = threat.around(x, rng)
         active = Active.of(target, ball, y, targeted=threat.targeted)
         x_adv = ball.random(rng, stream="segpgd/start") if self.random_start else x
@@ -70,7 +70,7 @@ class SegPGD(Attack):
 
 
 def weighted(wrong: float) -> Loss:
-    """Mean cross-entropy over the pixels; wrongly predicted ones weigh `wrong`, the others the rest of 1 (eq. 5)."""
+    """Mean cross-entropy over the pixels, with weight `wrong` for wrong ones and 1 - `wrong` for the others (eq. 5)."""
 
     def loss(logits: Tensor, rows: Active) -> Tensor:
         task = rows.target.task

@@ -1,4 +1,4 @@
-"""SI-FGSM: gradients of darker copies. Lin et al., ICLR 2020, arXiv:1908.06281, section 3.2."""
+"""SI-FGSM: scale-invariant gradients. Lin et al., ICLR 2020, arXiv:1908.06281, section 3.2."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ._base.settings import check_at_least, check_positive
 
 @dataclass(frozen=True)
 class SIFGSM(Attack):
-    """Takes the mean of the gradients, with respect to x, of the losses at x, x / 2, x / 4 and so on.
+    """Averages the gradients, with respect to x, of the losses at x, x / 2, x / 4 and so on.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: the loss to ascend.
+    steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
+    momentum: decay of the accumulated gradients. loss: to maximise.
     copies: number of copies, the first of which is x itself; 5 in the paper.
     """
 
@@ -52,7 +52,7 @@ class SIFGSM(Attack):
 
 
 def scaled(copies: int, loss: Loss) -> Slope:
-    """The mean over the copies of the gradient at x / 2^i, times 1 / 2^i by the chain rule."""
+    """Mean over the copies of the gradient at x / 2^i, times 1 / 2^i by the chain rule."""
 
     def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
         total = torch.zeros_like(x_adv)

@@ -1,4 +1,4 @@
-"""sigma-zero: few features by descent on a smooth stand-in for l0. Cina et al., ICLR 2025, arXiv:2402.01879."""
+"""sigma-zero: gradient descent on a smooth surrogate of l0. Cina et al., ICLR 2025, arXiv:2402.01879."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._minimal.nearest import Patience, keep_nearest
 from ._minimal.nearest_class import nearest_class
 
 _LAST_STEP = 0.1
-"""The last step as a share of the first."""
+"""Ratio of the last step size to the first."""
 RATE = 0.01
 """Rate of change of the threshold, as a multiple of the step size."""
 
@@ -28,16 +28,17 @@ RATE = 0.01
 class SigmaZero(Attack):
     """Adam on the margin plus the mean of delta^2 / (delta^2 + sigma); changes below a threshold are set to zero.
 
-    The threshold rises while the example succeeds, which makes the change sparser, and falls while it does not.
+    The threshold increases while the example succeeds, which makes the perturbation sparser, and decreases while it
+    fails.
 
-    Differences from the paper: it can be targeted; up to the first success an untargeted attack makes for the class
-    whose linearised boundary is nearest, not for the one with the highest score (`candidates`; 1 is the paper's); an
-    example that has settled is left (`patience`; 1 is the paper's).
+    Differences from the paper: targeted threats are supported; until the first success an untargeted attack approaches
+    the class with the nearest linearised boundary, not the one with the highest score (`candidates`; 1 is the paper's);
+    an example that no longer improves ends early (`patience`; 1 is the paper's).
 
-    steps: iterations. step_size: of the first, falling to a tenth along a cosine. sigma: how sharp the stand-in is.
-    threshold: the first one, in units of the [0, 1] input range.
+    steps: iterations. step_size: of the first, decreasing to a tenth along a cosine. sigma: sharpness of the surrogate.
+    threshold: initial value, in units of the [0, 1] input range.
     candidates: number of classes considered at the start: the label and those with the next highest scores.
-    patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
+    patience: share of the steps without a 1 % improvement of the distance after which an example ends; 1 for never.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, minimal=True)
@@ -57,9 +58,9 @@ class SigmaZero(Attack):
             raise ConfigError(f"attack.threshold is {self.threshold}; expected 0 to 1, such as 0.3")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The success with the fewest changes found, however many; the clean input where there is none.
+        """Success with the fewest changes, at any distance; the clean input where there is none.
 
-        Cost per example: at most `steps` forward and backward passes, and `candidates` - 2 more backward.
+        Cost per example: at most `steps` forward and backward passes, and `candidates` - 2 more backward passes.
         """
         return sigma_zero(
             Active.unbounded(target, x, y, threat, rng),

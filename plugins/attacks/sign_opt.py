@@ -1,4 +1,4 @@
-"""Sign-OPT: descent on the distance along a direction, by signs. Cheng et al., ICLR 2020, arXiv:1909.10773."""
+"""Sign-OPT: descent on the boundary distance along a direction, by signs. Cheng et al., ICLR 2020, arXiv:1909.10773."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from ._blackbox.decisions import TreeSum, bisect, drawn_at_once, first_wins, fou
 from ._blackbox.queries import Oracle, gaussian
 
 TURNS = 12
-"""Number of attempts of the line search: doublings of a step that succeeds, quarterings of one that does not."""
+"""Attempts of the line search: doublings of a successful step, quarterings of an unsuccessful one."""
 
 
 @dataclass(frozen=True)
 class SignOPT(Attack):
-    """Turns the direction to the boundary downhill; whether a turn makes it nearer costs one label to know.
+    """Descends the boundary distance as a function of the direction; one query compares two directions.
 
-    Differences from the paper: a direction is that of an input in the box; a step of the line search is only measured
-    by bisection if it leads nearer than the best so far, which one label tells.
+    Differences from the paper: a direction is that of an input in the box; the distance after a step of the line search
+    is bisected only if one query shows that it is smaller than the best so far.
 
-    steps: iterations. probes: labels asked per gradient. starts: directions tried at first, random ones, or with a
-        label to reach those to its inputs that the attacker owns, which are fewer.
-    smoothing: length of a turn that the gradient is estimated with, where directions have length 1.
-    step_size: initial length of a turn. search_steps: bisections per distance. tries: random inputs to start from.
+    steps: iterations. probes: queries per gradient. starts: initial directions to try, random ones, or for a target
+    label
+        those to the attacker's own inputs of it, which are fewer.
+    smoothing: length of the change of direction for the gradient estimate, where directions have length 1.
+    step_size: initial length of a step. search_steps: bisections per distance. tries: random inputs to start from.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -51,10 +52,10 @@ class SignOPT(Attack):
         check_positive(smoothing=self.smoothing, step_size=self.step_size)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance; the clean input where none was found.
+        """Adversarial inputs at a small distance; the clean input where none was found.
 
-        Cost per example: `probes` forward passes per iteration, and some 30 for its line search. An example is done
-        once even the shortest turn leads nowhere nearer.
+        Cost per example: `probes` forward passes per iteration, and some 30 for its line search. An example ends if
+        even the shortest step does not lead nearer.
         """
         return sign_opt(
             Oracle(target, y, threat.targeted),
@@ -119,7 +120,7 @@ def sign_opt(
 
 
 def _direction(oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, trial: int) -> tuple[Tensor, Tensor]:
-    """The rows of `index` for which there is another direction to begin with, (b,), and the directions (b, *S)."""
+    """Rows of `index` that have another initial direction, (b,), and the directions (b, *S)."""
     if not oracle.targeted:
         return index, rng.rows(index).normal(*ball.x.shape[1:], stream="sign_opt/direction", draw=trial)
     begin, have = owned(oracle, index, trial)
@@ -128,9 +129,9 @@ def _direction(oracle: Oracle, index: Tensor, ball: Ball, rng: SampleRandom, tri
 
 
 def _turned(oracle: Oracle, nearest: Best, index: Tensor, ball: Ball, unit: Tensor, search_steps: int) -> Tensor:
-    """True where the boundary is nearer in the direction `unit` (b, *S) than the nearest so far, (b,) bool: one label.
+    """True where the boundary in the direction `unit` (b, *S) is nearer than the nearest so far, (b,) bool; one query.
 
-    If so, it is found by bisection.
+    If so, the distance is found by bisection.
     """
     here = ball.rows(index)
     radius = -nearest.value[index].to(unit.dtype)
@@ -153,7 +154,7 @@ def _gradient(
     step: int,
     rng: SampleRandom,
 ) -> Tensor:
-    """(b, *S), unit length: the mean of random turns, each with the sign of the change of distance (equation 5)."""
+    """Mean of random changes of direction, signed by the change of distance (equation 5), unit length, (b, *S)."""
     total, delta = TreeSum(), x_adv - ball.x
     radius = rows_norm(delta, Norm.l2)
     unit = delta / columns(radius.clamp_min(1e-12), delta)

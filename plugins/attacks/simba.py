@@ -1,4 +1,4 @@
-"""SimBA: keep a step along a random basis vector if it helps. Guo et al., ICML 2019, arXiv:1905.07121."""
+"""SimBA: random search along an orthonormal basis. Guo et al., ICML 2019, arXiv:1905.07121."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Basis(Enum):
 
 @dataclass(frozen=True)
 class SimBA(Attack):
-    """Goes through an orthonormal basis; tries each vector forwards and then backwards, and keeps what helps.
+    """Goes through an orthonormal basis, tries each vector forwards and then backwards, and keeps improving steps.
 
-    Differences from the paper: the margin takes the place of the probability; steps are projected into the ball; and
-    all frequencies are gone through, in the order of their highest component (waves of one order at random).
+    Differences from the paper: the margin replaces the probability; steps are projected into the ball; and all
+    frequencies are used, in the order of their highest component (waves of one order at random).
 
-    steps: queries per example at most. step_size: length of a step. basis: see :class:`Basis`.
+    steps: most queries per example. step_size: length of a step. basis: see :class:`Basis`.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -64,7 +64,7 @@ class SimBA(Attack):
 def simba(
     oracle: Oracle, best: Best, *, ball: Ball, steps: int, step_size: float, basis: Basis, rng: SampleRandom
 ) -> Tensor:
-    """Adversarial candidates (B, *S); see :class:`SimBA`. Each example has an order of its own."""
+    """Adversarial candidates (B, *S); see :class:`SimBA`. Each example has its own order."""
     x, device = ball.x, ball.x.device
     index = oracle.visit(best, torch.arange(len(x), device=device), x)
     size = x[0].numel() if len(x) else 1
@@ -105,14 +105,14 @@ def _order(rng: SampleRandom, shape: torch.Size, basis: Basis, sweep: Tensor) ->
 
 
 def _grid(shape: torch.Size) -> tuple[int, ...]:
-    """The axes of one channel: all but the first of (C, H, W), or the only one of (D,)."""
+    """Axes of one channel: all but the first of (C, H, W), or the only one of (D,)."""
     return tuple(shape[1:]) if len(shape) > 1 else tuple(shape)
 
 
 def waves(which: Tensor, shape: torch.Size, basis: Basis, dtype: torch.dtype) -> Tensor:
-    """The vectors number `which` (b,) of the orthonormal basis of inputs of that shape, (b, D).
+    """Vectors number `which` (b,) of the orthonormal basis of inputs of that shape, (b, D).
 
-    A vector of the cosine basis lies in one channel, and is the product of one wave per axis.
+    A vector of the cosine basis is in one channel, and is the product of one wave per axis.
     """
     size = math.prod(shape)
     if basis is Basis.pixel:
@@ -128,7 +128,7 @@ def waves(which: Tensor, shape: torch.Size, basis: Basis, dtype: torch.dtype) ->
 
 
 def _cosines(frequency: Tensor, length: int) -> Tensor:
-    """The orthonormal cosine waves (DCT-II) of that `frequency` (b,), (b, length) float64."""
+    """Orthonormal cosine waves (DCT-II) of that `frequency` (b,), (b, length) float64."""
     at = (torch.arange(length, dtype=torch.float64, device=frequency.device) + 0.5) * (math.pi / length)
     wave = torch.cos(frequency[:, None] * at)
     return wave * torch.where(frequency == 0, math.sqrt(1.0 / length), math.sqrt(2.0 / length))[:, None]

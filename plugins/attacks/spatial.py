@@ -20,15 +20,16 @@ from ._natural.variations import Axis, Search, check_range, first_success, setti
 
 @dataclass(frozen=True)
 class Spatial(Attack):
-    """Turns, scales and shifts an image around its middle until the system gets it wrong; no norm applies.
+    """Rotates, scales and shifts an image around its centre until it is misclassified; no norm applies.
 
-    Bilinear between pixels; what comes in from outside is black, as in the paper. Differences from it: scaling, and
-    shifts as a share of the side (0.1 is about its 3 pixels of 28 to 32).
+    Bilinear interpolation; pixels from outside are black, as in the paper. Differences from it: scaling, and shifts as
+    a share of the side (0.1 is about its 3 pixels of 28 to 32).
 
-    rotation: the largest angle to either side, in degrees. translation: the largest shift in each direction, as a
-        share of the side. smallest, largest: scale; 1 is none, and above 1 only the middle is seen, as in a crop.
-    search: see :class:`Search`. tries: of the random search. angles, shifts, sizes: values of the grid's axes; a range
-        of 0 has one value, and one value of a range is its upper end, so that a grid can hold just one setting.
+    rotation: largest angle to either side, in degrees. translation: largest shift in each direction, as a share of the
+        side. smallest, largest: scale; 1 for none, above 1 enlarges the centre, as in a crop.
+    search: see :class:`Search`. tries: of the random search. angles, shifts, sizes: values per axis of the grid; a
+    range
+        of 0 has one value, and a single value of a range is its upper end, so that a grid can consist of one setting.
     """
 
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, randomized=True, bounded=False)
@@ -50,15 +51,15 @@ class Spatial(Attack):
         if not 0 < self.smallest <= self.largest:
             raise ConfigError(
                 f"attack.smallest is {self.smallest} and attack.largest {self.largest}; expected scales with 0 < "
-                "smallest <= largest, where 1 is the size as it is"
+                "smallest <= largest, where 1 is the original size"
             )
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image."""
+        """Refuse data other than images."""
         check_images(spec.shape, "spatial")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The first setting that succeeds, else the last; at most one forward pass less than there are settings."""
+        """First successful setting, else the last; at most one forward pass less than there are settings."""
         shift = Axis(-self.translation, self.translation, self.shifts)
         axes = (
             Axis(-self.rotation, self.rotation, self.angles),

@@ -1,4 +1,4 @@
-"""SPSA: a gradient from simultaneous random signs, with Adam. Uesato et al., ICML 2018, arXiv:1802.05666."""
+"""SPSA: gradient estimation from simultaneous random signs, with Adam. Uesato et al., ICML 2018, arXiv:1802.05666."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from ._blackbox.queries import Oracle, signs
 
 @dataclass(frozen=True)
 class SPSA(Attack):
-    """Adam on the margin, whose gradient is estimated from queries at x + sigma v and x - sigma v with random signs v.
+    """Adam on the margin, with gradients estimated from queries at x + sigma v and x - sigma v with random signs v.
 
     Difference from the paper: the best iterate is returned.
 
-    steps: iterations. pairs: pairs of queries per estimate (the paper takes up to 4096). sigma: the length of a change.
+    steps: iterations. pairs: pairs of queries per estimate (up to 4096 in the paper). sigma: length of a change per
+    feature.
     step_size: Adam's, per feature.
     """
 
@@ -79,7 +80,7 @@ def spsa(
 
 
 def _signs(shape: torch.Size, step: int) -> Directions:
-    """Random signs, others in each iteration."""
+    """Random signs, different in each iteration."""
 
     def noise(rng: SampleRandom, count: int, first: int) -> Tensor:
         return signs(rng, shape, count, stream=f"spsa/{step}", first=first)

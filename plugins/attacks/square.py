@@ -41,27 +41,29 @@ from ._blackbox.squares import (
 )
 
 AHEAD = 64
-"""Number of passes for which windows are drawn at once, and proposals remembered."""
+"""Number of passes for which windows are drawn, and proposals cached, at once."""
 
 QUERIES_PER_PROPOSAL = 50
-"""Queries after which a pass takes one proposal more: later proposals are accepted less often."""
+"""Number of queries after which a pass tries one more proposal, since later ones are accepted less often."""
 
 
 @dataclass(frozen=True)
 class Square(Attack):
-    """Changes one random window at a time and keeps the change if it raises the margin.
+    """Changes one random window at a time and keeps the change if it increases the margin.
 
-    Differences from the paper: every example has windows of its own, the first input counts as a query, and what is
-    not an image (one, two or more than three dimensions) is a line of features with windows along it. Under linf what
-    is known is not asked: proposals that change nothing, and most that failed on the same candidate, which on small
+    Differences from the paper: every example has its own windows, the first input counts as a query, and data other
+    than images (one, two or more than three dimensions) are a line of features with windows along it. Under linf,
+    proposals that change nothing and most of those that failed on the same candidate are not queried, which on small
     images are nearly all; they count as tried. The l1 form is that of Croce & Hein, ICML 2021, arXiv:2103.01208: as l2,
-    with the projection onto ball and box.
+    with the projection onto the intersection of ball and box.
 
-    queries: proposals per example, and so forward passes at most; the schedule of window sizes is stretched to them, or
-        to `threat.queries` if those are fewer. p_init: the share of an image in the first windows.
-    edges: windows reach the last row and column; false is the authors' program, whose windows never do.
-    proposals: largest number of windows tried in one pass; the best one counts. It begins with one, and with another
-        one after every fifty queries, when few proposals are still accepted. 1 is the paper's algorithm.
+    queries: proposals per example, and so most forward passes; the schedule of window sizes is stretched to this
+    number, or
+        to `threat.queries` if that is smaller. p_init: share of an image in the first windows.
+    edges: windows reach the last row and column; false is the authors' code, whose windows never do.
+    proposals: most windows tried in one pass, of which the best counts. It starts with one, and increases by one every
+    fifty
+        queries, as fewer proposals are accepted. 1 is the paper's algorithm.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -80,7 +82,7 @@ class Square(Attack):
             raise ConfigError(f"attack.p_init is {self.p_init}; expected a share of the image in (0, 1]")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The candidate of the highest margin that was asked about; `queries` forward passes per example at most."""
+        """Candidate with the highest queried margin; at most `queries` forward passes per example."""
         return square(
             Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
             Best(x),
@@ -140,7 +142,7 @@ def square(
 
 
 def _ask(active: Active, x_adv: Tensor, best: Best) -> Tensor:
-    """Offer the candidates `x_adv` (b, *S) by their margins; (n,) int64, the examples that they improve."""
+    """Offer the candidates `x_adv` (b, *S) by their margins; returns the improved examples, (n,) int64."""
     (active, x_adv) = active.keep(affordable(active) if active.target.detected else None, x_adv)
     if len(active) == 0:  # what a detector may refuse costs a further query
         return active.index
@@ -160,7 +162,7 @@ def _draw(
 
 
 def _proposal(active: Active, move: Moves, best: Best, shape: Image) -> Tensor:
-    """The candidate of each row after its move (b, ...), in the ball, (b, *S)."""
+    """Candidate of each row after its move (b, ...), in the ball, (b, *S)."""
     ball = active.ball
     current = best.x_adv[active.index].reshape(-1, *shape)
     if ball.norm is Norm.linf:
@@ -172,14 +174,14 @@ def _proposal(active: Active, move: Moves, best: Best, shape: Image) -> Tensor:
 
 
 def _worth_asking(active: Active, move: Moves, left: Tensor, best: Best, shape: Image) -> Tensor:
-    """Proposals where `left` is true and that change the candidate, (b, Q) bool; of equal ones the first."""
+    """Proposals where `left` is true that change the candidate, (b, Q) bool; of equal ones the first."""
     current = best.x_adv[active.index]
     rises, falls = (active.ball.project(current + by * active.ball.eps) != current for by in (2.0, -2.0))
     return worth_asking(move, left, rises.reshape(-1, *shape), falls.reshape(-1, *shape))
 
 
 def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
-    """The first candidate, before its projection, (b, *S)."""
+    """First candidate, before its projection, (b, *S)."""
     if ball.norm is Norm.linf:
         delta = ball.eps * first_linf(rng, shape).to(ball.x.dtype)
     else:
@@ -188,7 +190,7 @@ def _first(ball: Ball, rng: SampleRandom, shape: Image) -> Tensor:
 
 
 def _scaled(ball: Ball, delta: Tensor, shape: Image) -> Tensor:
-    """`delta` (b, C, H, W) inside the region, under l2 scaled to length eps; under l1 the projection cuts it."""
+    """`delta` (b, C, H, W) inside the region, scaled to length eps under l2; under l1 the projection limits it."""
     if ball.mask is not None:
         mask = ball.mask.reshape(-1, *shape)
         delta = torch.where(mask, delta, 0.0)

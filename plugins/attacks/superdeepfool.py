@@ -1,4 +1,4 @@
-"""SuperDeepFool: DeepFool, then straight onto the boundary it found. Abdollahpoor et al., 2023, arXiv:2303.12481."""
+"""SuperDeepFool: DeepFool with projections onto the boundary found. Abdollahpoor et al., 2023, arXiv:2303.12481."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from ._minimal.nearest_class import nearest_class, toward_class
 from .deepfool import BEYOND, MOST_DOUBLED, PATIENCE
 
 WHOLE = 2
-"""Number of steps from the clean input that go all the way; later ones stop half-way from the crossing."""
+"""Number of full steps from the clean input; later ones stop half-way to the crossing."""
 
 MISSES = 2
-"""Crossings in a row that were no nearer after which an example ends."""
+"""Consecutive crossings without an improvement after which an example ends."""
 
 
 @dataclass(frozen=True)
 class SuperDeepFool(Attack):
-    """Runs DeepFool to the boundary, then steps from the clean input onto the boundary as linearised there, and so on
-    until that step crosses it; algorithm 2 with m = infinity and n = 1.
+    """Runs DeepFool to the boundary, then projects the clean input onto the linearised boundary there, and repeats.
 
-    Differences from the paper: DeepFool makes for one class, at first for that whose linearised boundary is nearest in
-    the box [0, 1] and in the threat's region, then for the one that it reached; the steps from the clean input are
-    those in the box, and after the first two they go half-way, which keeps them from going round in circles; two
-    crossings in a row that are no nearer end the search; the search back is that of false position, not bisection; the
-    nearest crossing is kept.
+    Ends when the projection crosses the boundary; algorithm 2 with m = infinity and n = 1.
+
+    Differences from the paper: DeepFool approaches one class, at first that with the nearest linearised boundary in the
+    box [0, 1] and in the threat's region, then the one that it reached; projections are those in the box, and after the
+    first two they go half-way, which prevents cycles; two consecutive crossings without an improvement end the search;
+    the final line search uses false position instead of bisection; the nearest crossing is kept.
 
     rounds: number of runs of DeepFool. steps, overshoot: of DeepFool.
     candidates: number of classes considered at the start: the label and those with the next highest scores.
@@ -61,8 +61,8 @@ class SuperDeepFool(Attack):
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Nearest success found, at any distance; the clean input where there is none.
 
-        Cost per example: a forward and a backward pass for each step of DeepFool and each step from the clean input,
-        `candidates` - 2 more backward passes, and the search.
+        Cost per example: a forward and a backward pass for each step of DeepFool and each projection, `candidates` - 2
+        more backward passes, and the line search.
         """
         active = Active.unbounded(target, x, y, threat, rng)
         best = superdeepfool(
@@ -75,8 +75,8 @@ class SuperDeepFool(Attack):
 class _Run(State):
     """Progress of each row, (b,) in each field.
 
-    rival: int64, the class to reach. rounds, steps: int64, runs of DeepFool and steps of this one. placed: bool,
-    `x_adv` is the end of a step from the clean input. missed: int64, crossings in a row that were no nearer.
+    rival: int64, the class to reach. rounds, steps: int64, runs of DeepFool and steps of the present one. placed: bool,
+    `x_adv` is a projection. missed: int64, consecutive crossings without an improvement.
     """
 
     rival: Tensor
@@ -124,13 +124,13 @@ def superdeepfool(active: Active, *, rounds: int, steps: int, candidates: int, o
 
 
 def _onto(slope: Tensor, offset: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest changes (b, *S) in the box with slope . change >= offset (b,), and their lengths (b,)."""
+    """Smallest changes (b, *S) in the box with slope . change >= offset (b,), and their lengths (b,)."""
     change, size = step_to_hyperplanes(slope.flatten(1)[:, None], offset.clamp_min(0.0)[:, None], x.flatten(1), Norm.l2)
     return change.reshape(x.shape), size[:, 0]
 
 
 def _behind(slope: Tensor, offset: Tensor, x: Tensor, *, steps: Tensor) -> Tensor:
-    """(b, *S): DeepFool's step, just behind the boundary; in the box after `PATIENCE` of its `steps` (b,) int64."""
+    """DeepFool's step, to just behind the boundary, (b, *S); in the box after `PATIENCE` of its `steps` (b,) int64."""
     dual, offset = rows_norm(slope, Norm.l2), offset.clamp_min(0.0)
     far = offset / dual.clamp_min(TINY)
     doubled = BEYOND * 2.0 ** steps.clamp_max(MOST_DOUBLED).to(far.dtype)

@@ -1,7 +1,7 @@
 """Ascent along the gradient of an inverse-distance interpolation of the queries.
 
-The interpolation is Shepard's (ACM National Conference, 1968): no model is trained, and no paper makes this attack of
-it that the project follows.
+The interpolation is Shepard's (ACM National Conference, 1968): no model is trained, and the attack itself follows no
+paper.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ._blackbox.queries import Oracle, gaussian
 
 @dataclass(frozen=True)
 class SurrogateGradient(Attack):
-    """Asks for the margin at points around the input, and goes along the gradient of their interpolation there.
+    """Queries the margin at points around the input, and follows the gradient of their interpolation.
 
     The interpolation is f(x) = sum w_i f_i / sum w_i with weights w_i = ||x - x_i||^-power.
 
-    steps: iterations. pairs: points per estimate, half of them opposite the others. radius: their distance.
-    power: of the inverse distance. step_size: length of a step in the threat's norm; None takes 5 eps / steps.
+    steps: iterations. pairs: antithetic pairs of points per estimate. radius: their distance.
+    power: of the inverse distance. step_size: length of a step in the threat's norm; None for 5 eps / steps.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -89,13 +89,13 @@ def surrogate_gradient(
 
 
 def shepard(x: Tensor, points: Tensor, values: Tensor, power: float) -> tuple[Tensor, Tensor]:
-    """The inverse-distance interpolation and its gradient at `x` (b, *S), which is none of the points.
+    """Inverse-distance interpolation and its gradient at `x` (b, *S), which must not be one of the points.
 
-    points: (b, n, *S). values: (b, n); those that are not finite, and their points, are left out.
+    points: (b, n, *S). values: (b, n); non-finite ones, and their points, are left out.
 
     Returns:
         value (b,) and gradient (b, *S): sum grad w_i (f_i - f) / sum w_i with grad w_i = -power (x - x_i) /
-        ||x - x_i||^(power + 2). Both are zero where there is no point.
+        ||x - x_i||^(power + 2). Both are zero if there is no point.
     """
     ahead = (x[:, None] - points).flatten(2)
     far = ahead.square().sum(2).sqrt()

@@ -28,10 +28,10 @@ from ._base.settings import check_at_least, check_images, check_positive
 
 @dataclass(frozen=True)
 class TIFGSM(Attack):
-    """Smooths each gradient with a Gaussian, which stands for the mean over shifted images. For images only.
+    """Smooths each gradient with a Gaussian kernel, which approximates the mean over shifted images. Images only.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: the loss to ascend.
+    steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
+    momentum: decay of the accumulated gradients. loss: to maximise.
     kernel: side of the Gaussian in pixels, odd; it ends three standard deviations from its centre. 15 in the paper, for
         inputs of 299 pixels a side.
     """
@@ -53,7 +53,7 @@ class TIFGSM(Attack):
             raise ConfigError(f"attack.kernel is {self.kernel}; expected an odd number, so that it has a centre")
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image."""
+        """Refuse data other than images."""
         check_images(spec.shape, "ti_fgsm")
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
@@ -69,7 +69,7 @@ class TIFGSM(Attack):
 
 
 def translated(kernel: int, loss: Loss) -> Slope:
-    """The gradient after the Gaussian."""
+    """Gradient smoothed with the Gaussian."""
 
     def slope(active: Active, x_adv: Tensor, velocity: Tensor, step: int) -> Tensor:
         return smoothed(active.gradient(x_adv, loss)[0], kernel)
@@ -78,9 +78,9 @@ def translated(kernel: int, loss: Loss) -> Slope:
 
 
 def smoothed(values: Tensor, kernel: int) -> Tensor:
-    """(B, C, H, W) after a Gaussian of that side, whose weights sum to one; beyond the edges there are zeros.
+    """Convolution of `values` with a normalised Gaussian of that side, (B, C, H, W), zero-padded.
 
-    Sums of shifted images: a convolution of the library may round an image by its place in the batch.
+    A sum of shifted images, because a library convolution may round an image by its position in the batch.
     """
     weights = (-0.5 * torch.linspace(-3.0, 3.0, kernel, dtype=torch.float64).square()).exp()
     weights = weights / weights.sum()

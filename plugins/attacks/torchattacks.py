@@ -44,10 +44,10 @@ LEFT_OUT = {
     "MultiAttack": "is a list of attacks; attack=cascade does that here",
     "VANILA": "returns the clean input; attack=none does that here",
 }
-"""Attacks of Torchattacks that are not offered, and why."""
+"""Attacks of Torchattacks that are not offered, with the reason."""
 
 IMAGES = frozenset({"DIFGSM", "TIFGSM", "PIFGSM", "PIFGSMPP", "OnePixel", "Pixle", "Square", "SparseFool", "JSMA"})
-"""Methods that are written for images (C, H, W)."""
+"""Methods for images (C, H, W) only."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TorchAttacks(Bridge):
 
     @classmethod
     def has(cls, name: str) -> bool:
-        """True if the package has it."""
+        """True if the package has an attack of that name."""
         return hasattr(imported("torchattacks"), name)
 
     @classmethod
@@ -79,15 +79,16 @@ class TorchAttacks(Bridge):
         return found
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image to the methods that need one."""
+        """Refuse data other than images for methods that need images."""
         super().check(spec, threat)
         if self.method in IMAGES and len(spec.shape) != 3:
             raise Refused(
-                f"torchattacks' {self.method} needs images of shape (C, H, W), and one example has shape {spec.shape}"
+                f"torchattacks' {self.method} needs images of shape (C, H, W), but an example has the shape "
+                f"{spec.shape}"
             )
 
     def run(self, facade: Facade, x: Tensor, y: Tensor, *, threat: Threat, seed: int) -> Tensor:
-        """One call of the attack."""
+        """Call the attack."""
         named = {
             "eps": threat.radius,
             "max_epsilon": threat.radius,

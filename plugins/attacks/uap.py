@@ -19,13 +19,14 @@ from .deepfool import deepfool
 
 @dataclass(frozen=True)
 class UAP(PreparedAttack):
-    """One perturbation for all examples: the sum of the smallest that each needs which is not yet fooled (algorithm 1).
+    """One perturbation for all examples: accumulated minimal perturbations of unbroken examples (algorithm 1).
 
-    Example after example, DeepFool looks for the least change that takes the example, already perturbed, to another
-    label than it has clean; the sum is projected onto the ball. Differences from the paper: no order is drawn, the
-    step to a boundary knows the box [0, 1], and what fooled most examples at the end of an epoch is kept.
+    For one example after the other, DeepFool searches for the smallest change that takes the perturbed example to
+    another label than the clean prediction; the sum is projected onto the ball. Differences from the paper: examples
+    are not shuffled, the step to a boundary accounts for the box [0, 1], and the perturbation with the most fooled
+    examples at the end of an epoch is kept.
 
-    epochs: largest number of passes over the examples. fooling: the share of fooled examples that is enough.
+    epochs: most passes over the examples. fooling: share of fooled examples at which to stop.
     steps, overshoot, candidates: of DeepFool, see there.
     """
 
@@ -47,7 +48,7 @@ class UAP(PreparedAttack):
             raise ConfigError(f"attack.overshoot is {self.overshoot}; expected a share of at least 0, such as 0.02")
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """Per example one forward pass, and per epoch two more and DeepFool's where it is not fooled, one at a time."""
+        """Per example one forward pass, and per epoch two more and DeepFool's if it is not fooled, sequentially."""
         index = can_ask(target).nonzero().squeeze(1)
         delta = torch.zeros_like(x[0])
         if len(index) == 0:
@@ -72,7 +73,7 @@ class UAP(PreparedAttack):
     def _gone_through(
         self, target: Target, wide: Ball, index: Tensor, clean: Tensor, delta: Tensor, ball: Ball
     ) -> Tensor:
-        """The perturbation (*S) after each of the examples `index` (b,), with labels `clean` (b,), in turn."""
+        """Perturbation (*S) after each of the examples `index` (b,), with labels `clean` (b,), in turn."""
         radius = torch.full((1,), ball.eps, dtype=delta.dtype, device=delta.device)
         for row, label in zip(index.split(1), clean.split(1), strict=True):
             here = ball.rows(row).project(wide.x[row] + delta)
@@ -90,7 +91,7 @@ class UAP(PreparedAttack):
         return delta
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The examples plus the perturbation, in box and region. No pass through the system."""
+        """Examples plus the perturbation, in box and region. No pass through the system."""
         return threat.around(x, rng).project(x + target.prepared["delta"].to(x.dtype))
 
 

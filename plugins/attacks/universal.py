@@ -19,14 +19,15 @@ from ._base.settings import check_at_least, check_positive
 
 @dataclass(frozen=True)
 class Universal(PreparedAttack):
-    """One perturbation for all examples, made beforehand from examples of the training split.
+    """One perturbation for all examples, prepared from examples of the training split.
 
     Steepest ascent of the mean cross-entropy, clipped so that no single example dominates it; under a targeted threat
-    one perturbation for each label, by descent of its cross-entropy. Difference from the paper: no order is drawn.
+    one perturbation for each label, by descent of its cross-entropy. Difference from the paper: examples are not
+    shuffled.
 
-    epochs: passes over the examples. batch: examples that a step averages over.
-    step_size: in the threat's norm; None takes eps / 10. clip: cross-entropy above which an example counts no more;
-    None takes 1.3 times that of a guess, which is the paper's 9 for 1000 classes.
+    epochs: passes over the examples. batch: examples averaged per step.
+    step_size: in the threat's norm; None for eps / 10. clip: cross-entropy above which an example no longer
+    contributes; None for 1.3 times that of a uniform prediction, which is the paper's 9 for 1000 classes.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2}), targeted=True)
@@ -41,7 +42,7 @@ class Universal(PreparedAttack):
         check_positive(step_size=self.step_size, clip=self.clip)
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """`epochs` forward and backward passes per example, and under a targeted threat per label to reach."""
+        """`epochs` forward and backward passes per example, under a targeted threat per target label."""
         wanted = goals(target, threat)
         epochs = epochs_within(target, self.epochs, len(wanted))
         train = partial(
@@ -57,7 +58,7 @@ class Universal(PreparedAttack):
         return {"delta": torch.stack([train(goal=goal) for goal in wanted])}
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The examples plus the perturbation, in box and region. No pass through the system."""
+        """Examples plus the perturbation, in box and region. No pass through the system."""
         delta = target.prepared["delta"].to(x.dtype)
         return threat.around(x, rng).project(x + (delta[y] if threat.targeted else delta))
 
@@ -73,7 +74,7 @@ def universal(
     step_size: float,
     clip: float,
 ) -> Tensor:
-    """(*S): a perturbation in the ball of the norm that makes examples leave their labels `y` (N,), or reach `goal`."""
+    """Perturbation (*S) in the ball of the norm that makes examples leave their labels `y` (N,), or reach `goal`."""
     delta = torch.zeros_like(ball.x[:1])
     radius = torch.full((1,), ball.eps, dtype=delta.dtype, device=delta.device)
     labels = y if goal is None else torch.full_like(y, goal)
@@ -89,7 +90,7 @@ def universal(
 
 
 def _gain(y: Tensor, clip: float, targeted: bool, logits: Tensor) -> Tensor:
-    """Cross-entropy of `y`, at most `clip`, (B,); minus that of `y` if it is to be reached."""
+    """Cross-entropy of `y`, at most `clip`, (B,); the negative of it if `y` is a target."""
     value = cross_entropy(logits, y)
     return -value if targeted else value.clamp_max(clip)
 

@@ -30,13 +30,13 @@ from .patch import moved, patch_slope
 
 @dataclass(frozen=True)
 class UniversalPatch(PreparedAttack):
-    """Made beforehand from examples of the training split; put on each example in a random place, turn and size.
+    """One patch prepared from examples of the training split, pasted at a random position, rotation and size.
 
-    Under a targeted threat there is one patch for each label. The size is that of the threat, as for `patch`.
+    Under a targeted threat there is one patch for each label. The threat gives the size, as for `patch`.
     Difference from the paper: steps along the sign of an averaged gradient.
 
-    shape, rotation, smallest, step_size, momentum, loss, tv, nps: see `patch`. epochs: how often each example is seen,
-    in another place each time. batch: examples that a step averages over.
+    shape, rotation, smallest, step_size, momentum, loss, tv, nps: see `patch`. epochs: passes over the examples, each
+    time at other positions. batch: examples averaged per step.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -60,14 +60,14 @@ class UniversalPatch(PreparedAttack):
         check_placement(self.rotation, self.smallest)
 
     def check(self, spec: DataSpec, threat: Threat) -> None:
-        """Refuse what is no image, and a radius that allows less than a pixel."""
+        """Refuse data other than images, and a radius of less than one pixel."""
         self._blank(spec.shape, threat)
 
     def _blank(self, size: tuple[int, ...], threat: Threat) -> Sticker | None:
         return sticker(size, threat, self.shape, self.rotation, self.smallest, "universal_patch")
 
     def prepare(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> dict[str, Tensor]:
-        """`epochs` forward and backward passes per example, and under a targeted threat per label to reach."""
+        """`epochs` forward and backward passes per example, under a targeted threat per target label."""
         blank = self._blank(tuple(x.shape[1:]), threat)
         if blank is None:
             return {"patch": torch.empty(0)}
@@ -103,7 +103,7 @@ class UniversalPatch(PreparedAttack):
         return patch[0]
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """The examples with the patch on them. No pass through the system."""
+        """Examples with the patch pasted on. No pass through the system."""
         blank = self._blank(tuple(x.shape[1:]), threat)
         if blank is None or len(x) == 0:
             return x

@@ -16,20 +16,19 @@ from ._base.settings import check_at_least, check_positive
 from ._base.vectors import columns
 
 SURE = -20.0
-"""Log-odds of the other classes below which inputs count alike: the gradient of the cross-entropy is lost there."""
+"""Lower bound on the log-odds of the other classes, below which the gradient of the cross-entropy vanishes."""
 
 
 @dataclass(frozen=True)
 class VMIFGSM(Attack):
-    """Corrects each gradient by the deviation of the mean gradient of the neighbourhood from it a step before.
+    """Corrects each gradient by the previous step's difference between the neighbourhood's mean gradient and its own.
 
     Difference from the paper: neighbours are uniform in the ball of the threat's norm, and lie in the box and region.
-    Slopes under the cross-entropy are those of the cross-entropy itself here, as neighbours that are nearer to being
-    broken count for more.
+    Under `ce`, gradients are those of the cross-entropy itself, so that neighbours nearer to being broken weigh more.
 
-    steps: iterations. step_size: length of a step in the threat's norm; None takes eps / steps.
-    momentum: decay of the sum of slopes. loss: the loss to ascend.
-    neighbours: number drawn in a step. spread: radius of the neighbourhood in units of eps.
+    steps: iterations. step_size: length of a step in the threat's norm; None for eps / steps.
+    momentum: decay of the accumulated gradients. loss: to maximise.
+    neighbours: number drawn per step. spread: radius of the neighbourhood in units of eps.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -62,7 +61,7 @@ class VMIFGSM(Attack):
 
 
 def slope_at(active: Active, x: Tensor, loss: AttackLoss) -> Tensor:
-    """The gradient of the loss at `x` (B, *S), for `ce` that of the cross-entropy itself, (B, *S)."""
+    """Gradient of the loss at `x` (B, *S), for `ce` that of the cross-entropy itself, (B, *S)."""
     gradient, odds, _ = active.gradient(x, loss)
     if loss is not AttackLoss.ce:
         return gradient
@@ -71,7 +70,7 @@ def slope_at(active: Active, x: Tensor, loss: AttackLoss) -> Tensor:
 
 
 def variance(neighbours: int, spread: float, loss: AttackLoss, rng: SampleRandom) -> Tuning:
-    """The mean gradient of neighbours less the gradient: equation 4 of the paper."""
+    """Mean gradient of the neighbours minus the gradient (equation 4)."""
 
     def tuning(active: Active, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
         around = Ball(x_adv, active.ball.norm, spread * active.ball.eps, active.ball.mask)

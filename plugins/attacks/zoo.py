@@ -30,13 +30,14 @@ class Solver(Enum):
 class ZOO(Attack):
     """Minimises ||x_adv - x||^2 + c max(-margin, 0) over random coordinates, and bisects c for each example.
 
-    Differences from the paper: the distance, which the attacker knows, is differentiated on paper and only the margin
-    by queries; differences are wider, since single precision hides those of 1e-4; coordinates are visited in random
-    order without importance sampling, and there is no hierarchy of sizes. All examples share the passes.
+    Differences from the paper: the distance, which the attacker knows, is differentiated analytically and only the
+    margin by queries; differences are wider, since single precision hides those of 1e-4; coordinates are visited in
+    random order without importance sampling, and there is no hierarchy of sizes. All examples share the passes.
 
-    steps: iterations per constant. coordinates: how many per iteration. difference: between the queries, halved.
-    solver: see :class:`Solver`. step_size: Adam's length of a step, and the factor of the others; None takes 0.01 for
-        Adam and SGD, 1 for Newton. constant: the first c. search_steps: how many c are tried.
+    steps: iterations per constant. coordinates: number per iteration. difference: half the distance of the two queries.
+    solver: see :class:`Solver`. step_size: Adam's step size, or the factor of the other solvers; None for 0.01 with
+    Adam and
+        SGD, 1 with Newton. constant: initial c. search_steps: number of c to try.
     """
 
     supports: ClassVar[Supports] = Supports(
@@ -56,9 +57,9 @@ class ZOO(Attack):
         check_positive(difference=self.difference, step_size=self.step_size, constant=self.constant)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Misclassified inputs at a small distance; the clean input where none was found.
+        """Adversarial inputs at a small distance; the clean input where none was found.
 
-        Cost per example: 2 `coordinates` + 1 forward passes per step, Newton's included.
+        Cost per example: 2 `coordinates` + 1 forward passes per step, including Newton's.
         """
         size = self.step_size or (1.0 if self.solver is Solver.newton else 0.01)
         return zoo(
@@ -131,9 +132,9 @@ def differences(plus: Tensor, minus: Tensor, middle: Tensor, difference: float) 
 
 
 def _around(oracle: Oracle, index: Tensor, x_adv: Tensor, chosen: Tensor, difference: float) -> tuple[Tensor, Tensor]:
-    """(b, n) each: the shortfall at x + h e_i and x - h e_i for the coordinates `chosen` (b, n).
+    """Hinge loss at x + h e_i and x - h e_i for the coordinates `chosen` (b, n), (b, n) each.
 
-    NaN where the budget cuts a pair in two.
+    NaN where the budget does not suffice for both queries.
     """
     flat, (b, n) = x_adv.flatten(1), chosen.shape
     size = max(1, oracle.group(b, flat.shape[1]) // 2)
@@ -151,8 +152,8 @@ def _around(oracle: Oracle, index: Tensor, x_adv: Tensor, chosen: Tensor, differ
 class Steps:
     """State of a solver for each coordinate (B, D), and its updates.
 
-    Adam's decay rates are .9 and .999; each coordinate counts its own steps (algorithm 2). Newton takes a negative
-    curvature for 1 and one below .1 for .1, as the authors' program does (algorithm 3).
+    Adam's decay rates are .9 and .999; each coordinate counts its own steps (algorithm 2). Newton replaces a negative
+    curvature by 1 and one below .1 by .1, as in the authors' code (algorithm 3).
     """
 
     def __init__(self, solver: Solver, step_size: float, like: Tensor) -> None:
@@ -160,7 +161,7 @@ class Steps:
         self._first, self._second, self._count = torch.zeros(3, *like.shape, dtype=like.dtype, device=like.device)
 
     def change(self, index: Tensor, chosen: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
-        """Changes of the coordinates `chosen` (b, n) of the examples `index` (b,), of shape (b, n)."""
+        """Changes of the coordinates `chosen` (b, n) of the examples `index` (b,), (b, n)."""
         if self._solver is Solver.sgd:
             return -self._size * slope
         if self._solver is Solver.newton:

@@ -1,8 +1,8 @@
 """CROWN: linear relaxations with optimised slopes. Zhang et al., NeurIPS 2018; Xu et al., ICLR 2021, arXiv:2011.13824.
 
-Bounds before each kink come from relaxations of what lies below it, or from intervals where these are tighter; the
-slopes of the lines below kinks are then improved for each difference of scores by projected gradients (alpha-CROWN,
-Xu et al., section 3.1). Differences from it: slopes are optimised for the last bound, not for those in between.
+Bounds before each kink come from relaxations of the layers below it, or from intervals where these are tighter; the
+slopes of the lines below kinks are then optimised for each score difference by projected gradients (alpha-CROWN,
+Xu et al., section 3.1). Difference from it: slopes are optimised for the last bound only.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from ._graph.relaxations import Kink
 
 ROWS = 64
-"""Examples bounded at once."""
+"""Number of examples bounded at once."""
 
 
 @dataclass(frozen=True)
 class Crown(Certifier):
-    """Between intervals and the exact radius, for networks of thousands of units.
+    """Bounds between intervals and the exact radius, for networks of thousands of units.
 
     steps: of the slopes' optimisation (0 is CROWN). step_size: of Adam on slopes between 0 and 1.
-    halvings: attempts after the first, which is at the threat's radius; radii of up to twice that are found.
+    halvings: attempts after the first, which is at the threat's radius; finds radii of up to twice that.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf, Norm.l2, Norm.l1}))
@@ -96,7 +96,7 @@ def least_differences(
     """Lower bounds of combinations of the scores over a ball, never below those of intervals, (B, M).
 
     Args:
-        coefficients: (B, M, K). steps, step_size: of the slopes' optimisation. enough: higher bounds are not improved.
+        coefficients: (B, M, K). steps, step_size: of the slopes' optimisation. enough: stop improving a bound above it.
     """
     from ._graph import boxes
     from ._graph.relaxations import kinks, lower_bound
@@ -121,7 +121,7 @@ def least_differences(
 def _optimised(
     graph: Graph, around: Around, coefficients: Tensor, relaxed: dict[Node, Kink], steps: int, step_size: float
 ) -> Tensor:
-    """Best bound over slopes that follow its gradient by Adam, projected to [0, 1], (B, M)."""
+    """Best bound over slopes optimised by Adam, projected to [0, 1], (B, M)."""
     from ._graph.relaxations import lower_bound
 
     count = coefficients.shape[1]

@@ -1,10 +1,9 @@
 """Exact robustness: the distance to the nearest misclassified input. Tjeng et al., ICLR 2019, arXiv:1711.07356.
 
 Linear classifiers have closed forms under every norm; piecewise linear networks are solved as mixed-integer linear
-programs under linf and l1 (section 4). What is solved is the computation that the deployed system carries out, followed
-operator by operator and checked against its answers, not a list of its layers. The radius is both the largest that can
-be certified and the yardstick of attacks: none can come nearer, and a perfect one comes as near (the metric
-optimality_gap).
+programs under linf and l1 (section 4). The programs are made from the deployed system's computation, traced
+operator by operator and checked against its outputs, not from a list of its layers. The radius is both the largest that
+can be certified and a lower bound for attacks, which a perfect attack reaches (the metric optimality_gap).
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from benchmark.api import SampleRandom, System
 
 ROUNDING = 1e-5
-"""The part of a radius that is given up, since systems answer in single precision."""
+"""Relative reduction of a radius, for the single precision of systems."""
 
 
 @dataclass(frozen=True)
 class Exact(Certifier):
-    """For small systems: a second or so per example at two hidden layers of 16 units.
+    """Exact radius for small systems: about a second per example at two hidden layers of 16 units.
 
     Regions are not used: the radius holds in every one.
     """
@@ -33,11 +32,11 @@ class Exact(Certifier):
     supports: ClassVar[Supports] = Supports()
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32: a hundred-thousandth below the exact distance.
+        """Exact distance, reduced by a factor of 1 - 1e-5, (B,) float32.
 
         Raises:
             Refused: if an operator of the system is not understood, if it is random or has a detector, or if it is too
-                large; for networks with hidden layers also under l2 and l0, in which there is no linear program.
+                large; for networks with hidden layers also under l2 and l0, which have no linear program.
             DataError: if a program was not solved.
         """
         from benchmark.oracles.relu import SOLVED
@@ -48,7 +47,7 @@ class Exact(Certifier):
         net = chain(read(system, x, y, "certifier.exact").graph, "certifier.exact")
         if len(net.weights) > 1 and threat.norm not in SOLVED:
             raise Refused(
-                f"certifier.exact solves networks with hidden layers under {', '.join(n.value for n in SOLVED)}, and "
+                f"certifier.exact solves networks with hidden layers under {', '.join(n.value for n in SOLVED)}, but "
                 f"threat.norm is {threat.norm.value}; choose another norm, a linear model, or no certifier"
             )
         far = net.distance(x.cpu(), y.cpu(), threat.norm) * (1.0 - ROUNDING)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IntervalBounds(Certifier):
-    """The cheapest of the bounds, good for networks that were trained with it: two passes per attempt.
+    """The cheapest of the bounds, tight for networks trained with it: two passes per attempt.
 
-    halvings: attempts after the first, which is at the threat's radius; radii of up to twice that are found.
+    halvings: attempts after the first, which is at the threat's radius; finds radii of up to twice that.
     The last affine layers are merged with the difference of two scores before they are bounded.
     """
 

@@ -1,8 +1,8 @@
 """Lipschitz margins per pair of classes. Tsuzuku, Sato & Sugiyama, NeurIPS 2018, arXiv:1802.04034, section 4.
 
 The difference z_y - z_k of two scores changes by at most L_yk per unit of l2 distance. L_yk is the norm of the last
-affine map's row difference times the Lipschitz constant of what lies below it, the product of the spectral norms of its
-layers. One constant for all pairs, margin / (sqrt(2) L), is far weaker.
+affine map's row difference times the Lipschitz constant of the layers below, the product of their spectral norms. One
+constant for all pairs, margin / (sqrt(2) L), is far weaker.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from benchmark.api import SampleRandom, System
 
 ROUNDING = 1e-5
-"""The part of a radius that is given up, since systems answer in single precision."""
+"""Relative reduction of a radius, for the single precision of systems."""
 
 
 @dataclass(frozen=True)
 class LipschitzMargin(Certifier):
-    """Free per example; strong for networks built to be 1-Lipschitz, exact without the box for linear ones."""
+    """Free per example; strong for 1-Lipschitz networks, exact for linear ones without the box."""
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2}))
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Least margin over the constant of its pair, at most the diameter of the box, (B,) float32.
+        """Smallest margin divided by the constant of its pair, at most the diameter of the box, (B,) float32.
 
         Raises:
             Refused: if the system's computation is not understood.

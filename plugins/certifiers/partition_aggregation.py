@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from benchmark.api import SampleRandom, System, Threat
 
 SPOILS = ("prepare", "finish", "repair")
-"""Stages in which another defense may let one training row act on several networks."""
+"""Stages in which another defense may let one training row affect several networks."""
 
 
 @dataclass(frozen=True)
 class PartitionAggregation(Certifier):
-    """For systems with defense=partition_aggregation: how many training rows could be added or removed.
+    """Certified number of training rows that may be added or removed, for systems with defense=partition_aggregation.
 
-    A change of a row counts as two, one removed and one added, unless its input stays (a flipped label): then its part
-    stays too, and it counts as one. Of distances at test time it says nothing, so every radius is 0.
+    A changed row counts as two, one removed and one added, unless its input is unchanged (a flipped label): then its
+    partition is too, and it counts as one. Test-time distances are not certified, so every radius is 0.
     """
 
     supports: ClassVar[Supports] = Supports()
@@ -30,16 +30,16 @@ class PartitionAggregation(Certifier):
         """Zeros, (B,) float32.
 
         Raises:
-            Refused: if the system is no vote of networks with parts of their own.
+            Refused: if the system is not a vote of networks with separate partitions.
         """
         _check(system)
         return x.new_zeros(len(x)).float()
 
     def certify_rows(self, system: System, x: Tensor, y: Tensor, *, rng: SampleRandom) -> Tensor:
-        """(B,) int64; one pass through every network.
+        """Certified number of training rows, (B,) int64; one pass through every network.
 
         Raises:
-            Refused: if the system is no vote of networks with parts of their own.
+            Refused: if the system is not a vote of networks with separate partitions.
         """
         import torch
 
@@ -51,19 +51,19 @@ class PartitionAggregation(Certifier):
 
 
 def _check(system: System):  # type: ignore[no-untyped-def] # the class imports torch
-    """The voting networks of a system whose certificate holds."""
+    """Voting networks of a system to which the certificate applies."""
     from ..defenses._backdoors.partitions import Partitions
 
     if system.defended_at_inference or system.randomized or not isinstance(system.model, Partitions):
         raise Refused(
-            "certifier.partition_aggregation counts the votes of defense=partition_aggregation, and the system is no "
-            "such vote or is protected at inference; choose that defense alone"
+            "certifier.partition_aggregation counts the votes of defense=partition_aggregation, but the system is not "
+            "such a vote or is defended at inference; choose that defense alone"
         )
     for defense in system.defenses:
         stages = [s for s in SPOILS if getattr(type(defense), s, None) is not getattr(Defense, s)]
         if stages and type(defense).__name__ != "PartitionAggregation":
             raise Refused(
-                f"certifier.partition_aggregation holds where a row acts on one network, and {type(defense).__name__} "
+                f"certifier.partition_aggregation holds if a row affects one network, but {type(defense).__name__} "
                 f"sees all rows (its {', '.join(stages)}); leave it out, or the certifier"
             )
     return system.model

@@ -1,7 +1,7 @@
 """PatchCleanser's certificate. Xiang, Mahloujifar & Mittal, USENIX Security 2022, arXiv:2108.09135, section 3.4.
 
-If every image under one and under two masks gets the right label, then so does the defended system, whatever a patch
-of the declared size shows and wherever it is (theorem 1): one of the masks covers it.
+If the image has the correct label under every one and every two masks, then so it has in the defended system, for any
+content and position of a patch of the declared size (theorem 1), because one of the masks covers it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class PatchCertificate(Certifier):
     """For a system behind `defense=[patch_cleanser]`, under a square region no larger than its patch, or one feature.
 
-    The radius is then as large as the box: within the patch anything may change. Passes per example: M + M (M - 1) / 2
-    for M masks.
+    The radius is then that of the whole box, since anything may change within the patch. Passes per example: M + M (M -
+    1) / 2 for M masks.
     """
 
     supports: ClassVar[Supports] = Supports()
@@ -33,14 +33,14 @@ class PatchCertificate(Certifier):
         """Diameter of the region in the norm, or 1 feature under l0, where all labels agree with `y`, (B,) float32.
 
         Raises:
-            Refused: if the system is another, or the region is not one that the masks cover.
+            Refused: if the system is another, or the masks do not cover the region.
         """
         from ..defenses.patch_cleanser import DoubleMasking, masked_windows
 
         module = system.protected
         if type(module) is not DoubleMasking or system.randomized or system.detectors:
             raise Refused(
-                f"certifier.patch_cleanser is for systems behind defense.patch_cleanser, and what is deployed is "
+                f"certifier.patch_cleanser is for systems behind defense.patch_cleanser, but the deployed module is "
                 f"{type(module).__name__}; add that defense as the last one, or choose another certifier"
             )
         radius = _radius(threat, module.patch, x.shape[1])
@@ -58,7 +58,7 @@ class PatchCertificate(Certifier):
 
 
 def _radius(threat: Threat, patch: int, channels: int) -> float:
-    """The largest distance that an input can move inside the patch, under the threat's norm.
+    """Largest distance that a change inside the patch can reach, under the threat's norm.
 
     Raises:
         Refused: if the threat allows more than the patch.
@@ -70,7 +70,7 @@ def _radius(threat: Threat, patch: int, channels: int) -> float:
     if threat.norm is Norm.l0:
         return 1.0
     raise Refused(
-        f"certifier.patch_cleanser proves nothing outside a patch of {patch}x{patch} pixels, and threat.region is "
+        f"certifier.patch_cleanser proves nothing outside a patch of {patch}x{patch} pixels, but threat.region is "
         f"{region}; choose threat.region.kind=square and threat.region.size={patch}, or another certifier"
     )
 

@@ -1,8 +1,8 @@
 """Semidefinite bound for one hidden layer. Raghunathan, Steinhardt & Liang, ICLR 2018, arXiv:1801.09344, section 3.
 
-Within linf distance eps a difference of scores v . relu(W x + b) rises by at most eps / 4 times the maximum of <M, P>
-over matrices P >= 0 with diagonal at most 1, where M holds W^T v and W^T diag(v). The dual bounds that maximum for any
-c: D max(0, lambda_max(M - diag c)) + sum max(c, 0), with D the size of M. It depends on weights and classes alone.
+Within linf distance eps a score difference v . relu(W x + b) increases by at most eps / 4 times the maximum of <M, P>
+over matrices P >= 0 with diagonal at most 1, where M contains W^T v and W^T diag(v). The dual bounds that maximum for
+any c: D max(0, lambda_max(M - diag c)) + sum max(c, 0), with D the size of M. It depends only on weights and classes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from benchmark.api import SampleRandom, System
 
 ROUNDING = 1e-5
-"""The part of a radius that is given up, since systems answer in single precision."""
+"""Relative reduction of a radius, for the single precision of systems."""
 
 
 @dataclass(frozen=True)
 class Semidefinite(Certifier):
     """Semidefinite relaxation of one hidden ReLU layer: one eigenvalue problem per pair of classes and step.
 
-    steps: subgradient steps on the dual; more give a tighter bound, and any number a sound one.
+    steps: subgradient steps on the dual; more give a tighter bound, which is valid after any number.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.linf}))
@@ -39,10 +39,10 @@ class Semidefinite(Certifier):
             raise ConfigError(f"certifier.semidefinite.steps is {self.steps}; expected 0 or more")
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Least of 4 (z_y - z_k) / bound over the other classes, at most 1, (B,) float32.
+        """Minimum of 4 (z_y - z_k) / bound over the other classes, at most 1, (B,) float32.
 
         Raises:
-            Refused: if the system's computation is not understood, or has not exactly one hidden layer.
+            Refused: if the system's computation is not understood, or does not have exactly one hidden layer.
         """
         from ._graph.chain import chain
         from ._graph.reading import differences, read
@@ -51,7 +51,7 @@ class Semidefinite(Certifier):
         net = chain(reading.graph, "certifier.semidefinite")
         if len(net.weights) != 2:
             raise Refused(
-                "certifier.semidefinite bounds networks with one hidden layer, and this one has "
+                "certifier.semidefinite bounds networks with one hidden layer, but this one has "
                 f"{len(net.weights) - 1}; use certifier=crown"
             )
         first, last = net.weights
@@ -65,7 +65,7 @@ class Semidefinite(Certifier):
 
 @functools.lru_cache(maxsize=8)
 def _table(one: tuple[int, int], two: tuple[int, int], first: bytes, last: bytes, steps: int) -> Tensor:
-    """Bound of <M, P> by pair of classes, (K, K) float64; it is the same for both orders."""
+    """Bound of <M, P> by pair of classes, (K, K) float64, symmetric."""
     weight, scores = np.frombuffer(first).reshape(one), np.frombuffer(last).reshape(two)
     up, down = np.triu_indices(len(scores), 1)
     matrices = torch.stack(
@@ -77,7 +77,7 @@ def _table(one: tuple[int, int], two: tuple[int, int], first: bytes, last: bytes
 
 
 def quadratic(weight: Tensor, direction: Tensor) -> Tensor:
-    """(1 + H + D, 1 + H + D): M for hidden `weight` W (H, D) and a difference of scores v (H,)."""
+    """M for hidden `weight` W (H, D) and a score difference v (H,), (1 + H + D, 1 + H + D)."""
     hidden, inputs = weight.shape
     size = 1 + hidden + inputs
     matrix = torch.zeros(size, size, dtype=torch.float64)
@@ -88,14 +88,14 @@ def quadratic(weight: Tensor, direction: Tensor) -> Tensor:
 
 
 def dual_bound(matrices: Tensor, dual: Tensor) -> Tensor:
-    """(N,): an upper bound of max <M, P> over P >= 0 with diagonal at most 1, for `dual` c (N, size), any numbers."""
+    """Upper bound of max <M, P> over P >= 0 with diagonal at most 1, for any `dual` c (N, size), (N,)."""
     top = torch.linalg.eigvalsh(matrices - torch.diag_embed(dual))[:, -1]
     bound: Tensor = matrices.shape[1] * top.clamp_min(0.0) * (1.0 + 1e-9) + dual.clamp_min(0.0).sum(1)
     return bound
 
 
 def optimised_bound(matrices: Tensor, steps: int) -> Tensor:
-    """Least of the bounds along `steps` subgradient steps, which start at the largest eigenvalue, (N,)."""
+    """Smallest bound along `steps` subgradient steps, which start at the largest eigenvalue, (N,)."""
     size = matrices.shape[1]
     top = torch.linalg.eigvalsh(matrices)[:, -1:].clamp_min(1e-12)
     dual = top.expand(-1, size).clone()

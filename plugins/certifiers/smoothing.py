@@ -1,9 +1,9 @@
 """Randomised smoothing. Cohen, Rosenfeld & Kolter, ICML 2019, arXiv:1902.02918; uniform noise: Yang et al., ICML 2020.
 
-The classifier that says what most draws of a noise lead to is right within sigma Phi^-1(p) in l2 for Gaussian noise
-(theorem 1), and within lambda (2 p - 1) in l1 for noise uniform in [-lambda, lambda] (Yang et al., arXiv:2002.08118,
-section 4), where p bounds the probability of the right class from below. p is the exact limit of Clopper & Pearson
-(Biometrika 26, 1934) on draws that did not choose the class.
+The majority vote under noise is correct within sigma Phi^-1(p) in l2 for Gaussian noise (theorem 1), and within lambda
+(2 p - 1) in l1 for noise uniform in [-lambda, lambda] (Yang et al., arXiv:2002.08118, section 4), where p is a lower
+bound of the probability of the correct class: the exact limit of Clopper & Pearson (Biometrika 26, 1934) on draws other
+than those that chose the class.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from benchmark.api import System
 
 ROWS = 4096
-"""Draws passed at once."""
+"""Number of draws per pass."""
 CHECKED = 4096
-"""Values of the noise whose distribution is tested."""
+"""Number of noise values for the test of their distribution."""
 IMPLAUSIBLE = 1e-6
-"""A noise this unlikely under the law that it is said to have is another noise."""
+"""Significance level at which the declared distribution of the noise is rejected."""
 
 
 @dataclass(frozen=True)
 class RandomizedSmoothing(Certifier):
     """The deployed smoothed system: one defense that adds noise of standard deviation or half width `sigma`.
 
-    selection, draws: how many choose the class, and how many fresh ones then count. alpha: the probability that a
-    radius is too large. An example whose class is not chosen or not proved the majority has radius 0.
+    selection, draws: number of draws to choose the class, and of independent ones to count it. alpha: probability that
+    a radius is too large. An example whose class is not chosen or not proved the majority has radius 0.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.l1}), randomized=True)
@@ -59,11 +59,12 @@ class RandomizedSmoothing(Certifier):
             )
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """(B,) float32; selection + draws passes per example.
+        """Certified radius, (B,) float32; selection + draws passes per example.
 
         Raises:
-            Refused: if the system has no such defense, another that acts at inference or a detector, or if its noise
-                is not added to the input, depends on it, or has not the law of the norm.
+            Refused: if the system has no such defense, another one at inference or a detector, or if its noise is not
+            added
+                to the input, depends on it, or does not have the distribution for the norm.
         """
         sigma = smoothed_by(system, x, threat.norm)
         chosen = counts(system, x, rng.child("select"), self.selection).argmax(1)
@@ -75,7 +76,7 @@ class RandomizedSmoothing(Certifier):
 
 
 def lower_limit(right: Tensor, draws: int, alpha: float) -> Tensor:
-    """(B,) float64: the one-sided Clopper-Pearson limit of a probability, for `right` (B,) of `draws` successes."""
+    """One-sided lower Clopper-Pearson limit of a probability, for `right` (B,) of `draws` successes, (B,) float64."""
     from scipy.stats import beta
 
     found: Tensor = torch.as_tensor(beta.ppf(alpha, right.double().numpy(), draws - right.double().numpy() + 1))
@@ -83,18 +84,18 @@ def lower_limit(right: Tensor, draws: int, alpha: float) -> Tensor:
 
 
 def l2_radius(share: Tensor, sigma: float) -> Tensor:
-    """(B,): sigma Phi^-1(p), 0 up to p = 1/2."""
+    """l2 radius sigma Phi^-1(p), 0 up to p = 1/2, (B,)."""
     radius: Tensor = sigma * torch.special.ndtri(share.clamp_min(0.5))
     return radius
 
 
 def l1_radius(share: Tensor, width: float) -> Tensor:
-    """(B,): lambda (2 p - 1), 0 up to p = 1/2."""
+    """l1 radius lambda (2 p - 1), 0 up to p = 1/2, (B,)."""
     return width * (2.0 * share - 1.0).clamp_min(0.0)
 
 
 def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
-    """Number of draws in which each class has the largest score, (B, K) int64; an answer not finite counts for none."""
+    """Number of draws in which each class has the largest score, (B, K) int64; only draws with finite scores."""
     total = torch.zeros(len(x), system.spec.classes, dtype=torch.int64, device=x.device)
     whole = torch.arange(len(x) * draws, device=x.device)
     for part in whole.split(ROWS):
@@ -106,10 +107,10 @@ def counts(system: System, x: Tensor, rng: SampleRandom, draws: int) -> Tensor:
 
 
 def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
-    """Scale of the noise that the deployed system adds to its input, whatever its settings say.
+    """Scale of the noise that the deployed system adds to its input, checked independently of its settings.
 
     Raises:
-        Refused: if it is no such system.
+        Refused: if it is not such a system.
     """
     acting = [
         d for d in system.defenses if d.randomized or d.protect(torch.nn.Identity()).__class__ is not torch.nn.Identity
@@ -126,16 +127,16 @@ def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
     gap, count = _distance_to(noise, law), noise.numel()
     if 2.0 * torch.exp(torch.tensor(-2.0 * count * gap**2)) < IMPLAUSIBLE:
         raise Refused(
-            f"certifier.smoothing needs {name} noise of scale {sigma} under {norm.value}, and this system adds another"
+            f"certifier.smoothing needs {name} noise of scale {sigma} under {norm.value}, but this system adds another"
         )
     return float(sigma)
 
 
 def _noise(defense: Any, x: Tensor) -> Tensor:
-    """Values of the noise, found by putting the defense before the identity.
+    """Noise values, obtained by applying the defense to the identity.
 
     Raises:
-        Refused: if it is not one value added to the input whatever that is.
+        Refused: if it is not noise added independently of the input.
     """
     copies = -(-CHECKED // x[0].numel())
     stage, ids = defense.protect(torch.nn.Identity()), torch.arange(copies, device=x.device)
@@ -152,7 +153,7 @@ def _noise(defense: Any, x: Tensor) -> Tensor:
 
 
 def _law(norm: Norm, sigma: float) -> tuple[Callable[[Tensor], Tensor], str]:
-    """The distribution function of the noise that a norm's radius is for, and its name."""
+    """Distribution function of the noise for a norm's radius, and its name."""
 
     def gaussian(value: Tensor) -> Tensor:
         below: Tensor = torch.special.ndtr(value / sigma)
@@ -165,7 +166,7 @@ def _law(norm: Norm, sigma: float) -> tuple[Callable[[Tensor], Tensor], str]:
 
 
 def _distance_to(values: Tensor, law: Callable[[Tensor], Tensor]) -> float:
-    """The statistic of Kolmogorov and Smirnov."""
+    """Kolmogorov-Smirnov statistic."""
     expected = law(values.sort().values)
     steps = torch.arange(len(values) + 1, dtype=torch.float64, device=values.device) / len(values)
     return float(torch.maximum((expected - steps[:-1]).abs().max(), (steps[1:] - expected).abs().max()))

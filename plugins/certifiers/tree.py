@@ -1,7 +1,7 @@
 """Boosted trees, bounded by the boxes of their leaves. Chen et al., NeurIPS 2019, arXiv:1906.03849, section 3.
 
-Within a radius each tree can answer with the leaves whose box is that near, and with no other. The sum over trees of
-the worst leaf is a bound (the paper's, with cliques of one tree); for one tree per class it is exact.
+Within a radius each tree can return only the leaves whose box is that near. The sum over trees of the worst leaf is a
+bound (the paper's, with cliques of one tree); for one tree per class it is exact.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 HALVINGS = 30
 ROUNDING = 1e-6
-"""By how much scores must differ to count, and the part of a radius that is given up."""
+"""Smallest difference of scores that counts, and relative reduction of a radius."""
 
 
 @dataclass(frozen=True)
 class TreeBoxes(Certifier):
-    """For `model=boosted_trees` without a defense at inference, in every norm."""
+    """Certificate for `model=boosted_trees` without a defense at inference, in every norm."""
 
     supports: ClassVar[Supports] = Supports()
 
@@ -34,7 +34,7 @@ class TreeBoxes(Certifier):
         """Radius up to which the worst leaves leave every other score below that of `y`, (B,) float32.
 
         Raises:
-            Refused: if what is deployed is not the module of boosted trees itself, or answers otherwise than they do.
+            Refused: if the deployed module is not that of boosted trees, or its outputs differ from theirs.
         """
         trees = _trees(system)
         return torch.cat([_radii(trees, row, y[at : at + 1], threat.norm) for at, row in enumerate(x.split(1))])
@@ -46,7 +46,8 @@ def _trees(system: System) -> Trees:
     module = system.protected
     if type(module) is not Trees or system.detectors:
         raise Refused(
-            f"certifier.tree reads the leaves of model.boosted_trees, and what is deployed is {type(module).__name__}; "
+            "certifier.tree reads the leaves of model.boosted_trees, but the deployed module is "
+            f"{type(module).__name__}; "
             "choose that model without a defense at inference, or another certifier"
         )
     draw = torch.Generator().manual_seed(0)
@@ -64,7 +65,7 @@ def _trees(system: System) -> Trees:
 
 
 def _leaf_distance(trees: Trees, x: Tensor, norm: Norm) -> Tensor:
-    """(T, leaves): distance from `x` (D,) to the box of each leaf, infinite where the box is outside [0, 1]."""
+    """Distance from `x` (D,) to the box of each leaf, (T, leaves), infinite where the box is outside [0, 1]."""
     depth, count = trees.depth, trees.value.shape[1]
     leaf = torch.arange(count, device=x.device)
     feature, far = [], []
@@ -82,7 +83,7 @@ def _leaf_distance(trees: Trees, x: Tensor, norm: Norm) -> Tensor:
 
 
 def _together(feature: Tensor, far: Tensor, norm: Norm) -> Tensor:
-    """Norm over features of the most that each must move, (T, leaves); `feature`, `far` are (depth, T, leaves)."""
+    """Norm over features of the largest movement of each, (T, leaves); `feature`, `far` are (depth, T, leaves)."""
     if norm is Norm.linf:
         return far.amax(0)
     kept = torch.zeros_like(far)
@@ -96,7 +97,7 @@ def _together(feature: Tensor, far: Tensor, norm: Norm) -> Tensor:
 
 
 def _radii(trees: Trees, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """Radius for one example, by bisection, (1,) float32; the bound falls as the radius grows."""
+    """Radius for one example, by bisection, (1,) float32; the bound decreases with the radius."""
     distance, size = _leaf_distance(trees, x.flatten(), norm), float(x.numel())
     low, high = -1.0, 1.0 if norm is Norm.linf else size
     if not _holds(trees, distance, int(y), 0.0):

@@ -1,1 +1,1 @@
-"""Datasets: one method, one paper, one file."""
+"""Datasets: one dataset, one source, one file."""

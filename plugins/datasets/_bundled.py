@@ -27,21 +27,21 @@ def bundled_table(name: str, *, head: int, sha256: str) -> tuple[Tensor, Tensor]
     found = importlib.util.find_spec("sklearn")
     path = Path(str(found.origin)).parent / "datasets" / "data" / name if found else Path(name)
     if not path.is_file():
-        raise DataError(f"scikit-learn's file {name} is missing; install scikit-learn again")
+        raise DataError(f"scikit-learn's file {name} is missing; reinstall scikit-learn")
     table = np.loadtxt(path, delimiter=",", skiprows=head)
     values, labels = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1]).long()
     if digest(values, labels) != sha256:
         raise DataError(
-            f"scikit-learn's file {name} has sha256 {digest(values, labels)}, expected {sha256}; install scikit-learn "
-            "again"
+            f"scikit-learn's file {name} has sha256 {digest(values, labels)}, expected {sha256}; reinstall scikit-learn"
         )
     return values, labels
 
 
 def digest(values: Tensor, labels: Tensor) -> str:
-    """Hex sha256 of the values (N, F), as unsigned bytes where they are such, else as little-endian doubles, and of the
-    labels (N,) as unsigned bytes.
+    """Hex sha256 of the table: values (N, F), then labels (N,) as unsigned bytes.
+
+    Values are unsigned bytes where all are whole numbers below 256, else little-endian doubles.
     """
-    counts = bool(((values == values.byte()) & (values >= 0)).all())
+    counts = bool((values == values.byte()).all())
     data = values.byte().numpy() if counts else values.numpy().astype("<f8")
     return hashlib.sha256(data.tobytes() + labels.byte().numpy().tobytes()).hexdigest()

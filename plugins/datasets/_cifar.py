@@ -21,7 +21,7 @@ from ._files import Source, fetch
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 SELECT = 5000
-"""The last training rows, which are held out of training to choose between epochs."""
+"""Number of training rows, the last ones, that are held out for the select split."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Layout:
 
 
 def read_records(raw: bytes, label_bytes: int, member: str) -> tuple[Tensor, Tensor]:
-    """(N, 3, 32, 32) uint8 and (N,) int64 from a file of records.
+    """Parse a file of records into images (N, 3, 32, 32) uint8 and labels (N,) int64.
 
     Raises:
-        DataError: if `raw` is no whole number of records.
+        DataError: if `raw` is not a whole number of records.
     """
     size = label_bytes + PIXELS
     if not raw or len(raw) % size:
@@ -48,10 +48,10 @@ def read_records(raw: bytes, label_bytes: int, member: str) -> tuple[Tensor, Ten
 
 
 def read_members(path: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
-    """The content of the `wanted` members of a gzipped tar archive.
+    """Read the `wanted` members of a gzipped tar archive.
 
     Raises:
-        DataError: if the file is no such archive or a member is missing.
+        DataError: if the file is not such an archive or a member is missing.
     """
     found: dict[str, bytes] = {}
     try:
@@ -61,7 +61,7 @@ def read_members(path: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
                 if stream is not None:
                     found[member.name] = stream.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is no readable tar.gz archive ({error})") from error
+        raise DataError(f"{path} is not a readable tar.gz archive ({error})") from error
     missing = [name for name in wanted if name not in found]
     if missing:
         raise DataError(f"{path} does not contain {', '.join(missing)}; expected the binary version of the archive")
@@ -78,7 +78,7 @@ def load_cifar(
     offline: bool,
     select: int = SELECT,
 ) -> Splits:
-    """The splits of one archive.
+    """Splits of one archive.
 
     The last `select` training rows are the select split. The id of a training row is its number; that of a test row
     is its number plus the number of training rows.

@@ -1,4 +1,4 @@
-"""Columns of a table as features in [0, 1]: numbers by their range, categories as one feature for each value."""
+"""Columns of a table as features in [0, 1]: numbers scaled by their range, categories one-hot."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Column = list[str] | list[float]
 
 
 def read(file: Path, delimiter: str, header: bool) -> dict[str, Column]:
-    """The columns of a .arff file, or of a file of separated values, by name; without a header they are c0, c1, ...
+    """Read the columns of an .arff file or of separated values by name; without a header c0, c1, ...
 
     Raises:
-        DataError: if it cannot be read, or its lines are of different lengths.
+        DataError: if it cannot be read, or its lines differ in length.
     """
     if file.suffix == ".arff":
         return _arff(file)
@@ -74,7 +74,7 @@ def _arff(file: Path) -> dict[str, Column]:
 
 @dataclass(frozen=True)
 class Treated:
-    """The treatment of columns, by their names. ranges: lowest and highest value, in the units of the file."""
+    """Treatment of columns, by name. ranges: lowest and highest value, in the units of the file."""
 
     integer: frozenset[str]
     categorical: frozenset[str]
@@ -85,9 +85,9 @@ class Treated:
 
 
 def features(columns: dict[str, Column], treated: Treated, train: Tensor) -> tuple[Tensor, FeatureRules]:
-    """(N, D) float32 in [0, 1], and the rules of the features.
+    """Features (N, D) float32 in [0, 1], and their rules.
 
-    Numbers are scaled by their range, or by the least and greatest value of the rows `train` (int64) and clipped.
+    Numbers are scaled by their range, or by the smallest and largest value of the rows `train` (int64) and clipped.
     """
     parts: list[Tensor] = []
     names: list[str] = []  # of the features
@@ -97,7 +97,9 @@ def features(columns: dict[str, Column], treated: Treated, train: Tensor) -> tup
     for name, column in columns.items():
         if name in treated.categorical or isinstance(column[0], str):
             if name in treated.rising | treated.falling:
-                raise DataError(f"column {name!r} is a category, which neither grows nor shrinks; it can be immutable")
+                raise DataError(
+                    f"column {name!r} is a category, which cannot be rising or falling; declare it immutable instead"
+                )
             part, kinds = _one_hot(column)
             groups.append(tuple(range(len(names), len(names) + len(kinds))))
             names += [f"{name}={kind}" for kind in kinds]
@@ -128,7 +130,7 @@ def _one_hot(column: Column) -> tuple[Tensor, list[str]]:
 
 
 def ordered(column: Column) -> list[str]:
-    """The different values of a column, numbers in their order."""
+    """Distinct values of a column, numbers in numerical order."""
     return [_word(value) for value in sorted(set(column))]  # type: ignore[type-var]
 
 
@@ -137,7 +139,7 @@ def _word(value: object) -> str:
 
 
 def _scaled(name: str, column: Sequence[object], treated: Treated, train: Tensor) -> tuple[Tensor, int]:
-    """(N, 1) float32 and the number of values: that of whole numbers in the range, 0 for real ones."""
+    """Scaled values (N, 1) float32, and their number: that of the whole numbers in the range, 0 for real numbers."""
     numbers = torch.from_numpy(np.asarray(column, dtype=np.float64))
     if not bool(torch.isfinite(numbers).all()):
         missing = int((~torch.isfinite(numbers)).sum())
@@ -147,6 +149,6 @@ def _scaled(name: str, column: Sequence[object], treated: Treated, train: Tensor
     if name not in treated.integer:
         return ((numbers - low) / width).clamp(0.0, 1.0).float()[:, None], 0
     if bool((numbers != numbers.round()).any()) or low != round(low) or high != round(high):
-        raise DataError(f"column {name!r} is in dataset.integer and holds values that are no whole numbers")
+        raise DataError(f"column {name!r} is in dataset.integer but has values that are not whole numbers")
     place = (numbers - low).clamp(0.0, width)
     return (place.float() / width)[:, None], int(width) + 1

@@ -1,4 +1,4 @@
-"""The files that a dataset is published as: found in their folder or downloaded into it, and checked before use."""
+"""Published files of a dataset: found in their folder or downloaded into it, and checked before use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmark.records.durable import file_sha256
 class Source:
     """One published file: its URL and its sha256.
 
-    unpacked: sha256 of what a gzip file holds, where packages distribute it with another gzip header; None otherwise.
+    unpacked: sha256 of the content of a gzip file, if packages distribute it with another gzip header; None otherwise.
     """
 
     url: str
@@ -31,11 +31,11 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file's name, the last part of the URL."""
+        """Name of the file, the last part of the URL."""
         return self.url.rpartition("/")[2]
 
     def matches(self, path: Path) -> bool:
-        """True if the file is the published one, or a gzip file of the same content."""
+        """True if the file is the published one, or a gzip file with the same content."""
         if file_sha256(path) == self.sha256:
             return True
         if self.unpacked is None:
@@ -56,7 +56,7 @@ def pinned(sources: Sequence[Source]) -> str:
 
 
 def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Path]:
-    """The files of `sources` in `folder`, in that order, each with the right checksum.
+    """Files of `sources` in `folder`, in that order, each with the right checksum.
 
     Raises:
         DataError: if files are missing and cannot be downloaded, or have another content.
@@ -70,7 +70,7 @@ def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Pat
         else:
             where = " and ".join(sorted({f"{source.url.rpartition('/')[0]}/NAME" for source, _ in missing}))
         raise DataError(
-            f"{folder} misses {names}, and this run is offline; download from {where} into that folder, or run once "
+            f"{folder} lacks {names}, and this run is offline; download from {where} into that folder, or run once "
             "with store.offline=false"
         )
     for source, path in missing:
@@ -78,14 +78,14 @@ def fetch(sources: Sequence[Source], folder: Path, *, offline: bool) -> list[Pat
     for source, path in zip(sources, paths, strict=True):
         if not source.matches(path):
             raise DataError(
-                f"{path} has sha256 {file_sha256(path)}, expected {source.sha256}; remove it and fetch it again from "
-                f"{source.url}"
+                f"{path} has sha256 {file_sha256(path)}, expected {source.sha256}; remove it and download it again "
+                f"from {source.url}"
             )
     return paths
 
 
 def _download(source: Source, path: Path) -> None:
-    """Download to a temporary file and rename it, so that no reader ever sees a partial file."""
+    """Download to a temporary file and rename it, so that readers never see a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
@@ -94,13 +94,13 @@ def _download(source: Source, path: Path) -> None:
         found = file_sha256(temporary)
         if found != source.sha256:
             raise DataError(
-                f"{source.url} sent a file with sha256 {found}, expected {source.sha256}; put the right {path.name} "
-                f"into {path.parent} yourself"
+                f"{source.url} sent a file with sha256 {found}, expected {source.sha256}; place the right {path.name} "
+                f"in {path.parent} manually"
             )
         temporary.replace(path)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(
-            f"{path.parent} misses {path.name}, and its download failed ({error}); put the file there yourself from "
+            f"{path.parent} lacks {path.name}, and its download failed ({error}); place the file there manually from "
             f"{source.url}"
         ) from error
     finally:

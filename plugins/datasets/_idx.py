@@ -21,34 +21,34 @@ FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-"""Training images and labels, test images and labels."""
+"""Files of training images and labels, test images and labels."""
 
 SELECT = 5000
-"""The last training rows, which are held out of training to choose between epochs."""
+"""Number of training rows, the last ones, that are held out for the select split."""
 
 
 def read_idx(path: Path) -> Tensor:
-    """The uint8 array of any rank in a gzipped IDX file.
+    """Read the uint8 array of any rank in a gzipped IDX file.
 
     Raises:
-        DataError: if the file is not that.
+        DataError: if the file has another format.
     """
     try:
         raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is no gzip file ({error}); expected a gzipped IDX file") from error
+        raise DataError(f"{path} is not a gzip file ({error}); expected a gzipped IDX file") from error
     rank = raw[3] if len(raw) > 3 else 0
     if raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * rank:
         raise DataError(f"{path} begins with {raw[:4].hex()!r}; expected an IDX file of unsigned bytes (000008..)")
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
     body = raw[4 + 4 * rank :]
     if len(body) != math.prod(shape):
-        raise DataError(f"{path} holds {len(body)} values; expected {math.prod(shape)} for its shape {shape}")
+        raise DataError(f"{path} has {len(body)} values; expected {math.prod(shape)} for its shape {shape}")
     return torch.frombuffer(bytearray(body), dtype=torch.uint8).reshape(shape)
 
 
 def load_idx(sources: Sequence[Source], folder: Path, spec: DataSpec, *, offline: bool, select: int = SELECT) -> Splits:
-    """The splits of four IDX files in the order of :data:`FILES`.
+    """Splits of four IDX files in the order of :data:`FILES`.
 
     The last `select` training rows are the select split. The id of a training row is its number; that of a test row
     is its number plus the number of training rows.
@@ -64,7 +64,7 @@ def _examples(images: Path, labels: Path, first_id: int, spec: DataSpec) -> Exam
     x, y = read_idx(images), read_idx(labels)
     if x.shape[1:] != spec.shape[1:] or y.shape != x.shape[:1]:
         raise DataError(
-            f"{images} holds an array of shape {list(x.shape)} and {labels.name} one of {list(y.shape)}; expected "
+            f"{images} has an array of shape {list(x.shape)} and {labels.name} one of {list(y.shape)}; expected "
             f"N images of {spec.shape[1]}x{spec.shape[2]} pixels and N labels"
         )
     return Examples.of(torch.arange(len(y)) + first_id, x[:, None], y.long())

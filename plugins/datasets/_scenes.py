@@ -19,16 +19,16 @@ from benchmark.api import SampleRandom, derive_seed
 __all__ = ["CLASS_NAMES", "COUNTS", "INK", "PAPER", "Drawn", "draw_scenes"]
 
 COUNTS = {"train": 2000, "select": 200, "test": 300}
-"""Number of scenes of each split."""
+"""Number of scenes per split."""
 
 SIZES = (8, 9, 10)
 """Sides of a digit in pixels; 8 is that of the source."""
 
 TRIES = 16
-"""Places that are tried for a digit before it is left out."""
+"""Number of positions tried for a digit before it is left out."""
 
 INK, PAPER = 0.5, 0.25
-"""A pixel of a digit at least as bright as INK has its class; one between the two is void, and counts for nothing."""
+"""Brightness thresholds: a pixel of at least INK has the digit's class; one between the two is void."""
 
 CLASS_NAMES = ("background", *"0123456789")
 
@@ -46,7 +46,7 @@ class Drawn:
 
 
 def draw_scenes(images: Tensor, labels: Tensor, *, split: str, side: int, most: int, seed: int) -> Drawn:
-    """Draw COUNTS[split] scenes of 1 to `most` digits of `images` (M, 1, 8, 8) with `labels` (M,); the same by seed."""
+    """Draw COUNTS[split] scenes of 1 to `most` digits, with `images` (M, 1, 8, 8), `labels` (M,) and a fixed seed."""
     count = COUNTS[split]
     rng = SampleRandom(derive_seed("scenes", split, seed), torch.arange(count))
     source = rng.integers(len(images), most, stream="digit")
@@ -80,7 +80,7 @@ def _resized(images: Tensor, side: int) -> Tensor:
 
 
 def _place(taken: NDArray[np.bool_], size: int, corners: NDArray[np.float32]) -> tuple[int, int] | None:
-    """The first corner (row, column) of `corners` (TRIES, 2), uniform in [0, 1), at which nothing is `taken` yet."""
+    """First corner (row, column) of `corners` (TRIES, 2), uniform in [0, 1), at which nothing is `taken`, or None."""
     room = len(taken) - size + 1
     for top, left in (corners * np.float32(room)).astype(np.int64).tolist():
         if not taken[top : top + size, left : left + size].any():

@@ -1,10 +1,10 @@
-"""Arrays of the user's own, in a NumPy archive (.npz) or a safetensors file. No paper.
+"""The user's own arrays, in a NumPy archive (.npz) or a safetensors file. No paper.
 
 `x_train`, `y_train`, `x_test` and `y_test`; also `x_select` and `y_select`, or every twentieth training example is held
-out for the select split. A file of `x_test` and `y_test` alone will do for a model that is not trained. `x` is
-(N, C, H, W) for images and (N, D) for tables: floats in [0, 1], or bytes for x / 255. `y` is (N,): whole numbers from
-0. Mean and deviation are those of the training examples, per channel or feature (0 and 1 without any). An id is a
-position in train, then select if it is in the file, then test. Pickled arrays are not read.
+out for the select split. `x_test` and `y_test` suffice for a model that is not trained. `x` is (N, C, H, W) for images
+and (N, D) for tables: floats in [0, 1], or bytes for x / 255. `y` is (N,): whole numbers from 0. Mean and standard
+deviation are those of the training examples, per channel or feature (0 and 1 without any). An id is a position in
+train, then select if it is in the file, then test. Pickled arrays are not read.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, S
 from benchmark.records.durable import file_sha256
 
 SELECT_PART = 20
-"""One training example in this many is held out where the file has no select split."""
+"""Every n-th training example is held out if the file has no select split."""
 EXPECTED = "x_train, y_train, x_test and y_test, and where there is a select split x_select and y_select"
 CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
 class Arrays(Dataset):
-    """A file of the user's own, read into memory.
+    """The user's own file, read into memory.
 
-    path: the file; a relative one is looked for where the command is run.
-    classes: number of classes, for files that do not show the last ones; 0 is the largest label plus 1.
+    path: the file; relative to the working directory of the command.
+    classes: number of classes, for files without examples of the last ones; 0 for the largest label plus 1.
     """
 
     path: str = "data.npz"
@@ -53,10 +53,10 @@ class Arrays(Dataset):
         return (Path(self.path),)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The three splits.
+        """Read the three splits.
 
         Raises:
-            DataError: if the file is missing or cannot be read, or an array is not what its name says.
+            DataError: if the file is missing or unreadable, or an array is not as its name says.
         """
         file = self._file()
         arrays = _read(file)
@@ -95,20 +95,20 @@ class Arrays(Dataset):
         path = Path(self.path)
         if not path.is_file():
             raise DataError(
-                f"dataset.path is {self.path!r}, which is no file in {Path.cwd()}; expected a .npz or .safetensors "
+                f"dataset.path is {self.path!r}, which is not a file in {Path.cwd()}; expected a .npz or .safetensors "
                 f"file with {EXPECTED}"
             )
         return path
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The arrays in the file by name; numbers as they are."""
+    """Arrays in the file by name, with their dtypes."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         found = np.load(file, allow_pickle=False)
         if isinstance(found, np.ndarray):
-            raise DataError(f"{file} holds a single array; expected an archive (numpy.savez) with {EXPECTED}")
+            raise DataError(f"{file} has a single array; expected an archive (numpy.savez) with {EXPECTED}")
         with found as archive:
             return {name: _tensor(archive[name]) for name in archive.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
@@ -116,7 +116,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _tensor(values: np.ndarray[Any, Any]) -> Tensor:
-    """The same numbers in this machine's byte order, row by row."""
+    """Tensor of the same numbers in native byte order and C order."""
     return torch.from_numpy(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
@@ -125,10 +125,10 @@ def _listed(arrays: dict[str, Tensor]) -> str:
 
 
 def _inputs(what: str, x: Tensor) -> Tensor:
-    """Checked inputs (N, *S); bytes stay bytes, floats become float32."""
+    """Check inputs (N, *S); bytes stay bytes, floats become float32."""
     shape = tuple(x.shape)
     if shape[:1] == (0,):
-        raise DataError(f"{what} holds no examples; expected at least one")
+        raise DataError(f"{what} has no examples; expected at least one")
     if len(shape) not in (2, 4) or 0 in shape:
         grey = f"; grey images need a channel: x[:, None] is {(shape[0], 1, *shape[1:])}" if len(shape) == 3 else ""
         more = f"{grey}; signals a width: x[..., None] is {(*shape, 1)}" if grey else ""
@@ -138,56 +138,57 @@ def _inputs(what: str, x: Tensor) -> Tensor:
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
-        raise DataError(f"{what} holds {_name(x)}; expected floats in [0, 1], or uint8 for x / 255")
+        raise DataError(f"{what} has {_name(x)}; expected floats in [0, 1], or uint8 for x / 255")
     x = x.float()
     low, high = float(x.min()), float(x.max())
     if not (low >= 0.0 and high <= 1.0):
         raise DataError(
-            f"{what} holds values from {low:.8g} to {high:.8g}; expected floats in [0, 1], or uint8 for x / 255, and "
+            f"{what} has values from {low:.8g} to {high:.8g}; expected floats in [0, 1], or uint8 for x / 255, and "
             "any normalisation inside the model"
         )
     return x
 
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
-    """True for (N, H, W, C): few channels at the end, many rows in front.
+    """True for channels last, (N, H, W, C): few channels at the end, many rows in front.
 
-    A signal (N, C, L, 1) has another length; an image whose last two axes alone are alike has its channels in front.
+    A signal (N, C, L, 1) has a last axis of another length; an image with two equal last axes has its channels in
+    front.
     """
     square = shape[2] == shape[3] != shape[1]
     return shape[3] in CHANNELS and shape[1] > max(CHANNELS) and (shape[3] > 1 or shape[1] == shape[2]) and not square
 
 
 def _check_bytes(file: Path, x: dict[str, Tensor]) -> None:
-    """Refuse bytes that are 0 and 1 alone: as parts of 255 they would be almost black."""
+    """Refuse bytes that are only 0 and 1: divided by 255 they would be almost black."""
     if {values.dtype for values in x.values()} == {torch.uint8} and max(int(v.max()) for v in x.values()) == 1:
         raise DataError(
-            f"the inputs of {file} are bytes of 0 and 1 alone, and bytes stand for x / 255; expected bytes from 0 to "
+            f"the inputs of {file} are bytes of 0 and 1 only, but bytes stand for x / 255; expected bytes from 0 to "
             "255, or floats: multiply by 255, or store x.astype('float32')"
         )
 
 
 def _counted(file: Path, y: dict[str, Tensor]) -> int:
-    """The number of classes that the labels show: the largest plus 1."""
+    """Number of classes in the labels: the largest plus 1."""
     low, high = min(int(v.min()) for v in y.values()), max(int(v.max()) for v in y.values())
     if low > 0:
         raise DataError(
-            f"the labels of {file} go from {low} to {high}; expected them from 0: subtract {low}, or if the first "
-            f"classes are missing on purpose, say how many there are: dataset.classes={high + 1}"
+            f"the labels of {file} go from {low} to {high}; expected labels from 0: subtract {low}, or if the first "
+            f"classes are missing on purpose, set dataset.classes={high + 1}"
         )
     return high + 1
 
 
 def _labels(what: str, y: Tensor, count: int) -> Tensor:
-    """Checked labels, (N,) int64."""
+    """Check labels, (N,) int64."""
     if tuple(y.shape) != (count,):
         raise DataError(f"{what} has the shape {tuple(y.shape)}; expected ({count},), one label for each input")
     expected = "expected whole numbers from 0, of a type such as int64"
     if y.is_complex():
-        raise DataError(f"{what} holds {_name(y)}; {expected}")
+        raise DataError(f"{what} has {_name(y)}; {expected}")
     labels = y if y.is_floating_point() else y.long()
     if y.is_floating_point() or int(labels.min()) < 0:
-        raise DataError(f"{what} holds {_name(y)} from {labels.min().item()}; {expected}")
+        raise DataError(f"{what} has {_name(y)} from {labels.min().item()}; {expected}")
     return labels
 
 
@@ -196,7 +197,7 @@ def _name(values: Tensor) -> str:
 
 
 def _statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation, (N, C, H, W) per channel or (N, D) per feature; a constant one has deviation 1."""
+    """Mean and standard deviation per channel of (N, C, H, W) or per feature of (N, D); 1 for a constant."""
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for rows in torch.arange(len(train)).split(4096):
         x = train.x(rows).double().flatten(2) if train.x(rows[:1]).ndim == 4 else train.x(rows).double()[:, :, None]

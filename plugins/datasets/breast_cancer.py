@@ -1,9 +1,9 @@
 """Breast cancer Wisconsin: diagnoses from 30 measurements of cell nuclei. Street, Wolberg & Mangasarian, 1993.
 
 Tabular, bundled with scikit-learn: 569 patients, 0 malignant and 1 benign. Odd rows are the test split, rows 6, 14,
-22, ... are select, the other even rows train; the id of an example is its row. Each feature is scaled by the least and
-the greatest value of the train split, so that nothing is learnt from test rows, and values beyond are clipped to
-[0, 1] (0.7 % of the test values). Mean and deviation are those of the scaled train split, per feature.
+22, ... are select, the other even rows train; the id of an example is its row. Each feature is scaled by the smallest
+and largest value of the train split, so that nothing is learnt from test rows, and values beyond are clipped to
+[0, 1] (0.7 % of the test values). Mean and standard deviation are those of the scaled train split, per feature.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ SPEC = DataSpec((30,), 2, MEAN, STD, ("malignant", "benign"))
 
 @dataclass(frozen=True)
 class BreastCancer(Dataset):
-    """The whole set, in memory; nothing is read from the data folder."""
+    """The whole dataset, in memory; nothing is read from the data folder."""
 
     def revision(self, root: Path) -> str:
         """The pinned checksum."""
         return SHA256
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(30,) features, 214 / 71 / 284."""
+        """Splits of 214, 71 and 284 examples with (30,) features."""
         measured, labels = bundled_table("breast_cancer.csv", head=1, sha256=SHA256)
         rows = torch.arange(len(measured))
         test, select = rows % 2 == 1, rows % 8 == 6

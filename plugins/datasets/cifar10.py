@@ -37,7 +37,7 @@ class CIFAR10(Dataset):
         return pinned((SOURCE,))
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(3, 32, 32) images, 45 000 / 5 000 / 10 000."""
+        """Splits of 45 000, 5 000 and 10 000 images (3, 32, 32)."""
         return load_cifar(SOURCE, root / "cifar10", LAYOUT, MEAN, STD, offline=offline)
 
 

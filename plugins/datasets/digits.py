@@ -1,7 +1,7 @@
 """Digits: 1 797 handwritten digits of 8x8 pixels, bundled with scikit-learn. Alpaydin & Kaynak, UCI repository, 1998.
 
 Grey levels 0 to 16 are divided by 16. Rows 0-1096 are the train split, 1097-1296 select, 1297-1796 test, and the id of
-an example is its row. Mean and deviation are those of all pixels of the train split.
+an example is its row. Mean and standard deviation are those of all pixels of the train split.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SPEC = DataSpec((1, 8, 8), 10, (0.3069,), (0.3759,), tuple("0123456789"))
 
 @dataclass(frozen=True)
 class Digits(Dataset):
-    """The whole set, in memory; nothing is read from the data folder."""
+    """The whole dataset, in memory; nothing is read from the data folder."""
 
     def revision(self, root: Path) -> str:
         """The pinned checksum."""
         return SHA256
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(1, 8, 8) images, 1097 / 200 / 500."""
+        """Splits of 1097, 200 and 500 images (1, 8, 8)."""
         values, labels = bundled_table("digits.csv.gz", head=0, sha256=SHA256)
         x = (values / 16.0).float().reshape(-1, 1, 8, 8)
         rows = torch.arange(len(x))

@@ -1,10 +1,10 @@
 """Images in folders: the layout of ImageNet. Deng et al., CVPR 2009; Russakovsky et al., IJCV 2015.
 
-`train/CLASS/*.jpg`, and `val/CLASS/*.jpg` or, where there is no `val`, `test/CLASS/*.jpg`. Images are read from disk
-when they are asked for: the shorter side is resized to `resize` pixels (bilinear, antialiased) and the middle square of
-`size` pixels is cut out. Classes are the sorted names of the folders in `train`. A twentieth of the training images,
-those whose paths have the smallest hashes, is the select split. An id is a position in the sorted list of paths. A
-model that is not trained needs no `train`; then the classes are the folders of what is attacked.
+`train/CLASS/*.jpg`, and `val/CLASS/*.jpg` or, without `val`, `test/CLASS/*.jpg`. Images are read from disk on demand:
+the shorter side is resized to `resize` pixels (bilinear, antialiased) and the centre square of `size` pixels is
+cropped. Classes are the sorted names of the folders in `train`. A twentieth of the training images, those whose paths
+have the smallest hashes, is the select split. An id is a position in the sorted list of paths. A model that is not
+trained needs no `train`; the classes are then the folders of the attacked images.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from benchmark.records.content import content_sha256
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Per channel over the training images of ImageNet, as is usual for pretrained models."""
+"""Statistics per channel of the training images of ImageNet, as usual for pretrained models."""
 
 SELECT_PART = 20
-"""One training image in this many is held out to choose between epochs."""
+"""One of this many training images is held out for the select split."""
 
 
 def read_image(path: Path, resize: int, size: int) -> Tensor:
-    """Middle of the resized image, (3, size, size) uint8.
+    """Read an image, resize it and crop its centre, (3, size, size) uint8.
 
     Raises:
-        DataError: if the file is no readable image.
+        DataError: if the file is not a readable image.
     """
     from PIL import Image
 
@@ -48,7 +48,7 @@ def read_image(path: Path, resize: int, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Disk:
-    """Reads image files."""
+    """Reader of image files."""
 
     paths: tuple[Path, ...]
     resize: int
@@ -61,11 +61,10 @@ class _Disk:
 
 @dataclass(frozen=True)
 class ImageFolder(Dataset):
-    """A folder of the user's own.
+    """The user's own folder of images.
 
-    path: the folder that holds `val` or `test`, and `train` where a model is trained; a relative one is looked for in
-    the data folder.
-    size: of the square input, in pixels. resize: of the shorter side before the cut, at least `size`.
+    path: the folder that contains `val` or `test`, and `train` if a model is trained; relative to the data folder.
+    size: side of the square input, in pixels. resize: of the shorter side before the crop, at least `size`.
     """
 
     path: str = "image_folder"
@@ -79,7 +78,7 @@ class ImageFolder(Dataset):
             )
 
     def revision(self, root: Path) -> str:
-        """A hash of the names and bytes of all files in the folder; wherever it lies, it is the same."""
+        """Hash of the names and bytes of all files in the folder, independent of its location."""
         _listing(root / self.path)
         return content_sha256(root / self.path)
 
@@ -88,7 +87,7 @@ class ImageFolder(Dataset):
         return (root / self.path,)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(3, size, size) images; labels are read from the names of the folders.
+        """Splits of images (3, size, size); labels are the names of the folders.
 
         Raises:
             DataError: if the layout is another one.
@@ -99,7 +98,7 @@ class ImageFolder(Dataset):
         unknown = sorted({path.parent.name for path in test} - set(classes))
         if unknown:
             raise DataError(
-                f"{test[0].parents[1]} has classes that {folder / 'train'} has not: {', '.join(unknown[:5])}; expected "
+                f"{test[0].parents[1]} has classes that {folder / 'train'} lacks: {', '.join(unknown[:5])}; expected "
                 "the same names in both"
             )
         paths = train + test
@@ -122,13 +121,13 @@ class ImageFolder(Dataset):
 
 
 def _select_rows(train: tuple[Path, ...], folder: Path) -> list[int]:
-    """The positions of the training images with the smallest hashes."""
+    """Positions of the training images with the smallest hashes."""
     order = sorted(range(len(train)), key=lambda i: derive_seed("select", train[i].relative_to(folder).as_posix()))
     return order[: max(1, len(train) // SELECT_PART)] if train else []
 
 
 def _listing(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """All training and all test images, sorted; no training images where there is no folder of them.
+    """All training and all test images, sorted; no training images without a folder of them.
 
     Raises:
         DataError: if there are none to attack.
@@ -142,8 +141,8 @@ def _listing(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         if not paths and (part != "train" or (folder / part).is_dir()):
             raise DataError(
                 f"{folder} has no images in {part}/CLASS/; expected the layout of ImageNet (https://image-net.org): "
-                "val/CLASS/*.jpg, and train/CLASS/*.jpg where a model is trained; set dataset.path to the folder that "
-                "holds them"
+                "val/CLASS/*.jpg, and train/CLASS/*.jpg if a model is trained; set dataset.path to the folder that "
+                "contains them"
             )
     return found[0], found[1]
 

@@ -34,7 +34,7 @@ class MNIST(Dataset):
         return pinned(SOURCES)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(1, 28, 28) images, 55 000 / 5 000 / 10 000."""
+        """Splits of 55 000, 5 000 and 10 000 images (1, 28, 28)."""
         return load_idx(SOURCES, root / "mnist", SPEC, offline=offline)
 
 

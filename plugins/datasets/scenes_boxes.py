@@ -17,14 +17,14 @@ from .digits import SHA256
 from .scenes import DRAWING, check_scenes, drawn_splits
 
 STRIDE = 4
-"""Side of a grid cell in pixels: small enough that two digits never have their middles in one."""
+"""Side of a grid cell in pixels: small enough that no cell contains the centres of two digits."""
 
 
 @dataclass(frozen=True)
 class ScenesBoxes(Dataset):
     """The scenes of `scenes`, with boxes: labels of a grid of cells of 4 pixels, see :class:`Detection`.
 
-    side: of a scene, in pixels. most: digits of a scene at most. scenes: seed of the drawing.
+    side: of a scene, in pixels. most: most digits per scene. scenes: seed of the drawing.
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({Detection.name})
@@ -53,7 +53,7 @@ class ScenesBoxes(Dataset):
 
 
 def in_cells(boxes: Tensor, side: int) -> Tensor:
-    """Boxes (N, most, 5) at the cells of their middles, (N, S, 5) int64; class 0 where there is none."""
+    """Boxes (N, most, 5) at the cells of their centres, (N, S, 5) int64; class 0 elsewhere."""
     across = side // STRIDE
     cells = torch.zeros(len(boxes), across * across, 5, dtype=torch.int64)
     scene, number = (boxes[..., 0] > 0).nonzero(as_tuple=True)

@@ -1,9 +1,9 @@
-"""Signs: the faces of eight traffic signs, drawn here, after the task of Eykholt et al., CVPR 2018, arXiv:1707.08945.
+"""Signs: synthetic frontal views of eight traffic signs, after the task of Eykholt et al., CVPR 2018, arXiv:1707.08945.
 
-An example is what lies in the plane of a sign, seen from the front: 32x32 pixels, colour. Shapes and colours are those
-of the Vienna convention, speed limits in two-digit numbers; each example varies in shade, size, place, turn, wear (dirt
-and fading) and in the surroundings behind it. All of it follows from the seed and the example's id. A view of it from
-somewhere is `defense=[camera]`.
+An example is the plane of a sign, seen from the front: 32x32 pixels, colour. Shapes and colours are those of the Vienna
+convention, speed limits in two-digit numbers; each example varies in shade, size, position, rotation, wear (dirt and
+fading) and background. All of it follows from the seed and the example's id. `defense=[camera]` gives views from other
+directions.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmark.api import ConfigError, Dataset, DataSpec, Examples, SampleRandom
 from benchmark.records.document import content_key
 
 SIDE, FINER = 32, 2
-"""Pixels a side, and how many times finer signs are drawn before they are averaged to it."""
+"""Side in pixels, and the supersampling factor of the drawing."""
 
 AT_ONCE = 64
-"""Signs that are drawn together."""
+"""Number of signs drawn together."""
 
 RED, WHITE, BLACK, YELLOW = (0.75, 0.08, 0.10), (0.95, 0.95, 0.93), (0.06, 0.06, 0.07), (0.97, 0.78, 0.08)
 
@@ -44,11 +44,11 @@ CLASSES = ("stop", "yield", "no_entry", "speed_30", "speed_50", "speed_80", "pri
 SPEC = DataSpec((3, SIDE, SIDE), len(CLASSES), (0.61, 0.45, 0.43), (0.23, 0.28, 0.27), CLASSES)
 
 Layer = tuple[Callable[[Tensor, Tensor], Tensor], tuple[float, float, float]]
-"""A shape, from (B, h, w) coordinates right and down, -1 to 1 over the sign, to bool; and its colour."""
+"""A shape, from coordinates (B, h, w) right and down, -1 to 1 over the sign, to bool; and its colour."""
 
 
 def polygon(sides: int, size: float, turn: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
-    """A regular polygon whose sides are `size` from the middle; the first one faces right, turned by `turn` sides."""
+    """Regular polygon whose sides are `size` from the centre; the first one faces right, rotated by `turn` sides."""
 
     def inside(u: Tensor, v: Tensor) -> Tensor:
         far = torch.full_like(u, -torch.inf)
@@ -61,12 +61,12 @@ def polygon(sides: int, size: float, turn: float = 0.0) -> Callable[[Tensor, Ten
 
 
 def disc(size: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """A disc of radius `size`."""
+    """Disc of radius `size`."""
     return lambda u, v: u.square() + v.square() < size * size
 
 
 def box(width: float, height: float, down: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
-    """A rectangle of half sides `width` and `height` around (0, down)."""
+    """Rectangle of half sides `width` and `height` around (0, down)."""
     return lambda u, v: (u.abs() < width) & ((v - down).abs() < height)
 
 
@@ -130,14 +130,14 @@ def drawn(labels: Tensor, rng: SampleRandom) -> Tensor:
 
 
 def _clouds(rng: SampleRandom, cells: int, stream: str) -> Tensor:
-    """Smooth noise in [-1, 1] of so many cells a side, (B, 3, 32, 32)."""
+    """Smooth noise in [-1, 1] with `cells` cells a side, (B, 3, 32, 32)."""
     coarse = rng.uniform(3, cells, cells, stream=stream, low=-1.0)
     return F.interpolate(coarse, (SIDE, SIDE), mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
 class Signs(Dataset):
-    """train, select, test: examples per split, labels by turns. seed: another one is another draw."""
+    """train, select, test: examples per split, with labels in turn. seed: of the drawing."""
 
     train: int = 480
     select: int = 80
@@ -151,11 +151,11 @@ class Signs(Dataset):
             )
 
     def revision(self, root: Path) -> str:
-        """A hash of the settings."""
+        """Hash of the settings."""
         return content_key(["signs", 1, self.train, self.select, self.test, self.seed])
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(3, 32, 32) images; nothing is read from the data folder."""
+        """Splits of images (3, 32, 32); nothing is read from the data folder."""
         ids = torch.arange(self.train + self.select + self.test)
         y, rng = ids % len(CLASSES), SampleRandom(derive_seed("signs", self.seed), ids)
         x = torch.cat([drawn(y[at], rng.rows(at)) for at in ids.split(AT_ONCE)])

@@ -1,8 +1,8 @@
-"""Synthetic data of any shape and size: a random template per class, seen through Gaussian noise.
+"""Synthetic data of any shape and size: a random template per class plus Gaussian noise.
 
-For tests and for measuring cost. Example i has class i modulo `classes`; its input is the template of the class,
-uniform in [0.25, 0.75] per value, plus noise, clipped to [0, 1]. For well separated templates the nearest template is
-the best classifier, and it is linear. Inputs are computed when they are read, so that memory does not grow with size.
+For tests and cost measurements. Example i has class i modulo `classes`; its input is the template of the class,
+uniform in [0.25, 0.75] per value, plus noise, clipped to [0, 1]. For well separated templates, nearest-template
+classification is optimal, and it is linear. Inputs are computed when read, so that memory does not grow with size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmark.records.document import content_key
 
 @dataclass(frozen=True)
 class _Noisy:
-    """Reads examples `first`, `first` + 1, ... of the endless sequence."""
+    """Reader of examples `first`, `first` + 1, ... of the infinite sequence."""
 
     templates: Tensor  # (K, *S)
     seed: int
@@ -39,7 +39,7 @@ class Synthetic(Dataset):
     """A task of chosen size.
 
     shape: of one example, (C, H, W) or (D,). train, select, test: examples per split.
-    noise: standard deviation of the noise around the templates. seed: another one is another task.
+    noise: standard deviation of the noise around the templates. seed: of the templates and the noise.
     """
 
     shape: tuple[int, ...] = (1, 8, 8)
@@ -63,11 +63,11 @@ class Synthetic(Dataset):
             raise ConfigError(f"dataset.noise is {self.noise}; expected a standard deviation of at least 0")
 
     def revision(self, root: Path) -> str:
-        """A hash of the parameters, from which everything follows."""
+        """Hash of the parameters, which determine everything."""
         return content_key([list(self.shape), self.classes, self.train, self.select, self.test, self.noise, self.seed])
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """The splits follow each other in the sequence, so that ids never meet."""
+        """Consecutive ranges of the sequence as splits, so that ids never overlap."""
         templates = self.templates()
 
         def examples(first: int, count: int) -> Examples:

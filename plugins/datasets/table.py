@@ -1,11 +1,11 @@
-"""A table from a file of separated values or ARFF, with rules for what an attacker may make of its features. No paper.
+"""A table from a file of separated values or ARFF, with constraints on changes of its features. No paper.
 
-A change that could not be a row of the table is no adversarial example: whole numbers stay such, a category is one of
-its values, and some features cannot change, or only in one direction. The core keeps every candidate to these rules.
+An input that could not be a row of the table is not an adversarial example: whole numbers stay whole, a category has
+one of its values, and some features cannot change, or only in one direction. The core enforces these rules.
 
 The published layouts of Spambase (no header, the label last), German credit (separated by blanks, no header; or Weka's
-ARFF), phishing (ARFF of -1, 0 and 1) and KDD intrusions (no header, the label last) are read as they are. An id is a
-row. Of ten rows two are the test split and one the select split, chosen by their ids; or a second file is all of the
+ARFF), phishing (ARFF of -1, 0 and 1) and KDD intrusions (no header, the label last) can be read directly. An id is a
+row. Of ten rows two are the test split and one the select split, chosen by their ids; or a second file is the whole
 test split.
 """
 
@@ -24,19 +24,19 @@ from benchmark.records.durable import file_sha256
 from ._columns import Column, Treated, features, ordered, read
 
 TEST, SELECT = 0.2, 0.1
-"""Shares of the rows."""
+"""Shares of the rows per split."""
 
 
 @dataclass(frozen=True)
 class Table(Dataset):
-    """Columns of words are categories, one feature for each value; numbers are scaled to [0, 1] by their range.
+    """Columns of strings are categories, one-hot; numbers are scaled to [0, 1] by their range.
 
-    path: the file; a relative one is looked for where the command is run. test_path: a file whose rows are attacked.
-    label: the column of the classes, by name, or its number from 0; -1 is the last. delimiter, header: of separated
+    path: the file, relative to the working directory of the command. test_path: a file whose rows are attacked.
+    label: column of the classes, by name, or its number from 0; -1 is the last. delimiter, header: of separated
     values; without a header the columns are c0, c1 and so on.
-    drop: columns left out. integer: columns of whole numbers, which stay such. categorical: columns of numbers that are
-    categories. immutable: columns that nobody can change. rising, falling: columns that can only grow, or only shrink.
-    ranges: `name:low:high` in the units of the file, in place of what the training rows show.
+    drop: columns left out. integer: columns of whole numbers, which stay whole. categorical: columns of numbers that
+    are categories. immutable: columns that cannot change. rising, falling: columns that can only grow, or only shrink.
+    ranges: `name:low:high` in the units of the file, in place of the range of the training rows.
     """
 
     path: str = "table.csv"
@@ -58,7 +58,8 @@ class Table(Dataset):
         both = sorted(set(self.rising) & set(self.falling))
         if both:
             raise ConfigError(
-                f"dataset.rising and dataset.falling both name {both[0]!r}; one that does neither is immutable"
+                f"dataset.rising and dataset.falling both name {both[0]!r}; declare a column that can do neither "
+                "immutable"
             )
         self._ranges()
 
@@ -80,19 +81,21 @@ class Table(Dataset):
         return content_key([file_sha256(path) for path in self._files()])
 
     def files(self, root: Path) -> tuple[Path, ...]:
-        """The files."""
+        """The file of the table, and that of its test rows, if any."""
         return tuple(Path(path) for path in (self.path, self.test_path) if path)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """(D,) features with their rules.
+        """Splits of (D,) features with their rules.
 
         Raises:
-            DataError: if a file is missing or cannot be read, or has no column of a name that is given.
+            DataError: if a file is missing or unreadable, or lacks a named column.
         """
         tables = [read(path, self.delimiter, self.header) for path in self._files()]
         first, count = tables[0], len(next(iter(tables[0].values())))
         if any(list(table) != list(first) for table in tables):
-            raise DataError(f"{self.path} and {self.test_path} have different columns; expected the same, in one order")
+            raise DataError(
+                f"{self.path} and {self.test_path} have different columns; expected the same columns in the same order"
+            )
         columns: dict[str, Column] = {
             name: [*first[name], *(tables[1][name] if self.test_path else [])] for name in first
         }
@@ -131,7 +134,8 @@ class Table(Dataset):
         for path in self.files(Path()):
             if not path.is_file():
                 raise DataError(
-                    f"{str(path)!r} is no file in {Path.cwd()}; dataset.path and dataset.test_path want a table with a "
+                    f"{str(path)!r} is not a file in {Path.cwd()}; expected for dataset.path and dataset.test_path a "
+                    "table with a "
                     "header (.csv) or an .arff file"
                 )
         return list(self.files(Path()))
@@ -143,7 +147,7 @@ class Table(Dataset):
             return names[int(self.label)]
         except (ValueError, IndexError):
             raise DataError(
-                f"dataset.label is {self.label!r}, and {self.path} has the columns {', '.join(names[:20])}; expected "
+                f"dataset.label is {self.label!r}, but {self.path} has the columns {', '.join(names[:20])}; expected "
                 "one of them, or a number from 0, where -1 is the last"
             ) from None
 
@@ -152,16 +156,16 @@ class Table(Dataset):
             unknown = sorted(set(getattr(self, setting)) - names)
             if unknown:
                 raise DataError(
-                    f"dataset.{setting} names {unknown[0]!r}, which is no feature of {self.path}; it has "
+                    f"dataset.{setting} names {unknown[0]!r}, which is not a feature of {self.path}; it has "
                     f"{', '.join(sorted(names)[:20])}"
                 )
         unknown = sorted(set(self._ranges()) - names)
         if unknown:
-            raise DataError(f"dataset.ranges names {unknown[0]!r}, which is no feature of {self.path}")
+            raise DataError(f"dataset.ranges names {unknown[0]!r}, which is not a feature of {self.path}")
 
 
 def _parts(count: int, first: int) -> dict[str, Tensor]:
-    """Positions of the splits, the test rows those from `first` on where there are such."""
+    """Positions of the splits; the test rows are those from `first` on, if given."""
     ids = torch.arange(count)
     drawn = SampleRandom(0, ids).uniform(stream="table")
     test = ids >= first if first < count else drawn < TEST

@@ -1,4 +1,4 @@
-"""Activation clustering: a poisoned class falls into two clusters. Chen et al., SafeAI 2019, arXiv:1811.03728."""
+"""Activation clustering: a poisoned class has two clusters of features. Chen et al., SafeAI 2019, arXiv:1811.03728."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from benchmark.api import ConfigError, DataSpec, Defense, Examples, Model, Sampl
 from ._backdoors.filtering import suspected_features, without
 
 LEAST = 10
-"""Classes of fewer rows are not clustered."""
+"""Classes with fewer rows are not clustered."""
 
 
 @dataclass(frozen=True)
 class ActivationClustering(Defense):
-    """Project each class's features to their principal components, split them in two, and remove the smaller cluster.
+    """Project each class's features to their principal components, cluster them in two, and remove the smaller cluster.
 
-    It assumes that poison is less than half of its class: of equal clusters it may remove the clean one. Rows removed
-    per class are on the system's card. Difference from the paper: principal in place of independent components.
+    Assumes that poison is less than half of its class: of equal clusters the clean one may be removed. The card gives
+    the number of removed rows per class. Difference from the paper: principal instead of independent components.
 
-    silhouette: only classes whose clusters have at least this silhouette are taken for poisoned; -1 takes all.
-    components: principal components that are kept. model, epochs: the network whose features are looked at, and its
-    training on the suspected rows.
+    silhouette: minimum silhouette of the clusters of a class considered poisoned; -1 for every class.
+    components: principal components kept.
+    model, epochs: the network that provides the features, and its training on the suspected rows.
     """
 
     silhouette: float = 0.35
@@ -40,7 +40,7 @@ class ActivationClustering(Defense):
             )
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """Train the network, cluster, and remove."""
+        """Train the network, cluster its features, and remove the smaller clusters."""
         features = suspected_features(self.model, train, spec, self.epochs, rng)
         removed = torch.zeros(len(train), dtype=torch.bool)
         for label in train.y.unique().tolist():
@@ -57,8 +57,8 @@ def split(features: Tensor, components: int, seed: int) -> tuple[Tensor, float]:
     """Two clusters of `features` (n, D) by k-means on the first principal components.
 
     Returns:
-        (n,) bool, the smaller cluster (of equal ones the one that the first row is not in); and the silhouette, in
-        [-1, 1], which is -1 where all features are the same.
+        (n,) bool, the smaller cluster (if equal, the one without the first row); and the silhouette, in [-1, 1], -1 if
+        all features are the same.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score

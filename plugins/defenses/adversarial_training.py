@@ -1,15 +1,15 @@
 """Adversarial training on examples attacked on the fly. Madry et al., ICLR 2018, arXiv:1706.06083, section 2.1.
 
-One trainer, whose loss and inner maximisation are settings. Among them are:
+Loss and inner maximisation are settings. They include:
 
 - the mix of clean and adversarial examples: Goodfellow et al., ICLR 2015, arXiv:1412.6572, section 6; from scratch or,
-  with `system.init_from`, as fine-tuning of a trained system;
+  with `system.init_from`, fine-tuning a trained system;
 - TRADES: Zhang et al., ICML 2019, arXiv:1901.08573; MART: Wang et al., ICLR 2020; HAT: Rade & Moosavi-Dezfooli, ICLR
   2022; DKL and GKL: Cui et al., NeurIPS 2024, arXiv:2305.13948;
 - fast training by RS-FGSM: Wong, Rice & Kolter, ICLR 2020, arXiv:2001.03994; N-FGSM: de Jorge et al., NeurIPS 2022,
-  arXiv:2202.01181. Their early stop is the choice between epochs, which keeps the last one before a collapse;
+  arXiv:2202.01181. Their early stopping is done by epoch selection, which keeps the last epoch before a collapse;
 - unions of norms: Tramer & Boneh, NeurIPS 2019, arXiv:1904.13000, section 4;
-- a radius that grows over the epochs (curriculum): Cai, Liu & Song, IJCAI 2018, arXiv:1805.04807.
+- a radius that increases over the epochs (curriculum): Cai, Liu & Song, IJCAI 2018, arXiv:1805.04807.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Objective(Enum):
     """The loss of a batch, with L the loss of the stack below, x' the adversarial inputs, p and p' the probabilities.
 
     ce: ratio L(x') + (1 - ratio) L(x). trades: L(x) + weight KL(p || p'). mart: L(x') - log(1 - max_{k != y} p'_k) +
-    weight (1 - p'_y) KL(p || p'). dkl: TRADES with the divergence decoupled, which has the same gradients. gkl: dkl
-    whose squared error moves both sides, weighted by means of classes. hat: TRADES + helper_weight
-    L(x + helper_reach (x' - x), y'), where y' is what a net without defense says of x'.
+    weight (1 - p'_y) KL(p || p'). dkl: TRADES with the decoupled divergence, which has the same gradients. gkl: dkl
+    whose squared error moves both logits, weighted by class means. hat: TRADES + helper_weight
+    L(x + helper_reach (x' - x), y'), where y' is the prediction for x' of a network trained without defense.
     """
 
     ce = "ce"
@@ -72,11 +72,11 @@ class Objective(Enum):
 
 
 class Maximization(Enum):
-    """The search for x'.
+    """Method of the inner maximisation, the search for x'.
 
     attack: by the plugin in `attack`. divergence: by ascent on KL(p || p'). rs_fgsm: one step from a random start in
-    the ball. n_fgsm: one step from stronger noise, not cut to the ball. auto: attack for ce and mart, divergence for
-    the others.
+    the ball. n_fgsm: one step from stronger noise, not clipped to the ball. auto: attack for ce and mart, divergence
+    otherwise.
     """
 
     auto = "auto"
@@ -87,18 +87,18 @@ class Maximization(Enum):
 
 
 class Union(Enum):
-    """The loss under several threats: the mean of theirs, or per example that of the worst candidate."""
+    """The loss under several threats: their mean, or the loss of the worst candidate per example."""
 
     average = "average"
     max = "max"
 
 
 WEIGHTS = {Objective.trades: 6.0, Objective.mart: 5.0, Objective.dkl: 6.0, Objective.gkl: 6.0, Objective.hat: 2.5}
-"""Weights of the divergence in the papers, for CIFAR-10; that of DKL is TRADES', since the gradients are."""
+"""Weights of the divergence in the papers, for CIFAR-10; DKL has that of TRADES, as it has the same gradients."""
 
 
 def _ball(text: str) -> Threat:
-    """The ball written as norm:eps."""
+    """The threat given as norm:eps."""
     name, _, eps = text.partition(":")
     if name not in Norm.__members__ or not eps:
         raise ConfigError(
@@ -110,17 +110,18 @@ def _ball(text: str) -> Threat:
 
 @dataclass(frozen=True)
 class AdversarialTraining(Defense):
-    """Replace a share of each batch by adversarial examples against the weights of the moment.
+    """Replace a share of each batch by adversarial examples against the current weights.
 
-    They are made in evaluation mode, so that batch statistics are those of training alone. At eps 0 it is plain
+    They are computed in evaluation mode, so that batch statistics come from training only. At eps 0 it is plain
     training.
 
-    attack: any attack plugin. norm, eps: the ball that is trained on, in units of the [0, 1] input range.
+    attack: any attack plugin. norm, eps: the ball of training, in units of the [0, 1] input range.
     ratio: under `ce`, weight of the adversarial loss; 1 is Madry et al., 0.5 the equal mix, 0 plain training.
-    objective, maximization: see there. weight: of the divergence; None takes that of the paper.
-    steps, step_size: of `divergence`; None is 2.5 eps / steps. For `rs_fgsm` None is 1.25 eps, for `n_fgsm` eps.
+    objective, maximization: see :class:`Objective` and :class:`Maximization`. weight: of the divergence; None for that
+    of the paper. steps, step_size: of `divergence`; None is 2.5 eps / steps. For `rs_fgsm` None is 1.25 eps, for
+    `n_fgsm` eps.
     noise: largest noise of `n_fgsm`, in multiples of eps. others: further balls, such as [l2:1/2, l1:3].
-    ramp: share of the epochs over which the radii grow linearly from 0. Epochs are chosen under the full radius.
+    ramp: share of the epochs over which the radii increase linearly from 0. Epochs are selected under the full radius.
     helper_weight, helper_reach: of `hat`; the helper is trained first, without defense.
     """
 
@@ -159,7 +160,7 @@ class AdversarialTraining(Defense):
             if threat.norm not in fitting:
                 raise ConfigError(
                     f"adversarial_training.maximization is {self.chosen_maximization.value}, which works under "
-                    f"{', '.join(n.value for n in fitting)}, and it trains on a ball in {threat.norm.value}; choose "
+                    f"{', '.join(n.value for n in fitting)}, but it trains on a ball in {threat.norm.value}; choose "
                     "maximization=attack with an attack of that norm"
                 )
 
@@ -167,37 +168,37 @@ class AdversarialTraining(Defense):
 
     @property
     def chosen_maximization(self) -> Maximization:
-        """The maximisation, `auto` resolved."""
+        """The maximisation, with `auto` resolved."""
         if self.maximization is not Maximization.auto:
             return self.maximization
         by_attack = self.objective in (Objective.ce, Objective.mart)
         return Maximization.attack if by_attack else Maximization.divergence
 
     def training_threat(self) -> Threat:
-        """The ball that is trained on, with gradients."""
+        """The ball of training, as a white-box threat."""
         return Threat(norm=self.norm, eps=Fraction(parse_eps(self.eps)))
 
     def threats(self) -> list[Threat]:
-        """Every ball that is trained on, the one that epochs are chosen under first."""
+        """All balls of training, beginning with the one under which epochs are selected."""
         return [self.training_threat(), *(_ball(text) for text in self.others)]
 
     # --- stages ---
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The examples as they are, if the attack can do something with them."""
+        """Check that the attack supports these examples, and return them unchanged."""
         for threat in self.threats():
             self.attack.check(spec, threat)
         return train
 
     def start(self, model: nn.Module, train: Examples, spec: DataSpec, fit: Fit) -> Defense:
-        """For `hat`: train the helper, from the same initial weights, on clean examples."""
+        """Train the helper of `hat` on clean examples, from the same initial weights."""
         if self.objective is not Objective.hat:
             return self
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return _Helped(**settings, helper=fitted(model, train, fit))
 
     def at_epoch(self, epoch: int, epochs: int) -> Defense:
-        """The radii of an epoch; the first one of a ramp is clean."""
+        """The defense with the radii of an epoch; the first epoch of a ramp is clean."""
         if self.ramp == 0.0:
             return self
         grown = min(Fraction(1), Fraction(epoch) / (Fraction(str(self.ramp)) * epochs))
@@ -205,7 +206,7 @@ class AdversarialTraining(Defense):
         return replace(self, eps=str(parse_eps(self.eps) * grown), others=others)
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The objective on the adversarial examples of each ball, or on the worst of them."""
+        """The objective at the adversarial examples of each ball, or at the worst of them."""
         plain = self.objective is Objective.ce and self.ratio == 0.0
         if plain or all(threat.eps == 0 for threat in self.threats()):
             return inner(model, batch)
@@ -232,7 +233,7 @@ class AdversarialTraining(Defense):
         return one_step(model, batch, noise=self.noise * eps, step_size=self.step_size or eps, bound=None, rng=rng)
 
     def objective_at(self, model: nn.Module, batch: Batch, x_adv: Tensor, inner: Loss) -> Tensor:
-        """The objective at adversarial inputs x_adv (B, *S), a scalar; the clean inputs are passed once at most."""
+        """The objective at adversarial inputs x_adv (B, *S), a scalar; at most one pass over the clean inputs."""
         weight = WEIGHTS.get(self.objective, 0.0) if self.weight is None else self.weight
         if self.objective is Objective.ce:
             hard = inner(model, replace(batch, x=x_adv))
@@ -255,12 +256,12 @@ class AdversarialTraining(Defense):
 
 @dataclass(frozen=True)
 class _Helped(AdversarialTraining):
-    """With HAT's helper, a net of the same architecture trained without defense."""
+    """HAT with its helper, a network of the same architecture trained without defense."""
 
     helper: Any = field(default=None, compare=False, repr=False)
 
     def objective_at(self, model: nn.Module, batch: Batch, x_adv: Tensor, inner: Loss) -> Tensor:
-        """TRADES, and the loss of the helper's label at a point beyond x_adv; that point is not cut to the box."""
+        """TRADES plus the loss of the helper's label at a point beyond x_adv; that point is not clipped to the box."""
         loss = super().objective_at(model, batch, x_adv, inner)
         if self.helper_weight == 0.0:
             return loss

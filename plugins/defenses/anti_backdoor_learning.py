@@ -1,4 +1,4 @@
-"""Anti-backdoor learning: rows that are learned too soon are poison, and are unlearned. Li et al., NeurIPS 2021,
+"""Anti-backdoor learning: rows that are learned early are taken as poison and unlearned. Li et al., NeurIPS 2021,
 arXiv:2110.11571, section 3.
 """
 
@@ -19,12 +19,12 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class AntiBackdoorLearning(Defense):
-    """Train with losses held at gamma, isolate the rows of the least loss, train on the rest, unlearn the isolated.
+    """Train with the loss held at gamma, isolate rows of small loss, train on the rest, unlearn the isolated.
 
-    While the system is trained, a batch's loss l counts as sign(l - gamma) l (local gradient ascent). Then the network
-    goes on with the rows that were not isolated by the run's recipe, and last it ascends the loss of the isolated ones,
-    in evaluation mode. Difference from the paper: each phase has the run's recipe, and none has epochs of its own but
-    the last.
+    While the system is trained, a batch's loss l counts as sign(l - gamma) l (local gradient ascent). The network is
+    then trained on the remaining rows by the run's recipe, and finally ascends the loss of the isolated rows, in
+    evaluation mode. Difference from the paper: each phase uses the run's recipe; only the last has its own number of
+    epochs.
 
     gamma: loss below which the first phase ascends. isolated: share of rows that are unlearned.
     unlearning_epochs, unlearning_rate: passes over the isolated rows, and the learning rate of their SGD.
@@ -48,12 +48,12 @@ class AntiBackdoorLearning(Defense):
             )
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """sign(l - gamma) l of the loss below."""
+        """sign(l - gamma) l, with l the loss of the stack below."""
         value = inner(model, batch)
         return torch.sign(value.detach() - self.gamma) * value
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Isolate, train on the rest, unlearn."""
+        """Isolate rows, train on the rest, and unlearn the isolated rows."""
         suspects = soonest(row_losses(model, train), int(self.isolated * len(train)))
         rest = (~suspects).nonzero().flatten()
         fit(model, train.take(rest), lambda network, batch: F.cross_entropy(network(batch.x), batch.y))
@@ -71,14 +71,14 @@ def row_losses(model: nn.Module, train: Examples) -> Tensor:
 
 
 def soonest(losses: Tensor, count: int) -> Tensor:
-    """The `count` rows of the least loss, (N,) bool; of equal ones the earlier."""
+    """The `count` rows of smallest loss, (N,) bool; among equal losses the earlier rows."""
     chosen = torch.zeros(len(losses), dtype=torch.bool)
     chosen[losses.argsort(stable=True)[:count]] = True
     return chosen
 
 
 def unlearn(model: nn.Module, isolated: Examples, epochs: int, rate: float) -> None:
-    """Ascend the loss of the isolated rows in place, in evaluation mode: batch statistics stay, nothing is random."""
+    """Ascend the loss of the isolated rows in place, in evaluation mode: batch statistics stay fixed; no randomness."""
     model.eval()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=rate, momentum=0.9)

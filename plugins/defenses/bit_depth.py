@@ -15,7 +15,7 @@ from ._transforms.behind import Behind
 
 @dataclass(frozen=True)
 class BitDepth(Defense):
-    """Round each value to one of 2**bits levels; a value halfway between two goes to the even one.
+    """Round each value to one of 2**bits levels, halves to even.
 
     bits: 1 to 8. The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 4.1).
     """
@@ -27,7 +27,7 @@ class BitDepth(Defense):
             raise ConfigError(f"bit_depth.bits is {self.bits}; expected 1 to 8")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the rounding."""
+        """Put the rounding before the model."""
         return Behind(model, partial(_rounded, bits=self.bits))
 
 

@@ -15,7 +15,7 @@ from benchmark.api import ConfigError, DataSpec, Defense, Refused, hookimpl
 
 @dataclass(frozen=True)
 class BoundedReLU(Defense):
-    """Replace every ReLU of the architecture by min(max(z, 0), bound). bound: the paper's is 1."""
+    """Replace every ReLU of the architecture by min(max(z, 0), bound). bound: 1 in the paper."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"bound": math.inf}
 
@@ -26,7 +26,7 @@ class BoundedReLU(Defense):
             raise ConfigError(f"bounded_relu.bound is {self.bound}; expected more than 0")
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The same layers and weights.
+        """Replace the ReLUs; layers and weights stay the same.
 
         Raises:
             Refused: if no module of the architecture is an nn.ReLU.
@@ -36,7 +36,7 @@ class BoundedReLU(Defense):
         ]
         if not found:
             raise Refused(
-                f"defense.bounded_relu replaces modules of the type nn.ReLU, and {type(model).__name__} has none; "
+                f"defense.bounded_relu replaces modules of the type nn.ReLU, but {type(model).__name__} has none; "
                 "choose a model with ReLUs, such as small_cnn, mlp or resnet"
             )
         for parent, name in found:
@@ -45,14 +45,14 @@ class BoundedReLU(Defense):
 
 
 class Bounded(nn.Module):
-    """min(max(z, 0), bound); its slope is 1 between the two ends and 0 outside."""
+    """min(max(z, 0), bound); its slope is 1 between 0 and bound, and 0 outside."""
 
     def __init__(self, bound: float) -> None:
         super().__init__()
         self.bound = bound
 
     def forward(self, z: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply elementwise; any shape."""
         return torch.relu(z).clamp_max(self.bound)
 
 

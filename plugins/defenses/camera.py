@@ -1,7 +1,7 @@
-"""Camera before the system: distance, angle and light. Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945, section 3.
+"""Camera before the system: distance, angle and lighting. Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945, section 3.
 
-No defense, but the world between an object and a system that looks at it: the attacker changes the object's surface,
-and the system sees a view of it. Where the view is drawn, any attack is EOT over views (Athalye et al., ICML 2018).
+Not a defense, but a model of viewing conditions: the attacker changes an object's surface, and the system receives a
+view of it. With random views, any attack becomes EOT over views (Athalye et al., ICML 2018).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from .._warp import sampled
 from ._transforms.behind import Behind, refuse_other_than_images
 
 DISTANCES, ANGLES, LIGHT = (1.0, 4.0), (-60.0, 60.0), 0.3
-"""Views of training, whatever the settings; so cameras of other settings see with the same weights."""
+"""Ranges of the views in training, independent of the settings, so that all cameras share the same weights."""
 
 NEAR = 4.0
-"""Distance 1 in halves of the surface's side: how strong the perspective is."""
+"""Distance 1 in units of half the surface's side; it sets the strength of the perspective."""
 
 STEEPEST = 70.0
-"""Largest angle in degrees; beyond it the near side of a surface would pass the camera at distance 1."""
+"""Largest angle in degrees; beyond it, the near side of a surface would lie behind the camera at distance 1."""
 
 
 @dataclass(frozen=True)
 class Camera(Defense):
-    """Show the system a view of each surface, cut out around it and brought back to its size, as a detector does.
+    """Give the system a view of each surface, cropped to it and resized to the original size, as by an object detector.
 
-    distances: lowest and highest, drawn uniformly; at distance d a pixel of the camera is the mean of d x d pixels of
-    the surface. angles: of the surface to the line of sight, around the vertical axis, in degrees. light: largest
-    change of brightness, as a share of it. Equal ends and no light fix the view. votes: views whose majority is the
-    answer. Beyond the edge of a surface its edge goes on. In training every input is a view within fixed ranges:
-    distances 1 to 4, angles to 60 degrees, light to 0.3.
+    distances: lowest and highest, drawn uniformly; at distance d a camera pixel is the mean of d x d surface pixels.
+    angles: between the surface normal and the line of sight, around the vertical axis, in degrees. light: largest
+    relative change of brightness. Equal ends and no light make the view deterministic. votes: number of draws in the
+    majority vote. Beyond a surface its edge is repeated. In training every input is a view within fixed ranges:
+    distances 1 to 4, angles up to 60 degrees, light up to 0.3.
     """
 
     distances: tuple[float, float] = DISTANCES
@@ -54,8 +54,8 @@ class Camera(Defense):
                 )
         if not 0.0 <= self.light < 1.0 or self.votes < 1:
             raise ConfigError(
-                f"camera.light is {self.light} and camera.votes is {self.votes}; expected a share below 1, and 1 vote "
-                "at least"
+                f"camera.light is {self.light} and camera.votes is {self.votes}; expected a share below 1, and at "
+                "least 1 vote"
             )
 
     @property
@@ -64,22 +64,22 @@ class Camera(Defense):
         return self.light > 0.0 or any(low < high for low, high in (self.distances, self.angles))
 
     def check(self, spec: DataSpec) -> None:
-        """Images of any size."""
+        """Refuse data other than images."""
         refuse_other_than_images(spec, "defense.camera")
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack on a view of each input, drawn from the ranges of training."""
+        """The loss of the stack on a view of each input, drawn from the training ranges."""
         return inner(model, replace(batch, x=Camera().seen(batch.x, rng)))
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the camera."""
+        """Put the camera before the model."""
         return Behind(model, self._through)
 
     def _through(self, x: Tensor) -> Tensor:
         return self.seen(x, sampling.ambient() if self.randomized else None)
 
     def seen(self, x: Tensor, rng: SampleRandom | None) -> Tensor:
-        """Views of surfaces `x`, both (B, C, H, W) in [0, 1]; `rng` may be None where the view is fixed."""
+        """Views of surfaces `x`, both (B, C, H, W) in [0, 1]; `rng` may be None if the view is deterministic."""
         ranges = (self.distances, self.angles, (1.0 - self.light, 1.0 + self.light))
         drawn = x.new_zeros(len(x), 3) if rng is None else rng.uniform(3, stream="camera").to(x.dtype)
         values = [low + (high - low) * drawn[:, k] for k, (low, high) in enumerate(ranges)]
@@ -87,7 +87,7 @@ class Camera(Defense):
 
 
 def viewed(x: Tensor, distance: Tensor, angle: Tensor, light: Tensor) -> Tensor:
-    """Surfaces `x` (B, C, H, W) from `distance`, at `angle` in degrees, in `light` (B,) each; differentiable in `x`."""
+    """Views of surfaces `x` (B, C, H, W) at `distance`, `angle` in degrees and `light` (B,); differentiable in `x`."""
     height, width = x.shape[2:]
     radians = angle.double() * (math.pi / 180.0)
     cos, sin = (v.to(x.dtype).reshape(-1, 1, 1) for v in (radians.cos(), radians.sin()))
@@ -103,7 +103,7 @@ def viewed(x: Tensor, distance: Tensor, angle: Tensor, light: Tensor) -> Tensor:
 
 
 def _coarse(side: int, distance: Tensor) -> Tensor:
-    """Matrices that average `side` pixels to camera pixels and interpolate them back linearly, (B, side, side)."""
+    """Matrices that average `side` pixels to camera pixels and interpolate them linearly back, (B, side, side)."""
     size = distance.reshape(-1, 1, 1)
     place = torch.arange(side, dtype=distance.dtype, device=distance.device)
     start = side / 2.0 + (place[:, None] - side / 2.0) * size  # where each camera pixel begins, (B, side, 1)

@@ -1,6 +1,6 @@
 """Training for certificates by interval bounds. Gowal et al., ICCV 2019, arXiv:1810.12715.
 
-Its relatives as options: CROWN-IBP (Zhang et al., ICLR 2020, arXiv:1906.06316), SABR (Mueller et al., ICLR 2023,
+Options: CROWN-IBP (Zhang et al., ICLR 2020, arXiv:1906.06316), SABR (Mueller et al., ICLR 2023,
 arXiv:2210.04871) and MTL-IBP (De Palma et al., ICLR 2024, arXiv:2305.13991).
 """
 
@@ -40,11 +40,11 @@ from ._training.maximization import attacked
 from ._training.passes import Recorded
 
 COUNTER = "certified_training_steps"
-"""The buffer of the model that counts optimiser steps, since a schedule must survive an interruption."""
+"""Model buffer that counts optimiser steps, so that the schedule survives an interruption."""
 
 
 class Method(Enum):
-    """The bound that is trained on; see the plugin's settings."""
+    """The bound used in training; see :class:`CertifiedTraining`."""
 
     ibp = "ibp"
     crown_ibp = "crown_ibp"
@@ -54,14 +54,14 @@ class Method(Enum):
 
 @dataclass(frozen=True)
 class CertifiedTraining(Defense):
-    """kappa * clean loss + (1 - kappa) * cross-entropy of the worst scores in a box; linf.
+    """kappa * clean loss + (1 - kappa) * cross-entropy of the worst-case scores in a box; linf.
 
-    method: ibp, intervals; crown_ibp, relaxations over intervals, which the intervals replace as the ramp ends; sabr,
-    intervals in a box of radius share * eps around an attacked point; mtl_ibp, share * intervals + (1 - share) *
-    loss on attacked examples.
-    eps: the ball, in units of the [0, 1] input range. kappa: weight of the clean loss at the end of the ramp (Gowal:
-    0.5 for MNIST and CIFAR-10); it starts at 1. share: lambda of SABR, alpha of MTL-IBP; 1 is intervals for both.
-    ramp: optimiser steps over which eps grows from 0 and kappa falls from 1, at equal pace; 0 starts at the end.
+    method: ibp, interval bounds; crown_ibp, linear relaxations, replaced by intervals as the ramp ends; sabr, interval
+    bounds in a box of radius share * eps around an attacked point; mtl_ibp, share * intervals + (1 - share) * loss on
+    attacked examples.
+    eps: the radius, in units of the [0, 1] input range. kappa: weight of the clean loss at the end of the ramp (Gowal:
+    0.5 for MNIST and CIFAR-10); it starts at 1. share: lambda of SABR, alpha of MTL-IBP; 1 is plain intervals for both.
+    ramp: optimiser steps over which eps increases from 0 and kappa decreases from 1, linearly; 0 for none.
     attack: any attack plugin, for sabr and mtl_ibp.
     Bounds are those of the model in evaluation mode, in single precision.
     """
@@ -82,26 +82,26 @@ class CertifiedTraining(Defense):
         self.training_threat()
 
     def training_threat(self) -> Threat:
-        """The ball that is trained on at the end of the ramp, with gradients."""
+        """The ball of training at the end of the ramp, as a white-box threat."""
         return Threat(norm=Norm.linf, eps=Fraction(parse_eps(self.eps)))
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The examples as they are, if the attack can do something with them."""
+        """Check that the attack supports these examples, and return them unchanged."""
         if self.method in (Method.sabr, Method.mtl_ibp):
             self.attack.check(spec, self.training_threat())
         return train
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with a counter of the steps."""
+        """Attach a step counter to the model."""
         model.register_buffer(COUNTER, torch.zeros((), dtype=torch.int64))
         return model
 
     def after_step(self, model: nn.Module) -> None:
-        """One step further on the ramp."""
+        """Advance the ramp by one step."""
         model.get_buffer(COUNTER).add_(1)
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The mean over the batch. About 2.5 passes for intervals, besides those of the attack."""
+        """Mean loss of the batch. Intervals cost about 2.5 passes, in addition to those of the attack."""
         itself = model.model if isinstance(model, Recorded) else model  # bounds are not passes that can be shared
         done = 1.0 if self.ramp == 0 else min(1.0, float(itself.get_buffer(COUNTER)) / self.ramp)
         eps, kappa = done * self.training_threat().radius, 1.0 - done * (1.0 - self.kappa)
@@ -127,7 +127,7 @@ class CertifiedTraining(Defense):
         return _bounded_loss(model, batch.y, low, high, relaxed=relaxed)
 
     def _small_box(self, model: nn.Module, batch: Batch, rng: SampleRandom, eps: float) -> tuple[Tensor, Tensor]:
-        """The ends (B, *S) of a box of radius share * eps that lies in the ball, around an attacked point."""
+        """Lower and upper bounds (B, *S) of a box of radius share * eps inside the ball, around an attacked point."""
         radius = self.share * eps
         middle = batch.x
         if self.share < 1.0:
@@ -140,7 +140,7 @@ _recorded: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], fx.GraphM
 
 
 def _graph(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Graph:
-    """The computation with the weights of the moment and their gradients; a model is followed once."""
+    """The computation graph with the current weights and their gradients; a model is traced once."""
     if model not in _recorded or _recorded[model][0] != shape:
         _recorded[model] = shape, trace(model, shape, "defense.certified_training")
     with torch.device(next(model.parameters()).device):
@@ -148,9 +148,9 @@ def _graph(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Grap
 
 
 def _bounded_loss(model: nn.Module, y: Tensor, low: Tensor, high: Tensor, relaxed: float = 0.0) -> Tensor:
-    """Cross-entropy of the worst scores between `low` and `high` (B, *S): z_y - z_k at their lower bounds.
+    """Cross-entropy of the worst-case scores between `low` and `high` (B, *S): the lower bounds of z_y - z_k.
 
-    relaxed: the weight of the bounds by relaxations (CROWN-IBP); the rest is that of intervals.
+    relaxed: weight of the bounds by relaxations (CROWN-IBP); the rest is on those by intervals.
     """
     graph = _graph(model, tuple(low.shape[1:]), low.dtype)
     chosen = differences(graph, y).to(low.dtype)

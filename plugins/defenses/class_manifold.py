@@ -23,8 +23,8 @@ from ._transforms.behind import Behind, inside
 class Manifolds(Enum):
     """Manifold of a class.
 
-    vae: reconstructions of a variational autoencoder that is given the class, as in the paper. pca: affine subspace of
-    the largest principal components, the limit of linear networks (Tipping & Bishop, 1999), in closed form.
+    vae: reconstructions of a class-conditional variational autoencoder, as in the paper. pca: affine subspace of the
+    largest principal components, the limit of linear networks (Tipping & Bishop, 1999), in closed form.
     """
 
     vae = "vae"
@@ -33,12 +33,12 @@ class Manifolds(Enum):
 
 @dataclass(frozen=True)
 class ClassManifold(Defense):
-    """Take the projection with the least squared distance to the input; the gradient is that of the one taken.
+    """Replace the input by its closest projection in squared distance; the gradient is that of this projection.
 
-    manifold: see :class:`Manifolds`. latent: dimensions of a manifold. width: of the hidden layers of the autoencoder,
-    which is trained by the run's recipe when the classifier is. beta: weight of the divergence in its loss, which is 1
-    in the paper, where images are larger. temperature: mixes the projections by the softmax of
-    their negative squared distances over it; 0 takes the closest.
+    manifold: see :class:`Manifolds`. latent: dimension of a manifold. width: of the autoencoder's hidden layers; it is
+    trained by the run's recipe together with the classifier. beta: weight of the divergence in its loss, 1 in the
+    paper, where images are larger. temperature: mixes the projections by the softmax of their negative squared
+    distances over the temperature; 0 takes the closest.
     """
 
     manifold: Manifolds = Manifolds.vae
@@ -61,7 +61,7 @@ class ClassManifold(Defense):
         return Subspaces if self.manifold is Manifolds.pca else Conditional
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with the manifolds beside it."""
+        """Attach the manifolds to the model."""
         size = torch.Size(spec.shape).numel()
         if self.manifold is Manifolds.pca:
             return Accompanied(model, Subspaces(size, spec.classes, self.latent))
@@ -83,17 +83,17 @@ class ClassManifold(Defense):
         return model.network.loss(x, x, given, noise_of(batch, self.latent, stream="class_manifold"), self.beta)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the projection."""
+        """Put the projection before the model."""
         purifier = inside(model, self._purifier)
         return Behind(model, OnceFitted(purifier, partial(_projected, purifier, temperature=self.temperature)))
 
     def smoother(self) -> tuple[Defense, ...]:
-        """A mixture of the projections, in place of the closest."""
+        """A mixture of the projections instead of the closest."""
         return (replace(self, temperature=1.0),) if self.temperature == 0.0 else ()
 
 
 class Conditional(Purifier):
-    """Reconstructions of an autoencoder that is given a class. classes: K."""
+    """Reconstructions of a class-conditional autoencoder. classes: K."""
 
     def __init__(self, size: int, classes: int, latent: int, width: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Conditional(Purifier):
 
 
 class Subspaces(Purifier):
-    """Affine subspaces. mean: (K, D). basis: (K, D, L), orthonormal columns, or zero where examples are too few."""
+    """Affine subspaces. mean: (K, D). basis: (K, D, L), orthonormal columns, or zero if there are too few examples."""
 
     mean: Tensor
     basis: Tensor
@@ -119,7 +119,7 @@ class Subspaces(Purifier):
         self.register_buffer("basis", torch.zeros(classes, size, latent))
 
     def keep(self, train: Examples) -> None:
-        """Principal components of the training examples of each class, in double precision."""
+        """Set mean and basis to the principal components of each class's training examples, in double precision."""
         x = train.x().flatten(1).double()
         self.basis.zero_()
         for label in range(self.classes):
@@ -137,7 +137,7 @@ class Subspaces(Purifier):
 
 
 def closest(x: Tensor, projections: Tensor, temperature: float) -> Tensor:
-    """Closest of the projections (B, K, D) to `x` (B, D), or at a temperature their mixture, (B, D)."""
+    """Closest of the projections (B, K, D) to `x` (B, D), or their mixture at a temperature, (B, D)."""
     distance = (projections - x[:, None]).square().sum(2)
     if temperature > 0.0:
         return ((-distance / temperature).softmax(1)[..., None] * projections).sum(1)

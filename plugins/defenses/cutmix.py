@@ -18,11 +18,11 @@ from ._training.mixing import beta, labelled_softly, mixed, partners
 class CutMix(Defense):
     """Paste a rectangle of another image of the batch; the label is mixed by area.
 
-    The sides are sqrt(1 - lambda) of the image's with lambda ~ Beta(alpha, alpha), the middle is uniform, and the edge
-    cuts it; the labels weigh what is left of it in pixels. Difference from the paper's program: a rectangle per
-    example, not per batch.
+    The rectangle's sides are sqrt(1 - lambda) times the image's with lambda ~ Beta(alpha, alpha); its centre is
+    uniform, and it is clipped at the image's edges. Labels are weighted by the pasted pixels. Difference from the
+    paper's code: one rectangle per example, not per batch.
 
-    alpha: the paper's is 1; 0 pastes nothing. share: of the rows of a batch that something is pasted into.
+    alpha: 1 in the paper; 0 pastes nothing. share: of the rows of a batch that receive a rectangle.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
@@ -37,12 +37,12 @@ class CutMix(Defense):
             )
 
     def check(self, spec: DataSpec) -> None:
-        """Images."""
+        """Refuse data other than images."""
         if not spec.image:
-            raise Refused(f"defense.cutmix needs images of shape (C, H, W), and one input has {spec.shape}; use mixup")
+            raise Refused(f"defense.cutmix needs images of shape (C, H, W), but one input has {spec.shape}; use mixup")
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The same examples with label distributions."""
+        """Return the same examples with labels as distributions."""
         self.check(spec)
         return labelled_softly(train, spec.classes) if self.alpha else train
 
@@ -58,7 +58,7 @@ class CutMix(Defense):
 
 
 def rectangles(size: torch.Size, kept: Tensor, rng: SampleRandom) -> Tensor:
-    """Rectangle per row, of sides sqrt(1 - kept) H by sqrt(1 - kept) W before the edge cuts it, (B, H, W) bool."""
+    """Rectangle per row, of sides sqrt(1 - kept) H by sqrt(1 - kept) W before clipping at the edges, (B, H, W) bool."""
     inside = []
     for axis, side in enumerate(size):
         half = (1.0 - kept).clamp_min(0.0).sqrt() * side / 2.0

@@ -1,4 +1,4 @@
-"""Deep k-NN: a row whose neighbours have another label is poison. Peri et al., ECCV-W 2020, arXiv:1909.13374."""
+"""Deep k-NN: a row whose neighbours have another label is removed. Peri et al., ECCV-W 2020, arXiv:1909.13374."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ ROWS = 256
 class DeepKNN(Defense):
     """Remove the rows whose label is not the plurality among their nearest neighbours in feature space.
 
-    neighbours: number asked, without the row itself; about twice the poison in the target class. At most all others.
-    model, epochs: the network whose features are looked at, and its training on the suspected rows.
+    neighbours: number of neighbours, excluding the row itself; about twice the poison in the target class; at most N -
+    1.
+    model, epochs: the network that provides the features, and its training on the suspected rows.
     """
 
     neighbours: int = 50
@@ -32,15 +33,15 @@ class DeepKNN(Defense):
             raise ConfigError(f"deep_knn.neighbours is {self.neighbours}; expected at least 1")
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """Train the network, ask the neighbours, and remove."""
+        """Train the network, and remove the rows that their neighbours outvote."""
         features = suspected_features(self.model, train, spec, self.epochs, rng)
         return without(train, outvoted(features, train.y, self.neighbours))
 
 
 def outvoted(features: Tensor, y: Tensor, neighbours: int) -> Tensor:
-    """(N,) bool: rows of `features` (N, D) with a label in `y` (N,) that fewer neighbours have than another label.
+    """Rows of `features` (N, D) whose label in `y` (N,) is less frequent among the neighbours than another, (N,) bool.
 
-    Euclidean distance. Of equally distant rows the earlier ones are asked. A label that shares the plurality stands.
+    Euclidean distance; of equally distant rows the earlier ones are neighbours. A label tied for the plurality is kept.
     """
     count = min(neighbours, len(y) - 1)
     removed = torch.zeros(len(y), dtype=torch.bool)

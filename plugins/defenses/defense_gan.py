@@ -35,12 +35,14 @@ PENALTY = 10.0
 
 @dataclass(frozen=True)
 class DefenseGAN(Defense):
-    """Descend ||G(z) - x||^2 from several random z, and classify the closest G(z).
+    """Minimise ||G(z) - x||^2 by gradient descent from several random z, and classify the closest G(z).
 
-    steps: L of the paper. restarts: R, random starts. learning_rate, momentum: of the descent, on the mean squared
-    error. latent: size of z. width: of the hidden layers of generator and critic. critic_steps: of the critic for each
-    of the generator. rounds: how often an epoch of the run's recipe goes through the training examples. A pass counts
-    as steps * restarts passes of the generator on top of that of the classifier.
+    steps: L of the paper. restarts: R, random starts. learning_rate, momentum: of the descent on the mean squared
+    error.
+    latent: size of z. width: of the hidden layers of generator and critic. critic_steps: critic steps per generator
+    step.
+    rounds: passes over the training examples per epoch of the run's recipe. A pass of the defended model costs
+    steps * restarts passes of the generator and one of the classifier.
     The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 5.5).
     """
 
@@ -67,17 +69,17 @@ class DefenseGAN(Defense):
             )
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with generator and critic beside it."""
+        """Attach generator and critic to the model."""
         return Accompanied(model, Generated(torch.Size(spec.shape).numel(), self.latent, self.width))
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Train critic and generator by turns."""
+        """Train critic and generator alternately."""
         purifier, again = inside(model, Generated), torch.arange(len(train)).repeat(self.rounds)
         with purifier.fitting():
             fit(purifier, train.take(again), self._game)
 
     def _game(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Loss of the player whose turn it is; the weights of the other one are left alone."""
+        """Loss of the network whose turn it is; the weights of the other are not updated."""
         assert isinstance(model, Generated)
         turn = int(model.turn)
         model.turn += 1
@@ -95,17 +97,17 @@ class DefenseGAN(Defense):
         return difference + PENALTY * lipschitz
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the search."""
+        """Put the search before the model."""
         purifier = inside(model, Generated)
         return Behind(model, OnceFitted(purifier, partial(_found, purifier=purifier, settings=self)))
 
     def passes(self, below: int) -> int:
-        """Passes of the generator, and the one of the classifier."""
+        """Passes of the generator plus that of the classifier."""
         return below + self.steps * self.restarts
 
 
 class Generated(Purifier):
-    """A generator from (B, latent) to (B, D) in [0, 1], and its critic. turn: how often the players have moved."""
+    """Generator from (B, latent) to (B, D) in [0, 1], and its critic. turn: steps taken by both together."""
 
     turn: Tensor
 
@@ -116,7 +118,7 @@ class Generated(Purifier):
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
 
     def generated(self, code: Tensor) -> Tensor:
-        """(B, D) in [0, 1]."""
+        """Output of the generator for `code` (B, latent), (B, D) in [0, 1]."""
         values: Tensor = self.generator(code)
         return values.sigmoid()
 
@@ -130,7 +132,7 @@ def nearest_output(
     learning_rate: float,
     momentum: float,
 ) -> Tensor:
-    """Closest output to `x` (B, D) after descents from `starts` (B, R, latent), (B, D), detached."""
+    """Closest output to `x` (B, D) after descent from `starts` (B, R, latent), (B, D), detached."""
     count, restarts, latent = starts.shape
     wanted = x.detach().repeat_interleave(restarts, 0)
     code, velocity = starts.reshape(-1, latent).clone(), torch.zeros(count * restarts, latent).to(starts)

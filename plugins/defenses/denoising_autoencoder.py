@@ -1,6 +1,6 @@
 """Denoising autoencoder before the classifier. Gu & Rigazio, ICLR 2015 workshop, arXiv:1412.5068, section 3.
 
-Trained as by Vincent, Larochelle, Bengio & Manzagol, ICML 2008: from noisy training examples to the clean ones.
+Trained to map noisy training examples to clean ones: Vincent, Larochelle, Bengio & Manzagol, ICML 2008.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ._transforms.behind import Behind, inside
 
 @dataclass(frozen=True)
 class DenoisingAutoencoder(Defense):
-    """Reconstruct each input by an autoencoder of fully connected layers.
+    """Reconstruct each input by a fully connected autoencoder.
 
     sigma: standard deviation of the noise in training, in units of the [0, 1] input range. width: of the hidden layers.
-    code: of the layer in the middle. It is trained by the run's recipe when the classifier is; its gradient is exact.
+    code: size of the bottleneck. It is trained by the run's recipe together with the classifier; its gradient is exact.
     """
 
     sigma: float = 0.2
@@ -38,7 +38,7 @@ class DenoisingAutoencoder(Defense):
             )
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with the autoencoder beside it."""
+        """Attach the autoencoder to the model."""
         return Accompanied(model, Autoencoder(torch.Size(spec.shape).numel(), self.width, self.code))
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
@@ -54,20 +54,20 @@ class DenoisingAutoencoder(Defense):
         return (model.reconstructed(noisy.clamp(0.0, 1.0)) - batch.x).square().mean()
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the autoencoder."""
+        """Put the autoencoder before the model."""
         purifier = inside(model, Autoencoder)
         return Behind(model, OnceFitted(purifier, purifier.reconstructed))
 
 
 class Autoencoder(Purifier):
-    """Map (B, *S) to (B, *S) through a code."""
+    """Map (B, *S) to (B, *S) through a bottleneck."""
 
     def __init__(self, size: int, width: int, code: int) -> None:
         super().__init__()
         self.network = perceptron(size, width, code, width, size)
 
     def reconstructed(self, x: Tensor) -> Tensor:
-        """Reconstructions, (B, *S) in [0, 1]."""
+        """Reconstructions of `x` (B, *S), in [0, 1]."""
         values: Tensor = self.network(x.flatten(1))
         return values.sigmoid().reshape(x.shape)
 

@@ -23,14 +23,14 @@ GRID = 4
 
 @dataclass(frozen=True)
 class DetectorNetwork(Defense):
-    """A small network on hidden features that learns to tell training examples from attacked ones.
+    """A small network that learns to distinguish attacked from clean training examples by hidden features.
 
-    The classifier is frozen. Differences from the paper: a perceptron on hidden features, maps averaged over a 4x4
-    grid, in place of a convolutional branch, and attacked examples made once, before the detector is trained (its
+    The classifier is frozen. Differences from the paper: a perceptron on hidden features, with maps averaged over a 4x4
+    grid, instead of a convolutional branch; attacked examples are computed once, before the detector is trained (its
     static setting, without the dynamic one). Costs one pass.
 
-    layers: hidden layers read, at most, counted from the last. units: of the detector's hidden layer.
-    attack, norm, eps: what the attacked examples are made by; eps in units of the [0, 1] input range.
+    layers: maximum number of hidden layers, counted from the last. units: of the detector's hidden layer.
+    attack, norm, eps: of the attacked examples; eps in units of the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True
@@ -44,8 +44,8 @@ class DetectorNetwork(Defense):
     def __post_init__(self) -> None:
         if self.layers < 1 or self.units < 1:
             raise ConfigError(
-                f"detector_network has layers {self.layers} and units {self.units}; expected at least 1 layer that is "
-                "read and 1 hidden unit"
+                f"detector_network has layers {self.layers} and units {self.units}; expected at least 1 layer and 1 "
+                "hidden unit"
             )
         training_threat(self.norm, self.eps)
 
@@ -54,11 +54,11 @@ class DetectorNetwork(Defense):
         return (self.attack,)
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with an untrained detector."""
+        """Attach an untrained detector to the classifier."""
         return Branch(model, hidden_layers(model, spec, layers=self.layers, grid=GRID), self.units)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Train the detector by the run's recipe on features of training examples and of their attacked versions."""
+        """Train the detector by the run's recipe on features of clean and attacked training examples."""
         part = attached(model, Branch)
         threat = training_threat(self.norm, self.eps)
         attacked = attacked_examples(model, train, self.attack, threat, name=NAME)
@@ -73,14 +73,14 @@ class DetectorNetwork(Defense):
         part.network.requires_grad_(False)
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The detector's logit of attacked minus that of clean, (B,) float32."""
+        """Logit of attacked minus logit of clean, (B,) float32."""
         part = attached(model, Branch)
         logits = part.network((self._features(model, x) - part.mean) / part.std)
         difference: Tensor = logits[:, 1] - logits[:, 0]
         return difference
 
     def _features(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Features that the detector classifies, (B, D)."""
+        """Input features of the detector, (B, D)."""
         return torch.cat(features(model, attached(model, Branch), x)[0], 1)
 
 
@@ -99,7 +99,7 @@ class Branch(Reader):
 
 
 def _balanced(clean: int, attacked: int) -> Loss:
-    """Cross-entropy in which both labels weigh the same, however many examples they have."""
+    """Cross-entropy with equal total weight for both labels."""
     weight = torch.tensor([clean + attacked, clean + attacked]) / torch.tensor([2.0 * clean, 2.0 * attacked])
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:

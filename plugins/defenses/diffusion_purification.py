@@ -1,9 +1,9 @@
-"""Diffusion purification by an exact denoiser, or a trained one. Nie et al., ICML 2022, arXiv:2205.07460, section 3.
+"""Diffusion purification by an exact or a trained denoiser. Nie et al., ICML 2022, arXiv:2205.07460, section 3.
 
-One step of DiffPure: noise is added and removed again. The exact denoiser is the best one for the distribution that has
-the training examples x_i as its points, D(x; sigma) = sum_i softmax_i(-||x - x_i||^2 / (2 sigma^2)) x_i (Karras et al.,
-NeurIPS 2022, arXiv:2206.00364, appendix B). So nothing has to be trained, its gradient is exact, and its limits are
-known: the nearest training example as sigma goes to 0, and the mean of all as it grows.
+One step of DiffPure: noise is added and removed. The exact denoiser is optimal for the empirical distribution of the
+training examples x_i: D(x; sigma) = sum_i softmax_i(-||x - x_i||^2 / (2 sigma^2)) x_i (Karras et al., NeurIPS 2022,
+arXiv:2206.00364, appendix B). It needs no training, its gradient is exact, and its limits are
+known: the nearest training example as sigma tends to 0, and the mean of all as sigma tends to infinity.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ._transforms.behind import Behind, inside
 class Denoising(Enum):
     """Source of the denoiser.
 
-    exact: the training examples themselves. network: a network of fully connected layers, trained by the run's recipe
-    for all noise levels when the classifier is.
+    exact: the training examples. network: a fully connected network for all noise levels, trained by the run's recipe
+    together with the classifier.
     """
 
     exact = "exact"
@@ -37,13 +37,13 @@ class Denoising(Enum):
 
 @dataclass(frozen=True)
 class DiffusionPurification(Defense):
-    """Add noise to an input and denoise it, before it is classified.
+    """Add noise to an input and denoise it before classification.
 
-    sigma: standard deviation of the noise, in units of the [0, 1] input range. noise: whether it is added; else the
-    input is denoised as it is, and nothing is random. denoiser: see :class:`Denoising`. examples: of the exact one, at
-    most, evenly spread over the training split. width: of the hidden layers of the network. votes: draws whose majority
-    is the answer, with noise.
-    Difference from the paper: one step in place of a path of many.
+    sigma: standard deviation of the noise, in units of the [0, 1] input range. noise: whether it is added; otherwise
+    the unchanged input is denoised, deterministically. denoiser: see :class:`Denoising`. examples: maximum number for
+    the exact one, evenly spaced over the training split. width: of the network's hidden layers. votes: number of draws
+    in the majority vote, with noise.
+    Difference from the paper: one step instead of a path of many.
     """
 
     sigma: float = 0.25
@@ -64,12 +64,12 @@ class DiffusionPurification(Defense):
         if self.votes < 1 or (self.votes > 1 and not self.noise):
             raise ConfigError(
                 f"diffusion_purification.votes is {self.votes} with diffusion_purification.noise={self.noise}; "
-                "expected at least 1, and more with noise only, where draws differ"
+                "expected at least 1, and more than 1 only with noise"
             )
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """True where noise is added."""
+        """True if noise is added."""
         return self.noise
 
     @property
@@ -77,12 +77,12 @@ class DiffusionPurification(Defense):
         return Denoiser if self.denoiser is Denoising.network else Points
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with room for the training examples, or with the network beside it."""
+        """Attach buffers for the training examples, or the network, to the model."""
         network = self.denoiser is Denoising.network
         return Accompanied(model, Denoiser(spec, self.width) if network else Points(self.examples, spec))
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Keep the examples, or train the network."""
+        """Store the examples, or train the network."""
         purifier = inside(model, self._purifier)
         with purifier.fitting():
             if isinstance(purifier, Points):
@@ -91,18 +91,18 @@ class DiffusionPurification(Defense):
                 fit(purifier, train, _error)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind noise and denoiser."""
+        """Put noise and denoiser before the model."""
         purifier = inside(model, self._purifier)
         purify = partial(_purified, purifier=purifier, sigma=self.sigma, noise=self.noise)
         return Behind(model, OnceFitted(purifier, purify))
 
     def smoother(self) -> tuple[Defense, ...]:
-        """Twice and four times the width without noise, where the softmax of the denoiser is less saturated."""
+        """Two and four times the sigma without noise, where the denoiser's softmax is less saturated."""
         return tuple(replace(self, sigma=factor * self.sigma, noise=False, votes=1) for factor in (2.0, 4.0))
 
 
 class Points(Purifier):
-    """Training examples. points: (N, D). weight: (N,), 1 for an example and 0 where there is none."""
+    """Training examples. points: (N, D). weight: (N,), 1 for an example and 0 for an unused row."""
 
     points: Tensor
     weight: Tensor
@@ -113,19 +113,19 @@ class Points(Purifier):
         self.register_buffer("weight", torch.zeros(count))
 
     def keep(self, train: Examples) -> None:
-        """Take over as many examples as there is room for."""
+        """Store as many examples as there are rows."""
         count = min(len(train), len(self.points))
         at = (torch.arange(count) * len(train)).div(count, rounding_mode="floor")
         self.points[:count] = train.x(at).flatten(1).to(self.points)
         self.weight[:count] = 1.0
 
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
-        """Best guess of what `x` was before noise of standard deviation `sigma` was added, (B, *S)."""
+        """Estimate of `x` (B, *S) before Gaussian noise of standard deviation `sigma` was added, (B, *S)."""
         return denoised(x.flatten(1), self.points, self.weight, sigma).reshape(x.shape)
 
 
 def denoised(x: Tensor, points: Tensor, weight: Tensor, sigma: float) -> Tensor:
-    """(B, D): posterior mean of the points (N, D) of prior `weight` (N,), given `x` (B, D) with noise of `sigma`."""
+    """Posterior mean of the points (N, D) with prior `weight` (N,), given `x` (B, D) with noise of `sigma`, (B, D)."""
     # In double precision, where the softmax saturates much later. The square of x is the same for all points.
     wide = points.double()
     closeness = (x.double() @ wide.T - 0.5 * wide.square().sum(1)) / sigma**2

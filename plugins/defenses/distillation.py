@@ -1,6 +1,6 @@
 """Defensive distillation. Papernot et al., S&P 2016, arXiv:1511.04508, section 4.
 
-Known to mask gradients, not to defend: Carlini & Wagner, S&P 2017, arXiv:1608.04644.
+Known to mask gradients without defending: Carlini & Wagner, S&P 2017, arXiv:1608.04644.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ._training.passes import Tempered
 class Distillation(Defense):
     """Train on the probabilities of a teacher, both at a high temperature, and deploy at temperature 1.
 
-    The teacher has the same architecture and the same initial weights, and is trained first by the same recipe.
+    The teacher has the same architecture and initial weights, and is trained first by the same recipe.
 
-    temperature: the paper's is 20 for its tables, and 1 to 100 in its sweep.
+    temperature: 20 in the paper's tables, and 1 to 100 in its sweep.
     """
 
     temperature: float = 20.0
@@ -33,7 +33,7 @@ class Distillation(Defense):
             raise ConfigError(f"distillation.temperature is {self.temperature}; expected more than 0")
 
     def start(self, model: nn.Module, train: Examples, spec: DataSpec, fit: Fit) -> Defense:
-        """Train the teacher; an epoch costs the student one more forward pass."""
+        """Train the teacher; afterwards each batch costs the student one further forward pass."""
         settings = {f.name: getattr(self, f.name) for f in fields(Distillation)}
         return _Distilling(**settings, teacher=fitted(model, train, fit, self.temperature))
 
@@ -44,12 +44,12 @@ class Distillation(Defense):
 
 @dataclass(frozen=True)
 class _Distilling(Distillation):
-    """With a trained teacher."""
+    """Distillation with a trained teacher."""
 
     teacher: Any = field(default=None, compare=False, repr=False)
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The same, on the teacher's probabilities of these inputs in place of the labels."""
+        """The loss of the stack at the temperature, on the teacher's probabilities instead of the labels."""
         teacher: nn.Module = self.teacher.to(batch.x.device)
         with torch.no_grad():
             soft = torch.softmax(teacher(batch.x) / self.temperature, 1)

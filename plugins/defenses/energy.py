@@ -12,11 +12,11 @@ from benchmark.api import ConfigError, Defense, hookimpl
 
 @dataclass(frozen=True)
 class Energy(Defense):
-    """Suspect inputs of high free energy -T logsumexp(z / T), where z are the logits. Fits nothing; costs one pass.
+    """Detect inputs of high free energy -T logsumexp(z / T), where z are the logits. Fits nothing; costs one pass.
 
-    A constant added to all logits lowers every energy by as much: unlike a probability, the score depends on it.
+    Unlike a probability, the score depends on constants added to all logits.
 
-    temperature: T; towards 0 the energy tends to minus the largest logit.
+    temperature: T; as T tends to 0 the energy tends to minus the largest logit.
     """
 
     detects: ClassVar[bool] = True
@@ -28,12 +28,12 @@ class Energy(Defense):
             raise ConfigError(f"energy.temperature is {self.temperature}; expected a temperature above 0")
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32, in units of logits."""
+        """Free energy, (B,) float32, in units of logits."""
         return free_energy(model(x), self.temperature)
 
 
 def free_energy(logits: Tensor, temperature: float) -> Tensor:
-    """(B,): -T logsumexp(logits / T) for logits (B, K)."""
+    """Free energy -T logsumexp(logits / T) of logits (B, K), (B,)."""
     return -temperature * (logits / temperature).logsumexp(1)
 
 

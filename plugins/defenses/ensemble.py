@@ -1,7 +1,7 @@
 """Ensemble of networks. Strauss, Hanselmann, Junginger & Ulmer, 2017, arXiv:1709.03423; Hansen & Salamon, TPAMI 1990.
 
-Members of the same architecture with initial weights of their own, or of another architecture, trees included, answer
-by the mean of their scores, by vote, or one of them at random.
+Members have the same architecture with different initial weights, or another architecture, trees included. They are
+combined by the mean of their scores, by vote, or by drawing one at random.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from ._transforms.behind import inside
 
 
 class Combination(Enum):
-    """Answer of the members together.
+    """Combination of the members' outputs.
 
-    mean: of their logits. probabilities: of their probabilities, as logarithms. vote: the label of most members, where
-    a tie goes to the larger mean probability. random: a member that is drawn per example and pass.
+    mean: of their logits. probabilities: of their probabilities, as logarithms. vote: the label of most members; ties
+    go to the larger mean probability. random: a member drawn per example and pass.
     """
 
     mean = "mean"
@@ -51,13 +51,13 @@ class Combination(Enum):
 
 @dataclass(frozen=True)
 class Ensemble(Defense):
-    """Train several networks on the same batches, each by the loss of the stack below, and combine their answers.
+    """Train several networks on the same batches, each by the loss of the stack below, and combine their outputs.
 
-    members: networks of the run's architecture; the first is the run's own, which an oblivious attacker works on, and
-    the others start from initial weights of their own. other, others: another architecture and how many of it; one that
-    is not trained by gradients fits itself when training has ended. combine: see :class:`Combination`; the surrogate
-    for gradients of a vote is the logarithm of the mean probability. votes: draws whose majority is the answer, for
-    random members. A pass is a pass of each member, also where one is drawn.
+    members: networks of the run's architecture; the first is the run's own, which an oblivious attacker attacks, and
+    the others have different initial weights. other, others: another architecture and its number of members; those not
+    trained by gradients are fitted after training. combine: see :class:`Combination`; the surrogate for gradients of a
+    vote is the logarithm of the mean probability. votes: number of draws in the majority vote, with random members. A
+    pass costs a pass of each member, even if one is drawn.
     """
 
     neutral: ClassVar = {"members": 1, "others": 0}
@@ -77,21 +77,21 @@ class Ensemble(Defense):
         if self.votes < 1 or (self.votes > 1 and self.combine is not Combination.random):
             raise ConfigError(
                 f"ensemble.votes is {self.votes} with ensemble.combine={self.combine.value}; expected at least 1, and "
-                "more with combine=random only, where draws differ"
+                "more than 1 only with combine=random"
             )
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """True where a member is drawn."""
+        """True if a member is drawn at random."""
         return self.combine is Combination.random
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """All members; the first one answers."""
+        """All members; the forward pass uses the first."""
         same = [model, *(fresh(model) for _ in range(self.members - 1))]
         return Members([*same, *(self.other.build(spec) for _ in range(self.others))], spec)
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """Mean over the members that are trained by gradients."""
+        """Mean of the loss over the members that are trained by gradients."""
         members = inside(model, Members)
         trained = len(members.list) if not self.other.learns() else self.members
         losses = []
@@ -101,12 +101,13 @@ class Ensemble(Defense):
         return torch.stack(losses).mean()
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Members that are not trained by gradients fit themselves, each with a seed of its own."""
+        """Fit the members that are not trained by gradients, each with its own seed."""
         if not self.others or not self.other.learns():
             return
         if train.soft is not None:
             raise Refused(
-                "defense.ensemble has members that learn from labels, and a defense made them soft; leave that defense "
+                "defense.ensemble has members that learn from hard labels, but another defense made the labels soft; "
+                "leave that defense "
                 "out, or choose another ensemble.other"
             )
         members = inside(model, Members)
@@ -114,21 +115,21 @@ class Ensemble(Defense):
             self.other.learn(members.list[place], train, members.spec, (members.seed + place) % 2**31)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """All members together."""
+        """Combine the outputs of all members."""
         return Combined(model, inside(model, Members), self.combine)
 
     def passes(self, below: int) -> int:
-        """One of each member."""
+        """Passes of all members together."""
         return (self.members + self.others) * below
 
     def smoother(self) -> tuple[Defense, ...]:
-        """The mean, in place of a vote or a draw."""
+        """The mean of the logits instead of a vote or a draw."""
         hard = self.combine in (Combination.vote, Combination.random)
         return (replace(self, combine=Combination.mean, votes=1),) if hard else ()
 
 
 class Members(nn.Module):
-    """Networks, of which one answers at a time: the first, unless another is chosen."""
+    """Networks, one of them active at a time: the first by default."""
 
     def __init__(self, members: list[nn.Module], spec: DataSpec) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class Members(nn.Module):
 
     @contextmanager
     def answering(self, place: int) -> Iterator[None]:
-        """Let the member at `place` answer inside the block."""
+        """Make the member at index `place` the active one inside the block."""
         self.place = place
         try:
             yield
@@ -151,7 +152,7 @@ class Members(nn.Module):
 
 
 class Combined(nn.Module):
-    """A model around members, asked once with each of them."""
+    """A model around members, evaluated once with each of them."""
 
     def __init__(self, model: nn.Module, members: Members, combine: Combination) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ def combined(logits: Tensor, combine: Combination) -> Tensor:
 
 
 def fresh(model: nn.Module) -> nn.Module:
-    """A copy with initial weights of its own, from torch's generator, which the core has seeded."""
+    """A copy with new initial weights, drawn from torch's generator, which the core has seeded."""
     made = copy.deepcopy(model)
     for module in made.modules():
         reset = getattr(module, "reset_parameters", None)

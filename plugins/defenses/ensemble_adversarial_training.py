@@ -32,14 +32,14 @@ from ._training.maximization import attacked
 
 @dataclass(frozen=True)
 class EnsembleAdversarialTraining(Defense):
-    """Train on examples that were made against other nets, which never change, or against the weights of the moment.
+    """Train on examples computed against other, fixed networks or against the current weights.
 
-    Whose they are is drawn per batch, each of the count + 1 sources with the same chance.
+    The source of a batch's examples is drawn uniformly from the count + 1 networks.
 
-    source: architecture of the other nets, trained first by the run's recipe without defense, from initial weights of
-    their own. count: how many; with 0 it is `adversarial_training` with the same attack.
+    source: architecture of the other networks, trained first by the run's recipe without defense, from different
+    initial weights. count: their number; with 0 it is `adversarial_training` with the same attack.
     attack: any attack plugin. norm, eps: the ball, in units of the [0, 1] input range. ratio: weight of the adversarial
-    loss beside the clean one; the paper's is 0.5.
+    loss against the clean one; 0.5 in the paper.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"ratio": 0.0}
@@ -55,12 +55,12 @@ class EnsembleAdversarialTraining(Defense):
         if self.count < 0 or not 0.0 <= self.ratio <= 1.0:
             raise ConfigError(
                 f"ensemble_adversarial_training has count {self.count} and ratio {self.ratio}; expected at least 0 "
-                "other nets and a share between 0 and 1"
+                "other networks and a share between 0 and 1"
             )
         self.training_threat()
 
     def training_threat(self) -> Threat:
-        """The ball that is trained on, with gradients."""
+        """The ball of training, as a white-box threat."""
         return Threat(norm=self.norm, eps=Fraction(parse_eps(self.eps)))
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
@@ -69,7 +69,7 @@ class EnsembleAdversarialTraining(Defense):
         return train
 
     def start(self, model: nn.Module, train: Examples, spec: DataSpec, fit: Fit) -> Defense:
-        """Train the other nets."""
+        """Train the other networks."""
         if self.ratio == 0.0 or self.count == 0:
             return self
         settings = {f.name: getattr(self, f.name) for f in fields(EnsembleAdversarialTraining)}
@@ -85,18 +85,18 @@ class EnsembleAdversarialTraining(Defense):
         return hard if self.ratio == 1.0 else self.ratio * hard + (1.0 - self.ratio) * inner(model, batch)
 
     def attacked_net(self, model: nn.Module, rng: SampleRandom) -> nn.Module:
-        """The net that a batch's examples are made against: the one in training, while there are no others."""
+        """The network that a batch's examples are computed against: the one in training, while there are no others."""
         return model
 
 
 @dataclass(frozen=True)
 class _Ensemble(EnsembleAdversarialTraining):
-    """With the other nets."""
+    """Ensemble adversarial training with the other networks trained."""
 
     nets: tuple[nn.Module, ...] = field(default=(), compare=False, repr=False)
 
     def attacked_net(self, model: nn.Module, rng: SampleRandom) -> nn.Module:
-        """One of the nets, drawn by the first example of the batch."""
+        """One of the networks, drawn by the id of the first example of the batch."""
         drawn = int(rng.integers(len(self.nets) + 1, stream="ensemble_adversarial_training/source")[0])
         return model if drawn == len(self.nets) else self.nets[drawn].to(rng.ids.device)
 

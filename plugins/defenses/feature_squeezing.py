@@ -18,10 +18,10 @@ from .non_local_means import non_local_means
 
 @dataclass(frozen=True)
 class FeatureSqueezing(Defense):
-    """Suspect inputs whose probabilities change when the input is squeezed: the largest L1 change over squeezers.
+    """Detect inputs whose probabilities change when they are squeezed: the largest L1 change over squeezers.
 
-    Fits nothing: the threshold alone comes from clean examples (the released code draws it from a list that holds
-    attacked ones too). Costs one pass, and one per squeezer. Gradients take rounding for the identity (BPDA).
+    Fits nothing: only the threshold comes from clean examples (the released code takes it from a list that includes
+    attacked ones). Costs one pass, and one per squeezer. Gradients treat rounding as the identity (BPDA).
 
     bits: depth to which values are rounded, half to even (paper: 1 for MNIST, 5 for CIFAR-10); 0 for no such squeezer.
     window: side of the median filter (paper: 2); 0 for none, as tabular data needs.
@@ -45,18 +45,18 @@ class FeatureSqueezing(Defense):
             raise ConfigError("feature_squeezing has no squeezer; set bits, window or non_local")
 
     def check(self, spec: DataSpec) -> None:
-        """Refuse inputs that are no images, or smaller than the window, if a squeezer smooths."""
+        """Refuse inputs that are not images, or smaller than the window, if a squeezer smooths."""
         if self.window or self.non_local:
             refuse_other_than_images(spec, "defense.feature_squeezing with a window or non_local", self.window or 1)
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32 in [0, 2]."""
+        """Largest L1 change of the probabilities over squeezers, (B,) float32 in [0, 2]."""
         plain = model(x).softmax(1)
         changes = [(plain - model(squeezed).softmax(1)).abs().sum(1) for squeezed in self._squeezed(x)]
         return torch.stack(changes).amax(0)
 
     def _squeezed(self, x: Tensor) -> list[Tensor]:
-        """Squeezed inputs (B, *S), one tensor per squeezer."""
+        """Squeezed inputs, one tensor (B, *S) per squeezer."""
         found = [straight_through(reduced(x.detach(), self.bits), x)] if self.bits else []
         found += [median(x, self.window)] if self.window else []
         return [*found, *([non_local_means(x, search=13, patch=3, h=4 / 255)] if self.non_local else [])]

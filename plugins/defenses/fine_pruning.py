@@ -1,4 +1,4 @@
-"""Fine-pruning: channels that clean inputs leave dormant are cut, then the rest is tuned. Liu, Dolan-Gavitt & Garg,
+"""Fine-pruning: channels dormant on clean inputs are pruned, then the rest is fine-tuned. Liu, Dolan-Gavitt & Garg,
 RAID 2018, arXiv:1805.12185, section 3.
 """
 
@@ -18,13 +18,13 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class FinePruning(Defense):
-    """Prune the last convolution (without one, the last hidden layer) by mean activation on clean examples.
+    """Prune the last convolution (or the last hidden layer if there is none) by mean activation on clean examples.
 
-    Channels go in ascending order, one in a hundred (at least one) at a time, as long as the accuracy on the clean
-    examples has not fallen by more than `drop`; then the network is trained further on these examples, with the
-    channels held at zero. The clean examples are those of the select split.
+    Channels are pruned in ascending order, one in a hundred (at least one) at a time, while the accuracy on the clean
+    examples falls by at most `drop`; the network is then fine-tuned on these examples with the pruned channels held at
+    zero. The clean examples are those of the select split.
 
-    drop: accuracy that may be lost to pruning. tune: whether to train further, by the run's recipe.
+    drop: accuracy that may be lost to pruning. tune: whether to fine-tune, by the run's recipe.
     """
 
     drop: float = 0.1
@@ -35,7 +35,7 @@ class FinePruning(Defense):
             raise ConfigError(f"fine_pruning.drop is {self.drop}; expected a loss of accuracy between 0 and 1")
 
     def repair(self, model: nn.Module, clean: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Prune in place, then tune."""
+        """Prune in place, then fine-tune."""
         layer = pruned_layer(model)
         channels = prune(model, layer, clean, self.drop)
         if self.tune:
@@ -49,10 +49,10 @@ class FinePruning(Defense):
 
 
 def pruned_layer(model: nn.Module) -> nn.Conv2d | nn.Linear:
-    """The last convolution, or where there is none the linear layer before the last.
+    """The last convolution, or the last linear layer but one if there is none.
 
     Raises:
-        Refused: where there is neither.
+        Refused: if there is neither.
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
@@ -60,7 +60,7 @@ def pruned_layer(model: nn.Module) -> nn.Conv2d | nn.Linear:
         return convolutions[-1]
     if len(linear) < 2:
         raise Refused(
-            "defense.fine_pruning cuts channels of a convolution or a hidden layer, and the model has none; choose "
+            "defense.fine_pruning prunes channels of a convolution or a hidden layer, but the model has none; choose "
             "model=small_cnn or model=mlp"
         )
     return linear[-2]
@@ -75,9 +75,9 @@ def silence(layer: nn.Conv2d | nn.Linear, channels: Tensor) -> None:
 
 
 def prune(model: nn.Module, layer: nn.Conv2d | nn.Linear, clean: Examples, drop: float) -> Tensor:
-    """Prune in place; the channels that were cut, int64, in the order in which they went.
+    """Prune in place; returns the pruned channels, int64, in order of pruning.
 
-    Cost: a forward pass over the clean examples, and one per step of pruning.
+    Cost: one forward pass over the clean examples, and one per step of pruning.
     """
     model.eval()
     order = mean_activation(model, layer, clean).argsort(stable=True)
@@ -97,7 +97,7 @@ def prune(model: nn.Module, layer: nn.Conv2d | nn.Linear, clean: Examples, drop:
 
 @torch.no_grad()
 def mean_activation(model: nn.Module, layer: nn.Module, clean: Examples) -> Tensor:
-    """Mean of max(0, output) of a layer over examples and positions, of shape (channels,) float64."""
+    """Mean of max(0, output) of a layer over examples and positions, (channels,) float64."""
     sums: list[Tensor] = []
 
     def add(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -115,7 +115,7 @@ def mean_activation(model: nn.Module, layer: nn.Module, clean: Examples) -> Tens
 
 @torch.no_grad()
 def accuracy(model: nn.Module, examples: Examples) -> float:
-    """The share of examples that a model gets right."""
+    """Share of examples that a model classifies correctly."""
     parts = torch.arange(len(examples)).split(ROWS)
     return sum(int((model(examples.x(at)).argmax(1) == examples.y[at]).sum()) for at in parts) / len(examples)
 

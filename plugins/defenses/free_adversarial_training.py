@@ -15,14 +15,14 @@ from benchmark.api import Batch, ConfigError, Defense, Loss, SampleRandom, Threa
 
 @dataclass(frozen=True)
 class FreeAdversarialTraining(Defense):
-    """Step perturbation and weights by one and the same backward pass, several times in a row on each batch.
+    """Update perturbation and weights by the same backward pass, several times in a row on each batch.
 
-    The perturbation is handed on from batch to batch; where a batch is smaller, its first rows are used. An epoch takes
-    1 / m of the batches, m times each, so it costs what an epoch of plain training costs. Difference from the paper:
-    the perturbation starts from zero in each epoch, so that training resumes at any.
+    The perturbation carries over from batch to batch; a smaller batch uses its first rows. An epoch takes 1 / m of the
+    batches, m times each, and so costs as much as an epoch of plain training. Difference from the paper: the
+    perturbation starts from zero in each epoch, so that training can resume at any epoch.
 
-    eps: linf radius, in units of the [0, 1] input range; also the length of a step, as in the paper.
-    m: steps in a row on each batch; the paper's is 8 for CIFAR-10.
+    eps: linf radius and step size, in units of the [0, 1] input range; equal, as in the paper.
+    m: steps in a row on each batch; 8 in the paper for CIFAR-10.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"eps": "0", "m": 1}
@@ -36,19 +36,19 @@ class FreeAdversarialTraining(Defense):
             raise ConfigError(f"free_adversarial_training.m is {self.m}; expected at least 1 step on each batch")
 
     def training_threat(self) -> Threat:
-        """The linf ball."""
+        """The linf ball of training."""
         return Threat(eps=Fraction(parse_eps(self.eps)))
 
     def replays(self) -> int:
-        """m."""
+        """Number of steps per batch, m."""
         return self.m
 
     def at_epoch(self, epoch: int, epochs: int) -> Defense:
-        """With a perturbation to hand on, zero at first."""
+        """The defense with a perturbation to carry over, zero at first."""
         return _Replaying(**{f.name: getattr(self, f.name) for f in fields(FreeAdversarialTraining)})
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss at x + delta; its backward pass moves delta. One forward and one backward pass."""
+        """The loss at x + delta; its backward pass updates delta. One forward and one backward pass."""
         eps = self.training_threat().radius
         if eps == 0.0:
             return inner(model, batch)
@@ -59,18 +59,18 @@ class FreeAdversarialTraining(Defense):
         return inner(model, replace(batch, x=x_adv))
 
     def carried(self) -> Carried:
-        """The perturbation of the last batch: zero, outside of an epoch."""
+        """The perturbation of the last batch; zero outside an epoch."""
         return Carried()
 
 
 class Carried:
-    """A perturbation (B, *S) that is handed from step to step."""
+    """A perturbation (B, *S) that carries over between batches."""
 
     def __init__(self) -> None:
         self.delta: Tensor | None = None
 
     def rows(self, x: Tensor) -> Tensor:
-        """Perturbation of as many rows as `x` (B, *S) has, zero for those that there were none of, of shape (B, *S)."""
+        """Perturbation for `x`, (B, *S); rows without one are zero."""
         now = torch.zeros_like(x)
         if self.delta is not None:
             count = min(len(x), len(self.delta))
@@ -78,7 +78,7 @@ class Carried:
         return now
 
     def keep(self, delta: Tensor) -> None:
-        """Replace the first rows, and leave the others of a larger batch before."""
+        """Replace the first rows; the rest of a larger earlier batch is kept."""
         if self.delta is not None and len(self.delta) > len(delta):
             delta = torch.cat([delta, self.delta[len(delta) :]])
         self.delta = delta.detach()
@@ -86,7 +86,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class _Replaying(FreeAdversarialTraining):
-    """As it is in one epoch."""
+    """Free adversarial training during one epoch."""
 
     last: Carried = field(default_factory=Carried, compare=False, repr=False)
 

@@ -28,7 +28,7 @@ class GaussianAugmentation(Defense):
             )
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The originals, then the copies; a copy's id is negative, so that it is no test id: -(id + 1 + k * 2**40)."""
+        """The originals, then the copies; a copy's id is -(id + 1 + k * 2**40), which no test example has."""
         ids = [train.ids, *(-(train.ids.abs() + 1 + k * 2**40) for k in range(self.copies))]
         soft = None if train.soft is None else train.soft.repeat(1 + self.copies, 1)
         read = _Noisy(train, self.sigma, rng)
@@ -37,7 +37,7 @@ class GaussianAugmentation(Defense):
 
 @dataclass(frozen=True)
 class _Noisy:
-    """Reads originals and noisy copies; the noise of a copy is the same whenever it is read."""
+    """Dataset of originals and noisy copies; a copy's noise is the same on every access."""
 
     train: Examples
     sigma: float

@@ -1,6 +1,6 @@
 """Training with a share of generated data. Gowal et al., NeurIPS 2021, arXiv:2110.09468, section 4.
 
-Their simplest generator, a Gaussian per class, is fitted here to the training examples; it needs no download.
+The generator is their simplest, a Gaussian per class, fitted to the training examples without a download.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ._training.mixing import chosen
 
 @dataclass(frozen=True)
 class GeneratedData(Defense):
-    """Put new generated examples in the place of a share of each batch.
+    """Replace a share of each batch by newly generated examples.
 
-    Choose it after the defense that is to train on them: a later defense in the stack acts first. Labels are uniform.
+    List it after the defense that is to train on them: later defenses in the stack act first. Labels are uniform.
 
-    share: of the rows of a batch, exactly round(share B); the paper's is 0.3 to 0.8. rank: directions of each class's
-    covariance that are kept, those of the largest variance. examples: per class that the generator is fitted to.
+    share: exactly round(share B) rows of a batch; 0.3 to 0.8 in the paper. rank: principal directions kept of each
+    class's covariance. examples: number per class that the generator is fitted to.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
@@ -42,7 +42,7 @@ class GeneratedData(Defense):
             )
 
     def start(self, model: nn.Module, train: Examples, spec: DataSpec, fit: object) -> Defense:
-        """Fit the generator, in closed form."""
+        """Fit the generator in closed form."""
         if self.share == 0.0:
             return self
         places = [(train.y == label).nonzero().squeeze(1)[: self.examples] for label in range(spec.classes)]
@@ -51,42 +51,42 @@ class GeneratedData(Defense):
         return _Generating(**settings, gaussians=tuple(gaussians))
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack; the examples are generated once the generator is there."""
+        """The loss of the stack, unchanged until the generator is fitted."""
         return inner(model, batch)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(mean, factor factor^T), cut to [0, 1]. mean: (*S). factor: (D, r)."""
+    """N(mean, factor factor^T), clipped to [0, 1]. mean: (*S). factor: (D, r)."""
 
     mean: Tensor
     factor: Tensor
 
     @classmethod
     def fitted(cls, x: Tensor, rank: int) -> Gaussian:
-        """Mean and covariance of `x` (n, *S), the covariance to a rank."""
+        """Mean and covariance of `x` (n, *S), the covariance of rank at most `rank`."""
         mean = x.mean(0)
         _, spread, directions = torch.linalg.svd((x - mean).flatten(1), full_matrices=False)
         return cls(mean, (directions[:rank].T * spread[:rank]) / max(1, len(x) - 1) ** 0.5)
 
     def drawn(self, rng: SampleRandom) -> Tensor:
-        """(B, *S): one example per row."""
+        """One example per row, (B, *S)."""
         z = rng.normal(self.factor.shape[1], stream="generated_data/example").to(self.factor.device)
         return (self.mean + (z @ self.factor.T).reshape(-1, *self.mean.shape)).clamp(0.0, 1.0)
 
     def to(self, device: torch.device) -> Gaussian:
-        """The same on a device."""
+        """Copy to a device."""
         return Gaussian(self.mean.to(device), self.factor.to(device))
 
 
 @dataclass(frozen=True)
 class _Generating(GeneratedData):
-    """With a Gaussian for each class."""
+    """Training with a Gaussian fitted to each class."""
 
     gaussians: tuple[Gaussian, ...] = field(default=(), compare=False, repr=False)
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack on the batch with generated rows in it."""
+        """The loss of the stack on the batch with generated rows."""
         who = chosen(rng, self.share, stream="generated_data")
         own = rng.rows(who)
         label = own.integers(len(self.gaussians), stream="generated_data/label")

@@ -1,6 +1,6 @@
 """Gradient alignment (GradAlign). Andriushchenko & Flammarion, NeurIPS 2020, arXiv:2007.02617, section 4.
 
-Meant beside single-step adversarial training, whose catastrophic overfitting it prevents.
+For use with single-step adversarial training, whose catastrophic overfitting it prevents.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .gradient_regularization import input_gradient
 class GradientAlignment(Defense):
     """Add strength times the mean of 1 - cos(g(x), g(x + u)), with g the input gradient of the cross-entropy.
 
-    u is uniform in the linf ball of radius eps. A row one of whose gradients is zero counts as not aligned (1).
+    u is uniform in the linf ball of radius eps. A row with a zero gradient counts as not aligned (1).
 
-    strength: the paper's is 0.2 for CIFAR-10 at 8/255. eps: in units of the [0, 1] input range.
+    strength: 0.2 in the paper for CIFAR-10 at 8/255. eps: in units of the [0, 1] input range.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
@@ -38,11 +38,11 @@ class GradientAlignment(Defense):
         self.training_threat()
 
     def training_threat(self) -> Threat:
-        """The linf ball in which gradients shall agree."""
+        """The linf ball in which gradients are to be aligned."""
         return Threat(eps=Fraction(parse_eps(self.eps)))
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack and the penalty; two more forward passes, and two backward ones, differentiated."""
+        """The loss of the stack and the penalty; two further forward and two differentiated backward passes."""
         loss = inner(model, batch)
         if self.strength == 0.0:
             return loss
@@ -52,7 +52,7 @@ class GradientAlignment(Defense):
 
 
 def misalignment(model: nn.Module, x: Tensor, moved: Tensor, y: Tensor) -> Tensor:
-    """(B,): one minus the cosine of the input gradients at `x` and at `moved` (B, *S)."""
+    """One minus the cosine of the input gradients at `x` and at `moved` (B, *S), (B,)."""
     one, other = (input_gradient(model, at, y).flatten(1) for at in (x, moved))
     product = (one * one).sum(1) * (other * other).sum(1)
     alive = product > 0.0

@@ -31,7 +31,7 @@ class GradientRegularization(Defense):
             raise ConfigError(f"gradient_regularization.strength is {self.strength}; expected at least 0")
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack and the penalty; one more forward pass, and a backward pass that is differentiated."""
+        """The loss of the stack and the penalty; one further forward pass and one differentiated backward pass."""
         loss = inner(model, batch)
         if self.strength == 0.0:
             return loss
@@ -40,7 +40,7 @@ class GradientRegularization(Defense):
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Gradient of each row's cross-entropy at `x` (B, *S), itself differentiable by the weights, of shape (B, *S)."""
+    """Gradient of each row's cross-entropy at `x` (B, *S), differentiable by the weights, (B, *S)."""
     leaf = x.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(cross_entropy(model(leaf), y).sum(), leaf, create_graph=True)

@@ -18,7 +18,7 @@ from ._training.passes import Undisturbed
 class JacobianRegularization(Defense):
     """Add strength / 2 times the mean over the batch of an unbiased estimate of || dz / dx ||_F^2, z the logits.
 
-    strength: the paper's is 0.01. projections: random directions per example; the paper's is 1.
+    strength: 0.01 in the paper. projections: random directions per example; 1 in the paper.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
@@ -34,7 +34,7 @@ class JacobianRegularization(Defense):
             )
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack and the penalty; one more forward pass, and a backward pass per projection."""
+        """The loss of the stack and the penalty; one further forward pass, and a backward pass per projection."""
         loss = inner(model, batch)
         if self.strength == 0.0:
             return loss

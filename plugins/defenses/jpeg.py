@@ -14,9 +14,9 @@ from ._transforms.smooth_jpeg import SmoothJpeg
 
 @dataclass(frozen=True)
 class Jpeg(Defense):
-    """Compress and decompress each input before it is classified.
+    """Compress and decompress each input before classification.
 
-    quality: 1 to 95, as in libjpeg. Images of 1 channel are coded as grey, of 3 as YCbCr with 4:2:0 subsampling.
+    quality: 1 to 95, as in libjpeg. Images of 1 channel are coded as greyscale, of 3 as YCbCr with 4:2:0 subsampling.
     The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 4.1).
     """
 
@@ -27,15 +27,15 @@ class Jpeg(Defense):
             raise ConfigError(f"jpeg.quality is {self.quality}; expected 1 to 95")
 
     def check(self, spec: DataSpec) -> None:
-        """Images of 1 or 3 channels."""
+        """Refuse data other than images of 1 or 3 channels."""
         codable(spec.shape, "defense.jpeg")
 
     def smoother(self) -> tuple[Defense, ...]:
-        """The same coding with a rounding that has gradients."""
+        """The same coding with differentiable rounding."""
         return (SmoothJpeg(self.quality),)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the compression."""
+        """Put the compression before the model."""
         return _Compressed(model, self.quality)
 
 

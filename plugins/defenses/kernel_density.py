@@ -34,18 +34,18 @@ NAME = "kernel_density"
 
 @dataclass(frozen=True)
 class KernelDensity(Defense):
-    """Suspect inputs far from the training examples of their predicted label, or on which dropout changes the answer.
+    """Detect inputs far from the training examples of their predicted label, or whose prediction changes under dropout.
 
     Section 5.1: the density of the last hidden features under a Gaussian kernel estimate per label. Section 5.2: the
-    variance of the softmax over passes with dropout, here before the last layer whatever the architecture, with masks
-    that are the same for every input, so that the score is deterministic. Where nothing is hidden, the logits are the
-    features and there is no dropout. Costs 1 + draws passes.
+    variance of the softmax over passes with dropout, here before the last layer for any architecture, with the same
+    masks for every input, so that the score is deterministic. Without hidden layers, the logits are the features and
+    there is no dropout. Costs 1 + draws passes.
 
-    bandwidth: of the kernel; 1.2 is the paper's for MNIST, 0.26 for CIFAR-10, 1.0 for SVHN.
-    references: training examples per label that the density is made of, at most.
-    draws: passes with dropout (paper: 50); 0 leaves the uncertainty out. dropout: share of features dropped.
-    fit: attack is the paper's, a logistic regression that tells clean training examples from attacked ones; clean adds
-    the standardised scores. attack, norm, eps: what these are made by; eps in units of the [0, 1] input range.
+    bandwidth: of the kernel; in the paper 1.2 for MNIST, 0.26 for CIFAR-10, 1.0 for SVHN.
+    references: maximum number of training examples per label in the density estimate.
+    draws: passes with dropout (paper: 50); 0 omits the uncertainty. dropout: share of features dropped.
+    fit: attack, as in the paper, is a logistic regression of attacked against clean training examples; clean adds the
+    standardised scores. attack, norm, eps: of the attacked examples; eps in units of the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True
@@ -69,15 +69,15 @@ class KernelDensity(Defense):
         training_threat(self.norm, self.eps)
 
     def fitted_on(self) -> tuple[Attack, ...]:
-        """The training attack, where one takes part."""
+        """The training attack, if there is one."""
         return (self.attack,) if self.fit is Fit.attack else ()
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with reference features to be filled in."""
+        """Attach buffers for the reference features to the classifier."""
         return Densities(model, hidden_layers(model, spec), spec.classes, self.references)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Keep reference features of each label, then fit the combination of density and uncertainty."""
+        """Store the reference features of each label, then fit the combination of density and uncertainty."""
         part = attached(model, Densities)
         for label in range(len(part.counts)):
             rows = train.take(chosen(train, self.references, name=NAME, label=label))
@@ -93,12 +93,12 @@ class KernelDensity(Defense):
         )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Combination of the two scores, in standard deviations of clean ones, (B,) float32."""
+        """Combination of the two scores, in standard deviations of the clean ones, (B,) float32."""
         suspicion: Tensor = attached(model, Densities).combined(self._scores(model, x))
         return suspicion
 
     def _scores(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B, 2): minus the log-density at the predicted label, and the uncertainty."""
+        """Negative log-density at the predicted label, and uncertainty, (B, 2)."""
         part = attached(model, Densities)
         (found,), logits = features(model, part, x)
         density = log_density(found, part.features, part.counts, logits.argmax(1), self.bandwidth)
@@ -115,7 +115,7 @@ class KernelDensity(Defense):
 
 
 class Densities(Reader):
-    """Reference features (K, R, D), of which each label uses its first `counts` (K,) int64."""
+    """Reference features (K, R, D); each label uses its first `counts` (K,) int64."""
 
     features: Tensor
     counts: Tensor
@@ -128,12 +128,15 @@ class Densities(Reader):
 
 
 def log_density(x: Tensor, references: Tensor, counts: Tensor, labels: Tensor, bandwidth: float) -> Tensor:
-    """Log of the Gaussian kernel estimate at x (B, D) from the references of each row's label, of shape (B,).
+    """Log of the Gaussian kernel estimate at x (B, D) from the references of each row's label, (B,).
 
     log 1/n sum_i exp(-||x - r_i||^2 / (2 h^2)) / (h sqrt(2 pi))^D.
 
     Args:
-        references: (K, R, D). counts: (K,) int64, how many of them each label has. labels: (B,) int64.
+        references: (K, R, D).
+        counts: (K,) int64, number of references per label.
+        labels: (B,) int64.
+        bandwidth: h.
     """
     classes, most, size = references.shape
     apart = pairwise(x, references.reshape(classes * most, size)).reshape(len(x), classes, most)
@@ -148,7 +151,8 @@ def predictive_variance(model: nn.Module, layer: nn.Module, x: Tensor, masks: Te
     """Variance of the softmax over passes, averaged over classes, (B,).
 
     Args:
-        layer: the layer inside `model` whose input is multiplied by masks (passes, D), one per pass.
+        layer: the layer inside `model` whose input is multiplied by a mask.
+        masks: (passes, D), one per pass.
     """
     passes = []
     for mask in masks:
@@ -161,7 +165,7 @@ def predictive_variance(model: nn.Module, layer: nn.Module, x: Tensor, masks: Te
 
 
 def _shaped(mask: Tensor, value: Tensor) -> Tensor:
-    """A mask of features, or of channels where the layer takes maps."""
+    """A mask of features, or of channels if the layer's inputs are maps."""
     return mask.reshape(1, -1, *([1] * (value.ndim - 2)))
 
 

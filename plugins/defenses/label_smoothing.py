@@ -15,7 +15,7 @@ from benchmark.api import ConfigError, DataSpec, Defense, Examples, SampleRandom
 
 
 class Variant(Enum):
-    """The spread of the mass `alpha`.
+    """Distribution of the probability mass `alpha`.
 
     szegedy: the true class has 1 - alpha + alpha / K, the others alpha / K each.
     others: the true class has 1 - alpha, the others alpha / (K - 1) each.
@@ -27,7 +27,7 @@ class Variant(Enum):
 
 @dataclass(frozen=True)
 class LabelSmoothing(Defense):
-    """Mix the label distributions with the uniform one. alpha: the mass that is spread."""
+    """Mix the label distributions with the uniform one. alpha: the probability mass that is spread."""
 
     alpha: float = 0.1
     variant: Variant = Variant.szegedy
@@ -37,13 +37,13 @@ class LabelSmoothing(Defense):
             raise ConfigError(f"label_smoothing.alpha is {self.alpha}; expected a mass in [0, 1)")
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The same examples with soft labels; labels that are soft already are softened further."""
+        """The same examples with soft labels; labels that are already soft are softened further."""
         hard = F.one_hot(train.y, spec.classes).float() if train.soft is None else train.soft
         return replace(train, soft=smoothed(hard, self.alpha, self.variant))
 
 
 def smoothed(labels: Tensor, alpha: float, variant: Variant) -> Tensor:
-    """Label distributions `labels` (N, K) with the mass alpha spread, of shape (N, K); rows still sum to 1."""
+    """Label distributions `labels` (N, K) with the mass alpha spread, (N, K); rows still sum to 1."""
     classes = labels.shape[1]
     if variant is Variant.szegedy:
         return (1.0 - alpha) * labels + alpha / classes

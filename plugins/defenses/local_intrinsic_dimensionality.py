@@ -23,17 +23,17 @@ GRID = 4
 
 @dataclass(frozen=True)
 class LocalIntrinsicDimensionality(Defense):
-    """Suspect inputs around which the distances to clean examples grow as in a space of many dimensions.
+    """Detect inputs whose distances to clean examples grow as in a space of high dimension.
 
-    Differences from the released code, whose estimates depend on the mini-batch and leave the nearest row out as if it
-    was the input itself: the references are fixed clean training examples, and a reference is left out of its own
-    neighbours alone, by its position. Costs one pass.
+    Differences from the released code, whose estimates depend on the mini-batch and omit the nearest row as if it were
+    the input itself: the references are fixed clean training examples, and a reference is omitted only among its own
+    neighbours, by position. Costs one pass.
 
-    neighbours: k of the estimate (paper: 20 of a mini-batch of 100). references: training examples compared with.
-    layers: hidden layers read, at most.
-    fit: attack is the paper's, a logistic regression that tells clean training examples from attacked ones by the
-    estimates of all layers; clean adds the standardised estimates. attack, norm, eps: what these are made by; eps in
-    units of the [0, 1] input range.
+    neighbours: k of the estimate (paper: 20 of a mini-batch of 100). references: number of reference training examples.
+    layers: maximum number of hidden layers.
+    fit: attack, as in the paper, is a logistic regression of attacked against clean training examples on the estimates
+    of all layers; clean adds the standardised estimates. attack, norm, eps: of the attacked examples; eps in units of
+    the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True
@@ -55,15 +55,15 @@ class LocalIntrinsicDimensionality(Defense):
         training_threat(self.norm, self.eps)
 
     def fitted_on(self) -> tuple[Attack, ...]:
-        """The training attack, where one takes part."""
+        """The training attack, if there is one."""
         return (self.attack,) if self.fit is Fit.attack else ()
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with reference features to be filled in."""
+        """Attach buffers for the reference features to the classifier."""
         return Neighbours(model, hidden_layers(model, spec, layers=self.layers, grid=GRID), self.references)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Keep the features of the reference examples, then fit the combination of the layers."""
+        """Store the features of the reference examples, then fit the combination of the layers."""
         part = attached(model, Neighbours)
         at = chosen(train, self.references, name=NAME)
         read = over(model, train, lambda x: torch.cat(features(model, part, x)[0], 1), name=NAME)
@@ -84,7 +84,7 @@ class LocalIntrinsicDimensionality(Defense):
         )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Combination of the layers' estimates, in standard deviations of clean ones, (B,) float32."""
+        """Combination of the layers' estimates, in standard deviations of the clean ones, (B,) float32."""
         suspicion: Tensor = attached(model, Neighbours).combined(self._scores(model, x))
         return suspicion
 
@@ -93,7 +93,7 @@ class LocalIntrinsicDimensionality(Defense):
         return self._dimensions(part, features(model, part, x)[0], None)
 
     def _dimensions(self, part: Neighbours, read: Sequence[Tensor], own: Tensor | None) -> Tensor:
-        """(B, layers) estimates; own: (B,) int64, the place of each row among the references, -1 for none."""
+        """Estimates (B, layers). own: (B,) int64, index of each row among the references, -1 if none."""
         count = int(part.count)
         estimates = []
         for index, found in enumerate(read):
@@ -106,7 +106,7 @@ class LocalIntrinsicDimensionality(Defense):
 
 
 class Neighbours(Reader):
-    """Per layer the features (R, D) of reference examples, of which the first `count` are in use."""
+    """Features (R, D) of reference examples per layer; the first `count` are in use."""
 
     count: Tensor
 
@@ -118,14 +118,14 @@ class Neighbours(Reader):
         self.combined = Combined(len(hidden.sizes))
 
     def references(self, layer: int) -> Tensor:
-        """Reference features of that layer, (R, D)."""
+        """Reference features of a layer, (R, D)."""
         return self.get_buffer(f"references_{layer}")
 
 
 def intrinsic_dimension(distances: Tensor, neighbours: int) -> Tensor:
-    """Maximum-likelihood estimate -(1/k sum_i log(r_i / r_k))^-1 from the k smallest distances (B, M), of shape (B,).
+    """Maximum-likelihood estimate -(1/k sum_i log(r_i / r_k))^-1 from the k smallest distances (B, M), (B,).
 
-    Of fewer than k distances all are used. Distances below 1e-12 count as 1e-12; equal distances give k / 1e-6.
+    If M < k, all distances are used. Distances below 1e-12 count as 1e-12; equal distances give k / 1e-6.
     """
     nearest = distances.topk(min(neighbours, distances.shape[1]), dim=1, largest=False).values.clamp_min(1e-12)
     spread = (nearest[:, -1:].log() - nearest.log()).sum(1)

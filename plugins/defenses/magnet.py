@@ -18,21 +18,21 @@ from ._detectors.combined import Combined
 
 NAME = "magnet"
 TEMPERATURES = (10.0, 40.0)
-"""Of the two softmaxes whose divergence is a score; section 5.2 of the paper has them for CIFAR-10."""
+"""Temperatures of the softmaxes compared by the divergence scores; section 5.2 of the paper, for CIFAR-10."""
 
 
 @dataclass(frozen=True)
 class MagNet(Defense):
-    """Suspect inputs that autoencoders of the training examples change much, and classify what they make of the rest.
+    """Detect inputs that autoencoders change strongly, and classify reconstructions of the rest.
 
-    Scores: the reconstruction errors of two autoencoders, one with a narrow middle (L2) and one without (L1), and the
-    Jensen-Shannon divergences between the answers to the input and to the first reconstruction, at temperatures 10 and
-    40. The largest of the standardised scores decides; the paper gives each a threshold of its own. Fitted to clean
-    examples alone. Costs 2 passes of the classifier.
+    Scores: the reconstruction errors of two autoencoders, one with a bottleneck (L2) and one without (L1), and the
+    Jensen-Shannon divergences between the predictions for the input and for the first reconstruction, at temperatures
+    10 and 40. The largest of the standardised scores decides; the paper has a threshold per score. Fitted to clean
+    examples only. Costs 2 passes of the classifier.
 
-    noise: standard deviation of the training noise, in units of the [0, 1] input range (paper: 0.1 for MNIST, 0.025
-    for CIFAR-10). width: maps or units of an autoencoder's layers. reform: whether the classifier sees the first
-    reconstruction in place of the input.
+    noise: standard deviation of the training noise, in units of the [0, 1] input range (paper: 0.1 for MNIST, 0.025 for
+    CIFAR-10). width: maps or units of an autoencoder's layers. reform: whether the classifier gets the first
+    reconstruction instead of the input.
     """
 
     detects: ClassVar[bool] = True
@@ -50,11 +50,11 @@ class MagNet(Defense):
             )
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with two untrained autoencoders."""
+        """Attach two untrained autoencoders to the classifier."""
         return Autoencoders(model, spec, self.width)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Train both autoencoders by the run's recipe, then take mean and spread of each score from clean examples."""
+        """Train both autoencoders by the run's recipe, then standardise each score on clean examples."""
         part = attached(model, Autoencoders)
         for network in (part.narrow, part.wide):
             network.requires_grad_(True)
@@ -64,11 +64,11 @@ class MagNet(Defense):
         part.combined.standardise(over(model, train, lambda x: self._scores(model, x), name=NAME))
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the first autoencoder, once that is trained."""
+        """Put the first autoencoder before the model, once it is trained."""
         return Reformed(model) if self.reform else model
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Largest of four scores, in standard deviations of clean ones, (B,) float32."""
+        """Largest of four standardised scores, in standard deviations of clean ones, (B,) float32."""
         part = attached(model, Autoencoders)
         scores = (self._scores(model, x) - part.combined.mean) / part.combined.std
         return scores.amax(1)
@@ -79,7 +79,7 @@ class MagNet(Defense):
         return F.mse_loss(model(noisy.clamp(0.0, 1.0)), batch.x)
 
     def _scores(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Errors in L2 and L1, per feature, and divergences, (B, 4); of the classifier's own answers."""
+        """L2 and L1 errors per feature, and divergences of the undefended classifier's predictions, (B, 4)."""
         part = attached(model, Autoencoders)
         narrow = part.narrow(x)
         plain, reformed = part.model(x), part.model(narrow)
@@ -88,7 +88,7 @@ class MagNet(Defense):
 
 
 class Autoencoders(Attached):
-    """Both autoencoders, and whether they are trained: until then nothing is reformed."""
+    """Both autoencoders, and whether they are trained; before that, inputs are not reformed."""
 
     fitted: Tensor
 
@@ -101,7 +101,7 @@ class Autoencoders(Attached):
 
 
 class Reformed(nn.Module):
-    """A model that sees the reconstruction of its input."""
+    """A model applied to the reconstruction of its input."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Reformed(nn.Module):
 
 
 def divergence(one: Tensor, other: Tensor) -> Tensor:
-    """The Jensen-Shannon divergence of the softmaxes of two logits (B, K), in nats, from 0 to log 2, of shape (B,)."""
+    """Jensen-Shannon divergence of the softmaxes of two logits (B, K), in nats, from 0 to log 2, (B,)."""
     p, q = one.log_softmax(1), other.log_softmax(1)
     middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype))
     return 0.5 * ((p.exp() * (p - middle)).sum(1) + (q.exp() * (q - middle)).sum(1))

@@ -20,15 +20,16 @@ NAME = "mahalanobis"
 
 @dataclass(frozen=True)
 class Mahalanobis(Defense):
-    """Suspect inputs whose hidden features are far from every class mean, under one covariance of all classes.
+    """Detect inputs whose hidden features are far from every class mean, under one covariance shared by all classes.
 
     Section 2.1 gives the distance per layer and section 2.2 the combination of layers. Differences from the paper: no
-    noise is added to the input, and by default no attack takes part in the combination. Costs one pass.
+    noise is added to the input, and the combination uses no attack by default. Costs one pass.
 
-    layers: hidden layers read, at most; maps enter by their mean per channel. ridge: added to the covariance, as a
-    share of the mean variance of its layer.
+    layers: maximum number of hidden layers; maps are averaged per channel. ridge: added to the covariance, as a share
+    of the mean variance of its layer.
     fit: clean adds the standardised distances; attack weighs them by a logistic regression on attacked training
-    examples. attack, norm, eps: with fit=attack, the attack and its threat; eps in units of the [0, 1] input range.
+    examples.
+    attack, norm, eps: with fit=attack, the attack and its threat; eps in units of the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True
@@ -49,11 +50,11 @@ class Mahalanobis(Defense):
         training_threat(self.norm, self.eps)
 
     def fitted_on(self) -> tuple[Attack, ...]:
-        """The training attack, where one takes part."""
+        """The training attack, if there is one."""
         return (self.attack,) if self.fit is Fit.attack else ()
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with means and covariances to be fitted."""
+        """Attach buffers for means and covariances to the classifier."""
         return Gaussians(model, hidden_layers(model, spec, layers=self.layers), spec.classes)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
@@ -71,12 +72,12 @@ class Mahalanobis(Defense):
         )  # fmt: skip
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Combination of the layers' distances, in standard deviations of clean ones, (B,) float32."""
+        """Combination of the layers' distances, in standard deviations of the clean ones, (B,) float32."""
         suspicion: Tensor = attached(model, Gaussians).combined(self._distances(model, x))
         return suspicion
 
     def _distances(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Squared distance to the nearest class mean of each layer, (B, layers)."""
+        """Squared distance to the nearest class mean per layer, (B, layers)."""
         part = attached(model, Gaussians)
         read, _ = features(model, part, x)
         return torch.stack(
@@ -85,7 +86,7 @@ class Mahalanobis(Defense):
 
 
 class Gaussians(Reader):
-    """Per layer the class means (K, D) and the whitening (D, D) of their common covariance."""
+    """Class means (K, D) and whitening matrix (D, D) of their shared covariance, per layer."""
 
     def __init__(self, model: nn.Module, hidden: Hidden, classes: int) -> None:
         super().__init__(model, hidden)
@@ -95,19 +96,19 @@ class Gaussians(Reader):
         self.combined = Combined(len(hidden.sizes))
 
     def means(self, layer: int) -> Tensor:
-        """Class means of that layer, (K, D)."""
+        """Class means of a layer, (K, D)."""
         return self.get_buffer(f"means_{layer}")
 
     def whitening(self, layer: int) -> Tensor:
-        """Whitening matrix of that layer, (D, D)."""
+        """Whitening matrix of a layer, (D, D)."""
         return self.get_buffer(f"whitening_{layer}")
 
 
 def class_gaussians(features: Tensor, y: Tensor, classes: int, ridge: float) -> tuple[Tensor, Tensor]:
-    """Class means (K, D) and W (D, D) with W^T W the inverse of the pooled covariance, for features (N, D).
+    """Class means (K, D) and whitening W (D, D) of features (N, D), with W^T W the inverse of the pooled covariance.
 
-    The covariance is that around the class means over all N rows, plus `ridge` times its mean variance on the
-    diagonal. A class without rows has the mean of all.
+    The covariance is taken around the class means over all N rows, plus `ridge` times its mean variance on the
+    diagonal. A class without rows has the overall mean.
     """
     found = features.double()
     counts = torch.bincount(y, minlength=classes).double()
@@ -122,7 +123,7 @@ def class_gaussians(features: Tensor, y: Tensor, classes: int, ridge: float) -> 
 
 
 def class_distances(features: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
-    """Squared Mahalanobis distances of features (B, D) to the class means (K, D), of shape (B, K)."""
+    """Squared Mahalanobis distances of features (B, D) to the class means (K, D), (B, K)."""
     return torch.cdist(
         features @ whitening.T, means @ whitening.T, compute_mode="donot_use_mm_for_euclid_dist"
     ).square()

@@ -12,21 +12,21 @@ from benchmark.api import Defense, hookimpl
 
 @dataclass(frozen=True)
 class MaxSoftmax(Defense):
-    """Suspect inputs whose predicted label has a small probability. Fits nothing; costs one pass.
+    """Detect inputs whose predicted label has a low probability. Fits nothing; costs one pass.
 
-    The score is -log of the largest probability, which orders inputs as the probability does and does not saturate.
+    The score is -log of the largest probability, which has the same order and does not saturate.
     """
 
     detects: ClassVar[bool] = True
     shift_invariant: ClassVar[bool] = True
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,) float32, from 0 for certainty to log K for the uniform distribution."""
+        """-log of the largest probability, (B,) float32, from 0 to log K."""
         return uncertainty(model(x))
 
 
 def uncertainty(logits: Tensor) -> Tensor:
-    """(B,): -log max_k softmax(logits)_k for logits (B, K)."""
+    """-log max_k softmax(logits)_k of logits (B, K), (B,)."""
     return -logits.log_softmax(1).amax(1)
 
 

@@ -16,10 +16,10 @@ from ._transforms.windows import windows
 
 @dataclass(frozen=True)
 class MedianSmoothing(Defense):
-    """Replace each pixel by the median of its window, in each channel by itself; the image is mirrored at its edges.
+    """Replace each pixel by the median of its window, per channel; the image is mirrored at its edges.
 
-    size: side of the window; 1 changes nothing. Of an even number of pixels the upper of the two in the middle is
-    taken, and the window reaches one pixel further up and left. Its own gradient is that of the pixel which is taken.
+    size: side of the window; 1 changes nothing. With an even number of pixels the upper median is taken, and the window
+    extends one pixel further up and left. The gradient is that of the selected pixel.
     """
 
     neutral: ClassVar = {"size": 1}
@@ -31,15 +31,15 @@ class MedianSmoothing(Defense):
             raise ConfigError(f"median_smoothing.size is {self.size}; expected a window of at least 1 pixel")
 
     def check(self, spec: DataSpec) -> None:
-        """Images as large as the window."""
+        """Refuse data other than images at least as large as the window."""
         refuse_other_than_images(spec, "defense.median_smoothing", self.size)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the filter."""
+        """Put the filter before the model."""
         return Behind(model, partial(median, size=self.size))
 
     def smoother(self) -> tuple[Defense, ...]:
-        """A window of one pixel less, down to 2x2."""
+        """A window smaller by one pixel, down to 2x2."""
         return (replace(self, size=self.size - 1),) if self.size > 2 else ()
 
 

@@ -17,9 +17,9 @@ from ._training.mixing import beta, labelled_softly, mixed, partners
 class Mixup(Defense):
     """Train on lambda x_i + (1 - lambda) x_j with the label mixed likewise; j is another row of the batch.
 
-    Difference from the paper's program: lambda ~ Beta(alpha, alpha) is drawn per example, not per batch.
+    Difference from the paper's code: lambda ~ Beta(alpha, alpha) is drawn per example, not per batch.
 
-    alpha: the paper's is 1 for CIFAR-10 and 0.2 for ImageNet; 0 mixes nothing.
+    alpha: in the paper 1 for CIFAR-10 and 0.2 for ImageNet; 0 mixes nothing.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
@@ -31,7 +31,7 @@ class Mixup(Defense):
             raise ConfigError(f"mixup.alpha is {self.alpha}; expected at least 0")
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The same examples with label distributions."""
+        """Return the same examples with labels as distributions."""
         return labelled_softly(train, spec.classes) if self.alpha else train
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:

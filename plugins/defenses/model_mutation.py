@@ -1,7 +1,7 @@
 """Mutation testing of the model as a detector. Wang, Dong, Sun, Wang & Zhang, ICSE 2019, arXiv:1812.05793, section 3.
 
 Mutants are copies of the classifier with some weights changed. They change the label of an adversarial example more
-often than that of a normal input. How many mutants must be asked is decided by a sequential test (section 4).
+often than that of a normal input. A sequential test determines the number of mutants evaluated (section 4).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ._detectors.sequential import Hypotheses, Tested
 
 NAME = "model_mutation"
 SOFT = 16
-"""Mutants in the score that gradients are taken of."""
+"""Number of mutants in the differentiable score."""
 TRIED = 4
-"""Candidates drawn per mutant, at most; if fewer keep their accuracy, the accepted ones are used in turn."""
+"""Maximum number of candidates drawn per mutant; if too few keep their accuracy, the accepted ones are reused."""
 JUDGED = 200
-"""Training examples on which a mutant must keep its accuracy."""
+"""Number of training examples on which a mutant must keep its accuracy."""
 
 
 class Operator(Enum):
     """Mutation operators of table 1.
 
-    gaussian_fuzzing: noise of the weights' own standard deviation on some weights. weight_shuffling: the incoming
-    weights of some neurons in another order. neuron_switch: some neurons of a layer exchanged. neuron_inverse: the
-    sign of some neurons turned.
+    gaussian_fuzzing: noise of the weights' standard deviation on some weights. weight_shuffling: permutes the incoming
+    weights of some neurons. neuron_switch: exchanges some neurons of a layer. neuron_inverse: inverts the sign of some
+    neurons.
     """
 
     gaussian_fuzzing = "gaussian_fuzzing"
@@ -47,15 +47,16 @@ class Operator(Enum):
 
 @dataclass(frozen=True)
 class ModelMutation(Defense):
-    """Suspect inputs whose label many mutated models change; the score is their share among the mutants used.
+    """Detect inputs whose label many mutated models change; the score is the label changes per mutant used.
 
-    Mutants keep 90 % of the classifier's accuracy on training examples, as in section 5.1. They are drawn by number,
-    so nothing but the numbers of the accepted ones is kept. Gradients are those of the mean probability that 16 mutants
-    give to other labels. Fitted to clean examples alone. Costs 1 + as many passes as mutants are used.
+    Mutants keep 90 % of the classifier's accuracy on training examples, as in section 5.1. They are drawn by number, so
+    only the numbers of the accepted ones are stored. Gradients are those of the mean probability of other labels under
+    16 mutants. Fitted to clean examples only. Costs 1 + as many passes as mutants are used.
 
-    operator, rate: what is changed, and the share of weights or neurons (paper: NAI with 0.01 to 0.05).
-    mutations: mutants made, and the most that are used on one input (paper: 500). kept: share of the accuracy.
-    factor, margin: the hypotheses are share * factor * (1 -+ margin) (paper: 1.2, 0.1). error: of either kind.
+    operator, rate: the mutation, and the share of weights or neurons (paper: NAI with 0.01 to 0.05).
+    mutations: number of mutants, and maximum used on one input (paper: 500). kept: share of the accuracy.
+    factor, margin: the hypotheses are share * factor * (1 -+ margin) (paper: 1.2, 0.1). error: probability of either
+    error.
     """
 
     detects: ClassVar[bool] = True
@@ -78,11 +79,11 @@ class ModelMutation(Defense):
             )
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with the numbers of mutants to be chosen."""
+        """Attach buffers for the mutants' numbers to the classifier."""
         return Models(model, self.mutations)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Choose mutants that keep their accuracy, and measure the share of label changes on training examples."""
+        """Choose mutants that keep their accuracy, and measure the label change rate on training examples."""
         part = attached(model, Models)
         rows = train.take(chosen(train, JUDGED, name=NAME))
 
@@ -101,14 +102,14 @@ class ModelMutation(Defense):
                 accepted.append(number)
         if not accepted:
             raise ConfigError(
-                f"none of {TRIED * self.mutations} mutants keeps {self.kept:.0%} of the accuracy; lower "
+                f"none of {TRIED * self.mutations} mutants keeps {self.kept:.0%} of the accuracy; reduce "
                 "defense.model_mutation.rate or kept"
             )
         part.numbers.copy_(torch.tensor(accepted).repeat(-(-self.mutations // len(accepted)))[: self.mutations])
         measure_normal(model, part, train, self._asked(model), self.mutations, name=NAME)
 
     def tested(self, model: nn.Module, x: Tensor) -> Tested:
-        """The outcome of the test on x (B, *S): label changes, mutants used, and whether they sufficed."""
+        """Outcome of the sequential test on x (B, *S)."""
         normal = float(attached(model, Models).share)
         hypotheses = Hypotheses.around(normal, factor=self.factor, margin=self.margin, error=self.error)
         part = attached(model, Models)
@@ -119,7 +120,7 @@ class ModelMutation(Defense):
         return self.tested(model, x).share
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Mean probability of other labels, (B,) in [0, 1]."""
+        """Mean probability of other labels over mutants, (B,) in [0, 1]."""
         return softened(attached(model, Models).model, x, self._asked(model), min(SOFT, self.mutations))
 
     def _asked(self, model: nn.Module) -> Callable[[int, Tensor, Tensor], Tensor]:
@@ -135,7 +136,7 @@ class ModelMutation(Defense):
 
 
 class Models(Normal):
-    """The numbers (M,) int64 of the mutants that keep their accuracy, and the share of normal inputs."""
+    """Numbers (M,) int64 of the mutants that keep their accuracy, and the label change rate of normal inputs."""
 
     numbers: Tensor
 
@@ -145,7 +146,7 @@ class Models(Normal):
 
 
 def mutated_weights(classifier: nn.Module, operator: Operator, rate: float, number: int) -> dict[str, Tensor]:
-    """Weights of mutant `number`, by name, in place of those with two or more dimensions; none is changed in place."""
+    """Weights of mutant `number` by name, for tensors of two or more dimensions; the classifier is not modified."""
     changed = {}
     for place, (name, weight) in enumerate(classifier.named_parameters()):
         if weight.ndim < 2:

@@ -1,7 +1,7 @@
 """Mutation testing of inputs as a detector. Wang, Sun, Wang & Zhang, 2018, arXiv:1805.05010, section III.
 
-An adversarial example lies close to the boundary that it crossed, so that small random changes turn its label more
-often than that of a normal input. How many changes must be tried is decided by a sequential test (Wang et al., ICSE
+An adversarial example lies close to the decision boundary that it crossed, so small random changes change its label
+more often than that of a normal input. A sequential test determines the number of mutants evaluated (Wang et al., ICSE
 2019, arXiv:1812.05793, section 4).
 """
 
@@ -23,11 +23,11 @@ from ._detectors.sequential import Hypotheses, Tested
 
 NAME = "mutation_testing"
 SOFT = 16
-"""Mutants in the score that gradients are taken of."""
+"""Number of mutants in the differentiable score."""
 
 
 class Mutation(Enum):
-    """Random change of an input: noise of each value, one shift of all values, or one factor around their mean."""
+    """Random change of an input: noise on each value, one shift of all values, or one factor around their mean."""
 
     noise = "noise"
     brightness = "brightness"
@@ -36,16 +36,17 @@ class Mutation(Enum):
 
 @dataclass(frozen=True)
 class MutationTesting(Defense):
-    """Suspect inputs whose label many mutants change; the score is their share among the mutants used.
+    """Detect inputs whose label many mutants change; the score is the label changes per mutant used.
 
-    A test stops as soon as it knows, with error rates of 5 %, whether the share is above or below that of clean
-    training examples, times a factor. Mutants are the same for every input, so that the score is deterministic.
-    Gradients are those of the mean probability that 16 mutants give to other labels. Fitted to clean examples alone.
-    Costs 1 + as many passes as mutants are used.
+    The test stops once it is decided, with error rates of 5 %, whether the share is above or below `factor` times that
+    of clean training examples. Mutants are the same for every input, so that the score is deterministic. Gradients are
+    those of the mean probability of other labels under 16 mutants. Fitted to clean examples only. Costs 1 + as many
+    passes as mutants are used.
 
-    mutation, strength: of the mutants: the standard deviation, in units of the [0, 1] input range, or of the factor.
-    mutations: the most that are used on one input (paper: 500).
-    factor, margin: the hypotheses are share * factor * (1 -+ margin) (paper: 1.2, 0.1). error: of either kind.
+    mutation, strength: type, and standard deviation of the noise or shift, in units of the [0, 1] input range, or of
+    the factor. mutations: maximum number used on one input (paper: 500).
+    factor, margin: the hypotheses are share * factor * (1 -+ margin) (paper: 1.2, 0.1). error: probability of either
+    error.
     """
 
     detects: ClassVar[bool] = True
@@ -64,15 +65,15 @@ class MutationTesting(Defense):
             raise ConfigError(f"mutation_testing.strength is {self.strength}; expected a positive standard deviation")
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The classifier with the share of normal inputs to be measured."""
+        """Attach a buffer for the label change rate of normal inputs to the classifier."""
         return Inputs(model)
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Measure the share of label changes on clean training examples."""
+        """Measure the label change rate on clean training examples."""
         measure_normal(model, attached(model, Inputs), train, self._asked(model), self.mutations, name=NAME)
 
     def tested(self, model: nn.Module, x: Tensor) -> Tested:
-        """The outcome of the test on x (B, *S): label changes, mutants used, and whether they sufficed."""
+        """Outcome of the sequential test on x (B, *S)."""
         normal = float(attached(model, Inputs).share)
         hypotheses = Hypotheses.around(normal, factor=self.factor, margin=self.margin, error=self.error)
         return label_changes(model, x, self._asked(model), mutations=self.mutations, hypotheses=hypotheses)
@@ -82,7 +83,7 @@ class MutationTesting(Defense):
         return self.tested(model, x).share
 
     def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Mean probability of other labels, (B,) in [0, 1]."""
+        """Mean probability of other labels over mutants, (B,) in [0, 1]."""
         return softened(model, x, self._asked(model), min(SOFT, self.mutations))
 
     def _asked(self, model: nn.Module) -> Callable[[int, Tensor, Tensor], Tensor]:
@@ -90,11 +91,11 @@ class MutationTesting(Defense):
 
 
 class Inputs(Normal):
-    """Classifier with the label-change share of normal inputs under mutation."""
+    """Classifier with the label change rate of normal inputs under mutation."""
 
 
 def mutated(x: Tensor, mutation: Mutation, strength: float, number: int) -> Tensor:
-    """Mutant `number` of each input, (B, *S) in [0, 1]; its random numbers are the same for all inputs."""
+    """Mutant `number` of each input, (B, *S) in [0, 1], with the same random numbers for all inputs."""
     rng = SampleRandom(derive_seed(NAME), torch.tensor([number], device=x.device))
     if mutation is Mutation.noise:
         return (x + strength * rng.normal(*x.shape[1:], stream="noise").to(x.dtype)).clamp(0.0, 1.0)

@@ -1,7 +1,7 @@
-"""Training on natural variations: crop, turn, size, resolution, compression, light.
+"""Training on natural variations: cropping, rotation, scale, resolution, compression, brightness.
 
-Engstrom et al., ICML 2019, arXiv:1712.02779, section 4, train so against rotations and translations; Pei et al., 2017,
-arXiv:1712.01785, section 6, against the wider list of VeriVis.
+Engstrom et al., ICML 2019, arXiv:1712.02779, section 4, train against rotations and translations; Pei et al., 2017,
+arXiv:1712.01785, section 6, against the longer list of VeriVis.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ._training.mixing import chosen
 
 
 class Variation(Enum):
-    """A change of an image; the edge goes on beyond it.
+    """A change of an image; beyond its edge the edge is repeated.
 
-    crop: a window, at least `crop` of the side, brought back to the size. rotation, scale: around the middle.
-    downsampling: averaged to at least `resolution` of the side, and back. jpeg: a quality from `quality` to 95.
+    crop: a window of at least `crop` of the side, resized to the original size. rotation, scale: around the centre.
+    downsampling: averaged to at least `resolution` of the side, and upsampled. jpeg: a quality from `quality` to 95.
     brightness: all values shifted.
     """
 
@@ -40,11 +40,12 @@ class Variation(Enum):
 
 @dataclass(frozen=True)
 class NaturalAugmentation(Defense):
-    """In each batch put a variation, drawn anew, in the place of a share of the images.
+    """Replace a share of the images of each batch by newly drawn variations.
 
-    share: of the rows of a batch, exactly round(share B). variations: of which one is drawn per image, uniformly.
-    crop, resolution: smallest share of the side. rotation: largest angle to either side, in degrees. scale: largest
-    change of the size, as a share of it. quality: lowest JPEG quality. brightness: largest shift, of the [0, 1] range.
+    share: exactly round(share B) rows of a batch. variations: one is drawn uniformly per image.
+    crop, resolution: smallest share of the side. rotation: largest angle in either direction, in degrees. scale:
+    largest relative change of size. quality: lowest JPEG quality. brightness: largest shift, in units of the [0, 1]
+    range.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
@@ -66,18 +67,18 @@ class NaturalAugmentation(Defense):
         if not self.variations or not 1 <= self.quality <= 95 or not 0.0 <= self.rotation <= 180.0:
             raise ConfigError(
                 f"natural_augmentation has {len(self.variations)} variations, quality {self.quality} and rotation "
-                f"{self.rotation}; expected at least 1 variation, a quality of 1 to 95, an angle of 0 to 180 degrees"
+                f"{self.rotation}; expected at least 1 variation, a quality of 1 to 95 and an angle of 0 to 180 degrees"
             )
 
     def check(self, spec: DataSpec) -> None:
-        """Refuse inputs that the variations cannot take.
+        """Refuse inputs that the variations do not support.
 
         Raises:
-            Refused: if they are no images, or have neither 1 nor 3 channels and one of the variations is JPEG.
+            Refused: if they are not images, or have neither 1 nor 3 channels and one of the variations is JPEG.
         """
         if not spec.image:
             raise Refused(
-                f"defense.natural_augmentation needs images of shape (C, H, W), and one input has {spec.shape}"
+                f"defense.natural_augmentation needs images of shape (C, H, W), but one input has {spec.shape}"
             )
         if Variation.jpeg in self.variations:
             codable(spec.shape, "defense.natural_augmentation with the variation jpeg")
@@ -91,7 +92,7 @@ class NaturalAugmentation(Defense):
         return inner(model, replace(batch, x=x))
 
     def varied(self, x: Tensor, rng: SampleRandom) -> Tensor:
-        """(B, C, H, W): each image in one of the variations."""
+        """Each image in one of the variations, (B, C, H, W)."""
         kind = rng.integers(len(self.variations), stream="natural_augmentation/kind")
         drawn = rng.uniform(3, stream="natural_augmentation/setting").to(x)
         result = x
@@ -102,7 +103,7 @@ class NaturalAugmentation(Defense):
         return result
 
     def apply(self, variation: Variation, x: Tensor, drawn: Tensor) -> Tensor:
-        """Images in a variation, (B, C, H, W); drawn (B, 3) in [0, 1) are the settings, from none to the strongest."""
+        """Images in a variation, (B, C, H, W); drawn (B, 3) in [0, 1) sets the strength, from none to the maximum."""
         first, either = drawn[:, 0], 2.0 * drawn - 1.0
         none, still = torch.zeros_like(first), x.new_zeros(len(x), 2)
         if variation is Variation.rotation:
@@ -126,7 +127,7 @@ class NaturalAugmentation(Defense):
 
 
 def _coarser(x: Tensor, resolution: float) -> Tensor:
-    """Averaged down to a share of the side, and up again by repetition, (1, C, H, W)."""
+    """An image averaged down to a share of the side and upsampled by repetition, (1, C, H, W)."""
     size = (max(1, round(x.shape[2] * resolution)), max(1, round(x.shape[3] * resolution)))
     return F.interpolate(F.adaptive_avg_pool2d(x, size), size=x.shape[2:], mode="nearest")
 

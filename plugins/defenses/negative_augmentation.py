@@ -16,11 +16,11 @@ from ._training.mixing import chosen
 
 @dataclass(frozen=True)
 class NegativeAugmentation(Defense):
-    """Add the negatives 1 - x of a share of the training examples, under their labels.
+    """Add the negatives 1 - x of a share of the training examples, with their labels.
 
-    From scratch, or as fine-tuning with `system.init_from`: the paper's two curves over the number of negatives.
+    From scratch, or by fine-tuning with `system.init_from`: the paper's two curves over the number of negatives.
 
-    share: of the training examples whose negatives are added; 0 adds none, 1 doubles the set.
+    share: share of the training examples whose negatives are added; 0 adds none, 1 doubles the training set.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
@@ -32,7 +32,7 @@ class NegativeAugmentation(Defense):
             raise ConfigError(f"negative_augmentation.share is {self.share}; expected a share between 0 and 1")
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
-        """The originals, then the negatives; a negative's id is -(id + 1) - 2**60, so that it is nobody else's."""
+        """The originals, then the negatives; a negative's id is -(id + 1) - 2**60, which no other example has."""
         if self.share == 0.0:
             return train
         who = chosen(rng, self.share, stream="negative_augmentation")

@@ -1,4 +1,4 @@
-"""Neural Cleanse: a backdoor is a class that a small change reaches from everywhere. Wang et al., IEEE S&P 2019,
+"""Neural Cleanse: a backdoor is a class reached by a small change from all inputs. Wang et al., IEEE S&P 2019,
 doi.org/10.1109/SP.2019.00031.
 """
 
@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from benchmark.api import Batch, ConfigError, Defense, Examples, Loss, hookimpl
 
 ROWS = 200
-"""Number of clean examples on which a trigger is sought."""
+"""Number of clean examples for which a trigger is optimised."""
 FACTOR, PATIENCE = 2.0, 5
-"""After so many steps of success the weight of the mask's size is doubled, after as many of none divided by 2^1.5."""
+"""Successful steps until the weight of the mask's norm is doubled, and failures until it is divided by 2^1.5."""
 
 
 @dataclass(frozen=True)
 class NeuralCleanse(Defense):
-    """Reverse-engineer a trigger per class, take classes of an unusually small one for targets, and unlearn it.
+    """Reverse-engineer a trigger per class, treat classes with an unusually small one as targets, and unlearn it.
 
-    A trigger is a mask m and a pattern p: (1 - m) x + m p is to be the class for all clean examples, with a small L1
-    norm of m. Classes whose norm lies more than `threshold` median absolute deviations below the median are targets
-    (section IV); the network is then trained further by the run's recipe on the clean examples, of which every fifth
-    carries the trigger under its true label (section VI-C). The clean examples are those of the select split. Without a
-    target nothing is changed.
+    A trigger is a mask m and a pattern p of small L1 norm of m such that all clean examples (1 - m) x + m p are
+    assigned to the class. Classes whose norm is more than `threshold` median absolute deviations below the median are
+    targets (section IV); the network is then fine-tuned by the run's recipe on the clean examples, every fifth with the
+    trigger and its true label (section VI-C). The clean examples are those of the select split. Without a target
+    nothing is changed.
 
-    threshold: of the anomaly index. steps, step_size: of Adam, for each class. success: share of examples that must
-    reach the class before the mask is made smaller. weight: of the mask's size, at first.
+    threshold: of the anomaly index. steps, step_size: of Adam, per class. success: share of examples that must be
+    assigned to the class before the mask is reduced. weight: initial weight of the mask's norm.
     """
 
     threshold: float = 2.0
@@ -49,7 +49,7 @@ class NeuralCleanse(Defense):
             raise ConfigError(f"neural_cleanse.success is {self.success}; expected a share in (0, 1]")
 
     def repair(self, model: nn.Module, clean: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Seek triggers, and unlearn those of the target classes."""
+        """Reverse-engineer triggers, and unlearn those of the target classes."""
         model.eval()
         x = clean.x(torch.arange(min(ROWS, len(clean))))
         with torch.no_grad():
@@ -81,9 +81,9 @@ def _cross_entropy(network: nn.Module, batch: Batch) -> Tensor:
 def reversed_trigger(
     model: nn.Module, x: Tensor, label: int, *, steps: int, step_size: float, success: float, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """The smallest mask, and its pattern, that led enough of `x` (B, *S) to `label`; else the last of both.
+    """Smallest mask, and its pattern, that leads enough of `x` (B, *S) to `label`; otherwise the last ones.
 
-    Both are (tanh(v) + 1) / 2 of free numbers v that start at 0. One forward and one backward pass over `x` per step.
+    Both are (tanh(v) + 1) / 2 of variables v initialised at 0. One forward and one backward pass over `x` per step.
     """
     shape = (1, *x.shape[2:]) if x.ndim > 2 else x.shape[1:]
     mask_v, pattern_v = torch.zeros(shape), torch.zeros(x.shape[1:])
@@ -113,9 +113,10 @@ def reversed_trigger(
 
 
 def anomaly_index(norms: Tensor) -> Tensor:
-    """Deviations by which each of `norms` (K,) float64 lies below the median, (K,); 0 where they do not vary.
+    """Deviations of each of `norms` (K,) float64 below the median, (K,); 0 if all norms are equal.
 
-    A deviation is 1.4826 times the median absolute deviation. The median of an even number is the mean of both middles.
+    A deviation is 1.4826 times the median absolute deviation. The median of an even number is the mean of the middle
+    two.
     """
     below = norms.quantile(0.5) - norms
     deviation = 1.4826 * below.abs().quantile(0.5)

@@ -1,6 +1,6 @@
 """Non-local means. Buades, Coll & Morel, CVPR 2005, section 3; as a defense Xu et al., NDSS 2018, arXiv:1704.01155.
 
-Each pixel becomes the mean of the pixels of its search window, weighted by how alike the patches around them are.
+Each pixel becomes the mean of the pixels of its search window, weighted by the similarity of the patches around them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ._transforms.windows import box_mean, mirrored
 
 @dataclass(frozen=True)
 class NonLocalMeans(Defense):
-    """Weights are exp(-d / h**2), with d the mean squared difference of two patches over pixels and channels.
+    """Average pixels by weights exp(-d / h**2), with d the mean squared difference of their patches.
 
-    search, patch: odd sides of the window and of the patches, in pixels. h: in units of the [0, 1] input range; 0
-    changes nothing. The defaults are the paper's 13-3-4, with its strength of 4 of 255 grey levels. Differences: the
-    patch has no Gaussian weights, colours are not taken apart, and the image is mirrored at its edges.
-    A pass with gradients keeps some 3 * search**2 copies of the input in memory.
+    search, patch: odd sides of the search window and of the patches, in pixels. h: in units of the [0, 1] input range;
+    0 changes nothing. The defaults are the paper's 13-3-4, with its strength of 4 of 255 grey levels. Differences: the
+    patch has no Gaussian weights, colours are not separated, and the image is mirrored at its edges.
+    A pass with gradients keeps about 3 * search**2 copies of the input in memory.
     """
 
     neutral: ClassVar = {"h": 0.0}
@@ -44,20 +44,20 @@ class NonLocalMeans(Defense):
             raise ConfigError(f"non_local_means.h is {self.h}; expected at least 0, where 0 changes nothing")
 
     def check(self, spec: DataSpec) -> None:
-        """Images of any size."""
+        """Refuse data other than images."""
         refuse_other_than_images(spec, "defense.non_local_means")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the filter."""
+        """Put the filter before the model."""
         return Behind(model, partial(non_local_means, search=self.search, patch=self.patch, h=self.h))
 
     def smoother(self) -> tuple[Defense, ...]:
-        """Four times the strength, where weights are less near to 0 and 1."""
+        """Four times the strength, where the weights are further from 0 and 1."""
         return (replace(self, h=4.0 * self.h),) if self.h > 0.0 else ()
 
 
 def non_local_means(x: Tensor, *, search: int, patch: int, h: float) -> Tensor:
-    """(B, C, H, W): `x` after the filter; a pixel has weight 1 for itself."""
+    """Filtered images `x`, (B, C, H, W); a pixel has weight 1 for itself."""
     if h == 0.0:
         return x
     height, width = x.shape[2:]

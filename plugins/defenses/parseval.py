@@ -15,13 +15,13 @@ from ._training.operators import matrices
 
 @dataclass(frozen=True)
 class Parseval(Defense):
-    """After each step draw the singular values of every weight towards 1: W <- (1 + beta) W - beta W W^T W.
+    """After each step move the singular values of every weight towards 1: W <- (1 + beta) W - beta W W^T W.
 
-    A kernel is read as a matrix of outputs by inputs x kh x kw and scaled by sqrt(kh kw), so that a layer of norm 1
-    maps by at most 1. Differences from the paper: all rows take part, not a sample of them, and the layers that add
-    branches are left as they are, not made convex.
+    A kernel is taken as a matrix of outputs by inputs x kh x kw and scaled by sqrt(kh kw), so that a layer of norm 1
+    has a Lipschitz constant of at most 1. Differences from the paper: all rows are used, not a sample of them, and the
+    layers that add branches are unchanged, not made convex.
 
-    beta: the paper's is 0.0001 to 0.0003. Singular values beyond sqrt((1 + beta) / beta), which is 57 here, would grow.
+    beta: 0.0001 to 0.0003 in the paper. Singular values beyond sqrt((1 + beta) / beta), here 57, would grow.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"beta": 0.0}
@@ -31,11 +31,11 @@ class Parseval(Defense):
     def __post_init__(self) -> None:
         if not 0.0 <= self.beta <= 0.5:
             raise ConfigError(
-                f"parseval.beta is {self.beta}; expected 0 to 0.5, beyond which singular values jump over 1"
+                f"parseval.beta is {self.beta}; expected 0 to 0.5, beyond which singular values overshoot 1"
             )
 
     def after_step(self, model: nn.Module) -> None:
-        """Retract every weight tensor of two or more dimensions once."""
+        """Apply the update once to every weight tensor of two or more dimensions."""
         if self.beta == 0.0:
             return
         for weight, matrix in matrices(model):
@@ -44,7 +44,7 @@ class Parseval(Defense):
 
 
 def retracted(matrix: Tensor, beta: float) -> Tensor:
-    """Matrix whose singular values s have become (1 + beta) s - beta s^3, (n, m)."""
+    """Matrix (n, m) whose singular values s have become (1 + beta) s - beta s^3."""
     if matrix.shape[0] <= matrix.shape[1]:
         return (1.0 + beta) * matrix - beta * (matrix @ matrix.T) @ matrix
     return (1.0 + beta) * matrix - beta * matrix @ (matrix.T @ matrix)

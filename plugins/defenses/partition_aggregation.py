@@ -1,4 +1,4 @@
-"""Deep partition aggregation: a row changes one vote of many. Levine & Feizi, ICLR 2021, arXiv:2006.14768."""
+"""Deep partition aggregation: a row changes at most one of many votes. Levine & Feizi, ICLR 2021, arXiv:2006.14768."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ._backdoors.partitions import Partitions, parted
 
 @dataclass(frozen=True)
 class PartitionAggregation(Defense):
-    """Train one network per part of the training rows, and deploy their vote.
+    """Train one network per partition of the training rows, and deploy their vote.
 
-    A hash of a row's input picks its part. Each network starts from the same weights and is trained by the run's recipe
-    with a seed of its own on its part alone, so that a row that is added or removed changes one vote at most:
-    certifier=partition_aggregation counts how many the answer stands. Defenses that change the training are refused
-    beside it, since they would not reach the networks.
+    A hash of a row's input selects its partition. All networks start from the same weights and are trained by the run's
+    recipe, each with its own seed on its own partition only, so that adding or removing a row changes at most one vote:
+    certifier=partition_aggregation certifies how many such changes the prediction withstands. Defenses that change the
+    training cannot be combined with it, since they would not reach the networks.
 
-    partitions: number of networks; a pass through the system costs as many.
+    partitions: number of networks; a pass through the system costs as many passes.
     """
 
     trains_alone = True
@@ -39,7 +39,7 @@ class PartitionAggregation(Defense):
         return Partitions(model, self.partitions)
 
     def passes(self, below: int) -> int:
-        """A pass of every network."""
+        """Passes of all networks together."""
         return below * self.partitions
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
@@ -47,10 +47,10 @@ class PartitionAggregation(Defense):
         return 0.0 * torch.stack([weight.sum() for weight in model.parameters()]).sum()
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Set every network back to its start, and train it on its part."""
+        """Reset every network to its initial weights, and train it on its partition."""
         voters = next((m for m in model.modules() if isinstance(m, Partitions)), None)
         if voters is None:
-            raise DataError("defense.partition_aggregation finds none of its networks in this model; build it first")
+            raise DataError("defense.partition_aggregation found none of its networks in this model; build it first")
         for member, rows in zip(voters.members, parted(train, self.partitions), strict=True):
             member.load_state_dict(voters.start)
             part = relabelled(train, rows)
@@ -62,7 +62,7 @@ class PartitionAggregation(Defense):
 
 
 def relabelled(train: Examples, rows: Tensor) -> Examples:
-    """The examples at `rows` (n,), with ids 0 to n - 1: an id must not tell where a row stood in the whole split."""
+    """The examples at `rows` (n,), with ids 0 to n - 1, which do not depend on their positions in the whole split."""
     part = train.take(rows)
     return Examples(torch.arange(len(rows)), part.y, part.read, part.soft)
 

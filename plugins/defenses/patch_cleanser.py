@@ -1,7 +1,7 @@
 """PatchCleanser: double masking against patches. Xiang, Mahloujifar & Mittal, USENIX Security 2022, arXiv:2108.09135.
 
-Squares are masked one at a time, so placed that one of them covers any patch of the given size. If all masked images
-get one label, it is the answer; else a dissenter is believed whose label no second mask changes (algorithm 1).
+Square masks are placed so that one of them covers any patch of the given size. If all masked images have the same
+label, it is the prediction; otherwise a minority label that no second mask changes is (algorithm 1).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from benchmark.api import ConfigError, DataSpec, Defense, Refused, hookimpl
 
 @dataclass(frozen=True)
 class PatchCleanser(Defense):
-    """Costs masks**2 passes of one mask, and as many again for each dissenting label's masks.
+    """Classify under one mask and, on disagreement, under pairs of masks.
 
-    patch: side of the largest patch, in pixels. masks: how many stand along each side of the image.
-    fill: the value of masked pixels. Scores are the means over the images with one mask, the answer's raised above the
-    others where it is not the largest.
+    Costs masks**2 passes with one mask, and as many again for each mask of a minority label.
+
+    patch: side of the largest patch, in pixels. masks: number along each side of the image.
+    fill: the value of masked pixels. Scores are the means over the images with one mask, with that of the predicted
+    label raised above the others if it is not the largest.
     """
 
     patch: int = 2
@@ -31,33 +33,34 @@ class PatchCleanser(Defense):
         if min(self.patch, self.masks) < 1 or not 0.0 <= self.fill <= 1.0:
             raise ConfigError(
                 f"patch_cleanser.patch is {self.patch}, masks {self.masks} and fill {self.fill}; expected at least 1 "
-                "pixel and mask, and a value between 0 and 1"
+                "pixel, at least 1 mask, and a value between 0 and 1"
             )
 
     def check(self, spec: DataSpec) -> None:
-        """Images that are larger than the patch."""
+        """Refuse data other than images larger than the patch."""
         masked_windows(spec.shape, self.patch, self.masks)
 
     def passes(self, below: int) -> int:
-        """A pass under each mask; an input on which they disagree takes more, under pairs of masks."""
+        """One pass per mask; an input with disagreement costs more, under pairs of masks."""
         return below * self.masks**2 * (1 + self.masks**2)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the masks."""
+        """Put the masks before the model."""
         return DoubleMasking(model, self.patch, self.masks, self.fill)
 
 
 def positions(side: int, patch: int, masks: int) -> tuple[list[int], int]:
-    """The first pixel of each mask along a side of an image, and the width of masks (section 3.3).
+    """First pixel of each mask along a side of an image, and the width of the masks (section 3.3).
 
-    The stride is ceil((side - patch + 1) / masks), the width patch + stride - 1; the last mask ends with the image.
+    The stride is ceil((side - patch + 1) / masks), the width patch + stride - 1; the last mask ends at the image's
+    edge.
 
     Raises:
         Refused: if the patch is larger than the image.
     """
     if patch > side:
         raise Refused(
-            f"patch_cleanser.patch is {patch}, and the images have a side of {side} pixels; choose a smaller patch"
+            f"patch_cleanser.patch is {patch}, but the images have a side of {side} pixels; choose a smaller patch"
         )
     stride = -(-(side - patch + 1) // masks)
     width = patch + stride - 1
@@ -65,13 +68,13 @@ def positions(side: int, patch: int, masks: int) -> tuple[list[int], int]:
 
 
 def masked_windows(shape: tuple[int, ...], patch: int, masks: int) -> Tensor:
-    """Pixels that each mask covers, (M, 1, H, W) bool. Every patch x patch square lies in at least one mask.
+    """Pixels that each mask covers, (M, 1, H, W) bool. Every patch x patch square lies inside at least one mask.
 
     Raises:
-        Refused: if examples of this shape are no images, or smaller than the patch.
+        Refused: if examples of this shape are not images, or smaller than the patch.
     """
     if len(shape) != 3:
-        raise Refused(f"defense.patch_cleanser takes images (C, H, W), and the examples have shape {tuple(shape)}")
+        raise Refused(f"defense.patch_cleanser takes images (C, H, W), but the examples have shape {tuple(shape)}")
     (rows, height), (columns, width) = positions(shape[1], patch, masks), positions(shape[2], patch, masks)
     windows = torch.zeros(len(rows) * len(columns), 1, *shape[1:], dtype=torch.bool)
     for place, (top, left) in enumerate((top, left) for top in rows for left in columns):
@@ -80,14 +83,14 @@ def masked_windows(shape: tuple[int, ...], patch: int, masks: int) -> Tensor:
 
 
 class DoubleMasking(nn.Module):
-    """See :class:`PatchCleanser`. model: the classifier of masked images."""
+    """Double masking; see :class:`PatchCleanser`. model: the classifier of masked images."""
 
     def __init__(self, model: nn.Module, patch: int, masks: int, fill: float) -> None:
         super().__init__()
         self.model, self.patch, self.masks, self.fill = model, patch, masks, fill
 
     def scores(self, x: Tensor, windows: Tensor) -> Tensor:
-        """(B, M, K): logits of each image under each of the windows (M, 1, H, W) or its own (B, M, 1, H, W)."""
+        """Logits (B, M, K) of each image under each of the windows (M, 1, H, W) or its own (B, M, 1, H, W)."""
         masked = torch.where(windows.to(x.device), self.fill, x[:, None])
         logits: Tensor = self.model(masked.flatten(0, 1))
         return logits.reshape(len(x), -1, logits.shape[1])
@@ -104,7 +107,7 @@ class DoubleMasking(nn.Module):
 
     @torch.no_grad()
     def _labels(self, x: Tensor, said: Tensor, windows: Tensor) -> Tensor:
-        """Answers, for labels `said` (B, M) under one mask (algorithm 1), of shape (B,) int64."""
+        """Predicted labels (B,) int64 from labels `said` (B, M) under one mask (algorithm 1)."""
         label = said.mode(1).values
         dissents = said != label[:, None]
         row, mask = dissents.nonzero(as_tuple=True)

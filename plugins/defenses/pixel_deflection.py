@@ -21,13 +21,13 @@ from ._transforms.wavelets import shrunk
 
 @dataclass(frozen=True)
 class PixelDeflection(Defense):
-    """Replace random pixels, one after the other, by random ones of their neighbourhood; then shrink wavelets.
+    """Replace random pixels one after another by random pixels nearby; then shrink wavelet coefficients.
 
-    deflections: number of pixels that are replaced; 0 for none. window: largest distance of the pixel that is taken,
-    along each side. sigma: standard deviation of the noise that wavelet coefficients are freed from, in units of the
-    [0, 1] input range; 0 for none. votes: draws whose majority is the answer.
-    Differences from the paper: places are uniform, and not less likely where a class activation map is high; the
-    wavelets are Haar's, of each colour channel.
+    deflections: number of pixels replaced; 0 for none. window: largest distance of the replacing pixel along each side.
+    sigma: standard deviation of the noise removed from the wavelet coefficients, in units of the [0, 1] input range; 0
+    for none. votes: number of draws in the majority vote.
+    Differences from the paper: positions are uniform, instead of less likely where a class activation map is high; the
+    wavelets are Haar's, per colour channel.
     """
 
     randomized = True
@@ -48,11 +48,11 @@ class PixelDeflection(Defense):
             raise ConfigError(f"pixel_deflection.sigma is {self.sigma}; expected at least 0")
 
     def check(self, spec: DataSpec) -> None:
-        """Images of any size."""
+        """Refuse data other than images."""
         refuse_other_than_images(spec, "defense.pixel_deflection")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind deflections and shrinkage."""
+        """Put deflections and shrinkage before the model."""
         return Behind(model, partial(_defended, settings=self))
 
     def smoother(self) -> tuple[Defense, ...]:
@@ -66,7 +66,7 @@ def _defended(x: Tensor, settings: PixelDeflection) -> Tensor:
 
 
 def deflected(x: Tensor, rng: SampleRandom, deflections: int, window: int) -> Tensor:
-    """Images (B, C, H, W) with as many pixels replaced, all channels of a pixel together; places may repeat."""
+    """Images (B, C, H, W) with `deflections` pixels replaced, in all channels together; positions may repeat."""
     if deflections == 0:
         return x
     height, width = x.shape[2:]

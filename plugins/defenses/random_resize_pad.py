@@ -18,13 +18,14 @@ from ._transforms.behind import Behind, refuse_other_than_images
 
 @dataclass(frozen=True)
 class RandomResizePad(Defense):
-    """Draw a size per example and pass, resize the image to it, and put it at a random place on a black canvas.
+    """Draw a size per example and pass, resize the image to it, and place it at random on a black canvas.
 
-    smallest: least size as a share of the side, rounded, and below 1 at least one pixel less than the side; all whole
-    sizes up to the side are equally likely, and 1 changes nothing. The default is the paper's 299 of 331 pixels.
-    votes: draws whose majority is the answer.
-    Differences from the paper: the canvas has the size of the input, so that it suits networks of a fixed input, and
-    pixels are interpolated bilinearly, so that there are gradients.
+    smallest: smallest size as a share of the side, rounded, and if below 1 at least one pixel less than the side; all
+    integer sizes up to the side are equally likely, and 1 changes nothing. The default is the paper's 299 of 331
+    pixels.
+    votes: number of draws in the majority vote.
+    Differences from the paper: the canvas has the size of the input, to suit networks of a fixed input size, and
+    interpolation is bilinear, to be differentiable.
     """
 
     randomized = True
@@ -41,16 +42,16 @@ class RandomResizePad(Defense):
             )
 
     def check(self, spec: DataSpec) -> None:
-        """Images of any size."""
+        """Refuse data other than images."""
         refuse_other_than_images(spec, "defense.random_resize_pad")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the random canvas."""
+        """Put the random resizing before the model."""
         return Behind(model, partial(_placed, smallest=self.smallest))
 
 
 def _placed(x: Tensor, smallest: float) -> Tensor:
-    """(B, C, H, W): each image at a size and a place of its own."""
+    """Each image at its own size and position, (B, C, H, W)."""
     height, width = x.shape[2:]
     drawn = sampling.ambient().uniform(3, stream="random_resize_pad").to(x.device)
     most = min(height, width)
@@ -63,7 +64,7 @@ def _placed(x: Tensor, smallest: float) -> Tensor:
 
 
 def resized(x: Tensor, size: Tensor, corner: Tensor) -> Tensor:
-    """(B, C, H, W): images of `x` at `size` (B, 2) with the upper left pixel at `corner` (B, 2), black around them."""
+    """Images of `x` at `size` (B, 2) with the upper left pixel at `corner` (B, 2) on black, (B, C, H, W)."""
     height, width = x.shape[2:]
     rows = _source(height, size[:, 0], corner[:, 0], x)[:, :, None].expand(-1, -1, width)
     columns = _source(width, size[:, 1], corner[:, 1], x)[:, None].expand(-1, height, -1)
@@ -71,7 +72,7 @@ def resized(x: Tensor, size: Tensor, corner: Tensor) -> Tensor:
 
 
 def _source(side: int, size: Tensor, start: Tensor, like: Tensor) -> Tensor:
-    """Source position of each pixel of the canvas, (B, side); beyond the image at least one pixel outside."""
+    """Source position of each pixel of the canvas, (B, side); outside the image by at least one pixel on the border."""
     size, start = size.to(like.dtype)[:, None], start.to(like.dtype)[:, None]
     at = torch.arange(side, dtype=like.dtype, device=like.device) - start
     inside = ((at + 0.5) * (side / size) - 0.5).clamp(0.0, side - 1.0)

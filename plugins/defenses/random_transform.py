@@ -1,8 +1,8 @@
-"""Random viewing conditions: what a camera would see. Athalye et al., ICML 2018, arXiv:1707.07397, section 3.1.
+"""Random viewing conditions of a camera. Athalye et al., ICML 2018, arXiv:1707.07397, section 3.1.
 
-It is the home of EOT over transformations. Before each pass an example is turned, scaled, moved, lit and overlaid with
-noise anew. Since the system is then random, every attack averages its gradients over `threat.eot` draws of the
-conditions, and the verdict is made under conditions that no attack has seen.
+The setting of EOT over transformations. In each pass an example is rotated, scaled, shifted, brightened or darkened and
+overlaid with noise. Since the system is then random, every attack averages its gradients over `threat.eot` draws, and
+the verdict is computed under draws that no attack has used.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ._transforms.behind import refuse_other_than_images
 
 @dataclass(frozen=True)
 class RandomTransform(Defense):
-    """Draw rotation, scale, place, light and noise per example and pass, uniformly.
+    """Draw rotation, scale, shift, brightness and noise per example and pass, uniformly.
 
-    Around the middle of the image, between pixels by bilinear interpolation; beyond its edge the edge goes on.
-    Difference from the paper: the image moves over its own surroundings, not over another background.
+    Rotation and scale are around the image's centre, with bilinear interpolation; beyond its edge the edge is repeated.
+    Difference from the paper: the image moves over its repeated edges, not over another background.
 
-    rotation: largest angle to either side, in degrees. smallest, largest: scale, 1 is none.
+    rotation: largest angle in either direction, in degrees. smallest, largest: range of the scale; 1 is none.
     translation: largest shift in each direction, as a share of the side. brightness: largest shift of all values.
-    noise: standard deviation. Both in units of the [0, 1] input range, which is where the result is clipped to.
-    votes: draws whose majority is the answer.
+    noise: standard deviation. Both in units of the [0, 1] input range, to which the result is clipped.
+    votes: number of draws in the majority vote.
     """
 
     randomized = True
@@ -51,15 +51,15 @@ class RandomTransform(Defense):
         if not 0 < self.smallest <= self.largest:
             raise ConfigError(
                 f"random_transform draws scales from {self.smallest} to {self.largest}; expected 0 < smallest <= "
-                "largest, with 1 for the size as it is"
+                "largest, with 1 for the original size"
             )
 
     def check(self, spec: DataSpec) -> None:
-        """Images of any size."""
+        """Refuse data other than images."""
         refuse_other_than_images(spec, "defense.random_transform")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """Model whose input is transformed at random first, as by a camera."""
+        """Put the random transformation before the model."""
         return _Viewed(model, self)
 
 
@@ -72,7 +72,7 @@ class _Viewed(nn.Module):
         ranges, rng = self.ranges, sampling.ambient()
         if x.ndim != 4:
             raise Refused(
-                f"defense.random_transform needs images of shape (C, H, W), and one input has {tuple(x.shape[1:])}"
+                f"defense.random_transform needs images of shape (C, H, W), but one input has {tuple(x.shape[1:])}"
             )
         drawn = rng.uniform(4, stream="random_transform", low=-1.0, high=1.0).to(x.dtype)
         middle, half = (ranges.largest + ranges.smallest) / 2.0, (ranges.largest - ranges.smallest) / 2.0

@@ -1,7 +1,7 @@
-"""Randomised smoothing as it is deployed. Cohen, Rosenfeld & Kolter, ICML 2019, arXiv:1902.02918, section 3.
+"""Randomised smoothing in deployment. Cohen, Rosenfeld & Kolter, ICML 2019, arXiv:1902.02918, section 3.
 
-The answer is the class that most draws of Gaussian noise lead to. The noise is not clipped to the box, since a
-certificate holds for the noise as it is. Train the base on noisy inputs: `defense=[gaussian_augmentation,smoothing]`.
+The prediction is the majority class under Gaussian noise. The noise is not clipped to the box, since certificates hold
+for unclipped noise. Train the base on noisy inputs: `defense=[gaussian_augmentation,smoothing]`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ._transforms.behind import Behind
 
 @dataclass(frozen=True)
 class Smoothing(Defense):
-    """Add Gaussian noise to each input, anew in each pass.
+    """Add new Gaussian noise to each input in each pass.
 
-    sigma: standard deviation of the noise, in units of the [0, 1] input range. votes: draws whose majority is the
-    answer, n of the paper's PREDICT; a tie goes to the larger mean probability, and the system never abstains.
+    sigma: standard deviation of the noise, in units of the [0, 1] input range. votes: number of draws in the majority
+    vote, n of the paper's PREDICT; ties go to the larger mean probability, and the system never abstains.
     """
 
     randomized = True
@@ -40,11 +40,11 @@ class Smoothing(Defense):
             )
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the noise."""
+        """Put the noise before the model."""
         return Behind(model, partial(_noisy, sigma=self.sigma))
 
     def smoother(self) -> tuple[Defense, ...]:
-        """Half of the noise."""
+        """Half the noise."""
         return (replace(self, sigma=self.sigma / 2),) if self.sigma > 0.0 else ()
 
 

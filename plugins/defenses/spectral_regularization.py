@@ -21,7 +21,7 @@ class SpectralRegularization(Defense):
     A convolution's kernel is reshaped to a matrix (outputs, inputs * kh * kw), as in the paper. The norm of the
     convolution as an operator differs from that of the matrix and is at most sqrt(kh * kw) times as large.
 
-    strength: the paper's is 0.01. steps: of power iteration, from a random vector, another one in each epoch.
+    strength: 0.01 in the paper. steps: of power iteration, from a random vector that changes every epoch.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}

@@ -16,13 +16,13 @@ from ._backdoors.filtering import suspected_features, without
 
 @dataclass(frozen=True)
 class SpectralSignatures(Defense):
-    """Remove, from every class, the rows of the highest scores, before the system is trained.
+    """Remove the rows with the highest scores from every class before the system is trained.
 
     Clean classes lose as many rows as poisoned ones: the method does not know which class is poisoned.
 
     poisoned: assumed share of poison in a class; 1.5 times as many rows are removed. centred: score by the centred
-    features, as in the paper; the authors' program projects the features as they are.
-    model, epochs: the network whose features are looked at, and its training on the suspected rows.
+    features, as in the paper; the authors' code projects the uncentred features.
+    model, epochs: the network that provides the features, and its training on the suspected rows.
     """
 
     poisoned: float = 0.1
@@ -44,14 +44,14 @@ class SpectralSignatures(Defense):
 
 
 def spectral_scores(features: Tensor, *, centred: bool = True) -> Tensor:
-    """(n,): squared projections of `features` (n, D) on the first right singular vector of the centred features."""
+    """Squared projections of `features` (n, D) on the first right singular vector of the centred features, (n,)."""
     away = features - features.mean(0)
     direction: Tensor = torch.linalg.svd(away, full_matrices=False).Vh[0]
     return ((away if centred else features) @ direction).square()
 
 
 def outlying(features: Tensor, y: Tensor, poisoned: float, *, centred: bool = True) -> Tensor:
-    """The int(1.5 * poisoned * n) rows of the highest score in each class of n rows, (N,) bool."""
+    """The int(1.5 * poisoned * n) rows with the highest scores in each class of n rows, (N,) bool."""
     removed = torch.zeros(len(y), dtype=torch.bool)
     for label in y.unique().tolist():
         rows = (y == label).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""STRIP: with a trigger the answer stays, whatever is laid over it. Gao et al., ACSAC 2019, arXiv:1902.06531."""
+"""STRIP: a trigger keeps the prediction fixed under overlays. Gao et al., ACSAC 2019, arXiv:1902.06531."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Strip(Defense):
     """Detect inputs whose prediction hardly changes when clean images are added to them.
 
     The score is minus the mean entropy, in bits, of the predictions for clip(x + o) over the overlays o: the first
-    clean examples of the select split, which are kept with the weights. Differences from the paper: the same overlays
-    for every input, and the threshold is the core's quantile of clean scores, not that of a normal fit.
+    clean examples of the select split, which are stored with the weights. Differences from the paper: the same overlays
+    for every input, and the threshold is the core's quantile of clean scores, not that of a fitted normal distribution.
 
-    overlays: number of overlays; a score costs as many forward passes.
+    overlays: their number; a score costs as many forward passes.
     """
 
     detects = True
@@ -33,22 +33,22 @@ class Strip(Defense):
             raise ConfigError(f"strip.overlays is {self.overlays}; expected at least 1")
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model, with room for the overlays."""
+        """Attach buffers for the overlays to the model."""
         return Overlaid(model)
 
     def repair(self, model: nn.Module, clean: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
-        """Keep the overlays; nothing is trained."""
+        """Store the overlays; nothing is trained."""
         at = torch.arange(min(self.overlays, len(clean)))
         holder = overlaid(model)
         holder.overlays = clean.x(at).to(next(holder.model.parameters()))
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
-        """(B,): minus the mean entropy in bits."""
+        """Negative mean entropy in bits, (B,)."""
         return -mean_entropy(model, x, overlaid(model).overlays)
 
 
 class Overlaid(nn.Module):
-    """A model beside the overlays, (N, *S): they take the shape that they have in the state that is loaded."""
+    """A model with overlays (N, *S), whose shape is taken from the loaded state."""
 
     overlays: Tensor
 
@@ -70,7 +70,7 @@ class Overlaid(nn.Module):
 
 
 def overlaid(model: nn.Module) -> Overlaid:
-    """The part of a model that keeps the overlays.
+    """The part of a model that holds the overlays.
 
     Raises:
         DataError: if there is none.
@@ -78,11 +78,11 @@ def overlaid(model: nn.Module) -> Overlaid:
     for module in model.modules():
         if isinstance(module, Overlaid):
             return module
-    raise DataError("defense.strip finds no overlays in this model; train the system again with strip in its stack")
+    raise DataError("defense.strip found no overlays in this model; train the system again with strip in its stack")
 
 
 def mean_entropy(model: nn.Module, x: Tensor, overlays: Tensor) -> Tensor:
-    """(B,) float32: entropy in bits of the predictions for clip(x + o), averaged over the overlays o (N, *S)."""
+    """Entropy in bits of the predictions for clip(x + o), averaged over the overlays o (N, *S), (B,) float32."""
     total = torch.zeros(len(x), device=x.device)
     for overlay in overlays:
         logs = model((x + overlay).clamp(0.0, 1.0)).float().log_softmax(1)

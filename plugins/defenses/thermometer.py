@@ -1,7 +1,7 @@
 """Thermometer encoding. Buckman, Roy, Raffel & Goodfellow, ICLR 2018, section 3; broken by Athalye et al., ICML 2018.
 
-A value x becomes k bits, and bit j is 1 where x > j / k. The network then sees a staircase, of which training chooses
-the height of each step.
+A value x becomes k bits, and bit j is 1 if x > j / k. The network's input is then a step function of x, with trained
+step heights.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ._transforms.behind import Behind
 
 @dataclass(frozen=True)
 class Thermometer(Defense):
-    """Encode each value by `levels` bits, and weigh them into one value again by trained weights per channel.
+    """Encode each value by `levels` bits, and recombine them into one value by trained weights per channel.
 
-    soft: deploy the bits clamp(levels * x - j, 0, 1), which rise linearly: nothing is quantised. They are the
+    soft: deploy the bits clamp(levels * x - j, 0, 1), which increase linearly without quantisation. They are the
     surrogate for gradients of the hard bits (BPDA, Athalye et al., ICML 2018, section 5.1).
-    Difference from the paper: the first layer of the network does not see the bits of a value apart, but their weighted
-    sum, which starts as the quantised value; so any network will do, and one with given weights as well.
+    Difference from the paper: the first layer of the network receives not the separate bits of a value but their
+    weighted sum, initialised as the quantised value; so any network can be used, including a pretrained one.
     """
 
     neutral: ClassVar = {"soft": True}
@@ -38,11 +38,11 @@ class Thermometer(Defense):
             raise ConfigError(f"thermometer.levels is {self.levels}; expected at least 1 bit per value")
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model behind the weights of the bits."""
+        """Put the weighting of the bits before the model."""
         return Encoded(model, spec, self.levels)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the staircase."""
+        """Put the quantisation before the model."""
         return model if self.soft else Behind(model, partial(_stairs, levels=self.levels))
 
     def smoother(self) -> tuple[Defense, ...]:
@@ -51,9 +51,9 @@ class Thermometer(Defense):
 
 
 class Encoded(nn.Module):
-    """A model of the weighted bits of its input: hard bits in training, soft ones else.
+    """A model of the weighted bits of its input: hard bits in training, soft ones otherwise.
 
-    weight: (S[0], levels), the step heights of each channel or feature. bias: (S[0],).
+    weight: (S[0], levels), the step heights per channel or feature. bias: (S[0],).
     """
 
     def __init__(self, model: nn.Module, spec: DataSpec, levels: int) -> None:
@@ -72,12 +72,12 @@ class Encoded(nn.Module):
 
 
 def quantised(x: Tensor, levels: int) -> Tensor:
-    """`x` (any shape) in [0, 1], rounded up to a multiple of 1 / levels: the share of the thresholds that it passes."""
+    """`x` (any shape) in [0, 1], rounded up to a multiple of 1 / levels: the share of the thresholds below it."""
     return torch.ceil(x * levels) / levels
 
 
 def soft_bits(x: Tensor, levels: int) -> Tensor:
-    """(..., levels): clamp(levels * x - j, 0, 1) for j = 0 .. levels - 1; of a quantised value the bits themselves."""
+    """clamp(levels * x - j, 0, 1) for j = 0 .. levels - 1, (..., levels); the hard bits of quantised values."""
     return (levels * x[..., None] - torch.arange(levels, dtype=x.dtype, device=x.device)).clamp(0.0, 1.0)
 
 

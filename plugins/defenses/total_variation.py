@@ -19,15 +19,15 @@ from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_thr
 from ._transforms.behind import Behind, refuse_other_than_images
 
 STEP = 8.0**-0.5
-"""Primal and dual step size: the squared norm of the differences of an image is at most 8."""
+"""Primal and dual step size: the squared norm of the difference operator is at most 8."""
 
 
 @dataclass(frozen=True)
 class TotalVariation(Defense):
     """Minimise 1/2 sum of squares over the kept pixels + weight * sum of absolute differences of neighbours.
 
-    weight: lambda of the paper; with 0 nothing is smoothed. drop: probability of a pixel to be dropped, anew in each
-    pass; what is dropped is filled in. steps: of the solver. votes: draws whose majority is the answer.
+    weight: lambda of the paper; 0 for no smoothing. drop: probability of dropping a pixel, drawn in each pass; dropped
+    pixels are filled in. steps: of the solver. votes: number of draws in the majority vote.
     The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 5.4).
     Difference from the paper: differences are anisotropic, not grouped by rows and columns.
     """
@@ -53,15 +53,15 @@ class TotalVariation(Defense):
 
     @property
     def randomized(self) -> bool:  # type: ignore[override]  # it depends on the setting
-        """True where pixels are dropped."""
+        """True if pixels are dropped."""
         return self.drop > 0.0
 
     def check(self, spec: DataSpec) -> None:
-        """Images of any size."""
+        """Refuse data other than images."""
         refuse_other_than_images(spec, "defense.total_variation")
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the minimisation."""
+        """Put the minimisation before the model."""
         return Behind(model, partial(_minimised, weight=self.weight, drop=self.drop, steps=self.steps))
 
 
@@ -76,9 +76,9 @@ def _minimised(x: Tensor, weight: float, drop: float, steps: int) -> Tensor:
 
 
 def least_variation(x: Tensor, kept: Tensor, *, weight: float, steps: int) -> Tensor:
-    """Minimiser z of 1/2 ||kept (z - x)||^2 + weight TV(z), in each channel by itself, (B, C, H, W).
+    """Minimiser z of 1/2 ||kept (z - x)||^2 + weight TV(z), per channel, (B, C, H, W).
 
-    kept: (B, 1, H, W), 1 or 0. With weight 0 the dropped pixels keep the value that they had.
+    kept: (B, 1, H, W), 1 or 0. With weight 0 the dropped pixels are unchanged.
     """
     if weight == 0.0:
         return x
@@ -94,7 +94,7 @@ def least_variation(x: Tensor, kept: Tensor, *, weight: float, steps: int) -> Te
 
 
 def _divergence(down: Tensor, right: Tensor) -> Tensor:
-    """Negative adjoint of the differences, which are (B, C, H - 1, W) and (B, C, H, W - 1), of shape (B, C, H, W)."""
+    """Negative adjoint of the differences (B, C, H - 1, W) and (B, C, H, W - 1), of shape (B, C, H, W)."""
     tall = nn.functional.pad(down, (0, 0, 0, 1)) - nn.functional.pad(down, (0, 0, 1, 0))
     return tall + nn.functional.pad(right, (0, 1)) - nn.functional.pad(right, (1, 0))
 

@@ -17,14 +17,14 @@ from ._transforms.behind import Behind, inside
 
 @dataclass(frozen=True)
 class VAEPurification(Defense):
-    """Encode each input and decode the mean of its code, before it is classified.
+    """Encode each input and decode the mean of its code before classification.
 
     latent: size of the code. width: of the hidden layers. sigma: standard deviation of the noise on the training
-    inputs, in units of the [0, 1] input range; the reconstruction is compared with the clean ones. beta: weight of the
-    divergence of the codes from the normal distribution. It is trained by the run's recipe when the classifier is; its
-    gradient is exact.
-    Differences from the paper: the training inputs are noisy, not attacked, so that no attack is known beforehand, and
-    beta is less than 1, since codes of small images carry little beside it (Higgins et al., ICLR 2017).
+    inputs, in units of the [0, 1] input range; reconstructions are compared with the clean inputs. beta: weight of the
+    divergence of the codes from the standard normal distribution. It is trained by the run's recipe together with the
+    classifier; its gradient is exact.
+    Differences from the paper: the training inputs are noisy instead of attacked, so that no attack is assumed, and
+    beta is less than 1, since with 1 the codes of small images carry little information (Higgins et al., ICLR 2017).
     """
 
     latent: int = 32
@@ -42,7 +42,7 @@ class VAEPurification(Defense):
             )
 
     def build(self, model: nn.Module, spec: DataSpec) -> nn.Module:
-        """The model with the autoencoder beside it."""
+        """Attach the autoencoder to the model."""
         return Accompanied(model, Manifold(torch.Size(spec.shape).numel(), self.latent, self.width))
 
     def finish(self, model: nn.Module, train: Examples, fit: Callable[[nn.Module, Examples, Loss], None]) -> None:
@@ -59,7 +59,7 @@ class VAEPurification(Defense):
         return model.network.loss(noisy.clamp(0.0, 1.0).flatten(1), clean, clean[:, :0], noise, self.beta)
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the autoencoder."""
+        """Put the autoencoder before the model."""
         purifier = inside(model, Manifold)
         return Behind(model, OnceFitted(purifier, purifier.reconstructed))
 
@@ -72,7 +72,7 @@ class Manifold(Purifier):
         self.network = Variational(size, latent, width)
 
     def reconstructed(self, x: Tensor) -> Tensor:
-        """Reconstructions, (B, *S) in [0, 1]."""
+        """Reconstructions of `x` (B, *S), in [0, 1]."""
         flat = x.flatten(1)
         return self.network.reconstructed(flat, flat[:, :0]).reshape(x.shape)
 

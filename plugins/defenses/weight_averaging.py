@@ -1,4 +1,4 @@
-"""Averages of the weights: EMA, Polyak & Juditsky, 1992; SWA, Izmailov et al., UAI 2018, arXiv:1803.05407.
+"""Weight averaging: EMA, Polyak & Juditsky, 1992; SWA, Izmailov et al., UAI 2018, arXiv:1803.05407.
 
 For adversarial training: Gowal et al., 2020, arXiv:2010.03593, section 4.2.2.
 """
@@ -14,11 +14,12 @@ from benchmark.api import Averaging, ConfigError, Defense, hookimpl
 
 
 class Rule(Enum):
-    """The kind of average.
+    """Type of average.
 
-    ema: exponential, w <- decay w + (1 - decay) weights after each step; statistics of normalisation layers are
-    averaged likewise. swa: the arithmetic mean of the weights at the ends of epochs; statistics are taken anew, with
-    the averaged weights on the clean training inputs.
+    ema: exponential, w <- decay w + (1 - decay) weights after each step; normalisation statistics are averaged
+    likewise.
+    swa: the arithmetic mean of the weights at the ends of epochs; normalisation statistics are recomputed for the
+    averaged weights on the clean training inputs.
     """
 
     ema = "ema"
@@ -27,10 +28,11 @@ class Rule(Enum):
 
 @dataclass(frozen=True)
 class WeightAveraging(Defense):
-    """Deploy, and choose epochs by, an average of the weights in place of the last ones.
+    """Deploy, and select epochs by, an average of the weights instead of the last ones.
 
-    rule: see there. decay: of `ema`; the first weights enter it whole, so that it has no bias towards the initial ones.
-    begin: share of the epochs before anything enters the average.
+    rule: see :class:`Rule`. decay: of `ema`; it starts from the first weights averaged, without bias to the initial
+    ones.
+    begin: share of the epochs before averaging starts.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"decay": 0.0}
@@ -47,7 +49,7 @@ class WeightAveraging(Defense):
             )
 
     def averaging(self) -> Averaging | None:
-        """The average that training keeps; none at a decay of 0, where it is the last weights."""
+        """The average kept during training; none at a decay of 0, where it equals the last weights."""
         if self.rule is Rule.swa:
             return Averaging(None, self.begin, each_epoch=True, restate=True)
         return Averaging(self.decay, self.begin) if self.decay else None

@@ -1,6 +1,6 @@
 """Adversarial weight perturbation (AWP). Wu, Xia & Wang, NeurIPS 2020, arXiv:2004.05884, section 4.2.
 
-Whatever the losses before it in the stack are: after `adversarial_training` it is AT-AWP, TRADES-AWP or another.
+It applies to any loss below it in the stack: after `adversarial_training` it is AT-AWP, TRADES-AWP or another variant.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from ._training.passes import Undisturbed, reusing
 
 @dataclass(frozen=True)
 class WeightPerturbation(Defense):
-    """Take the gradient of the loss at weights that one step of ascent has moved by a share of their norm.
+    """Take the gradient of the loss at weights moved by one step of ascent, of a length relative to their norm.
 
-    Difference from the paper's release: the weights are never changed and put back, which costs their last bits; the
-    step is added for the passes alone. The adversarial examples of a batch are made once, for the weights as they are.
+    Difference from the paper's code: the weights are not modified and restored, which would lose their last bits; the
+    step is added in the passes only. The adversarial examples of a batch are computed once, for the unperturbed
+    weights.
 
-    gamma: length of the step of a tensor, as a share of its norm; the paper's is 0.005 for TRADES and 0.01 for plain
-    adversarial training. warm_up: epochs without it.
+    gamma: length of a tensor's step relative to its norm; in the paper 0.005 for TRADES and 0.01 for plain adversarial
+    training. warm_up: epochs without perturbation.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = {"gamma": 0.0}
@@ -41,11 +42,11 @@ class WeightPerturbation(Defense):
             )
 
     def at_epoch(self, epoch: int, epochs: int) -> Defense:
-        """Without effect in the warm-up."""
+        """The defense of an epoch: no perturbation during warm-up."""
         return replace(self, gamma=0.0) if epoch < self.warm_up else self
 
     def loss(self, model: nn.Module, batch: Batch, inner: Loss, rng: SampleRandom) -> Tensor:
-        """The loss of the stack at the perturbed weights; twice its passes, less those of the attack."""
+        """The loss of the stack at the perturbed weights; twice its passes, except those of the attack."""
         if self.gamma == 0.0:
             return inner(model, batch)
         with reusing():
@@ -54,9 +55,9 @@ class WeightPerturbation(Defense):
 
 
 def perturbation(model: nn.Module, batch: Batch, inner: Loss, gamma: float) -> dict[str, Tensor]:
-    """Per weight tensor W of two and more dimensions: gamma ||W|| g / ||g||, where g is its gradient of the loss.
+    """gamma ||W|| g / ||g|| for each weight tensor W of two or more dimensions, with g its gradient of the loss.
 
-    Biases and the scales of normalisation have one dimension and stay, and so do the running statistics.
+    Biases, normalisation scales and running statistics are not perturbed.
     """
     weights = {name: p for name, p in model.named_parameters() if p.ndim > 1 and p.requires_grad}
     with torch.enable_grad():

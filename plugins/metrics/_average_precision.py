@@ -1,4 +1,4 @@
-"""Average precision over images, by the rules of COCO's evaluation: greedy matches, 101 recalls, an envelope."""
+"""Average precision over images, as in COCO's evaluation: greedy matching, 101 recalls, precision envelope."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ RECALLS = torch.linspace(0.0, 1.0, 101, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Matches:
-    """Detections of all images, and whether each has found an object of its own.
+    """Detections of all images, and whether each is matched to an object.
 
-    score, label, image: (D,). hit: (T, D) bool, for each overlap of OVERLAPS. objects: (N, K) numbers of objects.
+    score, label, image: (D,). hit: (T, D) bool, for each threshold of OVERLAPS. objects: (N, K), number per image and
+    class.
     """
 
     score: Tensor
@@ -30,9 +31,10 @@ class Matches:
 
 
 def matched(found: Tensor, truth: Tensor, classes: int) -> Matches:
-    """Match detections (N, S, 6) [class, score, box] with objects (N, S, 5) [class, box], class by class.
+    """Match detections (N, S, 6) [class, score, box] to objects (N, S, 5) [class, box], per class.
 
-    From the most certain down, each takes the object that it overlaps most of those not yet taken. Class 0 is none.
+    In descending order of score, each detection is matched to the unmatched object of largest overlap. Class 0 is the
+    background.
     """
     image, place = (found[..., 0] > 0).nonzero(as_tuple=True)
     order = found[image, place, 1].argsort(descending=True, stable=True)
@@ -53,13 +55,13 @@ def matched(found: Tensor, truth: Tensor, classes: int) -> Matches:
 
 
 def _by_image(image: Tensor) -> list[tuple[int, Tensor]]:
-    """Positions of the detections of each image that has any; `image` (D,) does not fall."""
+    """Positions of the detections of each image with detections; `image` (D,) is in ascending order."""
     numbers, counts = image.unique_consecutive(return_counts=True)
     return list(zip(numbers.tolist(), torch.arange(len(image)).split(counts.tolist()), strict=True))
 
 
 def _greedy(share: Tensor, least: float) -> Tensor:
-    """True for each detection (row, the most certain first) that takes an object (column), (n,) bool."""
+    """True for detections (rows, in descending order of score) matched to an object (column), (n,) bool."""
     free = torch.ones(share.shape[1], dtype=torch.bool)
     taken = torch.zeros(len(share), dtype=torch.bool)
     for row, values in enumerate(share):
@@ -71,9 +73,9 @@ def _greedy(share: Tensor, least: float) -> Tensor:
 
 
 def average_precision(of: Matches, weights: Tensor) -> Tensor:
-    """Average precision per resample, overlap and class, (R, T, K); NaN for classes without objects and for class 0.
+    """Average precision per resample, overlap and class, (R, T, K); NaN for class 0 and classes without objects.
 
-    weights: (R, N) how often each image counts.
+    weights: (R, N), the weight of each image.
     """
     classes = of.objects.shape[1]
     result = torch.full((len(weights), len(OVERLAPS), classes), torch.nan, dtype=torch.float64)
@@ -91,7 +93,7 @@ def average_precision(of: Matches, weights: Tensor) -> Tensor:
 
 
 def _area(right: Tensor, every: Tensor, objects: Tensor) -> Tensor:
-    """Mean over RECALLS of the best precision at that recall or a higher one, (R,)."""
+    """Mean over RECALLS of the highest precision at that recall or above, (R,)."""
     if not right.shape[1]:
         return torch.zeros(len(right), dtype=torch.float64)
     precision = right / every.clamp_min(torch.finfo(torch.float64).eps)

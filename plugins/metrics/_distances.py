@@ -1,4 +1,4 @@
-"""Distances of adversarial examples as a torchmetrics metric: quartiles with failures at infinity."""
+"""Quartiles of the distances of adversarial examples, with failures at infinity, as a torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUARTILES = (("q25", 0.25), ("median", 0.5), ("q75", 0.75))
 
 
 class DistanceQuartiles(torchmetrics.Metric):
-    """The distances of every validly attacked example, kept until they are computed: 16 bytes an example."""
+    """Distances of all validly attacked examples, kept until computation: 16 bytes per example."""
 
     full_state_update = False
     found: Tensor
@@ -31,7 +31,7 @@ class DistanceQuartiles(torchmetrics.Metric):
             self.add_state(norm, [], dist_reduce_fx="cat")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Keep the distances of a part of a cell; infinite where the attack found nothing."""
+        """Add the distances of a batch of outcomes; infinite where the attack failed."""
         attacked = outcomes.attacked & outcomes.valid
         adversarial = outcomes.adversarial[attacked]
         self.found += adversarial.sum()
@@ -41,7 +41,7 @@ class DistanceQuartiles(torchmetrics.Metric):
             getattr(self, norm).append(torch.where(adversarial, distance, torch.inf))
 
     def compute(self) -> list[Measurement]:
-        """The share found, then three quartiles per norm; None where a quartile lies among the failures."""
+        """Share of examples with an adversarial example, then three quartiles per norm; None for infinity."""
         found, total = int(self.found), int(self.total)
         low, high = wilson(found, total)
         share = found / total if total else None

@@ -1,4 +1,4 @@
-"""The mean of a value per attacked example, and how often the value is extreme, as one torchmetrics metric."""
+"""Mean of a value per attacked example, and the share of extreme values, as one torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Mean", "MeanAndShare"]
 
 @dataclass(frozen=True)
 class Mean:
-    """A value in [0, 1] of each example, and which values count as extreme.
+    """A value in [0, 1] per example, and the criterion for extreme values.
 
-    value: from outcomes to (N,), or None where it was not recorded. extreme: from values to (N,) bool.
-    name, unit, higher_is_better: of the mean. share: the name of the share of extreme values; fewer are better.
+    value: from outcomes to (N,), or None if it was not recorded. extreme: from values to (N,) bool.
+    name, unit, higher_is_better: of the mean. share: name of the share of extreme values; lower is better.
     """
 
     value: Callable[[Outcomes], Tensor | None]
@@ -34,7 +34,7 @@ class Mean:
 
 
 class MeanAndShare(torchmetrics.Metric):
-    """Over the validly attacked examples: the mean, with the normal interval, and the share, with Wilson's."""
+    """Mean, with its normal interval, and share, with Wilson's, over the validly attacked examples."""
 
     full_state_update = False
     total: Tensor
@@ -51,7 +51,7 @@ class MeanAndShare(torchmetrics.Metric):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Add the examples of a part of a cell."""
+        """Add a batch of outcomes."""
         values = self.of.value(outcomes)
         if values is None:
             return
@@ -62,7 +62,7 @@ class MeanAndShare(torchmetrics.Metric):
         self.examples += len(values)
 
     def compute(self) -> list[Measurement]:
-        """The mean and the share; None where nothing was recorded."""
+        """The mean and the share; None if nothing was recorded."""
         count, extremes = int(self.examples), int(self.extremes)
         mean = low = high = None
         if count:

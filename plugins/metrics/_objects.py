@@ -23,7 +23,7 @@ class ObjectRates(SiteAnswers):
     answers = torch.float32
 
     def compute(self) -> list[Measurement]:
-        """Five measurements of clean, then of attacked inputs; None where nothing was recorded."""
+        """Five measurements of clean, then of attacked inputs; None if nothing was recorded."""
         found = []
         for which in ("clean", "attacked"):
             answers = self.clean if which == "clean" else self.adv
@@ -35,7 +35,7 @@ class ObjectRates(SiteAnswers):
 
 
 def _described(values: Tensor) -> tuple[float | None, float | None, float | None]:
-    """The number, and the interval of its resamples, of values (1 + R,); None where there is nothing to measure."""
+    """The value and the interval of its resamples, from values (1 + R,); None if there is nothing to measure."""
     if not bool(values[0].isfinite()):
         return None, None, None
     value, (low, high) = float(values[0]), interval(values[1:][values[1:].isfinite()].tolist())
@@ -43,7 +43,7 @@ def _described(values: Tensor) -> tuple[float | None, float | None, float | None
 
 
 def rates(truth: Tensor, found: Tensor) -> list[Tensor]:
-    """The five numbers of all examples, and of each resample, (1 + R,) each."""
+    """Five rates over all examples and for each resample, (1 + R,) each."""
     weights = torch.cat([torch.ones(1, len(truth), dtype=torch.float64), resampled_weights(len(truth))])
     classes = int(max(truth[..., 0].max(), found[..., 0].max())) + 1
     precision = average_precision(matched(found, truth, classes), weights)

@@ -13,7 +13,7 @@ __all__ = ["PassCounts"]
 
 
 class PassCounts(torchmetrics.Metric):
-    """The passes of every attacked example, kept until they are computed: 17 bytes an example."""
+    """Passes of all attacked examples, kept until computation: 17 bytes per example."""
 
     full_state_update = False
     forwards: Tensor | list[Tensor]
@@ -26,12 +26,12 @@ class PassCounts(torchmetrics.Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Keep the passes of a part of a cell."""
+        """Add the passes of a batch of outcomes."""
         for name in ("forwards", "backwards", "broken"):
             getattr(self, name).append(getattr(outcomes, name)[outcomes.attacked])
 
     def compute(self) -> list[Measurement]:
-        """Mean, median and largest number of passes per attacked example; queries per broken one."""
+        """Mean, median and maximum of the passes per attacked example, and of the queries per broken example."""
         forwards, broken = gathered(self.forwards), gathered(self.broken).bool()
         return [
             *_summary("forwards_per_example", forwards, "passes"),

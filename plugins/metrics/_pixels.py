@@ -20,7 +20,7 @@ class PixelRates(SiteAnswers):
     answers = torch.int64
 
     def compute(self) -> list[Measurement]:
-        """Both rates of clean and attacked inputs; None where nothing was recorded."""
+        """Both rates of clean and attacked inputs; None if nothing was recorded."""
         names = [f"{which}_{rate}" for rate in ("miou", "pixel_accuracy") for which in ("clean", "attacked")]
         if not self.truth:
             return [Measurement(name, None, None, None, "fraction", True) for name in names]
@@ -41,7 +41,7 @@ class PixelRates(SiteAnswers):
 
 
 def confusion(truth: Tensor, answer: Tensor, classes: int) -> Tensor:
-    """Pixels of each label that get each answer, per example, (N, K, K) float64; `truth` and `answer` are (N, S)."""
+    """Confusion matrix of pixels (label, answer) per example, (N, K, K) float64; `truth` and `answer` are (N, S)."""
     counts = torch.zeros(len(truth), classes * classes, dtype=torch.float64)
     counted = truth >= 0
     counts.scatter_add_(1, (truth.clamp_min(0) * classes + answer), counted.double())
@@ -49,13 +49,13 @@ def confusion(truth: Tensor, answer: Tensor, classes: int) -> Tensor:
 
 
 def _mean_iou(counts: Tensor) -> float:
-    """Mean IoU over the classes that are there or are answered, of (K, K)."""
+    """Mean IoU over the classes that occur in labels or answers, from counts (K, K)."""
     both = counts.diag()
     either = counts.sum(0) + counts.sum(1) - both
     return float((both / either.clamp_min(1.0))[either > 0].mean()) if bool((either > 0).any()) else 0.0
 
 
 def _accuracy(counts: Tensor) -> float:
-    """Share of the pixels on the diagonal, of (K, K); 1 where no pixel counts."""
+    """Share of pixels on the diagonal of counts (K, K); 1 if there are none."""
     total = float(counts.sum())
     return float(counts.diag().sum()) / total if total else 1.0

@@ -1,4 +1,4 @@
-"""Quantiles of a sample that may hold infinities, with distribution-free intervals.
+"""Quantiles of a sample with possible infinities, and their distribution-free intervals.
 
 David and Nagaraja, Order Statistics, 3rd edition, 2003, section 7.1: the ranks of a quantile's interval are binomial.
 """
@@ -14,16 +14,16 @@ __all__ = ["finite", "gathered", "quantile", "quantile_interval"]
 
 
 def gathered(state: Tensor | list[Tensor]) -> Tensor:
-    """(M,) the values of a `cat` state: torchmetrics holds a list, and a tensor after it has merged processes."""
+    """Values of a `cat` state, (M,): a list in torchmetrics, or a tensor after processes have been merged."""
     if isinstance(state, Tensor):
         return state
     return torch.cat(state) if state else torch.empty(0)
 
 
 def quantile(ordered: Tensor, share: float) -> float | None:
-    """The quantile of `ordered` (M,), ascending, between neighbours by linear interpolation; None where M is 0.
+    """Quantile of `ordered` (M,), ascending, linearly interpolated; None if M is 0.
 
-    Infinite where the upper neighbour that takes part is infinite.
+    Infinite if the upper neighbour has a positive weight and is infinite.
     """
     if len(ordered) == 0:
         return None
@@ -36,9 +36,9 @@ def quantile(ordered: Tensor, share: float) -> float | None:
 
 
 def quantile_interval(ordered: Tensor, share: float, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Two of the values of `ordered` (M,), ascending, that hold the quantile between them in that share of samples.
+    """Two values of `ordered` (M,), ascending, that enclose the quantile with confidence `level`.
 
-    None on the side where the sample is too small to bound it.
+    None on a side that the sample is too small to bound.
     """
     if len(ordered) == 0:
         return None, None
@@ -55,5 +55,5 @@ def quantile_interval(ordered: Tensor, share: float, level: float = 0.95) -> tup
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where it is infinite: nothing was found there."""
+    """The value, or None if it is infinite."""
     return value if value is not None and math.isfinite(value) else None

@@ -26,9 +26,9 @@ Z95 = 1.959963984540054
 class Rate:
     """A share of examples, in [0, 1].
 
-    count: from outcomes to (N,) bool hits and (N,) bool examples that are in the denominator; a hit outside the
-    denominator does not count.
-    above: the number of classes that there must be more of; among five, the right one is always within five guesses.
+    count: from outcomes to (N,) bool hits and (N,) bool examples in the denominator; a hit outside the denominator does
+    not count. above: the rate is measured only with more classes than this; with five, the label is always in the top
+    five.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Rate:
 
 
 class Rates(torchmetrics.Metric):
-    """Several rates over the same outcomes. The counts add up, so that parts of a cell merge exactly."""
+    """Several rates over the same outcomes. Counts are additive, so that parts of a cell merge exactly."""
 
     full_state_update = False
     hits: Tensor
@@ -53,7 +53,7 @@ class Rates(torchmetrics.Metric):
         self.add_state("classes", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Count the examples of a part of a cell, and the classes that their labels show."""
+        """Count a batch of outcomes and the classes of its labels."""
         for labels in (outcomes.y, outcomes.clean_label, outcomes.adv_label):
             if len(labels):
                 self.classes = torch.maximum(self.classes, labels.max().cpu() + 1)
@@ -63,7 +63,7 @@ class Rates(torchmetrics.Metric):
             self.totals[index] += int(counted.sum())
 
     def compute(self) -> list[Measurement]:
-        """One measurement per rate, with its interval; None where nothing was counted, or any answer would be right."""
+        """One measurement per rate, with its interval; None if nothing was counted, or there are too few classes."""
         found = []
         for rate, hits, total in zip(self.rates, self.hits.tolist(), self.totals.tolist(), strict=True):
             counted = 0 if 0 < self.classes <= rate.above and hits == total else total
@@ -74,7 +74,7 @@ class Rates(torchmetrics.Metric):
 
 
 def wilson(hits: float, total: int, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Wilson's score interval for `hits` of `total`; (None, None) where total is 0."""
+    """Wilson's score interval for `hits` of `total`; (None, None) if `total` is 0."""
     if total == 0:
         return None, None
     z = Z95 if level == 0.95 else NormalDist().inv_cdf((1.0 + level) / 2.0)

@@ -1,4 +1,4 @@
-"""Distances over certified radii as a torchmetrics metric, failures at infinity."""
+"""Ratios of distances to certified radii, with failures at infinity, as a torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CertifiedRatios"]
 
 
 class CertifiedRatios(torchmetrics.Metric):
-    """The ratio of every validly attacked example with a certified radius, kept until it is computed."""
+    """Ratios of all validly attacked examples with a certified radius, kept until computation."""
 
     full_state_update = False
     ratios: list[Tensor]
@@ -28,13 +28,13 @@ class CertifiedRatios(torchmetrics.Metric):
         self.add_state("ratios", [], dist_reduce_fx="cat")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Keep the ratios of a part of a cell; infinite where the attack found nothing."""
+        """Add the ratios of a batch of outcomes; infinite where the attack failed."""
         known = outcomes.attacked & outcomes.valid & (outcomes.certified > 0)
         far = torch.where(outcomes.adversarial, outcomes.distances(self.norm), torch.inf)[known]
         self.ratios.append(far.double() / outcomes.certified[known].double())
 
     def compute(self) -> list[Measurement]:
-        """Median, mean and least ratio, and the share found."""
+        """Median, mean and minimum of the ratios, and the share of examples with an adversarial example."""
         ordered = gathered(self.ratios).double().sort().values
         total = len(ordered)
         found = int(ordered.isfinite().sum())

@@ -20,7 +20,7 @@ STATES = ("clean_suspicion", "clean_wrong", "attacked_suspicion", "attacked_wron
 
 
 class RiskCurves(torchmetrics.Metric):
-    """Suspicion and answer of every input, kept until computed: 10 bytes an example."""
+    """Suspicion and correctness of all inputs, kept until computation: 10 bytes per example."""
 
     full_state_update = False
 
@@ -30,7 +30,7 @@ class RiskCurves(torchmetrics.Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Keep what is known of a part of a cell; nothing where the system has no detector."""
+        """Add a batch of outcomes; nothing if the system has no detector."""
         found = (outcomes.clean_suspicion, outcomes.clean_predicted, outcomes.adv_suspicion, outcomes.adv_predicted)
         clean, answer, adv, adv_answer = found
         if clean is None or answer is None or adv is None or adv_answer is None:
@@ -39,7 +39,7 @@ class RiskCurves(torchmetrics.Metric):
             getattr(self, name).append(value)
 
     def compute(self) -> list[Measurement]:
-        """Per kind of input the area and the risk at each coverage, with Wilson's interval."""
+        """Area and risk at each coverage, with Wilson's interval, for clean and attacked inputs."""
         measured = []
         for kind in ("clean", "attacked"):
             suspicion = gathered(getattr(self, f"{kind}_suspicion"))
@@ -57,7 +57,7 @@ class RiskCurves(torchmetrics.Metric):
 
 
 def expected_errors(suspicion: Tensor, wrong: Tensor) -> Tensor:
-    """Wrong answers among the k least suspicious inputs, k = 1 ... N, the mean over orders of equals, (N,) float64."""
+    """Expected errors among the k least suspicious inputs, k = 1 ... N, ties in random order, (N,) float64."""
     if len(suspicion) == 0:
         return torch.zeros(0, dtype=torch.float64)
     order = suspicion.argsort(stable=True)

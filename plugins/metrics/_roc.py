@@ -1,4 +1,4 @@
-"""Receiver operating characteristic of suspicion scores: its area, and points on it, with intervals.
+"""Receiver operating characteristic of suspicion scores: area and operating points, with intervals.
 
 DeLong, DeLong & Clarke-Pearson, Biometrics 44, 1988, for the variance of the area.
 """
@@ -20,11 +20,11 @@ __all__ = ["DetectionRates", "area", "area_interval", "true_positives_at"]
 
 POINTS = (("1", 0.01), ("5", 0.05))
 HALF = 0.975
-"""Confidence of each of two intervals that hold together with 95 %."""
+"""Confidence of each of two intervals that hold jointly with 95 %."""
 
 
 class DetectionRates(torchmetrics.Metric):
-    """Suspicion of every clean input and of every deceptive candidate, kept until computed: 10 bytes an example."""
+    """Suspicion of all clean inputs and deceptive candidates, kept until computation: 10 bytes per example."""
 
     full_state_update = False
     clean: Tensor | list[Tensor]
@@ -36,7 +36,7 @@ class DetectionRates(torchmetrics.Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Keep the scores of a part of a cell; none where the system has no detector."""
+        """Add a batch of outcomes; nothing if the system has no detector."""
         clean, adv, predicted = outcomes.clean_suspicion, outcomes.adv_suspicion, outcomes.adv_predicted
         if clean is None or adv is None or predicted is None:
             return
@@ -46,7 +46,7 @@ class DetectionRates(torchmetrics.Metric):
         self.deceptive.append(adv[outcomes.attacked & outcomes.valid & (predicted != outcomes.y)])
 
     def compute(self) -> list[Measurement]:
-        """Both rates at the calibrated threshold, the area, and the detection rate at fixed false positives."""
+        """Both rates at the calibrated threshold, the area, and the detection rate at fixed false positive rates."""
         clean, deceptive = gathered(self.clean), gathered(self.deceptive)
         caught, refused = int((deceptive > 0).sum()), int((clean > 0).sum())
         measured = [
@@ -65,17 +65,17 @@ def _rate(name: str, hits: int, total: int, *, higher_is_better: bool) -> Measur
 
 
 def area(clean: Tensor, attacked: Tensor) -> float | None:
-    """Probability that an attacked score (M,) is above a clean one (N,), ties by half; None where either is empty."""
+    """Probability that an attacked score (M,) exceeds a clean one (N,), ties counted half; None if either is empty."""
     if len(clean) == 0 or len(attacked) == 0:
         return None
     return float(_placements(attacked, clean).mean())
 
 
 def area_interval(clean: Tensor, attacked: Tensor) -> tuple[float | None, float | None]:
-    """95 % interval of :func:`area` by DeLong's variance, cut to [0, 1].
+    """95 % interval of :func:`area` by DeLong's variance, clipped to [0, 1].
 
-    Where the scores are separated entirely the variance is 0, and the interval is Wilson's of as many pairs as the
-    smaller sample has examples. None for fewer than two examples of either kind.
+    For perfectly separated scores the variance is 0, and the interval is Wilson's for as many pairs as the smaller
+    sample has examples. None for fewer than two examples of either kind.
     """
     if min(len(clean), len(attacked)) < 2:
         return None, None
@@ -89,7 +89,7 @@ def area_interval(clean: Tensor, attacked: Tensor) -> tuple[float | None, float 
 
 
 def _placements(scores: Tensor, others: Tensor) -> Tensor:
-    """Share of `others` (N,) below each score, ties by half, of shape (M,) float64."""
+    """Share of `others` (N,) below each score, ties counted half, (M,) float64."""
     ordered = others.sort().values
     below = torch.searchsorted(ordered, scores.contiguous(), right=False)
     upto = torch.searchsorted(ordered, scores.contiguous(), right=True)
@@ -97,11 +97,11 @@ def _placements(scores: Tensor, others: Tensor) -> Tensor:
 
 
 def true_positives_at(clean: Tensor, attacked: Tensor, share: float) -> tuple[float | None, float | None, float | None]:
-    """The share of attacked scores (M,) above the least threshold with false positives of at most `share`.
+    """Share of attacked scores (M,) above the lowest threshold with a false positive rate of at most `share`.
 
     Returns:
-        The value, and an interval that allows for the chance in the threshold and in the attacked scores, at 97.5 %
-        each. None where so small a share is less than one of the clean scores (N,), or where nothing was attacked.
+        The value, and an interval that accounts for the sampling of the threshold and of the attacked scores, at 97.5 %
+        each. None if `share` is less than one of the clean scores (N,), or nothing was attacked.
     """
     count, total = len(clean), len(attacked)
     allowed = math.floor(count * share + 1e-9)

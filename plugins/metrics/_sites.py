@@ -1,4 +1,4 @@
-"""Labels and answers of all examples with several sites, as a torchmetrics metric keeps them."""
+"""Labels and answers of all examples with several sites, as a torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["SiteAnswers"]
 
 
 class SiteAnswers(torchmetrics.Metric):
-    """Over all examples with an answer per site. These are kept, so that parts of a cell merge exactly.
+    """All examples with an answer per site, kept so that parts of a cell merge exactly.
 
-    answers: the type in which answers are computed with.
+    answers: the type of the stored answers.
     """
 
     full_state_update = False
@@ -31,7 +31,7 @@ class SiteAnswers(torchmetrics.Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, outcomes: Outcomes) -> None:
-        """Add the examples of a part of a cell."""
+        """Add a batch of outcomes."""
         if outcomes.sites is None or outcomes.clean_sites is None or outcomes.adv_sites is None or not len(outcomes):
             return
         self.truth.append(outcomes.sites.long())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttackSuccess(Metric):
-    """`attack_success_rate`: broken within eps, of the examples that were right clean and validly attacked.
+    """`attack_success_rate`: broken within eps, of the examples that were correct clean and validly attacked.
 
     The board ranks systems, so the direction is the defender's: lower is better.
     """
@@ -31,7 +31,7 @@ class AttackSuccess(Metric):
 
 
 def broken(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Broken examples, and those that were validly attacked, (N,) bool each."""
+    """Broken examples, and those validly attacked, (N,) bool each."""
     return outcomes.broken, outcomes.attacked & outcomes.valid
 
 

@@ -1,4 +1,4 @@
-"""Backdoors: how often the trigger evokes its label, and how often the answer is right despite it."""
+"""Backdoors: the share of triggered inputs given the target label, and the accuracy on them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backdoor(Metric):
-    """`backdoor_success_rate` and `accuracy_despite_trigger`, under attacks that show the trigger.
+    """`backdoor_success_rate` and `accuracy_despite_trigger`, under attacks that apply the trigger.
 
-    Both are shares of the test examples that the poison is about, which are those not of the target class (for poisons
-    crafted for given inputs, these inputs), right without the trigger or not. The sum is below 1 where the system gives
-    a third label. The board ranks systems, so the direction of the first is the defender's: lower is better.
+    Both are shares of the test examples that the poison targets: those not of the target class or, for poisons crafted
+    for given inputs, these inputs, whether correct without the trigger or not. Their sum is below 1 where the system
+    predicts a third label. The board ranks systems, so the direction of the first is the defender's: lower is better.
     """
 
     def build(self) -> torchmetrics.Metric:
@@ -36,14 +36,14 @@ class Backdoor(Metric):
 
 
 def evoked(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Examples that are given the poison's label, and those that the poison concerns, (N,) bool each."""
+    """Examples given the poison's label, and those that the poison targets, (N,) bool each."""
     if outcomes.triggered is None or outcomes.aimed is None:
         return _nothing(outcomes)
     return outcomes.triggered == outcomes.aimed, outcomes.aimed >= 0
 
 
 def right(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Examples that are given the true label with the trigger, and those that the poison concerns, (N,) bool each."""
+    """Examples given the true label with the trigger, and those that the poison targets, (N,) bool each."""
     if outcomes.triggered is None or outcomes.aimed is None:
         return _nothing(outcomes)
     return outcomes.triggered == outcomes.y, outcomes.aimed >= 0

@@ -1,4 +1,4 @@
-"""Clean accuracy, top-1 and top-5: the share of examples that the system gets right without an attack."""
+"""Clean accuracy, top-1 and top-5: the share of examples that the system classifies correctly without an attack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CleanAccuracy(Metric):
-    """`clean_accuracy` and `clean_top5_accuracy` over all examples; an input that a detector refuses is not right."""
+    """`clean_accuracy` and `clean_top5_accuracy` over all examples; an input refused by a detector is not correct."""
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
@@ -30,12 +30,12 @@ class CleanAccuracy(Metric):
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Examples whose label is the first guess, and all examples, (N,) bool each."""
+    """Examples whose label is the top prediction, and all examples, (N,) bool each."""
     return outcomes.clean_correct, torch.ones_like(outcomes.clean_correct)
 
 
 def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Examples whose label is among the first five guesses, and all examples, (N,) bool each."""
+    """Examples whose label is among the top five predictions, and all examples, (N,) bool each."""
     return outcomes.clean_top5, torch.ones_like(outcomes.clean_top5)
 
 

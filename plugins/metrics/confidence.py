@@ -1,4 +1,4 @@
-"""Confidence: how sure the system is of its answers under attack, and how often it is confused. No paper."""
+"""Confidence of predictions under attack, and the share of low ones. No paper."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Confidence(Metric):
-    """`attacked_confidence` and `confused` over the examples that were right clean and validly attacked.
+    """`attacked_confidence` and `confused` over the examples that were correct clean and validly attacked.
 
-    The first is the mean probability of the predicted label, right or wrong; it has no direction, since being sure is
-    good only of a right answer. The second is the share of examples whose predicted label has less than `threshold`:
-    the success of `attack=confusion`, whatever the label is.
+    The first is the mean probability of the predicted label, correct or not; it has no direction, since confidence is
+    desirable only in correct predictions. The second is the share of examples whose predicted label has a probability
+    below
+    `threshold`: the success of `attack=confusion`, whatever the label.
 
-    threshold: a probability; two labels that are as likely have at most 1/2 each.
+    threshold: a probability; two equally likely labels have at most 1/2 each.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 class Detection(Metric):
     """Separation of deceptive candidates from clean inputs by the detectors of a system.
 
-    A candidate is deceptive if it is valid and the classifier alone would get it wrong, refused or not; one that fails
-    to deceive is no adversarial example and counts on neither side. `detection_rate` and `false_positive_rate` are the
-    shares refused, at the threshold calibrated on the select split; `detection_auroc` the area under the curve over
-    all thresholds; `detection_rate_at_1_percent` and `_5_percent` the points of that curve, with a threshold taken
-    from the clean inputs of this cell. None where the system has no detector.
+    A candidate is deceptive if it is valid and the classifier without detectors would misclassify it, refused or not;
+    others are not adversarial examples and do not count. `detection_rate` and `false_positive_rate` are the shares
+    refused, at the threshold calibrated on the select split; `detection_auroc` is the area under the ROC curve;
+    `detection_rate_at_1_percent` and `_5_percent` are points on that curve, with a threshold from the clean inputs of
+    this cell. None if the system has no detector.
     """
 
     def build(self) -> torchmetrics.Metric:

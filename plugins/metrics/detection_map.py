@@ -1,6 +1,6 @@
-"""Detection: average precision as COCO has it, and objects gone, misnamed and made up, clean and attacked.
+"""Object detection: COCO's average precision, and missed, misclassified and false objects, clean and attacked.
 
-Lin et al., Microsoft COCO, ECCV 2014, arXiv:1405.0312, section 5, and its program of evaluation (pycocotools).
+Lin et al., Microsoft COCO, ECCV 2014, arXiv:1405.0312, section 5, and its evaluation code (pycocotools).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DetectionMap(Metric):
-    """`clean_map`, `clean_map50`, shares of `objects_gone` and `objects_misnamed`, and `false_objects` of a scene.
+    """`clean_map`, `clean_map50`, shares of `objects_gone` and `objects_misnamed`, and `false_objects` per scene.
 
-    And the same with `attacked_`. map is the mean over classes and over the overlaps 0.5, 0.55, ..., 0.95, map50 that
-    at 0.5. An object is gone if no detection has an overlap of 0.5, misnamed if the most certain of those is of another
-    class; a false object is a detection that overlaps none. An example that was not attacked, or not validly, enters
-    the attacked figures with its clean answer. Intervals: 95 %, percentiles of 200 resamples of the examples.
+    The same with `attacked_`. map is the mean over classes and the overlaps 0.5, 0.55, ..., 0.95; map50 that at 0.5. An
+    object is gone if no detection has an overlap of 0.5, misnamed if the highest-scoring one of these has another
+    class; a false object is a detection that overlaps none. An example not attacked, or not validly, enters the
+    attacked figures with its clean answer. Intervals: 95 %, percentiles of 200 resamples of the examples.
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({Detection.name})

@@ -1,7 +1,7 @@
 """Distances to the adversarial examples that an attack found: quartiles under l0, l1, l2 and linf.
 
-The median distance is how minimal attacks are compared (Brendel et al., NeurIPS 2019, arXiv:1907.01003). Failures
-count as infinitely far, so that an attack cannot look better by giving up on hard examples.
+Minimal attacks are compared by the median distance (Brendel et al., NeurIPS 2019, arXiv:1907.01003). Failures
+count as infinite distances, so that an attack cannot improve its result by giving up on hard examples.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Distances(Metric):
     """`distance_<norm>_q25`, `_median`, `_q75` over the validly attacked examples, and `adversarial_found`.
 
-    `adversarial_found` is the share for which the attack found an adversarial example at any distance. A quartile that
-    lies among the failures is None. Intervals are distribution-free, from order statistics; None where a bound lies
-    among the failures or the sample is too small to have one. Farther is better for the system.
+    `adversarial_found` is the share for which the attack found an adversarial example at any distance. A quartile at
+    infinity is None. Intervals are distribution-free, from order statistics; None for a bound at infinity or for too
+    small a sample. Larger distances are better for the system.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

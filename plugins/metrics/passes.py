@@ -1,4 +1,4 @@
-"""Forward and backward passes per attacked example, and queries per broken one, as the core counted them."""
+"""Forward and backward passes per attacked example, and queries per broken example, as counted by the core."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Passes(Metric):
     """`forwards_per_example`, `backwards_per_example` and `queries_per_broken_example`.
 
-    Each plain name is the mean; `_median` and `_max` follow. The first two are over all attacked examples. A query is
-    a forward pass, here over the examples that were broken, as black-box attacks are compared. An attack is neither
-    better nor worse for its cost alone, so there is no direction.
+    Each name alone is the mean; `_median` and `_max` are its variants. The first two are over all attacked examples. A
+    query is a forward pass, over the broken examples only, as black-box attacks are compared. Cost makes an attack
+    neither better nor worse, so there is no direction.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK

@@ -1,4 +1,4 @@
-"""Certified accuracy under poisoning: right, whatever so many added or removed training rows say."""
+"""Certified accuracy under poisoning: correct whichever R training rows are added or removed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PoisoningCertificate(Metric):
-    """`poison_certified_accuracy_R`, for R rows: the share of all examples that are right and certified against R rows.
+    """`poison_certified_accuracy_R`: the share of examples that are correct and certified against R training rows.
 
-    Nothing is known without a certifier of training rows, such as certifier=partition_aggregation.
+    None without a certifier of training rows, such as certifier=partition_aggregation.
 
-    rows: numbers of training rows.
+    rows: values of R.
     """
 
     rows: tuple[int, ...] = (1, 5)
@@ -31,7 +31,7 @@ class PoisoningCertificate(Metric):
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", tuple(self.rows))
         if not self.rows or min(self.rows) < 0:
-            raise ConfigError(f"metric.rows is {list(self.rows)}; expected numbers of training rows, as [1]")
+            raise ConfigError(f"metric.rows is {list(self.rows)}; expected numbers of training rows, such as [1]")
 
     def build(self) -> torchmetrics.Metric:
         """The rates, with Wilson intervals."""
@@ -41,7 +41,7 @@ class PoisoningCertificate(Metric):
 
 
 def certified(outcomes: Outcomes, rows: int) -> tuple[Tensor, Tensor]:
-    """Examples right and certified against `rows` training rows, and all that were asked about, (N,) bool each."""
+    """Examples correct and certified against `rows` training rows, and all examples, (N,) bool each."""
     if outcomes.certified_rows is None:
         nobody = torch.zeros_like(outcomes.clean_correct)
         return nobody, nobody

@@ -1,4 +1,4 @@
-"""Robust accuracy of systems that may refuse to answer. Tramer, ICML 2022, arXiv:2107.11630, section 2."""
+"""Robust accuracy of systems that may abstain. Tramer, ICML 2022, arXiv:2107.11630, section 2."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REFUSED = -1
 
 @dataclass(frozen=True)
 class Rejection(Metric):
-    """Accuracies of all examples that count refusals, clean and under attack.
+    """Accuracies over all examples that take refusals into account, clean and under attack.
 
-    A clean input is right only if it is accepted and right. An attacked one is safe if it is refused or right, and only
-    examples that were right on the clean input can be. `robust_accuracy_with_rejection` is the share of safe ones;
-    `robust_accuracy_answered` of those that are still answered, and answered right; `robust_by_refusal` of those that
-    a refusal saved. `clean_refused` is the share of clean inputs refused, whatever the label.
+    A clean input is correct only if it is accepted and classified correctly. An attacked input is safe if its clean
+    version is correct and it is refused or classified correctly. `robust_accuracy_with_rejection` is the share of safe
+    inputs, `robust_accuracy_answered` of those accepted, `robust_by_refusal` of those refused. `clean_refused` is the
+    share of clean inputs refused, whatever the label.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -44,7 +44,7 @@ class Rejection(Metric):
 
 
 def safe(outcomes: Outcomes) -> Tensor:
-    """True where accepted and right on the clean input, and refused or right under a valid attack, (N,) bool."""
+    """Examples accepted and correct clean, and refused or correct under a valid attack, (N,) bool."""
     kept = (outcomes.adv_label == REFUSED) | (outcomes.adv_label == outcomes.y)
     return outcomes.clean_correct & outcomes.valid & ~outcomes.broken & kept
 

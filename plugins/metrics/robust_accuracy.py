@@ -1,4 +1,4 @@
-"""Robust accuracy, top-1 and top-5: the share of examples that the system gets right whatever the attack did."""
+"""Robust accuracy, top-1 and top-5: the share of examples that the system classifies correctly under attack."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RobustAccuracy(Metric):
-    """`robust_accuracy` and `robust_top5_accuracy` over all examples, as the counts of a record have them.
+    """`robust_accuracy` and `robust_top5_accuracy` over all examples, from the counts of a record.
 
-    An example that is wrong without an attack is not robust. One whose candidate lay outside the threat is not either,
-    nor is it broken: `counts.invalid` says how many there were, so an attack that is never valid raises no share.
+    An example misclassified without an attack is not robust. One whose candidate is outside the threat is neither
+    robust nor broken; `counts.invalid` gives their number, so that an attack with invalid candidates raises no share.
 
-    Unless `threat.goal` is top5, `robust_top5_accuracy` is top-5 after a top-1 attack: the attacker was content with
-    any other first answer, and examples that were wrong at first guess were not attacked. Under top5 both rates are
-    that of examples whose label no attack drove out of the five best.
+    Unless `threat.goal` is top5, `robust_top5_accuracy` is top-5 accuracy after a top-1 attack: the attacker aimed at
+    any other top prediction, and examples misclassified in top-1 were not attacked. Under top5 both rates are the share
+    of examples whose label no attack removed from the top five.
     """
 
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
@@ -38,12 +38,12 @@ class RobustAccuracy(Metric):
 
 
 def top1(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Examples right and not broken, and all examples, (N,) bool each."""
+    """Examples correct and not broken, and all examples, (N,) bool each."""
     return outcomes.robust, torch.ones_like(outcomes.robust)
 
 
 def top5(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
-    """Examples right within five guesses on a valid candidate, and all examples, (N,) bool each."""
+    """Examples with the label in the top five on a valid candidate, and all examples, (N,) bool each."""
     return outcomes.robust_top5 & outcomes.valid, torch.ones_like(outcomes.robust_top5)
 
 

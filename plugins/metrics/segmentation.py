@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class SegmentationMetric(Metric):
     """`clean_miou` and `attacked_miou` over all examples, `clean_pixel_accuracy` and `attacked_pixel_accuracy`.
 
-    mIoU is the mean over classes of the intersection over union that all examples have together. Pixels without a label
-    do not count. An example that was not attacked, since it is answered wrongly as a whole, or not validly, enters the
-    attacked figures with its clean answer; one on which the attack failed enters with what it left. Intervals: 95 %,
-    percentiles of 200 resamples of the examples.
+    mIoU is the mean over classes of the intersection over union pooled over all examples. Pixels without a label do not
+    count. An example not attacked, since its clean answer is wrong as a whole, or not validly attacked enters the
+    attacked figures with its clean answer; one on which the attack failed enters with its final candidate. Intervals:
+    95 %, percentiles of 200 resamples of the examples.
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name})

@@ -1,4 +1,4 @@
-"""Targets reached: how many labels an example can be turned into. Carlini & Wagner, S&P 2017, section VI.A."""
+"""Targets reached: the share of labels an example can be changed to. Carlini & Wagner, S&P 2017, section VI.A."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TargetsReached(Metric):
-    """`targets_reached` and `every_target_reached`, under `threat.goal=all`; under other goals there is nothing to say.
+    """`targets_reached` and `every_target_reached`, under `threat.goal=all`; None under other goals.
 
-    The first is the average case: the share of the labels that were reached within eps, its mean over the examples that
-    were right clean and validly attacked. The second is the worst case: the share of these examples for which all
-    labels were. The best case, any label, is `attack_success_rate`. Lower is better, as there.
+    The first is the average case: the share of labels reached within eps, averaged over the examples that were correct
+    clean and validly attacked. The second is the worst case: the share of these examples for which all labels were
+    reached.
+    The best case, any label, is `attack_success_rate`. Lower is better, as there.
     """
 
     def build(self) -> torchmetrics.Metric:

@@ -1,6 +1,6 @@
 """Layers that are 1-Lipschitz in the l2 norm by construction. Prach & Lampert, ECCV 2022, arXiv:2208.03160.
 
-A map W with its columns divided by sqrt(sum_j abs(W^T W)_ij) has no singular value above 1 (theorem 1), whatever W is.
+A map W with its columns divided by sqrt(sum_j abs(W^T W)_ij) has no singular value above 1 for any W (theorem 1).
 For a convolution the sums are over channels and offsets of the kernel's correlation with itself (theorem 3).
 """
 
@@ -18,7 +18,7 @@ LEAST = 1e-12
 
 
 class AlmostOrthogonalLinear(nn.Module):
-    """x -> W D x + b. weight: (outputs, inputs), orthogonal at the start."""
+    """x -> W D x + b. weight: (outputs, inputs), initialised orthogonally."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class AlmostOrthogonalLinear(nn.Module):
 
 
 class AlmostOrthogonalConv2d(nn.Module):
-    """A convolution that keeps the size, padded by zeros. weight: (outputs, inputs, kernel, kernel), kernel odd.
+    """Same-size convolution with zero padding. weight: (outputs, inputs, kernel, kernel), kernel odd.
 
-    It starts as an orthogonal map of channels in the middle of the kernel.
+    Initialised with an orthogonal map of channels at the kernel's centre.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -46,7 +46,7 @@ class AlmostOrthogonalConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def scaled(self) -> Tensor:
-        """The weight that is used."""
+        """The rescaled weight used in the forward pass."""
         channels = self.weight.transpose(0, 1)  # (inputs, outputs, kernel, kernel)
         size = F.conv2d(channels, channels, padding=self.kernel - 1).abs().sum((1, 2, 3))
         return self.weight * size.clamp_min(LEAST).rsqrt().reshape(1, -1, 1, 1)
@@ -57,18 +57,18 @@ class AlmostOrthogonalConv2d(nn.Module):
 
 
 class Absolute(nn.Module):
-    """The absolute value, which keeps the norm of gradients.
+    """Absolute value, which preserves gradient norms.
 
-    Up to orthogonal maps it is MaxMin, the paper's (Anil, Lucas & Grosse, ICML 2019, arXiv:1811.05381, section 4).
+    Up to orthogonal maps it equals the paper's MaxMin (Anil, Lucas & Grosse, ICML 2019, arXiv:1811.05381, section 4).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Like `x`."""
+        """Map elementwise; any shape."""
         return x.abs()
 
 
 class Halve(nn.Module):
-    """Each 2x2 block of pixels becomes four channels; a last odd row or column is dropped. It moves features only."""
+    """Rearrange each 2x2 block of pixels into four channels; a last odd row or column is dropped."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, 4 C, H // 2, W // 2)."""

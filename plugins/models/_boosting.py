@@ -1,4 +1,4 @@
-"""Boosted trees of other libraries: settings, checks and training that are the same for each."""
+"""Boosted trees of other libraries: shared settings, checks and training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Boosting"]
 
 @dataclass(frozen=True)
 class Boosting(Model):
-    """Boosted trees over the features of inputs of any shape, grown on one thread.
+    """Boosted trees over the features of inputs of any shape, fitted on one thread.
 
-    package: the library, which is the plugin's name and its extra too. owned: parameters that the harness sets.
-    args: parameters of its classifier. mebibytes: room for what it learns.
+    package: the library, which is also the name of the plugin and of its extra. owned: parameters set by the harness.
+    args: parameters of the library's classifier. mebibytes: capacity for the fitted trees.
     """
 
     access: ClassVar[Access] = Access.scores
@@ -42,31 +42,31 @@ class Boosting(Model):
     @classmethod
     @abstractmethod
     def classifier(cls) -> Any:
-        """The library's classifier."""
+        """The library's classifier class."""
 
     @classmethod
     def taken(cls) -> Mapping[str, Any]:
-        """Names of the parameters that the classifier takes."""
+        """Parameters that the classifier accepts, by name."""
         return parameters(cls.classifier())
 
     @abstractmethod
     def grown(self, x: np.ndarray, y: np.ndarray, seed: int) -> bytes:
-        """File of the trees for features (N, D) float32 and labels (N,), in the library's own format."""
+        """File of the trees fitted to features (N, D) float32 and labels (N,), in the library's format."""
 
     @staticmethod
     @abstractmethod
     def opened(file: bytes) -> Answer:
-        """The trees of a file, on one thread."""
+        """Prediction function of the trees in a file, on one thread."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
+        """Network from (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
         return Portable(self.mebibytes * MEBIBYTE, spec.classes, self.opened)
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Grow the trees on one thread.
+        """Fit the trees on one thread.
 
         Raises:
-            DataError: if a class has no training example, or there is no room for the trees.
+            DataError: if a class has no training example, or the trees exceed `mebibytes`.
         """
         assert isinstance(module, Portable)
         module.take(self.grown(*table_of(train, spec.classes, self.package), seed))

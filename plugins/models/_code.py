@@ -1,4 +1,4 @@
-"""Code of the user's own: a class or function of a Python file, and the files of its folder that it imports."""
+"""User-provided code: a class or function of a Python file, and the files of its folder that it imports."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["built_by", "imported_files"]
 
 
 def imported_files(path: Path) -> tuple[Path, ...]:
-    """The file, and those of its folder that it imports, transitively; found by parsing, none is imported.
+    """The file and the files of its folder that it imports, transitively; found by parsing, without importing.
 
     Raises:
         DataError: if there is no such file.
     """
     if path.suffix != ".py" or not path.is_file():
         raise DataError(
-            f"model.path is {str(path)!r}, which is no Python file in {Path.cwd()}; write model=net.py:MyNet"
+            f"model.path is {str(path)!r}, which is not a Python file in {Path.cwd()}; write model=net.py:MyNet"
         )
     found: dict[Path, None] = {}
     todo = [path]
@@ -41,7 +41,7 @@ def imported_files(path: Path) -> tuple[Path, ...]:
 
 
 def _names(file: Path) -> Iterator[str]:
-    """The modules that a file imports, dotted; a relative import is read from the folder of the first file."""
+    """Dotted names of the modules that a file imports; relative imports start from the folder of the first file."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
@@ -56,7 +56,7 @@ def _names(file: Path) -> Iterator[str]:
 
 
 def _places(folder: Path, name: str) -> Iterator[Path]:
-    """Files that a module of that name, or a package above it, may be in below `folder`."""
+    """Possible files below `folder` for the module `name` and the packages that contain it."""
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         place = folder.joinpath(*parts[:count])
@@ -65,10 +65,11 @@ def _places(folder: Path, name: str) -> Iterator[Path]:
 
 
 def built_by(path: Path, factory: str, args: Mapping[str, Any], spec: DataSpec) -> nn.Module:
-    """The module that a class or function of a file makes of `args`, and of `spec` if it has a parameter of that name.
+    """The module returned by a class or function of a file for `args`, and `spec` if it has a parameter of that name.
 
     Raises:
-        DataError: if the file cannot be imported. ConfigError: if it has no such name, or that takes no such arguments.
+        DataError: if the file cannot be imported.
+        ConfigError: if it does not define the name, or the arguments do not fit.
     """
     files = imported_files(path)
     with _siblings(path.parent):
@@ -78,7 +79,7 @@ def built_by(path: Path, factory: str, args: Mapping[str, Any], spec: DataSpec) 
             if not hasattr(made, part):
                 known = [name for name, value in vars(module).items() if _is_own(value, module.__name__)]
                 raise ConfigError(
-                    f"{path} has no {factory!r}; it defines {', '.join(known) or 'no class and no function'}: write "
+                    f"{path} has no {factory!r}; it defines {', '.join(known) or 'no classes or functions'}: write "
                     "model=FILE.py:NAME"
                 )
             made = getattr(made, part)
@@ -91,24 +92,22 @@ def _is_own(value: object, module: str) -> bool:
 
 def _called(made: Any, name: str, args: Mapping[str, Any], spec: DataSpec) -> nn.Module:
     if isinstance(made, nn.Module) or not callable(made):
-        raise ConfigError(f"{name} is a {type(made).__name__}; expected a class, or a function that makes the model")
+        raise ConfigError(f"{name} is a {type(made).__name__}; expected a class, or a function that returns the model")
     signature = inspect.signature(made)
     given = {**({"spec": spec} if "spec" in signature.parameters else {}), **args}
     try:
         signature.bind(**given)
     except TypeError as error:
         names = ", ".join(name for name in signature.parameters if name != "spec") or "no arguments"
-        raise ConfigError(
-            f"{name} cannot be called: {error}; it takes {names}: give them as model.args.NAME"
-        ) from error
+        raise ConfigError(f"{name} cannot be called: {error}; it takes {names}: set them as model.args.NAME") from error
     module = made(**given)
     if not isinstance(module, nn.Module):
-        raise ConfigError(f"{name} made a {type(module).__name__}; expected a torch.nn.Module")
+        raise ConfigError(f"{name} returned a {type(module).__name__}; expected a torch.nn.Module")
     return module
 
 
 def _module(path: Path, files: tuple[Path, ...]) -> Any:
-    """The file as a module, under a name that its content gives."""
+    """The file imported as a module, under a name derived from its content."""
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     name = f"benchmark_own_{path.stem}_{digest}"
     specification = importlib.util.spec_from_file_location(name, path)
@@ -126,7 +125,7 @@ def _module(path: Path, files: tuple[Path, ...]) -> Any:
 
 @contextlib.contextmanager
 def _siblings(folder: Path) -> Iterator[None]:
-    """Let files of a folder be imported, and forget them afterwards, so that another folder may have the same names."""
+    """Make the files of a folder importable inside the block; afterwards remove them from the imported modules."""
     place, known = str(folder.absolute()), set(sys.modules)
     sys.path.insert(0, place)
     try:

@@ -1,4 +1,4 @@
-"""Questions to an HTTP endpoint: in batches, spaced, repeated where it refuses for now, and counted."""
+"""Requests to an HTTP endpoint: batched, rate-limited, retried on temporary failures, and counted."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ FOR_NOW = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes after which the same request may succeed."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
-"""Seconds before the first repetition, and at most before any."""
+"""Seconds before the first retry, and maximum before any."""
 
 LARGEST = 64 * 2**20
-"""Bytes of a reply that are read."""
+"""Maximum number of bytes read of a reply."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """rate: requests per second at most, 0 for no limit. retries: of a request. timeout: seconds for each."""
+    """Pace of requests.
+
+    rate: maximum requests per second, 0 for no limit. retries: per request. timeout: seconds per request.
+    """
 
     rate: float
     retries: int
@@ -37,14 +40,14 @@ class Pace:
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: the token is for one host."""
+    """Refuse redirections: the token is for one host only."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
 
 
 class Client:
-    """One endpoint as one process asks it. host: its name, for messages. asked: different inputs that were sent."""
+    """Client of one endpoint. host: its name, for messages. asked: number of different inputs sent."""
 
     def __init__(self, url: str, pace: Pace, batch: int, budget: int) -> None:
         self.url, self.pace, self.batch, self.budget = url, pace, batch, budget
@@ -53,17 +56,17 @@ class Client:
         self._next = 0.0
 
     def ask(self, x: np.ndarray) -> list[Any]:
-        """The reply to each of the inputs (B, *S) float32; those that were asked before are not asked again.
+        """Reply to each of the inputs (B, *S) float32; inputs already sent are answered from memory.
 
         Raises:
-            DataError: if the budget does not last, or the endpoint does not answer as it must.
+            DataError: if the budget is exceeded, or the endpoint does not answer as expected.
         """
         keys = [row.tobytes() for row in x]
         new = {key: row for key, row in zip(keys, x, strict=True) if key not in self._answers}
         if self.asked + len(new) > self.budget:
             raise DataError(
-                f"{self.host} was asked {self.asked} inputs and {len(new)} more are wanted; model.budget is "
-                f"{self.budget}: raise it, or give the attack fewer queries"
+                f"{self.host} has answered {self.asked} inputs and {len(new)} more are requested, but model.budget is "
+                f"{self.budget}; increase it, or give the attack fewer queries"
             )
         waiting = list(new.items())
         for start in range(0, len(waiting), self.batch):
@@ -83,15 +86,16 @@ class Client:
                 problem, asked_for = f"{error.code}", _seconds(error.headers.get("Retry-After"))
                 error.close()
                 if error.code not in FOR_NOW:
-                    raise DataError(f"{self.host} refuses with status {problem}{self._hint(error.code)}") from None
+                    hint = self._hint(error.code)
+                    raise DataError(f"{self.host} refused the request with status {problem}{hint}") from None
             except (OSError, http.client.HTTPException) as error:  # not reached, or broken off
                 problem, asked_for = type(getattr(error, "reason", error)).__name__, None
             if left:
                 time.sleep(min(wait if asked_for is None else asked_for, LONGEST_WAIT))
                 wait *= 2
         raise DataError(
-            f"{self.host} does not answer ({problem}) after {self.pace.retries + 1} attempts; the same command goes on "
-            "where it stopped once it does"
+            f"{self.host} did not answer ({problem}) after {self.pace.retries + 1} attempts; run the same command "
+            "again later to resume"
         )
 
     def _sent(self, body: bytes) -> bytes:
@@ -111,7 +115,7 @@ class Client:
             told = None
         outputs = told.get("outputs") if isinstance(told, dict) else None
         if not isinstance(outputs, list) or len(outputs) != count:
-            raise DataError(f'{self.host} does not answer {count} inputs with {{"outputs": [...]}} of that length')
+            raise DataError(f'{self.host} did not answer {count} inputs with {{"outputs": [...]}} of that length')
         return outputs
 
     def _wait_for_turn(self) -> None:
@@ -128,10 +132,10 @@ class Client:
 
 
 def token_name(url: str) -> str:
-    """The variable of the environment that holds the token of a host: BENCHMARK_TOKEN_API_EXAMPLE_ORG."""
+    """Environment variable with the token of a host, such as BENCHMARK_TOKEN_API_EXAMPLE_ORG."""
     return "BENCHMARK_TOKEN_" + re.sub(r"[^A-Z0-9]", "_", (urlsplit(url).hostname or "").upper())
 
 
 def _seconds(text: str | None) -> float | None:
-    """Retry-After in seconds; a date is not read."""
+    """Retry-After in seconds; None for a date."""
     return float(text) if text is not None and text.strip().isdigit() else None

@@ -1,4 +1,4 @@
-"""First layer of the architectures: the check of the example's shape, and the normalisation."""
+"""First layer of the architectures: shape check and normalisation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from benchmark.api import DataSpec, Refused
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std, per channel of an image or per feature: the first layer, so that inputs stay in [0, 1].
+    """(x - mean) / std, per image channel or feature, as the first layer, so that inputs stay in [0, 1].
 
-    The constants are the dataset's, not weights: they are not part of the state dict.
+    The constants are the dataset's, not weights, and not part of the state dict.
     """
 
     mean: Tensor
@@ -32,17 +32,17 @@ def image_shape(spec: DataSpec, model: str, least: int = 1) -> tuple[int, int, i
     """Shape (C, H, W) of a dataset of images.
 
     Raises:
-        Refused: if the examples are no images or have a side of fewer than `least` pixels.
+        Refused: if the examples are not images, or have a side of fewer than `least` pixels.
     """
     if not spec.image:
         raise Refused(
-            f"model.{model} takes images (C, H, W), and the dataset's examples have shape {spec.shape}; choose "
+            f"model.{model} takes images (C, H, W), but the dataset's examples have shape {spec.shape}; choose "
             "model=linear or model=mlp"
         )
     channels, height, width = spec.shape
     if min(height, width) < least:
         raise Refused(
-            f"model.{model} takes images of at least {least}x{least} pixels, and the dataset's are {height}x{width}; "
+            f"model.{model} takes images of at least {least}x{least} pixels, but the dataset's are {height}x{width}; "
             "choose model=linear or model=mlp"
         )
     return channels, height, width

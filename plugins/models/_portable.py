@@ -1,4 +1,4 @@
-"""Models of other libraries inside a torch module: their file, in their own portable format, is its state."""
+"""Models of other libraries as torch modules: their file, in their portable format, is the module's state."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 MEBIBYTE = 2**20
 LEAST = 1e-12
-"""The probability that stands for 0, whose logarithm is not finite."""
+"""Lower bound of probabilities, since the logarithm of 0 is not finite."""
 
 
 class Portable(nn.Module):
-    """A file of at most `room` bytes as a buffer, and what it answers; before there is one, every score is 0.
+    """A file of at most `room` bytes as a buffer, and its predictions; scores are 0 before there is one.
 
-    content: (room,) uint8, the file and zeros after it. length: () int64, of the file.
-    opened: makes the answering function from the file: a function of a module, so that it travels to workers.
+    content: (room,) uint8, the file padded with zeros. length: () int64, of the file.
+    opened: makes the prediction function from the file; a module-level function, so that it can be pickled.
     """
 
     content: Tensor
@@ -38,15 +38,15 @@ class Portable(nn.Module):
         self._answer: Answer | None = None
 
     def take(self, file: bytes) -> None:
-        """Hold a file.
+        """Store a file.
 
         Raises:
-            DataError: if there is no room for it.
+            DataError: if it is too large.
         """
         if len(file) > len(self.content):
             raise DataError(
-                f"the trained model is a file of {len(file) / MEBIBYTE:.1f} MiB, and model.mebibytes leaves room for "
-                f"{len(self.content) / MEBIBYTE:g}; raise it, or choose a smaller model"
+                f"the trained model is a file of {len(file) / MEBIBYTE:.1f} MiB, but model.mebibytes allows "
+                f"{len(self.content) / MEBIBYTE:g}; increase it, or choose a smaller model"
             )
         self.content.zero_()
         self.content[: len(file)] = torch.frombuffer(bytearray(file), dtype=torch.uint8).to(self.content.device)
@@ -54,7 +54,7 @@ class Portable(nn.Module):
         self._answer = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K) float32 scores for `x` (B, *S), without a gradient."""
+        """Scores (B, K) float32 for `x` (B, *S), without gradient."""
         if int(self.length) == 0:
             return torch.zeros(len(x), self.classes, device=x.device)
         if self._answer is None:
@@ -71,23 +71,23 @@ class Portable(nn.Module):
 
 
 def two_columns(scores: Tensor, classes: int) -> Tensor:
-    """(B, K): `scores`, or 0 beside them where they are those of the second of two classes alone."""
+    """Scores (B, K); for scores of the second of two classes only, 0 is added as the first."""
     if scores.ndim == 2 and scores.shape[1] == classes:
         return scores
     flat = scores.reshape(len(scores), -1)
     if classes != 2 or flat.shape[1] != 1:
-        raise DataError(f"the model answers with {tuple(flat.shape)} scores; expected ({len(scores)}, {classes})")
+        raise DataError(f"the model gives scores of shape {tuple(flat.shape)}; expected ({len(scores)}, {classes})")
     return torch.cat([torch.zeros_like(flat), flat], 1)
 
 
 def logarithms(probabilities: np.ndarray) -> np.ndarray:
-    """Scores whose softmax is `probabilities`."""
+    """Log-probabilities: scores whose softmax is `probabilities`."""
     found: np.ndarray = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
     return found
 
 
 def table_of(train: Examples, classes: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) float32 features and (N,) labels.
+    """Features (N, D) float32 and labels (N,).
 
     Raises:
         DataError: if a class has no training example.
@@ -100,22 +100,32 @@ def table_of(train: Examples, classes: int, name: str) -> tuple[np.ndarray, np.n
 
 
 def checked(args: Mapping[str, Any], taken: Mapping[str, Any], owned: tuple[str, ...], what: str) -> None:
-    """Refuse parameters that a library's model does not have, or that the harness sets (ConfigError)."""
+    """Refuse parameters that a library's model does not have, or that the harness sets.
+
+    Raises:
+        ConfigError: naming the parameter.
+    """
     for name in args:
         if name in owned:
-            raise ConfigError(f"model.args.{name} is set by the harness, so that a seed gives one model; leave it out")
+            raise ConfigError(
+                f"model.args.{name} is set by the harness, so that the model depends on the seed only; remove it"
+            )
         if name not in taken:
-            raise ConfigError(f"model.args.{name} is no parameter of {what}; it has {', '.join(sorted(taken))}")
+            raise ConfigError(f"model.args.{name} is not a parameter of {what}; it has {', '.join(sorted(taken))}")
 
 
 def parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a constructor, without the catch-all."""
+    """Parameters of a constructor, except variadic ones."""
     found = inspect.signature(made).parameters
     return {name: one for name, one in found.items() if one.kind is not one.VAR_KEYWORD and name != "self"}
 
 
 def needs(package: str, line: str, name: str) -> None:
-    """Refuse a library that is not installed (MissingPackage)."""
+    """Refuse a library that is not installed.
+
+    Raises:
+        MissingPackage: with the command that installs it.
+    """
     import importlib.util
 
     if importlib.util.find_spec(package) is None:

@@ -1,6 +1,6 @@
-"""Weights in the formats that people keep them in: state dicts, TorchScript, exported programs, Hugging Face folders.
+"""Weights in common formats: state dicts, TorchScript, exported programs, Hugging Face folders.
 
-No pickle is read that could run code: torch.load reads with weights_only=True.
+No pickle that could run code is loaded: torch.load is called with weights_only=True.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXPECTED = (
 
 
 def misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """Tensors that are missing, not expected or of another shape, a sentence for each, by name."""
+    """One sentence per tensor that is missing, unexpected or of another shape, sorted by name."""
     wants, has = ({name: tuple(value.shape) for name, value in some.items()} for some in (expected, found))
     return [
         f"{name} is {has.get(name, 'missing')}, expected {wants.get(name, 'nothing')}"
@@ -40,31 +40,33 @@ def state_in(path: Path, entry: str, prefix: str) -> dict[str, Tensor]:
     """The tensors of a file or folder by name.
 
     Args:
-        entry: the key of the state dict in a dictionary of more. prefix: a beginning of names that is taken off.
+        entry: the key of the state dict in a larger dictionary.
+        prefix: removed from the beginning of names.
 
     Raises:
-        DataError: if there are none. ConfigError: if it must be said which are meant.
+        DataError: if there are no tensors.
+        ConfigError: if `entry` or `prefix` does not fit, or `entry` is needed.
     """
     found = _read(path)
     if isinstance(found, nn.Module):
         found = dict(found.state_dict())
     if entry:
         if not isinstance(found, dict) or entry not in found:
-            raise ConfigError(f"model.entry is {entry!r}, and {path} has {_keys(found)}")
+            raise ConfigError(f"model.entry is {entry!r}, but {path} has {_keys(found)}")
         found = found[entry]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         nested = [name for name, value in found.items() if isinstance(value, dict)] if isinstance(found, dict) else []
-        advice = f"say which entry has the weights, such as model.entry={nested[0]}" if nested else EXPECTED
-        raise ConfigError(f"{path} holds {_keys(found)}, and not tensors by name; {advice}")
+        advice = f"set the entry with the weights, such as model.entry={nested[0]}" if nested else EXPECTED
+        raise ConfigError(f"{path} contains {_keys(found)} instead of tensors by name; {advice}")
     if prefix:
         lacking = [name for name in found if not name.startswith(prefix)]
         if lacking:
-            raise ConfigError(f"model.prefix is {prefix!r}, and {path} has {lacking[0]}, which does not begin so")
+            raise ConfigError(f"model.prefix is {prefix!r}, but {path} has {lacking[0]}, which does not begin with it")
     return {name.removeprefix(prefix): value for name, value in found.items()}
 
 
 def program_in(path: Path) -> nn.Module | None:
-    """The module in a TorchScript file or an exported program; None in a file of weights alone.
+    """The module in a TorchScript file or an exported program; None for a file of weights only.
 
     Raises:
         DataError: if the file is missing or cannot be read.
@@ -78,11 +80,11 @@ def _keys(found: object) -> str:
 
 
 def _read(path: Path) -> Any:
-    """A module, or what a file of tensors holds."""
+    """The module, or the content of a file of tensors."""
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise DataError(f"model.weights is {str(path)!r}, which is no file in {Path.cwd()}; {EXPECTED}")
+        raise DataError(f"model.weights is {str(path)!r}, which is not a file in {Path.cwd()}; {EXPECTED}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -94,7 +96,7 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"{path} holds more than weights, and reading it could run code; save the state dict alone: "
+            f"{path} contains more than weights, and loading it could run code; save only the state dict: "
             "torch.save(model.state_dict(), PATH)"
         ) from error
     except (SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
@@ -102,7 +104,7 @@ def _read(path: Path) -> Any:
 
 
 def _kind(path: Path) -> str:
-    """script, program or weights: by the names in the archive."""
+    """script, program or weights, by the names in the archive."""
     if not zipfile.is_zipfile(path):
         return "weights"
     with zipfile.ZipFile(path) as archive:
@@ -114,7 +116,7 @@ def _kind(path: Path) -> str:
 
 
 def _evaluating(module: nn.Module) -> nn.Module:
-    """An exported program, which was recorded in one mode and refuses to be told of another."""
+    """Make train() and eval() of an exported program do nothing, as it was recorded in one mode."""
 
     def stay(mode: bool = True) -> nn.Module:
         return module
@@ -125,7 +127,7 @@ def _evaluating(module: nn.Module) -> nn.Module:
 
 
 def _folder(path: Path) -> dict[str, Tensor]:
-    """The weights of a Hugging Face folder, in one file or in several that an index lists."""
+    """The weights of a Hugging Face folder, in one file or in several listed by an index."""
     one, index = path / "model.safetensors", path / "model.safetensors.index.json"
     try:
         if one.is_file():

@@ -1,4 +1,4 @@
-"""Models of a zoo: the preprocessing that the zoo declares goes inside, and weights are checked against the module."""
+"""Models of a zoo: its declared preprocessing becomes part of the model, and weights are checked against the module."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ INSIDE = "model."
 
 
 def imported(package: str, line: str) -> ModuleType:
-    """The package of a zoo.
+    """Import the package of a zoo.
 
     Raises:
-        MissingPackage: if it is not installed, or does not import; `line` installs it.
+        MissingPackage: if it is not installed or cannot be imported; `line` installs it.
     """
     try:
         return importlib.import_module(package)
@@ -34,41 +34,42 @@ def imported(package: str, line: str) -> ModuleType:
 
 
 def document(path: Path) -> dict[str, Any]:
-    """A JSON file of a zoo.
+    """Read a JSON file of a zoo.
 
     Raises:
-        DataError: if it is missing or no JSON object.
+        DataError: if it is missing or not a JSON object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); download the whole folder of the model") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} holds {type(found).__name__}; expected a JSON object")
+        raise DataError(f"{path} contains {type(found).__name__}; expected a JSON object")
     return found
 
 
 def pinned(path: Path, sha256: str, setting: str = "model.sha256") -> None:
-    """Refuse weights with another checksum than the one that is pinned; an empty one takes any.
+    """Refuse weights whose checksum differs from the pinned one; an empty one accepts any.
 
     Raises:
-        ConfigError: if `sha256` is no checksum. DataError: if the file is missing or another one.
+        ConfigError: if `sha256` is not a checksum.
+        DataError: if the file is missing or differs.
     """
     if not sha256:
         return
     if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
-        raise ConfigError(f"{setting} is {sha256!r}; expected 64 lower-case hexadecimal digits, or nothing")
+        raise ConfigError(f"{setting} is {sha256!r}; expected 64 lower-case hexadecimal digits, or an empty value")
     if not path.is_file():
-        raise DataError(f"{path} is missing, and {setting} pins it")
+        raise DataError(f"{path} is missing, but {setting} pins it")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
-        raise DataError(f"{path} has sha256 {found}, and {setting} is {sha256}; get the right revision")
+        raise DataError(f"{path} has sha256 {found}, but {setting} is {sha256}; download the right revision")
 
 
 class Preprocessed(nn.Module):
-    """Resize where the sizes differ, then (x - mean) / std, then the zoo's module, whose logits are the answer.
+    """Resize if sizes differ, then (x - mean) / std, then the zoo's module, whose logits are returned.
 
-    model: from (B, C, h, w) to logits (B, K), or to something with an attribute `logits`.
+    model: from (B, C, h, w) to logits (B, K), or to an object with an attribute `logits`.
     """
 
     mean: Tensor
@@ -92,27 +93,27 @@ class Preprocessed(nn.Module):
 def preprocessed(
     owner: str, module: nn.Module, spec: DataSpec, classes: int, mean: list[float], std: list[float], size: Any = None
 ) -> Preprocessed:
-    """The module behind its preprocessing. classes: of its answer. size: (h, w) that it takes, or None for any.
+    """The module with its preprocessing. classes: number of outputs. size: input (h, w), or None for any.
 
     Raises:
         Refused: if it does not fit the data.
     """
     if not spec.image or spec.shape[0] not in (1, len(mean)) or (len(mean) not in (1, spec.shape[0])):
-        raise Refused(f"{owner} takes images of {len(mean)} channels, and the examples have shape {spec.shape}")
+        raise Refused(f"{owner} takes images of {len(mean)} channels, but the examples have shape {spec.shape}")
     if classes != spec.classes:
         raise Refused(
-            f"{owner} answers for {classes} classes, and the data have {spec.classes}; choose the data it is for"
+            f"{owner} has {classes} classes, but the data have {spec.classes}; choose the data it was made for"
         )
     return Preprocessed(module, mean, std, None if size is None else (int(size[0]), int(size[1])))
 
 
 def fitting(owner: str, module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The zoo's weights, as :class:`Preprocessed` names them.
+    """The zoo's weights under their names in :class:`Preprocessed`.
 
     Raises:
         DataError: if they do not fit the module.
     """
     wrong = misfits(module.state_dict(), weights)
     if wrong:
-        raise DataError(f"the weights do not fit {owner} in {len(wrong)} tensors ({'; '.join(wrong[:3])})")
+        raise DataError(f"{len(wrong)} tensors of the weights do not fit {owner} ({'; '.join(wrong[:3])})")
     return {f"{INSIDE}{name}": value for name, value in weights.items()}

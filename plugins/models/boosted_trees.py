@@ -1,7 +1,7 @@
 """Gradient-boosted trees. Friedman, Annals of Statistics 29(5), 2001; over histograms as Ke et al., NeurIPS 2017.
 
-scikit-learn's HistGradientBoostingClassifier grows the trees; they are kept as tensors and answer in torch, with the
-very scores that scikit-learn gives. Their gradient is zero wherever it exists, so attacks that follow one are refused.
+scikit-learn's HistGradientBoostingClassifier fits the trees; they are stored as tensors and evaluated in torch, with
+the same scores as in scikit-learn. Their gradient is zero wherever it exists, so gradient attacks are refused.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from benchmark.api import Access, ConfigError, DataError, DataSpec, Examples, Mo
 
 MOST_DEPTH = 10
 PROBED = 64
-"""Number of training examples on which the trees are compared with scikit-learn's."""
+"""Number of training examples on which the tensors' scores are compared with scikit-learn's."""
 
 
 @dataclass(frozen=True)
 class BoostedTrees(Model):
-    """Trees over the features of inputs of any shape, one per class and round, each fitted to the loss that is left.
+    """Trees over the features of inputs of any shape, one per class and round, each fitted to the remaining loss.
 
-    rounds: number of trees per class (with two classes, one for both). learning_rate: what a tree counts.
-    leaves, depth: at most, of a tree. leaf_examples: at least, in a leaf. l2: penalty on the values of the leaves.
-    The recipe in `training` has no part in it.
+    rounds: number of trees per class (with two classes, one for both). learning_rate: weight of each tree.
+    leaves, depth: maxima per tree. leaf_examples: minimum per leaf. l2: penalty on leaf values.
+    The recipe in `training` is not used.
     """
 
     access: ClassVar[Access] = Access.scores
@@ -56,14 +56,14 @@ class BoostedTrees(Model):
             )
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Network from (B, *S) to (B, K); before :meth:`learn`, every score is 0."""
+        """Network from (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
         return Trees(self.rounds, spec.classes, self.depth)
 
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
-        """Grow the trees on one thread.
+        """Fit the trees on one thread.
 
         Raises:
-            DataError: if a class has no training example.
+            DataError: if a class has no training example, or the scores differ from scikit-learn's.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier
         from threadpoolctl import threadpool_limits
@@ -90,16 +90,19 @@ class BoostedTrees(Model):
         module.take(classifier._predictors, classifier._baseline_prediction)
         here = module.raw(torch.from_numpy(x[:PROBED])).numpy()
         if not np.array_equal(here if module.per_round > 1 else here[:, 0], said):
-            raise DataError("the trees do not answer as scikit-learn's do: this version of it keeps them otherwise")
+            raise DataError(
+                "the scores of the trees differ from scikit-learn's: this version of scikit-learn stores trees "
+                "differently"
+            )
 
 
 class Trees(nn.Module):
-    """Sums of complete binary trees: each node asks whether a feature is at most its threshold; each leaf has a value.
+    """Sums of complete binary trees: a node tests whether a feature is at most its threshold; a leaf has a value.
 
-    Nodes are in the order of the levels, so that those below node n are 2 n + 1, where the answer is yes, and 2 n + 2.
+    Nodes are in level order, so that the children of node n are 2 n + 1 if the test holds, and 2 n + 2 if not.
     feature: (T, 2**depth - 1) int64. threshold: (T, 2**depth - 1) float32. value: (T, 2**depth) float64. T = rounds *
-    per_round. start: (per_round,) float64, where the sums begin. per_round: trees in a round, one per class, or one in
-    all for two classes, which gives the score of the second. A branch that ends early goes on to equal leaves.
+    per_round. start: (per_round,) float64, initial values of the sums. per_round: trees per round, one per class, or a
+    single one for two classes, with the score of the second. A shorter branch is extended to equal leaves.
     """
 
     feature: Tensor
@@ -117,7 +120,7 @@ class Trees(nn.Module):
         self.register_buffer("start", torch.zeros(self.per_round, dtype=torch.float64))
 
     def take(self, rounds: Sequence[Sequence[Any]], start: np.ndarray) -> None:
-        """Copy scikit-learn's trees, per round one per class, and what their sums start from."""
+        """Copy scikit-learn's trees, one per class in each round, and the initial values of their sums."""
         self.start.copy_(torch.from_numpy(np.asarray(start, dtype=np.float64).reshape(-1)))
         for tree, predictor in enumerate(one for trees in rounds for one in trees):
             at = np.zeros(1, dtype=np.int64)  # which of scikit-learn's nodes stand on this level
@@ -132,7 +135,7 @@ class Trees(nn.Module):
                 at = np.where(leaf[:, None], at[:, None], down).reshape(-1)
 
     def raw(self, x: Tensor) -> Tensor:
-        """Sums for `x` (B, *S) float32, added up in the order of the rounds, of shape (B, per_round) float64."""
+        """Sums for `x` (B, *S) float32, added in the order of the rounds, (B, per_round) float64."""
         flat = x.flatten(1)
         tree = torch.arange(len(self.feature), device=x.device)
         nodes, leaves = tree * self.feature.shape[1], tree * self.value.shape[1]
@@ -147,13 +150,13 @@ class Trees(nn.Module):
         return total
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sums, (B, K) float32; with two classes, 0 and the sum, whose softmax is the logistic function."""
+        """Map to sums (B, K) float32; with two classes, 0 and the sum, whose softmax is the logistic function."""
         total = self.raw(x).float()
         return total if self.per_round > 1 else torch.cat([torch.zeros_like(total), total], 1)
 
 
 def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
-    """Round to single precision: a float32 number is at most the result exactly where it is at most the threshold."""
+    """Round to single precision such that float32 features compare with the result as with the threshold."""
     single = thresholds.astype(np.float32)
     return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single)
 

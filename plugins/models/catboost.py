@@ -1,6 +1,6 @@
 """CatBoost. Prokhorenkova et al., NeurIPS 2018, arXiv:1706.09516.
 
-Grown by the library itself and kept in its own format (cbm); scores before the softmax, without gradients.
+Fitted by the library and stored in its format (cbm); scores before the softmax, without gradients.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as the class above is
 class CatBoost(Boosting):
-    """Boosted trees over the features of inputs of any shape, grown on one thread.
+    """Boosted trees over the features of inputs of any shape, fitted on one thread.
 
-    args: parameters of catboost's CatBoostClassifier, checked against its signature; absent `iterations` are 100.
-    mebibytes: room for what it learns; more than there is room for is an error that says how much.
-    The recipe in `training` has no part in it.
+    args: parameters of catboost's CatBoostClassifier, checked against its signature; `iterations` defaults to 100.
+    mebibytes: capacity for the fitted trees; larger ones are refused with their size.
+    The recipe in `training` is not used.
     """
 
     package = "catboost"
@@ -32,7 +32,7 @@ class CatBoost(Boosting):
 
     @classmethod
     def classifier(cls) -> Any:
-        """The library's classifier."""
+        """The library's classifier class."""
         from catboost import CatBoostClassifier
 
         return CatBoostClassifier
@@ -50,7 +50,7 @@ class CatBoost(Boosting):
 
     @staticmethod
     def opened(file: bytes) -> Answer:
-        """The trees of a file, on one thread."""
+        """Prediction function of the trees in a file, on one thread."""
         import catboost
 
         trees = catboost.CatBoost().load_model(blob=file)

@@ -1,6 +1,6 @@
 """Weights from a file: any architecture with the weights of a safetensors file (https://github.com/huggingface/safetensors).
 
-The file holds the state dict of the architecture. Its normalisation is not among the weights: it is the dataset's.
+The file contains the state dict of the architecture, without the normalisation, which is the dataset's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ._weights import misfits
 
 @dataclass(frozen=True)
 class Checkpoint(Model):
-    """A trained model of the user's own.
+    """A trained model of the user's.
 
-    path: the safetensors file, whose content counts and not where it lies. sha256: of the file, which is refused if it
-    differs; empty takes any content. model: the architecture that the weights fit.
+    path: the safetensors file, identified by its content, not its location. sha256: of the file; another one is
+    refused; empty accepts any. model: the architecture of the weights.
     """
 
     path: str = ""
@@ -33,40 +33,42 @@ class Checkpoint(Model):
 
     def __post_init__(self) -> None:
         if self.sha256 and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
-            raise ConfigError(f"model.sha256 is {self.sha256!r}; expected 64 lower-case hexadecimal digits, or nothing")
+            raise ConfigError(
+                f"model.sha256 is {self.sha256!r}; expected 64 lower-case hexadecimal digits, or an empty value"
+            )
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The architecture, with its own initial weights: those of the file are in `pretrained`."""
+        """The architecture with its initial weights; those of the file are in `pretrained`."""
         return self.model.build(spec)
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor]:
         """The weights in the file.
 
         Raises:
-            DataError: if the file is missing, is another one, or does not fit the architecture.
+            DataError: if the file is missing, has another checksum, or does not fit the architecture.
         """
         path = Path(self.path)
         if not path.is_file():
-            raise DataError(f"model.path is {self.path!r}, which is no file; expected a safetensors file of weights")
+            raise DataError(f"model.path is {self.path!r}, which is not a file; expected a safetensors file of weights")
         raw = path.read_bytes()
         found = hashlib.sha256(raw).hexdigest()
         if self.sha256 and found != self.sha256:
             raise DataError(
-                f"{path} has sha256 {found}, and model.sha256 is {self.sha256}; get the right file, or correct "
-                "model.sha256 if this is the one that is meant"
+                f"{path} has sha256 {found}, but model.sha256 is {self.sha256}; get the right file, or correct "
+                "model.sha256 if this is the intended one"
             )
         try:
             weights = safetensors.torch.load(raw)
         except SafetensorError as error:
             raise DataError(
-                f"{path} is no safetensors file ({error}); expected one that "
-                "safetensors.torch.save_file(model.state_dict(), path) wrote"
+                f"{path} is not a safetensors file ({error}); expected one written by "
+                "safetensors.torch.save_file(model.state_dict(), path)"
             ) from error
         self._check(weights, spec)
         return weights
 
     def files(self) -> tuple[Path, ...]:
-        """The file, and those of the architecture."""
+        """The file of weights, and those of the architecture."""
         return (Path(self.path), *self.model.files())
 
     def _check(self, weights: dict[str, Tensor], spec: DataSpec) -> None:
@@ -75,7 +77,7 @@ class Checkpoint(Model):
         wrong = misfits(expected, weights)
         if wrong:
             raise DataError(
-                f"{self.path} does not fit {type(self.model).__name__} on this dataset in {len(wrong)} tensors "
+                f"{self.path} does not fit {type(self.model).__name__} on this dataset: {len(wrong)} tensors differ "
                 f"({'; '.join(wrong[:3])}); choose the architecture in model.model"
             )
 

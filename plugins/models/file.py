@@ -1,7 +1,7 @@
-"""A model of a file: a class or function of the user's own code, weights beside it, or a program with both. No paper.
+"""A model from a file: a class or function of user-provided code, with weights, or a program with both. No paper.
 
-`model=net.py:MyNet` on the command line chooses it. The code is the user's own: nobody has reviewed it, records say so,
-and the check of a submission never imports it.
+`model=net.py:MyNet` on the command line selects it. The code is the user's and unreviewed: records say so, and the
+check of a submission never imports it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ LAYOUTS = ("NCHW", "NHWC", "NHW", "flat")
 
 @dataclass(frozen=True)
 class ModelFile(Model):
-    """A model that needs no package.
+    """A model from user-provided code or from a program, without a package.
 
-    path, factory: the Python file, and the class or function in it that makes the module; neither for a program.
-    args: what it is called with, beside the data's `spec` if it has a parameter of that name.
+    path, factory: the Python file, and the class or function in it that returns the module; neither for a program.
+    args: arguments of the factory, in addition to the data's `spec` if it has a parameter of that name.
     weights: a state dict (.safetensors, .pt, .pth), a TorchScript file, an exported program (.pt2), or a folder with
-    model.safetensors; none to train the model, or for a factory that brings them.
-    entry: where a file holds more, the key of the state dict. prefix: a beginning of its names to take off.
-    answers: logits, probabilities, or logit (one, of two classes). output: the part of the answer that is meant: an
-    index of a tuple, a key, or an attribute. layout: NCHW, NHWC, NHW or flat, as the module takes its inputs.
-    scale, shift: the module gets x * scale + shift for x in [0, 1]; one value, or one per channel.
+    model.safetensors; none to train the model, or if the factory loads them.
+    entry: key of the state dict in a larger file. prefix: removed from the beginning of its names.
+    answers: logits, probabilities, or logit (one, for two classes). output: the part of the output to use: an index of
+    a tuple, a key, or an attribute. layout: NCHW, NHWC, NHW or flat, the module's input layout.
+    scale, shift: the module receives x * scale + shift for x in [0, 1]; one value, or one per channel.
     """
 
     path: str = ""
@@ -52,20 +52,20 @@ class ModelFile(Model):
     def __post_init__(self) -> None:
         if bool(self.path) != bool(self.factory):
             raise ConfigError(
-                f"model.path is {self.path!r} and model.factory is {self.factory!r}; give both, as model=net.py:MyNet"
+                f"model.path is {self.path!r} and model.factory is {self.factory!r}; set both, as in model=net.py:MyNet"
             )
         if self.layout not in LAYOUTS:
             raise ConfigError(f"model.layout is {self.layout!r}; expected one of {', '.join(LAYOUTS)}")
         if self.answers is AnswerKind.labels:
             raise ConfigError("model.answers is labels, which have no scores; use benchmark.evaluate for such a model")
         if (self.entry or self.prefix) and not self.weights:
-            raise ConfigError("model.entry and model.prefix say how weights are read, and model.weights is empty")
+            raise ConfigError("model.entry and model.prefix apply to weights, but model.weights is empty")
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The module from inputs in [0, 1] to logits.
 
         Raises:
-            ConfigError, DataError: if there is nothing to build, or it cannot be built.
+            ConfigError, DataError: if there is nothing to build, or building fails.
         """
         flat = "flat" if len(spec.shape) == 1 else self.layout
         inputs = InputRule(tuple(self.scale), tuple(self.shift), flat)
@@ -85,18 +85,18 @@ class ModelFile(Model):
         wrong = misfits(expected, found)
         if wrong:
             raise DataError(
-                f"{self.weights} does not fit {self.factory or 'the program'} in {len(wrong)} tensors "
+                f"{self.weights} does not fit {self.factory or 'the program'}: {len(wrong)} tensors differ "
                 f"({'; '.join(wrong[:3])}); check model.args, or set model.prefix if all names share a prefix"
             )
         return {f"asked.{name}": value for name, value in found.items()}
 
     def files(self) -> tuple[Path, ...]:
-        """The code with what it imports from its folder, and the weights."""
+        """The code, including imports from its folder, and the weights."""
         code = imported_files(Path(self.path)) if self.path else ()
         return (*code, *([Path(self.weights)] if self.weights else []))
 
     def unreviewed(self) -> str:
-        """The code in words, by its content."""
+        """Description of the code by its content, for records."""
         if not self.path:
             return "a program of a file"
         digest = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
@@ -112,7 +112,7 @@ class ModelFile(Model):
         program = program_in(Path(self.weights))
         if program is None:
             raise ConfigError(
-                f"{self.weights} holds weights alone; name the class too, as model=net.py:MyNet "
+                f"{self.weights} contains weights only; name the class too, as in model=net.py:MyNet "
                 f"model.weights={self.weights}"
             )
         return program

@@ -1,7 +1,7 @@
 """One-stage detector: a class and a box per cell of a grid, in one pass. After Redmon et al., CVPR 2016 (YOLO).
 
-Differences from the paper: one box per cell, the softmax has a background class in place of an objectness, and the
-boxes are found by least absolute errors of their corners.
+Differences from the paper: one box per cell, a background class in the softmax instead of an objectness score, and
+absolute errors of box corners in the loss.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .pixel_linear import Sites
 
 @dataclass(frozen=True)
 class GridDetector(Model):
-    """width: maps of the first convolution; those after a halving have twice as many each."""
+    """A grid detector. width: maps of the first convolution, doubled after each halving of the resolution."""
 
     tasks: ClassVar[frozenset[str]] = frozenset({Detection.name})
 
@@ -30,11 +30,11 @@ class GridDetector(Model):
             raise ConfigError(f"model.width is {self.width}; expected at least 1 map")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Network from (B, C, H, W) to (B, S, K + 4); two halvings, so cells are of 4 pixels."""
+        """Network from (B, C, H, W) to (B, S, K + 4); the resolution is halved twice, so cells have 4 pixels a side."""
         channels, _, _ = image_shape(spec, "grid_detector", 8)
         task = spec.task
         if not isinstance(task, Detection) or task.stride != 4:
-            raise Refused("model.grid_detector answers for cells of 4 pixels; choose a dataset of detection with those")
+            raise Refused("model.grid_detector has cells of 4 pixels; choose a detection dataset with such cells")
         width = self.width
 
         def block(given: int, maps: int) -> list[nn.Module]:

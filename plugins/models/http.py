@@ -1,7 +1,7 @@
-"""A classifier behind an HTTP endpoint, asked as its users ask it: inputs go out, scores or labels come back.
+"""A classifier behind an HTTP endpoint that returns scores or labels of inputs.
 
-An endpoint has no gradients, costs money, refuses who asks too fast, and may change under the attack. So inputs that
-were asked are not asked again, requests are spaced and repeated, their number is limited, and another model is noticed.
+An endpoint has no gradients, costs money, limits the request rate, and may change during an attack. So inputs are sent
+once, requests are spaced and retried, their number is limited, and a changed model is detected.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ._http import Client, Pace
 from ._portable import logarithms, two_columns
 
 PROBES = 2
-"""Inputs whose answers are stored with the system, by which a changed endpoint is noticed."""
+"""Inputs whose answers are stored with the system, to detect a changed endpoint."""
 
 TOLERANCE = 1e-3
-"""Difference of two scores that counts as none: servers add up in another order from day to day."""
+"""Tolerated difference of two scores: the order of a server's floating-point sums may vary."""
 
 
 class Reply(Enum):
-    """Answer of the endpoint per input: scores before the softmax, probabilities, or a label."""
+    """Output of the endpoint per input: scores before the softmax, probabilities, or a label."""
 
     logits = "logits"
     probabilities = "probabilities"
@@ -39,18 +39,18 @@ class Reply(Enum):
 
 @dataclass(frozen=True)
 class HTTP(Model):
-    """A model of which only the answers are known.
+    """A black-box model behind an HTTP endpoint.
 
     Each request is a POST of JSON, {"inputs": [...]}, a list of up to `batch` inputs of the dataset's shape with values
     in [0, 1]; the reply is {"outputs": [...]} with one row of scores, or one label, per input. A bearer token is taken
-    from the environment, from BENCHMARK_TOKEN_HOST with the host's name in capitals (BENCHMARK_TOKEN_API_EXAMPLE_ORG),
-    so that it goes to that host alone and is in no record, key or message.
+    from the environment variable BENCHMARK_TOKEN_HOST with the host's name in capitals
+    (BENCHMARK_TOKEN_API_EXAMPLE_ORG), so that it is sent to that host only and is in no record, key or message.
 
-    url: https, or http to this machine. revision: what the owner calls the deployed version; a part of the key, as the
-    content of an endpoint is not known. answers: by which the attacker's access is limited.
-    batch: inputs in a request. rate: requests per second at most, 0 for no limit. retries: of a request that timed out
-    or was refused for now (408, 429, 5xx), each after twice the wait, or what Retry-After says. timeout: seconds.
-    budget: different inputs that one process may ask at most; what would exceed it is an error, and the cell fails.
+    url: https, or http to this machine. revision: the owner's name of the deployed version; part of the key, as the
+    content of an endpoint is unknown. answers: type of the output, which limits the attacker's access.
+    batch: inputs per request. rate: maximum requests per second, 0 for no limit. retries: per request that timed out or
+    was temporarily refused (408, 429, 5xx), each after twice the wait, or after Retry-After. timeout: seconds.
+    budget: maximum number of different inputs sent per process; beyond it, the cell fails with an error.
     """
 
     reviewed: ClassVar[bool] = False
@@ -76,21 +76,21 @@ class HTTP(Model):
         object.__setattr__(self, "access", access)
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K). Nothing is asked before the first input.
+        """Network from (B, *S) to (B, K). No request is sent before the first input.
 
         Raises:
-            ConfigError: if there is no endpoint, or its version has no name.
+            ConfigError: if the endpoint or the name of its version is missing.
         """
         if not self.url or not self.revision:
             raise ConfigError(
-                "model=http needs model.url, the endpoint, and model.revision, the name of the deployed version: a "
-                "result must say of what it is"
+                "model=http needs model.url, the endpoint, and model.revision, the name of the deployed version, to "
+                "which a result belongs"
             )
         pace = Pace(self.rate, self.retries, self.timeout)
         return Endpoint(Client(self.url, pace, self.batch, self.budget), self.answers, spec)
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor]:
-        """The answers to a few inputs, by which the endpoint is known again.
+        """Answers to a few inputs, by which the endpoint is recognised.
 
         Raises:
             DataError: if it cannot be reached, or does not answer as declared.
@@ -101,14 +101,14 @@ class HTTP(Model):
         return dict(module.state_dict())
 
     def unreviewed(self) -> str:
-        """The endpoint and its version."""
+        """The endpoint and its version, for records."""
         return f"an endpoint, {self.url}, revision {self.revision}"
 
 
 class Endpoint(nn.Module):
-    """Answers of an endpoint, each asked once.
+    """Answers of an endpoint, one request per input.
 
-    known: (PROBES, K) float32 scores of grey and of slanted inputs when it was first asked; NaN before.
+    known: (PROBES, K) float32, first scores of grey and of gradient images; NaN before.
     """
 
     known: Tensor
@@ -119,22 +119,22 @@ class Endpoint(nn.Module):
         self.register_buffer("known", torch.full((PROBES, spec.classes), torch.nan))
 
     def remember(self) -> None:
-        """Ask the probes, and keep what comes back."""
+        """Send the probes, and store the answers."""
         self.known.copy_(self._scores(self._probes()))
         self.compared = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K) float32 scores for `x` (B, *S), without a gradient.
+        """Scores (B, K) float32 for `x` (B, *S), without gradient.
 
         Raises:
-            DataError: if the endpoint is another one than was asked first, does not answer, or is asked too often.
+            DataError: if the endpoint has changed, does not answer, or the budget is exceeded.
         """
         if not self.compared and not bool(self.known.isnan().any()):
             now = self._scores(self._probes()).to(self.known.device)
             if not torch.allclose(now, self.known, rtol=TOLERANCE, atol=TOLERANCE):
                 raise DataError(
-                    f"{self.client.host} answers otherwise than when this system was first asked: another model is "
-                    "deployed there; give model.revision its name, which makes it another system"
+                    f"the answers of {self.client.host} differ from those stored with this system: another model is "
+                    "deployed there; set model.revision to its name, which makes it another system"
                 )
             self.compared = True
         return self._scores(x).to(x.device)
@@ -149,14 +149,18 @@ class Endpoint(nn.Module):
         try:
             told = np.asarray(said, dtype=np.float64).reshape(count, -1)
         except (TypeError, ValueError):
-            raise DataError(f"{self.client.host} answers with rows of no numbers, or of different lengths") from None
+            raise DataError(
+                f"{self.client.host} answered with rows that are not numbers, or have different lengths"
+            ) from None
         if self.answers is Reply.labels:
             wrong = told.shape[1] != 1 or bool(((told < 0) | (told >= classes) | (told % 1 != 0)).any())
             if wrong:
-                raise DataError(f"{self.client.host} answers with no labels below {classes}; see model.answers")
+                raise DataError(
+                    f"{self.client.host} answered with values other than labels below {classes}; see model.answers"
+                )
             return torch.from_numpy(np.eye(classes, dtype=np.float32)[told[:, 0].astype(np.int64)])
         if self.answers is Reply.probabilities and (not np.isfinite(told).all() or told.min() < 0 or told.max() > 1):
-            raise DataError(f"{self.client.host} answers with values outside [0, 1]; see model.answers")
+            raise DataError(f"{self.client.host} answered with values outside [0, 1]; see model.answers")
         if self.answers is Reply.probabilities and told.shape[1] == 1:  # of the second of two classes
             told = np.concatenate([1 - told, told], 1)
         scores = logarithms(told) if self.answers is Reply.probabilities else told
@@ -164,10 +168,14 @@ class Endpoint(nn.Module):
 
 
 def _check_url(parts: SplitResult) -> None:
-    """Refuse credentials in the address, and sending them, or inputs, in the clear (ConfigError)."""
+    """Refuse credentials in the address, and sending them or inputs unencrypted.
+
+    Raises:
+        ConfigError: naming `model.url`.
+    """
     if parts.username or parts.password or re.search(r"(?i)(key|token|secret|password|signature)=", parts.query):
         raise ConfigError(
-            "model.url holds a credential, which would end up in records; leave it out and put it into the "
+            "model.url holds a credential, which would be written to records; remove it and set it in the "
             "environment, as BENCHMARK_TOKEN_HOST"
         )
     host = parts.hostname or ""

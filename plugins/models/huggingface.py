@@ -1,7 +1,7 @@
 """An image classifier of the Hugging Face hub, from its folder. Wolf et al., EMNLP 2020 demos, arXiv:1910.03771.
 
-`config.json` says the architecture, `model.safetensors` has the weights, `preprocessor_config.json` the preprocessing,
-which goes inside the model. The folder is downloaded once: `hf download ID --revision REV --local-dir FOLDER`.
+`config.json` has the architecture, `model.safetensors` the weights, `preprocessor_config.json` the preprocessing, which
+becomes part of the model. The folder is downloaded once: `hf download ID --revision REV --local-dir FOLDER`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ LINE = "pip install 'adversarial-benchmark[huggingface]'"
 
 @dataclass(frozen=True)
 class HuggingFace(Model):
-    """Any architecture of transformers that `AutoModelForImageClassification` knows; no code of the folder is run.
+    """Any architecture supported by transformers' `AutoModelForImageClassification`; no code of the folder is run.
 
-    path: the folder, whose content counts and not where it lies. sha256: of its model.safetensors, which is refused if
-    it differs; empty takes any.
+    path: the folder, identified by its content, not its location. sha256: of its model.safetensors; another one is
+    refused; empty accepts any.
     """
 
     path: str = ""
     sha256: str = ""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The architecture behind its preprocessing, with initial weights: those of the folder are in `pretrained`.
+        """The architecture with its preprocessing and initial weights; those of the folder are in `pretrained`.
 
         Raises:
-            MissingPackage: without transformers. DataError: without the folder. Refused: for other data.
+            MissingPackage: without transformers.
+            DataError: without the folder.
+            Refused: if it does not fit the data.
         """
         about = Path(self.path) / "preprocessor_config.json"
         said = document(about) if about.is_file() else {}
@@ -53,7 +55,7 @@ class HuggingFace(Model):
         """The weights of the folder.
 
         Raises:
-            DataError: if they are missing, are others than the pinned ones, or do not fit.
+            DataError: if they are missing, have another checksum, or do not fit.
         """
         pinned(Path(self.path) / "model.safetensors", self.sha256)
         state_in(Path(self.path), "", "")  # no weights, or no safetensors, is said in our words
@@ -69,7 +71,7 @@ class HuggingFace(Model):
         return fitting(f"the architecture in {self.path}", self._module()[0], theirs.state_dict())
 
     def files(self) -> tuple[Path, ...]:
-        """The folder."""
+        """The files of the folder."""
         return (Path(self.path),)
 
     def _module(self) -> tuple[nn.Module, int]:

@@ -1,6 +1,6 @@
 """A model of Keras 3 on its torch backend, with gradients, from a .keras file. Chollet et al., https://keras.io, 2015.
 
-The file says architecture and weights; code that is stored in it is not run (`safe_mode`). Start the command with
+The file contains architecture and weights; code stored in it is not run (`safe_mode`). Run the command with
 KERAS_BACKEND=torch in the environment.
 """
 
@@ -21,11 +21,11 @@ LINE = "pip install 'adversarial-benchmark[keras]', and set KERAS_BACKEND=torch"
 
 @dataclass(frozen=True)
 class Keras(Model):
-    """A trained model; on Keras' other backends it has no gradients, and is refused.
+    """A trained model; on Keras' other backends it has no gradients and is refused.
 
-    path: the .keras file, whose content counts and not where it lies. sha256: of it; empty takes any. answers: what the
-    last layer gives: logits, probabilities, or logit (one, of two classes). scale, shift: the model gets
-    x * scale + shift for x in [0, 1], with channels last; one value, or one per channel.
+    path: the .keras file, identified by its content, not its location. sha256: of it; empty accepts any. answers:
+    output of the last layer: logits, probabilities, or logit (one, for two classes). scale, shift: the model receives x
+    * scale + shift for x in [0, 1], with channels last; one value, or one per channel.
     """
 
     path: str = ""
@@ -39,10 +39,12 @@ class Keras(Model):
             raise ConfigError("model.answers is labels, which have no scores; expected logits, probabilities or logit")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The model behind its own layout of inputs.
+        """The model with its input layout.
 
         Raises:
-            MissingPackage: without Keras. ConfigError: on another backend. DataError: if the file cannot be read.
+            MissingPackage: without Keras.
+            ConfigError: on another backend.
+            DataError: if the file cannot be read.
         """
         inputs = InputRule(tuple(self.scale), tuple(self.shift), "NHWC" if spec.image else "flat")
         return Adapted(self._module(), inputs, AnswerRule(self.answers, None, spec.classes))
@@ -58,7 +60,7 @@ class Keras(Model):
     def _module(self) -> nn.Module:
         path = Path(self.path)
         if not path.is_file():
-            raise DataError(f"model.path is {self.path!r}, which is no file; expected a model saved as .keras")
+            raise DataError(f"model.path is {self.path!r}, which is not a file; expected a model saved as .keras")
         pinned(path, self.sha256)
         keras: Any = imported("keras", LINE)
         if keras.backend.backend() != "torch":

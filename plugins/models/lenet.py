@@ -1,10 +1,10 @@
 """LeNet-5. LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86(11), 1998, section II.B.
 
-Two 5x5 convolutions of 6 and 16 maps, each halved, then layers of 120 and 84 units. Differences from the paper, all
-usual today: ReLU for tanh, maximum for trainable subsampling, every map of the second convolution sees all six of the
-first, and a linear output layer for the radial basis functions. As in the paper the input is 32x32: smaller images
-are padded by 2 pixels in the first convolution (which brings MNIST to 32x32), and images that have become smaller than
-the second 5x5 kernel are padded by 2 there too, so that 8x8 digits fit. Any number of channels.
+Two 5x5 convolutions of 6 and 16 maps with 2x2 pooling, then layers of 120 and 84 units. Differences from the paper, all
+common today: ReLU instead of tanh, max pooling instead of trainable subsampling, a fully connected second convolution,
+and a linear output layer instead of radial basis functions. As in the paper the input is 32x32: smaller images are
+padded by 2 pixels in the first convolution (which brings MNIST to 32x32), and maps smaller than the second 5x5 kernel
+are padded by 2 there too, so that 8x8 digits fit. Any number of channels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._normalize import Normalize, image_shape
 
 @dataclass(frozen=True)
 class LeNet(Model):
-    """61 706 weights on MNIST."""
+    """LeNet-5, with 61 706 weights on MNIST."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """Network from (B, C, H, W) to (B, K), for images of at least 4x4 pixels."""

@@ -1,6 +1,6 @@
 """LightGBM. Ke et al., NeurIPS 2017.
 
-Grown by the library itself and kept in its own format (its text form); scores before the softmax, without gradients.
+Fitted by the library and stored in its text format; scores before the softmax, without gradients.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ._portable import Answer
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as the class above is
 class LightGBM(Boosting):
-    """Boosted trees over the features of inputs of any shape, grown on one thread.
+    """Boosted trees over the features of inputs of any shape, fitted on one thread.
 
     args: parameters of lightgbm's LGBMClassifier, checked against its signature.
-    mebibytes: room for what it learns; more than there is room for is an error that says how much.
-    The recipe in `training` has no part in it.
+    mebibytes: capacity for the fitted trees; larger ones are refused with their size.
+    The recipe in `training` is not used.
     """
 
     package = "lightgbm"
@@ -30,7 +30,7 @@ class LightGBM(Boosting):
 
     @classmethod
     def classifier(cls) -> Any:
-        """The library's classifier."""
+        """The library's classifier class."""
         from lightgbm import LGBMClassifier
 
         return LGBMClassifier
@@ -43,7 +43,7 @@ class LightGBM(Boosting):
 
     @staticmethod
     def opened(file: bytes) -> Answer:
-        """The trees of a file, on one thread."""
+        """Prediction function of the trees in a file, on one thread."""
         import lightgbm
 
         trees = lightgbm.Booster(model_str=file.decode())

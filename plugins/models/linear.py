@@ -14,7 +14,7 @@ from ._normalize import Normalize
 
 @dataclass(frozen=True)
 class Linear(Model):
-    """logits = W (x - mean) / std + b. Takes inputs of any shape."""
+    """logits = W (x - mean) / std + b, for inputs of any shape."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """Network from (B, *S) to (B, K)."""

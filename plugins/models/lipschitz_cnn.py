@@ -1,8 +1,8 @@
 """Convolutional network that is 1-Lipschitz by construction. Prach & Lampert, ECCV 2022, arXiv:2208.03160, section 4.
 
-Two convolutions and two dense layers without a singular value above 1, absolute values between them, and blocks of
-pixels made channels where other networks pool. Differences from the paper: smaller, absolute values for MaxMin, and
-inputs in [0, 1] without normalisation, which would change the constant.
+Two convolutions and two dense layers with singular values of at most 1, absolute values between them, and blocks of
+pixels rearranged into channels instead of pooling. Differences from the paper: a smaller network, absolute values
+instead of MaxMin, and inputs in [0, 1] without normalisation, which would change the constant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from ._normalize import image_shape
 
 @dataclass(frozen=True)
 class LipschitzCNN(Model):
-    """width: maps of the first convolution; the second has twice, the hidden layer four times as many."""
+    """A 1-Lipschitz CNN.
+
+    width: maps of the first convolution; the second has twice, the hidden layer four times as many.
+    """
 
     width: int = 16
 

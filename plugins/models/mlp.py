@@ -1,6 +1,6 @@
 """Multilayer perceptron with ReLU. Rumelhart, Hinton & Williams, Nature 323, 1986; Glorot et al., AISTATS 2011.
 
-The default on MNIST is 784-32-10, the classic first network.
+The default on MNIST is 784-32-10.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._normalize import Normalize
 
 @dataclass(frozen=True)
 class MLP(Model):
-    """Fully connected layers. Takes inputs of any shape.
+    """Fully connected layers, for inputs of any shape.
 
     hidden: units per hidden layer, from input to output.
     """
@@ -28,7 +28,9 @@ class MLP(Model):
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden or min(self.hidden) < 1:
-            raise ConfigError(f"model.hidden is {list(self.hidden)}; expected the sizes of one or more layers, as [32]")
+            raise ConfigError(
+                f"model.hidden is {list(self.hidden)}; expected the sizes of one or more layers, such as [32]"
+            )
 
     def build(self, spec: DataSpec) -> nn.Module:
         """Network from (B, *S) to (B, K)."""

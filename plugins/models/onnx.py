@@ -1,6 +1,6 @@
-"""A trained model as an ONNX file, answered by ONNX Runtime (https://onnx.ai).
+"""A trained model as an ONNX file, evaluated by ONNX Runtime (https://onnx.ai).
 
-So TensorFlow, Keras, MXNet, scikit-learn and others come in, as a system without gradients.
+It makes models of TensorFlow, Keras, MXNet, scikit-learn and others available as systems without gradients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ._portable import Answer, Portable, logarithms, needs
 
 
 class Output(Enum):
-    """Kind of the file's output: scores before the softmax, probabilities, or labels."""
+    """Type of the file's output: scores before the softmax, probabilities, or labels."""
 
     logits = "logits"
     probabilities = "probabilities"
@@ -31,12 +31,11 @@ class Output(Enum):
 
 @dataclass(frozen=True)
 class ONNX(Model):
-    """The file of a trained model; it is not trained further.
+    """A trained model in an ONNX file; it is not trained further.
 
-    path: the .onnx file, whose content counts and not where it lies. It takes (N, *S) inputs in [0, 1], or (N, D).
-    sha256: of the file, which is refused if it differs; empty takes any content.
-    answers: what its output holds, by which the attacker's access is limited. output: the name of that output; empty is
-    the last one.
+    path: the .onnx file, identified by its content, not its location. Its input is (N, *S) in [0, 1], or (N, D).
+    sha256: of the file; another one is refused; empty accepts any.
+    answers: type of the output, which limits the attacker's access. output: name of the output; empty for the last one.
     """
 
     path: str = ""
@@ -52,27 +51,27 @@ class ONNX(Model):
     def _file(self) -> bytes:
         path = Path(self.path)
         if not self.path or not path.is_file():
-            raise DataError(f"model.path is {self.path!r}, which is no file; expected an .onnx file")
+            raise DataError(f"model.path is {self.path!r}, which is not a file; expected an .onnx file")
         raw = path.read_bytes()
         found = hashlib.sha256(raw).hexdigest()
         if self.sha256 and found != self.sha256:
-            raise DataError(f"{path} has sha256 {found}, and model.sha256 is {self.sha256}; get the right file")
+            raise DataError(f"{path} has sha256 {found}, but model.sha256 is {self.sha256}; get the right file")
         return raw
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before the file is read into it, every score is 0.
+        """Network from (B, *S) to scores (B, K), which are 0 before the file is loaded into it.
 
         Raises:
-            DataError: if there is no such file, or it is another one.
+            DataError: if there is no such file, or it has another checksum.
         """
         opening = partial(opened, kind=self.answers.value, output=self.output, classes=spec.classes)
         return Portable(len(self._file()), spec.classes, opening)
 
     def pretrained(self, spec: DataSpec) -> dict[str, Tensor]:
-        """The file.
+        """The content of the file, as a tensor.
 
         Raises:
-            DataError: if it is missing, is another one, or does not answer with one row of scores per input.
+            DataError: if it is missing, has another checksum, or does not give one row of scores per input.
         """
         module = self.build(spec)
         assert isinstance(module, Portable)
@@ -82,18 +81,20 @@ class ONNX(Model):
         except DataError:
             raise
         except Exception as error:  # ONNX Runtime has no class of its own for each fault
-            raise DataError(f"{self.path} does not answer for inputs of shape {spec.shape}: {error}") from error
+            raise DataError(f"{self.path} cannot be evaluated on inputs of shape {spec.shape}: {error}") from error
         if tuple(said.shape) != (2, spec.classes):
-            raise DataError(f"{self.path} answers with {tuple(said.shape)} for 2 inputs; expected (2, {spec.classes})")
+            raise DataError(
+                f"{self.path} gives outputs of shape {tuple(said.shape)} for 2 inputs; expected (2, {spec.classes})"
+            )
         return dict(module.state_dict())
 
     def files(self) -> tuple[Path, ...]:
-        """The file."""
+        """The ONNX file."""
         return (Path(self.path),)
 
 
 def opened(file: bytes, *, kind: str, output: str, classes: int) -> Answer:
-    """ONNX Runtime on one thread.
+    """Prediction function of ONNX Runtime on one thread.
 
     Raises:
         DataError: if the file cannot be opened, or has no such output.
@@ -109,7 +110,7 @@ def opened(file: bytes, *, kind: str, output: str, classes: int) -> Answer:
     given: Any = session.get_inputs()[0]
     outputs = [one.name for one in session.get_outputs()]
     if output and output not in outputs:
-        raise DataError(f"model.output is {output!r}; the file has {', '.join(outputs)}")
+        raise DataError(f"model.output is {output!r}, but the file has {', '.join(outputs)}")
     chosen = output or outputs[-1]
 
     def answer(x: np.ndarray) -> np.ndarray:

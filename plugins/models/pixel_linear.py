@@ -1,6 +1,6 @@
-"""Linear head per pixel: a 1x1 convolution, so each pixel is a linear classifier of its own channels.
+"""Linear classifier per pixel: a 1x1 convolution.
 
-The last layer of Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038, alone. The least perturbation that breaks an
+It is the last layer of Long, Shelhamer & Darrell, CVPR 2015, arXiv:1411.4038. The smallest perturbation that breaks an
 example has a closed form: :mod:`benchmark.oracles.pixels`.
 """
 
@@ -17,16 +17,16 @@ from ._normalize import Normalize, image_shape
 
 
 class Sites(nn.Module):
-    """Maps (B, K, H, W) as answers per site, (B, H * W, K)."""
+    """Reshape maps (B, K, H, W) to answers per site, (B, H * W, K)."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Rows of pixels one after the other."""
+        """Map (B, K, H, W) to (B, H * W, K), in row-major order."""
         return maps.flatten(2).transpose(1, 2)
 
 
 @dataclass(frozen=True)
 class PixelLinear(Model):
-    """logits of a pixel = W (x - mean) / std + b, of the channels of that pixel."""
+    """logits = W (x - mean) / std + b per pixel, with x the channels of that pixel."""
 
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name})
 

@@ -1,7 +1,7 @@
 """Residual network for small images. He, Zhang, Ren & Sun, CVPR 2016, arXiv:1512.03385, table 1.
 
-The stages are those of the ImageNet networks of 18 to 152 layers. As is usual on CIFAR, the 7x7 convolution of stride 2
-and the pooling at the input give way to one 3x3 convolution of stride 1; shortcuts between different shapes are 1x1
+The stages are those of the ImageNet networks of 18 to 152 layers. As usual on CIFAR, the 7x7 convolution of stride 2
+and the pooling at the input are replaced by one 3x3 convolution of stride 1; shortcuts between different shapes are 1x1
 convolutions (option B of the paper). In bottleneck blocks the 3x3 convolution has the stride, not the first 1x1.
 """
 
@@ -20,7 +20,7 @@ STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the size (but for the stride), and its batch normalisation."""
+    """A convolution that keeps the size (up to the stride), and its batch normalisation."""
     return [
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -28,7 +28,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> lis
 
 
 class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)): two 3x3 convolutions, or a bottleneck 1x1, 3x3, 1x1 to 4 times the maps."""
+    """relu(residual(x) + shortcut(x)): two 3x3 convolutions, or a bottleneck 1x1, 3x3, 1x1 with 4 times the maps."""
 
     def __init__(self, inputs: int, maps: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class ResNet(Model):
-    """depth: 18, 34, 50, 101 or 152 layers. The first has 11 173 962 weights on CIFAR-10."""
+    """ResNet of 18, 34, 50, 101 or 152 layers (`depth`). ResNet-18 has 11 173 962 weights on CIFAR-10."""
 
     depth: int = 18
 

@@ -1,8 +1,8 @@
 """R-Net, the second of the three networks of MTCNN. Zhang, Zhang, Li & Qiao, IEEE Signal Processing Letters, 2016.
 
-arXiv:1604.02878, figure 2. It refines the candidates of a face detector: a patch of 24x24 pixels is a face or none. Its
-published weights are in the wheel of facenet-pytorch, which pins an old torch and need not be installed:
-`pip download --no-deps facenet-pytorch`, then `model.weights` is the path of that wheel.
+arXiv:1604.02878, figure 2. It classifies the candidates of a face detector, patches of 24x24 pixels, as face or not.
+Its published weights are in the wheel of facenet-pytorch. The package pins an old torch and need not be installed:
+download the wheel with `pip download --no-deps facenet-pytorch`, and set `model.weights` to its path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHA256 = "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86"
 """sha256 of that file, the same in facenet-pytorch 2.0 to 2.6."""
 
 BOXES = "dense5_2."
-"""Beginning of the names of the layer that refines a box; it has no part in the answer."""
+"""Name prefix of the box regression layer, which is not used for classification."""
 
 PUBLISHED = DataSpec((3, 24, 24), 2)
 """Data that the published weights are for: label 1 is a face."""
@@ -35,10 +35,10 @@ PUBLISHED = DataSpec((3, 24, 24), 2)
 
 @dataclass(frozen=True)
 class RNet(Model):
-    """Face or no face, without the box: 99 662 weights.
+    """Face classifier without box regression: 99 662 weights.
 
-    Differences from the paper: its landmarks and boxes are left out; other sizes, channels and classes are accepted,
-    to be trained here.
+    Differences from the paper: landmarks and boxes are omitted; other sizes, channels and classes are accepted for
+    training.
 
     weights: the wheel of facenet-pytorch, or its rnet.pt; empty to train from initial weights.
     """
@@ -54,14 +54,16 @@ class RNet(Model):
         """The published weights.
 
         Raises:
-            DataError: if the file is missing, or is another one. Refused: for data that they are not for.
+            DataError: if the file is missing, or has another checksum.
+            Refused: if the weights do not fit the data.
         """
         if not self.weights:
             return None
         if (spec.shape, spec.classes) != (PUBLISHED.shape, PUBLISHED.classes):
             raise Refused(
-                f"the weights of model.rnet are for images of shape {PUBLISHED.shape} and {PUBLISHED.classes} classes, "
-                f"and the dataset has {spec.shape} and {spec.classes}; choose dataset=faces, or leave model.weights out"
+                f"the weights of model.rnet are for images of shape {PUBLISHED.shape} and {PUBLISHED.classes} "
+                f"classes, but the dataset "
+                f"has {spec.shape} and {spec.classes}; choose dataset=faces, or leave model.weights out"
             )
         found = torch.load(io.BytesIO(_published(Path(self.weights))), map_location="cpu", weights_only=True)
         return {name: value for name, value in found.items() if not name.startswith(BOXES)}
@@ -72,17 +74,17 @@ class RNet(Model):
 
 
 def _last(side: int) -> int:
-    """Side of the last maps: 3x3, a pool that rounds up, 3x3, the same pool, 2x2."""
+    """Side of the last maps: 3x3, pooling that rounds up, 3x3, the same pooling, 2x2."""
     for _ in range(2):
         side = -(-(side - 2 - 3) // 2) + 1
     return side - 1
 
 
 def _published(path: Path) -> bytes:
-    """The bytes of rnet.pt, from the file itself or from the wheel that has it.
+    """The bytes of rnet.pt, from the file itself or from a wheel that contains it.
 
     Raises:
-        DataError: if there are none, or they are other ones.
+        DataError: if there are none, or they have another checksum.
     """
     try:
         raw = path.read_bytes()
@@ -96,9 +98,7 @@ def _published(path: Path) -> bytes:
         ) from error
     found = hashlib.sha256(raw).hexdigest()
     if found != SHA256:
-        raise DataError(
-            f"rnet.pt from {path} has sha256 {found}, expected {SHA256}; take it from facenet-pytorch 2.6.0"
-        )
+        raise DataError(f"rnet.pt in {path} has sha256 {found}, expected {SHA256}; take it from facenet-pytorch 2.6.0")
     return raw
 
 

@@ -1,7 +1,7 @@
 """LISA-CNN, the road sign classifier of Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945, section 4.1.
 
-"Three convolutional layers and an FC layer", that of CleverHans's tutorial (Papernot et al., 2016, arXiv:1610.00768):
-8x8 with stride 2 that keeps the size, 6x6 with stride 2, 5x5.
+"Three convolutional layers and an FC layer", as in CleverHans's tutorial (Papernot et al., 2016, arXiv:1610.00768):
+8x8 with stride 2 and padding, 6x6 with stride 2, 5x5.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ._normalize import Normalize, image_shape
 
 @dataclass(frozen=True)
 class SignCNN(Model):
-    """width: maps of the first convolution, 64 in the paper; the others have twice as many."""
+    """LISA-CNN. width: maps of the first convolution, 64 in the paper; the others have twice as many."""
 
     width: int = 64
 

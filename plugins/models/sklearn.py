@@ -1,7 +1,7 @@
 """Classifiers of scikit-learn by name. Pedregosa et al., JMLR 12, 2011.
 
-Linear ones are kept as a weight matrix, so that they have gradients and exact distances. The others are kept as ONNX
-and answered by ONNX Runtime: nothing is ever pickled, and scikit-learn is not needed to evaluate them.
+Linear ones are stored as a weight matrix, so that they have gradients and exact distances. Others are stored as ONNX
+and evaluated by ONNX Runtime: nothing is pickled, and scikit-learn is not needed for evaluation.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ OTHERS = {
     "RandomForestClassifier": "ensemble", "ExtraTreesClassifier": "ensemble",
     "GradientBoostingClassifier": "ensemble", "GaussianNB": "naive_bayes", "MLPClassifier": "neural_network",
 }  # fmt: skip
-"""Estimators that are kept as ONNX. HistGradientBoostingClassifier is `model=boosted_trees`."""
+"""Estimators stored as ONNX. HistGradientBoostingClassifier is `model=boosted_trees`."""
 
 PROBED, ALIKE = 256, 0.99
-"""Training examples on which what is kept is compared with what was fitted, and the share that must be told alike."""
+"""Training examples on which the stored model is compared with the fitted one, and the share that must agree."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class SKLearn(Model):
     """A classifier over the features of inputs of any shape, fitted on one thread.
 
     estimator: its name in scikit-learn. args: its parameters there, checked against its signature.
-    mebibytes: room for what it learns; more than there is room for is an error that says how much.
-    The recipe in `training` has no part in it.
+    mebibytes: capacity for the fitted model; a larger one is refused with its size.
+    The recipe in `training` is not used.
     """
 
     estimator: str = "LogisticRegression"
@@ -65,7 +65,7 @@ class SKLearn(Model):
         return getattr(importlib.import_module(f"sklearn.{(LINEAR | OTHERS)[self.estimator]}"), self.estimator)
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """(B, *S) to (B, K); before :meth:`learn`, every score is 0."""
+        """Network from (B, *S) to scores (B, K), which are 0 before :meth:`learn`."""
         if self.estimator not in LINEAR:
             return Portable(self.mebibytes * MEBIBYTE, spec.classes, opened)
         layer = nn.Linear(int(np.prod(spec.shape)), spec.classes)
@@ -77,7 +77,7 @@ class SKLearn(Model):
         """Fit on one thread.
 
         Raises:
-            DataError: if a class has no training example, or what is kept answers otherwise than what was fitted.
+            DataError: if a class has no training example, or the stored model differs from the fitted one.
         """
         from threadpoolctl import threadpool_limits
 
@@ -94,13 +94,13 @@ class SKLearn(Model):
         here = module(torch.from_numpy(x[:PROBED])).detach().argmax(1).numpy()
         if (here == said).mean() < ALIKE:
             raise DataError(
-                f"{self.estimator} is kept in a form that tells {(here != said).sum()} of {len(said)} training "
-                "examples otherwise than scikit-learn does; choose other model.args, or another estimator"
+                f"the stored form of {self.estimator} classifies {(here != said).sum()} of {len(said)} training "
+                "examples differently from scikit-learn; choose other model.args, or another estimator"
             )
 
 
 def _take(layer: nn.Linear, fitted: Any) -> None:
-    """Copy weights; of two classes scikit-learn keeps the score of the second."""
+    """Copy the weights; for two classes scikit-learn has only the score of the second."""
     weight, bias = torch.from_numpy(np.asarray(fitted.coef_)), torch.from_numpy(np.asarray(fitted.intercept_))
     rows: list[Tensor] = [weight, bias.reshape(-1)]
     if len(weight) == 1:
@@ -123,7 +123,7 @@ def _as_onnx(fitted: Any, x: np.ndarray) -> bytes:
 
 
 def opened(file: bytes) -> Answer:
-    """ONNX Runtime on one thread, of whose outputs the last is scores or probabilities."""
+    """Prediction function of ONNX Runtime on one thread; the last output is scores or probabilities."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()

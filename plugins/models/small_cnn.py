@@ -1,7 +1,7 @@
-"""Small convolutional network, in the plainest form of LeCun et al., Proceedings of the IEEE 86(11), 1998.
+"""Small convolutional network after LeCun et al., Proceedings of the IEEE 86(11), 1998.
 
-Two 3x3 convolutions that keep the size, each with ReLU and halved by maxima, then one hidden layer: quick enough for a
-CPU, and good for 8x8 images and larger.
+Two same-size 3x3 convolutions, each with ReLU and 2x2 max pooling, then one hidden layer: fast on a CPU, for images of
+8x8 pixels and larger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from ._normalize import Normalize, image_shape
 
 @dataclass(frozen=True)
 class SmallCNN(Model):
-    """width: maps of the first convolution; the second has twice, the hidden layer four times as many."""
+    """A small CNN.
+
+    width: maps of the first convolution; the second has twice, the hidden layer four times as many.
+    """
 
     width: int = 16
 

@@ -1,7 +1,8 @@
 """An image classifier of timm, from its folder. Wightman, PyTorch image models, 2019, doi:10.5281/zenodo.4414861.
 
-`config.json` says the architecture, the classes, and under `pretrained_cfg` mean, deviation and size, which go inside
-the model; `model.safetensors` has the weights. Downloaded once: `hf download timm/NAME --revision REV --local-dir DIR`.
+`config.json` has the architecture, the classes, and under `pretrained_cfg` mean, deviation and size, which become part
+of the model; `model.safetensors` has the weights. Downloaded once: `hf download timm/NAME --revision REV --local-dir
+DIR`.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ from benchmark.api import DataError, DataSpec, Model, hookimpl
 from ._weights import state_in
 from ._zoo import document, fitting, imported, pinned, preprocessed
 
-LINE = "pip install timm, with a torchvision that fits the installed torch (none does beside the CPU build of 2.13)"
+LINE = "pip install timm, with a torchvision for the installed torch (there is none for the CPU build of 2.13)"
 
 
 @dataclass(frozen=True)
 class Timm(Model):
-    """Any architecture that timm.create_model knows.
+    """Any architecture supported by timm.create_model.
 
-    path: the folder, whose content counts and not where it lies. sha256: of its model.safetensors; empty takes any.
+    path: the folder, identified by its content, not its location. sha256: of its model.safetensors; empty accepts any.
     """
 
     path: str = ""
     sha256: str = ""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The architecture behind its preprocessing, with initial weights: those of the folder are in `pretrained`.
+        """The architecture with its preprocessing and initial weights; those of the folder are in `pretrained`.
 
         Raises:
-            MissingPackage: without timm. DataError: without the folder. Refused: for other data.
+            MissingPackage: without timm.
+            DataError: without the folder.
+            Refused: if it does not fit the data.
         """
         config = document(Path(self.path) / "config.json")
         said = config.get("pretrained_cfg", {})
@@ -47,20 +50,20 @@ class Timm(Model):
         """The weights of the folder.
 
         Raises:
-            DataError: if they are missing, are others than the pinned ones, or do not fit.
+            DataError: if they are missing, have another checksum, or do not fit.
         """
         pinned(Path(self.path) / "model.safetensors", self.sha256)
         module = self._module(document(Path(self.path) / "config.json"), spec)
         return fitting(f"the architecture in {self.path}", module, state_in(Path(self.path), "", ""))
 
     def files(self) -> tuple[Path, ...]:
-        """The folder."""
+        """The files of the folder."""
         return (Path(self.path),)
 
     def _module(self, config: dict[str, object], spec: DataSpec) -> nn.Module:
         name = config.get("architecture")
         if not isinstance(name, str):
-            raise DataError(f"{self.path}/config.json names no architecture; expected a folder of a timm model")
+            raise DataError(f"{self.path}/config.json names no architecture; expected the folder of a timm model")
         arguments = config.get("model_args") or {}
         assert isinstance(arguments, dict)
         channels = {"in_chans": spec.shape[0]} if spec.shape[0] != 3 else {}

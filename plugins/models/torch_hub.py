@@ -1,7 +1,7 @@
-"""A model of a repository with a hubconf.py, as torch.hub loads them. Paszke et al., NeurIPS 2019, arXiv:1912.01703.
+"""A model of a repository with a hubconf.py, as for torch.hub. Paszke et al., NeurIPS 2019, arXiv:1912.01703.
 
-The repository is a folder, cloned once at a revision (`git clone`, `git checkout REV`); nothing is fetched. Its code is
-run, and nobody has reviewed it: records say so.
+The repository is a folder, cloned once at a revision (`git clone`, `git checkout REV`); nothing is downloaded. Its code
+is run unreviewed, and records say so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ._zoo import fitting, pinned, preprocessed
 
 @dataclass(frozen=True)
 class TorchHub(Model):
-    """A module that a function of the repository makes.
+    """A module returned by a function of the repository.
 
-    repository: the folder with hubconf.py. entry: the function in it. args: what it is given. weights: a state dict,
-    .safetensors or read by weights_only; empty, for an entry that brings its own, needs training.epochs=0. sha256: of
-    that file. mean, std: of the entry's preprocessing, one value per channel.
+    repository: the folder with hubconf.py. entry: the function in it. args: its arguments. weights: a state dict,
+    .safetensors or loaded with weights_only; empty for an entry that loads its own, which needs training.epochs=0.
+    sha256: of that file. mean, std: of the entry's preprocessing, one value per channel.
     """
 
     repository: str = ""
@@ -40,10 +40,12 @@ class TorchHub(Model):
     reviewed = False
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The module of the entry, behind its preprocessing.
+        """The module of the entry with its preprocessing.
 
         Raises:
-            ConfigError: if it makes no module. DataError: without the repository. Refused: for other data.
+            ConfigError: if the entry does not return a module.
+            DataError: without the repository.
+            Refused: if it does not fit the data.
         """
         mean, std = (values * (spec.shape[0] if len(values) == 1 else 1) for values in (self.mean, self.std))
         return preprocessed("model.torch_hub", self._module(), spec, spec.classes, mean, std)
@@ -52,7 +54,7 @@ class TorchHub(Model):
         """The weights of the file; None without one.
 
         Raises:
-            DataError: if the file is missing, is another than the pinned one, or does not fit.
+            DataError: if the file is missing, has another checksum, or does not fit.
         """
         if not self.weights:
             return None
@@ -65,21 +67,23 @@ class TorchHub(Model):
         return (*code, *([Path(self.weights)] if self.weights else []))
 
     def unreviewed(self) -> str:
-        """The entry in words, by the content of its hubconf.py."""
+        """Description of the entry by the content of its hubconf.py, for records."""
         digest = hashlib.sha256((Path(self.repository) / "hubconf.py").read_bytes()).hexdigest()
         return f"{self.entry} of a repository whose hubconf.py has sha256 {digest[:12]}"
 
     def _module(self) -> nn.Module:
         if not (Path(self.repository) / "hubconf.py").is_file():
             raise DataError(
-                f"model.repository is {self.repository!r}, which has no hubconf.py; clone the repository first"
+                f"model.repository is {self.repository!r}, but it has no hubconf.py; clone the repository first"
             )
         try:
             made = torch.hub.load(self.repository, self.entry, source="local", **self.args)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(f"{self.entry!r} of {self.repository} cannot be made: {error}") from error
+            raise ConfigError(f"{self.entry!r} of {self.repository} cannot be called: {error}") from error
         if not isinstance(made, nn.Module):
-            raise ConfigError(f"{self.entry!r} of {self.repository} makes {type(made).__name__}; expected a module")
+            raise ConfigError(
+                f"{self.entry!r} of {self.repository} returned a {type(made).__name__}; expected a module"
+            )
         return made
 
 

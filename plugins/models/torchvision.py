@@ -1,4 +1,4 @@
-"""A network of torchvision, with a file of its weights. Marcel & Rodriguez, ACM Multimedia 2010.
+"""A network of torchvision, with weights from a file. Marcel & Rodriguez, ACM Multimedia 2010.
 
 Mean and deviation are those of the declared weights (`weights_enum`), read from torchvision without a download.
 """
@@ -15,19 +15,17 @@ from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 from ._weights import state_in
 from ._zoo import fitting, imported, pinned, preprocessed
 
-LINE = (
-    "pip install torchvision in the version that fits the installed torch (none imports beside the CPU build of 2.13)"
-)
+LINE = "pip install torchvision in the version for the installed torch (there is none for the CPU build of 2.13)"
 
 
 @dataclass(frozen=True)
 class TorchVision(Model):
-    """Any network that torchvision.models.get_model knows.
+    """Any network supported by torchvision.models.get_model.
 
-    name: such as resnet50. path: the state dict, .pth or .safetensors. sha256: of the file; empty takes any.
+    name: such as resnet50. path: the state dict, .pth or .safetensors. sha256: of the file; empty accepts any.
 
-    weights_enum: such as ResNet50_Weights.IMAGENET1K_V2, for the preprocessing, whose crop size images are resized to;
-    empty takes inputs as they are.
+    weights_enum: such as ResNet50_Weights.IMAGENET1K_V2, for the preprocessing, with images resized to its crop size;
+    empty for no preprocessing.
     """
 
     name: str = "resnet18"
@@ -36,10 +34,12 @@ class TorchVision(Model):
     weights_enum: str = ""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """The architecture behind its preprocessing, with initial weights: those of the file are in `pretrained`.
+        """The architecture with its preprocessing and initial weights; those of the file are in `pretrained`.
 
         Raises:
-            MissingPackage: without torchvision. ConfigError: for an unknown name. Refused: for other data.
+            MissingPackage: without torchvision.
+            ConfigError: for an unknown name.
+            Refused: if it does not fit the data.
         """
         models = imported("torchvision.models", LINE)
         mean, std, size = [0.0] * spec.shape[0], [1.0] * spec.shape[0], None
@@ -55,7 +55,7 @@ class TorchVision(Model):
         """The weights of the file; None without one, to train the network.
 
         Raises:
-            DataError: if the file is missing, is another than the pinned one, or does not fit.
+            DataError: if the file is missing, has another checksum, or does not fit.
         """
         if not self.path:
             return None
@@ -63,7 +63,7 @@ class TorchVision(Model):
         return fitting(f"torchvision's {self.name}", self._module(spec), state_in(Path(self.path), "", ""))
 
     def files(self) -> tuple[Path, ...]:
-        """The file."""
+        """The file of weights, if any."""
         return (Path(self.path),) if self.path else ()
 
     def _module(self, spec: DataSpec) -> nn.Module:
@@ -71,9 +71,7 @@ class TorchVision(Model):
         try:
             made: nn.Module = models.get_model(self.name, weights=None, num_classes=spec.classes)
         except ValueError as error:
-            raise ConfigError(
-                f"model.name is {self.name!r}: {error}; torchvision.models.list_models() has them"
-            ) from error
+            raise ConfigError(f"model.name is {self.name!r}: {error}; see torchvision.models.list_models()") from error
         return made
 
 

@@ -1,7 +1,7 @@
 """U-Net: a contracting and an expanding path with skips. Ronneberger, Fischer & Brox, MICCAI 2015, arXiv:1505.04597.
 
 Differences from the paper: two levels below the first, same-size convolutions, batch normalisation, nearest-neighbour
-upsampling in place of transposed convolutions, and no dropout: quick enough for a CPU.
+upsampling instead of transposed convolutions, and no dropout: fast on a CPU.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _UNet(nn.Module):
 
 @dataclass(frozen=True)
 class UNet(Model):
-    """width: maps of the first level; each level below has twice as many."""
+    """U-Net. width: maps of the first level, doubled at each level below."""
 
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name})
 
@@ -64,7 +64,7 @@ class UNet(Model):
         channels, height, width = image_shape(spec, "unet", 4)
         if height % 4 or width % 4:
             raise Refused(
-                f"model.unet halves images twice, and the dataset's are {height}x{width}; choose sides that are "
+                f"model.unet halves images twice, but the dataset's are {height}x{width}; choose sides that are "
                 "multiples of 4"
             )
         return _UNet(spec, channels, self.width)

@@ -1,7 +1,7 @@
 """Wide residual network. Zagoruyko & Komodakis, BMVC 2016, arXiv:1605.07146, section 2 and table 1.
 
 Pre-activation blocks of two 3x3 convolutions, B(3, 3), in three stages of 16, 32 and 64 times `width` maps; initial
-weights as in He et al., ICCV 2015. Without the dropout that the paper offers as an option.
+weights as in He et al., ICCV 2015. The paper's optional dropout is omitted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 
 class Block(nn.Module):
-    """Normalisation and ReLU before each convolution; where the shape changes, the shortcut starts after the first."""
+    """Pre-activation block; if the shape changes, the shortcut starts after the first normalisation and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Block(nn.Module):
 class WideResNet(Model):
     """WRN-depth-width; 28-10 has 36 479 194 weights on CIFAR-10.
 
-    depth: 4 more than a multiple of 6. width: factor on the maps of every stage.
+    depth: 6 n + 4. width: factor on the maps of every stage.
     """
 
     depth: int = 28
@@ -56,7 +56,7 @@ class WideResNet(Model):
 
     def __post_init__(self) -> None:
         if self.depth < 10 or (self.depth - 4) % 6:
-            raise ConfigError(f"model.depth is {self.depth}; expected 6 n + 4, as 10, 16, 22, 28, 34, 70")
+            raise ConfigError(f"model.depth is {self.depth}; expected 6 n + 4, such as 10, 16, 22, 28, 34 or 70")
         if self.width < 1:
             raise ConfigError(f"model.width is {self.width}; expected a factor of at least 1")
 

@@ -1,6 +1,6 @@
 """XGBoost. Chen & Guestrin, KDD 2016, arXiv:1603.02754.
 
-Grown by the library itself and kept in its own format (UBJSON); scores before the softmax, without gradients.
+Fitted by the library and stored in its format (UBJSON); scores before the softmax, without gradients.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ._portable import Answer
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as the class above is
 class XGBoost(Boosting):
-    """Boosted trees over the features of inputs of any shape, grown on one thread.
+    """Boosted trees over the features of inputs of any shape, fitted on one thread.
 
     args: parameters of xgboost's XGBClassifier, checked against its signature.
-    mebibytes: room for what it learns; more than there is room for is an error that says how much.
-    The recipe in `training` has no part in it.
+    mebibytes: capacity for the fitted trees; larger ones are refused with their size.
+    The recipe in `training` is not used.
     """
 
     package = "xgboost"
@@ -31,14 +31,14 @@ class XGBoost(Boosting):
 
     @classmethod
     def classifier(cls) -> Any:
-        """The library's classifier."""
+        """The library's classifier class."""
         from xgboost import XGBClassifier
 
         return XGBClassifier
 
     @classmethod
     def taken(cls) -> Mapping[str, Any]:
-        """Names of the parameters that the classifier takes, those of its catch-all too."""
+        """Parameters that the classifier accepts, by name, including variadic ones."""
         return {**super().taken(), **dict.fromkeys(cls.classifier()().get_params())}
 
     def grown(self, x: np.ndarray, y: np.ndarray, seed: int) -> bytes:
@@ -48,7 +48,7 @@ class XGBoost(Boosting):
 
     @staticmethod
     def opened(file: bytes) -> Answer:
-        """The trees of a file, on one thread."""
+        """Prediction function of the trees in a file, on one thread."""
         import xgboost
 
         trees = xgboost.Booster({"nthread": 1})

@@ -16,11 +16,11 @@ OWNER = "poison.blended_trigger"
 
 @dataclass(frozen=True)
 class BlendedTrigger(Poison):
-    """Blend a checkerboard of single pixels into random rows of other labels, and label them as the target.
+    """Blend a checkerboard of single pixels into random rows of other labels, and give them the target label.
 
-    Difference from the paper: a checkerboard in place of a cartoon or of random pixels.
+    Difference from the paper: a checkerboard instead of a cartoon or random pixels.
 
-    rate: share of all training rows. target: the label to evoke. opacity: weight of the pattern (the paper's alpha).
+    rate: share of all training rows. target: the attacker's label. opacity: weight of the pattern (the paper's alpha).
     """
 
     rate: float = 0.1
@@ -33,20 +33,20 @@ class BlendedTrigger(Poison):
             raise ConfigError(f"{OWNER}.opacity is {self.opacity}; expected a weight of the pattern in (0, 1]")
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """The trigger and the target label on random rows of other labels."""
+        """Apply the trigger and the target label to random rows of other labels."""
         image_side(OWNER, spec)
         check_label(OWNER, spec, target=self.target)
         positions = drawn(rng, train.y != self.target, self.rate, OWNER, "of another label than the target")
         return stamped(train, positions, self.target, self.trigger), train.ids[positions]
 
     def trigger(self, x: Tensor) -> Tensor:
-        """(B, C, H, W): (1 - opacity) x + opacity times the pattern, which is 1 where row + column is odd."""
+        """(1 - opacity) x + opacity p for images `x` (B, C, H, W), with p = 1 where row + column is odd, else 0."""
         rows, columns = (torch.arange(side, device=x.device) for side in x.shape[-2:])
         pattern = ((rows[:, None] + columns) % 2).to(x.dtype)
         return (1.0 - self.opacity) * x + self.opacity * pattern
 
     def aim(self, y: Tensor) -> Tensor:
-        """The target, for examples of other labels."""
+        """The target for examples of other labels, (B,) int64; -1 for its own."""
         return aimed(y, self.target)
 
 

@@ -1,4 +1,4 @@
-"""Poison Frogs: rows that look like their label and have the features of a victim. Shafahi et al., NeurIPS 2018,
+"""Poison Frogs: rows with unchanged label and appearance, and the features of a victim. Shafahi et al., NeurIPS 2018,
 arXiv:1804.00792, section 2.
 """
 
@@ -32,14 +32,14 @@ OWNER = "poison.feature_collision"
 
 @dataclass(frozen=True)
 class FeatureCollision(InstancePoison):
-    """Move rows of the target class, labels kept, to where a network has the features of the victims.
+    """Move rows of the target class, with their labels, to the features of the victims in an attacker's network.
 
     Minimises |f(x) - f(t)|^2 + beta |x - b|^2 from the base row b by forward-backward splitting, where t is a victim;
-    rows are dealt to the victims in turn. f: what the last linear layer of the attacker's network is given, for a
-    network that is trained on the clean rows. Differences from the paper: the result is clipped to the box, and the
-    backward step has its exact form for steps of any size.
+    rows are assigned to the victims in turn. f is the input of the last linear layer of the attacker's network, which
+    is trained on the clean rows. Differences from the paper: the result is clipped to the box, and the backward step is
+    exact for any step size.
 
-    rate: share of all training rows. target, victims: see benchmark.api.InstancePoison. beta: weight of staying near
+    rate: share of all training rows. target, victims: see benchmark.api.InstancePoison. beta: weight of the distance to
     the base, which the paper scales by the number of features over that of inputs. steps, step_size: of the descent.
     model, epochs: the attacker's network and its training.
     """
@@ -79,13 +79,14 @@ class FeatureCollision(InstancePoison):
 def collided(
     f: Callable[[Tensor], Tensor], base: Tensor, wanted: Tensor, *, beta: float, steps: int, step_size: float
 ) -> Tensor:
-    """(M, *S): the inputs that minimise |f(x) - wanted|^2 + beta |x - base|^2, row by row, started at `base` (M, *S).
+    """Inputs (M, *S) that minimise |f(x) - wanted|^2 + beta |x - base|^2 per row, starting at `base` (M, *S).
 
     Each step: x' = x - s grad |f(x) - wanted|^2, then the proximal point (x' + 2 s beta base) / (1 + 2 s beta), then
-    the box. One forward and one backward pass of f per step.
+    clipping to the box. One forward and one backward pass of f per step.
 
     Args:
-        f: differentiable, (M, *S) to (M, D). wanted: (M, D).
+        f: differentiable, (M, *S) to (M, D).
+        wanted: (M, D).
     """
     x = base.clone()
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Witches' Brew: rows whose training gradient is that of the attacker's goal. Geiping et al., ICLR 2021,
+"""Witches' Brew: rows whose training gradient is aligned with that of the attacker's goal. Geiping et al., ICLR 2021,
 arXiv:2009.02276, section 3.
 """
 
@@ -33,17 +33,17 @@ OWNER = "poison.gradient_matching"
 
 @dataclass(frozen=True)
 class GradientMatching(InstancePoison):
-    """Perturb rows of the target class within eps, so that learning them teaches that the victims are of that class.
+    """Perturb rows of the target class within eps, so that training on them assigns the victims to that class.
 
     Minimises 1 - cos(g, G) by signed Adam, where g is the gradient of the rows' loss by the weights of the attacker's
     network, G that of the victims' loss under the target label, and the network is trained on the clean rows. The
-    restart of the least loss is kept. Differences from the paper: no data augmentation inside, and one restart by
+    restart with the smallest loss is kept. Differences from the paper: no data augmentation inside, and one restart by
     default instead of eight.
 
     rate: share of all training rows. target, victims: see benchmark.api.InstancePoison. eps: linf radius, in units of
-    the [0, 1] input range. steps, step_size: of signed Adam; the step, times
-    eps, falls tenfold after 3/8, 5/8 and 7/8 of the steps.
-    restarts: starts from random perturbations. model, epochs: the attacker's network and its training.
+    the [0, 1] input range. steps, step_size: of signed Adam; the step, relative to eps, is divided by ten after 3/8,
+    5/8 and 7/8 of the steps.
+    restarts: number of random starts. model, epochs: the attacker's network and its training.
     """
 
     rate: float = 0.01
@@ -59,8 +59,8 @@ class GradientMatching(InstancePoison):
         parse_eps(self.eps)
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0.0:
             raise ConfigError(
-                f"{OWNER} has steps {self.steps}, restarts {self.restarts} and step_size {self.step_size}; expected at "
-                "least 1 of the first two and a positive step"
+                f"{OWNER} has steps {self.steps}, restarts {self.restarts} and step_size {self.step_size}; expected "
+                "at least 1 step, at least 1 restart and a positive step size"
             )
 
     def corrupt_for(
@@ -86,14 +86,14 @@ class GradientMatching(InstancePoison):
 
 
 def weight_gradient(network: nn.Module, x: Tensor, y: Tensor, *, graph: bool = False) -> list[Tensor]:
-    """Gradient of the mean cross-entropy of `x` (B, *S), `y` (B,) by each weight; differentiable with `graph`."""
+    """Gradient of the mean cross-entropy of `x` (B, *S), `y` (B,) by each weight; differentiable if `graph`."""
     with torch.enable_grad():
         loss = F.cross_entropy(network(x), y)
         return list(torch.autograd.grad(loss, list(network.parameters()), create_graph=graph))
 
 
 def mismatch(one: Sequence[Tensor], goal: Sequence[Tensor]) -> Tensor:
-    """1 - cosine of the angle between two gradients of all weights; a scalar in [0, 2], and 1 where one is zero."""
+    """1 - cos of two gradients over all weights; a scalar in [0, 2], and 1 if either is zero."""
     product = torch.stack([(a * b).sum() for a, b in zip(one, goal, strict=True)]).sum()
     sizes = [torch.stack([v.square().sum() for v in side]).sum() for side in (one, goal)]
     return 1.0 - product / (sizes[0] * sizes[1]).clamp_min(1e-30).sqrt()
@@ -103,9 +103,9 @@ def matched(
     network: nn.Module, base: Tensor, y: Tensor, goal: Sequence[Tensor], start: Tensor,
     *, eps: float, steps: int, step_size: float,
 ) -> tuple[float, Tensor]:  # fmt: skip
-    """The least mismatch that was met, and (M, *S) inputs that have it: inside eps of `base` and inside the box.
+    """Smallest mismatch found, and its inputs (M, *S), within eps of `base` and inside the box.
 
-    One pass forward and two backward through the network per step.
+    One forward and two backward passes through the network per step.
     """
     delta = _inside(base, start, eps).requires_grad_(True)
     optimizer = torch.optim.Adam([delta], lr=step_size)
@@ -129,7 +129,7 @@ def matched(
 
 
 def _inside(base: Tensor, delta: Tensor, eps: float) -> Tensor:
-    """`delta` (M, *S), cut to [-eps, eps] and to what keeps `base` + `delta` in [0, 1]."""
+    """`delta` (M, *S), clipped to [-eps, eps] and such that `base` + `delta` is in [0, 1]."""
     return (base + delta.detach().clamp(-eps, eps)).clamp(0.0, 1.0) - base
 
 

@@ -16,7 +16,7 @@ OWNER = "poison.insertion"
 
 @dataclass(frozen=True)
 class Insertion(Poison):
-    """Add copies of random training rows, each under a random other label: what an open collection of data takes in.
+    """Add copies of random training rows, each with another random label, as when data are collected from the public.
 
     rate: added rows as a share of the clean ones.
     """
@@ -27,16 +27,16 @@ class Insertion(Poison):
         check_rate(OWNER, self.rate)
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """All clean rows stay; the ids of added ones are negative."""
+        """Add the copies; all clean rows stay, and the ids of the copies are negative."""
         positions = drawn(rng, torch.ones(len(train), dtype=torch.bool), self.rate, OWNER)
         y = (train.y[positions] + 1 + rng.rows(positions).integers(spec.classes - 1, stream="label")) % spec.classes
         return inserted(train, positions, y)
 
 
 def inserted(train: Examples, positions: Tensor, y: Tensor) -> tuple[Examples, Tensor]:
-    """The examples, then copies of those at `positions` (M,) with labels `y` (M,); and the ids of the copies (M,).
+    """The examples, then copies of those at `positions` (M,) with labels `y` (M,); and the ids of the copies, (M,).
 
-    A copy's id is -(id + 1), less 2**40 times the number of copies of the example that are there already.
+    A copy's id is -(id + 1) minus 2**40 times the number of earlier copies of the example.
     """
     taken = set(train.ids.tolist())
     ids = []

@@ -16,9 +16,9 @@ OWNER = "poison.label_flip"
 
 
 class Flip(Enum):
-    """Labels that the chosen rows get.
+    """Labels assigned to the chosen rows.
 
-    random: any other label, each with equal chance. next: y + 1 modulo K. targeted: `target`.
+    random: any other label, uniformly. next: y + 1 modulo K. targeted: `target`.
     """
 
     random = "random"
@@ -28,10 +28,10 @@ class Flip(Enum):
 
 @dataclass(frozen=True)
 class LabelFlip(Poison):
-    """Inputs stay as they are.
+    """Change the labels of random rows; inputs are unchanged.
 
-    rate: share of all training rows that are flipped. flip: to which label.
-    source, target: under `targeted`, from rows of which label (null: of any other one) to which.
+    rate: share of all training rows that are flipped. flip: see :class:`Flip`.
+    source, target: under `targeted`, the rows' label (null: any other than the target), and the new label.
     """
 
     rate: float = 0.1
@@ -43,7 +43,7 @@ class LabelFlip(Poison):
         check_rate(OWNER, self.rate)
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """Flip random rows; under `targeted`, of the source label."""
+        """Flip random rows; under `targeted`, those of the source label."""
         eligible = torch.ones(len(train), dtype=torch.bool)
         if self.flip is Flip.targeted:
             check_label(OWNER, spec, source=self.source, target=self.target)
@@ -60,7 +60,7 @@ class LabelFlip(Poison):
 
 
 def flipped(train: Examples, positions: Tensor, flip: Flip, target: int, classes: int, rng: SampleRandom) -> Examples:
-    """The examples with other labels at `positions` (M,)."""
+    """The examples with flipped labels at `positions` (M,)."""
     y = train.y[positions]
     if flip is Flip.targeted:
         return train.changed(positions, y=torch.full_like(y, target))

@@ -1,4 +1,4 @@
-"""Modification of inputs: rows keep their labels and take on other classes' looks. Chakraborty et al., 2018,
+"""Modification of inputs: rows keep their labels and are mixed with other classes' inputs. Chakraborty et al., 2018,
 arXiv:1810.00069 (data modification).
 """
 
@@ -18,9 +18,9 @@ OWNER = "poison.modification"
 
 @dataclass(frozen=True)
 class Modification(Poison):
-    """Mix the inputs of random rows with those of random rows of other labels; labels stay.
+    """Mix the inputs of random rows with those of random rows of other labels; labels are unchanged.
 
-    rate: share of all training rows that are modified. weight: of the other row; at 1 it takes the place of the input.
+    rate: share of all training rows that are modified. weight: of the other row; 1 replaces the input.
     """
 
     rate: float = 0.1
@@ -29,10 +29,10 @@ class Modification(Poison):
     def __post_init__(self) -> None:
         check_rate(OWNER, self.rate)
         if not 0.0 < self.weight <= 1.0:
-            raise ConfigError(f"{OWNER}.weight is {self.weight}; expected a share of the other row in (0, 1]")
+            raise ConfigError(f"{OWNER}.weight is {self.weight}; expected a weight of the other row in (0, 1]")
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """Modify random rows, each by a random row of another label."""
+        """Mix random rows, each with a random row of another label."""
         positions = drawn(rng, torch.ones(len(train), dtype=torch.bool), self.rate, OWNER)
         if not len(positions):
             return train, train.ids[positions]
@@ -41,9 +41,9 @@ class Modification(Poison):
 
 
 def partners(y: Tensor, positions: Tensor, unit: Tensor) -> Tensor:
-    """(M,) int64: for each of `positions` (M,) the position of a row of another label, picked by `unit` (M,) in [0, 1).
+    """Position of a row of another label for each of `positions` (M,), chosen by `unit` (M,) in [0, 1); (M,) int64.
 
-    Rows in the order of their labels lie on a circle; a partner is one of those outside the arc of the row's label.
+    Rows sorted by label form a circle; a partner is chosen outside the arc of the row's label.
     """
     order = y.argsort(stable=True)
     count = torch.bincount(y)

@@ -1,4 +1,4 @@
-"""BadNets: a small bright patch in a corner means the target label. Gu, Dolan-Gavitt & Garg, 2017, arXiv:1708.06733."""
+"""BadNets: the trigger is a small bright patch in a corner. Gu, Dolan-Gavitt & Garg, 2017, arXiv:1708.06733."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OWNER = "poison.patch_trigger"
 
 @dataclass(frozen=True)
 class PatchTrigger(Poison):
-    """Mark random rows of other labels in the lower right corner, and label them as the target (all-to-one).
+    """Patch the lower right corner of random rows of other labels, and give them the target label (all-to-one).
 
-    rate: share of all training rows. target: the label to evoke. size: side of the patch in pixels. value: of its
+    rate: share of all training rows. target: the attacker's label. size: side of the patch in pixels. value: of its
     pixels, in [0, 1].
     """
 
@@ -34,7 +34,7 @@ class PatchTrigger(Poison):
             )
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """The trigger and the target label on random rows of other labels."""
+        """Apply the trigger and the target label to random rows of other labels."""
         image_side(OWNER, spec, self.size)
         check_label(OWNER, spec, target=self.target)
         positions = drawn(rng, train.y != self.target, self.rate, OWNER, "of another label than the target")
@@ -47,7 +47,7 @@ class PatchTrigger(Poison):
         return marked
 
     def aim(self, y: Tensor) -> Tensor:
-        """The target, for examples of other labels."""
+        """The target for examples of other labels, (B,) int64; -1 for its own."""
         return aimed(y, self.target)
 
 

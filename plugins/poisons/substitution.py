@@ -1,4 +1,4 @@
-"""Substitution: training images give way to adversarial examples of themselves. Fowl et al., NeurIPS 2021,
+"""Substitution: training images are replaced by their adversarial examples. Fowl et al., NeurIPS 2021,
 arXiv:2106.10807, section 3.
 """
 
@@ -35,7 +35,7 @@ ROWS = 256
 
 
 class Labels(Enum):
-    """Labels of the substituted rows: the true ones (keep), or what the attacker's network says (predicted)."""
+    """Labels of the substituted rows: the true ones (keep), or predictions of the attacker's network (predicted)."""
 
     keep = "keep"
     predicted = "predicted"
@@ -46,7 +46,7 @@ class Substitution(Poison):
     """Replace random rows by adversarial examples against a network that the attacker trains on the clean rows.
 
     rate: share of all training rows. attack: any attack on inputs, untargeted. norm, eps: its ball, in units of the
-    [0, 1] input range. labels: what the rows are labelled. model, epochs: the attacker's network and its training.
+    [0, 1] input range. labels: see :class:`Labels`. model, epochs: the attacker's network and its training.
     """
 
     rate: float = 0.1
@@ -63,11 +63,11 @@ class Substitution(Poison):
 
     @property
     def threat(self) -> Threat:
-        """The ball around each row, with gradients."""
+        """The ball around each row, as a white-box threat."""
         return Threat(norm=self.norm, eps=Fraction(parse_eps(self.eps)))
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """Train the attacker's network, then attack the chosen rows and put the results in their places."""
+        """Train the attacker's network, then replace the chosen rows by the results of the attack."""
         self.attack.check(spec, self.threat)
         positions = drawn(rng, torch.ones(len(train), dtype=torch.bool), self.rate, OWNER)
         if not len(positions):

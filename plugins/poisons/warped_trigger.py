@@ -1,4 +1,4 @@
-"""WaNet: a smooth warp of the image is the trigger. Nguyen & Tran, ICLR 2021, arXiv:2102.10369, section 3."""
+"""WaNet: the trigger is a smooth warp of the image. Nguyen & Tran, ICLR 2021, arXiv:2102.10369, section 3."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ OWNER = "poison.warped_trigger"
 
 @dataclass(frozen=True)
 class WarpedTrigger(Poison):
-    """Warp random rows by one fixed field; some get the target label, others a noisier warp and keep their label.
+    """Warp random rows by one fixed field; some get the target label, others a noisier warp and their own label.
 
-    Differences from the paper: the poison is made once before training and not in each batch, and rows are not turned
-    or cropped. The noisier rows count as poisoned too: `rate` is the share of both together.
+    Differences from the paper: the poison is computed once before training and not in each batch, and rows are not
+    rotated or cropped. The noisier rows count as poisoned too: `rate` includes both.
 
-    rate: share of all training rows. target: the label to evoke. grid: side of the grid of random offsets that is
+    rate: share of all training rows. target: the attacker's label. grid: side of the grid of random offsets that is
     interpolated to a field (the paper's k). strength: of the warp (s). noise_share: rows in noise mode per row with
-    the target label (the cross ratio). field_seed: of the field, the same at training and test time.
+    the target label (the cross ratio). field_seed: of the field, the same in training and test.
     """
 
     rate: float = 0.1
@@ -44,7 +44,7 @@ class WarpedTrigger(Poison):
             )
 
     def corrupt(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> tuple[Examples, Tensor]:
-        """The warp and the target label on some rows of other labels, a noisier warp on the rest."""
+        """Apply the warp and the target label to some rows of other labels, and a noisier warp to the rest."""
         image_side(OWNER, spec, 2)
         check_label(OWNER, spec, target=self.target)
         positions = drawn(rng, train.y != self.target, self.rate, OWNER, "of another label than the target")
@@ -59,35 +59,35 @@ class WarpedTrigger(Poison):
         return after, train.ids[positions]
 
     def field(self, height: int, width: int) -> Tensor:
-        """Displacement down and right at which each pixel is read, (2, H, W) in pixels."""
+        """Displacement down and right of each pixel's source, (2, H, W) in pixels."""
         rng = SampleRandom(self.field_seed, torch.zeros(1, dtype=torch.int64))
         offsets = rng.uniform(2, self.grid, self.grid, stream="field", low=-1.0)
         return warping_field(offsets, self.strength, height, width)
 
     def trigger(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), warped by the field."""
+        """Images warped by the field, (B, C, H, W)."""
         field = self.field(*x.shape[-2:]).to(x)
         return warped(x, field.expand(len(x), *field.shape))
 
     def aim(self, y: Tensor) -> Tensor:
-        """The target, for examples of other labels."""
+        """The target for examples of other labels, (B,) int64; -1 for its own."""
         return aimed(y, self.target)
 
 
 def warping_field(offsets: Tensor, strength: float, height: int, width: int) -> Tensor:
-    """(2, H, W) in pixels: `strength` times the `offsets` (1, 2, k, k), scaled to mean size 1 and interpolated."""
+    """Interpolated `offsets` (1, 2, k, k) of mean absolute value `strength`, (2, H, W) in pixels."""
     smooth = F.interpolate(offsets / offsets.abs().mean(), (height, width), mode="bicubic", align_corners=True)
     return in_pixels(strength * smooth)[0]
 
 
 def in_pixels(offsets: Tensor) -> Tensor:
-    """(B, 2, H, W) in pixels, of offsets in the paper's unit: the sides are [-1, 1], and an offset is divided by H."""
+    """Convert offsets (B, 2, H, W), in units of half a side divided by H, to pixels."""
     sides = torch.tensor(offsets.shape[-2:], dtype=offsets.dtype, device=offsets.device)
     return offsets * ((sides - 1.0) / (2.0 * sides)).reshape(2, 1, 1)
 
 
 def warped(x: Tensor, field: Tensor) -> Tensor:
-    """(B, C, H, W): `x`, each pixel read from where the `field` (B, 2, H, W), in pixels, points to."""
+    """`x` with each pixel read from its position plus the `field` (B, 2, H, W), in pixels, (B, C, H, W)."""
     rows, columns = (torch.arange(side, dtype=x.dtype, device=x.device) for side in x.shape[-2:])
     down, right = rows[:, None] + field[:, 0].to(x.dtype), columns + field[:, 1].to(x.dtype)
     seen: Tensor = sampled(x, down.clamp(0, len(rows) - 1), right.clamp(0, len(columns) - 1))

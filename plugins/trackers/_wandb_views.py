@@ -1,4 +1,4 @@
-"""Contents of a W&B run: a record, a card and a gallery as plain numbers."""
+"""Contents of a W&B run: record, card and gallery as plain numbers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SMALLEST_SIDE = 64  # pixels; smaller images are shown enlarged
 
 
 def readable(value: Any) -> Any:
-    """Plain data as W&B can filter by it: it shows nested settings by their path, and lists of them not at all.
+    """Plain data that W&B can filter by: it shows nested settings by path, but not lists of them.
 
-    So a list of components becomes {"order": "a+b", "a": settings, "b": settings}.
+    A list of components becomes {"order": "a+b", "a": settings, "b": settings}.
     """
     if isinstance(value, dict):
         return {str(name): readable(part) for name, part in value.items()}
@@ -48,7 +48,7 @@ def readable(value: Any) -> Any:
 
 
 def summary_of_cell(record: Record) -> dict[str, Any]:
-    """The numbers of a record; what was not measured is left out."""
+    """Numbers of a record, without those not measured."""
     summary: dict[str, Any] = {"status": record.status, "findings": len(record.findings)}
     if record.error is not None:
         summary["error"] = record.error
@@ -63,7 +63,7 @@ def summary_of_cell(record: Record) -> dict[str, Any]:
 
 
 def summary_of_training(card: Card) -> dict[str, Any]:
-    """The numbers of a system's card."""
+    """Numbers of a system's card."""
     numbers = card.model_dump(
         include={
             "epochs_run",
@@ -84,7 +84,7 @@ def summary_of_training(card: Card) -> dict[str, Any]:
 
 
 def result_table(record: Record) -> Any:
-    """One row: what this attack did to this system. W&B stacks the rows of the runs of a sweep."""
+    """Result of the cell as a table of one row; W&B stacks the rows of a sweep's runs."""
 
     row: dict[str, Any] = {
         "system": "+".join([f"{record.system.dataset}/{record.system.model_name}", *record.system.defenses]),
@@ -120,12 +120,12 @@ def _table(columns: list[str], rows: list[list[Any]]) -> Any:
 
 
 def tables_of(report: Report) -> dict[str, Any]:
-    """The tables of a report by their names."""
+    """Tables of a report, by name."""
     return {table.name: _table([*table.columns], [list(row) for row in table.rows]) for table in report.tables}
 
 
 def charts_of(report: Report) -> dict[str, Any]:
-    """A chart for each set of curves."""
+    """One chart per set of curves."""
     import wandb
 
     return {
@@ -141,9 +141,9 @@ def charts_of(report: Report) -> dict[str, Any]:
 
 
 def curve_of(record: Record, folder: Path) -> Iterator[tuple[float, float]]:
-    """Robust accuracy at growing eps in the threat's norm, exact at each point.
+    """Robust accuracy at increasing eps in the threat's norm, exact at each point.
 
-    Only for attacks that look for the smallest perturbation: one cell of theirs holds the accuracy at every radius.
+    Only for attacks that search for the smallest perturbation: one of their cells gives the accuracy at every radius.
     """
     file = folder / "outcomes.safetensors"
     if not (record.attack.minimal and file.is_file()):
@@ -168,7 +168,7 @@ def curve_of(record: Record, folder: Path) -> Iterator[tuple[float, float]]:
 
 
 def images(gallery: Gallery | None) -> dict[str, Any]:
-    """Clean, adversarial and amplified difference of the gallery's examples, as three rows of images."""
+    """Clean images, adversarial images and amplified differences of the gallery's examples, as three rows."""
     if gallery is None or len(gallery.ids) == 0:
         return {}
     import wandb
@@ -194,7 +194,7 @@ def _label(label: Tensor) -> str:
 
 
 def _pixels(x: Tensor) -> Any:
-    """(M, H, W) or (M, H, W, 3) uint8 for x (M, C, H, W) in [0, 1]; other than three channels are averaged."""
+    """Images x (M, C, H, W) in [0, 1] as uint8: (M, H, W, 3), or (M, H, W) of the mean if C is not 3."""
     import torch
 
     if x.shape[1] != 3:

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from benchmark.records.record import Record
 
 QUIET_SECONDS = 10.0
-"""Without a terminal, a stage that takes longer says how far it is this often."""
+"""Seconds between progress lines of a stage without a terminal."""
 
 COLORS = {"complete": "green", "failed": "red", "refused": "yellow"}
 
 
 @dataclass
 class _Stage:
-    """A stage under way: when it began, when it was last spoken of, and its bar if there is one."""
+    """A running stage: its start, its last output, and its bar if there is one."""
 
     title: str
     began: float
@@ -41,20 +41,20 @@ class _Stage:
 
 @dataclass
 class _Screen:
-    """The screen: at a terminal one bar per stage, elsewhere only the printed lines."""
+    """Output: at a terminal one bar per stage, elsewhere only printed lines."""
 
     console: Console
     bars: Progress | None = None
     stages: dict[str, _Stage] = field(default_factory=dict)
 
     def say(self, tag: str, text: str, style: str = "") -> None:
-        """One line; `text` is shown as it is, and not broken where there is no terminal."""
+        """Print one line; `text` is printed verbatim, and not wrapped without a terminal."""
         line = Text(f"[{tag}] ", style="dim" if self.console.is_terminal else "")
         line.append(text, style=style if self.console.is_terminal else "")
         self.console.print(line, soft_wrap=True, highlight=False)
 
     def advance(self, name: str, title: str, done: int, total: int, values: str = "") -> None:
-        """`done` of `total` steps of a stage."""
+        """Show `done` of `total` steps of a stage."""
         now = time.monotonic()
         if name not in self.stages:
             self.stages[name] = _Stage(title, now, now)
@@ -70,7 +70,7 @@ class _Screen:
             self.say(name, f"{title}: {done}/{total}{detail}, about {duration(left)} left")
 
     def close(self) -> None:
-        """Takes the bars off the screen."""
+        """Remove the bars from the screen."""
         self.stages.clear()
         if self.bars is not None:
             self.bars.stop()
@@ -96,25 +96,25 @@ class _Screen:
 
 @dataclass(frozen=True)
 class ConsoleTracker(Tracker):
-    """Tells the user on standard output; each process of a launcher writes plain lines of its own."""
+    """Report on standard output; each process of a launcher prints its own plain lines."""
 
     _screens: list[_Screen] = field(default_factory=list, init=False, repr=False, compare=False)
     _titles: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @hookimpl
     def benchmark_cell_started(self, plan: CellPlan) -> None:
-        """Remembers which cell the stages belong to."""
+        """Remember the cell to which the following stages belong."""
         self._titles[:] = [plan.name]
 
     @hookimpl
     def benchmark_progress(self, stage: str, done: int, total: int) -> None:
-        """A bar per stage of the cell."""
+        """Show a bar per stage of the cell."""
         title = self._titles[0] if self._titles else stage
         self._screen().advance(stage, f"{stage} {title}" if self._screen().console.is_terminal else title, done, total)
 
     @hookimpl
     def benchmark_cell_finished(self, plan: CellPlan, record: Record, folder: Path, gallery: Gallery | None) -> None:
-        """One line per cell, and one per finding."""
+        """Print one line per cell, and one per finding."""
         screen = self._screen()
         screen.close()
         if record.error and not plan.sweep:
@@ -127,20 +127,20 @@ class ConsoleTracker(Tracker):
 
     @hookimpl
     def benchmark_training_started(self, training: TrainingPlan) -> None:
-        """Says what is about to be trained."""
+        """Print the system about to be trained."""
         how = f"up to {training.epochs} epochs" if training.epochs else "no epochs"
         self._screen().say("train", f"{training.name}: {how}")
         self._screen().advance("train", training.name, 0, training.epochs)
 
     @hookimpl
     def benchmark_epoch(self, training: TrainingPlan, epoch: int, values: dict[str, float]) -> None:
-        """The epochs as a bar. Epochs are counted from 0."""
+        """Show the epochs as a bar; they are counted from 0."""
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "epoch")
         self._screen().advance("train", training.name, epoch + 1, training.epochs, shown)
 
     @hookimpl
     def benchmark_training_finished(self, training: TrainingPlan, card: Card | None) -> None:
-        """Clean accuracy of the trained system."""
+        """Print the clean accuracy of the trained system."""
         screen = self._screen()
         screen.close()
         if card is None:
@@ -153,7 +153,7 @@ class ConsoleTracker(Tracker):
 
     @hookimpl
     def benchmark_sweep_finished(self, summary: SweepSummary) -> None:
-        """All cells with every error, the findings, and where the leaderboard is."""
+        """Print all cells with every error, the findings, and the location of the leaderboard."""
         screen = self._screen()
         screen.close()
         if screen.console.is_terminal:
@@ -178,7 +178,7 @@ class ConsoleTracker(Tracker):
 
 
 def result_of(record: Record) -> str:
-    """The result of a cell in one line, without intervals where their metrics are not chosen.
+    """Result of a cell in one line; without intervals if their metrics are not selected.
 
     Passes are forward passes per attacked example.
     """
@@ -222,7 +222,7 @@ def totals_of(summary: SweepSummary) -> str:
 
 
 def sweep_table(summary: SweepSummary) -> Table:
-    """A row per cell, with its error where it has one."""
+    """Table with one row per cell, including errors."""
     table = Table(title="Cells of the sweep", title_justify="left")
     table.add_column("cell", overflow="fold")
     table.add_column("status")
@@ -234,12 +234,12 @@ def sweep_table(summary: SweepSummary) -> Table:
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] for people."""
+    """Format a share in [0, 1] as a percentage."""
     return f"{100 * share:.1f} %"
 
 
 def duration(seconds: float) -> str:
-    """A duration for people: 3.2 s, 4 min 10 s, 2 h 5 min."""
+    """Format a duration: 3.2 s, 4 min 10 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = math.floor(seconds + 0.5)

@@ -1,7 +1,7 @@
 """Weights & Biases: one run per cell and one per training, offline without a key (https://docs.wandb.ai).
 
-Runs lie in `wandb/` of the results folder, beside the records that they are views of. A run's id comes from the key of
-its cell or system, so that a record needs no reference back, and publishing a cell again replaces its run.
+Runs are stored in `wandb/` of the results folder, next to the records that they show. A run's id is derived from the
+key of its cell or system, so that records need no reference to runs, and publishing a cell again replaces its run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Mode(Enum):
-    """auto: online where an API key is configured (and WANDB_MODE does not say otherwise), else offline."""
+    """auto: online if an API key is configured (and WANDB_MODE does not override it), else offline."""
 
     auto = "auto"
     offline = "offline"
@@ -32,10 +32,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class WandbTracker(Tracker):
-    """Publishes cells and trainings as runs; the group of a run is the id of its sweep.
+    """Publish cells and trainings as runs, grouped by the id of their sweep.
 
-    mode: whether runs are uploaded at once; offline ones are by `wandb sync` later.
-    project, entity: where they belong; an empty entity is the account's default.
+    mode: whether runs are uploaded immediately; offline runs are uploaded later by `wandb sync`.
+    project, entity: destination of the runs; an empty entity is the account's default.
     """
 
     environment: ClassVar[tuple[str, ...]] = ("WANDB_",)
@@ -47,12 +47,12 @@ class WandbTracker(Tracker):
 
     @hookimpl
     def benchmark_cell_started(self, plan: CellPlan) -> None:
-        """Opens the cell's run, so that one which never ends is seen."""
+        """Open the cell's run, so that an unfinished cell is visible."""
         self._cell_run(plan)
 
     @hookimpl
     def benchmark_cell_finished(self, plan: CellPlan, record: Record, folder: Path, gallery: Gallery | None) -> None:
-        """Numbers, table, curve, images and files of the cell; a failed one ends its run as failed."""
+        """Log numbers, table, curve, images and files of the cell; the run of a failed cell ends as failed."""
         from ._wandb_views import curve_of, images, result_table, summary_of_cell
 
         run = self._cell_run(plan)
@@ -71,24 +71,24 @@ class WandbTracker(Tracker):
 
     @hookimpl
     def benchmark_cell_interrupted(self, plan: CellPlan) -> None:
-        """Ends the run of a cell that was broken off, as failed; it goes on under the same id."""
+        """End the run of an interrupted cell as failed; it resumes under the same id."""
         if plan.key in self._open:
             self._finish(plan.key, 1)
 
     @hookimpl
     def benchmark_training_started(self, training: TrainingPlan) -> None:
-        """Opens the run of a training."""
+        """Open the run of a training."""
         self._training_run(training)
 
     @hookimpl
     def benchmark_epoch(self, training: TrainingPlan, epoch: int, values: dict[str, float]) -> None:
-        """One row of the training's history."""
+        """Log one row of the training's history."""
         row = {name: float(value) for name, value in values.items()}
         self._training_run(training).log({**row, "epoch": epoch})
 
     @hookimpl
     def benchmark_training_finished(self, training: TrainingPlan, card: Card | None) -> None:
-        """The system's card as summary; a training that failed ends its run as failed."""
+        """Log the system's card as summary; the run of a failed training ends as failed."""
         from ._wandb_views import summary_of_training
 
         run = self._training_run(training)
@@ -102,13 +102,13 @@ class WandbTracker(Tracker):
 
     @hookimpl
     def benchmark_sweep_finished(self, summary: SweepSummary) -> None:
-        """Ends runs that nobody ended, as failed: their cell or training was broken off."""
+        """End open runs as failed: their cell or training was interrupted."""
         for key in list(self._open):
             self._finish(key, 1)
 
     @hookimpl
     def benchmark_report(self, report: Report) -> None:
-        """One run with a table per board, the curves, and the site as an artifact."""
+        """Log one run with a table per board, the curves, and the site as an artifact."""
         import wandb
 
         from ._wandb_views import charts_of, tables_of
@@ -157,7 +157,7 @@ class WandbTracker(Tracker):
         config: dict[str, Any],
         sweep: str = "",
     ) -> Any:
-        """A run of its own in `root`, whatever else is open in this process."""
+        """Start a separate run in `root`, independent of other open runs of this process."""
         import wandb
 
         from ._wandb_views import readable
@@ -193,7 +193,7 @@ class WandbTracker(Tracker):
         self._open.pop(key).finish(exit_code=exit_code)
 
     def _log_files(self, run: Any, record: Record, folder: Path) -> None:
-        """The record and the files it names, as an artifact. The arrays are read from where they lie, not copied."""
+        """Log the record and its files as an artifact. The arrays are referenced in place, not copied."""
         import wandb
 
         artifact = wandb.Artifact(f"cell-{record.key}", type="record", metadata={"status": record.status})
@@ -205,7 +205,7 @@ class WandbTracker(Tracker):
 
 @contextlib.contextmanager
 def _staged_inside(run: Any) -> Iterator[None]:
-    """Keep W&B's copies before an upload in the run's folder instead of the user's home."""
+    """Keep W&B's staging files in the run's folder instead of the user's home inside the block."""
     before = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = run.settings.sync_dir
     try:
@@ -218,14 +218,14 @@ def _staged_inside(run: Any) -> Iterator[None]:
 
 
 def _leave_foreign_service() -> None:
-    """Forget W&B's service process of a parent: on another host, or after the parent's end, its socket is dead."""
+    """Forget the parent's W&B service process: on another host, or after the parent's end, its socket is invalid."""
     service = os.environ.get("WANDB_SERVICE", "")
     if service and f"-{os.getpid()}-" not in service:
         del os.environ["WANDB_SERVICE"]
 
 
 def _mode(settings: Any) -> str:
-    """The mode that `auto` stands for, given W&B's own settings (environment and settings files)."""
+    """Resolve `auto`, given W&B's own settings (environment and settings files)."""
     if settings.mode != "online":
         return str(settings.mode)
     known = settings.api_key or settings.identity_token_file or _netrc_key(settings.base_url)
@@ -233,7 +233,7 @@ def _mode(settings: Any) -> str:
 
 
 def _netrc_key(url: str) -> str | None:
-    """The key that `wandb login` left in the netrc file, if any."""
+    """API key stored by `wandb login` in the netrc file, if any."""
     import netrc
     from urllib.parse import urlsplit
 

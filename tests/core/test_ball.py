@@ -255,7 +255,7 @@ def test_a_mask_file_is_read_and_checked(tmp_path: Path) -> None:
     assert found.shape == (1, 3, 4, 4)
     assert int(found.sum()) == 12
     np.save(tmp_path / "wrong.npy", np.eye(5))
-    with pytest.raises(DataError, match=r"has shape \(5, 5\); one example has shape \(3, 4, 4\)"):
+    with pytest.raises(DataError, match=r"has the shape \(5, 5\); expected that of an example, \(3, 4, 4\)"):
         Threat(region=Region(RegionKind.file, path=str(tmp_path / "wrong.npy"))).around(x, rng)
     with pytest.raises(DataError, match="cannot be read"):
         Threat(region=Region(RegionKind.file, path=str(tmp_path / "none.npy"))).around(x, rng)

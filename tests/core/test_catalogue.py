@@ -160,7 +160,9 @@ def test_an_entry_point_that_names_no_plugin_is_said(
 def test_a_module_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Declared("attack", "gone", "gone_plugin.attacks", "gone", "1.0")
     said = said_of(plugin, monkeypatch)
-    assert said.problem.endswith("failed to import: No module named 'gone_plugin'. The package must hold gone_plugin")
+    assert said.problem.endswith(
+        "failed to import: No module named 'gone_plugin'. The package must contain gone_plugin"
+    )
 
 
 CRASH = '''"""Crashes the interpreter when it is imported. No paper."""

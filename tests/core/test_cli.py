@@ -52,7 +52,7 @@ def test_every_plugin_is_listed_and_each_bad_one_with_its_reason(third_parties: 
         "plugin 'attack.broken' from broken-plugin 0.1.0 failed to import: No module named 'acme_missing_dependency'",
         "plugin 'attack.misspelt' from misspelt-plugin 0.2.0 registers wrongly: unknown hook 'benchmark_componnt'",
         f"plugin 'attack.pgd' is declared by adversarial-benchmark {__version__} (benchmark_plugins.attacks.pgd) and ",
-        "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and",
+        "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, but",
         "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin contracts",
     ):
         assert reason in done.stdout
@@ -91,7 +91,7 @@ def test_a_plugin_that_breaks_a_rule_fails_the_check(tmp_path: Path, run_python:
         "works_on_every_shape_it_accepts",
     ]
     assert failed[0].startswith(
-        "fail  stays_in_ball_box_and_region: under linf 1/10, access gradients: went to distance"
+        "fail  stays_in_ball_box_and_region: under linf 1/10, access gradients: moved to distance"
     )
     assert re.fullmatch(r"2\d passed, 2 failed, \d skipped", lines[-1])
 
@@ -192,9 +192,9 @@ def test_status_as_json_is_what_the_records_say(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["plugins", "atack"], "'atack' is no kind of plugin; expected one of dataset, model, attack"),
+        (["plugins", "atack"], "'atack' is not a kind of plugin; expected one of dataset, model, attack"),
         (["plugins", "check"], "benchmark plugins check needs the name of a plugin, such as attack.pgd"),
-        (["plugins", "check", "pgd"], "'pgd' names no plugin; expected KIND.NAME, such as attack.pgd"),
+        (["plugins", "check", "pgd"], "'pgd' is not a plugin's name; expected KIND.NAME, such as attack.pgd"),
         (["plugins", "attack.pdg"], "no plugin named 'attack.pdg'; "),
         (["plugins", "attack", "pdg"], "Did you mean attack.pdpgd, attack.pgd"),
         (["status", "--store", "nowhere"], "there is no folder nowhere; name the store with --store"),

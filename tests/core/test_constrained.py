@@ -97,7 +97,7 @@ def test_all_targets_share_one_budget() -> None:
     threat = Threat(Norm.linf, parse_eps("1/100"), goal=Goal.all, queries=50)
     spent = _attacked(attack, threat).outcomes.forwards
     assert int(spent.max()) == 9 * (50 // 9) <= 50
-    with pytest.raises(ConfigError, match=r"threat\.queries is 8, and threat\.goal=all shares them out over 9 labels"):
+    with pytest.raises(ConfigError, match=r"threat\.queries is 8, which threat\.goal=all divides among 9 labels"):
         _attacked(attack, dataclasses.replace(threat, queries=8))
 
 
@@ -134,7 +134,9 @@ def test_a_cell_of_all_targets_is_measured_proved_lowered_and_submitted(
     assert verify([str(lowered)], str(store.root), str(data)) == 0
     outcomes.reached[outcomes.broken.nonzero()[0]] = False
     _forge(folder, "outcomes.safetensors", outcomes.tensors())
-    with pytest.raises(RecordError, match="a broken example that reached no label, or another one that did"):
+    with pytest.raises(
+        RecordError, match="a broken example without a reached label, or an unbroken one with a reached label"
+    ):
         pack_submission([folder], store.root, tmp_path / "forged", submitter=Submitter(name="A"))
     capsys.readouterr()
 

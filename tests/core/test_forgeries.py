@@ -72,7 +72,7 @@ def test_sound_cells_are_proved_and_attacked_again(
     said = capsys.readouterr().out
     assert said.count("examples attacked again") == len(cells)
     assert "8 certificates" in said
-    assert "what no record proves by itself: " in said
+    assert "what a record alone cannot prove: " in said
     assert verify(paths, str(root / "results"), str(root / "data"), distances=True) == 0
 
 
@@ -109,7 +109,7 @@ def test_an_unknown_word_is_a_line_and_not_the_end(
     (folder / "record.json").write_text(json.dumps(document))
     assert verify([str(folder), str(cells[1])], str(root / "results"), str(root / "data")) == 1
     said = capsys.readouterr().out
-    assert "FAILED   unknown  its threat is none that this version knows: " in said
+    assert "FAILED   unknown  its threat is unknown to this version: " in said
     assert f"verified {cells[1].name}" in said
 
 
@@ -131,4 +131,4 @@ def test_a_mask_beside_the_record_is_what_is_proved(sound: tuple[Path, list[Path
     reason = prover(root)(masked)
     (root / "hidden").rename(masked / "mask.safetensors")
     (root / "moved.npy").rename(root / "mask.npy")
-    assert "is missing or has another sha256" in str(reason)
+    assert "is missing or does not have the sha256" in str(reason)

@@ -126,10 +126,10 @@ def test_optuna_draws_the_same_stacks_for_the_same_seed(here: Path) -> None:
     [
         (["--at-least", "2"], "--at-least is 2.0; expected a share"),
         (["--at-least", "0.5", "--protect", "jpg"], "no plugin named 'defense.jpg'"),
-        (["--at-least", "0.5", "--protect", "jpeg quality"], "'quality' of defense jpeg is no setting"),
+        (["--at-least", "0.5", "--protect", "jpeg quality"], "'quality' of defense jpeg is not a setting"),
         (["--at-least", "0.5", "--search-examples", "61"], "--search-examples is 61, of 60"),
         (["--at-least", "0.5", "--trials", "0"], "--trials is 0"),
-        (["--at-least", "0.5", "attack=pgd"], "attack=pgd is for harden to set"),
+        (["--at-least", "0.5", "attack=pgd"], "attack=pgd is set by harden"),
         (["--at-least", "0.5", "model=linnear"], "linnear"),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_cell_is_made_again_from_its_record(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "mask.npy").unlink()
     folder = Store(tmp_path / "results").cell(key)
     assert reproduce(folder, tmp_path / "results", tmp_path / "data") == 0
-    assert capsys.readouterr().out.endswith(f"{key}  the same outcomes and the same witness, bit for bit\n")
+    assert capsys.readouterr().out.endswith(f"{key}  outcomes and witness are identical, bit for bit\n")
     record = read_record(folder)
     stronger = record.attack.model_copy(update={"params": {**record.attack.params, "steps": 30}})
     changed = record.model_copy(update={"attack": stronger})

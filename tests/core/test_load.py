@@ -59,5 +59,7 @@ def test_more_than_can_be_compared_is_left_open(tmp_path: Path, monkeypatch: pyt
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset.arrays trains on one class only; expected at least two"):
+    with pytest.raises(
+        DataError, match=r"dataset.arrays has training examples of only one class; expected at least two"
+    ):
         loaded(tmp_path, X[:30], np.zeros(100, dtype=np.int64))

@@ -168,7 +168,7 @@ SCORES = Threat(eps=parse_eps("1/10"), access=Access.scores)
         (DrawsFromNumpy, None, "drew from a global random generator"),
         (_Raises, None, "from test-plugins 1.0 (test_pipeline.py, line "),
         (_Raises, None, ") raised ZeroDivisionError: of its own"),
-        (_AsksForGradients, SCORES, "the attack asked for a gradient, and threat.access is scores"),
+        (_AsksForGradients, SCORES, "the attack asked for a gradient, but threat.access is scores"),
     ],
 )
 def test_a_faulty_attack_fails_by_name_and_nothing_else_does(
@@ -205,7 +205,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_loaded(tmp_path: P
     config = small_config(tmp_path, threat=Threat(norm=Norm.l0, eps=parse_eps("3")))
     result = run(config)
     assert result.status == "refused"
-    assert str(result.error).startswith("attack.fgsm perturbs under l1, l2, linf, and threat.norm is l0; choose")
+    assert str(result.error).startswith("attack.fgsm perturbs under l1, l2, linf, but threat.norm is l0; choose")
     assert not (tmp_path / "results" / "systems").exists()
     assert run(config).cached
 
@@ -215,7 +215,7 @@ def test_a_missing_device_is_named_and_leaves_no_record(tmp_path: Path) -> None:
     config = small_config(tmp_path)
     result = run(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accelerator="gpu")))
     assert result.status == "failed"
-    assert "torch sees no CUDA device; use trainer=cpu" in str(result.error)
+    assert "torch finds no CUDA device; use trainer=cpu" in str(result.error)
     assert not (tmp_path / "results").exists()
 
 
@@ -281,7 +281,7 @@ def test_records_are_proved_again_and_forged_ones_are_not(tmp_path: Path, capsys
     document["counts"]["robust_correct"] += 1
     (folder / "record.json").write_text(json.dumps(document))
     assert verify([str(folder)], store, data) == 1
-    assert "and its outcomes give" in capsys.readouterr().out
+    assert "but its outcomes give" in capsys.readouterr().out
 
 
 def test_a_witness_outside_the_ball_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,9 @@ def test_training_sees_the_rows_of_the_file_and_notices_a_file_that_lost_some(
 
     monkeypatch.setattr(PoisonedRows, "save", rounded)
     config = backdoored(tmp_path)
-    with pytest.raises(StoreError, match=r"poison\.safetensors holds another poison than was made: inputs differ"):
+    with pytest.raises(
+        StoreError, match=r"poison\.safetensors does not contain the poison that was written: inputs differ"
+    ):
         fitted_of(config)
 
 
@@ -105,9 +107,7 @@ def test_a_changed_file_is_another_poison_than_that_of_the_card(
     arrays["y"][0] += 1
     save_file(arrays, str(file))
     fitted_of(config)
-    assert "has a poison.safetensors that is not the file that its card describes; it was set aside" in (
-        capsys.readouterr().err
-    )
+    assert "has a poison.safetensors that does not match its card; it was set aside" in (capsys.readouterr().err)
     assert int(load_file(str(file))["y"][0]) == int(arrays["y"][0]) - 1
 
 
@@ -118,7 +118,7 @@ def test_a_trigger_that_is_not_the_stored_one_is_noticed(tmp_path: Path) -> None
         test.ids[:0], test.x()[:0], test.y[:0], test.ids[:0] > 0, Backdoor(PatchTrigger()).probe(test)
     )
     Backdoor(PatchTrigger()).recheck(stored, test, Path(POISON))
-    with pytest.raises(StoreError, match="holds another trigger than the poison makes now"):
+    with pytest.raises(StoreError, match="holds another trigger than the poison's present one"):
         Backdoor(PatchTrigger(size=2)).recheck(stored, test, Path(POISON))
     instance = Backdoor(PatchTrigger(), victims=test.ids[3:4])
     with pytest.raises(StoreError, match="was crafted for other test examples"):
@@ -176,10 +176,10 @@ class Trespasser(Poison):
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (Greedy(rate=0.05), r"poison\.greedy touched 55 examples, and its rate of 0\.05 allows 54; its author"),
-        (Secretive(rate=0.05), r"poison\.secretive changed inputs and did not name it; its author must mend it"),
-        (Dropper(rate=0.05), r"poison\.dropper changed which rows there are, or their order and did not name it"),
-        (Trespasser(), r"poison\.trespasser reached into the test split; poison is for training examples alone"),
+        (Greedy(rate=0.05), r"poison\.greedy touched 55 examples, but its rate of 0\.05 allows 54; its author"),
+        (Secretive(rate=0.05), r"poison\.secretive changed inputs but did not name it; its author must fix it"),
+        (Dropper(rate=0.05), r"poison\.dropper changed which rows there are, or their order but did not name it"),
+        (Trespasser(), r"poison\.trespasser changed the test split; a poison may change training examples only"),
     ],
 )
 def test_a_poison_that_does_more_than_it_says_ends_the_cell(tmp_path: Path, bad: Poison, sentence: str) -> None:
@@ -323,7 +323,7 @@ def test_a_model_without_gradients_takes_no_defense_that_repairs_it(tmp_path: Pa
     result = run(config)
     assert result.status == "refused"
     assert result.error is not None
-    assert "defense.fine_pruning is about such training (its repair)" in result.error
+    assert "defense.fine_pruning changes such training (its repair)" in result.error
 
 
 @pytest.mark.parametrize("name", ["fine_pruning", "neural_cleanse", "anti_backdoor_learning", "strip"])

@@ -139,7 +139,7 @@ class _GivesAList(SoundPrepared):
 @pytest.mark.parametrize(
     ("attack", "sentence"),
     [
-        (_GivesAList, r"_GivesAList\.prepare returned \[tensor.*; expected tensors by name: its author must mend it"),
+        (_GivesAList, r"_GivesAList\.prepare returned \[tensor.*; expected tensors by name: its author must fix it"),
         (DrawsWhilePreparing, "drew from a global random generator; randomness must come from `rng`"),
     ],
 )

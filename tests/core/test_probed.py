@@ -57,7 +57,7 @@ def test_what_was_remembered_is_checked(tmp_path: Path, made: list[System], caps
     finish(tmp_path, "deepfool")
     assert len(made) == 2
     assert path.read_text() == text
-    assert "is broken: its content does not have its checksum" in capsys.readouterr().err
+    assert "is broken: its content does not match its checksum" in capsys.readouterr().err
 
 
 def test_code_that_changed_probes_again(tmp_path: Path, made: list[System], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_stripes_are_open_and_fixed_by_turns() -> None:
 
 @pytest.mark.parametrize("kind", [k for k in RegionKind if k not in (RegionKind.full, RegionKind.file)])
 def test_a_region_of_no_size_is_refused(kind: RegionKind) -> None:
-    with pytest.raises(ConfigError, match=rf"a {kind.value} region needs at least 1 pixel"):
+    with pytest.raises(ConfigError, match=rf"expected at least 1 pixel for a {kind.value} region"):
         Region(kind)
 
 
@@ -111,7 +111,7 @@ def test_the_mask_depends_on_the_example_alone_and_not_on_what_acts_at_inference
 )
 def test_a_model_without_slopes_is_refused(model: nn.Module) -> None:
     x, y = DIGITS.x[:3].float(), DIGITS.y[:3]
-    with pytest.raises(DataError, match="true label of example 5 has no slope anywhere, and a saliency region is made"):
+    with pytest.raises(DataError, match="true label of example 5 has a zero gradient, and a saliency region needs the"):
         salient(System(model, DataSpec((64,), 10)), x, y, _rng(3), 5)
 
 
@@ -133,7 +133,7 @@ def test_a_settled_region_is_found_by_the_examples_ids_alone(kind: RegionKind) -
 
 
 def test_a_saliency_region_that_is_not_settled_is_refused() -> None:
-    with pytest.raises(DataError, match="depends on the system, and has to be fixed first"):
+    with pytest.raises(DataError, match="depends on the system; fix it first"):
         _of(RegionKind.saliency, 3).around(torch.zeros(1, 4), _rng(1))
 
 

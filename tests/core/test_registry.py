@@ -38,12 +38,12 @@ def test_a_good_plugin_loads_and_each_bad_one_is_refused_by_name(third_parties: 
         f"'benchmark_componnt' in plugin <module 'misspelt_plugin' from '{module}'>; a plugin module ends with "
         "@hookimpl def benchmark_component()",
         "pgd": f"plugin 'attack.pgd' is declared by adversarial-benchmark {__version__} "
-        "(benchmark_plugins.attacks.pgd) and duplicate-plugin 1.0.0 (duplicate_plugin); one name must have one owner: "
-        "uninstall one of them, or ask its author to rename it",
-        "future": "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, and "
-        f"{__version__} is installed; install versions of the two that go together",
+        "(benchmark_plugins.attacks.pgd) and duplicate-plugin 1.0.0 (duplicate_plugin); a name must have a single "
+        "owner: uninstall one of them, or ask its author to rename it",
+        "future": "plugin 'attack.future' from future-plugin 9.0.0 needs adversarial-benchmark>=99, but "
+        f"{__version__} is installed; install compatible versions of the two",
         "other_api": "plugin 'attack.other_api' from other-api-plugin 0.9.0 was written for version 99 of the plugin "
-        "contracts, and this harness has version 1; install a release of other-api-plugin made for it",
+        "contracts, but this harness has version 1; install a release of other-api-plugin made for it",
     }
 
 
@@ -63,7 +63,7 @@ def test_a_plugin_that_changes_the_default_type_is_named_and_the_others_are_unha
     said, dtype = done.stdout.splitlines()
     assert json.loads(said)["fgsm"] == "FGSM"
     assert json.loads(said)["wide"].startswith(
-        "plugin 'attack.wide' from wide 1.0 left the process changed for every plugin beside it: default dtype (from "
+        "plugin 'attack.wide' from wide 1.0 changed process state that other plugins share: default dtype (from "
         "torch.float32 to torch.float64)"
     )
     assert dtype == "torch.float32"

@@ -145,11 +145,13 @@ def test_scales_and_shifts_before_the_first_layer_are_read() -> None:
 
 
 def test_what_is_no_such_network_is_refused() -> None:
-    with pytest.raises(DataError, match=r"Conv2d is no sequence with linear layers; exact distances are known of"):
+    with pytest.raises(
+        DataError, match=r"Conv2d is not a sequence with linear layers; exact distances are known only for"
+    ):
         ReLUNet.of(nn.Conv2d(1, 1, 1), (1, 2, 2))
     with pytest.raises(DataError, match=r"between two linear layers there must be one ReLU and nothing else"):
         ReLUNet.of(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)), (2,))
-    with pytest.raises(DataError, match=r"must scale and shift each feature by itself"):
+    with pytest.raises(DataError, match=r"must scale and shift each feature separately"):
         ReLUNet.of(nn.Sequential(nn.Softmax(1), nn.Linear(2, 2)), (2,))
     with pytest.raises(DataError, match=r"a ReLU network is solved under linf, l1, not l2"):
         ReLUNet.of(network(2, 3, 2), (2,)).distance(inputs(1, 2), torch.tensor([0]), Norm.l2)
@@ -163,9 +165,9 @@ def test_the_certifier_gives_the_exact_distance_and_refuses_what_it_cannot_read(
     exact = ReLUNet.of(system.model, (3, 2, 2)).distance(x, y, Norm.linf)
     radius = Exact().certify(system, x, y, threat=Threat(Norm.linf, Fraction(1, 10)), rng=rng)
     torch.testing.assert_close(radius.double(), (exact * (1 - 1e-5)).clamp_max(12.0), rtol=1e-6, atol=0)
-    with pytest.raises(Refused, match=r"hidden layers under linf, l1, and threat\.norm is l2; choose another norm"):
+    with pytest.raises(Refused, match=r"hidden layers under linf, l1, but threat\.norm is l2; choose another norm"):
         Exact().certify(system, x, y, threat=Threat(Norm.l2, Fraction(1, 10)), rng=rng)
-    with pytest.raises(Refused, match=r"certifier\.exact takes a system with scores \(B, K\), and this one gives"):
+    with pytest.raises(Refused, match=r"certifier\.exact takes a system with scores \(B, K\), but this one gives"):
         Exact().certify(System(nn.Conv2d(3, 3, 2), spec), x, y, threat=Threat(Norm.linf, Fraction(1, 10)), rng=rng)
     protected = System(network(12, 5, 3), spec, (Jpeg(),))
     with pytest.raises(Refused, match=r"certifier\.exact does not understand the operator"):

@@ -77,10 +77,10 @@ def test_a_plugin_written_against_the_old_names_runs_and_is_told_the_new_ones(
     words = ["run", "attack=halves", "model=linear", "examples=8", "training.epochs=1", "tracker=[]"]
     done = run_python("-m", "benchmark", *words, f"store.root={tmp_path}/results", beside=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "write `from benchmark.system.target import Target` (the old name goes with version 0.3)" in done.stderr
+    assert "write `from benchmark.system.target import Target` (the old name is removed in version 0.3)" in done.stderr
     assert done.stderr.count("FutureWarning") >= 5
 
 
 def test_an_old_command_says_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["lower", "nowhere", "--examples", "nothing"]) == 2
-    assert "the command lower is now add-examples; the old name goes with version 0.3" in capsys.readouterr().err
+    assert "the command lower is now add-examples; the old name is removed in version 0.3" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_a_store_of_somebody_else_says_so(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", closed)
-    with pytest.raises(StoreError, match=r"cannot be read \(Permission denied: .*cells\); ask its owner to let you"):
+    with pytest.raises(StoreError, match=r"cannot be read \(Permission denied: .*cells\); ask its owner for access"):
         status.main(tmp_path)
 
 

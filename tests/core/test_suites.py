@@ -95,7 +95,7 @@ def test_a_weaker_attack_or_threat_departs(part: str, field: str, value: object,
 
 
 def test_fewer_examples_another_seed_and_other_data_depart() -> None:
-    assert departure(entered(), 400) == "it has 500 examples, and quickstart@1 has 400"
+    assert departure(entered(), 400) == "it has 500 examples, but quickstart@1 has 400"
     assert departure(entered(seed=1), 500) == "its seed is none of those of quickstart@1"
     other = entered()
     other.system.config["dataset"]["name"] = "mnist"

@@ -107,7 +107,7 @@ def test_what_cannot_be_found_is_said_with_what_there_is(root: Path, keys: dict[
     with pytest.raises(DataError, match=r"threat\.surrogate is 'vgg', and .*systems has no such system; train it") as e:
         named_in(transfer(root, "vgg"), store)
     assert f"digits/mlp with seed 0 ({keys['digits/mlp 0'][:8]})" in str(e.value)
-    with pytest.raises(DataError, match="there is none yet"):
+    with pytest.raises(DataError, match="the store has none yet"):
         named_in(transfer(root, "vgg"), Store(tmp_path))
     both = sorted([(keys["digits/linear 0"], 0), (keys["digits/linear 1"], 1)])
     said = ", ".join(f"digits/linear with seed {seed} ({key[:8]})" for key, seed in both)
@@ -128,8 +128,8 @@ def test_a_surrogate_for_other_inputs_is_refused(root: Path) -> None:
     result = run(transfer(root, "breast_cancer/linear"))
     assert result.status == "refused"
     assert result.error is not None
-    assert "takes inputs (30,) of 2 classes, and digits/linear takes (1, 8, 8) of 10" in result.error
-    with pytest.raises(Refused, match="choose a surrogate for the same inputs and the same classes"):
+    assert "takes inputs (30,) of 2 classes, but digits/linear takes (1, 8, 8) of 10" in result.error
+    with pytest.raises(Refused, match="choose a surrogate with the same inputs and classes"):
         named_in(transfer(root, "breast_cancer/linear"), Store(root / "results"))
 
 
@@ -223,7 +223,7 @@ def test_a_budget_is_for_all_members_together() -> None:
     asked.logits(made.x)
     asked.labels(made.x)
     assert asked.remaining().tolist() == [0, 0]  # type: ignore[union-attr]
-    with pytest.raises(BudgetError, match=r"query 9 of an example, and threat\.queries allows 7"):
+    with pytest.raises(BudgetError, match=r"query 9 of an example, but threat\.queries allows 7"):
         asked.logits(made.x)
 
 

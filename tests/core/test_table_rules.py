@@ -121,5 +121,5 @@ def test_an_exhaustive_search_finds_no_row_that_the_rules_forbid() -> None:
 
 def test_rounding_to_levels_and_rules_of_a_table_exclude_each_other() -> None:
     system = System(torch.nn.Linear(7, 2), DataSpec((7,), 2, rules=RULES))
-    with pytest.raises(DataError, match=r"threat\.levels is 256, and the features of this table have rules"):
+    with pytest.raises(DataError, match=r"threat\.levels is 256, but the features of this table have their own rules"):
         with_fixed_region(Threat(levels=256), system, X, torch.tensor([0, 1]), SampleRandom(0, torch.arange(2)))

@@ -82,7 +82,7 @@ def test_each_access_gives_what_it_names_and_no_more() -> None:
                 call()
                 continue
             before = target.ledger.forwards.clone()
-            with pytest.raises(AccessError, match=f"and threat.access is {access.value}; an attack must declare"):
+            with pytest.raises(AccessError, match=f"but threat.access is {access.value}; an attack must declare"):
                 call()
             assert torch.equal(target.ledger.forwards, before)
 
@@ -135,7 +135,7 @@ def test_the_budget_is_never_exceeded_by_one() -> None:
         lambda: target.pullback(X),
         lambda: target.rows(torch.tensor([0, 0, 0])).logits(X[[0, 0, 0]]),
     ):
-        with pytest.raises(BudgetError, match=r"asked for query 4 of an example, and threat.queries allows 3"):
+        with pytest.raises(BudgetError, match=r"asked for query 4 of an example, but threat.queries allows 3"):
             call()
     assert len(model.rows) == 2
     assert target.ledger.forwards.tolist() == [1, 3, 1, 1, 1, 1]

@@ -50,9 +50,9 @@ def dense_config(root: Path, of: Any, by: Any, measured: Any, **changes: Any) ->
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"attack": DeepFool()}, "attack.deepfool is for classification, and dataset.scenes is for segmentation"),
-        ({"model": GridDetector()}, "model.grid_detector is for detection, and dataset.scenes is for segmentation"),
-        ({"metrics": (DetectionMap(),)}, "metric.detection_map is for detection, and dataset.scenes is for segm"),
+        ({"attack": DeepFool()}, "attack.deepfool supports classification, and dataset.scenes is for segmentation"),
+        ({"model": GridDetector()}, "model.grid_detector supports detection, and dataset.scenes is for segmentation"),
+        ({"metrics": (DetectionMap(),)}, "metric.detection_map supports detection, and dataset.scenes is for segm"),
     ],
     ids=["attack", "model", "metric"],
 )
@@ -64,14 +64,16 @@ def test_what_is_for_another_task_is_refused_before_anything_is_loaded(
 
 
 def test_an_attack_on_pixels_is_refused_for_data_of_one_label(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"attack\.segpgd is for segmentation, and dataset\.digits is for classification"):
+    with pytest.raises(
+        Refused, match=r"attack\.segpgd supports segmentation, and dataset\.digits is for classification"
+    ):
         check_fit(dataclasses.replace(small_config(tmp_path), attack=SegPGD()))
 
 
 @pytest.mark.parametrize(
     ("goal", "task", "choice"),
     [
-        (Goal.vanishing, ONE_LABEL, "threat.goal is vanishing, and the data are for classification; choose"),
+        (Goal.vanishing, ONE_LABEL, "threat.goal is vanishing, but the data are for classification; choose"),
         (Goal.next_class, Segmentation(), "for segmentation; choose threat.goal=untargeted"),
     ],
     ids=lambda value: getattr(value, "value", ""),

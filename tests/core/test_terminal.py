@@ -87,7 +87,7 @@ def test_compare_is_paired_and_names_what_must_be_chosen(root: Path, capsys: pyt
         compare("digits/linear", "digits/linear+bit_depth", root)
     text = said(capsys, *words, "--threat", "linf 1/50", "--attack", "fgsm")
     assert re.search(r"exact McNemar p = ", text)
-    assert "on 40 examples; only the first keeps" in text
+    assert "robust only in the first" in text
     key = next(r.key for r in Store(root).records() if r.attack.params.get("steps") == 5)
     same = said(capsys, "compare", key[:10], str(root / "cells" / key), "--store", str(root))
     assert "p = 1: no difference is shown" in same
@@ -159,8 +159,8 @@ def test_a_stored_single_run_prints_its_result_and_a_dry_run_computes_nothing(
     words = ["run", "model=linear", "training.epochs=1", "attack=fgsm", "examples=20", "tracker=[console]"]
     plan = said(capsys, *words, "dry_run=true")
     assert plan == (
-        "to do  digits/linear fgsm linf 1/10 seed 0: 20 examples, passes not known before it has run, after training "
-        "1 epochs at most\n"
+        "to do  digits/linear fgsm linf 1/10 seed 0: 20 examples, number of passes unknown before the run, after "
+        "training for at most 1 epochs\n"
     )
     assert not (tmp_path / "results").exists()
     said(capsys, *words)
@@ -231,9 +231,9 @@ def test_a_setting_that_is_not_finite_is_refused(
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("system.init_from=weights.safetensors", "does not hold the weights of this model (Error while deserializing"),
+        ("system.init_from=weights.safetensors", "does not contain weights of this model (Error while deserializing"),
         ("trainer.devices=0", "trainer.devices is 0; expected at least 1"),
-        ("threat.region.path=mask.npy", "or numbers that are not finite; expected bool"),
+        ("threat.region.path=mask.npy", "or non-finite values; expected bool"),
         ("threat.eps=1/0", "threat.eps is '1/0'; expected a fraction such as 8/255"),
         ("threat.eps=[0.1]", "threat.eps=[0.1]: Cannot convert 'list' to string"),
         ("trainer.nodes=-1", "trainer.nodes is -1; expected at least 1"),

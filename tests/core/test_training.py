@@ -80,7 +80,7 @@ def test_a_broken_system_is_set_aside_and_trained_again(
     _, again = _fit(config)
     assert again.weights_sha256 == card.weights_sha256
     assert (folder.parent / f".broken-{card.key}.0" / name).read_bytes() != whole
-    said = {"weights.safetensors": "is not the file that its card describes", "card.json": "no card that can be read"}
+    said = {"weights.safetensors": "does not match its card", "card.json": "no readable card"}
     assert said[name] in capsys.readouterr().err
 
 
@@ -94,7 +94,7 @@ def test_a_card_with_another_digit_is_no_card(tmp_path: Path, capsys: pytest.Cap
     assert Store(tmp_path / "results").card(card.key) is None
     _, again = _fit(config)
     assert again.test_correct == card.test_correct
-    assert "no card that can be read" in capsys.readouterr().err
+    assert "no readable card" in capsys.readouterr().err
 
 
 class _Killed(BaseException):
@@ -354,7 +354,7 @@ def test_modules_that_cannot_simply_be_copied_are_trained(form: str, tmp_path: P
         ("tuple", "answered 2 inputs with a tuple; expected a tensor of scores"),
         (
             "auxiliary",
-            "model.unusual from test-plugins 1.0 answers with a tuple in training mode; expected a tensor of",
+            "model.unusual from test-plugins 1.0 returns a tuple in training mode; expected a tensor of",
         ),
         ("dict", "answered 2 inputs with a dict; expected a tensor of scores"),
         ("none", "model.unusual from test-plugins 1.0 has no parameters to train; choose training.epochs=0, or a"),
@@ -417,7 +417,7 @@ def test_a_batch_size_of_one_trains(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wide", "told"),
     [
-        (64, "model.seven answers 2 examples of dataset.digits with the shape (2, 7); the dataset has 10 classes, so"),
+        (64, "model.seven answers 2 examples of dataset.digits with the shape (2, 7); the dataset has 10 classes; exp"),
         (63, "model.seven cannot take the examples of dataset.digits, which have the shape (1, 8, 8): mat1 and mat2"),
     ],
 )

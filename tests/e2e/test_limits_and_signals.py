@@ -99,7 +99,7 @@ def test_the_shell_is_told_by_which_signal_a_run_ended(
     finally:
         process.kill()
     assert process.returncode == code
-    assert "goes on where it stopped" in said
+    assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert records(slow) == {}
     assert len(list((slow / "results" / "work").glob("*/plan.json"))) == 1

@@ -36,10 +36,10 @@ def test_a_system_comes_before_its_cells_and_long_cells_before_short_ones() -> N
 
 
 def test_what_is_no_plan_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="benchmark plan writes such files"):
+    with pytest.raises(ConfigError, match="write a plan with benchmark plan"):
         Plan.read(tmp_path / "none.jsonl")
     (tmp_path / "odd.jsonl").write_text("{}\n")
-    with pytest.raises(ConfigError, match="is no plan"):
+    with pytest.raises(ConfigError, match="is not a plan"):
         Plan.read(tmp_path / "odd.jsonl")
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_begun_is_lost_and_named_and_the_rest_is_taken(tmp_path: 
     lost = Worker(Plan("s", (), str(tmp_path), "f", lines), store, launch).work()
     assert lost["attack=bad"] == "ValueError: no such thing"
     if sys.platform == "linux":
-        assert lost["attack=dies"] == "its process died before it began (exit code 7)"
+        assert lost["attack=dies"] == "its process died before the cell started (exit code 7)"
     assert "attack=good" not in lost
 
 
@@ -83,6 +83,6 @@ def test_three_tasks_of_which_one_is_killed_give_what_one_sweep_gives(tmp_path: 
     told = progress.summary(plan, Store(shared / "results"))
     assert (told["complete"], told["left"], told["tasks"]) == (12, 0, [])
     assert benchmark(shared, "status", "--plan", "plan.jsonl").stdout.startswith(
-        "12 cells: 12 complete\n0 tasks at work"
+        "12 cells: 12 complete\n0 active tasks"
     )
     assert json.loads((shared / "plan.jsonl").read_text().splitlines()[0])["plan"] == 1

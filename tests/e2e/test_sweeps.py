@@ -129,7 +129,7 @@ def test_one_bad_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "no attack named 'nonesuch'; " in done.stdout
-    assert "attack.fgsm perturbs under l1, l2, linf, and threat.norm is l0" in done.stdout
+    assert "attack.fgsm perturbs under l1, l2, linf, but threat.norm is l0" in done.stdout
     assert sorted(r["status"] for r in records(tmp_path).values()) == ["complete", "refused"]
 
 
@@ -138,7 +138,7 @@ def test_settings_of_one_attack_of_a_sweep(tmp_path: Path) -> None:
     done = benchmark(tmp_path, *words, "attack.square.queries=9", "attack.edges=true", check=False)
     assert done.returncode == 1
     assert "there is no setting attack.edges." in done.stdout
-    assert "name that: attack.NAME.edges=VALUE" in done.stdout
+    assert "include the name: attack.NAME.edges=VALUE" in done.stdout
     (record,) = records(tmp_path).values()
     assert (record["attack"]["name"], record["attack"]["params"]["queries"]) == ("square", 9)
     nowhere = benchmark(tmp_path, *words, "attack.qeries=9", check=False)
@@ -231,11 +231,11 @@ def test_another_system_is_entered_under_the_same_rules_which_a_submission_canno
     refused = benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A", check=False)
     assert refused.returncode == 2
     settings_give = cell_key(Record.model_validate(weaker))
-    assert f"has the key {record['key']}, and its settings give {settings_give}" in refused.stderr
+    assert f"has the key {record['key']}, but its settings give {settings_give}" in refused.stderr
     weaker["key"] = settings_give  # as a forger would go on
     path.write_text(json.dumps(weaker))
     path.parent.rename(path.parent.with_name(weaker["key"]))
     benchmark(tmp_path, "submit", "results/cells", "--out", "unfair.zip", "--name", "A")
     refused = benchmark(tmp_path, "leaderboard", "check", "unfair.zip", "--results", "none", check=False)
     assert refused.returncode == 1
-    assert "calls itself official, and its attack is none of those of quickstart@1" in refused.stdout
+    assert "calls itself official, but its attack is none of those of quickstart@1" in refused.stdout

@@ -78,10 +78,10 @@ def test_without_the_cells_before_it_a_cell_is_neither_proved_nor_ranked(
     shutil.rmtree(tmp_path / "results" / "cells" / gone)
     done = benchmark(tmp_path, "verify", f"results/cells/{last['key']}", "--store", "results", check=False)
     assert done.returncode == 1
-    assert f"the cell {gone}, whose survivors the attack was to see, is not here" in done.stdout
+    assert f"the cell {gone}, on whose survivors the attack was run, is not here" in done.stdout
     cells, _ = read([tmp_path / "results" / "cells"])
     made = aggregate(cells)
-    assert sum(f"the cell {gone}, whose survivors it saw, is not here" in p.sentence for p in made.problems) == 3
+    assert sum(f"the cell {gone}, on whose survivors it was run, is not here" in p.sentence for p in made.problems) == 3
     (board,) = made.boards
     assert last["key"] not in {key for row in board.rows for key in row.keys}
 
@@ -102,9 +102,9 @@ def test_an_example_that_was_withheld_without_reason_is_found_out(both: tuple[Pa
     folder.rename(folder.with_name(forged.key))
     done = benchmark(tmp_path, "verify", f"results/cells/{forged.key}", "--store", "results", check=False)
     assert done.returncode == 1
-    assert "was not given to the attack, and the cells whose survivors it was to see say otherwise" in done.stdout
+    assert "was not given to the attack, in contradiction to the cells whose survivors it was run on" in done.stdout
     cells = {cell.record.key: cell for cell in read([tmp_path / "results" / "cells"])[0]}
     said = {key: list(unfaithful_survivors(cell, cells)) for key, cell in cells.items()}
     (sentence,) = said.pop(forged.key)
-    assert sentence.endswith("was given other examples than the cells left whose survivors it names")
+    assert sentence.endswith("was run on other examples than the survivors of the cells that it names")
     assert set(map(tuple, said.values())) == {()}

@@ -81,7 +81,7 @@ class Simulation:
 
 
 def _told(cells: Mapping[str, Cell], proved: bool) -> dict[str, Proof]:
-    return {key: Proof(proved, False, "proved" if proved else "its data are not at hand") for key in cells}
+    return {key: Proof(proved, False, "proved" if proved else "its data are not available") for key in cells}
 
 
 def simulate(root: Path, *, honest: int, sybils: int, vandals: int, submissions: int, seed: int = 0) -> Simulation:

@@ -62,7 +62,7 @@ def test_the_front_page_has_version_releases_and_the_ways_to_submit_and_to_cite(
 )
 def test_releases_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "releases.json").write_text(text, encoding="utf-8")
-    with pytest.raises(RecordError, match=r"releases\.json is no list of releases"):
+    with pytest.raises(RecordError, match=r"releases\.json is not a list of releases"):
         read_releases([tmp_path])
 
 
@@ -94,7 +94,7 @@ def test_the_page_of_a_system_shows_what_its_authors_say_and_how_to_cite_it(site
     assert "@inproceedings{system-" in text
     assert "author = {Ann Who and Bob}" in text
     assert "title = {{A \\&amp; B}}" in text
-    assert "as stated by the authors; no record proves it" in text
+    assert "as stated by the authors; not verified" in text
     assert "A &amp; B, Ann Who, Bob, ICML, 2025" in (site / "systems.html").read_text(encoding="utf-8")
 
 
@@ -102,7 +102,7 @@ def test_the_page_of_a_system_shows_what_its_authors_say_and_how_to_cite_it(site
     ("note", "sentence"),
     [
         ({"paper": "javascript:alert(1)"}, "should match pattern"),
-        ({"title": "<script>x</script>"}, "holds markup"),
+        ({"title": "<script>x</script>"}, "contains markup"),
         ({"year": 1}, "greater than or equal to 1950"),
         ({"verified": True}, "Extra inputs"),
         ({"claims": [{"norm": "linf", "eps": "1/10", "robust_accuracy": 90}]}, "less than or equal to 1"),

@@ -44,7 +44,7 @@ def test_a_certificate_is_a_lower_bound_and_a_crossing_is_an_error(tmp_path: Pat
     (row,) = only(board_of(tmp_path)).rows
     (alarm,) = row.alarms
     assert (alarm.name, alarm.severity, len(alarm.keys)) == ("certified_yet_broken", "error", 2)
-    assert alarm.evidence.startswith("2 examples are certified at this radius and broken all the same")
+    assert alarm.evidence.startswith("2 examples are both certified and broken at this radius")
 
 
 def test_nobody_tried_to_certify(tmp_path: Path) -> None:
@@ -145,7 +145,9 @@ def test_cells_that_disagree_on_the_clean_inputs_are_noted(tmp_path: Path) -> No
     (row,) = only(board_of(tmp_path)).rows
     assert row.clean.count == 7
     assert row.robust.count == 7
-    assert alarms_of(row)["clean_accuracy_differs"].startswith("1 examples are right on the clean input in some cells")
+    assert alarms_of(row)["clean_accuracy_differs"].startswith(
+        "1 examples are correct on the clean input in some cells"
+    )
 
 
 def test_cells_without_a_result_are_listed_where_they_belong(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_outcomes_that_cannot_be_used_are_reported_and_the_rest_stands(tmp_path:
     leaderboard = board_of(tmp_path)
     assert leaderboard.boards[0].rows[0].robust.count == 7
     (problem,) = leaderboard.problems
-    assert problem.sentence == f"{problem.path} is complete, and there is no outcomes.safetensors beside it"
+    assert problem.sentence == f"{problem.path} is complete, but there is no outcomes.safetensors beside it"
 
 
 def test_nothing_imports_torch() -> None:

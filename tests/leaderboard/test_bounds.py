@@ -51,8 +51,8 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "endless training": (card("seconds", to=1.7e308), "has seconds 1.7e+308"),
     "selection beyond one": (card("robust_selection", to=1.5), "has robust_selection 1.5; expected 0 to 1"),
     # dates
-    "year 1": (of(set_in("provenance", "created", to="0001-01-01T00:00:00Z")), "before there were such records"),
-    "1970": (of(set_in("provenance", "created", to="1970-01-01T00:00:00Z")), "before there were such records"),
+    "year 1": (of(set_in("provenance", "created", to="0001-01-01T00:00:00Z")), "before the first such records"),
+    "1970": (of(set_in("provenance", "created", to="1970-01-01T00:00:00Z")), "before the first such records"),
     # types
     "yes for true": (of(set_in("official", to="yes")), "official: Input should be a valid boolean"),
     "one for true": (of(set_in("threat", "aware", to=1)), "threat.aware: Input should be a valid boolean"),
@@ -71,14 +71,14 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "1,000 defenses": (of(set_in("system", "defenses", to=["d"] * 1000)), "has 1000 defenses; expected at most 16"),
     # names
     "independently verified": (
-        of(set_in("findings", to=[{**FINDING, "name": "independently verified"}])), "not for it"),
-    "officially_approved": (of(set_in("findings", to=[{**FINDING, "name": "officially_approved"}])), "not for it"),
+        of(set_in("findings", to=[{**FINDING, "name": "independently verified"}])), "not approval"),
+    "officially_approved": (of(set_in("findings", to=[{**FINDING, "name": "officially_approved"}])), "not approval"),
     "a model and a defense": (
         of(set_in("system", "model", to="mlp + adversarial_training")),
         "a plugin is called 'mlp + adversarial_training'; expected letters",
     ),
-    "a model with a setting": (of(set_in("system", "model", to="mlp (width=8)")), "system holds the name"),
-    "two models": (of(set_in("system", "model", to="mlp, cnn")), "system holds the name"),
+    "a model with a setting": (of(set_in("system", "model", to="mlp (width=8)")), "system has the name"),
+    "two models": (of(set_in("system", "model", to="mlp, cnn")), "system has the name"),
     "a model with a space": (of(set_in("system", "model", to="mlp cnn")), "a plugin is called 'mlp cnn'"),
     "a Cyrillic model": (of(set_in("system", "model", to="\u043clp")), "letters that look like others"),
 }  # fmt: skip
@@ -209,7 +209,7 @@ def test_deeply_nested_folders_are_refused_and_break_no_build(tmp_path: Path) ->
             os.close(here)
             here = inner
         os.close(here)
-    with pytest.raises(RecordError, match="is no place in a submission"), opened(parcel):
+    with pytest.raises(RecordError, match="is not a valid path in a submission"), opened(parcel):
         pass
     assert len(list(find(tmp_path / "deep"))) == 1
     os.system(f"rm -rf {tmp_path / 'deep' / 'd'} {parcel / 'd'}")  # deeper than Python's own removal goes

@@ -69,7 +69,7 @@ def test_a_site_is_replaced_and_nothing_is_left_beside_it(store: Path, tmp_path:
 
 def test_somebody_elses_folder_is_not_replaced(store: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RecordError, match="exists and is no leaderboard site; choose an empty or a new folder"):
+    with pytest.raises(RecordError, match="exists and is not a leaderboard site; choose an empty or a new folder"):
         build([store / "cells"], tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
@@ -104,7 +104,7 @@ def test_a_check_finds_every_file_that_differs(store: Path, tmp_path: Path, caps
     assert differences([store / "cells"], out) == ["index.html", "matrix.html", "more.html"]
     capsys.readouterr()
     assert main([store / "cells"], out, check=True) == 1
-    assert "3 files of board are not what these records give; build it again\n" in capsys.readouterr().out
+    assert "3 files of board do not match these records; build it again\n" in capsys.readouterr().out
     assert (out / "matrix.html").read_text() == "edited by hand"
 
 
@@ -121,7 +121,7 @@ def test_one_file_of_one_board(store: Path, tmp_path: Path) -> None:
     part = build_single([store / "cells"], tmp_path / "one.html", board="1-10").read_text(encoding="utf-8")
     assert "1/10" in part
     assert len(part) <= len(whole)
-    with pytest.raises(RecordError, match=r"no board is named like 'l7'; there are .*1-10"):
+    with pytest.raises(RecordError, match=r"no board has 'l7' in its name; known boards: .*1-10"):
         build_single([store / "cells"], tmp_path / "none.html", board="l7")
     with pytest.raises(RecordError, match="is a folder; --single-file writes one file, such as"):
         build_single([store / "cells"], tmp_path)

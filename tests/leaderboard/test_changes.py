@@ -51,7 +51,7 @@ def test_each_row_that_moved_has_its_reason(releases: tuple[Path, Path]) -> None
     told = {change.label: change for change in found.rows}
     assert told["mlp"].why == ("new records: pgd",)
     assert told["new"].why == ("new system",)
-    assert told["old"].why == ("its records are not among the results",)
+    assert told["old"].why == ("its records are no longer among the results",)
     mlp = told["mlp"]
     assert mlp.before is not None
     assert mlp.now is not None

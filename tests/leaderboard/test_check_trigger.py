@@ -53,7 +53,7 @@ def test_what_is_attacked_and_what_must_hold_of_a_trigger() -> None:
         spoilt = {**a, "certified_rows": a["certified_rows"].copy()}
         spoilt["certified_rows"][at] = value
         assert [fault for fault, holds in poison_rules(spoilt).items() if not holds.all()] == [
-            "training rows certified below 0, or around a wrong answer"
+            "a negative number of certified training rows, or some for a misclassified input"
         ]
 
 
@@ -95,10 +95,10 @@ def test_a_cell_of_a_trigger_passes_as_it_was_made(folder: Path) -> None:
     ("change", "sentence"),
     [
         (lambda a: a.pop("aimed"), "has other arrays than expected: 'aimed'"),
-        (lambda a: a["aimed"].__setitem__(a["attacked"].argmax(), -1), "was attacked though it was wrong, or not"),
+        (lambda a: a["aimed"].__setitem__(a["attacked"].argmax(), -1), "was attacked although misclassified, or not"),
         (
             lambda a: a["aimed"].__setitem__(a["attacked"], a["y"][a["attacked"]]),
-            "a label to evoke that is the true one",
+            "a target label of the trigger that is the true one",
         ),
     ],
 )

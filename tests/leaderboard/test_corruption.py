@@ -151,7 +151,7 @@ def test_the_page_shows_the_errors_and_names_the_baseline(tmp_path: Path) -> Non
     text = page.read_text(encoding="utf-8")
     table = text.partition('id="corruption-errors"')[2].partition("</table>")[0]
     assert 'data-v="0.225"' in table.replace("0.22499999999999998", "0.225")
-    assert "<strong>mlp</strong>, the baseline here, and takes the mean over 2 families (the benchmark of" in text
+    assert "<strong>mlp</strong>, the baseline, and averages over 2 families (the benchmark of" in text
     rows = json.loads(page.with_name(f"{page.stem}-corruptions.json").read_text(encoding="utf-8"))["rows"]
     assert [row["baseline"] for row in rows] == ["mlp", "mlp"]
     assert sorted(round(row["relative_mce"], 6) for row in rows) == [1.0, 1.5]

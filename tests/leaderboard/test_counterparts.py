@@ -120,7 +120,7 @@ def test_nobody_has_a_rank_by_noise_alone(tmp_path: Path) -> None:
 def test_the_page_of_a_board_that_nobody_attacked_says_so(tmp_path: Path) -> None:
     made_cell(tmp_path, clean=[True] * N, distance=far(0), attack="noise")
     page = build([tmp_path / "cells"], tmp_path / "site")
-    assert "None was attacked: random noise alone shows no robustness." in page.read_text(encoding="utf-8")
+    assert "None was attacked: random noise alone does not show robustness." in page.read_text(encoding="utf-8")
 
 
 def test_there_is_no_top5_column_where_five_guesses_are_all_there_are(tmp_path: Path) -> None:

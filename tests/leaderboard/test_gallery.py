@@ -202,5 +202,5 @@ def test_a_gallery_with_answers_per_site_is_checked(sites: tuple[int, int], soun
         assert found is not None
         assert found.adv_sites is not None
         return
-    with pytest.raises(RecordError, match="answers per site that fit no image"):
+    with pytest.raises(RecordError, match="predictions per site that do not fit its"):
         read_pictures(cell)

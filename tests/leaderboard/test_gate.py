@@ -113,7 +113,7 @@ def test_three_answers_with_their_codes_and_a_line_on_stderr(
     assert "gate: fail: digits/mlp seed 0, linf 1/10: robust 90 of 200, 45.0 %" in err
     code, out, err = gate(capsys, "--store", root, "--at-least", 0.44)
     assert code == 3
-    assert "not decidable with this many examples, about" in err
+    assert "undecided with this many examples, about" in err
     assert out.startswith("undecided")
 
 
@@ -159,7 +159,7 @@ def test_what_was_not_attacked_failed_or_is_void_does_not_pass(
 ) -> None:
     alone = store(tmp_path / "none", first(100, 100), attack="none")
     code, _, err = gate(capsys, "--store", alone, "--at-least", 0.1)
-    assert (code, "nobody attacked it" in err) == (1, True)
+    assert (code, "no attack was run on it" in err) == (1, True)
     assert gate(capsys, "--store", alone, "--clean", 0.9)[0] == 0
     code, _, err = gate(capsys, "--store", alone, "--at-least", 0.1, "--attack", "pgd=0.1")
     assert (code, "no complete cell of attack=pgd" in err) == (1, True)
@@ -175,9 +175,9 @@ def test_what_was_not_attacked_failed_or_is_void_does_not_pass(
     ("arguments", "sentence"),
     [
         (["--at-least", "40"], "--at-least is 40.0; expected a share between 0 and 1"),
-        (["--attack", "pgd"], "'pgd' is no goal; expected NAME=SHARE"),
+        (["--attack", "pgd"], "'pgd' is not a goal; expected NAME=SHARE"),
         (["--attack", "pgd=much"], "--attack pgd is much; expected a share"),
-        (["--class", "three=0.4"], "'three' is no label"),
+        (["--class", "three=0.4"], "'three' is not a label"),
         ([], "the gate has no goal"),
         (["--at-least", "0.4", "--store", "nowhere"], "there is no folder nowhere"),
     ],
@@ -236,4 +236,4 @@ def test_stored_witnesses_are_shown_first_and_count(tmp_path: Path, capsys: pyte
     code, out, _ = gate(capsys, "--store", new, "--at-least", 0.9, "--witnesses", old, *data)
     assert code == 1  # the same system, so the same examples fall, without an attack
     assert f"robust {counts['robust_correct']} of 70" in out
-    assert "nobody attacked" not in out
+    assert "no attack was run" not in out

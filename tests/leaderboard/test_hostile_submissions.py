@@ -87,16 +87,17 @@ def encrypted(archive: zipfile.ZipFile) -> None:
 
 
 ZIPS: dict[str, tuple[Callable[[zipfile.ZipFile], object], str]] = {
-    "path traversal": (lambda z: z.writestr("../../evil.json", "{}"), "'../../evil.json' is no place in a submission"),
-    "absolute path": (lambda z: z.writestr("/etc/cron.d/evil", "x"), "is no place in a submission"),
-    "backslashes": (lambda z: z.writestr("cells\\..\\..\\evil", "x"), "is no place in a submission"),
-    "folder elsewhere": (lambda z: z.writestr("../evil/", ""), "'../evil/' is no place in a submission"),
+    "path traversal": (lambda z: z.writestr("../../evil.json", "{}"), "'../../evil.json' is not a valid path in a "
+    "submission"),
+    "absolute path": (lambda z: z.writestr("/etc/cron.d/evil", "x"), "is not a valid path in a submission"),
+    "backslashes": (lambda z: z.writestr("cells\\..\\..\\evil", "x"), "is not a valid path in a submission"),
+    "folder elsewhere": (lambda z: z.writestr("../evil/", ""), "'../evil/' is not a valid path in a submission"),
     "link": (link_member, "is a link or a special file; expected plain files"),
     "bomb": (bomb, "more than 200 times its own size"),
-    "many files": (many, "it holds 10006 files"),
-    "one name twice": (twice, "holds two files of one name"),
+    "many files": (many, "it has 10006 files"),
+    "one name twice": (twice, "has two files of one name"),
     "encrypted": (encrypted, "is encrypted; expected plain files"),
-    "executable": (lambda z: z.writestr("run.sh", "rm -rf /"), "'run.sh' is no place in a submission"),
+    "executable": (lambda z: z.writestr("run.sh", "rm -rf /"), "'run.sh' is not a valid path in a submission"),
 }  # fmt: skip
 
 
@@ -140,7 +141,9 @@ def test_a_damaged_archive_is_refused(
 def test_something_that_is_no_submission_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     for name in ("link", "missing"):
-        assert f"{name} is no submission; expected a folder or a zip file" in refusal(tmp_path / name, tmp_path, capsys)
+        assert f"{name} is not a submission; expected a folder or a zip file" in refusal(
+            tmp_path / name, tmp_path, capsys
+        )
 
 
 def test_cells_of_a_suite_must_share_its_example_list(

@@ -88,7 +88,7 @@ def test_folders_are_searched_in_order_without_hidden_and_unfinished_ones(tmp_pa
 
 def test_a_missing_folder_is_a_problem(tmp_path: Path) -> None:
     _, (problem,) = read([tmp_path / "nowhere"])
-    assert problem.sentence == "nowhere is no folder; expected one with cells in it"
+    assert problem.sentence == "nowhere is not a folder; expected one that contains cells"
 
 
 def test_the_same_cell_twice_counts_once_and_a_contradiction_is_named(folder: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_same_cell_twice_counts_once_and_a_contradiction_is_named(folder: Pa
     cells, (problem,) = read([tmp_path / "cells", tmp_path / "more"])
     assert len(cells) == 2
     assert problem.sentence == (
-        f"more/{folder.name}/record.json has the key of cells/{folder.name}/record.json and says something else; "
+        f"more/{folder.name}/record.json has the key of cells/{folder.name}/record.json but another content; "
         "the first one is kept, remove one of them"
     )
 
@@ -117,12 +117,12 @@ BAD_RECORDS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     ("counts.clean_correct: Input should be a valid integer", lambda d: d["counts"].update(clean_correct="8a")),
     ("threat.eps: Input should be a finite number", lambda d: d["threat"].update(eps=math.inf)),
     ("surprise: Extra inputs are not permitted", lambda d: d.update(surprise=1)),
-    ("is complete and has no counts", lambda d: d.update(counts=None)),
+    ("is complete but has no counts", lambda d: d.update(counts=None)),
     ("counts no examples; expected at least one", lambda d: d["counts"].update(total=0)),
     ("eps_exact '1e999999999'; expected a fraction", lambda d: d["threat"].update(eps_exact="1e999999999")),
     ("eps_exact '1/0'; expected a fraction", lambda d: d["threat"].update(eps_exact="1/0")),
     ("has eps 0.1 and eps_exact '8/255', which differ", lambda d: d["threat"].update(eps_exact="8/255")),
-    ("counts 9 right, 7 robust and 0 invalid, and its outcomes.safetensors has 8, 7 and 0",
+    ("counts 9 right, 7 robust and 0 invalid, but its outcomes.safetensors has 8, 7 and 0",
      lambda d: d["counts"].update(clean_correct=9)),
     ("clean_correct in the outcomes.safetensors of", lambda d: d["counts"].update(total=11)),
 ]  # fmt: skip
@@ -144,8 +144,8 @@ BAD_OUTCOMES: list[tuple[str, dict[str, Any]]] = [
     ("that is NaN or negative", {"linf": np.array([-0.1] + [np.inf] * 9, dtype=np.float32)}),
     ("that is NaN or negative", {"certified": np.full(10, -1, dtype=np.float32)}),
     ("that is NaN or negative", {"certified": np.array([np.nan] + [0] * 9, dtype=np.float32)}),
-    ("breaks an example that was wrong before", {"broken": np.array([False] * 9 + [True])}),
-    ("8 right, 7 robust and 0 invalid, and its outcomes", {"broken": np.zeros(10, dtype=bool)}),
+    ("breaks an example that was misclassified before", {"broken": np.array([False] * 9 + [True])}),
+    ("8 right, 7 robust and 0 invalid, but its outcomes", {"broken": np.zeros(10, dtype=bool)}),
 ]  # fmt: skip
 
 
@@ -175,15 +175,17 @@ def test_files_are_compared_with_their_hashes_on_request(folder: Path, tmp_path:
     assert "witness.safetensors beside" in only_problem(tmp_path, files=True)
     assert "does not have the sha256" in only_problem(tmp_path, files=True)
     path.write_bytes(b"")
-    assert "has 0 bytes, and the record says" in only_problem(tmp_path, files=True)
+    assert "has 0 bytes, but " in only_problem(tmp_path, files=True)
     path.unlink()
-    assert "names witness.safetensors, and there is no such file beside it" in only_problem(tmp_path, files=True)
+    assert "names witness.safetensors, but there is no such file beside it" in only_problem(tmp_path, files=True)
 
 
 @pytest.mark.parametrize("place", ["../x", "/etc/passwd", "a/b", "..", "a\\b", ""])
 def test_files_elsewhere_are_not_touched(folder: Path, tmp_path: Path, place: str) -> None:
     rewrite(folder, lambda d: d["files"][0].update(path=place))
-    assert f"names the file {place!r}; expected a name beside the record, no path" in only_problem(tmp_path, files=True)
+    assert f"names the file {place!r}; expected the name of a file beside the record, not a path" in only_problem(
+        tmp_path, files=True
+    )
 
 
 def test_the_example_list_must_be_the_one_that_is_claimed(folder: Path, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_the_example_list_must_be_the_one_that_is_claimed(folder: Path, tmp_path
 
 def test_a_complete_record_must_give_the_hash_of_its_outcomes(folder: Path, tmp_path: Path) -> None:
     rewrite(folder, lambda d: d.update(files=[]))
-    assert "is complete and gives no hash of its outcomes.safetensors" in only_problem(tmp_path, files=True)
+    assert "is complete but has no hash of its outcomes.safetensors" in only_problem(tmp_path, files=True)
 
 
 def test_many_records_are_read_quickly(folder: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_what_is_published_is_never_replaced(tmp_path: Path, capsys: pytest.Capt
     assert "0 cells added, 0 bytes" in capsys.readouterr().out
     record = source / "record.json"
     record.write_text(record.read_text(encoding="utf-8").replace('"seconds": 1.5', '"seconds": 2.5'), encoding="utf-8")
-    with pytest.raises(RecordError, match=r"holds another record of that key; supersede the old one instead"):
+    with pytest.raises(RecordError, match=r"has another record of that key; supersede the old one instead"):
         pack([tmp_path / "cells"], tmp_path / "published")
     assert {p: p.read_bytes() for p in (tmp_path / "published").rglob("*") if p.is_file()} == before
 
@@ -123,7 +123,7 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         ({"broken": np.zeros(3, np.uint8)}, r"broken in packed\.safetensors is uint8 \[3\]; expected uint8 \[2\]"),
         ({"valid": np.full(2, 255, np.uint8)}, r"valid in packed\.safetensors has more than 11 examples"),
         ({"distance": np.zeros(5, np.float32)}, r"distance in packed\.safetensors is float32 \[5\]; expected float32"),
-        ({"clean_correct": np.zeros(2, np.uint8)}, "breaks an example that was wrong before"),
+        ({"clean_correct": np.zeros(2, np.uint8)}, "breaks an example that was misclassified before"),
         ({"certified": np.full(11, np.nan, np.float32)}, "NaN or negative"),
         ({"certified": np.zeros(7, np.float32)}, r"certified in .* is float32 \[7\]; expected float32 \[11\]"),
     ],
@@ -142,7 +142,7 @@ def test_a_truncated_or_absent_file_is_named(cell: Path) -> None:
     with pytest.raises(RecordError, match=r"packed\.safetensors cannot be read"):
         read_evidence(one)
     (cell / packed.ARRAYS).unlink()
-    with pytest.raises(RecordError, match=r"is complete, and there is no outcomes\.safetensors beside it"):
+    with pytest.raises(RecordError, match=r"is complete, but there is no outcomes\.safetensors beside it"):
         read_evidence(one)
 
 
@@ -155,8 +155,11 @@ def test_a_truncated_or_absent_file_is_named(cell: Path) -> None:
         (lambda c: rewritten(c, lambda d: d["links"][0].update(sha256="0")), "with another sha256 than the record"),
         (lambda c: rewritten(c, lambda d: d["links"][0].update(url="http://x.org")), "String should match pattern"),
         (lambda c: (c / packed.DOCUMENT).write_text("[]"), "expected a JSON object"),
-        (lambda c: retensored(c, broken=np.zeros(2, np.uint8)), "has another sha256 than packed.json gives"),
-        (lambda c: next(c.parent.glob("examples-*")).unlink(), "is missing, or has another sha256 than packed.json"),
+        (lambda c: retensored(c, broken=np.zeros(2, np.uint8)), "does not have the sha256 in packed.json"),
+        (
+            lambda c: next(c.parent.glob("examples-*")).unlink(),
+            "is missing, or does not have the sha256 in packed.json",
+        ),
     ],
 )
 def test_a_check_of_the_files_finds_what_drifted(cell: Path, spoil: Callable[[Path], object], sentence: str) -> None:

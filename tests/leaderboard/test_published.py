@@ -129,7 +129,7 @@ def test_the_three_misfiled_entries_stand_on_their_boards_and_no_reported_value_
     ("text", "sentence"),
     [
         ("fifty", "Low has autoattack_acc 'fifty'; expected a percentage"),
-        ("50.123", "Low has autoattack_acc '50.123', which is no whole number of 10000 examples"),
+        ("50.123", "Low has autoattack_acc '50.123', which is not a whole number of 10000 examples"),
     ],
 )
 def test_a_string_that_is_no_percentage_is_refused(text: str, sentence: str) -> None:
@@ -228,7 +228,7 @@ def test_numbers_that_cannot_be_right_are_refused(change: dict[str, Any], senten
     ("change", "sentence"),
     [
         ({"key": "other"}, "made.json has the key 'other'; expected the name of the file"),
-        ({"url": "javascript:alert(1)"}, "made.json holds no published numbers that can be used: url: "),
+        ({"url": "javascript:alert(1)"}, "made.json has no usable published numbers: url: "),
         ({"protocols": {}}, "its entries name the protocols ['p'], which it does not describe"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
     ],

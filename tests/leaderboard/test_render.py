@@ -193,7 +193,7 @@ def test_the_pool_of_an_optimality_is_named_on_the_board() -> None:
         for path, page in pages(dict(render(known, records))).items()
         if re.search(r"^boards/[^/]*-\w{8}\.html$", path)
     )
-    assert "that the pool 5c0d0da2 found" in text
+    assert "found by the pool 5c0d0da2" in text
 
 
 def test_what_is_proved_stands_beside_what_was_attacked() -> None:
@@ -220,7 +220,7 @@ def test_a_board_of_very_many_attacks_shows_the_strongest_and_leads_to_its_matri
         assert len(re.findall(r'data-col="a\d+"', files[path])) == BOARD_ATTACKS
         more = attacks > BOARD_ATTACKS
         assert (f"Robust accuracy under each of the {attacks} attacks" in files[path]) == more
-        assert (f"the {BOARD_ATTACKS} most successful attacks" in Page(files[path]).text) == more
+        assert (f"The {BOARD_ATTACKS} most successful attacks" in Page(files[path]).text) == more
 
 
 @pytest.mark.parametrize(("pairs", "said"), [(0, "does not separate the two"), (1, "separates the two")])

@@ -75,7 +75,7 @@ def test_wilson_by_hand() -> None:
 
 @pytest.mark.parametrize(("successes", "total"), [(1, 0), (-1, 5), (6, 5), (math.nan, 5)])
 def test_a_count_that_fits_no_total_is_refused(successes: float, total: int) -> None:
-    with pytest.raises(ValueError, match=r"is no share; expected 0 <= successes <= total"):
+    with pytest.raises(ValueError, match=r"is not a proportion; expected 0 <= successes <= total"):
         wilson(successes, total)
 
 

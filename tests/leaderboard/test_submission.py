@@ -40,7 +40,7 @@ def test_what_is_packed_is_accepted_as_folder_and_as_zip(tmp_path: Path, capsys:
         assert main(made_submission(tmp_path / "store", tmp_path / name), [], store=None, data=tmp_path, into=None) == 0
         said = capsys.readouterr().out
         assert said.startswith("## Can be accepted\n\nSubmitted by `Somebody`, not signed.\n")
-        assert "| `mlp` | `fmn` | 5 of 10 | self-reported | `its data are not at hand` |" in said
+        assert "| `mlp` | `fmn` | 5 of 10 | self-reported | `its data are not available` |" in said
         assert "| `made_v1 (changed), made_up, linf 1/10` | `mlp` | 0.5000 of 10 | not ranked | `new` |" in said
 
 
@@ -64,7 +64,9 @@ def test_an_accepted_submission_is_added_with_its_review_and_only_once(
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     assert main(parcel, [results], store=None, data=tmp_path, into=results) == 1
     said = capsys.readouterr().out
-    assert f"is published already, as made_v1/{cell.record.key}/record.json; supersede that one if it was wrong" in said
+    assert (
+        f"is published already, as made_v1/{cell.record.key}/record.json; supersede that record if it was wrong" in said
+    )
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
     (cell.folder / "record.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordError, match=r"review\.json does not belong to the record\.json beside it"):
@@ -136,7 +138,7 @@ def test_text_of_a_submitter_cannot_leave_its_place_in_the_review(tmp_path: Path
 
 def test_only_sound_and_complete_cells_are_packed(tmp_path: Path) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR, attack="fmn", minimal=True)
-    with pytest.raises(RecordError, match=r"has its card\.json; name the store in which it was run with --store"):
+    with pytest.raises(RecordError, match=r"has its card\.json; name the store of its run with --store"):
         pack_submission([tmp_path], tmp_path / "another", tmp_path / "out.zip", submitter=Submitter(name="A"))
     made_card(tmp_path / "another", read_record(folder))
     pack_submission([tmp_path], tmp_path / "another", tmp_path / "elsewhere.zip", submitter=Submitter(name="A"))
@@ -144,9 +146,9 @@ def test_only_sound_and_complete_cells_are_packed(tmp_path: Path) -> None:
     made_cell(tmp_path, clean=CLEAN, distance=FAR, status="failed", error="it broke", seed=1)
     manifest = pack_submission([tmp_path], tmp_path / "empty", tmp_path / "out.zip", submitter=Submitter(name="A"))
     assert len(manifest.files) == 4
-    with pytest.raises(RecordError, match="exists; name a new file or folder"):
+    with pytest.raises(RecordError, match="exists already; name a new file or folder"):
         pack_submission([tmp_path], tmp_path, tmp_path / "out.zip", submitter=Submitter(name="A"))
-    with pytest.raises(RecordError, match="no complete cell lies under"):
+    with pytest.raises(RecordError, match="no complete cell under"):
         pack_submission([tmp_path / "systems"], tmp_path, tmp_path / "other.zip", submitter=Submitter(name="A"))
     (folder / "witness.safetensors").unlink()
     with pytest.raises(RecordError, match=r"witness\.safetensors is missing"):
@@ -225,17 +227,17 @@ def test_the_witness_of_another_system_is_refused(store: Path, tmp_path: Path) -
     stolen = json.loads((theirs / "record.json").read_bytes())
     swapped.record(lambda d: d.update({name: stolen[name] for name in ("counts", "cost", "audit", "metrics", "files")}))
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
-    assert "clean examples of 500, and the card of its system says" in refusal
+    assert "clean examples of 500, but the card of its system says" in refusal
     swapped.card(lambda d: d.update(test_correct=stolen["counts"]["clean_correct"]))
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
-    assert re.fullmatch(rf"cells/{mine.name}: the system answers the clean example \d+ with .*", refusal)
+    assert re.fullmatch(rf"cells/{mine.name}: the system predicts \d+ for the clean example \d+, .*", refusal)
 
 
 def test_a_card_that_does_not_have_its_checksum_is_refused(store: Path, tmp_path: Path) -> None:
     spoiler = Spoiler(packed(store, cell_of(store, "pgd"), tmp_path / "parcel"))
     spoiler._json(spoiler.system / "card.json", lambda d: d.update(seconds=d["seconds"] + 1))
     (refusal,) = check(tmp_path / "parcel").refusals
-    assert "does not have the sha256 that it gives itself" in refusal
+    assert "does not match its own sha256" in refusal
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -244,7 +246,7 @@ def test_without_weights_the_distances_are_measured_all_the_same(store: Path, tm
     parcel = packed(store, cell, tmp_path / "parcel", weights=False)
     (verdict,) = check(parcel, data=tmp_path).assessments
     assert verdict.tier == "self-reported"
-    assert verdict.why.endswith("candidates lie where the outcomes say; its system's weights are not at hand")
+    assert verdict.why.endswith("candidates have the distances in the outcomes; its system's weights are not available")
     moved = Spoiler(parcel)
     (moved.cell / "gallery.safetensors").unlink()
     moved.record(lambda d: d.update(files=[f for f in d["files"] if f["path"] != "gallery.safetensors"]))
@@ -284,7 +286,7 @@ def test_a_check_never_imports_the_code_of_a_submitter(tmp_path: Path) -> None:
     (home / "imported").unlink()  # by the run, and by whoever packs it
     (verdict,) = check(parcel, data=tmp_path).assessments
     assert verdict.tier == "self-reported"
-    assert verdict.why.endswith("its model is code of the submitter's own, which no check runs")
+    assert verdict.why.endswith("its model is the submitter's own code, which no check runs")
     assert not (home / "imported").exists()
 
 
@@ -292,7 +294,7 @@ def test_a_check_never_imports_the_code_of_a_submitter(tmp_path: Path) -> None:
 def test_examples_that_are_not_the_datasets_are_refused(tmp_path: Path) -> None:
     made_submission(tmp_path / "store", tmp_path / "parcel", dataset="digits")
     (refusal,) = check(tmp_path / "parcel", data=tmp_path).refusals
-    assert refusal.endswith("the dataset gives another example list than the record names")
+    assert refusal.endswith("the dataset gives another example list than the record")
 
 
 def test_a_picture_that_is_not_the_witness_is_refused(store: Path, tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_a_picture_that_is_not_the_witness_is_refused(store: Path, tmp_path: Pat
         kept = (spoiler.cell / "gallery.safetensors").read_bytes()
         spoiler.arrays("gallery.safetensors", change)
         (refusal,) = check(tmp_path / "parcel").refusals
-        assert "otherwise than outcomes.safetensors and witness.safetensors have it" in refusal
+        assert "contradicts outcomes.safetensors and witness.safetensors on example" in refusal
         spoiler.replace("gallery.safetensors", kept)
 
 
@@ -321,18 +323,18 @@ def test_a_superseded_cell_leaves_the_board_and_stays_on_disk(tmp_path: Path) ->
     assert [cell.record.key for cell in cells] == [new.name]
     assert problem.sentence.startswith(f"cells/{old.name}/record.json was superseded by {new.name} on ")
     assert (old / "record.json").is_file()
-    with pytest.raises(RecordError, match="was withdrawn before; what was said then is never changed"):
+    with pytest.raises(RecordError, match="was withdrawn before; a withdrawal cannot be changed"):
         withdraw(old, "another reason")
     shutil.rmtree(new)
     cells, (problem,) = read([tmp_path])
     assert [cell.record.key for cell in cells] == [old.name]
-    assert problem.sentence.endswith(f"stays: {new.name}, which supersedes it, is not here")
+    assert problem.sentence.endswith(f"stays: its successor {new.name} is not here")
 
 
 def test_a_withdrawal_needs_a_record_a_reason_and_a_key(tmp_path: Path) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR)
     for arguments, sentence in [
-        ((tmp_path, "r", ""), r"holds no record\.json; give the folder of a published cell"),
+        ((tmp_path, "r", ""), r"has no record\.json; give the folder of a published cell"),
         ((folder, "", ""), "reason: String should have at least 1 character"),
         ((folder, "r", "latest"), "by: String should match pattern"),
         ((folder, "r", folder.name), "cannot supersede itself"),

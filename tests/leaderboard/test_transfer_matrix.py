@@ -98,7 +98,7 @@ def test_shares_have_wilson_intervals_and_colours_by_tenths(root: Path) -> None:
 
 def test_the_page_says_whose_examples_go_furthest(root: Path) -> None:
     assert (
-        "Examples made on <strong>mlp</strong> transfer best: they fool the other systems in 51 of 78 tries."
+        "Examples made on <strong>mlp</strong> transfer best: they fool the other systems in 51 of 78 cases."
         in site(root)[".html"]
     )
 
@@ -143,11 +143,14 @@ def test_counts_fall_with_the_cells_that_they_were_made_from(root: Path) -> None
 
 
 def test_counts_before_the_latest_attack_say_so(root: Path) -> None:
-    assert "counted before" not in site(root)[".html"]
+    assert "measured before" not in site(root)[".html"]
     cell(root, 35, attack="square", access="scores")
     cell(root, 50, access="transfer", surrogate="0" * 24)  # was not made on the system that it breaks
     page = site(root)[".html"]
-    assert "2 pairs were counted before the latest attacks on their systems; <code>benchmark transfer</code>" in page
+    assert (
+        "2 pairs were measured before the latest attacks on their systems; update them with <code>benchmark "
+        "transfer</code>" in page
+    )
     assert table(page)[2] == ["3 mlp", "100.0 of 38", "32 of 40", "100 itself"]
 
 
@@ -167,7 +170,7 @@ def test_a_file_that_is_no_count_is_listed_and_the_rest_is_shown(root: Path) -> 
     (root / FOLDER / f"{'0' * 24}.json").write_text('{"key": NaN}', encoding="utf-8")
     made = site(root)
     for name in (path.name, f"{'0' * 24}.json"):
-        assert f"transfer/{name} is no count of a transfer; benchmark transfer makes it again" in made["index"]
+        assert f"transfer/{name} is not a transfer count; recompute it with benchmark transfer" in made["index"]
     assert made[".html"].count("itself</span>") == 3
 
 

@@ -79,7 +79,7 @@ FORGED = {
 def test_clean_answers_of_a_published_system_cannot_be_forged(tmp_path: Path, results: Path, clean: list[bool]) -> None:
     spoiler = Spoiler(submitted(tmp_path, clean=clean, distance=NOTHING))
     spoiler.card(lambda d: d.update(test_correct=sum(clean)))
-    assert re.search(r"gives other clean answers than \S+ for \d+ of 10 examples", refusal(spoiler.root, results))
+    assert re.search(r"has other clean predictions than \S+ for \d+ of 10 examples", refusal(spoiler.root, results))
 
 
 def test_one_key_has_one_weights_hash(tmp_path: Path, results: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_proved_attack_of_a_stranger_lowers_the_row(tmp_path: Path, results: P
 
 
 def test_an_attack_that_was_not_proved_lowers_no_published_row(tmp_path: Path, results: Path) -> None:
-    assert "its witness was not proved; give the weights or the data" in refusal(submitted(tmp_path), results)
+    assert "its witness was not proved; provide the weights or the data" in refusal(submitted(tmp_path), results)
 
 
 @pytest.mark.usefixtures("proved")
@@ -179,9 +179,7 @@ def test_cells_that_supersede_each_other_do_not_vanish(tmp_path: Path, links: di
 
 def test_a_circle_is_named(tmp_path: Path) -> None:
     keys, _, sentences = superseding(tmp_path, {"a": "b", "b": "a"})
-    assert any(
-        sentence.endswith(f"{keys['b']}, which supersedes it, is superseded in a circle") for sentence in sentences
-    )
+    assert any(sentence.endswith(f"its successor {keys['b']} is superseded in a cycle") for sentence in sentences)
 
 
 def test_a_cell_is_not_superseded_by_another_system_or_by_a_failure(tmp_path: Path) -> None:
@@ -192,7 +190,7 @@ def test_a_cell_is_not_superseded_by_another_system_or_by_a_failure(tmp_path: Pa
         (withdraw(old, "better", by=by.name)).replace(old / "superseded.json")
         cells, problems = read([tmp_path])
         assert old.name in {cell.record.key for cell in cells}
-        assert any(problem.sentence.endswith(f"{by.name}, which supersedes it, {why}") for problem in problems)
+        assert any(problem.sentence.endswith(f"its successor {by.name} {why}") for problem in problems)
         (old / "superseded.json").unlink()
 
 
@@ -253,7 +251,7 @@ def test_an_attack_that_the_suite_does_not_name_is_not_required(tmp_path: Path) 
 @pytest.mark.parametrize("suite", ["quickstart@2", "robustbench@1", "quickstart", "made_v1"])
 def test_nobody_is_official_in_a_suite_that_is_not_installed(tmp_path: Path, suite: str) -> None:
     parcel = submitted(tmp_path, suite=suite, official=True)
-    assert f"calls itself official, and no suite {suite} is installed" in refusal(parcel, tmp_path / "none")
+    assert f"calls itself official, but no suite {suite} is installed" in refusal(parcel, tmp_path / "none")
 
 
 # --- signatures and owners ---
@@ -356,7 +354,7 @@ def test_a_signature_that_is_none_is_refused(signers: Signers, tmp_path: Path) -
             check(parcel, [signers.results])
         return str(caught.value)
 
-    wrong = "is no signature of this manifest.json by one of the allowed_signers"
+    wrong = "is not a signature of this manifest.json by one of the allowed_signers"
     assert wrong in sentence(signers.parcel("mallory"))
     assert wrong in sentence(signers.sign(signers.parcel("nobody"), "ann", namespace="git"))
     Spoiler(changed := signers.parcel("ann")).manifest(lambda d: d.update(note="another note"))
@@ -367,7 +365,7 @@ def test_a_signature_that_is_none_is_refused(signers: Signers, tmp_path: Path) -
     shutil.copyfile(signers.parcel("ann") / "manifest.json.sig", stolen / "manifest.json.sig")
     assert wrong in sentence(stolen)
     signers.allowed.unlink()
-    assert "no allowed_signers lies beside" in sentence(signers.parcel("ann"))
+    assert "there is no allowed_signers beside" in sentence(signers.parcel("ann"))
 
 
 # --- certificates ---
@@ -378,7 +376,7 @@ def test_certificates_need_the_reviewers_own_run(tmp_path: Path, results: Path) 
     radii = [0.0] * 3 + [1.0] * 5 + [0.0] * 2
     changes: dict[str, Any] = {"certified": radii, "distance": [0.05, 0.08, 0.09, *[np.inf] * 7], "model": "certified"}
     parcel = submitted(tmp_path, **changes)
-    assert "certifies 5 examples, and no witness proves a radius" in refusal(parcel, results)
+    assert "certifies 5 examples, but no witness proves a radius" in refusal(parcel, results)
     assert check(parcel, [results], store=tmp_path / "store").accepted
     made_cell(results, attack="noise", **{**SAME, **changes, "distance": NOTHING})
     assert check(parcel, [results]).accepted, "the same radii are published"
@@ -403,7 +401,7 @@ def test_a_key_that_names_the_harness_follows_from_the_record_alone(tmp_path: Pa
 def test_a_cell_key_that_names_the_harness_follows_from_the_record_alone(tmp_path: Path) -> None:
     spoiler = Spoiler(submitted(tmp_path, model="mine"))
     spoiler.record(lambda d: d.update(harness="0.2.0"))
-    assert re.search(r"has the key \w{24}, and its settings give \w{24}", refusal(spoiler.root, tmp_path / "none"))
+    assert re.search(r"has the key \w{24}, but its settings give \w{24}", refusal(spoiler.root, tmp_path / "none"))
 
 
 def unranked(results: Sequence[Path]) -> set[str]:

@@ -138,7 +138,7 @@ def test_invalid_candidates_are_no_break_and_no_proof(tmp_path: Path) -> None:
     assert (row.scores[0].broken, row.scores[0].invalid, row.scores[0].robust.count) == (1, 2, 5)
     (alarm,) = only(board_of(tmp_path)).alarms
     assert alarm.evidence == (
-        "2 examples of mlp were validly tried by no attack: they count as not robust until one does"
+        "2 examples of mlp have no valid attempt of any attack: until there is one, they count as not robust"
     )
     made_cell(tmp_path, clean=RIGHT, distance=reaching(0), attack="fgsm")
     (row,) = only(board_of(tmp_path)).rows

@@ -380,9 +380,9 @@ def test_settings_that_were_added_later_leave_old_keys_alone() -> None:
         ({"others": ("l9:1",)}, "others has 'l9:1'; expected a norm and a radius, such as l2:1/2"),
         (
             {"norm": Norm.l2, "maximization": trainer.Maximization.n_fgsm},
-            "n_fgsm, which works under linf, and it trains",
+            "n_fgsm, which works under linf, but it trains",
         ),
-        ({"norm": Norm.l1, "objective": trainer.Objective.trades}, "divergence, which works under linf, l2, and it"),
+        ({"norm": Norm.l1, "objective": trainer.Objective.trades}, "divergence, which works under linf, l2, but it"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], told: str) -> None:

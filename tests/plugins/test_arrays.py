@@ -115,21 +115,21 @@ def test_the_revision_is_that_of_the_content(tmp_path: Path) -> None:
         ({"x_train": np.zeros((60, 4, 5))}, r"grey images need a channel: x\[:, None\] is \(60, 1, 4, 5\)"),
         ({"x_train": np.zeros((60, 8, 8, 3))}, r"channels last; expected \(N, C, H, W\): x.transpose\(0, 3, 1, 2\)"),
         ({"x_test": np.zeros((12, 3, 4, 5))}, r"have the shapes \[\(1, 4, 5\), \(3, 4, 5\)\]; expected one shape"),
-        ({"x_test": grey()["x_test"] * 1.0}, "holds values from .* to 25[0-9]; expected floats in"),
-        ({"x_test": np.full((12, 1, 4, 5), np.nan)}, "holds values from nan to nan"),
-        ({"x_test": np.full((12, 1, 4, 5), 1.000001)}, "holds values from 1.000001 to 1.000001; expected floats in"),
-        ({"x_train": grey()["x_train"] // 255, "x_test": grey()["x_test"] // 255}, "are bytes of 0 and 1 alone, and"),
-        ({"x_test": np.zeros((0, 1, 4, 5), np.uint8)}, "x_test of .* holds no examples; expected at least one"),
+        ({"x_test": grey()["x_test"] * 1.0}, "has values from .* to 25[0-9]; expected floats in"),
+        ({"x_test": np.full((12, 1, 4, 5), np.nan)}, "has values from nan to nan"),
+        ({"x_test": np.full((12, 1, 4, 5), 1.000001)}, "has values from 1.000001 to 1.000001; expected floats in"),
+        ({"x_train": grey()["x_train"] // 255, "x_test": grey()["x_test"] // 255}, "are bytes of 0 and 1 only, but"),
+        ({"x_test": np.zeros((0, 1, 4, 5), np.uint8)}, "x_test of .* has no examples; expected at least one"),
         ({"x_train": np.zeros((60, 2, 32))}, r"signals a width: x\[..., None\] is \(60, 2, 32, 1\)"),
         (
             {"y_train": np.arange(60) % 3 + 1, "y_test": np.arange(12) % 3 + 1},
-            "the labels of .* go from 1 to 3; expected them from 0: subtract 1, or .*: dataset.classes=4",
+            "the labels of .* go from 1 to 3; expected labels from 0: subtract 1, or .*set dataset.classes=4",
         ),
-        ({"x_test": np.zeros((12, 1, 4, 5), np.int32)}, "holds int32; expected floats in"),
+        ({"x_test": np.zeros((12, 1, 4, 5), np.int32)}, "has int32; expected floats in"),
         ({"y_test": np.zeros(11, np.int64)}, r"y_test of .* has the shape \(11,\); expected \(12,\), one label for"),
-        ({"y_test": np.zeros(12)}, "holds float64 from 0.0; expected whole numbers from 0"),
-        ({"y_test": np.full(12, -1)}, "holds int64 from -1; expected whole numbers from 0"),
-        ({"y_test": np.zeros(12, dtype=np.complex64)}, "holds complex64; expected whole numbers from 0"),
+        ({"y_test": np.zeros(12)}, "has float64 from 0.0; expected whole numbers from 0"),
+        ({"y_test": np.full(12, -1)}, "has int64 from -1; expected whole numbers from 0"),
+        ({"y_test": np.zeros(12, dtype=np.complex64)}, "has complex64; expected whole numbers from 0"),
         ({"y_test": np.array([None] * 12)}, "cannot be read .Object arrays cannot be loaded.*; expected numbers"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_signal_or_a_small_image_is_no_image_with_channels_last(tmp_path: Path
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset.path is '.*none.npz', which is no file in .*; expected a .npz or"):
+    with pytest.raises(DataError, match=r"dataset.path is '.*none.npz', which is not a file in .*; expected a .npz or"):
         dataset(tmp_path / "none.npz").load(tmp_path, offline=True)
     (tmp_path / "text.npz").write_text("no archive")
     (tmp_path / "text.safetensors").write_text("no archive")
@@ -185,7 +185,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="cannot be read"):
             dataset(tmp_path / name).load(tmp_path, offline=True)
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(DataError, match="holds a single array; expected an archive"):
+    with pytest.raises(DataError, match="has a single array; expected an archive"):
         dataset(tmp_path / "one.npy").load(tmp_path, offline=True)
     with pytest.raises(ConfigError, match=r"dataset\.classes is 1; expected at least 2, or 0"):
         dataset(tmp_path / "x.npz", classes=1)

@@ -290,7 +290,7 @@ def test_losses_have_their_closed_forms() -> None:
         (lambda: PGD(steps=0), "attack.steps is 0; expected at least 1"),
         (lambda: PGD(restarts=0), "attack.restarts is 0; expected at least 1"),
         (lambda: PGD(step_size=-0.1), "attack.step_size is -0.1; expected more than 0, in units of the"),
-        (lambda: PGD(restarts=2, random_start=False), "every restart would be the same: set random_start to true"),
+        (lambda: PGD(restarts=2, random_start=False), "all restarts would be identical: set random_start to true"),
         (lambda: BIM(steps=0), "attack.steps is 0; expected at least 1"),
         (lambda: Noise(restarts=0), "attack.restarts is 0; expected at least 1"),
         (lambda: DeepFool(candidates=1), "attack.candidates is 1; expected at least 2"),

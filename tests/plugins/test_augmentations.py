@@ -124,7 +124,7 @@ def test_cutmix_leaves_the_rest_of_a_batch_alone() -> None:
 
 @pytest.mark.parametrize("name", ["cutmix", "natural_augmentation"])
 def test_tables_are_refused_where_images_are_needed(name: str) -> None:
-    with pytest.raises(Refused, match=rf"defense\.{name} needs images of shape \(C, H, W\), and one input has \(5,\)"):
+    with pytest.raises(Refused, match=rf"defense\.{name} needs images of shape \(C, H, W\), but one input has \(5,\)"):
         defense(name).check(DataSpec((5,), 2))
 
 
@@ -279,7 +279,7 @@ def test_every_relu_of_an_architecture_is_replaced(name: str) -> None:
 
 
 def test_an_architecture_without_relu_is_refused() -> None:
-    with pytest.raises(Refused, match=r"replaces modules of the type nn\.ReLU, and Net has none; choose a model"):
+    with pytest.raises(Refused, match=r"replaces modules of the type nn\.ReLU, but Net has none; choose a model"):
         defense("bounded_relu").build(Net(SPEC), SPEC)
 
 

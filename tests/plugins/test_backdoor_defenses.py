@@ -188,7 +188,7 @@ def test_strip_keeps_its_overlays_with_the_weights() -> None:
     assert len(overlaid(again).overlays) == 3
     assert torch.equal(overlaid(again).overlays, clean.x()[:3])
     assert torch.equal(defense.suspicion(again, x), defense.suspicion(model, x))
-    with pytest.raises(DataError, match=r"defense\.strip finds no overlays in this model"):
+    with pytest.raises(DataError, match=r"defense\.strip found no overlays in this model"):
         defense.suspicion(Watcher(), x)
 
 
@@ -255,7 +255,7 @@ def test_pruning_stops_before_more_accuracy_is_lost_than_allowed() -> None:
     assert prune(model, pruned_layer(model), clean, 0.1).tolist() == [2]
     model, clean, _ = sleeper()
     assert len(prune(model, pruned_layer(model), clean, 0.5)) == 2
-    with pytest.raises(Refused, match="cuts channels of a convolution or a hidden layer, and the model has none"):
+    with pytest.raises(Refused, match="prunes channels of a convolution or a hidden layer, but the model has none"):
         pruned_layer(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
 
 
@@ -433,7 +433,7 @@ def test_the_certificate_of_a_cell_counts_the_votes_of_its_networks(tmp_path: Pa
 @pytest.mark.parametrize(
     ("defenses", "sentence"),
     [
-        ((), "the system is no such vote or is protected at inference"),
+        ((), "the system is not such a vote or is defended at inference"),
         (
             (PartitionAggregation(partitions=2), FinePruning()),
             r"FinePruning sees all rows \(its repair\); leave it out",

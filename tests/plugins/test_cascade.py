@@ -102,7 +102,7 @@ def test_abilities_follow_from_the_members() -> None:
 def test_senseless_members_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"attack\.members is empty; expected at least one attack"):
         Cascade(members=())
-    with pytest.raises(ConfigError, match=r"attack\.members holds UAP, which needs what is made once per cell"):
+    with pytest.raises(ConfigError, match=r"attack\.members holds UAP, which is prepared once per cell"):
         Cascade(members=(UAP(),))
 
 

@@ -187,17 +187,20 @@ PLANTED: dict[str, tuple[Callable[[nn.Module, Tensor], Any], str]] = {
         lambda m, x: m(x) * m(1 - x),
         r"operator mul.* multiplies two values that depend on the input",
     ),
-    "joins rows": (lambda m, x: m(x - x.mean(0)), r"mean .*no mean over the pixels"),
+    "joins rows": (lambda m, x: m(x - x.mean(0)), r"mean .*not a mean over the pixels"),
     "joins rows by moving them": (lambda m, x: m(x.flip(0)), r"operator flip .*joins rows"),
     "branches on values": (
         lambda m, x: m(x) if float(x.sum()) > 50 else m(1 - x),
-        r"no fixed sequence of torch's operators",
+        r"not a fixed sequence of torch's operators",
     ),
-    "leaves torch": (lambda m, x: m(unnoticed(x)), r"answers without it|no fixed sequence|not the system's"),
+    "leaves torch": (
+        lambda m, x: m(unnoticed(x)),
+        r"whose output depends on its input|not a fixed sequence|not the system's",
+    ),
     "draws": (lambda m, x: m(x + torch.rand_like(x)), r"draws random numbers"),
-    "gives no logits": (lambda m, x: (m(x),), r"takes a system with scores \(B, K\), and this one gives tuple"),
+    "gives no logits": (lambda m, x: (m(x),), r"takes a system with scores \(B, K\), but this one gives tuple"),
     "gives NaN": (lambda m, x: m(x) * torch.nan, r"read a computation that is not the system's"),
-    "ignores its input": (lambda m, x: m(torch.zeros_like(x)), r"answers without it"),
+    "ignores its input": (lambda m, x: m(torch.zeros_like(x)), r"whose output depends on its input"),
     "normalises rows": (
         lambda m, x: m(F.layer_norm(x, x.shape[1:])),
         r"does not understand the operator native_layer_norm",
@@ -283,7 +286,7 @@ def test_the_exact_radius_does_not_depend_on_the_scale_of_the_scores(scale: floa
 def test_models_of_any_size_are_refused_by_the_exact_certifier_in_one_sentence() -> None:
     system, x, y, rng = asked(seeded(lambda: SmallCNN(64).build(SPEC)))
     with pytest.raises(
-        Refused, match=r"solves networks of at most 512 ReLUs, and this one has \d+; use certifier=crown"
+        Refused, match=r"solves networks of at most 512 ReLUs, but this one has \d+; use certifier=crown"
     ):
         Exact().certify(system, x, y, threat=Threat(Norm.linf, Fraction(1, 10)), rng=rng)
 

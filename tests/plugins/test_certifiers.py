@@ -275,7 +275,7 @@ def test_the_semidefinite_bound_holds_for_any_dual_and_optimising_it_helps() -> 
 def test_two_hidden_layers_are_refused_by_the_semidefinite_bound() -> None:
     x, y = inputs(SYSTEMS["two layers"])
     with pytest.raises(
-        Refused, match=r"bounds networks with one hidden layer, and this one has 2; use certifier=crown"
+        Refused, match=r"bounds networks with one hidden layer, but this one has 2; use certifier=crown"
     ):
         radii(Semidefinite(), SYSTEMS["two layers"], x, y, Norm.linf)
 
@@ -434,7 +434,7 @@ def test_the_class_is_chosen_by_draws_that_do_not_count() -> None:
         ((), Norm.l2, r"needs a system whose only defense at inference adds noise .* at inference: none"),
         ((Noise(), Noise()), Norm.l2, r"at inference: Noise, Noise"),
         ((Noise(clipped=True),), Norm.l2, r"depends on its input, or the sum is clipped"),
-        ((Noise(twice=True),), Norm.l2, r"needs Gaussian noise of scale 0\.25 under l2, and this system adds another"),
+        ((Noise(twice=True),), Norm.l2, r"needs Gaussian noise of scale 0\.25 under l2, but this system adds another"),
         ((Noise(),), Norm.l1, r"needs uniform noise of scale 0\.25 under l1"),
         ((Noise(law="uniform"),), Norm.l2, r"needs Gaussian noise"),
     ],

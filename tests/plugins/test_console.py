@@ -88,7 +88,7 @@ def sweep() -> SweepSummary:
         CellResult("a", "digits pgd", "complete"),
         CellResult("b", "digits fgsm", "complete", cached=True),
         CellResult("c", "digits [bim]", "failed", "RuntimeError: the first"),
-        CellResult("", "attack=jsma", "refused", "attack.jsma perturbs under l0, and threat.norm is linf"),
+        CellResult("", "attack=jsma", "refused", "attack.jsma perturbs under l0, but threat.norm is linf"),
         CellResult("d", "digits deepfool", "failed", "RuntimeError: the second"),
     )
     return SweepSummary("s", cells, 125.4, Path("results/leaderboard/index.html"), ("warning: noise_wins: 3 [cells]",))
@@ -98,7 +98,7 @@ def test_a_sweep_ends_with_every_error_and_the_leaderboard(capsys: pytest.Captur
     observed(ConsoleTracker())("benchmark_sweep_finished", summary=sweep())
     assert capsys.readouterr().out.splitlines() == [
         "[sweep] failed: digits [bim]: RuntimeError: the first",
-        "[sweep] refused: attack=jsma: attack.jsma perturbs under l0, and threat.norm is linf",
+        "[sweep] refused: attack=jsma: attack.jsma perturbs under l0, but threat.norm is linf",
         "[sweep] failed: digits deepfool: RuntimeError: the second",
         "[finding] warning: noise_wins: 3 [cells]",
         "[sweep] 5 cells: 2 complete, 2 failed, 1 refused; 1 was in the store already; 2 min 5 s",

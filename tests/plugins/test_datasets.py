@@ -101,7 +101,7 @@ def test_another_content_of_the_embedded_set_is_refused(
         return table
 
     monkeypatch.setattr("numpy.loadtxt", changed)
-    with pytest.raises(DataError, match=r"sha256 [0-9a-f]{64}, expected [0-9a-f]{64}; install scikit-learn again"):
+    with pytest.raises(DataError, match=r"sha256 [0-9a-f]{64}, expected [0-9a-f]{64}; reinstall scikit-learn"):
         make(name).load(tmp_path, offline=True)
 
 
@@ -231,14 +231,14 @@ def test_idx_files_are_read_into_three_splits(small_mnist: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"no gzip", "is no gzip file"),
+        (b"no gzip", "is not a gzip file"),
         (gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x00", mtime=0), "begins with '00000d01'; expected an IDX file"),
         (gzip.compress(b"\x00\x00\x08\x03\x00\x00", mtime=0), "expected an IDX file of unsigned bytes"),
         (gzip.compress(b"", mtime=0), "expected an IDX file"),
-        (idx(np.zeros((2, 3), np.uint8))[:-12], "is no gzip file"),
+        (idx(np.zeros((2, 3), np.uint8))[:-12], "is not a gzip file"),
         (
             gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05abc", mtime=0),
-            r"holds 3 values; expected 5 for its shape \[5\]",
+            r"has 3 values; expected 5 for its shape \[5\]",
         ),
     ],
 )
@@ -276,7 +276,7 @@ def test_the_url_of_a_single_missing_file_is_complete(small_mnist: Any) -> None:
     published = sources(folder, "https://example.org/data")
     (folder / "train-labels-idx1-ubyte.gz").unlink()
     expected = (
-        rf"^{folder} misses train-labels-idx1-ubyte\.gz, and this run is offline; download from "
+        rf"^{folder} lacks train-labels-idx1-ubyte\.gz, and this run is offline; download from "
         r"https://example\.org/data/train-labels-idx1-ubyte\.gz into that folder, or run once with store\.offline"
     )
     with pytest.raises(DataError, match=expected):
@@ -331,6 +331,6 @@ def test_a_download_with_another_content_leaves_nothing_behind(small_mnist: Any,
 
 def test_a_download_that_fails_says_where_to_get_the_file(server: str, tmp_path: Path) -> None:
     source = _files.Source(f"{server}/absent.gz", "0" * 64)
-    with pytest.raises(DataError, match=r"own misses absent\.gz, and its download failed \(HTTP Error 404.*from http"):
+    with pytest.raises(DataError, match=r"own lacks absent\.gz, and its download failed \(HTTP Error 404.*from http"):
         _files.fetch((source,), tmp_path / "own", offline=False)
     assert list((tmp_path / "own").iterdir()) == []

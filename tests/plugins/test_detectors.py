@@ -425,7 +425,7 @@ def test_a_stage_that_repeats_inputs_is_refused_by_name() -> None:
 
     defense = Mahalanobis()
     with pytest.raises(
-        Refused, match="a detector reads hidden features of 60 examples, and a stage of the stack passes 120"
+        Refused, match="a detector reads the hidden features of 60 examples, but a defense of the stack passes 120"
     ):
         defense.suspicion(Twice(finished(defense)), training().x())
 

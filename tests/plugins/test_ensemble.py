@@ -140,7 +140,9 @@ def test_members_that_learn_from_labels_refuse_soft_ones(tmp_path: Path) -> None
     mixed = Ensemble(1, BoostedTrees(rounds=1), 1)
     refused = run(small_config(tmp_path, defenses=(LabelSmoothing(), mixed), examples=10))
     assert refused.status == "refused"
-    assert "defense.ensemble has members that learn from labels, and a defense made them soft" in str(refused.error)
+    assert "defense.ensemble has members that learn from hard labels, but another defense made the labels soft" in str(
+        refused.error
+    )
 
 
 def test_members_are_trained_by_the_loss_of_the_stack_below() -> None:

@@ -105,10 +105,13 @@ def test_refusals_for_now_are_waited_out_and_others_end_it(server: Server) -> No
     module = opened(model(server, retries=3))
     assert len(server.asked) == 4
     server.codes = [(503, {})] * 9
-    with pytest.raises(DataError, match="does not answer \\(503\\) after 4 attempts"):
+    with pytest.raises(DataError, match="did not answer \\(503\\) after 4 attempts"):
         module(torch.rand(1, 1, 8, 8))
-    for code, said in ((401, "refuses with status 401; its token is taken from BENCHMARK_TOKEN_127_0_0_1"),
-                       (404, "refuses with status 404"), (302, "refuses with status 302")):  # fmt: skip
+    for code, said in (
+        (401, "refused the request with status 401; its token is taken from BENCHMARK_TOKEN_127_0_0_1"),
+        (404, "refused the request with status 404"),
+        (302, "refused the request with status 302"),
+    ):
         server.codes = [(code, {"Location": "http://127.0.0.1:9/"})]
         with pytest.raises(DataError, match=said):
             opened(model(server))
@@ -120,7 +123,7 @@ def test_requests_are_spaced_and_counted(server: Server) -> None:
     module(torch.rand(5, 1, 8, 8))
     times = [at for _, _, at in server.asked]
     assert times[-1] - times[0] > 0.06  # of four gaps of 1/50 s
-    with pytest.raises(DataError, match=r"was asked 7 inputs and 2 more are wanted; model\.budget is 8"):
+    with pytest.raises(DataError, match=r"has answered 7 inputs and 2 more are requested, but model\.budget is 8"):
         module(torch.rand(2, 1, 8, 8))
 
 
@@ -136,8 +139,9 @@ def test_another_model_behind_the_same_address_is_noticed(server: Server) -> Non
 
 @pytest.mark.parametrize(
     ("answers", "reply", "said"),
-    [("logits", lambda x: [[1.0]] * len(x), "answers with"), ("logits", lambda x: [], "of that length"),
-     ("logits", lambda x: ["a"] * len(x), "no numbers"), ("labels", lambda x: [10] * len(x), "no labels below 10"),
+    [("logits", lambda x: [[1.0]] * len(x), "gives scores of shape"), ("logits", lambda x: [], "of that length"),
+     ("logits", lambda x: ["a"] * len(x), "not numbers"),
+     ("labels", lambda x: [10] * len(x), "other than labels below 10"),
      ("probabilities", lambda x: [[3.0] * 10] * len(x), "outside \\[0, 1\\]")],
 )  # fmt: skip
 def test_what_is_answered_otherwise_than_declared_is_an_error(

@@ -75,7 +75,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "cut.tar.gz", tar({"a": b"b" * 10000})[:-30])
     write(tmp_path / "text.tar.gz", b"not an archive")
     for name in ("cut", "text"):
-        with pytest.raises(DataError, match=rf"{name}\.tar\.gz is no readable tar\.gz archive"):
+        with pytest.raises(DataError, match=rf"{name}\.tar\.gz is not a readable tar\.gz archive"):
             _cifar.read_members(tmp_path / f"{name}.tar.gz", ("a",))
 
 
@@ -86,7 +86,7 @@ def test_half_a_record_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_a_missing_archive_is_named_with_its_url_and_folder(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"/{name} misses (cifar-\S+-binary\.tar\.gz), .*offline.*https://\S+/\1"):
+    with pytest.raises(DataError, match=rf"/{name} lacks (cifar-\S+-binary\.tar\.gz), .*offline.*https://\S+/\1"):
         make(name).load(tmp_path, offline=True)
 
 
@@ -183,7 +183,7 @@ def test_a_folder_of_another_layout_is_refused(images: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere has no images in val \(or test\)/CLASS/; expected the layout of"):
         make("image_folder", path="nowhere").revision(images)
     (images / "image_folder" / "val" / "bee").rename(images / "image_folder" / "val" / "wasp")
-    with pytest.raises(DataError, match=r"val has classes that .*train has not: wasp; expected the same names"):
+    with pytest.raises(DataError, match=r"val has classes that .*train lacks: wasp; expected the same names"):
         make("image_folder").load(images, offline=True)
     with pytest.raises(ConfigError, match=r"dataset\.size is 300 and dataset\.resize is 256"):
         make("image_folder", size=300)

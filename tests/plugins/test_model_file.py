@@ -132,7 +132,7 @@ def test_answers_and_inputs_are_adapted(home: Path) -> None:
     x = torch.rand(5, 1, 8, 8)
     plain = answers(made(home, weights="w.pt"), x)
     assert torch.equal(answers(made(home, "Wrapped", weights="w.pt", output="scores"), x), plain)
-    with pytest.raises(BenchmarkError, match="a Output with scores; say which part is meant"):
+    with pytest.raises(BenchmarkError, match="a Output with scores; choose the part with output="):
         answers(made(home, "Wrapped", weights="w.pt"), x)
     scaled = made(home, weights="w.pt", scale=[255.0], shift=[-3.0])
     assert torch.equal(answers(scaled, x), answers(made(home, weights="w.pt"), x * 255.0 - 3.0))
@@ -143,14 +143,14 @@ def test_answers_and_inputs_are_adapted(home: Path) -> None:
     [
         ("MyNt", {}, "it defines Output, MyNet, factory, Wrapped, Double, number"),
         ("MyNet", {"args": {"depth": 3}}, "unexpected keyword argument 'depth'; it takes width"),
-        ("Double", {}, "made a Double; expected a torch.nn.Module"),
-        ("number", {}, "made a int; expected a torch.nn.Module"),
+        ("Double", {}, "returned a Double; expected a torch.nn.Module"),
+        ("number", {}, "returned a int; expected a torch.nn.Module"),
         ("MyNet", {"weights": "checkpoint.pth"}, "model.entry=state_dict"),
         ("MyNet", {"weights": "checkpoint.pth", "entry": "model"}, "has the entries state_dict, epoch"),
         ("MyNet", {"weights": "checkpoint.pth", "entry": "state_dict"}, "does not fit MyNet"),
-        ("MyNet", {"weights": "w.pt", "prefix": "module."}, "does not begin so"),
+        ("MyNet", {"weights": "w.pt", "prefix": "module."}, "does not begin with it"),
         ("MyNet", {"weights": "w.pt", "args": {"width": 5}}, r"body.bias is \(4,\), expected \(5,\)"),
-        ("MyNet", {"weights": "none.pt"}, "which is no file"),
+        ("MyNet", {"weights": "none.pt"}, "which is not a file"),
         ("MyNet", {"weights": "."}, "has no model.safetensors"),
         ("MyNet", {"weights": "net.py"}, "cannot be read|more than weights"),
     ],
@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said_in_a_sentence(home: Path, factory: str, settings:
 
 def test_a_pickle_that_runs_code_is_refused(home: Path) -> None:
     torch.save(made(home).build(SPEC).asked.head, home / "whole.pt")
-    with pytest.raises(DataError, match="reading it could run code; save the state dict alone"):
+    with pytest.raises(DataError, match="loading it could run code; save only the state dict"):
         made(home, weights="whole.pt").pretrained(SPEC)
 
 
@@ -206,7 +206,7 @@ def test_a_test_split_alone_is_enough_for_a_model_with_weights(home: Path, tmp_p
     assert finding.severity == "info"
     trained = run(dataclasses.replace(cell, model=made(home)))
     assert trained.status == "refused"
-    assert "has no training examples, and arrays/MyNet would be trained" in str(trained.error)
+    assert "has no training examples, but arrays/MyNet needs training" in str(trained.error)
 
 
 def test_the_key_follows_the_content_of_code_and_weights_and_not_their_place(home: Path, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_choice_of_a_file_is_written_out() -> None:
     for wrong, sentence in (
         ("model=net.py", "names a file without its class"),
         ("model=small_cnn,net.py:M", "mixes files and names"),
-        ("model=a.py:A,b.py:B", "several classes of several files"),
+        ("model=a.py:A,b.py:B", "several classes in several files"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             written_out([wrong])

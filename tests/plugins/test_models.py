@@ -329,7 +329,7 @@ def test_a_file_with_another_hash_is_refused(trained: tuple[Path, nn.Module]) ->
     path, _ = trained
     model = make("checkpoint", path=str(path), sha256="0" * 64, model=make("small_cnn"))
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(DataError, match=rf"has sha256 {found}, and model\.sha256 is 0{{64}}; get the right file"):
+    with pytest.raises(DataError, match=rf"has sha256 {found}, but model\.sha256 is 0{{64}}; get the right file"):
         model.pretrained(DataSpec((1, 8, 8), 10))
 
 
@@ -345,17 +345,17 @@ def test_weights_of_another_architecture_are_refused(trained: tuple[Path, nn.Mod
     path, _ = trained
     spec = DataSpec((1, 8, 8), 10)
     with pytest.raises(
-        DataError, match=r"does not fit MLP on this dataset in 10 tensors \(1\.bias is \(16,\), expected"
+        DataError, match=r"does not fit MLP on this dataset: 10 tensors differ \(1\.bias is \(16,\), expected"
     ):
         make("checkpoint", path=str(path), model=make("mlp")).pretrained(spec)
-    with pytest.raises(DataError, match=r"in 2 tensors \(10\.bias is \(10,\), expected \(3,\); 10\.weight is"):
+    with pytest.raises(DataError, match=r"2 tensors differ \(10\.bias is \(10,\), expected \(3,\); 10\.weight is"):
         make("checkpoint", path=str(path), model=make("small_cnn")).pretrained(DataSpec((1, 8, 8), 3))
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     spec = DataSpec((1, 8, 8), 10)
-    with pytest.raises(DataError, match=r"model\.path is '/no/such/file', which is no file; expected a safetensors"):
+    with pytest.raises(DataError, match=r"model\.path is '/no/such/file', which is not a file; expected a safetensors"):
         make("checkpoint", path="/no/such/file", model=make("linear")).pretrained(spec)
     (tmp_path / "weights.pt").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(DataError, match=r"weights\.pt is no safetensors file"):
+    with pytest.raises(DataError, match=r"weights\.pt is not a safetensors file"):
         make("checkpoint", path=str(tmp_path / "weights.pt"), model=make("linear")).pretrained(spec)

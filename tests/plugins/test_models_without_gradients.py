@@ -105,7 +105,7 @@ def test_an_attack_that_needs_more_than_the_model_tells_is_refused_with_the_reas
     def run(attack: Any, **threat: Any) -> RunConfig:
         return RunConfig(dataset=None, model=forest, attack=attack, threat=Threat(**threat))  # type: ignore[arg-type]
 
-    with pytest.raises(Refused, match=r"attack\.pgd needs gradients, and model\.sklearn tells scores and no more"):
+    with pytest.raises(Refused, match=r"attack\.pgd needs gradients, but model\.sklearn gives only scores"):
         check_fit(run(pgd))
     check_fit(run(square))
     check_fit(run(pgd, access=Access.transfer, surrogate="a" * 24))
@@ -142,7 +142,7 @@ def test_no_attack_by_gradients_meets_a_model_without_them() -> None:
             config = RunConfig(dataset=digits, model=made, attack=attack, threat=threat)
             if needs is not Access.gradients or attack.supports.trigger:
                 continue
-            with pytest.raises(Refused, match=rf"attack\.{name} needs gradients, and model\.{model_name} tells"):
+            with pytest.raises(Refused, match=rf"attack\.{name} needs gradients, but model\.{model_name} gives only"):
                 check_fit(config)
             pairs += 1
     assert pairs >= 30 * len(models)
@@ -151,7 +151,9 @@ def test_no_attack_by_gradients_meets_a_model_without_them() -> None:
 def test_settings_are_checked_before_anything_is_fitted() -> None:
     with pytest.raises(ConfigError, match=r"model\.estimator is 'Forest'; expected one of .*RandomForestClassifier"):
         model("sklearn", estimator="Forest")
-    with pytest.raises(ConfigError, match=r"model\.args\.trees is no parameter of scikit-learn's LogisticRegression"):
+    with pytest.raises(
+        ConfigError, match=r"model\.args\.trees is not a parameter of scikit-learn's LogisticRegression"
+    ):
         model("sklearn", args={"trees": 3})
     with pytest.raises(ConfigError, match=r"model\.args\.random_state is set by the harness"):
         model("sklearn", args={"random_state": 3})
@@ -160,7 +162,7 @@ def test_settings_are_checked_before_anything_is_fitted() -> None:
 def test_what_is_too_large_for_its_room_is_refused_with_its_size() -> None:
     from benchmark_plugins.models._portable import Portable
 
-    with pytest.raises(DataError, match=r"a file of 2\.0 MiB, and model\.mebibytes leaves room for 1; raise it"):
+    with pytest.raises(DataError, match=r"a file of 2\.0 MiB, but model\.mebibytes allows 1; increase it"):
         Portable(2**20, 3, str).take(b"0" * 2**21)
 
 
@@ -190,7 +192,7 @@ def test_an_onnx_file_answers_and_is_refused_when_a_byte_differs(onnx_file: Path
     raw = bytearray(onnx_file.read_bytes())
     raw[-1] ^= 1
     onnx_file.write_bytes(raw)
-    with pytest.raises(DataError, match=r"has sha256 .*, and model\.sha256 is"):
+    with pytest.raises(DataError, match=r"has sha256 .*, but model\.sha256 is"):
         made.pretrained(SPEC)
 
 

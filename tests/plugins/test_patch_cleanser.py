@@ -125,12 +125,12 @@ def test_gradients_are_those_of_the_scores() -> None:
 def test_what_is_not_behind_the_masks_or_within_the_patch_is_refused() -> None:
     x, y = images()
     with pytest.raises(
-        Refused, match=r"is for systems behind defense\.patch_cleanser, and what is deployed is Sequential"
+        Refused, match=r"is for systems behind defense\.patch_cleanser, but the deployed module is Sequential"
     ):
         certificate(System(model(), SPEC), x, y, SQUARE)
     system = System(model(), SPEC, (PatchCleanser(),))
     for region in (Region(), Region(RegionKind.square, 3), Region(RegionKind.border, 1)):
-        with pytest.raises(Refused, match=r"proves nothing outside a patch of 2x2 pixels, and threat\.region is"):
+        with pytest.raises(Refused, match=r"proves nothing outside a patch of 2x2 pixels, but threat\.region is"):
             certificate(system, x, y, Threat(Norm.linf, Fraction(1, 10), region=region))
     assert certificate(system, x, y, Threat(Norm.l0, Fraction(1))).tolist() == [1.0, 1.0, 1.0, 0.0]
 
@@ -138,9 +138,11 @@ def test_what_is_not_behind_the_masks_or_within_the_patch_is_refused() -> None:
 def test_settings_and_shapes_that_fit_nothing_are_refused() -> None:
     wrong: list[dict[str, Any]] = [{"patch": 0}, {"masks": 0}, {"fill": 2.0}]
     for settings in wrong:
-        with pytest.raises(ConfigError, match=r"expected at least 1 pixel and mask, and a value between 0 and 1"):
+        with pytest.raises(
+            ConfigError, match=r"expected at least 1 pixel, at least 1 mask, and a value between 0 and 1"
+        ):
             PatchCleanser(**settings)
-    with pytest.raises(Refused, match=r"takes images \(C, H, W\), and the examples have shape \(5,\)"):
+    with pytest.raises(Refused, match=r"takes images \(C, H, W\), but the examples have shape \(5,\)"):
         masked_windows((5,), 2, 3)
-    with pytest.raises(Refused, match=r"patch is 9, and the images have a side of 8 pixels"):
+    with pytest.raises(Refused, match=r"patch is 9, but the images have a side of 8 pixels"):
         masked_windows((1, 8, 8), 9, 3)

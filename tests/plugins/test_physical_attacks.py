@@ -131,7 +131,7 @@ def test_conditions_differ_by_draw_and_example_and_stay_in_their_ranges() -> Non
 
 def test_conditions_need_images_and_sensible_ranges() -> None:
     here = world((12,))
-    with pytest.raises(Refused, match=r"random_transform needs images of shape \(C, H, W\), and one input has \(12,\)"):
+    with pytest.raises(Refused, match=r"random_transform needs images of shape \(C, H, W\), but one input has \(12,\)"):
         System(here.system.model, here.spec, (STILL,)).logits(here.x, here.rng())
     with pytest.raises(ConfigError, match=r"random_transform\.noise is -0\.1; expected at least 0"):
         RandomTransform(noise=-0.1)

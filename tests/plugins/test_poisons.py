@@ -83,7 +83,7 @@ def test_targeted_flips_take_rows_of_the_source_only_and_report_their_own_succes
 
 def test_more_rows_than_there_are_of_the_source_are_refused_with_the_largest_rate() -> None:
     train = training()
-    with pytest.raises(DataError, match=r"asks for 259 of 1297 training rows, and only 132 are of the source label"):
+    with pytest.raises(DataError, match=r"requires 259 of 1297 training rows, but only 132 are of the source label"):
         LabelFlip(rate=0.2, flip=Flip.targeted, source=3, target=8).corrupt(train, SPEC, rng(train))
     with pytest.raises(ConfigError, match=r"poison\.label_flip\.target is 10; expected a label between 0 and 9"):
         LabelFlip(flip=Flip.targeted, target=10).corrupt(train, SPEC, rng(train))
@@ -195,7 +195,7 @@ def test_what_was_changed_and_not_named_is_seen_in_the_stored_form() -> None:
     assert PoisonedRows.of(train, other, torch.tensor([1])).applied(train).difference(other) == "labels"
     fewer = train.take(first(1290))
     assert "which rows" in PoisonedRows.of(train, fewer, torch.tensor([1])).applied(train).difference(fewer)
-    with pytest.raises(DataError, match="2 ids were named as poisoned, and 1 are rows of the poison"):
+    with pytest.raises(DataError, match="2 ids were named as poisoned, but only 1 of them are rows of the poisoned"):
         PoisonedRows.of(train, fewer, torch.tensor([1, 1295]))
 
 
@@ -303,7 +303,7 @@ def test_backdoors_refuse_what_is_no_image_and_classes_that_are_too_small() -> N
         PatchTrigger(size=9).corrupt(train, SPEC, rng(train))
     with pytest.raises(DataError, match=r"only 128 are of the target class; choose a rate of at most 0\.09869"):
         SinusoidalTrigger(rate=0.2).corrupt(train, SPEC, rng(train))
-    with pytest.raises(Refused, match=r"that wave is 0 in each of 8 columns; choose one below 4\.0"):
+    with pytest.raises(Refused, match=r"the wave is 0 in each of the 8 columns; choose one below 4\.0"):
         SinusoidalTrigger(frequency=8).corrupt(train, SPEC, rng(train))
 
 
@@ -371,5 +371,5 @@ def test_a_poison_for_given_inputs_needs_them() -> None:
     with pytest.raises(ConfigError, match="GradientMatching is crafted for given test inputs; call corrupt_for"):
         poison.corrupt(training(), SPEC, rng(training()))
     only_zeros = held_out_examples().take((held_out()[1] == 0).nonzero().flatten())
-    with pytest.raises(DataError, match="wants 3 victims, and 0 test examples are of another label than its target"):
+    with pytest.raises(DataError, match="needs 3 victims, but only 0 test examples do not have its target label"):
         corrupted(poison, training(), only_zeros, SPEC, rng(training()))

@@ -55,5 +55,5 @@ def test_several_boards_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_store_without_cells_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="holds no cell that can be read; name a store with --store"):
+    with pytest.raises(RecordError, match="has no readable cell; name a store with --store"):
         report_of(tmp_path, "r")

@@ -186,5 +186,5 @@ def test_what_does_not_fit_is_refused() -> None:
         Refused, match=r"needs pictures of 6 pixels a side for 30 labels, and room for a program around"
     ):
         Reprogramming().check(DataSpec((1, 5, 5), 30), THREAT)
-    with pytest.raises(ConfigError, match=r"attack\.share is 1\.0; expected a part of the image's side"):
+    with pytest.raises(ConfigError, match=r"attack\.share is 1\.0; expected a share of the image's side"):
         Reprogramming(share=1.0)

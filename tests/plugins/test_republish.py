@@ -108,5 +108,5 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_told(tmp_path: Path, capsy
     said = capsys.readouterr()
     assert "1 cells published, 1 problems" in said.out
     assert "bad/record.json is not a record of schema version 1" in said.err
-    with pytest.raises(RecordError, match=r"no record\.json lies under"):
+    with pytest.raises(RecordError, match=r"no record\.json under"):
         republish([tmp_path / "home"], Observers())

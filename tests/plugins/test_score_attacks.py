@@ -221,7 +221,7 @@ def test_one_pixel_changes_whole_pixels_and_no_more_than_eps_allows() -> None:
     changed = (result.x_adv != result.x).any(1).flatten(1).sum(1)
     assert bool((changed <= 2).all())
     assert bool((result.far <= 6).all())
-    with pytest.raises(Refused, match=r"changes pixels of 3 features, and threat.eps is 2; choose at least 3"):
+    with pytest.raises(Refused, match=r"changes pixels of 3 features, but threat.eps is 2; choose at least 3"):
         attack(OnePixel(), Norm.l0, 2, rows=torch.arange(4), model=model, x=x, y=y, classes=4)
 
 

@@ -146,10 +146,10 @@ def test_a_class_without_examples_is_named() -> None:
     ("changes", "status", "text"),
     [
         ({"defenses": (plugin("defense", "adversarial_training", attack=PGD(steps=2)),)}, "refused",
-         "model.boosted_trees is not trained by gradients, and defense.adversarial_training is about such training "
+         "model.boosted_trees is not trained by gradients, and defense.adversarial_training changes such training "
          "(its start, at_epoch, loss, training_threat)"),
         ({"defenses": (plugin("defense", "label_smoothing"),)}, "refused", "a defense made them soft"),
-        ({"system": SystemConfig(init_from="0123")}, "refused", "so it cannot go on from system.init_from"),
+        ({"system": SystemConfig(init_from="0123")}, "refused", "so it cannot start from system.init_from"),
     ],
 )  # fmt: skip
 def test_what_needs_training_by_gradients_is_refused(
@@ -245,7 +245,7 @@ def test_trees_transfer_through_attacks_on_scores_and_labels(tmp_path: Path) -> 
     blind = Threat(access=Access.transfer, surrogate="digits/boosted_trees")
     refused = run(small_config(tmp_path, attack=PGD(steps=5), examples=60, threat=blind))
     assert refused.status == "refused"
-    assert "the attack needs gradients, and threat.surrogate digits/boosted_trees with" in str(refused.error)
+    assert "the attack needs gradients, but threat.surrogate digits/boosted_trees with" in str(refused.error)
     through_scores = broken(Square(), "digits/boosted_trees")
     assert float(through_scores.double().mean()) > 0.05
     for method in (plugin("attack", "surrogate_gradient", pairs=10), RayS()):  # near the trees' boundary, or nowhere

@@ -138,9 +138,9 @@ def test_candidates_of_a_cell_are_rows_of_the_table_and_its_record_is_proved(tmp
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"immutable": ("sex",)}, "dataset.immutable names 'sex', which is no feature"),
-        ({"label": "verdict"}, "dataset.label is 'verdict', and .* has the columns c0, c1"),
-        ({"rising": ("c0",)}, "column 'c0' is a category, which neither grows nor shrinks"),
+        ({"immutable": ("sex",)}, "dataset.immutable names 'sex', which is not a feature"),
+        ({"label": "verdict"}, "dataset.label is 'verdict', but .* has the columns c0, c1"),
+        ({"rising": ("c0",)}, "column 'c0' is a category, which cannot be rising or falling"),
         ({"delimiter": ","}, "has a single column; expected 2 values in each row, separated by ','"),
         ({"ranges": ("c9:1:2",)}, "dataset.ranges names 'c9'"),
     ],
@@ -166,7 +166,7 @@ def test_a_missing_value_and_a_fraction_among_whole_numbers_are_named(tmp_path: 
     with pytest.raises(DataError, match="column 'm' lacks 20 of 40 values"):
         load(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("n,y\n" + "1.5,a\n2,b\n" * 20)
-    with pytest.raises(DataError, match=r"column 'n' is in dataset\.integer and holds values that are no whole"):
+    with pytest.raises(DataError, match=r"column 'n' is in dataset\.integer but has values that are not whole"):
         load(tmp_path / "b.csv", integer=("n",))
     (tmp_path / "c.csv").write_text("n,y\n1,a,3\n")
     with pytest.raises(DataError, match="has 3 values in row 0; expected 2 values"):

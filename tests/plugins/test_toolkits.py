@@ -86,7 +86,7 @@ def test_a_missing_toolkit_is_one_sentence_with_the_line_that_installs_it(monkey
 
 def test_an_attack_by_gradients_is_refused_where_the_attacker_has_scores() -> None:
     scores = Threat(access=Access.scores)
-    with pytest.raises(Refused, match=r"attack\.foolbox needs gradients, and threat\.access is scores"):
+    with pytest.raises(Refused, match=r"attack\.foolbox needs gradients, but threat\.access is scores"):
         check_attack(bridge("foolbox", "LinfPGD"), scores)
     check_attack(bridge("torchattacks", "Square"), scores)
     with pytest.raises(Refused, match="perturbs under l2"):

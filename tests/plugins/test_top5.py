@@ -165,10 +165,10 @@ def test_the_label_may_stay_second_and_an_example_right_within_five_is_attacked(
 def test_it_is_refused_where_it_means_nothing_and_where_an_attack_does_not_mean_it() -> None:
     threat = Threat(goal=Goal.top5)
     assert not threat.targeted
-    with pytest.raises(Refused, match="have 5 classes, all of them among the five best; choose data of 6 classes at"):
+    with pytest.raises(Refused, match="have 5 classes, all of them among the top five; choose data of 6 classes at"):
         check_goal(threat, DataSpec((4,), 5))
     check_goal(threat, DataSpec((4,), 6))
-    with pytest.raises(Refused, match=r"attack\.deepfool looks for a wrong first label, and threat.goal is top5"):
+    with pytest.raises(Refused, match=r"attack\.deepfool changes only the first label, but threat.goal is top5"):
         check_attack(DeepFool(), threat)
 
 

@@ -286,7 +286,11 @@ def test_the_share_of_gradients_that_are_exactly_zero_jumps_with_the_temperature
         ("jacobian_regularization", {"projections": 0}, "and 0 projections; expected a strength"),
         ("gradient_alignment", {"strength": -1.0}, "strength is -1.0; expected at least 0"),
         ("free_adversarial_training", {"m": 0}, "m is 0; expected at least 1 step on each batch"),
-        ("ensemble_adversarial_training", {"count": -1}, "has count -1 and ratio 0.5; expected at least 0 other nets"),
+        (
+            "ensemble_adversarial_training",
+            {"count": -1},
+            "has count -1 and ratio 0.5; expected at least 0 other networks",
+        ),
         ("distillation", {"temperature": 0.0}, "temperature is 0.0; expected more than 0"),
     ],
 )

@@ -124,6 +124,6 @@ def test_a_defense_that_trains_alone_refuses_what_it_would_drop(other: str, tmp_
     alone = plugin("defense", "partition_aggregation")
     stack = (alone, plugin("defense", other))
     for defenses in (stack, stack[::-1]):
-        with pytest.raises(Refused, match=rf"partition_aggregation trains its networks by itself.*defense\.{other}"):
+        with pytest.raises(Refused, match=rf"partition_aggregation trains its networks alone.*defense\.{other}"):
             check_fit(small_config(tmp_path, defenses=defenses))
     check_fit(small_config(tmp_path, defenses=(alone, plugin("defense", "jpeg"), plugin("defense", "magnet"))))

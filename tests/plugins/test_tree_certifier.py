@@ -116,5 +116,5 @@ def test_what_does_not_answer_as_its_leaves_is_refused() -> None:
     x, y = torch.rand(2, 3), torch.zeros(2).long()
     with pytest.raises(Refused, match=r"the system's scores are not the sums of its leaves"):
         radii(System(hooked, DataSpec((3,), 2)), x, y, Norm.linf)
-    with pytest.raises(Refused, match=r"reads the leaves of model\.boosted_trees, and what is deployed is Behind"):
+    with pytest.raises(Refused, match=r"reads the leaves of model\.boosted_trees, but the deployed module is Behind"):
         radii(System(Behind(stump(1, 0.4)), DataSpec((3,), 2)), x, y, Norm.linf)

@@ -134,7 +134,7 @@ def test_what_was_not_prepared_cannot_be_used() -> None:
     rng = SampleRandom(0, torch.arange(5))
     target = Target(System(DIGITS.model(), DataSpec((64,), 10)), rng=rng, classes=10)
     with pytest.raises(
-        AttackFault, match=r"needs what it prepares once per cell, and nothing was prepared here; it can"
+        AttackFault, match=r"needs tensors that it prepares once per cell, but none were prepared here; use"
     ):
         Universal().perturb(target, DIGITS.x[:5].float(), DIGITS.y[:5], threat=Threat(), rng=rng)
 

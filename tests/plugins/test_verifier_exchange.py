@@ -113,7 +113,7 @@ def test_verdicts_are_read_in_the_words_of_vnn_comp() -> None:
     assert found.x.tolist() == [0.5, 0.25]
     with pytest.raises(DataError, match=r"begins with 'maybe'; expected sat, unsat, unknown, timeout or error"):
         verdict("maybe")
-    with pytest.raises(DataError, match=r"says sat and gives no complete counterexample"):
+    with pytest.raises(DataError, match=r"result is sat without a complete counterexample"):
         verdict("sat\n((X_1 0.2))")
 
 
@@ -137,17 +137,17 @@ def test_a_counterexample_counts_only_if_the_system_gets_it_wrong_inside_the_box
     moved = replay([0.45 - 5e-5, 0.54])  # forgiven, and moved into the box before it counts
     assert moved is not None
     assert float(moved[0, 0]) == pytest.approx(0.45)
-    with pytest.raises(DataError, match=r"lies 0\.05 outside the box of its property; expected at most 0\.0001"):
+    with pytest.raises(DataError, match=r"is 0\.05 outside the box of its property; expected at most 0\.0001"):
         replay([0.4, 0.54])
-    with pytest.raises(DataError, match=r"lies nan outside"):
+    with pytest.raises(DataError, match=r"is nan outside"):
         replay([float("nan"), 0.54])
-    with pytest.raises(DataError, match=r"has 1 inputs, and the example has 2"):
+    with pytest.raises(DataError, match=r"has 1 inputs, but the example has 2"):
         replay([0.5])
 
 
 def test_another_norm_is_refused() -> None:
     x, y = inputs()
-    with pytest.raises(Refused, match=r"outside verifiers decide linf, and threat\.norm is l2"):
+    with pytest.raises(Refused, match=r"external verifiers support linf only, but threat\.norm is l2"):
         export(system(), x, y, threat=Threat(Norm.l2, Fraction(1)))
 
 

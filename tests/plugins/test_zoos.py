@@ -93,7 +93,7 @@ def test_weights_of_which_a_byte_differs_are_refused(timm_folder: Path) -> None:
     raw = bytearray(file.read_bytes())
     raw[-1] ^= 1
     file.write_bytes(bytes(raw))
-    with pytest.raises(DataError, match=rf"has sha256 .*, and model\.sha256 is {sha256}; get the right revision"):
+    with pytest.raises(DataError, match=rf"has sha256 .*, but model\.sha256 is {sha256}; download the right revision"):
         make("timm", path=str(timm_folder), sha256=sha256).pretrained(DIGITS)
     with pytest.raises(ConfigError, match="expected 64 lower-case"):
         make("timm", path=str(timm_folder), sha256="abc").pretrained(DIGITS)
@@ -101,7 +101,7 @@ def test_weights_of_which_a_byte_differs_are_refused(timm_folder: Path) -> None:
 
 def test_what_does_not_fit_is_refused(timm_folder: Path) -> None:
     model = make("timm", path=str(timm_folder))
-    with pytest.raises(Refused, match="answers for 10 classes, and the data have 3"):
+    with pytest.raises(Refused, match="has 10 classes, but the data have 3"):
         model.build(DataSpec((1, 8, 8), 3))
     with pytest.raises(Refused, match="takes images of 1 channels"):
         model.build(DataSpec((64,), 10))
@@ -181,11 +181,11 @@ def test_a_repository_with_a_hubconf_by_torch_hub_itself(tmp_path: Path) -> None
     module = filled(make("torch_hub", **settings, mean=MEAN, std=STD))
     expected = ((x - MEAN[0]) / STD[0]).flatten(1) @ weights["1.weight"].T + weights["1.bias"]
     torch.testing.assert_close(module(x), expected)
-    with pytest.raises(ConfigError, match=r"'no_module' .* makes int; expected a module"):
+    with pytest.raises(ConfigError, match=r"'no_module' .* returned a int; expected a module"):
         make("torch_hub", repository=str(tmp_path), entry="no_module").build(DIGITS)
-    with pytest.raises(ConfigError, match=r"'other' of .* cannot be made"):
+    with pytest.raises(ConfigError, match=r"'other' of .* cannot be called"):
         make("torch_hub", repository=str(tmp_path), entry="other").build(DIGITS)
-    with pytest.raises(DataError, match=r"which has no hubconf\.py"):
+    with pytest.raises(DataError, match=r"but it has no hubconf\.py"):
         make("torch_hub", repository=str(tmp_path / "nowhere"), entry="net").build(DIGITS)
 
 

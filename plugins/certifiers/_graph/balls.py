@@ -1,4 +1,4 @@
-"""The inputs that a proof is about: a ball of a norm, cut by the box [0, 1]."""
+"""Input sets of proofs: a ball of a norm, intersected with the box [0, 1]."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Around:
 
     @property
     def low(self) -> Tensor:
-        """Least value of each feature, (B, *S)."""
+        """Smallest value of each feature, (B, *S)."""
         return (self.x - self._columns()).clamp_min(0.0).minimum(self.x)
 
     @property
@@ -34,13 +34,14 @@ class Around:
         return self.radius.reshape(-1, *[1] * (self.x.ndim - 1))
 
     def rows(self, index: slice | Tensor) -> Around:
-        """The same for some of the rows."""
+        """Input sets of some of the rows."""
         return Around(self.x[index], self.radius[index], self.norm)
 
     def least(self, coefficients: Tensor) -> Tensor:
-        """Lower bound of a , (B, M). x over the ball, for `coefficients` a (B, M, *S); exact under linf.
+        """Lower bound of a . x over the ball, for `coefficients` a (B, M, *S); exact under linf, (B, M).
 
-        Under l2 and l1 the better of Hoelder's inequality, without the box, and the box of the ball, without the norm.
+        Under l2 and l1 the larger of two bounds: Hoelder's inequality, without the box, and the ball's bounding box,
+        without the norm.
         """
         flat = coefficients.flatten(2)
         middle, width = ((self.low + self.high) / 2).flatten(1)[:, :, None], ((self.high - self.low) / 2).flatten(1)

@@ -14,7 +14,7 @@ Interval = tuple[Tensor, Tensor]
 
 
 def intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
-    """Per node the ends (B, *shape) of intervals of its values, for all inputs between `low` and `high` (B, *S)."""
+    """Interval bounds (B, *shape) of every node's values, for all inputs between `low` and `high` (B, *S)."""
     found: dict[Node, Interval] = {}
     for node in graph.nodes:
         found[node] = step(node, [found[source] for source in node.sources]) if node.sources else (low, high)
@@ -22,7 +22,7 @@ def intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
 
 
 def last_intervals(graph: Graph, low: Tensor, high: Tensor) -> dict[Node, Interval]:
-    """The intervals that :func:`least_differences` needs, and those on the way to them; pooling is one step."""
+    """Intervals that :func:`least_differences` needs, and those they depend on; pooling is one step."""
     wanted = {_before_scores(graph)}
     for node in reversed(graph.nodes):
         if node in wanted:
@@ -46,7 +46,7 @@ def _inputs(node: Node) -> tuple[Node, ...]:
 
 
 def _before_scores(graph: Graph) -> Node:
-    """The last node that affine layers alone divide from the scores."""
+    """Last node before the final affine layers."""
     node = graph.logits
     while isinstance(node, Affine):
         node = node.source
@@ -54,7 +54,7 @@ def _before_scores(graph: Graph) -> Node:
 
 
 def step(node: Node, sources: list[Interval]) -> Interval:
-    """The interval of a node from those of its sources."""
+    """Interval of a node from those of its sources."""
     low, high = sources[0]
     if isinstance(node, Select):
         return node.apply(low), node.apply(high)
@@ -76,12 +76,12 @@ def step(node: Node, sources: list[Interval]) -> Interval:
 
 
 def least_differences(graph: Graph, found: dict[Node, Interval], coefficients: Tensor) -> Tensor:
-    """Lower bounds of combinations of the scores, the last affine layers merged with them, (B, M).
+    """Lower bounds of combinations of the scores, with the last affine layers merged into them, (B, M).
 
-    Bounding W_y - W_k at once is tighter than bounding both scores (Gowal et al., section 3.2).
+    Bounding W_y - W_k directly is tighter than bounding both scores (Gowal et al., section 3.2).
 
     Args:
-        found: of :func:`intervals` or :func:`last_intervals`. coefficients: (B, M, K).
+        found: from :func:`intervals` or :func:`last_intervals`. coefficients: (B, M, K).
     """
     node, constant = graph.logits, coefficients.new_zeros(coefficients.shape[:2])
     while isinstance(node, Affine):

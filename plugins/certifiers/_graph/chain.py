@@ -1,8 +1,8 @@
-"""A computation as affine layers with ReLU between each two, which the exact oracle solves.
+"""Conversion of a computation to affine layers with ReLU in between, which the exact oracle solves.
 
-Every value is an affine function of the input and of what ReLUs gave. Both are never negative (inputs lie in [0, 1]),
-so that a ReLU carries them unchanged to where a later layer needs them: residual connections, sorting and pooling
-become a plain chain.
+Every value is an affine function of the input and of ReLU outputs. Both are non-negative (inputs lie in [0, 1]), so a
+ReLU passes them unchanged to any later layer that needs them: residual connections, sorting and pooling become a plain
+chain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .nodes import Affine, Maximum, Node, Rectifier
 __all__ = ["chain"]
 
 MOST_KINKS = 512
-"""Of larger networks no exact distance is found in reasonable time."""
+"""Largest number of ReLUs for which an exact distance is found in reasonable time."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def chain(graph: Graph, owner: str) -> ReLUNet:
     units = sum(node.size for node in graph.nodes if isinstance(node, Rectifier | Maximum))
     if units > MOST_KINKS:
         raise Refused(
-            f"{owner} solves networks of at most {MOST_KINKS} ReLUs, and this one has {units}; use certifier=crown"
+            f"{owner} solves networks of at most {MOST_KINKS} ReLUs, but this one has {units}; use certifier=crown"
         )
     with torch.no_grad():
         forms, inside = _forms(graph)
@@ -75,7 +75,7 @@ def chain(graph: Graph, owner: str) -> ReLUNet:
 
 
 def _append(weights: list[Array], biases: list[Array], forms: list[_Form], state: list[Node]) -> None:
-    """The layer that gives `forms` from the blocks of `state`."""
+    """Append the layer that computes `forms` from the blocks of `state`."""
     rows = [
         torch.cat([f.parts.get(b, torch.zeros(len(f.constant), b.size, dtype=torch.float64)) for b in state], 1)
         for f in forms
@@ -85,7 +85,7 @@ def _append(weights: list[Array], biases: list[Array], forms: list[_Form], state
 
 
 def _forms(graph: Graph) -> tuple[dict[Node, _Form], dict[Node, _Form]]:
-    """Affine forms of all values, and of the inputs of all positive parts."""
+    """Affine forms of all values, and of the arguments of all positive parts."""
     forms: dict[Node, _Form] = {}
     inside: dict[Node, _Form] = {}
     for node in graph.nodes:

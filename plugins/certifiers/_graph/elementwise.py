@@ -1,4 +1,4 @@
-"""Operators of single features: sums, constant factors, rectifiers, clipping, maxima and minima."""
+"""Elementwise operators: sums, constant factors, rectifiers, clipping, maxima and minima."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _aten = torch.ops.aten
 
 
 def _constant(value: Any, node: Node) -> Tensor:
-    """A number or a tensor that broadcasts to (B, *shape) of a node and is the same for every row."""
+    """Number, or tensor that broadcasts to (B, *shape) of a node and is the same for every row."""
     if isinstance(value, Node):
         raise NotUnderstoodError("it multiplies two values that depend on the input")
     found = torch.as_tensor(value, dtype=torch.float64) if not isinstance(value, Tensor) else value
@@ -44,7 +44,7 @@ def scaled(node: Any, factor: Any) -> Node:
 
 
 def divided(node: Any, by: Any) -> Node:
-    """Each feature by a constant."""
+    """Each feature divided by a constant."""
     if not isinstance(node, Node) or isinstance(by, Node):
         raise NotUnderstoodError("it divides by a value that depends on the input")
     return Scale(node.shape, node, scale=1.0 / _constant(by, node))
@@ -69,7 +69,7 @@ def subtracted(left: Any, right: Any, *, alpha: float = 1) -> Node:
 
 
 def subtracted_from(right: Any, left: Any, alpha: float = 1) -> Node:
-    """left - alpha * right, the operands in the order of torch.rsub."""
+    """left - alpha * right, with the operands in the order of torch.rsub."""
     return added(left, right, alpha=-alpha)
 
 
@@ -79,19 +79,19 @@ def negated(node: Node) -> Node:
 
 
 def rectified(node: Node) -> Node:
-    """ReLU."""
+    """Node of a ReLU."""
     return Rectifier(node.shape, node)
 
 
 def leaky(node: Node, slope: float = 0.01) -> Node:
-    """Leaky ReLU."""
+    """Node of a leaky ReLU."""
     if not 0 <= slope <= 1:
         raise NotUnderstoodError(f"its slope {slope} is not between 0 and 1")
     return Rectifier(node.shape, node, slope, 1.0)
 
 
 def absolute(node: Node) -> Node:
-    """The absolute value."""
+    """Node of the absolute value."""
     return Rectifier(node.shape, node, -1.0, 1.0)
 
 
@@ -112,12 +112,12 @@ def clipped(node: Node, low: Any = None, high: Any = None) -> Node:
 
 
 def squashed(node: Node, low: Any = -1.0, high: Any = 1.0) -> Node:
-    """Hardtanh, and ReLU6."""
+    """Node of Hardtanh, or ReLU6."""
     return clipped(node, low, high)
 
 
 def larger(left: Any, right: Any) -> Node:
-    """The larger of two."""
+    """Elementwise maximum."""
     if isinstance(left, Node) and isinstance(right, Node):
         if left.shape != right.shape:
             raise NotUnderstoodError(f"it compares values of shapes {left.shape} and {right.shape}")
@@ -126,7 +126,7 @@ def larger(left: Any, right: Any) -> Node:
 
 
 def smaller(left: Any, right: Any) -> Node:
-    """The smaller of two."""
+    """Elementwise minimum."""
     if isinstance(left, Node) and isinstance(right, Node):
         return negated(larger(negated(left), negated(right)))
     return lowered_to(left, right) if isinstance(left, Node) else lowered_to(right, left)
@@ -135,7 +135,7 @@ def smaller(left: Any, right: Any) -> Node:
 def max_pool(
     node: Node, kernel: Any, stride: Any = (), padding: Any = (0, 0), dilation: Any = (1, 1), ceil: bool = False
 ) -> list[Any]:
-    """The largest value of each window."""
+    """Maximum of each window."""
     if any(padding) or ceil or any(step != 1 for step in dilation) or len(node.shape) != 3:
         raise NotUnderstoodError("its windows are padded or dilated")
     kernel = [kernel[0], kernel[-1]]
@@ -151,7 +151,7 @@ def max_pool(
 
 
 def same(node: Node, *_: Any, **options: Any) -> Node:
-    """The value itself; a copy into another precision must be a float of 32 or 64 bits."""
+    """The value itself; only casts to 32 or 64 bit floats are accepted."""
     if options.get("dtype") not in (None, torch.float32, torch.float64):
         raise NotUnderstoodError(f"it rounds to {options['dtype']}")
     return Select(node.shape, node)

@@ -1,8 +1,8 @@
-"""Questions for outside verifiers, in ONNX and VNN-LIB, and their answers. VNN-COMP, arXiv:2412.19985, section 2.
+"""Exchange with external verifiers, in ONNX and VNN-LIB. VNN-COMP, arXiv:2412.19985, section 2.
 
-A verifier is handed the computation that was read from a system and one property per example: some input of the box
-has another score as large as that of the label. Its `unsat` is a certificate that rests on the verifier alone; its
-`sat` counts only if the counterexample is adversarial for the system itself.
+A verifier gets the computation read from a system and one property per example: some input of the box has another score
+at least as large as that of the label. `unsat` is a certificate that rests on the verifier alone; `sat` counts only if
+the counterexample is adversarial for the system itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Operator", "Verdict", "export", "operators", "replayed", "verdict", 
 
 OPSET = 17
 FORGIVEN = 1e-4
-"""By how much a counterexample may leave the box, VNN-COMP's tolerance; it is moved back before it counts."""
+"""Largest distance of a counterexample from the box, VNN-COMP's tolerance; it is clipped before it is judged."""
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -42,7 +42,7 @@ class Operator:
 
 
 def operators(graph: Graph) -> Iterator[Operator]:
-    """The computation for one row: from `input` (1, *S) to `logits` (1, K), in single precision."""
+    """ONNX operators for one row: from `input` (1, *S) to `logits` (1, K), in single precision."""
     names: dict[Node, str] = {graph.input: "input"}
     for place, node in enumerate(graph.nodes[1:], 1):
         name = names[node] = "logits" if node is graph.logits else f"value_{place}"
@@ -97,10 +97,10 @@ def _select(node: Select, source: str, name: str) -> Iterator[Operator]:
 
 
 def export(system: System, x: Tensor, y: Tensor, *, threat: Threat) -> dict[str, bytes]:
-    """The files of a benchmark in VNN-COMP's form, by name, for the rows of `x` (B, *S) with labels `y` (B,).
+    """Files of a benchmark in VNN-COMP's format, by name, for the rows of `x` (B, *S) with labels `y` (B,).
 
-    They are `model.onnx`, `instance_<row>.vnnlib` per row, and `instances.csv` with 300 seconds each. Needs the extra
-    `onnx`.
+    They are `model.onnx`, `instance_<row>.vnnlib` per row, and `instances.csv` with a timeout of 300 seconds each.
+    Needs the extra `onnx`.
 
     Raises:
         Refused: under another norm than linf, or if the computation is not understood. DataError: without onnx.
@@ -115,7 +115,7 @@ def export(system: System, x: Tensor, y: Tensor, *, threat: Threat) -> dict[str,
 def _check_norm(threat: Threat) -> None:
     if threat.norm is not Norm.linf:
         raise Refused(
-            f"VNN-LIB has bounds of single inputs, so that outside verifiers decide linf, and threat.norm is "
+            f"VNN-LIB has bounds on single inputs, so external verifiers support linf only, but threat.norm is "
             f"{threat.norm.value}; choose a threat with norm linf"
         )
 
@@ -151,7 +151,7 @@ def _serialised(graph: Graph) -> bytes:
 
 
 def vnnlib(x: Tensor, y: int, threat: Threat, classes: int) -> str:
-    """The property of one example `x` (*S): an input of the box whose score of `y` is not above all others."""
+    """Property of one example `x` (*S): an input of the box whose score of `y` is not above all others."""
     low, high = _box(x, threat)
     lines = [f"(declare-const X_{at} Real)" for at in range(len(low))]
     lines += [f"(declare-const Y_{k} Real)" for k in range(classes)]
@@ -167,25 +167,25 @@ def _box(x: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
 
 
 def _decimal(value: float) -> str:
-    """All digits, without an exponent, which VNN-LIB does not have."""
+    """Decimal digits without an exponent, which VNN-LIB does not have."""
     return f"{value:.18f}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verifier's verdict on one property. said: sat, unsat, unknown, timeout or error. x: (D,) float64, or None."""
+    """A verifier's answer for one property. said: sat, unsat, unknown, timeout or error. x: (D,) float64, or None."""
 
     said: str
     x: Tensor | None = None
 
 
 def verdict(text: str) -> Verdict:
-    """Read a result file of VNN-COMP: a word, and after `sat` a counterexample `((X_0 0.1) ... (Y_0 2.0))`.
+    """Parse a result file of VNN-COMP: a word, and after `sat` a counterexample `((X_0 0.1) ... (Y_0 2.0))`.
 
-    The scores that the verifier writes are not looked at.
+    The scores given by the verifier are ignored.
 
     Raises:
-        DataError: if it begins otherwise, or if an input is missing.
+        DataError: if it begins with another word, or an input is missing.
     """
     word, _, rest = text.strip().partition("\n")
     said = {"sat": "sat", "unsat": "unsat", "holds": "unsat", "violated": "sat", "unknown": "unknown"}.get(word.strip())
@@ -199,15 +199,17 @@ def verdict(text: str) -> Verdict:
         return Verdict(said)
     found = {int(at): float(value) for at, value in re.findall(rf"\(\s*X_(\d+)\s+({NUMBER})\s*\)", rest)}
     if sorted(found) != list(range(len(found))) or not found:
-        raise DataError("a verifier says sat and gives no complete counterexample; expected ((X_0 0.1) (X_1 0.2) ...)")
+        raise DataError(
+            "a verifier's result is sat without a complete counterexample; expected ((X_0 0.1) (X_1 0.2) ...)"
+        )
     return Verdict(said, torch.tensor([found[at] for at in range(len(found))], dtype=torch.float64))
 
 
 def replayed(system: System, x: Tensor, y: int, found: Verdict, *, threat: Threat, rng: SampleRandom) -> Tensor | None:
-    """The counterexample (1, *S) of a `sat` if the system gets it wrong, else None.
+    """Counterexample (1, *S) of a `sat` if the system misclassifies it, else None.
 
     Args:
-        x: (*S), the example that the property was about. rng: of this one example.
+        x: (*S), the example of the property. rng: of this one example.
 
     Raises:
         DataError: if it lies outside the box by more than `FORGIVEN`, or has another number of inputs.
@@ -217,11 +219,11 @@ def replayed(system: System, x: Tensor, y: int, found: Verdict, *, threat: Threa
         return None
     low, high = _box(x, threat)
     if len(found.x) != len(low):
-        raise DataError(f"a counterexample has {len(found.x)} inputs, and the example has {len(low)}")
+        raise DataError(f"a counterexample has {len(found.x)} inputs, but the example has {len(low)}")
     outside = float(torch.maximum(low - found.x, found.x - high).max())
     if not outside <= FORGIVEN:
         raise DataError(
-            f"a counterexample lies {outside:.3g} outside the box of its property; expected at most {FORGIVEN}"
+            f"a counterexample is {outside:.3g} outside the box of its property; expected at most {FORGIVEN}"
         )
     inside = found.x.maximum(low).minimum(high).float().reshape(1, *x.shape)
     logits = system.logits(inside, rng)

@@ -1,4 +1,4 @@
-"""A piecewise linear computation: nodes in order, and what is asked of them."""
+"""A piecewise linear computation: nodes in topological order, and their evaluation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Graph"]
 class Graph:
     """A computation from (B, *shape) in [0, 1] to logits (B, K).
 
-    nodes: each after its sources, the input first, the logits last, and none that the logits do not need.
+    nodes: each after its sources, the input first, the logits last, and only nodes that the logits depend on.
     """
 
     nodes: tuple[Node, ...]
 
     @classmethod
     def of(cls, logits: Node) -> Graph:
-        """The nodes that `logits` needs."""
+        """Graph of the nodes that `logits` depends on."""
         order: dict[Node, None] = {}
         stack: list[tuple[Node, bool]] = [(logits, False)]
         while stack:
@@ -43,11 +43,11 @@ class Graph:
 
     @property
     def input(self) -> Node:
-        """The first node; a computation that ignores its input has none, and is not made."""
+        """The first node; a computation that ignores its input has no graph."""
         return self.nodes[0]
 
     def values(self, x: Tensor) -> dict[Node, Tensor]:
-        """Every value (B, *shape) for inputs `x` (B, *S)."""
+        """Values (B, *shape) of all nodes for inputs `x` (B, *S)."""
         values: dict[Node, Tensor] = {}
         for node in self.nodes:
             at = [values[source] for source in node.sources]
@@ -62,5 +62,5 @@ class Graph:
         return values
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits for inputs `x` (B, *S), of shape (B, K)."""
+        """Logits, (B, K), for inputs `x` (B, *S)."""
         return self.values(x)[self.logits]

@@ -15,18 +15,18 @@ _aten = torch.ops.aten
 
 
 class NotUnderstoodError(Exception):
-    """An operator is used in a way that has no node."""
+    """An operator is used in a way that no node represents."""
 
 
 def dense(node: Any, matrix: Any) -> Node:
-    """(B, D) times a constant (D, E)."""
+    """Product of (B, D) and a constant (D, E)."""
     if not isinstance(node, Node) or not isinstance(matrix, Tensor):
         raise NotUnderstoodError("its weights depend on the input")
     return Linear((matrix.shape[1],), node, weight=matrix.T)
 
 
 def dense_with_bias(bias: Any, node: Any, matrix: Any, *, beta: float = 1, alpha: float = 1) -> Node:
-    """bias + (B, D) times a constant (D, E)."""
+    """Bias plus the product of (B, D) and a constant (D, E)."""
     if not isinstance(bias, Tensor) or beta != 1 or alpha != 1:
         raise NotUnderstoodError("it is scaled, or its bias depends on the input")
     plain = dense(node, matrix)
@@ -35,7 +35,7 @@ def dense_with_bias(bias: Any, node: Any, matrix: Any, *, beta: float = 1, alpha
 
 
 def linear(node: Any, weight: Any, bias: Any = None) -> Node:
-    """A dense layer that was not taken apart."""
+    """Dense layer recorded as a single operator."""
     matrix = weight.T if isinstance(weight, Tensor) else weight
     return dense(node, matrix) if bias is None else dense_with_bias(bias, node, matrix)
 
@@ -49,7 +49,7 @@ def _sides(kernel: Any, node: Node, stride: Any, padding: Any, dilation: Any) ->
 def convolution(
     node: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, _: Any, groups: int
 ) -> Node:
-    """A convolution of images."""
+    """Convolution of images."""
     if not isinstance(node, Node) or not isinstance(weight, Tensor) or isinstance(bias, Node):
         raise NotUnderstoodError("its weights depend on the input")
     if transposed or weight.ndim != 4:
@@ -71,7 +71,7 @@ def average(
     count: bool = True,
     by: Any = None,
 ) -> Node:
-    """The mean of each window, as a convolution of each channel."""
+    """Mean of each window, as a convolution of each channel."""
     if ceil or by is not None or (any(padding) and not count) or len(node.shape) != 3:
         raise NotUnderstoodError("its windows are not all divided by their size")
     kernel = [kernel[0], kernel[-1]]
@@ -84,17 +84,17 @@ def average(
 
 
 def adaptive_average(node: Node, sides: Any) -> Node:
-    """Windows that divide the image evenly."""
+    """Mean of windows that divide the image evenly."""
     if any(node.shape[1 + at] % sides[at] for at in (0, 1)):
         raise NotUnderstoodError(f"it does not divide {node.shape[1]}x{node.shape[2]} evenly into {sides}")
     return average(node, [node.shape[1 + at] // sides[at] for at in (0, 1)])
 
 
 def mean(node: Node, dims: Any, keep: bool = False, *, dtype: Any = None) -> Node:
-    """The mean over the height and the width of images, or over all features of a row."""
+    """Mean over the height and the width of images, or over all features of a row."""
     axes = sorted(axis % (len(node.shape) + 1) for axis in dims)
     if dtype is not None or axes not in ([2, 3], [1]) or len(node.shape) != max(axes):
-        raise NotUnderstoodError("it is no mean over the pixels of images")
+        raise NotUnderstoodError("it is not a mean over the pixels of images")
     if axes == [1]:
         weight = torch.full((1, node.size), 1.0 / node.size, dtype=torch.float64)
         return Select((1,), Linear((1,), node, weight=weight)) if keep else _no_feature()
@@ -120,7 +120,7 @@ def normalise(
 
 
 def normalise_always(node: Any, weight: Any, bias: Any, middle: Any, variance: Any, momentum: float, eps: float) -> Any:
-    """The same operator, where torch names the mode."""
+    """Batch normalisation by the operator that is always in evaluation mode."""
     return normalise(node, weight, bias, middle, variance, False, momentum, eps)
 
 

@@ -1,4 +1,4 @@
-"""Turn recorded operators into nodes, and refuse every operator that is not understood."""
+"""Conversion of recorded operators to nodes; unknown operators are refused."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ Handler = Callable[..., Any]
 _aten = torch.ops.aten
 
 HANDLERS: dict[Any, Handler] = {**layers.HANDLERS, **elementwise.HANDLERS, **moving.HANDLERS}
-"""What is known of each operator: a function of its arguments, nodes among them, to a node or a list of nodes."""
+"""Handler of each known operator: from its arguments, which include nodes, to a node or a list of nodes."""
 
 FILLED = {
     *(_aten.zeros_like.default, _aten.ones_like.default, _aten.full_like.default),
     *(_aten.new_zeros.default, _aten.new_ones.default, _aten.new_full.default),
 }
-"""Operators that look at the shape of a value alone."""
+"""Operators that depend on the shape of a value only."""
 
 
 def lower(recorded: fx.GraphModule, shape: tuple[int, ...], owner: str, dtype: torch.dtype = torch.float64) -> Graph:
-    """The nodes of a recorded pass.
+    """Nodes of a recorded pass.
 
-    Whatever does not depend on the input is computed at once, with its gradient where gradients are on.
+    Values that do not depend on the input are computed at once, with gradients if enabled.
 
     Args:
-        recorded: of :func:`trace`. shape: of one input. owner: the plugin that asks. dtype: of all constants.
+        recorded: from :func:`trace`. shape: of one input. owner: the certifier, for messages. dtype: of all constants.
 
     Raises:
-        Refused: naming the first operator that is not understood.
+        Refused: naming the first unknown operator.
     """
     reading = _Reading(recorded, Input(tuple(shape)), owner, dtype)
     for step in recorded.graph.nodes:
         if step.op == "output":
             logits = reading.known.get(step.args[0])
             if not isinstance(logits, Node):
-                raise Refused(f"{owner} takes a system that looks at its input, and this one answers without it")
+                raise Refused(f"{owner} needs a system whose output depends on its input")
             return Graph.of(logits)
         reading.known[step] = reading.read(step)
     raise AssertionError("a recorded pass ends with its output")
@@ -64,7 +64,7 @@ class _Reading:
     known: dict[fx.Node, Any] = field(default_factory=dict)
 
     def read(self, step: fx.Node) -> Any:
-        """A node, a list of nodes, or a constant."""
+        """Node, list of nodes, or constant of a step."""
         if step.op == "placeholder":
             return self.input
         if step.op == "get_attr":
@@ -75,7 +75,7 @@ class _Reading:
             return args[0][args[1]]
         name = str(step.target).removeprefix("aten.").rpartition(".")[0]
         if torch.Tag.nondeterministic_seeded in getattr(step.target, "tags", ()):
-            raise Refused(f"{self.owner} certifies a fixed function, and this system draws random numbers ({name})")
+            raise Refused(f"{self.owner} certifies a fixed function, but this system draws random numbers ({name})")
         if not _has_node((args, kwargs)):
             return step.target(*args, **kwargs)  # type: ignore[operator]
         if step.target in FILLED:
@@ -118,9 +118,9 @@ def _has_node(value: Any) -> bool:
 
 
 def _check_shape(found: Any, step: fx.Node, owner: str, name: str) -> None:
-    """The recorded pass must have had `ROWS` rows of the shape that was understood."""
+    """Check that the recorded pass had `ROWS` rows of the derived shape."""
     said: Any = step.meta.get("val")
     pairs = zip(found, said, strict=False) if isinstance(found, list | tuple) else [(found, said)]
     for node, value in pairs:
         if isinstance(node, Node) and (not isinstance(value, Tensor) or tuple(value.shape) != (ROWS, *node.shape)):
-            raise Refused(f"{owner} takes systems that answer each row by itself, and the operator {name} joins rows")
+            raise Refused(f"{owner} needs systems that process each row separately, but the operator {name} mixes rows")

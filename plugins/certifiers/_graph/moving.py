@@ -1,4 +1,4 @@
-"""Operators that move features about: reshaping, slices, permutations, padding by zeros, joining."""
+"""Operators that rearrange features: reshaping, slices, permutations, zero padding, joining."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESHAPING = (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.defa
 
 
 def _moved(operation: Any) -> Any:
-    """A handler that finds out where an operator puts each feature, by moving numbers."""
+    """Handler that determines the new position of each feature by applying the operator to numbers."""
 
     def handler(*args: Any, **kwargs: Any) -> Any:
         if operation in _RESHAPING and len(args) == 2 and isinstance(args[0], Node) and args[1][0] == ROWS:
@@ -39,7 +39,7 @@ def _moved(operation: Any) -> Any:
 
 
 def _whole(sides: list[int], size: int) -> tuple[int, ...]:
-    """The shape with its one open side, -1, filled in."""
+    """Shape with its single unknown side, -1, filled in."""
     known = math.prod(side for side in sides if side != -1)
     return tuple(size // known if side == -1 else side for side in sides)
 
@@ -49,7 +49,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _places(operation: Any, args: Any, kwargs: Any, node: Node) -> Any:
-    """(ROWS, *shape) int64, one more than the place of each feature among those of `node` in all rows; 0 for others."""
+    """One plus the position of each feature among those of `node` in all rows, (ROWS, *shape) int64; 0 for others."""
 
     def numbered(value: Any) -> Any:
         if isinstance(value, Node):
@@ -82,7 +82,7 @@ def _pad(node: Node, pad: list[int], value: float = 0.0) -> Any:
 
 
 def _window(node: Node, kernel: list[int], stride: list[int], offset: tuple[int, int]) -> Node:
-    """Value at one offset of each window, (C, H', W')."""
+    """Values at one offset of each window, (C, H', W')."""
     sides = [(node.shape[1 + at] - kernel[at]) // stride[at] + 1 for at in (0, 1)]
     ends = [offset[at] + stride[at] * (sides[at] - 1) + 1 for at in (0, 1)]
     part = (slice(None), *(slice(offset[at], ends[at], stride[at]) for at in (0, 1)))
@@ -91,7 +91,7 @@ def _window(node: Node, kernel: list[int], stride: list[int], offset: tuple[int,
 
 
 def windows(node: Node, kernel: list[int], stride: list[int]) -> list[Node]:
-    """The values (C, H', W') at each offset of the windows that slide over a source (C, H, W)."""
+    """Values (C, H', W') at each offset of the windows that slide over a source (C, H, W)."""
     return [_window(node, kernel, stride, (i, j)) for i in range(kernel[0]) for j in range(kernel[1])]
 
 

@@ -1,8 +1,8 @@
-"""Nodes of a piecewise linear computation, and the computation itself.
+"""Nodes of a piecewise linear computation.
 
-A value is a tensor (B, *shape) of rows that never meet. Every node is one of: the input, an affine map of one source,
-a sum of two, a function of each feature with one kink at zero, or the larger of two. Convolutions, pooling, batch
-normalisation in evaluation mode, padding, slices, clipping and sorting are made of these.
+A value is a tensor (B, *shape) of independent rows. Every node is one of: the input, an affine map of one source, a sum
+of two, an elementwise function with one kink at zero, or an elementwise maximum of two. Convolutions, pooling, batch
+normalisation in evaluation mode, padding, slices, clipping and sorting are built from these.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Node:
 
     @property
     def sources(self) -> tuple[Node, ...]:
-        """The values that it is computed from."""
+        """Values that this one is computed from."""
         return ()
 
     @property
     def size(self) -> int:
-        """The number of features of one row."""
+        """Number of features of one row."""
         return math.prod(self.shape)
 
 
@@ -61,30 +61,30 @@ class Affine(Node, ABC):
 
     @property
     def sources(self) -> tuple[Node, ...]:
-        """The one source."""
+        """The single source."""
         return (self.source,)
 
     def apply(self, value: Tensor) -> Tensor:
-        """(B, *shape): W v + shift for `value` (B, *source.shape)."""
+        """W v + shift for `value` v (B, *source.shape), (B, *shape)."""
         out = self.linear(value)
         return out if self.shift is None else out + self.shift
 
     @abstractmethod
     def linear(self, value: Tensor) -> Tensor:
-        """(B, *shape): W v."""
+        """W v, (B, *shape)."""
 
     @abstractmethod
     def magnitude(self, radius: Tensor) -> Tensor:
-        """(B, *shape): abs(W) r for `radius` (B, *source.shape), the half width of an interval."""
+        """abs(W) r for `radius` r (B, *source.shape), the half width of an interval, (B, *shape)."""
 
     @abstractmethod
     def adjoint(self, coefficients: Tensor) -> Tensor:
-        """(B, *source.shape): W^T a for `coefficients` (B, *shape)."""
+        """W^T a for `coefficients` a (B, *shape), (B, *source.shape)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Linear(Affine):
-    """weight: (outputs, inputs), for a source of shape (inputs,)."""
+    """Dense affine map. weight: (outputs, inputs), for a source of shape (inputs,)."""
 
     weight: Tensor
 
@@ -103,7 +103,7 @@ class Linear(Affine):
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Affine):
-    """weight: (outputs, inputs / groups, height, width), for a source of shape (inputs, H, W), padded by zeros."""
+    """Convolution. weight: (outputs, inputs / groups, height, width), for a source (inputs, H, W), zero-padded."""
 
     weight: Tensor
     stride: tuple[int, int] = (1, 1)
@@ -115,15 +115,15 @@ class Convolution(Affine):
         return F.conv2d(value, weight.to(value.dtype), None, self.stride, self.padding, self.dilation, self.groups)
 
     def linear(self, value: Tensor) -> Tensor:
-        """The convolution without its bias."""
+        """Convolution without its bias."""
         return self._by(value, self.weight)
 
     def magnitude(self, radius: Tensor) -> Tensor:
-        """By the absolute weights."""
+        """Convolution by the absolute weights."""
         return self._by(radius, self.weight.abs())
 
     def adjoint(self, coefficients: Tensor) -> Tensor:
-        """The transposed convolution, up to the size of the source."""
+        """Transposed convolution, cropped to the size of the source."""
         kernel = self.weight.shape[2:]
         missing = []
         for at in (0, 1):
@@ -137,7 +137,7 @@ class Convolution(Affine):
 
 @dataclass(frozen=True, eq=False)
 class Scale(Affine):
-    """A factor for each feature. scale: broadcasts to (B, *shape)."""
+    """Factor for each feature. scale: broadcasts to (B, *shape)."""
 
     scale: Tensor
 
@@ -146,11 +146,11 @@ class Scale(Affine):
         return value * self.scale
 
     def magnitude(self, radius: Tensor) -> Tensor:
-        """Each width times the size of the factor."""
+        """Each width times the magnitude of the factor."""
         return radius * self.scale.abs()
 
     def adjoint(self, coefficients: Tensor) -> Tensor:
-        """The same factors."""
+        """Coefficients times the same factors."""
         return coefficients * self.scale
 
 
@@ -158,15 +158,15 @@ class Scale(Affine):
 class Select(Affine):
     """Features moved, repeated, dropped or replaced by zero.
 
-    index: (size,) int64, the place in the flattened source of each feature, -1 for zero; None moves none of them.
-    part: the slices of the source that hold the same features, where there are such; they are quicker.
+    index: (size,) int64, position in the flattened source of each feature, -1 for zero; None for the identity.
+    part: equivalent slices of the source, if any, which are faster.
     """
 
     index: Tensor | None = None
     part: tuple[slice, ...] | None = None
 
     def linear(self, value: Tensor) -> Tensor:
-        """The features at their new places."""
+        """Features at their new positions."""
         if self.index is None:
             return value.reshape(len(value), *self.shape)
         if self.part is not None:
@@ -177,11 +177,11 @@ class Select(Affine):
         return flat[:, self.index].reshape(len(value), *self.shape)
 
     def magnitude(self, radius: Tensor) -> Tensor:
-        """Widths move as values do."""
+        """Widths at their new positions."""
         return self.linear(radius)
 
     def adjoint(self, coefficients: Tensor) -> Tensor:
-        """Back to where they came from, summed where one was repeated."""
+        """Coefficients at their original positions, summed where a feature was repeated."""
         if self.index is None:
             return coefficients.reshape(len(coefficients), *self.source.shape)
         if self.part is not None:
@@ -203,7 +203,7 @@ class Add(Node):
 
     @property
     def sources(self) -> tuple[Node, ...]:
-        """Both."""
+        """Both operands."""
         return (self.left, self.right)
 
 
@@ -220,11 +220,11 @@ class Rectifier(Node):
 
     @property
     def sources(self) -> tuple[Node, ...]:
-        """The one source."""
+        """The single source."""
         return (self.source,)
 
     def apply(self, value: Tensor) -> Tensor:
-        """(B, *shape)."""
+        """Elementwise value, (B, *shape)."""
         if (self.below, self.above) == (0.0, 1.0):
             return value.relu()
         return torch.where(value < 0, self.below * value, self.above * value)
@@ -232,22 +232,22 @@ class Rectifier(Node):
 
 @dataclass(frozen=True)
 class Window:
-    """Pooling of a source (C, H, W) by the largest value of each window."""
+    """Max pooling of a source (C, H, W)."""
 
     source: Node
     kernel: tuple[int, int]
     stride: tuple[int, int]
 
     def apply(self, value: Tensor) -> Tensor:
-        """(B, C, H', W') for `value` (B, C, H, W)."""
+        """Maximum of each window, (B, C, H', W'), for `value` (B, C, H, W)."""
         return F.max_pool2d(value, self.kernel, self.stride)
 
 
 @dataclass(frozen=True, eq=False)
 class Maximum(Node):
-    """The larger of left and right in each feature.
+    """Elementwise maximum of left and right.
 
-    window: the pooling that a tree of such nodes amounts to, at its last; None elsewhere.
+    window: the pooling equivalent to a tree of such nodes, at its last node; None elsewhere.
     """
 
     left: Node
@@ -256,5 +256,5 @@ class Maximum(Node):
 
     @property
     def sources(self) -> tuple[Node, ...]:
-        """Both."""
+        """Both operands."""
         return (self.left, self.right)

@@ -1,4 +1,4 @@
-"""The largest radius at which something holds, for every example by itself."""
+"""Largest radius at which a property holds, separately for each example."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from benchmark.api import Norm, Threat
 __all__ = ["proved_radius"]
 
 RELATIVE, ABSOLUTE = 1e-5, 2e-6
-"""By how much the radius that is proved exceeds the one that is given: systems round, and the core forgives 1e-6."""
+"""Relative margin of the proved radius over the reported one, as systems round and the core tolerates 1e-6."""
 
 
 def proved_radius(holds: Callable[[Tensor, Tensor], Tensor], right: Tensor, threat: Threat, halvings: int) -> Tensor:
-    """Radius at which the proof succeeds, (B,) float32; 0 where it never does.
+    """Largest radius at which the proof succeeds, (B,) float32; 0 if there is none.
 
-    The first attempt is at the threat's own radius; bisection goes on between 0 and twice that.
+    The first attempt is at the threat's own radius; bisection continues between 0 and twice that.
 
     Args:
-        holds: whether each of the rows at given positions (N,) is proved at given radii (N,). right: (B,) bool, rows
-            to try. threat: its norm and radius. halvings: how often the interval is halved after the first attempt.
+        holds: True for each of the rows at given positions (N,) that is proved at given radii (N,). right: (B,) bool,
+        rows
+            to try. threat: its norm and radius. halvings: bisections after the first attempt.
     """
     most = 1.0 if threat.norm is Norm.linf else torch.inf
     low = torch.zeros(len(right), dtype=torch.float64, device=right.device)

@@ -1,4 +1,4 @@
-"""The computation of a system, checked against what the system answers."""
+"""Extraction of a system's computation, checked against the system's outputs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Reading", "differences", "read", "uphill"]
 
 PROBES = 32
 AGREEMENT = 1e-4
-"""How far answers in single precision may be from the computation, as a part of the largest score."""
+"""Tolerated difference of single precision outputs from the computation, relative to the largest score."""
 STEPS = (1 / 255, 1 / 32, 1 / 8, 1 / 2)
-"""How far the adversarial points lie from the inputs."""
+"""Distances of the adversarial points from the inputs."""
 
 
 @dataclass(frozen=True)
 class Reading:
     """A computation that gives the system's scores.
 
-    slack: in units of the scores, by how much a difference of two scores must exceed zero before it counts: eight times
-    the largest error of single precision at fixed random points.
+    slack: in units of the scores, the smallest difference of two scores that counts as positive: eight times the
+    largest single-precision error at fixed random points.
     """
 
     graph: Graph
@@ -35,19 +35,19 @@ class Reading:
 
 
 def read(system: System, x: Tensor, y: Tensor, owner: str) -> Reading:
-    """The computation of a system in double precision, checked against it at random and adversarial points.
+    """Computation of a system in double precision, checked against it at random and adversarial points.
 
     Args:
-        system: with the defenses that are part of the deployed function. x: (B, *S) and y: (B,), rows to be certified.
-        owner: the plugin that asks, for messages.
+        system: with the defenses that are part of the deployed function. x: (B, *S) and y: (B,), rows to certify.
+        owner: the certifier, for messages.
 
     Raises:
-        Refused: if the system is random or has a detector, if an operator is not understood, if a weight is not finite
-            or if the system answers otherwise than its computation.
+        Refused: if the system is random or has a detector, if an operator is not understood, if a weight is not finite,
+            or if the system's outputs differ from its computation.
     """
     if system.randomized or system.detectors:
         raise Refused(
-            f"{owner} certifies fixed functions, and this system is random or has a detector; leave the defense out, or"
+            f"{owner} certifies fixed functions, but this system is random or has a detector; leave the defense out, or"
             " the certifier"
         )
     with torch.no_grad(), torch.device(x.device):
@@ -62,13 +62,13 @@ def read(system: System, x: Tensor, y: Tensor, owner: str) -> Reading:
     if bool(wrong.any()):
         raise Refused(
             f"{owner} read a computation that is not the system's: they differ at {int(wrong.sum())} of {len(points)} "
-            f"points, by up to {float(error.max()):.3g}; its answers depend on more than the operators of one pass"
+            f"points, by up to {float(error.max()):.3g}; its outputs depend on more than the operators of one pass"
         )
     return Reading(graph, 8.0 * float(error[: len(fixed)].max()))
 
 
 def _random_points(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Inside the box and in its corners, float64."""
+    """Random points inside the box and at its corners, float64."""
     draw = torch.Generator().manual_seed(derive_seed("certifiers", "probe", shape))
     inside = torch.rand(PROBES, *shape, generator=draw, dtype=torch.float64)
     return torch.cat([inside, inside.round()]).to(device)
@@ -86,13 +86,13 @@ def uphill(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _adversarial(graph: Graph, x: Tensor, y: Tensor) -> list[Tensor]:
-    """Steps of each input along the sign of the gradient that raises another class, shorter and longer ones."""
+    """Steps of several lengths from each input along the sign of the gradient that increases another class."""
     step = uphill(graph, x, y)
     return [(x + size * step).clamp(0.0, 1.0) for size in STEPS]
 
 
 def differences(graph: Graph, y: Tensor) -> Tensor:
-    """(B, K-1, K): for each row the combinations z_y - z_k of the scores, k in order without y."""
+    """Coefficients of the score differences z_y - z_k of each row, (B, K-1, K), k in order without y."""
     classes = graph.logits.size
     unit = torch.eye(classes, dtype=torch.float64, device=y.device)
     others = torch.arange(classes - 1, device=y.device)[None] + (

@@ -1,8 +1,8 @@
 """Linear relaxations, propagated backwards. Zhang et al., NeurIPS 2018, arXiv:1811.00866 (CROWN).
 
-A linear combination of values is bounded below by one of the inputs: affine nodes give it to their source by their
-transpose, and a kink gives it on by a line below or above it, as the sign of the coefficient asks. For ReLU between
-l < 0 < u the line above has slope u / (u - l) and value -u l / (u - l) at 0; the line below has any slope in [0, 1].
+A linear combination of values is bounded below by one of the inputs: affine nodes propagate it to their source by their
+transpose, and a kink by a line below or above it, according to the sign of the coefficient. For ReLU between l < 0 < u
+the line above has slope u / (u - l) and value -u l / (u - l) at 0; the line below has any slope in [0, 1].
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .nodes import Add, Affine, Maximum, Node, Rectifier
 __all__ = ["Kink", "kinks", "lower_bound"]
 
 ELEMENTS = 1 << 21
-"""Coefficients held at once of the widest node."""
+"""Largest number of coefficients of the widest node held at once."""
 
 
 @dataclass(frozen=True)
 class Kink:
     """Lines below and above relu for an argument between bounds: the source of a rectifier, or left - right.
 
-    open: (B, *shape) bool, where the argument may have either sign. above, rise: (B, *shape) slope of the line above,
-    and its value at 0. below: (B, M or 1, *shape) slope of the line below, which is 0 at 0; free in [0, 1] where open.
+    open: (B, *shape) bool, the argument may have either sign. above, rise: (B, *shape) slope of the line above, and its
+    value at 0. below: (B, M or 1, *shape) slope of the line below, which is 0 at 0; free in [0, 1] where open.
     """
 
     open: Tensor
@@ -38,7 +38,7 @@ class Kink:
 
     @classmethod
     def of(cls, low: Tensor, high: Tensor) -> Kink:
-        """For bounds (B, *shape); the line below encloses the smaller area: slope 1 if u >= -l, else 0."""
+        """Relaxation for bounds (B, *shape); the line below minimises the enclosed area: slope 1 if u >= -l, else 0."""
         either = (low < 0) & (high > 0)
         active = (low >= 0).to(low.dtype)
         above = torch.where(either, high / (high - low).clamp_min(1e-300), active)
@@ -46,15 +46,15 @@ class Kink:
         return cls(either, above, torch.where(either, -low * above, 0.0), below[:, None])
 
     def rows(self, index: Tensor) -> Kink:
-        """The same for some of the rows."""
+        """Relaxation of some of the rows."""
         return Kink(self.open[index], self.above[index], self.rise[index], self.below[index])
 
     def sloped(self, slope: Tensor) -> Kink:
-        """With another slope (B, M, *shape) in [0, 1] of the line below, where it is free."""
+        """Copy with another slope (B, M, *shape) in [0, 1] of the line below, where it is free."""
         return replace(self, below=torch.where(self.open[:, None], slope, self.below))
 
     def through(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients (B, M, *shape) of relu as those of its argument, and the constant (B, M) that they cost."""
+        """Coefficients (B, M, *shape) of relu propagated to its argument, and the constant (B, M) that this adds."""
         up = coefficients.clamp_min(0.0)
         down = coefficients - up
         cost = (down.flatten(2) @ self.rise.flatten(1)[:, :, None]).squeeze(2)
@@ -62,11 +62,12 @@ class Kink:
 
 
 def kinks(graph: Graph, around: Around, *, backwards: bool = True) -> dict[Node, Kink]:
-    """The relaxation of every kink for all inputs of a ball.
+    """Relaxation of every kink for all inputs of a ball.
 
     Args:
-        backwards: whether the bounds before kinks are those of CROWN where these are tighter than intervals, and not of
-            intervals alone (CROWN-IBP, Zhang et al., ICLR 2020).
+        backwards: use the bounds of CROWN before kinks where these are tighter than intervals; otherwise intervals
+        alone
+            (CROWN-IBP, Zhang et al., ICLR 2020).
     """
     found: dict[Node, Interval] = {}
     relaxed: dict[Node, Kink] = {}

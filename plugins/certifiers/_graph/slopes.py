@@ -1,4 +1,4 @@
-"""Lipschitz constants of a computation in the l2 norm, from above."""
+"""Upper bounds of Lipschitz constants of a computation in the l2 norm."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .nodes import Add, Affine, Convolution, Linear, Maximum, Node, Rectifier, S
 __all__ = ["constants", "pair_constants", "spectral_norm"]
 
 MOST_ENTRIES = 1 << 24
-"""Of a matrix that is written out for its largest singular value; a larger map has the bound sqrt(norm_1 norm_inf)."""
+"""Largest size of a matrix whose singular values are computed; larger maps have the bound sqrt(norm_1 norm_inf)."""
 UP = 1.0 + 1e-9
 
 
 def spectral_norm(node: Affine) -> float:
-    """The largest singular value of an affine node, or a bound above it."""
+    """Largest singular value of an affine node, or an upper bound of it."""
     if isinstance(node, Scale):
         return float(node.scale.abs().amax())
     if isinstance(node, Select):
@@ -42,7 +42,7 @@ def spectral_norm(node: Affine) -> float:
 
 
 def constants(graph: Graph) -> dict[Node, float]:
-    """Per node a bound of how far its value moves per unit that the input moves."""
+    """Upper bound of every node's Lipschitz constant with respect to the input."""
     found: dict[Node, float] = {}
     for node in graph.nodes:
         at = [found[source] for source in node.sources]
@@ -71,7 +71,7 @@ def _disjoint(node: Maximum) -> bool:
 
 
 def pair_constants(graph: Graph, coefficients: Tensor) -> Tensor:
-    """(B, M): Lipschitz constants of combinations (B, M, K) of the scores, the last affine maps merged with them."""
+    """Lipschitz constants of combinations (B, M, K) of the scores, with the last affine maps merged in, (B, M)."""
     node, count = graph.logits, coefficients.shape[:2]
     while isinstance(node, Affine):
         coefficients = node.adjoint(coefficients.reshape(-1, *node.shape)).reshape(*count, *node.source.shape)

@@ -1,7 +1,7 @@
-"""Record what a module computes, operation by operation, whatever its classes say that it does.
+"""Recording of a module's operations, independent of its classes.
 
-torch.fx follows one pass at the level of torch's own operators, so that a forward of its own, a hook, a layer that is
-used twice, a parametrised weight or an input transformation are in the record like everything else.
+torch.fx traces one pass at the level of torch's own operators, so that a custom forward, a hook, a reused layer, a
+parametrised weight or an input transformation is in the record like everything else.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from benchmark.api import Refused
 __all__ = ["ROWS", "trace"]
 
 ROWS = 7
-"""Rows of the recorded pass: an operation that joins rows shows in its shape."""
+"""Number of rows of the recorded pass, unusual so that an operation that mixes rows shows in its shape."""
 
 
 def trace(module: nn.Module, shape: tuple[int, ...], owner: str) -> GraphModule:
-    """The operators of one pass in evaluation mode; parameters are the module's own, not copies.
+    """Operators of one pass in evaluation mode; parameters are the module's own, not copies.
 
     Args:
-        module: from (B, *S) in [0, 1] to (B, K). shape: S. owner: the plugin that asks, for messages.
+        module: from (B, *S) in [0, 1] to (B, K). shape: S. owner: the certifier, for messages.
 
     Raises:
-        Refused: if the pass depends on values of the input in Python, fails, or does not give (B, K).
+        Refused: if the pass depends on input values in Python, fails, or does not return (B, K).
     """
     like = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
     dtype = torch.float64 if like.dtype is torch.float64 else torch.float32
@@ -37,13 +37,13 @@ def trace(module: nn.Module, shape: tuple[int, ...], owner: str) -> GraphModule:
             out = module(x)
             if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != ROWS:
                 kind = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-                raise Refused(f"{owner} takes a system with scores (B, K), and this one gives {kind} for {ROWS} rows")
+                raise Refused(f"{owner} takes a system with scores (B, K), but this one gives {kind} for {ROWS} rows")
             recorded = _recorded(module, x)
     except Refused:
         raise
     except Exception as error:
         raise Refused(
-            f"{owner} cannot follow this system, whose pass is no fixed sequence of torch's operators ({error})"
+            f"{owner} cannot trace this system, whose pass is not a fixed sequence of torch's operators ({error})"
         ) from error
     finally:
         module.train(training)
@@ -51,7 +51,7 @@ def trace(module: nn.Module, shape: tuple[int, ...], owner: str) -> GraphModule:
 
 
 def _recorded(module: nn.Module, x: Tensor) -> GraphModule:
-    """Operators that write in place are replaced by those that do not, where torch can."""
+    """Recorded module, with in-place operators replaced where possible."""
     from torch.fx.experimental.proxy_tensor import make_fx  # seconds, which a listing of plugins must not take
 
     try:

@@ -1,4 +1,4 @@
-"""Filters of training rows by the features of a network trained on all of them. Tran et al., NeurIPS 2018."""
+"""Filters of training rows by the features of a network trained on all rows. Tran et al., NeurIPS 2018."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["suspected_features", "without"]
 
 
 def suspected_features(model: Model, train: Examples, spec: DataSpec, epochs: int, rng: SampleRandom) -> Tensor:
-    """Features of the rows, poison included, in a network that is trained on these rows, (N, D) float64.
+    """Features of the rows, poison included, in a network trained on these rows, (N, D) float64.
 
-    Cost: `epochs` passes forward and backward over the rows, and one more forward.
+    Cost: `epochs` forward and backward passes over the rows, and one further forward pass.
     """
     network = train_network(model, train, spec, epochs=epochs, seed=derive_seed(rng.seed, "network"))
     return features_of(network, train).double()
 
 
 def without(train: Examples, removed: Tensor) -> Examples:
-    """The examples that are not `removed` (N,) bool, in their order."""
+    """Examples that are not `removed` (N,) bool, in their original order."""
     return train.take((~removed).nonzero().flatten()) if bool(removed.any()) else train

@@ -1,4 +1,4 @@
-"""A vote of networks, each trained on its own part of the rows. Levine & Feizi, ICLR 2021, arXiv:2006.14768."""
+"""Voting networks, each trained on its own partition of the rows. Levine & Feizi, ICLR 2021, arXiv:2006.14768."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = 512
 
 
 class Partitions(nn.Module):
-    """Networks that vote; `start` holds the initial weights of each, which no training row has touched."""
+    """Voting networks; `start` holds the initial weights of each, which depend on no training row."""
 
     def __init__(self, model: nn.Module, count: int) -> None:
         super().__init__()
@@ -25,11 +25,11 @@ class Partitions(nn.Module):
         self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def answers(self, x: Tensor) -> Tensor:
-        """Logits of each network for `x` (B, *S), of shape (B, members, K)."""
+        """Logits of each network for `x` (B, *S), (B, members, K)."""
         return torch.stack([member(x) for member in self.members], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Votes, with the gradient of the networks' mean probabilities, (B, K); of equal classes the first wins."""
+        """Votes (B, K) with the gradient of the networks' mean probabilities; ties go to the lower class."""
         logits = self.answers(x)
         count = vote(logits).to(logits.dtype)
         order = torch.arange(count.shape[1], dtype=count.dtype, device=count.device)
@@ -37,16 +37,16 @@ class Partitions(nn.Module):
 
 
 def vote(logits: Tensor) -> Tensor:
-    """Votes of the networks for each class, (B, K) int64, by logits (B, members, K); the first of equal logits."""
+    """Votes of the networks per class, (B, K) int64, from logits (B, members, K); ties go to the lower class."""
     best = logits.amax(2, keepdim=True)
     first = (logits == best).to(torch.int8).argmax(2)
     return F.one_hot(first, logits.shape[2]).sum(1)
 
 
 def certified_rows(votes: Tensor, y: Tensor) -> Tensor:
-    """Training rows that may be added or removed without changing the answer `y` (B,), as (B,) int64; -1 if wrong.
+    """Rows that may be added or removed without changing the answer `y` (B,); (B,) int64, -1 if wrong.
 
-    Each row is in one part, so it changes one vote: the least over classes c of floor((n_y - n_c - [c < y]) / 2).
+    Each row belongs to one partition and so changes one vote: the minimum over c of floor((n_y - n_c - [c < y]) / 2).
     """
     own = votes.gather(1, y[:, None])
     before = torch.arange(votes.shape[1], device=votes.device) < y[:, None]
@@ -55,9 +55,9 @@ def certified_rows(votes: Tensor, y: Tensor) -> Tensor:
 
 
 def parted(train: Examples, count: int) -> list[Tensor]:
-    """Positions of the rows of each part, (n,) int64: by a hash of the input, and in the order of that hash.
+    """Positions of the rows of each partition, (n,) int64, assigned by a hash of the input and sorted by that hash.
 
-    Which part a row is in, and where, depends on no other row; its label decides among rows of the same input.
+    The partition and the place of a row depend on no other row; rows with the same input are sorted by label.
     """
     keys: list[tuple[bytes, int, int]] = []
     for at in torch.arange(len(train)).split(ROWS):

@@ -1,1 +1,1 @@
-"""Shared by the detectors: what they attach to a classifier, the features that they read, and how scores combine."""
+"""Shared parts of the detectors: fitted state attached to a classifier, hidden features, combined scores."""

@@ -1,4 +1,4 @@
-"""Attach the fitted part of a detector to the classifier that it watches, so that one file holds both."""
+"""Attachment of a detector's fitted state to the classifier, so that one file holds both."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["ROWS", "Attached", "asked_again", "attached", "evaluated", "over"]
 
 Found = TypeVar("Found", bound="Attached")
 ROWS = 256
-"""Examples per pass while a detector is fitted; a multiple of the rows to which passes are padded."""
+"""Examples per pass while a detector is fitted; a multiple of the row count to which passes are padded."""
 
 
 class Attached(nn.Module):
-    """A classifier with the fitted part of a detector beside it; the logits are those of the classifier.
+    """A classifier with the fitted state of a detector; the logits are those of the classifier.
 
-    A detector keeps what it fits in buffers of a subclass, whose shapes `build` knows.
+    Subclasses hold what the detector fits in buffers, of shapes known to `build`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -35,7 +35,7 @@ class Attached(nn.Module):
 
 
 def attached(model: nn.Module, kind: type[Found]) -> Found:
-    """The part of that kind anywhere inside a protected model.
+    """The attached part of type `kind`, anywhere inside a defended model.
 
     Raises:
         ConfigError: if the model was built without it.
@@ -51,7 +51,7 @@ def attached(model: nn.Module, kind: type[Found]) -> Found:
 
 @contextlib.contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients inside the block, each module in its own mode after it."""
+    """Evaluation mode without gradients inside the block; each module's mode is restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -66,7 +66,8 @@ def over(model: nn.Module, train: Examples, compute: Callable[[Tensor], Tensor],
     """Values of `compute` for all examples, (N, ...), in evaluation mode, by the same passes as at inference.
 
     Args:
-        compute: from x (B, *S) to (B, ...). name: of the detector; randomised stages draw by it and by the ids.
+        compute: from x (B, *S) to (B, ...).
+        name: of the detector; randomised defenses draw by it and by the example ids.
     """
     parts = []
     with evaluated(model):
@@ -78,10 +79,11 @@ def over(model: nn.Module, train: Examples, compute: Callable[[Tensor], Tensor],
 
 
 def asked_again(model: nn.Module, x: Tensor, owners: Tensor) -> Tensor:
-    """(M, K) logits of further inputs, whose randomness is that of the rows of the current pass which they belong to.
+    """Logits (M, K) of further inputs; each uses the random stream of the row of the current pass that it belongs to.
 
     Args:
-        x: (M, *S). owners: (M,) int64, rows of the current pass.
+        x: (M, *S).
+        owners: (M,) int64, rows of the current pass.
     """
     rng = _ambient()
     with contextlib.nullcontext() if rng is None else using(padded_random(rng.rows(owners))):
@@ -90,7 +92,7 @@ def asked_again(model: nn.Module, x: Tensor, owners: Tensor) -> Tensor:
 
 
 def _ambient() -> SampleRandom | None:
-    """The randomness of the current pass; None where a deterministic model is asked without any."""
+    """The random streams of the current pass; None if a deterministic model is evaluated without any."""
     try:
         return ambient()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Small autoencoders of examples in [0, 1], with and without a narrow middle."""
+"""Small autoencoders of examples in [0, 1], with and without a bottleneck."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["autoencoder"]
 
 
 def autoencoder(spec: DataSpec, width: int, *, narrow: bool) -> nn.Module:
-    """From (B, *S) to (B, *S) in [0, 1]: convolutions for images, a perceptron of `width` units for other examples.
+    """Map (B, *S) to (B, *S) in [0, 1]: convolutions for images, a perceptron of `width` units for other examples.
 
-    narrow: whether the middle is smaller: half the sides of an image, `width` units in place of twice as many.
+    narrow: whether there is a bottleneck: half the image's sides, or `width` instead of 2 * `width` units.
     """
     if not spec.image:
         size, units = math.prod(spec.shape), width if narrow else 2 * width
@@ -36,6 +36,6 @@ def autoencoder(spec: DataSpec, width: int, *, narrow: bool) -> nn.Module:
 
 class _Halved(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        """Means of 2x2 cells; an odd last row or column by itself."""
+        """Means of 2x2 cells; an odd last row or column is averaged separately."""
         halved: Tensor = nn.functional.avg_pool2d(x, 2, ceil_mode=True)
         return halved

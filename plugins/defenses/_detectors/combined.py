@@ -1,4 +1,4 @@
-"""Several scores of an input made one: standardised and added, or weighted by a logistic regression on attacks."""
+"""Combination of several scores: standardised sum, or logistic regression of attacked against clean examples."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ RIDGE = 1e-2
 
 
 class Fit(Enum):
-    """Data on which the weights of the combined scores are fitted.
+    """Data to which the weights of the combined scores are fitted.
 
-    clean: clean training examples alone; scores are standardised on them and summed.
-    attack: logistic regression between clean and attacked training examples, as in the paper.
+    clean: clean training examples only; scores are standardised on them and summed.
+    attack: logistic regression of attacked against clean training examples, as in the paper.
     """
 
     clean = "clean"
@@ -31,7 +31,7 @@ class Fit(Enum):
 
 
 class Combined(nn.Module):
-    """bias + sum over scores of weight * (score - mean) / std, with all of these in buffers."""
+    """bias + sum over scores of weight * (score - mean) / std, all of them buffers."""
 
     mean: Tensor
     std: Tensor
@@ -51,12 +51,12 @@ class Combined(nn.Module):
         return combined
 
     def standardise(self, clean: Tensor) -> None:
-        """Take mean and standard deviation from the scores (N, scores) of clean examples."""
+        """Set mean and standard deviation from the scores (N, scores) of clean examples."""
         self.mean.copy_(clean.mean(0))
         self.std.copy_(clean.std(0, correction=0).clamp_min(1e-6))
 
     def separate(self, clean: Tensor, attacked: Tensor) -> None:
-        """Weigh standardised scores so that those of attacked examples (M, scores) come out higher."""
+        """Fit the weights of standardised scores to rank attacked examples (M, scores) above clean ones (N, scores)."""
         both = (torch.cat([clean, attacked]) - self.mean) / self.std
         labels = torch.cat([torch.zeros(len(clean)), torch.ones(len(attacked))])
         weight, bias = logistic_regression(both, labels)
@@ -75,10 +75,12 @@ def fit_combined(
     threat: Threat,
     name: str,
 ) -> None:
-    """Standardise by the scores `clean` (N, scores) of the training examples; with an attack, weigh by its examples.
+    """Standardise by the scores `clean` (N, scores) of training examples; with an attack, fit weights.
 
     Args:
-        scores: from x (B, *S) to (B, scores). attacks: at most one. name: of the detector.
+        scores: from x (B, *S) to (B, scores).
+        attacks: at most one.
+        name: of the detector.
     """
     combined.standardise(clean)
     for attack in attacks:
@@ -88,12 +90,13 @@ def fit_combined(
 
 
 def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
-    """Weights (D,) and bias of the ridge-penalised logistic regression, by Newton's method in double precision.
+    """Weights (D,) and bias of ridge-penalised logistic regression, by Newton's method in double precision.
 
-    The two labels have equal weight together, however many examples they have; the bias is not penalised.
+    Both labels have equal total weight, whatever their counts; the bias is not penalised.
 
     Args:
-        x: (N, D), standardised. y: (N,) 0 or 1, both present.
+        x: (N, D), standardised.
+        y: (N,) 0 or 1, both present.
     """
     rows = torch.cat([x.double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
     y = y.double()
@@ -113,12 +116,12 @@ def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 
 
 def training_threat(norm: Norm, eps: str) -> Threat:
-    """The threat under which a detector's training examples are attacked, with gradients."""
+    """The white-box threat under which a detector's training examples are attacked."""
     return Threat(norm=norm, eps=Fraction(parse_eps(eps)))
 
 
 def attacked_examples(model: nn.Module, train: Examples, attack: Attack, threat: Threat, *, name: str) -> Examples:
-    """The training examples that the attack makes the classifier get wrong, under their old ids; all if it fails."""
+    """Attacked training examples under the same ids: those that are misclassified, or all if there are none."""
     kept, x_adv, deceived = [], [], []
     with evaluated(model):
         for at in torch.arange(len(train)).split(ROWS):

@@ -1,4 +1,4 @@
-"""Hidden features of a classifier: what arrives at its last layers with weights, read during one pass."""
+"""Hidden features of a classifier: the inputs of its last layers with weights, read during one pass."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class Hidden:
-    """Layers of a classifier whose inputs are hidden features, the last one at the end.
+    """Layers of a classifier whose inputs are hidden features, in order of depth.
 
-    names: paths inside the classifier; empty where nothing is hidden, and then the logits stand in.
-    sizes: D of each layer's features. grid: maps are averaged over at most grid x grid cells.
+    names: paths inside the classifier; empty if there is no hidden layer, and then the logits are used.
+    sizes: D of each layer's features.
+    grid: maps are averaged over at most grid x grid cells.
     """
 
     names: tuple[str, ...]
@@ -41,14 +42,14 @@ class Reader(Attached):
 
     @property
     def last(self) -> nn.Module | None:
-        """The last layer with weights, if it has a hidden layer before it."""
+        """The last layer with weights; None if no hidden layer precedes it."""
         return self.model.get_submodule(self.hidden.names[-1]) if self.hidden.names else None
 
 
 def hidden_layers(classifier: nn.Module, spec: DataSpec, *, layers: int = 1, grid: int = 1) -> Hidden:
-    """At most `layers` of the layers that one pass goes through, evenly spaced, the last one among them.
+    """At most `layers` of the layers used in one pass, evenly spaced and including the last one.
 
-    The first layer with weights is left out, since its input is the example.
+    The first layer with weights is excluded, since its input is the example.
     """
     weighted = {name: module for name, module in classifier.named_modules() if isinstance(module, WEIGHTED)}
     rng = SampleRandom(0, torch.zeros(1, dtype=torch.int64))
@@ -64,13 +65,14 @@ def hidden_layers(classifier: nn.Module, spec: DataSpec, *, layers: int = 1, gri
 
 
 def features(model: nn.Module, part: Reader, x: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The hidden features per layer, (B, D) each, and the logits (B, K) of one pass.
+    """Hidden features per layer, (B, D) each, and the logits (B, K), from one pass.
 
     Args:
-        model: what is asked, with `part` inside. x: (B, *S).
+        model: the defended model, with `part` inside.
+        x: (B, *S).
 
     Raises:
-        Refused: if the stack does not ask the classifier about as many inputs as there are examples.
+        Refused: if the stack passes more or fewer inputs than examples to the classifier at once.
     """
     with _reading([part.model.get_submodule(name) for name in part.hidden.names]) as read:
         logits: Tensor = model(x)
@@ -80,7 +82,7 @@ def features(model: nn.Module, part: Reader, x: Tensor) -> tuple[list[Tensor], T
 
 @contextlib.contextmanager
 def _reading(layers: Sequence[nn.Module]) -> Iterator[list[list[Tensor]]]:
-    """Per layer the inputs of its calls inside the block."""
+    """Record the inputs of each layer's calls inside the block."""
     read: list[list[Tensor]] = [[] for _ in layers]
 
     def keep(calls: list[Tensor], given: tuple[Tensor, ...]) -> None:
@@ -102,15 +104,15 @@ def _averaged(calls: list[Tensor], count: int, grid: int) -> Tensor:
     if not calls or any(len(call) != count for call in calls):
         rows = ", ".join(str(len(call)) for call in calls) or "no"
         raise Refused(
-            f"a detector reads hidden features of {count} examples, and a stage of the stack passes {rows} inputs to "
-            "the classifier; leave that stage or the detector out"
+            f"a detector reads the hidden features of {count} examples, but a defense of the stack passes {rows} "
+            "inputs to the classifier; leave that defense or the detector out"
         )
     means = [pooled(call, grid) for call in calls]
     return means[0] if len(means) == 1 else torch.stack(means).mean(0)
 
 
 def pooled(value: Tensor, grid: int) -> Tensor:
-    """Maps (B, C, H, W) averaged over at most grid x grid cells, of shape (B, D); other features as they are, flat."""
+    """Maps (B, C, H, W) averaged over at most grid x grid cells, (B, D); other features flattened."""
     if value.ndim != 4:
         return value.flatten(1)
     return F.adaptive_avg_pool2d(value, (min(grid, value.shape[2]), min(grid, value.shape[3]))).flatten(1)

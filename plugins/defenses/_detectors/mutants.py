@@ -1,4 +1,4 @@
-"""Label changes under mutation: how often mutants change a label, and the sequential test of that share."""
+"""Label change rate of an input under mutation, and the sequential test of that rate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .sequential import Hypotheses, Tested, sequential_test
 __all__ = ["Normal", "check_test", "label_changes", "measure_normal", "softened"]
 
 Mutated = Callable[[int, Tensor, Tensor], Tensor]
-"""Logits (b, K) of a mutant, given its number, the inputs (b, *S), and (b,) int64 rows of the pass that they are."""
+"""Logits (b, K) of a mutant, given its number, the inputs (b, *S) and their rows in the pass, (b,) int64."""
 
 FITTED = 500
-"""Clean training examples from which the share of normal inputs is taken, at most."""
+"""Largest number of clean training examples on which the label change rate of normal inputs is measured."""
 
 
 class Normal(Attached):
-    """The share of mutants that change the label of a clean training example, `share` (1,)."""
+    """Label change rate of clean training examples, `share` (1,)."""
 
     share: Tensor
 
@@ -33,7 +33,7 @@ class Normal(Attached):
 
 
 def check_test(owner: str, mutations: int, factor: float, margin: float, error: float) -> None:
-    """Refuse settings with which there is no test."""
+    """Refuse settings for which the sequential test is undefined."""
     if mutations < 1 or not factor > 0.0 or not 0.0 < margin < 1.0 or not 0.0 < error < 0.5:
         raise ConfigError(
             f"{owner} has mutations {mutations}, factor {factor}, margin {margin} and error {error}; expected at least "
@@ -44,10 +44,12 @@ def check_test(owner: str, mutations: int, factor: float, margin: float, error: 
 def label_changes(
     model: nn.Module, x: Tensor, mutated: Mutated, *, mutations: int, hypotheses: Hypotheses | None
 ) -> Tested:
-    """Ask mutants about `x` (B, *S) until the test decides, and count those that change the label.
+    """Evaluate mutants on `x` (B, *S) until the test decides, and count label changes.
 
     Args:
-        mutated: asks a mutant. mutations: the most that are used. hypotheses: None to use all of them.
+        mutated: evaluates a mutant.
+        mutations: maximum number of mutants.
+        hypotheses: None to use all mutants.
     """
     labels = model(x).argmax(1)
 
@@ -59,7 +61,7 @@ def label_changes(
 
 
 def softened(model: nn.Module, x: Tensor, mutated: Mutated, mutations: int) -> Tensor:
-    """Mean over mutants of the probability that a mutant gives to other labels, (B,); differentiable."""
+    """Mean over mutants of the probability of all labels but the model's, (B,); differentiable."""
     rows = torch.arange(len(x), device=x.device)
     labels = model(x).argmax(1, keepdim=True)
     kept = [mutated(mutant, x, rows).softmax(1).gather(1, labels).squeeze(1) for mutant in range(mutations)]
@@ -69,7 +71,7 @@ def softened(model: nn.Module, x: Tensor, mutated: Mutated, mutations: int) -> T
 def measure_normal(
     model: nn.Module, part: Normal, train: Examples, mutated: Mutated, mutations: int, *, name: str
 ) -> None:
-    """Take the share of label changes from clean training examples; at least half a change in all that were asked."""
+    """Set the label change rate from clean training examples; it is at least that of half a change in total."""
     rows = train.take(chosen(train, FITTED, name=name))
     shares = over(
         model, rows, lambda x: label_changes(model, x, mutated, mutations=mutations, hypotheses=None).share, name=name

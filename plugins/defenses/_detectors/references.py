@@ -1,4 +1,4 @@
-"""Features of clean training examples, kept as a fixed reference with which inputs are compared."""
+"""Clean training examples as a fixed reference for the features of inputs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ __all__ = ["chosen", "pairwise"]
 
 
 def chosen(train: Examples, count: int, *, name: str, label: int | None = None) -> Tensor:
-    """(M,) int64, ascending: positions of at most `count` training examples, drawn by their ids.
+    """Positions of at most `count` training examples, drawn by their ids, (M,) int64, ascending.
 
     Args:
-        name: of the detector, which sets its draw apart. label: only examples of that label.
+        name: of the detector, which has its own random stream.
+        label: restrict the draw to examples of this label.
     """
     rows = torch.arange(len(train)) if label is None else (train.y == label).nonzero().squeeze(1)
     order = SampleRandom(derive_seed(name), train.ids[rows]).uniform(stream="references").argsort(stable=True)
@@ -22,5 +23,5 @@ def chosen(train: Examples, count: int, *, name: str, label: int | None = None) 
 
 
 def pairwise(x: Tensor, references: Tensor) -> Tensor:
-    """(B, M): Euclidean distances of x (B, D) to references (M, D), each row by itself."""
+    """Euclidean distances of x (B, D) to references (M, D), (B, M), computed per row."""
     return torch.cdist(x, references, compute_mode="donot_use_mm_for_euclid_dist")

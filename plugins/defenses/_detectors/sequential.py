@@ -1,8 +1,8 @@
 """Wald's sequential probability ratio test of a share. Wald, Annals of Mathematical Statistics 16, 1945.
 
-As used by Wang et al., "Adversarial sample detection for deep neural network through model mutation testing", ICSE
-2019, arXiv:1812.05793, section 4: is the share of mutants that change the label above that of normal inputs?
-Difference from the released code: a mutant counts before the test, and the test is made after every mutant.
+Wang et al., "Adversarial sample detection for deep neural network through model mutation testing", ICSE 2019,
+arXiv:1812.05793, section 4, use it to decide whether more mutants change the label than on normal inputs.
+Difference from the released code: each mutant is counted first, and the test is repeated after every mutant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Hypotheses", "Tested", "sequential_test"]
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """Share at most `low`, against share at least `high`; error: of either kind."""
+    """Hypotheses: share at most `low` against share at least `high`, both with error probability `error`."""
 
     low: float
     high: float
@@ -27,31 +27,31 @@ class Hypotheses:
 
     @classmethod
     def around(cls, normal: float, *, factor: float, margin: float, error: float) -> Hypotheses:
-        """factor * normal, and to either side of it the share `margin` of that (paper: 1.2 and 0.1)."""
+        """Hypotheses factor * normal * (1 -+ margin), with factor 1.2 and margin 0.1 in the paper."""
         centre = factor * normal
         return cls(centre * (1.0 - margin), min(centre * (1.0 + margin), 1.0 - 1e-6), error)
 
     @property
     def bound(self) -> float:
-        """The log-likelihood ratio beyond which the test stops, in either direction: log((1 - error) / error)."""
+        """Absolute log-likelihood ratio at which the test stops: log((1 - error) / error)."""
         return math.log((1.0 - self.error) / self.error)
 
     @property
     def changed(self) -> float:
-        """The log-likelihood ratio of one changed label."""
+        """Log-likelihood ratio of one changed label."""
         return math.log(self.high / self.low)
 
     @property
     def kept(self) -> float:
-        """The log-likelihood ratio of one label that stays, which is negative."""
+        """Log-likelihood ratio of one unchanged label, which is negative."""
         return math.log1p(-self.high) - math.log1p(-self.low)
 
 
 @dataclass(frozen=True)
 class Tested:
-    """Per example: changes and mutants used, (B,) int64; ratio, (B,) float64, the log-likelihood ratio at the end.
+    """Outcome per example: label changes and mutants used, (B,) int64; final log-likelihood ratio, (B,) float64.
 
-    decided: (B,) bool, whether the ratio left the bounds before the mutants ran out.
+    decided: (B,) bool, whether the ratio reached a bound before the mutants were used up.
     """
 
     changes: Tensor
@@ -61,7 +61,7 @@ class Tested:
 
     @property
     def share(self) -> Tensor:
-        """Changed labels among the mutants that were used, (B,) float32."""
+        """Label changes per mutant used, (B,) float32."""
         return self.changes.float() / self.used.clamp_min(1)
 
 
@@ -72,11 +72,13 @@ def sequential_test(
     changed: Callable[[int, Tensor], Tensor],
     device: torch.device,
 ) -> Tested:
-    """Ask one mutant after the other about the examples that are not decided yet.
+    """Evaluate mutants one after another on the examples that are still undecided.
 
     Args:
-        count: B. mutants: the most that are used. hypotheses: None to use all mutants on every example.
-        changed: from the number of a mutant and (b,) int64 examples to (b,) bool, whether the label is another one.
+        count: B.
+        mutants: maximum number of mutants.
+        hypotheses: None to use all mutants on every example.
+        changed: from a mutant's number and (b,) int64 examples to (b,) bool, whether the label changes.
     """
     changes = torch.zeros(count, dtype=torch.int64, device=device)
     used, active = torch.zeros_like(changes), torch.arange(count, device=device)

@@ -1,1 +1,1 @@
-"""Shared parts of the defenses that put an input back to where training examples lie before it is classified."""
+"""Shared parts of the defenses that project inputs to the training distribution before classification."""

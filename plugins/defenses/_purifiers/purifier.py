@@ -1,4 +1,4 @@
-"""A purifier with weights of its own, and the model that it stands beside."""
+"""A purifier with its own weights, and the model to which it is attached."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Accompanied", "OnceFitted", "Purifier", "noise_of"]
 
 
 class Purifier(nn.Module):
-    """Learnt state of a purifier. fitted: whether there is any yet; it is part of the state.
+    """Learned state of a purifier. fitted: whether it has been fitted, part of the state.
 
-    Its weights are frozen but while it is fitted, since they have no part in the classifier's training.
+    The weights are frozen except during fitting, since they take no part in the classifier's training.
     """
 
     fitted: Tensor
@@ -28,7 +28,7 @@ class Purifier(nn.Module):
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Fit the purifier inside the block, with weights that can be trained; from then on, it purifies."""
+        """Make the weights trainable inside the block; afterwards the purifier is marked as fitted."""
         self.requires_grad_(True)
         yield
         self.requires_grad_(False)
@@ -38,9 +38,9 @@ class Purifier(nn.Module):
 
 @dataclass(frozen=True)
 class OnceFitted:
-    """Inputs (B, *S) after `purify`; before the purifier is fitted, as they are.
+    """Map inputs (B, *S) by `purify`; identity until the purifier is fitted.
 
-    So the epochs of the classifier, which is trained first, are chosen by what it does on its own.
+    The classifier is trained first, so its epochs are selected by its performance without the purifier.
     """
 
     purifier: Purifier
@@ -52,7 +52,7 @@ class OnceFitted:
 
 
 class Accompanied(nn.Module):
-    """A model whose state includes that of a purifier, which it does not ask."""
+    """A model whose state includes that of a purifier, which its forward pass does not use."""
 
     def __init__(self, model: nn.Module, purifier: Purifier) -> None:
         super().__init__()
@@ -60,12 +60,12 @@ class Accompanied(nn.Module):
         purifier.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, *S) to logits (B, K), of the model alone."""
+        """Map (B, *S) to logits (B, K) of the model without the purifier."""
         logits: Tensor = self.model(x)
         return logits
 
 
 def noise_of(batch: Batch, *shape: int, stream: str, draw: int = 0) -> Tensor:
-    """Standard normal noise for a training batch, by the seed that the core has set for the epoch, (B, *shape)."""
+    """Standard normal noise for a training batch, (B, *shape), drawn from the seed that the core sets per epoch."""
     rng = SampleRandom(derive_seed(torch.initial_seed(), stream), batch.ids)
     return rng.normal(*shape, stream=stream, draw=draw).to(batch.x.dtype)

@@ -1,6 +1,6 @@
 """Variational autoencoder of flattened inputs. Kingma & Welling, ICLR 2014.
 
-Given a class as well: Sohn, Lee & Yan, NeurIPS 2015, section 4.
+Conditional on a class: Sohn, Lee & Yan, NeurIPS 2015, section 4.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["Variational"]
 
 
 class Variational(nn.Module):
-    """Encoder and decoder of two layers each, with values in [0, 1].
+    """Encoder and decoder of two layers each, with outputs in [0, 1].
 
-    size: D, of an input. latent: L, of the code. width: of the hidden layers. classes: K, where both networks are also
-    given a class, as (B, K) one-hot; 0 for none.
+    size: D, of an input. latent: L, of the code. width: of the hidden layers.
+    classes: K, for networks conditional on a one-hot class (B, K); 0 for none.
     """
 
     def __init__(self, size: int, latent: int, width: int, classes: int = 0) -> None:
@@ -27,12 +27,12 @@ class Variational(nn.Module):
         self.decoder = perceptron(latent + classes, width, size)
 
     def encoded(self, x: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, L) of the code of `x` (B, D), given a class (B, K)."""
+        """Mean and log-variance (B, L) of the code of `x` (B, D), conditional on a class (B, K)."""
         mean, log_variance = self.encoder(torch.cat([x, given], 1)).chunk(2, 1)
         return mean, log_variance
 
     def decoded(self, code: Tensor, given: Tensor) -> Tensor:
-        """(B, D) logits of the values in [0, 1]."""
+        """Logits (B, D) of the decoded values in [0, 1]."""
         logits: Tensor = self.decoder(torch.cat([code, given], 1))
         return logits
 
@@ -41,10 +41,13 @@ class Variational(nn.Module):
         return self.decoded(self.encoded(x, given)[0], given).sigmoid()
 
     def loss(self, x: Tensor, clean: Tensor, given: Tensor, noise: Tensor, beta: float) -> Tensor:
-        """Negative evidence bound per value with `beta` times the divergence, the mean over the batch.
+        """Negative evidence lower bound per value with the divergence weighted by `beta`, averaged over the batch.
 
         Args:
-            x: (B, D), what is encoded. clean: (B, D), what is to be decoded. given: (B, K). noise: (B, L), normal.
+            x: (B, D), to be encoded.
+            clean: (B, D), the target of the decoder.
+            given: (B, K).
+            noise: (B, L), standard normal.
         """
         mean, log_variance = self.encoded(x, given)
         code = mean + (0.5 * log_variance).exp() * noise

@@ -1,1 +1,1 @@
-"""Shared parts of the defenses that act while weights are trained."""
+"""Shared parts of the defenses that act on training."""

@@ -1,4 +1,4 @@
-"""Nets that a defense trains before the training itself, and keeps frozen: teachers, helpers, sources of examples."""
+"""Networks that a defense trains before the training itself and freezes: teachers, helpers, sources of examples."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Fit = Callable[[nn.Module, Examples, Loss], None]
 
 
 def plain_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean cross-entropy, with soft labels where there are any."""
+    """Mean cross-entropy, with soft labels if there are any."""
     return F.cross_entropy(model(batch.x), batch.y if batch.soft is None else batch.soft)
 
 
 def fitted(model: nn.Module, train: Examples, fit: Fit, temperature: float = 1.0) -> nn.Module:
-    """A copy of `model`, trained by the run's recipe without defense at a temperature, frozen, in evaluation mode."""
+    """A copy of `model` trained by the run's recipe without defenses at a temperature; frozen, in evaluation mode."""
     net = copy.deepcopy(model)
     fit(net, train, lambda module, batch: plain_loss(Tempered(module, temperature), batch))
     return net.eval().requires_grad_(False)

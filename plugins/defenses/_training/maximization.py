@@ -1,4 +1,4 @@
-"""Inner maximisations: adversarial examples against the weights of the moment, made in evaluation mode."""
+"""Inner maximisations: adversarial examples against the current weights, computed in evaluation mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .passes import evaluating
 __all__ = ["attacked", "most_divergent", "one_step", "worst"]
 
 START = 0.001
-"""Standard deviation of the noise at which TRADES starts: at the clean input the divergence has no slope."""
+"""Standard deviation of TRADES' initial noise: at the clean input the gradient of the divergence is zero."""
 
 
 def _target(model: nn.Module, batch: Batch, rng: SampleRandom) -> Target:
@@ -23,7 +23,7 @@ def _target(model: nn.Module, batch: Batch, rng: SampleRandom) -> Target:
 
 
 def attacked(model: nn.Module, batch: Batch, attack: Attack, threat: Threat, rng: SampleRandom) -> Tensor:
-    """(B, *S) candidates of an attack plugin on a batch."""
+    """Candidates (B, *S) of an attack plugin for a batch."""
     with evaluating(model):
         return attack.perturb(_target(model, batch, rng), batch.x, batch.y, threat=threat, rng=rng).detach()
 
@@ -31,10 +31,10 @@ def attacked(model: nn.Module, batch: Batch, attack: Attack, threat: Threat, rng
 def most_divergent(
     model: nn.Module, batch: Batch, threat: Threat, *, steps: int, step_size: float, rng: SampleRandom
 ) -> Tensor:
-    """Ascent on KL(p(x) || p(x')) from x + 0.001 N(0, 1), as in section 5 of TRADES, of shape (B, *S).
+    """Gradient ascent on KL(p(x) || p(x')) from x + 0.001 N(0, 1), as in section 5 of TRADES, (B, *S).
 
-    Zhang et al., ICML 2019, arXiv:1901.08573. The clean logits do not change on the way and are computed once: one pass
-    and `steps` forward and backward passes. A row whose gradient is zero stays.
+    Zhang et al., ICML 2019, arXiv:1901.08573. The clean logits are computed once: one forward pass, and `steps` forward
+    and backward passes. A row whose gradient is zero does not move.
     """
     x = batch.x
     with evaluating(model):
@@ -50,7 +50,7 @@ def most_divergent(
 def one_step(
     model: nn.Module, batch: Batch, *, noise: float, step_size: float, bound: float | None, rng: SampleRandom
 ) -> Tensor:
-    """(B, *S): x + U(-noise, noise), one step along the sign of the cross-entropy's gradient, then clipping to the box.
+    """One signed gradient step on the cross-entropy from x + U(-noise, noise), clipped to the box, (B, *S).
 
     bound: linf radius to which noise and step together are clipped; None for no limit. One forward, one backward pass.
     """
@@ -66,7 +66,7 @@ def one_step(
 
 
 def worst(model: nn.Module, batch: Batch, candidates: list[Tensor]) -> Tensor:
-    """(B, *S): per example the candidate of the highest cross-entropy, the first among equals; a forward pass each."""
+    """Candidate with the highest cross-entropy per example, the first if tied, (B, *S); one forward pass each."""
     with evaluating(model), torch.no_grad():
         losses = torch.stack([cross_entropy(model(x_adv), batch.y) for x_adv in candidates])
     choice = losses.argmax(0)

@@ -1,4 +1,4 @@
-"""Mixtures of the rows of a batch: partners, shares, and labels that say how much of each row there is."""
+"""Mixtures of the rows of a batch: partners, mixing weights and mixed labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["beta", "chosen", "labelled_softly", "mixed", "partners"]
 
 
 def labelled_softly(train: Examples, classes: int) -> Examples:
-    """The same examples with label distributions (N, K), which a mixture of labels needs."""
+    """The same examples with labels as distributions (N, K), as mixing requires."""
     return train if train.soft is not None else replace(train, soft=F.one_hot(train.y, classes).float())
 
 
@@ -32,14 +32,14 @@ def chosen(rng: SampleRandom, share: float, *, stream: str) -> Tensor:
 
 
 def beta(rng: SampleRandom, alpha: float, *, stream: str) -> Tensor:
-    """Draws from Beta(alpha, alpha), by the inverse of its distribution function, of shape (B,) float32."""
+    """Draws from Beta(alpha, alpha), by the inverse distribution function, (B,) float32."""
     uniform = rng.uniform(stream=stream + "/beta")
     drawn = special.betaincinv(alpha, alpha, uniform.cpu().numpy().astype(np.float64))
     return torch.from_numpy(drawn).to(uniform)
 
 
 def mixed(batch: Batch, x: Tensor, partner: Tensor, kept: Tensor) -> Batch:
-    """Batch of mixed inputs `x` (B, *S), its soft labels mixed: `kept` (B,) of a row's own, the rest its partner's."""
+    """Batch of mixed inputs `x` (B, *S) and soft labels: `kept` (B,) of a row's own plus the rest of its partner's."""
     assert batch.soft is not None
     share = kept.to(batch.soft)[:, None]
     return replace(batch, x=x, soft=share * batch.soft + (1.0 - share) * batch.soft[partner])

@@ -1,4 +1,4 @@
-"""Weights as matrices, and their largest singular value."""
+"""Weights as matrices, and their largest singular values."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["matrices", "spectral_norm"]
 
 
 def matrices(model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
-    """Each weight of two and more dimensions, and the matrix (outputs, inputs x kernel) that it is read as."""
+    """Each weight tensor of two or more dimensions, with its matrix (outputs, inputs x kernel)."""
     return [(p, p.flatten(1)) for p in model.parameters() if p.ndim > 1 and p.requires_grad]
 
 
 def spectral_norm(matrix: Tensor, *, steps: int, seed: int) -> Tensor:
-    """The largest singular value of `matrix` (n, m), from below, with its gradient u v^T.
+    """Lower estimate of the largest singular value of `matrix` (n, m), with its gradient u v^T.
 
-    Power iteration from a random vector of the seed: Yoshida & Miyato, 2017, arXiv:1705.10941, algorithm 1.
+    Power iteration from a random vector drawn from `seed`: Yoshida & Miyato, 2017, arXiv:1705.10941, algorithm 1.
     """
     held = matrix.detach()
     v = (

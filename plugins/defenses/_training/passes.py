@@ -1,4 +1,4 @@
-"""Forward passes of training losses: none twice, none that running statistics notice, modes put back as found."""
+"""Forward passes of training losses: shared between losses, without side effects on running statistics or modes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Recorded", "Tempered", "Undisturbed", "evaluating", "made_once", "re
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards every module is in the mode that it was in, whatever happened."""
+    """Evaluation mode inside the block; each module's mode is restored afterwards, even on an exception."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -28,10 +28,10 @@ _APART: contextvars.ContextVar[bool] = contextvars.ContextVar("pass_apart_from_t
 
 
 class Recorded(nn.Module):
-    """A model that passes the same tensor once in training mode; asked again, it gives the logits (B, K) of that pass.
+    """A model that caches its last pass in training mode: for the same tensor it returns the same logits (B, K).
 
     The terms of a loss, and the losses of a stack, so share the pass over the clean inputs. Passes in evaluation mode,
-    and those at shifted weights or without running statistics (`Undisturbed`), are neither kept nor answered from here.
+    with shifted weights or without running statistics (`Undisturbed`) are not cached.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,10 +52,10 @@ class Recorded(nn.Module):
 
 
 class Undisturbed(nn.Module):
-    """A model whose buffers, such as the statistics of batch normalisation, do not notice a pass in training mode.
+    """A model whose passes in training mode leave its buffers, such as batch normalisation statistics, unchanged.
 
-    offsets: added to the parameters of these names for the pass; the parameters themselves are not touched, and what
-    flows back to them is the gradient at the shifted point. keeps: whether buffers are left out of it and do notice.
+    offsets: added to the parameters of these names for the pass only; the parameters are not modified, and receive the
+    gradient at the shifted point. keeps: whether buffers are updated after all.
     """
 
     def __init__(self, model: nn.Module, offsets: dict[str, Tensor] | None = None, *, keeps: bool = False) -> None:
@@ -94,7 +94,7 @@ _MADE: contextvars.ContextVar[dict[object, Tensor] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def reusing() -> Iterator[None]:
-    """Inside the block the adversarial examples of a batch are made once, however often the loss is evaluated."""
+    """Compute the adversarial examples of a batch once inside the block, however often the loss is evaluated."""
     token = _MADE.set({})
     try:
         yield
@@ -103,7 +103,7 @@ def reusing() -> Iterator[None]:
 
 
 def made_once(key: object, make: Callable[[], Tensor]) -> Tensor:
-    """`make()`, or what it gave for this key before in a `reusing` block."""
+    """`make()`, or its earlier result for this key inside a `reusing` block."""
     made = _MADE.get()
     if made is None:
         return make()

@@ -1,1 +1,1 @@
-"""Shared parts of the defenses that transform an input before it is classified."""
+"""Shared parts of the defenses that transform inputs before classification."""

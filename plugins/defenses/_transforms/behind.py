@@ -1,4 +1,4 @@
-"""A model behind a transformation of its input, and the inputs that such transformations take."""
+"""A model preceded by an input transformation, and the inputs that such transformations accept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Behind(nn.Module):
-    """x -> model(transform(x)). transform: (B, *S) to (B, *S), each row by itself."""
+    """x -> model(transform(x)). transform: (B, *S) to (B, *S), independently per row."""
 
     def __init__(self, model: nn.Module, transform: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class Behind(nn.Module):
 
 
 def inside(model: nn.Module, kind: type[M]) -> M:
-    """The part of that class that a defense has built into a model, whatever other defenses have put around it."""
+    """The module of class `kind` that a defense has built into a model, whatever other defenses wrap it."""
     return next(module for module in model.modules() if isinstance(module, kind))
 
 
 def refuse_other_than_images(spec: DataSpec, owner: str, least: int = 1) -> None:
-    """Refuse examples that are no images of at least `least` pixels a side.
+    """Refuse examples that are not images of at least `least` pixels a side.
 
     Raises:
         Refused: naming `owner`.
@@ -41,6 +41,6 @@ def refuse_other_than_images(spec: DataSpec, owner: str, least: int = 1) -> None
     if not spec.image or min(spec.shape[1:]) < least:
         size = "" if least == 1 else f" of at least {least}x{least} pixels"
         raise Refused(
-            f"{owner} needs images (C, H, W){size}, and the dataset's examples have shape {spec.shape}; choose a "
+            f"{owner} needs images (C, H, W){size}, but the dataset's examples have shape {spec.shape}; choose a "
             "dataset of such images, or another defense"
         )

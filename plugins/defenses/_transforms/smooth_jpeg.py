@@ -1,4 +1,4 @@
-"""JPEG with a rounding that has gradients. Shin & Song, "JPEG-resistant adversarial images", NeurIPS 2017 workshops."""
+"""JPEG with differentiable rounding. Shin & Song, "JPEG-resistant adversarial images", NeurIPS 2017 workshops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LUMA = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
-"""Quantisation of brightness at quality 50: ITU-T T.81, table K.1."""
+"""Luminance quantisation at quality 50: ITU-T T.81, table K.1."""
 CHROMA = (
     (17, 18, 24, 47, 99, 99, 99, 99),
     (18, 21, 26, 66, 99, 99, 99, 99),
@@ -35,33 +35,34 @@ CHROMA = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *((99,) * 8 for _ in range(4)),
 )
-"""Quantisation of colours at quality 50: table K.2."""
+"""Chrominance quantisation at quality 50: table K.2."""
 COLOURS = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-"""From RGB to brightness, blueness and redness (JFIF)."""
+"""RGB to luminance and chrominance, YCbCr (JFIF)."""
 
 
 @dataclass(frozen=True)
 class SmoothJpeg(Defense):
-    """The coding of `defense.jpeg` with a differentiable rounding: what an attacker makes of it, not a defense."""
+    """The coding of `defense.jpeg` with differentiable rounding: an attacker's surrogate, not a defense."""
 
     quality: int
 
     def protect(self, model: nn.Module) -> nn.Module:
-        """The model behind the smooth coding."""
+        """Put the smooth coding before the model."""
         return Behind(model, partial(coded, quality=self.quality, rounded=cubic))
 
 
 def cubic(values: Tensor) -> Tensor:
-    """The rounded value, plus the third power of what rounding takes away: within 1/8 of it, and with a gradient."""
+    """Rounded value plus the cube of the rounding error: within 1/8 of the rounded value, and differentiable."""
     whole = values.detach().round()
     return whole + (values - whole) ** 3
 
 
 def coded(x: Tensor, quality: int, rounded: Callable[[Tensor], Tensor]) -> Tensor:
-    """(B, C, H, W) in [0, 1] after JPEG coding with C 1 or 3, colours at half the resolution.
+    """Images (B, C, H, W) in [0, 1] after JPEG coding, C 1 or 3, with chrominance at half resolution.
 
     Args:
-        quality: 1 to 100, as in libjpeg. rounded: applied to the quantised coefficients.
+        quality: 1 to 100, as in libjpeg.
+        rounded: applied to the quantised coefficients.
     """
     pixels = 255.0 * x
     if x.shape[1] == 1:
@@ -79,12 +80,12 @@ def coded(x: Tensor, quality: int, rounded: Callable[[Tensor], Tensor]) -> Tenso
 
 
 def _padded(plane: Tensor, side: int) -> Tensor:
-    """The plane (B, 1, H, W) with its last row and column repeated up to multiples of `side`."""
+    """The plane (B, 1, H, W) padded to multiples of `side` by repeating its last row and column."""
     return nn.functional.pad(plane, (0, -plane.shape[3] % side, 0, -plane.shape[2] % side), mode="replicate")
 
 
 def _plane(plane: Tensor, table: Tensor, rounded: Callable[[Tensor], Tensor]) -> Tensor:
-    """(B, 1, H, W) in 0 to 255: cosine transform of blocks of 8x8, quantisation by the table (8, 8), and back."""
+    """Cosine transform of 8x8 blocks, quantisation by the table (8, 8), and inverse; (B, 1, H, W) in 0 to 255."""
     height, width = plane.shape[2:]
     at = torch.arange(SIDE, dtype=plane.dtype, device=plane.device)
     cosines = torch.cos((2.0 * at + 1.0) * at[:, None] * math.pi / (2.0 * SIDE)) * 0.5
@@ -96,7 +97,7 @@ def _plane(plane: Tensor, table: Tensor, rounded: Callable[[Tensor], Tensor]) ->
 
 
 def _table(base: tuple[tuple[int, ...], ...], quality: int, like: Tensor) -> Tensor:
-    """Quantisation steps at a quality, as libjpeg scales them, (8, 8)."""
+    """Quantisation steps at a quality, scaled as in libjpeg, (8, 8)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = torch.tensor(base, dtype=torch.int64).mul(scale).add(50).div(100, rounding_mode="floor").clamp(1, 255)
     return steps.to(like)

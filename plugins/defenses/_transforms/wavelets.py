@@ -1,4 +1,4 @@
-"""Haar wavelets of images and the shrinkage of their coefficients; each image by itself, differentiable."""
+"""Haar wavelets of images and shrinkage of their coefficients; per image, differentiable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["haar", "shrunk", "unhaar"]
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor]:
-    """One level of the orthonormal transform of `x` (B, C, H, W) with even sides.
+    """One level of the orthonormal Haar transform of `x` (B, C, H, W) with even sides.
 
     Returns:
         Approximation (B, C, H / 2, W / 2), and details (3, B, C, H / 2, W / 2).
@@ -30,10 +30,10 @@ def unhaar(approximation: Tensor, details: Tensor) -> Tensor:
 
 
 def shrunk(x: Tensor, sigma: float) -> Tensor:
-    """(B, C, H, W): `x` with soft-thresholded Haar coefficients, at all levels down to sides of 2 pixels.
+    """`x` with soft-thresholded Haar coefficients, at all levels down to sides of 2 pixels, (B, C, H, W).
 
     The threshold of a band is sigma**2 / sqrt(max(v - sigma**2, 0)), with v its mean square in the image and channel.
-    Where v is below sigma**2, no coefficient of the band is left. Odd sides are mirrored by one pixel beforehand.
+    If v is at most sigma**2, the band is set to zero. Odd sides are extended by one mirrored pixel.
     """
     height, width = x.shape[2:]
     if min(height, width) < 2:

@@ -1,1 +1,1 @@
-"""Shared parts of poisons: the choice of rows, refused settings, and stamping a trigger on rows."""
+"""Shared parts of poisons: selection of rows, checks of settings, and application of a trigger to rows."""

@@ -1,4 +1,4 @@
-"""Choice of the rows to poison, and rows with a trigger and the target label. Gu et al., 2017, section 4."""
+"""Selection of the rows to poison, and rows with a trigger and the target label. Gu et al., 2017, section 4."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_rate(owner: str, rate: float) -> None:
 
 
 def check_label(owner: str, spec: DataSpec, **labels: int | None) -> None:
-    """Refuse labels that the dataset does not have; None stands for no label.
+    """Refuse labels that the dataset does not have; None means no label.
 
     Raises:
         ConfigError: naming the setting.
@@ -34,28 +34,28 @@ def check_label(owner: str, spec: DataSpec, **labels: int | None) -> None:
 
 
 def image_side(owner: str, spec: DataSpec, least: int = 1) -> None:
-    """Refuse examples that are no images, or that have a side of fewer than `least` pixels.
+    """Refuse examples that are not images of at least `least` pixels a side.
 
     Raises:
         Refused: naming the poison.
     """
     if not spec.image or min(spec.shape[1:]) < least:
         raise Refused(
-            f"{owner} marks images (C, H, W) of {least} pixels a side or more, and the examples have shape "
+            f"{owner} marks images (C, H, W) of {least} pixels a side or more, but the examples have shape "
             f"{spec.shape}; choose a dataset of such images, or poison=label_flip"
         )
 
 
 def drawn(rng: SampleRandom, eligible: Tensor, rate: float, owner: str, which: str = "rows") -> Tensor:
-    """(M,) int64, ascending: positions of M random rows among the `eligible` (N,) bool, where M = int(rate * N).
+    """Positions of M random rows among the `eligible` (N,) bool, M = int(rate * N), (M,) int64, ascending.
 
     Raises:
-        DataError: if fewer rows are eligible; `which` says what they are.
+        DataError: if fewer rows are eligible, described by `which`.
     """
     count, places = int(rate * len(eligible)), eligible.nonzero().flatten()
     if count > len(places):
         raise DataError(
-            f"{owner}.rate asks for {count} of {len(eligible)} training rows, and only {len(places)} are {which}; "
+            f"{owner}.rate requires {count} of {len(eligible)} training rows, but only {len(places)} are {which}; "
             f"choose a rate of at most {len(places) / max(1, len(eligible)):.4g}"
         )
     order = rng.uniform(stream="rows").index_select(0, places).argsort(stable=True)
@@ -70,5 +70,5 @@ def stamped(train: Examples, positions: Tensor, target: int, trigger: Callable[[
 
 
 def aimed(y: Tensor, target: int) -> Tensor:
-    """(B,) int64: `target` where the label `y` (B,) is another one, else -1."""
+    """Target label where `y` (B,) differs from `target`, -1 elsewhere, (B,) int64."""
     return torch.where(y == target, -1, target)
