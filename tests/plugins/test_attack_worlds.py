@@ -65,11 +65,15 @@ def test_slow_attacks_find_something_at_any_scale_and_beside_twins(name: str) ->
         assert float((found(attack, world, Norm.l2)[0] / exact).median()) < worst
 
 
-@pytest.mark.parametrize("name", ["thin", "small", "twins", "loud"])
-def test_jsma_moves_a_pair_at_least(name: str) -> None:
+@pytest.mark.parametrize("name", LINEAR)
+def test_jsma_moves_a_pair_either_way_and_gives_back_what_is_not_needed(name: str) -> None:
     world = attack_world(name, 6)
-    passes = found(JSMA(), world, Norm.l0)[1]
+    far, passes = found(JSMA(), world, Norm.l0)
+    exact = world.exact(Norm.l0)
+    assert exact is not None
     assert bool((passes >= 2).all())
+    assert float((far / exact).median()) == 1.0
+    assert bool((found(JSMA(search_steps=0), world, Norm.l0)[0] >= far).all())
 
 
 def test_jsma_moves_the_only_feature() -> None:
