@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from benchmark_plugins.attacks.alma import ALMA
 from benchmark_plugins.attacks.autoattack import AutoAttack
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner
 from benchmark_plugins.attacks.ddn import DDN
@@ -14,6 +15,7 @@ from benchmark_plugins.attacks.fmn import FMN
 from benchmark_plugins.attacks.gradient_descent import GradientDescent
 from benchmark_plugins.attacks.jsma import JSMA
 from benchmark_plugins.attacks.lbfgs import LBFGS
+from benchmark_plugins.attacks.pdpgd import PDPGD
 from benchmark_plugins.attacks.rays import RayS
 from benchmark_plugins.attacks.sigma_zero import SigmaZero
 from benchmark_plugins.attacks.square import Square
@@ -54,6 +56,29 @@ def test_linear_worlds_are_solved(attack: Attack, norm: Norm, name: str) -> None
     assert bool((ratio > 1.0 - 1e-4).all())
     assert float(ratio.median()) < 1.05
     assert bool(torch.isfinite(ratio).all())
+
+
+@pytest.mark.parametrize(("name", "norm"), [("twins", Norm.l2), ("twins", Norm.l1), ("thin", Norm.l2)])
+def test_alma_is_not_led_away_by_a_twin_of_the_label(name: str, norm: Norm) -> None:
+    world = attack_world(name, 6)
+    exact = world.exact(norm)
+    assert exact is not None
+    ratio = found(ALMA(steps=400), world, norm)[0] / exact
+    assert float(ratio.max()) < 1.02
+
+
+@pytest.mark.parametrize("attack", [ALMA(), FMN()], ids=lambda attack: type(attack).__name__)
+def test_under_l1_steps_suffice_for_many_features(attack: Attack) -> None:
+    world = attack_world("colour", 4)
+    exact = world.exact(Norm.l1)
+    assert exact is not None
+    assert float((found(attack, world, Norm.l1)[0] / exact).median()) < 1.01
+
+
+def test_under_linf_pdpgds_steps_suffice_for_many_features() -> None:
+    world = attack_world("conv28", 3)
+    near, short = (found(attack, world, Norm.linf)[0] for attack in (FMN(), PDPGD()))
+    assert float((short / near).median()) < 1.06
 
 
 @pytest.mark.parametrize("name", ["twins", "faint", "loud", "louder"])
