@@ -8,16 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl
+from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Target, Threat, hookimpl, rows_norm
 
 from ._base.active import Active, State
 from ._base.best import Best
-from ._base.classes import dlr_to_rival, logit_difference, next_rivals
-from ._base.losses import dlr
+from ._base.classes import margin_to_rival, next_rivals
 from ._base.settings import check_at_least, check_positive, check_share
-from ._base.vectors import columns, usable
+from ._base.vectors import TINY, columns, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
-from ._minimal.nearest_class import nearest_class
+from ._minimal.nearest_class import toward_nearest_class
 
 CHECK, IMPROVED, SHARPER = 10, 0.95, 1.2
 """Steps between two checks; share to which the constraint must fall; growth of the sharpness if it did not."""
@@ -25,22 +24,28 @@ SMOOTH = 0.9
 """Decay of the moving averages of the multiplier and of the squared gradient."""
 BOUNDS = (1e-6, 1e12)
 """Bounds of the multiplier."""
+BEYOND = 1e-4
+"""Margin that the constraint asks for, as a share of the clean input's: a descent that ends at 0 is no success."""
 
 
 @dataclass(frozen=True)
 class ALMA(Attack):
-    """Descends distance + penalty(constraint), the constraint being that the logits' ratio is not positive.
+    """Descends distance + penalty(constraint), the constraint being that the margin of the true class is not positive.
 
     The penalty is P2 (equation 12, of Birgin, Castillo & Martinez, 2005): its multiplier follows its derivative as a
     moving average, and its sharpness grows where the constraint does not improve.
 
-    Differences from the paper: up to the first success an untargeted attack aims at the class whose linearised boundary
-    is nearest (`candidates`; 1 leaves that out); under l1 the step on the distance is proximal, so that small changes
-    end at zero; the nearest success is moved straight back towards the input as far as it stays one (`search_steps`);
-    an example whose distance has stopped falling ends early (`patience`; 1 is the paper's); where a gradient is zero
-    the authors' program moves at random, and this not at all.
+    Differences from the paper: the margin is measured in units of that of the clean input, which changes as little with
+    the scale of the scores as the paper's logits' ratio, but has no denominator that bends it, or that vanishes where
+    two classes have nearly equal scores; up to the first success an untargeted attack aims at the class whose
+    linearised boundary is nearest (`candidates`; 1 leaves that out); under l1 the step on the distance is proximal, so
+    that small changes end at zero, and the length of a step is its largest change, since in l2 it would be spread over
+    ever more features; the nearest success is moved straight back towards the input as far as it stays one
+    (`search_steps`); an example whose distance has stopped falling ends early (`patience`; 1 is the paper's); where a
+    gradient is zero the authors' program moves at random, and this not at all.
 
-    steps: iterations. step_size: length of the first step, in l2; the steps fall exponentially.
+    steps: iterations. step_size: length of the first step, 0.3 in l2 and under l1 0.1 in linf if None; the steps fall
+    exponentially.
     last_share: the last as a share of the first. multiplier, sharpness: of the penalty at the start.
     candidates: number of classes considered at the start: the label and those with the next highest scores.
     patience: share of the steps after which an example ends whose nearest success came no nearer by 1 %; 1 ends none.
@@ -50,7 +55,7 @@ class ALMA(Attack):
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l2, Norm.l1}), targeted=True, minimal=True)
 
     steps: int = 1000
-    step_size: float = 0.3
+    step_size: float | None = None
     last_share: float = 0.01
     multiplier: float = 1.0
     sharpness: float = 1.0
@@ -75,7 +80,7 @@ class ALMA(Attack):
         best = alma(
             active,
             steps=self.steps,
-            step_size=self.step_size,
+            step_size=self.step_size or (0.1 if threat.norm is Norm.l1 else 0.3),
             last_share=self.last_share,
             multiplier=self.multiplier,
             sharpness=self.sharpness,
@@ -129,26 +134,6 @@ class _Penalty(State):
         return times * self.multiplier + plus
 
 
-def ratio(logits: Tensor, rows: Active) -> Tensor:
-    """Logits' ratio (b,), positive where the attacker succeeds: to the row's rival, or to any class."""
-    if rows.rival is rows.y:
-        return ratio_to_any(logits, rows)
-    return torch.where(rows.rival == rows.y, ratio_to_any(logits, rows), dlr_to_rival(logits, rows.y, rows.rival))
-
-
-def ratio_to_any(logits: Tensor, rows: Active) -> Tensor:
-    """Logits' ratio (b,) of any class to the label, or of the label to reach to any other."""
-    return dlr(logits, rows.y, targeted=rows.targeted)
-
-
-def toward_nearest_class(active: Active, candidates: int) -> tuple[Active, Tensor, Tensor, Tensor]:
-    """Rows with the nearest class as rival; gradient (b, *S) and value (b,) of their ratio, and logits (b, K)."""
-    active, gradient, logits = nearest_class(active, candidates)
-    value = ratio(logits, active)
-    scale = (value / logit_difference(logits, active.y, active.rival)).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
-    return active, columns(scale.to(gradient.dtype), gradient) * gradient, value, logits
-
-
 def alma(
     active: Active,
     *,
@@ -160,34 +145,40 @@ def alma(
     candidates: int,
     patience: float,
 ) -> Best:
-    """Nearest successes; see :class:`ALMA`. square: (b,), average of the squared gradient of the objective."""
+    """Nearest successes; see :class:`ALMA`.
+
+    unit: (b,), margin of the clean input. square: (b,), average of the squared length of the objective's gradient.
+    """
     best, x_adv, l1 = Best(active.ball.x), active.ball.x, active.ball.norm is Norm.l1
     patient = Patience(patience, steps, best)
-    square = torch.zeros_like(best.value)
+    unit = square = torch.zeros_like(best.value)
     penalty = _Penalty(square + multiplier, square + sharpness, square, square.bool())
     for step in range(steps):
-        active, x_adv, square, penalty = active.keep(active.affordable(), x_adv, square, penalty)
+        active, x_adv, unit, square, penalty = active.keep(active.affordable(), x_adv, unit, square, penalty)
         if len(active) == 0:
             break
-        if step == 0 and candidates > 2 and not active.targeted:
-            active, gradient, value, logits = toward_nearest_class(active, candidates)
+        if step == 0:
+            active, gradient, logits = toward_nearest_class(active, candidates)
+            value = margin_to_rival(logits, active)
+            unit = value.abs().nan_to_num(nan=1.0, posinf=1.0).clamp_min(TINY)
         else:
-            gradient, value, logits = active.gradient(x_adv, ratio)
+            gradient, value, logits = active.gradient(x_adv, margin_to_rival)
         gradient, ball = usable(gradient, active.ball), active.ball
         won = keep_nearest(best, active, x_adv, logits)
-        value = value if active.rival is active.y else ratio_to_any(logits, active)
+        value = torch.where(won, active.margin(logits), value)
         delta = x_adv - ball.x
-        weight = penalty.slope(-value.nan_to_num(nan=0.0).to(square.dtype), won, step)
-        push = columns(weight, delta) * gradient
+        weight = penalty.slope(BEYOND - (value / unit).nan_to_num(nan=0.0).to(square.dtype), won, step)
+        push = columns(weight / unit, delta) * gradient
         slope = (delta.sign() if l1 else 2.0 * delta) - push
-        size = slope.flatten(1).square().sum(1)
+        size = rows_norm(slope, Norm.linf if l1 else Norm.l2).square()
         square = SMOOTH * square + (1.0 - SMOOTH) * size if step else size
         length = step_size * last_share ** (step / max(steps - 1, 1)) / square.sqrt().clamp_min(1e-12)
         pace = columns(length, delta)
         delta = softer(delta + pace * push, pace) if l1 else delta - pace * slope
         x_adv = ball.project(ball.x + delta)
-        going = patient.going(step, active, best)
-        active, x_adv, square, penalty = next_rivals(active, won, logits, gradient).keep(going, x_adv, square, penalty)
+        active, x_adv, unit, square, penalty = next_rivals(active, won, logits, gradient).keep(
+            patient.going(step, active, best), x_adv, unit, square, penalty
+        )
     return best
 
 

@@ -15,6 +15,8 @@ from benchmark.api import Attack, ConfigError, Norm, SampleRandom, Supports, Tar
 from ._base.active import Active
 from ._base.best import Best
 from ._base.losses import other_logits
+from ._base.settings import check_at_least
+from ._base.vectors import columns
 from ._minimal.nearest import keep_nearest
 
 SATURATED = 1e-12
@@ -39,37 +41,46 @@ class JSMA(Attack):
     the most salient has the greatest -alpha * beta. As beta is -alpha here, that is the pair of the steepest two
     features, which takes no comparison of all pairs. Features that have reached the end of the box are left out.
 
-    Difference from the paper: untargeted, the roles change: alpha is the fall of the class to leave, and -beta the rise
-    of the sum of the others (NT-JSMA: Wiyatno & Xu 2018, arXiv:1808.07945).
+    Differences from the paper: untargeted, the roles change: alpha is the fall of the class to leave, and -beta the
+    rise of the sum of the others (NT-JSMA: Wiyatno & Xu 2018, arXiv:1808.07945); features move up or down, as the slope
+    has it, and a slope counts times the change that the box leaves of theta (`both`, as in their M-JSMA; False is the
+    paper's); any number of features may change (`gamma`; the paper: 0.145); a success gives its features back, those of
+    the least effect first, as far as it stays one (`search_steps`; 0 is the paper's), since not all of a pair need be
+    of use.
 
     theta: change of a feature: upwards, or downwards if negative. gamma: the share of the features that may be
-    changed, one pair at least. saliency: what the map is made of.
+    changed, one pair at least. saliency: what the map is made of. both: features move either way by as much.
+    search_steps: forward passes of the final search, one for each feature that is given back.
     """
 
     supports: ClassVar[Supports] = Supports(norms=frozenset({Norm.l0}), targeted=True, minimal=True)
 
     theta: float = 1.0
-    gamma: float = 0.145
+    gamma: float = 1.0
     saliency: Saliency = Saliency.probabilities
+    both: bool = True
+    search_steps: int = 8
 
     def __post_init__(self) -> None:
         if not 0 < abs(self.theta) <= 1:
             raise ConfigError(f"attack.theta is {self.theta}; expected a change from -1 to 1 other than 0")
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"attack.gamma is {self.gamma}; expected a share of the features, above 0 and at most 1")
+        check_at_least(0, search_steps=self.search_steps)
 
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The first success; the clean input where the map is empty or too many features would change.
 
-        Cost per example and pair: one forward and one backward pass; the same once more at the end.
+        Cost per example and pair: one forward and one backward pass; the same once more at the end, and the search.
         """
         active = Active.unbounded(target, x, y, threat, rng)
-        return jsma(active, theta=self.theta, gamma=self.gamma, saliency=self.saliency).x_adv
+        best, effect = jsma(active, theta=self.theta, gamma=self.gamma, saliency=self.saliency, both=self.both)
+        return give_back(active.keep(best.won)[0], best, effect, steps=self.search_steps)
 
 
-def jsma(active: Active, *, theta: float, gamma: float, saliency: Saliency) -> Best:
-    """First successes; see :class:`JSMA`."""
-    best, x_adv = Best(active.ball.x), active.ball.x
+def jsma(active: Active, *, theta: float, gamma: float, saliency: Saliency, both: bool) -> tuple[Best, Tensor]:
+    """First successes, see :class:`JSMA`, and the effects (B, *S) that were expected of their changes."""
+    best, x_adv, effects = Best(active.ball.x), active.ball.x, torch.zeros_like(active.ball.x)
     features = x_adv[0].numel() if len(x_adv) else 0
     most = max(gamma * features, min(2, features))  # one pair at least, or the only feature
     # Each pair may be moved until both features are at the end of the box.
@@ -80,15 +91,41 @@ def jsma(active: Active, *, theta: float, gamma: float, saliency: Saliency) -> B
         ball = active.ball
         logits, rise = slopes(active.target, x_adv, active.y, saliency, targeted=active.targeted)
         won = keep_nearest(best, active, x_adv, logits)
-        movable = (x_adv < 1.0) if theta > 0 else (x_adv > 0.0)
+        change = torch.full_like(x_adv, theta)
+        if both:  # either way, but not back
+            change = torch.where(rise > 0, (1.0 - x_adv).clamp_max(abs(theta)), -x_adv.clamp_max(abs(theta)))
+            change = torch.where(change * (x_adv - ball.x) < 0, 0.0, change)
+        movable = torch.where(change > 0, x_adv < 1.0, (change < 0) & (x_adv > 0.0))
         if ball.mask is not None:
             movable = movable & ball.mask
-        pair, score = best_pair(rise.flatten(1) * (1.0 if theta > 0 else -1.0), movable.flatten(1))
-        moved = x_adv.flatten(1).scatter_add(1, pair, torch.full_like(pair, theta, dtype=x_adv.dtype))
+        effect = rise * (change if both else math.copysign(1.0, theta))
+        pair, score = best_pair(effect.flatten(1), movable.flatten(1))
+        moved = x_adv.flatten(1).scatter_add(1, pair, change.flatten(1).gather(1, pair))
         moved = ball.project(moved.reshape(x_adv.shape))
         changed = (moved != ball.x).flatten(1).sum(1)
-        active, x_adv = active.keep(~won & (score > 0) & (changed <= most), moved)
-    return best
+        going = ~won & (score > 0) & (changed <= most)
+        effects[active.index] += torch.where(columns(going, moved) & (moved != x_adv), effect, 0.0)
+        active, x_adv = active.keep(going, moved)
+    return best, effects
+
+
+def give_back(active: Active, best: Best, effect: Tensor, *, steps: int) -> Tensor:
+    """The successes (B, *S) after `steps` attempts to take a change back, in the order of their `effect` (B, *S).
+
+    active: the rows that succeeded.
+    """
+    for _ in range(steps):
+        (active,) = active.keep(active.affordable())
+        x, x_adv = active.ball.x.flatten(1), best.x_adv[active.index].flatten(1)
+        changed = (x_adv != x) & (effect[active.index].flatten(1) < torch.inf)
+        active, x, x_adv, changed = active.keep(changed.any(1), x, x_adv, changed)
+        if len(active) == 0:
+            break
+        least = torch.where(changed, effect[active.index].flatten(1), torch.inf).argmin(1, keepdim=True)
+        effect.flatten(1)[active.index, least.squeeze(1)] = torch.inf  # each is tried once
+        x_adv = x_adv.scatter(1, least, x.gather(1, least)).reshape(active.ball.x.shape)
+        keep_nearest(best, active, x_adv, active.target.logits(x_adv))
+    return best.x_adv
 
 
 def slopes(target: Target, x_adv: Tensor, y: Tensor, saliency: Saliency, *, targeted: bool) -> tuple[Tensor, Tensor]:

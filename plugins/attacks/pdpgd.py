@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,9 @@ _LAST_STEP, LAST_DUAL_STEP = 0.1, 0.01
 AVERAGE = 0.9
 """Decay of the moving average of the dual variable, which is the weight of the primal step."""
 
+FEATURES = 64
+"""linf: the number of features up to which a step has the length that is configured."""
+
 
 @dataclass(frozen=True)
 class PDPGD(Attack):
@@ -31,12 +35,14 @@ class PDPGD(Attack):
 
     The weight, the dual variable, grows in the logarithm while the example does not succeed, and falls while it does.
 
-    Differences from the paper: the gradient is normalised, and the objective is the margin; up to the first success an
-    untargeted attack aims at the class whose linearised boundary is nearest (`candidates`; 1 leaves that out); the
-    nearest success is moved straight back towards the input as far as it stays one (`search_steps`); an example that
-    has settled is left (`patience`; 1 is the paper's).
+    Differences from the paper: the gradient is normalised, and the objective is the margin; under linf the steps grow
+    with the root of the number of features from 64 on, as in l2 they would change each feature by ever less; up to the
+    first success an untargeted attack aims at the class whose linearised boundary is nearest (`candidates`; 1 leaves
+    that out); the nearest success is moved straight back towards the input as far as it stays one (`search_steps`); an
+    example that has settled is left (`patience`; 1 is the paper's).
 
-    steps: iterations. step_size: of the first primal step. dual_step_size: of the first dual step.
+    steps: iterations. step_size: of the first primal step, in l2; under linf that on up to 64 features.
+    dual_step_size: of the first dual step.
     initial_weight: the dual variable at the start, as a multiple of the least one at which a first step would leave the
     input.
     candidates: number of classes considered at the start: the label and those with the next highest scores.
@@ -110,6 +116,8 @@ def pdpgd(
     """Nearest successes; see :class:`PDPGD`. weight, average: (b,), logarithm of the dual variable and its average."""
     best, x_adv, norm = Best(active.ball.x), active.ball.x, active.ball.norm
     patient = Patience(patience, steps, best)
+    if norm is Norm.linf and len(x_adv):
+        step_size *= math.sqrt(max(x_adv[0].numel() / FEATURES, 1.0))
     weight = average = torch.full_like(best.value, initial_weight).log()
     for step in range(steps):
         active, x_adv, weight, average = active.keep(active.affordable(), x_adv, weight, average)

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from benchmark_plugins.attacks.alma import ALMA
 from benchmark_plugins.attacks.autoattack import AutoAttack
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner
 from benchmark_plugins.attacks.ddn import DDN
@@ -14,6 +15,7 @@ from benchmark_plugins.attacks.fmn import FMN
 from benchmark_plugins.attacks.gradient_descent import GradientDescent
 from benchmark_plugins.attacks.jsma import JSMA
 from benchmark_plugins.attacks.lbfgs import LBFGS
+from benchmark_plugins.attacks.pdpgd import PDPGD
 from benchmark_plugins.attacks.rays import RayS
 from benchmark_plugins.attacks.sigma_zero import SigmaZero
 from benchmark_plugins.attacks.square import Square
@@ -56,6 +58,29 @@ def test_linear_worlds_are_solved(attack: Attack, norm: Norm, name: str) -> None
     assert bool(torch.isfinite(ratio).all())
 
 
+@pytest.mark.parametrize(("name", "norm"), [("twins", Norm.l2), ("twins", Norm.l1), ("thin", Norm.l2)])
+def test_alma_is_not_led_away_by_a_twin_of_the_label(name: str, norm: Norm) -> None:
+    world = attack_world(name, 6)
+    exact = world.exact(norm)
+    assert exact is not None
+    ratio = found(ALMA(steps=400), world, norm)[0] / exact
+    assert float(ratio.max()) < 1.02
+
+
+@pytest.mark.parametrize("attack", [ALMA(), FMN()], ids=lambda attack: type(attack).__name__)
+def test_under_l1_steps_suffice_for_many_features(attack: Attack) -> None:
+    world = attack_world("colour", 4)
+    exact = world.exact(Norm.l1)
+    assert exact is not None
+    assert float((found(attack, world, Norm.l1)[0] / exact).median()) < 1.01
+
+
+def test_under_linf_pdpgds_steps_suffice_for_many_features() -> None:
+    world = attack_world("conv28", 3)
+    near, short = (found(attack, world, Norm.linf)[0] for attack in (FMN(), PDPGD()))
+    assert float((short / near).median()) < 1.06
+
+
 @pytest.mark.parametrize("name", ["twins", "faint", "loud", "louder"])
 def test_slow_attacks_find_something_at_any_scale_and_beside_twins(name: str) -> None:
     world = attack_world(name, 3)
@@ -65,11 +90,15 @@ def test_slow_attacks_find_something_at_any_scale_and_beside_twins(name: str) ->
         assert float((found(attack, world, Norm.l2)[0] / exact).median()) < worst
 
 
-@pytest.mark.parametrize("name", ["thin", "small", "twins", "loud"])
-def test_jsma_moves_a_pair_at_least(name: str) -> None:
+@pytest.mark.parametrize("name", LINEAR)
+def test_jsma_moves_a_pair_either_way_and_gives_back_what_is_not_needed(name: str) -> None:
     world = attack_world(name, 6)
-    passes = found(JSMA(), world, Norm.l0)[1]
+    far, passes = found(JSMA(), world, Norm.l0)
+    exact = world.exact(Norm.l0)
+    assert exact is not None
     assert bool((passes >= 2).all())
+    assert float((far / exact).median()) == 1.0
+    assert bool((found(JSMA(search_steps=0), world, Norm.l0)[0] >= far).all())
 
 
 def test_jsma_moves_the_only_feature() -> None:
