@@ -16,7 +16,7 @@ from ._base.classes import margin_to_rival, next_rivals
 from ._base.settings import check_at_least, check_positive, check_share
 from ._base.vectors import TINY, columns, usable
 from ._minimal.nearest import Patience, finish, keep_nearest
-from ._minimal.nearest_class import toward_nearest_class
+from ._minimal.nearest_class import nearest_class
 
 CHECK, IMPROVED, SHARPER = 10, 0.95, 1.2
 """Steps between two checks; share to which the constraint must fall; growth of the sharpness if it did not."""
@@ -157,12 +157,13 @@ def alma(
         active, x_adv, unit, square, penalty = active.keep(active.affordable(), x_adv, unit, square, penalty)
         if len(active) == 0:
             break
-        if step == 0:
-            active, gradient, logits = toward_nearest_class(active, candidates)
+        if step == 0 and candidates > 2 and not active.targeted:
+            active, gradient, logits = nearest_class(active, candidates)
             value = margin_to_rival(logits, active)
-            unit = value.abs().nan_to_num(nan=1.0, posinf=1.0).clamp_min(TINY)
         else:
             gradient, value, logits = active.gradient(x_adv, margin_to_rival)
+        if step == 0:
+            unit = value.abs().nan_to_num(nan=1.0, posinf=1.0).clamp_min(TINY)
         gradient, ball = usable(gradient, active.ball), active.ball
         won = keep_nearest(best, active, x_adv, logits)
         value = torch.where(won, active.margin(logits), value)
