@@ -118,7 +118,7 @@
         shown += fits ? 1 : 0;
       });
       if (bounds.length) { markStrongest(); }
-      if (count) { count.textContent = shown === rows.length ? rows.length + " rows" : shown + " of " + rows.length + " rows"; }
+      if (count) { count.textContent = (shown === rows.length ? "" : shown + " of ") + rows.length + (rows.length === 1 ? " row" : " rows"); }
     }
     /* the attack with the highest success on each board, of those that are shown */
     function markStrongest() {
