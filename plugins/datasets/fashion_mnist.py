@@ -28,6 +28,8 @@ _UNPACKED = (
     "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 )
 SOURCES = tuple(Source(f"{_HOST}/{name}", *sums) for name, *sums in zip(FILES, _SHA256, _UNPACKED, strict=True))
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package `dataset-fashion-mnist` puts the files."""
 SPEC = DataSpec(
     (1, 28, 28),
     10,
@@ -41,8 +43,8 @@ SPEC = DataSpec(
 class FashionMNIST(Dataset):
     """The four published files, in the folder `fashion_mnist` of the data folder.
 
-    Debian's package `dataset-fashion-mnist` has them with another gzip header in `/usr/share/datasets/fashion-mnist`,
-    which may be linked there: the unpacked content is compared.
+    Without that folder, those of Debian's package `dataset-fashion-mnist` are read where it is installed: they have
+    another gzip header, and the unpacked content is compared.
     """
 
     def revision(self, root: Path) -> str:
@@ -51,7 +53,10 @@ class FashionMNIST(Dataset):
 
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Splits of 55 000, 5 000 and 10 000 images (1, 28, 28)."""
-        return load_idx(SOURCES, root / "fashion_mnist", SPEC, offline=offline)
+        folder = root / "fashion_mnist"
+        if not folder.exists() and all((DEBIAN / name).is_file() for name in FILES):
+            folder = DEBIAN
+        return load_idx(SOURCES, folder, SPEC, offline=offline)
 
 
 @hookimpl

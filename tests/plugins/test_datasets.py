@@ -24,6 +24,11 @@ from tests.plugins.named_splits import disjoint, in_box, make, nearest_mean_hits
 NAMES = ("breast_cancer", "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic")
 
 
+@pytest.fixture(autouse=True)
+def _nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "nowhere")
+
+
 # --- embedded sets ---------------------------------------------------------------------------------------------------
 
 

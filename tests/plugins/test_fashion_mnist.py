@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmark_plugins.datasets import fashion_mnist
 from benchmark_plugins.datasets.fashion_mnist import SOURCES, FashionMNIST
 
 from benchmark.data import Splits
@@ -42,6 +43,15 @@ def test_the_packages_files_are_those_published(splits: Splits) -> None:
     assert [len(part) for part in (splits.train, splits.select, splits.test)] == [55_000, 5_000, 10_000]
     assert torch.bincount(splits.test.y).tolist() == [1_000] * 10
     assert splits.test.x(torch.arange(1)).shape == (1, 1, 28, 28)
+
+
+def test_they_are_found_without_a_data_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "fashion_mnist")
+    assert len(FashionMNIST().load(tmp_path, offline=True).test) == 10_000
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"fashion_mnist lacks train-images-idx3-ubyte\.gz, .*this run is offline"):
+        FashionMNIST().load(tmp_path, offline=True)
 
 
 def test_nearest_class_mean_has_its_exact_robust_accuracies(splits: Splits) -> None:
