@@ -40,6 +40,16 @@ class Model(Component):
         """Pretrained weights, which replace training; None to train from the initial weights."""
         return None
 
+    def stated_accuracy(self, dataset: str) -> float | None:
+        """Clean top-1 accuracy of the pretrained weights in [0, 1] according to their publisher; None if unknown.
+
+        The core measures it when the weights are loaded, and refuses a model that contradicts it.
+
+        Args:
+            dataset: name of the dataset plugin.
+        """
+        return None
+
     def learn(self, module: nn.Module, train: Examples, spec: DataSpec, seed: int) -> None:
         """Fit `module`, as :meth:`build` made it, in place and without gradients.
 

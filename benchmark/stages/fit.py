@@ -16,7 +16,7 @@ from benchmark import registry
 from benchmark.api import Defense
 from benchmark.config.schema import Trainer
 from benchmark.config.system_spec import WEIGHTS, SystemSpec
-from benchmark.data import DataSpec, Examples
+from benchmark.data import DataSpec
 from benchmark.errors import Refused, StoreError
 from benchmark.hooks.events import TrainingPlan
 from benchmark.hooks.observers import Observers
@@ -26,9 +26,10 @@ from benchmark.records.durable import file_sha256, set_aside, write_atomic
 from benchmark.records.poison import POISON
 from benchmark.records.provenance import provenance
 from benchmark.records.store import Store
-from benchmark.sampling import SampleRandom, derive_seed
+from benchmark.sampling import derive_seed
 from benchmark.stages import world
 from benchmark.stages.calibrate import DETECTOR_FALSE_POSITIVES, calibrate, calibrated, too_few
+from benchmark.stages.clean import check_stated, correct
 from benchmark.stages.devices import device_of
 from benchmark.stages.first_pass import check_answers
 from benchmark.stages.learn import Further, Weights, trains_further
@@ -36,7 +37,6 @@ from benchmark.stages.load import Loaded
 from benchmark.stages.training_data import TrainingData, training_examples
 from benchmark.system import Detector, System
 from benchmark.system.weights import load_weights, save_weights
-from benchmark.threat import Goal
 
 __all__ = ["DETECTOR_FALSE_POSITIVES", "assemble", "build_model", "built", "calibrated", "fit"]
 
@@ -187,6 +187,8 @@ class _Training:
                            plan.epochs)  # fmt: skip
         if given is not None:
             model = build_model(parts, splits.spec, given)
+        if given is not None or not plan.epochs:
+            check_stated(parts, splits.spec, given, splits.test, device_of(self.trainer))
 
         def tell(values: dict[str, float]) -> None:
             self.observers.tell("benchmark_epoch", training=plan, epoch=int(values["epoch"]), values=values)
@@ -276,16 +278,3 @@ def _help_to_train(parts: SystemSpec, loaded: Loaded, store: Store, trainer: Tra
     given = parts.model.pretrained(splits.spec)
     task.fit(build_model(parts, splits.spec, given), given, train, splits.select, lambda _: None)
     world.barrier()
-
-
-def correct(system: System, examples: Examples, seed: int, device: torch.device) -> int:
-    """Number of examples that a system classifies correctly, by the same passes as in the attack stage."""
-    from benchmark.stages.judge import answer, right
-
-    total = 0
-    system.to(device)
-    for at in torch.arange(len(examples)).split(256) if len(examples) else ():
-        rng = SampleRandom(derive_seed(seed, "cell"), examples.ids[at].to(device)).child("clean")
-        y = examples.y[at].to(device)
-        total += int(right(answer(system, examples.x(at).to(device), y, rng), Goal.untargeted).sum())
-    return total

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmark.api import ConfigError, DataError
 
-__all__ = ["misfits", "program_in", "state_in"]
+__all__ = ["misfits", "program_in", "state_in", "state_under"]
 
 EXPECTED = (
     "expected a state dict in .safetensors, .pt or .pth, a TorchScript file, an exported program (.pt2), or a folder "
@@ -63,6 +63,26 @@ def state_in(path: Path, entry: str, prefix: str) -> dict[str, Tensor]:
         if lacking:
             raise ConfigError(f"model.prefix is {prefix!r}, but {path} has {lacking[0]}, which does not begin with it")
     return {name.removeprefix(prefix): value for name, value in found.items()}
+
+
+def state_under(path: Path, entries: tuple[str, ...], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of a file by name, as :func:`state_in`, of the first of `entries` that it has, if any.
+
+    Args:
+        prefixes: removed from the names that begin with them, in this order.
+
+    Raises:
+        DataError: if there are no tensors.
+    """
+    found = _read(path)
+    nested = [name for name, value in found.items() if isinstance(value, dict)] if isinstance(found, dict) else []
+    entry = next((name for name in entries if name in nested), "")
+    if nested and not entry:
+        raise DataError(f"{path} has {_keys(found)}; expected tensors by name, alone or under {', '.join(entries)}")
+    state = state_in(path, entry, "")
+    for prefix in prefixes:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def program_in(path: Path) -> nn.Module | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,12 +14,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.api import ConfigError, DataError, DataSpec, MissingPackage, Refused
+from benchmark.api import ConfigError, DataError, DataSpec, MissingPackage, Model, Refused, added
 
 from ._weights import misfits
 
 INSIDE = "model."
 """The prefix of the zoo's weights in those of :class:`Preprocessed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooModel(Model):
+    """Pretrained model of a zoo, whose publisher states its clean accuracy.
+
+    clean_accuracy: in [0, 1], on the dataset of the run; checked when the weights are loaded. None: the zoo's own card
+    is asked, if it has one.
+    """
+
+    clean_accuracy: float | None = added(None)
+
+    def __post_init__(self) -> None:
+        if self.clean_accuracy is not None and not 0 <= self.clean_accuracy <= 1:
+            raise ConfigError(
+                f"model.clean_accuracy is {self.clean_accuracy}; expected a fraction from 0 to 1, such as 0.9478"
+            )
+
+    def stated_accuracy(self, dataset: str) -> float | None:
+        """The setting; by default, that of the zoo's card."""
+        return self.card_accuracy(dataset) if self.clean_accuracy is None else self.clean_accuracy
+
+    def card_accuracy(self, dataset: str) -> float | None:
+        """Clean accuracy on a dataset according to the zoo's card; None if it does not say."""
+        return None
 
 
 def imported(package: str, line: str) -> ModuleType:

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from benchmark.api import DataError, DataSpec, Model, hookimpl
 
 from ._weights import state_in
-from ._zoo import document, fitting, imported, pinned, preprocessed
+from ._zoo import ZooModel, document, fitting, imported, pinned, preprocessed
 
 LINE = "pip install 'adversarial-benchmark[huggingface]'"
 
 
 @dataclass(frozen=True)
-class HuggingFace(Model):
+class HuggingFace(ZooModel):
     """Any architecture supported by transformers' `AutoModelForImageClassification`; no code of the folder is run.
 
     path: the folder, identified by its content, not its location. sha256: of its model.safetensors; another one is
-    refused; empty accepts any.
+    refused; empty accepts any. clean_accuracy: as published, in [0, 1]; checked when the weights are loaded.
     """
 
     path: str = ""

@@ -14,18 +14,19 @@ from torch import Tensor, nn
 
 from benchmark.api import Adapted, AnswerKind, AnswerRule, ConfigError, DataError, DataSpec, InputRule, Model, hookimpl
 
-from ._zoo import imported, pinned
+from ._zoo import ZooModel, imported, pinned
 
 LINE = "pip install 'adversarial-benchmark[keras]', and set KERAS_BACKEND=torch"
 
 
 @dataclass(frozen=True)
-class Keras(Model):
+class Keras(ZooModel):
     """A trained model; on Keras' other backends it has no gradients and is refused.
 
     path: the .keras file, identified by its content, not its location. sha256: of it; empty accepts any. answers:
     output of the last layer: logits, probabilities, or logit (one, for two classes). scale, shift: the model receives x
-    * scale + shift for x in [0, 1], with channels last; one value, or one per channel.
+    * scale + shift for x in [0, 1], with channels last; one value, or one per channel. clean_accuracy: as published, in
+    [0, 1]; checked when the weights are loaded.
     """
 
     path: str = ""
@@ -35,6 +36,7 @@ class Keras(Model):
     shift: list[float] = field(default_factory=lambda: [0.0])
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.answers is AnswerKind.labels:
             raise ConfigError("model.answers is labels, which have no scores; expected logits, probabilities or logit")
 

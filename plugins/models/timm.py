@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from benchmark.api import DataError, DataSpec, Model, hookimpl
 
 from ._weights import state_in
-from ._zoo import document, fitting, imported, pinned, preprocessed
+from ._zoo import ZooModel, document, fitting, imported, pinned, preprocessed
 
 LINE = "pip install timm, with a torchvision for the installed torch (there is none for the CPU build of 2.13)"
 
 
 @dataclass(frozen=True)
-class Timm(Model):
+class Timm(ZooModel):
     """Any architecture supported by timm.create_model.
 
     path: the folder, identified by its content, not its location. sha256: of its model.safetensors; empty accepts any.
+
+    clean_accuracy: as published, in [0, 1]; checked when the weights are loaded.
     """
 
     path: str = ""

@@ -17,16 +17,17 @@ from torch import Tensor, nn
 from benchmark.api import ConfigError, DataError, DataSpec, Model, hookimpl
 
 from ._weights import state_in
-from ._zoo import fitting, pinned, preprocessed
+from ._zoo import ZooModel, fitting, pinned, preprocessed
 
 
 @dataclass(frozen=True)
-class TorchHub(Model):
+class TorchHub(ZooModel):
     """A module returned by a function of the repository.
 
     repository: the folder with hubconf.py. entry: the function in it. args: its arguments. weights: a state dict,
     .safetensors or loaded with weights_only; empty for an entry that loads its own, which needs training.epochs=0.
     sha256: of that file. mean, std: of the entry's preprocessing, one value per channel.
+    clean_accuracy: as published, in [0, 1]; checked when the weights are loaded.
     """
 
     repository: str = ""

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 
 from ._weights import state_in
-from ._zoo import fitting, imported, pinned, preprocessed
+from ._zoo import ZooModel, fitting, imported, pinned, preprocessed
 
 LINE = "pip install torchvision in the version for the installed torch (there is none for the CPU build of 2.13)"
 
 
 @dataclass(frozen=True)
-class TorchVision(Model):
+class TorchVision(ZooModel):
     """Any network supported by torchvision.models.get_model.
 
     name: such as resnet50. path: the state dict, .pth or .safetensors. sha256: of the file; empty accepts any.
 
     weights_enum: such as ResNet50_Weights.IMAGENET1K_V2, for the preprocessing, with images resized to its crop size;
-    empty for no preprocessing.
+    empty for no preprocessing. clean_accuracy: as published, in [0, 1]; checked when the weights are loaded.
     """
 
     name: str = "resnet18"
