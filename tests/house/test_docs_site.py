@@ -67,7 +67,7 @@ def test_every_page_of_the_reference_describes_a_module() -> None:
 def test_fields_and_shapes_of_a_docstring_are_laid_out(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "reference" / "api.html").read_text(encoding="utf-8"))
     assert "\nshape: (C, H, W) for images" in text.replace("\n\n", "\n")
-    assert "(B, *S) float32 in [0, 1]; must not be changed." in text
+    assert "(B, *S) float32 in [0, 1]; must not be modified." in text
     assert "Parameters:" in text
 
 
