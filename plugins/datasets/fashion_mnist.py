@@ -43,8 +43,8 @@ SPEC = DataSpec(
 class FashionMNIST(Dataset):
     """The four published files, in the folder `fashion_mnist` of the data folder.
 
-    Without that folder, those of Debian's package `dataset-fashion-mnist` are read where it is installed: they have
-    another gzip header, and the unpacked content is compared.
+    Where it has none, those of Debian's package `dataset-fashion-mnist` are read, if it is installed: they have another
+    gzip header, and the unpacked content is compared.
     """
 
     def revision(self, root: Path) -> str:
@@ -54,7 +54,7 @@ class FashionMNIST(Dataset):
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Splits of 55 000, 5 000 and 10 000 images (1, 28, 28)."""
         folder = root / "fashion_mnist"
-        if not folder.exists() and all((DEBIAN / name).is_file() for name in FILES):
+        if not any((folder / name).is_file() for name in FILES) and all((DEBIAN / name).is_file() for name in FILES):
             folder = DEBIAN
         return load_idx(SOURCES, folder, SPEC, offline=offline)
 
