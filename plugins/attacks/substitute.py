@@ -85,6 +85,11 @@ class Substitute(PreparedAttack):
                 f"attack.attack is {type(self.attack).__name__}, which is prepared once per cell; expected an attack "
                 "without preparation, such as mi_fgsm"
             )
+        if self.attack.supports.minimal or not self.attack.supports.bounded:
+            raise ConfigError(
+                f"attack.attack is {type(self.attack).__name__}, which does not keep to the threat's ball; expected an "
+                "attack that uses all of it, such as mi_fgsm, since what just fools the substitute hardly transfers"
+            )
         can = replace(self.attack.supports, access=Access.labels, top5=False, randomized=True)
         object.__setattr__(self, "supports", can)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.mi_fgsm import MIFGSM
 from benchmark_plugins.attacks.square import Square
 from benchmark_plugins.attacks.substitute import Points, Substitute, ask, augmented, signs
@@ -162,6 +163,7 @@ def test_trees_are_broken_through_a_network_trained_on_their_labels(tmp_path: Pa
         ({"rounds": -1}, r"attack\.rounds is -1; expected at least 0"),
         ({"period": 0}, r"attack\.period is 0; expected at least 1"),
         ({"model": BoostedTrees()}, r"attack\.model is BoostedTrees, which has no gradients; expected a network"),
+        ({"attack": DeepFool()}, r"attack\.attack is DeepFool, which does not keep to the threat's ball"),
         ({"attack": Universal()}, r"attack\.attack is Universal, which is prepared once per cell"),
     ],
 )
