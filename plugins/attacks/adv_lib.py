@@ -15,7 +15,8 @@ from torch import Tensor
 
 from benchmark.api import Attack, DataSpec, Norm, Refused, Threat, hookimpl
 
-from ._toolkits.bridge import Bridge, Method, imported, methods_of
+from .._toolkit import imported
+from ._toolkits.bridge import Bridge, Method, methods_of
 from ._toolkits.facade import Facade
 
 ORDERS = {Norm.linf: float("inf"), Norm.l2: 2, Norm.l1: 1, Norm.l0: 0}

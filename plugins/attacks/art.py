@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from benchmark.api import Access, Attack, DataSpec, Norm, Refused, Threat, hookimpl
 
-from ._toolkits.bridge import Bridge, Method, imported, methods_of
+from .._toolkit import imported
+from ._toolkits.bridge import Bridge, Method, methods_of
 from ._toolkits.facade import Facade
 
 ORDERS: dict[Norm, float | int] = {Norm.linf: np.inf, Norm.l2: 2, Norm.l1: 1}

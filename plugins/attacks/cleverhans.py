@@ -15,7 +15,8 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Norm, Threat, hookimpl
 
-from ._toolkits.bridge import Bridge, Method, imported, installed, methods_of
+from .._toolkit import imported, installed
+from ._toolkits.bridge import Bridge, Method, methods_of
 from ._toolkits.facade import Facade
 
 ORDERS: dict[Norm, float | int] = {Norm.linf: np.inf, Norm.l2: 2, Norm.l1: 1}

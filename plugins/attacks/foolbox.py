@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, Norm, Threat, hookimpl
 
-from ._toolkits.bridge import EVERY, Bridge, Method, imported, methods_of
+from .._toolkit import imported
+from ._toolkits.bridge import EVERY, Bridge, Method, methods_of
 from ._toolkits.facade import Facade
 
 ORDERS = {Norm.linf: float("inf"), Norm.l2: 2, Norm.l1: 1, Norm.l0: 0}

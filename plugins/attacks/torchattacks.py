@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmark.api import Access, Attack, DataSpec, Norm, Refused, Threat, hookimpl
 
-from ._toolkits.bridge import Bridge, Method, imported, methods_of
+from .._toolkit import imported
+from ._toolkits.bridge import Bridge, Method, methods_of
 from ._toolkits.facade import Facade
 
 NORMS = {Norm.linf: "Linf", Norm.l2: "L2", Norm.l1: "L1"}

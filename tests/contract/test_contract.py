@@ -21,6 +21,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "attack.autoattack": {"steps": 10, "queries": 60},
     "attack.generator": {"epochs": 4, "width": 8},
     "attack.rp2": {"steps": 10},
+    "attack.substitute": {"rounds": 3, "epochs": 10},
     "attack.pyautoattack": {"args": {"n_iter": 2, "n_restarts": 1}},
 }
 """Plugins whose defaults are a long search, and settings with which it ends within the query budget of the rules."""
@@ -35,6 +36,7 @@ test_contract_adv_lib = contract.tests("attack.adv_lib", **SHORT["attack.adv_lib
 test_contract_pyautoattack = contract.tests("attack.pyautoattack", **SHORT["attack.pyautoattack"])
 test_contract_generator = contract.tests("attack.generator", **SHORT["attack.generator"])
 test_contract_rp2 = contract.tests("attack.rp2", **SHORT["attack.rp2"])
+test_contract_substitute = contract.tests("attack.substitute", **SHORT["attack.substitute"])
 test_contract_alma = contract.tests("attack.alma", **SHORT["attack.alma"])
 test_contract_apgd = contract.tests("attack.apgd", **SHORT["attack.apgd"])
 test_contract_autoattack = contract.tests("attack.autoattack", **SHORT["attack.autoattack"])

@@ -128,7 +128,7 @@ ALLOWED = {
     "plugins/models/torch_hub.py": "names the repository by the content of its hubconf.py",
     "plugins/models/_http.py": "reads an endpoint's token from the environment, and waits for its turn",
     "plugins/models/sklearn.py": "silences the warnings of a conversion",
-    "plugins/attacks/_toolkits/bridge.py": "silences the warnings of a toolkit",
+    "plugins/_toolkit.py": "silences the warnings of a toolkit",
     "plugins/attacks/_toolkits/facade.py": "seeds the global generators that toolkits draw from, and restores them",
     "plugins/models/checkpoint.py": "reads the weights that it is named for",
     "plugins/models/file.py": "names the user's code by its content",

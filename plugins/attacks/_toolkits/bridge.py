@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.metadata
-import importlib.util
-import inspect
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +14,6 @@ from benchmark.api import (
     Access,
     Attack,
     AttackFault,
-    ConfigError,
     DataSpec,
     MissingPackage,
     Norm,
@@ -32,6 +25,7 @@ from benchmark.api import (
 )
 from benchmark.errors import BenchmarkError
 
+from ..._toolkit import check_args, check_method, installed, installed_version, parameters_of
 from .facade import Facade, Spent, of_its_own
 
 EVERY = tuple(Norm)
@@ -96,47 +90,21 @@ class Bridge(Attack):
     version: str = ""
 
     def __post_init__(self) -> None:
-        name = type(self).__module__.rpartition(".")[2]
-        self._check_installed(name)
-        offered = self.offered()
-        if self.method not in offered:
-            close = difflib.get_close_matches(self.method, offered, n=3, cutoff=0.4)
-            hint = f"; did you mean {', '.join(close)}?" if close else ""
-            raise ConfigError(
-                f"attack.method is {self.method!r}; expected one of the {len(offered)} methods of {self.package} that "
-                f"`benchmark plugins attack.{name}` lists{hint}"
-            )
+        plugin = f"attack.{type(self).__module__.rpartition('.')[2]}"
+        found = installed_version(plugin, "attack", self.package, self.distribution, self.install, self.version)
+        object.__setattr__(self, "version", found)
+        check_method(plugin, "attack", self.package, self.method, self.offered())
         if not installed(self.needs.get(self.method, self.package)):
             needed = self.needs[self.method]
             raise MissingPackage(
                 f"{self.package}'s {self.method} needs {needed}, which is not installed: pip install {needed}"
             )
-        taken = self.parameters()
-        for given in self.args:
-            if given in self.owned:
-                raise ConfigError(
-                    f"attack.args.{given} is set by the bridge, from the threat and the data; change the threat instead"
-                )
-            if given not in taken:
-                raise ConfigError(
-                    f"attack.args.{given} is no parameter of {self.package}'s {self.method}; it has "
-                    f"{', '.join(taken) or 'none'}"
-                )
+        words, source = f"{self.package}'s {self.method}", "from the threat and the data; change the threat instead"
+        check_args("attack", words, self.args, self.parameters(), self.owned, source)
         object.__setattr__(self, "supports", self.known[self.method].supports)
 
     def __hash__(self) -> int:
         return hash((type(self), self.method, repr(self.args), self.project, self.version))
-
-    def _check_installed(self, name: str) -> None:
-        if not installed(self.package):
-            raise MissingPackage(f"attack.{name} needs {self.distribution}, which is not installed: {self.install}")
-        found = importlib.metadata.version(self.distribution)
-        if self.version and self.version != found:
-            raise ConfigError(
-                f"attack.version is {self.version}, and {self.distribution} {found} is installed; install that "
-                "version, or leave it out"
-            )
-        object.__setattr__(self, "version", found)
 
     @classmethod
     def offered(cls) -> dict[str, Method]:
@@ -152,8 +120,7 @@ class Bridge(Attack):
 
     def parameters(self) -> tuple[str, ...]:
         """The parameters of the method that can be given."""
-        taken = inspect.signature(self.signature_of(self.method)).parameters.values()
-        return tuple(one.name for one in taken if one.kind is not one.VAR_KEYWORD and one.name not in self.owned)
+        return parameters_of(self.signature_of(self.method), self.owned)
 
     @classmethod
     @abstractmethod
@@ -231,18 +198,6 @@ class Bridge(Attack):
                 f"{type(error).__name__}: {error}"
             ) from error
         return found.detach().to(x.device, x.dtype).reshape(x.shape)
-
-
-def installed(package: str) -> bool:
-    """Tell whether a package can be imported, without importing it."""
-    return importlib.util.find_spec(package) is not None
-
-
-def imported(name: str) -> Any:
-    """A module of a toolkit, without the warnings that importing old code gives."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module(name)
 
 
 def _words(method: Method) -> str:
