@@ -65,7 +65,7 @@ def test_what_is_asked_to_be_exact_at_a_radius_is() -> None:
 
 
 def test_what_is_missed_is_said_on_the_page(script: Any) -> None:
-    said = PAGE.partition("## What is missed")[2]
+    said = PAGE.partition("## Missed targets")[2]
     for attack, norm, world in script.MISSED:
         assert re.search(rf"`{attack}` under {norm} on [^.]*\b{world}\b", said), (attack, norm, world)
 
