@@ -47,7 +47,7 @@ CELLS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("digits, FMN", (*DIGITS, "attack=fmn"), 1.25),
     ("digits, Square", (*DIGITS, "attack=square", "attack.queries=1000"), 1.25),
     ("ResNet-18, FGSM, 64 examples", (*RESNET, "dataset.test=64", "attack=fgsm"), 1.05),
-    ("ResNet-18, PGD of 10 steps, 192", (*RESNET, "dataset.test=192", "attack=pgd", "attack.steps=10"), 1.05),
+    ("ResNet-18, PGD of 10 steps, 256", (*RESNET, "dataset.test=256", "attack=pgd", "attack.steps=10"), 1.05),
 )
 """Cells by name, how they are configured, and the share of the time without guards that they may take."""
 

@@ -55,7 +55,7 @@ def _read(path: Path) -> list[Finding] | None:
             return [Finding.model_validate(said) for said in stored["findings"]]
     except (ValueError, KeyError, TypeError):
         pass
-    set_aside(path, "is broken: its content does not have its checksum")
+    set_aside(path, "is broken: its content does not match its checksum")
     return None
 
 

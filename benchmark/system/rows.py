@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -46,10 +47,11 @@ def padded(x: Tensor, rows: int | None = None) -> Tensor:
 class NarrowPasses:
     """Passes of fewer than PASS_ROWS rows in which a module gives each row the bits that it has in a full one.
 
-    On the CPU a module may be asked in a multiple of four rows where all operators of its graph are among EXACT, and
-    where scores and gradients of random inputs in that many rows are the bits of a pass of PASS_ROWS. Kernels are
-    chosen by shapes alone, so that one comparison decides for all inputs. It is made the first time that so few rows
-    are asked about, and once per process for all modules of the same layers, shapes and operators.
+    On the CPU a module without hooks may be asked in a multiple of four rows where all operators of its graph are among
+    EXACT, and where scores and gradients of random inputs in that many rows are the bits of a pass of PASS_ROWS.
+    Kernels are chosen by shapes alone, so that one comparison decides for all inputs. It is made the first time that so
+    few rows are asked about, and once per process for all modules of the same layers, shapes and operators; a copy of
+    the module answers, so that one that notes its passes notes none of these.
     """
 
     _compared: dict[tuple[object, ...], bool] = {}  # noqa: RUF012 - shared: what one system showed holds for its copies
@@ -72,46 +74,45 @@ class NarrowPasses:
 
     def _compare(self, place: tuple[Sequence[int], int, bool], rows: int) -> bool:
         """True if a pass of `rows` rows gives the bits of a full one, in a process set up as `place` says."""
-        shape = place[0]
-        if place not in self._operators:
-            self._operators[place] = self._recorded(shape)
-        operators = self._operators[place]
-        if operators is None:
+        try:
+            if place not in self._operators:
+                self._operators[place] = self._recorded(place[0])
+            operators = self._operators[place]
+            if operators is None:
+                return False
+            key = (operators, *place, rows)
+            if key not in self._compared:
+                model = copy.deepcopy(self.module)
+                x = torch.rand(PASS_ROWS, *place[0], generator=torch.Generator().manual_seed(0))
+                answers = zip(_answers(model, x[:rows]), _answers(model, x), strict=True)
+                self._compared[key] = all(torch.equal(few, many[:rows]) for few, many in answers)
+            return self._compared[key]
+        except Exception:  # what a system cannot answer is said where it is asked in earnest
             return False
-        key = (operators, *place, rows)
-        if key not in self._compared:
-            x = torch.rand(PASS_ROWS, *shape, generator=torch.Generator().manual_seed(0))
-            answers = zip(self._answers(x[:rows]), self._answers(x), strict=True)
-            self._compared[key] = all(torch.equal(few, many[:rows]) for few, many in answers)
-        return self._compared[key]
 
     def _recorded(self, shape: Sequence[int]) -> tuple[object, ...] | None:
         """Layers, shapes and operators of the module; None if one is not exact, or no gradient reaches the input."""
-        try:
-            with torch.enable_grad(), _unseen():
-                names = _operators(self._graph(torch.full((STEP, *shape), 0.5))[1])
-        except Exception:  # what a system cannot answer is said where it is asked in earnest
+        if any(each._forward_hooks or each._forward_pre_hooks for each in self.module.modules()):
             return None
+        leaf = torch.full((STEP, *shape), 0.5, requires_grad=True)
+        with torch.enable_grad(), _unseen():
+            names = _operators(copy.deepcopy(self.module)(leaf.clone()))
         if not names or not set(names) <= EXACT:
             return None
         shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
         return (repr(self.module), tuple(shapes), tuple(names))
 
-    def _answers(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores of `x` (B, *S) without and with a graph, and the gradient (B, *S) of their weighted sum."""
-        with torch.no_grad():
-            plain = self.module(x.clone())
-        with torch.enable_grad(), _unseen():
-            leaf, scores = self._graph(x)
-            weights = torch.arange(1.0, scores[0].numel() + 1.0).reshape(scores.shape[1:])
-            (slope,) = torch.autograd.grad((scores * weights).sum(), leaf)
-        return plain, scores.detach(), slope
 
-    def _graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A leaf with the values of `x` (B, *S), and its scores with their graph."""
-        leaf = x.clone().requires_grad_(True)
-        scores: Tensor = self.module(leaf.clone())
-        return leaf, scores
+def _answers(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of `x` (B, *S) without and with a graph, and the gradient (B, *S) of their weighted sum."""
+    with torch.no_grad():
+        plain = model(x.clone())
+    leaf = x.clone().requires_grad_(True)
+    with torch.enable_grad(), _unseen():
+        scores: Tensor = model(leaf.clone())
+        weights = torch.arange(1.0, scores[0].numel() + 1.0).reshape(scores.shape[1:])
+        (slope,) = torch.autograd.grad((scores * weights).sum(), leaf)
+    return plain, scores.detach(), slope
 
 
 def _operators(scores: Tensor) -> list[str]:

@@ -117,7 +117,6 @@ def takes_tabular_data_or_refuses_it_by_name(defense: Defense) -> None:
 def counts_its_passes(defense: Defense) -> None:
     """A pass counts at least as many passes as the classifiers inside make, and more on top of a costlier stage."""
     here, system = _deployed(defense)
-    asked = system.rows_of_a_pass(here.x)  # which may try passes of its own, before any is counted
     rows: list[int] = []
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -127,7 +126,7 @@ def counts_its_passes(defense: Defense) -> None:
     system.logits(here.x, here.rng())
     for handle in handles:
         handle.remove()
-    made = sum(rows) / asked
+    made = sum(rows) / system.rows_of_a_pass(here.x)
     demand(
         system.passes >= made,
         f"a pass counts as {system.passes}, but {made:g} passes of a classifier were made; declare `passes`",

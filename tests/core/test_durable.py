@@ -151,7 +151,7 @@ def test_a_history_that_was_changed_is_broken(tmp_path: Path) -> None:
     assert training_history.read_history(tmp_path) == [{"epoch": 0.0, "score": 0.5}]
     file = tmp_path / training_history.HISTORY
     file.write_text(file.read_text().replace("0.5", "0.6"))
-    with pytest.raises(StoreError, match="does not have its checksum"):
+    with pytest.raises(StoreError, match="does not match its checksum"):
         training_history.read_history(tmp_path)
 
 

@@ -146,5 +146,5 @@ def test_parts_with_several_values_are_tried_in_turn() -> None:
     assert [part.label for part in parts("defense", "jpeg quality=30|60")] == ["jpeg quality=30", "jpeg quality=60"]
     assert parts("defense", "jpeg quality=30")[0].overrides == ["defense.jpeg.quality=30"]
     assert parts("attack", "pgd steps=5")[0].overrides == ["attack.steps=5"]
-    with pytest.raises(ConfigError, match="no setting"):
+    with pytest.raises(ConfigError, match="is not a setting"):
         parts("attack", "pgd =5")

@@ -117,6 +117,13 @@ NARROW = {
     ),
     "residual": Residual,
 }
+
+
+def _hooked(model: nn.Module) -> nn.Module:
+    model.register_forward_hook(lambda _, __, scores: torch.sigmoid(scores))
+    return model
+
+
 FULL = {
     "a smooth activation": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 33), nn.GELU(), nn.Linear(33, 10)),
     "a smooth function": lambda: Wrapped(torch.nn.functional.silu),
@@ -125,6 +132,7 @@ FULL = {
     "no gradient": lambda: Wrapped(lambda scores: scores.detach()),
     "another library": lambda: Wrapped(lambda scores: torch.from_numpy(scores.detach().numpy() * 2)),
     "batch statistics": lambda: Residual().train(),
+    "a hook": lambda: _hooked(NARROW["linear"]()),
 }
 
 
@@ -158,6 +166,13 @@ def test_a_pass_stays_wide_where_few_rows_could_change_a_bit(name: str) -> None:
     for count in (1, 4, 9, 28):
         assert system.rows_of_a_pass(torch.rand(count, 1, 8, 8)) == PASS_ROWS, count
     assert system.rows_of_a_pass(torch.rand(33, 1, 8, 8)) == 2 * PASS_ROWS
+
+
+def test_a_module_that_notes_its_passes_notes_none_that_are_only_tried() -> None:
+    model = Seen(NARROW["convolution"]()).eval()
+    system = _system(model)
+    assert system.rows_of_a_pass(torch.rand(3, 1, 8, 8)) == 4
+    assert model.rows == [0]
 
 
 def test_trying_narrow_passes_leaves_generators_and_statistics_alone() -> None:

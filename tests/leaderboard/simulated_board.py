@@ -59,12 +59,12 @@ class Simulation:
         parcel = made_submission(place / "store", place / "parcel", **{"minimal": False, **changes})
         if spoil is not None:
             spoil(Spoiler(parcel))
-        original = reviewing._proved
-        reviewing._proved = lambda root, cells, *_: _told(cells, proved)
+        original = reviewing.prove
+        reviewing.prove = lambda root, cells, *_: _told(cells, proved)
         try:
             review = check(parcel, [self.results])
         finally:
-            reviewing._proved = original
+            reviewing.prove = original
         if review.accepted:
             self.accepted[kind] += 1
             put(review, self.results)

@@ -111,9 +111,9 @@ def test_no_budget_is_exceeded_and_an_independent_counter_counts_the_same(
     """Budgets end in the clean query, in the start, in a bisection, in an estimate and in a group of proposals."""
     seen: list[int] = []
 
-    def counting(x: Tensor) -> Tensor:
+    def counting(x: Tensor, rows: int | None = None) -> Tensor:
         seen.append(len(x))
-        return padded(x)
+        return padded(x, rows)
 
     monkeypatch.setattr(benchmark.system.passes, "padded", counting)
     far = torch.full((3,), torch.inf, dtype=torch.float64)

@@ -172,8 +172,6 @@ def test_what_is_known_is_not_asked_and_nothing_changes(channels: int, side: int
     for randomized in (True, False):
         model = Recorded(channels, side)
         system = System(model, DataSpec((channels, side, side), 3))
-        system.rows_of_a_pass(x)  # tried before anything is counted
-        model.seen.clear()
         threat = Threat(Norm.linf, Fraction(1, 1000), access=Access.scores)
         target = Target(system, rng=rng, classes=3, access=Access.scores, randomized=randomized)
         y = (x.flatten(1) @ model.weight.T).argmax(1)

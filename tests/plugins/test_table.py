@@ -16,8 +16,6 @@ from benchmark.run import run
 from benchmark.threat.table import TableRegion as Rules
 from tests.core.cells import plugin, small_config
 
-RANDOM = np.random.default_rng(0)
-
 
 def load(path: Path, **settings: object):  # type: ignore[no-untyped-def]
     cls = registry.load("dataset", "table")
@@ -26,15 +24,15 @@ def load(path: Path, **settings: object):  # type: ignore[no-untyped-def]
 
 def credit(folder: Path, rows: int = 300) -> Path:
     """German credit's layout: separated by blanks, categories as codes such as A11, the label 1 or 2 at the end."""
-    lines = []
+    drawn, lines = np.random.default_rng(0), []
     for _ in range(rows):
-        age, months, amount = RANDOM.integers(19, 75), RANDOM.integers(4, 72), RANDOM.integers(250, 18000)
+        age, months, amount = drawn.integers(19, 75), drawn.integers(4, 72), drawn.integers(250, 18000)
         bad = 2 if amount / months > 250 + 4 * (age - 40) else 1
         cells = [
-            f"A1{RANDOM.integers(1, 5)}",
+            f"A1{drawn.integers(1, 5)}",
             months,
-            f"A3{RANDOM.integers(0, 5)}",
-            f"A4{RANDOM.integers(0, 3)}",
+            f"A3{drawn.integers(0, 5)}",
+            f"A4{drawn.integers(0, 3)}",
             amount,
         ]
         lines.append(" ".join(map(str, [*cells, age, bad])))
@@ -71,7 +69,8 @@ def test_german_credit_by_blanks(tmp_path: Path) -> None:
 
 
 def test_spambase_without_a_header_and_the_label_last(tmp_path: Path) -> None:
-    rows = np.concatenate([RANDOM.random((80, 57)) * 5, RANDOM.integers(0, 2, (80, 1))], 1)
+    drawn = np.random.default_rng(0)
+    rows = np.concatenate([drawn.random((80, 57)) * 5, drawn.integers(0, 2, (80, 1))], 1)
     np.savetxt(tmp_path / "spambase.data", rows, delimiter=",", fmt=["%.3f"] * 57 + ["%d"])
     splits = load(tmp_path / "spambase.data", header=False)
     assert splits.spec.shape == (57,)
@@ -93,10 +92,12 @@ def test_phishing_as_arff_of_nominal_numbers(tmp_path: Path) -> None:
 
 
 def test_intrusions_with_a_test_file_of_their_own(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+
     def lines(count: int) -> str:
         kinds = ("tcp,http,SF", "udp,domain_u,SF", "icmp,eco_i,SF", "tcp,smtp,REJ")
         return "".join(
-            f"{i},{kinds[i % 4]},{RANDOM.integers(0, 500)},{i % 7 / 7:.2f},{('normal.', 'smurf.')[i % 2]}\n"
+            f"{i},{kinds[i % 4]},{drawn.integers(0, 500)},{i % 7 / 7:.2f},{('normal.', 'smurf.')[i % 2]}\n"
             for i in range(count)
         )
 
