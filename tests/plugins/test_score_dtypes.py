@@ -22,6 +22,7 @@ from benchmark.system import System
 from benchmark.system.references import References
 from benchmark.system.target import Target
 from benchmark.tasks.task import CLASSIFICATION
+from benchmark.testing.contract import build
 from benchmark.threat import Access, Norm, Threat
 from benchmark.threat.ball import distance
 from tests.house.checkout import optional_packages
@@ -65,7 +66,8 @@ def short(name: str) -> Attack:
     plugin = registry.load("attack", name)
     known = {field.name: field.default for field in dataclasses.fields(plugin) if isinstance(field.default, int)}
     fewer = {key: value for key, value in SHORT.items() if known.get(key, 0) > value}
-    attack = plugin(**fewer)
+    holds_plugins = any("plugin" in field.metadata for field in dataclasses.fields(plugin))
+    attack = build("attack", name, **fewer) if holds_plugins else plugin(**fewer)
     assert isinstance(attack, Attack)
     return attack
 
