@@ -1,6 +1,6 @@
-"""The classic table, written into classic-table.md from the records of a store.
+"""The classic tables, written into classic-table.md from the records of a store.
 
-`python docs/classic_table.py results`, after `benchmark run suite=classic_digits`.
+`python docs/classic_table.py results`, after `benchmark run suite=classic_digits` or `suite=classic_fashion`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from benchmark.records.record import Record, read_record
 PAGE = Path(__file__).parent / "classic-table.md"
 SUITE, MODEL = "classic_digits", "lenet"
 MARK = "table: python docs/classic_table.py STORE"
+TABLES = {
+    MARK: (SUITE, MODEL),
+    "fashion lenet: python docs/classic_table.py STORE": ("classic_fashion", "lenet"),
+    "fashion mlp: python docs/classic_table.py STORE": ("classic_fashion", "mlp"),
+}
+"""Suite and network of each table, by its mark on the page."""
 
 ROWS = {
     "none": ("clean", ""),
@@ -34,23 +40,26 @@ ROWS = {
 """By plugin: what the row is called, and what the published table calls the attack."""
 
 
-def records(store: Path) -> dict[str, Record]:
-    """The official cells of the suite on its own network, by attack.
+def records(store: Path, suite: str = SUITE, model: str = MODEL) -> dict[str, Record]:
+    """The official cells of a suite on one of its networks, by attack; none if there is no cell of the suite.
+
+    Args:
+        store: a store, or a folder of published cells.
 
     Raises:
-        RecordError: if one is missing.
+        RecordError: if some are missing.
     """
     found = {}
-    for path in sorted((store / "cells").glob("*/record.json")):
+    for path in sorted([*store.glob("cells/*/record.json"), *store.glob("*/record.json")]):
         record = read_record(path)
-        of_suite = (record.suite or "").partition("@")[0] == SUITE and record.official
-        its_own = record.system.model == MODEL and not (record.system.defenses or record.system.poison)
+        of_suite = (record.suite or "").partition("@")[0] == suite and record.official
+        its_own = record.system.model == model and not (record.system.defenses or record.system.poison)
         if of_suite and its_own and record.status == "complete":
             found[record.attack.name] = record
     missing = [name for name in ROWS if name not in found]
-    if missing:
-        raise RecordError(f"{store} has no complete cell of {SUITE} for {', '.join(missing)}; run the suite first")
-    return {name: found[name] for name in ROWS}
+    if missing and found:
+        raise RecordError(f"{store} has no complete cell of {suite} for {', '.join(missing)}; run the suite first")
+    return {name: found[name] for name in ROWS if found}
 
 
 def published() -> dict[tuple[str, int], Number]:
@@ -61,8 +70,8 @@ def published() -> dict[tuple[str, int], Number]:
 
 
 def table(cells: Mapping[str, Record]) -> str:
-    """The table in Markdown, in percent."""
-    known = published()
+    """The table in Markdown, in percent; published figures beside those of the network that they are of."""
+    known = published() if cells["none"].system.model == MODEL else {}
     lines = [
         "| attack | top-1 | 95 % | top-5 | 95 % | passes | published top-1 | published top-5 |",
         "|---|---|---|---|---|---|---|---|",
@@ -88,9 +97,19 @@ def _cited(number: Number | None) -> str:
 
 
 def main(arguments: Iterable[str]) -> int:
-    """Write the table of the store that is named into the page."""
+    """Write the tables of the suites in the store that is named into the page.
+
+    Raises:
+        RecordError: if the store has no cell of any of them.
+    """
     (store,) = arguments
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(records(Path(store)))}), encoding="utf-8")
+    found = {mark: records(Path(store), *of) for mark, of in TABLES.items()}
+    made = {mark: table(cells) for mark, cells in found.items() if cells}
+    if not made:
+        raise RecordError(
+            f"{store} has no complete cell of {' or '.join(sorted({suite for suite, _ in TABLES.values()}))}"
+        )
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 
 

@@ -36,9 +36,10 @@ def plugin(attack: str) -> str:
     return str(OmegaConf.to_container(OmegaConf.load(file))["defaults"][0]) if file.is_file() else attack  # type: ignore[index, call-overload]
 
 
-def rows(text: str) -> list[list[str]]:
-    """The cells of the table, without its head."""
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+def rows(text: str, table: int = 0) -> list[list[str]]:
+    """The cells of a table, without its head; of a page with several, the first one."""
+    parts = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    lines = [line for line in parts[table].splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
 
 
@@ -49,8 +50,10 @@ def test_the_rows_of_the_page_are_the_attacks_of_the_suite(script: Any) -> None:
     assert "benchmark run suite=classic_digits" in PAGE
 
 
-def test_every_number_on_the_page_is_a_share_with_its_interval() -> None:
-    for row in rows(PAGE):
+def test_every_number_on_the_page_is_a_share_with_its_interval(script: Any) -> None:
+    every = [row for table in range(len(script.TABLES)) for row in rows(PAGE, table)]
+    assert len(every) == len(script.TABLES) * len(script.ROWS)
+    for row in every:
         for value, interval in (row[1:3], row[3:5]):
             low, high = (float(end) for end in interval.split("\N{EN DASH}"))
             assert 0 <= low <= float(value) <= high <= 100
@@ -93,6 +96,7 @@ def test_the_table_is_made_of_the_records(script: Any, tmp_path: Path) -> None:
     page = script.filled(PAGE, {script.MARK: script.table(script.records(store))})
     assert rows(page) == table
     assert re.sub(r"\| .*\n", "", page) == re.sub(r"\| .*\n", "", PAGE)
+    assert script.records(store, "classic_fashion", "lenet") == {}
 
 
 def test_a_store_without_the_suite_says_what_is_missing(script: Any, tmp_path: Path) -> None:
