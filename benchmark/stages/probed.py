@@ -1,4 +1,4 @@
-"""probed: what the probes said of a system, remembered beside it, so that its further cells ask it nothing."""
+"""probed: findings of the probes, stored beside the system, so that its further cells do not probe it again."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _keep_nearest(best: Best, active: Active, x_adv: Tensor, won: Tensor, *, bou
 
 
 def _search(active: Active, best: Best, *, bounded: bool, steps: int) -> None:
-    """Bring the successes nearer along the segments to the clean inputs."""
+    """Move the successes closer to the clean inputs along straight segments."""
     left = active.target.remaining()
     (active,) = active.keep(None if left is None else left >= 2)
     if len(active) == 0:

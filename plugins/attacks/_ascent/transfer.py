@@ -1,4 +1,4 @@
-"""Iterative FGSM with momentum, along slopes taken at altered inputs: the loop of the attacks made to transfer.
+"""Momentum iterative FGSM with gradients at transformed inputs: the loop that the transfer attacks share.
 
 The loop is that of MI-FGSM (Dong et al., CVPR 2018, arXiv:1710.06081, algorithm 1). A method supplies where and how the
 slope is taken. All steps are made, broken or not: an example that only just fools the surrogate transfers less.
