@@ -43,14 +43,11 @@ ROWS = {
 def records(store: Path, suite: str = SUITE, model: str = MODEL) -> dict[str, Record]:
     """The official cells of a suite on one of its networks, by attack; none if there is no cell of the suite.
 
-    Args:
-        store: a store, or a folder of published cells.
-
     Raises:
         RecordError: if some are missing.
     """
     found = {}
-    for path in sorted([*store.glob("cells/*/record.json"), *store.glob("*/record.json")]):
+    for path in sorted((store / "cells").glob("*/record.json")):
         record = read_record(path)
         of_suite = (record.suite or "").partition("@")[0] == suite and record.official
         its_own = record.system.model == model and not (record.system.defenses or record.system.poison)
@@ -106,9 +103,8 @@ def main(arguments: Iterable[str]) -> int:
     found = {mark: records(Path(store), *of) for mark, of in TABLES.items()}
     made = {mark: table(cells) for mark, cells in found.items() if cells}
     if not made:
-        raise RecordError(
-            f"{store} has no complete cell of {' or '.join(sorted({suite for suite, _ in TABLES.values()}))}"
-        )
+        suites = sorted({suite for suite, _ in TABLES.values()})
+        raise RecordError(f"{store} has no complete cell of {' or '.join(suites)}; run one of these suites first")
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 

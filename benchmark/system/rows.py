@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-__all__ = ["PASS_ROWS", "NarrowPasses", "padded"]
+__all__ = ["PASS_ROWS", "NarrowPasses", "padded", "rounded_up"]
 
 PASS_ROWS = 32
 """Forward passes are padded to a multiple of this many rows, but for those that :class:`NarrowPasses` allows.
@@ -38,9 +38,14 @@ What is not here may treat the last few values of a tensor by another formula, w
 """
 
 
+def rounded_up(count: int, step: int = PASS_ROWS) -> int:
+    """Smallest multiple of `step` that is at least `count`."""
+    return count + -count % step
+
+
 def padded(x: Tensor, rows: int | None = None) -> Tensor:
     """`x` (B, ...) with its last row repeated up to `rows` rows, by default to a multiple of PASS_ROWS."""
-    missing = -len(x) % PASS_ROWS if rows is None else rows - len(x)
+    missing = (rounded_up(len(x)) if rows is None else rows) - len(x)
     return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing and len(x) else x
 
 
@@ -63,8 +68,7 @@ class NarrowPasses:
 
     def rows(self, x: Tensor) -> int:
         """Rows that a pass for `x` (B, *S) has."""
-        full = len(x) + -len(x) % PASS_ROWS
-        narrow = len(x) + -len(x) % STEP
+        full, narrow = rounded_up(len(x)), rounded_up(len(x), STEP)
         if not 0 < narrow < PASS_ROWS or x.device.type != "cpu" or x.dtype != torch.float32:
             return full
         place = (x.shape[1:], torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
@@ -87,7 +91,7 @@ class NarrowPasses:
                 answers = zip(_answers(model, x[:rows]), _answers(model, x), strict=True)
                 self._compared[key] = all(torch.equal(few, many[:rows]) for few, many in answers)
             return self._compared[key]
-        except Exception:  # what a system cannot answer is said where it is asked in earnest
+        except Exception:  # errors of a system are reported where its answer is needed
             return False
 
     def _recorded(self, shape: Sequence[int]) -> tuple[object, ...] | None:
@@ -130,7 +134,7 @@ def _operators(scores: Tensor) -> list[str]:
 
 
 def _unseen() -> saved_tensors_hooks:
-    """A block whose graphs nobody sees who watches what passes record."""
+    """Hide the graphs made in the block from outer hooks, such as those that look for an optimisation in a pass."""
     return saved_tensors_hooks(_as_it_is, _as_it_is)
 
 

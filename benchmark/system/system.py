@@ -13,7 +13,7 @@ from benchmark import sampling
 from benchmark.data import DataSpec
 from benchmark.errors import AttackFault, SystemFault
 from benchmark.sampling import SampleRandom
-from benchmark.system.rows import PASS_ROWS, NarrowPasses, padded
+from benchmark.system.rows import NarrowPasses, padded, rounded_up
 
 __all__ = [
     "NO_ANSWER",
@@ -142,7 +142,7 @@ class System(nn.Module):
 
     def rows_of_a_pass(self, x: Tensor) -> int:
         """Rows that a pass for `x` (B, *S) is padded to: below PASS_ROWS where no bit of an answer changes."""
-        return len(x) + -len(x) % PASS_ROWS if self._narrow is None else self._narrow.rows(x)
+        return rounded_up(len(x)) if self._narrow is None else self._narrow.rows(x)
 
     @property
     def defended_at_inference(self) -> bool:

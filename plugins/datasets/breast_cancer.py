@@ -15,7 +15,7 @@ import torch
 
 from benchmark.api import Dataset, DataSpec, Examples, Splits, hookimpl
 
-from ._bundled import bundled_table
+from ._packaged import packaged, read_table
 
 SHA256 = "3a54a12ffd3db348fbe319a9056329cde28da5b2e5ecc26ff7fb9f54aa7cc9f4"
 """sha256 of the measurements (569, 30) as little-endian doubles, then the labels (569,) as unsigned bytes."""
@@ -45,7 +45,8 @@ class BreastCancer(Dataset):
 
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Splits of 214, 71 and 284 examples with (30,) features."""
-        measured, labels = bundled_table("breast_cancer.csv", head=1, sha256=SHA256)
+        file = packaged("sklearn", "datasets", "data", "breast_cancer.csv")
+        measured, labels = read_table(file, "measurements", sha256=SHA256, package="scikit-learn", head=1)
         rows = torch.arange(len(measured))
         test, select = rows % 2 == 1, rows % 8 == 6
         train = ~(test | select)

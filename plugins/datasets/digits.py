@@ -13,7 +13,7 @@ import torch
 
 from benchmark.api import Dataset, DataSpec, Examples, Splits, hookimpl
 
-from ._bundled import bundled_table
+from ._packaged import packaged, read_table
 
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 """sha256 of the grey levels (1797, 64), then the labels (1797,), as unsigned bytes."""
@@ -31,7 +31,8 @@ class Digits(Dataset):
 
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Splits of 1097, 200 and 500 images (1, 8, 8)."""
-        values, labels = bundled_table("digits.csv.gz", head=0, sha256=SHA256)
+        file = packaged("sklearn", "datasets", "data", "digits.csv.gz")
+        values, labels = read_table(file, "digits", sha256=SHA256, package="scikit-learn")
         x = (values / 16.0).float().reshape(-1, 1, 8, 8)
         rows = torch.arange(len(x))
         every = Examples.of(rows, x, labels)

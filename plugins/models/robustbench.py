@@ -112,8 +112,7 @@ class RobustBench(ZooModel):
     def card_accuracy(self, dataset: str) -> float | None:
         """The card's `clean_acc`, if it is about `dataset`; None without a card."""
         if not self._card.is_file():
-            known = KNOWN.get((self.dataset, self.threat, self.name))
-            return known.accuracy if known is not None and dataset == self.dataset else None
+            return self._known.accuracy if self._known and dataset == self.dataset else None
         card = document(self._card)
         if card.get("dataset") != dataset:
             return None
@@ -125,6 +124,10 @@ class RobustBench(ZooModel):
     def files(self) -> tuple[Path, ...]:
         """The checkpoint, and its card if there is one."""
         return (self._file, *([self._card] if self._card.is_file() else []))
+
+    @property
+    def _known(self) -> Entry | None:
+        return KNOWN.get((self.dataset, self.threat, self.name))
 
     @property
     def _file(self) -> Path:
@@ -150,8 +153,8 @@ class RobustBench(ZooModel):
                 f"{self._file} has {next(iter(state), 'no tensors')}, and is neither a WideResNet nor a ResNet in "
                 "RobustBench's layout; other networks of the zoo are not supported"
             )
-        known = KNOWN.get((self.dataset, self.threat, self.name))
-        said = str(document(self._card).get("architecture")) if self._card.is_file() else known and known.architecture
+        entry = self._known
+        said = str(document(self._card).get("architecture")) if self._card.is_file() else entry and entry.architecture
         found = _named(layout[0])
         if said and re.fullmatch(r"(Wide)?ResNet[-\d]+", said) and said != found:
             raise DataError(f"{self._file} contains a {found}, but its card says {said}; get the right file")
@@ -165,7 +168,7 @@ class RobustBench(ZooModel):
                 f"model.robustbench has {classes} classes in {self._file}, but the data have {spec.classes}; choose "
                 "the data that it was made for"
             )
-        known = KNOWN.get((self.dataset, self.threat, self.name), Entry("", 0.0))
+        known = self._known or Entry("", 0.0)
         mean, std = known.mean, known.std
         if "mu" in state and "sigma" in state:
             mean, std = (tuple(state[name].double().flatten().tolist()) for name in ("mu", "sigma"))

@@ -35,7 +35,7 @@ test_contract_of_jpeg = contract.tests("defense.art", method="JpegCompression")
 
 
 def seen(defense: Defense) -> torch.Tensor:
-    """What a model behind the defense is given."""
+    """Input of a model behind the defense."""
     found: torch.Tensor = defense.protect(nn.Identity())(X)
     return found
 
