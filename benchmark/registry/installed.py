@@ -102,9 +102,9 @@ def _load(plugin: Declared) -> type[Component]:
         raise PluginError(f"{where} {misnamed(plugin)}")
     _check_sole_name(plugin, where)
     check_version(plugin)
-    if plugin.kind == "metric":
-        import_torchmetrics()
     try:
+        if plugin.kind == "metric":
+            import_torchmetrics()
         with guarded_import(plugin, where):
             module = importlib.metadata.EntryPoint(plugin.full_name, plugin.module, GROUP).load()
     except PluginError:
