@@ -60,9 +60,8 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
     Raises:
         RecordError: if a candidate is not valid under the threat, breaks nothing, or belongs to no example.
     """
-    from safetensors.torch import save_file
-
-    from benchmark.records.outcomes import OUTCOMES, WITNESS
+    from benchmark.records.outcomes import OUTCOMES
+    from benchmark.records.witness import WITNESS, Witness
 
     base = read_record(cell)
     if base.status != "complete":
@@ -79,7 +78,7 @@ def record_given(cell: Path, file: Path, store: Store, data: Path) -> Record:
     if (cell / MASK).is_file():
         shutil.copyfile(cell / MASK, work / MASK)
     rows = [place[int(example)] for example in order.tolist()]
-    save_file({"ids": order.clone(), "x_adv": x_adv[rows].contiguous()}, str(work / WITNESS))
+    Witness(order, x_adv[rows]).save(work / WITNESS, base.threat.levels)
     (work / "plan.json").unlink()
     record = described.model_copy(
         update={
@@ -116,13 +115,17 @@ def _candidates(file: Path) -> tuple[Tensor, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from benchmark.threat.grid import of_bytes
+
     try:
         found = load_file(str(file))
     except (OSError, SafetensorError) as error:
         raise RecordError(f"{file} cannot be read as safetensors: {error}") from error
-    if set(found) != {"ids", "x_adv"} or found["ids"].dtype != torch.int64 or found["x_adv"].dtype != torch.float32:
-        raise RecordError(f"{file} holds {sorted(found)}; expected ids (int64) and x_adv (float32)")
+    kinds = {name: tensor.dtype for name, tensor in found.items()}
+    if kinds not in ({"ids": torch.int64, "x_adv": dtype} for dtype in (torch.float32, torch.uint8)):
+        raise RecordError(f"{file} holds {sorted(found)}; expected ids (int64) and x_adv (float32), or x_adv in bytes")
     ids, x_adv = found["ids"], found["x_adv"]
+    x_adv = of_bytes(x_adv) if x_adv.dtype == torch.uint8 else x_adv
     if ids.ndim != 1 or not len(ids) or len(ids) != len(x_adv) or len(ids.unique()) != len(ids):
         raise RecordError(
             f"{file} holds {list(ids.shape)} ids and {list(x_adv.shape)} candidates; expected one for each"

@@ -148,7 +148,8 @@ def _weights(record: Record, store: Store) -> dict[str, str]:
 
 def differences(folder: Path, record: Record, other: Path, made: Record) -> list[str]:
     """Compare outcomes and witness of two cells: a sentence for each column that differs in any bit."""
-    from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+    from benchmark.records.outcomes import OUTCOMES, Outcomes
+    from benchmark.records.witness import WITNESS, Witness
 
     if record.examples_sha256 != made.examples_sha256:
         return ["other examples"]

@@ -219,7 +219,7 @@ class _Judge:
         """Examples broken by the cell in `folder` and correct on the target, and those fooling it, (N,) bool."""
         import torch
 
-        from benchmark.records.outcomes import WITNESS, Witness
+        from benchmark.records.witness import WITNESS, Witness
 
         outcomes = checked_outcomes(folder, record)
         tried = outcomes.broken & self.correct

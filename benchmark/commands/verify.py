@@ -120,7 +120,7 @@ def measure_witness(folder: Path, record: Record, data: Path, places: Mapping[st
     Raises:
         RecordError: naming the first contradiction. DataError: if the region is unknown here.
     """
-    from benchmark.records.outcomes import WITNESS, Witness
+    from benchmark.records.witness import WITNESS, Witness
     from benchmark.stages.rebuild import dataset_of
     from benchmark.threat import RegionKind
 

@@ -43,10 +43,10 @@ class Cell:
 
     def witness(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids (M,) and adversarial examples (M, *S) in [0, 1], channels first, of the broken examples."""
-        from safetensors.numpy import load_file
+        from benchmark.records.witness import WITNESS, Witness
 
-        found = load_file(str(self.folder / "witness.safetensors"))
-        return found["ids"], found["x_adv"]
+        found = Witness.load(self.folder / WITNESS)
+        return found.ids.numpy(), found.x_adv.numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from benchmark.threat import Norm
 
-__all__ = ["GALLERY", "NORMS", "OUTCOMES", "SITES", "WITNESS", "Outcomes", "Witness", "concatenate"]
+__all__ = ["GALLERY", "NORMS", "OUTCOMES", "SITES", "WITNESS", "Outcomes"]
 
 NORMS = tuple(sorted(norm.value for norm in Norm))
 """Names of the norms, each with a column of distances."""
@@ -203,61 +201,3 @@ class Outcomes:
         from safetensors.torch import load_file
 
         return cls(**load_file(str(path)))
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Adversarial examples that prove a cell's broken (and adversarial) rows.
-
-    ids: (M,) int64. x_adv: (M, *S) float32.
-    """
-
-    ids: Tensor
-    x_adv: Tensor
-
-    @classmethod
-    def load(cls, path: Path, start: int = 0, stop: int | None = None) -> Witness:
-        """Read only rows `start` to `stop` of a witness file."""
-        from safetensors import safe_open
-
-        with safe_open(str(path), "pt") as file:
-            return cls(file.get_slice("ids")[start:stop], file.get_slice("x_adv")[start:stop])
-
-
-def concatenate(sources: Sequence[Path], names: dict[str, str], path: Path) -> None:
-    """Concatenate the tensors of many safetensors files along the first axis, into one file.
-
-    The format is eight bytes of header length, a JSON header, then the raw tensors: written part by part, so that
-    memory does not grow with the number of examples.
-
-    Args:
-        sources: files in order. names: from the name of a tensor in the result to its name in the files.
-    """
-    from safetensors import safe_open
-
-    header: dict[str, dict[str, object]] = {}
-    at = 0
-    for name, source_name in names.items():
-        shape: list[int] = []
-        kind = ""
-        for source in sources:
-            with safe_open(str(source), "pt") as file:
-                piece = file.get_slice(source_name)
-                kind, this = piece.get_dtype(), piece.get_shape()
-            shape = [shape[0] + this[0], *this[1:]] if shape else list(this)
-        size = math.prod(shape) * _BYTES[kind]
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
-        for source_name in names.values():
-            for source in sources:
-                with safe_open(str(source), "pt") as file:
-                    out.write(file.get_tensor(source_name).contiguous().numpy().tobytes())
-    temporary.replace(path)
-
-
-_BYTES = {"F32": 4, "F64": 8, "I64": 8}

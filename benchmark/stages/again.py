@@ -12,8 +12,9 @@ import torch
 from benchmark.api import PreparedAttack
 from benchmark.config.schema import StoreConfig, Trainer
 from benchmark.errors import RecordError, Unproved
-from benchmark.records.outcomes import NORMS, WITNESS, Outcomes, Witness
+from benchmark.records.outcomes import NORMS, Outcomes
 from benchmark.records.record import GIVEN, Finding, Record
+from benchmark.records.witness import WITNESS, Witness
 from benchmark.sampling import derive_seed
 from benchmark.stages.batch import attack_batch
 from benchmark.stages.devices import exact_math

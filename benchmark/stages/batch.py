@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmark.records.build import AuditCounts
-from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.outcomes import Outcomes
+from benchmark.records.witness import Witness
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.attempts import Attempts, attempts, goals
 from benchmark.stages.backdoor import Backdoor

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from benchmark.config.describe import MASK
 from benchmark.data import Examples
 from benchmark.hooks.events import Gallery
-from benchmark.records.outcomes import GALLERY, OUTCOMES, SITES, WITNESS, Outcomes, Witness
+from benchmark.records.outcomes import GALLERY, OUTCOMES, SITES, WITNESS, Outcomes
+from benchmark.records.witness import Witness
 from benchmark.stages.prepare import PREPARED, Prepared
 from benchmark.threat import Region, RegionKind
 from benchmark.threat.mask import read_mask

@@ -12,7 +12,8 @@ import torch
 from benchmark.errors import StoreError
 from benchmark.records.build import AuditCounts
 from benchmark.records.durable import checked_tensors, save_checked, set_aside
-from benchmark.records.outcomes import WITNESS, Outcomes, concatenate
+from benchmark.records.outcomes import Outcomes
+from benchmark.records.witness import WITNESS, join_witnesses
 from benchmark.stages.batch import Attacked
 from benchmark.stages.job import Job
 
@@ -81,5 +82,5 @@ def join_parts(job: Job) -> Attacked:
             cost = part.get_tensor("cost")
         seconds += float(cost[0])
         peak = max(peak, float(cost[1]))
-    concatenate(paths, {"ids": "witness.ids", "x_adv": "witness.x_adv"}, job.folder / WITNESS)
+    join_witnesses(paths, job.folder / WITNESS, job.threat.levels)
     return Attacked(Outcomes.join(outcomes), audit, seconds, int(peak), path=dict(sorted(path.items())))

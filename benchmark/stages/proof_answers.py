@@ -107,7 +107,7 @@ def check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) 
     """Check that every witness is inside the threat, misclassified, and has the recorded distances and confidence."""
     import torch
 
-    from benchmark.records.outcomes import WITNESS, Witness
+    from benchmark.records.witness import WITNESS, Witness
     from benchmark.stages.judge import right
 
     witness = Witness.load(folder / WITNESS)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["neighbours", "on_grid"]
+__all__ = ["BYTE_LEVELS", "neighbours", "of_bytes", "on_grid", "to_bytes"]
+
+BYTE_LEVELS = 256
+"""Number of values of a byte."""
 
 
 def _grid_value(place: Tensor, levels: int) -> Tensor:
@@ -16,6 +19,19 @@ def _grid_value(place: Tensor, levels: int) -> Tensor:
 def on_grid(values: Tensor, levels: int) -> Tensor:
     """Grid value nearest to each of `values`."""
     return _grid_value((values.double() * (levels - 1)).round(), levels).to(values.dtype)
+
+
+def to_bytes(values: Tensor) -> Tensor | None:
+    """`values` times 255 as uint8; None unless :func:`of_bytes` gives the same bits back."""
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        return None
+    whole = (values * (BYTE_LEVELS - 1)).round().to(torch.uint8)
+    return whole if torch.equal(of_bytes(whole), values) else None
+
+
+def of_bytes(whole: Tensor) -> Tensor:
+    """Values k / 255, float32, of bytes k."""
+    return _grid_value(whole, BYTE_LEVELS)
 
 
 def neighbours(x_adv: Tensor, x: Tensor, levels: int) -> tuple[Tensor, Tensor]:

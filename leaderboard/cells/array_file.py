@@ -24,7 +24,7 @@ __all__ = ["ArrayFile", "open_arrays"]
 LONGEST_HEADER = 1 << 20
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
          "U64": 8, "F64": 8}  # fmt: skip
-DTYPES: dict[str, str] = {"BOOL": "u1", "I64": "<i8", "I16": "<i2", "F32": "<f4"}
+DTYPES: dict[str, str] = {"BOOL": "u1", "U8": "u1", "I64": "<i8", "I16": "<i2", "F32": "<f4"}
 """NumPy types of the arrays of outcomes and witnesses; arrays of weights are never read."""
 
 DISGUISES = {b"\x80": "a pickle", b"PK": "a zip archive (as torch.save writes)", b"\x93N": "a NumPy file"}

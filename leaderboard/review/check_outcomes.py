@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,8 +141,12 @@ def _of_detectors(a: Arrays) -> dict[str, NDArray[np.bool_]]:
 
 
 def check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:
-    """Check that the candidates are those of the adversarial examples, finite and inside the box."""
-    file.expect({"ids": "I64", "x_adv": "F32"})
+    """Check that the candidates are those of the adversarial examples, finite and inside the box.
+
+    They are in single precision, or in bytes, each k for k / 255.
+    """
+    in_bytes = file.arrays.get("x_adv", ("",))[0] == "U8"
+    file.expect({"ids": "I64", "x_adv": "U8" if in_bytes else "F32"})
     (_, ids_shape, _), (_, shape, _) = file.arrays["ids"], file.arrays["x_adv"]
     if len(ids_shape) != 1 or len(shape) < 2 or ids_shape[0] != shape[0]:
         raise RecordError(f"{file.name} has {list(ids_shape)} ids and candidates {list(shape)}; expected one for each")
@@ -151,13 +156,19 @@ def check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:
     if not np.array_equal(np.sort(ids), np.sort(a["ids"][a["adversarial"]])):
         raise RecordError(f"{file.name} does not consist of exactly the adversarial examples in {OUTCOMES}")
     for start in range(0, len(ids), BLOCK_ROWS):
-        block = np.asarray(x_adv[start : start + BLOCK_ROWS])
+        block = _values(x_adv[start : start + BLOCK_ROWS])
         if not np.isfinite(block).all():
             raise RecordError(f"{file.name} has a value that is not finite")
         if len(block) and (block.min() < 0 or block.max() > 1):
             raise RecordError(f"{file.name} has a value outside [0, 1]")
     if shape[1:] and len(ids) and a["l0"][a["adversarial"]].max() > np.prod(shape[1:]):
         raise RecordError(f"{OUTCOMES} of {cell.place} has an l0 distance beyond the number of features")
+
+
+def _values(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Values in [0, 1] of candidates as they are stored, in single precision or in bytes."""
+    values = np.asarray(stored)
+    return values.astype(np.float32) / np.float32(255) if values.dtype == np.uint8 else values
 
 
 def check_gallery(a: Arrays, witness: ArrayFile, file: ArrayFile) -> None:
@@ -186,5 +197,5 @@ def check_gallery(a: Arrays, witness: ArrayFile, file: ArrayFile) -> None:
     for at, example in enumerate(ids.tolist()):
         same = all(np.array_equal(file.read(name)[at], a[name][row[example]]) for name in (*labels, *sites))
         far = np.abs(adv[at] - clean[at]).max() - a["linf"][row[example]]
-        if not same or abs(far) > ROUNDING or not np.array_equal(adv[at], x_adv[proof[example]]):
+        if not same or abs(far) > ROUNDING or not np.array_equal(adv[at], _values(x_adv[proof[example]])):
             raise RecordError(f"{file.name} contradicts {OUTCOMES} and {WITNESS} on example {example}")

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from benchmark.cli import main
 from benchmark.commands.add_examples import record_given
 from benchmark.errors import RecordError
-from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.outcomes import Outcomes
 from benchmark.records.store import Store
+from benchmark.records.witness import Witness
 from benchmark.run import run
 from tests.core.cells import plugin, small_config
 

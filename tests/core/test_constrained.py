@@ -24,9 +24,10 @@ from benchmark.data import DataSpec, Examples
 from benchmark.errors import ConfigError, RecordError
 from benchmark.oracles.linear import nearest_class_mean
 from benchmark.records.durable import file_sha256
-from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import read_record
 from benchmark.records.store import Store
+from benchmark.records.witness import Witness
 from benchmark.run import run
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.stages.batch import Attacked, Job, attack_batch

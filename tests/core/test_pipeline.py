@@ -14,9 +14,10 @@ from torch import Tensor
 
 from benchmark.api import Attack, Supports
 from benchmark.commands.verify import main as verify
-from benchmark.records.outcomes import Outcomes, Witness
+from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import Record, read_record
 from benchmark.records.store import Store
+from benchmark.records.witness import Witness
 from benchmark.run import run
 from benchmark.system.target import Target
 from benchmark.testing.faults_attack import ChangesItsInput, DrawsFromNumpy, DrawsFromTorch, SoundAttack

@@ -18,9 +18,10 @@ from benchmark.config.cell import RunConfig
 from benchmark.config.resolve import resolve
 from benchmark.data import DataSpec
 from benchmark.errors import BudgetError, ConfigError, DataError, Refused
-from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.records.outcomes import OUTCOMES, Outcomes
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from benchmark.records.witness import WITNESS, Witness
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
 from benchmark.stages.surrogate import fused, watched

@@ -13,9 +13,10 @@ import torch
 
 from benchmark.cli import main
 from benchmark.records.arrivals import FOLDER, Pair, read_arrivals
-from benchmark.records.outcomes import OUTCOMES, WITNESS, Outcomes, Witness
+from benchmark.records.outcomes import OUTCOMES, Outcomes
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from benchmark.records.witness import WITNESS, Witness
 from benchmark.run import run
 from benchmark.sampling import SampleRandom
 from benchmark.stages.replay import rebuilt

@@ -10,8 +10,8 @@ import torch
 
 from benchmark import registry
 from benchmark.errors import ConfigError, DataError
-from benchmark.records.outcomes import Witness
 from benchmark.records.store import Store
+from benchmark.records.witness import Witness
 from benchmark.run import run
 from benchmark.threat.table import TableRegion as Rules
 from tests.core.cells import plugin, small_config
