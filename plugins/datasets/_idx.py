@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark.api import DataError, DataSpec, Examples, Splits
+from benchmark.api import ConfigError, DataError, DataSpec, Examples, Splits
 
 from ._files import Source, fetch
 
@@ -23,8 +23,8 @@ FILES = (
 )
 """Files of training images and labels, test images and labels."""
 
-SELECT = 5000
-"""Number of training rows, the last ones, that are held out for the select split."""
+TRAIN, SELECT = 55_000, 5_000
+"""Number of training rows, and of those that are held out for the select split: the last ones."""
 
 
 def read_idx(path: Path) -> Tensor:
@@ -47,17 +47,30 @@ def read_idx(path: Path) -> Tensor:
     return torch.frombuffer(bytearray(body), dtype=torch.uint8).reshape(shape)
 
 
-def load_idx(sources: Sequence[Source], folder: Path, spec: DataSpec, *, offline: bool, select: int = SELECT) -> Splits:
+def check_sizes(train: int, select: int) -> None:
+    """Refuse sizes that the splits do not have.
+
+    Raises:
+        ConfigError: if one is below 1 or above what there is.
+    """
+    for name, size, most in (("train", train, TRAIN), ("select", select, SELECT)):
+        if not 1 <= size <= most:
+            raise ConfigError(f"dataset.{name} is {size}; expected 1 to {most} examples")
+
+
+def load_idx(
+    sources: Sequence[Source], folder: Path, spec: DataSpec, *, offline: bool, train: int = TRAIN, select: int = SELECT
+) -> Splits:
     """Splits of four IDX files in the order of :data:`FILES`.
 
-    The last `select` training rows are the select split. The id of a training row is its number; that of a test row
-    is its number plus the number of training rows.
+    train, select: numbers of examples, the first ones of the training rows, and of the last 5,000 of them. The id of a
+    training row is its number; that of a test row is its number plus the number of training rows.
     """
     paths = fetch(sources, folder, offline=offline)
-    train = _examples(paths[0], paths[1], 0, spec)
-    test = _examples(paths[2], paths[3], len(train), spec)
-    rows = torch.arange(len(train))
-    return Splits(train.take(rows[:-select]), train.take(rows[-select:]), test, spec)
+    trained = _examples(paths[0], paths[1], 0, spec)
+    test = _examples(paths[2], paths[3], len(trained), spec)
+    rows = torch.arange(len(trained))
+    return Splits(trained.take(rows[:-SELECT][:train]), trained.take(rows[-SELECT:][:select]), test, spec)
 
 
 def _examples(images: Path, labels: Path, first_id: int, spec: DataSpec) -> Examples:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark.api import Dataset, DataSpec, Splits, hookimpl
 
 from ._files import Source, pinned
-from ._idx import FILES, load_idx
+from ._idx import FILES, SELECT, TRAIN, check_sizes, load_idx
 
 _HOST = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 _SHA256 = (
@@ -44,19 +44,25 @@ class FashionMNIST(Dataset):
     """The four published files, in the folder `fashion_mnist` of the data folder.
 
     Where it has none, those of Debian's package `dataset-fashion-mnist` are read, if it is installed: they have another
-    gzip header, and the unpacked content is compared.
+    gzip header, and the unpacked content is compared. train, select: numbers of examples, the first ones of each split.
     """
+
+    train: int = TRAIN
+    select: int = SELECT
+
+    def __post_init__(self) -> None:
+        check_sizes(self.train, self.select)
 
     def revision(self, root: Path) -> str:
         """The published checksums."""
         return pinned(SOURCES)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """Splits of 55 000, 5 000 and 10 000 images (1, 28, 28)."""
+        """Splits of `train`, `select` and 10 000 images (1, 28, 28)."""
         folder = root / "fashion_mnist"
         if not any((folder / name).is_file() for name in FILES) and all((DEBIAN / name).is_file() for name in FILES):
             folder = DEBIAN
-        return load_idx(SOURCES, folder, SPEC, offline=offline)
+        return load_idx(SOURCES, folder, SPEC, offline=offline, train=self.train, select=self.select)
 
 
 @hookimpl

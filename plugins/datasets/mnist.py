@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark.api import Dataset, DataSpec, Splits, hookimpl
 
 from ._files import Source, pinned
-from ._idx import FILES, load_idx
+from ._idx import FILES, SELECT, TRAIN, check_sizes, load_idx
 
 _HOST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 _SHA256 = (
@@ -27,15 +27,24 @@ SPEC = DataSpec((1, 28, 28), 10, (0.1307,), (0.3081,), tuple("0123456789"))
 
 @dataclass(frozen=True)
 class MNIST(Dataset):
-    """The four published files, in the folder `mnist` of the data folder."""
+    """The four published files, in the folder `mnist` of the data folder.
+
+    train, select: numbers of examples, the first ones of each split.
+    """
+
+    train: int = TRAIN
+    select: int = SELECT
+
+    def __post_init__(self) -> None:
+        check_sizes(self.train, self.select)
 
     def revision(self, root: Path) -> str:
         """The published checksums."""
         return pinned(SOURCES)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
-        """Splits of 55 000, 5 000 and 10 000 images (1, 28, 28)."""
-        return load_idx(SOURCES, root / "mnist", SPEC, offline=offline)
+        """Splits of `train`, `select` and 10 000 images (1, 28, 28)."""
+        return load_idx(SOURCES, root / "mnist", SPEC, offline=offline, train=self.train, select=self.select)
 
 
 @hookimpl

@@ -221,10 +221,11 @@ def small_mnist(tmp_path: Path) -> tuple[Path, np.ndarray[Any, Any], np.ndarray[
     return folder, x, y
 
 
-def test_idx_files_are_read_into_three_splits(small_mnist: Any) -> None:
+def test_idx_files_are_read_into_three_splits(small_mnist: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, x, y = small_mnist
     published = sources(folder, "http://localhost")
-    splits = _idx.load_idx(published, folder, mnist.SPEC, offline=True, select=4)
+    monkeypatch.setattr(_idx, "SELECT", 4)
+    splits = _idx.load_idx(published, folder, mnist.SPEC, offline=True)
     assert disjoint(splits)
     for part, rows in zip(parts(splits), (range(8), range(8, 12), range(12, 17)), strict=True):
         assert part.ids.tolist() == list(rows)

@@ -13,7 +13,7 @@ from benchmark_plugins.datasets import fashion_mnist
 from benchmark_plugins.datasets.fashion_mnist import SOURCES, FashionMNIST
 
 from benchmark.data import Splits
-from benchmark.errors import DataError
+from benchmark.errors import ConfigError, DataError
 from benchmark.oracles.linear import exact_distance
 from benchmark.threat import Norm
 
@@ -79,3 +79,16 @@ def test_other_content_is_refused_whatever_its_header(root: Path, tmp_path: Path
     labels.write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz has sha256 .*, expected 67da17c7"):
         FashionMNIST().load(tmp_path, offline=True)
+
+
+def test_fewer_examples_are_the_first_of_each_split(root: Path, splits: Splits) -> None:
+    few = FashionMNIST(train=12_000, select=1_000).load(root, offline=True)
+    assert torch.equal(few.train.ids, splits.train.ids[:12_000])
+    assert torch.equal(few.select.ids, splits.select.ids[:1_000])
+    assert torch.equal(few.test.ids, splits.test.ids)
+
+
+@pytest.mark.parametrize("sizes", [{"train": 0}, {"train": 55_001}, {"select": -1}, {"select": 5_001}])
+def test_sizes_that_there_are_not_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.(train|select) is -?\d+; expected 1 to 5+000 examples"):
+        FashionMNIST(**sizes)
