@@ -1,15 +1,15 @@
-"""The table of defenses, written into defenses.md from the records of a store.
+"""The tables of defenses, written into defenses.md from the records of a store.
 
 `python docs/defenses_table.py results`, after the suites defenses_digits, defenses_digits_oblivious,
-defenses_digits_transfer and defenses_digits_l0, or any part of them: what was not run is left empty. The published
-results are read by `python docs/defenses_table.py leaderboard/results`.
+defenses_digits_transfer, defenses_digits_l0 and defenses_fashion, or any part of them: what was not run is left empty.
+The published results are read by `python docs/defenses_table.py leaderboard/results`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark_leaderboard.board import Rate
@@ -26,7 +26,13 @@ PAGE = Path(__file__).parent / "defenses.md"
 AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS = (
     "defenses_digits", "defenses_digits_oblivious", "defenses_digits_transfer", "defenses_digits_l0",
 )  # fmt: skip
-MARK = "table: python docs/defenses_table.py STORE"
+CLOTHES = "defenses_fashion"
+SUITES = (AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS, CLOTHES)
+MARK, DETECTORS, FASHION = (
+    f"{name}: python docs/defenses_table.py STORE" for name in ("table", "detectors", "fashion")
+)
+SHOWN = ("fgsm", "pgd", "deepfool", "carlini_wagner", "square")
+"""Attacks whose detection is shown."""
 
 SUSPECT = 0.05
 """Share of examples by which a defense that is known to be broken may lie above the undefended system."""
@@ -42,12 +48,12 @@ BROKEN = frozenset({
 
 Cells = dict[str, dict[str, list[Record]]]
 """Complete cells by the defenses of the system, then by suite."""
-Worst = dict[str, Rate]
-"""Robust accuracy by the defenses of the system: right, and broken by no candidate of any suite under this threat."""
+Worst = dict[str, dict[str, Rate]]
+"""By suite, then by the defenses of the system: right, and broken by no candidate of any suite under this threat."""
 
 
 def cells(store: Path) -> tuple[Cells, Worst]:
-    """The official complete cells of the suites, and the worst case over them.
+    """The official complete cells of the suites, and the worst cases over them.
 
     Raises:
         RecordError: if the undefended system was not attacked: all is compared with it.
@@ -57,12 +63,15 @@ def cells(store: Path) -> tuple[Cells, Worst]:
     for cell in sorted(read_cells, key=lambda cell: cell.record.key):
         record = cell.record
         suite = (record.suite or "").partition("@")[0]
-        if record.status == "complete" and record.official and suite in (AWARE, OBLIVIOUS, TRANSFER, FEW_PIXELS):
+        if record.status == "complete" and record.official and suite in SUITES:
             found[" + ".join(record.system.defenses)][suite].append(record)
     if AWARE not in found.get("", {}):
         raise RecordError(f"{store} has no complete cell of {AWARE} without defenses; run benchmark run suite={AWARE}")
-    boards = [b for b in aggregate(read_cells).boards if (b.protocol.conditions.suite or "").startswith(f"{AWARE}@")]
-    return found, {" + ".join(row.system.defenses): row.robust for row in boards[0].rows}
+    least: Worst = {}
+    for board in aggregate(read_cells).boards:
+        suite = (board.protocol.conditions.suite or "").partition("@")[0]
+        least[suite] = {" + ".join(row.system.defenses): row.robust for row in board.rows}
+    return found, least
 
 
 def worst(records: Sequence[Record]) -> Record:
@@ -75,8 +84,8 @@ def _right(record: Record) -> int:
     return record.counts.robust_correct
 
 
-def table(found: Cells, least: Worst) -> str:
-    """The table in Markdown, in percent, the defense of the highest worst case first."""
+def table(found: Cells, least: Mapping[str, Rate]) -> str:
+    """Table of the digits in Markdown, in percent, the defense of the highest worst case first."""
     lines = [
         "| defense | clean | oblivious | transfer | aware | by | worst case | 95 % | JSMA, 10 pixels | attacks | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -94,6 +103,52 @@ def table(found: Cells, least: Worst) -> str:
         ]  # fmt: skip
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def clothes(found: Cells, least: Mapping[str, Rate]) -> str:
+    """The table of Fashion-MNIST in Markdown, in percent, the defense of the highest worst case first."""
+    lines = [
+        "| defense | clean | noise | FGSM | worst case | 95 % | attacks | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    attacked = {name: suites[CLOTHES] for name, suites in found.items() if CLOTHES in suites}
+    for name, records in sorted(attacked.items(), key=lambda item: (-least[item[0]].value, item[0])):
+        counts, whole = records[0].counts, least[name]
+        assert counts is not None
+        alone = [_percent([r for r in records if r.attack.name == attack]) for attack in ("noise", "fgsm")]
+        row = [
+            name or "none", _share(counts.clean_correct, counts.total), *alone,
+            percent(whole.value, whole.low, whole.high), interval(whole.low, whole.high), str(len(records)),
+            note(name, whole.value - least[""].value),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def detectors(found: Cells) -> str:
+    """Table of detectors in Markdown: AUROC, and rate of detection at 5 % false positives, of oblivious attacks."""
+    lines = [
+        "| detector | fitted on | refuses clean | " + " | ".join(SHOWN) + " |",
+        "|---|---|---|" + "---|" * len(SHOWN),
+    ]
+    for name, suites in sorted(found.items()):
+        records = {r.attack.name: r for r in suites.get(OBLIVIOUS, ()) if name in r.fitted_on}
+        if not records:
+            continue
+        seen = next(iter(records.values())).fitted_on[name]
+        values = {attack: _values(record) for attack, record in records.items()}
+        row = [name, ", ".join(seen) or "clean inputs", f"{100 * next(iter(values.values()))['clean_refused']:.1f}"]
+        for attack in SHOWN:
+            of = values.get(attack, {})
+            measured = "detection_auroc" in of
+            said = f"{of['detection_auroc']:.2f}, {100 * of['detection_rate_at_5_percent']:.0f} %" if measured else ""
+            row.append(f"{said} (seen)" if said and attack in seen else said)
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _values(record: Record) -> dict[str, float]:
+    return {metric.name: metric.value for metric in record.metrics if metric.value is not None}
 
 
 def note(name: str, gain: float) -> str:
@@ -117,7 +172,11 @@ def _share(right: int, total: int) -> str:
 def main(arguments: Iterable[str]) -> int:
     """Write the table of the store that is named into the page."""
     (store,) = arguments
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), {MARK: table(*cells(Path(store)))}), encoding="utf-8")
+    found, least = cells(Path(store))
+    made = {MARK: table(found, least[AWARE]), DETECTORS: detectors(found)}
+    if CLOTHES in least:
+        made[FASHION] = clothes(found, least[CLOTHES])
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 
 

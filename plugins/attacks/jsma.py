@@ -27,10 +27,14 @@ class Saliency(Enum):
     """Scores that the saliency map differentiates: softmax probabilities (the paper's), or logits less their mean.
 
     Either way the slopes of all classes add up to zero, so that the sum of the others is minus that of the wanted one.
+
+    rounded: probabilities in single precision, as first published and as most toolkits compute them. Their slopes vanish
+    where the softmax saturates, behind defensive distillation for example; those of `probabilities` do not.
     """
 
     probabilities = "probabilities"
     logits = "logits"
+    rounded = "rounded"
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,9 @@ def slopes(target: Target, x_adv: Tensor, y: Tensor, saliency: Saliency, *, targ
         odds = (logits.double().gather(1, y[:, None]) - others.logsumexp(1, keepdim=True)).abs()
         weight = ((-odds).exp() / (1.0 + (-odds).exp()).square()).clamp_min(SATURATED)
         rise = pull((weight * (own - q)).to(logits.dtype))
+    elif saliency is Saliency.rounded:
+        p = logits.softmax(1)
+        rise = pull(p.gather(1, y[:, None]) * (own - p))
     else:
         rise = pull(own - 1.0 / logits.shape[1])
     rise = rise.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -324,6 +324,15 @@ def test_settled_examples_are_left(method: DDN | FMN | ALMA, norm: Norm) -> None
     assert float(soon.ratio.mean()) <= 1.005 * float(late.ratio.mean())
 
 
+def test_a_rounded_map_is_papernots_until_the_softmax_saturates() -> None:
+    plain = attack(JSMA(saliency=Saliency.rounded), Norm.l0, rows=FEW)
+    assert bool(plain.broken.all())
+    hot = Scaled(DIGITS.model(), scale=1000.0, shift=-50.0)
+    lost = attack(JSMA(saliency=Saliency.rounded), Norm.l0, rows=FEW, model=hot)
+    found = attack(JSMA(saliency=Saliency.logits), Norm.l0, rows=FEW, model=hot)
+    assert int(lost.broken.sum()) < int(found.broken.sum()) == len(FEW)
+
+
 def test_jsma_takes_papernots_pairs() -> None:
     x, wanted = DIGITS.x[:1].float(), torch.tensor([1])
     rng = SampleRandom(0, torch.arange(1))
