@@ -28,8 +28,8 @@ class Saliency(Enum):
 
     Either way the slopes of all classes add up to zero, so that the sum of the others is minus that of the wanted one.
 
-    rounded: probabilities in single precision, as first published and as most toolkits compute them. Their slopes vanish
-    where the softmax saturates, behind defensive distillation for example; those of `probabilities` do not.
+    rounded: probabilities in single precision, as most toolkits compute them. Their slopes vanish where the softmax
+    saturates, for example after defensive distillation; those of `probabilities` do not.
     """
 
     probabilities = "probabilities"
