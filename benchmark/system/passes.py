@@ -45,7 +45,8 @@ class Passes:
     owners: (R,) int64, the example that each row belongs to; None where the rows are the batch.
     draws: draws that an answer averages. votes: draws whose majority is the system's answer.
     cost: passes that one pass of the module counts as.
-    randomized, detectors, ball, ranked, task: as in :class:`benchmark.system.target.Target`; a ball only with levels.
+    randomized, detectors, ball, ranked, task, padding: as in :class:`benchmark.system.target.Target`; a ball only with
+    levels.
     """
 
     reach: Callable[[], nn.Module]
@@ -60,6 +61,7 @@ class Passes:
     ball: Ball | None = None
     ranked: Tensor | None = None
     task: Task = ONE_LABEL
+    padding: bool = True
 
     def __len__(self) -> int:
         return len(self.rng) if self.owners is None else len(self.owners)
@@ -214,7 +216,9 @@ class Passes:
     def _rows(self, x: Tensor) -> int | None:
         """Rows that a pass for `x` (R, *S) is padded to; None for the usual number."""
         model = self.reach()
-        return model.rows_of_a_pass(x) if isinstance(model, System) else None
+        if isinstance(model, System):
+            return model.rows_of_a_pass(x)
+        return None if self.padding else len(x)
 
     def _handed_in(self, x: Tensor) -> Tensor:
         """Input that the system would get if the attacker ended with `x`, (R, *S), detached."""

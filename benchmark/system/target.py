@@ -49,6 +49,7 @@ class Target:
             the true label is 0, and its score must fall below the best other one.
         told: called from time to time with the passes used by each example, (B,) int64.
         task: of the data. goal: of the threat, which defines the errors that count where an example has several sites.
+        padding: False if passes need not have the same bits in every batch, as in training; a system decides itself.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Target:
         told: Callable[[Tensor], None] | None = None,
         task: Task = ONE_LABEL,
         goal: Goal = Goal.untargeted,
+        padding: bool = True,
     ) -> None:
         def reach() -> nn.Module:  # a closure, so that no attribute of the target leads to the weights
             return model
@@ -93,6 +95,7 @@ class Target:
             ball=ball if ball is not None and ball.rounds else None,
             ranked=ranked,
             task=self.task,
+            padding=padding,
         )
         self._eot = eot
         self._smoother = smoother

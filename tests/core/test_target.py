@@ -265,3 +265,11 @@ def test_a_randomised_model_needs_its_randomness() -> None:
         model(X)
     with using(SampleRandom(0, torch.arange(6))):
         assert model(X).shape == (6, 10)
+
+
+def test_passes_without_padding_have_as_many_rows_as_are_asked() -> None:
+    model = Counted()
+    target = Target(model, rng=SampleRandom(0, torch.arange(len(X))), classes=10, padding=False)
+    target.logits(X)
+    target.rows(torch.tensor([0, 2])).gradient(X[[0, 2]], _sum)
+    assert model.rows == [len(X), 2]

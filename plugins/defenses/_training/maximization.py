@@ -19,7 +19,7 @@ START = 0.001
 def _target(model: nn.Module, batch: Batch, rng: SampleRandom) -> Target:
     with torch.no_grad():
         classes = model(batch.x[:1]).shape[1]
-    return Target(model, rng=rng, classes=classes)
+    return Target(model, rng=rng, classes=classes, padding=False)
 
 
 def attacked(model: nn.Module, batch: Batch, attack: Attack, threat: Threat, rng: SampleRandom) -> Tensor:
