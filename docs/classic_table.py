@@ -43,11 +43,14 @@ ROWS = {
 def records(store: Path, suite: str = SUITE, model: str = MODEL) -> dict[str, Record]:
     """The official cells of a suite on one of its networks, by attack; none if there is no cell of the suite.
 
+    store: a store, or the folder of published results.
+
     Raises:
         RecordError: if some are missing.
     """
     found = {}
-    for path in sorted((store / "cells").glob("*/record.json")):
+    folder = store / "cells" if (store / "cells").is_dir() else store / f"{suite}-1"
+    for path in sorted(folder.glob("*/record.json")):
         record = read_record(path)
         of_suite = (record.suite or "").partition("@")[0] == suite and record.official
         its_own = record.system.model == model and not (record.system.defenses or record.system.poison)

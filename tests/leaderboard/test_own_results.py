@@ -11,6 +11,7 @@ from benchmark_leaderboard.ranking.aggregate import aggregate
 
 from benchmark.stages.arithmetic import _check_description, _check_keys
 from benchmark.sweep.suites import departure
+from tests.house.checkout import docs_script
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
 
@@ -85,3 +86,31 @@ def test_what_the_examples_cannot_tell_apart_is_tied() -> None:
         ranks = [(row.ranks.low, row.ranks.high) for row in board.rows if row.ranks]
         assert board.rows[0].label == "small_cnn + adversarial_training"
         assert any(low != high for low, high in ranks), "500 examples separate all of six systems"
+
+
+def test_distillation_fails_against_all_but_the_attack_of_its_time() -> None:
+    cells, _ = published()
+    records = [cell.record for cell in cells if cell.record.suite == "distillation_digits@1"]
+    assert len(records) == 21
+    assert all(record.official and record.status == "complete" for record in records)
+    assert [departure(record, 200) for record in records] == [None] * 21
+    broken: dict[str, dict[float, float]] = {"rounded": {}, "probabilities": {}, "": {}}
+    for record in records:
+        (defense,) = record.system.config["defenses"]
+        (found,) = [metric.value for metric in record.metrics if metric.name == "attack_success_rate"]
+        assert found is not None
+        broken[record.attack.params.get("saliency", "")][defense["params"]["temperature"]] = found
+    rounded = [rate for _, rate in sorted(broken["rounded"].items())]
+    assert rounded == sorted(rounded, reverse=True)
+    assert rounded[0] == 1.0
+    assert rounded[-1] < 0.05
+    assert {*broken["probabilities"].values(), *broken[""].values()} == {1.0}
+
+
+def test_the_classic_table_of_fashion_mnist_is_that_of_the_published_records() -> None:
+    with docs_script("classic_table") as script:
+        for mark, (suite, model) in script.TABLES.items():
+            if suite == "classic_fashion":
+                made = script.table(script.records(RESULTS, suite, model))
+                part = script.PAGE.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")[2]
+                assert part.startswith(made)
