@@ -26,8 +26,10 @@ EDGE = 2e-3
 """Shrinkage of inputs towards the middle of the box, so that their inverse tanh is finite."""
 UNDER = 0.1
 """linf: the first weight of the scores, as a share of that at which they pull as hard at a feature as its distance."""
-GROWTH, FACTOR = 1e4, 10.0
-"""linf, l0: the greatest weight of the scores in terms of the first (squared until something is found), its growth."""
+GROWTH, FACTOR = {Norm.linf: 1e8, Norm.l0: 2e9}, {Norm.linf: 10.0, Norm.l0: 4.0}
+"""The greatest weight of the scores that is tried, as a multiple of the first, and its growth after a failure."""
+REFINED = 1e4
+"""linf: the greatest weight once there is a success, as a multiple of the first."""
 UNCHANGED, FROZEN = 1e-3, 0.3
 """l0: a change that is none, and how many features are frozen at once, as a share of the root of those changed."""
 TAU_SHARE, LAST_SHARE = 0.9, 0.98
@@ -85,11 +87,11 @@ class CarliniWagner(Attack):
 
     Differences from the paper: far fewer steps by default (the paper: 10000); under l2 each c goes on from where the
     one before it ended, an example whose objective has stopped falling goes on to its next c, and one that has settled
-    ends early (`patience`; 1 is the paper's); the first c is found from the slope of the objective; under linf and l0 c
-    grows tenfold (the paper doubles it); under linf there is no least threshold (the paper: 1/256), steps get shorter
-    with thresholds below a tenth, and a threshold that no c reaches is tried again between it and the nearest success,
-    down to 0.98 of that; the nearest success is moved straight back towards the input as far as it stays one
-    (`search_steps`, not under l0); l0 counts features, not pixels.
+    ends early (`patience`; 1 is the paper's); the first c is found from the slope of the objective; under linf c grows
+    tenfold and under l0 fourfold (the paper doubles it); under linf there is no least threshold (the paper: 1/256),
+    steps get shorter with thresholds below a tenth, and a threshold that no c reaches is tried again between it and the
+    nearest success, up to 0.98 of that; the nearest success is moved straight back towards the input as far as it stays
+    one (`search_steps`, not under l0); l0 counts features, not pixels.
 
     steps: iterations for one c at most. searches: l2: number of weights c to try.
     initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
@@ -261,7 +263,7 @@ def tighten(
     weight c grows, and the row starts again from its last success, or goes on if there was none. Where no weight
     reaches a threshold, it falls by less.
     """
-    x, mask, linf = active.ball.x, active.ball.mask, active.ball.norm is Norm.linf
+    x, mask, norm, linf = active.ball.x, active.ball.mask, active.ball.norm, active.ball.norm is Norm.linf
     start = _Curve.start(x, 1)
     free = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.expand(x.shape)
     slope, tau = torch.zeros_like(x), torch.ones_like(start.c)
@@ -269,28 +271,25 @@ def tighten(
     every = max(steps // 10, 1)
     while True:
         active, rows = active.keep(active.affordable(), rows)
-        nearest = -best.value[active.index]
-        utmost = torch.where(torch.isinf(nearest), GROWTH**2, GROWTH) * rows.lower
         if linf:
-            rows.finer(torch.isfinite(nearest) & (rows.c > utmost), nearest)
-        left = (rows.c <= utmost) & (rows.share <= LAST_SHARE) & rows.free.flatten(1).any(1)
+            rows.finer(best.won[active.index] & (rows.c > rows.upper), -best.value[active.index])
+        left = (rows.c <= rows.upper) & (rows.share <= LAST_SHARE) & rows.free.flatten(1).any(1)
         active, rows = active.keep(left, rows)
         if len(active) == 0:
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, ball = usable(gradient, active.ball), active.ball
         if first:
-            if initial_c is not None:
-                rows.c = rows.c + initial_c
-            else:
-                pulling = bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
-                rows.c = pulling if linf else least(gradient, value, logits)
-            rows.lower, first = rows.c, False
+            pulling = bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
+            weight = pulling if linf else least(gradient, value, logits)
+            rows.c = weight if initial_c is None else torch.full_like(weight, initial_c)
+            rows.lower, rows.upper, first = rows.c, GROWTH[norm] * rows.c, False
         delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)
         done = keep_nearest(best, active, rows.x_adv, logits)
         rows.slope = torch.where(columns(value > 0, delta), gradient, rows.slope)
         if linf:
+            rows.upper = torch.where(done, (REFINED * rows.lower).maximum(rows.c), rows.upper)
             done = done & (far <= rows.tau * (1.0 + 1.0 / rows.share) / 2.0)
             over = (delta.abs() - columns(rows.tau, delta)).clamp_min(0.0)
             size, push = over.flatten(1).sum(1), delta.sign() * (over > 0)
@@ -301,7 +300,7 @@ def tighten(
         failed = rows.failed(size + rows.c * value, done, every=every, steps=steps)
         onward = done | (failed & torch.isinf(-best.value[active.index]))
         rows.base = torch.where(columns(onward, delta), rows.w, rows.base)
-        rows.c = torch.where(failed, FACTOR * rows.c, rows.c)
+        rows.c = torch.where(failed, FACTOR[norm] * rows.c, rows.c)
         rows.restart(done | failed)
         going = columns(~(done | failed), delta)
         push = torch.where(going, push + columns(rows.c, delta) * gradient, 0.0)
