@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -59,6 +60,13 @@ ASKED = {"deepfool", "superdeepfool", "fab", "fmn", "alma", "sigma_zero"}
 MISSED: set[tuple[str, str, str]] = set()
 """Attack, norm and linear world where that is not so; the page would say why."""
 
+
+STRONGER = ("pgd", "apgd", "autoattack", "fab")
+"""Attacks that are to break whatever noise breaks."""
+DRAWS, WIDER = 1000, 3.0
+"""Draws of noise for each example, and its radius as a multiple of the median distance that FMN finds."""
+NOISY = tuple(place for place in WORLDS if place not in ("faint", "loud", "louder", "colour", "conv28"))
+"""Worlds of that comparison: neither those of other scales nor the largest ones."""
 
 QUERIES = {"rays": 2000, "pointwise": 2000}
 """Queries that attacks from labels may spend on an example."""
@@ -159,13 +167,35 @@ def at_radius() -> str:
     return "\n".join(lines) + "\n"
 
 
+def after_noise() -> str:
+    """The table of the examples that noise breaks, and of how many of them the attacks leave right."""
+    heads = " | ".join(f"left by {name}" for name in STRONGER)
+    lines = [f"| norm, world | radius | broken by noise | {heads} |", "|---" * (len(STRONGER) + 3) + "|"]
+    noise = attack_of("noise", {"restarts": DRAWS})
+    for norm in (Norm.linf, Norm.l2, Norm.l1):
+        for place in NOISY:
+            world = attack_world(place, COUNT)
+            wide = WIDER * float(found(attack_of("fmn"), world, norm).median())
+            eps = f"{min(wide, 1.0) if norm is Norm.linf else wide:.4f}"
+            broken = found(noise, world, norm, eps).isfinite()
+            rows = dataclasses.replace(world, x=world.x[broken], y=world.y[broken])
+            left = []
+            for name in STRONGER if len(rows.x) else ():
+                far = found(attack_of(name), rows, norm, eps)
+                left.append(str(int((~(far <= float(eps) * (1 + 1e-5))).sum())))
+            row = [f"{norm.value} {place}", eps, str(int(broken.sum())), *(left or [""] * len(STRONGER))]
+            lines.append("| " + " | ".join(row) + " |")
+            sys.stderr.write(lines[-1] + "\n")
+    return "\n".join(lines) + "\n"
+
+
 def tables() -> dict[str, str]:
     """Every table of the page, by the name in its mark."""
     made = distances()
     curved = [place for place in WORLDS if place not in LINEAR]
     shown = {f"linear-{norm.value}": smallest(made, norm, LINEAR) for norm in Norm}
     shown |= {f"curved-{norm.value}": smallest(made, norm, curved) for norm in Norm}
-    return shown | {"radius": at_radius()}
+    return shown | {"radius": at_radius(), "noise": after_noise()}
 
 
 def main(names: list[str]) -> int:

@@ -26,12 +26,16 @@ EDGE = 2e-3
 """Shrinkage of inputs towards the middle of the box, so that their inverse tanh is finite."""
 UNDER = 0.1
 """linf: the first weight of the scores, as a share of that at which they pull as hard at a feature as its distance."""
-GROWTH, FACTOR = {Norm.linf: 2e6, Norm.l0: 2e9}, {Norm.linf: 2.0, Norm.l0: 4.0}
+GROWTH, FACTOR = {Norm.linf: 1e8, Norm.l0: 2e9}, {Norm.linf: 10.0, Norm.l0: 4.0}
 """The greatest weight of the scores that is tried, as a multiple of the first, and its growth after a failure."""
+REFINED = 1e4
+"""linf: the greatest weight once there is a success, as a multiple of the first."""
 UNCHANGED, FROZEN = 1e-3, 0.3
 """l0: a change that is none, and how many features are frozen at once, as a share of the root of those changed."""
-LEAST_TAU, TAU_SHARE = 1.0 / 256.0, 0.9
-"""linf: the threshold below which nothing is tried, and by how much it falls after each success."""
+TAU_SHARE, LAST_SHARE = 0.9, 0.98
+"""linf: the threshold after a success, as a share of the last, and the share above which nothing is tried."""
+COARSE = 0.1
+"""linf: the threshold below which steps get shorter in proportion to it."""
 
 
 class CarliniWagnerLoss(Enum):
@@ -83,9 +87,11 @@ class CarliniWagner(Attack):
 
     Differences from the paper: far fewer steps by default (the paper: 10000); under l2 each c goes on from where the
     one before it ended, an example whose objective has stopped falling goes on to its next c, and one that has settled
-    ends early (`patience`; 1 is the paper's); the first c is found from the slope of the objective; the nearest success
-    is moved straight back towards the input as far as it stays one (`search_steps`, not under l0); l0 counts features,
-    not pixels.
+    ends early (`patience`; 1 is the paper's); the first c is found from the slope of the objective; under linf c grows
+    tenfold and under l0 fourfold (the paper doubles it); under linf there is no least threshold (the paper: 1/256),
+    steps get shorter with thresholds below a tenth, and a threshold that no c reaches is tried again between it and the
+    nearest success, up to 0.98 of that; the nearest success is moved straight back towards the input as far as it stays
+    one (`search_steps`, not under l0); l0 counts features, not pixels.
 
     steps: iterations for one c at most. searches: l2: number of weights c to try.
     initial_c: the first; None takes that at which a linear objective would come to 0 (the paper: 1e-3), and under linf
@@ -157,7 +163,7 @@ class _Curve(Tried):
         zero = torch.zeros_like(x)
         return super().start(x, searches, w=w, bent=bent, first=zero, second=zero, **own)
 
-    def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, step_size: float) -> None:
+    def onward(self, ball: Ball, gradient: Tensor, step: int | Tensor, step_size: float | Tensor) -> None:
         """Adam's step against `gradient` (b, *S), taken with respect to x_adv."""
         slope = gradient * (0.5 - 0.5 * self.bent.square())
         change, self.first, self.second = adam(slope, self.first, self.second, step)
@@ -205,12 +211,14 @@ def search_weight(
 @dataclass
 class _Trial(_Curve):
     """base: (b, *S), where `w` was at the last success. slope: (b, *S), the last gradient of the objective
-    before that. tau: (b,), linf's threshold. free: (b, *S) bool, what is not frozen.
+    before that. tau, share: (b,), linf's threshold and what a success leaves of it. free: (b, *S) bool, what is not
+    frozen. lower: (b,), the first weight.
     """
 
     base: Tensor
     slope: Tensor
     tau: Tensor
+    share: Tensor
     free: Tensor
 
     def failed(self, total: Tensor, done: Tensor, *, every: int, steps: int) -> Tensor:
@@ -220,6 +228,12 @@ class _Trial(_Curve):
         failed = ~done & ((check & ~(total <= STALLED * self.last)) | (self.count >= steps))
         self.last = torch.where(check, total, self.last)
         return failed
+
+    def finer(self, those: Tensor, size: Tensor) -> None:
+        """Try thresholds nearer to the nearest success, of `size` (b,), in the rows `those` (b,) bool."""
+        self.share = torch.where(those, self.share.sqrt(), self.share)
+        self.tau = torch.where(those, self.share * size, self.tau)
+        self.c = torch.where(those, self.lower, self.c)
 
     def restart(self, those: Tensor) -> None:
         """Restart from `base` where `those` (b,) bool is true."""
@@ -246,39 +260,40 @@ def tighten(
     """The linf and l0 attacks; successes are offered to `best`.
 
     After a success the threshold falls or features are frozen, and the row goes on from there; after a failure the
-    weight c grows, and the row starts again from its last success, or goes on if there was none.
+    weight c grows, and the row starts again from its last success, or goes on if there was none. Where no weight
+    reaches a threshold, it falls by less.
     """
-    norm, linf = active.ball.norm, active.ball.norm is Norm.linf
-    x, mask = active.ball.x, active.ball.mask
+    x, mask, norm, linf = active.ball.x, active.ball.mask, active.ball.norm, active.ball.norm is Norm.linf
     start = _Curve.start(x, 1)
     free = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.expand(x.shape)
     slope, tau = torch.zeros_like(x), torch.ones_like(start.c)
-    rows, first = _Trial(**vars(start), base=start.w, slope=slope, tau=tau, free=free), True
+    rows, first = _Trial(**vars(start), base=start.w, slope=slope, tau=tau, share=TAU_SHARE * tau, free=free), True
     every = max(steps // 10, 1)
     while True:
         active, rows = active.keep(active.affordable(), rows)
-        left = (rows.c <= rows.upper) & (rows.tau >= LEAST_TAU) & rows.free.flatten(1).any(1)
+        if linf:
+            rows.finer(best.won[active.index] & (rows.c > rows.upper), -best.value[active.index])
+        left = (rows.c <= rows.upper) & (rows.share <= LAST_SHARE) & rows.free.flatten(1).any(1)
         active, rows = active.keep(left, rows)
         if len(active) == 0:
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         gradient, ball = usable(gradient, active.ball), active.ball
         if first:
-            if initial_c is not None:
-                rows.c = rows.c + initial_c
-            else:
-                pulling = bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
-                rows.c = pulling if linf else least(gradient, value, logits)
-            rows.upper, first = GROWTH[norm] * rows.c, False
+            pulling = bounded(UNDER / gradient.flatten(1).abs().amax(1).clamp_min(TINY), logits)
+            weight = pulling if linf else least(gradient, value, logits)
+            rows.c = weight if initial_c is None else torch.full_like(weight, initial_c)
+            rows.lower, rows.upper, first = rows.c, GROWTH[norm] * rows.c, False
         delta = rows.x_adv - ball.x
         far = delta.abs().flatten(1).amax(1)
         done = keep_nearest(best, active, rows.x_adv, logits)
         rows.slope = torch.where(columns(value > 0, delta), gradient, rows.slope)
         if linf:
-            done = done & (far <= rows.tau * (1.0 + 1.0 / TAU_SHARE) / 2.0)
+            rows.upper = torch.where(done, (REFINED * rows.lower).maximum(rows.c), rows.upper)
+            done = done & (far <= rows.tau * (1.0 + 1.0 / rows.share) / 2.0)
             over = (delta.abs() - columns(rows.tau, delta)).clamp_min(0.0)
             size, push = over.flatten(1).sum(1), delta.sign() * (over > 0)
-            rows.tau = torch.where(done, TAU_SHARE * torch.minimum(rows.tau, far), rows.tau)
+            rows.tau = torch.where(done, rows.share * torch.minimum(rows.tau, far), rows.tau)
         else:
             size, push = delta.square().flatten(1).sum(1), 2.0 * delta
             rows.freeze(done, delta)
@@ -289,7 +304,8 @@ def tighten(
         rows.restart(done | failed)
         going = columns(~(done | failed), delta)
         push = torch.where(going, push + columns(rows.c, delta) * gradient, 0.0)
-        rows.onward(ball, push, columns((rows.count - 1).clamp_min(0), delta), step_size)
+        pace = step_size * columns((rows.tau / COARSE).clamp_max(1.0), delta)
+        rows.onward(ball, push, columns((rows.count - 1).clamp_min(0), delta), pace)
         rows.x_adv = torch.where(rows.free, rows.x_adv, ball.x)
 
 

@@ -200,7 +200,8 @@ def descend_in_box(active: Active, best: Best, c: Tensor, *, loss: Loss, steps: 
             break
         gradient, value, logits = active.descent(rows.x_adv, loss)
         if step == 0:  # c of 0 stands for that of the slope, for the searches after this one too
-            rows.c = torch.where(rows.c > 0, rows.c, first_c(usable(gradient, active.ball), value, logits))
+            in_units = logits / best.clean_margin[active.index].abs().clamp_min(TINY)[:, None]  # as the loss has them
+            rows.c = torch.where(rows.c > 0, rows.c, first_c(usable(gradient, active.ball), value, in_units))
             c[active.index] = rows.c
         broken[active.index] |= keep_nearest(best, active, rows.x_adv, logits)
         delta = rows.x_adv - active.ball.x

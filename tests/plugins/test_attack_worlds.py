@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
 import torch
 from benchmark_plugins.attacks.alma import ALMA
+from benchmark_plugins.attacks.apgd import APGD
 from benchmark_plugins.attacks.autoattack import AutoAttack
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner
 from benchmark_plugins.attacks.ddn import DDN
 from benchmark_plugins.attacks.deepfool import DeepFool
+from benchmark_plugins.attacks.fab import FAB
 from benchmark_plugins.attacks.fmn import FMN
 from benchmark_plugins.attacks.gradient_descent import GradientDescent
 from benchmark_plugins.attacks.jsma import JSMA
 from benchmark_plugins.attacks.lbfgs import LBFGS
+from benchmark_plugins.attacks.noise import Noise
 from benchmark_plugins.attacks.pdpgd import PDPGD
+from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.attacks.rays import RayS
 from benchmark_plugins.attacks.sigma_zero import SigmaZero
 from benchmark_plugins.attacks.square import Square
@@ -39,6 +44,20 @@ def found(attack: Attack, world: AttackWorld, norm: Norm, eps: str = "1") -> tup
     x_adv = attack.perturb(target, world.x.clone(), world.y.clone(), threat=threat, rng=SampleRandom(0, ids))
     far = distance(x_adv, world.x, norm)
     return torch.where(world.model(x_adv).argmax(1) != world.y, far, torch.inf), target.ledger.forwards
+
+
+@pytest.mark.parametrize("norm", [Norm.linf, Norm.l2, Norm.l1], ids=lambda norm: norm.value)
+@pytest.mark.parametrize("name", ["thin", "tanh", "conv4"])
+def test_what_noise_breaks_stronger_attacks_break(name: str, norm: Norm) -> None:
+    """512 draws at three times the median distance that FMN finds."""
+    world = attack_world(name, 6)
+    eps = f"{3.0 * float(found(FMN(steps=30), world, norm)[0].median()):.4f}"
+    broken = torch.isfinite(found(Noise(restarts=512), world, norm, eps)[0])
+    assert bool(broken.any())
+    rows = dataclasses.replace(world, x=world.x[broken], y=world.y[broken])
+    for attack in (PGD(), APGD(), AutoAttack(), FAB()):
+        far = found(attack, rows, norm, eps)[0]
+        assert bool((far <= float(eps) * (1 + 1e-5)).all()), type(attack).__name__
 
 
 SHORT = FMN(steps=60), DeepFool(), SuperDeepFool(), DDN(), SigmaZero(steps=150), LBFGS(searches=5, steps=25)
@@ -88,6 +107,16 @@ def test_slow_attacks_find_something_at_any_scale_and_beside_twins(name: str) ->
         exact = world.exact(Norm.l2)
         assert exact is not None
         assert float((found(attack, world, Norm.l2)[0] / exact).median()) < worst
+
+
+@pytest.mark.parametrize("scale", [1e-30, 3e36])
+def test_lbfgs_finds_the_same_at_extreme_scores(scale: float) -> None:
+    world, attack = attack_world("plain", 3), LBFGS(searches=5, steps=25)
+    model = nn.Linear(64, 10)
+    model.weight.data, model.bias.data = scale * world.model.weight, scale * world.model.bias  # type: ignore[operator]
+    scaled = dataclasses.replace(world, model=nn.Sequential(nn.Flatten(), model).requires_grad_(False))
+    far, usual = (found(attack, each, Norm.l2)[0] for each in (scaled, world))
+    torch.testing.assert_close(far, usual, rtol=0.01, atol=0.0)
 
 
 @pytest.mark.parametrize("name", LINEAR)
