@@ -141,7 +141,7 @@ def check_settings(size: int, images: int) -> None:
 
 
 def instances_file(folder: Path, name: str) -> Path:
-    """Where the annotations of the images in `folder`/`name` are."""
+    """Path of the annotations of the images in `folder`/`name`."""
     return folder / "annotations" / f"instances_{name}.json"
 
 
