@@ -1,25 +1,34 @@
-"""The table of stickers by distance and angle, written into signs.md: `python docs/signs_table.py results`.
+"""The tables of stickers by view and along an approach, written into signs.md: `python docs/signs_table.py results`.
 
 After `benchmark run suite=signs` and `benchmark transfer`.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmark_leaderboard.ranking.statistics import wilson
+import torch
+from benchmark_leaderboard.ranking.statistics import bounded_interval, wilson
 from benchmark_leaderboard.words.display import interval, percent
+from benchmark_plugins.defenses.camera import viewed
 from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.arrivals import FOLDER, read_arrivals
+from benchmark.records.outcomes import WITNESS, Witness
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from benchmark.stages.replay import checked_outcomes, rebuilt, rows_of
 
 PAGE = Path(__file__).parent / "signs.md"
 MARK = "table: python docs/signs_table.py STORE"
+DRIVES = "drives: python docs/signs_table.py STORE"
+
+FRAMES, ASIDE = 13, 0.8
+"""Frames of an approach from distance 4 to 1, and how far beside the sign the camera passes, in units of distance."""
 
 Camera = tuple[float, float, float, float]
 """Lowest and highest distance, lowest and highest angle."""
@@ -70,13 +79,55 @@ def table(store: Store) -> str:
     return "\n".join(lines) + "\n"
 
 
+def drives(store: Store, data: Path) -> str:
+    """Frames of an approach in which stickers reach their label, by the cell that made them, in Markdown.
+
+    Of stickers that reach it under their own camera, on signs that are read correctly without them in every frame.
+    """
+    lines = [
+        "| made | stickers | frames misread | most frames misread | every frame misread |",
+        "|---|---|---|---|---|",
+    ]
+    for record in store.records():
+        if (record.suite or "").startswith("signs@") and record.status == "complete":
+            view, name = camera(record), {ANYWHERE: "over all views", FRONT: "for distance 1, 0°"}
+            if view in name:
+                lines.append(f"| {name[view]} | {_drive(record, store, data)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _drive(record: Record, store: Store, data: Path) -> str:
+    cell = rebuilt(record, store, data, store.cell(record.key))
+    outcomes = checked_outcomes(store.cell(record.key), record)
+    witness = Witness.load(store.cell(record.key) / WITNESS)
+    rows = rows_of(witness.ids, outcomes)
+    clean = _read(cell.system.model, cell.examples.x(rows)) == outcomes.y[rows, None]
+    kept = outcomes.broken[rows] & clean.all(1)
+    misread = (_read(cell.system.model, witness.x_adv) == outcomes.adv_label[rows, None])[kept].double()
+    share, count = misread.mean(1), len(misread)
+    frames = f"{percent(float(share.mean()))} ({interval(*bounded_interval(share.numpy()))})"
+    return f"{count} | {frames} | {_share(int((share > 0.5).sum()), count)} | {_share(int((share == 1).sum()), count)}"
+
+
+def _read(network: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Labels of signs `x` (B, C, H, W) in each frame, (B, FRAMES) int64."""
+    found = []
+    for frame in range(FRAMES):
+        distance = 4.0 - 3.0 * frame / (FRAMES - 1)
+        angle = math.degrees(math.atan(ASIDE / distance))
+        seen = viewed(x, *(torch.full((len(x),), value) for value in (distance, angle, 1.0))).clamp(0.0, 1.0)
+        found.append(network(seen).argmax(1))
+    return torch.stack(found, 1)
+
+
 def _share(hits: int, of: int) -> str:
     return f"{percent(hits / of)} ({interval(*wilson(hits, of))}) of {of}" if of else ""
 
 
 def main(arguments: list[str]) -> int:
-    """Write the table of a store into the page."""
-    made = {MARK: table(Store(Path(arguments[0])))}
+    """Write the tables of a store into the page."""
+    store = Store(Path(arguments[0]))
+    made = {MARK: table(store), DRIVES: drives(store, Path("data"))}
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 

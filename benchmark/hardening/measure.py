@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.config.cell import RunConfig
+from benchmark.config.overrides import sentence
 from benchmark.config.resolve import resolve
 from benchmark.config.source import PluginSource, register_schemas
 from benchmark.errors import BenchmarkError, ConfigError
@@ -94,7 +95,7 @@ class Pool:
             with initialize_config_module("benchmark.conf", version_base="1.3"):
                 return resolve(compose("run", overrides), overrides=tuple(overrides))
         except HydraException as error:
-            raise ConfigError(str(error).splitlines()[0]) from error
+            raise ConfigError(sentence(error)) from error
 
     def measure(self, stack: Sequence[Part], examples: int) -> Measured:
         """Attack a stack with every attack of the pool, on the first `examples` test examples.

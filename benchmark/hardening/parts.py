@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import itertools
 from dataclasses import dataclass
 
@@ -32,13 +33,14 @@ class Part:
 
 
 def parts(kind: str, text: str) -> list[Part]:
-    """Parse `NAME key=value other=1|2` into the plugin with each combination of its settings.
+    """Parse `NAME key=value other=1|2` into the plugin, or the variant in conf/, with each combination of its settings.
 
     Raises:
         ConfigError: if there is no such plugin, or a setting is not KEY=VALUE.
     """
     name, *settings = text.split()
-    registry.find(kind, name)
+    if not importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml").is_file():
+        registry.find(kind, name)
     choices = []
     for setting in settings:
         key, equals, values = setting.partition("=")

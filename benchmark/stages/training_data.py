@@ -57,7 +57,12 @@ def training_examples(parts: SystemSpec, splits: Splits, file: Path | None = Non
 
 
 def _rows_lost(before: Examples, after: Examples, poisoned: PoisonedRows | None, classes: int) -> list[RowsLost]:
-    """Numbers of rows per label before and removed by a defense, and how many of each were poisoned."""
+    """Numbers of rows per label before and removed by a defense, and how many of each were poisoned.
+
+    Examples of several labels belong to none, so there are no numbers of them.
+    """
+    if before.y.ndim > 1:
+        return []
     gone = ~torch.isin(before.ids, after.ids)
     bad = torch.zeros_like(gone) if poisoned is None else torch.isin(before.ids, poisoned.ids)
 

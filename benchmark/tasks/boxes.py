@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["overlaps", "suppressed"]
+__all__ = ["contained", "overlaps", "suppressed"]
 
 
 def overlaps(one: Tensor, other: Tensor) -> Tensor:
     """Intersection over union of each box of `one` (B, n, 4) with each of `other` (B, m, 4), (B, n, m) in [0, 1]."""
+    common = _intersections(one, other)
+    return common / (_areas(one)[:, :, None] + _areas(other)[:, None, :] - common).clamp_min(1e-9)
+
+
+def contained(one: Tensor, other: Tensor) -> Tensor:
+    """Fraction of the area of each box of `other` (B, m, 4) that lies in each of `one` (B, n, 4), (B, n, m)."""
+    return _intersections(one, other) / _areas(other)[:, None, :].clamp_min(1e-9)
+
+
+def _intersections(one: Tensor, other: Tensor) -> Tensor:
     import torch
 
     left = torch.maximum(one[:, :, None, :2], other[:, None, :, :2])
     right = torch.minimum(one[:, :, None, 2:], other[:, None, :, 2:])
-    common = (right - left).clamp_min(0.0).prod(3)
-    area, beside = ((box[:, :, 2:] - box[:, :, :2]).clamp_min(0.0).prod(2) for box in (one, other))
-    return common / (area[:, :, None] + beside[:, None, :] - common).clamp_min(1e-9)
+    return (right - left).clamp_min(0.0).prod(3)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, :, 2:] - boxes[:, :, :2]).clamp_min(0.0).prod(2)
 
 
 def suppressed(boxes: Tensor, scores: Tensor, most: float) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.tasks.boxes import overlaps, suppressed
+from benchmark.tasks.boxes import contained, overlaps, suppressed
 from benchmark.tasks.task import UNTARGETED, DenseTask
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ MIDDLE = 2.0
 class Detection(DenseTask):
     """S = (height / stride) * (width / stride) cells; an object belongs to the cell of its centre. Class 0: background.
 
-    Labels are (B, S, 5) int64: class, then the corners x0, y0, x1, y1 of the box in pixels (0 where there is none). A
+    Labels are (B, S, 5) int64: class, then the corners x0, y0, x1, y1 of the box in pixels (0 where there is none). At
+    cells in a crowd of class c (MS-COCO) the label is -1 - c, with the crowd's box: they do not count, and a detection
+    of which half lies in a crowd is not false. A
     system returns (B, S, K + 4): class scores, then the offsets of the centre from the cell's centre and of the sides
     from two cells, all in cells. An example is wrong if, by the goal, some object has no detection of an overlap of 0.5
     (`vanishing`), its most confident detection has another class (`mislabeling`), some detection matches no object
@@ -100,10 +102,13 @@ class Detection(DenseTask):
         object_, found = y[..., 0] > BACKGROUND, reading[..., 0] > BACKGROUND
         near = overlaps(y[..., 1:].to(reading.dtype), reading[..., 2:]) >= OVERLAP
         near = near & object_[:, :, None] & found[:, None, :]
+        crowd = y[..., 0] < BACKGROUND
+        among = contained(y[..., 1:].to(reading.dtype), reading[..., 2:]) >= OVERLAP if bool(crowd.any()) else near
+        excused = near.any(1) | (among & crowd[:, :, None]).any(1)
         seen = near.any(2)
         best = torch.where(near, reading[:, None, :, 1], -1.0).argmax(2)
         named = reading[..., 0].gather(1, best) == y[..., 0]
-        return object_ & ~seen, seen & ~named, found & ~near.any(1)
+        return object_ & ~seen, seen & ~named, found & ~excused
 
     def wrong(self, reading: Tensor, y: Tensor) -> Tensor:
         """True if there is an error of the goal's kind, (B,) bool."""
@@ -146,7 +151,8 @@ class Detection(DenseTask):
         import torch.nn.functional as F
 
         label, object_ = y[..., 0], y[..., 0] > BACKGROUND
-        named = F.cross_entropy(self.scores(output).flatten(0, 1), label.flatten(), ignore_index=-1, reduction="none")
+        scores = self.scores(output).flatten(0, 1)
+        named = F.cross_entropy(scores, label.flatten().clamp_min(-1), ignore_index=-1, reduction="none")
         named = named.reshape(label.shape)
         far = (self.boxes(output) - y[..., 1:].to(output.dtype)).abs().mean(2) / self.stride
         empty = label == BACKGROUND

@@ -18,6 +18,8 @@ from torch import Tensor
 from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, Splits, derive_seed, hookimpl
 from benchmark.records.content import content_sha256
 
+from ._images import pixels, rgb
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Statistics per channel of the training images of ImageNet, as usual for pretrained models."""
@@ -34,16 +36,12 @@ def read_image(path: Path, resize: int, size: int) -> Tensor:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
-    shorter = min(rgb.size)
-    width, height = (max(resize, round(side * resize / shorter)) for side in rgb.size)
+    image = rgb(path)
+    shorter = min(image.size)
+    width, height = (max(resize, round(side * resize / shorter)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    cut = rgb.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    return torch.frombuffer(bytearray(cut.tobytes()), dtype=torch.uint8).reshape(size, size, 3).permute(2, 0, 1)
+    cut = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return pixels(cut)
 
 
 @dataclass(frozen=True)

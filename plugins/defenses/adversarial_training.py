@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.api import (
+    EVERY_TASK,
     Attack,
     Batch,
     ConfigError,
@@ -34,6 +35,7 @@ from benchmark.api import (
     Examples,
     Loss,
     Norm,
+    Refused,
     SampleRandom,
     Threat,
     added,
@@ -113,7 +115,7 @@ class AdversarialTraining(Defense):
     """Replace a share of each batch by adversarial examples against the current weights.
 
     They are computed in evaluation mode, so that batch statistics come from training only. At eps 0 it is plain
-    training.
+    training. Under segmentation and detection it is Madry et al.'s with the task's loss.
 
     attack: any attack plugin. norm, eps: the ball of training, in units of the [0, 1] input range.
     ratio: under `ce`, weight of the adversarial loss; 1 is Madry et al., 0.5 the equal mix, 0 plain training.
@@ -125,6 +127,7 @@ class AdversarialTraining(Defense):
     helper_weight, helper_reach: of `hat`; the helper is trained first, without defense.
     """
 
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
     neutral: ClassVar[Mapping[str, Any]] = {"eps": "0"}
 
     attack: Attack = inner("pgd_training")
@@ -183,6 +186,22 @@ class AdversarialTraining(Defense):
         return [self.training_threat(), *(_ball(text) for text in self.others)]
 
     # --- stages ---
+
+    def check(self, spec: DataSpec) -> None:
+        """Refuse losses of one label where examples have several sites, and inner attacks for other tasks."""
+        task = spec.task
+        by_attack = self.objective is Objective.ce and self.chosen_maximization is Maximization.attack
+        if task.dense and (not by_attack or (self.union is Union.max and self.others)):
+            raise Refused(
+                f"defense.adversarial_training has objective={self.objective.value}, maximization="
+                f"{self.chosen_maximization.value} and union={self.union.value}, but the data are for {task.name}; "
+                "choose objective=ce, maximization=attack and union=average"
+            )
+        if task.name not in self.attack.tasks:
+            raise Refused(
+                f"defense.adversarial_training trains on an attack for {' and '.join(sorted(self.attack.tasks))}, and "
+                f"the data are for {task.name}; choose an attack whose `tasks` name {task.name}"
+            )
 
     def prepare(self, train: Examples, spec: DataSpec, rng: SampleRandom) -> Examples:
         """Check that the attack supports these examples, and return them unchanged."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, Defense, hookimpl, straight_through
+from benchmark.api import EVERY_TASK, ConfigError, Defense, hookimpl, straight_through
 
 from ._transforms.behind import Behind
 
@@ -19,6 +20,8 @@ class BitDepth(Defense):
 
     bits: 1 to 8. The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 4.1).
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     bits: int = 3
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
+from benchmark.api import EVERY_TASK, ConfigError, DataSpec, Defense, hookimpl, straight_through
 
 from .._jpeg import codable, compressed
 from ._transforms.smooth_jpeg import SmoothJpeg
@@ -19,6 +20,8 @@ class Jpeg(Defense):
     quality: 1 to 95, as in libjpeg. Images of 1 channel are coded as greyscale, of 3 as YCbCr with 4:2:0 subsampling.
     The surrogate for gradients is the identity (BPDA, Athalye et al., ICML 2018, section 4.1).
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     quality: int = 75
 

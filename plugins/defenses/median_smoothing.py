@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataSpec, Defense, hookimpl
+from benchmark.api import EVERY_TASK, ConfigError, DataSpec, Defense, hookimpl
 
 from ._transforms.behind import Behind, refuse_other_than_images
 from ._transforms.windows import windows
@@ -21,6 +21,8 @@ class MedianSmoothing(Defense):
     size: side of the window; 1 changes nothing. With an even number of pixels the upper median is taken, and the window
     extends one pixel further up and left. The gradient is that of the selected pixel.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     neutral: ClassVar = {"size": 1}
 

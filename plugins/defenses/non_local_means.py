@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataSpec, Defense, hookimpl
+from benchmark.api import EVERY_TASK, ConfigError, DataSpec, Defense, hookimpl
 
 from ._transforms.behind import Behind, refuse_other_than_images
 from ._transforms.windows import box_mean, mirrored
@@ -27,6 +27,8 @@ class NonLocalMeans(Defense):
     patch has no Gaussian weights, colours are not separated, and the image is mirrored at its edges.
     A pass with gradients keeps about 3 * search**2 copies of the input in memory.
     """
+
+    tasks: ClassVar[frozenset[str]] = EVERY_TASK
 
     neutral: ClassVar = {"h": 0.0}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._overlaps import overlap
+from benchmark.tasks.boxes import contained, overlaps
 
 __all__ = ["OVERLAPS", "Matches", "average_precision", "matched"]
 
@@ -19,14 +19,15 @@ RECALLS = torch.linspace(0.0, 1.0, 101, dtype=torch.float64)
 class Matches:
     """Detections of all images, and whether each is matched to an object.
 
-    score, label, image: (D,). hit: (T, D) bool, for each threshold of OVERLAPS. objects: (N, K), number per image and
-    class.
+    score, label, image: (D,). hit: (T, D) bool, for each threshold of OVERLAPS. counts: (T, D) bool, False for a
+    detection that is matched to a crowd alone. objects: (N, K), number per image and class.
     """
 
     score: Tensor
     label: Tensor
     image: Tensor
     hit: Tensor
+    counts: Tensor
     objects: Tensor
 
 
@@ -34,7 +35,7 @@ def matched(found: Tensor, truth: Tensor, classes: int) -> Matches:
     """Match detections (N, S, 6) [class, score, box] to objects (N, S, 5) [class, box], per class.
 
     In descending order of score, each detection is matched to the unmatched object of largest overlap. Class 0 is the
-    background.
+    background, -1 - c a crowd of class c, which any number of detections may match, by the fraction of their area.
     """
     image, place = (found[..., 0] > 0).nonzero(as_tuple=True)
     order = found[image, place, 1].argsort(descending=True, stable=True)
@@ -43,15 +44,21 @@ def matched(found: Tensor, truth: Tensor, classes: int) -> Matches:
     detections = found[image, place]
     label = detections[:, 0].long()
     hit = torch.zeros(len(OVERLAPS), len(image), dtype=torch.bool)
+    counts = torch.ones_like(hit)
     for number, at in _by_image(image):
         boxes = truth[number][truth[number][:, 0] > 0].double()
-        share = overlap(detections[at, 2:].double(), boxes[:, 1:])
+        share = overlaps(detections[None, at, 2:].double(), boxes[None, :, 1:])[0]
         same = label[at, None] == boxes[:, 0].long()
         for row, least in enumerate(OVERLAPS):
             hit[row, at] = _greedy(share.masked_fill(~same, -1.0), least)
+        crowds = truth[number][truth[number][:, 0] < 0].unique(dim=0).double()
+        among = contained(crowds[None, :, 1:], detections[None, at, 2:].double())[0].T
+        among = among.masked_fill(label[at, None] != -1 - crowds[:, 0].long(), -1.0)
+        for row, least in enumerate(OVERLAPS if len(crowds) else ()):
+            counts[row, at] = hit[row, at] | (among < least).all(1)
     objects = torch.zeros(len(truth), classes, dtype=torch.float64)
-    objects.scatter_add_(1, truth[..., 0].long(), (truth[..., 0] > 0).double())
-    return Matches(detections[:, 1].double(), label, image, hit, objects)
+    objects.scatter_add_(1, truth[..., 0].long().clamp_min(0), (truth[..., 0] > 0).double())
+    return Matches(detections[:, 1].double(), label, image, hit, counts, objects)
 
 
 def _by_image(image: Tensor) -> list[tuple[int, Tensor]]:
@@ -84,9 +91,9 @@ def average_precision(of: Matches, weights: Tensor) -> Tensor:
         at = (of.label == label).nonzero().squeeze(1)
         at = at[of.score[at].argsort(descending=True, stable=True)]
         weight = weights[:, of.image[at]]
-        every = weight.cumsum(1)
         for row in range(len(OVERLAPS)):
             right = (weight * of.hit[row, at]).cumsum(1)
+            every = (weight * of.counts[row, at]).cumsum(1)
             value = _area(right, every, totals[:, label])
             result[:, row, label] = torch.where(totals[:, label] > 0, value, torch.nan)
     return result

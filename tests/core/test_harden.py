@@ -131,6 +131,7 @@ def test_optuna_draws_the_same_stacks_for_the_same_seed(here: Path) -> None:
         (["--at-least", "0.5", "--trials", "0"], "--trials is 0"),
         (["--at-least", "0.5", "attack=pgd"], "attack=pgd is set by harden"),
         (["--at-least", "0.5", "model=linnear"], "linnear"),
+        (["--at-least", "0.5", "--attack", "pgd foo=1"], "there is no setting attack.foo. Known: loss, random_start"),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -146,5 +147,6 @@ def test_parts_with_several_values_are_tried_in_turn() -> None:
     assert [part.label for part in parts("defense", "jpeg quality=30|60")] == ["jpeg quality=30", "jpeg quality=60"]
     assert parts("defense", "jpeg quality=30")[0].overrides == ["defense.jpeg.quality=30"]
     assert parts("attack", "pgd steps=5")[0].overrides == ["attack.steps=5"]
+    assert parts("attack", "art_pgd")[0].label == "art_pgd"  # a variant, of a bridge
     with pytest.raises(ConfigError, match="is not a setting"):
         parts("attack", "pgd =5")

@@ -10,15 +10,22 @@ import pytest
 import torch
 from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.fgsm import FGSM
+from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.attacks.segpgd import SegPGD
 from benchmark_plugins.datasets.scenes import Scenes
 from benchmark_plugins.datasets.scenes_boxes import ScenesBoxes
+from benchmark_plugins.defenses.adversarial_training import AdversarialTraining, Maximization, Objective
+from benchmark_plugins.defenses.bit_depth import BitDepth
+from benchmark_plugins.defenses.jpeg import Jpeg
+from benchmark_plugins.defenses.median_smoothing import MedianSmoothing
+from benchmark_plugins.defenses.non_local_means import NonLocalMeans
 from benchmark_plugins.metrics.detection_map import DetectionMap
 from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
 from benchmark_plugins.metrics.segmentation import SegmentationMetric
 from benchmark_plugins.models.grid_detector import GridDetector
 from benchmark_plugins.models.unet import UNet
 
+from benchmark import registry
 from benchmark.config.check import check_fit, check_goal
 from benchmark.config.schema import StoreConfig
 from benchmark.data import DataSpec
@@ -31,7 +38,7 @@ from benchmark.stages.proof import prove
 from benchmark.stages.proof_sites import check_agreement
 from benchmark.tasks.segmentation import Segmentation
 from benchmark.tasks.task import ONE_LABEL
-from benchmark.threat import Goal, Threat
+from benchmark.threat import Goal, Norm, Threat
 from tests.core.cells import small_config
 
 
@@ -118,3 +125,63 @@ def test_records_of_one_label_are_written_as_before(tmp_path: Path) -> None:
     result = run(small_config(tmp_path, examples=4))
     text = (Store(Path(small_config(tmp_path).store.root)).cell(result.key) / "record.json").read_text(encoding="utf-8")
     assert '"task"' not in text
+
+
+TRAINED = AdversarialTraining(attack=PGD(steps=2))
+
+
+@pytest.mark.parametrize("kind", ["defense", "certifier"])
+def test_every_protection_and_certifier_fits_a_task_or_is_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    """Nothing is loaded: each names its tasks, and the answer for every other task is one sentence."""
+    for name in registry.names(kind):
+        plugin: Any = registry.load(kind, name)
+        for data, model, metric in (
+            (Scenes(), UNet(), SegmentationMetric()),
+            (ScenesBoxes(), GridDetector(), DetectionMap()),
+        ):
+            (task,) = data.tasks
+            config = dense_config(tmp_path, data, model, metric, **{f"{kind}s": (plugin(),)})
+            if task in plugin.tasks:
+                check_fit(config)
+                continue
+            with pytest.raises(
+                Refused, match=rf"^{kind}\.{name} supports .*, and dataset\.\w+ is for {task}; choose"
+            ) as refusal:
+                check_fit(config)
+            assert "\n" not in str(refusal.value)
+
+
+OFFERED = (Jpeg(), BitDepth(), MedianSmoothing(), NonLocalMeans(search=3), TRAINED)
+PROTECTED = [(Segmentation.name, one) for one in OFFERED] + [("detection", one) for one in (Jpeg(), TRAINED)]
+
+
+@pytest.mark.parametrize(("task", "defense"), PROTECTED, ids=lambda value: str(value)[:14])
+def test_protected_systems_of_several_sites_are_trained_attacked_and_proved(
+    task: str, defense: Any, tmp_path: Path
+) -> None:
+    parts: Any = (Scenes(side=12, most=1, share=0.5), UNet(width=2), SegmentationMetric())
+    if task == "detection":
+        parts = (ScenesBoxes(side=12, most=1), GridDetector(width=2), DetectionMap())
+    config = dense_config(tmp_path, *parts, defenses=(defense,))
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, batch_size=500))
+    result = run(config)
+    store = Store(tmp_path / "results")
+    record = read_record(store.cell(result.key))
+    assert record.status == "complete"
+    assert prove(store.cell(result.key), record, store, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"objective": Objective.trades}, r"objective=trades, maximization=divergence .* are for segmentation; choose"),
+        ({"maximization": Maximization.n_fgsm}, r"maximization=n_fgsm and union=average"),
+        ({"attack": DeepFool(), "norm": Norm.l2}, r"trains on an attack for classification, and the data are for segm"),
+    ],
+)
+def test_adversarial_training_for_one_label_is_refused_before_training(settings: Any, sentence: str) -> None:
+    spec = DataSpec((1, 8, 8), 10, task=Segmentation())
+    TRAINED.check(spec)
+    with pytest.raises(Refused, match=sentence):
+        dataclasses.replace(TRAINED, **settings).check(spec)
+    dataclasses.replace(TRAINED, **settings).check(DataSpec((1, 8, 8), 10))

@@ -56,12 +56,12 @@ def coco_average_precision(truth: Tensor, found: Tensor) -> Any:
     def annotation(number: int, image: int, label: int, box: Tensor) -> dict[str, Any]:
         x0, y0, x1, y1 = (float(v) for v in box.double())
         return {
-            "id": number, "image_id": image, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "area": (x1 - x0) * (y1 - y0), "iscrowd": 0,
+            "id": number, "image_id": image, "category_id": max(label, -1 - label), "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": (x1 - x0) * (y1 - y0), "iscrowd": int(label < 0),
         }  # fmt: skip
 
     def listed(rows: Tensor, first: int) -> list[dict[str, Any]]:
-        places = (rows[..., 0] > 0).nonzero().tolist()
+        places = (rows[..., 0] != 0).nonzero().tolist()
         return [
             annotation(number, i, int(rows[i, s, 0]), rows[i, s, first:]) for number, (i, s) in enumerate(places, 1)
         ]
@@ -90,6 +90,32 @@ def test_average_precision_is_that_of_pycocotools() -> None:
     assert ours.shape == theirs.shape == (len(OVERLAPS), 3)
     assert np.allclose(ours.numpy(), theirs, atol=1e-9)
     assert 0.1 < float(ours[0].mean()) < 0.99
+
+
+def test_average_precision_among_crowds_is_that_of_pycocotools() -> None:
+    truth, found = drawn()
+    large = truth[..., 0] == 1  # those of one class are crowds, larger than what is found in them
+    crowd = truth.clone()
+    crowd[..., 0] = torch.where(large & (torch.arange(len(truth)) % 2 == 0)[:, None], -2, truth[..., 0])
+    crowd[..., 3:] += 8 * (crowd[..., :1] < 0)
+    ours = average_precision(matched(found, crowd, 4), torch.ones(1, len(crowd), dtype=torch.float64))[0, :, 1:]
+    assert np.allclose(ours.numpy(), coco_average_precision(crowd, found).mean(1), atol=1e-9)
+    uncounted = torch.where(crowd < -1, 0, crowd)
+    plain = average_precision(matched(found, uncounted, 4), torch.ones(1, len(crowd), dtype=torch.float64))[0, :, 1:]
+    assert float(ours[0, 0]) > float(plain[0, 0]) + 0.01
+
+
+def test_a_detection_in_a_crowd_is_not_false_and_crowds_teach_nothing() -> None:
+    crowd = scene((1, 0, 0))
+    crowd[0, 4:9] = torch.tensor([-3, 4, 4, 12, 12])  # a crowd of class 2
+    reading = seen((1, 0.9, 0, 0), (3, 0.9, 6, 6))
+    assert not wrong("untargeted", reading, crowd)
+    assert wrong("fabrication", seen((1, 0.9, 0, 0), (3, 0.9, 8, 0)), crowd)
+    assert TASK.under("vanishing").aim(crowd)[0][0].tolist() == [0, -1, -1, -1, -1, -1, -1, -1, -1]
+    output = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (slope,) = torch.autograd.grad(TASK.loss(output, crowd), output)
+    assert slope[0, 4:].abs().max() == 0
+    assert float(slope[0, :4].abs().amin(0)[:4].min()) > 0
 
 
 def test_average_precision_of_resamples_is_that_of_repeated_images() -> None:

@@ -11,15 +11,16 @@ from typing import Any, cast
 import pytest
 import torch
 from benchmark_plugins.attacks._ascent.descent import DescentLoss, squared
+from benchmark_plugins.attacks._physical.logos import logos
 from benchmark_plugins.attacks.confusion import Confusion, Doubt
-from benchmark_plugins.attacks.fooling import Fooling
+from benchmark_plugins.attacks.fooling import Fooling, FoolingStart
 from benchmark_plugins.attacks.gradient_descent import GradientDescent, step
 from benchmark_plugins.metrics.confidence import Confidence
 from torch import Tensor, nn
 
 from benchmark.api import Attack
 from benchmark.data import DataSpec
-from benchmark.errors import ConfigError
+from benchmark.errors import ConfigError, Refused
 from benchmark.oracles.linear import LinearClassifier, nearest_class_mean
 from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import read_record
@@ -214,3 +215,24 @@ def test_a_cell_says_how_unsure_its_system_was_made(tmp_path: Path) -> None:
     assert before[0] is not None
     assert after[0] is not None
     assert (before[0].value or 0) > (after[0].value or 0)
+
+
+def test_a_rogue_sign_starts_from_a_logo_and_ends_at_its_label() -> None:
+    """The start is drawn by the row's randomness alone, and the end is nearer to it than to another logo."""
+    rng = SampleRandom(0, torch.arange(60) + 5)
+    start = logos((1, 8, 8), rng, stream="fooling/logo")
+    assert torch.equal(start[7:9], logos((1, 8, 8), rng.rows(torch.tensor([7, 8])), stream="fooling/logo"))
+    assert 0.0 <= float(start.min()) < 0.2
+    assert 0.8 < float(start.max()) <= 1.0
+    assert len(start.flatten(1).unique(dim=0)) == 60
+    assert all(2 <= len(one.unique()) <= 3 for one in start)
+    goal = (Y + 3) % 10
+    threat = Threat(Norm.linf, Fraction(1), goal=Goal.random_class)
+    attack = Fooling(start=FoolingStart.logo, loss=DescentLoss.ce, steps=400, step_size=0.005, confidence=0.9)
+    x_adv, _ = run(attack, threat, sharp(20.0), X.reshape(-1, 1, 8, 8), goal)
+    sure = sharp(20.0)(x_adv).softmax(1).gather(1, goal[:, None])
+    assert float((sure >= 0.85).float().mean()) == 1.0
+    moved, apart = ((one - start).flatten(1).norm(dim=1).mean() for one in (x_adv, start.roll(1, 0)))
+    assert float(moved) < 0.5 * float(apart)
+    with pytest.raises(Refused, match=r"attack\.fooling with start=logo needs images"):
+        attack.check(DataSpec((20,), 2), threat)

@@ -12,7 +12,7 @@ import torch
 from benchmark_plugins.attacks.rp2 import RP2
 from benchmark_plugins.datasets.signs import CLASSES, SPEC, Signs
 from benchmark_plugins.defenses.camera import NEAR, Camera, viewed
-from benchmark_plugins.models.sign_cnn import SignCNN
+from benchmark_plugins.models.sign_cnn import SignCNN, SignNetwork
 from torch import Tensor
 
 from benchmark.data import Batch, DataSpec
@@ -223,3 +223,17 @@ def test_the_network_has_the_layers_of_the_paper() -> None:
     assert module(torch.rand(2, 3, 32, 32)).shape == (2, 8)
     with pytest.raises(Refused, match="at least 28x28"):
         SignCNN().build(DataSpec((3, 27, 32), 8))
+
+
+def test_the_german_network_has_the_layers_of_its_author() -> None:
+    module = SignCNN(variant=SignNetwork.gtsrb).build(SPEC).eval()
+    sizes = [tuple(p.shape) for p in module.parameters() if p.ndim > 1]
+    convolutions = [(3, 3, 1, 1), (32, 3, 5, 5), (32, 32, 5, 5), (64, 32, 5, 5), (64, 64, 5, 5)]
+    convolutions += [(128, 64, 5, 5), (128, 128, 5, 5)]
+    features = 32 * 16 * 16 + 64 * 8 * 8 + 128 * 4 * 4  # all three scales
+    assert sizes == [*convolutions, (1024, features), (1024, 1024), (8, 1024)]
+    assert module(torch.rand(2, 3, 32, 32)).shape == (2, 8)
+    with pytest.raises(Refused, match="at least 8x8"):
+        SignCNN(variant=SignNetwork.gtsrb).build(DataSpec((3, 7, 32), 8))
+    with pytest.raises(ConfigError, match=r"model\.dropout is 1\.0; expected a share below 1"):
+        SignCNN(dropout=1.0)

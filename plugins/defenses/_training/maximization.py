@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Attack, Batch, SampleRandom, Target, Threat
+from benchmark.api import Attack, Batch, Classification, SampleRandom, Target, Threat
 
 from .objectives import cross_entropy, divergence
 from .passes import evaluating
@@ -17,9 +17,10 @@ START = 0.001
 
 
 def _target(model: nn.Module, batch: Batch, rng: SampleRandom) -> Target:
+    task = Classification() if batch.task is None else batch.task
     with torch.no_grad():
-        classes = model(batch.x[:1]).shape[1]
-    return Target(model, rng=rng, classes=classes, padding=False)
+        classes = task.scores(model(batch.x[:1])).shape[-1]
+    return Target(model, rng=rng, classes=classes, task=task, padding=False)
 
 
 def attacked(model: nn.Module, batch: Batch, attack: Attack, threat: Threat, rng: SampleRandom) -> Tensor:
