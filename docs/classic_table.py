@@ -1,6 +1,7 @@
 """The classic tables, written into classic-table.md from the records of a store.
 
-`python docs/classic_table.py results`, after `benchmark run suite=classic_digits` or `suite=classic_fashion`.
+`python docs/classic_table.py results`, after `benchmark run suite=classic_digits`, `suite=classic_fashion` or
+`suite=classic_mnist_5k`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ TABLES = {
     MARK: (SUITE, MODEL),
     "fashion lenet: python docs/classic_table.py STORE": ("classic_fashion", "lenet"),
     "fashion mlp: python docs/classic_table.py STORE": ("classic_fashion", "mlp"),
+    "mnist lenet: python docs/classic_table.py STORE": ("classic_mnist_5k", "lenet"),
+    "mnist mlp: python docs/classic_table.py STORE": ("classic_mnist_5k", "mlp"),
 }
 """Suite and network of each table, by its mark on the page."""
 

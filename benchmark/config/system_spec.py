@@ -86,7 +86,10 @@ class SystemSpec:
     @property
     def name(self) -> str:
         """Display name, dataset/model+defense+..."""
-        parts = [registry.name_of(part)[1] for part in (*self.defenses, *self.poisons)]
+        parts = [
+            *(naming.variant_name(registry.name_of(one)[1], registry.settings(one)) for one in self.defenses),
+            *(registry.name_of(one)[1] for one in self.poisons),
+        ]
         dataset, model = (
             naming.own_name(registry.name_of(one)[1], registry.settings(one)) for one in (self.dataset, self.model)
         )

@@ -28,7 +28,7 @@ KNOWN = ".content"
 def content_sha256(path: Path) -> str:
     """sha256 of a file's bytes, or of the relative names and bytes of a folder's files.
 
-    Hidden files in a folder are ignored.
+    Hidden files in a folder are ignored, and Python's caches, which loading its code may write.
 
     Raises:
         DataError: if there is no such file or folder.
@@ -56,9 +56,13 @@ def _times(path: Path) -> tuple[int, int, int]:
 
 
 def _names(folder: Path) -> list[str]:
-    """Files of a folder, without hidden ones, sorted."""
+    """Files of a folder, without hidden ones and Python's caches, sorted."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    return sorted(path.as_posix() for path in found if not any(_ignored(part) for part in path.parts))
+
+
+def _ignored(part: str) -> bool:
+    return part.startswith(".") or part == "__pycache__"
 
 
 @functools.cache

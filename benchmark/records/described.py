@@ -28,7 +28,9 @@ class SystemInfo(Document):
         """Display name, dataset/model+defense+..."""
         dataset, model = (naming.own_name(name, self._params(kind)) for name, kind in
                           ((self.dataset, "dataset"), (self.model, "model")))  # fmt: skip
-        return naming.system_name(dataset, model, [*self.defenses, *self.poison])
+        defenses = [naming.variant_name(name, params) for name, params in
+                    zip(self.defenses, self._params_of_defenses(), strict=True)]  # fmt: skip
+        return naming.system_name(dataset, model, [*defenses, *self.poison])
 
     @property
     def model_name(self) -> str:
@@ -48,6 +50,14 @@ class SystemInfo(Document):
             return isinstance(value, list) and any(found(one) for one in value)
 
         return found(self.config)
+
+    def _params_of_defenses(self) -> list[Json]:
+        """Settings of each defense, empty where the configuration does not match their names."""
+        described = self.config.get("defenses")
+        if not isinstance(described, list) or len(described) != len(self.defenses):
+            return [{} for _ in self.defenses]
+        found = [one.get("params") if isinstance(one, dict) else None for one in described]
+        return [params if isinstance(params, dict) else {} for params in found]
 
     def _params(self, kind: str) -> Json:
         described = self.config.get(kind)

@@ -37,7 +37,7 @@ def own_name(plugin: str, params: Mapping[str, Any]) -> str:
 
 
 def variant_name(plugin: str, params: Mapping[str, Any]) -> str:
-    """Name of an attack or a model, followed by what it runs of its library, such as `foolbox LinfPGD`.
+    """Name of an attack, a model or a defense, followed by what it runs of its library, such as `foolbox LinfPGD`.
 
     Values that are not identifiers are left out, because a foreign record may contain anything.
     """

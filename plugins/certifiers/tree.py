@@ -1,7 +1,8 @@
-"""Boosted trees, bounded by the boxes of their leaves. Chen et al., NeurIPS 2019, arXiv:1906.03849, section 3.
+"""Tree ensembles, by the boxes of their leaves. Chen et al., NeurIPS 2019, arXiv:1906.03849, section 3.
 
-Within a radius each tree can return only the leaves whose box is that near. The sum over trees of the worst leaf is a
-bound (the paper's, with cliques of one tree); for one tree per class it is exact.
+Within a radius each tree can return only the leaves whose box is that near, and the sum over trees of the worst of them
+is a bound. A best-first search refines it to the distance of the nearest adversarial example (Kantchelian, Tygar &
+Joseph, ICML 2016, solve the same problem as a mixed-integer linear program).
 """
 
 from __future__ import annotations
@@ -9,118 +10,75 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.api import Certifier, Norm, Refused, SampleRandom, Supports, Threat, hookimpl
+from benchmark.api import Certifier, ConfigError, Norm, SampleRandom, Supports, Threat, hookimpl
 
 if TYPE_CHECKING:
     from benchmark.api import System
 
-    from ..models.boosted_trees import Trees
+    from ._trees.search import Wrong
 
-HALVINGS = 30
 ROUNDING = 1e-6
-"""Smallest difference of scores that counts, and relative reduction of a radius."""
+"""Smallest difference of scores that counts, in units of the scores, and relative reduction of a radius."""
 
 
 @dataclass(frozen=True)
 class TreeBoxes(Certifier):
-    """Certificate for `model=boosted_trees` without a defense at inference, in every norm."""
+    """Certificate for tree ensembles without a defense at inference, in every norm: boosted trees and forests.
+
+    boxes: splits of the search per example, of 0.1 ms for small ensembles and 7 ms for 16,000 leaves. The radius is the
+    exact distance where the search ends before; elsewhere it is the largest radius that is proved by then.
+    Regions are not used: the radius holds in every one.
+    """
 
     supports: ClassVar[Supports] = Supports()
+    boxes: int = 500
+
+    def __post_init__(self) -> None:
+        if self.boxes < 0:
+            raise ConfigError(f"certifier.tree.boxes is {self.boxes}; expected at least 0")
 
     def certify(self, system: System, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
-        """Radius up to which the worst leaves leave every other score below that of `y`, (B,) float32.
+        """Radius within which the score of `y` stays the highest, (B,) float32.
 
         Raises:
-            Refused: if the deployed module is not that of boosted trees, or its outputs differ from theirs.
+            Refused: if the deployed module is no tree ensemble, if its outputs differ from its leaves', or if leaves
+                times features are more than 2**24.
         """
-        trees = _trees(system)
-        return torch.cat([_radii(trees, row, y[at : at + 1], threat.norm) for at, row in enumerate(x.split(1))])
+        from ._trees.reading import read
+        from ._trees.search import nearest
+
+        leaves, differs = read(system, x)
+        rows, labels = x.flatten(1).cpu().numpy(), y.tolist()
+        scale = float(np.abs(leaves.value).max()) * len(set(leaves.tree.tolist())) + float(np.abs(leaves.start).max())
+        slack = max(ROUNDING * (1.0 + scale), 8.0 * differs)
+        found = [
+            nearest(leaves, row, label, threat.norm, wrong=_wrong(system, x, label), boxes=self.boxes, slack=slack)[0]
+            for row, label in zip(rows, labels, strict=True)
+        ]
+        return torch.tensor([_within(far, threat.norm, rows.shape[1]) for far in found], device=x.device)
 
 
-def _trees(system: System) -> Trees:
-    from ..models.boosted_trees import Trees
+def _wrong(system: System, x: Tensor, y: int) -> Wrong:
+    """Whether the system takes an input (D,), in the shape of a row of `x`, for another class than `y`."""
 
-    module = system.protected
-    if type(module) is not Trees or system.detectors:
-        raise Refused(
-            "certifier.tree reads the leaves of model.boosted_trees, but the deployed module is "
-            f"{type(module).__name__}; "
-            "choose that model without a defense at inference, or another certifier"
+    def wrong(point: np.ndarray) -> bool:
+        logits = system.logits(
+            torch.from_numpy(point).to(x.device).reshape(x[:1].shape), SampleRandom(0, torch.arange(1))
         )
-    draw = torch.Generator().manual_seed(0)
-    points = torch.rand(64, int(module.feature.max()) + 1, generator=draw).to(module.value.device)
-    said = system.logits(points, SampleRandom(0, torch.arange(64, device=points.device)))
-    inside = torch.stack([_leaf_distance(module, point, Norm.linf).argmin(1) for point in points])
-    values = module.value[torch.arange(len(module.value), device=points.device), inside]  # (64, T)
-    total = values.reshape(64, -1, module.per_round).sum(1) + module.start
-    theirs = said if module.per_round > 1 else said[:, 1:]
-    if not torch.allclose(total.float(), theirs, rtol=1e-4, atol=1e-4):
-        raise Refused(
-            "certifier.tree: the system's scores are not the sums of its leaves; choose one without a defense"
-        )
-    return module
+        return int(logits.argmax()) != y
+
+    return wrong
 
 
-def _leaf_distance(trees: Trees, x: Tensor, norm: Norm) -> Tensor:
-    """Distance from `x` (D,) to the box of each leaf, (T, leaves), infinite where the box is outside [0, 1]."""
-    depth, count = trees.depth, trees.value.shape[1]
-    leaf = torch.arange(count, device=x.device)
-    feature, far = [], []
-    for level in range(depth):
-        node = 2**level - 1 + (leaf >> (depth - level))
-        right = (leaf >> (depth - level - 1)) & 1 == 1
-        split, threshold = trees.feature[:, node], trees.threshold[:, node].double()
-        at = x.double()[split]
-        short = torch.where(right, threshold - at, at - threshold).clamp_min(0.0)
-        outside = torch.where(right, threshold >= 1.0, threshold < 0.0)
-        stays = torch.where(right, at > threshold, at <= threshold)
-        far.append(torch.where(outside & ~stays, torch.inf, torch.where(stays, 0.0, short.clamp_min(1e-12))))
-        feature.append(split)
-    return _together(torch.stack(feature), torch.stack(far), norm)
-
-
-def _together(feature: Tensor, far: Tensor, norm: Norm) -> Tensor:
-    """Norm over features of the largest movement of each, (T, leaves); `feature`, `far` are (depth, T, leaves)."""
-    if norm is Norm.linf:
-        return far.amax(0)
-    kept = torch.zeros_like(far)
-    for level in range(len(far)):
-        same = feature == feature[level]
-        first = ~same[:level].any(0)
-        kept[level] = torch.where(first, torch.where(same, far, 0.0).amax(0), 0.0)
+def _within(far: float, norm: Norm, features: int) -> float:
+    """Largest radius below the distance of a success; without one, a radius that holds the whole box."""
     if norm is Norm.l0:
-        return torch.where(kept.isinf().any(0), torch.inf, (kept > 0).sum(0).double())
-    return kept.sum(0) if norm is Norm.l1 else kept.square().sum(0).sqrt()
-
-
-def _radii(trees: Trees, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """Radius for one example, by bisection, (1,) float32; the bound decreases with the radius."""
-    distance, size = _leaf_distance(trees, x.flatten(), norm), float(x.numel())
-    low, high = -1.0, 1.0 if norm is Norm.linf else size
-    if not _holds(trees, distance, int(y), 0.0):
-        return torch.zeros(1, device=x.device)
-    if _holds(trees, distance, int(y), high):
-        return torch.full((1,), high, device=x.device)
-    low = 0.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if _holds(trees, distance, int(y), middle) else (low, middle)
-    radius = float(int(low)) if norm is Norm.l0 else low * (1.0 - ROUNDING)
-    return torch.full((1,), radius, device=x.device)
-
-
-def _holds(trees: Trees, distance: Tensor, y: int, radius: float) -> bool:
-    """True if no other class can have a score as high, each tree at its worst leaf within `radius`."""
-    near = distance <= radius
-    least = torch.where(near, trees.value, torch.inf).amin(1).reshape(-1, trees.per_round).sum(0) + trees.start
-    most = torch.where(near, trees.value, -torch.inf).amax(1).reshape(-1, trees.per_round).sum(0) + trees.start
-    if trees.per_round == 1:
-        return bool((least if y == 1 else -most) > ROUNDING * (1.0 + most.abs().maximum(least.abs())))
-    others = torch.cat([most[:y], most[y + 1 :]])
-    return bool(least[y] - others.amax() > ROUNDING * (1.0 + least.abs().amax() + most.abs().amax()))
+        return min(max(far - 1.0, 0.0), float(features))
+    return min(far * (1.0 - ROUNDING), 1.0 if norm is Norm.linf else float(features))
 
 
 @hookimpl

@@ -31,6 +31,9 @@ OTHERS = {
 }  # fmt: skip
 """Estimators stored as ONNX. HistGradientBoostingClassifier is `model=boosted_trees`."""
 
+ANSWERS, PROBABILITIES = "answers", "probabilities"
+"""Key of the file's metadata for what its last output is, and its value for probabilities."""
+
 PROBED, ALIKE = 256, 0.99
 """Training examples on which the stored model is compared with the fitted one, and the share that must agree."""
 
@@ -118,23 +121,24 @@ def _as_onnx(fitted: Any, x: np.ndarray) -> bytes:
         options["raw_scores"] = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # it reads attributes that scikit-learn will drop
-        converted: bytes = to_onnx(fitted, x[:1], options={id(fitted): options}).SerializeToString()
+        made = to_onnx(fitted, x[:1], options={id(fitted): options})
+    made.metadata_props.add(key=ANSWERS, value="decision values" if "raw_scores" in options else PROBABILITIES)
+    converted: bytes = made.SerializeToString()
     return converted
 
 
 def opened(file: bytes) -> Answer:
-    """Prediction function of ONNX Runtime on one thread; the last output is scores or probabilities."""
+    """Prediction function of ONNX Runtime on one thread; scores are logarithms if the file gives probabilities."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    name, proper = session.get_inputs()[0].name, session.get_modelmeta().custom_metadata_map.get(ANSWERS)
 
     def answer(x: np.ndarray) -> np.ndarray:
         said = np.asarray(session.run(None, {name: x.reshape(len(x), -1)})[-1])
-        proper = bool((said >= 0).all()) and np.allclose(said.sum(1), 1.0, atol=1e-4)
-        return logarithms(said) if proper else said
+        return logarithms(said) if proper == PROBABILITIES else said
 
     return answer
 

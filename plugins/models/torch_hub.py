@@ -24,8 +24,9 @@ from ._zoo import ZooModel, fitting, pinned, preprocessed
 class TorchHub(ZooModel):
     """A module returned by a function of the repository.
 
-    repository: the folder with hubconf.py. entry: the function in it. args: its arguments. weights: a state dict,
-    .safetensors or loaded with weights_only; empty for an entry that loads its own, which needs training.epochs=0.
+    repository: the folder with hubconf.py, identified by its content, not its place. entry: the function in it.
+    args: its arguments. weights: a state dict, .safetensors or loaded with weights_only; empty for an entry that loads
+    its own, which needs training.epochs=0.
     sha256: of that file. mean, std: of the entry's preprocessing, one value per channel.
     clean_accuracy: as published, in [0, 1]; checked when the weights are loaded.
     """
@@ -63,9 +64,8 @@ class TorchHub(ZooModel):
         return fitting(f"{self.entry} of {self.repository}", self._module(), state_in(Path(self.weights), "", ""))
 
     def files(self) -> tuple[Path, ...]:
-        """The repository's Python files, and the weights."""
-        code = sorted(Path(self.repository).rglob("*.py")) if self.repository else []
-        return (*code, *([Path(self.weights)] if self.weights else []))
+        """The repository and the weights."""
+        return tuple(Path(one) for one in (self.repository, self.weights) if one)
 
     def unreviewed(self) -> str:
         """Description of the entry by the content of its hubconf.py, for records."""

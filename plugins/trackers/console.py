@@ -180,7 +180,7 @@ class ConsoleTracker(Tracker):
 def result_of(record: Record) -> str:
     """Result of a cell in one line; without intervals if their metrics are not selected.
 
-    Passes are forward passes per attacked example.
+    Passes are forward passes per attacked example; those to prepare are forward and backward passes that all share.
     """
     if record.status in ("failed", "refused"):
         return f"{record.status}: {record.error or 'no reason was recorded'}"
@@ -205,6 +205,9 @@ def result_of(record: Record) -> str:
     if passes is not None and passes.value is not None:
         parts.append(f"{passes.value:.6g} {'pass' if passes.value == 1 else 'passes'}")
     if record.cost is not None:
+        shared = record.cost.prepared_forwards + record.cost.prepared_backwards
+        if shared:
+            parts.append(f"{shared} passes to prepare")
         parts.append(duration(record.cost.seconds))
     return ", ".join(parts) or record.status
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from benchmark import registry
@@ -24,7 +25,9 @@ VARIANTS = [f for f in FILES if len(f.parts) == 3]
 def hydra() -> Iterator[None]:
     app.register()
     with initialize_config_module("benchmark.conf", version_base="1.3"):
+        HydraConfig.instance().set_config(compose("run", return_hydra_config=True))  # paths name the chosen dataset
         yield
+    HydraConfig.instance().cfg = None
     GlobalHydra.instance().clear()
 
 

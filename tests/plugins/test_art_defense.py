@@ -119,6 +119,7 @@ def test_a_defended_system_goes_through_the_store(tmp_path: Path) -> None:
     others = [art.ART(), art.ART(method="JpegCompression"), art.ART(method="JpegCompression", args={"quality": 9})]
     keys = {replace(config, defenses=(other,)).system_key() for other in others}
     assert len(keys | {config.system_key()}) == 4
+    assert record.system.name == config.system_spec.name == "digits/linear+art SpatialSmoothing"
 
 
 def test_parameters_of_the_toolkit_are_given_by_their_names_there() -> None:

@@ -38,6 +38,13 @@ def test_a_cell_without_the_usual_metrics_says_what_was_counted(tmp_path: Path) 
     assert result_of(record).startswith(f"robust {share:.1f} %, clean 80.0 %, 1 of 10 candidates invalid, ")
 
 
+def test_passes_that_all_examples_share_are_told(tmp_path: Path) -> None:
+    record = finished(cell_plan(tmp_path))
+    assert record.cost is not None
+    cost = record.cost.model_copy(update={"prepared_forwards": 800, "prepared_backwards": 40})
+    assert "40 passes, 840 passes to prepare, 3.2 s" in result_of(record.model_copy(update={"cost": cost}))
+
+
 def test_a_cell_without_a_result_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell = observed(ConsoleTracker())
     for index, status in enumerate(("failed", "refused")):

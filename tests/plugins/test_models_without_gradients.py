@@ -100,10 +100,11 @@ def test_logistic_regression_has_the_probabilities_of_scikit_learn_and_a_gradien
 
 def test_an_attack_that_needs_more_than_the_model_tells_is_refused_with_the_reason() -> None:
     pgd, square = registry.load("attack", "pgd")(), registry.load("attack", "square")()
-    forest = model("sklearn", estimator="RandomForestClassifier")
+    forest, digits = model("sklearn", estimator="RandomForestClassifier"), registry.load("dataset", "digits")()
+    assert isinstance(digits, Dataset)
 
     def run(attack: Any, **threat: Any) -> RunConfig:
-        return RunConfig(dataset=None, model=forest, attack=attack, threat=Threat(**threat))  # type: ignore[arg-type]
+        return RunConfig(dataset=digits, model=forest, attack=attack, threat=Threat(**threat))
 
     with pytest.raises(Refused, match=r"attack\.pgd needs gradients, but model\.sklearn gives only scores"):
         check_fit(run(pgd))
@@ -146,6 +147,15 @@ def test_no_attack_by_gradients_meets_a_model_without_them() -> None:
                 check_fit(config)
             pairs += 1
     assert pairs >= 30 * len(models)
+
+
+def test_a_forest_gives_logarithms_of_probabilities_whose_sum_is_rounded_above_one() -> None:
+    made = model("sklearn", estimator="RandomForestClassifier", args={"n_estimators": 10, "max_depth": 4})
+    x = examples(90, SPEC.shape, SPEC.classes)[0].x()
+    module = fitted(made)
+    together = module(x)
+    assert torch.equal(together, torch.cat([module(row[None]) for row in x]))
+    assert torch.allclose(together.exp().sum(1), torch.ones(90), atol=1e-5)
 
 
 def test_settings_are_checked_before_anything_is_fitted() -> None:
@@ -203,5 +213,5 @@ def test_an_onnx_file_of_labels_gives_an_attacker_labels_alone(onnx_file: Path) 
     module.load_state_dict(made.pretrained(SPEC))
     assert set(module(torch.rand(5, 12)).unique().tolist()) == {0.0, 1.0}
     assert made.access is Access.labels
-    with pytest.raises(DataError, match=r"model\.output is 'scores'; the file has label, probabilities"):
+    with pytest.raises(DataError, match=r"model\.output is 'scores', but the file has label, probabilities"):
         model("onnx", path=str(onnx_file), output="scores").pretrained(SPEC)

@@ -1,4 +1,4 @@
-"""Leaf boxes: exact for one tree, below exhaustive search for many, in every norm."""
+"""Leaf boxes: the distances of exhaustive search, in every norm, and below them where the search ends early."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from benchmark_plugins.certifiers._trees.leaves import Leaves, Node
+from benchmark_plugins.certifiers._trees.reading import read
 from benchmark_plugins.certifiers.tree import TreeBoxes
 from benchmark_plugins.models.boosted_trees import BoostedTrees, Trees
 from torch import Tensor, nn
 
-from benchmark.api import DataSpec, Examples
+from benchmark import registry
+from benchmark.api import DataSpec, Examples, Model
 from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom
 from benchmark.system import System
@@ -22,9 +25,9 @@ from benchmark.threat.ball import distance
 EPS = {Norm.linf: Fraction(1, 10), Norm.l2: Fraction(1), Norm.l1: Fraction(1), Norm.l0: Fraction(1)}
 
 
-def radii(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def radii(system: System, x: Tensor, y: Tensor, norm: Norm, boxes: int = 500) -> Tensor:
     rng = SampleRandom(0, torch.arange(len(x)))
-    radius: Tensor = TreeBoxes().certify(system, x, y, threat=Threat(norm, EPS[norm]), rng=rng)
+    radius: Tensor = TreeBoxes(boxes).certify(system, x, y, threat=Threat(norm, EPS[norm]), rng=rng)
     return radius
 
 
@@ -51,12 +54,13 @@ def test_a_stump_that_the_box_never_passes_is_certified_up_to_the_box() -> None:
     assert radii(system, torch.rand(2, 3), torch.zeros(2).long(), Norm.linf).tolist() == [1.0, 1.0]
 
 
-def grown(classes: int, rounds: int, depth: int) -> tuple[System, Tensor, Tensor]:
-    """Trees of three features on values k / 8, and 20 inputs with their labels."""
+def grown(classes: int, rounds: int, depth: int, model: Model | None = None) -> tuple[System, Tensor, Tensor]:
+    """Trees of three features on values k / 8, and 20 inputs with the labels that they are given."""
     draw = torch.Generator().manual_seed(classes)
     x = torch.randint(0, 9, (400, 3), generator=draw) / 8.0
     y = ((x @ torch.tensor([1.0, 1.5, -1.0]) * classes).long() % classes).clamp(0, classes - 1)
-    model, spec = BoostedTrees(rounds=rounds, depth=depth, leaf_examples=5, learning_rate=0.5), DataSpec((3,), classes)
+    model = model or BoostedTrees(rounds=rounds, depth=depth, leaf_examples=5, learning_rate=0.5)
+    spec = DataSpec((3,), classes)
     module = model.build(spec)
     model.learn(module, Examples.of(torch.arange(400), x, y), spec, 0)
     system, some = System(module, spec), x[:20] + 1 / 64
@@ -64,40 +68,69 @@ def grown(classes: int, rounds: int, depth: int) -> tuple[System, Tensor, Tensor
 
 
 def nearest(system: System, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """The exact distances: the nearest point of every cell that thresholds cut the box into."""
-    module = system.protected
-    assert isinstance(module, Trees)
+    """The exact distances: the nearest point of every cell that the sides of leaves cut the box into."""
+    leaves = read(system, x)[0]
     axes = []
     for feature in range(3):
-        cuts = module.threshold[module.feature == feature].unique().double()
-        axes.append(
-            torch.cat([torch.tensor([0.0]).double(), cuts[(cuts >= 0) & (cuts < 1)], torch.tensor([1.0]).double()])
-        )
-    least = torch.full((len(x),), torch.inf, dtype=torch.float64)
-    for ends in itertools.product(*(itertools.pairwise(a.tolist()) for a in axes)):
-        low, high = torch.tensor(ends).T.double()
-        inside = ((low + high) / 2).float()[None]
-        said = int(system.logits(inside, SampleRandom(0, torch.arange(1))).argmax())
-        closest = x.double().maximum(low).minimum(high)
-        far = distance(closest, x.double(), norm)
-        least = torch.where(y != said, least.minimum(far), least)
-    return least
+        last = np.unique(leaves.high[:, feature])
+        first = np.concatenate([[np.float32(0.0)], np.nextafter(last[:-1], np.float32(np.inf))])
+        axes.append(list(zip(first.tolist(), last.tolist(), strict=True)))
+    ends = torch.tensor(list(itertools.product(*axes)))
+    low, high = ends[..., 0], ends[..., 1]
+    said = system.logits(((low + high) / 2), SampleRandom(0, torch.arange(len(low)))).argmax(1)
+    far = torch.stack([distance(row.maximum(low).minimum(high), row.expand_as(low), norm) for row in x]).double()
+    return torch.where(said != y[:, None], far, torch.inf).amin(1)
+
+
+def agree(found: Tensor, exact: Tensor, norm: Norm) -> None:
+    if norm is Norm.l0:
+        assert torch.equal(found, (exact - 1).clamp(0, 3))
+    else:
+        largest = 1.0 if norm is Norm.linf else 3.0
+        np.testing.assert_allclose(found, exact.clamp_max(largest), rtol=1e-5, atol=1e-7)
+    assert bool((found <= exact).all())
 
 
 @pytest.mark.parametrize("norm", list(Norm))
-def test_one_tree_is_exact_and_more_are_below_exhaustive_search(norm: Norm) -> None:
-    single, x, y = grown(2, 1, 3)
-    exact = nearest(single, x, y, norm)
-    found = radii(single, x, y, norm).double()
-    if norm is Norm.l0:
-        assert torch.equal(found, (exact - 1).clamp(0, 3).nan_to_num(posinf=3.0))
-    else:
-        np.testing.assert_allclose(found.clamp_max(1), exact.clamp_max(1), rtol=1e-4, atol=1e-5)
+def test_boosted_trees_have_the_distances_of_exhaustive_search(norm: Norm) -> None:
     for classes in (2, 3):
         several, x, y = grown(classes, 3, 3)
-        exact, found = nearest(several, x, y, norm), radii(several, x, y, norm).double()
-        assert bool((found <= exact + 1e-6).all())
-        assert norm is Norm.l0 or float((found > 0).double().mean()) > 0.5
+        exact = nearest(several, x, y, norm)
+        agree(radii(several, x, y, norm).double(), exact, norm)
+        early = radii(several, x, y, norm, boxes=0).double()
+        assert bool((early <= exact).all())
+        assert norm not in (Norm.l2, Norm.l1) or bool((early < 0.99 * exact).any())
+
+
+OTHERS: dict[str, tuple[str, dict[str, object]]] = {
+    "forest": ("sklearn", {"estimator": "RandomForestClassifier", "args": {"n_estimators": 8, "max_depth": 3}}),
+    "tree": ("sklearn", {"estimator": "DecisionTreeClassifier", "args": {"max_depth": 4}}),
+    "gradient boosting": (
+        "sklearn",
+        {"estimator": "GradientBoostingClassifier", "args": {"n_estimators": 4, "learning_rate": 1.0}},
+    ),
+    "xgboost": ("xgboost", {"args": {"n_estimators": 4, "max_depth": 3, "learning_rate": 1.0}}),
+    "lightgbm": ("lightgbm", {"args": {"n_estimators": 4, "num_leaves": 6, "learning_rate": 1.0}}),
+}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_ensembles_of_other_libraries_have_the_distances_of_exhaustive_search(kind: str, classes: int) -> None:
+    name, settings = OTHERS[kind]
+    for package in ("onnx", "onnxruntime", "skl2onnx") if name == "sklearn" else (name,):
+        pytest.importorskip(package)
+    system, x, y = grown(classes, 0, 0, registry.load("model", name)(**settings, mebibytes=1))
+    exact = nearest(system, x, y, Norm.linf)
+    agree(radii(system, x, y, Norm.linf).double(), exact, Norm.linf)
+    assert 0 < float(exact.min()) < 0.5
+
+
+def test_an_ensemble_too_large_for_its_boxes_is_refused_with_its_size() -> None:
+    leaf, feature = Node(np.zeros(2)), 2**20
+    tree = [Node(None, 0, 0.5, 1, 2), *[leaf] * 17]
+    with pytest.raises(Refused, match=rf"the ensemble has 17 leaves over {feature} features, and .* at most {2**24};"):
+        Leaves.of([tree], feature, np.zeros(2))
 
 
 class Behind(nn.Module):
@@ -116,5 +149,5 @@ def test_what_does_not_answer_as_its_leaves_is_refused() -> None:
     x, y = torch.rand(2, 3), torch.zeros(2).long()
     with pytest.raises(Refused, match=r"the system's scores are not the sums of its leaves"):
         radii(System(hooked, DataSpec((3,), 2)), x, y, Norm.linf)
-    with pytest.raises(Refused, match=r"reads the leaves of model\.boosted_trees, but the deployed module is Behind"):
+    with pytest.raises(Refused, match=r"reads the leaves of model\.boosted_trees, .*but the deployed module is Behind"):
         radii(System(Behind(stump(1, 0.4)), DataSpec((3,), 2)), x, y, Norm.linf)

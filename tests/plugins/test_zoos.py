@@ -191,6 +191,20 @@ def test_a_repository_with_a_hubconf_by_torch_hub_itself(tmp_path: Path) -> None
         make("torch_hub", repository=str(tmp_path / "nowhere"), entry="net").build(DIGITS)
 
 
+def test_a_repository_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    places = [tmp_path / "here", tmp_path / "there"]
+    keys = []
+    for place in places:
+        place.mkdir()
+        (place / "hubconf.py").write_text(HUB)
+        make("torch_hub", repository=str(place), entry="net").build(DIGITS)  # may write Python's caches
+        config = small_config(tmp_path, model=make("torch_hub", repository=str(place), entry="net"))
+        keys.append(config.system_key())
+    assert keys[0] == keys[1]
+    (places[1] / "weights.bin").write_bytes(b"1")
+    assert config.system_key() != keys[0]
+
+
 def test_a_folder_of_transformers_by_transformers_itself(tmp_path: Path) -> None:
     try:
         transformers = importlib.import_module("transformers")
