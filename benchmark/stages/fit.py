@@ -69,6 +69,9 @@ def fit(
             if card is None:
                 card = _Training(parts, loaded, store, trainer, observers, key, data, sweep, tuple(overrides)).run()
         world.barrier()
+    elif store.work(key).is_dir() and not world.is_follower(trainer):
+        with store.lock(f"system-{key}"):  # left by a process that died once the system was in its place
+            shutil.rmtree(store.work(key), ignore_errors=True)
     if card is None:
         raise StoreError(
             f"the leading process has not stored system {key} in {store.root}; check that all nodes share this folder"

@@ -88,6 +88,18 @@ def test_killed_at_twenty_of_its_file_operations_a_cell_ends_with_the_same_bytes
         shutil.rmtree(here)
 
 
+def test_killed_before_it_clears_up_a_training_leaves_nothing(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, seen = whole
+    stored = next(at for at, name in enumerate(seen) if name.startswith("rename") and name.endswith("/final"))
+    with pytest.raises(_Killed), _killed_at(stored + 1):
+        run(_config(tmp_path))
+    (system,) = (tmp_path / "results" / "systems").iterdir()
+    assert (tmp_path / "results" / "work" / system.name).is_dir()
+    assert run(_config(tmp_path)).status == "complete"
+    assert _result(tmp_path) == _result(root)
+    assert list((tmp_path / "results" / "work").iterdir()) == []
+
+
 def _flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) * 2 // 3] ^= 0x10

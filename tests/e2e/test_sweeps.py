@@ -1,11 +1,9 @@
-"""Sweeps as users run them: resumed, killed, spread over workers, with broken parts among the good ones."""
+"""Sweeps as users run them: resumed, spread over workers, with broken parts among the good ones."""
 
 from __future__ import annotations
 
 import json
-import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -52,26 +50,6 @@ def test_status_shows_the_matrix(uninterrupted: Path) -> None:
 def test_every_record_is_proved_again(uninterrupted: Path) -> None:
     done = benchmark(uninterrupted, "verify", "results/cells")
     assert done.stdout.endswith("8 verified, 0 failed, 0 skipped\n")
-
-
-@pytest.mark.slow
-def test_a_sweep_killed_ten_times_ends_with_the_same_records(uninterrupted: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmark", "run", "-m", *MATRIX, *QUICK, "tracker=[]", "batch_size=10"]
-    moment = random.Random(20)
-    killed = 0
-    for _ in range(10):
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=moment.uniform(1.0, 3.2))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-    assert killed >= 3, "the sweep finished before it could be killed often enough to mean anything"
-    benchmark(tmp_path, "run", "-m", *MATRIX, *QUICK, "tracker=[]", "batch_size=10")
-    assert records(tmp_path) == records(uninterrupted)
-    assert files(tmp_path) == files(uninterrupted)
-    assert not list((tmp_path / "results" / "work").glob("*/plan.json"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.run import run
 from tests.core.cells import plugin, small_config
+from tests.leaderboard.made_records import made_cell
 from tests.plugins._runs_on_disk import runs_in
 
 
@@ -110,3 +114,70 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_told(tmp_path: Path, capsy
     assert "bad/record.json is not a record of schema version 1" in said.err
     with pytest.raises(RecordError, match=r"no record\.json under"):
         republish([tmp_path / "home"], Observers())
+
+
+@dataclasses.dataclass(frozen=True)
+class Dying(Listener):
+    """Dies when it is told of its second record."""
+
+    @hookimpl
+    def benchmark_cell_finished(self, plan: Any, record: Record, folder: Path, gallery: Any) -> None:
+        super().benchmark_cell_finished(plan, record, folder, gallery)
+        if len(self.of("finished")) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_publisher_goes_on_and_nothing_is_published_twice(tmp_path: Path) -> None:
+    for seed in range(3):
+        made_cell(tmp_path, clean=[True] * 4, distance=[0.05] * 4, minimal=True, seed=seed)
+    paths = [tmp_path / "cells"]
+    child = os.fork()
+    if child == 0:
+        try:
+            republish(paths, Observers([Dying()]), tracker="wandb")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    def cached(tracker: str, listener: Listener) -> list[bool]:
+        return [result.cached for result in republish(paths, Observers([listener]), tracker=tracker)]
+
+    later = Listener()
+    assert cached("wandb", later) == [True, False, False]
+    assert len(later.of("finished")) == 2
+    assert cached("wandb", later) == [True, True, True]
+    assert len(later.of("finished")) == 2
+    assert cached("", Listener()) == [False, False, False]
+    ledger = tmp_path / "published" / "wandb.jsonl"
+    ledger.write_text(ledger.read_text(encoding="utf-8")[:-9], encoding="utf-8")  # whoever wrote the last line died
+    assert cached("wandb", Listener()) == [True, True, False]
+    assert cached("wandb", Listener()) == [True, True, True]
+
+
+def test_what_a_tracker_failed_on_is_published_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing(Listener):
+        @hookimpl
+        def benchmark_cell_finished(self, plan: Any, record: Record, folder: Path, gallery: Any) -> None:
+            raise RuntimeError("rate limit exceeded")
+
+    made_cell(tmp_path, clean=[True] * 4, distance=[0.05] * 4, minimal=True)
+    republish([tmp_path], Observers([Failing()]), tracker="wandb")
+    assert "rate limit exceeded; the record is safe" in capsys.readouterr().err
+    (told,) = republish([tmp_path], Observers([Listener()]), tracker="wandb")
+    assert not told.cached
+
+
+def test_no_more_records_a_minute_than_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        made_cell(tmp_path, clean=[True] * 4, distance=[0.05] * 4, minimal=True, seed=seed)
+    words = ["publish", "--tracker", "console", str(tmp_path)]
+    begun = time.monotonic()
+    assert main([*words, "--rate", "300"]) == 0
+    assert time.monotonic() - begun >= 0.4
+    assert capsys.readouterr().out.endswith("3 cells published, 0 problems\n")
+    assert main(words) == 0
+    said = "0 cells published, 3 were before (--again publishes them once more), 0 problems\n"
+    assert capsys.readouterr().out.endswith(said)
+    with pytest.raises(SystemExit):
+        main([*words, "--rate", "0"])
+    assert "0 records a minute; expected a positive number" in capsys.readouterr().err

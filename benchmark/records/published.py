@@ -1,0 +1,68 @@
+"""What a tracker has been told of the records of a store: `published/<tracker>.jsonl`, one line for each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import StoreError
+from benchmark.records.durable import flush
+from benchmark.records.store import Store
+
+__all__ = ["Published"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Contents that a tracker has, of one store; a killed publisher continues after them.
+
+    tracker: its plugin's name.
+    """
+
+    store: Store
+    tracker: str
+
+    @property
+    def path(self) -> Path:
+        """The file; its last line may be cut off."""
+        return self.store.root / "published" / f"{self.tracker}.jsonl"
+
+    @contextlib.contextmanager
+    def once(self, key: str, sha256: str) -> Iterator[bool]:
+        """Hold other publishers of the store back; True if the tracker does not have this content of `key` yet."""
+        with self.store.lock(f"published-{self.tracker}"):
+            yield (key, sha256) not in self._known()
+
+    def note(self, key: str, sha256: str) -> None:
+        """Append a content that the tracker was told of, durably.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        line = json.dumps({"key": key, "sha256": sha256}) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" * torn + line)
+                file.flush()
+                os.fsync(file.fileno())
+            flush(self.path.parent)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written ({error.strerror}), so it is not known what {self.tracker} has; make "
+                "the store writable, or publish a copy of it"
+            ) from error
+
+    def _known(self) -> set[tuple[str, str]]:
+        known = set()
+        with contextlib.suppress(FileNotFoundError):
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # of a publisher that was killed
+                    entry = json.loads(line)
+                    known.add((str(entry["key"]), str(entry["sha256"])))
+        return known
