@@ -25,6 +25,7 @@ from .cell import Cell
 from .evidence import OUTCOMES, label_array, outcome_arrays
 from .packed import ARRAYS, examples_name, read_document
 from .retraction import Withdrawal, withdrawal
+from .shared import SharedParts
 
 __all__ = ["check_files", "find", "read", "same_outcomes", "uncollected"]
 
@@ -77,6 +78,7 @@ def uncollected() -> Iterator[None]:
 def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[Cell], list[Problem]]:
     cells: dict[str, Cell] = {}
     problems: list[Problem] = []
+    shared = SharedParts()
     for folder in folders:
         if not folder.is_dir():
             problems.append(Problem(folder.name, f"{folder.name} is not a folder; expected one that contains cells"))
@@ -84,7 +86,7 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
         for path in find(folder):
             place = path.relative_to(folder if len(folders) == 1 else folder.parent).as_posix()
             try:
-                cell = Cell(_read_record(path, place), path.parent, place)
+                cell = Cell(shared.keep(_read_record(path, place)), path.parent, place)
                 if files:
                     check_files(cell)
                 known = cells.setdefault(cell.record.key, cell)

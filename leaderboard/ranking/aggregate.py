@@ -37,8 +37,9 @@ from .grouping import (
     recipe_key,
     system_names,
 )
-from .ranking import ranked
+from .ranking import Draft, ranked
 from .row import recipe_of
+from .standing import Closeness
 
 __all__ = ["aggregate"]
 
@@ -138,19 +139,23 @@ def _boards(
     known = columns(by_column, systems)
     names = labels({key: some[0][2].record.system for key, some in by_recipe.items()})
     eps0 = float(max(eps for eps, _ in cells))
-    recipes = []
+    drafts: dict[Fraction, list[Draft]] = defaultdict(list)
+    close: dict[Fraction, dict[str, Closeness]] = defaultdict(lambda: defaultdict(Closeness))
+    curves = []
     for key in sorted(by_recipe):
         recipe = recipe_of(key, names[key], by_recipe[key], known, (conditions.norm, eps0), ignoring, bad)
-        if recipe is not None:
-            recipes.append(recipe)
+        if recipe is None:
+            continue
+        for eps, draft in recipe.drafts.items():
+            drafts[eps].append(draft)
+            for column, found in recipe.close.items():
+                if column in draft.scores and draft.scores[column].given is None:
+                    close[eps][column].add(found)
+        curves += [recipe.curve] if recipe.curve is not None else []
     pool = content_key(sorted(known))[:16]
-    boards = []
-    for eps in sorted({eps for recipe in recipes for eps in recipe.drafts}):
-        here = [recipe for recipe in recipes if eps in recipe.drafts]
-        drafts = [recipe.drafts[eps] for recipe in here]
-        close = [recipe.close for recipe in here]
-        boards.append(ranked(protocol(conditions, eps), known, drafts, close, pool, claimed))
-    curves = [recipe.curve for recipe in recipes if recipe.curve is not None]
+    boards = [
+        ranked(protocol(conditions, eps), known, drafts[eps], close[eps], pool, claimed) for eps in sorted(drafts)
+    ]
     if not curves:
         return boards, []
     return boards, [

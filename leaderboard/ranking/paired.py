@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
-from .statistics import Floats, mcnemar, wins
+from .statistics import Floats, Shares, mcnemar, wins
 
 __all__ = ["paired_tests"]
 
 
-def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
-    """Two-sided p-values of the difference of every pair of rows, (R, R).
+def paired_tests(held: Shares, counts: Sequence[Sequence[float]]) -> tuple[NDArray[np.int64], Floats]:
+    """Wins of every pair of rows, (R, R), see :func:`wins`, and two-sided p-values of their difference, (R, R).
 
     Rows of one run each: the exact McNemar test. With several runs: a t test of the difference of the means over runs.
     Its variance has a component of the examples, from the differences per example, and one of the runs, since other
@@ -27,9 +28,11 @@ def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
             examples of each run.
     """
     won = wins(held)
-    p = mcnemar(won, won.T)
+    upper = np.triu_indices(len(held), 1)
+    p = np.ones(won.shape)
+    p[upper] = p.T[upper] = mcnemar(won[upper], won.T[upper])
     if all(len(of) == 1 for of in counts):
-        return p
+        return won, p
     total, runs = held.shape[1], np.array([len(of) for of in counts])
     known = np.array([np.var(of, ddof=1) if len(of) > 1 else np.nan for of in counts])
     for i in range(len(held) - 1):
@@ -43,7 +46,7 @@ def paired_tests(held: Floats, counts: Sequence[Sequence[float]]) -> Floats:
         least = 2.0 ** (1.0 - np.count_nonzero(apart, axis=1))
         p[i, others] = np.minimum(1.0, np.maximum(least, _welch(apart.sum(axis=1), parts)))
         p[others, i] = p[i, others]
-    return p
+    return won, p
 
 
 def _welch(difference: Floats, parts: Sequence[tuple[Floats, Any]]) -> Floats:

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from ..board import Alarm, AttackColumn, Board, Metric, Pairs, Protocol, Ranks, Resolution, Row, Score
 from . import met
 from .paired import paired_tests
-from .standing import Close, standings
+from .standing import Closeness, standings
 from .statistics import (
     LEVEL,
+    Shares,
     detectable_difference,
     examples_to_separate,
     holm,
     resampled_ranks,
     separable_ranks,
     tie_groups,
-    wins,
 )
 from .suites import required_attacks
 
@@ -34,11 +34,11 @@ SEED = 0
 class Draft:
     """A row without place, ranks and scores.
 
-    held: (N,) the share of its runs in which each example stays correct. scores: by column key.
+    held: (N,) the share of its runs in which each example stays correct; bool for one run. scores: by column key.
     """
 
     row: Row
-    held: NDArray[np.float64]
+    held: Shares
     scores: dict[str, Score]
 
     def noting(self, *found: Alarm) -> Draft:
@@ -50,7 +50,7 @@ def ranked(
     protocol: Protocol,
     known: Mapping[str, AttackColumn],
     drafts: Sequence[Draft],
-    close: Sequence[Mapping[str, Sequence[Close]]],
+    close: Mapping[str, Closeness],
     pool: str,
     claimed: Set[str] = frozenset(),
 ) -> Board:
@@ -58,7 +58,7 @@ def ranked(
 
     Args:
         known: columns of the whole family, in order; those of no row are left out.
-        close: per draft, the optimality of minimal attacks. pool: the reference for it.
+        close: the optimality of minimal attacks, by column. pool: the reference for it.
         claimed: keys of cells that nobody but their author has checked.
     """
     of = protocol.conditions
@@ -90,7 +90,7 @@ def ranked(
             list(shown.values()),
             [draft.scores for draft in placed],
             [draft.row.clean.count for draft in placed],
-            [close[at] for at in order],
+            close,
             pool,
         ),
         unfinished=(),
@@ -119,7 +119,7 @@ def _place(row: Row) -> tuple[float, float, str]:
     return (-row.robust.count, -row.clean.count, row.key)
 
 
-def _ranks(drafts: Sequence[Draft], held: NDArray[np.float64], apart: NDArray[np.bool_]) -> list[Ranks]:
+def _ranks(drafts: Sequence[Draft], held: Shares, apart: NDArray[np.bool_]) -> list[Ranks]:
     """Ranks of rows that met the same attacks."""
     if not drafts:
         return []
@@ -138,10 +138,9 @@ def _row(
     return replace(draft.noting(*missing).row, place=place, ranks=ranks, scores=scores)
 
 
-def _pairs(held: NDArray[np.float64], counts: Sequence[Sequence[float]]) -> Pairs:
+def _pairs(held: Shares, counts: Sequence[Sequence[float]]) -> Pairs:
     """Paired tests of all rows on the same examples, corrected for their number."""
-    won = wins(held)
-    p = paired_tests(held, counts)
+    won, p = paired_tests(held, counts)
     adjusted = np.ones_like(p)
     upper = np.triu_indices(len(held), 1)
     adjusted[upper] = holm(p[upper])

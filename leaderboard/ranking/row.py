@@ -42,10 +42,8 @@ __all__ = ["recipe_of"]
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Systems of one row under the same conditions, with its drafts by radius."""
+    """Systems of one row under the same conditions, with its drafts by radius. close: by column."""
 
-    key: str
-    info: SystemInfo
     drafts: dict[Fraction, Draft]
     close: dict[str, list[Close]]
     curve: Curve | None
@@ -90,8 +88,6 @@ def recipe_of(
             draft = draft.noting(*rising)
         drafts[eps] = draft
     return Recipe(
-        key=key,
-        info=info,
         drafts=drafts,
         close=closeness(systems, known, eps0),
         curve=curve(key, label, systems, {k: c.name for k, c in known.items()}, eps0),
@@ -127,7 +123,7 @@ def _draft(
     """
     key, label, info = named
     total = len(worst[0][0].clean)
-    held = np.mean([v.held for _, v in worst], axis=0)
+    held = worst[0][1].held if len(worst) == 1 else np.mean([v.held for _, v in worst], axis=0)
     runs = tuple(_run(system, of) for system, of in worst)
     scores = {
         column: _score([v.hits[column] for _, v in worst if column in v.hits], total)

@@ -1,8 +1,8 @@
-"""Comparison of attacks over the rows of a board."""
+"""Comparison of attacks over the rows of a board. Influences are summed row by row, so that no row keeps its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..board import AttackColumn, AttackStanding, Optimality, Rate, Score
 from .statistics import bounded_interval, optimality, wilson
 from .worst_case import AttackedSystem
 
-__all__ = ["Close", "closeness", "standings"]
+__all__ = ["Close", "Closeness", "closeness", "standings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,32 @@ class Close:
     """Optimality of an attack on one trained system, and the influence (N,) of each example on it."""
 
     value: float
-    influence: NDArray[np.float32]
+    influence: NDArray[np.float64]
+
+
+class Closeness:
+    """Optimality of each attack over the rows at one radius. rows: number of systems."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.value = 0.0
+        self.influence: NDArray[np.float64] | None = None
+
+    def add(self, found: Iterable[Close]) -> None:
+        """Add the systems of one row."""
+        for one in found:
+            self.rows += 1
+            self.value += one.value
+            if self.influence is None:
+                self.influence = np.zeros(len(one.influence))
+            self.influence += one.influence
+
+    def mean(self, pool: str) -> Optimality | None:
+        """Mean over the rows, with its interval over the examples; None without rows."""
+        if self.influence is None:
+            return None
+        value, influence = self.value / self.rows, self.influence / self.rows
+        return Optimality(value, *bounded_interval(value + influence - influence.mean()), self.rows, pool)
 
 
 def closeness(
@@ -38,7 +63,7 @@ def closeness(
                 distance = system.distance_of(key)
                 result = optimality(distance, np.minimum(distance, system.distance), eps0)
                 if result is not None:
-                    found.setdefault(key, []).append(Close(result[0], result[1].astype(np.float32)))
+                    found.setdefault(key, []).append(Close(*result))
     return found
 
 
@@ -46,13 +71,13 @@ def standings(
     columns: Sequence[AttackColumn],
     scores: Sequence[Mapping[str, Score]],
     clean: Sequence[float],
-    close: Sequence[Mapping[str, Sequence[Close]]],
+    close: Mapping[str, Closeness],
     pool: str,
 ) -> tuple[AttackStanding, ...]:
     """Attacks of a board, the most successful first; for attacks given all examples, over the rows where they were.
 
     Args:
-        scores, clean, close: per row: results of the attacks, number of correct examples, optimality.
+        scores, clean: per row: results of the attacks, number of correct examples. close: by column.
     """
     found = [_standing(at, column.key, scores, clean, close, pool) for at, column in enumerate(columns)
              if any(column.key in row and row[column.key].given is None for row in scores)]  # fmt: skip
@@ -64,7 +89,7 @@ def _standing(
     key: str,
     scores: Sequence[Mapping[str, Score]],
     clean: Sequence[float],
-    close: Sequence[Mapping[str, Sequence[Close]]],
+    close: Mapping[str, Closeness],
     pool: str,
 ) -> AttackStanding:
     rows = [row for row, have in enumerate(scores) if key in have and have[key].given is None]
@@ -79,7 +104,7 @@ def _standing(
         forwards=sum(score.forwards for score in mine) / attacked if attacked else 0.0,
         backwards=sum(score.backwards for score in mine) / attacked if attacked else 0.0,
         seconds=sum(score.seconds for score in mine) / len(mine) if cells else 0.0,
-        optimality=_optimality([one for row in rows for one in close[row].get(key, ())], pool),
+        optimality=close[key].mean(pool) if key in close else None,
     )
 
 
@@ -90,11 +115,3 @@ def _success(broken: float, attacked: float, rows: int) -> Rate:
         return Rate(0.0, 0, 0.0, 0.0, 1.0)
     share = min(1.0, broken / attacked)
     return Rate(share * total, total, share, *wilson(share * total, total))
-
-
-def _optimality(found: Sequence[Close], pool: str) -> Optimality | None:
-    if not found:
-        return None
-    value = float(np.mean([one.value for one in found]))
-    influence = np.mean([one.influence for one in found], axis=0, dtype=np.float64)
-    return Optimality(value, *bounded_interval(value + influence - influence.mean()), len(found), pool)
