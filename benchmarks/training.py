@@ -63,7 +63,8 @@ class Recipe:
 
 
 def _pgd() -> Any:
-    return registry.load("attack", "pgd")(steps=STEPS, stop_on_success=False)
+    made: Any = registry.load("attack", "pgd")
+    return made(steps=STEPS, stop_on_success=False)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -95,7 +96,7 @@ NETWORKS: dict[str, tuple[tuple[str, ...], int, int]] = {
 
 def _made(name: str, settings: dict[str, Any]) -> Any:
     """A defense from its name and settings; options are given by the names of their values."""
-    kind = registry.load("defense", name)
+    kind: Any = registry.load("defense", name)
     module = sys.modules[kind.__module__]
     options = {"objective": "Objective", "maximization": "Maximization"}
     return kind(**{k: getattr(module, options[k])(v) if k in options else v for k, v in settings.items()})
@@ -154,7 +155,7 @@ def _bare(model: nn.Module, examples: Examples, rows: int, plan: Recipe) -> None
         model.train()
         optimizer.zero_grad()
         for _ in range(plan.steps):
-            _loss(model, x, y).backward()  # type: ignore[no-untyped-call]
+            _loss(model, x, y).backward()
         optimizer.step()
 
 

@@ -18,9 +18,9 @@ from marked import filled
 
 from benchmark.errors import RecordError
 from benchmark.records.arrivals import FOLDER, read_arrivals
-from benchmark.records.outcomes import WITNESS, Witness
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from benchmark.records.witness import WITNESS, Witness
 from benchmark.stages.replay import checked_outcomes, rebuilt, rows_of
 
 PAGE = Path(__file__).parent / "signs.md"
