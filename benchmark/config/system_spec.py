@@ -125,7 +125,12 @@ def described(component: Any) -> dict[str, Any]:
 
 
 def _by_content(value: Any, data: Path, inputs: tuple[Path, ...]) -> Any:
-    """Settings with the path of each input replaced by its content; relative paths are also resolved below `data`."""
+    """Settings with the path of each input replaced by its content; relative paths are also resolved below `data`.
+
+    The name of a plugin is none, even where a folder of its data has that name.
+    """
+    if isinstance(value, dict) and "params" in value:
+        return {**value, "params": _by_content(value["params"], data, inputs)}
     if isinstance(value, dict):
         return {name: _by_content(one, data, inputs) for name, one in value.items()}
     if isinstance(value, list):

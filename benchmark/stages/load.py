@@ -56,7 +56,7 @@ def load_data(dataset: Dataset, store: StoreConfig, examples: int | None = None)
         raise DataError(f"dataset.{name} gives the same id to several examples; its splits must not overlap")
     for split, part in parts.items():
         labels = part.y[..., 0] if part.y.ndim == 3 else part.y
-        least = -1 if splits.spec.task.dense else 0
+        least = splits.spec.task.least_label(splits.spec.classes)
         if len(part) and (int(labels.min()) < least or int(labels.max()) >= splits.spec.classes):
             raise DataError(
                 f"dataset.{name} has labels outside {least} to {splits.spec.classes - 1} in its {split} split"

@@ -58,6 +58,10 @@ class Detection(DenseTask):
         """Number of cells."""
         return (self.height // self.stride) * (self.width // self.stride)
 
+    def least_label(self, classes: int) -> int:
+        """-1 - c, the label of a crowd of the last class c."""
+        return -classes
+
     def columns(self, classes: int) -> int:
         """Number of class scores plus the four values of the box."""
         return classes + 4

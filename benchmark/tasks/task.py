@@ -37,6 +37,10 @@ class Task:
         """Shape of a system's output for `count` inputs of shape `shape`."""
         return (count, classes)
 
+    def least_label(self, classes: int) -> int:
+        """Smallest label that data with so many classes may have."""
+        return 0
+
     def scores(self, output: Tensor) -> Tensor:
         """Class scores (B, K) or (B, S, K) in a system's output."""
         return output
@@ -85,6 +89,10 @@ class DenseTask(Task, ABC):
     @abstractmethod
     def sites(self, shape: tuple[int, ...]) -> int:
         """Number of sites of an example of shape `shape`."""
+
+    def least_label(self, classes: int) -> int:
+        """-1, the label of a site that does not count."""
+        return -1
 
     def columns(self, classes: int) -> int:
         """Number of output values per site, the class scores first."""

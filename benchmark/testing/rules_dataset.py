@@ -78,7 +78,8 @@ def has_labels_in_range(dataset: Dataset) -> None:
     for name, part in _splits(dataset):
         for what, values in (("ids", part.ids), ("labels", part.y)):
             demand(values.dtype == torch.int64, f"{name}: {what} are {values.dtype}; expected int64")
-        labels, least = (part.y[..., 0] if part.y.ndim == 3 else part.y), (-1 if splits.spec.task.dense else 0)
+        labels = part.y[..., 0] if part.y.ndim == 3 else part.y
+        least = splits.spec.task.least_label(splits.spec.classes)
         inside = bool(((labels >= least) & (labels < splits.spec.classes)).all())
         demand(inside, f"{name}: labels outside {least}..{splits.spec.classes - 1}")
         sites = splits.spec.task.answer_shape(len(part), splits.spec.shape, 1)[:-1]

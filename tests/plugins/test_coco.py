@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmark_plugins.attacks.fgsm import FGSM
 from benchmark_plugins.datasets.coco import Coco
 from benchmark_plugins.datasets.coco_masks import CocoMasks
+from benchmark_plugins.metrics.detection_map import DetectionMap
+from benchmark_plugins.metrics.segmentation import SegmentationMetric
+from benchmark_plugins.models.grid_detector import GridDetector
+from benchmark_plugins.models.unet import UNet
 from PIL import Image
 
-from benchmark.api import Dataset, DataSpec, Detection, Segmentation
+from benchmark.api import Dataset, DataSpec, Detection, Metric, Model, Segmentation, Threat
 from benchmark.errors import ConfigError, DataError
+from benchmark.records.record import read_record
+from benchmark.records.store import Store
+from benchmark.run import run
+from benchmark.stages.proof import prove
+from tests.core.cells import small_config
 
 CATEGORIES = [{"id": 18, "name": "dog", "supercategory": "animal"}, {"id": 1, "name": "person"}]
 
@@ -121,6 +132,25 @@ def test_a_system_that_is_not_trained_needs_no_training_images(coco: Path) -> No
     splits = Coco(size=40).load(coco, offline=True)
     assert [len(splits.train), len(splits.select), len(splits.test)] == [0, 0, 1]
     assert splits.train.y.shape == (0, 100, 5)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "metric"),
+    [(Coco(size=40), GridDetector(width=2), DetectionMap()), (CocoMasks(size=40), UNet(width=2), SegmentationMetric())],
+    ids=["boxes", "masks"],
+)
+def test_a_cell_with_crowds_runs_to_a_record_that_can_be_proved(
+    dataset: Dataset, model: Model, metric: Metric, coco: Path
+) -> None:
+    config = small_config(coco, examples=1)
+    training = dataclasses.replace(config.training, epochs=1, batch_size=2)
+    store = dataclasses.replace(config.store, data=str(coco))
+    parts: Any = {"dataset": dataset, "model": model, "metrics": (metric,), "attack": FGSM(), "training": training}
+    result = run(dataclasses.replace(config, threat=Threat(), store=store, **parts))
+    assert (result.status, result.error) == ("complete", None)
+    kept = Store(Path(store.root))
+    record = read_record(kept.cell(result.key))
+    assert prove(kept.cell(result.key), record, kept, coco).clean == 1
 
 
 def changed(file: Path, **parts: Any) -> None:
