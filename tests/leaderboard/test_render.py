@@ -291,7 +291,7 @@ def test_what_commands_need_beside_an_installation_is_named() -> None:
     record = next(iter(made_leaderboard(1, 1)[1].values()))
     own = {
         "overrides": ["attack=my_pgd", "model=net.py:MyNet", "threat=linf_01"],
-        "inputs": {"sha256:0123456789abcdef": "/home/me/net.py"},
+        "inputs": {"sha256:0123456789abcdef": "nets/net.py"},
     }
     assert needed([record.model_copy(update={"provenance": own})]) == [
         "the file or folder net.py (sha256:0123456789ab)",
