@@ -80,17 +80,17 @@ def _tree_row(data: str, title: str, own: list[Cell]) -> str:
 
 
 def matrix(found: Cells) -> str:
-    """One row per dataset and model, for the datasets whose cells are all there."""
+    """One row per dataset and model, for the datasets with every model; a failed cell has no result."""
     lines = ["| data | model | correct | " + " | ".join(ATTACKS.values()) + " |", "|---" * (3 + len(ATTACKS)) + "|"]
     for dataset, data in DATASETS.items():
         rows = {model: [found.get((dataset, model, attack)) for attack in ATTACKS] for model in MODELS}
-        if any(cell is None for row in rows.values() for cell in row):
+        if not all(any(row) for row in rows.values()):
             continue
         for model, row in rows.items():
-            counts = [cell[0].counts for cell in row if cell is not None]
-            shares = " | ".join(_share(one.robust_correct, one.total) for one in counts if one is not None)
-            assert counts[0] is not None
-            lines.append(f"| {data} | {MODELS[model]} | {counts[0].clean_correct} | {shares} |")
+            counts = [None if cell is None else cell[0].counts for cell in row]
+            shares = " | ".join("no result" if one is None else _share(one.robust_correct, one.total) for one in counts)
+            correct = next(one.clean_correct for one in counts if one is not None)
+            lines.append(f"| {data} | {MODELS[model]} | {correct} | {shares} |")
     return "\n".join(lines) + "\n"
 
 
