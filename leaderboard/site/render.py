@@ -216,7 +216,7 @@ def _system_files(
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield pages.page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
-            curves=_curves_of(leaderboard, row), commands=wording.commands(own), own=own,
+            curves=_curves_of(leaderboard, row), commands=wording.commands(own), needed=wording.needed(own), own=own,
             by_example=bool(found),
             gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
         )  # fmt: skip

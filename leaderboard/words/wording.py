@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from importlib import resources
 from itertools import product
 from math import prod
+from pathlib import PurePath
 
 from markupsafe import Markup
 
@@ -35,6 +37,8 @@ __all__ = [
 
 OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][A-Za-z0-9_.@/]*(=|$)")
 """Pattern of a configuration override, as opposed to an option such as --config-dir."""
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+"""Pattern of the name of a variant, as opposed to a path or a list."""
 PLACE_ONLY = ("store", "hydra", "tracker", "retry", "trainer", "batch_size")
 """Overrides about where and how a cell is computed, which change no result."""
 
@@ -185,6 +189,22 @@ def commands(records: Sequence[Record]) -> list[str]:
     if grid is not None:
         return [grid]
     return [shlex.join(["benchmark", "run", *(f"{name}={value}" for name, value in named.items())]) for named in lines]
+
+
+def needed(records: Sequence[Record]) -> list[str]:
+    """What the commands need beside an installation: the user's own files, and variants of a folder of settings."""
+    found: dict[str, None] = {}
+    for record in records:
+        inputs, overrides = record.provenance.get("inputs"), record.provenance.get("overrides")
+        for digest, place in inputs.items() if isinstance(inputs, dict) else ():
+            found[f"the file or folder {PurePath(str(place)).name} ({str(digest)[:19]})"] = None
+        of_own = {"attack": record.attack.name, "model": record.system.model, "dataset": record.system.dataset}
+        for text in overrides if isinstance(overrides, list) else ():
+            kind, _, name = str(text).partition("=")
+            own = kind in of_own and name != of_own[kind] and NAME.fullmatch(name)
+            if own and not resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml").is_file():
+                found[f"{kind}/{name}.yaml in a folder named by --config-dir"] = None
+    return list(found)
 
 
 def _grid(lines: Sequence[dict[str, str]]) -> str | None:

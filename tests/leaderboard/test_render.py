@@ -20,7 +20,7 @@ from benchmark_leaderboard.site.paths import paths_of, record_path
 from benchmark_leaderboard.site.render import MATRIX_CELLS, render
 from benchmark_leaderboard.words.display import interval, percent
 from benchmark_leaderboard.words.downloads import as_csv, as_json
-from benchmark_leaderboard.words.wording import answer, breakable, commands, resolution, slug
+from benchmark_leaderboard.words.wording import answer, breakable, commands, needed, resolution, slug
 
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_store
@@ -285,6 +285,19 @@ def test_a_record_cannot_be_copied_outside(key: str) -> None:
 def test_names_in_addresses_are_plain() -> None:
     assert slug("L\u221e \u2264 8/255 <b>..//") == "l-8-255-b"
     assert len(slug("x" * 500)) == 48
+
+
+def test_what_commands_need_beside_an_installation_is_named() -> None:
+    record = next(iter(made_leaderboard(1, 1)[1].values()))
+    own = {
+        "overrides": ["attack=my_pgd", "model=net.py:MyNet", "threat=linf_01"],
+        "inputs": {"sha256:0123456789abcdef": "nets/net.py"},
+    }
+    assert needed([record.model_copy(update={"provenance": own})]) == [
+        "the file or folder net.py (sha256:0123456789ab)",
+        "attack/my_pgd.yaml in a folder named by --config-dir",
+    ]
+    assert needed([record.model_copy(update={"provenance": {"overrides": ["attack=pgd_10"]}})]) == []
 
 
 def test_commands_become_one_sweep_only_where_the_grid_is_full() -> None:
