@@ -113,7 +113,7 @@ def test_slow_attacks_find_something_at_any_scale_and_beside_twins(name: str) ->
 def test_lbfgs_finds_the_same_at_extreme_scores(scale: float) -> None:
     world, attack = attack_world("plain", 3), LBFGS(searches=5, steps=25)
     model = nn.Linear(64, 10)
-    model.weight.data, model.bias.data = scale * world.model.weight, scale * world.model.bias  # type: ignore[operator]
+    model.load_state_dict({name: scale * value for name, value in world.model.state_dict().items()})
     scaled = dataclasses.replace(world, model=nn.Sequential(nn.Flatten(), model).requires_grad_(False))
     far, usual = (found(attack, each, Norm.l2)[0] for each in (scaled, world))
     torch.testing.assert_close(far, usual, rtol=0.01, atol=0.0)
