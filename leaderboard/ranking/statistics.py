@@ -69,7 +69,8 @@ def wins(held: Shares) -> Ints:
     if held.dtype == np.bool_:
         robust = held.astype(np.float32)  # sums of whole numbers, exact up to 2^24 examples
         both = robust @ robust.T
-        return np.rint(np.diag(both)[:, None] - both).astype(np.int64)
+        won: Ints = np.rint(np.diag(both)[:, None] - both).astype(np.int64)
+        return won
     count = np.zeros((len(held), len(held)), dtype=np.float64)
     for value in np.unique(held)[1:]:
         count += (held == value).astype(np.float32) @ (held < value).astype(np.float32).T
