@@ -72,8 +72,7 @@ def ranked(
     placed = [drafts[at] for at in order]
     tested = [drafts[at] for at in order if fit[at]]
     shown = _strongest_first(known, placed)
-    none = np.zeros((0, protocol.conditions.total))
-    held: Shares = np.stack([draft.held for draft in tested]) if tested else none
+    held = np.stack([draft.held for draft in tested]) if tested else np.zeros((0, protocol.conditions.total))
     pairs = _pairs(held, [[run.robust.count for run in draft.row.runs] for draft in tested])
     apart = pairs.adjusted <= LEVEL
     ranks = [*_ranks(tested, held, apart), *[None] * (len(placed) - len(tested))]

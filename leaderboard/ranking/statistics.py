@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-Shares = NDArray[np.float64] | NDArray[np.bool_]
-"""Share of a row's runs in which an example is robust; bool if every row has one run, an eighth of the memory."""
+Shares = NDArray[Any]
+"""Share of a row's runs in which an example is robust: float64, or bool if every row has one run."""
 LEVEL = 0.05
 """Significance level of every test."""
 Ints = NDArray[np.int64]
