@@ -25,6 +25,7 @@ from .cells.suspicion import read_suspicion
 from .literature.published_numbers import load_published
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
+from .review.foreign import replays_of, with_replays
 from .review.tiers import claimed, reviews_of
 from .site.notes import read_notes, with_claims
 from .site.paths import record_path
@@ -122,11 +123,14 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
     named = {cell.record.key: cell for cell in cells}
     records = {key: cell.record for key, cell in named.items()}
     notes = read_notes(results)
-    leaderboard = with_claims(aggregate(cells, [*problems, *misfits, *faults], claimed(reviews)), notes)
+    replays, broken = replays_of(cells)
+    leaderboard = aggregate(cells, [*problems, *misfits, *faults, *broken], claimed(reviews))
+    leaderboard = with_replays(with_claims(leaderboard, notes), replays)
     extras = Extras(
         pictures=lambda key: read_pictures(named[key]),
         suspicion=lambda key: read_suspicion(named[key]),
         notes=notes,
+        replays=replays,
         answers=lambda key: read_answers(named[key]),
         published=load_published(),
         reviews=reviews,
@@ -160,7 +164,8 @@ def _single(results: Sequence[Path], board: str) -> bytes:
     cells, problems = read(results)
     reviews, misfits = reviews_of(cells)
     transfers, faults = read_transfers(cells)
-    leaderboard = aggregate(cells, [*problems, *misfits, *faults], claimed(reviews))
+    replays, broken = replays_of(cells)
+    leaderboard = with_replays(aggregate(cells, [*problems, *misfits, *faults, *broken], claimed(reviews)), replays)
     if board:
         names = board_names(leaderboard)
         kept = tuple(one for one in leaderboard.boards if board in names[one.protocol.key])
@@ -175,6 +180,7 @@ def _single(results: Sequence[Path], board: str) -> bytes:
         pictures=lambda key: read_pictures(named[key]),
         suspicion=lambda key: read_suspicion(named[key]),
         reviews=reviews,
+        replays=replays,
         transfers=transfers,
     )
     return single_file(leaderboard, records, extras).encode()

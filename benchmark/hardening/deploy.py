@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from benchmark.errors import MissingPackage, Unproved
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.stages.replay import rebuilt
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from benchmark.system import System
 
 __all__ = ["deploy"]
-
-SCORE_TOLERANCE = 1e-4
-"""Largest difference of ONNX scores on clean examples, as a fraction of the scores' range."""
 
 
 def deploy(record: Record, store: Store, data: Path, out: Path) -> list[str]:
@@ -46,34 +43,26 @@ def deploy(record: Record, store: Store, data: Path, out: Path) -> list[str]:
 def _to_onnx(system: System, x: torch.Tensor, path: Path) -> str:
     import torch
 
-    if system.detectors:
-        return "model.onnx: not written: a detector refuses inputs, which scores alone cannot express"
-    if system.randomized:
-        return "model.onnx: not written: the system draws random numbers, which ONNX does not reproduce"
+    from benchmark.stages.onnx_graph import SCORE_TOLERANCE, score_difference, write_graph
+
     try:
-        import onnx
-        from onnx.reference import ReferenceEvaluator
-    except ImportError:
-        return "model.onnx: not written: this needs the package onnx; pip install 'adversarial-benchmark[onnx]'"
-    model = system.protected.eval()
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            expected = model(x)
-            batch = {"input": {0: "batch"}, "scores": {0: "batch"}}
-            torch.onnx.export(
-                model, (x,), str(path), input_names=["input"], output_names=["scores"], dynamic_axes=batch, dynamo=False
-            )
-        (found,) = ReferenceEvaluator(onnx.load(str(path))).run(None, {"input": x.numpy()})
-    except Exception as error:
+        write_graph(system, x, path)
+        far = score_difference(torch.as_tensor(_evaluated(path, x)), system.protected(x))
+    except (MissingPackage, Unproved) as error:
+        return f"model.onnx: not written: {error}"
+    except Exception as error:  # the reference evaluator's own, for an operator that it lacks
         path.unlink(missing_ok=True)
-        return f"model.onnx: not written: ONNX cannot express the system ({type(error).__name__}: {_first(error)})"
-    far = float((torch.as_tensor(found) - expected).abs().max() / (expected.amax() - expected.amin()))
+        return f"model.onnx: not written: it cannot be evaluated ({type(error).__name__})"
     if not far <= SCORE_TOLERANCE:
         path.unlink(missing_ok=True)
         return f"model.onnx: not written: its scores differ by {far:.2g} of their range"
     return f"model.onnx: the whole system including its defenses; scores agree to {far:.1e} of their range"
 
 
-def _first(error: Exception) -> str:
-    return (str(error).strip() or "no reason given").splitlines()[0][:200]
+def _evaluated(path: Path, x: torch.Tensor) -> Any:
+    """Scores of the graph by the reference evaluator of ONNX."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    (found,) = ReferenceEvaluator(onnx.load(str(path))).run(None, {"input": x.numpy()})
+    return found

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmark.errors import ConfigError, RecordError
-from benchmark.parsers.options import Commands, add_data_option
+from benchmark.parsers.options import Commands, add_data_option, add_store_option
 
 __all__ = ["add_leaderboard"]
 
@@ -16,13 +16,14 @@ def add_leaderboard(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     leaderboard = commands.add_parser(
         "leaderboard",
-        help="build the static site from records, review submissions, retract",
+        help="build the static site from records, review and replay results, retract",
         description="Build the static site from records, and keep published results.",
     )
     actions = leaderboard.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add_build(actions)
     _add_check(actions)
     _add_pack(actions)
+    _add_replay(actions)
     _add_retract(actions)
 
 
@@ -101,6 +102,20 @@ def _add_check(actions: Commands) -> None:
     check.set_defaults(command=_check)
 
 
+def _add_replay(actions: Commands) -> None:
+    replay = actions.add_parser(
+        "replay",
+        help="judge published witnesses again by ONNX Runtime",
+        description="Export the system of each cell to ONNX, let ONNX Runtime answer its clean examples and its "
+        "witness, and write how many answers agree beside the record. Ends with 1 if one does not. Needs the extras "
+        "onnx and onnxruntime.",
+    )
+    replay.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="published cells, or folders of cells")
+    add_store_option(replay)
+    add_data_option(replay)
+    replay.set_defaults(command=_replay)
+
+
 def _build(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import build
 
@@ -134,6 +149,13 @@ def _pack(options: argparse.Namespace) -> int:
     from benchmark_leaderboard.review import pack
 
     status: int = pack.main(options.paths, options.into, options.link)
+    return status
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from benchmark_leaderboard.review import foreign
+
+    status: int = foreign.main(options.paths, options.store, options.data)
     return status
 
 

@@ -109,6 +109,7 @@ class Row:
     oblivious: robust accuracy against attackers who do not know the defense. transfer: against examples made on other
     systems. Both on the same examples and radius, from any suite, None if not measured.
     claimed: reported by its authors at this radius, under attacks of their own; not verified.
+    replayed: witnesses that foreign code confirmed, and those that it was given; None if none was.
     """
 
     key: str
@@ -131,3 +132,4 @@ class Row:
     oblivious: Rate | None = None
     transfer: Rate | None = None
     claimed: float | None = None
+    replayed: tuple[int, int] | None = None

@@ -31,9 +31,8 @@ class SharedParts:
             if isinstance(value, dict | list):
                 record.provenance[name] = self._first(name, value, value)
         for part in (record, record.counts, record.cost, record.audit, *record.metrics, *record.files):
-            kind = type(part)
-            if kind in ALL_FIELDS and part.__pydantic_fields_set__ == ALL_FIELDS[kind]:
-                object.__setattr__(part, "__pydantic_fields_set__", ALL_FIELDS[kind])
+            if part is not None and part.__pydantic_fields_set__ == (names := ALL_FIELDS[type(part)]):
+                object.__setattr__(part, "__pydantic_fields_set__", names)
         return record
 
     def _first(self, name: str, content: Any, part: Any) -> Any:

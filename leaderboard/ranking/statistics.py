@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-Shares = NDArray[np.float64] | NDArray[np.bool_]
-"""Share of a row's runs in which an example is robust; bool if every row has one run, an eighth of the memory."""
+Shares = NDArray[Any]
+"""Share of a row's runs in which an example is robust: float64, or bool if every row has one run."""
 LEVEL = 0.05
 """Significance level of every test."""
 Ints = NDArray[np.int64]
@@ -69,7 +70,8 @@ def wins(held: Shares) -> Ints:
     if held.dtype == np.bool_:
         robust = held.astype(np.float32)  # sums of whole numbers, exact up to 2^24 examples
         both = robust @ robust.T
-        return np.rint(np.diag(both)[:, None] - both).astype(np.int64)
+        won: Ints = np.rint(np.diag(both)[:, None] - both).astype(np.int64)
+        return won
     count = np.zeros((len(held), len(held)), dtype=np.float64)
     for value in np.unique(held)[1:]:
         count += (held == value).astype(np.float32) @ (held < value).astype(np.float32).T

@@ -33,6 +33,7 @@ BLOCK_ROWS = 4096
 WITNESS = "witness.safetensors"
 REACHED = "reached"
 CONFIDENCE = "confidence"
+BYTE_LEVELS = 256
 MOST_EXAMPLES = 10_000_000
 
 ROUNDING = 1e-4
@@ -143,10 +144,12 @@ def _of_detectors(a: Arrays) -> dict[str, NDArray[np.bool_]]:
 def check_witness(cell: Cell, a: Arrays, file: ArrayFile) -> None:
     """Check that the candidates are those of the adversarial examples, finite and inside the box.
 
-    They are in single precision, or in bytes, each k for k / 255.
+    They are in single precision or, under a threat of 256 levels, in bytes, each k for k / 255.
     """
     in_bytes = file.arrays.get("x_adv", ("",))[0] == "U8"
     file.expect({"ids": "I64", "x_adv": "U8" if in_bytes else "F32"})
+    if in_bytes and cell.record.threat.levels != BYTE_LEVELS:
+        raise RecordError(f"{file.name} has candidates in bytes; expected float32, since threat.levels is not 256")
     (_, ids_shape, _), (_, shape, _) = file.arrays["ids"], file.arrays["x_adv"]
     if len(ids_shape) != 1 or len(shape) < 2 or ids_shape[0] != shape[0]:
         raise RecordError(f"{file.name} has {list(ids_shape)} ids and candidates {list(shape)}; expected one for each")

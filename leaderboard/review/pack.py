@@ -25,6 +25,7 @@ from ..cells.gallery import GALLERY
 from ..cells.load import RECORD, read
 from ..cells.packed import ARRAYS, DOCUMENT, Link, Packed, examples_name, packed_arrays
 from ..cells.retraction import RETRACTED, SUPERSEDED
+from .foreign import REPLAY
 from .review import REVIEW, suite_folder
 
 __all__ = ["main", "pack"]
@@ -100,12 +101,12 @@ def _packed(cell: Cell, into: Path, link: str) -> Path | None:
 
 
 def _copied(cell: Cell, link: str) -> Iterator[str]:
-    """Files that are copied unchanged: withdrawals and reviews of the record, and proofs unless they are linked.
+    """Files that are copied unchanged: withdrawals, reviews and replays, and proofs unless they are linked.
 
     The gallery is always copied, for the page of the system.
     """
     yield RECORD
-    yield from (name for name in (REVIEW, RETRACTED, SUPERSEDED) if (cell.folder / name).is_file())
+    yield from (name for name in (REVIEW, REPLAY, RETRACTED, SUPERSEDED) if (cell.folder / name).is_file())
     for file in cell.record.files:
         if file.path == GALLERY or (file.path != OUTCOMES and not link):
             yield file.path

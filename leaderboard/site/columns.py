@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..board import AttackColumn, Board, Measured, Metric, Rate, Row
 from ..ranking.measured import least_favourable
-from ..words.display import percent
+from ..words.display import NOTHING, number, percent
 from ..words.downloads import Value
 from ..words.wording import rank
 from .column import ATTACKS, METRICS, Column, count_column, metric_columns, rate_column, share_of, used, value_of
@@ -21,7 +21,7 @@ __all__ = ["board_columns"]
 
 
 BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "claimed", "clean", "oblivious", "transfer", ATTACKS,
-              METRICS, "attacks")  # fmt: skip
+              METRICS, "attacks", "replayed")  # fmt: skip
 
 BOARD_PAPER = ("system", "rank", "robust", "certified", "claimed", "clean", "oblivious", "transfer", ATTACKS, METRICS)
 
@@ -44,6 +44,7 @@ def own_columns(board: Board) -> list[Column[Row]]:
         any(getattr(row, name) for row in board.rows) for name in ("certified", "oblivious", "transfer")
     )
     claimed = any(row.claimed is not None for row in board.rows)
+    replayed = any(row.replayed is not None for row in board.rows)
     return [
         Column(
             "system", "System", lambda row: row.label, lambda row: row.label,
@@ -68,6 +69,12 @@ def own_columns(board: Board) -> list[Column[Row]]:
                lambda row: {"claimed_accuracy": row.claimed} if claimed else {}, label="Robust accuracy as claimed",
                explanation="reported by the authors under attacks of their own, not verified", unit="share",
                hidden=not claimed),
+        Column("replayed", "Replayed", _replayed_share, _replayed_text,
+               lambda row: {"replayed_confirmed": row.replayed[0] if row.replayed else None,
+                            "replayed_witnesses": row.replayed[1] if row.replayed else None} if replayed else {},
+               label="Witnesses that ONNX Runtime confirms",
+               explanation="adversarial examples that the exported system misclassifies under ONNX Runtime too, of all",
+               unit="share", hidden=not replayed),
         count_column("attacks", "Attacks", lambda row: sum(score is not None for score in row.scores)),
         count_column("runs", "Runs", lambda row: len(row.runs)),
         count_column("unjudged", "Unjudged", lambda row: row.unjudged),
@@ -103,6 +110,14 @@ def _robust(row: Row) -> dict[str, Value]:
 def _clean(row: Row) -> dict[str, Value]:
     of = row.clean
     return {"clean_correct": of.count, "clean_accuracy": of.value, "clean_low": of.low, "clean_high": of.high}
+
+
+def _replayed_share(row: Row) -> float | None:
+    return row.replayed[0] / row.replayed[1] if row.replayed and row.replayed[1] else None
+
+
+def _replayed_text(row: Row) -> str:
+    return f"{number(row.replayed[0])} of {number(row.replayed[1])}" if row.replayed else NOTHING
 
 
 def _findings(row: Row) -> str:

@@ -12,6 +12,7 @@ from ..cells.evidence import Answers
 from ..cells.gallery import Pictures
 from ..cells.suspicion import Suspicion
 from ..literature.published_numbers import Source
+from ..review.foreign import ReplayFile
 from ..review.review import ReviewFile
 from .notes import SystemNote
 
@@ -36,7 +37,8 @@ class Extras:
     of submitted cells, by key. before: the last release, None for no comparison.
     transfers: transfer of adversarial examples between systems. suspicion: returns the detector scores of a cell by its
     key, None if its system has no detector. releases: earlier ones of the site, by name, with their URLs.
-    notes: authors' notes on their systems, by the key of the row. answers: returns the outcomes of a cell by its key.
+    notes: authors' notes on their systems, by the key of the row.
+    replays: of cells by foreign code, by key. answers: returns the outcomes of a cell by its key.
     """
 
     pictures: Callable[[str], Pictures | None] = _no_pictures
@@ -48,3 +50,4 @@ class Extras:
     releases: Sequence[tuple[str, str]] = ()
     answers: Callable[[str], Answers] | None = None
     notes: Mapping[str, SystemNote] = field(default_factory=dict)
+    replays: Mapping[str, ReplayFile] = field(default_factory=dict)

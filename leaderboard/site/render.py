@@ -155,7 +155,7 @@ def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Pa
         columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
         standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
         beside=beside(board, extras.published), corrupted=corrupted,
-        budget=error_budget(board, extras.reviews, leaderboard.problems),
+        budget=error_budget(board, extras.reviews, leaderboard.problems, extras.replays),
         **detector_values(board, pages.records, extras.suspicion),
     )  # fmt: skip
     for at, rows in enumerate(parts):

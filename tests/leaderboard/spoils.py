@@ -175,6 +175,16 @@ def stowaway(s: Spoiler) -> None:
     (s.root / "setup.py").write_text("import os", encoding="utf-8")
 
 
+def beside(name: str) -> Spoil:
+    """Put a file beside the record that only maintainers write, named in the manifest."""
+
+    def spoil(s: Spoiler) -> None:
+        (s.cell / name).write_text("{}", encoding="utf-8")
+        s.seal_manifest()
+
+    return spoil
+
+
 def fifo(s: Spoiler) -> None:
     (s.cell / WITNESS).unlink()
     os.mkfifo(s.cell / WITNESS)
@@ -371,7 +381,15 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "witness of NaN": (witness(lambda a: a["x_adv"].__setitem__((0, 0), np.nan)), "has a value that is not finite"),
     "witness of doubles": (
         witness(lambda a: a.update(x_adv=a["x_adv"].astype(np.float64))), "is F64 [4, 4]; expected F32"),
+    "witness of bytes": (
+        witness(lambda a: a.update(x_adv=(255 * a["x_adv"]).astype(np.uint8))), "has candidates in bytes; expected"),
+    "witness of numbered bytes": (
+        witness(lambda a: a.update(ids=a["ids"].astype(np.uint8))), "is U8 [4]; expected I64"),
     # files
+    "review by the submitter": (beside("review.json"), "/review.json' is not a valid path in a submission"),
+    "replay by the submitter": (beside("replay.json"), "/replay.json' is not a valid path in a submission"),
+    "retraction by the submitter": (beside("retracted.json"), "/retracted.json' is not a valid path in a submission"),
+    "packed form by the submitter": (beside("packed.json"), "/packed.json' is not a valid path in a submission"),
     "bit flipped": (flipped, "does not have the sha256 in manifest.json"),
     "bit flipped, manifest mended": (
         each(flipped, sealed), "does not have the size and sha256 in the record"),
