@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -85,7 +86,7 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
         if wrong:
             set_aside(store.cell(key), wrong)
             known = None
-        if known is not None and not (known.status == "failed" and config.retry.value == "failed"):
+        if known is not None and not _is_retried(known, config):
             shutil.rmtree(store.work(key), ignore_errors=True)  # of who died between the record and the end
             return _result(known, config.name, cached=True)
         if known is not None and not sweep:
@@ -99,6 +100,8 @@ def run(config: RunConfig, sweep: str = "") -> CellResult:
                     record, gallery = _compute(config, store, plan, observers)
             except Exception as error:
                 record, gallery = ended(config, key, error), None
+            if config.trainer.strategy == "ddp":
+                world.barrier()  # its followers no longer look for a record
             result = _publish(store, plan, record, gallery, observers)
     if config.trainer.strategy == "ddp":
         world.barrier()
@@ -199,12 +202,22 @@ def _backdoor(config: RunConfig, store: Store, loaded: Loaded) -> Backdoor | Non
 def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult:
     """Do only this process's part of training and attack, in a process that is not the leader."""
     known = store.record(key)
-    if known is not None:
-        return CellResult(key, config.name, known.status, known.error, cached=True)
-    fitted = fit_warm(config, store, Observers(), sweep)
-    share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _stage, _done, _total: None)
+    led = CellResult(key, config.name, "followed", cached=known is not None)  # the leader says how the cell ended
+    if known is not None and not store.damage(known) and not _is_retried(known, config):
+        return led
+    try:
+        fitted = fit_warm(config, store, Observers(), sweep)
+        share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _stage, _done, _total: None)
+    except Exception as error:  # as the leader's, which records it
+        sys.stderr.write(f"benchmark: failed: {config.name}: {type(error).__name__}: {error}\n")
     world.barrier()
-    return CellResult(key, config.name, "complete")
+    world.barrier()
+    return led
+
+
+def _is_retried(known: Record, config: RunConfig) -> bool:
+    """True for a recorded failure that is to be computed again."""
+    return known.status == "failed" and config.retry.value == "failed"
 
 
 def _attacker_view(config: RunConfig, store: Store, fitted: Fitted) -> System:

@@ -137,7 +137,7 @@ def main() -> None:
         raise SystemExit(f"the uninterrupted run gave {code}: see {work / 'whole.txt'}")
     whole = left(work / "whole")
     if options.without_flushes:
-        os.fsync = lambda _: None
+        os.fsync = lambda fd: None
     log = work / ("control.jsonl" if options.without_flushes else "cuts.jsonl")
     known = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     for number in sorted(set(range(options.cuts)) - {one["moment"] for one in known}):

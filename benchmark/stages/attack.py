@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmark import registry
 from benchmark.config.declared import declared_passes
 from benchmark.config.schema import Trainer
+from benchmark.errors import AttackFault
 from benchmark.stages.batch import Attacked, attack_batch
 from benchmark.stages.devices import device_of, exact_math
 from benchmark.stages.job import Job
@@ -120,10 +121,29 @@ def _worker(fabric: Any, job: Job, todo: list[tuple[int, int]], quiet: QuietInCh
     if todo and fabric.global_rank == 0:  # one process prepares, if there is anything to prepare; the others read it
         job.system.to(fabric.device)
         job.attacker_view.to(fabric.device)
-        prepare(job, fabric.device)
-    fabric.barrier()
+        _together(fabric, lambda: prepare(job, fabric.device))
+    else:
+        _together(fabric, lambda: None)
     todo = fabric.broadcast(todo)  # processes that started at different times may see different parts on disk
-    _attack_ranges(
-        job, todo[fabric.global_rank :: fabric.world_size], fabric.device, lambda _stage, _done, _total: None
-    )
-    fabric.barrier()
+    mine = todo[fabric.global_rank :: fabric.world_size]
+    _together(fabric, lambda: _attack_ranges(job, mine, fabric.device, lambda _stage, _done, _total: None))
+
+
+def _together(fabric: Any, work: Callable[[], object]) -> None:
+    """Do this process's work, and wait for the others: all fail if one does, so that none waits for it later.
+
+    Raises:
+        AttackFault: if only another process failed.
+    """
+    failed = None
+    try:
+        work()
+    except Exception as error:
+        failed = error
+    mine = "" if failed is None else f"{type(failed).__name__}: {failed}"
+    said = [fabric.broadcast(mine, src=rank) for rank in range(fabric.world_size)]
+    if failed is not None:
+        raise failed
+    others = [f"process {rank} of {fabric.world_size} failed: {why}" for rank, why in enumerate(said) if why]
+    if others:
+        raise AttackFault(others[0])

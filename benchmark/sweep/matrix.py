@@ -53,7 +53,7 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str)
         named = " ".join(overrides) or "the default run"
         return CellResult("", named, "failed", str(error), mendable=isinstance(error, MENDABLE))
     result = _apart(config, sweep if swept else "") if config.cell.alone else run(config, sweep if swept else "")
-    if result.key and result.status != "failed":
+    if result.key and result.status not in ("failed", "followed"):
         line = cfg_line(overrides, fingerprint)
         store = Store(Path(config.store.root))
         store.remember(line, result.key, [*config.input_files(), *watched(config.threat, store)])

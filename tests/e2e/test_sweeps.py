@@ -14,6 +14,10 @@ import pytest
 from benchmark.records.record import Record, cell_key
 from tests.e2e.commands import QUICK, benchmark, environment, files, records
 
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "benchmark", "run", "-m"),
+    *("trainer=multi_node", "trainer.nodes=1", "trainer.devices=2", "trainer.accelerator=cpu"),
+]
 MATRIX = ("attack=fgsm,pgd", "defense=[],[gaussian_augmentation]", "seed=0,1")
 
 
@@ -76,11 +80,9 @@ def test_workers_give_the_same_records_and_a_wandb_run_per_cell(
 
 @pytest.mark.slow
 def test_processes_that_an_outside_launcher_started_share_the_work(tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "benchmark", "run", "-m"]
-    trainer = ["trainer=multi_node", "trainer.nodes=1", "trainer.devices=2", "trainer.accelerator=cpu"]
     words = ["attack=fgsm,pgd", "tracker=[console]", "batch_size=20", *QUICK]
     done = subprocess.run(
-        [*launcher, *trainer, *words],
+        [*TORCHRUN, *words],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -99,6 +101,62 @@ def test_processes_that_an_outside_launcher_started_share_the_work(tmp_path: Pat
     benchmark(again, "run", "-m", *words)
     assert records(again) == found
     assert files(again) == files(tmp_path)
+
+
+ONE_FAILS = """
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+from benchmark import hookimpl
+from benchmark.api import Attack, Supports
+
+
+@dataclass(frozen=True)
+class Bad(Attack):
+    supports: ClassVar[Supports] = Supports()
+
+    def perturb(self, target, x, y, *, threat, rng):
+        if os.environ["RANK"] == "1":
+            raise ValueError("no such thing")
+        return x.clone()
+
+
+@hookimpl
+def benchmark_component():
+    return Bad
+"""
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_in_one_of_several_processes_keeps_none_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site" / "bad-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[benchmark]\nattack.bad = bad_plugin\n")
+    (tmp_path / "site" / "bad_plugin.py").write_text(ONE_FAILS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    words = ["attack=bad,fgsm", "tracker=[console]", "batch_size=60", "retry=failed", *QUICK]
+
+    def done() -> subprocess.CompletedProcess[str]:
+        command = [*TORCHRUN, *words]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400, check=False
+        )
+
+    first = done()
+    assert first.returncode == 1
+    assert "failed: process 1 of 2 failed: ValueError: no such thing" in first.stdout
+    assert "[sweep] 2 cells: 1 complete, 1 failed" in first.stdout
+    assert (tmp_path / "results" / "leaderboard" / "index.html").is_file()
+    again = done()  # the only batch that is missing is the first process's now
+    assert again.returncode == 0, again.stderr
+    assert {r["attack"]["name"]: r["status"] for r in records(tmp_path).values()} == {
+        "fgsm": "complete",
+        "bad": "complete",
+    }
 
 
 def test_one_bad_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
