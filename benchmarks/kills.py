@@ -1,4 +1,4 @@
-"""What a cell leaves whose processes are killed: at every single file operation, and at random moments.
+"""Kill the processes of a cell at every single file operation, and at random moments, and compare what is left.
 
 Each trial is killed once in a folder of its own and run again; its records, outcomes, witnesses and weights must have
 the bytes of an uninterrupted run, timings aside, and no unfinished work may be left. File operations are what changes
@@ -49,7 +49,7 @@ PUBLISH = (("publish", "--tracker", "wandb", "results/cells"),)
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """What a trial is compared by."""
+    """Files that a trial is compared by."""
     systems = folder / "results" / "systems"
     work = folder / "results" / "work"
     runs = {path.name: path.stat().st_size > 0 for path in (folder / "results").glob("wandb/*/run-*.wandb")}

@@ -1,4 +1,4 @@
-"""What a sweep leaves whose power is cut: an ext4 file system on a loop device is shut down at random moments.
+"""Cut the power of a sweep: an ext4 file system on a loop device is shut down at random moments.
 
 After the cut (FS_IOC_GOINGDOWN without a flush of the journal: what had not reached the device is gone) all processes
 are killed and the device is mounted again. Every cell that the sweep had called complete must be there with the

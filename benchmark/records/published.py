@@ -1,4 +1,4 @@
-"""What a tracker has been told of the records of a store: `published/<tracker>.jsonl`, one line for each."""
+"""Ledger of the records that a tracker has received: `published/<tracker>.jsonl`, one line for each."""
 
 from __future__ import annotations
 

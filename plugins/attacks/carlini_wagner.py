@@ -131,16 +131,7 @@ class CarliniWagner(Attack):
         active = ask_clean(every, best)
         step_size = self.step_size or (0.01 if threat.norm is Norm.linf else 0.02)
         if threat.norm is Norm.l2:
-            search_weight(
-                active,
-                best,
-                loss=self.loss,
-                steps=self.steps,
-                searches=self.searches,
-                initial_c=self.initial_c,
-                step_size=step_size,
-                misses=max(round(self.patience * self.searches), 1),
-            )
+            search_weight(active, best, self, step_size)
         else:
             tighten(active, best, loss=self.loss, steps=self.steps, initial_c=self.initial_c, step_size=step_size)
         return finish(every, best, search_steps=self.search_steps)
@@ -172,35 +163,26 @@ class _Curve(Tried):
         self.x_adv = ball.project((self.bent + 1.0) / 2.0)
 
 
-def search_weight(
-    active: Active,
-    best: Best,
-    *,
-    loss: CarliniWagnerLoss,
-    steps: int,
-    searches: int,
-    initial_c: float | None,
-    step_size: float,
-    misses: int,
-) -> None:
+def search_weight(active: Active, best: Best, how: CarliniWagner, step_size: float) -> None:
     """The l2 attack; successes are offered to `best`.
 
     Descend ||delta||^2 + c * objective for one weight c after the other, each from where the last one ended. An example
-    ends after `misses` weights in a row that brought the nearest success no nearer.
+    ends when the weights of its patience in a row have brought the nearest success no nearer.
     """
-    rows, every, step = _Curve.start(active.ball.x, searches), max(steps // 10, 1), 0
+    misses, every = max(round(how.patience * how.searches), 1), max(how.steps // 10, 1)
+    rows, step = _Curve.start(active.ball.x, how.searches), 0
     while True:
         active, rows = active.keep(active.affordable(), rows)
         if len(active) == 0:
             break
-        gradient, value, logits = active.descent(rows.x_adv, loss)
+        gradient, value, logits = active.descent(rows.x_adv, how.loss)
         gradient, delta = usable(gradient, active.ball), rows.x_adv - active.ball.x
         if step == 0:
-            rows.c = rows.c + (least(gradient, value, logits) if initial_c is None else initial_c)
+            rows.c = rows.c + (least(gradient, value, logits) if how.initial_c is None else how.initial_c)
         rows.succeed(keep_nearest(best, active, rows.x_adv, logits))
         check = step % every == 0
         if check:
-            done = rows.stalled(delta.square().flatten(1).sum(1) + rows.c * value, rows.count + every > steps)
+            done = rows.stalled(delta.square().flatten(1).sum(1) + rows.c * value, rows.count + every > how.steps)
         rows.onward(active.ball, 2.0 * delta + columns(rows.c, delta) * gradient, step, step_size)
         rows.count, step = rows.count + 1, step + 1
         if check and bool(done.any()):

@@ -63,7 +63,7 @@ class TreeBoxes(Certifier):
 
 
 def _wrong(system: System, x: Tensor, y: int) -> Wrong:
-    """Whether the system takes an input (D,), in the shape of a row of `x`, for another class than `y`."""
+    """Return a test of inputs (D,): True if the system gives another class than `y`. x: its rows have the shape."""
 
     def wrong(point: np.ndarray) -> bool:
         logits = system.logits(

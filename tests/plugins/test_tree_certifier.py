@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,8 @@ def test_ensembles_of_other_libraries_have_the_distances_of_exhaustive_search(ki
     name, settings = OTHERS[kind]
     for package in ("onnx", "onnxruntime", "skl2onnx") if name == "sklearn" else (name,):
         pytest.importorskip(package)
-    system, x, y = grown(classes, 0, 0, registry.load("model", name)(**settings, mebibytes=1))
+    model: Any = registry.load("model", name)
+    system, x, y = grown(classes, 0, 0, model(**settings, mebibytes=1))
     exact = nearest(system, x, y, Norm.linf)
     agree(radii(system, x, y, Norm.linf).double(), exact, Norm.linf)
     assert 0 < float(exact.min()) < 0.5

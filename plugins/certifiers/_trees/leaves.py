@@ -85,7 +85,7 @@ class Leaves:
     def gaps(self, x: np.ndarray) -> np.ndarray:
         """Distance of `x` (D,) from each box in each feature, (L, D) float64."""
         at = x.astype(np.float64)
-        return np.maximum(np.maximum(self.low - at, at - self.high), 0.0)
+        return np.asarray(np.maximum(np.maximum(self.low - at, at - self.high), 0.0), np.float64)
 
 
 def length(gaps: np.ndarray, norm: Norm) -> np.ndarray:

@@ -43,7 +43,8 @@ def read(system: System, x: Tensor) -> tuple[Leaves, float]:
     module, features, classes = system.protected, x[0].numel(), system.spec.classes
     if system.detectors or not isinstance(module, Trees | Portable):
         raise _no_ensemble(type(module).__name__)
-    logarithmic, link, start = False, _same, None
+    logarithmic, start = False, None
+    link: Link = _same
     if isinstance(module, Trees):
         trees, start = _of_tensors(module, classes), _columns(module.start.cpu().numpy(), classes)
     else:

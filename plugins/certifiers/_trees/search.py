@@ -93,7 +93,7 @@ def nearest(
 
 
 class _Search:
-    """What is the same in every box: the leaves by tree and distance from `x`, and what each adds to `other` - `y`."""
+    """Leaves by tree and distance from `x`, and what each adds to `other` - `y`: the same in every box."""
 
     def __init__(
         self, leaves: Leaves, x: np.ndarray, other: int, y: int, norm: Norm, wrong: Wrong, slack: float
@@ -124,8 +124,8 @@ class _Search:
             return None
         radius = float(far[by_far[enough]])
         worst = np.maximum.accumulate(np.where(raised == most, np.arange(len(at)), 0))
-        last = np.append(np.flatnonzero(first)[1:], len(at)) - np.add.reduceat(far > radius, np.flatnonzero(first)) - 1
-        chosen = at[worst[last]]
+        ends = np.append(np.flatnonzero(first)[1:], len(at)) - np.add.reduceat(far > radius, np.flatnonzero(first)) - 1
+        chosen = at[worst[ends]]
         low, high = np.maximum(self.low[chosen].max(0), box.low), np.minimum(self.high[chosen].min(0), box.high)
         apart = low.astype(np.float64) - high
         if (apart > 0).any():
