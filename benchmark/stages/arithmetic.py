@@ -133,8 +133,9 @@ def _check_shapes(record: Record, outcomes: Outcomes) -> None:
 
     from benchmark.records.outcomes import SITES
 
-    whole = {"ids", "y", "clean_label", "adv_label", "forwards", "backwards", "certified_rows", "triggered", "aimed"}
-    single = {*(norm.value for norm in Norm), "excess", "certified", "confidence"}
+    whole = {"ids", "y", "clean_label", "adv_label", "clean_predicted", "adv_predicted", "forwards", "backwards"}
+    whole |= {"certified_rows", "triggered", "aimed"}
+    single = {*(norm.value for norm in Norm), "excess", "certified", "confidence", "clean_suspicion", "adv_suspicion"}
     for name, values in outcomes.tensors().items():
         if name in SITES:
             continue

@@ -33,6 +33,7 @@ def _faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
     yield from _attack_faults(record, o)
     yield from _answer_faults(record, o)
     yield from _certificate_faults(record, o)
+    yield from _detection_faults(o)
 
 
 def _clean_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
@@ -103,6 +104,26 @@ def _answer_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:
         column = (o.adv_label - o.y - 1) % (o.reached.shape[1] + 1)
         shown = o.reached.gather(1, column.clamp_max(o.reached.shape[1] - 1)[:, None]).squeeze(1)
         yield "is broken, but its witness reached another label", o.broken & ~shown
+
+
+def _detection_faults(o: Outcomes) -> Iterator[tuple[str, Tensor]]:
+    """Faults of the columns of systems with detectors."""
+    import torch
+
+    from benchmark.system.system import NO_ANSWER, REJECTED
+
+    if o.clean_suspicion is None or o.adv_suspicion is None or o.clean_predicted is None or o.adv_predicted is None:
+        return
+    kept = ~o.attacked | ~o.valid
+    for label, predicted, suspicion in (
+        (o.clean_label, o.clean_predicted, o.clean_suspicion),
+        (o.adv_label, o.adv_predicted, o.adv_suspicion),
+    ):
+        refused = (suspicion > 0) & (predicted != NO_ANSWER)
+        yield "has a suspicion that is NaN", suspicion.isnan()
+        yield "is refused or not, in contradiction to its suspicion", label != torch.where(refused, REJECTED, predicted)
+    yield "has another suspicion without a valid candidate", kept & (o.adv_suspicion != o.clean_suspicion)
+    yield "has another prediction without a valid candidate", kept & (o.adv_predicted != o.clean_predicted)
 
 
 def _certificate_faults(record: Record, o: Outcomes) -> Iterator[tuple[str, Tensor]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.records.outcomes import Outcomes
-    from benchmark.stages.judge import Answer
+    from benchmark.stages.judge import Answer, Verdict
 
 __all__ = ["check_clean", "check_labels", "check_witness"]
 
@@ -60,8 +60,10 @@ def check_clean(cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
                 f"have {int(outcomes.clean_label[at][row])}, or another top-5 result"
             )
         unsure += int(close.sum())
+        _check_detection(said, outcomes.clean_predicted, outcomes.clean_suspicion, at, ids, sure=~close)
+        kept = ~outcomes.attacked[at] | ~outcomes.valid[at]
+        _check_detection(said, outcomes.adv_predicted, outcomes.adv_suspicion, at, ids, sure=~close & kept)
         if outcomes.confidence is not None:
-            kept = ~outcomes.attacked[at] | ~outcomes.valid[at]
             _check_confidence(said.confidence[kept], outcomes.confidence[at][kept], ids[kept])
     proof.clean = len(outcomes) - unsure
     if unsure:
@@ -88,6 +90,20 @@ def _check_confidence(now: Tensor, said: Tensor, ids: Tensor) -> None:
         raise RecordError(f"the confidence of example {int(ids[wrong][0])} is not the one in the outcomes")
 
 
+def _check_detection(
+    said: Answer | Verdict, predicted: Tensor | None, suspicion: Tensor | None, at: Tensor, ids: Tensor, *, sure: Tensor
+) -> None:
+    """Check what a system with detectors says without refusals, and its suspicion, in the rows `sure` (b,) bool."""
+    if (said.suspicion is None) != (suspicion is None) or (suspicion is None) != (predicted is None):
+        raise RecordError("the outcomes must have arrays of suspicion if and only if the system has a detector")
+    if said.suspicion is None or suspicion is None or predicted is None:
+        return
+    check_labels("gets without refusals", said.predicted[sure], predicted[at][sure], ids[sure])
+    off = sure & ~said.suspicion.isclose(suspicion[at], rtol=1e-3, atol=1e-3, equal_nan=True)
+    if bool(off.any()):
+        raise RecordError(f"the suspicion of example {int(ids[off][0])} is not the one in the outcomes")
+
+
 def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
     """True where rounding decides between the recorded label and the present one, or on the top five, (b,) bool."""
     import torch
@@ -104,7 +120,7 @@ def _close_call(said: Answer, label: Tensor, y: Tensor) -> Tensor:
 
 
 def check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) -> None:
-    """Check that every witness is inside the threat, misclassified, and has the recorded distances and confidence."""
+    """Check that every witness is inside the threat and misclassified, with the recorded distances and scores."""
     import torch
 
     from benchmark.records.witness import WITNESS, Witness
@@ -128,6 +144,8 @@ def check_witness(folder: Path, cell: Replay, outcomes: Outcomes, proof: Proof) 
                 raise RecordError(f"the witness of example {int(ids[now][0])} is {name}")
         check_distances(verdict.distances, outcomes, at)
         check_same("witness", verdict.sites, None if outcomes.adv_sites is None else outcomes.adv_sites[at], ids)
+        everywhere = torch.ones_like(verdict.valid)
+        _check_detection(verdict, outcomes.adv_predicted, outcomes.adv_suspicion, at, ids, sure=everywhere)
         if not torch.allclose(verdict.excess, outcomes.excess[at], rtol=1e-4, atol=1e-6):
             raise RecordError("a witness exceeds the radius by another distance than in the outcomes")
         if outcomes.confidence is not None:

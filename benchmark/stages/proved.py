@@ -13,8 +13,8 @@ __all__ = ["OPEN", "Proof"]
 OPEN = (
     "that an example on which the attack failed has no adversarial candidate, and that the attack was run as recorded "
     "(--again repeats a sample of it)",
-    "of examples on which the attack failed: the candidate, and so its confidence, excess over the radius, violated "
-    "constraint and, under a goal, its label",
+    "of examples on which the attack failed: the candidate, and so its confidence, suspicion, excess over the radius, "
+    "violated constraint and, under a goal, its label",
     "passes per example, zero and non-finite gradients, seconds, memory and the passes of the preparation",
     "certified radii outside the recomputed sample, and the suite that the cell was run for",
     "that no finding is missing about an attack that depends on its batch (--again repeats that sample too)",

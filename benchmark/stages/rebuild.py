@@ -21,12 +21,14 @@ from benchmark.system import System
 __all__ = ["component", "dataset_of", "filled", "located", "spec_of", "stored_system"]
 
 
-def component(kind: str, described: dict[str, Any]) -> Any:
+def component(kind: str, described: Mapping[str, Any]) -> Any:
     """Plugin described by name and params in a record.
 
     Raises:
         PluginError: if it is not installed. RecordError: if its parameters do not fit the installed version.
     """
+    if not isinstance(described, Mapping) or not {"name", "params"} <= described.keys():
+        raise RecordError(f"the record describes its {kind} as {described!r}; expected a name and params")
     if described["name"] == "given" and "given" not in registry.names(kind):
         raise Unproved(
             f"its {kind} was given in memory to benchmark.evaluate and is not in a file, so it cannot be rebuilt from "

@@ -164,18 +164,19 @@ def _column(folder: Path, rng: random.Random) -> Edit | None:
     if values.dtype == torch.bool:
         values[row] = ~values[row]
     elif values.dtype == torch.int64:
-        values[row] = (values[row] + rng.choice([1, 2, 3])) % (10 if "label" in name or name == "y" else 10**6)
+        values[row] = (values[row] + rng.choice([1, 2, 3])) % (
+            10 if name.endswith(("label", "predicted")) or name == "y" else 10**6
+        )
     else:
         values[row] = (
             rng.choice([0.5, 0.9, 1.2]) * float(values[row]) if values[row].isfinite() and values[row] else 0.3
         )
         if name == "confidence":
             values[row] = values[row].clamp(0.0, 1.0)
-            if (
-                state != "adversarial"
-                and abs(float(values[row]) - float(load_file(folder / OUTCOMES)[name][row])) < 0.01
-            ):
-                return None
+        if name in ("confidence", "clean_suspicion", "adv_suspicion") and (
+            state != "adversarial" and abs(float(values[row]) - float(load_file(folder / OUTCOMES)[name][row])) < 0.01
+        ):
+            return None
     save_file(o, folder / OUTCOMES)
     _mend(folder)
     return Edit(f"outcomes: {name} of a {state} example", _proof_of_column(name, state, _read(folder)))
@@ -188,7 +189,9 @@ def _proof_of_column(name: str, state: str, document: dict[str, Any]) -> str:
     if name == "certified":
         return "verify" if state == "spared" or not document["certifiers"] else "nothing"  # proved on a sample
     if state == "resisted":
-        if name == "confidence" or (name == "excess" and document["attack"]["minimal"]):
+        if name in ("confidence", "adv_predicted", "adv_suspicion") or (
+            name == "excess" and document["attack"]["minimal"]
+        ):
             return "again"
         if name in ("adv_label", "robust_top5") and document["threat"]["targeted"]:
             return "again"

@@ -27,7 +27,8 @@ from tests.core.forgeries import Edit, forged
 
 EDITS = int(os.environ.get("BENCHMARK_FORGERIES", "60"))
 EXAMPLES = 40
-METRICS = ("clean_accuracy", "robust_accuracy", "attack_success", "distances", "passes", "confidence")
+METRICS = ("clean_accuracy", "robust_accuracy", "attack_success", "distances", "passes", "confidence", "detection",
+           "rejection")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
         {"attack": pgd, "threat": Threat(eps=parse_eps("1/5"), goal=Goal.least_likely)},
         {"attack": pgd, "threat": Threat(eps=tenth, region=Region(RegionKind.file, path=str(root / "mask.npy")))},
         {"attack": pgd, "defenses": (plugin("defense", "random_transform"),)},
+        {"attack": pgd, "defenses": (plugin("defense", "mahalanobis", attack=plugin("attack", "fgsm")),)},
     ]
     keys = [run(small_config(root, metrics=metrics, examples=EXAMPLES, **change)).key for change in changes]
     return root, [Store(root / "results").cell(key) for key in keys]
