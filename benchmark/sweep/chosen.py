@@ -25,7 +25,7 @@ SHARED = ("tracker",)
 SETTING = re.compile(rf"({'|'.join(k for k in registry.KINDS if k not in SHARED)})\.(\w+)([\w.]*)=.*", re.DOTALL)
 """Kind, first name after it, and the rest of the key of a setting."""
 
-NAMED = ("seed", "threat", "threat.norm", "threat.eps", "threat.queries", "threat.goal", "threat.levels")
+IN_EVERY_NAME = ("seed", "threat", "threat.norm", "threat.eps", "threat.queries", "threat.goal", "threat.levels")
 """Keys whose values are in every display name of a cell."""
 
 JobWords = Sequence[str]
@@ -111,7 +111,7 @@ def telling(job: JobWords, keys: Container[str], name: str) -> tuple[str, ...]:
     for word in job:
         key = word.partition("=")[0].lstrip("+")
         by_name = key in registry.KINDS and said.issuperset(_chosen([word], key))
-        if word.partition("=")[0] in keys and key not in NAMED and not by_name:
+        if word.partition("=")[0] in keys and key not in IN_EVERY_NAME and not by_name:
             found.append(word)
     return tuple(found)
 
