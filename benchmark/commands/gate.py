@@ -14,6 +14,8 @@ from benchmark.errors import BenchmarkError, ConfigError, StoreError
 if TYPE_CHECKING:
     from benchmark_leaderboard.gate.checks import Goals, Tested, Verdict
 
+    from benchmark.records.described import AttackInfo
+
 __all__ = ["UNDECIDED", "main"]
 
 UNDECIDED = 3
@@ -99,12 +101,29 @@ def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, wit
     from benchmark_leaderboard.gate.checks import judge, tested_systems
 
     cells, unreadable = _cells(store)
-    systems = tested_systems(cells)
-    before = tested_systems(_cells(baseline)[0]) if baseline is not None else ()
+    systems = tested_systems(cells, _variants(goals))
+    before = tested_systems(_cells(baseline)[0], {}) if baseline is not None else ()
     replayed = _replayed(systems, store, data, witnesses) if witnesses is not None else {}
     failed = [cell.record for cell in cells if cell.record.status == "failed"]
     problems = [*unreadable, *(f"{record.name} {record.status}: {record.error}" for record in failed)]
     return judge(systems, goals, problems=problems, baseline=before, replayed=replayed)
+
+
+def _variants(goals: Goals) -> dict[str, AttackInfo]:
+    """Attacks of the goals that are variants of the catalogue, such as pgd_10, with their settings."""
+    from benchmark import registry
+    from benchmark.config.members import is_variant, named_node
+
+    found = {}
+    for name in goals.attacks:
+        if name not in registry.names("attack") and is_variant("attack", name):
+            from omegaconf import OmegaConf
+
+            from benchmark.config.describe import attack_info
+
+            attack: Any = OmegaConf.to_object(named_node("attack", name))
+            found[name] = attack_info(attack)
+    return found
 
 
 def _cells(store: Path) -> tuple[list[Any], tuple[str, ...]]:

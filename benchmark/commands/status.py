@@ -12,6 +12,7 @@ from typing import Any
 from benchmark.errors import ConfigError, StoreError
 from benchmark.records.document import KEY_SHOWN
 from benchmark.records.findings import across
+from benchmark.records.naming import natural
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.records.summary import COLUMNS, in_order, labelled, robust_of, shown_rows
@@ -189,8 +190,8 @@ def matrix(records: list[Record], width: int = UNBROKEN) -> str:
     """
     shown = in_order(records)
     names = labelled(shown)
-    order = {(n.attack, n.threat): (n.attack, r.threat.norm, r.threat.eps) for r, n in zip(shown, names, strict=True)}
-    columns = sorted(order, key=lambda column: (*order[column], column))
+    order = {(n.attack, n.threat): (r.threat.norm, r.threat.eps) for r, n in zip(shown, names, strict=True)}
+    columns = sorted(order, key=lambda column: (natural(column[0]), *order[column], natural(column[1])))
     places: dict[tuple[str, str, str], list[Record]] = {}
     for record, name in zip(shown, names, strict=True):
         places.setdefault((name.system, name.attack, name.threat), []).append(record)

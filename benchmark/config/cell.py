@@ -37,6 +37,7 @@ class RunConfig:
 
     examples: number of test examples to attack, in order; None for all.
     batch_size: examples attacked at a time; never changes a result. overrides: as given by the user.
+    telling: those that tell it from other cells of its sweep, where its name does not.
     until: examples that a sweep gives to each attack (:class:`.Until`); ignored by a single cell.
     survivors_of: keys of cells of the same system and threat; the attack skips the examples that they broke.
     """
@@ -64,6 +65,7 @@ class RunConfig:
     survivors_of: tuple[str, ...] = ()
     official: bool = False
     overrides: tuple[str, ...] = ()
+    telling: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -87,6 +89,7 @@ class RunConfig:
             precision=self.trainer.precision,
             init_from=self.system.init_from,
             seed=self.seed,
+            telling=tuple(word for word in self.telling if _is_of_system(word)),
         )
 
     @property
@@ -168,9 +171,10 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """Display name of the cell."""
+        """Display name of the cell, such as `digits/linear pgd linf 1/10 seed 0 [attack=pgd_10]`."""
         attack = naming.variant_name(registry.name_of(self.attack)[1], registry.settings(self.attack))
-        return naming.cell_name(self.system_spec.name, attack, threat_info(self.threat).name, self.seed)
+        name = naming.cell_name(self.system_spec.name, attack, threat_info(self.threat).name, self.seed)
+        return naming.told(name, [word for word in self.telling if not _is_of_system(word)])
 
     def plain(self) -> dict[str, Any]:
         """All settings as plain data."""
@@ -187,6 +191,12 @@ class RunConfig:
             "trainer": registry.settings(self.trainer),
             "suite": self.suite_name,
         }
+
+
+def _is_of_system(override: str) -> bool:
+    """True for an override on which the trained system depends."""
+    parts = ("dataset", "model", "defense", "poison", "training", "system")
+    return override.lstrip("+").partition("=")[0].partition(".")[0] in parts
 
 
 def _check_finite(value: Any, name: str) -> None:

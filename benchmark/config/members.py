@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.config.structured import inner_kinds, inner_lists, structured
 from benchmark.errors import ConfigError
 
-__all__ = ["member", "with_members"]
+__all__ = ["is_variant", "member", "named_node", "with_members"]
 
 
 def with_members(node: Any, place: str = "") -> Any:
@@ -75,12 +75,17 @@ def _merged(node: DictConfig, settings: Any, where: str) -> DictConfig:
     return merged
 
 
+def is_variant(kind: str, name: str) -> bool:
+    """True for settings with a name of their own in conf/, such as attack pgd_10."""
+    return importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml").is_file()
+
+
 def named_node(kind: str, name: str) -> DictConfig:
     """Default settings of a plugin or of a variant in conf/, including those of the plugins inside it."""
     own: Any = {}
     if name not in registry.names(kind):
         variant = importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml")
-        if variant.is_file():
+        if is_variant(kind, name):
             own = OmegaConf.create(variant.read_text(encoding="utf-8"))
             name = next(entry for entry in own.pop("defaults") if entry != "_self_")
     cls = registry.load(kind, name, own=True)

@@ -35,6 +35,7 @@ class SystemSpec:
     precision: str
     init_from: str
     seed: int
+    telling: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """All settings as plain data, with the version of the training code; inputs by path."""
@@ -85,7 +86,7 @@ class SystemSpec:
 
     @property
     def name(self) -> str:
-        """Display name, dataset/model+defense+..."""
+        """Display name, dataset/model+defense+..., and the overrides that tell it from others of its sweep."""
         parts = [
             *(naming.variant_name(registry.name_of(one)[1], registry.settings(one)) for one in self.defenses),
             *(registry.name_of(one)[1] for one in self.poisons),
@@ -93,7 +94,7 @@ class SystemSpec:
         dataset, model = (
             naming.own_name(registry.name_of(one)[1], registry.settings(one)) for one in (self.dataset, self.model)
         )
-        return naming.system_name(dataset, model, parts)
+        return naming.told(naming.system_name(dataset, model, parts), self.telling)
 
     def fitted_on(self) -> dict[str, list[str]]:
         """Attacks whose examples each detector was fitted on, by the detector's name; none for clean examples alone."""

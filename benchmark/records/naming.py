@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["apart", "cell_name", "own_name", "system_name", "unversioned", "variant_name"]
+__all__ = ["apart", "cell_name", "natural", "own_name", "system_name", "told", "unversioned", "variant_name"]
 
 SHOWN = 8
 """Number of characters of a digest that are displayed."""
@@ -28,6 +28,16 @@ def system_name(dataset: str, model: str, parts: Iterable[str]) -> str:
 def cell_name(system: str, attack: str, threat: str, seed: int) -> str:
     """Name of a cell: its system, attack, threat and seed."""
     return f"{system} {attack} {threat} seed {seed}"
+
+
+def told(name: str, overrides: Sequence[str]) -> str:
+    """Name followed by overrides, such as `digits/linear [training.epochs=1]`."""
+    return f"{name} [{', '.join(overrides)}]" if overrides else name
+
+
+def natural(name: str) -> list[str | float]:
+    """Sort key of a name, in which numbers count by their values: `[steps=9]` is before `[steps=10]`."""
+    return [float(part) if at % 2 else part for at, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
 
 
 def own_name(plugin: str, params: Mapping[str, Any]) -> str:
@@ -59,8 +69,9 @@ def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[s
     found = []
     for name, mine in zip(names, flat, strict=True):
         keys = telling[name]
-        told = ", ".join(f"{_short(key, keys)}={_value(mine[key])}" for key in keys if mine.get(key) not in (None, ""))
-        found.append(f"{name} [{told}]" if told else name)
+        found.append(
+            told(name, [f"{_short(key, keys)}={_value(mine[key])}" for key in keys if mine.get(key) not in (None, "")])
+        )
     return found
 
 

@@ -69,11 +69,14 @@ def labelled(records: Sequence[Record]) -> list[Labels]:
 
 
 def in_order(records: Sequence[Record]) -> list[Record]:
-    """Sort records by system, norm, radius (numerically), attack and seed."""
-    return sorted(
-        records,
-        key=lambda r: (r.system.name, r.threat.norm, r.threat.eps, r.threat.name, r.attack.label, r.seed, r.key),
-    )
+    """Sort records by system, norm, radius, attack and seed; numbers in names count by their values."""
+
+    def place(named: tuple[Record, Labels]) -> tuple[Any, ...]:
+        record, names = named
+        system, threat, attack = (naming.natural(name) for name in names)
+        return system, record.threat.norm, record.threat.eps, threat, attack, record.seed, record.key
+
+    return [record for record, _ in sorted(zip(records, labelled(records), strict=True), key=place)]
 
 
 COLUMNS = ("system", "threat", "attack", "seed", "robust accuracy", "clean accuracy", "passes", "seconds", "status")

@@ -17,13 +17,16 @@ from benchmark.errors import ConfigError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["for_one_cell", "given_to", "hint", "is_setting"]
+__all__ = ["for_one_cell", "given_to", "hint", "is_setting", "telling", "varied"]
 
 SHARED = ("tracker",)
 """Kinds of plugin that serve the sweep as a whole."""
 
 SETTING = re.compile(rf"({'|'.join(k for k in registry.KINDS if k not in SHARED)})\.(\w+)([\w.]*)=.*", re.DOTALL)
 """Kind, first name after it, and the rest of the key of a setting."""
+
+IN_EVERY_NAME = ("seed", "threat", "threat.norm", "threat.eps", "threat.queries", "threat.goal", "threat.levels")
+"""Keys whose values are in every display name of a cell."""
 
 JobWords = Sequence[str]
 
@@ -89,6 +92,28 @@ def given_to(
             [_with(job, value) for value in values] if fit else [job] for job, fit in zip(found, fits, strict=True)
         ))  # fmt: skip
     return found
+
+
+def varied(jobs: Iterable[JobWords]) -> frozenset[str]:
+    """Keys whose values differ between the cells of a sweep, or that only some of them set."""
+    settings = [dict(word.partition("=")[::2] for word in job) for job in jobs]
+    keys = {key for one in settings for key in one}
+    return frozenset(key for key in keys if len({one.get(key) for one in settings}) > 1)
+
+
+def telling(job: JobWords, keys: Container[str], name: str) -> tuple[str, ...]:
+    """Words of a cell with these keys that its display name does not say already.
+
+    A name says the seed, the threat, and the choices that it has as words: `attack=pgd`, but not `attack=pgd_10`.
+    """
+    said = {*re.split(r"[\s/+]+", name)}
+    found = []
+    for word in job:
+        key = word.partition("=")[0].lstrip("+")
+        by_name = key in registry.KINDS and said.issuperset(_chosen([word], key))
+        if word.partition("=")[0] in keys and key not in IN_EVERY_NAME and not by_name:
+            found.append(word)
+    return tuple(found)
 
 
 def hint(job: JobWords) -> str:

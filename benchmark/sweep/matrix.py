@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from benchmark.records.document import content_key
 from benchmark.records.plan import Plan, progress_of
 from benchmark.records.store import Store
 from benchmark.sweep.children import ChildDied, in_child
+from benchmark.sweep.chosen import telling
 from benchmark.sweep.suites import official
 
 if TYPE_CHECKING:
@@ -33,11 +35,14 @@ if TYPE_CHECKING:
 __all__ = ["Matrix", "run_job"]
 
 
-def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str) -> CellResult:
+def run_job(
+    cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str, varied: Container[str] = ()
+) -> CellResult:
     """Run the cell that Hydra composed; any error becomes the cell's status.
 
     Args:
         sweep: the id of the sweep. fingerprint: of its configuration sources; "" outside a sweep.
+        varied: keys whose values differ between its cells.
     """
     from benchmark.config.resolve import resolve
     from benchmark.run import run
@@ -49,6 +54,7 @@ def run_job(cfg: DictConfig, hydra_cfg: HydraConf, sweep: str, fingerprint: str)
     try:
         with parts:
             config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
+            config = dataclasses.replace(config, telling=telling(overrides, varied, config.name))
     except BenchmarkError as error:
         named = " ".join(overrides) or "the default run"
         return CellResult("", named, "failed", str(error), mendable=isinstance(error, MENDABLE))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from benchmark.errors import BenchmarkError, Refused
 from benchmark.hooks.events import CellResult
 from benchmark.records.store import Store
 from benchmark.records.summary import robust_of
+from benchmark.sweep.chosen import telling
 from benchmark.sweep.suites import official
 
 if TYPE_CHECKING:
@@ -20,8 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["planned", "stored_line"]
 
 
-def planned(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
-    """Result for the composed cell, whose error is the report: stored, refused, or the passes needed."""
+def planned(cfg: DictConfig, hydra_cfg: HydraConf, varied: Container[str] = ()) -> CellResult:
+    """Result for the composed cell, whose error is the report: stored, refused, or the passes needed.
+
+    Args:
+        varied: keys whose values differ between the cells of the sweep.
+    """
     from benchmark.config.check import check_fit
     from benchmark.config.resolve import resolve
     from benchmark.stages.surrogate import named
@@ -30,6 +37,7 @@ def planned(cfg: DictConfig, hydra_cfg: HydraConf) -> CellResult:
     name = " ".join(overrides) or "the default run"
     try:
         config = resolve(cfg, official=official(overrides, hydra_cfg), overrides=overrides)
+        config = dataclasses.replace(config, telling=telling(overrides, varied, config.name))
         name = config.name
         check_fit(config)
         store = Store(Path(config.store.root))
@@ -63,11 +71,11 @@ def _passes(config: RunConfig, store: Store) -> str:
         seconds = best.cost.seconds / best.counts.clean_correct
         total = f"; {seconds * config.examples:.3g} s" if config.examples else f"; {1000 * seconds:.3g} ms an example"
         return f"{count}, about {each:.4g} passes each{total} (as in {best.key[:8]})"
-    limits = [int(value) for value in (config.threat.queries, mine.params.get("queries")) if isinstance(value, int)]
+    budgets = [int(value) for value in (config.threat.queries, mine.params.get("queries")) if isinstance(value, int)]
     steps, restarts = mine.params.get("steps"), mine.params.get("restarts", 1)
     if isinstance(steps, int) and isinstance(restarts, int):
-        limits.append((steps + 1) * restarts)
-    known = f"about {min(limits)} passes each at most" if limits else "number of passes unknown before the run"
+        return f"{count}, about {min([(steps + 1) * restarts, *budgets])} passes each at most"
+    known = f"at most {min(budgets)} passes each, the budget" if budgets else "number of passes unknown before the run"
     return f"{count}, {known}"
 
 

@@ -88,7 +88,8 @@ class _Protocol:
 def departure(record: Record, test_total: int) -> str | None:
     """First deviation of an official record from the installed suite; None if there is none or it is unknown.
 
-    Plugin versions and the surrogate, which the record names by its key, are not compared.
+    Plugin versions, the surrogate, which the record names by its key, and the user's data files, of which a suite knows
+    only the paths, are not compared.
 
     Args:
         test_total: number of examples in the test split.
@@ -101,11 +102,20 @@ def departure(record: Record, test_total: int) -> str | None:
         return f"it has {record.counts.total} examples, but {suite.name} has {total}"
     parts = {
         "seed": record.seed in suite.seeds,
-        "dataset": naming.unversioned(record.system.config.get("dataset", {})) in suite.datasets,
+        "dataset": any(_is_dataset(record.system.config.get("dataset"), one) for one in suite.datasets),
         "threat": _plain(record.threat) in suite.threats,
         "attack": _plain(record.attack) in suite.attacks,
     }
     return next((f"its {part} is none of those of {suite.name}" for part, kept in parts.items() if not kept), None)
+
+
+def _is_dataset(held: Any, known: dict[str, Any]) -> bool:
+    """True if a record's dataset is that of a suite; the record names files by a digest, the suite by a path."""
+    held = naming.unversioned(held)
+    if not isinstance(held, dict) or not isinstance(params := held.get("params"), dict):
+        return False
+    files = {key for key, value in params.items() if str(value).startswith("sha256:") and known["params"].get(key)}
+    return bool({**held, "params": {**params, **{key: known["params"][key] for key in files}}} == known)
 
 
 def _plain(info: ThreatInfo | AttackInfo) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class MatrixSweeper(Sweeper):
         narrowed = {override.get_key_element().lstrip("+") for override in typed}
         jobs = chosen.given_to(jobs, [o for o in settings if o in suite], *known, narrowed=narrowed)
         jobs = chosen.given_to(jobs, [o for o in settings if o not in suite], *known)
+        self.task.varied = chosen.varied(jobs)
         if self.task.dry:
             self.task.swept += [CellResult(**one.return_value) for one in self._launch(jobs)]
             return self.task.swept
@@ -146,7 +147,7 @@ class MatrixSweeper(Sweeper):
             sys.stdout.write(f"{len(lines)} cells of {len({line.system for line in lines})} systems: {path}\n")
             return []
         plan = Plan.read(path)
-        self.task.fingerprint = plan.fingerprint
+        self.task.fingerprint, self.task.varied = plan.fingerprint, chosen.varied(line.overrides for line in plan.lines)
         launcher = self.launcher
         assert launcher is not None
 
@@ -246,6 +247,7 @@ class SweepJob:
     sweep: the id of the sweep. fingerprint: of the configuration sources; "" outside a sweep.
     plan: the plan file to write or to work on. words: of the command that plans; None when working.
     settings: settings of plugins, given to the jobs of a sweep but not to the sweep as a whole.
+    varied: keys whose values differ between these jobs.
     cells: results of the jobs called in this process. dry: report what each would do, and compute nothing.
     swept: results of the whole sweep, once it is summarised.
     """
@@ -253,6 +255,7 @@ class SweepJob:
     sweep: str
     fingerprint: str = ""
     settings: tuple[str, ...] = ()
+    varied: frozenset[str] = frozenset()
     plan: Path | None = None
     words: tuple[str, ...] | None = None
     cells: list[CellResult] = field(default_factory=list)
@@ -276,10 +279,10 @@ class SweepJob:
         from benchmark.sweep.planned import planned, stored_line
 
         if self.dry:
-            plan = planned(cfg, HydraConfig.get())
+            plan = planned(cfg, HydraConfig.get(), self.varied)
             self.cells.append(plan)
             return dataclasses.asdict(plan)
-        result = run_job(cfg, HydraConfig.get(), self.sweep, self.fingerprint)
+        result = run_job(cfg, HydraConfig.get(), self.sweep, self.fingerprint, self.varied)
         self.cells.append(result)
         if result.cached and "console" in (cfg.get("tracker") or {}) and not self.fingerprint:
             sys.stdout.write(stored_line(cfg, result))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from benchmark.guard.generators import generators_now, set_generators
+
 __all__ = ["PASS_ROWS", "NarrowPasses", "padded", "rounded_up"]
 
 PASS_ROWS = 32
@@ -56,7 +58,8 @@ class NarrowPasses:
     EXACT, and where scores and gradients of random inputs in that many rows are the bits of a pass of PASS_ROWS.
     Kernels are chosen by shapes alone, so that one comparison decides for all inputs. It is made the first time that so
     few rows are asked about, and once per process for all modules of the same layers, shapes and operators; a copy of
-    the module answers, so that one that notes its passes notes none of these.
+    the module answers, so that one that notes its passes notes none of these. The global random generators are restored
+    afterwards, since an attack may be running, and making a copy of a Keras model seeds its layers anew.
     """
 
     _compared: dict[tuple[object, ...], bool] = {}  # noqa: RUF012 - shared: what one system showed holds for its copies
@@ -73,7 +76,9 @@ class NarrowPasses:
             return full
         place = (x.shape[1:], torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
         if (place, narrow) not in self._same:
+            generators = generators_now()
             self._same[place, narrow] = self._compare(place, narrow)
+            set_generators(generators)
         return narrow if self._same[place, narrow] else full
 
     def _compare(self, place: tuple[Sequence[int], int, bool], rows: int) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import RecordError
+from benchmark.records import naming
+from benchmark.records.described import AttackInfo
 from benchmark.records.record import Record
 
 from ..cells.cell import Cell
@@ -46,8 +48,9 @@ class Tested:
     """A trained system under one threat, with all its cells.
 
     labels: (N,) int64. clean, held: (N,) bool, correct without an attack, and under every attack. by: (N,) bool for
-    each attack that was run at this radius. cells: of this radius. errors: a sentence per finding that invalidates a
-    cell.
+    each attack that was run at this radius, and for each variant with a goal, such as pgd_10. cells: of this radius;
+    behind: those of each entry of `by`. errors: a sentence per finding that invalidates a cell. system: display name,
+    distinct from those of other systems of the store.
     """
 
     cells: tuple[Cell, ...]
@@ -55,7 +58,9 @@ class Tested:
     clean: Bools
     held: Bools
     by: Mapping[str, Bools]
+    behind: Mapping[str, tuple[Cell, ...]]
     errors: tuple[str, ...]
+    system: str
 
     @property
     def record(self) -> Record:
@@ -69,7 +74,7 @@ class Tested:
         goal = "" if record.threat.goal == "untargeted" else f" {record.threat.goal}"
         region = "" if record.threat.region == "full" else f" {record.threat.region}"
         radius = f"{record.threat.norm} {record.threat.eps_exact}{goal}{region}"
-        return f"{record.system.name} seed {record.seed}, {radius}"
+        return f"{self.system} seed {record.seed}, {radius}"
 
     @property
     def question(self) -> tuple[object, ...]:
@@ -133,11 +138,14 @@ class Verdict:
         return f"gate: {self.outcome}: {told[0] if told else 'there is no complete cell to judge'}{more}"
 
 
-def tested_systems(cells: Sequence[Cell]) -> list[Tested]:
+def tested_systems(cells: Sequence[Cell], variants: Mapping[str, AttackInfo]) -> list[Tested]:
     """Group complete cells by trained system and threat, and join their outcomes example by example.
 
     A candidate counts at every radius that contains it, as on a leaderboard. Cells of oblivious and transfer attackers
     count as well.
+
+    Args:
+        variants: attacks in certain settings, by the names of their goals.
 
     Raises:
         RecordError: if outcomes are missing or contradict their record.
@@ -148,8 +156,11 @@ def tested_systems(cells: Sequence[Cell]) -> list[Tested]:
         if record.status == "complete":
             same = (record.system.key, _threat(record), record.examples_sha256, record.dataset_revision)
             grouped[same].append(cell)
-    found = [one for group in grouped.values() for one in _by_radius(group)]
-    return sorted(found, key=lambda t: (t.name, t.record.system.key))
+    found = [one for group in grouped.values() for one in _by_radius(group, variants)]
+    systems = [tested.record.system for tested in found]
+    names = naming.apart([system.name for system in systems], [system.config for system in systems])
+    found = [replace(tested, system=name) for tested, name in zip(found, names, strict=True)]
+    return sorted(found, key=lambda t: (naming.natural(t.name), t.record.system.key))
 
 
 def _threat(record: Record) -> tuple[object, ...]:
@@ -157,7 +168,13 @@ def _threat(record: Record) -> tuple[object, ...]:
     return threat.norm, threat.goal, threat.region, threat.targeted, threat.levels
 
 
-def _by_radius(group: Sequence[Cell]) -> Iterator[Tested]:
+def _names(attack: AttackInfo, variants: Mapping[str, AttackInfo]) -> list[str]:
+    """Name of an attack, and those of the variants that it is, whatever their versions."""
+    mine = attack.name, naming.unversioned(attack.params)
+    return [attack.name, *(name for name, of in variants.items() if mine == (of.name, naming.unversioned(of.params)))]
+
+
+def _by_radius(group: Sequence[Cell], variants: Mapping[str, AttackInfo]) -> Iterator[Tested]:
     trials = [
         Trial.of(cell.record.attack.name, Fraction(cell.record.threat.eps_exact), cell, read_evidence(cell))
         for cell in group
@@ -169,9 +186,12 @@ def _by_radius(group: Sequence[Cell]) -> Iterator[Tested]:
         assert worst is not None
         own = [trial for trial in trials if trial.eps == eps]
         by: dict[str, Bools] = {}
+        behind: dict[str, tuple[Cell, ...]] = {}
         for trial in own:
             stands = trial.evidence.clean & trial.evidence.valid & ~trial.evidence.broken
-            by[trial.column] = by[trial.column] & stands if trial.column in by else stands
+            for name in _names(trial.cell.record.attack, variants):
+                by[name] = by[name] & stands if name in by else stands
+                behind[name] = (*behind.get(name, ()), trial.cell)
         errors = [
             f"{trial.cell.record.name}: {finding.name}: {finding.evidence}"
             for trial in own
@@ -179,7 +199,8 @@ def _by_radius(group: Sequence[Cell]) -> Iterator[Tested]:
             if finding.severity == "error"
         ]
         cells = tuple(trial.cell for trial in own)
-        yield Tested(cells, labels, system.clean, worst.held, by, tuple(errors))
+        name = group[0].record.system.name
+        yield Tested(cells, labels, system.clean, worst.held, by, behind, tuple(errors), name)
 
 
 def judge(
@@ -271,5 +292,4 @@ def _absent(systems: Sequence[Tested], goals: Goals, replayed: Mapping[str, Bool
 
 def _places(tested: Tested, name: str) -> tuple[str, ...]:
     """Records behind a check."""
-    cells = [cell for cell in tested.cells if cell.record.attack.name == name] or list(tested.cells)
-    return tuple(sorted(cell.place for cell in cells))
+    return tuple(sorted(cell.place for cell in tested.behind.get(name, tested.cells)))

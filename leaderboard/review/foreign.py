@@ -30,6 +30,7 @@ from ..cells.cell import Cell
 from ..cells.evidence import outcome_arrays
 from ..cells.load import RECORD, check_files, read
 from .check_cell import CARD, WEIGHTS
+from .check_outcomes import WITNESS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["REPLAY", "ReplayFile", "main", "read_replay", "replay", "replays_of", "with_replays"]
 
 REPLAY = "replay.json"
-WITNESS = "witness.safetensors"
 Count = Field(ge=0, le=10_000_000)
 Digest = Field(pattern=r"^[0-9a-f]{64}$")
 

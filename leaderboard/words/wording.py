@@ -192,7 +192,7 @@ def commands(records: Sequence[Record]) -> list[str]:
 
 
 def needed(records: Sequence[Record]) -> list[str]:
-    """What the commands need beside an installation: the user's own files, and variants of a folder of settings."""
+    """Names of what else the commands need: the user's own files, and variants of a folder of settings."""
     found: dict[str, None] = {}
     for record in records:
         inputs, overrides = record.provenance.get("inputs"), record.provenance.get("overrides")

@@ -78,3 +78,13 @@ def test_a_single_run_reads_the_same_line() -> None:
     assert chosen.for_one_cell(words) == [words[0], "attack.queries=50", *words[2:]]
     assert [w for w in words if chosen.is_setting(w)] == [words[1], words[3]]
     assert not chosen.is_setting("tracker.wandb.mode=offline")
+
+
+def test_cells_of_a_sweep_are_told_apart_by_what_differs_and_their_names_do_not_say() -> None:
+    heat = ["defense=[distillation]", "defense.distillation.temperature=9"]
+    jobs = [["attack=pgd", "seed=0", "examples=20", *heat], ["attack=pgd_10", "seed=1", "examples=20"]]
+    keys = chosen.varied(jobs)
+    assert keys == {"attack", "seed", "defense", "defense.distillation.temperature"}
+    assert chosen.telling(jobs[0], keys, "digits/mlp+distillation pgd linf 1/10 seed 0") == (heat[1],)
+    assert chosen.telling(jobs[1], keys, "digits/mlp pgd linf 1/10 seed 1") == ("attack=pgd_10",)
+    assert chosen.telling(jobs[1], chosen.varied(jobs[1:]), "digits/mlp pgd linf 1/10 seed 1") == ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -109,6 +111,16 @@ class Seen(nn.Module):
         return scores
 
 
+class SeededByCopying(Residual):
+    """Draws a seed when it is copied, as models of Keras do for their initialisers."""
+
+    def __deepcopy__(self, _: dict[int, Any]) -> SeededByCopying:
+        random.random()
+        made = SeededByCopying().train(self.training)
+        made.load_state_dict(self.state_dict())
+        return made
+
+
 NARROW = {
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
     "ReLU": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 33), nn.ReLU(), nn.Linear(33, 7)),
@@ -177,10 +189,11 @@ def test_a_module_that_notes_its_passes_notes_none_that_are_only_tried() -> None
 
 def test_trying_narrow_passes_leaves_generators_and_statistics_alone() -> None:
     before = torch.get_rng_state()
-    system = _system(Residual().eval())
-    after = torch.get_rng_state()
+    system = _system(SeededByCopying().eval())
+    after, state = torch.get_rng_state(), random.getstate()
     kept = {name: value.clone() for name, value in system.state_dict().items()}
     assert system.rows_of_a_pass(torch.rand(2, 1, 8, 8, generator=torch.Generator())) == 4
     assert torch.equal(torch.get_rng_state(), after)
+    assert random.getstate() == state
     assert all(torch.equal(kept[name], value) for name, value in system.state_dict().items())
     torch.set_rng_state(before)

@@ -11,7 +11,7 @@ from benchmark.cli import main
 from benchmark.commands.compare import main as compare
 from benchmark.commands.status import matrix
 from benchmark.errors import BenchmarkError
-from benchmark.records.naming import apart, own_name, variant_name
+from benchmark.records.naming import apart, natural, own_name, variant_name
 from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.records.summary import figures_of, in_order, robust_of
@@ -173,6 +173,14 @@ def test_a_stored_single_run_prints_its_result_and_a_dry_run_computes_nothing(
     assert re.search(r"^refused .*jsma perturbs under", plans, re.MULTILINE)
     assert re.search(r"^to do .*pgd.*: 30 examples, about 41 passes each at most$", plans, re.MULTILINE)
     assert len(Store(tmp_path / "results").records()) == 1
+    plan = said(capsys, *words, "examples=30", "attack.loss=margin", "threat.queries=1000", "dry_run=true")
+    assert ": 30 examples, at most 1000 passes each, the budget\n" in plan
+    plans = said(capsys, *words[:-3], "-m", "attack=pgd,pgd_10", "training.epochs=1,2", "tracker=[]", "dry_run=true")
+    assert re.findall(r"^to do +(.*?): ", plans, re.MULTILINE) == [
+        f"digits/linear [training.epochs={epochs}] pgd linf 1/10 seed 0{variant}"
+        for epochs in (1, 2)
+        for variant in ("", " [attack=pgd_10]")
+    ]
 
 
 def test_named_settings_of_a_folder_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +205,12 @@ def test_certifiers_and_detectors_have_figures(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "cells" / plain.key
     assert figures_of(read_record(folder), folder) == []
     assert in_order([read_record(folder)])
+
+
+def test_numbers_in_names_are_in_order_of_their_values() -> None:
+    names = ["pgd", "pgd [steps=9]", "pgd [steps=10, loss=ce]", "pgd [steps=100]", "square"]
+    assert sorted(names, key=natural) == names
+    assert sorted(names) != names
 
 
 def test_relative_paths_mean_the_folder_of_the_shell_whatever_hydra_changes_to(

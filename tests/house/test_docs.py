@@ -42,7 +42,20 @@ OTHERS = [
     for _, words in COMMANDS
     if words[0] == "benchmark" and words not in RUNS and words[1] != "harden"  # minutes; tests/core/test_harden.py
 ]
-KNOWN = {"benchmark", "make", "pip", "sbatch", "torchrun", "python", "python3", ".venv/bin/pip", "pre-commit", "eval"}
+KNOWN = {
+    "awk",
+    "benchmark",
+    "make",
+    "pip",
+    "sbatch",
+    "torchrun",
+    "python",
+    "python3",
+    ".venv/bin/pip",
+    "pre-commit",
+    "eval",
+    "export",
+}
 PLACEHOLDERS = {"attack=acme": "attack=pgd", "model@model.model=mynet": "model@model.model=mlp"}
 """Both are packages that the page has just written; tests/core/test_scaffold.py installs such ones and tests them."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ from benchmark_leaderboard.gate.decide import decide_loss, decide_share
 from benchmark_leaderboard.ranking.statistics import paired_difference
 
 from benchmark.cli import main
+from benchmark.config.describe import attack_info
 from benchmark.records.record import Finding
 from benchmark.run import run
 from benchmark.threat import Threat
@@ -88,6 +91,23 @@ def test_a_wrong_pass_and_a_wrong_failure_are_as_rare_as_the_level_says(checks: 
     assert just_below[outcomes == "pass"].sum() <= 0.05
     assert just_reached[outcomes == "fail"].sum() <= 0.05 / checks
     assert set(outcomes) == {"pass", "undecided", "fail"}
+
+
+def test_a_goal_may_name_a_variant_and_systems_of_one_name_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pgd = plugin("attack", "pgd")
+    long, short = (attack_info(dataclasses.replace(pgd, steps=steps)).params for steps in (40, 10))  # type: ignore[type-var]
+    for layers in (1, 2):
+        store(tmp_path, first(0, 50), params=long, model_params={"layers": layers})
+        store(tmp_path, first(50, 50), params=short, model_params={"layers": layers})
+    code, out, _ = gate(capsys, "--store", tmp_path, "--attack", "pgd_10=0.5", "--attack", "pgd=0.5")
+    assert code == 1
+    assert re.findall(r"^(\w+) +(.*) seed 0, .*: (\w+) (\d+) of 50", out, re.MULTILINE) == [
+        (outcome, f"digits/mlp [layers={layers}]", attack, right)
+        for layers in (1, 2)
+        for outcome, attack, right in (("pass", "pgd_10", "50"), ("fail", "pgd", "0"))
+    ]
 
 
 def test_the_number_of_examples_that_is_named_decides() -> None:

@@ -107,6 +107,17 @@ def test_distillation_fails_against_all_but_the_attack_of_its_time() -> None:
     assert {*broken["probabilities"].values(), *broken[""].values()} == {1.0}
 
 
+def test_no_published_attack_came_nearer_than_the_exact_distance_of_a_tree_ensemble() -> None:
+    cells, _ = published()
+    records = [cell.record for cell in cells if cell.record.suite == "tree_distances@1"]
+    assert len(records) == 3 * 3 * 2
+    assert all(record.official and record.status == "complete" for record in records)
+    assert [departure(record, 100) for record in records] == [None] * 18
+    least = [metric.value for record in records for metric in record.metrics if metric.name == "optimality_ratio_least"]
+    assert len(least) == 18
+    assert all(ratio is not None and ratio >= 1.0 for ratio in least)
+
+
 def test_the_classic_table_of_fashion_mnist_is_that_of_the_published_records() -> None:
     with docs_script("classic_table") as script:
         for mark, (suite, model) in script.TABLES.items():
