@@ -37,7 +37,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(home: Path) -> Record:
     ((cell,), _) = read([home / "published"])
-    return cell.record
+    found: Record = cell.record
+    return found
 
 
 @pytest.fixture
