@@ -104,7 +104,7 @@ def _published(key: str, results: Sequence[Path]) -> Record:
 
 
 def _stored(store: Store, record: Record) -> bool:
-    """Whether the store has the published system, whole."""
+    """True if the store has the published system, whole."""
     card = store.card(record.system.key)
     return card is not None and card.weights_sha256 == record.weights_sha256 and not store.differs(card)
 
