@@ -18,6 +18,7 @@ from benchmark.errors import BenchmarkError
 from benchmark.guard import Terminated, listening
 from benchmark.parsers.add_examples import add_add_examples
 from benchmark.parsers.compare import add_compare
+from benchmark.parsers.fetch import add_fetch
 from benchmark.parsers.gate import add_gate
 from benchmark.parsers.harden import add_harden, overrides_first
 from benchmark.parsers.leaderboard import add_leaderboard
@@ -71,6 +72,7 @@ ADDED = (
     add_leaderboard,
     add_submit,
     add_add_examples,
+    add_fetch,
     add_publish,
     add_report,
 )

@@ -113,10 +113,10 @@ def range_of(number: Number) -> str:
 
 
 def place(listing: Listing) -> str:
-    """Dataset and threat of a listing."""
+    """Dataset and threat of a listing; its name, such as "cifar10 corruptions", without a norm."""
     of = listing.protocol
     if of.norm is None:
-        return words(of.dataset)
+        return words(listing.name)
     radius = f" \N{LESS-THAN OR EQUAL TO} {of.eps_exact}" if of.eps_exact else ""
     return f"{words(of.dataset)}, {norm_sign(of.norm)}{radius}"
 

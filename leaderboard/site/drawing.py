@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup, escape
@@ -159,8 +160,12 @@ def apart(heights: Sequence[float], gap: float, bottom: float) -> list[float]:
 
 
 def short(label: str, limit: int) -> str:
-    """Label, cut to `limit` characters with an ellipsis."""
-    return label if len(label) <= limit else label[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    """Label, cut to `limit` characters inside, since names of systems differ at their ends: its last words stay."""
+    if len(label) <= limit:
+        return label
+    end = label[len(label) - limit // 2 :]
+    end = re.split("[ _]", end, maxsplit=1)[-1]
+    return f"{label[: limit - 1 - len(end)]}\N{HORIZONTAL ELLIPSIS}{end}"
 
 
 def coordinate(value: float) -> str:

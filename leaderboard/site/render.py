@@ -231,7 +231,8 @@ def _system_files(
 
 
 def _published_files(published: Sequence[Source], pages: Pages, paths: Paths) -> Files:
-    """Numbers from the literature, a page for each source."""
+    """Numbers from the literature, a page for each source, the latest first."""
+    published = sorted(published, key=lambda source: (-(source.year or 0), source.title))
     if published:
         yield pages.page("published.html", "published.html", "published.html", sources=published)
         yield from files("published", published_register(published), SITE_NAME)
