@@ -31,9 +31,9 @@ class LocalIntrinsicDimensionality(Defense):
 
     neighbours: k of the estimate (paper: 20 of a mini-batch of 100). references: number of reference training examples.
     layers: maximum number of hidden layers.
-    fit: attack, as in the paper, is a logistic regression of attacked against clean training examples on the estimates
-    of all layers; clean adds the standardised estimates. attack, norm, eps: of the attacked examples; eps in units of
-    the [0, 1] input range.
+    fit: attack, as in the paper, is a logistic regression of attacked against clean training examples, references
+    left out, on the estimates of all layers; clean adds the standardised estimates. attack, norm, eps: of the attacked
+    examples; eps in units of the [0, 1] input range.
     """
 
     detects: ClassVar[bool] = True
@@ -78,8 +78,11 @@ class LocalIntrinsicDimensionality(Defense):
                 for rows, places in zip(read.split(ROWS), own.split(ROWS), strict=True)
             ]
         )
+        # An attacked reference is nearest to itself as it was, which no input of the deployed system is.
+        others = (own < 0).nonzero().flatten()
+        others = others if len(others) > self.neighbours else torch.arange(len(train))
         fit_combined(
-            part.combined, clean, lambda x: self._scores(model, x), model, train,
+            part.combined, clean[others], lambda x: self._scores(model, x), model, train.take(others),
             attacks=self.fitted_on(), threat=training_threat(self.norm, self.eps), name=NAME,
         )  # fmt: skip
 

@@ -97,7 +97,7 @@ def test_a_goal_may_name_a_variant_and_systems_of_one_name_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pgd = plugin("attack", "pgd")
-    long, short = (attack_info(dataclasses.replace(pgd, steps=steps)).params for steps in (40, 10))  # type: ignore[type-var]
+    long, short = (attack_info(dataclasses.replace(pgd, steps=steps)).params for steps in (40, 10))
     for layers in (1, 2):
         store(tmp_path, first(0, 50), params=long, model_params={"layers": layers})
         store(tmp_path, first(50, 50), params=short, model_params={"layers": layers})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,9 +39,13 @@ from torch import Tensor, nn
 
 from benchmark.api import DataSpec, Defense, Examples, Loss
 from benchmark.errors import ConfigError, Refused
+from benchmark.records.store import Store
+from benchmark.run import run
 from benchmark.stages.fit import built, calibrated
 from benchmark.system import System
 from benchmark.testing import contract
+from benchmark.threat import Threat, parse_eps
+from tests.core.cells import plugin, small_config
 
 SPEC = DataSpec((1, 6, 6), 3)
 
@@ -461,3 +466,19 @@ def test_fresh_false_positives_are_beta_distributed() -> None:
     assert float(found.mean()) == pytest.approx(0.0495, abs=0.0015)
     assert float(found.std()) == pytest.approx(0.0215, abs=0.001)
     assert found.quantile(torch.tensor([0.025, 0.975])).tolist() == pytest.approx([0.016, 0.099], abs=0.004)
+
+
+def test_dimensions_are_fitted_on_examples_that_are_no_references(tmp_path: Path) -> None:
+    """An attacked reference has itself as nearest neighbour, as no input of the deployed system has."""
+    config = small_config(
+        tmp_path,
+        model=plugin("model", "mlp"),
+        defenses=(plugin("defense", "local_intrinsic_dimensionality", attack=plugin("attack", "pgd", steps=5)),),
+        metrics=(plugin("metric", "detection"),),
+        threat=Threat(eps=parse_eps("1/5"), aware=False),
+        attack=plugin("attack", "pgd", steps=5),
+    )
+    record = Store(tmp_path / "results").record(run(config).key)
+    assert record is not None
+    values = {metric.name: metric.value for metric in record.metrics}
+    assert (values["detection_auroc"] or 0.0) > 0.5
