@@ -33,7 +33,8 @@ SWEEP = (("run", "-m", "attack=fgsm,pgd,noise", "attack.pgd.steps=2", "seed=0,1"
 SIZE = "256M"
 FS_IOC_GOINGDOWN = 0x8004587D  # _IOR('X', 125, __u32), linux/fs.h
 WITHOUT_LOG_FLUSH = struct.pack("I", 2)
-ANNOUNCED = re.compile(r"^\[cell\] (.+?): (?!failed|refused)", re.MULTILINE)
+ANNOUNCED = re.compile(r"^\[cell\] (.+?)(?: \[[^\]]*\])?: (?!failed|refused)", re.MULTILINE)
+"""Name of a cell that a sweep calls complete, as its record has it: without what tells it apart within the sweep."""
 
 
 def device(work: Path) -> Path:

@@ -32,9 +32,9 @@ from .words.wording import commands
 __all__ = ["fetch", "main"]
 
 POISON = "poison.safetensors"
-BLOCK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 REMOTE = ("http://", "https://")
-SECONDS = 60
+ANSWER_SECONDS = 60
 """Time without an answer after which a download fails."""
 
 
@@ -145,7 +145,7 @@ def _copy(source: str, to: Path, most: int) -> None:
     try:
         with _opened(source) as stream, to.open("xb") as made:
             left = most
-            while left >= 0 and (block := stream.read(BLOCK_BYTES)):
+            while left >= 0 and (block := stream.read(CHUNK_BYTES)):
                 left -= len(block)
                 made.write(block)
     except (OSError, http.client.HTTPException) as error:
@@ -162,7 +162,7 @@ def _opened(source: str) -> BinaryIO:
     if not source.startswith(REMOTE):
         return Path(source).open("rb")
     _check_url(source)
-    answer: BinaryIO = urllib.request.urlopen(source, timeout=SECONDS)
+    answer: BinaryIO = urllib.request.urlopen(source, timeout=ANSWER_SECONDS)
     _check_url(answer.url)  # type: ignore[attr-defined]
     return answer
 
