@@ -15,6 +15,7 @@ from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 from ._weights import state_in
 from ._zoo import ZooModel, fitting, imported, pinned, preprocessed
 
+CHANNELS = 3
 LINE = "pip install torchvision in the version for the installed torch (there is none for the CPU build of 2.13)"
 
 
@@ -42,7 +43,7 @@ class TorchVision(ZooModel):
             Refused: if it does not fit the data.
         """
         models = imported("torchvision.models", LINE)
-        mean, std, size = [0.0] * spec.shape[0], [1.0] * spec.shape[0], None
+        mean, std, size = [0.0] * CHANNELS, [1.0] * CHANNELS, None  # as all networks of torchvision take them
         if self.weights_enum:
             try:
                 chosen = models.get_weight(self.weights_enum).transforms()
