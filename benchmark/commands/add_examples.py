@@ -115,7 +115,7 @@ def _candidates(file: Path) -> tuple[Tensor, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from benchmark.threat.grid import of_bytes
+    from benchmark.records.witness import decoded
 
     try:
         found = load_file(str(file))
@@ -124,8 +124,7 @@ def _candidates(file: Path) -> tuple[Tensor, Tensor]:
     kinds = {name: tensor.dtype for name, tensor in found.items()}
     if kinds not in ({"ids": torch.int64, "x_adv": dtype} for dtype in (torch.float32, torch.uint8)):
         raise RecordError(f"{file} holds {sorted(found)}; expected ids (int64) and x_adv (float32), or x_adv in bytes")
-    ids, x_adv = found["ids"], found["x_adv"]
-    x_adv = of_bytes(x_adv) if x_adv.dtype == torch.uint8 else x_adv
+    ids, x_adv = found["ids"], decoded(found["x_adv"])
     if ids.ndim != 1 or not len(ids) or len(ids) != len(x_adv) or len(ids.unique()) != len(ids):
         raise RecordError(
             f"{file} holds {list(ids.shape)} ids and {list(x_adv.shape)} candidates; expected one for each"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import itertools
 from dataclasses import dataclass
 
 from benchmark import registry
+from benchmark.config.members import is_variant
 from benchmark.errors import ConfigError
 
 __all__ = ["Part", "parts"]
@@ -39,7 +39,7 @@ def parts(kind: str, text: str) -> list[Part]:
         ConfigError: if there is no such plugin, or a setting is not KEY=VALUE.
     """
     name, *settings = text.split()
-    if not importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml").is_file():
+    if not is_variant(kind, name):
         registry.find(kind, name)
     choices = []
     for setting in settings:
