@@ -15,12 +15,13 @@ import torch
 from pydantic import BaseModel, Field, PositiveInt, ValidationError
 from torch import Tensor
 
-from benchmark.api import ConfigError, DataError, DataSpec, Examples, Splits, Task, derive_seed
+from benchmark.api import ConfigError, DataError, Dataset, DataSpec, Examples, Splits, Task, derive_seed
+from benchmark.records.content import content_sha256
 
 from ._images import pixels, rgb
 from .image_folder import MEAN, SELECT_PART, STD
 
-__all__ = ["Annotation", "Letterbox", "Marked", "check_settings", "coco_splits", "instances_file"]
+__all__ = ["Annotation", "InstancesFolder", "Letterbox", "Marked", "instances_file"]
 
 GREY = 128
 """Value around an image, of 255."""
@@ -128,66 +129,74 @@ def _read(one: Marked) -> Tensor:
     return pixels(square)
 
 
-def check_settings(size: int, images: int) -> None:
-    """Refuse sizes and numbers out of range.
+@dataclass(frozen=True)
+class InstancesFolder(Dataset):
+    """Images and their annotations in MS-COCO's published layout.
 
-    Raises:
-        ConfigError: naming the field.
+    path: the folder with `annotations`; relative to the data folder. train, test: names of the folders of images.
+    size: side of the square. images: at most as many of each, those with the smallest hashes of their ids.
     """
-    if not 8 <= size <= 1024 or size % 4:
-        raise ConfigError(f"dataset.size is {size}; expected a multiple of 4 from 8 to 1024 pixels")
-    if images < 1:
-        raise ConfigError(f"dataset.images is {images}; expected at least 1 image per split")
+
+    path: str = "coco"
+    train: str = "train2017"
+    test: str = "val2017"
+    size: int = 128
+    images: int = 2000
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024 or self.size % 4:
+            raise ConfigError(f"dataset.size is {self.size}; expected a multiple of 4 from 8 to 1024 pixels")
+        if self.images < 1:
+            raise ConfigError(f"dataset.images is {self.images}; expected at least 1 image per split")
+
+    def revision(self, root: Path) -> str:
+        """Hash of the names and bytes of all files in the folder, independent of its location."""
+        return content_sha256(root / self.path)
+
+    def files(self, root: Path) -> tuple[Path, ...]:
+        """The folder."""
+        return (root / self.path,)
+
+    def splits(self, root: Path, task: Callable[[int], Task], labels: Callable[[Marked], Tensor]) -> Splits:
+        """Splits of at most `images` images with an object each, those with the smallest hashes; ids are COCO's.
+
+        task: of a number of categories. labels: of an image, one tensor of fixed shape.
+        A twentieth of the training images is the select split. Without an instances file of `train` there are no
+        training images.
+
+        Raises:
+            DataError: if a file is missing, or not in COCO's layout.
+        """
+        folder, size = root / self.path, self.size
+        attacked, names = _marked(folder, self.test, size, self.images)
+        trained: tuple[Marked, ...] = ()
+        if instances_file(folder, self.train).is_file():
+            trained, others = _marked(folder, self.train, size, self.images)
+            common = {one.id for one in attacked} & {one.id for one in trained}
+            if others != names or common:
+                what = f"image {min(common)} in common" if common else "other categories"
+                raise DataError(
+                    f"{instances_file(folder, self.train)} and {instances_file(folder, self.test)} have {what}; "
+                    "expected the same categories and different images"
+                )
+        held_out = max(1, len(trained) // SELECT_PART) if trained else 0
+        spec = DataSpec((3, size, size), len(names) + 1, MEAN, STD, ("background", *names), task(len(names)))
+        parts = (trained[held_out:], trained[:held_out], attacked)
+        empty = labels(attacked[0])[None][:0]
+        train_, select, test_ = (
+            Examples(
+                torch.tensor([one.id for one in part], dtype=torch.int64),
+                torch.stack([labels(one) for one in part]) if part else empty,
+                _Disk(part, size),
+            )
+            for part in parts
+        )
+        return Splits(train_, select, test_, spec)
 
 
 def instances_file(folder: Path, name: str) -> Path:
     """Path of the annotations of the images in `folder`/`name`."""
     return folder / "annotations" / f"instances_{name}.json"
-
-
-def coco_splits(
-    folder: Path,
-    train: str,
-    test: str,
-    *,
-    size: int,
-    images: int,
-    task: Callable[[int], Task],
-    labels: Callable[[Marked], Tensor],
-) -> Splits:
-    """Splits of at most `images` images with an object each, those with the smallest hashes; ids are COCO's.
-
-    task: of a number of categories. labels: of an image, one tensor of fixed shape.
-    A twentieth of the training images is the select split. Without an instances file of `train` there are no training
-    images.
-
-    Raises:
-        DataError: if a file is missing, or not in COCO's layout.
-    """
-    attacked, names = _marked(folder, test, size, images)
-    trained: tuple[Marked, ...] = ()
-    if instances_file(folder, train).is_file():
-        trained, others = _marked(folder, train, size, images)
-        common = {one.id for one in attacked} & {one.id for one in trained}
-        if others != names or common:
-            what = f"image {min(common)} in common" if common else "other categories"
-            raise DataError(
-                f"{instances_file(folder, train)} and {instances_file(folder, test)} have {what}; expected the same "
-                "categories and different images"
-            )
-    held_out = max(1, len(trained) // SELECT_PART) if trained else 0
-    spec = DataSpec((3, size, size), len(names) + 1, MEAN, STD, ("background", *names), task(len(names)))
-    parts = (trained[held_out:], trained[:held_out], attacked)
-    empty = labels(attacked[0])[None][:0]
-    train_, select, test_ = (
-        Examples(
-            torch.tensor([one.id for one in part], dtype=torch.int64),
-            torch.stack([labels(one) for one in part]) if part else empty,
-            _Disk(part, size),
-        )
-        for part in parts
-    )
-    return Splits(train_, select, test_, spec)
 
 
 def _marked(folder: Path, name: str, size: int, images: int) -> tuple[tuple[Marked, ...], tuple[str, ...]]:

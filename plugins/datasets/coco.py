@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Dataset, Detection, Splits, hookimpl
-from benchmark.records.content import content_sha256
 
-from ._coco import Annotation, Marked, check_settings, coco_splits
+from ._coco import Annotation, InstancesFolder, Marked
 from .scenes_boxes import STRIDE
 
 
 @dataclass(frozen=True)
-class Coco(Dataset):
+class Coco(InstancesFolder):
     """Squares of `size` pixels with a grid of cells of 4 pixels, see :class:`Detection`. Class 0 is the background.
 
     An object belongs to the cell of its centre, or to the nearest free one if a larger object has that cell. Crowds are
@@ -33,23 +32,6 @@ class Coco(Dataset):
 
     tasks: ClassVar[frozenset[str]] = frozenset({Detection.name})
 
-    path: str = "coco"
-    train: str = "train2017"
-    test: str = "val2017"
-    size: int = 128
-    images: int = 2000
-
-    def __post_init__(self) -> None:
-        check_settings(self.size, self.images)
-
-    def revision(self, root: Path) -> str:
-        """Hash of the names and bytes of all files in the folder, independent of its location."""
-        return content_sha256(root / self.path)
-
-    def files(self, root: Path) -> tuple[Path, ...]:
-        """The folder."""
-        return (root / self.path,)
-
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Splits of images (3, size, size), labels (N, (size / 4)^2, 5).
 
@@ -60,9 +42,7 @@ class Coco(Dataset):
         def task(categories: int) -> Detection:
             return Detection(height=self.size, width=self.size, stride=STRIDE, objects=categories)
 
-        return coco_splits(
-            root / self.path, self.train, self.test, size=self.size, images=self.images, task=task, labels=boxes
-        )
+        return self.splits(root, task, boxes)
 
 
 def boxes(one: Marked) -> Tensor:

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.api import DataError, Dataset, Segmentation, Splits, hookimpl
-from benchmark.records.content import content_sha256
 
-from ._coco import Annotation, Marked, Runs, check_settings, coco_splits
+from ._coco import Annotation, InstancesFolder, Marked, Runs
 
 
 @dataclass(frozen=True)
-class CocoMasks(Dataset):
+class CocoMasks(InstancesFolder):
     """Squares of `size` pixels; classes: background, then the categories.
 
     Void are crowds, pixels of several objects, and the grey around the image.
@@ -32,24 +31,11 @@ class CocoMasks(Dataset):
 
     tasks: ClassVar[frozenset[str]] = frozenset({Segmentation.name})
 
-    path: str = "coco"
-    train: str = "train2017"
-    test: str = "val2017"
-    size: int = 128
-    images: int = 2000
     share: float = 0.9
 
     def __post_init__(self) -> None:
-        check_settings(self.size, self.images)
+        super().__post_init__()
         Segmentation(share=self.share)
-
-    def revision(self, root: Path) -> str:
-        """Hash of the names and bytes of all files in the folder, independent of its location."""
-        return content_sha256(root / self.path)
-
-    def files(self, root: Path) -> tuple[Path, ...]:
-        """The folder."""
-        return (root / self.path,)
 
     def load(self, root: Path, *, offline: bool) -> Splits:
         """Splits of images (3, size, size), labels (N, size * size).
@@ -57,15 +43,7 @@ class CocoMasks(Dataset):
         Raises:
             DataError: if a file is missing, or not in COCO's layout.
         """
-        return coco_splits(
-            root / self.path,
-            self.train,
-            self.test,
-            size=self.size,
-            images=self.images,
-            task=lambda _: Segmentation(share=self.share),
-            labels=masks,
-        )
+        return self.splits(root, lambda _: Segmentation(share=self.share), masks)
 
 
 def masks(one: Marked) -> Tensor:
