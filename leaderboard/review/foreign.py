@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchmark import __version__
 from benchmark.errors import BenchmarkError, MissingPackage, RecordError, Unproved
@@ -29,6 +29,7 @@ from ..board import Leaderboard, Problem, Row
 from ..cells.cell import Cell
 from ..cells.evidence import outcome_arrays
 from ..cells.load import RECORD, check_files, read
+from ..cells.sidecar import read_sidecar
 from .check_cell import CARD, WEIGHTS
 from .check_outcomes import WITNESS
 
@@ -249,15 +250,9 @@ def read_replay(folder: Path) -> ReplayFile | None:
     Raises:
         RecordError: if it is malformed, or belongs to another record than the one beside it.
     """
-    path = folder / REPLAY
-    if not path.is_file():
+    found = read_sidecar(folder, REPLAY, ReplayFile, "a replay", strict=True)
+    if found is None:
         return None
-    try:
-        found = ReplayFile.model_validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        raise RecordError(f"{folder.name}/{REPLAY} is not a replay: {error.errors()[0]['msg']}") from error
-    if found.record_sha256 != file_sha256(folder / RECORD):
-        raise RecordError(f"{folder.name}/{REPLAY} does not belong to the {RECORD} beside it")
     if found.confirmed > found.witnesses or found.clean_agree > found.examples or found.unconfirmed < 0:
         raise RecordError(f"{folder.name}/{REPLAY} counts more answers than it was given")
     return found

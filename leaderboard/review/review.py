@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from benchmark import __version__
 from benchmark.errors import RecordError
@@ -18,6 +18,7 @@ from benchmark.records.record import Record
 
 from ..cells.cell import Cell
 from ..cells.load import RECORD
+from ..cells.sidecar import read_sidecar
 from ..ranking.grouping import recipe_key
 from .check_text import quoted
 from .parcel import Submitter
@@ -191,13 +192,4 @@ def read_review(folder: Path) -> ReviewFile | None:
     Raises:
         RecordError: if it is malformed, or belongs to another record than the one beside it.
     """
-    path = folder / REVIEW
-    if not path.is_file():
-        return None
-    try:
-        review = ReviewFile.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RecordError(f"{folder.name}/{REVIEW} is not a review: {error.errors()[0]['msg']}") from error
-    if review.record_sha256 != file_sha256(folder / RECORD):
-        raise RecordError(f"{folder.name}/{REVIEW} does not belong to the {RECORD} beside it")
-    return review
+    return read_sidecar(folder, REVIEW, ReviewFile, "a review")
