@@ -18,7 +18,6 @@ from benchmark.records.document import system_key
 from benchmark.records.durable import file_sha256
 from benchmark.records.record import GIVEN, Record, cell_key
 from benchmark.stages.contradictions import check_rows
-from benchmark.threat import Norm
 
 if TYPE_CHECKING:
     from benchmark.records.outcomes import Outcomes
@@ -131,15 +130,14 @@ def _check_keys(record: Record) -> None:
 def _check_shapes(record: Record, outcomes: Outcomes) -> None:
     import torch
 
+    from benchmark.records.columns import COLUMN_TYPES
     from benchmark.records.outcomes import SITES
 
-    whole = {"ids", "y", "clean_label", "adv_label", "clean_predicted", "adv_predicted", "forwards", "backwards"}
-    whole |= {"certified_rows", "triggered", "aimed"}
-    single = {*(norm.value for norm in Norm), "excess", "certified", "confidence", "clean_suspicion", "adv_suspicion"}
+    kinds = {"I64": torch.int64, "BOOL": torch.bool, "F32": torch.float32}
     for name, values in outcomes.tensors().items():
         if name in SITES:
             continue
-        kind = torch.int64 if name in whole else torch.float32 if name in single else torch.bool
+        kind = kinds[COLUMN_TYPES[name]]
         if values.dtype != kind or values.ndim != (2 if name == "reached" else 1) or len(values) != len(outcomes.ids):
             raise RecordError(f"{name} in the outcomes is {values.dtype} {list(values.shape)}; expected {kind}, one "
                               f"row for each of {len(outcomes.ids)} examples")  # fmt: skip

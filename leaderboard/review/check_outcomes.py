@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import RecordError
+from benchmark.records.columns import COLUMN_TYPES
 from benchmark.threat import Norm
 from benchmark.threat.radius import tolerance
 
@@ -16,7 +17,7 @@ from ..cells.array_file import ArrayFile, open_arrays
 from ..cells.cell import Cell
 from ..cells.evidence import OUTCOMES
 from .check_sites import SITES, check_sites
-from .check_trigger import Arrays, optional_arrays, poison_rules, to_attack
+from .check_trigger import AIMED, CERTIFIED_ROWS, TRIGGERED, Arrays, optional_arrays, poison_rules, to_attack
 
 __all__ = [
     "CONFIDENCE",
@@ -39,20 +40,14 @@ MOST_EXAMPLES = 10_000_000
 ROUNDING = 1e-4
 """Relative tolerance of distances that must agree, since arrays are in single precision."""
 
-OUTCOME_KINDS = {
-    **dict.fromkeys(("ids", "y", "clean_label", "adv_label", "forwards", "backwards"), "I64"),
-    **dict.fromkeys(
-        ("clean_correct", "clean_top5", "attacked", "valid", "adversarial", "broken", "robust_top5"), "BOOL"
-    ),
-    **dict.fromkeys(("zero_gradient", "bad_gradient"), "BOOL"),
-    **dict.fromkeys((*(norm.value for norm in Norm), "excess", "certified"), "F32"),
-}
+DETECTED = ("clean_predicted", "adv_predicted", "clean_suspicion", "adv_suspicion")
+"""Arrays of a system with detectors: all of them, or none."""
+OPTIONAL = {*DETECTED, *SITES, REACHED, CONFIDENCE, TRIGGERED, AIMED, CERTIFIED_ROWS}
+OUTCOME_KINDS = {name: kind for name, kind in COLUMN_TYPES.items() if name not in OPTIONAL}
+"""Types of the arrays that all outcomes have."""
 
 MOST_PASSES = 10**11
 """Largest number of passes for one example, so that no sum of them overflows."""
-
-DETECTED = {"clean_predicted": "I64", "adv_predicted": "I64", "clean_suspicion": "F32", "adv_suspicion": "F32"}
-"""Arrays of a system with detectors: all of them, or none."""
 
 
 def open_outcomes(cell: Cell) -> Arrays:
@@ -60,9 +55,9 @@ def open_outcomes(cell: Cell) -> Arrays:
     assert cell.record.counts is not None
     name = f"cells/{cell.folder.name}/{OUTCOMES}"
     file = open_arrays(cell.folder / OUTCOMES, name)
-    kinds = {**OUTCOME_KINDS, CONFIDENCE: "F32"} if CONFIDENCE in file.arrays else OUTCOME_KINDS
-    kinds = {**kinds, **optional_arrays(cell.record.attack.name, file.arrays)}
-    kinds = {**kinds, **DETECTED} if DETECTED.keys() & file.arrays.keys() else kinds
+    more = [*([CONFIDENCE] if CONFIDENCE in file.arrays else []), *(DETECTED if {*DETECTED} & {*file.arrays} else [])]
+    more += optional_arrays(cell.record.attack.name, file.arrays)
+    kinds = {**OUTCOME_KINDS, **{array: COLUMN_TYPES[array] for array in more}}
     dense = check_sites(file, cell.record.counts.total)
     names = [*kinds, REACHED] if cell.record.threat.goal == "all" else [*kinds]
     apart = (REACHED, *dense)
@@ -131,7 +126,7 @@ def check_outcomes(cell: Cell, a: Arrays) -> None:
 
 def _of_detectors(a: Arrays) -> dict[str, NDArray[np.bool_]]:
     """Conditions on every example of a system with detectors."""
-    if not DETECTED.keys() <= a.keys():
+    if not {*DETECTED} <= a.keys():
         return {}
     sides = [(a[f"{side}_suspicion"], a[f"{side}_label"], a[f"{side}_predicted"]) for side in ("clean", "adv")]
     clean, adv = (np.where(suspicion > 0, -1, predicted) == label for suspicion, label, predicted in sides)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.records.columns import COLUMN_TYPES
 from benchmark.registry.catalogue import catalogue
 
-__all__ = ["Arrays", "optional_arrays", "poison_rules", "to_attack"]
+__all__ = ["AIMED", "CERTIFIED_ROWS", "TRIGGERED", "Arrays", "optional_arrays", "poison_rules", "to_attack"]
 
 TRIGGERED, AIMED, CERTIFIED_ROWS = "triggered", "aimed", "certified_rows"
 Arrays = Mapping[str, NDArray[Any]]
@@ -24,7 +25,7 @@ def optional_arrays(attack: str, there: Mapping[str, Any]) -> dict[str, str]:
     """
     shows = any(d.supports.get("trigger") for d in catalogue("attack") if d.declared.name == attack and d.supports)
     names = [*([TRIGGERED, AIMED] if shows else []), *([CERTIFIED_ROWS] if CERTIFIED_ROWS in there else [])]
-    return dict.fromkeys(names, "I64")
+    return {name: COLUMN_TYPES[name] for name in names}
 
 
 def to_attack(a: Arrays) -> NDArray[np.bool_]:

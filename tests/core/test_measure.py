@@ -13,6 +13,8 @@ import torchmetrics
 from torch import Tensor
 
 from benchmark.api import Measurement, Metric
+from benchmark.records.columns import COLUMN_TYPES
+from benchmark.records.outcomes import Outcomes
 from benchmark.records.store import Store
 from benchmark.run import run
 from tests.core.cells import declared, plugin, small_config
@@ -59,3 +61,7 @@ def test_a_metric_that_is_no_number_is_named(tmp_path: Path, metric: Odd, said: 
     assert record.error is not None
     assert record.error.startswith("metric.odd from test-plugins 1.0 measured 'odd' ")
     assert re.search(said, record.error)
+
+
+def test_every_column_of_the_outcomes_has_a_type() -> None:
+    assert set(COLUMN_TYPES) == {field.name for field in dataclasses.fields(Outcomes)}
