@@ -1,6 +1,6 @@
-"""The cost of the harness around the attacks: per cell, at start-up, in memory, in training.
+"""The cost of the harness around the attacks: per cell, at start-up, in memory.
 
-python -m benchmarks.overhead [--out FILE] [--only cells start memory training] [--device cuda] measures each part in
+python -m benchmarks.overhead [--out FILE] [--only cells start memory] [--device cuda] measures each part in
 processes of its own, and ends with 1 if a target is missed.
 """
 
@@ -216,86 +216,10 @@ def memory(store: Path, device: str) -> Iterator[Line]:
             yield Line("memory of an attack / of bare passes", "ratio", attacked / alone, 1.5, note)
 
 
-# --- training ---
-
-
-def epochs(store: str, device: str, count: int) -> dict[str, float]:
-    """In one process: epochs of adversarial training by Lightning, and the same passes bare. Median seconds."""
-    import tempfile as temporary
-
-    import torch
-    import torch.nn.functional as F
-    from benchmark_plugins.attacks.pgd import PGD
-    from benchmark_plugins.defenses.adversarial_training import AdversarialTraining
-
-    from benchmark.data import Examples
-    from benchmark.stages.devices import device_of
-    from benchmark.stages.fit import build_model
-    from benchmark.stages.fitting import Fitting
-    from benchmark.stages.load import load_data
-    from benchmark.stages.training import train
-    from benchmarks.subjects import configured
-
-    torch.set_num_threads(1)
-    now = time.process_time if device == "cpu" else time.perf_counter
-    steps = 10
-    config = configured(
-        Path(store),
-        "dataset=digits",
-        "model=small_cnn",
-        f"training.epochs={count}",
-        f"trainer={'gpu' if device == 'cuda' else 'cpu'}",
-    )
-    loaded = load_data(config.dataset, config.store, config.examples)
-    examples: Examples = loaded.splits.train
-    defense = AdversarialTraining(attack=PGD(steps=steps, stop_on_success=False), ratio=1.0)
-    model = build_model(config.system_spec, loaded.splits.spec)
-
-    def bare() -> None:
-        place = device_of(config.trainer)
-        model.to(place)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
-        for at in torch.arange(len(examples)).split(config.training.batch_size):
-            x, y = examples.x(at).to(place), examples.y[at].to(place)
-            model.eval()
-            for _ in range(steps):
-                leaf = x.clone().requires_grad_()
-                torch.autograd.grad(F.cross_entropy(model(leaf), y), leaf)
-            model.train()
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-
-    ends, alone = [], []
-
-    def between(_values: dict[str, float]) -> None:  # takes turns: an epoch of training, an epoch of bare passes
-        begun = now()
-        ends.append(begun)
-        bare()
-        alone.append(now() - begun)
-
-    threat = defense.training_threat()
-    with temporary.TemporaryDirectory(dir=store) as folder:
-        fitting = Fitting(
-            model, loaded.splits.spec, examples, None, config.training, (defense,), threat, 0, Path(folder)
-        )
-        train(fitting, config.trainer, between)
-    whole = [b - a - bare_time for a, b, bare_time in zip(ends, ends[1:], alone, strict=False)]
-    return {"epoch": statistics.median(whole), "bare": statistics.median(alone[1:])}
-
-
-def training(store: Path, device: str) -> Iterator[Line]:
-    """Lightning and the defense around the passes of adversarial training."""
-    values = child("epochs", store=str(store), device=device, count=12)
-    note = f"{values['epoch']:.2f} s; digits, small_cnn, PGD-10, batches of 64; without the choice between epochs"
-    yield Line("epoch of adversarial training / bare passes", "ratio", values["epoch"] / values["bare"], 1.15, note)
-
-
 PARTS: dict[str, Callable[[Path, str], Iterator[Line]]] = {
     "cells": cells,
     "start": start,
     "memory": memory,
-    "training": training,
 }
 
 
