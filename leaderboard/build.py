@@ -22,7 +22,7 @@ from .cells.evidence import read_answers
 from .cells.gallery import read_pictures
 from .cells.load import RECORD, read, uncollected
 from .cells.suspicion import read_suspicion
-from .literature.published_numbers import load_published
+from .literature.published_numbers import load_published, read_reported
 from .ranking.aggregate import aggregate
 from .ranking.transfer import read_transfers
 from .review.foreign import replays_of, with_replays
@@ -132,7 +132,7 @@ def _files(results: Sequence[Path], since: Sequence[Path]) -> Iterator[tuple[str
         notes=notes,
         replays=replays,
         answers=lambda key: read_answers(named[key]),
-        published=load_published(),
+        published=(*load_published(), *read_reported(results)),
         reviews=reviews,
         before=_released(since) if since else None,
         transfers=transfers,

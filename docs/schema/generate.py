@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmark_leaderboard.cells import packed
 from benchmark_leaderboard.cells.retraction import Withdrawal
+from benchmark_leaderboard.literature.published_numbers import Source
 from benchmark_leaderboard.review.parcel import Manifest
 from benchmark_leaderboard.review.review import ReviewFile
 from pydantic import BaseModel
@@ -30,6 +31,7 @@ def schemas() -> dict[str, str]:
         f"packed-{packed.SCHEMA_VERSION}.json": text(packed.Packed, "what stands for the files of a published record"),
         "manifest-1.json": text(Manifest, "the contents of a submission"),
         "review-1.json": text(ReviewFile, "what a review says of a record"),
+        "reported-1.json": text(Source, "numbers that were published elsewhere"),
         "withdrawal-1.json": text(Withdrawal, "why a record was retracted or superseded"),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from .curves import CurveSet
 from .faults import Alarm, Problem, Unfinished
@@ -12,6 +13,9 @@ from .rows import Row
 from .standing import AttackStanding, Pairs, Resolution
 
 __all__ = ["Board", "Leaderboard"]
+
+OPTIONAL_OF_ROWS = ("certified", "oblivious", "transfer", "claimed", "replayed")
+OPTIONAL_OF_SCORES = ("top5", "given")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,14 @@ class Board:
     unfinished: tuple[Unfinished, ...]
     alarms: tuple[Alarm, ...]
     metrics: tuple[Metric, ...] = ()
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """Names of the optional values that at least one row or one of its scores has."""
+        of_rows = {name for row in self.rows for name in OPTIONAL_OF_ROWS if getattr(row, name) is not None}
+        scores = [score for row in self.rows for score in row.scores if score is not None]
+        of_scores = {name for name in OPTIONAL_OF_SCORES if any(getattr(score, name) is not None for score in scores)}
+        return frozenset(of_rows | of_scores)
 
     @property
     def ranked(self) -> int:

@@ -1,8 +1,8 @@
-"""Published numbers as shown on the site: with their source, apart from measured ones, and unranked on boards."""
+"""Published numbers as shown on the site: with their source, and on boards as rows that are marked and unranked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +14,19 @@ from ..words.wording import norm_sign, words
 from .published_numbers import Entry, Number, PublishedProtocol, Source
 from .published_ranks import PublishedBoard, best_known, ranked_entries
 
-__all__ = ["Beside", "Line", "Listing", "beside", "listing_table", "listings", "place", "range_of", "share", "under"]
+__all__ = [
+    "Beside",
+    "Line",
+    "Listing",
+    "ReportedRow",
+    "beside",
+    "listing_table",
+    "listings",
+    "place",
+    "range_of",
+    "share",
+    "under",
+]
 
 MOST_COLUMNS = 6
 """Largest number of kinds of numbers shown as columns; with more, each number has its own line."""
@@ -32,6 +44,14 @@ class Line:
     entry: Entry
     rank: str
     numbers: tuple[Number | None, ...]
+
+
+@dataclass(frozen=True)
+class ReportedRow:
+    """An entry as a row of a board. by_column: its numbers, by the name of the board's column."""
+
+    entry: Entry
+    by_column: Mapping[str, Number | None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,7 @@ class Beside:
 
     source: Source
     name: str
-    lines: tuple[Line, ...]
+    lines: tuple[ReportedRow, ...]
     more: int
 
 
@@ -65,7 +85,7 @@ def listings(source: Source) -> list[Listing]:
 
 
 def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
-    """Published numbers for the dataset, norm and radius of a board."""
+    """Published entries for the dataset, norm and radius of a board, as rows without a rank."""
     of = board.protocol
     found = []
     for source in sources:
@@ -73,7 +93,7 @@ def beside(board: Board, sources: Sequence[Source]) -> list[Beside]:
             here = (of.conditions.dataset, of.conditions.norm)
             same = (protocol.dataset, protocol.norm) == here and protocol.eps_exact is not None
             if same and Fraction(protocol.eps_exact or "0") == Fraction(of.eps_exact):
-                lines = [_best(line.entry, line.rank) for line in _ordered(source, ranked_entries(source, name), name)]
+                lines = [_reported(line.entry) for line in _ordered(source, ranked_entries(source, name), name)]
                 found.append(Beside(source, name, tuple(lines[:ROWS_BESIDE]), max(0, len(lines) - ROWS_BESIDE)))
     return found
 
@@ -154,9 +174,11 @@ def _by_kind(entry: Entry, kinds: Sequence[str]) -> tuple[Number | None, ...]:
     return tuple(found.get(kind) for kind in kinds)
 
 
-def _best(entry: Entry, rank: str) -> Line:
-    """Line of an entry with its lowest robust accuracy and its clean accuracy."""
-    return Line(entry, rank, (best_known(entry), entry.number("clean_accuracy")))
+def _reported(entry: Entry) -> ReportedRow:
+    """Row of an entry: lowest robust accuracy measured by others, clean accuracy, and the authors' own figure."""
+    own = next((n for n in entry.numbers if n.metric == "robust_accuracy" and n.settings.get("by") == "authors"), None)
+    clean = entry.number("clean_accuracy")
+    return ReportedRow(entry, {"robust": best_known(entry), "clean": clean, "claimed": own})
 
 
 def _number_line(source: Source, listing: Listing, entry: Entry, number: Number) -> dict[str, Value]:

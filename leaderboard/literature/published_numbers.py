@@ -1,4 +1,6 @@
-"""Numbers from the literature as data: one JSON file per source in `published/`, each with its citation.
+"""Numbers from the literature as data: one JSON file per source, each with its citation.
+
+Those of the package are in `published/`, those of a board in the folder `reported` beside its results.
 
 They are shown beside measured rows, marked as published and not reproduced, and take no part in ranks.
 """
@@ -6,15 +8,19 @@ They are shown beside measured rows, marked as published and not reproduced, and
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import RecordError
 from benchmark.records.described import NormName
+
+from ..review.check_text import check_texts
 
 __all__ = [
     "Entry",
@@ -24,6 +30,7 @@ __all__ = [
     "Reading",
     "Source",
     "load_published",
+    "read_reported",
     "read_source",
 ]
 
@@ -40,6 +47,9 @@ PublishedMetric = Literal[
     "corruption_accuracy",
     "corruption_error",
 ]
+
+
+REPORTED = "reported"
 
 
 class _Model(BaseModel):
@@ -90,8 +100,8 @@ class PublishedProtocol(_Model):
 class Entry(_Model):
     """A system with its numbers under one protocol.
 
-    eps_exact: if the system was attacked with another radius than the protocol's. flags: objections of the source to
-    the entry, or its remarks about the kind of entry.
+    eps_exact: if the system was attacked with another radius than the protocol's. parameters: number of the model's
+    parameters. flags: objections of the source to the entry, or its remarks about the kind of entry.
     """
 
     system: str
@@ -99,6 +109,7 @@ class Entry(_Model):
     numbers: tuple[Number, ...] = Field(min_length=1)
     eps_exact: str | None = Field(default=None, pattern=r"^\d{1,9}(/[1-9]\d{0,8})?$")
     architecture: str = ""
+    parameters: int | None = Field(default=None, ge=0, le=10**15)
     title: str = ""
     authors: str = ""
     venue: str = ""
@@ -151,6 +162,26 @@ def read_source(file: Traversable) -> Source:
     if file.name != f"{source.key}.json":
         raise RecordError(f"{file.name} has the key {source.key!r}; expected the name of the file")
     return source
+
+
+def read_reported(results: Sequence[Path]) -> tuple[Source, ...]:
+    """Sources in the folder `reported` beside published results, each of which becomes rows of the boards that it fits.
+
+    Raises:
+        RecordError: if a file is malformed or contains markup, or two sources have the same key.
+    """
+    found: dict[str, Source] = {source.key: source for source in load_published()}
+    own = []
+    for folder in (path / REPORTED for path in results if (path / REPORTED).is_dir()):
+        for source in load_published(folder):
+            if source.key in found:
+                raise RecordError(
+                    f"{folder / source.key}.json has the key of another source, {found[source.key].title!r}; rename it"
+                )
+            check_texts(source.model_dump(mode="json"), f"{source.key}.json")
+            found[source.key] = source
+            own.append(source)
+    return tuple(own)
 
 
 def load_published(folder: Traversable | None = None) -> tuple[Source, ...]:

@@ -29,22 +29,24 @@ BOARD_ATTACKS = 8
 """Largest number of attacks with a column on a board, the strongest ones; matrix and downloads have all of them."""
 
 
-def board_columns(board: Board) -> list[Column[Row]]:
-    """One line per system: rank, accuracies, and each attack's robust accuracy; in the order of the CSV file."""
+def board_columns(board: Board, *, claims: bool = False) -> list[Column[Row]]:
+    """One line per system: rank, accuracies, and each attack's robust accuracy; in the order of the CSV file.
+
+    Args:
+        claims: show the column of claims even if no system of the board has one.
+    """
     return [
-        *own_columns(board),
+        *own_columns(board, claims=claims),
         *(_attack(at, column) for at, column in enumerate(board.columns)),
         *metric_columns(board.metrics, _worst, "worst over its attacks"),
     ]  # fmt: skip
 
 
-def own_columns(board: Board) -> list[Column[Row]]:
-    """Columns of every board."""
-    certified, oblivious, transfer = (
-        any(getattr(row, name) for row in board.rows) for name in ("certified", "oblivious", "transfer")
+def own_columns(board: Board, *, claims: bool = False) -> list[Column[Row]]:
+    """Columns of every board. claims: see `board_columns`."""
+    certified, oblivious, transfer, claimed, replayed = (
+        name in board.given for name in ("certified", "oblivious", "transfer", "claimed", "replayed")
     )
-    claimed = any(row.claimed is not None for row in board.rows)
-    replayed = any(row.replayed is not None for row in board.rows)
     return [
         Column(
             "system", "System", lambda row: row.label, lambda row: row.label,
@@ -68,7 +70,7 @@ def own_columns(board: Board) -> list[Column[Row]]:
         Column("claimed", "Claimed", lambda row: row.claimed, lambda row: percent(row.claimed),
                lambda row: {"claimed_accuracy": row.claimed} if claimed else {}, label="Robust accuracy as claimed",
                explanation="reported by the authors under attacks of their own, not verified", unit="share",
-               hidden=not claimed),
+               hidden=not (claimed or claims)),
         Column("replayed", "Replayed", _replayed_share, _replayed_text,
                lambda row: {"replayed_confirmed": row.replayed[0] if row.replayed else None,
                             "replayed_witnesses": row.replayed[1] if row.replayed else None} if replayed else {},

@@ -149,12 +149,16 @@ def _board_files(leaderboard: Leaderboard, board: Board, pages: Pages, paths: Pa
     columned = len(parts) == 1
     shown = min(BOARD_ATTACKS, len(board.columns)) if columned else 0
     most = min(PAGE_ROWS, BOARD_CELLS // (4 + shown))
+    reported = beside(board, extras.published)
+    claims = any(line.by_column["claimed"] for found in reported for line in found.lines)
     yield pages.page(
         "board.html", path, "index.html", board=board, rows=board.rows[:most], curves=curves,
         wide=len(parts) > 1, columned=columned,
-        columns=on_page(board_columns(board), [name for name in BOARD_PAGE if columned or name != ATTACKS]),
+        columns=on_page(
+            board_columns(board, claims=claims), [name for name in BOARD_PAGE if columned or name != ATTACKS]
+        ),
         standings=on_page(attack_columns(), ATTACKS_PAGE), pages=len(parts),
-        beside=beside(board, extras.published), corrupted=corrupted,
+        beside=reported, corrupted=corrupted,
         budget=error_budget(board, extras.reviews, leaderboard.problems, extras.replays),
         **detector_values(board, pages.records, extras.suspicion),
     )  # fmt: skip
@@ -208,6 +212,7 @@ def _system_files(
     if extras.reviews:
         yield from files("reviews", reviews_register(extras.reviews, records), SITE_NAME)
     released = _systems(extras.before) if extras.before else {}
+    curves = _curves(leaderboard)
     for entries in listed:
         row = entries[0][1]
         found = [] if extras.answers is None else [(b, example_lines(b, r, extras.answers)) for b, r in entries]
@@ -216,7 +221,7 @@ def _system_files(
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield pages.page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,
-            curves=_curves_of(leaderboard, row), commands=wording.commands(own), needed=wording.needed(own), own=own,
+            curves=curves.get(row.key, []), commands=wording.commands(own), needed=wording.needed(own), own=own,
             by_example=bool(found),
             gallery=exhibits(entries, extras.pictures), events=told, released=released.get(row.key, []),
         )  # fmt: skip
@@ -293,5 +298,10 @@ def _comparison(board: Board, paths: Paths, rows: Sequence[Row]) -> dict[str, ob
     return {"board": board, "rows": rows, "duel": duel, "next_to": neighbours(board)[:PAGE_ROWS]}
 
 
-def _curves_of(leaderboard: Leaderboard, row: Row) -> list[tuple[CurveSet, Curve]]:
-    return [(of, one) for of in leaderboard.curves for one in of.curves if one.row == row.key]
+def _curves(leaderboard: Leaderboard) -> dict[str, list[tuple[CurveSet, Curve]]]:
+    """Curves of each system, by the key of its row."""
+    grouped: dict[str, list[tuple[CurveSet, Curve]]] = defaultdict(list)
+    for of in leaderboard.curves:
+        for one in of.curves:
+            grouped[one.row].append((of, one))
+    return grouped

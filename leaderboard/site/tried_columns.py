@@ -71,13 +71,8 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
 
 def tried_columns(board: Board) -> list[Column[Tried]]:
     """Columns of the attacks on the page of a system; no top-5 column with at most five classes."""
-    hidden = {name for name in ("top5", "given") if not _any_has(board, name)}
+    hidden = {name for name in ("top5", "given") if name not in board.given}
     return on_page(score_columns(board.metrics), [name for name in SYSTEM_PAGE if name not in hidden])
-
-
-def _any_has(board: Board, name: str) -> bool:
-    """True if any attack on any row has that value."""
-    return any(score is not None and getattr(score, name) is not None for row in board.rows for score in row.scores)
 
 
 def by_strength(board: Board, row: Row) -> list[tuple[AttackColumn, Tried | None]]:
@@ -105,7 +100,7 @@ def why_empty(board: Board, row: Row, column: AttackColumn) -> str:
 
 def attacked_columns(board: Board) -> list[Column[Tried]]:
     """Columns of the systems on the page of an attack."""
-    hidden = () if _any_has(board, "given") else ("given",)
+    hidden = () if "given" in board.given else ("given",)
     return on_page(score_columns(board.metrics), [name for name in ATTACK_PAGE if name not in hidden])
 
 

@@ -4,12 +4,21 @@ import csv
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmark_leaderboard.literature.literature import beside, listing_table, listings, place, range_of, share
-from benchmark_leaderboard.literature.published_numbers import Entry, Number, PublishedProtocol, Source, load_published
+from benchmark_leaderboard.literature.published_numbers import (
+    Entry,
+    Number,
+    PublishedProtocol,
+    Source,
+    load_published,
+    read_reported,
+)
 from benchmark_leaderboard.site.render import Extras, render
 
+from benchmark.errors import RecordError
 from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.test_render import NASTY, Page
 
@@ -70,10 +79,8 @@ def test_only_the_same_data_set_norm_and_radius_stand_beside_a_board() -> None:
     board = made_leaderboard()[0].boards[0]
     (found,) = beside(board, [source(), source(eps="1/5"), source(text="x")])
     assert [line.entry.system for line in found.lines] == ["best", "good", "worse"]
-    robust, clean = found.lines[0].numbers
-    assert robust is not None
-    assert clean is not None
-    assert (robust.value, clean.value) == (0.75, 0.95)
+    values = {name: of.value if of else None for name, of in found.lines[0].by_column.items()}
+    assert values == {"robust": 0.75, "clean": 0.95, "claimed": None}
     conditions = replace(board.protocol.conditions, norm="l2")
     other = replace(board, protocol=replace(board.protocol, conditions=conditions))
     assert beside(other, [source()]) == []
@@ -87,12 +94,54 @@ def test_published_numbers_change_no_row_of_a_board_and_are_marked() -> None:
     for path in boards:
         if not path.endswith(".html"):
             assert files[path] == plain[path]
-    page = Page(next(files[path] for path in boards if path.endswith(".html")))
-    assert "published, not reproduced" in page.text
-    table = re.compile(r'<table id="main".*?</table>', re.DOTALL)
-    shown = [table.search(site[boards[0]]) for site in (plain, files) if "<table" in site[boards[0]]]
-    assert len({match[0] for match in shown if match}) == 1
+    measured, shown = (_rows(next(site[path] for path in boards if path.endswith(".html"))) for site in (plain, files))
+    assert [re.sub(r' data-origin="measured"', "", row) for row in shown[: len(measured)]] == measured
+    reported = shown[len(measured) :]
+    assert [re.search(r">(best|good|worse)<", row)[1] for row in reported] == ["best", "good", "worse"]  # type: ignore[index]
+    for row in reported:
+        assert '<span class="flag">reported</span>' in row
+        assert row.count("<td") == measured[0].count("<td")
     assert "published.html" not in plain
+
+
+def test_a_reported_row_has_the_authors_own_figure_under_claimed_and_what_is_known_of_the_system() -> None:
+    leaderboard, records = made_leaderboard()
+    of = source()
+    own = Number.model_validate({"metric": "robust_accuracy", "value": 0.9, "settings": {"by": "authors"}})
+    best = of.entries[1].model_copy(
+        update={
+            "numbers": (*of.entries[1].numbers, own), "architecture": "WideResNet-28-10", "parameters": 36479194,
+            "title": "A paper", "flags": ("additional data",),
+        }
+    )  # fmt: skip
+    of = of.model_copy(update={"entries": (best,)})
+    files = dict(render(leaderboard, records, Extras(published=[of])))
+    page = next(text for path, text in files.items() if path.startswith("boards/") and path.endswith(".html"))
+    assert ">Claimed</span></th>" in page
+    row = _rows(page)[-1]
+    for text in ("90", "75.0", "WideResNet-28-10", "36\u202f479\u202f194 parameters", "A paper", "additional data"):
+        assert text in row, text
+
+
+def test_a_board_takes_reported_rows_from_the_folder_beside_its_results(tmp_path: Path) -> None:
+    folder = tmp_path / "reported"
+    folder.mkdir()
+    (folder / "made.json").write_text(source().model_dump_json(), encoding="utf-8")
+    assert read_reported([tmp_path, tmp_path / "none"]) == (source(),)
+    (folder / "robustbench.json").write_text(source().model_copy(update={"key": "robustbench"}).model_dump_json())
+    with pytest.raises(RecordError, match=r"robustbench\.json has the key of another source, 'RobustBench"):
+        read_reported([tmp_path])
+    (folder / "robustbench.json").unlink()
+    (folder / "made.json").write_text(source(text=NASTY).model_dump_json(), encoding="utf-8")
+    with pytest.raises(RecordError, match=r"made\.json"):
+        read_reported([tmp_path])
+
+
+def _rows(page: str) -> list[str]:
+    """Rows of the main table of a board."""
+    found = re.search(r'<table id="main".*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    assert found is not None
+    return re.findall(r"<tr .*?</tr>", found[1], re.DOTALL)
 
 
 def test_strangers_text_in_a_source_is_never_markup() -> None:

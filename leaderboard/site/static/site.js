@@ -261,7 +261,7 @@
       });
     });
     if (panel) {
-      rows.forEach(function (row) {
+      rows.filter(function (row) { return row.className !== "reported"; }).forEach(function (row) {
         var box = make("input", { type: "checkbox", "class": "pick", "aria-label": "compare " + name(row) });
         box.addEventListener("change", function () {
           picked = box.checked ? picked.concat(row.id) : picked.filter(function (id) { return id !== row.id; });
