@@ -26,6 +26,7 @@ from benchmark.parsers.new import add_new
 from benchmark.parsers.plan import run_plan
 from benchmark.parsers.plugins import add_plugins
 from benchmark.parsers.publish import add_publish
+from benchmark.parsers.reattack import add_reattack
 from benchmark.parsers.report import add_report
 from benchmark.parsers.reproduce import add_reproduce
 from benchmark.parsers.status import add_status
@@ -73,6 +74,7 @@ ADDED = (
     add_submit,
     add_add_examples,
     add_fetch,
+    add_reattack,
     add_publish,
     add_report,
 )

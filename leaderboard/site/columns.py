@@ -20,10 +20,14 @@ __all__ = ["board_columns"]
 # --- systems of a board ---
 
 
-BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "claimed", "clean", "oblivious", "transfer", ATTACKS,
-              METRICS, "attacks", "replayed")  # fmt: skip
+BOARD_PAGE = ("rank", "system", "robust", "certified", "strip", "claimed", "reattacked", "clean", "oblivious",
+              "transfer", ATTACKS, METRICS, "attacks", "replayed")  # fmt: skip
 
-BOARD_PAPER = ("system", "rank", "robust", "certified", "claimed", "clean", "oblivious", "transfer", ATTACKS, METRICS)
+BOARD_PAPER = ("system", "rank", "robust", "certified", "claimed", "reattacked", "clean", "oblivious", "transfer",
+               ATTACKS, METRICS)  # fmt: skip
+
+ADAPTIVE = "adaptive"
+"""Attack by which rows are attacked again, so that its result stands beside what the authors claim."""
 
 BOARD_ATTACKS = 8
 """Largest number of attacks with a column on a board, the strongest ones; matrix and downloads have all of them."""
@@ -47,6 +51,12 @@ def own_columns(board: Board, *, claims: bool = False) -> list[Column[Row]]:
     certified, oblivious, transfer, claimed, replayed = (
         name in board.given for name in ("certified", "oblivious", "transfer", "claimed", "replayed")
     )
+    adaptive = next((at for at, column in enumerate(board.columns) if column.name == ADAPTIVE), None)
+
+    def reattacked(row: Row) -> Rate | None:
+        score = None if adaptive is None else row.scores[adaptive]
+        return score.robust if score and score.given is None else None
+
     return [
         Column(
             "system", "System", lambda row: row.label, lambda row: row.label,
@@ -71,6 +81,10 @@ def own_columns(board: Board, *, claims: bool = False) -> list[Column[Row]]:
                lambda row: {"claimed_accuracy": row.claimed} if claimed else {}, label="Robust accuracy as claimed",
                explanation="reported by the authors under attacks of their own, not verified", unit="share",
                hidden=not (claimed or claims)),
+        rate_column("reattacked", "Re-attacked", reattacked,
+              lambda row: {"reattacked_accuracy": value_of(reattacked(row))} if claimed else {},
+              label="Robust accuracy under the adaptive search",
+              hidden=not (claimed or claims) or not any(map(reattacked, board.rows))),
         Column("replayed", "Replayed", _replayed_share, _replayed_text,
                lambda row: {"replayed_confirmed": row.replayed[0] if row.replayed else None,
                             "replayed_witnesses": row.replayed[1] if row.replayed else None} if replayed else {},

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from benchmark_leaderboard.cells.load import read
 from benchmark_leaderboard.cells.retraction import withdraw
 from benchmark_leaderboard.ranking.aggregate import aggregate
 from benchmark_leaderboard.site.budget import error_budget
+from benchmark_leaderboard.site.columns import board_columns
 from benchmark_leaderboard.site.notes import read_notes
 from benchmark_leaderboard.site.releases import read_releases
 
 from benchmark.errors import RecordError
+from tests.leaderboard.made_board import made_leaderboard
 from tests.leaderboard.made_records import made_cell, made_store
 
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -87,6 +90,18 @@ def test_a_claim_stands_beside_the_attacked_accuracy_at_its_radius_alone(site: P
     assert "1-20" in page.name
     lines = list(csv.DictReader(io.StringIO(page.with_suffix(".csv").read_text(encoding="utf-8"))))
     assert sorted(line["claimed_accuracy"] for line in lines) == ["", "0.9"]
+
+
+def test_the_adaptive_search_stands_beside_a_claim_and_nowhere_without_one() -> None:
+    (board,) = made_leaderboard()[0].boards
+    columns = tuple(replace(column, name="adaptive") if column.name == "pgd" else column for column in board.columns)
+    board = replace(board, columns=columns)
+    claimed = replace(board, rows=(replace(board.rows[0], claimed=0.9), *board.rows[1:]))
+    at = [column.name for column in columns].index("adaptive")
+    for of, shown in ((board, False), (claimed, True)):
+        (column,) = (column for column in board_columns(of) if column.name == "reattacked")
+        assert column.hidden is not shown
+        assert [column.value(row) for row in of.rows] == [row.scores[at].robust.value for row in of.rows]
 
 
 def test_the_page_of_a_system_shows_what_its_authors_say_and_how_to_cite_it(site: Path) -> None:
