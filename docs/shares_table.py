@@ -1,0 +1,88 @@
+"""Tables over a share of the training images, written into defenses.md from the stores of their suites.
+
+`python docs/shares_table.py results`, after `benchmark run suite=negatives_digits` and `benchmark run
+suite=substitution_digits`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from marked import filled
+
+from benchmark.errors import RecordError
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+
+PAGE = Path(__file__).parent / "defenses.md"
+HOW = "python docs/shares_table.py STORE"
+
+
+def by_share(store: Store, suite: str, kind: str, field: str) -> dict[float, dict[str, list[Record]]]:
+    """Official complete cells of a suite, by share and attack.
+
+    Args:
+        kind: of the plugin in the system's configuration, "defenses" or "poisons". field: its share.
+
+    Raises:
+        RecordError: if there is none.
+    """
+    found: dict[float, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in store.records():
+        if (record.suite or "").partition("@")[0] == suite and record.official and record.status == "complete":
+            (part,) = record.system.config[kind]
+            found[float(part["params"][field])][record.attack.name].append(record)
+    if not found:
+        raise RecordError(f"{store.root} has no cell of {suite}; run benchmark run suite={suite} first")
+    return dict(sorted(found.items()))
+
+
+def percent(counts: Iterable[tuple[int, int]]) -> str:
+    """Mean share in percent, with the lowest and the highest of the runs."""
+    shares = [100 * count / total for count, total in counts]
+    return f"{sum(shares) / len(shares):.1f} ({min(shares):.1f} to {max(shares):.1f})"
+
+
+def clean(records: Iterable[Record]) -> str:
+    """Clean accuracy over the seeds."""
+    return percent((r.counts.clean_correct, r.counts.total) for r in records if r.counts)
+
+
+def robust(records: Iterable[Record]) -> str:
+    """Robust accuracy over the seeds."""
+    return percent((r.counts.robust_correct, r.counts.total) for r in records if r.counts)
+
+
+def negatives(of: Mapping[float, Mapping[str, list[Record]]]) -> str:
+    """Table of training on negatives, in Markdown."""
+    lines = ["| share of negatives added | clean | on negatives |", "|---|---|---|"]
+    for share, records in of.items():
+        lines.append(f"| {share:g} | {clean(records['negative'])} | {robust(records['negative'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def substitution(of: Mapping[float, Mapping[str, list[Record]]]) -> str:
+    """Table of substituted training images, in Markdown."""
+    lines = ["| share of images replaced | clean | PGD |", "|---|---|---|"]
+    for share, records in of.items():
+        lines.append(f"| {share:g} | {clean(records['none'])} | {robust(records['pgd'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Write the tables of the store that is named into the page."""
+    (root,) = arguments
+    store = Store(Path(root))
+    made = {
+        f"negatives: {HOW}": negatives(by_share(store, "negatives_digits", "defenses", "share")),
+        f"substitution: {HOW}": substitution(by_share(store, "substitution_digits", "poisons", "rate")),
+    }
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
