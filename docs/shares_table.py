@@ -25,7 +25,7 @@ def by_share(store: Store, suite: str, kind: str, field: str) -> dict[float, dic
     """Official complete cells of a suite, by share and attack.
 
     Args:
-        kind: of the plugin in the system's configuration, "defenses" or "poisons". field: its share.
+        kind: of the plugin in the system's configuration, "defenses" or "poison". field: its share.
 
     Raises:
         RecordError: if there is none.
@@ -78,7 +78,7 @@ def main(arguments: Iterable[str]) -> int:
     store = Store(Path(root))
     made = {
         f"negatives: {HOW}": negatives(by_share(store, "negatives_digits", "defenses", "share")),
-        f"substitution: {HOW}": substitution(by_share(store, "substitution_digits", "poisons", "rate")),
+        f"substitution: {HOW}": substitution(by_share(store, "substitution_digits", "poison", "rate")),
     }
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
