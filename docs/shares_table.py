@@ -1,7 +1,8 @@
 """Tables over a share of the training images, written into defenses.md from the stores of their suites.
 
 `python docs/shares_table.py results`, after `benchmark run suite=negatives_digits` and `benchmark run
-suite=substitution_digits`.
+suite=substitution_digits`. The column of fine-tuning needs `benchmark run suite=negatives_digits seed=0
+system.init_from=results/systems/KEY/weights.safetensors`, where KEY is the system of that seed without negatives.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ PAGE = Path(__file__).parent / "defenses.md"
 HOW = "python docs/shares_table.py STORE"
 
 
-def by_share(store: Store, suite: str, kind: str, field: str) -> dict[float, dict[str, list[Record]]]:
-    """Official complete cells of a suite, by share and attack.
+def by_share(
+    store: Store, suite: str, kind: str, field: str, *, tuned: bool = False
+) -> dict[float, dict[str, list[Record]]]:
+    """Complete cells of a suite, by share and attack: those as in the suite, or those that fine-tune.
 
     Args:
         kind: of the plugin in the system's configuration, "defenses" or "poison". field: its share.
@@ -32,7 +35,10 @@ def by_share(store: Store, suite: str, kind: str, field: str) -> dict[float, dic
     """
     found: dict[float, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in store.records():
-        if (record.suite or "").partition("@")[0] == suite and record.official and record.status == "complete":
+        started = bool(record.system.config.get("init_from"))
+        if (record.suite or "").partition("@")[0] != suite or record.status != "complete" or started != tuned:
+            continue
+        if record.official or tuned:
             (part,) = record.system.config[kind]
             found[float(part["params"][field])][record.attack.name].append(record)
     if not found:
@@ -56,11 +62,17 @@ def robust(records: Iterable[Record]) -> str:
     return percent((r.counts.robust_correct, r.counts.total) for r in records if r.counts)
 
 
-def negatives(of: Mapping[float, Mapping[str, list[Record]]]) -> str:
-    """Table of training on negatives, in Markdown."""
-    lines = ["| share of negatives added | clean | on negatives |", "|---|---|---|"]
+def negatives(of: Mapping[float, Mapping[str, list[Record]]], tuned: Mapping[float, Mapping[str, list[Record]]]) -> str:
+    """Table of training on negatives, from scratch and fine-tuned, in Markdown."""
+    lines = [
+        "| share of negatives added | clean | on negatives | clean, fine-tuned | on negatives, fine-tuned |",
+        "|---|---|---|---|---|",
+    ]
     for share, records in of.items():
-        lines.append(f"| {share:g} | {clean(records['negative'])} | {robust(records['negative'])} |")
+        after = tuned.get(share, {}).get("negative", [])
+        cells = [clean(records["negative"]), robust(records["negative"])]
+        cells += [clean(after), robust(after)] if after else ["", ""]
+        lines.append("| " + " | ".join([f"{share:g}", *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -77,7 +89,10 @@ def main(arguments: Iterable[str]) -> int:
     (root,) = arguments
     store = Store(Path(root))
     made = {
-        f"negatives: {HOW}": negatives(by_share(store, "negatives_digits", "defenses", "share")),
+        f"negatives: {HOW}": negatives(
+            by_share(store, "negatives_digits", "defenses", "share"),
+            by_share(store, "negatives_digits", "defenses", "share", tuned=True),
+        ),
         f"substitution: {HOW}": substitution(by_share(store, "substitution_digits", "poison", "rate")),
     }
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
