@@ -69,6 +69,7 @@ class MatrixSweeper(Sweeper):
         narrowed = {override.get_key_element().lstrip("+") for override in typed}
         jobs = chosen.given_to(jobs, [o for o in settings if o in suite], *known, narrowed=narrowed)
         jobs = chosen.given_to(jobs, [o for o in settings if o not in suite], *known)
+        jobs = [list(job) for job in dict.fromkeys(map(tuple, jobs))]  # a typed setting replaces all of the suite's
         self.task.varied = chosen.varied(jobs)
         if self.task.dry:
             self.task.swept += [CellResult(**one.return_value) for one in self._launch(jobs)]

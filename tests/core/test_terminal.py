@@ -183,6 +183,17 @@ def test_a_stored_single_run_prints_its_result_and_a_dry_run_computes_nothing(
     ]
 
 
+def test_a_setting_on_the_command_line_replaces_all_values_of_the_suite_and_repeats_no_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "suite=distillation_digits", "attack=jsma", "dry_run=true", "tracker=[]"]
+    assert len(said(capsys, *words).splitlines()) == 7
+    assert len(said(capsys, *words, "defense.distillation.temperature=10").splitlines()) == 1
+    two = said(capsys, *words, "defense.distillation.temperature=10,30")
+    assert re.findall(r"\[defense\.distillation\.temperature=(\d+)\]", two) == ["10", "30"]
+
+
 def test_named_settings_of_a_folder_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "attack").mkdir()
     (tmp_path / "attack" / "mine.yaml").write_text("defaults: [pgd, _self_]\nsteps: 3\n")
