@@ -47,8 +47,10 @@ def by_share(
 
 
 def percent(counts: Iterable[tuple[int, int]]) -> str:
-    """Mean share in percent, with the lowest and the highest of the runs."""
+    """Mean share in percent, with the lowest and the highest of the runs; empty without one."""
     shares = [100 * count / total for count, total in counts]
+    if not shares:
+        return ""
     return f"{sum(shares) / len(shares):.1f} ({min(shares):.1f} to {max(shares):.1f})"
 
 
@@ -77,11 +79,23 @@ def negatives(of: Mapping[float, Mapping[str, list[Record]]], tuned: Mapping[flo
 
 
 def substitution(of: Mapping[float, Mapping[str, list[Record]]]) -> str:
-    """Table of substituted training images, in Markdown."""
-    lines = ["| share of images replaced | clean | PGD |", "|---|---|---|"]
+    """Table of substituted training images, under true labels and under predicted ones, in Markdown."""
+    lines = [
+        "| share of images replaced | clean, true labels | PGD, true labels | clean, predicted labels | PGD, predicted labels |",
+        "|---|---|---|---|---|",
+    ]
     for share, records in of.items():
-        lines.append(f"| {share:g} | {clean(records['none'])} | {robust(records['pgd'])} |")
+        cells = [f"{share:g}"]
+        for labels in ("keep", "predicted"):
+            cells.append(clean(r for r in records["none"] if _labels(r) == labels))
+            cells.append(robust(r for r in records["pgd"] if _labels(r) == labels))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _labels(record: Record) -> str:
+    (poison,) = record.system.config["poison"]
+    return str(poison["params"]["labels"])
 
 
 def main(arguments: Iterable[str]) -> int:
