@@ -81,7 +81,7 @@ def negatives(of: Mapping[float, Mapping[str, list[Record]]], tuned: Mapping[flo
 def substitution(of: Mapping[float, Mapping[str, list[Record]]]) -> str:
     """Table of substituted training images, under true labels and under predicted ones, in Markdown."""
     lines = [
-        "| share of images replaced | clean, true labels | PGD, true labels | clean, predicted labels | PGD, predicted labels |",
+        "| share replaced | clean, true labels | PGD, true labels | clean, predicted labels | PGD, predicted labels |",
         "|---|---|---|---|---|",
     ]
     for share, records in of.items():
