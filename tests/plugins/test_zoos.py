@@ -186,7 +186,7 @@ def test_a_timm_folder_by_timm_itself(tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = real("timm").create_model("test_resnet", in_chans=1, num_classes=10).eval()
     config = {"pretrained_cfg": {"mean": MEAN, "std": STD, "input_size": [1, 32, 32]}}
-    importlib.import_module("timm.models").save_for_hf(theirs, tmp_path, model_config=config)
+    importlib.import_module("timm.models").save_for_hf(theirs, tmp_path, model_config=config, safe_serialization=True)
     x = torch.rand(4, 1, 32, 32)
     module = filled(make("timm", path=str(tmp_path)), DataSpec((1, 32, 32), 10))
     torch.testing.assert_close(module(x), theirs((x - MEAN[0]) / STD[0]))
