@@ -41,7 +41,7 @@ def foretelling() -> list[Attack]:
     """Attacks on classifiers whose settings tell their passes, as installed and in other settings."""
     made: list[Any] = [registry.load("attack", name) for name in registry.names("attack")]
     told = [cls for cls in made if cls.forwards is not Attack.forwards and cls.supports.bounded]
-    plain = [cls() for cls in told]
+    plain = [cls() for cls in told if Classification.name in cls.tasks]
     others = [
         PGD(steps=3, restarts=2),
         PGD(steps=3, restarts=2, stop_on_success=False),
