@@ -159,14 +159,16 @@ def test_a_stored_single_run_prints_its_result_and_a_dry_run_computes_nothing(
     words = ["run", "model=linear", "training.epochs=1", "attack=fgsm", "examples=20", "tracker=[console]"]
     plan = said(capsys, *words, "dry_run=true")
     assert plan == (
-        "to do  digits/linear fgsm linf 1/10 seed 0: 20 examples, one pass each, after training for at most 1 epochs\n"
+        "to do  digits/linear [training.epochs=1] fgsm linf 1/10 seed 0: 20 examples, one pass each, after training "
+        "for at most 1 epochs\n"
     )
     assert not (tmp_path / "results").exists()
     said(capsys, *words)
     (record,) = Store(tmp_path / "results").records()
-    assert said(capsys, *words) == f"[stored] {record.name}: robust {robust_of(record)}\n"
+    name = record.name.replace(" ", " [training.epochs=1] ", 1)
+    assert said(capsys, *words) == f"[stored] {name}: robust {robust_of(record)}\n"
     plan = said(capsys, *words, "dry_run=true")
-    assert plan == f"stored  {record.name}: complete, robust {robust_of(record)}\n"
+    assert plan == f"stored  {name}: complete, robust {robust_of(record)}\n"
     plans = said(capsys, *words[:-3], "-m", "attack=fgsm,jsma,pgd", "examples=30", "tracker=[]", "dry_run=true")
     assert re.search(r"^to do .*fgsm.*: 30 examples, about 1 passes each; .* s \(as in ", plans, re.MULTILINE)
     assert re.search(r"^refused .*jsma perturbs under", plans, re.MULTILINE)
@@ -194,6 +196,10 @@ def test_named_settings_of_a_folder_are_listed(tmp_path: Path, capsys: pytest.Ca
     assert f"named settings in {tmp_path}: attack=mine" in shown
     assert re.search(r"^named settings: attack=.*pgd_10", shown, re.MULTILINE)
     assert main(["plugins", "--config-dir", str(tmp_path / "none")]) == 2
+    words = ["run", "--config-dir", str(tmp_path), "attack=mine", "examples=20", "model=linear", "dry_run=true"]
+    assert "seed 0 [attack=mine]: 20 examples, at most 3 passes each" in said(capsys, *words)
+    words[3:4] = ["attack=cascade", "attack.members=[fgsm,mine]"]
+    assert "linear cascade linf 1/10 seed 0 [attack.members=[fgsm,mine]]: " in said(capsys, *words)
 
 
 def test_certifiers_and_detectors_have_figures(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def foretelling() -> list[Attack]:
 @pytest.mark.parametrize("method", foretelling(), ids=repr)
 def test_an_example_that_holds_takes_the_passes_foretold_or_one_less(method: Attack) -> None:
     threat = Threat(Norm.linf, Fraction(1, 1000))
-    images = {"model": nn.Sequential(nn.Flatten(), DIGITS.model()), "x": DIGITS.x.reshape(-1, 1, 8, 8)}
+    images: dict[str, Any] = {"model": nn.Sequential(nn.Flatten(), DIGITS.model()), "x": DIGITS.x.reshape(-1, 1, 8, 8)}
     found = attack(method, threat.norm, "1/1000", rows=EXACT[Norm.linf].argsort(descending=True)[:4], **images)
     most = method.forwards(threat)
     assert most is not None
