@@ -2,9 +2,9 @@
 
 Nine inception modules, with batch normalisation after every convolution (Ioffe & Szegedy, ICML 2015, arXiv:1502.03167,
 section 4.2) in place of local response normalisation and of the auxiliary classifiers, which only helped training. On
-images of fewer than 64 pixels a side a 3x3 convolution of stride 1 replaces the 7x7 convolution of stride 2, and the
-second pooling is left out, so that 28x28 pixels reach the inception modules as 14x14 instead of 4x4. Poolings are
-padded by one pixel: that gives the sizes of the table, and an answer to images of any size.
+images of fewer than 64 pixels a side a 3x3 convolution of stride 1 replaces the 7x7 convolution of stride 2, so that
+28x28 pixels reach the inception modules as 7x7 instead of 4x4. Poolings are padded by one pixel: that gives the sizes
+of the table, and an answer to images of any size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmark.api import ConfigError, DataSpec, Model, hookimpl
 from ._normalize import Normalize, image_shape
 
 SMALL = 64
-"""Images with a shorter side than this get the adapted stem."""
+"""Images with a shorter side than this get the adapted first convolution."""
 
 Widths = tuple[int, int, int, int, int, int]
 STAGES: tuple[tuple[Widths, ...], ...] = (
@@ -86,7 +86,7 @@ class GoogLeNet(Model):
         channels, *sides = image_shape(spec, "googlenet")
         small = min(sides) < SMALL
         layers = _convolution(channels, 64, 3) if small else _convolution(channels, 64, 7, 2)
-        layers += [_pool(), *_convolution(64, 64, 1), *_convolution(64, 192, 3), *([] if small else [_pool()])]
+        layers += [_pool(), *_convolution(64, 64, 1), *_convolution(64, 192, 3), _pool()]
         inputs = 192
         for place, modules in enumerate(STAGES):
             layers += [_pool()] if place else []
