@@ -50,14 +50,16 @@ def cells(store: Path, suite: str) -> Cells:
     return found
 
 
-def certificates(store: Path) -> dict[str, torch.Tensor]:
-    """Certified distances of the test examples by the key of the system, of cells without an attack."""
+def certificates(store: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """Certified distances of the test examples by dataset and model, of cells without an attack."""
     found = {}
     for path in sorted((store / "cells").glob("*/record.json")):
         record = read_record(path)
         if record.status == "complete" and record.attack.name == "none" and record.certifiers:
             outcomes = Outcomes.load(path.parent / "outcomes.safetensors")
-            found[record.system.key] = torch.where(outcomes.clean_correct, outcomes.certified, 0.0)
+            found[record.system.dataset, record.system.model_name] = torch.where(
+                outcomes.clean_correct, outcomes.certified, 0.0
+            )
     return found
 
 
@@ -90,7 +92,7 @@ def _tree_row(data: str, title: str, own: list[Cell]) -> str:
     return f"| {data} | {title} | {counts.clean_correct} | {proved} | {' | '.join(parts)} | {undercut} |"
 
 
-def matrix(found: Cells, proved: dict[str, torch.Tensor]) -> str:
+def matrix(found: Cells, proved: dict[tuple[str, str], torch.Tensor]) -> str:
     """One row per dataset and model, for the datasets with every model; a failed cell has no result."""
     lines = [f"| data | model | correct | certified at 1/10 | {' | '.join(ATTACKS.values())} | undercut |"]
     lines.append("|---" * (5 + len(ATTACKS)) + "|")
@@ -103,7 +105,7 @@ def matrix(found: Cells, proved: dict[str, torch.Tensor]) -> str:
             counts = [None if cell is None else cell[0].counts for cell in row]
             shares = " | ".join("no result" if one is None else _share(one.robust_correct, one.total) for one in counts)
             correct = next(one.clean_correct for one in counts if one is not None)
-            held, undercut = _proved(own, proved.get(own[0][0].system.key))
+            held, undercut = _proved(own, proved.get((dataset, model)))
             lines.append(f"| {data} | {MODELS[model]} | {correct} | {held} | {shares} | {undercut} |")
     return "\n".join(lines) + "\n"
 
@@ -135,7 +137,10 @@ def main(arguments: Iterable[str]) -> int:
     known, kinds = cells(store, "tree_distances"), cells(store, "model_kinds")
     if not known and not kinds:
         raise RecordError(f"{store} has no complete cell of tree_distances or model_kinds; run one of these suites")
-    made = {**({TREES: trees(known)} if known else {}), **({MATRIX: matrix(kinds, certificates(store))} if kinds else {})}
+    made = {
+        **({TREES: trees(known)} if known else {}),
+        **({MATRIX: matrix(kinds, certificates(store))} if kinds else {}),
+    }
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 

@@ -1,6 +1,6 @@
 """False-negative rate of each class, without an attack and under it: which diseases, signs or attacks are missed.
 
-Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27(8), 2006, section 2: one class against the rest.
+Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27(8), 2006, section 2: a class against the rest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FalseNegatives(Metric):
         object.__setattr__(self, "classes", tuple(self.classes))
         if not self.classes or min(self.classes) < 0 or len(set(self.classes)) < len(self.classes):
             raise ConfigError(
-                f"metric.false_negatives.classes is {list(self.classes)}; expected different numbers of classes from 0, "
+                f"metric.false_negatives.classes is {list(self.classes)}; expected different numbers of classes, "
                 "such as [0,1]"
             )
 
