@@ -30,7 +30,7 @@ def draw_chests(folder: Path, count: int) -> None:
     down, right = np.mgrid[:32, :32] / 31.0
 
     def spot(x: float, y: float, width: float, height: float) -> np.ndarray:
-        return np.exp(-(((right - x) / width) ** 2) - ((down - y) / height) ** 2)
+        bump: np.ndarray = np.exp(-(((right - x) / width) ** 2) - ((down - y) / height) ** 2)
 
     for split, label in ((split, label) for split in ("train", "test") for label in ("NORMAL", "OPACITY")):
         (folder / split / label).mkdir(parents=True)
@@ -67,9 +67,8 @@ def test_missed_diseases_are_counted_by_class_with_and_without_an_attack(tmp_pat
         for name, kept in (("clean_", outcomes.clean_correct), ("", outcomes.robust)):
             measured = record.metric(f"{name}false_negative_rate_{label}")
             assert measured is not None
-            assert measured.value == pytest.approx(float((~kept[of_class]).float().mean()))
             assert measured.low is not None
-            assert measured.low <= measured.value
+            assert measured.value == pytest.approx(float((~kept[of_class]).float().mean()))
     missed = [record.metric(f"{name}false_negative_rate_1") for name in ("clean_", "")]
     assert all(one is not None and one.value is not None for one in missed)
     assert sum(one.value for one in missed[1:]) > sum(one.value for one in missed[:1])  # type: ignore[union-attr, misc]
