@@ -31,6 +31,7 @@ def draw_chests(folder: Path, count: int) -> None:
 
     def spot(x: float, y: float, width: float, height: float) -> np.ndarray:
         bump: np.ndarray = np.exp(-(((right - x) / width) ** 2) - ((down - y) / height) ** 2)
+        return bump
 
     for split, label in ((split, label) for split in ("train", "test") for label in ("NORMAL", "OPACITY")):
         (folder / split / label).mkdir(parents=True)
