@@ -1,7 +1,7 @@
 """The classic tables, written into classic-table.md from the records of a store.
 
-`python docs/classic_table.py results`, after `benchmark run suite=classic_digits`, `suite=classic_fashion` or
-`suite=classic_mnist_5k`.
+`python docs/classic_table.py results`, after `benchmark run suite=classic_digits`, `suite=classic_fashion`,
+`suite=googlenet_fashion` or `suite=classic_mnist_5k`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ TABLES = {
     MARK: (SUITE, MODEL),
     "fashion lenet: python docs/classic_table.py STORE": ("classic_fashion", "lenet"),
     "fashion mlp: python docs/classic_table.py STORE": ("classic_fashion", "mlp"),
+    "fashion googlenet: python docs/classic_table.py STORE": ("googlenet_fashion", "googlenet"),
     "mnist lenet: python docs/classic_table.py STORE": ("classic_mnist_5k", "lenet"),
     "mnist mlp: python docs/classic_table.py STORE": ("classic_mnist_5k", "mlp"),
 }
@@ -41,6 +42,17 @@ ROWS = {
     "carlini_wagner": ("Carlini-Wagner, linf, 100 steps", "carlini_wagner"),
 }
 """By plugin: what the row is called, and what the published table calls the attack."""
+
+LEFT_OUT = {"googlenet_fashion": {"carlini_wagner"}}
+"""Rows that a suite does not have."""
+
+PUBLISHED = {"lenet": "scratchai", "googlenet": "googlenet_mnist"}
+"""Source of the published figures, on MNIST, of each network that has any."""
+
+
+def rows_of(suite: str) -> list[str]:
+    """Attacks of the table of a suite."""
+    return [name for name in ROWS if name not in LEFT_OUT.get(suite, ())]
 
 
 def records(store: Path, suite: str = SUITE, model: str = MODEL) -> dict[str, Record]:
@@ -59,28 +71,31 @@ def records(store: Path, suite: str = SUITE, model: str = MODEL) -> dict[str, Re
         its_own = record.system.model == model and not (record.system.defenses or record.system.poison)
         if of_suite and its_own and record.status == "complete":
             found[record.attack.name] = record
-    missing = [name for name in ROWS if name not in found]
+    missing = [name for name in rows_of(suite) if name not in found]
     if missing and found:
         raise RecordError(f"{store} has no complete cell of {suite} for {', '.join(missing)}; run the suite first")
-    return {name: found[name] for name in ROWS if found}
+    return {name: found[name] for name in rows_of(suite) if found}
 
 
-def published() -> dict[tuple[str, int], Number]:
-    """The figures for LeNet on MNIST, by attack and 1 or 5."""
-    (source,) = [source for source in load_published() if source.key == "scratchai"]
-    (entry,) = [entry for entry in source.entries if entry.system == "lenet"]
+def published(model: str = MODEL) -> dict[tuple[str, int], Number]:
+    """The figures for a network on MNIST, by attack and 1 or 5; none for one without a source."""
+    entries = [entry for source in load_published() if source.key == PUBLISHED.get(model) for entry in source.entries]
+    own = [entry for entry in entries if entry.system == model]
+    if not own:
+        return {}
+    (entry,) = own
     return {(number.attack, 5 if "top5" in number.metric else 1): number for number in entry.numbers}
 
 
 def table(cells: Mapping[str, Record]) -> str:
     """The table in Markdown, in percent; published figures beside those of the network that they are of."""
-    known = published() if cells["none"].system.model == MODEL else {}
+    known = published(cells["none"].system.model)
     lines = [
         "| attack | top-1 | 95 % | top-5 | 95 % | passes | published top-1 | published top-5 |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, (title, called) in ROWS.items():
-        counts, cost = cells[name].counts, cells[name].cost
+    for name, record in cells.items():
+        (title, called), counts, cost = ROWS[name], record.counts, record.cost
         assert counts is not None
         assert cost is not None
         measured = [_measured(right, counts.total) for right in (counts.robust_correct, counts.robust_top5)]

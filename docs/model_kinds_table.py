@@ -1,6 +1,6 @@
 """The tables of models-without-gradients.md from a store: `python docs/model_kinds_table.py results`.
 
-After `benchmark run suite=tree_distances` and `suite=model_kinds`.
+After `benchmark run suite=tree_distances`, `suite=model_kinds`, and the certificates of its linear models and trees.
 """
 
 from __future__ import annotations
@@ -50,6 +50,19 @@ def cells(store: Path, suite: str) -> Cells:
     return found
 
 
+def certificates(store: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """Certified distances of the test examples by dataset and model, of cells without an attack."""
+    found = {}
+    for path in sorted((store / "cells").glob("*/record.json")):
+        record = read_record(path)
+        if record.status == "complete" and record.attack.name == "none" and record.certifiers:
+            outcomes = Outcomes.load(path.parent / "outcomes.safetensors")
+            found[record.system.dataset, record.system.model_name] = torch.where(
+                outcomes.clean_correct, outcomes.certified, 0.0
+            )
+    return found
+
+
 def trees(found: Cells) -> str:
     """One row per dataset and ensemble: shares certified and left by each attack, and distances over exact ones."""
     columns = [f"left by {name} | its distance over the certified one" for name in NEAREST.values()]
@@ -79,19 +92,34 @@ def _tree_row(data: str, title: str, own: list[Cell]) -> str:
     return f"| {data} | {title} | {counts.clean_correct} | {proved} | {' | '.join(parts)} | {undercut} |"
 
 
-def matrix(found: Cells) -> str:
+def matrix(found: Cells, proved: dict[tuple[str, str], torch.Tensor]) -> str:
     """One row per dataset and model, for the datasets with every model; a failed cell has no result."""
-    lines = ["| data | model | correct | " + " | ".join(ATTACKS.values()) + " |", "|---" * (3 + len(ATTACKS)) + "|"]
+    lines = [f"| data | model | correct | certified at 1/10 | {' | '.join(ATTACKS.values())} | undercut |"]
+    lines.append("|---" * (5 + len(ATTACKS)) + "|")
     for dataset, data in DATASETS.items():
         rows = {model: [found.get((dataset, model, attack)) for attack in ATTACKS] for model in MODELS}
         if not all(any(row) for row in rows.values()):
             continue
         for model, row in rows.items():
+            own = [cell for cell in row if cell is not None]
             counts = [None if cell is None else cell[0].counts for cell in row]
             shares = " | ".join("no result" if one is None else _share(one.robust_correct, one.total) for one in counts)
             correct = next(one.clean_correct for one in counts if one is not None)
-            lines.append(f"| {data} | {MODELS[model]} | {correct} | {shares} |")
+            held, undercut = _proved(own, proved.get((dataset, model)))
+            lines.append(f"| {data} | {MODELS[model]} | {correct} | {held} | {shares} | {undercut} |")
     return "\n".join(lines) + "\n"
+
+
+def _proved(own: list[Cell], distance: torch.Tensor | None) -> tuple[str, str]:
+    """Share certified at the radius of the threat, and number of successes that are nearer than their certificate."""
+    if distance is None:
+        return "", ""
+    undercut = 0
+    for _, folder in own:
+        outcomes = Outcomes.load(folder / "outcomes.safetensors")
+        wrong = outcomes.attacked & outcomes.adversarial
+        undercut += int((outcomes.linf[wrong] < distance[wrong]).sum())
+    return _share(int((distance >= own[0][0].threat.eps).sum()), len(distance)), str(undercut)
 
 
 def _share(right: int, total: int) -> str:
@@ -109,7 +137,10 @@ def main(arguments: Iterable[str]) -> int:
     known, kinds = cells(store, "tree_distances"), cells(store, "model_kinds")
     if not known and not kinds:
         raise RecordError(f"{store} has no complete cell of tree_distances or model_kinds; run one of these suites")
-    made = {**({TREES: trees(known)} if known else {}), **({MATRIX: matrix(kinds)} if kinds else {})}
+    made = {
+        **({TREES: trees(known)} if known else {}),
+        **({MATRIX: matrix(kinds, certificates(store))} if kinds else {}),
+    }
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 

@@ -60,6 +60,10 @@ class Attack(Component):
             Refused: if the attack cannot work on such examples; one sentence that says what it needs.
         """
 
+    def forwards(self, threat: Threat) -> int | None:
+        """Most forward passes per example that its settings allow, for `dry_run=true`; None if only a run can tell."""
+        return None
+
     @abstractmethod
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Propose inputs that the system misclassifies; the core decides which of them count.

@@ -32,7 +32,9 @@ def main(options: argparse.Namespace) -> int:
         StoreError: if a folder is not a store.
     """
     goals = asked_goals(options)
-    verdict = verdict_of(options.store, options.data, goals, options.baseline, options.witnesses)
+    verdict = verdict_of(
+        options.store, options.data, goals, options.baseline, options.witnesses, own=options.config_dir
+    )
     _write(options, verdict)
     for check in verdict.checks:
         sys.stdout.write(f"{check.decision.outcome:9}  {check.sentence}\n")
@@ -92,8 +94,13 @@ def _share(value: str | float, option: str) -> float:
     return share
 
 
-def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, witnesses: Path | None) -> Verdict:
+def verdict_of(
+    store: Path, data: Path, goals: Goals, baseline: Path | None, witnesses: Path | None, *, own: Path | None = None
+) -> Verdict:
     """Judge the systems of a store.
+
+    Args:
+        own: folder of the user's variants, as --config-dir names it.
 
     Raises:
         StoreError: if a folder is not a store. RecordError: if the baseline cannot be compared.
@@ -101,7 +108,7 @@ def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, wit
     from benchmark_leaderboard.gate.checks import judge, tested_systems
 
     cells, unreadable = _cells(store)
-    systems = tested_systems(cells, _variants(goals))
+    systems = tested_systems(cells, _variants(goals, [] if own is None else [own]))
     before = tested_systems(_cells(baseline)[0], {}) if baseline is not None else ()
     replayed = _replayed(systems, store, data, witnesses) if witnesses is not None else {}
     failed = [cell.record for cell in cells if cell.record.status == "failed"]
@@ -109,19 +116,19 @@ def verdict_of(store: Path, data: Path, goals: Goals, baseline: Path | None, wit
     return judge(systems, goals, problems=problems, baseline=before, replayed=replayed)
 
 
-def _variants(goals: Goals) -> dict[str, AttackInfo]:
-    """Attacks of the goals that are variants of the catalogue, such as pgd_10, with their settings."""
+def _variants(goals: Goals, own: Sequence[Path]) -> dict[str, AttackInfo]:
+    """Attacks of the goals that are variants, such as pgd_10 or one of an `own` folder, with their settings."""
     from benchmark import registry
     from benchmark.config.members import is_variant, named_node
 
     found = {}
     for name in goals.attacks:
-        if name not in registry.names("attack") and is_variant("attack", name):
+        if name not in registry.names("attack") and is_variant("attack", name, own):
             from omegaconf import OmegaConf
 
             from benchmark.config.describe import attack_info
 
-            attack: Any = OmegaConf.to_object(named_node("attack", name))
+            attack: Any = OmegaConf.to_object(named_node("attack", name, own))
             found[name] = attack_info(attack)
     return found
 

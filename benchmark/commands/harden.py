@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,9 @@ def main(options: argparse.Namespace) -> int:
     from benchmark.hardening.search import Aim, one_by_one, sampled
 
     searched = _numbers(options)
-    pool = _pool(options)
-    protections = _parts("defense", options.protect or PROTECTIONS)
+    own = [] if options.config_dir is None else [options.config_dir]
+    pool = _pool(options, own)
+    protections = _parts("defense", options.protect or PROTECTIONS, own)
     goal = Aim(_share(options.at_least, "--at-least"), _share(options.clean_loss, "--clean-loss"))
     if options.trials is None:
         path = one_by_one(pool, protections, goal, searched, _say)
@@ -76,20 +78,20 @@ def _share(value: float, option: str) -> float:
     return value
 
 
-def _parts(kind: str, texts: tuple[str, ...] | list[str]) -> list[Part]:
+def _parts(kind: str, texts: tuple[str, ...] | list[str], own: Sequence[Path]) -> list[Part]:
     from benchmark.hardening.parts import parts
 
-    return [part for text in texts for part in parts(kind, text)]
+    return [part for text in texts for part in parts(kind, text, own)]
 
 
-def _pool(options: argparse.Namespace) -> Pool:
+def _pool(options: argparse.Namespace, own: Sequence[Path]) -> Pool:
     from benchmark.hardening.measure import Pool
 
     overrides = list(options.overrides)
     if options.attacker == "black-box" and not any(word.startswith("threat.access=") for word in overrides):
         overrides.append("threat.access=scores")
-    attacks = _parts("attack", options.attack or POOLS[options.attacker])
-    return Pool(overrides, attacks)
+    attacks = _parts("attack", options.attack or POOLS[options.attacker], own)
+    return Pool(overrides, attacks, own)
 
 
 def _say(step: Tried) -> None:

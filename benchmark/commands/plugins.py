@@ -25,10 +25,8 @@ def main(kind: str | None, name: str | None, *, as_json: bool, own: Path | None 
         own: a folder of configurations, like --config-dir of benchmark run; its named settings are listed too.
 
     Raises:
-        PluginError: if there is no such kind, plugin or folder.
+        PluginError: if there is no such kind or plugin.
     """
-    if own is not None and not own.is_dir():
-        raise PluginError(f"there is no folder {own}; --config-dir names one with folders such as attack/")
     if kind is not None and "." in kind and not name:
         kind, _, name = kind.partition(".")
     if kind is not None and kind not in registry.KINDS:

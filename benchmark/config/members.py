@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
@@ -12,14 +14,30 @@ from benchmark import registry
 from benchmark.config.structured import inner_kinds, inner_lists, structured
 from benchmark.errors import ConfigError
 
-__all__ = ["is_variant", "member", "named_node", "with_members"]
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["is_variant", "member", "named_node", "own_folders", "with_members"]
+
+Folders = Sequence[Path]
+"""Folders of the user's configurations, as named by --config-dir; their variants come before those of conf/."""
 
 
-def with_members(node: Any, place: str = "") -> Any:
+def own_folders() -> tuple[Path, ...]:
+    """Folders of the running Hydra job that --config-dir names; none outside a job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ()
+    sources = HydraConfig.get().runtime.config_sources
+    return tuple(Path(source.path) for source in sources if source.provider == "command-line")
+
+
+def with_members(node: Any, place: str = "", own: Folders = ()) -> Any:
     """Replace every plugin named in a list by the node of its settings.
 
     Args:
-        node: what Hydra composed, changed in place. place: its key.
+        node: what Hydra composed, changed in place. place: its key. own: see :data:`Folders`.
 
     Raises:
         ConfigError: if an entry is neither a name nor a name with settings. PluginError: if there is no such plugin.
@@ -36,16 +54,16 @@ def with_members(node: Any, place: str = "") -> Any:
             given = node[key]
             if not isinstance(given, ListConfig):
                 raise ConfigError(f"{where} is {given!r}; expected a list of names, such as {where}=[fgsm,pgd]")
-            node[key] = [member(lists[key], entry, f"{where}[{at}]") for at, entry in enumerate(given)]
+            node[key] = [member(lists[key], entry, f"{where}[{at}]", own) for at, entry in enumerate(given)]
         else:
-            with_members(node[key], where)
+            with_members(node[key], where, own)
     return node
 
 
-def member(kind: str, entry: Any, where: str) -> DictConfig:
+def member(kind: str, entry: Any, where: str, own: Folders = ()) -> DictConfig:
     """Settings of one list entry: `name`, `{name: {setting: value}}`, or a finished node."""
     if isinstance(entry, DictConfig) and isinstance(OmegaConf.get_type(entry), type) and _is_schema(entry):
-        return with_members(entry, where)  # type: ignore[no-any-return]
+        return with_members(entry, where, own)  # type: ignore[no-any-return]
     settings: Any = {}
     if isinstance(entry, DictConfig) and len(entry) == 1:
         ((name, settings),) = entry.items()
@@ -57,7 +75,8 @@ def member(kind: str, entry: Any, where: str) -> DictConfig:
             f"{where} is {given!r}; expected the name of a plugin ({kind}), or a name with settings, such as "
             "{pgd: {steps: 10}}"
         )
-    return with_members(_merged(named_node(kind, name), settings, where), where)  # type: ignore[no-any-return]
+    node = _merged(named_node(kind, name, own), settings, where)
+    return with_members(node, where, own)  # type: ignore[no-any-return]
 
 
 def _is_schema(entry: DictConfig) -> bool:
@@ -75,19 +94,31 @@ def _merged(node: DictConfig, settings: Any, where: str) -> DictConfig:
     return merged
 
 
-def is_variant(kind: str, name: str) -> bool:
-    """True for settings with a name of their own in conf/, such as attack pgd_10."""
-    return importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml").is_file()
+def is_variant(kind: str, name: str, own: Folders = ()) -> bool:
+    """True for settings with a name of their own in conf/ or in a folder `own`, such as attack pgd_10."""
+    return _variant(kind, name, own) is not None
 
 
-def named_node(kind: str, name: str) -> DictConfig:
-    """Default settings of a plugin or of a variant in conf/, including those of the plugins inside it."""
-    own: Any = {}
-    if name not in registry.names(kind):
-        variant = importlib.resources.files("benchmark.conf").joinpath(kind, f"{name}.yaml")
-        if is_variant(kind, name):
-            own = OmegaConf.create(variant.read_text(encoding="utf-8"))
-            name = next(entry for entry in own.pop("defaults") if entry != "_self_")
+def _variant(kind: str, name: str, own: Folders) -> Traversable | None:
+    """The file of a variant; None without one."""
+    places: list[Traversable] = [*own, importlib.resources.files("benchmark.conf")]
+    files = [place.joinpath(kind, f"{name}.yaml") for place in places]
+    return next((file for file in files if file.is_file()), None)
+
+
+def named_node(kind: str, name: str, own: Folders = ()) -> DictConfig:
+    """Default settings of a plugin or of a variant, including those of the plugins inside it.
+
+    Raises:
+        ConfigError: if the file of a variant does not name what it changes. PluginError: if there is no such plugin.
+    """
+    variant = None if name in registry.names(kind) else _variant(kind, name, own)
+    if variant is not None:
+        settings: Any = OmegaConf.create(variant.read_text(encoding="utf-8"))
+        bases = [entry for entry in settings.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+        if not bases or bases[0] == name:
+            raise ConfigError(f"{variant} names no {kind} under defaults; expected a list such as [pgd, _self_]")
+        return _merged(named_node(kind, bases[0], own), settings, str(variant))
     cls = registry.load(kind, name, own=True)
     node = structured(cls)
     with open_dict(node):
@@ -95,7 +126,5 @@ def named_node(kind: str, name: str) -> DictConfig:
         for field, inner in inner_kinds(cls).items():
             plugin = next(f.metadata["plugin"] for f in dataclasses.fields(cls) if f.name == field)
             del node[field]
-            node[field] = named_node(inner, plugin)
-    merged = OmegaConf.merge(node, own)
-    assert isinstance(merged, DictConfig)
-    return merged
+            node[field] = named_node(inner, plugin, own)
+    return node

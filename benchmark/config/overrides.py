@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmark import registry
 from benchmark.errors import ConfigError
 
-__all__ = ["NO_WORD", "refuse_unknown", "sentence"]
+__all__ = ["NO_WORD", "brief", "refuse_unknown", "sentence"]
 
 NO_WORD = "Config group override must be a string or a list"
 """Hydra's message, in a ValueError, for a choice that parses as a number."""
@@ -22,6 +22,20 @@ ALL_SETTINGS = "List all: benchmark run --cfg job"
 
 FEW = 8
 """Largest number of names to list in full; beyond it, only close matches are listed."""
+
+
+LONG = 60
+"""Largest number of characters of a value to print in full."""
+
+
+def brief(text: str) -> str:
+    """Text of at most LONG characters; a longer one loses its middle."""
+    return text if len(text) <= LONG else f"{text[: LONG - 18]} ... {text[-13:]}"
+
+
+def _once(text: str) -> str:
+    """Text where it is said again in the same sentence: dots in place of a long one."""
+    return text if len(text) <= LONG else "..."
 
 
 def sentence(error: BaseException) -> str:
@@ -96,7 +110,7 @@ def _no_choice(path: str, options: list[str]) -> str:
     if not name:
         return f"nothing is chosen for {group}; write {group}=NAME"
     more = f" List all: benchmark plugins {group}" if group in registry.KINDS else ""
-    return f"no {group} named {name!r}; {len(options)} are available.{_near(name, sorted(options))}{more}"
+    return f"no {group} named {brief(name)!r}; {len(options)} are available.{_near(name, sorted(options))}{more}"
 
 
 def _not_loaded(text: str, cause: BaseException | None) -> str:
@@ -119,38 +133,40 @@ def _no_key(text: str, cause: BaseException | None) -> str:
 
 def _no_value(text: str, cause: BaseException | None) -> str:
     given = text.removeprefix("Error merging override ")
-    held = getattr(cause, "child_node", None)
+    held, said = getattr(cause, "child_node", None), brief(given)
     if isinstance(held, DictConfig) and "is not a subclass of" in str(cause):
         key, settings = given.partition("=")[0], [str(name) for name in held]
-        return (
-            f"{given}: {key} has the settings {', '.join(settings)}; set one of them, as in {key}.{settings[0]}=VALUE"
-        )
-    return f"{given}: {_first_line(cause)}"
+        return f"{said}: {key} has the settings {', '.join(settings)}; set one of them, as in {key}.{settings[0]}=VALUE"
+    value = given.partition("=")[2]
+    return f"{said}: {_first_line(cause).replace(value, brief(value))}"
 
 
 def _several(text: str, cause: BaseException | None) -> str:
     given = text.splitlines()[0].split("'")[1]
     key, _, values = given.partition("=")
-    listed = "" if key in registry.KINDS and key not in registry.LISTS else f"; for a list: '{key}=[{values}]'"
-    each = f"to run each of them, add -m: benchmark run -m {given}{listed}"
+    again = _once(values)
+    no_list = (key in registry.KINDS and key not in registry.LISTS) or "[" in values
+    listed = "" if no_list else f"; for a list: '{key}=[{again}]'"
+    each = f"to run each of them, add -m: benchmark run -m {key}={again}{listed}"
     return (
-        f"{given} gives several values; {each}; to pass one value that contains a comma, quote it: \"{key}='{values}'\""
+        f"{key}={brief(values)} gives several values; {each}; to pass one value that contains a comma, quote it: "
+        f"\"{key}='{again}'\""
     )
 
 
 def _unreadable(text: str, cause: BaseException | None) -> str:
     if "=" not in text.split("'")[1]:
-        return f"{text.split(chr(39))[1]!r} is neither GROUP=CHOICE nor KEY=VALUE; see benchmark run --help"
+        return f"{brief(text.split(chr(39))[1])!r} is neither GROUP=CHOICE nor KEY=VALUE; see benchmark run --help"
     return _unquoted(text.split("'")[1])
 
 
 def _unquoted(given: str) -> str:
     """Error sentence for a word that Hydra cannot parse, such as `dataset.path=a(1).npz`."""
     key, _, value = given.partition("=")
-    quoted = value.replace("'", "\\'")
+    quoted = _once(value.replace("'", "\\'"))
     return (
-        f"{given} cannot be parsed: some of its characters are special to Hydra, as to the shell; put the value in "
-        f"quotes within quotes: \"{key}='{quoted}'\""
+        f"{key}={brief(value)} cannot be parsed: some of its characters are special to Hydra, as to the shell; put the "
+        f"value in quotes within quotes: \"{key}='{quoted}'\""
     )
 
 

@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.config.members import with_members
+from benchmark.config.members import own_folders, with_members
 from benchmark.config.schema import RunSchema
 from benchmark.errors import BenchmarkError, ConfigError
 from benchmark.threat import Region, Threat, parse_eps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from omegaconf import DictConfig
 
 __all__ = ["resolve"]
 
 
-def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ...] = ()) -> RunConfig:
+def resolve(
+    cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ...] = (), own: Sequence[Path] | None = None
+) -> RunConfig:
     """Convert the composed configuration to a frozen object.
+
+    Args:
+        own: folders of the user's configurations; None for those of the running Hydra job.
 
     Raises:
         ConfigError: from the class that rejects a value, in its words.
@@ -33,7 +41,7 @@ def resolve(cfg: DictConfig, *, official: bool = False, overrides: tuple[str, ..
     refuse_unknown(cfg, [f.name for f in dataclasses.fields(RunSchema)])
     try:
         for key in cfg:
-            with_members(cfg[key], str(key))
+            with_members(cfg[key], str(key), own_folders() if own is None else own)
         schema: Any = {key: OmegaConf.to_object(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg}
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error

@@ -66,15 +66,16 @@ class Pool:
     """Runs the cells of stacks; cells in the store are not computed again.
 
     overrides: of every run, as for `benchmark run`, with model, data, threat and seed. attacks: the pool.
+    own: folders of the user's configurations.
     """
 
-    def __init__(self, overrides: Sequence[str], attacks: Sequence[Part]) -> None:
+    def __init__(self, overrides: Sequence[str], attacks: Sequence[Part], own: Sequence[Path] = ()) -> None:
         taken = [word for word in overrides if word.partition("=")[0].lstrip("+~") in ("attack", "examples")]
         if taken:
             raise ConfigError(
                 f"{taken[0]} is set by harden; give attacks with --attack, the number of examples with --examples"
             )
-        self.overrides, self.attacks = list(overrides), list(attacks)
+        self.overrides, self.attacks, self.own = list(overrides), list(attacks), list(own)
         register_schemas(PluginSource)
 
     def config(self, stack: Sequence[Part], attack: Part, examples: int) -> RunConfig:
@@ -90,10 +91,11 @@ class Pool:
         names = ",".join(part.name for part in stack)
         overrides = [*self.overrides, f"defense=[{names}]", *(word for part in stack for word in part.overrides)]
         overrides += [f"attack={attack.name}", *attack.overrides, f"examples={examples}", "tracker=[]"]
+        folders = [f"hydra.searchpath=[{','.join(repr(str(folder)) for folder in self.own)}]"] if self.own else []
         GlobalHydra.instance().clear()
         try:
             with initialize_config_module("benchmark.conf", version_base="1.3"):
-                return resolve(compose("run", overrides), overrides=tuple(overrides))
+                return resolve(compose("run", [*overrides, *folders]), overrides=tuple(overrides), own=self.own)
         except HydraException as error:
             raise ConfigError(sentence(error)) from error
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmark import registry
 from benchmark.config.members import is_variant
@@ -32,14 +34,17 @@ class Part:
         return [f"{prefix}.{key}={value}" for key, value in self.settings]
 
 
-def parts(kind: str, text: str) -> list[Part]:
-    """Parse `NAME key=value other=1|2` into the plugin, or the variant in conf/, with each combination of its settings.
+def parts(kind: str, text: str, own: Sequence[Path] = ()) -> list[Part]:
+    """Parse `NAME key=value other=1|2` into a plugin or a variant, with each combination of its settings.
+
+    Args:
+        own: folders of the user's variants, beside those in conf/.
 
     Raises:
         ConfigError: if there is no such plugin, or a setting is not KEY=VALUE.
     """
     name, *settings = text.split()
-    if not is_variant(kind, name):
+    if not is_variant(kind, name, own):
         registry.find(kind, name)
     choices = []
     for setting in settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmark.parsers.options import Commands, add_data_option, add_store_option
+from benchmark.parsers.options import Commands, add_data_option, add_folder_option, add_store_option
 
 __all__ = ["add_gate"]
 
@@ -25,6 +25,7 @@ def add_gate(commands: Commands) -> None:
     gate.add_argument("--at-least", type=float, metavar="SHARE", help="robust accuracy in the worst case, such as 0.4")
     gate.add_argument("--clean", type=float, metavar="SHARE", help="accuracy without an attack")
     gate.add_argument("--attack", action="append", default=[], metavar="NAME=SHARE", help="against one attack alone")
+    add_folder_option(gate, "folder of your own variants, which --attack may name")
     gate.add_argument("--every-class", type=float, metavar="SHARE", help="worst case among the examples of each label")
     gate.add_argument("--class", action="append", default=[], dest="labels", metavar="LABEL=SHARE",
                       help="worst case among the examples of one label")  # fmt: skip

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmark.commands.harden import POOLS
-from benchmark.parsers.options import Commands
+from benchmark.parsers.options import Commands, add_folder_option
 
 __all__ = ["add_harden", "overrides_first"]
 
@@ -29,6 +29,7 @@ def add_harden(commands: Commands) -> None:
     harden.add_argument("--attacker", choices=sorted(POOLS), default="white-box", help="default: white-box")
     harden.add_argument("--attack", action="append", default=[], metavar="'ATTACK KEY=VALUE'",
                         help="an attack of the pool, with settings; repeat it for more")  # fmt: skip
+    add_folder_option(harden, "folder of your own variants, which --attack and --protect may name")
     harden.add_argument("--examples", type=int, default=200, metavar="N", help="number of test examples; default: 200")
     harden.add_argument("--search-examples", type=int, metavar="N",
                         help="number of them for the search; default: half")  # fmt: skip

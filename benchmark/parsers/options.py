@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
-__all__ = ["Commands", "add_data_option", "add_input_option", "add_store_option"]
+__all__ = ["Commands", "add_data_option", "add_folder_option", "add_input_option", "add_store_option"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Subparsers: the commands of a parser, or the actions of a command."""
@@ -28,6 +28,25 @@ def add_data_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data", type=Path, default=Path("data"), metavar="PATH", help="folder of the data files; default: data"
     )
+
+
+def add_folder_option(command: argparse.ArgumentParser, what: str) -> None:
+    """Add --config-dir. what: what the folder's named settings are used for."""
+    command.add_argument("--config-dir", type=config_folder, metavar="DIR", help=what)
+
+
+def config_folder(path: str) -> Path:
+    """Existing folder of configurations, absolute.
+
+    Raises:
+        PluginError: if there is none.
+    """
+    from benchmark.errors import PluginError
+
+    folder = Path(path).absolute()
+    if not folder.is_dir():
+        raise PluginError(f"there is no folder {path}; --config-dir names one with folders such as attack/")
+    return folder
 
 
 def add_input_option(command: argparse.ArgumentParser) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from benchmark import registry
 from benchmark.errors import PluginError
-from benchmark.parsers.options import Commands
+from benchmark.parsers.options import Commands, add_folder_option
 
 __all__ = ["add_plugins"]
 
@@ -28,9 +27,7 @@ def add_plugins(commands: Commands) -> None:
     )
     plugins.add_argument("name", nargs="?", metavar="KIND.NAME", help="after check: the plugin, such as attack.pgd")
     plugins.add_argument("--json", action="store_true", help="print JSON")
-    plugins.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="also list the named settings (YAML) in this folder"
-    )
+    add_folder_option(plugins, "also list the named settings (YAML) in this folder")
     plugins.set_defaults(command=_run)
 
 

@@ -194,7 +194,9 @@ def _contradicts_card(card: Card, outcomes: Outcomes, system: System) -> Finding
 
 
 def _implausible_radius(threat: Threat) -> Finding | None:
-    if threat.norm.value != "linf" or threat.radius < 0.5:
+    """A radius that erases the input; not where part of it is fixed, or features of a table keep rules."""
+    kept = threat.region.kind is not RegionKind.full or threat.table is not None
+    if threat.norm.value != "linf" or threat.radius < 0.5 or kept:
         return None
     return Finding(
         name="implausible_radius",

@@ -83,12 +83,13 @@ def _run(argv: list[str], schemas: type[PluginSource], task: SweepJob) -> int:
     register(schemas)
     argv = written_out(argv) if schemas is PluginSource else argv
     task.dry = any(word.partition("=")[::2] == ("dry_run", "true") for word in argv)
-    argv = [word for word in argv if word.partition("=")[0] != "dry_run"]
+    argv = chosen.options_first([word for word in argv if word.partition("=")[0] != "dry_run"])
     if any(word in ("-m", "--multirun") for word in argv):
         task.settings = tuple(word for word in argv if chosen.is_setting(word))
         argv = ["-m", *(word for word in argv if word not in (*task.settings, "-m", "--multirun"))]  # options first
     elif schemas is PluginSource:
         argv = chosen.for_one_cell(argv)
+        task.varied = chosen.own(argv)
     placed = any(word.startswith("hydra.sweep.dir=") for word in argv)
     folder = f"hydra.sweep.dir=${{store.root}}/sweeps/{task.sweep}"
     sys.argv = ["benchmark run", *argv, *([folder] if schemas is PluginSource and not placed else [])]

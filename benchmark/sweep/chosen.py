@@ -17,7 +17,7 @@ from benchmark.errors import ConfigError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["for_one_cell", "given_to", "hint", "is_setting", "telling", "varied"]
+__all__ = ["for_one_cell", "given_to", "hint", "is_setting", "options_first", "own", "telling", "varied"]
 
 SHARED = ("tracker",)
 """Kinds of plugin that serve the sweep as a whole."""
@@ -27,6 +27,9 @@ SETTING = re.compile(rf"({'|'.join(k for k in registry.KINDS if k not in SHARED)
 
 IN_EVERY_NAME = ("seed", "threat", "threat.norm", "threat.eps", "threat.queries", "threat.goal", "threat.levels")
 """Keys whose values are in every display name of a cell."""
+
+TELLING = (*(kind for kind in registry.KINDS if kind not in ("dataset", "certifier", "metric", "tracker")), "training")
+"""Groups whose words tell a single run from others of the same system, attack and threat."""
 
 JobWords = Sequence[str]
 
@@ -92,6 +95,18 @@ def given_to(
             [_with(job, value) for value in values] if fit else [job] for job, fit in zip(found, fits, strict=True)
         ))  # fmt: skip
     return found
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Words with the overrides at the end, side by side, as Hydra's parser wants them."""
+    overrides = [word for word in words if not word.startswith("-") and ("=" in word or word[:1] in ("~", "+"))]
+    return [*(word for word in words if word not in overrides), *overrides]
+
+
+def own(words: Iterable[str]) -> frozenset[str]:
+    """Keys of a single run that its name should say: choices and settings of the system and of the attack."""
+    keys = (word.partition("=")[0] for word in words)
+    return frozenset(key for key in keys if re.split(r"[.@]", key.lstrip("+"))[0] in TELLING)
 
 
 def varied(jobs: Iterable[JobWords]) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from benchmark.config.overrides import brief
 from benchmark.errors import ConfigError
 
 __all__ = ["written_out"]
@@ -41,20 +42,20 @@ def _model(value: str) -> list[str]:
         return [f"model={value}"]
     if len(own) < len(choices):
         raise ConfigError(
-            f"model={value} mixes files and names of plugins; use a separate command for each kind (the store keeps "
-            "both)"
+            f"model={brief(value)} mixes files and names of plugins; use a separate command for each kind (the "
+            "store keeps both)"
         )
     code = [CODE.fullmatch(choice) for choice in choices]
     if not any(code) and not any(choice.endswith(".py") for choice in choices):
         return ["model=file", f"model.weights={','.join(map(_quoted, choices))}"]
     if not all(code):
-        raise ConfigError(f"model={value} names a file without its class; write model=FILE.py:NAME")
+        raise ConfigError(f"model={brief(value)} names a file without its class; write model=FILE.py:NAME")
     paths = list(dict.fromkeys(match["path"] for match in code if match))
     factories = list(dict.fromkeys(match["factory"] for match in code if match))
     if len(paths) > 1 and len(factories) > 1:
         raise ConfigError(
-            f"model={value} names several classes in several files; sweep over the files of one class, or the classes "
-            "of one file"
+            f"model={brief(value)} names several classes in several files; sweep over the files of one class, or "
+            "the classes of one file"
         )
     return ["model=file", f"model.path={','.join(map(_quoted, paths))}", f"model.factory={','.join(factories)}"]
 

@@ -72,11 +72,20 @@ def _passes(config: RunConfig, store: Store) -> str:
         total = f"; {seconds * config.examples:.3g} s" if config.examples else f"; {1000 * seconds:.3g} ms an example"
         return f"{count}, about {each:.4g} passes each{total} (as in {best.key[:8]})"
     budgets = [int(value) for value in (config.threat.queries, mine.params.get("queries")) if isinstance(value, int)]
-    steps, restarts = mine.params.get("steps"), mine.params.get("restarts", 1)
-    if isinstance(steps, int) and isinstance(restarts, int):
-        return f"{count}, about {min([(steps + 1) * restarts, *budgets])} passes each at most"
+    most = config.attack.forwards(config.threat)
+    if most is not None:
+        bound = min([most * _passes_of_system(config), *budgets])
+        return f"{count}, {'no pass' if bound == 0 else 'one pass' if bound == 1 else f'at most {bound} passes'} each"
     known = f"at most {min(budgets)} passes each, the budget" if budgets else "number of passes unknown before the run"
     return f"{count}, {known}"
+
+
+def _passes_of_system(config: RunConfig) -> int:
+    """Cost of one pass of the system behind its defenses."""
+    passes = 1
+    for defense in config.defenses:
+        passes = defense.passes(passes)
+    return passes
 
 
 def stored_line(cfg: Any, result: CellResult) -> str:

@@ -124,11 +124,11 @@ class MatrixSweeper(Sweeper):
 
         from benchmark.config.declared import declared_passes
         from benchmark.config.describe import attack_info
-        from benchmark.config.members import with_members
+        from benchmark.config.members import own_folders, with_members
 
         try:
             cfg = self.loader.load_sweep_config(self.composed, list(job))
-            with_members(cfg.attack, "attack")
+            with_members(cfg.attack, "attack", own_folders())
             attack: Any = OmegaConf.to_object(cfg.attack)
             declared = declared_passes(attack_info(attack).params)
         except Exception:
@@ -248,7 +248,7 @@ class SweepJob:
     sweep: the id of the sweep. fingerprint: of the configuration sources; "" outside a sweep.
     plan: the plan file to write or to work on. words: of the command that plans; None when working.
     settings: settings of plugins, given to the jobs of a sweep but not to the sweep as a whole.
-    varied: keys whose values differ between these jobs.
+    varied: keys whose values differ between these jobs; of a single run, those that its name should say.
     cells: results of the jobs called in this process. dry: report what each would do, and compute nothing.
     swept: results of the whole sweep, once it is summarised.
     """

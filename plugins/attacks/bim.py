@@ -53,9 +53,13 @@ class BIM(Attack):
             check_at_least(1, steps=self.steps)
         check_positive(step_size=self.step_size)
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step."""
+        return self.steps or (kurakin_steps(threat.radius) if threat.norm is Norm.linf else 10)
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """At most `steps` forward and backward passes per example."""
-        steps = self.steps or (kurakin_steps(threat.radius) if threat.norm is Norm.linf else 10)
+        steps = self.forwards(threat)
         return ascend(
             Active.of(target, threat.around(x, rng), y, targeted=threat.targeted),
             x,

@@ -28,6 +28,10 @@ class FGSM(Attack):
 
     loss: AttackLoss = AttackLoss.ce
 
+    def forwards(self, threat: Threat) -> int:
+        """One, for the gradient."""
+        return 1
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """One forward and one backward pass per example."""
         return ascend(

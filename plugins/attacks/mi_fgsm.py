@@ -35,6 +35,10 @@ class MIFGSM(Attack):
         check_positive(step_size=self.step_size)
         check_at_least(0, momentum=self.momentum)
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step."""
+        return self.steps
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
         return ascend_with_momentum(

@@ -19,6 +19,10 @@ class Negative(Attack):
 
     supports: ClassVar[Supports] = Supports(access=Access.labels, bounded=False)
 
+    def forwards(self, threat: Threat) -> int:
+        """No pass."""
+        return 0
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """Negatives, (B, *S); applying it twice restores the input. No pass through the system."""
         mask = threat.around(x, rng).mask

@@ -59,6 +59,10 @@ class Noise(Attack):
     def __post_init__(self) -> None:
         check_at_least(1, restarts=self.restarts)
 
+    def forwards(self, threat: Threat) -> int:
+        """One per draw but the last."""
+        return self.restarts - 1
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """First of `restarts` draws that succeeds, else the last; at most `restarts` - 1 forward passes."""
         ball = threat.around(x, rng)

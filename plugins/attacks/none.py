@@ -17,6 +17,10 @@ class NoAttack(Attack):
     tasks: ClassVar[frozenset[str]] = EVERY_TASK
     supports: ClassVar[Supports] = Supports(access=Access.labels, targeted=True, top5=True)
 
+    def forwards(self, threat: Threat) -> int:
+        """No pass."""
+        return 0
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """The clean input `x`."""
         return x

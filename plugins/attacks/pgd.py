@@ -55,6 +55,10 @@ class PGD(Attack):
                 "identical: set random_start to true, or restarts to 1"
             )
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step, and one to evaluate the end of each of several restarts."""
+        return self.restarts * (self.steps + 1) if self.restarts > 1 else self.steps
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """At most `steps` forward and backward passes per example and restart, and one forward between restarts."""
         return pgd(

@@ -51,6 +51,10 @@ class SegPGD(Attack):
         check_at_least(1, steps=self.steps)
         check_positive(step_size=self.step_size)
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step."""
+        return self.steps
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """At most `steps` forward and backward passes per example."""
         ball = threat.around(x, rng)

@@ -38,6 +38,10 @@ class SIFGSM(Attack):
         check_positive(step_size=self.step_size)
         check_at_least(0, momentum=self.momentum)
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step and copy."""
+        return self.steps * self.copies
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` * `copies` forward and backward passes per example."""
         return ascend_with_momentum(

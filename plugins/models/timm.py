@@ -69,10 +69,9 @@ class Timm(ZooModel):
         arguments = config.get("model_args") or {}
         assert isinstance(arguments, dict)
         channels = {"in_chans": spec.shape[0]} if spec.shape[0] != 3 else {}
-        timm = imported("timm", LINE)
-        made: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=config.get("num_classes"), **{**channels, **arguments}
-        )
+        settings = {"num_classes": config.get("num_classes"), **channels, **arguments}
+        own = {"pretrained": False, "checkpoint_path": ""}  # the weights are those of the folder alone
+        made: nn.Module = imported("timm", LINE).create_model(name, **{**settings, **own})
         return made
 
 

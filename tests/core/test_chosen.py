@@ -88,3 +88,18 @@ def test_cells_of_a_sweep_are_told_apart_by_what_differs_and_their_names_do_not_
     assert chosen.telling(jobs[0], keys, "digits/mlp+distillation pgd linf 1/10 seed 0") == (heat[1],)
     assert chosen.telling(jobs[1], keys, "digits/mlp pgd linf 1/10 seed 1") == ("attack=pgd_10",)
     assert chosen.telling(jobs[1], chosen.varied(jobs[1:]), "digits/mlp pgd linf 1/10 seed 1") == ()
+
+
+def test_the_name_of_a_single_run_says_the_variant_and_the_settings_of_system_and_attack() -> None:
+    words = ["attack=pgd_10", "attack.loss=margin", "model.weights=a.pt", "defense=[jpeg]", "seed=3", "examples=50",
+             "dataset.path=a.npz", "tracker=[]", "store.root=s", "training.epochs=2", "+attack.step_size=0.1",
+             "attack@defense.adversarial_training.attack=fgsm"]  # fmt: skip
+    keys = chosen.own(words)
+    assert chosen.telling(words, keys, "arrays/file+jpeg pgd linf 1/10 seed 3") == (
+        *words[:3], "training.epochs=2", *words[-2:],
+    )  # fmt: skip
+
+
+def test_options_may_stand_between_the_overrides() -> None:
+    words = ["--config-dir", "mine", "a=1", "--cfg", "job", "~tracker", "b=2"]
+    assert chosen.options_first(words) == ["--config-dir", "mine", "--cfg", "job", "a=1", "~tracker", "b=2"]

@@ -109,6 +109,21 @@ def test_what_cannot_be_composed_is_one_sentence(override: str, told: str) -> No
 
 
 @pytest.mark.parametrize(
+    "override",
+    ["defense={},{}", "dataset.path={}({})", "attack.steps={}", "attack={}", "dataset.path={}=b", "training={}", "{}"],
+)
+def test_a_long_value_is_said_once_and_short(override: str) -> None:
+    given = override.format(*[f"[{'jpeg' * 60}]" if "," in override else "jpeg" * 60] * 2)
+    with pytest.raises(HydraException) as caught:
+        _config(given)
+    told = sentence(caught.value)
+    assert len(told) < 400
+    assert told.count("jpegjpeg") <= 30
+    assert " ... " in told
+    assert "[[" not in told  # a list of lists is no advice
+
+
+@pytest.mark.parametrize(
     ("override", "sentence"),
     [
         ("attack.steps=0", "attack.steps is 0"),

@@ -23,7 +23,7 @@ from benchmark.run import run
 from benchmark.sampling import ambient
 from benchmark.stages.proof import prove
 from benchmark.stages.proved import Proof
-from benchmark.threat import Threat, parse_eps
+from benchmark.threat import Region, RegionKind, Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
 
@@ -232,6 +232,8 @@ def test_a_system_that_is_not_what_its_card_says(tmp_path: Path, monkeypatch: py
 def test_an_implausible_radius_is_named(tmp_path: Path) -> None:
     found = _findings(tmp_path, threat=Threat(eps=parse_eps("1/2")))
     assert [f.name for f in found] == ["implausible_radius"]
+    border = Threat(eps=parse_eps("1/2"), region=Region(RegionKind.border, 1))
+    assert _findings(tmp_path, threat=border) == []  # what is inside the frame stays
 
 
 def _altered(record: Record, eps: str, robust: int, attack: str) -> Record:

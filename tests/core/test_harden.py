@@ -15,6 +15,7 @@ from benchmark.hardening.measure import Pool
 from benchmark.hardening.parts import parts
 from benchmark.hardening.search import Aim, Tried, one_by_one, sampled
 from benchmark.records.store import Store
+from tests.core.cells import plugin
 
 RUN = ("model=linear", "training.epochs=1", "threat=linf_01")
 SEARCH = ("--attack", "fgsm", "--examples", "60")
@@ -150,3 +151,20 @@ def test_parts_with_several_values_are_tried_in_turn() -> None:
     assert parts("attack", "art_pgd")[0].label == "art_pgd"  # a variant, of a bridge
     with pytest.raises(ConfigError, match="is not a setting"):
         parts("attack", "pgd =5")
+
+
+def test_variants_of_ones_own_are_parts_and_members(here: Path) -> None:
+    for kind, text in (("attack", "defaults: [pgd_10, _self_]\nsteps: 3\n"), ("defense", "defaults: [jpeg]\n")):
+        (here / "own" / kind).mkdir(parents=True)
+        (here / "own" / kind / "mine.yaml").write_text(text)
+    own = [here / "own"]
+    (attack,), (defense,) = parts("attack", "mine", own), parts("defense", "mine", own)
+    config: Any = Pool(RUN, [attack], own).config([defense], attack, 5)
+    assert config.attack.steps == 3
+    assert config.attack.restarts == 1
+    (cascade,) = parts("attack", "cascade members=[fgsm,mine]")
+    config = Pool(RUN, [cascade], own).config([], cascade, 5)
+    assert config.attack.members[1] == plugin("attack", "pgd", steps=3, stop_on_success=True)
+    (own[0] / "attack" / "mine.yaml").write_text("steps: 3\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml names no attack under defaults; expected a list such as"):
+        Pool(RUN, [cascade], own).config([], cascade, 5)

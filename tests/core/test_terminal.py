@@ -159,22 +159,28 @@ def test_a_stored_single_run_prints_its_result_and_a_dry_run_computes_nothing(
     words = ["run", "model=linear", "training.epochs=1", "attack=fgsm", "examples=20", "tracker=[console]"]
     plan = said(capsys, *words, "dry_run=true")
     assert plan == (
-        "to do  digits/linear fgsm linf 1/10 seed 0: 20 examples, number of passes unknown before the run, after "
-        "training for at most 1 epochs\n"
+        "to do  digits/linear [training.epochs=1] fgsm linf 1/10 seed 0: 20 examples, one pass each, after training "
+        "for at most 1 epochs\n"
     )
     assert not (tmp_path / "results").exists()
     said(capsys, *words)
     (record,) = Store(tmp_path / "results").records()
-    assert said(capsys, *words) == f"[stored] {record.name}: robust {robust_of(record)}\n"
+    name = record.name.replace(" ", " [training.epochs=1] ", 1)
+    assert said(capsys, *words) == f"[stored] {name}: robust {robust_of(record)}\n"
     plan = said(capsys, *words, "dry_run=true")
-    assert plan == f"stored  {record.name}: complete, robust {robust_of(record)}\n"
+    assert plan == f"stored  {name}: complete, robust {robust_of(record)}\n"
     plans = said(capsys, *words[:-3], "-m", "attack=fgsm,jsma,pgd", "examples=30", "tracker=[]", "dry_run=true")
     assert re.search(r"^to do .*fgsm.*: 30 examples, about 1 passes each; .* s \(as in ", plans, re.MULTILINE)
     assert re.search(r"^refused .*jsma perturbs under", plans, re.MULTILINE)
-    assert re.search(r"^to do .*pgd.*: 30 examples, about 41 passes each at most$", plans, re.MULTILINE)
+    assert re.search(r"^to do .*pgd.*: 30 examples, at most 40 passes each$", plans, re.MULTILINE)
     assert len(Store(tmp_path / "results").records()) == 1
-    plan = said(capsys, *words, "examples=30", "attack.loss=margin", "threat.queries=1000", "dry_run=true")
+    plan = said(capsys, *words[:3], "attack=deepfool", "examples=30", "threat.queries=1000", "dry_run=true")
     assert ": 30 examples, at most 1000 passes each, the budget\n" in plan
+    plan = said(capsys, *words[:3], "defense=[ensemble]", "attack=pgd_10", "examples=30", "dry_run=true")
+    assert ": 30 examples, at most 30 passes each, after training" in plan  # three members
+    plan = said(capsys, *words[:3], "attack=none", "examples=30", "dry_run=true")
+    assert ": 30 examples, no pass each, after training" not in plan
+    assert ": 30 examples, no pass each\n" in plan
     plans = said(capsys, *words[:-3], "-m", "attack=pgd,pgd_10", "training.epochs=1,2", "tracker=[]", "dry_run=true")
     assert re.findall(r"^to do +(.*?): ", plans, re.MULTILINE) == [
         f"digits/linear [training.epochs={epochs}] pgd linf 1/10 seed 0{variant}"
@@ -201,6 +207,10 @@ def test_named_settings_of_a_folder_are_listed(tmp_path: Path, capsys: pytest.Ca
     assert f"named settings in {tmp_path}: attack=mine" in shown
     assert re.search(r"^named settings: attack=.*pgd_10", shown, re.MULTILINE)
     assert main(["plugins", "--config-dir", str(tmp_path / "none")]) == 2
+    words = ["run", "--config-dir", str(tmp_path), "attack=mine", "examples=20", "model=linear", "dry_run=true"]
+    assert "seed 0 [attack=mine]: 20 examples, at most 3 passes each" in said(capsys, *words)
+    words[3:4] = ["attack=cascade", "attack.members=[fgsm,mine]"]
+    assert "linear cascade linf 1/10 seed 0 [attack.members=[fgsm,mine]]: " in said(capsys, *words)
 
 
 def test_certifiers_and_detectors_have_figures(tmp_path: Path) -> None:

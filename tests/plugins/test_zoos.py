@@ -1,12 +1,15 @@
 """Zoo formats: built, filled, refused when a byte differs, and never without a sentence. Networks are made here.
 
-Where a zoo's package is installed the real one is asked; timm and torchvision do not import beside the CPU build of
-torch 2.13, and a stand-in of the one function that is called takes their place.
+Where a zoo's package is installed the real one is asked: timm and torchvision import beside torch 2.14, for which there
+is a torchvision, and not beside the CPU build of 2.13, where a stand-in of the one function that is called takes their
+place.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.machinery
 import importlib.util
 import json
 import sys
@@ -58,6 +61,21 @@ def filled(model: Model, spec: DataSpec = DIGITS) -> nn.Module:
     return module.eval()
 
 
+def stand_in(name: str) -> Any:
+    """An empty module, with the spec that others look for who ask whether it is installed."""
+    made = ModuleType(name)
+    made.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    return made
+
+
+def real(name: str) -> Any:
+    """The package of a zoo itself; the test skips where it does not import."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:  # torchvision without its operators raises a RuntimeError
+        pytest.skip(f"{name} does not import here: {error}")
+
+
 @pytest.fixture
 def net() -> Net:
     torch.manual_seed(0)
@@ -74,9 +92,9 @@ def timm_folder(tmp_path: Path, net: Net, monkeypatch: pytest.MonkeyPatch) -> Pa
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(net.state_dict(), tmp_path / "model.safetensors")
-    stand_in: Any = ModuleType("timm")
-    stand_in.create_model = lambda name, pretrained, num_classes, **rest: Net(num_classes)
-    monkeypatch.setitem(sys.modules, "timm", stand_in)
+    timm = stand_in("timm")
+    timm.create_model = lambda name, pretrained, num_classes, **rest: Net(num_classes)
+    monkeypatch.setitem(sys.modules, "timm", timm)
     return tmp_path
 
 
@@ -149,11 +167,11 @@ def test_a_cell_of_a_zoo_model_is_known_by_its_content_and_needs_no_training(
 def test_torchvision_has_the_preprocessing_of_its_weights(
     tmp_path: Path, net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models: Any = ModuleType("torchvision.models")
+    models = stand_in("torchvision.models")
     models.get_model = lambda name, weights, num_classes: Net(num_classes)
     preset = SimpleNamespace(mean=MEAN, std=STD, crop_size=[8])
     models.get_weight = lambda name: SimpleNamespace(transforms=lambda: preset)
-    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision", stand_in("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.models", models)
     torch.save(net.state_dict(), tmp_path / "net-0676ba61.pth")
     model = make("torchvision", name="net", path=str(tmp_path / "net-0676ba61.pth"), weights_enum="Net_Weights.V1")
@@ -161,6 +179,32 @@ def test_torchvision_has_the_preprocessing_of_its_weights(
     module = filled(model, DataSpec((1, 16, 16), 10))
     small = nn.functional.interpolate(x, (8, 8), mode="bilinear", antialias=True)
     torch.testing.assert_close(module(x), net((small - MEAN[0]) / STD[0]))
+
+
+def test_a_timm_folder_by_timm_itself(tmp_path: Path) -> None:
+    """A folder as timm itself writes it for the hub."""
+    torch.manual_seed(0)
+    theirs = real("timm").create_model("test_resnet", in_chans=1, num_classes=10).eval()
+    config = {"pretrained_cfg": {"mean": MEAN, "std": STD, "input_size": [1, 32, 32]}}
+    importlib.import_module("timm.models").save_for_hf(theirs, tmp_path, model_config=config, safe_serialization=True)
+    x = torch.rand(4, 1, 32, 32)
+    module = filled(make("timm", path=str(tmp_path)), DataSpec((1, 32, 32), 10))
+    torch.testing.assert_close(module(x), theirs((x - MEAN[0]) / STD[0]))
+
+
+def test_a_state_dict_of_torchvision_by_torchvision_itself(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    models = real("torchvision.models")
+    theirs = models.get_model("squeezenet1_1", weights=None, num_classes=10).eval()
+    torch.save(theirs.state_dict(), tmp_path / "net.pth")
+    preset = models.get_weight("SqueezeNet1_1_Weights.IMAGENET1K_V1").transforms()
+    settings = {"path": str(tmp_path / "net.pth"), "weights_enum": "SqueezeNet1_1_Weights.IMAGENET1K_V1"}
+    x = torch.rand(2, 3, *2 * preset.crop_size)
+    module = filled(make("torchvision", name="squeezenet1_1", **settings), DataSpec(tuple(x.shape[1:]), 10))
+    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (preset.mean, preset.std))
+    torch.testing.assert_close(module(x), theirs((x - mean) / std))
+    with pytest.raises(ConfigError, match=r"'no_such_net': .*see torchvision\.models\.list_models"):
+        make("torchvision", name="no_such_net").build(DataSpec((3, 8, 8), 10))
 
 
 HUB = """
@@ -206,10 +250,7 @@ def test_a_repository_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -
 
 
 def test_a_folder_of_transformers_by_transformers_itself(tmp_path: Path) -> None:
-    try:
-        transformers = importlib.import_module("transformers")
-    except ImportError:
-        pytest.skip("transformers is not installed: pip install 'adversarial-benchmark[huggingface]'")
+    transformers = real("transformers")
     torch.manual_seed(0)
     config = transformers.ViTConfig(
         image_size=8, patch_size=4, num_channels=1, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
@@ -245,18 +286,18 @@ def test_a_folder_of_transformers_by_a_stand_in(tmp_path: Path, net: Net, monkey
         def forward(self, x: Tensor) -> Any:
             return SimpleNamespace(logits=super().forward(x))
 
-    stand_in: Any = ModuleType("transformers")
-    stand_in.AutoConfig = SimpleNamespace(from_pretrained=lambda path, **options: SimpleNamespace(num_labels=10))
+    theirs = stand_in("transformers")
+    theirs.AutoConfig = SimpleNamespace(from_pretrained=lambda path, **options: SimpleNamespace(num_labels=10))
 
     def from_pretrained(path: str, **options: Any) -> tuple[nn.Module, dict[str, list[str]]]:
         made = Theirs(10)
         made.load_state_dict(load_file(Path(path) / "model.safetensors"))
         return made, {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
 
-    stand_in.AutoModelForImageClassification = SimpleNamespace(
+    theirs.AutoModelForImageClassification = SimpleNamespace(
         from_config=lambda config: Theirs(config.num_labels), from_pretrained=from_pretrained
     )
-    monkeypatch.setitem(sys.modules, "transformers", stand_in)
+    monkeypatch.setitem(sys.modules, "transformers", theirs)
     (tmp_path / "config.json").write_text("{}")
     save_file(net.state_dict(), tmp_path / "model.safetensors")
     x = torch.rand(5, 1, 8, 8)
@@ -298,10 +339,10 @@ def test_a_keras_file_by_keras_itself(tmp_path: Path, run_python: Runner, monkey
 
 def test_a_keras_file_on_another_backend_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.keras").write_bytes(b"none")
-    stand_in: Any = ModuleType("keras")
+    keras = stand_in("keras")
     backend = SimpleNamespace(backend=lambda: "jax")
-    stand_in.backend = backend
-    monkeypatch.setitem(sys.modules, "keras", stand_in)
+    keras.backend = backend
+    monkeypatch.setitem(sys.modules, "keras", keras)
     model = make("keras", path=str(tmp_path / "net.keras"))
     with pytest.raises(ConfigError, match=r"Keras runs on jax here, which has no torch gradients; .*KERAS_BACKEND"):
         model.build(DIGITS)
@@ -310,8 +351,8 @@ def test_a_keras_file_on_another_backend_is_refused(tmp_path: Path, monkeypatch:
     def failing(path: Path, **options: Any) -> nn.Module:
         raise ValueError("not a zip file")
 
-    stand_in.saving = SimpleNamespace(load_model=failing)
+    keras.saving = SimpleNamespace(load_model=failing)
     with pytest.raises(DataError, match=r"net\.keras cannot be read \(not a zip file\)"):
         model.build(DIGITS)
-    stand_in.saving.load_model = lambda path, **options: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    keras.saving.load_model = lambda path, **options: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     assert filled(model)(torch.rand(2, 1, 8, 8)).shape == (2, 10)
