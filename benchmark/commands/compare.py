@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmark.errors import RecordError
 from benchmark.records.paired import Kept, compared, kept_of
 from benchmark.records.record import Record, read_record
+from benchmark.records.remote import fetched
 from benchmark.records.store import Store
 from benchmark.records.summary import labelled
 
@@ -59,12 +60,12 @@ def _kept(choice: str, store: Path, threat: str, attack: str) -> Kept:
 
 
 def chosen_cells(choice: str, store: Path) -> list[tuple[Record, Path]]:
-    """Select cells, with their folders, by folder, key prefix or system name.
+    """Select cells, with their folders, by folder or its URL, key prefix or system name.
 
     Raises:
         RecordError: if there is none, or several systems share the name.
     """
-    place = Path(choice)
+    place = fetched(choice)
     if place.exists():
         folders = sorted(path.parent for path in ([place] if place.is_file() else place.rglob("record.json")))
         found = [(read_record(folder), folder) for folder in folders]

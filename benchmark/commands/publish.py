@@ -71,10 +71,13 @@ def republish(
         raise RecordError(f"no record.json under {', '.join(map(str, paths))}; expected cells or folders of cells")
     told: list[CellResult] = []
     trained: set[Path] = set()
+    ledgers: dict[Path, Published] = {}
     for folder in folders:
         begun = time.monotonic()
         try:
-            told.append(_publish(folder, observers, sweep, tracker, trained))
+            root = folder.parent.parent
+            known = ledgers.setdefault(root, Published(Store(root), tracker)) if tracker else None
+            told.append(_publish(folder, observers, sweep, known, trained))
         except StoreError:
             raise
         except BenchmarkError as error:
@@ -85,12 +88,11 @@ def republish(
     return tuple(told)
 
 
-def _publish(folder: Path, observers: Observers, sweep: str, tracker: str, trained: set[Path]) -> CellResult:
+def _publish(folder: Path, observers: Observers, sweep: str, known: Published | None, trained: set[Path]) -> CellResult:
     """Publish a record and, before the first of its system, the training; note what no observer failed on."""
     record, sha256 = read_record(folder), file_sha256(folder / "record.json")
     plan = _plan(record, folder, sweep)
     store = Store(folder.parent.parent)
-    known = Published(store, tracker) if tracker else None
     with known.once(record.key, sha256) if known else contextlib.nullcontext(True) as new:
         if new:
             gallery = _gallery(folder, record)

@@ -15,7 +15,7 @@ from benchmark.records.findings import across
 from benchmark.records.naming import natural
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.records.summary import COLUMNS, in_order, labelled, robust_of, shown_rows
+from benchmark.records.summary import COLUMNS, named_in_order, named_rows, robust_of
 from benchmark.records.tables import fitted, table
 
 __all__ = ["main", "matrix"]
@@ -143,10 +143,8 @@ def _print(
         sys.stdout.write(f"{store} holds no cells yet; compute some with `benchmark run`\n")
         return
     if records:
-        shown = in_order(records)
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBROKEN
-        keys = [[record.key[:KEY_SHOWN], *row] for record, row in zip(shown, shown_rows(shown), strict=True)]
-        sys.stdout.write((table(("key", *COLUMNS), keys) if cells else matrix(records, width)) + "\n")
+        sys.stdout.write((_lines(records) if cells else matrix(records, width)) + "\n")
     for record in records:
         if record.error:
             sys.stdout.write(f"{record.status}  {record.key}  {record.name}: {record.error}\n")
@@ -164,6 +162,13 @@ def _print(
     parts += [f"{len(unreadable)} unreadable"] if unreadable else []
     parts += [f"{len(unfinished)} interrupted"] if unfinished else []
     sys.stdout.write(", ".join(parts) + "\n")
+
+
+def _lines(records: list[Record]) -> str:
+    """A table with a line per cell."""
+    named = named_in_order(records)
+    rows = [[record.key[:KEY_SHOWN], *row] for (record, _), row in zip(named, named_rows(named), strict=True)]
+    return table(("key", *COLUMNS), rows)
 
 
 def _findings(records: list[Record], kept: Store) -> list[str]:
@@ -188,16 +193,15 @@ def matrix(records: list[Record], width: int = UNBROKEN) -> str:
     Args:
         width: characters per line, beyond which the columns continue in another block.
     """
-    shown = in_order(records)
-    names = labelled(shown)
-    order = {(n.attack, n.threat): (r.threat.norm, r.threat.eps) for r, n in zip(shown, names, strict=True)}
+    named = named_in_order(records)
+    order = {(n.attack, n.threat): (r.threat.norm, r.threat.eps) for r, n in named}
     columns = sorted(order, key=lambda column: (natural(column[0]), *order[column], natural(column[1])))
     places: dict[tuple[str, str, str], list[Record]] = {}
-    for record, name in zip(shown, names, strict=True):
+    for record, name in named:
         places.setdefault((name.system, name.attack, name.threat), []).append(record)
     rows = [
         [system, *(_place(places.get((system, *column), [])) for column in columns)]
-        for system in dict.fromkeys(name.system for name in names)
+        for system in dict.fromkeys(name.system for _, name in named)
     ]
     return fitted(["system", *(" ".join(column) for column in columns)], rows, width)
 

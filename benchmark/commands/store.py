@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark.errors import BenchmarkError, RecordError, StoreError
 from benchmark.records.durable import BROKEN, file_sha256, flush, set_aside, settle
 from benchmark.records.record import Record, cell_key, read_record
+from benchmark.records.remote import fetched, is_url, send
 from benchmark.records.store import Store
 
 __all__ = ["check_store", "clean", "merge", "move", "tidy"]
@@ -18,6 +19,9 @@ __all__ = ["check_store", "clean", "merge", "move", "tidy"]
 PASSING = 3600.0
 """Seconds after which a temporary file counts as abandoned."""
 
+
+KINDS = ("systems", "cells")
+"""Folders that `merge` copies, in this order: what a cell names comes before it."""
 
 LOG_HEADER = 7
 """Size in bytes of the header of a W&B log."""
@@ -98,15 +102,19 @@ def move(root: Path, to: Path) -> int:
     return 0
 
 
-def merge(other: Path, root: Path) -> int:
+def merge(other: str | Path, to: str | Path) -> int:
     """Copy the cells and systems of another store into this one; returns 1 if two differ under one key (both are kept).
 
-    A complete cell replaces one that failed or was refused; the other store is not changed.
+    A complete cell replaces one that failed or was refused; the other store is not changed. Either may be a URL; of a
+    store at a URL that is copied into, only what both have is read.
     """
-    source, store = _existing(other), Store(root)
+    source = _existing(fetched(other, systems=True))
+    keys = {folder.name for kind in KINDS for folder in _folders(source, kind)}
+    root = fetched(to, systems=True, only=keys.__contains__, new=True)
+    store, arrived = Store(root), []
     problems = dict([*_broken_cells(source), *_broken_systems(source)])
-    copied, same, conflicts = 0, 0, [f"{path} {why}, and was not copied" for path, why in problems.items()]
-    for kind in ("systems", "cells"):
+    same, conflicts = 0, [f"{path} {why}, and was not copied" for path, why in problems.items()]
+    for kind in KINDS:
         for folder in _folders(source, kind):
             if folder in problems:
                 continue
@@ -122,10 +130,12 @@ def merge(other: Path, root: Path) -> int:
                 scratch.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copytree(folder, scratch)
                 store.put(scratch, final)
-                copied += 1
+                arrived.append(final)
+    if is_url(to):
+        send(root, arrived, str(to))
     for conflict in conflicts:
         sys.stdout.write(f"conflict  {conflict}\n")
-    sys.stdout.write(f"{copied} copied, {same} there already, {len(conflicts)} in conflict\n")
+    sys.stdout.write(f"{len(arrived)} copied, {same} there already, {len(conflicts)} in conflict\n")
     return 1 if conflicts else 0
 
 

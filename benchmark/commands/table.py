@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.commands.compare import chosen_cells
 from benchmark.errors import StoreError
 from benchmark.records.store import Store
-from benchmark.records.summary import COLUMNS, in_order, shown_rows
+from benchmark.records.summary import COLUMNS, named_in_order, named_rows
 from benchmark.records.tables import table
 
 __all__ = ["main"]
@@ -27,6 +27,6 @@ def main(choices: Sequence[str], store: Path, form: str) -> int:
         records = Store(store).records()
     else:
         raise StoreError(f"there is no folder {store}; name the store with --store, as store.root named it")
-    unique = in_order(list({record.key: record for record in records}.values()))
-    sys.stdout.write(table(COLUMNS, shown_rows(unique), form) + "\n")
+    unique = named_in_order(list({record.key: record for record in records}.values()))
+    sys.stdout.write(table(COLUMNS, named_rows(unique), form) + "\n")
     return 0

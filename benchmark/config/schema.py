@@ -18,6 +18,7 @@ from benchmark.api import (
     inner,
 )
 from benchmark.errors import ConfigError
+from benchmark.records.remote import lockable
 from benchmark.registry import KINDS, LISTS
 from benchmark.threat import Region, Threat
 
@@ -135,6 +136,9 @@ class StoreConfig:
     root: str = "results"
     data: str = "data"
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        lockable(self.root)
 
 
 UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}

@@ -25,6 +25,7 @@ from benchmark.interface.given import GivenData, GivenModel
 from benchmark.interface.inputs import Bounds, chosen_threat, examples_of, in_their_units, rule_of
 from benchmark.interface.progress import Progress
 from benchmark.interface.result import Cell, Evaluation
+from benchmark.records.remote import lockable
 from benchmark.records.store import Store
 from benchmark.system.adapted import AnswerKind, AnswerRule, InputRule
 from benchmark.threat import Access, Threat
@@ -93,7 +94,7 @@ def evaluate(
     parts = {part: examples_of(*pair, rule, named[part]) for part, pair in given.items() if pair is not None}
     held = _model(model, x, rule, answers, output, classes, name, parts)
     base = _config(held, parts, chosen_threat(threat, eps, rule), data, plugins("defense", defenses))
-    folder = Path(tempfile.mkdtemp(prefix="benchmark-")) if store is None else Path(store)
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-")) if store is None else Path(lockable(store))
     base = dataclasses.replace(
         base,
         certifiers=plugins("certifier", certifiers),

@@ -23,11 +23,13 @@ def add_compare(commands: Commands) -> None:
         "--threat", default="", metavar="NAME", help="keep only cells of this threat, such as 'linf 1/10'"
     )
     compare.add_argument("--attack", default="", metavar="NAME", help="keep only cells of this attack, such as pgd")
-    add_store_option(compare)
+    add_store_option(compare, urls=True)
     compare.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     from benchmark.commands import compare
+    from benchmark.records.remote import fetched
 
-    return compare.main(options.first, options.second, options.store, threat=options.threat, attack=options.attack)
+    store = fetched(options.store)
+    return compare.main(options.first, options.second, store, threat=options.threat, attack=options.attack)

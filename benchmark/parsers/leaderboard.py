@@ -36,9 +36,8 @@ def _add_build(actions: Commands) -> None:
     )
     build.add_argument(
         "--results",
-        type=Path,
         action="append",
-        metavar="PATH",
+        metavar="PATH|URL",
         help="a folder of cells; may be given again; default: results/cells",
     )
     build.add_argument(
@@ -52,7 +51,7 @@ def _add_build(actions: Commands) -> None:
         "--board", default="", metavar="NAME", help="with --single-file: only boards whose name contains this"
     )
     build.add_argument(
-        "--since", type=Path, action="append", metavar="PATH", help="results of the last release: adds what changed"
+        "--since", action="append", metavar="PATH|URL", help="results of the last release: adds what changed"
     )
     build.set_defaults(command=_build)
 
@@ -119,10 +118,13 @@ def _add_replay(actions: Commands) -> None:
 def _build(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import build
 
+    from benchmark.records.remote import fetched
+
     if options.board and not options.single_file:
         raise ConfigError("--board chooses what goes into --single-file; give both, or leave it out")
-    results = options.results or [Path("results/cells")]
-    missing = [str(path) for path in (*results, *(options.since or ())) if not path.exists()]
+    results = [fetched(place) for place in options.results or ["results/cells"]]
+    since = [fetched(place) for place in options.since or ()]
+    missing = [str(path) for path in (*results, *since) if not path.exists()]
     if missing:
         raise RecordError(f"there is no {' and no '.join(missing)}; name folders of cells")
     status: int = build.main(
@@ -131,7 +133,7 @@ def _build(options: argparse.Namespace) -> int:
         check=options.check,
         single=options.single_file,
         board=options.board,
-        since=options.since or (),
+        since=since,
     )
     return status
 

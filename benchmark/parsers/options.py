@@ -6,21 +6,36 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
+from benchmark.errors import ConfigError
+from benchmark.records.remote import lockable
+
 __all__ = ["Commands", "add_data_option", "add_folder_option", "add_input_option", "add_store_option"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Subparsers: the commands of a parser, or the actions of a command."""
 
 
-def add_store_option(command: argparse.ArgumentParser) -> None:
-    """Add --store."""
+def add_store_option(command: argparse.ArgumentParser, *, urls: bool = False) -> None:
+    """Add --store.
+
+    Args:
+        urls: the command only reads the store, which may then be a URL, and gives it to `benchmark.records.remote`.
+    """
     command.add_argument(
         "--store",
-        type=Path,
-        default=Path("results"),
-        metavar="PATH",
+        type=str if urls else _folder,
+        default="results" if urls else Path("results"),
+        metavar="PATH|URL" if urls else "PATH",
         help="the store, named by store.root in the run; default: results",
     )
+
+
+def _folder(text: str) -> Path:
+    """Path of a store that the command writes."""
+    try:
+        return Path(lockable(text))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_data_option(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from benchmark.parsers.options import Commands
 
@@ -18,7 +17,7 @@ def add_publish(commands: Commands) -> None:
         description="Report finished cells and their systems to a tracker from the records alone, one run each. The "
         "store remembers what was published, so an interrupted command goes on where it stopped.",
     )
-    publish.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
+    publish.add_argument("paths", nargs="+", metavar="PATH|URL", help="cells, or folders of cells")
     publish.add_argument("--tracker", required=True, metavar="NAME", help="such as wandb")
     publish.add_argument("--sweep", default="", metavar="NAME", help="group of the cells' runs")
     publish.add_argument("--rate", type=_rate, default=0.0, metavar="N", help="at most N records a minute")
@@ -28,8 +27,10 @@ def add_publish(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from benchmark.commands import publish
+    from benchmark.records.remote import fetched
 
-    return publish.main(options.paths, options.tracker, options.sweep, rate=options.rate, again=options.again)
+    paths = [fetched(path) for path in options.paths]
+    return publish.main(paths, options.tracker, options.sweep, rate=options.rate, again=options.again)
 
 
 def _rate(text: str) -> float:

@@ -16,7 +16,7 @@ def add_report(commands: Commands) -> None:
         help="report the boards, curves and site of a store to a tracker",
         description="Report a whole store as one run: a table per board, the curves, and the site as an artifact.",
     )
-    add_store_option(report)
+    add_store_option(report, urls=True)
     report.add_argument("--tracker", default="wandb", metavar="NAME", help="default: wandb")
     report.add_argument("--name", default="report", metavar="NAME", help="name of the run; default: report")
     report.set_defaults(command=_run)
@@ -25,5 +25,7 @@ def add_report(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from benchmark_leaderboard import report
 
-    status: int = report.main(options.store, options.tracker, options.name)
+    from benchmark.records.remote import fetched
+
+    status: int = report.main(fetched(options.store), options.tracker, options.name)
     return status

@@ -19,7 +19,7 @@ def add_status(commands: Commands) -> None:
         "interrupted, and every error and finding. Ends with 1 if a cell failed, and with --at-least as `benchmark "
         "gate` does.",
     )
-    add_store_option(status)
+    add_store_option(status, urls=True)
     status.add_argument("--cells", action="store_true", help="print one line per cell instead of the matrix")
     status.add_argument("--json", action="store_true", help="print JSON: every cell with its counts, or its traceback")
     status.add_argument("--at-least", type=float, metavar="SHARE", help="another name for benchmark gate --at-least")
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
 
         return progress.main(options.plan)
     from benchmark.commands import status
+    from benchmark.records.remote import fetched
 
-    return status.main(
-        options.store, as_json=options.json, at_least=options.at_least, old=options.stale, cells=options.cells
-    )
+    store = fetched(options.store)
+    return status.main(store, as_json=options.json, at_least=options.at_least, old=options.stale, cells=options.cells)

@@ -38,12 +38,12 @@ def add_store(commands: Commands) -> None:
     merge = actions.add_parser(
         "merge",
         help="copy the cells and systems of another store",
-        description="Copy cells and systems of another store into this one. Two that differ under one key are named "
-        "and stay as they are; then it ends with 1.",
+        description="Copy cells and systems of another store into this one; either may be on object storage. Two that "
+        "differ under one key are named and stay as they are; then it ends with 1.",
     )
-    merge.add_argument("other", type=Path, metavar="STORE", help="the other store, which is not changed")
+    merge.add_argument("other", metavar="STORE|URL", help="the other store, which is not changed")
     for action, name in ((check, "check"), (clean, "clean"), (move, "move"), (merge, "merge")):
-        add_store_option(action)
+        add_store_option(action, urls=name in ("check", "merge"))
         action.set_defaults(command=_run, action=name)
 
 
@@ -51,7 +51,9 @@ def _run(options: argparse.Namespace) -> int:
     from benchmark.commands import store
 
     if options.action == "check":
-        return store.check_store(options.store)
+        from benchmark.records.remote import fetched
+
+        return store.check_store(fetched(options.store, systems=True))
     if options.action == "clean":
         return store.clean(options.store, failed=options.failed, orphans=options.orphans)
     if options.action == "move":

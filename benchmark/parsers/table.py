@@ -19,11 +19,12 @@ def add_table(commands: Commands) -> None:
     )
     table.add_argument("choices", nargs="*", metavar="CELLS", help="folders, keys or systems; default: the whole store")
     table.add_argument("--format", default="text", choices=FORMATS, help="default: text")
-    add_store_option(table)
+    add_store_option(table, urls=True)
     table.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     from benchmark.commands import table
+    from benchmark.records.remote import fetched
 
-    return table.main(options.choices, options.store, options.format)
+    return table.main(options.choices, fetched(options.store), options.format)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from benchmark.parsers.options import Commands, add_data_option, add_input_option, add_store_option
 
@@ -19,8 +18,8 @@ def add_verify(commands: Commands) -> None:
         "keys, data, weights, counts, metrics, findings and certificates follow from what they name. Prints what "
         "remains unproved. Ends with 1 if one is not proved.",
     )
-    verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cells, or folders of cells")
-    add_store_option(verify)
+    verify.add_argument("paths", nargs="+", metavar="PATH|URL", help="cells, or folders of cells")
+    add_store_option(verify, urls=True)
     add_data_option(verify)
     verify.add_argument(
         "--distances", action="store_true", help="check only what needs no system: measure the candidates"
@@ -33,11 +32,11 @@ def add_verify(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from benchmark.commands import verify
+    from benchmark.records.remote import fetched
 
-    paths = [str(path) for path in options.paths]
     return verify.main(
-        paths,
-        str(options.store),
+        [str(fetched(path)) for path in options.paths],
+        str(fetched(options.store, systems=True)),
         str(options.data),
         distances=options.distances,
         again=options.again,

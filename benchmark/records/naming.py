@@ -64,8 +64,10 @@ def apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[s
         settings: of each, nested plain data.
     """
     flat = [dict(_flat(one)) for one in settings]
-    telling = {name: _telling([one for other, one in zip(names, flat, strict=True) if other == name])
-               for name in set(names)}  # fmt: skip
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for name, one in zip(names, flat, strict=True):
+        alike.setdefault(name, []).append(one)
+    telling = {name: _telling(those) for name, those in alike.items()}
     found = []
     for name, mine in zip(names, flat, strict=True):
         keys = telling[name]

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.errors import StoreError
@@ -16,15 +16,17 @@ from benchmark.records.store import Store
 __all__ = ["Published"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Published:
     """Contents that a tracker has, of one store; a killed publisher continues after them.
 
-    tracker: its plugin's name.
+    tracker: its plugin's name. known: (key, sha256) of the contents in the first `read` bytes of the file.
     """
 
     store: Store
     tracker: str
+    known: set[tuple[str, str]] = field(default_factory=set, init=False)
+    read: int = field(default=0, init=False)
 
     @property
     def path(self) -> Path:
@@ -35,7 +37,8 @@ class Published:
     def once(self, key: str, sha256: str) -> Iterator[bool]:
         """Hold other publishers of the store back; True if the tracker does not have this content of `key` yet."""
         with self.store.lock(f"published-{self.tracker}"):
-            yield (key, sha256) not in self._known()
+            self._read_on()
+            yield (key, sha256) not in self.known
 
     def note(self, key: str, sha256: str) -> None:
         """Append a content that the tracker was told of, durably.
@@ -46,7 +49,7 @@ class Published:
         line = json.dumps({"key": key, "sha256": sha256}) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
+            torn = self.path.is_file() and self.path.stat().st_size > self.read
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n" * torn + line)
                 file.flush()
@@ -58,11 +61,16 @@ class Published:
                 "the store writable, or publish a copy of it"
             ) from error
 
-    def _known(self) -> set[tuple[str, str]]:
-        known = set()
-        with contextlib.suppress(FileNotFoundError):
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+    def _read_on(self) -> None:
+        """Read the whole lines that were appended since the last call, also by other publishers."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < self.read:  # another file, such as one put back from a copy
+                self.known, self.read = set(), 0
+            file.seek(self.read)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self.read += len(whole)
+            for line in whole.splitlines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # of a publisher that was killed
                     entry = json.loads(line)
-                    known.add((str(entry["key"]), str(entry["sha256"])))
-        return known
+                    self.known.add((str(entry["key"]), str(entry["sha256"])))

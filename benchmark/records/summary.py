@@ -17,6 +17,8 @@ __all__ = [
     "figures_of",
     "in_order",
     "labelled",
+    "named_in_order",
+    "named_rows",
     "outcomes_of",
     "plain_rows",
     "proportion",
@@ -70,13 +72,18 @@ def labelled(records: Sequence[Record]) -> list[Labels]:
 
 def in_order(records: Sequence[Record]) -> list[Record]:
     """Sort records by system, norm, radius, attack and seed; numbers in names count by their values."""
+    return [record for record, _ in named_in_order(records)]
+
+
+def named_in_order(records: Sequence[Record]) -> list[tuple[Record, Labels]]:
+    """Records in the order of :func:`in_order`, with their display names, which are slow to find for thousands."""
 
     def place(named: tuple[Record, Labels]) -> tuple[Any, ...]:
         record, names = named
         system, threat, attack = (naming.natural(name) for name in names)
         return system, record.threat.norm, record.threat.eps, threat, attack, record.seed, record.key
 
-    return [record for record, _ in sorted(zip(records, labelled(records), strict=True), key=place)]
+    return sorted(zip(records, labelled(records), strict=True), key=place)
 
 
 COLUMNS = ("system", "threat", "attack", "seed", "robust accuracy", "clean accuracy", "passes", "seconds", "status")
@@ -84,8 +91,13 @@ COLUMNS = ("system", "threat", "attack", "seed", "robust accuracy", "clean accur
 
 def shown_rows(records: Sequence[Record]) -> list[list[str]]:
     """Displayed rows under :data:`COLUMNS`, in the order of the records."""
+    return named_rows(list(zip(records, labelled(records), strict=True)))
+
+
+def named_rows(named: Sequence[tuple[Record, Labels]]) -> list[list[str]]:
+    """Displayed rows under :data:`COLUMNS` of records with their display names."""
     rows = []
-    for record, names in zip(records, labelled(records), strict=True):
+    for record, names in named:
         attacked = record.counts.clean_correct - record.counts.spared if record.counts else 0
         passes = f"{record.cost.forwards / attacked:.4g}" if record.cost and attacked else ""
         seconds = f"{record.cost.seconds:.1f}" if record.cost else ""

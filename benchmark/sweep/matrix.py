@@ -19,6 +19,7 @@ from benchmark.hooks.events import CellResult, SweepSummary
 from benchmark.hooks.observers import Observers
 from benchmark.records.document import content_key
 from benchmark.records.plan import Plan, progress_of
+from benchmark.records.remote import lockable
 from benchmark.records.store import Store
 from benchmark.sweep.children import ChildDied, in_child
 from benchmark.sweep.chosen import telling
@@ -96,7 +97,7 @@ class Matrix:
         self.config = config
         self.sweep = sweep
         stored: Any = config.get("store") or StoreConfig()
-        self.store = Store(Path(stored.root).absolute())
+        self.store = Store(Path(lockable(stored.root)).absolute())
         self.fingerprint = _fingerprint(loader)
         self.retry = str(getattr(config.get("retry"), "name", config.get("retry")))
         self.until_broken = str(getattr(config.get("until"), "name", config.get("until"))) == "broken"

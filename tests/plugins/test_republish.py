@@ -19,6 +19,7 @@ from benchmark.cli import main
 from benchmark.commands.publish import republish
 from benchmark.errors import RecordError
 from benchmark.hooks.observers import Observers
+from benchmark.records.published import Published
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.run import run
@@ -181,3 +182,31 @@ def test_no_more_records_a_minute_than_asked_for(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit):
         main([*words, "--rate", "0"])
     assert "0 records a minute; expected a positive number" in capsys.readouterr().err
+
+
+def test_the_ledger_is_read_once_and_what_others_append_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = Published(Store(tmp_path), "wandb"), Published(Store(tmp_path), "wandb")
+    parsed: list[bytes] = []
+    loads = json.loads
+    monkeypatch.setattr("benchmark.records.published.json.loads", lambda line: parsed.append(line) or loads(line))
+    for number in range(40):
+        ledger = (mine, other)[number % 2]
+        with ledger.once(f"{number}", "a") as new:
+            assert new
+            ledger.note(f"{number}", "a")
+    for number in range(40):
+        with mine.once(f"{number}", "a") as new:
+            assert not new
+    assert len(parsed) < 2 * 41
+    with mine.path.open("ab") as file:
+        file.write(b'{"key": "torn", "sha')
+    with mine.once("torn", "a") as new:
+        assert new
+        mine.note("torn", "a")
+    with other.once("torn", "a") as new:
+        assert not new
+    mine.path.write_text("")
+    with mine.once("1", "a") as new:
+        assert new
