@@ -17,6 +17,9 @@ FOLDER = "transfer"
 """Folder of transfer measurements in a store, beside its cells."""
 
 
+MOST_EXAMPLES = 10_000_000
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,8 +34,8 @@ class Pair(_Model):
     source: str
     cells: dict[str, tuple[int, int]]
     witnesses_sha256: str
-    tried: int = Field(ge=0)
-    transferred: int = Field(ge=0)
+    tried: int = Field(ge=0, le=MOST_EXAMPLES)
+    transferred: int = Field(ge=0, le=MOST_EXAMPLES)
 
 
 class Arrivals(_Model):

@@ -13,6 +13,10 @@ from benchmark.threat import Norm
 __all__ = ["AttackInfo", "NormName", "SystemInfo", "ThreatInfo"]
 
 
+OWN_CODE = ("file", "http", "torch_hub")
+"""Models that run code of the user's own: a file or program, an endpoint, a repository."""
+
+
 class SystemInfo(Document):
     """The evaluated system. `config` holds every setting of dataset, model, defenses, poison and training."""
 
@@ -39,13 +43,11 @@ class SystemInfo(Document):
 
     @property
     def brings_code(self) -> bool:
-        """True if any part is the user's own code: a model from a file, or behind an endpoint."""
+        """True if any part is the user's own code: a plugin of `OWN_CODE`, whatever settings the record gives it."""
 
         def found(value: Any) -> bool:
             if isinstance(value, dict):
-                params = value.get("params")
-                names = {"file": "factory", "http": "url"}
-                own = isinstance(params, dict) and names.get(str(value.get("name"))) in params
+                own = "params" in value and value.get("name") in OWN_CODE
                 return own or any(found(one) for one in value.values())
             return isinstance(value, list) and any(found(one) for one in value)
 

@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 from benchmark.records import naming
 from benchmark.records.record import Finding, Record
 
-__all__ = ["COLLAPSED", "NO_ATTACK", "ROUNDING", "across", "sign_test"]
+__all__ = ["COLLAPSED", "FINDINGS", "NO_ATTACK", "ROUNDING", "across", "sign_test"]
+
+FINDINGS = frozenset({
+    "accuracy_rises_with_eps", "aware_weaker_than_oblivious", "cast_at_the_border", "catastrophic_overfitting",
+    "certified_yet_adversarial", "classes_given_up", "contradicts_card", "detector_gradient_masked",
+    "gradient_misleads", "implausible_radius", "invalid_candidates", "no_answer", "noise_beats_attack",
+    "non_finite_gradients", "oblivious_beats_aware", "optimizing_inference", "own_code", "probabilities_for_logits",
+    "randomized_outputs", "rows_depend_on_each_other", "scores_lose_precision", "scores_nearly_equal",
+    "surrogate_differs", "surrogate_is_target", "test_in_training", "transfer_beats_white_box",
+    "undeclared_optimization", "undeclared_randomness", "zero_gradients",
+})  # fmt: skip
+"""Names of all findings that the harness makes."""
 
 ROUNDING = 0.002
 """Fraction of examples on which two kinds of device may disagree."""

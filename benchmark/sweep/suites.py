@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import BenchmarkError
 from benchmark.records import naming
 from benchmark.records.described import AttackInfo, ThreatInfo
-from benchmark.records.record import Record
+from benchmark.records.record import GIVEN, Record
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -104,7 +104,7 @@ def departure(record: Record, test_total: int) -> str | None:
         "seed": record.seed in suite.seeds,
         "dataset": any(_is_dataset(record.system.config.get("dataset"), one) for one in suite.datasets),
         "threat": _plain(record.threat) in suite.threats,
-        "attack": _plain(record.attack) in suite.attacks,
+        "attack": record.attack.name == GIVEN or _plain(record.attack) in suite.attacks,
     }
     return next((f"its {part} is none of those of {suite.name}" for part, kept in parts.items() if not kept), None)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from benchmark.errors import RecordError
 
@@ -104,9 +105,19 @@ def open_arrays(path: Path, name: str) -> ArrayFile:
         at = last
     if at != size - 8 - length:
         raise RecordError(f"{name} has {size - 8 - length} bytes of arrays, but its header describes {at}")
+    _check_by_library(path, name)
     return ArrayFile(
         path, name, {n: (kind, shape, 8 + length + first) for n, (kind, shape, first, _) in arrays.items()}
     )
+
+
+def _check_by_library(path: Path, name: str) -> None:
+    """Check that the format's own library opens the file too, so that everybody can read what was accepted here."""
+    try:
+        with safe_open(path, framework="numpy"):
+            return
+    except SafetensorError as error:
+        raise RecordError(f"{name} is not a file that safetensors reads: {error}") from error
 
 
 def _entry(entry: Any, name: str) -> tuple[str, tuple[int, ...], int, int]:

@@ -19,9 +19,13 @@ AMOUNT = 1e15
 """Largest accepted magnitude of a metric."""
 EOT = 1_000_000
 QUERIES = 10**12
+MOST_WARNINGS = 100
 LARGEST_SEED = (1 << 63) - 1
 
-LONGEST_LISTS = {"metrics": 500, "findings": 100, "files": 16, "splits": 16, "defenses": 16, "poison": 16}
+LONGEST_LISTS = {"metrics": 500, "findings": 100, "files": 16, "splits": 16, "defenses": 16, "poison": 16,
+                 "certifiers": 16, "measured_by": 200, "survivors_of": 1000, "path": 200, "fitted_on": 16}  # fmt: skip
+LONGEST_EVIDENCE = 1000
+LONGEST_UNIT = 40
 """Largest number of entries of each list."""
 
 Range = tuple[str, float | None, float, float]
@@ -37,18 +41,25 @@ def check_numbers(record: Record, place: str) -> None:
 
 
 def check_lists(record: Record, place: str) -> None:
-    """Check the lengths of the lists of a record.
+    """Check the lengths of the lists of a record, and of the texts that boards show.
 
     Raises:
-        RecordError: naming the first list that is too long.
+        RecordError: naming the first one that is too long.
     """
     lists: dict[str, Sized] = {
         "metrics": record.metrics, "findings": record.findings, "files": record.files, "splits": record.splits,
-        "defenses": record.system.defenses, "poison": record.system.poison,
+        "defenses": record.system.defenses, "poison": record.system.poison, "certifiers": record.certifiers,
+        "measured_by": record.measured_by, "survivors_of": record.survivors_of, "path": record.path,
+        "fitted_on": record.fitted_on,
     }  # fmt: skip
     for name, entries in lists.items():
         if len(entries) > LONGEST_LISTS[name]:
             raise RecordError(f"{place} has {len(entries)} {name}; expected at most {LONGEST_LISTS[name]}")
+    texts = [(f"evidence of {finding.name}", finding.evidence, LONGEST_EVIDENCE) for finding in record.findings]
+    texts += [(f"unit of {metric.name}", metric.unit, LONGEST_UNIT) for metric in record.metrics]
+    for name, text, most in texts:
+        if len(text) > most:
+            raise RecordError(f"{place} has {len(text)} characters in the {name[:60]}; expected at most {most}")
 
 
 def check_card_bounds(card: Card, place: str) -> None:
@@ -58,6 +69,8 @@ def check_card_bounds(card: Card, place: str) -> None:
         RecordError: naming the first number out of range.
     """
     counts = ("train_examples", "poisoned_examples", "select_correct", "select_total", "test_correct", "test_total")
+    if len(card.warnings) > MOST_WARNINGS:
+        raise RecordError(f"{place} has {len(card.warnings)} warnings; expected at most {MOST_WARNINGS}")
     _check(
         [
             ("seed", card.seed, 0, LARGEST_SEED),
@@ -100,6 +113,11 @@ def _numbers(record: Record) -> Iterator[Range]:
     for metric in record.metrics:
         for part in ("value", "low", "high"):
             yield f"the {part} of the metric {metric.name}", getattr(metric, part), -AMOUNT, AMOUNT
+    yield "examples", record.examples, 1, MOST_EXAMPLES_COUNTED
+    for name, broken in record.path.items():
+        yield f"path.{name}", broken, 0, MOST_EXAMPLES_COUNTED
+    for name, count in record.given_up or ():
+        yield f"given_up.{name}", count, 0, MOST_PASSES_OF_A_CELL
     for name, split in record.splits.items():
         yield f"splits.{name}.count", split.count, 0, 10**12
     for file in record.files:

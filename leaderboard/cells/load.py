@@ -27,7 +27,7 @@ from .packed import ARRAYS, examples_name, read_document
 from .retraction import Withdrawal, withdrawal
 from .shared import SharedParts
 
-__all__ = ["check_files", "find", "read", "same_outcomes", "uncollected"]
+__all__ = ["check_files", "find", "read", "same_outcomes", "shown", "uncollected"]
 
 RECORD = "record.json"
 
@@ -100,6 +100,13 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
     if not withdrawn:
         problems += _withdrawn(cells)
     return [cells[key] for key in sorted(cells)], sorted(problems, key=lambda p: (p.path, p.sentence))
+
+
+def shown(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of the cells that were not withdrawn."""
+    found = {cell.record.key: cell for cell in cells}
+    _withdrawn(found)
+    return list(found.values())
 
 
 def same_outcomes(one: Record, other: Record) -> bool:

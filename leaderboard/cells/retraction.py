@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.errors import RecordError
 from benchmark.records.document import to_text
 
+from .texts import checked_json
+
 __all__ = ["RETRACTED", "SUPERSEDED", "Withdrawal", "withdraw", "withdrawal"]
 
 RETRACTED = "retracted.json"
@@ -27,7 +29,7 @@ class Withdrawal(BaseModel):
     schema_version: Literal[1] = 1
     reason: str = Field(min_length=1, max_length=2000)
     by: str = Field(default="", pattern=r"^([0-9a-f]{24})?$")
-    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+    date: str = Field(pattern=r"^20\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")
 
     @property
     def sentence(self) -> str:
@@ -68,8 +70,10 @@ def withdrawal(folder: Path) -> Withdrawal | None:
     for name in (RETRACTED, SUPERSEDED):
         path = folder / name
         if path.is_file():
+            data = path.read_bytes()
+            checked_json(data, f"{folder.name}/{name}")
             try:
-                found = Withdrawal.model_validate_json(path.read_bytes())
+                found = Withdrawal.model_validate_json(data, strict=True)
             except ValidationError as error:
                 raise RecordError(f"{folder.name}/{name} cannot be read: {error.errors()[0]['msg']}") from error
             if bool(found.by) != (name == SUPERSEDED):

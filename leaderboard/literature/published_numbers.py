@@ -7,20 +7,20 @@ They are shown beside measured rows, marked as published and not reproduced, and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import RecordError
 from benchmark.records.described import NormName
 
-from ..review.check_text import check_texts
+from ..cells.strict_json import strict_json
+from ..cells.texts import check_texts
 
 __all__ = [
     "Entry",
@@ -65,10 +65,10 @@ class Number(_Model):
     """
 
     metric: PublishedMetric
-    value: float = Field(ge=0)
+    value: float = Field(ge=0, le=1000)
     attack: str = ""
-    count: int | None = Field(default=None, ge=0)
-    total: int | None = Field(default=None, gt=0)
+    count: int | None = Field(default=None, ge=0, le=10**9)
+    total: int | None = Field(default=None, gt=0, le=10**9)
     settings: dict[str, str | int | float] = {}
     evidence: Reading = "read"
     place: str = ""
@@ -128,7 +128,7 @@ class Source(_Model):
     key: str
     title: str
     authors: str
-    year: int | None
+    year: int | None = Field(ge=1950, le=2100)
     url: str = Field(default="", pattern=r"^(https://\S+)?$")
     licence: str = ""
     retrieved: str = ""
@@ -151,7 +151,7 @@ def read_source(file: Traversable) -> Source:
         RecordError: naming the first fault.
     """
     try:
-        document: Any = json.loads(file.read_text(encoding="utf-8"))
+        document = strict_json(file.read_bytes(), file.name)
         source = Source.model_validate(document)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
@@ -159,6 +159,7 @@ def read_source(file: Traversable) -> Source:
             fault = error.errors()[0]
             first = f"{'.'.join(str(part) for part in fault['loc']) or 'the document'}: {fault['msg']}"
         raise RecordError(f"{file.name} has no usable published numbers: {first}") from error
+    check_texts(document, file.name)
     if file.name != f"{source.key}.json":
         raise RecordError(f"{file.name} has the key {source.key!r}; expected the name of the file")
     return source
@@ -178,7 +179,6 @@ def read_reported(results: Sequence[Path]) -> tuple[Source, ...]:
                 raise RecordError(
                     f"{folder / source.key}.json has the key of another source, {found[source.key].title!r}; rename it"
                 )
-            check_texts(source.model_dump(mode="json"), f"{source.key}.json")
             found[source.key] = source
             own.append(source)
     return tuple(own)

@@ -36,6 +36,9 @@ __all__ = [
 
 NORM_ORDER = (*(norm.value for norm in Norm), ANY_CHANGE)
 SHOWN_SETTINGS = 4
+LONGEST_VALUE = 60
+SIMPLE = re.compile(r"[\w.:/+@-]*")
+"""Values shown as they are; in others, such as those with brackets, quotes show where the value ends."""
 
 
 def conditions_key(conditions: Conditions) -> str:
@@ -90,6 +93,9 @@ def exact_eps(cell: Cell) -> Fraction:
         raise RecordError(
             f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255"
         ) from error
+    simple = eps.limit_denominator(10**6)
+    if simple != eps and float(simple) == float(eps):
+        raise RecordError(f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected {simple}, the same number")
     if float(eps) != threat.eps:
         raise RecordError(f"{cell.place} has eps {threat.eps!r} and eps_exact {threat.eps_exact!r}, which differ")
     return eps
@@ -240,7 +246,9 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         inner = [(str(item.get("name", at)), item) for at, item in enumerate(value)]
     else:
-        return {name: value if isinstance(value, str) and not _like_a_number(value) else json.dumps(value)}
+        plain = isinstance(value, str) and SIMPLE.fullmatch(value) and not _like_a_number(value)
+        text = str(value) if plain else json.dumps(value, ensure_ascii=False)
+        return {name: text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."}
     found: dict[str, str] = {}
     for key, item in inner:
         path = name if key == "params" else f"{name}.{key}" if name else key

@@ -48,21 +48,26 @@ def not_attacked(attacked: Sequence[bool]) -> list[Alarm]:
 
 
 def spared(
-    columns: Mapping[str, AttackColumn], rows: Sequence[Sequence[Run]], required: Set[str] | None
+    columns: Mapping[str, AttackColumn],
+    rows: Sequence[Sequence[Run]],
+    required: Set[str] | None,
+    checked: Sequence[bool],
 ) -> list[set[str]]:
     """Per row, the attacks required for a rank that at least one of its runs did not meet; with any, it has no rank.
 
     A suite requires its attacks, so that no number of other rows decides what a row must meet; required are those that
     at least one row of the board met, since the others do not exist under its threat. Outside suites, those that at
     least half of the attacked rows met are required; noise is not an attack there, and rows under noise alone do not
-    count. Candidates added against one system are not required of others, nor are attacks from a surrogate required of
-    the surrogate itself.
+    count; nor do rows that nobody but their author has checked, anywhere. Candidates added against one system are not
+    required of others, nor are attacks from a surrogate required of the surrogate itself.
 
     Args:
         rows: the runs of each. required: names of the attacks that the suite requires, None outside suites.
+        checked: of each row, whether anybody but its author has checked any of its attacks.
     """
-    met = [[run.columns for run in runs] for runs in rows]
-    real = [[run.columns for run in runs] for runs in rows if attacked(columns, runs)]
+    counted = [runs for runs, sound in zip(rows, checked, strict=True) if sound]
+    met = [[run.columns for run in runs] for runs in counted]
+    real = [[run.columns for run in runs] for runs in counted if attacked(columns, runs)]
     asked = {
         key: set(column.surrogate.split(","))
         for key, column in columns.items()

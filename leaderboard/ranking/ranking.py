@@ -63,9 +63,9 @@ def ranked(
     """
     of = protocol.conditions
     required = required_attacks(of.suite) if of.official else None
-    spared = met.spared(known, [draft.row.runs for draft in drafts], required)
     attacked = [met.attacked(known, draft.row.runs) for draft in drafts]
     unproved = [met.unproved(known, draft.scores, claimed, draft.row.key) for draft in drafts]
+    spared = met.spared(known, [draft.row.runs for draft in drafts], required, [not told for told in unproved])
     drafts = [draft.noting(*found) for draft, found in zip(drafts, unproved, strict=True)]
     fit = [had and not missed and not told for had, missed, told in zip(attacked, spared, unproved, strict=True)]
     order = sorted(range(len(drafts)), key=lambda at: (not fit[at], *_place(drafts[at].row)))

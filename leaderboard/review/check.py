@@ -15,24 +15,34 @@ from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.records.card import Card
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import GIVEN, Record
+from benchmark.records.record import Record
 from benchmark.sweep.suites import departure
 
 from ..board import Alarm, Leaderboard
 from ..cells.array_file import open_arrays
 from ..cells.cell import Cell
-from ..cells.load import read
+from ..cells.load import read, shown
 from ..ranking.aggregate import aggregate
 from ..ranking.grouping import recipe_key
-from ..ranking.suites import required_attacks
+from ..ranking.suites import required_attacks, suites
 from .check_cell import checked_card, checked_cell
 from .check_outcomes import WITNESS
 from .check_survivors import unfaithful_survivors
-from .claims import contradictions, imitations, names_taken, only_lowers, owned_rows, unproved_certificates
+from .claims import (
+    added_systems,
+    contradictions,
+    foreign_findings,
+    foreign_surrogate,
+    imitations,
+    names_taken,
+    only_lowers,
+    owned_rows,
+    unproved_certificates,
+)
 from .effects import effects
 from .parcel import opened, read_manifest
 from .proofs import Proof, prove, rerun
-from .review import Assessment, Review, ReviewFile, Tier, comment, put, read_review
+from .review import RESERVED, Assessment, Review, ReviewFile, Tier, comment, put, read_review, suite_folder
 from .signature import is_maintainer, signer
 from .tiers import TIERS, claimed
 
@@ -65,12 +75,13 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
         RecordError: if the manifest does not describe the files.
     """
     manifest, who = read_manifest(root), signer(root, results)
-    known, _ = read([folder for folder in results if folder.is_dir()])
-    cells, refusals = _cells(root, known)
+    ever, _ = read([folder for folder in results if folder.is_dir()], withdrawn=True)
+    known = shown(ever)
+    cells, refusals = _cells(root, known, ever)
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
-    reviews = _reviews(known)
-    owned = owned_rows(who, cells, known, reviews)
+    reviews = _reviews(ever)
+    owned = owned_rows(who, cells, ever, reviews)
     told = claimed(reviews)
     before, after = aggregate(known, claimed=told), aggregate([*known, *cells.values()], claimed=told)
     refusals += _gate(before, after, cells)
@@ -84,11 +95,13 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     if not refusals:
         free = is_maintainer(who, results)
         strange = {k: cell for k, cell in cells.items() if not free and recipe_key(cell.record.system) not in owned}
-        refusals += only_lowers(before, after, strange, {key: proof.proved for key, proof in proofs.items()})
+        proved = {key: proof.proved or bool(again[key]) for key, proof in proofs.items()}
+        refusals += list(added_systems(strange, ever)) or list(only_lowers(before, after, strange, proved))
+        refusals += [s for key, cell in strange.items() for s in foreign_findings(cell, ever, proved[key])]
     if refusals:
         return Review(tuple(refusals), manifest.submitter, manifest.note)
     assessments = tuple(
-        _assessment(cells[key], proofs[key], again[key], _owners(cells[key], known, reviews), who)
+        _assessment(cells[key], proofs[key], again[key], _owners(cells[key], ever, reviews), who)
         for key in sorted(cells)
     )
     unproved = {one.cell.record.key for one in assessments if one.tier == TIERS[0]}
@@ -105,17 +118,22 @@ def check(root: Path, results: Sequence[Path] = (), *, store: Path | None = None
     )
 
 
-def _cells(root: Path, known: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
-    """The cells of a submission by key, and why it is refused as far as its files alone tell."""
+def _cells(root: Path, known: Sequence[Cell], ever: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
+    """The cells of a submission by key, and why it is refused as far as its files alone tell.
+
+    Args:
+        known: published cells. ever: also those that were withdrawn, whose keys and names stay taken.
+    """
     refusals: list[str] = []
     cards = _each(root / "systems", checked_card, refusals)
     cells = _each(root / "cells", checked_cell, refusals)
     if not cells and not refusals:
         refusals.append("it has no cell; expected at least one")
-    taken = names_taken(known, ((plugin.kind, plugin.name) for plugin in registry.declared()))
+    installed = [*((plugin.kind, plugin.name) for plugin in registry.declared()), *(("suite", s) for s in suites())]
+    taken = names_taken(ever, installed)
     for cell in cells.values():
         if cell.record.system.key in cards or not (root / "systems" / cell.record.system.key).exists():
-            refusals += list(_misfits(cell, cards, cells, known, taken))[:1]
+            refusals += list(_misfits(cell, cards, cells, known, ever, taken))[:1]
     unused = sorted(set(cards) - {cell.record.system.key for cell in cells.values()})
     if unused and not refusals:
         refusals.append(f"systems/{unused[0]} belongs to no cell of the submission")
@@ -138,9 +156,10 @@ def _misfits(
     cards: Mapping[str, Card],
     cells: Mapping[str, Cell],
     known: Sequence[Cell],
+    ever: Sequence[Cell],
     taken: Mapping[tuple[str, str], set[str]],
 ) -> Iterator[str]:
-    """Contradictions between a valid cell and its system, its suite or the published results."""
+    """Contradictions between a valid cell and its system, its suite or the published results; see :func:`_cells`."""
     record = cell.record
     card = cards.get(record.system.key)
     if card is None:
@@ -157,7 +176,10 @@ def _misfits(
             f"{cell.place} is correct on {record.counts.clean_correct} clean examples of {card.test_total}, but the "
             f"card of its system says {card.test_correct}"
         )
-    yield from contradictions(cell, known)
+    yield from contradictions(cell, ever)
+    folder = suite_folder(record).lower()
+    if folder in RESERVED or folder.endswith(".json"):
+        yield f"{cell.place} is of the suite {record.suite!r}, a file or folder of every board; choose another name"
     yield from unfaithful_survivors(cell, {other.record.key: other for other in (*known, *cells.values())})
     yield from imitations(record, taken)
     if record.official and required_attacks(record.suite) is None:
@@ -165,10 +187,11 @@ def _misfits(
             f"{cell.place} calls itself official, but no suite {record.suite} is installed; submit it as unofficial, "
             "or to a board that has its suite"
         )
-    departed = departure(record, card.test_total) if card and record.official and record.attack.name != GIVEN else None
+    departed = departure(record, card.test_total) if card and record.official else None
     if departed:
         yield f"{cell.place} calls itself official, but {departed}; run the suite unchanged, or submit it as unofficial"
-    for other in (*known, *(c for key, c in sorted(cells.items()) if key < record.key)):
+    yield from foreign_surrogate(cell, known)
+    for other in (*ever, *(c for key, c in sorted(cells.items()) if key < record.key)):
         if other.record.key == record.key:
             yield f"{cell.place} is published already, as {other.place}; supersede that record if it was wrong"
         ours = (record.suite, record.system.dataset, record.dataset_revision)

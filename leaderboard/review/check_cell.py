@@ -16,11 +16,10 @@ from ..cells.cell import Cell
 from ..cells.evidence import OUTCOMES
 from ..cells.gallery import GALLERY
 from ..cells.load import RECORD
-from ..cells.strict_json import strict_json
+from ..cells.texts import checked_json
 from ..ranking.grouping import exact_eps
 from .check_outcomes import WITNESS, check_gallery, check_outcomes, check_witness, open_outcomes
 from .check_record import check_record, checked_record, first_fault
-from .check_text import check_texts
 from .claims import key_of
 
 __all__ = ["CARD", "MASK", "WEIGHTS", "checked_card", "checked_cell"]
@@ -80,8 +79,7 @@ def checked_card(folder: Path) -> Card:
     path = folder / CARD
     if not path.is_file():
         raise RecordError(f"{place}/{CARD} is missing; expected the card of every system")
-    document = strict_json(path.read_bytes(), f"{place}/{CARD}")
-    check_texts(document, f"{place}/{CARD}")
+    checked_json(path.read_bytes(), f"{place}/{CARD}")
     try:
         card = Card.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:

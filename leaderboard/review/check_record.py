@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from pydantic import ValidationError
 from benchmark.errors import RecordError
 from benchmark.records.record import Counts, Record, cell_key, read_record
 from benchmark.registry.catalogue import catalogue
+from benchmark.threat.kinds import Goal, RegionKind
 
 from ..cells.bounds import check_lists, check_numbers
 from ..cells.cell import Cell
 from ..cells.evidence import OUTCOMES
 from ..cells.load import KEY, RECORD
-from ..cells.strict_json import strict_json
+from ..cells.texts import checked_json
 from .check_outcomes import MOST_EXAMPLES
+from .check_settings import check_settings
 from .check_sites import SITES
-from .check_text import check_names, check_texts
+from .check_text import check_names
 from .check_trigger import Arrays
 
 __all__ = ["check_record", "checked_record", "first_fault"]
@@ -37,8 +40,7 @@ def checked_record(path: Path) -> Record:
     name = f"cells/{path.parent.name}/{RECORD}"
     if not path.is_file():
         raise RecordError(f"{name} is missing; expected one in every cell")
-    document = strict_json(path.read_bytes(), name)
-    check_texts(document, name)
+    checked_json(path.read_bytes(), name)
     try:
         record = read_record(path)
     except RecordError as error:
@@ -47,6 +49,7 @@ def checked_record(path: Path) -> Record:
     check_lists(record, name)
     check_numbers(record, name)
     check_names(record)
+    check_settings(record, name)
     for what, key in (("key", record.key), ("system.key", record.system.key)):
         if not KEY.fullmatch(key):
             raise RecordError(f"{name} has {what} {key[:40]!r}; expected 24 hexadecimal digits")
@@ -60,6 +63,7 @@ def checked_record(path: Path) -> Record:
         raise RecordError(f"{name} has no cost; expected the passes that the attack used")
     if record.official and not record.suite:
         raise RecordError(f"{name} calls itself official but names no suite")
+    _check_threat(record, name)
     threat = record.threat
     if threat.targeted != (threat.goal not in UNTARGETED):
         raise RecordError(f"{name} has the goal {threat.goal!r}, but targeted is {threat.targeted}")
@@ -68,6 +72,21 @@ def checked_record(path: Path) -> Record:
     if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
         raise RecordError(f"{name} has provenance.overrides that is not a list of strings")
     return record
+
+
+def _check_threat(record: Record, name: str) -> None:
+    """Check that goal and region are among the known ones, and that surrogates and weights are named by digests."""
+    kind, _, size = record.threat.region.partition(":")
+    goals, regions = ([one.value for one in kinds] for kinds in (Goal, RegionKind))
+    for what, said, known in (("threat.goal", record.threat.goal, goals), ("threat.region", kind, regions)):
+        if said not in known:
+            raise RecordError(f"{name} has {what} {said[:40]!r}; expected one of {', '.join(known)}")
+    if not re.fullmatch(r"\d{0,6}" if kind != RegionKind.file.value else r"[0-9a-f]{1,64}", size):
+        raise RecordError(f"{name} has threat.region {record.threat.region[:40]!r}; expected a size, or a digest")
+    if record.threat.surrogate and not all(map(KEY.fullmatch, record.threat.surrogate.split(","))):
+        raise RecordError(f"{name} has threat.surrogate {record.threat.surrogate[:60]!r}; expected keys of systems")
+    if not re.fullmatch("[0-9a-f]{0,64}", record.weights_sha256):
+        raise RecordError(f"{name} has weights_sha256 {record.weights_sha256[:80]!r}; expected hexadecimal digits")
 
 
 def _check_types(path: Path, name: str) -> None:

@@ -9,22 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.records.content import PREFIX
 from benchmark.records.described import SystemInfo
 from benchmark.records.document import content_key, system_key
-from benchmark.records.findings import ROUNDING
+from benchmark.records.findings import FINDINGS, ROUNDING
 from benchmark.records.record import Record
 
 from ..board import Leaderboard, Row
 from ..cells.cell import Cell
 from ..cells.evidence import certified_radii, clean_answers
-from ..ranking.grouping import recipe_key
+from ..ranking.alarms import TRANSFER
+from ..ranking.grouping import base_label, recipe_key
 from .check_text import folded
 from .review import ReviewFile
 
 __all__ = [
+    "added_systems",
     "contradictions",
+    "foreign_findings",
+    "foreign_surrogate",
     "imitations",
     "key_of",
+    "names_files",
     "names_taken",
     "only_lowers",
     "owned_rows",
@@ -50,6 +56,11 @@ def key_of(system: SystemInfo, seed: int, revision: str) -> str | None:
 def reads_files(system: SystemInfo) -> bool:
     """True if a setting of the system looks like the path of a file, whose content is part of its key."""
     return any(FILE.search(text) for text in _settings(system.config))
+
+
+def names_files(settings: Any) -> bool:
+    """True if a setting is the path of a file, or identifies one by its content."""
+    return any(text.startswith(PREFIX) or FILE.search(text) for text in _settings(settings))
 
 
 def _settings(config: Any) -> Iterator[str]:
@@ -142,6 +153,23 @@ def unproved_certificates(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
         )
 
 
+def foreign_surrogate(cell: Cell, known: Sequence[Cell]) -> Iterator[str]:
+    """A sentence about an official cell from another surrogate than the published ones of its suite.
+
+    It would be a column of its own, which every ranked row of the suite must have.
+    """
+    record = cell.record
+    if not record.official or not record.threat.surrogate:
+        return
+    others = [other.record for other in known if other.record.official and other.record.suite == record.suite]
+    same = {other.threat.surrogate for other in others}
+    if record.threat.access != TRANSFER or (same and record.threat.surrogate not in same):
+        yield (
+            f"{cell.place} calls itself official, but was made on another surrogate than the published cells of the "
+            "suite; submit it as unofficial"
+        )
+
+
 def names_taken(known: Sequence[Cell], installed: Iterable[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
     """Installed and published names, by kind and by skeleton (:func:`.check_text.folded`).
 
@@ -164,9 +192,42 @@ def imitations(record: Record, taken: Mapping[tuple[str, str], set[str]]) -> Ite
 
 def _names(record: Record) -> Iterator[tuple[str, str]]:
     system = record.system
+    yield from [("suite", record.suite)] if record.suite else []
     yield from (("dataset", system.dataset), ("model", system.model), ("attack", record.attack.name))
     yield from (("defense", name) for name in system.defenses)
     yield from (("poison", name) for name in system.poison)
+
+
+def added_systems(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]:
+    """Sentences about trained systems that a stranger's cells add to published rows, on whatever board."""
+    published: dict[str, set[str]] = defaultdict(set)
+    for cell in known:
+        published[recipe_key(cell.record.system)].add(cell.record.system.key)
+    for _, cell in sorted(cells.items()):
+        system = cell.record.system
+        if system.key not in published.get(recipe_key(system), {system.key}):
+            yield (
+                f"{cell.place} adds the trained system {system.key} to the published row {base_label(system)}; only "
+                "its owner adds seeds to a row, in a signed submission"
+            )
+
+
+def foreign_findings(cell: Cell, known: Sequence[Cell], proved: bool) -> Iterator[str]:
+    """A sentence about findings that a stranger would put on a published row: nobody has verified them.
+
+    Args:
+        proved: the witness was proved on the system, and the derived findings with it.
+    """
+    row = recipe_key(cell.record.system)
+    if not any(recipe_key(other.record.system) == row for other in known):
+        return
+    for finding in cell.record.findings:
+        if not proved or finding.name not in FINDINGS:
+            yield (
+                f"{cell.place} would put the finding {finding.name} on a published row; findings about the system of "
+                "somebody else are accepted if the harness makes them and the weights prove the cell"
+            )
+            return
 
 
 def only_lowers(
@@ -174,32 +235,29 @@ def only_lowers(
 ) -> Iterator[str]:
     """Sentences about published rows that a stranger's cells change by anything but proved adversarial examples.
 
+    A cell changes rows of other boards too: of larger radii, and of attackers who know more.
+
     Args:
         cells: those of the submission, by key. proved: True if the witness of a cell was proved on the system.
     """
-    touched = {recipe_key(cell.record.system) for cell in cells.values()}
+    theirs: dict[str, list[str]] = defaultdict(list)
+    for key, cell in sorted(cells.items()):
+        theirs[recipe_key(cell.record.system)].append(key)
     rows = {(board.protocol.key, row.key): row for board in after.boards for row in board.rows}
     for board in before.boards:
         for old in board.rows:
             new = rows.get((board.protocol.key, old.key))
-            if old.key in touched and new is not None and set(new.keys) & set(cells):
-                yield from list(_changes(old, new, cells, proved))[:1]
+            if old.key in theirs and new is not None:
+                yield from list(_changes(old, new, [key for key in theirs[old.key] if not proved.get(key)]))[:1]
 
 
-def _changes(old: Row, new: Row, cells: Mapping[str, Cell], proved: Mapping[str, bool]) -> Iterator[str]:
-    added = {run.system_key for run in new.runs} - {run.system_key for run in old.runs}
-    if added:
-        yield (
-            f"it adds the trained system {min(added)} to the published row {old.label}; only its owner adds seeds to a "
-            "row, in a signed submission"
-        )
+def _changes(old: Row, new: Row, unproved: Sequence[str]) -> Iterator[str]:
     if new.robust.count > old.robust.count or new.clean.count != old.clean.count:
         yield (
             f"it would move {old.label} from {old.robust.count:g} to {new.robust.count:g} robust and from "
             f"{old.clean.count:g} to {new.clean.count:g} correct examples; only its owner may do more than lower a "
             "row by adversarial examples"
         )
-    unproved = sorted(key for key in set(new.keys) & set(cells) if not proved.get(key))
     if new.robust.count < old.robust.count and unproved:
         yield (
             f"cells/{unproved[0]} would lower the published row {old.label}, but its witness was not proved; provide "

@@ -250,11 +250,29 @@ def read_replay(folder: Path) -> ReplayFile | None:
     Raises:
         RecordError: if it is malformed, or belongs to another record than the one beside it.
     """
-    found = read_sidecar(folder, REPLAY, ReplayFile, "a replay", strict=True)
+    found = read_sidecar(folder, REPLAY, ReplayFile, "a replay")
     if found is None:
         return None
     if found.confirmed > found.witnesses or found.clean_agree > found.examples or found.unconfirmed < 0:
         raise RecordError(f"{folder.name}/{REPLAY} counts more answers than it was given")
+    return found
+
+
+def _of_record(cell: Cell, found: ReplayFile) -> ReplayFile:
+    """The replay, after the check that it is of the system and the examples of its record.
+
+    Raises:
+        RecordError: if it is not.
+    """
+    counts = cell.record.counts
+    adversarial = int(outcome_arrays(cell, ("adversarial",))["adversarial"].sum())
+    if counts is None or (found.examples, found.witnesses) != (counts.total, adversarial):
+        raise RecordError(
+            f"{cell.folder.name}/{REPLAY} is of {found.examples} examples and {found.witnesses} witnesses, but its "
+            f"record has {counts.total if counts else 0} and {adversarial}"
+        )
+    if found.weights_sha256 != cell.record.weights_sha256:
+        raise RecordError(f"{cell.folder.name}/{REPLAY} is of other weights than its record")
     return found
 
 
@@ -265,6 +283,7 @@ def replays_of(cells: Sequence[Cell]) -> tuple[dict[str, ReplayFile], list[Probl
     for cell in cells:
         try:
             one = read_replay(cell.folder)
+            one = one and _of_record(cell, one)
         except RecordError as error:
             problems.append(Problem(cell.place, str(error)))
             continue

@@ -2,7 +2,7 @@
 
 ========================  ========================================================================================
 manifest.json             submitter and contents, with size and sha256 of every other file
-cells/KEY/                record.json, outcomes.safetensors, witness.safetensors; gallery and prepared if any
+cells/KEY/                record.json, outcomes.safetensors, witness.safetensors; gallery, prepared and mask if any
 systems/KEY/              card.json, and weights.safetensors if the submitter includes them
 ========================  ========================================================================================
 """
@@ -26,8 +26,7 @@ from benchmark.errors import RecordError
 from benchmark.records.durable import file_sha256
 from benchmark.records.record import FileInfo
 
-from ..cells.strict_json import strict_json
-from .check_text import check_texts
+from ..cells.texts import checked_json
 
 __all__ = ["LARGEST", "MANIFEST", "SIGNATURE", "Manifest", "Submitter", "opened", "read_manifest"]
 
@@ -35,7 +34,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.sig"
 PLACES = re.compile(
     r"manifest\.json(\.sig)?"
-    r"|cells/[0-9a-f]{24}/(record\.json|(outcomes|witness|gallery|prepared)\.safetensors)"
+    r"|cells/[0-9a-f]{24}/(record\.json|(outcomes|witness|gallery|prepared|mask)\.safetensors)"
     r"|systems/[0-9a-f]{24}/(card\.json|weights\.safetensors)"
 )
 MOST_FILES = 10_000
@@ -43,6 +42,8 @@ LARGEST = 4 << 30
 LARGEST_TEXT = 4 << 20
 DENSEST = 200
 """Largest compression ratio of an archive, beyond the first hundred megabytes."""
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Methods whose decompressors need little memory whatever the archive declares."""
 BLOCK_BYTES = 1 << 20
 DEEPEST_FOLDER = 2
 
@@ -91,9 +92,7 @@ def read_manifest(root: Path) -> Manifest:
         RecordError: if it is missing or malformed, or a file is missing, unnamed, or has another size or sha256.
     """
     try:
-        document = strict_json((root / MANIFEST).read_bytes(), MANIFEST)
-        check_texts(document, MANIFEST)
-        manifest = Manifest.model_validate(document)
+        manifest = Manifest.model_validate(checked_json((root / MANIFEST).read_bytes(), MANIFEST))
     except OSError as error:
         raise RecordError(f"there is no {MANIFEST}; pack submissions with: benchmark submit PATH --out FILE") from error
     except ValidationError as error:
@@ -179,7 +178,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 raise RecordError(f"{archive.name} would grow to {size} bytes, more than {DENSEST} times its own size")
             for member in members:
                 _write(parcel, member, folder / member.filename)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zlib.error) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, ArithmeticError, RuntimeError) as error:
         raise RecordError(f"{archive.name} cannot be unpacked: {error}") from error
 
 
@@ -189,6 +188,10 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         raise RecordError(f"{member.filename[:100]!r} is a link or a special file; expected plain files")
     if member.flag_bits & 1:
         raise RecordError(f"{member.filename[:100]!r} is encrypted; expected plain files")
+    if member.compress_type not in METHODS:
+        raise RecordError(
+            f"{member.filename[:100]!r} is compressed by method {member.compress_type}; expected stored or deflated"
+        )
     if member.is_dir():
         if not re.fullmatch(r"(cells|systems)/([0-9a-f]{24}/)?", member.filename):
             raise RecordError(f"{member.filename[:100]!r} is not a valid path in a submission")

@@ -14,6 +14,7 @@ from benchmark.records.record import read_record
 from ..cells.cell import Cell
 from ..cells.load import RECORD, same_outcomes
 from .check_cell import MASK, WEIGHTS
+from .claims import names_files
 
 __all__ = ["Proof", "prove", "rerun"]
 
@@ -42,6 +43,8 @@ def prove(root: Path, cells: Mapping[str, Cell], store: Path | None, data: Path 
             found[key] = Proof(False, False, "its data are not available")
         elif cell.record.threat.region.startswith("file") and not (cell.folder / MASK).is_file():
             found[key] = Proof(False, False, "its region is a mask file, which is not available")
+        elif names_files(cell.record.system.config.get("dataset")):
+            found[key] = Proof(False, False, "its data are files of its author, and no check opens a path of a record")
         else:
             by_store.setdefault(_store_of(cell, root, store), []).append(key)
     for place, keys in by_store.items():
@@ -55,8 +58,11 @@ NOT_RUN = "its model is the submitter's own code, which no check runs"
 
 
 def _store_of(cell: Cell, root: Path, store: Path | None) -> Path | None:
-    """Store with the system's weights; None if there is none, or rebuilding it would run a submitter's code."""
-    if cell.record.system.brings_code:
+    """Store with the system's weights; None if there is none, or rebuilding would run or open its author's files."""
+    record = cell.record
+    if record.system.brings_code or any(
+        names_files(settings) for settings in (record.system.config, record.attack.params, record.certifiers)
+    ):
         return None
     places = [root, *([store] if store else [])]
     return next((p for p in places if (p / "systems" / cell.record.system.key / WEIGHTS).is_file()), None)

@@ -24,6 +24,7 @@ from .check_text import quoted
 from .parcel import Submitter
 
 __all__ = [
+    "RESERVED",
     "REVIEW",
     "Assessment",
     "Effect",
@@ -179,6 +180,10 @@ def put(review: Review, into: Path) -> None:
         )
         write_atomic(made / REVIEW, to_text(sidecar))
         made.rename(final)
+
+
+RESERVED = ("allowed_signers", "cells", "maintainers", "reported", "systems", "transfer", "work")
+"""Names of files and folders beside published results, which no suite may have, nor one that ends with .json."""
 
 
 def suite_folder(record: Record) -> str:

@@ -7,6 +7,7 @@ The manifest has the sha256 of every other file, so its signature covers the who
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ ALLOWED = "allowed_signers"
 """File of keys beside published results, as described in ssh-keygen(1): a principal and a key per line."""
 MAINTAINERS = "maintainers"
 """File beside it with the principals who have the rights of every owner, one per line; # begins a comment."""
+PRINCIPAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,99}")
 NAMESPACE = "adversarial-benchmark"
 
 
@@ -39,7 +41,15 @@ def signer(root: Path, results: Sequence[Path]) -> str:
     if allowed is None:
         raise RecordError(f"it is signed, but there is no {ALLOWED} beside the published results to check {SIGNATURE}")
     found = _ssh_keygen("find-principals", root, allowed, [])
-    principal = found.stdout.splitlines()[0].strip() if found.returncode == 0 and found.stdout.strip() else ""
+    principals = {name.strip() for line in found.stdout.splitlines() for name in line.split(",")} - {""}
+    if len(principals) > 1:
+        raise RecordError(
+            f"the key of {SIGNATURE} belongs to {' and '.join(sorted(principals))} in {ALLOWED}; a key has one owner, "
+            "so a maintainer must remove the others"
+        )
+    principal = next(iter(principals), "") if found.returncode == 0 else ""
+    if principal and not PRINCIPAL.fullmatch(principal):
+        raise RecordError(f"{ALLOWED} names {principal[:60]!r}; expected one person, of letters, digits and . _ + @ -")
     if not principal or _ssh_keygen("verify", root, allowed, ["-I", principal]).returncode:
         raise RecordError(f"{SIGNATURE} is not a signature of this {MANIFEST} by one of the {ALLOWED}; sign it again")
     return principal

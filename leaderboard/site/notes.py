@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,12 +15,14 @@ from benchmark.errors import RecordError
 from benchmark.records.described import NormName
 
 from ..board import Board, Leaderboard, Row
-from ..review.check_text import check_texts
+from ..cells.strict_json import strict_json
+from ..cells.texts import check_texts
 from ..words.downloads import bibtex_entry
 
 __all__ = ["NOTES", "SystemNote", "citation", "read_notes", "with_claims"]
 
 NOTES = "systems.json"
+ROW = re.compile(r"[0-9a-f]{1,64}")
 ShortText = Annotated[str, Field(max_length=300)]
 Address = Annotated[str, Field(max_length=300, pattern=r"^(https://[A-Za-z0-9._~:/?#@!&*+,;=%-]+)?$")]
 
@@ -65,20 +67,21 @@ def read_notes(results: Sequence[Path]) -> dict[str, SystemNote]:
     """Notes of every folder, by the key of the row; of two on one row the first counts.
 
     Raises:
-        RecordError: if a file is malformed, or contains markup or a script.
+        RecordError: if a file is malformed, or has suspicious text.
     """
     found: dict[str, SystemNote] = {}
     for file in (folder / NOTES for folder in results if (folder / NOTES).is_file()):
+        data = file.read_bytes()
+        document = strict_json(data, NOTES)
         try:
-            document = json.loads(file.read_bytes())
-            notes = TypeAdapter(dict[str, SystemNote]).validate_python(document)
+            notes = TypeAdapter(dict[str, SystemNote]).validate_json(data, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the document"
             raise RecordError(f"{NOTES} is not as expected: {place}: {first['msg']}") from error
-        except ValueError as error:
-            raise RecordError(f"{NOTES} is not JSON: {error}") from error
         check_texts(document, NOTES)
+        if strange := [key for key in document if not ROW.fullmatch(key)]:
+            raise RecordError(f"{NOTES} has the key {strange[0][:40]!r}; expected that of a row, as on its page")
         found = {**notes, **found}
     return found
 

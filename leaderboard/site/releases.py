@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from benchmark.errors import RecordError
+
+from ..cells.texts import checked_json
 
 __all__ = ["RELEASES", "read_releases"]
 
@@ -23,6 +25,9 @@ class Release(BaseModel):
     url: str = Field(max_length=300, pattern=r"^https://[A-Za-z0-9._~:/?#@!&*+,;=%-]+$")
 
 
+Releases = Annotated[list[Release], Field(max_length=200)]
+
+
 def read_releases(results: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     """(name, URL) of each earlier release, in the order of the first file found.
 
@@ -33,8 +38,8 @@ def read_releases(results: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     if file is None:
         return ()
     try:
-        found = TypeAdapter(list[Release]).validate_python(json.loads(file.read_bytes()))
-    except (ValidationError, ValueError) as error:
+        found = TypeAdapter(Releases).validate_python(checked_json(file.read_bytes(), RELEASES))
+    except (ValidationError, RecordError) as error:
         raise RecordError(
             f"{RELEASES} is not a list of releases, each with a name and an https address as `url`: "
             f"{str(error).splitlines()[0]}"

@@ -85,9 +85,9 @@ def as_latex(table: DownloadTable) -> str:
         f"\\caption{{{_latex(table.caption)}}}",
         f"\\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
         "\\toprule",
-        " & ".join(map(_latex, table.head)) + " \\\\",
+        _latex_line(table.head),
         "\\midrule",
-        *(" & ".join(map(_latex, line)) + " \\\\" for line in table.lines),
+        *map(_latex_line, table.lines),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
@@ -129,9 +129,15 @@ def _with_rows(head: Mapping[str, object], rows: Sequence[Mapping[str, Value]]) 
     return as_json(head).removesuffix("\n}\n") + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"
 
 
+SPLIT = re.compile(r"([;\t] *)([=+@-])")
+"""Formula after a character at which a spreadsheet of another locale splits a line."""
+
+
 @functools.lru_cache(1024)
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
+    if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        return f"'{text}"
+    return SPLIT.sub(r"\1'\2", text)
 
 
 LATEX = {
@@ -143,7 +149,15 @@ LATEX = {
 }  # fmt: skip
 """Braces as commands, since BibTeX counts braces even if escaped."""
 _LATEX = str.maketrans(LATEX)
+LINKED = re.compile(r"(?i)\b(www|https?|ftp)([.:])")
+"""Beginning of an address that Markdown dialects turn into a link by themselves."""
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~&<>])")
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    """Line of a table; a bracket or star at its beginning would be an argument of the command before."""
+    text = " & ".join(map(_latex, cells))
+    return f"{'{}' if text[:1] in ('[', '*') else ''}{text} \\\\"
 
 
 @functools.lru_cache(1024)
@@ -155,7 +169,12 @@ def _latex(text: str) -> str:
 @functools.lru_cache(1024)
 def _markdown(text: str) -> str:
     """Text escaped for Markdown, on one line, without markup or HTML."""
-    return MARKDOWN.sub(r"\\\1", _plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    return (
+        LINKED.sub(r"\1\\\2", MARKDOWN.sub(r"\\\1", _plain(text)))
+        .replace("\\<", "&lt;")
+        .replace("\\>", "&gt;")
+        .replace("\\&", "&amp;")
+    )
 
 
 def _plain(text: str) -> str:

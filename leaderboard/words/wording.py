@@ -181,7 +181,7 @@ def commands(records: Sequence[Record]) -> list[str]:
             continue
         for text in kept:
             name, _, value = str(text).partition("=")
-            if name.partition(".")[0].lstrip("+~") not in PLACE_ONLY:
+            if re.split(r"[./@]", name.lstrip("+~"), maxsplit=1)[0] not in PLACE_ONLY:
                 named[name] = value
         if named not in lines:
             lines.append(named)

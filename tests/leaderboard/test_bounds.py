@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from benchmark_leaderboard.build import build
 from benchmark_leaderboard.cells.load import find, read
+from benchmark_leaderboard.cells.texts import check_texts
 from benchmark_leaderboard.ranking.grouping import labels
 from benchmark_leaderboard.review.check import check
-from benchmark_leaderboard.review.check_text import check_texts, folded
+from benchmark_leaderboard.review.check_text import folded
 from benchmark_leaderboard.review.parcel import opened
 from benchmark_leaderboard.words.wording import commands
 
