@@ -22,7 +22,7 @@ from typing import Any
 from benchmark.records.store import Store
 from tests.e2e.commands import benchmark, files, records
 
-__all__ = ["AT_IMPORT", "ENDS", "KILLS", "LEAVES", "install"]
+__all__ = ["AT_IMPORT", "CELL", "ENDS", "KILLS", "LEAVES", "install", "interleaved", "judged"]
 
 HEAD = """
 import atexit, builtins, ctypes, locale, os, random, resource, shutil, signal, sys, threading, time, warnings
@@ -239,8 +239,14 @@ def swept(
     return found
 
 
-def judged(folder: Path, alone_in: Path, plugins: Mapping[str, tuple[str, str]]) -> tuple[int, list[str]]:
-    """Number of honest cells of a sweep, and what is wrong with them or with what is said of the others."""
+def judged(
+    folder: Path, alone_in: Path, plugins: Mapping[str, tuple[str, str]], *, each: int = 2
+) -> tuple[int, list[str]]:
+    """Number of honest cells of a sweep, and what is wrong with them or with what is said of the others.
+
+    Args:
+        each: cells of a hostile plugin.
+    """
     there, alone = records(folder), records(alone_in)
     honest = {key: record for key, record in there.items() if record["attack"]["name"] in HONEST}
     wrong = [f"lost: {alone[key]['attack']['name']}" for key in alone.keys() - honest.keys()]
@@ -253,7 +259,7 @@ def judged(folder: Path, alone_in: Path, plugins: Mapping[str, tuple[str, str]])
         of.setdefault(record["attack"]["name"], []).append(str(record["error"]))
     for name, (_, sentence) in plugins.items():
         named = "" if name in KILLS or "cell." in sentence else f"attack.{name} from hostile 1.0"
-        told = len(of.get(name, ())) == 2 and all(sentence in one and named in one for one in of[name])
+        told = len(of.get(name, ())) == each and all(sentence in one and named in one for one in of[name])
         wrong += [] if told or name in STORE else [f"{name}: {of.get(name)}"]
     return len(honest), wrong
 
