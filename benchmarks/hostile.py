@@ -221,7 +221,7 @@ def swept(
     work: Path, launcher: str, honest_ones: Sequence[str], plugins: Mapping[str, tuple[str, str]], bound: Sequence[str]
 ) -> Swept:
     """Run the honest cells with the plugins, and compare with the sweep without them."""
-    found = Swept(f"{launcher}, {'each cell in a process' if bound else 'shared processes'}", len(plugins))
+    found = Swept(named(launcher, bound), len(plugins))
     folder = work / f"{launcher}-{'bound' if bound else 'shared'}"
     attacks = interleaved([*plugins, *AT_IMPORT], honest_ones)
     said = sweep(folder, launcher, (f"attack={attacks}", SEEDS, *CELL, *bound), again="deletes" in plugins)
@@ -267,7 +267,7 @@ def judged(
 def main() -> None:
     """Run the sweeps and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path)
+    parser.add_argument("work", type=Path, help="folder of the sweeps, which go on where they stopped")
     parser.add_argument("--launchers", nargs="+", choices=LAUNCHERS, default=list(LAUNCHERS))
     parser.add_argument("--only", nargs="+", help="of the hostile plugins")
     parser.add_argument("--honest", type=int, default=len(HONEST), help="honest attacks, in two cells each")
@@ -275,24 +275,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     work = options.work.resolve()
-    shutil.rmtree(work, ignore_errors=True)
     every = {**LEAVES, **ENDS, **KILLS, **STORE, **APART}
     if options.only:
         every = {name: every[name] for name in options.only}
-    install(work / "site", every, AT_IMPORT)
+    if not (work / "site").is_dir():
+        install(work / "site", every, AT_IMPORT)
     os.environ["PYTHONPATH"] = str(work / "site")
     honest = HONEST[: options.honest]
     benchmark(work / "alone", "run", "-m", f"attack={','.join(honest)}", SEEDS, *CELL)
-    found = []
+    log = work / "swept.jsonl"
     for launcher in options.launchers:
         unbound = {name: plugin for name, plugin in every.items() if name not in APART}
         ways = ((unbound, ()), ({**KILLS, **APART}, BOUND))
         for plugins, bound in ways[: 1 if options.shared else 2]:
-            found.append(swept(work, launcher, honest, plugins, bound))
-            print(json.dumps(vars(found[-1])), flush=True)
+            if named(launcher, bound) not in [one.name for one in read(log)]:
+                found = swept(work, launcher, honest, plugins, bound)
+                with log.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(vars(found)) + "\n")
     if options.out:
-        write_page(options.out, found, every)
-    raise SystemExit(any(one.wrong for one in found))
+        write_page(options.out, read(log), every)
+    raise SystemExit(any(one.wrong for one in read(log)))
+
+
+def named(launcher: str, bound: Sequence[str]) -> str:
+    """Name of a way to run the sweep."""
+    return f"{launcher}, {'a process for each cell' if bound else 'shared processes'}"
+
+
+def read(log: Path) -> list[Swept]:
+    """Sweeps so far."""
+    return [Swept(**json.loads(line)) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
 
 
 def write_page(path: Path, found: Sequence[Swept], every: Mapping[str, Any]) -> None:
