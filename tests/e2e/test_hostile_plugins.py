@@ -10,7 +10,7 @@ from benchmarks.hostile import AT_IMPORT, CELL, ENDS, KILLS, LEAVES, install, in
 from tests.e2e.commands import benchmark, environment
 
 HONEST = ("fgsm", "pgd")
-PLUGINS = {**LEAVES, **ENDS, **KILLS}
+PLUGINS = {**LEAVES, **ENDS, "crashes": KILLS["crashes"]}
 
 
 def test_twenty_hostile_plugins_change_no_honest_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
