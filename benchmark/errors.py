@@ -17,7 +17,16 @@ __all__ = [
     "StoreError",
     "SystemFault",
     "Unproved",
+    "message_of",
 ]
+
+
+def message_of(error: BaseException) -> str:
+    """Message of an error, also of one that cannot be asked for it."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"no message: asking for it raised {type(second).__name__}"
 
 
 class BenchmarkError(Exception):

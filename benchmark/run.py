@@ -20,7 +20,7 @@ from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.check import check_fit
 from benchmark.config.describe import attack_info
-from benchmark.errors import BenchmarkError, ProcessDied, Refused
+from benchmark.errors import BenchmarkError, ProcessDied, Refused, message_of
 from benchmark.guard import RENDEZVOUS, guarded, listening
 from benchmark.hooks.events import CellPlan, CellResult, Gallery
 from benchmark.hooks.observers import Observers
@@ -209,7 +209,7 @@ def _follow(config: RunConfig, store: Store, key: str, sweep: str) -> CellResult
         fitted = fit_warm(config, store, Observers(), sweep)
         share(_job(config, store, fitted, store.work(key)), config.trainer, lambda _stage, _done, _total: None)
     except Exception as error:  # as the leader's, which records it
-        sys.stderr.write(f"benchmark: failed: {config.name}: {type(error).__name__}: {error}\n")
+        sys.stderr.write(f"benchmark: failed: {config.name}: {type(error).__name__}: {message_of(error)}\n")
     world.barrier()
     world.barrier()
     return led

@@ -2,13 +2,14 @@
 
 Cells of the cheapest kind: noise of as many radii on one linear system. No cell may be lost, none computed twice to
 the end (records appear once and are never replaced), and records, outcomes and witnesses must have the bytes of a
-serial sweep, timings aside. `python -m benchmarks.many_cells WORK --out benchmarks/results/many_cells.md`.
+serial run beside it, timings aside. `python -m benchmarks.many_cells WORK --out benchmarks/results/many_cells.md`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
@@ -33,18 +34,19 @@ def matrix(cells: int) -> tuple[str, ...]:
     return (*WORDS, f"threat.eps={radii}")
 
 
+def task(folder: Path) -> subprocess.Popen[bytes]:
+    """One task of `benchmark work` on the plan of a folder."""
+    command = [sys.executable, "-m", "benchmark", "work", "plan.jsonl"]
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
+
+
 def worked(folder: Path, tasks: int, minute: float, chance: random.Random) -> dict[str, Any]:
     """Work on a plan with tasks that are replaced when they are killed, until all have ended by themselves.
 
     Args:
         minute: seconds between two kills.
     """
-    command = [sys.executable, "-m", "benchmark", "work", "plan.jsonl"]
-
-    def task() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
-
-    running = [task() for _ in range(tasks)]
+    running = [task(folder) for _ in range(tasks)]
     seen: dict[str, tuple[int, int]] = {}
     kills, replaced, last = 0, Counter[str](), time.monotonic()
     while any(one.poll() is None for one in running):
@@ -63,7 +65,7 @@ def worked(folder: Path, tasks: int, minute: float, chance: random.Random) -> di
                 victim = chance.choice(alive)
                 running[victim].send_signal(signal.SIGKILL)
                 running[victim].wait()
-                running[victim] = task()
+                running[victim] = task(folder)
                 kills += 1
     codes = [one.returncode for one in running]
     return {"kills": kills, "codes": codes, "twice": sorted(key for key, count in replaced.items() if count)}
@@ -85,23 +87,24 @@ def main() -> None:
     for folder in (serial, shared):
         benchmark(folder, "plan", *words)
     begun = time.monotonic()
-    alone = worked(serial, 1, float("inf"), random.Random(0))
-    seconds = time.monotonic() - begun
-    begun = time.monotonic()
+    alone = task(serial)
     found = worked(shared, options.tasks, options.minute, random.Random(options.seed))
+    seconds = time.monotonic() - begun
+    _, status, used = os.wait4(alone.pid, 0)
+    alone.returncode = os.waitstatus_to_exitcode(status)
     found |= {
         "cells": options.cells,
         "tasks": options.tasks,
         "records": len(records(shared)),
-        "serial seconds": round(seconds),
-        "seconds": round(time.monotonic() - begun),
+        "seconds": round(seconds),
+        "CPU seconds of the serial run": round(used.ru_utime + used.ru_stime),
         "same records": records(shared) == records(serial),
         "same files": files(shared) == files(serial),
         "unfinished": len(Store(shared / "results").unfinished()),
     }
     right = {"records": options.cells, "same records": True, "same files": True, "unfinished": 0, "twice": []}
     wrong = {name: found[name] for name, value in right.items() if found[name] != value}
-    wrong |= {"codes": found["codes"]} if any([*found["codes"], *alone["codes"]]) else {}
+    wrong |= {"codes": found["codes"]} if any([*found["codes"], alone.returncode]) else {}
     print(json.dumps(found))
     if options.out:
         from benchmarks.timing import machine, table, write

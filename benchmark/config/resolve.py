@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.config.cell import RunConfig
 from benchmark.config.members import own_folders, with_members
 from benchmark.config.schema import RunSchema
-from benchmark.errors import BenchmarkError, ConfigError
+from benchmark.errors import BenchmarkError, ConfigError, message_of
 from benchmark.threat import Region, Threat, parse_eps
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def resolve(
         raise
     except Exception as error:  # a plugin's __post_init__ that raises something else
         owner = registry.blamed(error) or "a setting"
-        raise ConfigError(f"{owner} raised {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{owner} raised {type(error).__name__}: {message_of(error)}") from error
     for kind in registry.KINDS:
         if kind not in registry.LISTS and schema[kind] is None:
             raise ConfigError(f"no {kind} is chosen; choose one of: {', '.join(registry.names(kind))}")

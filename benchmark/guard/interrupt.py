@@ -52,9 +52,11 @@ def _hear(number: int, frame: object) -> None:
 def let_a_person_through(cause: BaseException | None) -> None:
     """Re-raise an interrupt that the user requested; return if a plugin raised it unprompted.
 
-    Without :func:`listening` the two cannot be told apart, and every interrupt counts as the user's.
+    Without :func:`listening` the two cannot be told apart, and every interrupt counts as the user's, unless SIGINT is
+    ignored.
     """
     if _asked:
         raise (KeyboardInterrupt if _asked[0] == signal.SIGINT else Terminated) from cause
-    if isinstance(cause, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not _hear:
+    handler = signal.getsignal(signal.SIGINT)  # ignored in the background of a script, where no user can interrupt
+    if isinstance(cause, KeyboardInterrupt) and handler is not _hear and handler != signal.SIG_IGN:
         raise cause

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import os
 import signal
@@ -9,9 +11,15 @@ import socket
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 __all__ = ["process_state", "restored"]
 
@@ -20,6 +28,8 @@ SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGPIPE", "SIGFPE")
     if hasattr(signal, name)
 )
+
+LIMITS = ("RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_STACK")
 
 HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
 """Hooks of torch on every module of the process."""
@@ -48,8 +58,15 @@ def process_state() -> State:
         "recursion limit": sys.getrecursionlimit(),
         "garbage collection": gc.isenabled(),
         "default time limit of sockets": socket.getdefaulttimeout(),
-        "standard streams": (sys.stdout, sys.stderr, sys.stdin),
+        "standard streams": [(stream, _is_closed(stream)) for stream in (sys.stdin, sys.stdout, sys.stderr)],
+        "files of the standard streams": [_file(number) for number in range(3)],
+        "mask of new files": _mask(),
+        "timers": signal.getitimer(signal.ITIMER_REAL)[0] > 0.0 if hasattr(signal, "getitimer") else False,
+        "resource limits": _limits(),
+        "exit handlers": atexit._ncallbacks() - bool(getattr(weakref.finalize, "_registered_with_atexit", False)),
+        "threads of Python": [thread for thread in threading.enumerate() if not _is_of_a_pool(thread)],
     }
+    found["function modes of torch"] = _modes_now()
     if "numpy" in sys.modules:
         found["error state of numpy"] = sys.modules["numpy"].geterr()
     if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_default_device"):
@@ -60,6 +77,50 @@ def process_state() -> State:
 def _environment() -> dict[Any, Any]:
     """Environment variables as raw bytes, so that comparisons need no decoding."""
     return dict(getattr(os.environ, "_data", os.environ))
+
+
+def _is_closed(stream: Any) -> bool:
+    return bool(getattr(stream, "closed", False))
+
+
+_copies: dict[int, tuple[tuple[int, int], int]] = {}
+"""Copies of the files of standard streams: which file it is, and the number of the copy."""
+
+
+def _file(number: int) -> tuple[int, int] | None:
+    """Identity of the file behind a standard stream, of which a copy is kept; None if it is closed."""
+    try:
+        stat = os.fstat(number)
+    except OSError:
+        return None
+    found = stat.st_dev, stat.st_ino
+    known, copy = _copies.get(number, (None, -1))
+    if known != found:
+        with contextlib.suppress(OSError):  # no more files may be open
+            _copies[number] = found, os.dup(number)
+            if copy >= 0:
+                os.close(copy)
+    return found
+
+
+def _mask() -> int:
+    """Permissions that new files lack, which can only be read by setting them."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
+def _limits() -> dict[str, tuple[int, int]]:
+    """Limits of the process, soft and hard, by name."""
+    if resource is None:
+        return {}
+    return {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS if hasattr(resource, name)}
+
+
+def _is_of_a_pool(thread: threading.Thread) -> bool:
+    """True for threads that libraries keep for later, and that have nothing to do in between."""
+    target = getattr(thread, "_target", None) or type(thread)
+    return str(getattr(target, "__module__", "")).partition(".")[0] in ("concurrent", "multiprocessing", "tqdm")
 
 
 def _folder() -> str:
@@ -98,7 +159,8 @@ def _torch_state(torch: Any) -> State:
 
 def restored(before: State, spared: Sequence[str]) -> dict[str, str]:
     """Restore everything; returns a short description of each change by name."""
-    now, changed = process_state(), {}
+    changed = _without_modes(before)
+    now = process_state()
     for name, value in now.items():
         if name in before:
             old = before[name]
@@ -108,11 +170,28 @@ def restored(before: State, spared: Sequence[str]) -> dict[str, str]:
             continue
         if name == "environment":
             old = _with_spared(old, value, spared)
-        if old == value:
+        if old == value or (name == "threads of Python" and not _left(old, value)):
             continue
         changed[name] = _difference(name, old, value)
         _WRITE[name](old)
     return changed
+
+
+def _modes_now() -> int:
+    """Number of torch's function modes that are entered, without that of the default device."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "set_default_device"):
+        return 0
+    entered: int = torch._C._len_torch_function_stack()
+    return entered - (getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None) is not None)
+
+
+def _without_modes(before: State) -> dict[str, str]:
+    """Leave torch's function modes that were not left, before any call of torch, which they would change."""
+    entered, kept = _modes_now(), before.get("function modes of torch", 0)
+    for _ in range(entered - kept):
+        _torch()._C._pop_torch_function_stack()
+    return {"function modes of torch": f"from {kept} to {entered}"} if entered > kept else {}
 
 
 def _with_spared(old: Mapping[Any, Any], now: Mapping[Any, Any], spared: Sequence[str]) -> dict[Any, Any]:
@@ -130,7 +209,11 @@ def _difference(name: str, old: Any, now: Any) -> str:
         return ", ".join(sorted(os.fsdecode(k) for k in {**old, **now} if old.get(k) != now.get(k)))
     if name == "signal handlers":
         return ", ".join(n.name for n, a, b in zip(SIGNALS, old, now, strict=True) if a != b)
-    if name in ("filters of warnings", "hooks on every module", "standard streams"):
+    if name == "threads of Python":
+        return f"still running: {', '.join(thread.name for thread in _left(old, now))}"
+    if name == "resource limits":
+        return ", ".join(limit for limit in old if old[limit] != now.get(limit))
+    if name in ("filters of warnings", "hooks on every module", "standard streams", "files of the standard streams"):
         return "changed"
     return f"from {old} to {now}"
 
@@ -158,8 +241,34 @@ def _set_filters(old: Sequence[Any]) -> None:
         mutated()
 
 
-def _set_streams(old: Sequence[Any]) -> None:
-    sys.stdout, sys.stderr, sys.stdin = old
+def _left(old: Sequence[threading.Thread], now: Sequence[threading.Thread]) -> list[threading.Thread]:
+    """Threads that were started and did not end; they get a moment for it."""
+    started = [thread for thread in now if thread not in old]
+    for thread in started:
+        thread.join(0.1)
+    return [thread for thread in started if thread.is_alive()]
+
+
+def _set_streams(old: Sequence[tuple[Any, bool]]) -> None:
+    for number, (name, (stream, was_closed)) in enumerate(zip(("stdin", "stdout", "stderr"), old, strict=True)):
+        if was_closed or not _is_closed(stream):
+            setattr(sys, name, stream)
+        elif _is_closed(getattr(sys, name) or stream):
+            with contextlib.suppress(OSError):
+                mode = "r" if name == "stdin" else "w"
+                setattr(sys, name, open(number, mode, buffering=1, closefd=False, encoding="utf-8"))  # noqa: SIM115
+
+
+def _set_files(old: Sequence[tuple[int, int] | None]) -> None:
+    for number, file in enumerate(old):
+        if file is not None and _file(number) != file and number in _copies and _copies[number][0] == file:
+            os.dup2(_copies[number][1], number)
+
+
+def _set_limits(old: Mapping[str, tuple[int, int]]) -> None:
+    for name, limit in old.items():
+        with contextlib.suppress(ValueError, OSError):  # a hard limit that was lowered stays
+            resource.setrlimit(getattr(resource, name), limit)
 
 
 def _set_folder(old: str) -> None:
@@ -202,6 +311,13 @@ _WRITE: dict[str, Callable[[Any], object]] = {
     "garbage collection": lambda old: gc.enable() if old else gc.disable(),
     "default time limit of sockets": socket.setdefaulttimeout,
     "standard streams": _set_streams,
+    "files of the standard streams": _set_files,
+    "mask of new files": os.umask,
+    "timers": lambda old: None if old else signal.setitimer(signal.ITIMER_REAL, 0.0),
+    "resource limits": _set_limits,
+    "exit handlers": lambda old: None,
+    "function modes of torch": lambda old: None,
+    "threads of Python": lambda old: None,
     "error state of numpy": lambda old: sys.modules["numpy"].seterr(**old),
     "inference mode": _set_inference_mode,
     "gradient mode": lambda old: _torch()._C._set_grad_enabled(old),  # noqa: PLW0108 - torch is not imported here
@@ -217,4 +333,5 @@ _WRITE: dict[str, Callable[[Any], object]] = {
     "flushing of denormal numbers": lambda old: _torch().set_flush_denormal(old),
     "hooks on every module": _set_hooks,
 }
-"""Setters by name. Inference mode comes before gradient mode, which it changes too."""
+"""Setters by name; exit handlers and threads cannot be undone. Inference mode comes before gradient mode, which it
+changes too."""

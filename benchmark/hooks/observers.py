@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from benchmark import GROUP
+from benchmark.errors import message_of
 from benchmark.guard import RENDEZVOUS, guarded
 
 if TYPE_CHECKING:
@@ -44,6 +45,6 @@ class Observers:
                 with guarded(f"tracker {name}", spared=self._spared[name]):
                     getattr(manager.hook, hook)(**copy.deepcopy(values))
             except Exception as error:
-                problem = f"tracker {name} failed in {hook}: {type(error).__name__}: {error}"
+                problem = f"tracker {name} failed in {hook}: {type(error).__name__}: {message_of(error)}"
                 self.problems.append(problem)
                 sys.stderr.write(f"{problem}; the record is safe\n")

@@ -21,7 +21,7 @@ def calling(*components: Component, generators: bool = True, draws: bool = True)
     Args:
         generators: restore the global random generators afterwards. draws: allow draws from them.
     """
-    return guarded(lambda: owners(components), generators=generators, draws=draws, spared=RENDEZVOUS)
+    return guarded(lambda: owners(components), generators=generators, draws=draws, lasting=True, spared=RENDEZVOUS)
 
 
 def owners(components: Sequence[Component]) -> str:

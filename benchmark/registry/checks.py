@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from benchmark import GROUP, __version__, api
-from benchmark.errors import PluginError
+from benchmark.errors import PluginError, message_of
 from benchmark.guard import guarded
 from benchmark.registry.entry_points import DISTRIBUTION, Declared
 
@@ -61,7 +61,7 @@ def registered(module: Any, where: str) -> Any:
         manager.check_pending()
         found = manager.hook.benchmark_component()
     except Exception as error:
-        reason = str(error).replace("\n", " ")
+        reason = message_of(error).replace("\n", " ")
         raise PluginError(
             f"{where} registers wrongly: {reason}; a plugin module ends with @hookimpl def benchmark_component()"
         ) from error

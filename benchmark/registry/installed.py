@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import GROUP, __version__
 from benchmark.api import KINDS
-from benchmark.errors import PluginError
+from benchmark.errors import PluginError, message_of
 from benchmark.lean import import_torchmetrics
 from benchmark.registry.checks import check_component, check_version, guarded_import, registered
 from benchmark.registry.entry_points import DISTRIBUTION, Declared, scanned
@@ -114,7 +114,7 @@ def _load(plugin: Declared) -> type[Component]:
         advice = f"The package must contain {own}" if missing == own else f"Try: pip install {missing}"
         raise PluginError(f"{where} failed to import: {error}. {advice}") from error
     except Exception as error:
-        raise PluginError(f"{where} failed to import: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{where} failed to import: {type(error).__name__}: {message_of(error)}") from error
     component: type[Component] = registered(module, where)
     check_component(component, plugin, where)
     return component

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark import registry
 from benchmark.config.declared import declared_passes
 from benchmark.config.schema import Trainer
-from benchmark.errors import AttackFault
+from benchmark.errors import AttackFault, message_of
 from benchmark.stages.batch import Attacked, attack_batch
 from benchmark.stages.devices import device_of, exact_math
 from benchmark.stages.job import Job
@@ -99,7 +99,7 @@ def _attack_range(job: Job, start: int, stop: int, device: torch.device) -> None
 
 
 def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
+    text = message_of(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't alloc" in text
 
 
@@ -140,7 +140,7 @@ def _together(fabric: Any, work: Callable[[], object]) -> None:
         work()
     except Exception as error:
         failed = error
-    mine = "" if failed is None else f"{type(failed).__name__}: {failed}"
+    mine = "" if failed is None else f"{type(failed).__name__}: {message_of(failed)}"
     said = [fabric.broadcast(mine, src=rank) for rank in range(fabric.world_size)]
     if failed is not None:
         raise failed

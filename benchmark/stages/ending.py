@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.config.cell import RunConfig
-from benchmark.errors import MENDABLE, BenchmarkError, Refused
+from benchmark.errors import MENDABLE, BenchmarkError, Refused, message_of
 from benchmark.records.provenance import provenance
 from benchmark.records.record import Record, Status
 
@@ -31,10 +31,12 @@ def ended(config: RunConfig, key: str, error: Exception, *, unseen: bool = False
     Args:
         unseen: True if no file was read.
     """
-    sentence = str(error)
+    sentence = message_of(error)
     if not isinstance(error, BenchmarkError):
         owner = registry.blamed(error)
-        sentence = f"{owner} raised {type(error).__name__}: {error}" if owner else f"{type(error).__name__}: {error}"
+        sentence = (
+            f"{owner} raised {type(error).__name__}: {sentence}" if owner else f"{type(error).__name__}: {sentence}"
+        )
     status: Status = "refused" if isinstance(error, Refused) else "failed"
     more: dict[str, Any] = {} if unseen else {"inputs": config.places()}
     if not (unseen and status == "refused"):

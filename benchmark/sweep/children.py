@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from benchmark.errors import message_of
 from benchmark.guard import Terminated
 
 __all__ = ["AVAILABLE", "ChildDied", "in_child", "signal_name"]
@@ -123,7 +124,7 @@ def _pickled(answer: tuple[bool, Any]) -> bytes:
         pickle.loads(content)  # some errors cannot be made again from what they say of themselves
         return content
     except Exception:
-        return pickle.dumps((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
+        return pickle.dumps((False, RuntimeError(f"{type(answer[1]).__name__}: {message_of(answer[1])}")))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     ports = {"port": _free_port(), "node_port": _free_port()}
     (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, **ports))
     found = {**environment(), "SLURM_CONF": str(folder / "slurm.conf")}
-    found["PATH"] = f"{found['PATH']}:/usr/sbin"
+    found["PATH"] = f"{Path(sys.executable).parent}:{found['PATH']}:/usr/sbin"  # jobs need the command
     munge = ["munged", "--force", "--foreground", f"--socket={folder}/munge.socket", f"--key-file={key}"]
     munge += [f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/seed"]
     with contextlib.ExitStack() as running:
@@ -123,6 +124,7 @@ def test_an_array_of_which_a_task_is_cancelled_and_that_is_sent_again_loses_noth
     job = _array(shared, slurm, "--array=0-1")
     until = time.monotonic() + 120
     while not list((shared / "results" / "work").glob("*/attempt.json")) and time.monotonic() < until:
+        assert _states(slurm).strip(), [log.read_text() for log in shared.glob("benchmark-*.log")]
         time.sleep(0.1)
     subprocess.run(["scancel", "--signal=KILL", f"{job}_0"], env=slurm, check=True)
     _wait(slurm)

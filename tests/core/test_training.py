@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import re
+import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from benchmark.api import Defense, Loss, Model
@@ -146,6 +151,25 @@ def test_three_processes_train_what_one_trains(tmp_path: Path) -> None:
         torch.testing.assert_close(shared.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
     assert [h["train_loss"] for h in card.history] == pytest.approx([h["train_loss"] for h in expected.history], 1e-4)
     assert card.test_correct == expected.test_correct
+
+
+def test_training_ends_with_an_error_if_a_process_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(self: Any, batch: Any, batch_idx: int) -> Tensor:
+        if self.global_rank == 1:
+            time.sleep(600)
+        return real(self, batch, batch_idx)
+
+    real, begun = Fitting.training_step, time.monotonic()
+    soon = functools.partialmethod(DDPStrategy.__init__, timeout=timedelta(seconds=3))
+    assert inspect.signature(DDPStrategy).parameters["timeout"].default == timedelta(minutes=30)
+    config = small_config(tmp_path, training=RECIPE)
+    config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, devices=2, strategy="ddp_fork"))
+    monkeypatch.setattr(Fitting, "training_step", hang)
+    monkeypatch.setattr(DDPStrategy, "__init__", soon)
+    result = run(config)
+    assert result.status == "failed"
+    assert "imed out" in str(result.error)
+    assert time.monotonic() - begun < 300
 
 
 def test_adversarial_training_without_adversaries_is_plain_training(tmp_path: Path) -> None:
