@@ -90,6 +90,13 @@ def test_goals_that_say_nothing_about_a_task_are_refused(goal: Goal, task: Any, 
         check_goal(Threat(goal=goal), DataSpec((1, 8, 8), 10, task=task))
 
 
+def test_objects_of_one_class_cannot_be_mislabelled() -> None:
+    faces = Detection(height=8, width=8, objects=1)
+    with pytest.raises(Refused, match=r"objects of one class alone; choose threat\.goal=vanishing"):
+        check_goal(Threat(goal=Goal.mislabeling), DataSpec((1, 8, 8), 2, task=faces))
+    check_goal(Threat(goal=Goal.mislabeling), DataSpec((1, 8, 8), 3, task=faces))
+
+
 @pytest.mark.parametrize(
     ("dataset", "model", "metric", "task"),
     [
