@@ -36,6 +36,7 @@ from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.stages.proof import prove
 from benchmark.stages.proof_sites import check_agreement
+from benchmark.tasks.detection import Detection
 from benchmark.tasks.segmentation import Segmentation
 from benchmark.tasks.task import ONE_LABEL
 from benchmark.threat import Goal, Norm, Threat

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmark_plugins.attacks.generator import Generator
+from benchmark_plugins.attacks.generator import Generator, augmented
 from benchmark_plugins.attacks.pgd import PGD
 from benchmark_plugins.datasets.faces import Faces
 from benchmark_plugins.datasets.faces_scenes import FacesScenes
@@ -334,11 +334,39 @@ def test_on_a_linear_system_the_generator_finds_most_of_what_there_is_to_gain(no
     model, slope = linear()
     x = 0.3 + 0.4 * torch.rand(16, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     y, threat = torch.zeros(16, dtype=torch.int64), Threat(norm, Fraction(1, 10))
-    x_adv = attacked(Generator(epochs=100, step_size=0.02, width=8), System(model, LINEAR), x, y, threat)
+    x_adv = attacked(
+        Generator(epochs=40, step_size=0.02, width=8, confidence=100.0), System(model, LINEAR), x, y, threat
+    )
     gain = ((x_adv - x) * slope).flatten(1).sum(1)
     best = 0.1 * (slope.abs().sum() if norm is Norm.linf else rows_norm(slope, Norm.l2)[0])
     assert float(gain.max()) <= float(best) * (1 + 1e-5)
     assert float(gain.min()) > 0.8 * float(best)
+
+
+def test_the_generator_knows_the_label() -> None:
+    """One image under both labels: the perturbation that helps the one hurts the other."""
+    weight = torch.randn(2, 36, generator=torch.Generator().manual_seed(0))
+    slope = (weight[1] - weight[0]).reshape(1, 1, 6, 6)
+    system = System(LinearClassifier(weight, torch.zeros(2)).requires_grad_(False), LINEAR)
+    x, y = torch.full((8, 1, 6, 6), 0.5), torch.arange(8) % 2
+    x_adv = attacked(Generator(epochs=40, step_size=0.02, width=4), system, x, y, Threat(Norm.linf, Fraction(1, 10)))
+    gain = ((x_adv - x) * slope).flatten(1).sum(1) * torch.where(y == 0, 1.0, -1.0)
+    assert float(gain.min()) > 0.8 * 0.1 * float(slope.abs().sum())
+
+
+def test_augmented_images_are_near_their_own_and_drawn_for_each() -> None:
+    x = torch.zeros(4, 1, 12, 12)
+    x[:, :, 5:7, 2:4] = 0.5
+    rng = SampleRandom(0, torch.arange(4))
+    one, two = (augmented(x, rng, draw=draw) for draw in (0, 1))
+    assert torch.equal(augmented(x[2:], rng.rows(torch.tensor([2, 3])), draw=0), one[2:])
+    assert not torch.equal(one, two)
+    assert 0.0 <= float(one.min()) <= float(one.max()) <= 1.0
+    many = augmented(x[:1].expand(200, -1, -1, -1), SampleRandom(0, torch.arange(200)), draw=0)
+    bright = (many - many.amin((1, 2, 3), keepdim=True)).flatten(2).argmax(2) % 12
+    sides = bright.flatten()
+    assert 60 < int((sides < 6).sum()) < 140  # half of them are mirrored
+    assert set(sides.tolist()) <= {1, 2, 3, 4, 7, 8, 9, 10}
 
 
 def test_the_generator_keeps_to_its_region() -> None:
