@@ -1,12 +1,14 @@
 """The tables of stickers by view and along an approach, written into signs.md: `python docs/signs_table.py results`.
 
-After `benchmark run suite=signs` and `benchmark transfer`.
+After `benchmark run suite=signs`, `benchmark run suite=rotating_signs` and `benchmark transfer`; tables of a suite that
+the store lacks stay as they are.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from benchmark.stages.replay import checked_outcomes, rebuilt, rows_of
 PAGE = Path(__file__).parent / "signs.md"
 MARK = "table: python docs/signs_table.py STORE"
 DRIVES = "drives: python docs/signs_table.py STORE"
+TURNS = "turns: python docs/signs_table.py STORE"
 
 FRAMES, ASIDE = 13, 0.8
 """Frames of an approach from distance 4 to 1, and how far beside the sign the camera passes, in units of distance."""
@@ -35,6 +38,7 @@ Camera = tuple[float, float, float, float]
 
 ANYWHERE: Camera = (1.0, 4.0, -60.0, 60.0)
 FRONT: Camera = (1.0, 1.0, 0.0, 0.0)
+ALL_SIDES: Camera = (1.0, 1.0, -60.0, 60.0)
 
 
 def camera(record: Record) -> Camera:
@@ -44,39 +48,70 @@ def camera(record: Record) -> Camera:
     return (*map(float, params["distances"]), *map(float, params["angles"]))  # type: ignore[return-value]
 
 
+def turntable(record: Record) -> Camera:
+    """The sides from which a record's system sees its can; the distance is 1."""
+    defenses: Any = record.system.config["defenses"]
+    params = next(part["params"] for part in defenses if part["name"] == "turntable")
+    low, high = map(float, params["angles"])
+    return (1.0, 1.0, low, high)
+
+
 def table(store: Store) -> str:
     """Share of stickers that reach their label, by view, for stickers made over all views and for one, in Markdown.
 
     Raises:
         RecordError: if cells or transfers are missing.
     """
-    records = [r for r in store.records() if (r.suite or "").startswith("signs@") and r.status == "complete"]
-    by_camera = {camera(record): record for record in records}
-    cameras = {record.system.key: view for view, record in by_camera.items()}
+    head = [
+        "| distance | angle | right without | made over all views | made for distance 1, 0° | made for this view |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows = _by_view(store, "signs", camera, ANYWHERE)
+    return "\n".join([*head, *(f"| {view[0]:g} | {view[2]:g}° | {shown}" for view, shown in rows)]) + "\n"
+
+
+def turns(store: Store) -> str:
+    """The same for prints on a can, by its angle, in Markdown.
+
+    Raises:
+        RecordError: if cells or transfers are missing.
+    """
+    head = [
+        "| angle | right without | made over all sides | made for 0° | made for this side |",
+        "|---|---|---|---|---|",
+    ]
+    rows = _by_view(store, "rotating_signs", turntable, ALL_SIDES)
+    return "\n".join([*head, *(f"| {view[2]:g}° | {shown}" for view, shown in rows)]) + "\n"
+
+
+def _by_view(
+    store: Store, suite: str, view_of: Callable[[Record], Camera], anywhere: Camera
+) -> list[tuple[Camera, str]]:
+    """Each fixed view with its row of a table."""
+    records = [r for r in store.records() if (r.suite or "").startswith(f"{suite}@") and r.status == "complete"]
+    by_view = {view_of(record): record for record in records}
+    views = {record.system.key: view for view, record in by_view.items()}
     counts: dict[tuple[Camera, Camera], tuple[int, int]] = {}
     for path in sorted((store.root / FOLDER).glob("*.json")):
         arrivals = read_arrivals(path)
-        for pair in arrivals.pairs if arrivals is not None and arrivals.target in cameras else ():
-            if pair.source in cameras:
-                counts[cameras[pair.source], cameras[arrivals.target]] = (pair.transferred, pair.tried)  # type: ignore[union-attr]
-    if not {ANYWHERE, FRONT} <= set(by_camera) or not counts:
+        for pair in arrivals.pairs if arrivals is not None and arrivals.target in views else ():
+            if pair.source in views:
+                counts[views[pair.source], views[arrivals.target]] = (pair.transferred, pair.tried)  # type: ignore[union-attr]
+    if not {anywhere, FRONT} <= set(by_view) or not counts:
         raise RecordError(
-            f"{store.root} lacks cells of the suite signs or their transfers; run benchmark run suite=signs, then "
+            f"{store.root} lacks cells of the suite {suite} or their transfers; run benchmark run suite={suite}, then "
             f"benchmark transfer --store {store.root}"
         )
-    lines = [
-        "| distance | angle | right without | made over all views | made for distance 1, 0° | made for this view |"
-    ]
-    lines.append("|---|---|---|---|---|---|")
-    for view in sorted(by_camera):
+    rows = []
+    for view in sorted(by_view):
         if view[0] == view[1] and view[2] == view[3]:
-            own = by_camera[view].counts
+            own = by_view[view].counts
             assert own is not None
             broken = (own.clean_correct - own.robust_correct, own.clean_correct)
-            entries = [counts.get((ANYWHERE, view)), counts.get((FRONT, view)), broken]
+            entries = [counts.get((anywhere, view)), counts.get((FRONT, view)), broken]
             shown = [_share(own.clean_correct, own.total), *(_share(*one) if one else "" for one in entries)]
-            lines.append(f"| {view[0]:g} | {view[2]:g}° | " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
+            rows.append((view, " | ".join(shown) + " |"))
+    return rows
 
 
 def drives(store: Store, data: Path) -> str:
@@ -127,7 +162,10 @@ def _share(hits: int, of: int) -> str:
 def main(arguments: list[str]) -> int:
     """Write the tables of a store into the page."""
     store = Store(Path(arguments[0]))
-    made = {MARK: table(store), DRIVES: drives(store, Path("data"))}
+    suites = {(record.suite or "").partition("@")[0] for record in store.records()}
+    made = {MARK: table(store), DRIVES: drives(store, Path("data"))} if "signs" in suites else {}
+    if "rotating_signs" in suites:
+        made[TURNS] = turns(store)
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     return 0
 

@@ -97,6 +97,11 @@ def check_goal(threat: Threat, spec: DataSpec) -> None:
         raise Refused(
             f"threat.goal is {threat.goal.value}, but the data are for {spec.task.name}; choose threat.goal={known}"
         )
+    if threat.goal is Goal.mislabeling and spec.classes <= 2:
+        raise Refused(
+            "threat.goal is mislabeling, but the data have objects of one class alone; choose "
+            "threat.goal=vanishing or threat.goal=fabrication"
+        )
     if threat.goal is Goal.top5 and spec.classes <= COUNTED_LABELS:
         raise Refused(
             f"threat.goal is top5, but the data have {spec.classes} classes, all of them among the top five; choose "

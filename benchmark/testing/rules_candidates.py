@@ -36,7 +36,7 @@ __all__ = ["CANDIDATE_RULES"]
 REGIONS = {
     RegionKind.square: 3, RegionKind.border: 1, RegionKind.stripes: 1, RegionKind.random: 5, RegionKind.saliency: 5
 }  # fmt: skip
-"""Every kind of region but the mask file, with a size for the standard world."""
+"""Kinds of region with a size for the standard world; a mask file, art and graffiti are fixed masks like a square."""
 
 FEW_CLASSES = 10
 """Largest number of classes of a world with several sites, each of which has as many scores."""

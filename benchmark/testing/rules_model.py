@@ -22,10 +22,12 @@ SPECS = (
     DataSpec((1, 28, 28), 10),
     DataSpec((3, 32, 32), 10),
     DataSpec((20,), 2),
+    DataSpec((1, 24, 24), 2),
     DataSpec((1, 8, 8), 10, task=Segmentation()),
     DataSpec((1, 8, 8), 10, task=Detection(height=8, width=8, stride=4, objects=9)),
 )
-"""Kinds of input: small images first, since most rules use the first that a model accepts; usual sizes; a table."""
+"""Kinds of input: small images first, since most rules use the first that a model accepts; usual sizes; a table; two
+classes."""
 
 
 LEARNT = 60

@@ -80,6 +80,8 @@ class RegionKind(Enum):
     stripes = "stripes"
     random = "random"
     saliency = "saliency"
+    art = "art"
+    graffiti = "graffiti"
     file = "file"
 
 
@@ -91,7 +93,10 @@ class Region:
         bands of `size` rows, alternately free and fixed, the first one free; `random`, `size` pixels per example;
         `saliency`, the `size` pixels of largest gradient of the true label's score (Simonyan, Vedaldi & Zisserman,
         2014, arXiv:1312.6034, section 3): see :func:`benchmark.stages.settle.salient`; `file`, the mask in `path`. For
-        tabular data, features take the place of the pixels and rows of stripes, random and saliency.
+        tabular data, features take the place of the pixels and rows of stripes, random and saliency. Two are after the
+        camouflage attacks of Eykholt et al. (RP2), CVPR 2018, arXiv:1707.08945, section 4: `art`, four rectangles of
+        `size` rows, two side by side in the upper and two in the lower half; `graffiti`, the words LOVE above and HATE
+        below, in dots of `size` pixels.
     path: a .npy file, or a .safetensors file with a tensor `mask`, of the shape of one example (or one channel of it),
         non-zero where change is allowed.
     """

@@ -75,13 +75,57 @@ def region_mask(region: Region, x: Tensor, rng: SampleRandom) -> Tensor | None:
         raise DataError(f"a {region.kind.value} region needs images, but an example has the shape {tuple(shape)}")
     height, width = shape[-2:]
     mask = torch.zeros(1, *shape, dtype=torch.bool, device=x.device)
-    if region.kind is RegionKind.square:
+    if region.kind in (RegionKind.art, RegionKind.graffiti):
+        painted = _rectangles if region.kind is RegionKind.art else _words
+        mask[...] = painted(height, width, region.size).to(x.device)
+    elif region.kind is RegionKind.square:
         top, left = max(0, (height - region.size) // 2), max(0, (width - region.size) // 2)
         mask[..., top : top + region.size, left : left + region.size] = True
     else:
         mask[:] = True
         if 2 * region.size < min(height, width):
             mask[..., region.size : height - region.size, region.size : width - region.size] = False
+    return mask
+
+
+def _rectangles(height: int, width: int, size: int) -> Tensor:
+    """Four rectangles of `size` rows and a third of the width, around a quarter and three quarters of the height."""
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    third, margin = width // 3, width // 9
+    for middle in (height // 4, height - height // 4):
+        top = max(0, middle - size // 2 - size % 2)
+        mask[top : top + size, margin : margin + third] = True
+        mask[top : top + size, width - margin - third : width - margin] = True
+    return mask
+
+
+WORDS = (
+    "10000001110010001011111 10000010001010001010000 10000010001001010011110 10000010001001010010000 "
+    "11111001110000100011111",
+    "10001001110011111011111 10001010001000100010000 11111011111000100011110 10001010001000100010000 "
+    "10001010001000100011111",
+)
+"""LOVE and HATE in rows of dots."""
+
+
+def _words(height: int, width: int, size: int) -> Tensor:
+    """The words around a quarter and three quarters of the height, in dots of `size` pixels.
+
+    Raises:
+        DataError: if they do not fit.
+    """
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for middle, word in zip((height // 4, height - height // 4), WORDS, strict=True):
+        dots = torch.tensor([[dot == "1" for dot in row] for row in word.split()])
+        large = dots.repeat_interleave(size, 0).repeat_interleave(size, 1)
+        tall, wide = large.shape
+        if wide > width or 2 * tall > height:
+            raise DataError(
+                f"the words of a graffiti region have {2 * tall}x{wide} pixels with dots of {size}, and an image has "
+                f"{height}x{width}; choose a smaller threat.region.size or larger images"
+            )
+        top, left = min(max(0, middle - tall // 2), height - tall), (width - wide) // 2
+        mask[top : top + tall, left : left + wide] = large
     return mask
 
 

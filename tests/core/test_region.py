@@ -45,6 +45,32 @@ def test_stripes_are_open_and_fixed_by_turns() -> None:
     assert bool(_mask(_of(RegionKind.stripes, 9), torch.zeros(1, 1, 7, 5)).all())
 
 
+def test_camouflage_is_rectangles_or_two_words() -> None:
+    x = torch.zeros(2, 3, 32, 32)
+    art = _mask(_of(RegionKind.art, 4), x).expand(2, 3, 32, 32)[0, 0]
+    rows, columns = art.any(1).nonzero().squeeze(1).tolist(), art.any(0).nonzero().squeeze(1).tolist()
+    assert rows == [*range(6, 10), *range(22, 26)]
+    assert columns == [*range(3, 13), *range(19, 29)]
+    assert int(art.sum()) == 8 * 20
+    words = _mask(_of(RegionKind.graffiti, 1), x).expand(2, 3, 32, 32)[0, 0]
+    shown = ["".join(" #"[int(dot)] for dot in row) for row in words[:, 4:27] if bool(row.any())]
+    assert shown == [
+        "#      ###  #   # #####",
+        "#     #   # #   # #    ",
+        "#     #   #  # #  #### ",
+        "#     #   #  # #  #    ",
+        "#####  ###    #   #####",
+        "#   #  ###  ##### #####",
+        "#   # #   #   #   #    ",
+        "##### #####   #   #### ",
+        "#   # #   #   #   #    ",
+        "#   # #   #   #   #####",
+    ]
+    assert not bool(words[:, :4].any() | words[:, 27:].any())
+    with pytest.raises(DataError, match=r"20x46 pixels with dots of 2, and an image has 32x32; choose a smaller"):
+        _mask(_of(RegionKind.graffiti, 2), x)
+
+
 @pytest.mark.parametrize("kind", [k for k in RegionKind if k not in (RegionKind.full, RegionKind.file)])
 def test_a_region_of_no_size_is_refused(kind: RegionKind) -> None:
     with pytest.raises(ConfigError, match=rf"expected at least 1 pixel for a {kind.value} region"):

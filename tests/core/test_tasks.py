@@ -36,6 +36,7 @@ from benchmark.records.store import Store
 from benchmark.run import run
 from benchmark.stages.proof import prove
 from benchmark.stages.proof_sites import check_agreement
+from benchmark.tasks.detection import Detection
 from benchmark.tasks.segmentation import Segmentation
 from benchmark.tasks.task import ONE_LABEL
 from benchmark.threat import Goal, Norm, Threat
@@ -88,6 +89,13 @@ def test_an_attack_on_pixels_is_refused_for_data_of_one_label(tmp_path: Path) ->
 def test_goals_that_say_nothing_about_a_task_are_refused(goal: Goal, task: Any, choice: str) -> None:
     with pytest.raises(Refused, match=choice):
         check_goal(Threat(goal=goal), DataSpec((1, 8, 8), 10, task=task))
+
+
+def test_objects_of_one_class_cannot_be_mislabelled() -> None:
+    faces = Detection(height=8, width=8, objects=1)
+    with pytest.raises(Refused, match=r"objects of one class alone; choose threat\.goal=vanishing"):
+        check_goal(Threat(goal=Goal.mislabeling), DataSpec((1, 8, 8), 2, task=faces))
+    check_goal(Threat(goal=Goal.mislabeling), DataSpec((1, 8, 8), 3, task=faces))
 
 
 @pytest.mark.parametrize(

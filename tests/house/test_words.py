@@ -123,7 +123,7 @@ def _call(node: ast.Call) -> list[str]:
 
 ALLOWED = {
     "plugins/models/onnx.py": "reads the file that it is named for",
-    "plugins/models/rnet.py": "reads the weights that it is named for, from their file or their wheel",
+    "plugins/models/_mtcnn.py": "reads the published weights, from their files or their wheel",
     "plugins/models/_zoo.py": "reads the folder of a zoo's model",
     "plugins/models/torch_hub.py": "names the repository by the content of its hubconf.py",
     "plugins/models/_http.py": "reads an endpoint's token from the environment, and waits for its turn",
