@@ -17,7 +17,7 @@ from benchmark.errors import ConfigError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["is_variant", "member", "named_node", "own_folders", "with_members"]
+__all__ = ["is_variant", "member", "named_node", "own_folders", "plugin_of", "with_members"]
 
 Folders = Sequence[Path]
 """Folders of the user's configurations, as named by --config-dir; their variants come before those of conf/."""
@@ -104,6 +104,16 @@ def _variant(kind: str, name: str, own: Folders) -> Traversable | None:
     places: list[Traversable] = [*own, importlib.resources.files("benchmark.conf")]
     files = [place.joinpath(kind, f"{name}.yaml") for place in places]
     return next((file for file in files if file.is_file()), None)
+
+
+def plugin_of(kind: str, choice: str, own: Folders = ()) -> str:
+    """Plugin that a choice configures: the one of that name, or the one that a variant's file starts from."""
+    seen: set[str] = set()
+    while choice not in registry.names(kind) and choice not in seen and (variant := _variant(kind, choice, own)):
+        seen.add(choice)
+        document: Any = OmegaConf.create(variant.read_text(encoding="utf-8"))
+        choice = next((e for e in document.get("defaults", []) if isinstance(e, str) and e != "_self_"), choice)
+    return choice
 
 
 def named_node(kind: str, name: str, own: Folders = ()) -> DictConfig:

@@ -1,7 +1,8 @@
 """Suites: their protocols, the runs that keep to them, and the check of records that claim to.
 
 A suite fixes what systems are tested against: the data, the examples, the threats, the attacks with their settings, and
-the seeds. The tested systems are not part of it, so that anyone can enter one on its boards.
+the seeds. The tested systems are not part of it, so that anyone can enter one on its boards. Neither are attacks of
+other names: they are not required of a system, and can only lower its worst case.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import BenchmarkError
 from benchmark.records import naming
 from benchmark.records.described import AttackInfo, ThreatInfo
-from benchmark.records.record import GIVEN, Record
+from benchmark.records.record import Record
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -37,20 +38,30 @@ NOT_FREE = "trainer.precision"
 
 
 def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
-    """True if a job keeps to its suite: only the system is chosen freely among all that could change a result."""
+    """True if a job keeps to its suite: only the system, and an attack of another name, are chosen freely."""
     params = dict(hydra_cfg.sweeper.params or {}) if "params" in hydra_cfg.sweeper else {}
     if not any(o.startswith("suite=") for o in overrides):
         return False
     allowed = {key: _choices(key, str(value)) for key, value in params.items()}
+    chosen = next((o.partition("=")[2] for o in overrides if o.startswith("attack=")), "")
+    required = {_plugin_of(choice) for choice in allowed.get("attack", ())}
+    added = bool(chosen and required) and _plugin_of(chosen) not in required
     for override in overrides:
         key, _, value = override.partition("=")
         key = key.lstrip("+~")
         group = _group(key)
-        if key == "suite" or group in ENTERED or (group in FREE and key != NOT_FREE):
+        if key == "suite" or group in ENTERED or (group in FREE and key != NOT_FREE) or (added and group == "attack"):
             continue
         if value not in allowed.get(key, ()):
             return False
     return bool(params)
+
+
+def _plugin_of(choice: str) -> str:
+    """Attack that a choice configures: the plugin of that name, or the one whose settings a file names."""
+    from benchmark.config.members import own_folders, plugin_of
+
+    return plugin_of("attack", choice, own_folders())
 
 
 def _group(key: str) -> str:
@@ -84,12 +95,17 @@ class _Protocol:
     threats: list[dict[str, Any]]
     attacks: list[dict[str, Any]]
 
+    def admits(self, attack: AttackInfo) -> bool:
+        """True for an attack of the suite as it is, given examples, and attacks of other names."""
+        return _plain(attack) in self.attacks or attack.name not in {one["name"] for one in self.attacks}
+
 
 def departure(record: Record, test_total: int) -> str | None:
     """First deviation of an official record from the installed suite; None if there is none or it is unknown.
 
-    Plugin versions, the surrogate, which the record names by its key, and the user's data files, of which a suite knows
-    only the paths, are not compared.
+    An attack of another name than the suite's is none: it is not required, and can only lower a row. Plugin versions,
+    the surrogate, which the record names by its key, and the user's data files, of which a suite knows only the paths,
+    are not compared.
 
     Args:
         test_total: number of examples in the test split.
@@ -104,7 +120,7 @@ def departure(record: Record, test_total: int) -> str | None:
         "seed": record.seed in suite.seeds,
         "dataset": any(_is_dataset(record.system.config.get("dataset"), one) for one in suite.datasets),
         "threat": _plain(record.threat) in suite.threats,
-        "attack": record.attack.name == GIVEN or _plain(record.attack) in suite.attacks,
+        "attack": suite.admits(record.attack),
     }
     return next((f"its {part} is none of those of {suite.name}" for part, kept in parts.items() if not kept), None)
 

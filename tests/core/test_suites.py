@@ -36,12 +36,23 @@ def test_the_system_is_free_and_so_is_how_it_is_computed(override: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "attack=square", "attack.steps=1", "threat.eps=1/30", "threat.norm=l2", "threat.queries=5", "examples=10",
+        "attack=pgd_10", "attack.steps=1", "threat.eps=1/30", "threat.norm=l2", "threat.queries=5", "examples=10",
         "dataset=mnist", "seed=1", "metric=[robust_accuracy]", "trainer.precision=16-mixed",
     ],
 )  # fmt: skip
 def test_what_it_is_tested_against_is_not(override: str) -> None:
     assert not is_official(override)
+
+
+def test_an_attack_of_another_name_is_added_freely_and_one_of_the_suite_is_not_changed() -> None:
+    assert is_official("attack=square")
+    assert is_official("attack=square_200", "attack.queries=10")
+    assert not is_official("attack=square", "threat.queries=10")
+    assert not is_official("attack=pgd", "attack.steps=1")
+    assert not is_official("attack=pgd_classic")
+    added = entered()
+    attack = added.attack.model_copy(update={"name": "square", "params": {"queries": 5}})
+    assert departure(added.model_copy(update={"attack": attack}), 500) is None
 
 
 def test_without_a_suite_nothing_is_official() -> None:
