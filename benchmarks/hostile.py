@@ -153,10 +153,10 @@ STORE = {
 
 HONEST = (
     "fgsm", "pgd", "noise", "bim", "mi_fgsm", "ni_fgsm", "vmi_fgsm", "si_fgsm", "ti_fgsm", "di_fgsm", "apgd",
-    "deepfool", "fmn", "fab", "square", "negative", "spsa", "none", "universal", "pgd_10", "pgd_classic", "pgd_training",
-    "apgd_20", "apgd_margin_targeted", "square_200", "parsimonious", "uniform_noise", "gaussian_noise", "shot_noise",
-    "jpeg", "salt_and_pepper", "brightness", "contrast", "blur", "downsampling", "rotation", "scale", "translation", "crop",
-    "spatial_grid",
+    "deepfool", "fmn", "fab", "square", "negative", "spsa", "none", "universal", "pgd_10", "pgd_classic",
+    "pgd_training", "apgd_20", "apgd_margin_targeted", "square_200", "parsimonious", "uniform_noise",
+    "gaussian_noise", "shot_noise", "jpeg", "salt_and_pepper", "brightness", "contrast", "blur", "downsampling",
+    "rotation", "scale", "translation", "crop", "spatial_grid",
 )  # fmt: skip
 CELL = ("model=linear", "training.epochs=1", "metric=[robust_accuracy]", "examples=24", "batch_size=12", "tracker=[]")
 BOUND = ("cell.timeout=60", "cell.memory=3GB")
