@@ -127,7 +127,7 @@ class Trials:
             end_all()
             found = left(folder)
         wrong = [name for name, content in found.items() if content != self.whole[name]]
-        wrong += [f"exit code {code}"] if code else []
+        wrong += ["stuck when run again"] if code is None else [f"exit code {code}"] if code else []
         wrong += ["stuck after the kill"] if trial.pop("stuck") else []
         if not wrong:
             shutil.rmtree(folder)
