@@ -201,7 +201,7 @@ def interleaved(hostile: Sequence[str], honest: Sequence[str]) -> str:
 
 @dataclass
 class Swept:
-    """What came of one way to run the sweep. wrong: sentences, empty if all is as it must be."""
+    """Result of one way to run the sweep. wrong: sentences, empty if all is as it must be."""
 
     name: str
     hostile: int

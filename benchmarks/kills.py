@@ -181,7 +181,7 @@ def main() -> None:
 
 
 def _sampled(points: set[int]) -> str:
-    """How the operations were chosen that were killed at, if not all were."""
+    """Choice of the operations that were killed at, if not all were."""
     if not points:
         return ""
     first = max(count for count in range(len(points) + 1) if points.issuperset(range(1, count + 1)))
