@@ -115,7 +115,7 @@ ENDS = {
 """How a plugin would end or double the sweep, and what is said instead."""
 
 KILLS = {
-    "exits": ("os._exit(0)", "the process died (exit code 0), in each of 2 attempts"),
+    "exits": ("os._exit(0)", "in each of 2 attempts"),
     "crashes": ("ctypes.string_at(0)", "the process died (signal 11 (SIGSEGV)), in each of 2"),
     "aborts": ("os.kill(os.getpid(), signal.SIGKILL)", "the process died (signal 9 (SIGKILL)), in each of 2"),
 }
