@@ -127,7 +127,7 @@ class Trials:
             end_all()
             found = left(folder)
         wrong = [name for name, content in found.items() if content != self.whole[name]]
-        wrong += [f"exit code {code}"] if code else []
+        wrong += ["stuck when run again"] if code is None else [f"exit code {code}"] if code else []
         wrong += ["stuck after the kill"] if trial.pop("stuck") else []
         if not wrong:
             shutil.rmtree(folder)
@@ -181,7 +181,7 @@ def main() -> None:
 
 
 def _sampled(points: set[int]) -> str:
-    """How the operations were chosen that were killed at, if not all were."""
+    """Choice of the operations that were killed at, if not all were."""
     if not points:
         return ""
     first = max(count for count in range(len(points) + 1) if points.issuperset(range(1, count + 1)))

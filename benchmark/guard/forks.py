@@ -8,7 +8,7 @@ import time
 
 __all__ = ["Mark", "doubled", "mark"]
 
-PATIENCE = 2.0
+CHILDREN_PATIENCE = 2.0
 """Seconds that a parent waits until its new children have ended or returned from the call."""
 
 _forks: list[int] = []
@@ -25,7 +25,7 @@ Mark = tuple[int, int]
 
 
 def mark() -> Mark:
-    """Where a call starts."""
+    """Mark of the start of a call."""
     return os.getpid(), len(_forks)
 
 
@@ -35,7 +35,7 @@ def doubled(since: Mark) -> bool:
     if os.getpid() != process:
         _returned[0] = 1
         os._exit(1)
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + CHILDREN_PATIENCE
     while len(_forks) > forks and not _returned[0] and _has_children() and time.monotonic() < until:
         time.sleep(0.001)
     found = bool(_returned[0])

@@ -23,7 +23,7 @@ def test_twenty_hostile_plugins_change_no_honest_cell(tmp_path: Path, monkeypatc
     done = benchmark(mixed, "run", "-m", f"attack={attacks}", *CELL, check=False)
     assert done.returncode == 1, done.stderr
     benchmark(alone, "run", "-m", f"attack={','.join(HONEST)}", *CELL)
-    assert judged(mixed, alone, PLUGINS, each=1) == (len(HONEST), [])
+    assert judged(mixed, alone, PLUGINS) == (len(HONEST), [])
     for name, (_, sentence) in AT_IMPORT.items():
         assert f"plugin 'attack.{name}' from hostile 1.0 {sentence}" in done.stderr
     assert (mixed / "results" / "leaderboard" / "index.html").is_file()
