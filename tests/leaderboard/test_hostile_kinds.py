@@ -215,7 +215,6 @@ BOARDS: dict[str, dict[str, Any]] = {
     "a larger radius": {"eps": "1/5"},
     "a smaller radius": {"eps": "1/20", "distance": [0.04] * 3 + [np.inf] * 7},
     "oblivious attackers": {"aware": False},
-},
 }
 
 
