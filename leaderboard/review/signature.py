@@ -67,9 +67,9 @@ def _check_owners(allowed: Path) -> None:
             )
         for key in (word for kind, word in itertools.pairwise(rest) if KEY_TYPE.fullmatch(kind)):
             if owners.setdefault(key, principal) != principal:
+                both = f"{owners[key]} and {principal}"
                 raise RecordError(
-                    f"{ALLOWED} has one key for {owners[key]} and {principal}; a key has one owner, so a maintainer must "
-                    "remove the others"
+                    f"{ALLOWED} has one key for {both}; a key has one owner: a maintainer must remove the other"
                 )
 
 

@@ -376,7 +376,7 @@ BESIDE: dict[str, tuple[str, str, str]] = {
     "notes on no row": ("systems.json", '{"mlp": {}}', "systems.json has the key 'mlp'; expected that of a row"),
     "notes with a script": ("systems.json", noted(title="<script>x"), "contains markup or a script"),
     "notes that turn text around": ("systems.json", noted(venue="a\u202eb"), "invisible character U+202E"),
-    "notes with a script as a link": ("systems.json", noted(paper="javascript:x()"), "markup or a script"),
+    "notes with a script as a link": ("systems.json", noted(paper="javascript:x()"), "paper: String should match"),
     "releases nested deeply": ("releases.json", DEEP, "is nested too deeply"),
     "releases without end": (
         "releases.json", json.dumps([{"name": "1", "url": "https://e.org"}] * 1000), "releases.json is not a list of"),
