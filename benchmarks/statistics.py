@@ -69,7 +69,7 @@ def rejections(runs: tuple[int, int], accuracy: float, spread: float, lead: floa
     for _ in range(trials):
         hardness = rng.standard_normal(EXAMPLES)
         rows = [recipe(rng, hardness, runs[at], skill + at * lead, spread) for at in (0, 1)]
-        found += tested(rows)[1][0, 1] <= LEVEL
+        found += bool(tested(rows)[1][0, 1] <= LEVEL)
     return found / trials
 
 

@@ -65,6 +65,13 @@ def own_header(file: str, change: Callable[[bytes], bytes]) -> Spoil:
     return spoil
 
 
+def marked(s: Spoiler) -> None:
+    """A byte order mark before the record."""
+    path = s.cell / "record.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    s.seal_manifest()
+
+
 # --- a submission that only makes claims ---
 
 SPOILS: dict[str, tuple[Spoil, str]] = {
@@ -78,8 +85,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "half a character": (
         lambda s: s.raw_record('"provenance": {', '"provenance": {"\\udfff": 1, '), "invisible character U+DFFF"),
     "byte order mark": (
-        lambda s: ((s.cell / "record.json").write_bytes(b"\xef\xbb\xbf" + (s.cell / "record.json").read_bytes()),
-                   s.seal_manifest()),
+        marked,
         "is not JSON: Unexpected UTF-8 BOM",
     ),
     "formula for a spreadsheet of another country": (
