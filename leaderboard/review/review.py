@@ -127,8 +127,9 @@ def _lines(review: Review) -> Iterator[str]:
             record = one.cell.record
             counts = record.counts
             share = f"{counts.robust_correct} of {counts.total}" if counts else ""
+            system = base_label(record.system)
             yield (
-                f"| {quoted(record.key)} | {quoted(base_label(record.system), 80)} | {quoted(record.attack.label, 40)} | {share} "
+                f"| {quoted(record.key)} | {quoted(system, 80)} | {quoted(record.attack.label, 40)} | {share} "
                 f"| {one.tier} | {quoted(one.why)} |"
             )
         yield ""
