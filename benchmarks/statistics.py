@@ -75,7 +75,7 @@ def rejections(runs: tuple[int, int], accuracy: float, spread: float, lead: floa
 
 def allowed(trials: int) -> float:
     """Largest share of rejections that a level of 5 % explains, with three standard errors of so many trials."""
-    return LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / trials)
+    return float(LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / trials))
 
 
 def size_lines(trials: int) -> Iterator[Line]:
