@@ -472,11 +472,11 @@ def test_a_hostile_review_is_left_out_and_named(tmp_path: Path, changes: dict[st
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"reason": "x\u202ey"}, "invisible character U+202E"),
+        ({"reason": 1}, "Input should be a valid string"),
         ({"date": "9999-99-99"}, "String should match pattern"),
-        ({"reason": "=1+1"}, "begins like a spreadsheet formula"),
+        ({"deep": [[[[[]]]] * 9]}, "Extra inputs are not permitted"),
     ],
-    ids=["hidden", "date", "formula"],
+    ids=["type", "date", "field"],
 )
 def test_a_hostile_withdrawal_withdraws_nothing(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR)
