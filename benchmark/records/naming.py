@@ -14,8 +14,8 @@ SHOWN = 8
 NO_SETTINGS = ("version", "distribution", "harness")
 """Keys of described plugins that are not settings."""
 
-VARIANTS = ("method", "estimator")
-"""Settings by which a bridge to a library chooses one of its methods."""
+VARIANTS = ("method", "estimator", "factory")
+"""Settings by which a bridge to a library, or to a file of the user's own, chooses what it runs."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
 

@@ -103,7 +103,7 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
 
 
 def shown(cells: Sequence[Cell]) -> list[Cell]:
-    """Those of the cells that were not withdrawn."""
+    """Cells that were not withdrawn."""
     found = {cell.record.key: cell for cell in cells}
     _withdrawn(found)
     return list(found.values())

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.errors import RecordError
 from benchmark.records.document import to_text
 
-from .texts import checked_json
+from .strict_json import strict_json
 
 __all__ = ["RETRACTED", "SUPERSEDED", "Withdrawal", "withdraw", "withdrawal"]
 
@@ -71,7 +71,7 @@ def withdrawal(folder: Path) -> Withdrawal | None:
         path = folder / name
         if path.is_file():
             data = path.read_bytes()
-            checked_json(data, f"{folder.name}/{name}")
+            strict_json(data, f"{folder.name}/{name}")
             try:
                 found = Withdrawal.model_validate_json(data, strict=True)
             except ValidationError as error:

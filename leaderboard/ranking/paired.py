@@ -20,8 +20,9 @@ def paired_tests(held: Shares, counts: Sequence[Sequence[float]]) -> tuple[NDArr
     Rows of one run each: the exact McNemar test. With several runs: a t test of the difference of the means over runs.
     Its variance has a component of the examples, from the differences per example, and one of the runs, since other
     seeds would have given other systems; the degrees of freedom are those of Welch (Biometrika 34, 1947). A row with
-    one run gets the variance of the other row's runs. No p-value is smaller than the smallest one possible by flipping
-    the signs of the n differing examples, 2^(1 - n).
+    one run gets the variance of the other row's runs, and the test the freedom of that one estimate: Welch's formula
+    would separate too often. No p-value is smaller than the smallest one possible by flipping the signs of the n
+    differing examples, 2^(1 - n).
 
     Args:
         held: (R, N) the share of a row's runs in which each example is robust. counts: per row, the number of robust
@@ -39,10 +40,15 @@ def paired_tests(held: Shares, counts: Sequence[Sequence[float]]) -> tuple[NDArr
         others = np.arange(i + 1, len(held))
         others = others[(runs[i] > 1) | (runs[others] > 1)]
         apart = held[i] - held[others]
-        parts = [(total * apart.var(axis=1, ddof=1) if total > 1 else np.zeros(len(others)), max(1, total - 1))]
-        for row, other in ((np.full_like(others, i), others), (others, np.full_like(others, i))):
-            of = np.where(runs[row] > 1, row, other)  # a single run has the variance of the other row's
-            parts.append((known[of] / runs[row], runs[of] - 1))
+        luck = total * apart.var(axis=1, ddof=1) if total > 1 else np.zeros(len(others))
+        single = (runs[i] == 1) | (runs[others] == 1)
+        mine, its = np.where(runs[i] > 1, i, others), np.where(runs[others] > 1, others, i)
+        first, second = known[mine] / runs[i], known[its] / runs[others]
+        parts = [
+            (np.where(single, 0.0, luck), max(1, total - 1)),
+            (np.where(single, luck + first + second, first), runs[mine] - 1),
+            (np.where(single, 0.0, second), runs[its] - 1),
+        ]
         least = 2.0 ** (1.0 - np.count_nonzero(apart, axis=1))
         p[i, others] = np.minimum(1.0, np.maximum(least, _welch(apart.sum(axis=1), parts)))
         p[others, i] = p[i, others]

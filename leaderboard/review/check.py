@@ -199,6 +199,11 @@ def _misfits(
         lists = (record.examples_sha256, other.record.examples_sha256)
         if record.official and other.record.official and record.suite and ours == theirs and lists[0] != lists[1]:
             yield f"{cell.place} was made on another example list than the other cells of the suite"
+        if record.official and other.record.official and record.suite and ours[:2] == theirs[:2] and ours != theirs:
+            yield (
+                f"{cell.place} was made on another revision of {record.system.dataset} than the published cells of the "
+                "suite, so it would stand alone on a board of the same name"
+            )
 
 
 def _surprising(card: Card, record: Record) -> bool:

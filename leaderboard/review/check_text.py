@@ -16,7 +16,7 @@ APPROVAL = re.compile(
     r"verif|official|independ|approv|trust|certif|proved|review|re_?run|endors|attested", re.IGNORECASE
 )
 """Words of approval, which no finding contains."""
-COUNTED = ("robust_accuracy", "robust_top5_accuracy", "clean_accuracy", "clean_top5_accuracy")
+OF_COUNTS = ("robust_accuracy", "robust_top5_accuracy", "clean_accuracy", "clean_top5_accuracy")
 """Metrics that follow from the counts of a record."""
 FOLDS = (("rn", "m"), ("vv", "w"), ("i", "l"), ("1", "l"), ("0", "o"), ("5", "s"))
 TAKEN = frozenset({"rank", "ranks", "place", "tler", "claimed", "replayed", "reattacked"})
@@ -60,7 +60,7 @@ def check_names(record: Record) -> None:
         if APPROVAL.search(name):
             raise RecordError(f"a finding is called {name[:60]!r}; expected a name that reports a fault, not approval")
     for name in named["metrics"]:
-        alike = next((one for one in COUNTED if folded(one) == folded(name) and one != name), "")
+        alike = next((one for one in OF_COUNTS if folded(one) == folded(name) and one != name), "")
         if alike or (APPROVAL.search(name) and not name.startswith("certified_")) or folded(name) in TAKEN:
             raise RecordError(
                 f"a metric or its unit is called {name[:60]!r}; expected the name of a measurement that no page has "

@@ -19,7 +19,7 @@ from benchmark.records.record import Record
 from ..cells.cell import Cell
 from ..cells.load import RECORD
 from ..cells.sidecar import read_sidecar
-from ..ranking.grouping import recipe_key
+from ..ranking.grouping import base_label, recipe_key
 from .check_text import quoted
 from .parcel import Submitter
 
@@ -127,7 +127,7 @@ def _lines(review: Review) -> Iterator[str]:
             record = one.cell.record
             counts = record.counts
             share = f"{counts.robust_correct} of {counts.total}" if counts else ""
-            system = " + ".join([record.system.model, *record.system.defenses])
+            system = base_label(record.system)
             yield (
                 f"| {quoted(record.key)} | {quoted(system, 80)} | {quoted(record.attack.label, 40)} | {share} "
                 f"| {one.tier} | {quoted(one.why)} |"

@@ -7,6 +7,7 @@ The manifest has the sha256 of every other file, so its signature covers the who
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ ALLOWED = "allowed_signers"
 MAINTAINERS = "maintainers"
 """File beside it with the principals who have the rights of every owner, one per line; # begins a comment."""
 PRINCIPAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,99}")
+KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+")
 NAMESPACE = "adversarial-benchmark"
 
 
@@ -40,19 +42,35 @@ def signer(root: Path, results: Sequence[Path]) -> str:
     allowed = next((folder / ALLOWED for folder in results if (folder / ALLOWED).is_file()), None)
     if allowed is None:
         raise RecordError(f"it is signed, but there is no {ALLOWED} beside the published results to check {SIGNATURE}")
+    _check_owners(allowed)
     found = _ssh_keygen("find-principals", root, allowed, [])
-    principals = {name.strip() for line in found.stdout.splitlines() for name in line.split(",")} - {""}
-    if len(principals) > 1:
-        raise RecordError(
-            f"the key of {SIGNATURE} belongs to {' and '.join(sorted(principals))} in {ALLOWED}; a key has one owner, "
-            "so a maintainer must remove the others"
-        )
-    principal = next(iter(principals), "") if found.returncode == 0 else ""
-    if principal and not PRINCIPAL.fullmatch(principal):
-        raise RecordError(f"{ALLOWED} names {principal[:60]!r}; expected one person, of letters, digits and . _ + @ -")
+    principal = found.stdout.splitlines()[0].strip() if found.returncode == 0 and found.stdout.strip() else ""
     if not principal or _ssh_keygen("verify", root, allowed, ["-I", principal]).returncode:
         raise RecordError(f"{SIGNATURE} is not a signature of this {MANIFEST} by one of the {ALLOWED}; sign it again")
     return principal
+
+
+def _check_owners(allowed: Path) -> None:
+    """Check that every key in the file belongs to one person: of several, ssh-keygen names the first.
+
+    Raises:
+        RecordError: if a key has several principals, or a principal is a pattern.
+    """
+    owners: dict[str, str] = {}
+    for line in allowed.read_text(encoding="utf-8", errors="replace").splitlines():
+        principal, *rest = line.split() or ["#"]
+        if principal.startswith("#"):
+            continue
+        if not PRINCIPAL.fullmatch(principal):
+            raise RecordError(
+                f"{ALLOWED} names {principal[:60]!r}; expected one person, of letters, digits and . _ + @ -"
+            )
+        for key in (word for kind, word in itertools.pairwise(rest) if KEY_TYPE.fullmatch(kind)):
+            if owners.setdefault(key, principal) != principal:
+                both = f"{owners[key]} and {principal}"
+                raise RecordError(
+                    f"{ALLOWED} has one key for {both}; a key has one owner: a maintainer must remove the other"
+                )
 
 
 def is_maintainer(who: str, results: Sequence[Path]) -> bool:

@@ -65,6 +65,13 @@ def own_header(file: str, change: Callable[[bytes], bytes]) -> Spoil:
     return spoil
 
 
+def marked(s: Spoiler) -> None:
+    """A byte order mark before the record."""
+    path = s.cell / "record.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    s.seal_manifest()
+
+
 # --- a submission that only makes claims ---
 
 SPOILS: dict[str, tuple[Spoil, str]] = {
@@ -78,8 +85,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "half a character": (
         lambda s: s.raw_record('"provenance": {', '"provenance": {"\\udfff": 1, '), "invisible character U+DFFF"),
     "byte order mark": (
-        lambda s: ((s.cell / "record.json").write_bytes(b"\xef\xbb\xbf" + (s.cell / "record.json").read_bytes()),
-                   s.seal_manifest()),
+        marked,
         "is not JSON: Unexpected UTF-8 BOM",
     ),
     "formula for a spreadsheet of another country": (
@@ -215,7 +221,6 @@ BOARDS: dict[str, dict[str, Any]] = {
     "a larger radius": {"eps": "1/5"},
     "a smaller radius": {"eps": "1/20", "distance": [0.04] * 3 + [np.inf] * 7},
     "oblivious attackers": {"aware": False},
-},
 }
 
 
@@ -377,7 +382,7 @@ BESIDE: dict[str, tuple[str, str, str]] = {
     "notes on no row": ("systems.json", '{"mlp": {}}', "systems.json has the key 'mlp'; expected that of a row"),
     "notes with a script": ("systems.json", noted(title="<script>x"), "contains markup or a script"),
     "notes that turn text around": ("systems.json", noted(venue="a\u202eb"), "invisible character U+202E"),
-    "notes with a script as a link": ("systems.json", noted(paper="javascript:x()"), "markup or a script"),
+    "notes with a script as a link": ("systems.json", noted(paper="javascript:x()"), "paper: String should match"),
     "releases nested deeply": ("releases.json", DEEP, "is nested too deeply"),
     "releases without end": (
         "releases.json", json.dumps([{"name": "1", "url": "https://e.org"}] * 1000), "releases.json is not a list of"),
@@ -467,11 +472,11 @@ def test_a_hostile_review_is_left_out_and_named(tmp_path: Path, changes: dict[st
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"reason": "x\u202ey"}, "invisible character U+202E"),
+        ({"reason": 1}, "Input should be a valid string"),
         ({"date": "9999-99-99"}, "String should match pattern"),
-        ({"reason": "=1+1"}, "begins like a spreadsheet formula"),
+        ({"deep": [[[[[]]]] * 9]}, "Extra inputs are not permitted"),
     ],
-    ids=["hidden", "date", "formula"],
+    ids=["type", "date", "field"],
 )
 def test_a_hostile_withdrawal_withdraws_nothing(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     folder = made_cell(tmp_path, clean=CLEAN, distance=FAR)

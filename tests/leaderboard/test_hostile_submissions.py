@@ -156,6 +156,9 @@ def test_cells_of_a_suite_must_share_its_example_list(
     made_submission(tmp_path / "store", tmp_path / "parcel", official=True)
     said = refusal(tmp_path / "parcel", tmp_path, capsys)
     assert "was made on another example list than the other cells of the suite" in said
+    made_submission(tmp_path / "store", tmp_path / "revised", official=True, dataset_revision="r2")
+    said = refusal(tmp_path / "revised", tmp_path, capsys)
+    assert "was made on another revision of made_up than the published cells of the suite" in said
 
 
 def test_there_are_at_least_forty_kinds() -> None:

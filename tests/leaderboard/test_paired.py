@@ -40,7 +40,7 @@ def rejected(runs: tuple[int, int], lead: float, seeds: float, trials: int = 600
 
 
 @pytest.mark.parametrize("seeds", [0.0, 0.1, 0.3], ids="seeds {}".format)
-@pytest.mark.parametrize("runs", [(2, 2), (3, 3), (5, 5), (3, 5)], ids=str)
+@pytest.mark.parametrize("runs", [(2, 2), (3, 3), (5, 5), (3, 5), (1, 3), (5, 1)], ids=str)
 def test_the_level_is_held_whatever_the_seeds_do(runs: tuple[int, int], seeds: float) -> None:
     assert rejected(runs, 0.0, seeds) <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / 600)
 

@@ -368,6 +368,32 @@ def test_a_signature_that_is_none_is_refused(signers: Signers, tmp_path: Path) -
     assert "there is no allowed_signers beside" in sentence(signers.parcel("ann"))
 
 
+def test_a_key_has_one_owner(signers: Signers) -> None:
+    """Whoever adds somebody else's public key under a name of their own takes over nothing."""
+    for line in ("bob {}", 'bob namespaces="git" {}', "ann,bob {}", "* {}"):
+        kept = signers.allowed.read_text()
+        public = signers.key("ann").with_suffix(".pub").read_text()
+        others = [one for one in kept.splitlines() if not one.startswith("ann ")]
+        first = [line.format(public.strip())]
+        signers.allowed.write_text(
+            "\n".join([*first, *others, *(["ann " + public.strip()] if line.startswith("bob") else [])])
+        )
+        with pytest.raises(RecordError, match=r"one key for bob and ann|names '.*'; expected one person"):
+            check(signers.parcel("ann"), [signers.results])
+        signers.allowed.write_text(kept)
+
+
+@pytest.mark.usefixtures("proved")
+def test_a_row_whose_cells_were_all_withdrawn_keeps_its_owner(signers: Signers) -> None:
+    results = signers.results
+    put(check(signers.parcel("ann"), [results]), results)
+    for record in list(results.rglob("record.json")):
+        withdraw(record.parent, "trained on the test split")
+    review = check(signers.parcel("bob", attack="storm", minimal=False), [results])
+    assert (review.accepted, review.owned) == (True, frozenset())
+    assert check(signers.parcel("ann", attack="storm", minimal=False, seed=1), [results]).owned
+
+
 # --- certificates ---
 
 
