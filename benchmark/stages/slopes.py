@@ -40,12 +40,14 @@ def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> I
     with torch.enable_grad(), sampling.using(padded_random(probe.rng.child(0), rows)):
         leaf = padded(x, rows).requires_grad_(True)
         shown = system(leaf)
-        loss = _margin(system.spec.task.scores(shown))
+        scores = system.spec.task.scores(shown)
+        answers = scores.argmax(-1)
+        loss = _margin(scores, answers)
         asks = follow and loss.requires_grad
         slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0] if asks else None
     yield from _other_scores(shown.detach()[: len(x)], first)
     if slope is not None:
-        yield from _wrong_direction(system, probe, slope[: len(x)], loss.detach()[: len(x)])
+        yield from _wrong_direction(system, probe, slope[: len(x)], loss.detach()[: len(x)], answers[: len(x)])
     if follow:
         yield from _masked_detectors(system, probe)
 
@@ -64,17 +66,20 @@ def _other_scores(shown: Tensor, first: Tensor) -> Iterator[Finding]:
     )
 
 
-def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor) -> Iterator[Finding]:
+def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor, answers: Tensor) -> Iterator[Finding]:
     """Gradient along which the loss falls, which misleads an attacker.
 
+    A step past the boundary, to an answer that the system may be surer of, does not: the loss is that of `answers`.
+
     Args:
-        slope: (B, *S), gradient of the loss. before: (B,), the loss.
+        slope: (B, *S), gradient of the loss. before: (B,), the loss. answers: (B,) or (B, S) int64, without a step.
     """
     misled = slope.flatten(1).abs().amax(1) > UNDERFLOW
     asked = int(misled.sum())
     for length in (0.02, 0.1):
         moved = (probe.x + length * slope.sign()).clamp(0.0, 1.0)
-        misled = misled & (_margin(system.spec.task.scores(system.logits(moved, probe.rng.child(0)))) < before)
+        scores = system.spec.task.scores(system.logits(moved, probe.rng.child(0)))
+        misled = misled & (_margin(scores, answers) < before)
         wrong = int(misled.sum())
         if wrong * 4 <= 3 * asked or asked < FEW_ASKED:
             return
@@ -86,10 +91,11 @@ def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor
     )
 
 
-def _margin(logits: Tensor) -> Tensor:
-    """Second largest score minus the largest, which rises with uncertainty, (B,); the mean over sites."""
-    first, second = logits.topk(2, dim=-1).values.unbind(-1)
-    return second - first if logits.ndim == 2 else (second - first).mean(1)
+def _margin(logits: Tensor, answers: Tensor) -> Tensor:
+    """Largest other score minus that of the answer, which rises with uncertainty, (B,); the mean over sites."""
+    of = answers.unsqueeze(-1)
+    own, others = logits.gather(-1, of).squeeze(-1), logits.scatter(-1, of, -torch.inf).max(-1).values
+    return others - own if logits.ndim == 2 else (others - own).mean(1)
 
 
 def _masked_detectors(system: System, probe: Probe) -> Iterator[Finding]:

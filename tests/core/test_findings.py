@@ -23,6 +23,7 @@ from benchmark.run import run
 from benchmark.sampling import ambient
 from benchmark.stages.proof import prove
 from benchmark.stages.proved import Proof
+from benchmark.stages.slopes import Probe, of_slopes
 from benchmark.threat import Region, RegionKind, Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
@@ -234,6 +235,15 @@ def test_an_implausible_radius_is_named(tmp_path: Path) -> None:
     assert [f.name for f in found] == ["implausible_radius"]
     border = Threat(eps=parse_eps("1/2"), region=Region(RegionKind.border, 1))
     assert _findings(tmp_path, threat=border) == []  # what is inside the frame stays
+
+
+def test_a_step_past_the_boundary_between_two_classes_does_not_mislead() -> None:
+    """A steep line between two classes: a step of 0.02 makes the system sure of the other one."""
+    line = nn.Linear(4, 2, bias=False)
+    line.weight.data = torch.tensor([[50.0, -50.0, 50.0, -50.0], [-50.0, 50.0, -50.0, 50.0]])
+    x = torch.full((8, 4), 0.5) + torch.linspace(-0.005, 0.005, 8)[:, None] * torch.tensor([1.0, 0.0, 0.0, 0.0])
+    system, rng = System(line, DataSpec((4,), 2)), SampleRandom(0, torch.arange(8))
+    assert list(of_slopes(system, Probe(x, rng), system.logits(x, rng), follow=True)) == []
 
 
 def _altered(record: Record, eps: str, robust: int, attack: str) -> Record:

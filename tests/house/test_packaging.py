@@ -99,3 +99,9 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
             assert name in pinned, f"{text} has no line in constraints.txt"
             assert requirement.specifier.contains(pinned[name]), f"{text} and constraints.txt disagree"
     assert pinned["torch"] == "2.13.0"
+
+
+def test_extras_have_names_that_every_pip_finds() -> None:
+    """Those before 23.3 compare them as typed with the normalised ones of the metadata, and install nothing."""
+    names = list(PROJECT["optional-dependencies"])
+    assert names == [canonicalize_name(name) for name in names]
