@@ -28,7 +28,7 @@ benchmark/__init__.py.)
 STEP = 4
 """Narrow passes have a multiple of this many rows."""
 
-FEW = 64
+NEVER_CUT = 64
 """A pass of so many rows is never cut."""
 
 WORKING_SET = 12 << 20
@@ -82,11 +82,11 @@ class NarrowPasses:
         self._kept: dict[tuple[object, ...], int] = {}
 
     def at_once(self, x: Tensor) -> int:
-        """Rows of `x` (B, *S) to compute in one pass: all of them, or a multiple of FEW whose values fit the caches.
+        """Rows of `x` (B, *S) to compute in one pass: all of them, or a multiple of NEVER_CUT whose values fit the caches.
 
         Cut only on the CPU, where all operators are among EXACT. As no bit depends on the batch, nothing else changes.
         """
-        if len(x) <= FEW or x.device.type != "cpu" or x.dtype != torch.float32:
+        if len(x) <= NEVER_CUT or x.device.type != "cpu" or x.dtype != torch.float32:
             return len(x)
         shape = tuple(x.shape[1:])
         if shape not in self._kept:
@@ -96,7 +96,7 @@ class NarrowPasses:
         if not self._kept[shape]:
             return len(x)
         fit = torch.get_num_threads() * WORKING_SET // self._kept[shape]
-        return min(len(x), max(FEW, fit - fit % FEW))
+        return min(len(x), max(NEVER_CUT, fit - fit % NEVER_CUT))
 
     def _kept_per_row(self, shape: Sequence[int]) -> int:
         """Bytes that a pass keeps for its backward pass per row; also 0 where it must not be cut."""
