@@ -82,7 +82,7 @@ class NarrowPasses:
         self._kept: dict[tuple[object, ...], int] = {}
 
     def at_once(self, x: Tensor) -> int:
-        """Rows of `x` (B, *S) to compute in one pass: all of them, or a multiple of NEVER_CUT whose values fit the caches.
+        """Rows of `x` (B, *S) to compute in one pass: all, or a multiple of NEVER_CUT that fits the caches.
 
         Cut only on the CPU, where all operators are among EXACT. As no bit depends on the batch, nothing else changes.
         """
