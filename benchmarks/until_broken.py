@@ -1,5 +1,8 @@
 """Passes of `until=broken` against those of the full matrix, and whether the worst case is the same.
 
+`floor` is the share that no order of the attacks can go below: the passes that the full matrix spends on the examples
+that no attack breaks, since each attack must fail on each of them.
+
 Run a sweep into one store twice, with `until=broken` and without; then
 `python -m benchmarks.until_broken STORE --out benchmarks/results/until_broken.md`.
 """
@@ -25,6 +28,7 @@ HEAD = (
     "passes, all",
     "passes, until broken",
     "share",
+    "floor",
     "same to the example",
 )
 
@@ -40,22 +44,24 @@ def main() -> None:
     for record in store.records():
         if record.status == "complete":
             groups[f"{record.system.name}, {record.threat.name}"].append(record)
-    rows, sums = [], [0, 0]
+    rows, sums = [], [0, 0, 0]
     for name, records in sorted(groups.items()):
         part = _chain(records)
         whole = [record for record in records if not record.survivors_of]
         if len(part) < len(whole):
             continue
-        spent = [sum(r.cost.forwards for r in some if r.cost) for some in (whole, part)]
-        sums = [one + other for one, other in zip(sums, spent, strict=True)]
         right, left = _left(store, whole)
+        spent = [sum(r.cost.forwards for r in some if r.cost) for some in (whole, part)]
+        floor = sum(int(outcomes_of(store.cell(r.key))["forwards"][left].sum()) for r in whole)
+        sums = [one + other for one, other in zip(sums, (*spent, floor), strict=True)]
         same = bool((left == _left(store, part)[1]).all())
         share = f"{spent[1] / spent[0]:.2f}"
         rows.append(
             (name, str(len(whole)), str(int(right.sum())), str(int(left.sum())), *map(str, spent), share,
-             "yes" if same else "NO")
+             f"{floor / spent[0]:.2f}", "yes" if same else "NO")
         )  # fmt: skip
-    rows.append(("all", "", "", "", *map(str, sums), f"{sums[1] / sums[0]:.2f}", ""))
+    shares = [f"{some / sums[0]:.2f}" for some in sums[1:]]
+    rows.append(("all", "", "", "", *map(str, sums[:2]), *shares, ""))
     write(options.out, f"# Until broken\n\n{__doc__}\n{machine('cpu')}\n\n{table(HEAD, rows)}\n")
 
 

@@ -20,7 +20,7 @@ PASSING = 3600.0
 """Seconds after which a temporary file counts as abandoned."""
 
 
-KINDS = ("systems", "cells")
+MERGED = ("systems", "cells")
 """Folders that `merge` copies, in this order: what a cell names comes before it."""
 
 LOG_HEADER = 7
@@ -109,12 +109,12 @@ def merge(other: str | Path, to: str | Path) -> int:
     store at a URL that is copied into, only what both have is read.
     """
     source = _existing(fetched(other, systems=True))
-    keys = {folder.name for kind in KINDS for folder in _folders(source, kind)}
+    keys = {folder.name for kind in MERGED for folder in _folders(source, kind)}
     root = fetched(to, systems=True, only=keys.__contains__, new=True)
     store, arrived = Store(root), []
     problems = dict([*_broken_cells(source), *_broken_systems(source)])
     same, conflicts = 0, [f"{path} {why}, and was not copied" for path, why in problems.items()]
-    for kind in KINDS:
+    for kind in MERGED:
         for folder in _folders(source, kind):
             if folder in problems:
                 continue

@@ -22,7 +22,7 @@ from benchmark.records.durable import write_atomic
 
 __all__ = ["fetched", "is_url", "lockable", "send"]
 
-VERSION = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "created", "updated")
+CHANGING = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "created", "updated")
 """Fields of a listing that change with the content of a file, as the file systems of fsspec name them."""
 
 PARTS = ("cells", "systems", "transfer")
@@ -239,5 +239,5 @@ def _reported(url: str) -> Iterator[None]:
 
 def _version(info: Mapping[str, Any]) -> str:
     """Version of a file in a listing, "" if the listing does not tell it."""
-    told = [f"{name}={info[name]}" for name in VERSION if info.get(name)]
+    told = [f"{name}={info[name]}" for name in CHANGING if info.get(name)]
     return " ".join([*told, f"size={info.get('size')}"]) if told else ""

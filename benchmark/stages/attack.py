@@ -44,7 +44,8 @@ def attack(job: Job, trainer: Trainer, progress: Telling) -> Attacked:
 def share(job: Job, trainer: Trainer, progress: Telling) -> None:
     """Attack the remaining examples, alone or with other processes; returns when all parts are stored."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size)
+    spared = None if job.survivors is None else job.survivors.broken(job.examples.ids).tolist()
+    todo = batches_of(gaps(finished_parts(job.folder), len(job.examples)), job.batch_size, spared)
     if trainer.devices * trainer.nodes > 1:
         _attack_in_processes(job, trainer, todo)
         progress("attack", len(job.examples), len(job.examples))

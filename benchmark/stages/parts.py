@@ -39,9 +39,29 @@ def gaps(parts: Sequence[tuple[int, int, Path]], total: int) -> list[tuple[int, 
     return [*gaps, (at, total)] if at < total else gaps
 
 
-def batches_of(ranges: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """Split ranges into batches of at most `size` positions."""
-    return [(i, min(i + size, stop)) for start, stop in ranges for i in range(start, stop, size)]
+WIDEST = 4
+"""Most positions of a batch for each example that it could attack: also the others have a clean pass."""
+
+
+def batches_of(
+    ranges: Sequence[tuple[int, int]], size: int, spared: Sequence[bool] | None = None
+) -> list[tuple[int, int]]:
+    """Split ranges into batches of at most `size` examples to attack, so that few survivors fill their passes.
+
+    Args:
+        spared: for each position, whether its example is not attacked; None if all are.
+    """
+    batches = []
+    for start, stop in ranges:
+        first, count = start, 0
+        for at in range(start, stop):
+            count += spared is None or not spared[at]
+            if count == size or at + 1 - first == WIDEST * size:
+                batches.append((first, at + 1))
+                first, count = at + 1, 0
+        if first < stop:
+            batches.append((first, stop))
+    return batches
 
 
 def save_part(part: Attacked, path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmark import sampling
 from benchmark.errors import AttackFault
 from benchmark.sampling import SampleRandom
+from benchmark.system.graph import Graph, Piece, gradient_of
 from benchmark.system.ledger import Ledger, occurrence
 from benchmark.system.rows import padded
 from benchmark.system.system import NO_ANSWER, REJECTED, Detector, System, padded_random
@@ -74,9 +75,7 @@ class Passes:
             for _ in range(self.draws):
                 rng = self._turn()
                 self.ledger.charge(self.owners, self.cost)
-                rows = self._rows(x)
-                with self._asking(rng, rows):
-                    now = self._shown(self.reach()(padded(self._handed_in(x), rows))[: len(x)])
+                now = self._shown(torch.cat([self._scores(*piece) for piece in self._pieces(x, rng)]))
                 total = now if total is None else total + now
         assert total is not None
         return total / self.draws if self.draws > 1 else total
@@ -113,15 +112,11 @@ class Passes:
     def pullback(self, x: Tensor) -> tuple[Tensor, Pull]:
         """The scores of `x` (R, *S), detached, and a function that pulls cotangents back to the input."""
         passes = [self._graph(x, self._turn()) for _ in range(self.draws)]
-        logits = _mean([output.detach()[: len(x)] for _, output in passes])
+        logits = _mean([graph.scores() for graph in passes])
 
         def pull(cotangent: Tensor) -> Tensor:
             several = (cotangent if cotangent.ndim == 3 else cotangent[:, None]).transpose(0, 1)
-            full = passes[0][1].new_zeros(len(several), *passes[0][1].shape)
-            full[:, : len(x)] = several
-            grads = [
-                _mean([_gradient(output, leaf, one, keep=True) for leaf, output in passes])[: len(x)] for one in full
-            ]
+            grads = [_mean([graph.pulled(one, keep=True) for graph in passes]) for one in several]
             self._note(grads[0], len(grads) * len(passes))
             return torch.stack(grads, 1) if cotangent.ndim == 3 else grads[0]
 
@@ -136,11 +131,11 @@ class Passes:
         total: tuple[Tensor, Tensor, Tensor] | None = None
         for _ in range(self.draws):
             rng = self._turn()
-            leaf, output = self._graph(x, rng)
-            scores = output if len(output) == len(x) else output[: len(x)]
+            graph = self._graph(x, rng)
+            scores = graph.asked()
             with torch.enable_grad():
                 value = loss(scores)
-            grad = _gradient(value.sum(), leaf)[: len(x)]
+            grad = graph.descended(value.sum(), scores)
             self._note(grad, 1)
             value = value.detach()
             if self.detectors:
@@ -156,17 +151,36 @@ class Passes:
             total = (total[0] / self.draws, total[1] / self.draws, total[2] / self.draws)
         return total
 
-    def _graph(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
-        """One pass that a gradient can follow: its input, padded, and the scores, at least one per row."""
+    def _graph(self, x: Tensor, rng: SampleRandom) -> Graph:
+        """One pass, in one or several pieces, that a gradient can follow."""
         self._check(x)
         self.ledger.charge(self.owners, self.cost)
+        return Graph(tuple(self._piece(*piece) for piece in self._pieces(x, rng)))
+
+    def _pieces(self, x: Tensor, rng: SampleRandom) -> list[tuple[Tensor, SampleRandom]]:
+        """The input that the system would get for `x` (R, *S), cut into rows to be computed at once."""
+        x, model = self._handed_in(x), self.reach()
+        size = model.rows_at_once(x) if isinstance(model, System) and self.ranked is None else len(x)
+        if size >= len(x):
+            return [(x, rng)]
+        return [(x[rows], rng.rows(rows)) for rows in torch.arange(len(x), device=x.device).split(size)]
+
+    def _scores(self, x: Tensor, rng: SampleRandom) -> Tensor:
+        """(r, K) scores of a piece (r, *S)."""
         rows = self._rows(x)
-        leaf = padded(self._handed_in(x), rows).requires_grad_(True)
+        with self._asking(rng, rows):
+            scores: Tensor = self.reach()(padded(x, rows))[: len(x)]
+        return scores
+
+    def _piece(self, x: Tensor, rng: SampleRandom) -> Piece:
+        """A piece (r, *S) and its scores, with a graph between them."""
+        rows = self._rows(x)
+        leaf = padded(x, rows).requires_grad_(True)
         with torch.enable_grad(), self._asking(rng, rows):
             output: Tensor = self.reach()(leaf)
             if self.ranked is not None:
                 output = self._shown(output[: len(x)])
-        return leaf, output
+        return Piece(leaf, output, len(x))
 
     def _suspicion(self, x: Tensor, rng: SampleRandom) -> tuple[Tensor, Tensor]:
         """(R,) by how much detectors are exceeded, and its gradient (R, *S)."""
@@ -177,7 +191,7 @@ class Passes:
                 amount = amount + detector.evasion_margin(self.reach(), leaf).clamp_min(0.0)
             if not amount.requires_grad:
                 return amount[: len(x)], torch.zeros_like(x)
-            push = _gradient(amount.sum(), leaf)
+            push = gradient_of(amount.sum(), leaf)
         return amount.detach()[: len(x)], push[: len(x)]
 
     def _note(self, grad: Tensor, times: int) -> None:
@@ -238,15 +252,3 @@ class Passes:
 def _mean(draws: list[Tensor]) -> Tensor:
     """The mean over draws; of one draw itself, bit for bit."""
     return torch.stack(draws).mean(0) if len(draws) > 1 else draws[0]
-
-
-def _gradient(root: Tensor, leaf: Tensor, cotangent: Tensor | None = None, *, keep: bool = False) -> Tensor:
-    """The gradient of `root` in the shape of `leaf`; zero where nothing in the system is differentiable.
-
-    Args:
-        keep: whether the graph is asked again.
-    """
-    found: Tensor | None = None
-    if root.requires_grad:
-        (found,) = torch.autograd.grad(root, leaf, cotangent, retain_graph=keep, allow_unused=True)
-    return torch.zeros_like(leaf) if found is None else found

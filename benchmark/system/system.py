@@ -144,6 +144,10 @@ class System(nn.Module):
         """Rows that a pass for `x` (B, *S) is padded to: below PASS_ROWS where no bit of an answer changes."""
         return rounded_up(len(x)) if self._narrow is None else self._narrow.rows(x)
 
+    def rows_at_once(self, x: Tensor) -> int:
+        """Rows of `x` (B, *S) to compute in one pass, which changes no bit of an answer."""
+        return len(x) if self._narrow is None else self._narrow.at_once(x)
+
     @property
     def defended_at_inference(self) -> bool:
         """True if an attacker that does not know the defense sees another model."""
@@ -233,6 +237,10 @@ class System(nn.Module):
     @torch.no_grad()
     def logits(self, x: Tensor, rng: SampleRandom) -> Tensor:
         """(B, K) logits for `x` (B, *S); the bits of a row do not depend on the other rows."""
+        size = self.rows_at_once(x)
+        if size < len(x):
+            parts = torch.arange(len(x), device=x.device).split(size)
+            return torch.cat([self.logits(x[rows], rng.rows(rows)) for rows in parts])
         with _padded_pass(x, rng, self.rows_of_a_pass(x)) as rows:
             return self.forward(rows)[: len(x)]
 

@@ -30,6 +30,9 @@ MOST_DOUBLED = 10
 FOLLOWED, PATIENCE = 2, 10
 """Number of classes considered after the first step, those with the nearest boundaries, and the step that ends that."""
 
+SLOPES, FEWEST = 8 << 20, 128
+"""Bytes of the slopes towards all classes to keep at a time, and the number of rows to attack together in any case."""
+
 
 @dataclass(frozen=True)
 class DeepFool(Attack):
@@ -67,14 +70,20 @@ class DeepFool(Attack):
         Cost per example: a forward pass per iteration, another where it is not halved, and the search; `candidates` - 1
         backward passes for the first iteration, two for the next nine, and `candidates` - 1 for those after.
         """
-        return deepfool(
-            Active.of(target, threat.unbounded().around(x, rng), y, targeted=False),
-            steps=self.steps,
-            overshoot=self.overshoot,
-            candidates=self.candidates,
-            halved=self.halved,
-            search_steps=self.search_steps,
-        )
+        ball = threat.unbounded().around(x, rng)
+        size = max(FEWEST, SLOPES // (4 * self.candidates * x.shape[1:].numel()))
+        found = [
+            deepfool(
+                Active.of(target.rows(rows), ball.rows(rows), y[rows], targeted=False),
+                steps=self.steps,
+                overshoot=self.overshoot,
+                candidates=self.candidates,
+                halved=self.halved,
+                search_steps=self.search_steps,
+            )
+            for rows in torch.arange(len(x), device=x.device).split(size)
+        ]
+        return torch.cat(found)
 
 
 def deepfool(

@@ -14,6 +14,7 @@ from torch.nn.modules import activation
 from benchmark.data import DataSpec
 from benchmark.sampling import SampleRandom
 from benchmark.system import PASS_ROWS, System, padded
+from benchmark.system.target import Target
 
 SPECIAL = {"MultiheadAttention", "Threshold", "Softmax2d", "Softmax", "Softmin", "LogSoftmax"}
 """Those that take more than one tensor, a setting without a default, or images."""
@@ -178,6 +179,38 @@ def test_a_pass_stays_wide_where_few_rows_could_change_a_bit(name: str) -> None:
     for count in (1, 4, 9, 28):
         assert system.rows_of_a_pass(torch.rand(count, 1, 8, 8)) == PASS_ROWS, count
     assert system.rows_of_a_pass(torch.rand(33, 1, 8, 8)) == 2 * PASS_ROWS
+
+
+def _asked(system: System, x: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+    """All that a target answers about `x` (B, *S), and the passes that it charged for it."""
+    rng, y = SampleRandom(0, torch.arange(len(x))), torch.arange(len(x)) % 7
+    target = Target(system, rng=rng, classes=10)
+    scores, pull = target.pullback(x)
+    several = pull(torch.eye(scores.shape[1])[:3].expand(len(x), 3, -1))
+    asked = target.gradient(x, lambda scores: torch.nn.functional.cross_entropy(scores, y, reduction="none"))
+    answers = [system.logits(x, rng), target.logits(x), scores, pull(scores), several, *asked]
+    return answers, (int(target.ledger.forwards.sum()), int(target.ledger.backwards.sum()))
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_large_pass_is_cut_into_pieces_with_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Seen(NARROW[name]()).eval()
+    x = torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    whole, paid = _asked(_system(model), x)
+    assert set(model.rows[1:]) == {160}
+    model.rows.clear()
+    monkeypatch.setattr("benchmark.system.rows.WORKING_SET", 1)
+    cut, also = _asked(_system(model), x)
+    assert set(model.rows) == ({160} if name == "linear" else {64, 24})  # a linear layer keeps nothing
+    assert paid == also == (3 * 150, 5 * 150)
+    for one, other in zip(whole, cut, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_pass_is_whole_where_a_piece_could_change_a_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.system.rows.WORKING_SET", 1)
+    assert _system(FULL[name]()).rows_at_once(torch.rand(500, 1, 8, 8)) == 500  # type: ignore[no-untyped-call]
 
 
 def test_a_module_that_notes_its_passes_notes_none_that_are_only_tried() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from benchmark_plugins.attacks._minimal.weights import least
 from benchmark_plugins.attacks.alma import ALMA, pull
 from benchmark_plugins.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLoss, objective
 from benchmark_plugins.attacks.ddn import DDN
+from benchmark_plugins.attacks.deepfool import DeepFool
 from benchmark_plugins.attacks.ead import AMPLE, EAD, ample
 from benchmark_plugins.attacks.fab import FAB
 from benchmark_plugins.attacks.fmn import FMN, largest
@@ -33,7 +35,7 @@ from benchmark.sampling import SampleRandom
 from benchmark.system import System
 from benchmark.system.target import Target
 from benchmark.testing.toys import Scaled, Sphere
-from benchmark.threat import Goal, Norm, Region, RegionKind
+from benchmark.threat import Goal, Norm, Region, RegionKind, Threat
 from benchmark.threat.ball import Ball
 from tests.plugins.black_box import CORRECT, DIGITS, Result, attack
 
@@ -446,3 +448,19 @@ def test_almas_penalty_has_one_slope_at_the_boundary() -> None:
 def test_settings_are_refused_with_a_sentence(make: Callable[[], Attack], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         make()
+
+
+def test_deepfool_takes_a_large_batch_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(70, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    system = System(nn.Sequential(nn.Flatten(), nn.Linear(16, 9), nn.ReLU(), nn.Linear(9, 4)), DataSpec((1, 4, 4), 4))
+    rng = SampleRandom(0, torch.arange(len(x)))
+    y, threat = system.logits(x, rng).argmax(1), Threat(norm=Norm.l2, eps=Fraction(1, 2))
+    found = []
+    for fewest, size in ((128, 8 << 20), (16, 1)):
+        monkeypatch.setattr("benchmark_plugins.attacks.deepfool.FEWEST", fewest)
+        monkeypatch.setattr("benchmark_plugins.attacks.deepfool.SLOPES", size)
+        target = Target(system, rng=rng, classes=4)
+        found.append((DeepFool(steps=8).perturb(target, x, y, threat=threat, rng=rng), target.ledger.forwards))
+    for whole, parts in zip(*found, strict=True):
+        assert torch.equal(whole, parts)

@@ -190,7 +190,12 @@ def test_the_ledger_is_read_once_and_what_others_append_is_seen(
     mine, other = Published(Store(tmp_path), "wandb"), Published(Store(tmp_path), "wandb")
     parsed: list[bytes] = []
     loads = json.loads
-    monkeypatch.setattr("benchmark.records.published.json.loads", lambda line: parsed.append(line) or loads(line))
+
+    def counted(line: bytes) -> Any:
+        parsed.append(line)
+        return loads(line)
+
+    monkeypatch.setattr("benchmark.records.published.json.loads", counted)
     for number in range(40):
         ledger = (mine, other)[number % 2]
         with ledger.once(f"{number}", "a") as new:
