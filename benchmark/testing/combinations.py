@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 from benchmark.threat import RegionKind
 
-__all__ = ["CLASSES", "SHAPES", "Combination", "combinations"]
+__all__ = ["CLASSES", "SHAPES", "TRIED", "Combination", "combinations"]
 
 SHAPES = ((12,), (4, 5), (1, 8, 8), (3, 8, 8))
 """Shapes of tabular, sequence, grey and colour inputs: batches of rank 2, 3 and 4."""
 
 CLASSES = (2, 3, 10, 1000)
 """Numbers of classes: two and three, too few logits for many losses; ten; and ImageNet's."""
+
+TRIED = tuple(kind for kind in RegionKind if kind not in (RegionKind.art, RegionKind.graffiti))
+"""Kinds of region; to an attack, art and graffiti are fixed masks like a square."""
 
 TWICE, THRICE = (0, 2, 3, 1), (0, 3, 1, 2)
 """Multiples by two and by three in the field of four elements, whose sum is the exclusive or."""
@@ -38,7 +41,7 @@ class Combination:
 
 def combinations() -> Iterator[Combination]:
     """All 28 combinations."""
-    for number, region in enumerate(RegionKind):
+    for number, region in enumerate(TRIED):
         for place, shape in enumerate(SHAPES):
             at = number % 4
             rest = at ^ THRICE[place]

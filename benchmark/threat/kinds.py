@@ -108,7 +108,7 @@ class Region:
     def __post_init__(self) -> None:
         if self.kind not in (RegionKind.full, RegionKind.file) and self.size < 1:
             raise ConfigError(
-                f"threat.region.size is {self.size}; expected at least 1 pixel for a {self.kind.value} region"
+                f"threat.region.size is {self.size}; expected at least 1 pixel for region {self.kind.value}"
             )
         if self.kind is RegionKind.file and not self.path:
             raise ConfigError(

@@ -1,8 +1,7 @@
 """One-stage detector: a class and a box per cell of a grid, in one pass. After Redmon et al., CVPR 2016 (YOLO).
 
 Differences from the paper: one box per cell, a background class in the softmax instead of an objectness score, and
-absolute errors of box corners in the loss. The context is that of ParseNet (Liu, Rabinovich & Berg, ICLR workshop 2016,
-arXiv:1506.04579, section 3.1) without its normalisation.
+absolute errors of box corners in the loss.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmark.api import ConfigError, DataSpec, Detection, Model, Refused, added, hookimpl
+from benchmark.api import ConfigError, DataSpec, Detection, Model, Refused, hookimpl
 
 from ._normalize import Normalize, image_shape
 from .pixel_linear import Sites
@@ -21,15 +19,11 @@ from .pixel_linear import Sites
 
 @dataclass(frozen=True)
 class GridDetector(Model):
-    """A grid detector. width: maps of the first convolution, doubled after each halving of the resolution.
-
-    context: every cell also sees the mean of all cells' maps, before the last convolution of 3x3.
-    """
+    """A grid detector. width: maps of the first convolution, doubled after each halving of the resolution."""
 
     tasks: ClassVar[frozenset[str]] = frozenset({Detection.name})
 
     width: int = 16
-    context: bool = added(False)
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -53,18 +47,10 @@ class GridDetector(Model):
             *block(width, 2 * width),
             nn.MaxPool2d(2),
             *block(2 * width, 4 * width),
-            *([WithContext(), *block(8 * width, 4 * width)] if self.context else block(4 * width, 4 * width)),
+            *block(4 * width, 4 * width),
             nn.Conv2d(4 * width, task.columns(spec.classes), 1),
             Sites(),
         )
-
-
-class WithContext(nn.Module):
-    """Append the mean over all positions to the maps of each."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (B, n, h, w) to (B, 2n, h, w)."""
-        return torch.cat([maps, maps.mean((2, 3), keepdim=True).expand_as(maps)], 1)
 
 
 @hookimpl

@@ -10,8 +10,8 @@ from benchmark import registry
 from benchmark.api import Component
 from benchmark.errors import PluginError
 from benchmark.testing import contract, faults
-from benchmark.testing.combinations import CLASSES, SHAPES, combinations
-from benchmark.threat import Access, RegionKind
+from benchmark.testing.combinations import CLASSES, SHAPES, TRIED, combinations
+from benchmark.threat import Access
 
 SHORT: dict[str, dict[str, Any]] = {
     "attack.adaptive": {"passes": 25},
@@ -91,7 +91,7 @@ def test_almost_every_rule_has_a_fault_that_it_catches(kind: str) -> None:
 def test_each_two_of_any_values_are_tried_together() -> None:
     rows = [dataclasses.astuple(combination) for combination in combinations()]
     values = [set(column) for column in zip(*rows, strict=True)]
-    every = (set(RegionKind), set(SHAPES), set(CLASSES), set(range(len(Access))), {False, True}, {False, True})
+    every = (set(TRIED), set(SHAPES), set(CLASSES), set(range(len(Access))), {False, True}, {False, True})
     assert values == list(every)
     for one, other in itertools.combinations(range(len(every)), 2):
         together = {(row[one], row[other]) for row in rows}

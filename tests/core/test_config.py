@@ -132,7 +132,7 @@ def test_a_long_value_is_said_once_and_short(override: str) -> None:
         ("threat.eps=-1/10", "a radius cannot be negative"),
         ("threat.queries=0", "threat.queries is 0; expected at least 1"),
         ("threat.access=transfer", "transfer access needs the key of a system in the store"),
-        ("threat.region.kind=square", "expected at least 1 pixel for a square region"),
+        ("threat.region.kind=square", "expected at least 1 pixel for region square"),
         ("batch_size=0", "batch_size is 0; expected at least 1 example"),
         ("examples=0", "examples is 0; expected at least 1"),
         ("training.ema=1", "training.ema is 1.0; expected a decay in \\[0, 1\\)"),

@@ -73,7 +73,7 @@ def test_camouflage_is_rectangles_or_two_words() -> None:
 
 @pytest.mark.parametrize("kind", [k for k in RegionKind if k not in (RegionKind.full, RegionKind.file)])
 def test_a_region_of_no_size_is_refused(kind: RegionKind) -> None:
-    with pytest.raises(ConfigError, match=rf"expected at least 1 pixel for a {kind.value} region"):
+    with pytest.raises(ConfigError, match=rf"expected at least 1 pixel for region {kind.value}"):
         Region(kind)
 
 

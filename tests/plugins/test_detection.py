@@ -280,15 +280,3 @@ def test_boxes_are_decoded_as_they_are_taught() -> None:
     assert not bool(TASK.wrong(TASK.read(output), y))
     network = GridDetector(width=2).build(DataSpec((1, 12, 12), 4, task=TASK))
     assert network.eval()(torch.rand(1, 1, 12, 12)).shape == output.shape
-
-
-def test_with_context_every_cell_sees_the_whole_scene() -> None:
-    spec = DataSpec((1, 64, 64), 4, task=Detection(height=64, width=64, stride=4, objects=3))
-    x = torch.zeros(1, 1, 64, 64)
-    y = x.clone()
-    y[..., :8, :8] = 1.0
-    for context in (False, True):
-        torch.manual_seed(0)
-        network = GridDetector(width=2, context=context).build(spec).eval()
-        last = [network(v)[0, -1] for v in (x, y)]
-        assert torch.equal(*last) != context
