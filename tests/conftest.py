@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ import pytest
 FIXTURES = Path(__file__).with_name("fixtures")
 ACME = Path(__file__).parents[1] / "docs" / "examples" / "third_party"
 """A third party's repository, as the documentation shows it."""
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script; tests interrupt themselves
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
