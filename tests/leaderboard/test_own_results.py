@@ -43,12 +43,12 @@ def test_the_quickstart_is_published_whole_and_as_the_suite_has_it() -> None:
 def test_defenses_are_published_with_every_attack_of_their_suite() -> None:
     cells, boards = published()
     records = [cell.record for cell in cells if cell.record.suite == "defenses_digits@1"]
-    assert len(records) == 41 * 8
+    assert len(records) == 42 * 8
     assert all(record.official and record.status == "complete" for record in records)
     assert [departure(record, 200) for record in records] == [None] * len(records)
     assert not any(record.provenance["git"]["dirty"] for record in records)
     (board,) = [board for board in boards.boards if board.protocol.conditions.suite == "defenses_digits@1"]
-    assert (board.ranked, len(board.columns), len(board.rows)) == (41, 8, 41)
+    assert (board.ranked, len(board.columns), len(board.rows)) == (42, 8, 42)
     robust = {row.label.removeprefix("small_cnn").removeprefix(" + "): row.robust.value for row in board.rows}
     assert robust["adversarial_training"] >= robust[""] + 0.2
     fallen = ["jpeg", "bit_depth", "median_smoothing", "distillation", "random_resize_pad", "total_variation"]
@@ -61,14 +61,14 @@ def test_defenses_are_published_with_every_attack_of_their_suite() -> None:
 def test_defenses_are_published_against_attackers_who_know_less() -> None:
     cells, boards = published()
     (board,) = [board for board in boards.boards if board.protocol.conditions.suite == "defenses_digits@1"]
-    for suite, defenses, attacks in (("defenses_digits_oblivious@1", 21, 6), ("defenses_digits_transfer@1", 40, 3)):
+    for suite, defenses, attacks in (("defenses_digits_oblivious@1", 22, 6), ("defenses_digits_transfer@1", 41, 3)):
         records = [cell.record for cell in cells if cell.record.suite == suite]
         assert len(records) == defenses * attacks
         assert all(record.official and record.status == "complete" for record in records)
         assert [departure(record, 200) for record in records] == [None] * len(records)
         assert {record.system.key for record in records} <= {run.system_key for row in board.rows for run in row.runs}
-    assert sum(row.oblivious is not None for row in board.rows) == 21
-    assert sum(row.transfer is not None for row in board.rows) == 40
+    assert sum(row.oblivious is not None for row in board.rows) == 22
+    assert sum(row.transfer is not None for row in board.rows) == 41
     assert all(row.robust.value <= row.oblivious.value for row in board.rows if row.oblivious is not None)
     assert all(row.robust.value <= row.transfer.value for row in board.rows if row.transfer is not None)
 
