@@ -19,6 +19,7 @@ from benchmark_plugins.defenses._detectors.combined import (
     training_threat,
 )
 from benchmark_plugins.defenses._detectors.features import Reader, features, hidden_layers
+from benchmark_plugins.defenses._detectors.mutants import softened
 from benchmark_plugins.defenses._detectors.sequential import Hypotheses, sequential_test
 from benchmark_plugins.defenses.detector_network import Branch, DetectorNetwork
 from benchmark_plugins.defenses.energy import Energy, free_energy
@@ -334,6 +335,17 @@ def test_the_error_rates_are_kept(high: bool) -> None:
 
 
 # --- mutants ---
+
+
+def test_the_score_of_a_sure_network_keeps_its_gradient() -> None:
+    """Logits 40 apart leave 4e-18 to the other label; one minus the probability of its own is zero, without a slope."""
+    sure = nn.Linear(2, 2)
+    sure.weight.data, sure.bias.data = 40.0 * torch.eye(2), torch.tensor([40.0, 0.0])
+    x = torch.full((3, 2), 0.5).requires_grad_(True)
+    score = softened(sure, x, lambda number, inputs, rows: sure(inputs[rows]), 4)
+    assert score.tolist() == pytest.approx([math.exp(-40.0)] * 3, rel=1e-4)
+    (slope,) = torch.autograd.grad(score.sum(), x)
+    assert slope[:, 0].tolist() == pytest.approx([-40.0 * math.exp(-40.0)] * 3, rel=1e-4)
 
 
 def test_mutants_are_the_same_for_every_input_and_stay_in_the_box() -> None:

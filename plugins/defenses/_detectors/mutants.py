@@ -61,11 +61,14 @@ def label_changes(
 
 
 def softened(model: nn.Module, x: Tensor, mutated: Mutated, mutations: int) -> Tensor:
-    """Mean over mutants of the probability of all labels but the model's, (B,); differentiable."""
+    """Mean over mutants of the probability of all labels but the model's, (B,); differentiable.
+
+    It is the sum of these probabilities, not one minus that of the label, which has no gradient once it rounds to one.
+    """
     rows = torch.arange(len(x), device=x.device)
     labels = model(x).argmax(1, keepdim=True)
-    kept = [mutated(mutant, x, rows).softmax(1).gather(1, labels).squeeze(1) for mutant in range(mutations)]
-    return 1.0 - torch.stack(kept).mean(0)
+    left = [mutated(mutant, x, rows).softmax(1).scatter(1, labels, 0.0).sum(1) for mutant in range(mutations)]
+    return torch.stack(left).mean(0)
 
 
 def measure_normal(
