@@ -99,13 +99,13 @@ def _margin(logits: Tensor, answers: Tensor) -> Tensor:
 
 
 def _masked_detectors(system: System, probe: Probe) -> Iterator[Finding]:
-    """Detectors whose score has no gradient, although declared to have one."""
+    """Detectors whose score, or its declared surrogate, has no gradient, although they declare to have one."""
     for detector in system.detectors:
         if not getattr(detector.defense, "differentiable", True):
             continue
         with torch.enable_grad(), sampling.using(padded_random(probe.rng)):
             leaf = padded(probe.x).requires_grad_(True)
-            score = detector.margin(system.protected, leaf)
+            score = detector.evasion_margin(system.protected, leaf)
             slope = torch.autograd.grad(score.sum(), leaf, allow_unused=True)[0] if score.requires_grad else None
         count = len(probe.x)
         none = count if slope is None else int((slope[:count].flatten(1).abs().amax(1) <= UNDERFLOW).sum())

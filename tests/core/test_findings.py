@@ -24,6 +24,7 @@ from benchmark.sampling import ambient
 from benchmark.stages.proof import prove
 from benchmark.stages.proved import Proof
 from benchmark.stages.slopes import Probe, of_slopes
+from benchmark.system import Detector
 from benchmark.threat import Region, RegionKind, Threat, parse_eps
 from tests.core.cells import declared, plugin, small_config
 
@@ -244,6 +245,35 @@ def test_a_step_past_the_boundary_between_two_classes_does_not_mislead() -> None
     x = torch.full((8, 4), 0.5) + torch.linspace(-0.005, 0.005, 8)[:, None] * torch.tensor([1.0, 0.0, 0.0, 0.0])
     system, rng = System(line, DataSpec((4,), 2)), SampleRandom(0, torch.arange(8))
     assert list(of_slopes(system, Probe(x, rng), system.logits(x, rng), follow=True)) == []
+
+
+class _Stairs(Defense):
+    """Detector whose score is a step function of the input, with or without something for attackers to follow."""
+
+    detects: ClassVar[bool] = True
+
+    def __init__(self, surrogate: Callable[[Tensor], Tensor] | None = None) -> None:
+        object.__setattr__(self, "surrogate", surrogate)
+
+    def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
+        return (10 * x).floor().sum(1)
+
+    def suspicion_surrogate(self, model: nn.Module, x: Tensor) -> Tensor | None:
+        return None if self.surrogate is None else self.surrogate(x)
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "masked"),
+    [(None, True), (lambda x: (10 * x).sum(1), False), (lambda x: 0.0 * x.sum(1), True)],
+)
+def test_a_detector_without_a_gradient_is_named_unless_its_surrogate_has_one(
+    surrogate: Callable[[Tensor], Tensor] | None, masked: bool
+) -> None:
+    stairs = _Stairs(surrogate)
+    system = System(nn.Linear(4, 3), DataSpec((4,), 3), (stairs,), (Detector(stairs, 1.0, 1.0),))
+    x, rng = torch.rand(8, 4, generator=torch.Generator().manual_seed(0)), SampleRandom(0, torch.arange(8))
+    found = [finding.name for finding in of_slopes(system, Probe(x, rng), system.logits(x, rng), follow=True)]
+    assert ("detector_gradient_masked" in found) is masked
 
 
 def _altered(record: Record, eps: str, robust: int, attack: str) -> Record:
