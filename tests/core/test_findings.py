@@ -247,13 +247,13 @@ def test_a_step_past_the_boundary_between_two_classes_does_not_mislead() -> None
     assert list(of_slopes(system, Probe(x, rng), system.logits(x, rng), follow=True)) == []
 
 
+@dataclasses.dataclass(frozen=True)
 class _Stairs(Defense):
     """Detector whose score is a step function of the input, with or without something for attackers to follow."""
 
     detects: ClassVar[bool] = True
 
-    def __init__(self, surrogate: Callable[[Tensor], Tensor] | None = None) -> None:
-        object.__setattr__(self, "surrogate", surrogate)
+    surrogate: Callable[[Tensor], Tensor] | None = None
 
     def suspicion(self, model: nn.Module, x: Tensor) -> Tensor:
         return (10 * x).floor().sum(1)
