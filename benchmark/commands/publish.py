@@ -16,7 +16,7 @@ from benchmark.hooks.observers import Observers
 from benchmark.records.card import Card
 from benchmark.records.durable import file_sha256
 from benchmark.records.published import Published
-from benchmark.records.record import Record, read_record
+from benchmark.records.record import Record, cell_folders, read_record
 from benchmark.records.store import Store
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def republish(
     Raises:
         RecordError: if there is no record.
     """
-    folders = sorted({file.parent for path in paths for file in path.rglob("record.json")})
-    if not folders:
-        raise RecordError(f"no record.json under {', '.join(map(str, paths))}; expected cells or folders of cells")
+    folders = cell_folders(paths)
     told: list[CellResult] = []
     trained: set[Path] = set()
     ledgers: dict[Path, Published] = {}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmark.commands.reproduce import config_of
 from benchmark.config.cell import RunConfig
-from benchmark.errors import BenchmarkError, RecordError, Unproved
-from benchmark.records.record import GIVEN, Record, read_record
+from benchmark.errors import BenchmarkError, Unproved
+from benchmark.records.record import GIVEN, Record, cell_folders, read_record
 from benchmark.records.store import Store
 from benchmark.stages.rebuild import component
 from benchmark.stages.replay import places_of
@@ -30,10 +30,7 @@ def main(paths: Sequence[Path], store: Path, data: Path, *, attack: str) -> int:
         paths: cells, or folders of cells, which are only read. store: with the systems; gets the new cells.
         attack: name of an attack, with its default settings.
     """
-    folders = sorted({file.parent for path in paths for file in path.rglob("record.json")})
-    if not folders:
-        raise RecordError(f"no record under {', '.join(map(str, paths))}; expected cells or folders of cells")
-    records = {folder: read_record(folder) for folder in folders}
+    records = {folder: read_record(folder) for folder in cell_folders(paths)}
     left = list(unattacked(records.values(), attack))
     places = {record.key: folder for folder, record in records.items()}
     out = 0

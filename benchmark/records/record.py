@@ -7,6 +7,7 @@ same bytes as an uninterrupted one, apart from `provenance`, `cost.seconds` and 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ __all__ = [
     "Record",
     "SplitInfo",
     "Status",
+    "cell_folders",
     "cell_key",
     "read_record",
 ]
@@ -203,6 +205,18 @@ def cell_key(record: Record) -> str:
             **({"survivors_of": record.survivors_of} if record.survivors_of else {}),
         }
     )
+
+
+def cell_folders(paths: Sequence[Path]) -> list[Path]:
+    """Folders with a record at or below the paths, sorted.
+
+    Raises:
+        RecordError: if there is none.
+    """
+    folders = sorted({file.parent for path in paths for file in path.rglob("record.json")})
+    if not folders:
+        raise RecordError(f"no record.json under {', '.join(map(str, paths))}; expected cells or folders of cells")
+    return folders
 
 
 def read_record(path: Path) -> Record:

@@ -44,8 +44,9 @@ def official(overrides: Sequence[str], hydra_cfg: HydraConf) -> bool:
         return False
     allowed = {key: _choices(key, str(value)) for key, value in params.items()}
     chosen = next((o.partition("=")[2] for o in overrides if o.startswith("attack=")), "")
-    required = {_plugin_of(choice) for choice in allowed.get("attack", ())}
-    added = bool(chosen and required) and _plugin_of(chosen) not in required
+    own = allowed.get("attack", [])
+    other = bool(chosen and own) and chosen not in own  # reads files of variants, for which most cells have no need
+    added = other and _plugin_of(chosen) not in map(_plugin_of, own)
     for override in overrides:
         key, _, value = override.partition("=")
         key = key.lstrip("+~")

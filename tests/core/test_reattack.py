@@ -105,4 +105,4 @@ def test_only_aware_attackers_of_the_system_itself_are_repeated(home: Path) -> N
 
 def test_no_record_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reattack", str(tmp_path)]) == 2
-    assert f"no record under {tmp_path}; expected cells or folders of cells" in capsys.readouterr().err
+    assert f"no record.json under {tmp_path}; expected cells or folders of cells" in capsys.readouterr().err

@@ -102,6 +102,6 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
 
 
 def test_extras_have_names_that_every_pip_finds() -> None:
-    """Those before 23.3 compare them as typed with the normalised ones of the metadata, and install nothing."""
+    """Names are normalised: pip before 23.3 does not find the extra `a_b`, which the metadata calls `a-b`."""
     names = list(PROJECT["optional-dependencies"])
     assert names == [canonicalize_name(name) for name in names]
