@@ -6,16 +6,18 @@ import io
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch.overrides import BaseTorchFunctionMode
 
 from benchmark.errors import PluginFault, message_of
-from benchmark.guard import guarded
+from benchmark.guard import forks, guarded
 
 
 @pytest.fixture
@@ -91,6 +93,48 @@ def test_a_child_that_returns_from_the_call_is_ended_there() -> None:
         if child == 0:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_child_that_returns_is_found_beside_others_that_ended_and_nobody_waited_for() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert "returned in both" in _raised(os.fork)
+    finally:
+        ended.wait()
+
+
+def test_a_child_of_a_child_that_returns_is_found() -> None:
+    def fork() -> None:
+        if os.fork() == 0 and os.fork() != 0:
+            os._exit(0)
+
+    assert "returned in both" in _raised(fork)
+
+
+def test_a_child_that_returns_late_is_ended_and_blamed_on_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "CHILDREN_PATIENCE", 0.05)
+    told, late = os.pipe()
+    with guarded("the first plugin"):
+        child = os.fork()
+        if child == 0:
+            os.read(told, 1)
+    with guarded("another plugin"):
+        os.write(late, b"x")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    os.close(told)
+    os.close(late)
+
+
+def test_no_file_of_a_watched_fork_is_left_open() -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    with guarded("the plugin"):
+        for _ in range(3):
+            if (child := os.fork()) == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+    assert "returned in both" in _raised(os.fork)
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_thread_that_goes_on_is_named_where_it_counts() -> None:
