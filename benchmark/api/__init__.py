@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # each is looked up when it is asked for: reading names and c
     from benchmark.errors import AttackFault, ConfigError, DataError, MissingPackage, Refused
     from benchmark.records.outcomes import NORMS, Outcomes
     from benchmark.sampling import SampleRandom, ambient, derive_seed, using
-    from benchmark.system import PASS_ROWS, System, padded, padded_random, straight_through
+    from benchmark.system import PASS_ROWS, System, clipped, padded, padded_random, straight_through
     from benchmark.system.adapted import Adapted, AnswerKind, AnswerRule, InputRule
     from benchmark.system.ledger import occurrence
     from benchmark.system.networks import features, features_of, train_network
@@ -103,6 +103,7 @@ __all__ = [
     "Tracker",
     "added",
     "ambient",
+    "clipped",
     "derive_seed",
     "distance",
     "features",
@@ -140,7 +141,7 @@ _HOMES = {
     "benchmark.errors": ("AttackFault", "ConfigError", "DataError", "MissingPackage", "Refused"),
     "benchmark.records.outcomes": ("NORMS", "Outcomes"),
     "benchmark.sampling": ("SampleRandom", "ambient", "derive_seed", "using"),
-    "benchmark.system": ("PASS_ROWS", "System", "padded", "padded_random", "straight_through"),
+    "benchmark.system": ("PASS_ROWS", "System", "clipped", "padded", "padded_random", "straight_through"),
     "benchmark.system.adapted": ("Adapted", "AnswerKind", "AnswerRule", "InputRule"),
     "benchmark.system.ledger": ("occurrence",),
     "benchmark.system.networks": ("features", "features_of", "train_network"),

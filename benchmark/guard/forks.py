@@ -22,7 +22,7 @@ Mark = tuple[int, int]
 
 
 class _Thread(threading.local):
-    """What a thread knows of its forks; a child has only the thread that forked it."""
+    """A thread's forks; a child has only the thread that forked it."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -15,11 +15,11 @@ __all__ = ["COLLAPSED", "FINDINGS", "NO_ATTACK", "ROUNDING", "across", "sign_tes
 FINDINGS = frozenset({
     "accuracy_rises_with_eps", "aware_weaker_than_oblivious", "cast_at_the_border", "catastrophic_overfitting",
     "certified_yet_adversarial", "classes_given_up", "contradicts_card", "detector_gradient_masked",
-    "gradient_misleads", "implausible_radius", "invalid_candidates", "no_answer", "noise_beats_attack",
-    "non_finite_gradients", "oblivious_beats_aware", "optimizing_inference", "own_code", "probabilities_for_logits",
-    "randomized_outputs", "rows_depend_on_each_other", "scores_lose_precision", "scores_nearly_equal",
-    "surrogate_differs", "surrogate_is_target", "test_in_training", "transfer_beats_white_box",
-    "undeclared_optimization", "undeclared_randomness", "zero_gradients",
+    "gradient_misleads", "gradient_stops_at_bounds", "implausible_radius", "invalid_candidates", "no_answer",
+    "noise_beats_attack", "non_finite_gradients", "oblivious_beats_aware", "optimizing_inference", "own_code",
+    "probabilities_for_logits", "randomized_outputs", "rows_depend_on_each_other", "scores_lose_precision",
+    "scores_nearly_equal", "surrogate_differs", "surrogate_is_target", "test_in_training",
+    "transfer_beats_white_box", "undeclared_optimization", "undeclared_randomness", "zero_gradients",
 })  # fmt: skip
 """Names of all findings that the harness makes."""
 

@@ -1,4 +1,4 @@
-"""Probes of passes with gradients: same scores as without, and a useful direction."""
+"""Probes of passes with gradients: same scores as without, and a useful direction everywhere."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def of_slopes(system: System, probe: Probe, first: Tensor, *, follow: bool) -> I
     yield from _other_scores(shown.detach()[: len(x)], first)
     if slope is not None:
         yield from _wrong_direction(system, probe, slope[: len(x)], loss.detach()[: len(x)], answers[: len(x)])
+        yield from _stops_at_the_bounds(system, probe, slope[: len(x)], first)
     if follow:
         yield from _masked_detectors(system, probe)
 
@@ -89,6 +90,38 @@ def _wrong_direction(system: System, probe: Probe, slope: Tensor, before: Tensor
         evidence=f"for {wrong} of {asked} examples a step along the gradient makes the system surer of its answer: the "
         "gradient points the wrong way, and attacks that follow it are blind; compare with attacks that need none",
     )
+
+
+def _stops_at_the_bounds(system: System, probe: Probe, slope: Tensor, first: Tensor) -> Iterator[Finding]:
+    """Inputs of exactly 0 or 1 that have no gradient, although a step inwards changes the scores.
+
+    That is the gradient of `torch.clamp` on its bounds from torch 2.14 on, of `relu`, and of `hardtanh`.
+
+    Args:
+        slope: (B, *S), gradient of the loss. first: scores without gradients, by the probe's first draws.
+    """
+    x, stopped = probe.x, []
+    inside = (x > 0.0) & (x < 1.0)
+    if bool(inside.any()) and not bool((slope[inside] != 0).any()):
+        return  # no gradient anywhere is another finding
+    for bound, step in ((0.0, 0.02), (1.0, -0.02)):
+        at = x == bound
+        asked = int(at.flatten(1).any(1).sum())
+        if asked < FEW_ASKED or bool((slope[at] != 0).any()):
+            continue
+        moved = system.logits(torch.where(at, x + step, x), probe.rng.child(0))
+        changed = ~torch.isclose(moved, first, rtol=1e-3, atol=1e-4, equal_nan=True).flatten(1).all(1)
+        if int(changed.sum()) * 4 > 3 * asked:
+            stopped.append(int(bound))
+    if stopped:
+        yield Finding(
+            name="gradient_stops_at_bounds",
+            severity="warning",
+            evidence=f"where an input is exactly {' or '.join(map(str, stopped))} its gradient is zero, although a "
+            "step inwards changes the scores: attacks that follow the gradient leave black or white pixels alone, and "
+            "are weaker than they look; clip with benchmark.api.clipped (the gradient of torch.clamp on its bounds is "
+            "zero from torch 2.14 on), or compare with attacks that need no gradient",
+        )
 
 
 def _margin(logits: Tensor, answers: Tensor) -> Tensor:

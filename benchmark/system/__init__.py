@@ -1,5 +1,6 @@
 """A trained system, and an attacker's view of it."""
 
+from benchmark.system.gradients import clipped, straight_through
 from benchmark.system.rows import PASS_ROWS, padded
 from benchmark.system.system import (
     NO_ANSWER,
@@ -9,7 +10,6 @@ from benchmark.system.system import (
     gradients_recorded,
     padded_random,
     records_gradients,
-    straight_through,
 )
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "REJECTED",
     "Detector",
     "System",
+    "clipped",
     "gradients_recorded",
     "padded",
     "padded_random",

@@ -13,6 +13,7 @@ from benchmark import sampling
 from benchmark.data import DataSpec
 from benchmark.errors import AttackFault, SystemFault
 from benchmark.sampling import SampleRandom
+from benchmark.system.gradients import straight_through
 from benchmark.system.rows import NarrowPasses, padded, rounded_up
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "System",
     "gradients_recorded",
     "records_gradients",
-    "straight_through",
 ]
 
 REJECTED = -1
@@ -29,26 +29,6 @@ REJECTED = -1
 
 NO_ANSWER = -2
 """The label of an input that a system answers with a score that is not finite: it is never right."""
-
-
-class _StraightThrough(torch.autograd.Function):
-    """The value of one tensor with the gradient of another: BPDA (Athalye et al., ICML 2018, section 4.1)."""
-
-    @staticmethod
-    def forward(ctx: object, value: Tensor, surrogate: Tensor) -> Tensor:
-        """`value`, unchanged."""
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> tuple[None, Tensor]:
-        """The gradient goes to the surrogate."""
-        return None, grads[0]
-
-
-def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """`value` (any shape), with gradients that flow to `surrogate` (the same shape) in its place."""
-    passed: Tensor = _StraightThrough.apply(value, surrogate)  # type: ignore[no-untyped-call]
-    return passed
 
 
 class Protection(Protocol):

@@ -136,6 +136,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("defense", defense.AttacksInTrainingMode, "counts_in_statistics_what_it_learns_from"),
     _fault("defense", defense.WakesFrozenLayers, "counts_in_statistics_what_it_learns_from"),
     _fault("defense", defense.RoundsTheGradientAway, "keeps_the_gradient"),
+    _fault("defense", defense.StopsTheGradientOfBlackAndWhite, "keeps_the_gradient"),
     _fault("defense", defense.DefenseHidesItsRandomness, "declares_whether_it_is_random"),
     _fault("defense", defense.LooksAtTheNeighbours, "batch_split_changes_nothing"),
     _fault("defense", defense.SuspectsTheBatch, "scores_suspicion_per_example"),

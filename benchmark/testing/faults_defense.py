@@ -144,6 +144,15 @@ class RoundsTheGradientAway(SoundDefense):
 
 
 @dataclass(frozen=True)
+class StopsTheGradientOfBlackAndWhite(SoundDefense):
+    """Clips the input to where it is already, as torch.clamp does from version 2.14 on."""
+
+    def protect(self, model: nn.Module) -> nn.Module:
+        """Model behind a clip whose gradient is 0 on its bounds."""
+        return _Before(model, lambda x: torch.where((x > 0) & (x < 1), x, x.detach()))
+
+
+@dataclass(frozen=True)
 class DefenseHidesItsRandomness(SoundDefense):
     """Adds noise at inference without declaring it."""
 

@@ -263,7 +263,7 @@ def batch_split_changes_nothing(defense: Defense) -> None:
 
 
 def keeps_the_gradient(defense: Defense) -> None:
-    """A defense with differentiable = True has a non-zero gradient in the input."""
+    """A defense with differentiable = True has a non-zero gradient in the input, also where that is exactly 0 or 1."""
     if not defense.differentiable:
         raise Inapplicable("the defense declares differentiable = False")
     here, system = world(), system_of(defense)
@@ -276,7 +276,13 @@ def keeps_the_gradient(defense: Defense) -> None:
     demand(
         bool((gradient != 0).any()),
         "the gradient of the protected model is zero everywhere; declare differentiable = False, or give a surrogate "
-        "(benchmark.system.StraightThrough)",
+        "(benchmark.api.straight_through)",
+    )
+    extreme = (x == 0.0) | (x == 1.0)
+    demand(
+        bool((gradient[extreme] != 0).any()),
+        "the gradient is zero at every input value that is exactly 0 or 1, as in black and white pixels; clip with "
+        "benchmark.api.clipped, since the gradient of torch.clamp on its bounds is 0 from torch 2.14 on",
     )
 
 

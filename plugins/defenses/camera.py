@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Batch, ConfigError, DataSpec, Defense, Loss, SampleRandom, hookimpl
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Loss, SampleRandom, clipped, hookimpl
 
 from .._warp import sampled
 from ._transforms.behind import Behind, refuse_other_than_images
@@ -83,7 +83,7 @@ class Camera(Defense):
         ranges = (self.distances, self.angles, (1.0 - self.light, 1.0 + self.light))
         drawn = x.new_zeros(len(x), 3) if rng is None else rng.uniform(3, stream="camera").to(x.dtype)
         values = [low + (high - low) * drawn[:, k] for k, (low, high) in enumerate(ranges)]
-        return viewed(x, *values).clamp(0.0, 1.0)
+        return clipped(viewed(x, *values))
 
 
 def viewed(x: Tensor, distance: Tensor, angle: Tensor, light: Tensor) -> Tensor:

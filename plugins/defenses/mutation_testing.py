@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataSpec, Defense, Examples, Loss, SampleRandom, derive_seed, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, Examples, Loss, SampleRandom, clipped, derive_seed, hookimpl
 
 from ._detectors.attached import asked_again, attached
 from ._detectors.mutants import Normal, check_test, label_changes, measure_normal, softened
@@ -98,12 +98,12 @@ def mutated(x: Tensor, mutation: Mutation, strength: float, number: int) -> Tens
     """Mutant `number` of each input, (B, *S) in [0, 1], with the same random numbers for all inputs."""
     rng = SampleRandom(derive_seed(NAME), torch.tensor([number], device=x.device))
     if mutation is Mutation.noise:
-        return (x + strength * rng.normal(*x.shape[1:], stream="noise").to(x.dtype)).clamp(0.0, 1.0)
+        return clipped(x + strength * rng.normal(*x.shape[1:], stream="noise").to(x.dtype))
     drawn = strength * rng.normal(1, stream=mutation.value).to(x.dtype).squeeze()
     if mutation is Mutation.brightness:
-        return (x + drawn).clamp(0.0, 1.0)
+        return clipped(x + drawn)
     mean = x.flatten(1).mean(1).reshape(-1, *([1] * (x.ndim - 1)))
-    return (mean + (1.0 + drawn) * (x - mean)).clamp(0.0, 1.0)
+    return clipped(mean + (1.0 + drawn) * (x - mean))
 
 
 @hookimpl

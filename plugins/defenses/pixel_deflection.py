@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import ConfigError, DataSpec, Defense, SampleRandom, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, SampleRandom, clipped, hookimpl
 
 from ._transforms.behind import Behind, refuse_other_than_images
 from ._transforms.wavelets import shrunk
@@ -62,7 +62,7 @@ class PixelDeflection(Defense):
 
 def _defended(x: Tensor, settings: PixelDeflection) -> Tensor:
     x = deflected(x, sampling.ambient(), settings.deflections, settings.window)
-    return shrunk(x, settings.sigma).clamp(0.0, 1.0) if settings.sigma > 0.0 else x
+    return clipped(shrunk(x, settings.sigma)) if settings.sigma > 0.0 else x
 
 
 def deflected(x: Tensor, rng: SampleRandom, deflections: int, window: int) -> Tensor:

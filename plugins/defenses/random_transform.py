@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import ConfigError, DataSpec, Defense, Refused, added, hookimpl
+from benchmark.api import ConfigError, DataSpec, Defense, Refused, added, clipped, hookimpl
 
 from .._warp import transformed
 from ._transforms.behind import refuse_other_than_images
@@ -81,7 +81,7 @@ class _Viewed(nn.Module):
         seen = transformed(x, drawn[:, 0] * ranges.rotation, scale, shift)
         seen = seen + ranges.brightness * drawn[:, 3].reshape(-1, 1, 1, 1)
         seen = seen + ranges.noise * rng.normal(*x.shape[1:], stream="random_transform/noise").to(x.dtype)
-        logits: Tensor = self.model(seen.clamp(0.0, 1.0))
+        logits: Tensor = self.model(clipped(seen))
         return logits
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataError, DataSpec, Defense, Examples, Loss, hookimpl
+from benchmark.api import ConfigError, DataError, DataSpec, Defense, Examples, Loss, clipped, hookimpl
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def mean_entropy(model: nn.Module, x: Tensor, overlays: Tensor) -> Tensor:
     """Entropy in bits of the predictions for clip(x + o), averaged over the overlays o (N, *S), (B,) float32."""
     total = torch.zeros(len(x), device=x.device)
     for overlay in overlays:
-        logs = model((x + overlay).clamp(0.0, 1.0)).float().log_softmax(1)
+        logs = model(clipped(x + overlay)).float().log_softmax(1)
         total = total - (logs.exp() * logs).sum(1)
     return total / (math.log(2.0) * max(1, len(overlays)))
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
+from benchmark.api import ConfigError, DataSpec, Defense, clipped, hookimpl, straight_through
 
 from ._transforms.behind import Behind
 
@@ -78,7 +78,7 @@ def quantised(x: Tensor, levels: int) -> Tensor:
 
 def soft_bits(x: Tensor, levels: int) -> Tensor:
     """clamp(levels * x - j, 0, 1) for j = 0 .. levels - 1, (..., levels); the hard bits of quantised values."""
-    return (levels * x[..., None] - torch.arange(levels, dtype=x.dtype, device=x.device)).clamp(0.0, 1.0)
+    return clipped(levels * x[..., None] - torch.arange(levels, dtype=x.dtype, device=x.device))
 
 
 def _stairs(x: Tensor, levels: int) -> Tensor:

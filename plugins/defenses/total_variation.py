@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import ConfigError, DataSpec, Defense, hookimpl, straight_through
+from benchmark.api import ConfigError, DataSpec, Defense, clipped, hookimpl, straight_through
 
 from ._transforms.behind import Behind, refuse_other_than_images
 
@@ -85,8 +85,8 @@ def least_variation(x: Tensor, kept: Tensor, *, weight: float, steps: int) -> Te
     z, ahead = x, x
     down, right = torch.zeros_like(x[:, :, 1:]), torch.zeros_like(x[:, :, :, 1:])
     for _ in range(steps):
-        down = (down + STEP * (ahead[:, :, 1:] - ahead[:, :, :-1])).clamp(-weight, weight)
-        right = (right + STEP * (ahead[:, :, :, 1:] - ahead[:, :, :, :-1])).clamp(-weight, weight)
+        down = clipped(down + STEP * (ahead[:, :, 1:] - ahead[:, :, :-1]), -weight, weight)
+        right = clipped(right + STEP * (ahead[:, :, :, 1:] - ahead[:, :, :, :-1]), -weight, weight)
         before = z
         z = (z + STEP * (_divergence(down, right) + kept * x)) / (1.0 + STEP * kept)
         ahead = 2.0 * z - before

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import sampling
-from benchmark.api import Batch, ConfigError, DataSpec, Defense, Loss, SampleRandom, hookimpl
+from benchmark.api import Batch, ConfigError, DataSpec, Defense, Loss, SampleRandom, clipped, hookimpl
 
 from .._warp import sampled
 from ._transforms.behind import Behind, refuse_other_than_images
@@ -83,7 +83,7 @@ class Turntable(Defense):
         low, high = self.angles
         angle, light = low + (high - low) * drawn[:, 0], 1.0 + self.light * (2.0 * drawn[:, 1] - 1.0)
         light = light if rng is not None else torch.ones_like(light)
-        return (turned(x, angle, self.copies) * light.reshape(-1, 1, 1, 1)).clamp(0.0, 1.0)
+        return clipped(turned(x, angle, self.copies) * light.reshape(-1, 1, 1, 1))
 
 
 def turned(x: Tensor, angle: Tensor, copies: int) -> Tensor:

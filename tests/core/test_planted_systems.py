@@ -133,6 +133,8 @@ FAULTS: dict[str, Callable[[Net, Tensor], Any]] = {
     "probabilities": lambda net, x: scores(x).softmax(1),
     "rounded": lambda net, x: (scores(x) * 4).detach().round() + 0 * x.flatten(1)[:, :1],
     "gradient_reversed": lambda net, x: scores(Flipped.apply(x)),  # type: ignore[no-untyped-call]
+    "clipped": lambda net, x: scores(torch.where((x > 0) & (x < 1), x, x.detach())),
+    "white_stopped": lambda net, x: scores(torch.where(x < 1, x, x.detach())),
     "far_from_zero": lambda net, x: scores(x) + 1e8,
     "cold": lambda net, x: 1e4 * scores(x),
     "hot": lambda net, x: 1e-12 * scores(x),
@@ -173,6 +175,7 @@ FOUND = {
     "dropout": "undeclared_randomness", "torch_noise": "undeclared_randomness", "numpy_noise": "undeclared_randomness",
     "every_third_call": "undeclared_randomness", "drifting": "undeclared_randomness", "in_place": "changes_its_input",
     "probabilities": "probabilities_for_logits", "gradient_reversed": "gradient_misleads",
+    "clipped": "gradient_stops_at_bounds", "white_stopped": "gradient_stops_at_bounds",
     "far_from_zero": "scores_lose_precision", "hot": "scores_nearly_equal",
 }  # fmt: skip
 """The finding under every attack."""

@@ -90,7 +90,7 @@ def test_processes_that_an_outside_launcher_started_share_the_work(tmp_path: Pat
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("[sweep] 2 cells: 2 complete") == 1  # only the leading process speaks
     found = records(tmp_path)
     assert [r["status"] for r in found.values()] == ["complete", "complete"]

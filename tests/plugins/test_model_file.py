@@ -108,6 +108,7 @@ def test_every_format_of_weights_gives_the_same_scores(home: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, which people's files are in all the same
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_programs_bring_their_own_code(home: Path) -> None:
     x = torch.rand(5, 1, 8, 8)
     expected = answers(made(home, weights="w.pt"), x)

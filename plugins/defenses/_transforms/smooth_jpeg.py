@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Defense
+from benchmark.api import Defense, clipped
 
 from .behind import Behind
 
@@ -66,7 +66,7 @@ def coded(x: Tensor, quality: int, rounded: Callable[[Tensor], Tensor]) -> Tenso
     """
     pixels = 255.0 * x
     if x.shape[1] == 1:
-        return (_plane(pixels, _table(LUMA, quality, x), rounded) / 255.0).clamp(0.0, 1.0)
+        return clipped(_plane(pixels, _table(LUMA, quality, x), rounded) / 255.0)
     mix = torch.tensor(COLOURS, dtype=x.dtype, device=x.device)
     bright, *colours = torch.einsum("kc,bchw->bkhw", mix, pixels).split(1, 1)
     planes = [_plane(bright, _table(LUMA, quality, x), rounded)]
@@ -76,7 +76,7 @@ def coded(x: Tensor, quality: int, rounded: Callable[[Tensor], Tensor]) -> Tenso
         full = half.repeat_interleave(2, 2).repeat_interleave(2, 3)
         planes.append(full[:, :, : x.shape[2], : x.shape[3]])
     back = torch.einsum("kc,bchw->bkhw", torch.linalg.inv(mix), torch.cat(planes, 1))
-    return (back / 255.0).clamp(0.0, 1.0)
+    return clipped(back / 255.0)
 
 
 def _padded(plane: Tensor, side: int) -> Tensor:
@@ -93,7 +93,7 @@ def _plane(plane: Tensor, table: Tensor, rounded: Callable[[Tensor], Tensor]) ->
     blocks = _padded(plane - 128.0, SIDE).unfold(2, SIDE, SIDE).unfold(3, SIDE, SIDE)
     kept = table * rounded(cosines @ blocks @ cosines.T / table)
     whole = (cosines.T @ kept @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    return (whole + 128.0)[:, :, :height, :width].clamp(0.0, 255.0)
+    return clipped((whole + 128.0)[:, :, :height, :width], 0.0, 255.0)
 
 
 def _table(base: tuple[tuple[int, ...], ...], quality: int, like: Tensor) -> Tensor:
