@@ -34,6 +34,8 @@ WARM = (
     "pytorch_lightning",
     "torch._dynamo",
     "torchmetrics",
+    "wandb",
+    "wandb.sdk.wandb_run",
 )
 """Modules that a run imports."""
 
