@@ -95,8 +95,8 @@ class Trials:
             self._judge(folder, {"point": at, "whom": "", "what": what, "stuck": code is None})
         return reached
 
-    def moment(self, number: int, chance: random.Random) -> None:
-        """Kill at a random moment, unless the run has ended before."""
+    def moment(self, number: int, chance: random.Random) -> bool:
+        """Kill at a random moment; False if the run has ended before."""
         folder = self.work / f"moment-{number}"
         process = self._start(folder)
         whom = killed_within(process, self.seconds, chance)
@@ -105,6 +105,8 @@ class Trials:
             self._judge(folder, {"moment": number, "whom": whom, "what": self.page.what, "stuck": stuck})
         else:
             end_all()
+            shutil.rmtree(folder)
+        return bool(whom)
 
     def _start(self, folder: Path, at: int = 0, commands: Sequence[Sequence[str]] = ()) -> int:
         systems = self.work / "trained" / "results" / "systems"
@@ -147,9 +149,12 @@ def tried(trials: Trials, known: list[dict[str, Any]], points: int | None, momen
     else:
         for at in sorted({1 + place * whole // points for place in range(points)} - done):
             trials.point(at)
-    done = {trial.get("moment") for trial in known}
-    for number in sorted(set(range(moments)) - done):
-        trials.moment(number, random.Random(f"{number} {trials.kind}"))
+    done = {trial["moment"] for trial in known if "moment" in trial}
+    number = 0
+    while len(done) < moments:
+        if number not in done and trials.moment(number, random.Random(f"{number} {trials.kind}")):
+            done.add(number)
+        number += 1
 
 
 def read(log: Path) -> dict[str, list[dict[str, Any]]]:

@@ -34,6 +34,8 @@ WARM = (
     "pytorch_lightning",
     "torch._dynamo",
     "torchmetrics",
+    "wandb",
+    "wandb.sdk.wandb_run",
 )
 """Modules that a run imports."""
 
@@ -85,13 +87,15 @@ def preloaded(work: Path) -> Page:
 
 
 def warm() -> None:
-    """Import what a run needs, and read what is the same for all runs."""
+    """Import what a run needs, and read what is the same for all runs; workers of joblib become forks, too."""
     for name in WARM:
         importlib.import_module(name)
     from hydra.core.plugins import Plugins
+    from joblib.externals.loky.backend.context import set_start_method
 
     from benchmark.registry.origin import harness_version
 
+    set_start_method("fork")
     Plugins.instance()
     for part in ("system", "cell"):
         harness_version(part)

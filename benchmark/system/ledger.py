@@ -77,15 +77,21 @@ class Ledger:
         """Record if the first gradient of an example is zero or not finite."""
         if self._all_seen:
             return
-        rows = torch.arange(len(self.backwards), device=grad.device) if owners is None else owners
-        new = self.backwards[rows] == 0
+        new = self.backwards == 0
+        if owners is None:
+            self._all_seen = True
+            size = grad.flatten(1).abs().amax(1)
+            self.zero_gradient = torch.where(new, size == 0, self.zero_gradient)
+            self.bad_gradient = torch.where(new, ~(size < torch.inf), self.bad_gradient)
+            return
+        new = new[owners]
         if not bool(new.any()):
             return
-        self._all_seen = bool((self.backwards > 0).index_fill(0, rows, True).all())
-        new = new & (occurrence(rows) == 0)  # of several inputs of one example, the first
+        self._all_seen = bool((self.backwards > 0).index_fill(0, owners, True).all())
+        new = new & (occurrence(owners) == 0)  # of several inputs of one example, the first
         size = grad[new].flatten(1).abs().amax(1)
-        self.zero_gradient[rows[new]] = size == 0
-        self.bad_gradient[rows[new]] = ~torch.isfinite(size)
+        self.zero_gradient[owners[new]] = size == 0
+        self.bad_gradient[owners[new]] = ~(size < torch.inf)
 
 
 def occurrence(owners: Tensor) -> Tensor:

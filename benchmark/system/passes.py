@@ -160,21 +160,21 @@ class Passes:
     def _pieces(self, x: Tensor, rng: SampleRandom) -> list[tuple[Tensor, SampleRandom]]:
         """The input that the system would get for `x` (R, *S), cut into rows to be computed at once."""
         x, model = self._handed_in(x), self.reach()
-        size = model.rows_at_once(x) if isinstance(model, System) and self.ranked is None else len(x)
-        if size >= len(x):
+        sizes = model.cut(x) if isinstance(model, System) and self.ranked is None else []
+        if len(sizes) < 2:
             return [(x, rng)]
-        return [(x[rows], rng.rows(rows)) for rows in torch.arange(len(x), device=x.device).split(size)]
+        return [(x[rows], rng.rows(rows)) for rows in torch.arange(len(x), device=x.device).split(sizes)]
 
     def _scores(self, x: Tensor, rng: SampleRandom) -> Tensor:
         """(r, K) scores of a piece (r, *S)."""
-        rows = self._rows(x)
+        rows = self._rows(x, followed=False)
         with self._asking(rng, rows):
             scores: Tensor = self.reach()(padded(x, rows))[: len(x)]
         return scores
 
     def _piece(self, x: Tensor, rng: SampleRandom) -> Piece:
         """A piece (r, *S) and its scores, with a graph between them."""
-        rows = self._rows(x)
+        rows = self._rows(x, followed=True)
         leaf = padded(x, rows).requires_grad_(True)
         with torch.enable_grad(), self._asking(rng, rows):
             output: Tensor = self.reach()(leaf)
@@ -227,11 +227,11 @@ class Passes:
         with opened, sampling.using(padded_random(rng, rows)):
             yield
 
-    def _rows(self, x: Tensor) -> int | None:
-        """Rows that a pass for `x` (R, *S) is padded to; None for the usual number."""
+    def _rows(self, x: Tensor, *, followed: bool) -> int | None:
+        """Rows that a pass for `x` (R, *S), followed by a gradient or not, is padded to; None for the usual number."""
         model = self.reach()
         if isinstance(model, System):
-            return model.rows_of_a_pass(x)
+            return model.rows_of_a_pass(x, followed=followed)
         return None if self.padding else len(x)
 
     def _handed_in(self, x: Tensor) -> Tensor:

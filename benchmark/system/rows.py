@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,20 @@ benchmark/__init__.py.)
 """
 
 STEP = 4
-"""Narrow passes have a multiple of this many rows."""
+"""Narrow passes are tried at first with a multiple of this many rows."""
+
+FEWEST = 2
+"""Fewest rows that are tried at first; one row alone takes the kernels of a vector."""
 
 NEVER_CUT = 64
-"""A pass of so many rows is never cut."""
+"""Passes are cut into pieces of a multiple of this many rows, but for the rest."""
+
+WORTH_A_PASS = 320 << 10
+"""Bytes, kept for the backward pass by rows of padding, that make a pass of its own for the last rows worth its cost.
+
+Measured on one core: 7 rows of LeNet on 28x28 and 2 of a ResNet on 32x32, which take longer than what a further pass
+costs whatever its rows; no number of rows of small_cnn on 8x8.
+"""
 
 WORKING_SET = 12 << 20
 """Bytes of values kept for the backward pass, per thread, beyond which a pass is cut.
@@ -63,40 +74,54 @@ def padded(x: Tensor, rows: int | None = None) -> Tensor:
 
 
 class NarrowPasses:
-    """Passes of fewer than PASS_ROWS rows in which a module gives each row the bits that it has in a full one.
+    """Passes of fewer rows than full ones in which a module gives each row the bits that it has in a full one.
 
-    On the CPU a module without hooks may be asked in a multiple of four rows where all operators of its graph are among
-    EXACT, and where scores and gradients of random inputs in that many rows are the bits of a pass of PASS_ROWS.
-    Kernels are chosen by shapes alone, so that one comparison decides for all inputs. It is made the first time that so
-    few rows are asked about, and once per process for all modules of the same layers, shapes and operators; a copy of
-    the module answers, so that one that notes its passes notes none of these. The global random generators are restored
-    afterwards, since an attack may be running, and making a copy of a Keras model seeds its layers anew.
+    On the CPU a module without hooks may be asked in fewer rows where all operators of its graph are among EXACT, and
+    where scores and gradients of random inputs in that many rows are the bits of a full pass; where the gradients alone
+    differ, passes that none follows may still be narrow. Kernels are chosen by shapes alone, so that one comparison
+    decides for all inputs. It is made the first time that so few rows are asked about, and once per process for all
+    modules of the same layers, shapes and operators; a copy of the module answers, so that one that notes its passes
+    notes none of these. The global random generators are restored afterwards, since an attack may be running, and
+    making a copy of a Keras model seeds its layers anew.
+
+    A multiple of four rows is tried first, and before it, for fewer than four, two or three. A number of rows that is
+    no multiple of four is tried once it has been asked for so often that the comparison pays.
     """
 
-    _compared: dict[tuple[object, ...], bool] = {}  # noqa: RUF012 - shared: what one system showed holds for its copies
+    _compared: dict[tuple[object, ...], tuple[bool, bool]] = {}  # noqa: RUF012 - shared: holds for copies of a system
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._same: dict[tuple[object, ...], bool] = {}
+        self._chosen: dict[tuple[object, ...], int] = {}
+        self._asked: Counter[tuple[object, ...]] = Counter()
         self._operators: dict[tuple[object, ...], tuple[object, ...] | None] = {}
+        self._full: tuple[object, Sequence[Tensor]] | None = None
         self._kept: dict[tuple[object, ...], int] = {}
 
-    def at_once(self, x: Tensor) -> int:
-        """Rows of `x` (B, *S) to compute in one pass: all, or a multiple of NEVER_CUT that fits the caches.
+    def cut(self, x: Tensor) -> list[int]:
+        """Numbers of rows of the passes that `x` (B, *S) is computed in: one, or several that fit the caches.
 
-        Cut only on the CPU, where all operators are among EXACT. As no bit depends on the batch, nothing else changes.
+        The last rows take a pass of their own where padding them to a full one would cost more. Cut only on the CPU,
+        where all operators are among EXACT. As no bit depends on the batch, nothing else changes.
         """
-        if len(x) <= NEVER_CUT or x.device.type != "cpu" or x.dtype != torch.float32:
-            return len(x)
+        if len(x) <= PASS_ROWS or x.device.type != "cpu" or x.dtype != torch.float32:
+            return [len(x)]
         shape = tuple(x.shape[1:])
         if shape not in self._kept:
             generators = generators_now()
             self._kept[shape] = self._kept_per_row(shape)
             set_generators(generators)
         if not self._kept[shape]:
-            return len(x)
+            return [len(x)]
         fit = torch.get_num_threads() * WORKING_SET // self._kept[shape]
-        return min(len(x), max(NEVER_CUT, fit - fit % NEVER_CUT))
+        size = max(NEVER_CUT, fit - fit % NEVER_CUT)
+        sizes = [size] * (len(x) // size)
+        last, rest = len(x) % size, len(x) % PASS_ROWS
+        if (PASS_ROWS - rounded_up(rest, STEP)) * self._kept[shape] >= WORTH_A_PASS:
+            sizes += [last - rest, rest]
+        else:
+            sizes.append(last)
+        return [rows for rows in sizes if rows]
 
     def _kept_per_row(self, shape: Sequence[int]) -> int:
         """Bytes that a pass keeps for its backward pass per row; also 0 where it must not be cut."""
@@ -112,35 +137,52 @@ class NarrowPasses:
         except Exception:  # errors of a system are reported where its answer is needed
             return 0
 
-    def rows(self, x: Tensor) -> int:
-        """Rows that a pass for `x` (B, *S) has."""
-        full, narrow = rounded_up(len(x)), rounded_up(len(x), STEP)
-        if not 0 < narrow < PASS_ROWS or x.device.type != "cpu" or x.dtype != torch.float32:
+    def rows(self, x: Tensor, *, followed: bool) -> int:
+        """Rows that a pass for `x` (B, *S) has. followed: True if a gradient follows the pass."""
+        count, full = len(x), rounded_up(len(x))
+        if count in (0, full) or x.device.type != "cpu" or x.dtype != torch.float32:
             return full
         place = (x.shape[1:], torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-        if (place, narrow) not in self._same:
+        asked = (*place, count, followed)
+        self._asked[asked] += 1
+        known = self._chosen.get(asked, full)
+        pays = known > count and self._asked[asked] == 1 + (full + count) // (known - count)
+        if pays or asked not in self._chosen:
             generators = generators_now()
-            self._same[place, narrow] = self._compare(place, narrow)
+            tried = (rows for rows in _tried(count, exact=pays) if self._same(place, rows)[followed])
+            self._chosen[asked] = min(known, next(tried, full))
             set_generators(generators)
-        return narrow if self._same[place, narrow] else full
+        return self._chosen[asked]
 
-    def _compare(self, place: tuple[Sequence[int], int, bool], rows: int) -> bool:
-        """True if a pass of `rows` rows gives the bits of a full one, in a process set up as `place` says."""
+    def _same(self, place: tuple[Sequence[int], int, bool], rows: int) -> tuple[bool, bool]:
+        """True if a pass of `rows` rows gives the scores of a full one, and if also the gradients, bit for bit.
+
+        Args:
+            place: shape of an input and how the process is set up.
+        """
         try:
             if place not in self._operators:
                 self._operators[place] = self._recorded(place[0])
             operators = self._operators[place]
             if operators is None:
-                return False
+                return False, False
             key = (operators, *place, rows)
             if key not in self._compared:
                 model = copy.deepcopy(self.module)
-                x = torch.rand(PASS_ROWS, *place[0], generator=torch.Generator().manual_seed(0))
-                answers = zip(_answers(model, x[:rows]), _answers(model, x), strict=True)
-                self._compared[key] = all(torch.equal(few, many[:rows]) for few, many in answers)
+                x = torch.rand(rounded_up(rows), *place[0], generator=torch.Generator().manual_seed(0))
+                answers = zip(_answers(model, x[:rows]), self._full_answers(model, x, place), strict=True)
+                plain, scores, slope = (torch.equal(few, many[:rows]) for few, many in answers)
+                self._compared[key] = plain and scores, plain and scores and slope
             return self._compared[key]
         except Exception:  # errors of a system are reported where its answer is needed
-            return False
+            return False, False
+
+    def _full_answers(self, model: nn.Module, x: Tensor, place: object) -> Sequence[Tensor]:
+        """Answers of a full pass, the last ones remembered as long as the weights stay."""
+        made_of = (place, len(x), [value._version for value in self.module.state_dict().values()])
+        if self._full is None or self._full[0] != made_of:
+            self._full = made_of, _answers(model, x)
+        return self._full[1]
 
     def _recorded(
         self, shape: Sequence[int], note: Callable[[Tensor], Tensor] | None = None
@@ -159,6 +201,16 @@ class NarrowPasses:
             return None
         shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
         return (repr(self.module), tuple(shapes), tuple(names))
+
+
+def _tried(count: int, *, exact: bool) -> Iterator[int]:
+    """Numbers of rows that a pass for `count` rows may have, fewest first. exact: try also `count` itself."""
+    if exact:
+        yield count
+    elif count <= PASS_ROWS - STEP:
+        if count < STEP:
+            yield max(count, FEWEST)
+        yield rounded_up(count, STEP)
 
 
 def _answers(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

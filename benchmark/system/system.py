@@ -120,13 +120,17 @@ class System(nn.Module):
         self._narrow = None if self.defended_at_inference else NarrowPasses(model)
         self.eval().requires_grad_(False)
 
-    def rows_of_a_pass(self, x: Tensor) -> int:
-        """Rows that a pass for `x` (B, *S) is padded to: below PASS_ROWS where no bit of an answer changes."""
-        return rounded_up(len(x)) if self._narrow is None else self._narrow.rows(x)
+    def rows_of_a_pass(self, x: Tensor, *, followed: bool = True) -> int:
+        """Rows that a pass for `x` (B, *S) is padded to: not a full pass where no bit of an answer changes.
 
-    def rows_at_once(self, x: Tensor) -> int:
-        """Rows of `x` (B, *S) to compute in one pass, which changes no bit of an answer."""
-        return len(x) if self._narrow is None else self._narrow.at_once(x)
+        Args:
+            followed: True if a gradient follows the pass.
+        """
+        return rounded_up(len(x)) if self._narrow is None else self._narrow.rows(x, followed=followed)
+
+    def cut(self, x: Tensor) -> list[int]:
+        """Numbers of rows of the passes that `x` (B, *S) is computed in, which changes no bit of an answer."""
+        return [len(x)] if self._narrow is None else self._narrow.cut(x)
 
     @property
     def defended_at_inference(self) -> bool:
@@ -206,22 +210,23 @@ class System(nn.Module):
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Around a pass that is charged to somebody."""
-        for part in self._parts():
+        parts = self._parts()
+        for part in parts:
             part._opened += 1
         try:
             yield
         finally:
-            for part in self._parts():
+            for part in parts:
                 part._opened -= 1
 
     @torch.no_grad()
     def logits(self, x: Tensor, rng: SampleRandom) -> Tensor:
         """(B, K) logits for `x` (B, *S); the bits of a row do not depend on the other rows."""
-        size = self.rows_at_once(x)
-        if size < len(x):
-            parts = torch.arange(len(x), device=x.device).split(size)
+        sizes = self.cut(x)
+        if len(sizes) > 1:
+            parts = torch.arange(len(x), device=x.device).split(sizes)
             return torch.cat([self.logits(x[rows], rng.rows(rows)) for rows in parts])
-        with _padded_pass(x, rng, self.rows_of_a_pass(x)) as rows:
+        with _padded_pass(x, rng, self.rows_of_a_pass(x, followed=False)) as rows:
             return self.forward(rows)[: len(x)]
 
     @torch.no_grad()

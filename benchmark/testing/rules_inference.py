@@ -126,7 +126,7 @@ def counts_its_passes(defense: Defense) -> None:
     system.logits(here.x, here.rng())
     for handle in handles:
         handle.remove()
-    made = sum(rows) / system.rows_of_a_pass(here.x)
+    made = sum(rows) / system.rows_of_a_pass(here.x, followed=False)
     demand(
         system.passes >= made,
         f"a pass counts as {system.passes}, but {made:g} passes of a classifier were made; declare `passes`",
