@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,3 +24,8 @@ class Cell:
     record: Record
     folder: Path
     place: str
+
+    @functools.cached_property
+    def beside(self) -> frozenset[str]:
+        """Names of the files in the folder, read once: most cells lack most of the files that may lie there."""
+        return frozenset(map(sys.intern, os.listdir(self.folder)))

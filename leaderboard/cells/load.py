@@ -24,7 +24,7 @@ from .bounds import check_numbers
 from .cell import Cell
 from .evidence import OUTCOMES, label_array, outcome_arrays
 from .packed import ARRAYS, examples_name, read_document
-from .retraction import Withdrawal, withdrawal
+from .retraction import RETRACTED, SUPERSEDED, Withdrawal, withdrawal
 from .shared import SharedParts
 
 __all__ = ["check_files", "find", "read", "same_outcomes", "shown", "uncollected"]
@@ -129,6 +129,8 @@ def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
     told: list[Problem] = []
     found: dict[str, Withdrawal] = {}
     for key, cell in cells.items():
+        if cell.beside.isdisjoint((RETRACTED, SUPERSEDED)):
+            continue
         try:
             said = withdrawal(cell.folder)
         except RecordError as error:
