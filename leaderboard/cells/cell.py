@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +16,15 @@ class Cell:
     """A record and its path.
 
     place: path with slashes, relative to the folder that was read; with that folder's name in front if several were
-    read.
+    read. beside: names of the files in the folder, listed once: most cells lack most of the files that may lie there.
     """
 
     record: Record
     folder: Path
     place: str
+    beside: frozenset[str]
 
-    @functools.cached_property
-    def beside(self) -> frozenset[str]:
-        """Names of the files in the folder, read once: most cells lack most of the files that may lie there."""
-        return frozenset(map(sys.intern, os.listdir(self.folder)))
+    @classmethod
+    def at(cls, record: Record, folder: Path, place: str) -> Cell:
+        """Cell in a folder that was not listed yet."""
+        return cls(record, folder, place, frozenset(os.listdir(folder)))

@@ -104,8 +104,7 @@ def read_evidence(cell: Cell) -> Evidence:
             f"{seen[0]}, {seen[1]} and {seen[2]}"
         )
     _check_outcomes(cell)
-    np.copyto(distance, np.inf, where=~tried)
-    return Evidence(clean, valid, broken, distance, certified, spared)
+    return Evidence(clean, valid, broken, np.where(tried, distance, np.float32(np.inf)), certified, spared)
 
 
 def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
