@@ -157,8 +157,7 @@ def _write(files: Iterable[tuple[str, bytes]], root: Path) -> None:
         if parent not in folders:
             (root / parent).mkdir(parents=True)
             folders.add(parent)
-        with open(f"{root}/{path}", "wb") as stream:  # thousands of them: a path object each takes longer to make
-            stream.write(data)
+        (root / path).write_bytes(data)
 
 
 def _single(results: Sequence[Path], board: str) -> bytes:

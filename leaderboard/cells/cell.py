@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,4 +26,4 @@ class Cell:
     @classmethod
     def at(cls, record: Record, folder: Path, place: str) -> Cell:
         """Cell in a folder that was not listed yet."""
-        return cls(record, folder, place, frozenset(os.listdir(folder)))
+        return cls(record, folder, place, frozenset(path.name for path in folder.iterdir()))

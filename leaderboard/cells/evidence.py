@@ -77,7 +77,9 @@ def read_evidence(cell: Cell) -> Evidence:
         raise RecordError(f"{cell.place} is {cell.record.status} and has no outcomes")
     norm = cell.record.threat.norm
     after = bool(cell.record.survivors_of)
-    found = outcome_arrays(cell, ("clean_correct", "valid", "broken", norm, "certified", *(["attacked"] if after else [])))
+    found = outcome_arrays(
+        cell, ("clean_correct", "valid", "broken", norm, "certified", *(["attacked"] if after else []))
+    )
     for name, values in found.items():
         kind = "float32" if name in (norm, "certified") else "bool"
         if values.shape != (counts.total,) or values.dtype != kind:

@@ -16,6 +16,7 @@ from .tried_columns import Tried
 __all__ = ["DrawnCells", "exact", "span"]
 
 Of = TypeVar("Of")
+NOTHING = Markup("")
 View = Mapping[str, object]
 """Properties of the page and the row that a cell needs: `sortable`, and `lowest`, the smallest value of the row."""
 
@@ -23,13 +24,13 @@ View = Mapping[str, object]
 def exact(column: Column[Of], one: Of) -> Markup:
     """Exact value by which the script sorts."""
     value = column.value(one)
-    return Markup("") if value is None else escape(value)
+    return NOTHING if value is None else escape(value)
 
 
 def span(column: Column[Of], one: Of) -> Markup:
     """Interval after a value, nothing without one."""
     between = column.span(one) if column.span else ""
-    return Markup(f' <span class="ci">{escape(between)}</span>' if between else "")
+    return Markup(f' <span class="ci">{escape(between)}</span>') if between else NOTHING
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class DrawnCells:
 
     def line(self, columns: Sequence[Column[Tried]], tried: Tried, up: str, view: View) -> Markup:
         """All cells of the result of one attack on one system."""
-        return Markup("").join(getattr(self, column.cell)(column, tried, up, view) for column in columns)
+        return Markup("".join([getattr(self, column.cell)(column, tried, up, view) for column in columns]))
 
     @staticmethod
     def number(column: Column[Of], one: Of, up: str, view: View) -> Markup:
