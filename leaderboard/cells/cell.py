@@ -15,9 +15,15 @@ class Cell:
     """A record and its path.
 
     place: path with slashes, relative to the folder that was read; with that folder's name in front if several were
-    read.
+    read. beside: names of the files in the folder, listed once: most cells lack most of the files that may lie there.
     """
 
     record: Record
     folder: Path
     place: str
+    beside: frozenset[str]
+
+    @classmethod
+    def at(cls, record: Record, folder: Path, place: str) -> Cell:
+        """Cell in a folder that was not listed yet."""
+        return cls(record, folder, place, frozenset(path.name for path in folder.iterdir()))

@@ -76,7 +76,10 @@ def read_evidence(cell: Cell) -> Evidence:
     if counts is None:
         raise RecordError(f"{cell.place} is {cell.record.status} and has no outcomes")
     norm = cell.record.threat.norm
-    found = outcome_arrays(cell, ("clean_correct", "valid", "broken", norm, "certified", "attacked"))
+    after = bool(cell.record.survivors_of)
+    found = outcome_arrays(
+        cell, ("clean_correct", "valid", "broken", norm, "certified", *(["attacked"] if after else []))
+    )
     for name, values in found.items():
         kind = "float32" if name in (norm, "certified") else "bool"
         if values.shape != (counts.total,) or values.dtype != kind:
@@ -84,7 +87,7 @@ def read_evidence(cell: Cell) -> Evidence:
                 f"{name} in the {OUTCOMES} of {cell.place} is {values.dtype} {list(values.shape)}; expected {kind} "
                 f"[{counts.total}]"
             )
-    clean, valid, broken, distance, certified, attacked = found.values()
+    clean, valid, broken, distance, certified, *attacked = found.values()
     if not (distance.min() >= 0 and certified.min() >= 0):  # a NaN is the minimum, and not >= 0
         raise RecordError(f"the {OUTCOMES} of {cell.place} has a distance or certified radius that is NaN or negative")
     tried = clean & valid
@@ -92,19 +95,18 @@ def read_evidence(cell: Cell) -> Evidence:
         raise RecordError(
             f"the {OUTCOMES} of {cell.place} breaks an example that was misclassified before, or without a valid input"
         )
-    spared = clean & ~attacked & ~valid & bool(cell.record.survivors_of)
+    spared = clean & ~attacked[0] & ~valid if after else np.zeros_like(clean)
     said = (counts.clean_correct, counts.robust_correct, counts.invalid + counts.spared)
     right, judged = int(np.count_nonzero(clean)), int(np.count_nonzero(tried))
     seen = (right, int(np.count_nonzero(tried & ~broken)), right - judged)
     if said != seen:
-        last = "invalid or spared" if cell.record.survivors_of else "invalid"
+        last = "invalid or spared" if after else "invalid"
         raise RecordError(
             f"{cell.place} counts {said[0]} right, {said[1]} robust and {said[2]} {last}, but its {OUTCOMES} has "
             f"{seen[0]}, {seen[1]} and {seen[2]}"
         )
     _check_outcomes(cell)
-    np.copyto(distance, np.inf, where=~tried)
-    return Evidence(clean, valid, broken, distance, certified, spared)
+    return Evidence(clean, valid, broken, np.where(tried, distance, np.float32(np.inf)), certified, spared)
 
 
 def clean_answers(cell: Cell) -> tuple[NDArray[np.int64], Bools]:
@@ -144,11 +146,11 @@ def certified_radii(cell: Cell) -> tuple[NDArray[np.int64], NDArray[np.float32]]
 
 def outcome_arrays(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Read only the named arrays of a cell's outcomes."""
+    if OUTCOMES not in cell.beside:
+        return _unpacked(cell, names)
     try:
         with safe_open(cell.folder / OUTCOMES, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in names}
-    except FileNotFoundError as error:
-        return _unpacked(cell, names, error)
     except (OSError, SafetensorError) as error:
         raise RecordError(f"the {OUTCOMES} of {cell.place} cannot be read: {error}") from error
 
@@ -159,10 +161,10 @@ _WHOLE: dict[tuple[str, int, int], str] = {}
 
 def _check_outcomes(cell: Cell) -> None:
     """Check the sha256 of the file of outcomes, if the record gives one and the file exists."""
-    path = cell.folder / OUTCOMES
     named = {file.path: file.sha256 for file in cell.record.files}
-    if OUTCOMES not in named or not path.is_file():
+    if OUTCOMES not in cell.beside or OUTCOMES not in named:
         return
+    path = cell.folder / OUTCOMES
     found = path.stat()
     stamp = (str(path.absolute()), found.st_size, found.st_mtime_ns)
     if stamp not in _WHOLE:
@@ -171,10 +173,10 @@ def _check_outcomes(cell: Cell) -> None:
         raise RecordError(f"the {OUTCOMES} of {cell.place} is broken: it does not have the sha256 in its record")
 
 
-def _unpacked(cell: Cell, names: Sequence[str], absent: FileNotFoundError) -> dict[str, NDArray[Any]]:
+def _unpacked(cell: Cell, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         return unpacked(cell.record, cell.folder, names)
     except RecordError as error:
         raise RecordError(f"{cell.place} is packed: {error}") from error
-    except FileNotFoundError:
-        raise RecordError(f"{cell.place} is complete, but there is no {OUTCOMES} beside it") from absent
+    except FileNotFoundError as error:
+        raise RecordError(f"{cell.place} is complete, but there is no {OUTCOMES} beside it") from error

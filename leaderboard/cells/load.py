@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +25,7 @@ from .bounds import check_numbers
 from .cell import Cell
 from .evidence import OUTCOMES, label_array, outcome_arrays
 from .packed import ARRAYS, examples_name, read_document
-from .retraction import Withdrawal, withdrawal
+from .retraction import RETRACTED, SUPERSEDED, Withdrawal, withdrawal
 from .shared import SharedParts
 
 __all__ = ["check_files", "find", "read", "same_outcomes", "shown", "uncollected"]
@@ -34,15 +35,18 @@ RECORD = "record.json"
 KEY = re.compile(r"[0-9a-f]{24}")
 
 
-def find(folder: Path) -> Iterator[Path]:
-    """Every `record.json` below `folder`, sorted by path, without hidden folders and a store's unfinished work."""
+def find(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Every `record.json` below `folder`, sorted by path, with the names of the files in its folder.
+
+    Hidden folders and a store's unfinished work are left out.
+    """
     left = [folder]
     while left:
         here = left.pop()
         with contextlib.suppress(OSError), os.scandir(here) as entries:
             inside = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
             if inside.get(RECORD) is False:
-                yield here / RECORD
+                yield here / RECORD, frozenset(map(sys.intern, inside))
                 continue
             unfinished = "work" if "cells" in inside else ""
             names = [name for name, is_folder in inside.items() if is_folder and not name.startswith(".")]
@@ -83,10 +87,10 @@ def _read(folders: Sequence[Path], files: bool, withdrawn: bool) -> tuple[list[C
         if not folder.is_dir():
             problems.append(Problem(folder.name, f"{folder.name} is not a folder; expected one that contains cells"))
             continue
-        for path in find(folder):
+        for path, beside in find(folder):
             place = path.relative_to(folder if len(folders) == 1 else folder.parent).as_posix()
             try:
-                cell = Cell(shared.keep(_read_record(path, place)), path.parent, place)
+                cell = Cell(shared.keep(_read_record(path, place)), path.parent, place, beside)
                 if files:
                     check_files(cell)
                 known = cells.setdefault(cell.record.key, cell)
@@ -129,6 +133,8 @@ def _withdrawn(cells: dict[str, Cell]) -> list[Problem]:
     told: list[Problem] = []
     found: dict[str, Withdrawal] = {}
     for key, cell in cells.items():
+        if cell.beside.isdisjoint((RETRACTED, SUPERSEDED)):
+            continue
         try:
             said = withdrawal(cell.folder)
         except RecordError as error:

@@ -159,7 +159,7 @@ def bits_of(packed: NDArray[Any], total: int, name: str) -> NDArray[np.bool_]:
             f"{name} in {ARRAYS} is {packed.dtype} {list(packed.shape)}; expected uint8 [{math.ceil(total / 8)}]"
         )
     bits = np.unpackbits(packed)
-    if bits[total:].any():
+    if total % 8 and bits[total:].any():
         raise RecordError(f"{name} in {ARRAYS} has more than {total} examples")
     return bits[:total].view(np.bool_)
 

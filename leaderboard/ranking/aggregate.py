@@ -132,9 +132,12 @@ def _boards(
         ignoring[cell.record.system.key].append((eps, column_key(cell.record), cell))
     by_recipe: dict[str, list[tuple[Fraction, str, Cell]]] = defaultdict(list)
     by_column: dict[str, list[Record]] = defaultdict(list)
+    recipes: dict[int, str] = {}
     for eps, cell in cells:
-        column = column_key(cell.record)
-        by_recipe[recipe_key(cell.record.system)].append((eps, column, cell))
+        column, system = column_key(cell.record), cell.record.system
+        if id(system) not in recipes:  # records of one system share it, see `SharedParts`
+            recipes[id(system)] = recipe_key(system)
+        by_recipe[recipes[id(system)]].append((eps, column, cell))
         by_column[column].append(cell.record)
     known = columns(by_column, systems)
     names = labels({key: some[0][2].record.system for key, some in by_recipe.items()})

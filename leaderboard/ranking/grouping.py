@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import defaultdict
@@ -88,17 +89,23 @@ def exact_eps(cell: Cell) -> Fraction:
     """
     threat = cell.record.threat
     try:
-        eps = parse_eps(threat.eps_exact)
+        eps, simple = _exact(threat.eps_exact)
     except ConfigError as error:
         raise RecordError(
             f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected a fraction such as 8/255"
         ) from error
-    simple = eps.limit_denominator(10**6)
     if simple != eps and float(simple) == float(eps):
         raise RecordError(f"{cell.place} has eps_exact {threat.eps_exact[:80]!r}; expected {simple}, the same number")
     if float(eps) != threat.eps:
         raise RecordError(f"{cell.place} has eps {threat.eps!r} and eps_exact {threat.eps_exact!r}, which differ")
     return eps
+
+
+@functools.lru_cache(1024)
+def _exact(text: str) -> tuple[Fraction, Fraction]:
+    """A radius, and the nearest fraction with a small denominator."""
+    eps = parse_eps(text)
+    return eps, eps.limit_denominator(10**6)
 
 
 def recipe_key(system: SystemInfo) -> str:

@@ -24,7 +24,7 @@ from .grouping import recipe_key
 from .statistics import wilson
 from .worst_case import AttackedSystem, Trial
 
-__all__ = ["Event", "day", "events", "history", "history_table"]
+__all__ = ["Event", "day", "events", "history", "history_table", "withdrawn_by_row"]
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 MOST = 6
@@ -108,17 +108,24 @@ class Event:
     robust: Rate | None
 
 
-def events(entries: Sequence[tuple[Board, Row]], problems: Iterable[Problem]) -> list[Event]:
-    """Events of a system on all its boards, the earliest first, unknown dates last."""
-    row = entries[0][1]
+def withdrawn_by_row(problems: Iterable[Problem]) -> dict[str, list[Withdrawn]]:
+    """Withdrawals among the problems, by the key of the row that the record belonged to."""
+    found: dict[str, list[Withdrawn]] = defaultdict(list)
+    for problem in problems:
+        if isinstance(problem, Withdrawn):
+            found[recipe_key(problem.record.system)].append(problem)
+    return found
+
+
+def events(entries: Sequence[tuple[Board, Row]], withdrawn: Iterable[Withdrawn] = ()) -> list[Event]:
+    """Events of a system on all its boards, the earliest first, unknown dates last. withdrawn: records of its row."""
     found = [Event(step.date, board, _told(step, at), step.robust)
              for board, entry in entries for at, step in enumerate(entry.history)]  # fmt: skip
-    for problem in problems:
-        if isinstance(problem, Withdrawn) and recipe_key(problem.record.system) == row.key:
-            record = problem.record
-            became = f"superseded by {problem.by[:8]}" if problem.by else "retracted"
-            what = f"{record.attack.label} at {record.threat.norm} {record.threat.eps_exact} ({record.key[:8]})"
-            found.append(Event(problem.date, None, f"Record of {what} {became}: {problem.reason}", None))
+    for problem in withdrawn:
+        record = problem.record
+        became = f"superseded by {problem.by[:8]}" if problem.by else "retracted"
+        what = f"{record.attack.label} at {record.threat.norm} {record.threat.eps_exact} ({record.key[:8]})"
+        found.append(Event(problem.date, None, f"Record of {what} {became}: {problem.reason}", None))
     return sorted(found, key=lambda event: (not event.date, event.date))
 
 

@@ -41,7 +41,7 @@ def checked_cell(folder: Path) -> Cell:
     """
     record = checked_record(folder / RECORD)
     place = f"cells/{folder.name}"
-    cell = Cell(record, folder, f"{place}/{RECORD}")
+    cell = Cell.at(record, folder, f"{place}/{RECORD}")
     if record.key != folder.name:
         raise RecordError(f"the record in {place} has the key {record.key}; expected the name of its folder")
     exact_eps(cell)

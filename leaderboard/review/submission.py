@@ -77,7 +77,7 @@ def pack_submission(
 def _sources(paths: Sequence[Path], store: Path, weights: bool) -> Iterator[tuple[str, Path]]:
     """Path in the submission and source file of everything to pack."""
     systems: dict[str, Path] = {}
-    for record in sorted({found for path in paths for found in find(path)}):
+    for record in sorted({found for path in paths for found, _ in find(path)}):
         folder = record.parent
         if json.loads(record.read_bytes()).get("status") != "complete":
             continue

@@ -36,6 +36,7 @@ from .column import used
 from .columns import BOARD_ATTACKS
 from .dataset import API_VERSION
 from .detection import DETECTION_COLUMNS, fitted
+from .drawn_cells import DrawnCells, exact, span
 from .feed import EPOCH, stamp
 from .notes import SystemNote, citation
 from .paths import Paths, digest
@@ -209,6 +210,8 @@ _FILTERS: dict[str, Any] = {
 _FUNCTIONS: dict[str, Any] = {
     "answer": wording.answer,
     "standing": wording.standing,
+    "exact": exact,
+    "span": span,
     "line": figures.row_strip,
     "tried_columns": tried_columns,
     "attacked_columns": attacked_columns,
@@ -248,7 +251,7 @@ def _environment(frame: Frame, paths: Paths) -> Environment:
         loader=_Templates(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     env.filters.update(_FILTERS)
-    env.globals.update(_FUNCTIONS, site=frame, paths=paths)
+    env.globals.update(_FUNCTIONS, site=frame, paths=paths, drawn=DrawnCells(paths))
     return env
 
 

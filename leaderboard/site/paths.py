@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import uuid
@@ -75,16 +76,24 @@ class Paths:
 
     def attack(self, name: str) -> str:
         """Page of an attack."""
-        return f"attacks/{slug(name)}-{digest(name)[:6]}.html"
+        return _attack_path(name)
 
     def record(self, key: str) -> str:
         """Copy of a record."""
         return record_path(key)
 
 
+@functools.lru_cache(1024)
+def _attack_path(name: str) -> str:
+    return f"attacks/{slug(name)}-{digest(name)[:6]}.html"
+
+
+HASH = re.compile("[0-9a-f]{16,64}")
+
+
 def record_path(key: str) -> str:
     """Path of the copy of a record; a key that is not a hash is hashed, since it might be a path."""
-    return f"records/{key if re.fullmatch('[0-9a-f]{16,64}', key) else digest(key)[:24]}.json"
+    return f"records/{key if HASH.fullmatch(key) else digest(key)[:24]}.json"
 
 
 def paths_of(leaderboard: Leaderboard) -> Paths:

@@ -15,7 +15,7 @@ from ..literature.literature import beside, listing_table, listings
 from ..literature.published_numbers import Source
 from ..ranking.changes import changes, changes_table, tally
 from ..ranking.corruption import corruption_errors, corruption_table
-from ..ranking.history import events, history_table
+from ..ranking.history import events, history_table, withdrawn_by_row
 from ..ranking.pairs import comparable, held_bits, neighbours
 from ..ranking.transfer import Exchange, exchanges, furthest
 from ..words import wording
@@ -212,12 +212,12 @@ def _system_files(
     if extras.reviews:
         yield from files("reviews", reviews_register(extras.reviews, records), SITE_NAME)
     released = _systems(extras.before) if extras.before else {}
-    curves = _curves(leaderboard)
+    curves, withdrawn = _curves(leaderboard), withdrawn_by_row(leaderboard.problems)
     for entries in listed:
         row = entries[0][1]
         found = [] if extras.answers is None else [(b, example_lines(b, r, extras.answers)) for b, r in entries]
         found = [(board, lines) for board, lines in found if lines]
-        told = events(entries, leaderboard.problems)
+        told = events(entries, withdrawn.get(row.key, ()))
         own = [records[key] for _, entry in entries for key in entry.keys if key in records]
         yield pages.page(
             "system.html", paths.row(row.key), "systems.html", row=row, entries=entries,

@@ -251,7 +251,8 @@ def _of_columns(
 
 def _of_scores(caption: str, lines: Sequence[Tried], paper: Sequence[str]) -> DownloadTable:
     """Results of attacks on systems of several boards."""
-    metrics = sorted({metric for tried in lines for metric in tried.score.metrics}, key=lambda metric: metric.order)
+    measured = {metric for tried in lines for metric in tried.score.metrics}
+    metrics = tuple(sorted(measured, key=lambda metric: metric.order))
     table = _of_columns(caption, score_columns(metrics), lines, paper)
     return replace(table, rows=[{**_where(line.board), **row} for line, row in zip(lines, table.rows, strict=True)])
 

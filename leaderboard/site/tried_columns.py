@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmark.records.record import GIVEN
@@ -37,9 +38,10 @@ ATTACK_PAGE = ("system", "robust", "given", "alone", "distance", METRICS, "recor
 ATTACK_PAPER = ("system", "threat", "robust", "alone", "distance", METRICS)
 
 
-def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
+@functools.lru_cache(16)
+def score_columns(metrics: tuple[Metric, ...]) -> tuple[Column[Tried], ...]:
     """One line per attack and system, in the order of the CSV file. The page gives the meaning of `threat`."""
-    return [
+    return (
         Column("threat", "Threat", lambda t: t.board.protocol.eps, lambda t: radius(t.board.protocol), lambda t: {}),
         Column("system", "System", lambda t: t.row.label, lambda t: t.row.label,
                lambda t: {"system": t.row.label, "system_key": t.row.key},
@@ -66,7 +68,7 @@ def score_columns(metrics: Sequence[Metric]) -> list[Column[Tried]]:
         Column("records", "Records", lambda t: None, lambda t: "", lambda t: {"records": " ".join(t.score.keys)},
                css="", kind="", cell="records"),
         *metric_columns(metrics, _under, ""),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def tried_columns(board: Board) -> list[Column[Tried]]:

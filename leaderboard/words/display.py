@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 __all__ = ["THIN", "count", "decimals", "difference", "interval", "number", "percent", "seconds", "several"]
@@ -11,6 +12,7 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 
 
+@functools.lru_cache(1 << 14)
 def decimals(low: float | None, high: float | None) -> int:
     """Number of decimals of a percentage, such that its last digit is at most a tenth of the interval's width.
 

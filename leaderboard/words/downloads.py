@@ -6,6 +6,7 @@ import csv
 import functools
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ def as_csv(rows: Sequence[Mapping[str, Value]]) -> str:
     Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay numbers, exact to the last
     bit. Rows may lack columns; the header is the union in order of appearance.
     """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([_harmless(name) for name in columns])
@@ -133,7 +134,7 @@ SPLIT = re.compile(r"([;\t] *)([=+@-])")
 """Formula after a character at which a spreadsheet of another locale splits a line."""
 
 
-@functools.lru_cache(1024)
+@functools.lru_cache(1 << 14)
 def _harmless(text: str) -> str:
     if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
         return f"'{text}"
@@ -160,13 +161,13 @@ def _latex_line(cells: Sequence[str]) -> str:
     return f"{'{}' if text[:1] in ('[', '*') else ''}{text} \\\\"
 
 
-@functools.lru_cache(1024)
+@functools.lru_cache(1 << 14)
 def _latex(text: str) -> str:
     """Text escaped for LaTeX; unprintable characters become spaces."""
     return _plain(text).translate(_LATEX)
 
 
-@functools.lru_cache(1024)
+@functools.lru_cache(1 << 14)
 def _markdown(text: str) -> str:
     """Text escaped for Markdown, on one line, without markup or HTML."""
     return (

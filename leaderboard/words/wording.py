@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+@functools.lru_cache(4096)
 def breakable(name: str) -> Markup:
     """Name with line breaks allowed after underscores and plus signs."""
     return Markup("<wbr>").join(re.split(r"(?<=[_+])(?=\w)", name))

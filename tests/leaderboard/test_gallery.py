@@ -131,7 +131,7 @@ def cell_with(root: Path, arrays: dict[str, Any]) -> Cell:
     file = FileInfo(path=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
     record = record.model_copy(update={"files": [*record.files, file]})
     (folder / "record.json").write_text(to_text(record), encoding="utf-8")
-    return Cell(record, folder, "cells/x/record.json")
+    return Cell.at(record, folder, "cells/x/record.json")
 
 
 def arrays(**changed: Any) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_a_gallery_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_cell_without_a_gallery_has_none(tmp_path: Path) -> None:
     folder = made_cell(tmp_path, clean=[True], distance=[0.05])
     save_file(arrays(), folder / "gallery.safetensors")
-    assert read_pictures(Cell(read_record(folder), folder, "x")) is None
+    assert read_pictures(Cell.at(read_record(folder), folder, "x")) is None
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,10 @@ def test_folders_are_searched_in_order_without_hidden_and_unfinished_ones(tmp_pa
     for place in ("cells/b", "cells/a", "cells/.old-a", "work/c", "suite/work/d", "cells/a/inner"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / "record.json").touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in find(tmp_path)]
-    assert found == ["cells/a/record.json", "cells/b/record.json", "suite/work/d/record.json"]
+    (tmp_path / "cells" / "a" / "outcomes.safetensors").touch()
+    found = {path.relative_to(tmp_path).as_posix(): sorted(beside) for path, beside in find(tmp_path)}
+    assert list(found) == ["cells/a/record.json", "cells/b/record.json", "suite/work/d/record.json"]
+    assert found["cells/a/record.json"] == ["inner", "outcomes.safetensors", "record.json"]
 
 
 def test_a_missing_folder_is_a_problem(tmp_path: Path) -> None:
