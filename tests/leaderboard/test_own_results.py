@@ -97,7 +97,9 @@ def test_adversarial_training_holds_on_fashion_mnist_and_transformations_fall() 
     assert board.ranked == len(board.rows) == len(records) // 8
     robust = {row.label.removeprefix("small_cnn").removeprefix(" + "): row.robust.value for row in board.rows}
     assert robust["adversarial_training"] >= robust[""] + 0.3
-    assert all(robust[name] <= robust[""] + 0.05 for name in ("jpeg", "bit_depth"))
+    assert all(robust[name] <= robust[""] + 0.05 for name in ("jpeg", "bit_depth", "median_smoothing", "thermometer"))
+    suspect = {name for name, value in robust.items() if value > robust[""] + 0.05} - {"adversarial_training"}
+    assert suspect == {"distillation", "random_resize_pad", "total_variation"}, "docs/defenses.md says why"
 
 
 def test_distillation_fails_against_all_but_the_attack_of_its_time() -> None:
