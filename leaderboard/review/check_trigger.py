@@ -24,7 +24,8 @@ def optional_arrays(attack: str, there: Mapping[str, Any]) -> dict[str, str]:
     An attack that applies a trigger has two, so that no other attack can leave examples out; certified training rows
     are present if anything certified them.
     """
-    names = [*([TRIGGERED, AIMED] if attack in _trigger_attacks() else []), *([CERTIFIED_ROWS] if CERTIFIED_ROWS in there else [])]
+    shows = attack in _trigger_attacks()
+    names = [*([TRIGGERED, AIMED] if shows else []), *([CERTIFIED_ROWS] if CERTIFIED_ROWS in there else [])]
     return {name: COLUMN_TYPES[name] for name in names}
 
 
