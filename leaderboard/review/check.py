@@ -7,6 +7,7 @@ only installed plugins, by name.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from benchmark import registry
 from benchmark.errors import RecordError
 from benchmark.records.card import Card
 from benchmark.records.findings import ROUNDING
-from benchmark.records.record import Record
+from benchmark.records.record import Finding, Record
 from benchmark.sweep.suites import departure
 
 from ..board import Alarm, Leaderboard
@@ -42,7 +43,7 @@ from .claims import (
 from .effects import effects
 from .parcel import opened, read_manifest
 from .proofs import Proof, prove, rerun
-from .review import RESERVED, Assessment, Review, ReviewFile, Tier, comment, put, read_review, suite_folder
+from .review import RESERVED, REVIEW, Assessment, Review, ReviewFile, Tier, comment, put, read_review, suite_folder
 from .signature import is_maintainer, signer
 from .tiers import TIERS, claimed
 
@@ -238,7 +239,7 @@ def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) ->
 
 def _reviews(known: Sequence[Cell]) -> dict[str, ReviewFile]:
     """Reviews of published cells, by key."""
-    found = {cell.record.key: read_review(cell.folder) for cell in known}
+    found = {cell.record.key: read_review(cell.folder) for cell in known if REVIEW in cell.beside}
     return {key: review for key, review in found.items() if review is not None}
 
 
@@ -272,5 +273,10 @@ def _warnings(cells: Mapping[str, Cell], known: Sequence[Cell]) -> Iterator[str]
         same = owners.get(cell.record.weights_sha256)
         if same is not None and same.record.system.key != cell.record.system.key:
             yield f"{cell.place} has the weights of {same.place} under another description"
+    places: dict[Finding, list[str]] = defaultdict(list)
+    for cell in cells.values():
         for finding in cell.record.findings:
-            yield f"{cell.place} has the finding {finding.name} ({finding.severity}): {finding.evidence}"
+            places[finding].append(cell.place)
+    for finding, named in places.items():
+        have = f"{named[0]} has" if len(named) == 1 else f"{named[0]} and {len(named) - 1} more have"
+        yield f"{have} the finding {finding.name} ({finding.severity}): {finding.evidence}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +24,15 @@ def optional_arrays(attack: str, there: Mapping[str, Any]) -> dict[str, str]:
     An attack that applies a trigger has two, so that no other attack can leave examples out; certified training rows
     are present if anything certified them.
     """
-    shows = any(d.supports.get("trigger") for d in catalogue("attack") if d.declared.name == attack and d.supports)
+    shows = attack in _trigger_attacks()
     names = [*([TRIGGERED, AIMED] if shows else []), *([CERTIFIED_ROWS] if CERTIFIED_ROWS in there else [])]
     return {name: COLUMN_TYPES[name] for name in names}
+
+
+@functools.cache
+def _trigger_attacks() -> frozenset[str]:
+    """Names of the installed attacks that apply a trigger; to list the plugins takes longer than to check a cell."""
+    return frozenset(d.declared.name for d in catalogue("attack") if d.supports and d.supports.get("trigger"))
 
 
 def to_attack(a: Arrays) -> NDArray[np.bool_]:
